@@ -1,0 +1,41 @@
+"""What one annotation file says, before features, splits and tasks are joined to it: the hand-over between readers and corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(kw_only=True)
+class Annotations:
+    """Columns over the utterances of all dialogues, dialogue after dialogue.
+
+    Attributes:
+        format: What was recognised, in words for the user (`IEMOCAP 9-tuple of features`).
+        dataset: Known data set (a key of `tasks.DEFAULT_TASK`), or `None` where the file does not tell.
+        dialogue_ids: One per dialogue.
+        lengths: Utterances per dialogue.
+        utterance_ids: One per utterance; where the file has none, `{dialogue}_{turn}`.
+        speakers: One name per utterance.
+        texts: One per utterance, or empty.
+        columns: `label`, `sentiment`: names; `score`: numbers; `None` where unlabelled.
+        labels: Label names in index order, where the file brings its own and the data set is not known.
+        splits: `train`/`dev`/`test` → dialogue ids, as far as the file says.
+        features: modality → `(U, d)` array; rows with NaN or inf are treated as missing later.
+        notes: Remarks for the user (what was recovered, what looks unusual).
+    """
+
+    format: str
+    dataset: str | None = None
+    dialogue_ids: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    utterance_ids: list[str] = field(default_factory=list)
+    speakers: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,231 @@
+"""A corpus of conversations, packed: all utterances in one row order, a dialogue is a slice of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import Task, apply_task, get_task
+from erc_graph.errors import CorpusError
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corpus:
+    """Conversations with speakers, labels, text, features and splits.
+
+    `U` utterances of `D` dialogues stand in one row order; dialogue `i` is rows `ptr[i]:ptr[i + 1]`.
+
+    Attributes:
+        name: The data set, for example `iemocap6` or `meld`.
+        task: What is predicted: label names in index order, or a score.
+        dialogue_ids: `D` unique names.
+        ptr: `(D + 1,)` int64, first row of every dialogue, then `U`.
+        utterance_ids: `U` unique names.
+        speakers: `U` speaker names.
+        texts: `U` utterances as text, or an empty tuple where the corpus has none.
+        target: `(U,)`: int64 label index, -1 where unlabelled; for a score task float32, NaN where unlabelled.
+        features: modality → `(U, d)` float32; rows that are missing are zero and not `present`.
+        present: modality → `(U,)` bool.
+        splits: `train`, `dev`, `test` → dialogue ids; a split may be absent.
+        annotations: what the files say per utterance (`label`: names, `sentiment`: names, `score`: numbers),
+            kept so that another task can be chosen later; `None` where a file says nothing.
+        provenance: format, files with SHA-256, extractors, notes for the reader; plain JSON values.
+    """
+
+    name: str
+    task: Task
+    dialogue_ids: tuple[str, ...]
+    ptr: Tensor
+    utterance_ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    target: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    present: Mapping[str, Tensor] = field(default_factory=dict)
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    annotations: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.dialogue_ids)
+
+    def __iter__(self) -> Iterator[Dialogue]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key: int | str) -> Dialogue:
+        """Dialogue by position or by id."""
+        if isinstance(key, str):
+            if key not in self.position:
+                raise CorpusError(f"{self.name}: no dialogue {key!r}; {len(self)} dialogues, the first is {self.dialogue_ids[0]!r}")
+            key = self.position[key]
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"dialogue {key} of {len(self)}")
+        return Dialogue(corpus=self.subset([self.dialogue_ids[key]]))
+
+    def __repr__(self) -> str:
+        widths = ", ".join(f"{name} {value.shape[1]}" for name, value in self.features.items()) or "no features"
+        parts = " ".join(f"{name} {len(ids)}" for name, ids in self.splits.items()) or "no split"
+        return f"Corpus({self.name}: {len(self)} dialogues, {self.utterances} utterances; {widths}; {parts}; task {self.task.name})"
+
+    @property
+    def utterances(self) -> int:
+        """Number of utterances."""
+        return len(self.utterance_ids)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the feature sets, in stored order."""
+        return tuple(self.features)
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Dialogue id → position."""
+        return {name: i for i, name in enumerate(self.dialogue_ids)}
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """`(D,)` utterances per dialogue."""
+        return self.ptr.diff()
+
+    @cached_property
+    def dialogue_of(self) -> Tensor:
+        """`(U,)` position of the dialogue that an utterance belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.lengths)
+
+    @cached_property
+    def speaker(self) -> Tensor:
+        """`(U,)` int64: order of first appearance of the speaker in the own dialogue, from 0."""
+        names = np.unique(np.asarray(self.speakers, dtype=object).astype(str), return_inverse=True)[1]
+        pair = self.dialogue_of.numpy() * (int(names.max(initial=0)) + 1) + names
+        _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+        first_row = np.sort(first)  # first rows of every (dialogue, speaker), in order of appearance
+        rank_in_corpus = np.searchsorted(first_row, first)[inverse]
+        ranks_before = np.searchsorted(first_row, self.ptr.numpy()[:-1])
+        return torch.from_numpy(rank_in_corpus - ranks_before[self.dialogue_of.numpy()])
+
+    @property
+    def labelled(self) -> Tensor:
+        """`(U,)` bool: utterances with a target."""
+        return self.target >= 0 if self.task.kind == "classification" else ~self.target.isnan()
+
+    def rows(self, positions: Iterable[int]) -> Tensor:
+        """Rows of the dialogues at `positions`, in that order."""
+        from erc_graph.data.batch import ranges
+
+        index = torch.as_tensor(list(positions), dtype=torch.long)
+        return ranges(self.ptr[index], self.lengths[index])
+
+    def split(self, name: str) -> Corpus:
+        """The dialogues of one split.
+
+        Raises:
+            CorpusError: the corpus has no such split.
+        """
+        if name not in self.splits:
+            raise CorpusError(f"{self.name}: no split {name!r}; it has {', '.join(self.splits) or 'none'}; give `splits` in corpus.toml")
+        return self.subset(self.splits[name])
+
+    def subset(self, dialogue_ids: Iterable[str]) -> Corpus:
+        """The given dialogues, in the given order; splits keep what is left of them."""
+        ids = tuple(dialogue_ids)
+        unknown = [name for name in ids if name not in self.position]
+        if unknown:
+            raise CorpusError(f"{self.name}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(ids)} unknown)")
+        positions = [self.position[name] for name in ids]
+        rows = self.rows(positions)
+        index = rows.tolist()
+
+        def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in index) if values else ()
+
+        chosen = set(ids)
+        lengths = self.lengths[torch.as_tensor(positions, dtype=torch.long)]
+        return replace(
+            self,
+            dialogue_ids=ids,
+            ptr=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
+            utterance_ids=pick(self.utterance_ids),
+            speakers=pick(self.speakers),
+            texts=pick(self.texts),
+            target=self.target[rows],
+            features={name: value[rows] for name, value in self.features.items()},
+            present={name: value[rows] for name, value in self.present.items()},
+            splits={name: kept for name, names in self.splits.items() if (kept := tuple(n for n in names if n in chosen))},
+            annotations={name: pick(values) for name, values in self.annotations.items()},
+        )
+
+    def with_task(self, task: str | Task) -> Corpus:
+        """The same conversations with another target, for example `iemocap4` instead of `iemocap6`."""
+        chosen = get_task(task) if isinstance(task, str) else task
+        return replace(self, task=chosen, target=apply_task(chosen, self.annotations, self.utterances))
+
+    def batch(self, modalities: Iterable[str] | None = None) -> Batch:
+        """All dialogues as tensors; `Batch.select` takes mini-batches out of it by index arithmetic."""
+        names = self.modalities if modalities is None else tuple(modalities)
+        for name in names:
+            if name not in self.features:
+                raise CorpusError(f"{self.name}: no modality {name!r}; it has {', '.join(self.modalities) or 'none'}")
+        return Batch(
+            ptr=self.ptr,
+            speaker=self.speaker,
+            target=self.target,
+            judged=self.labelled,
+            row=torch.arange(self.utterances),
+            features={name: self.features[name] for name in names},
+            present={name: self.present[name] for name in names},
+        )
+
+    def save(self, folder: Any) -> None:
+        """Write the project's own form (safetensors + JSON with SHA-256) to `folder`, atomically."""
+        from erc_graph.data.saved import save_corpus
+
+        save_corpus(self, folder)
+
+
+@dataclass(frozen=True, eq=False)
+class Dialogue:
+    """One conversation of a corpus; `corpus` is a corpus of this one dialogue."""
+
+    corpus: Corpus
+
+    def __len__(self) -> int:
+        return self.corpus.utterances
+
+    def __repr__(self) -> str:
+        return f"Dialogue({self.id}: {len(self)} utterances, {len(set(self.speakers))} speakers)"
+
+    @property
+    def id(self) -> str:
+        """The dialogue's name."""
+        return self.corpus.dialogue_ids[0]
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Speaker name per utterance."""
+        return self.corpus.speakers
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Text per utterance, or empty."""
+        return self.corpus.texts
+
+    @property
+    def labels(self) -> tuple[str | None, ...]:
+        """Label name per utterance, `None` where unlabelled; scores as text for a score task."""
+        task, target = self.corpus.task, self.corpus.target.tolist()
+        if task.kind == "score":
+            return tuple(None if value != value else f"{value:+.1f}" for value in target)
+        return tuple(task.labels[value] if value >= 0 else None for value in target)
+
+    def batch(self, modalities: Iterable[str] | None = None) -> Batch:
+        """This dialogue as tensors."""
+        return self.corpus.batch(modalities)

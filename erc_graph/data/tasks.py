@@ -1,0 +1,104 @@
+"""What is predicted: label sets, and how the labels of a file become the labels of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from erc_graph.errors import ConfigError, CorpusError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A target of prediction.
+
+    Attributes:
+        name: For example `iemocap6`.
+        labels: Label names in index order; empty for a score.
+        kind: `classification` or `score` (a number, as the sentiment of MOSI in [-3, 3]).
+        column: The annotation it is read from: `label`, `sentiment` or `score`.
+        mapping: Label name in the file → label name of the task; names not listed stand for themselves.
+        drop: Label names in the file that the task leaves out (their utterances stay as context).
+    """
+
+    name: str
+    labels: tuple[str, ...] = ()
+    kind: Literal["classification", "score"] = "classification"
+    column: str = "label"
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    drop: frozenset[str] = frozenset()
+
+
+IEMOCAP6 = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
+MELD7 = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(name="iemocap6", labels=IEMOCAP6),
+        # happy and excited merged, frustrated left out: 5531 utterances of the four-way file, 5584 of the six-way one.
+        Task(name="iemocap4", labels=("happy", "sad", "neutral", "angry"), mapping={"excited": "happy"}, drop=frozenset({"frustrated"})),
+        # COGMEN and CORECT: excited and frustrated left out, 4543 utterances.
+        Task(name="iemocap4-noexc", labels=("happy", "sad", "neutral", "angry"), drop=frozenset({"excited", "frustrated"})),
+        # CFN-ESA: two pairs merged, nothing left out, 7433 utterances.
+        Task(name="iemocap4-merged", labels=("happy", "sad", "neutral", "angry"), mapping={"excited": "happy", "frustrated": "sad"}),
+        Task(name="meld7", labels=MELD7),
+        Task(name="meld3", labels=("neutral", "positive", "negative"), column="sentiment"),
+        Task(name="mosi2", labels=("negative", "positive")),
+        Task(name="sentiment", kind="score", column="score"),
+        Task(name="emorynlp7", labels=("Joyful", "Mad", "Peaceful", "Neutral", "Sad", "Powerful", "Scared")),
+        Task(name="dailydialog7", labels=("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise")),
+        Task(name="sample6", labels=("joy", "sadness", "anger", "fear", "surprise", "neutral")),
+    )
+}
+
+# Data set → the task it has when nobody says otherwise.
+DEFAULT_TASK = {
+    "iemocap6": "iemocap6", "iemocap4": "iemocap4", "meld": "meld7", "mosi": "mosi2", "mosei": "sentiment",
+    "emorynlp": "emorynlp7", "dailydialog": "dailydialog7", "sample": "sample6",
+}  # fmt: skip
+
+
+def get_task(name: str) -> Task:
+    """Task by name.
+
+    Raises:
+        ConfigError: unknown name; the message lists the known ones.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"task: unknown {name!r}; known: {', '.join(sorted(TASKS))}")
+    return TASKS[name]
+
+
+def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterances: int) -> Tensor:
+    """Targets of `task` from what the files say.
+
+    Returns:
+        `(utterances,)` int64 label index (-1: none), or float32 score (NaN: none).
+
+    Raises:
+        CorpusError: the needed annotation is absent, or a label is outside the task's set.
+    """
+    if task.column not in annotations:
+        known = ", ".join(annotations) or "none"
+        raise CorpusError(f"task {task.name}: needs the annotation {task.column!r}; the corpus has {known}")
+    values = annotations[task.column]
+    if task.kind == "score":
+        return torch.tensor([float("nan") if value is None else float(value) for value in values], dtype=torch.float32)
+    index = {name: i for i, name in enumerate(task.labels)}
+    target = torch.full((utterances,), -1, dtype=torch.long)
+    for row, value in enumerate(values):
+        if value is None or value in task.drop:
+            continue
+        name = task.mapping.get(value, value)
+        if name not in index:
+            raise CorpusError(
+                f"task {task.name}: label {value!r} of utterance {row} is outside the set {', '.join(task.labels)}; "
+                "choose another task, or name the labels in corpus.toml"
+            )
+        target[row] = index[name]
+    return target

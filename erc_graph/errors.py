@@ -1,0 +1,25 @@
+"""The errors a user can meet. Each is also a built-in error, so that `except ValueError` works too.
+
+A message says what was expected, what was found, where (file, key, dialogue, utterance) and what to do.
+The command line prints the message alone and ends with exit code 2.
+"""
+
+
+class ErcGraphError(Exception):
+    """Anything that erc_graph refuses on purpose."""
+
+
+class CorpusError(ErcGraphError, ValueError):
+    """A corpus, an annotation file or a feature file that cannot be used as it is."""
+
+
+class ConfigError(ErcGraphError, ValueError):
+    """A recipe, an experiment or an option with an unknown key, a wrong type or an impossible value."""
+
+
+class CheckpointError(ErcGraphError, ValueError):
+    """A saved model or run that is damaged, incomplete or of another version."""
+
+
+class StorageError(ErcGraphError, OSError):
+    """A file that could not be written (no space, no permission); nothing half-written is left behind."""

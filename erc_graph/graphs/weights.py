@@ -1,0 +1,45 @@
+r"""Angular similarity, the weight of an edge (pairwise fusion, Eqs. (3) and (4); MMGCN).
+
+.. math:: W_{ij} = 1 - \arccos(\cos(n_i, n_j)) / \pi
+
+The slope of arccos is infinite at ±1. Written with arcsin and a factor just below one it is bounded, smooth, and still exact at the
+three points that matter (cos 1 → 1, 0 → ½, −1 → 0):
+
+.. math:: W = \tfrac12 + \arcsin(s \cos) / (2 \arcsin s), \quad s = 1 - 10^{-5}
+
+which differs from the printed form by less than 0.0015 (at cos ≈ ±0.9999) and has a slope of at most 72.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+SQUEEZE = 1 - 1e-5
+_SCALE = 0.5 / math.asin(SQUEEZE)
+TINY = 1e-8  # added to squared norms: a state of zeros has cosine 0 to everything and a finite gradient
+
+
+def directions(states: Tensor) -> Tensor:
+    """`(..., d)` states scaled to length one; a state of zeros stays zero.
+
+    Half-precision states are taken to float32 first: the slope of arccos near one needs it.
+    """
+    states = states.float() if states.dtype in (torch.float16, torch.bfloat16) else states
+    return states * torch.rsqrt(states.square().sum(-1, keepdim=True) + TINY)
+
+
+def angular(cosine: Tensor) -> Tensor:
+    """Angular similarity in [0, 1] of cosines in [-1, 1], any shape.
+
+    >>> angular(torch.tensor([1.0, 0.0, -1.0])).round(decimals=4).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    return 0.5 + _SCALE * torch.asin(SQUEEZE * cosine)
+
+
+def angular_weight(source: Tensor, target: Tensor) -> Tensor:
+    """Angular similarity of pairs of rows: `(E, d)`, `(E, d)` → `(E,)`. A state of zeros gives ½."""
+    return angular((directions(source) * directions(target)).sum(-1))
