@@ -8,7 +8,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 
 def ranges(start: Tensor, count: Tensor) -> Tensor:
@@ -128,29 +127,21 @@ class Batch:
     def _slot(self) -> Tensor:
         return self.dialogue * self.longest + self.turn
 
-    def pad(self, packed: Tensor) -> Tensor:
-        """`(N, ...)` packed rows → `(D, L, ...)`, zero where there is no turn."""
-        flat = packed.new_zeros(len(self) * self.longest, *packed.shape[1:])
-        return flat.index_copy(0, self._slot, packed).view(len(self), self.longest, *packed.shape[1:])
-
-    def unpad(self, padded: Tensor) -> Tensor:
-        """`(D, L, ...)` → `(N, ...)` packed rows."""
-        return padded.flatten(0, 1)[self._slot]
-
     @cached_property
-    def _time_major(self) -> tuple[Tensor, Tensor]:
-        """Row order by turn, longest dialogue first, and the rows per turn (on the CPU, as PyTorch wants them)."""
-        rank = torch.empty_like(self.lengths)
-        rank[self.lengths.argsort(descending=True, stable=True)] = torch.arange(len(self), device=self.device)
-        order = (self.turn * len(self) + rank[self.dialogue]).argsort()
-        return order, torch.bincount(self.turn, minlength=self.longest).cpu()
+    def _slot_backwards(self) -> Tensor:
+        return self.dialogue * self.longest + self.lengths[self.dialogue] - 1 - self.turn
 
-    def sequence(self, packed: Tensor) -> PackedSequence:
-        """`(N, d)` rows as PyTorch's packed sequence, so that recurrent nets never see padding."""
-        order, sizes = self._time_major
-        return PackedSequence(packed[order], sizes)
+    def pad(self, packed: Tensor, *, backwards: bool = False) -> Tensor:
+        """`(N, ...)` packed rows → `(D, L, ...)`, zero where there is no turn.
 
-    def from_sequence(self, sequence: PackedSequence) -> Tensor:
-        """The inverse of `sequence`: `(N, d)` in row order."""
-        order, _ = self._time_major
-        return torch.empty_like(sequence.data).index_copy(0, order, sequence.data)
+        Args:
+            packed: Rows.
+            backwards: Each dialogue's last turn first; padding still at the end.
+        """
+        flat = packed.new_zeros(len(self) * self.longest, *packed.shape[1:])
+        slot = self._slot_backwards if backwards else self._slot
+        return flat.index_copy(0, slot, packed).view(len(self), self.longest, *packed.shape[1:])
+
+    def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
+        """`(D, L, ...)` → `(N, ...)` packed rows."""
+        return padded.flatten(0, 1)[self._slot_backwards if backwards else self._slot]

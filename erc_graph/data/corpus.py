@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erc_graph.data.batch import Batch
+from erc_graph.data.batch import Batch, ranges
 from erc_graph.data.tasks import Task, apply_task, get_task
 from erc_graph.errors import CorpusError
 
@@ -104,7 +104,8 @@ class Corpus:
     @cached_property
     def speaker(self) -> Tensor:
         """`(U,)` int64: order of first appearance of the speaker in the own dialogue, from 0."""
-        names = np.unique(np.asarray(self.speakers, dtype=object).astype(str), return_inverse=True)[1]
+        # As objects: numpy's own strings drop a trailing NUL, and two speakers would become one.
+        names = np.unique(np.asarray(self.speakers, dtype=object), return_inverse=True)[1]
         pair = self.dialogue_of.numpy() * (int(names.max(initial=0)) + 1) + names
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
         first_row = np.sort(first)  # first rows of every (dialogue, speaker), in order of appearance
@@ -119,8 +120,6 @@ class Corpus:
 
     def rows(self, positions: Iterable[int]) -> Tensor:
         """Rows of the dialogues at `positions`, in that order."""
-        from erc_graph.data.batch import ranges
-
         index = torch.as_tensor(list(positions), dtype=torch.long)
         return ranges(self.ptr[index], self.lengths[index])
 
@@ -131,7 +130,9 @@ class Corpus:
             CorpusError: the corpus has no such split.
         """
         if name not in self.splits:
-            raise CorpusError(f"{self.name}: no split {name!r}; it has {', '.join(self.splits) or 'none'}; give `splits` in corpus.toml")
+            raise CorpusError(
+                f"{self.name}: no split {name!r}; it has {', '.join(self.splits) or 'none'}; give `splits` in corpus.toml"
+            )
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:

@@ -1,0 +1,12 @@
+"""Whole methods, one paper each: recipe + encoders + message passing + classifier + losses. May know everything below; not files or loops."""
+
+from __future__ import annotations
+
+from erc_graph.pipelines.base import Pipeline
+from erc_graph.pipelines.bigru import BiGRU
+from erc_graph.pipelines.pairwise import Pairwise
+
+PIPELINES: dict[str, type[Pipeline]] = {
+    "bigru": BiGRU,
+    "pairwise": Pairwise,
+}

@@ -1,0 +1,1 @@
+"""Training and judging: one loop for all methods, losses, metrics, checkpoints, significance, tuning."""

@@ -1,0 +1,475 @@
+"""What the layouts of the field have in common: per field a dict, dialogue → list of per-utterance values; here they are packed.
+
+Everything that two fields can disagree about is checked here, once: keys, lengths, widths, labels, ids, splits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erc_graph.data.annotations import Annotations
+from erc_graph.data.tasks import DEFAULT_TASK, IEMOCAP6, MELD7, TASKS
+from erc_graph.errors import CorpusError
+
+# Label names by the integers of the pickles. COSMIC's DailyDialog files count differently from the data set itself.
+INDEX_NAMES: dict[str, tuple[str, ...]] = {
+    "iemocap6": IEMOCAP6,
+    "iemocap4": IEMOCAP6[:4],
+    "meld": MELD7,
+    "emorynlp": TASKS["emorynlp7"].labels,
+    "dailydialog": ("happiness", "neutral", "anger", "sadness", "fear", "surprise", "disgust"),
+}
+MELD_SENTIMENT = ("neutral", "positive", "negative")
+
+# First and last key of MELD's splits in the pickles; key minus first = Dialogue_ID of the split's CSV.
+MELD_KEYS = {"train": (0, 1038), "dev": (1039, 1152), "test": (1153, 1432)}
+
+# Dialogues → data set, where nothing but the size tells (MOSI's 93 videos, both versions of EmoryNLP, DailyDialog).
+_BY_SIZE = {93: "mosi", 827: "emorynlp", 897: "emorynlp", 13118: "dailydialog"}
+
+# Windows' curly quotes and dashes that were read as Latin-1 stand where Latin-1 has control characters.
+_CP1252 = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).decode("cp1252", errors="ignore"))}
+
+_SESSION = re.compile(r"Ses0\d")
+
+
+@dataclass(kw_only=True)
+class Fields:
+    """The fields of one file, unpacked.
+
+    Attributes:
+        path: The file, for messages.
+        size: Its bytes: nothing in it can have more utterances than that.
+        format: What was recognised, in words.
+        labels: Dialogue → labels (index, name or score); its keys, in stored order, are the dialogues.
+        speakers: Dialogue → `M`/`F`, names, numbers or one-hot vectors.
+        texts: Dialogue → sentences or token lists, or `None`.
+        ids: Dialogue → utterance ids, or `None`.
+        sentiments: Dialogue → sentiment index, or `None`.
+        features: Modality → dialogue → one vector per utterance.
+        splits: Split → dialogue keys.
+        dataset: The data set where the layout or the caller knows it.
+        maybe_meld: Integer keys are MELD's, if they agree with the ranges of its splits.
+    """
+
+    path: Path
+    size: int
+    format: str
+    labels: Any
+    speakers: Any
+    texts: Any = None
+    ids: Any = None
+    sentiments: Any = None
+    features: Mapping[str, Any] = field(default_factory=dict)
+    splits: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str | None = None
+    maybe_meld: bool = False
+
+
+def pack(fields: Fields) -> Annotations:
+    """One row per utterance, dialogue after dialogue, checked.
+
+    Raises:
+        CorpusError: fields that disagree on dialogues or lengths, ragged features, labels outside the set, duplicate ids,
+            empty dialogues, splits that name unknown dialogues or overlap.
+    """
+    packer = _Packer(fields)
+    return packer.annotations()
+
+
+def spell(value: Any) -> str:
+    """A value for a message, short whatever it is."""
+    if isinstance(value, str | int | float | bool | np.generic) or value is None:
+        return repr(value if not isinstance(value, np.generic) else value.item())[:60]
+    if isinstance(value, np.ndarray):
+        return f"array of shape {value.shape}"
+    return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else type(value).__name__
+
+
+class _Packer:
+    """Shared state of the checks below: the file, its dialogues, their names and lengths."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields, self.path = fields, fields.path
+        self.notes: list[str] = []
+        if not isinstance(fields.labels, dict) or not fields.labels:
+            raise CorpusError(f"{self.path}: {fields.format}: expected a dict dialogue → labels, found {spell(fields.labels)}")
+        self.keys = list(fields.labels)
+        self.plain = {key: self.plain_key(key) for key in self.keys}
+        labels = self.column("labels", fields.labels)
+        self.lengths = [len(values) for values in labels]
+        for key, length in zip(self.keys, self.lengths, strict=True):
+            if not length:
+                raise CorpusError(f"{self.path}: dialogue {self.plain[key]!r} is empty; remove it from every field of the file")
+        self.total = sum(self.lengths)
+        if self.total > fields.size:
+            raise CorpusError(f"{self.path}: {self.total} utterances in {fields.size} bytes; refused as hostile or corrupt")
+        self.values = [_scalar(value) for value in chain.from_iterable(labels)]
+        self.split_keys = self.read_splits()
+        self.dataset, self.names = self.recognise()
+
+    def annotations(self) -> Annotations:
+        """Everything, in one row order."""
+        fields = self.fields
+        counts = Counter(self.names)
+        if len(counts) != len(self.names):
+            raise CorpusError(f"{self.path}: duplicate dialogue id {counts.most_common(1)[0][0]!r}; ids must be unique")
+        columns, labels = self.read_labels()
+        speakers = self.read_speakers()
+        texts = self.read_texts()
+        ids = self.read_ids()
+        features = {name: self.read_features(name, value) for name, value in fields.features.items()}
+        name_of = dict(zip(self.keys, self.names, strict=True))
+        return Annotations(
+            format=fields.format,
+            dataset=self.dataset,
+            dialogue_ids=self.names,
+            lengths=self.lengths,
+            utterance_ids=ids,
+            speakers=speakers,
+            texts=texts,
+            columns=columns,
+            labels=labels,
+            splits={split: [name_of[key] for key in keys] for split, keys in self.split_keys.items()},
+            features=features,
+            notes=self.notes,
+        )
+
+    def plain_key(self, key: Any) -> str | int:
+        """A dialogue's key as text or as a number."""
+        if isinstance(key, np.generic):
+            key = key.item()
+        if isinstance(key, bytes):
+            key = key.decode("latin1")
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise CorpusError(f"{self.path}: dialogue ids must be text or whole numbers, found {spell(key)}")
+        return key
+
+    def column(self, name: str, mapping: Any) -> list[Sequence[Any]]:
+        """The values of one field, per dialogue, in the order of the labels."""
+        if not isinstance(mapping, dict):
+            raise CorpusError(f"{self.path}: {name}: expected a dict dialogue → values, found {spell(mapping)}")
+        columns: list[Any] = []
+        for position, key in enumerate(self.keys):
+            if key not in mapping:
+                raise CorpusError(
+                    f"{self.path}: {name}: dialogue {self.plain[key]!r} is missing ({len(mapping)} of {len(self.keys)} there)"
+                )
+            values = mapping[key]
+            if not isinstance(values, list | tuple | np.ndarray) or (isinstance(values, np.ndarray) and values.ndim == 0):
+                raise CorpusError(
+                    f"{self.path}: {name}: dialogue {self.plain[key]!r}: expected one value per utterance, found {spell(values)}"
+                )
+            if name != "labels" and len(values) != self.lengths[position]:
+                raise CorpusError(
+                    f"{self.path}: dialogue {self.plain[key]!r}: {len(values)} {name} but {self.lengths[position]} labels; "
+                    "every field needs one value per utterance"
+                )
+            columns.append(values)
+        if name != "labels" and len(mapping) > len(self.keys):
+            extra = next(key for key in mapping if key not in self.fields.labels)
+            self.notes.append(
+                f"{name}: {len(mapping) - len(self.keys)} dialogues without labels left out, the first is {spell(extra)}"
+            )
+        return columns
+
+    def where(self, row: int) -> str:
+        """Dialogue and turn of a row."""
+        for name, length in zip(self.names, self.lengths, strict=True):
+            if row < length:
+                return f"dialogue {name!r}, turn {row}"
+            row -= length
+        raise IndexError(row)
+
+    def read_splits(self) -> dict[str, list[Any]]:
+        """Split → keys: stored order of a list, sorted where the file has a set."""
+        result: dict[str, list[Any]] = {}
+        owner: dict[Any, str] = {}
+        for split, keys in self.fields.splits.items():
+            if not isinstance(keys, list | tuple | set | frozenset | np.ndarray):
+                raise CorpusError(f"{self.path}: split {split!r}: expected a list or set of dialogue ids, found {spell(keys)}")
+            ordered = sorted(keys, key=str) if isinstance(keys, set | frozenset) else list(keys)
+            for key in ordered:
+                if not isinstance(key, str | int | bytes | np.generic) or key not in self.plain:
+                    raise CorpusError(f"{self.path}: split {split!r} names dialogue {spell(key)}, which the file does not have")
+                if key in owner:
+                    raise CorpusError(
+                        f"{self.path}: dialogue {spell(key)} is in the splits {owner[key]!r} and {split!r}; expected one"
+                    )
+                owner[key] = split
+            result[split] = ordered
+        if result and len(owner) < len(self.keys):
+            self.notes.append(f"{len(self.keys) - len(owner)} of {len(self.keys)} dialogues are in no split")
+        return {split: keys for split, keys in result.items() if keys}
+
+    def recognise(self) -> tuple[str | None, list[str]]:
+        """The data set, and the dialogues' names in it."""
+        keys = list(self.plain.values())
+        names = [str(key) for key in keys]
+        top = max((value for value in self.values if type(value) in (int, float)), default=None)
+        hint = self.fields.dataset
+        if all(isinstance(key, str) and _SESSION.match(key) for key in keys):
+            if hint is not None and not hint.startswith("iemocap"):
+                raise CorpusError(
+                    f"{self.path}: the dialogues are IEMOCAP's ({names[0]!r}), but the data set is said to be {hint!r}"
+                )
+            return hint or ("iemocap4" if top is not None and top <= 3 else "iemocap6"), names
+        numbers = [int(name) if name.isdecimal() and len(name) < 6 else -1 for name in names]
+        if self.fields.maybe_meld and hint in (None, "meld") and self.agrees_with_meld(dict(zip(self.keys, numbers, strict=True))):
+            return "meld", [_meld_name(number) for number in numbers]
+        if hint is None and self.fields.maybe_meld and self.fields.sentiments is not None:
+            self.notes.append("dialogue keys are not MELD's 0-1432: ids kept as they are; labels taken in MELD's order")
+            hint = "meld"
+        return hint or _BY_SIZE.get(len(keys)), names
+
+    def agrees_with_meld(self, numbers: dict[Any, int]) -> bool:
+        """Whether integer keys lie in MELD's ranges, split by split; recovers the development split where it is pooled."""
+        if not all(0 <= number <= MELD_KEYS["test"][1] for number in numbers.values()):
+            return False
+        pooled = "dev" not in self.split_keys
+        for split, keys in self.split_keys.items():
+            first, last = MELD_KEYS[split]
+            if pooled and split == "train":
+                last = MELD_KEYS["dev"][1]
+            if not all(first <= numbers[key] <= last for key in keys):
+                return False
+        if pooled and "train" in self.split_keys:
+            train = self.split_keys["train"]
+            dev = [key for key in train if numbers[key] >= MELD_KEYS["dev"][0]]
+            if dev:
+                self.split_keys["train"] = [key for key in train if numbers[key] < MELD_KEYS["dev"][0]]
+                self.split_keys["dev"] = dev
+                self.notes.append(
+                    f"the file pools training and development: {len(dev)} development dialogues recovered by their key"
+                )
+        self.notes.append("dialogue keys translated to MELD's ids (train_dia0, dev_dia0, test_dia0, …), as in its CSVs")
+        return True
+
+    def read_labels(self) -> tuple[dict[str, list[Any]], list[str]]:
+        """Columns `label`, `sentiment`, `score`, and label names where the data set is not known."""
+        values, columns, labels = self.values, {}, []
+        for row, value in enumerate(values):
+            if isinstance(value, _Odd):
+                raise CorpusError(f"{self.path}: {self.where(row)}: label must be a number or a name, found {value.text}")
+        numbers = [value for value in values if isinstance(value, int | float)]
+        names = INDEX_NAMES.get(self.dataset or "")
+        fractions = any(isinstance(value, float) and not value.is_integer() and value == value for value in numbers)
+        if numbers and any(isinstance(value, str) for value in values):
+            raise CorpusError(f"{self.path}: labels are partly names and partly numbers; expected one kind")
+        if not numbers:
+            known = DEFAULT_TASK.get(self.dataset or "")
+            columns["label"] = [value or None for value in values]
+            labels = [] if known else sorted({value for value in values if value})
+        elif names is None and (fractions or all(isinstance(value, float) for value in numbers)):
+            columns["score"] = self.read_scores(values)
+            if self.dataset == "mosi":  # zero counts as positive, as in the files with names
+                columns["label"] = [
+                    None if value is None else "positive" if value >= 0 else "negative" for value in columns["score"]
+                ]
+        else:
+            columns["label"], labels = self.read_indices(values, names)
+        if self.fields.sentiments is not None:
+            sentiments = [_scalar(value) for value in chain.from_iterable(self.column("sentiments", self.fields.sentiments))]
+            columns["sentiment"] = self.read_names("sentiment", sentiments, MELD_SENTIMENT)
+        return columns, labels
+
+    def read_scores(self, values: list[Any]) -> list[float | None]:
+        """Numbers; NaN and `None` are unlabelled."""
+        for row, value in enumerate(values):
+            if value is not None and value in (float("inf"), float("-inf")):
+                raise CorpusError(f"{self.path}: {self.where(row)}: score {value} is not finite")
+        return [None if value is None or value != value else float(value) for value in values]
+
+    def read_indices(self, values: list[Any], names: tuple[str, ...] | None) -> tuple[list[str | None], list[str]]:
+        """Label names of indices; of an unknown data set the indices themselves."""
+        if names is not None:
+            return self.read_names("label", values, names), []
+        top = max((int(value) for value in values if value is not None and value == value), default=-1)
+        if top >= 1000:
+            raise CorpusError(f"{self.path}: label {top} is no index of a label set")
+        labels = [str(index) for index in range(top + 1)]
+        return self.read_names("label", values, tuple(labels)), labels
+
+    def read_names(self, what: str, values: list[Any], names: tuple[str, ...]) -> list[str | None]:
+        """Index → name; -1 and `None` are unlabelled."""
+        result: list[str | None] = []
+        for row, value in enumerate(values):
+            if value is None or (isinstance(value, int | float) and value == -1):
+                result.append(None)
+                continue
+            if (
+                not isinstance(value, int | float)
+                or value != value
+                or value in (float("inf"), float("-inf"))
+                or value != int(value)
+            ):
+                found = value.text if isinstance(value, _Odd) else spell(value)
+                raise CorpusError(f"{self.path}: {self.where(row)}: {what} must be a whole number, found {found}")
+            if not 0 <= value < len(names):
+                raise CorpusError(
+                    f"{self.path}: {self.where(row)}: {what} {spell(value)} is outside 0-{len(names) - 1} ({', '.join(names)})"
+                )
+            result.append(names[int(value)])
+        return result
+
+    def read_speakers(self) -> list[str]:
+        """Speaker names: session and gender for IEMOCAP, `speaker0`… for numbers and one-hot vectors."""
+        iemocap = (self.dataset or "").startswith("iemocap")
+        result: list[str] = []
+        numbered = False
+        for name, speakers in zip(self.names, self.column("speakers", self.fields.speakers), strict=True):
+            session = name[:5] if iemocap and _SESSION.match(name) else ""
+            for turn, value in enumerate(speakers):
+                index = value if isinstance(value, str) else _index(value)
+                if index is None:
+                    raise CorpusError(
+                        f"{self.path}: dialogue {name!r}, turn {turn}: speaker must be a name, a number or a one-hot vector, "
+                        f"found {spell(value)}"
+                    )
+                if isinstance(index, int):
+                    # Two codes are in use; where numbers or vectors stand, male is 0 or [1, 0] in every known file.
+                    index = "MF"[index] if iemocap and index < 2 else f"speaker{index}"
+                    numbered = True
+                result.append(session + index if index in ("M", "F") else index or "speaker")
+        if numbered and not iemocap:
+            self.notes.append("speakers are numbers within the dialogue, not identities")
+        return result
+
+    def read_texts(self) -> list[str]:
+        """Sentences, with Windows' punctuation repaired; token lists are joined."""
+        if self.fields.texts is None:
+            return []
+        repaired: dict[str, str] = {}
+        result: list[str] = []
+        for name, sentences in zip(self.names, self.column("sentences", self.fields.texts), strict=True):
+            for turn, value in enumerate(sentences):
+                if isinstance(value, bytes):
+                    value = value.decode("latin1")
+                if isinstance(value, list | tuple | np.ndarray) and all(
+                    isinstance(token, str) for token in np.ravel(np.asarray(value))
+                ):
+                    value = " ".join(str(token) for token in np.ravel(np.asarray(value)))
+                if not isinstance(value, str):
+                    raise CorpusError(f"{self.path}: dialogue {name!r}, turn {turn}: expected a sentence, found {spell(value)}")
+                if value not in repaired:
+                    repaired[value] = str(value).translate(_CP1252)
+                result.append(repaired[value])
+        if changed := sum(before != after for before, after in repaired.items()):
+            self.notes.append(f"{changed} sentences had Windows-1252 punctuation read as Latin-1; repaired")
+        return result
+
+    def read_ids(self) -> list[str]:
+        """Utterance ids of the file, or dialogue and turn."""
+        numbered = [f"{name}_{turn}" for name, length in zip(self.names, self.lengths, strict=True) for turn in range(length)]
+        if self.fields.ids is None:
+            if self.dataset == "meld":
+                self.notes.append(
+                    "the file has no utterance ids and MELD's skip numbers in 76 dialogues, so turns are counted instead "
+                    "(train_dia0_0, …); to join features by MELD's ids, list its CSVs before this file under `annotations`"
+                )
+            return numbered
+        ids = [_scalar(value) for value in chain.from_iterable(self.column("ids", self.fields.ids))]
+        result: list[str] = []
+        names = chain.from_iterable([name] * length for name, length in zip(self.names, self.lengths, strict=True))
+        for row, (name, value) in enumerate(zip(names, ids, strict=True)):
+            if isinstance(value, _Odd | float) or value is None or value == "":
+                raise CorpusError(f"{self.path}: {self.where(row)}: utterance id must be text or a whole number")
+            local = re.fullmatch(r"(?:utt_?)?(\d+)", str(value))  # counted within the dialogue
+            result.append(f"{name}_{'utt' if self.dataset == 'meld' else ''}{local[1]}" if local else value)
+        count = Counter(result)
+        if len(count) < len(result):
+            twice = count.most_common(1)[0][0]
+            raise CorpusError(
+                f"{self.path}: {self.where(result.index(twice))}: utterance id {twice!r} is used {count[twice]} times"
+            )
+        return result
+
+    def read_features(self, modality: str, mapping: Any) -> np.ndarray:
+        """`(utterances, width)` float32; an empty vector is a missing one (NaN); frames are averaged over time."""
+        result = np.full((self.total, 0), np.nan, dtype=np.float32)
+        averaged = number = 0
+        for name, values in zip(self.names, self.column(modality, mapping), strict=True):
+            for turn, value in enumerate(values):
+                row = _vector(value)
+                if row is None:
+                    raise CorpusError(
+                        f"{self.path}: dialogue {name!r}, turn {turn}: {modality}: expected numbers, found {spell(value)}"
+                    )
+                if row.ndim == 2:
+                    averaged += 1
+                    row = row.mean(axis=0, dtype=np.float64).astype(np.float32)
+                width = result.shape[1]
+                if len(row) and not width:  # the first vector; before anything large is allocated
+                    width = len(row)
+                    if self.total * width > 100 * self.fields.size + (1 << 24):
+                        size = f"{self.total} x {width} numbers in {self.fields.size} bytes"
+                        raise CorpusError(f"{self.path}: {modality}: {size}; refused as hostile or corrupt")
+                    result = np.full((self.total, width), np.nan, dtype=np.float32)
+                if len(row) not in (0, width):
+                    raise CorpusError(
+                        f"{self.path}: dialogue {name!r}, turn {turn}: {modality} vector has {len(row)} numbers, earlier ones have "
+                        f"{width}; expected one width"
+                    )
+                if len(row):
+                    result[number] = row
+                number += 1
+        if averaged:
+            self.notes.append(f"{modality}: {averaged} utterances have several frames, averaged over time")
+        return result
+
+
+class _Odd:
+    """A value that is neither text nor a number, kept until its place can be named."""
+
+    def __init__(self, value: Any) -> None:
+        self.text = spell(value)
+
+
+def _scalar(value: Any) -> Any:
+    """Text, number or `None`; anything else as `_Odd`."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode("latin1")
+    return value if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)) else _Odd(value)
+
+
+def _index(value: Any) -> int | None:
+    """Number of a speaker: a whole number, or the place of the one in a one-hot vector."""
+    plain = _scalar(value)
+    if isinstance(plain, int | float):
+        return int(plain) if 0 <= plain < 1000 and plain == int(plain) else None
+    if isinstance(value, list | tuple | np.ndarray):
+        numbers = [_scalar(part) for part in value] if len(value) <= 1000 else []
+        if numbers.count(1) == 1 and numbers.count(0) == len(numbers) - 1:
+            return numbers.index(1)
+    return None
+
+
+def _vector(value: Any) -> np.ndarray | None:
+    """`(width,)` float32, or `(frames, width)`; `None` where it is no numbers."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return None
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            row = np.asarray(value, dtype=np.float32)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if row.ndim > 1 and row.size == max(row.shape):  # one vector with axes of length one
+        row = row.reshape(-1)
+    return row if row.ndim == 1 or (row.ndim == 2 and row.size) else None
+
+
+def _meld_name(number: int) -> str:
+    split = next(name for name, (_, last) in MELD_KEYS.items() if number <= last)
+    return f"{split}_dia{number - MELD_KEYS[split][0]}"

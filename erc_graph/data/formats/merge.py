@@ -1,0 +1,148 @@
+"""Several annotation files as one: dialogues of one corpus side by side, or the same dialogues with more features."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from erc_graph.data.annotations import Annotations
+from erc_graph.errors import CorpusError
+
+
+def merge_annotations(parts: list[Annotations]) -> Annotations:
+    """One corpus of several files.
+
+    Files with different dialogues are put one after the other (MELD's three CSVs). Files with the same dialogues are joined
+    turn by turn (M3NET: MMGCN's file and COSMIC's): the first names speakers, utterances and texts, the others add
+    columns and features.
+
+    Raises:
+        CorpusError: different data sets; dialogues that are partly the same, or the same with nothing new; duplicate utterance
+            ids; joined files that disagree on lengths or labels; features of different widths.
+    """
+    if not parts:
+        raise CorpusError("annotations: no file named; expected one or several")
+    datasets = list(dict.fromkeys(part.dataset for part in parts))
+    if len(datasets) > 1:
+        raise CorpusError(
+            f"annotations: the files are of different data sets: {', '.join(str(name) for name in datasets)}; expected one"
+        )
+    groups: list[list[Annotations]] = []
+    for part in parts:
+        own = set(part.dialogue_ids)
+        group = next((g for g in groups if all(own.isdisjoint(other.dialogue_ids) for other in g)), None)
+        if group is None:
+            groups.append([part])
+        else:
+            group.append(part)
+    merged, *others = [_concatenate(group) for group in groups]
+    for other in others:
+        merged = _join(merged, other)
+    count = Counter(merged.utterance_ids)
+    if len(count) < len(merged.utterance_ids):
+        raise CorpusError(f"annotations: utterance id {count.most_common(1)[0][0]!r} is in two files; ids must be unique")
+    return merged
+
+
+def _concatenate(parts: list[Annotations]) -> Annotations:
+    """Different dialogues, one file after the other; what a file does not have is unlabelled or missing there."""
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [len(part.utterance_ids) for part in parts]
+    features: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys(name for part in parts for name in part.features):
+        widths = sorted({part.features[name].shape[1] for part in parts if name in part.features})
+        if len(widths) > 1:
+            raise CorpusError(
+                f"annotations: {name} vectors have {widths[0]} numbers in one file and {widths[1]} in another; expected one width"
+            )
+        rows = [
+            part.features.get(name, np.full((size, widths[0]), np.nan, np.float32)) for part, size in zip(parts, sizes, strict=True)
+        ]
+        features[name] = np.concatenate(rows)
+    columns: dict[str, list[Any]] = {
+        name: [value for part, size in zip(parts, sizes, strict=True) for value in part.columns.get(name, [None] * size)]
+        for name in dict.fromkeys(name for part in parts for name in part.columns)
+    }
+    splits: dict[str, list[str]] = {}
+    for part in parts:
+        for split, ids in part.splits.items():
+            splits.setdefault(split, []).extend(ids)
+    texts = any(part.texts for part in parts)
+    labels = [part.labels for part in parts]
+    return Annotations(
+        format=" + ".join(dict.fromkeys(part.format for part in parts)),
+        dataset=parts[0].dataset,
+        dialogue_ids=[id for part in parts for id in part.dialogue_ids],
+        lengths=[length for part in parts for length in part.lengths],
+        utterance_ids=[id for part in parts for id in part.utterance_ids],
+        speakers=[speaker for part in parts for speaker in part.speakers],
+        texts=[text for part, size in zip(parts, sizes, strict=True) for text in (part.texts or [""] * size)] if texts else [],
+        columns=columns,
+        labels=_union(labels),
+        splits=splits,
+        features=features,
+        notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+
+
+def _union(labels: list[list[str]]) -> list[str]:
+    """Label names of all files: counted indices in their order, names sorted."""
+    longest = max(labels, key=len)
+    if all(own == longest[: len(own)] for own in labels):
+        return longest
+    return sorted({name for own in labels for name in own})
+
+
+def _join(first: Annotations, other: Annotations) -> Annotations:
+    """The same dialogues, turn by turn."""
+    if set(first.dialogue_ids) != set(other.dialogue_ids):
+        shared = [id for id in other.dialogue_ids if id in set(first.dialogue_ids)]
+        raise CorpusError(
+            f"annotations: duplicate dialogue id {shared[0]!r} ({len(shared)} dialogues are in two files); files must have "
+            "different dialogues, or all the same ones with other features"
+        )
+    new = [name for name in other.features if name not in first.features]
+    columns = [name for name in other.columns if name not in first.columns]
+    if not new and not columns:
+        raise CorpusError(
+            f"annotations: duplicate dialogue id {other.dialogue_ids[0]!r}: all dialogues are in two files, "
+            "and the second adds neither features nor labels"
+        )
+    start = dict(zip(other.dialogue_ids, np.cumsum([0, *other.lengths[:-1]]).tolist(), strict=True))
+    length = dict(zip(other.dialogue_ids, other.lengths, strict=True))
+    rows: list[int] = []
+    for id, own in zip(first.dialogue_ids, first.lengths, strict=True):
+        if own != length[id]:
+            raise CorpusError(f"annotations: dialogue {id!r} has {own} utterances in one file and {length[id]} in another")
+        rows.extend(range(start[id], start[id] + own))
+    for name in first.columns.keys() & other.columns.keys() - {"score"}:
+        for row, (mine, theirs) in enumerate(zip(first.columns[name], (other.columns[name][r] for r in rows), strict=True)):
+            if mine is not None and theirs is not None and mine != theirs:
+                raise CorpusError(
+                    f"annotations: utterance {first.utterance_ids[row]!r} is {mine!r} in one file, {theirs!r} in another ({name})"
+                )
+    skipped = [name for name in other.features if name in first.features]
+    notes = [f"{', '.join(skipped)} of the second file not used: the first has them"] if skipped else []
+    first_notes = [
+        *first.notes,
+        f"joined turn by turn with the {other.format}: {', '.join(new + columns)} added",
+        *other.notes,
+        *notes,
+    ]
+    return Annotations(
+        format=f"{first.format} joined with {other.format}",
+        dataset=first.dataset,
+        dialogue_ids=first.dialogue_ids,
+        lengths=first.lengths,
+        utterance_ids=first.utterance_ids,
+        speakers=first.speakers,
+        texts=first.texts or [other.texts[r] for r in rows if other.texts],
+        columns={**first.columns, **{name: [other.columns[name][r] for r in rows] for name in columns}},
+        labels=first.labels or other.labels,
+        splits=first.splits or other.splits,
+        features={**first.features, **{name: other.features[name][rows] for name in new}},
+        notes=list(dict.fromkeys(first_notes)),
+    )

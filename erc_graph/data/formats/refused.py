@@ -1,0 +1,52 @@
+"""Layouts that are recognised and not read: one sentence says what the file is and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erc_graph.data.tables import SPLIT_NAMES
+from erc_graph.errors import CorpusError
+
+_TABLE = "write a table with the columns dialogue, turn, speaker, text, label (CSV) and features as .npz (utterance, features)"
+
+
+def refuse_known(content: Any, path: Path, size: int, dataset: str | None = None) -> None:
+    """Name the file where it is known.
+
+    Raises:
+        CorpusError: MMSA, MultiBench, MultiEMO and MELD feature files, MERBench labels.
+    """
+    if not isinstance(content, dict) or not content:
+        return
+    if all(name in SPLIT_NAMES for name in content):
+        first = next(iter(content.values()))
+        if isinstance(first, dict) and {"raw_text", "vision"} <= first.keys():
+            raise CorpusError(f"{path}: an MMSA file (aligned or unaligned sequences); sequences are not read yet: {_TABLE}")
+        if isinstance(first, dict) and {"vision", "labels"} <= first.keys():
+            raise CorpusError(f"{path}: a MultiBench file (sequences of frames); sequences are not read yet: {_TABLE}")
+    if all(isinstance(value, list | tuple | np.ndarray) for value in content.values()):
+        raise CorpusError(
+            f"{path}: features alone ({len(content)} keys, the first is {str(next(iter(content)))[:60]!r}), as MultiEMO has "
+            "them; annotations are expected here (Speakers.pkl, *_sent_emo.csv); give features under `[features]` as .npz"
+        )
+
+
+def refuse_archive(names: list[str], path: Path) -> None:
+    """Name a zip archive.
+
+    Raises:
+        CorpusError: always.
+    """
+    stems = {name.rsplit("/", 1)[-1] for name in names}
+    if stems & {"train_corpus.npy", "whole_corpus.npy"}:
+        raise CorpusError(f"{path}: MERBench's label.npz holds Python objects, which are not loaded: {_TABLE}")
+    if "data.pkl" in stems:
+        raise CorpusError(f"{path}: a PyTorch file; save features as .safetensors or .npz, annotations as a table")
+    if stems & {"utterance.npy", "features.npy"}:
+        raise CorpusError(
+            f"{path}: a file of features (utterance, features); annotations are expected here: name it under `[features]`"
+        )
+    raise CorpusError(f"{path}: a zip archive of {len(names)} files; unpack it, or {_TABLE}")

@@ -1,0 +1,354 @@
+r"""The sample corpus: generated conversations whose best possible accuracy is known.
+
+**Emotions.** Speaker :math:`s` of turn :math:`t` feels what :math:`s` felt last (inertia :math:`\alpha`), what the last other speaker
+felt (contagion :math:`\beta`), or something new, drawn from `BASE`:
+
+.. math:: P(e_t \mid a, b) = \alpha [e_t = a] + \beta [e_t = b] + (1 - \alpha - \beta)\, \pi(e_t)
+
+where what is not there yet (no own turn so far, no other speaker so far) leaves its share to :math:`\pi`. Who speaks does not depend on
+emotions. Every single turn is distributed as :math:`\pi`, so context is all that a conversation adds.
+
+**Vectors.** A modality is a point per emotion plus standard normal noise; for the pairs in `CONFUSED` the two points nearly coincide, so
+text cannot tell joy from surprise, audio hears only arousal, and so on: modalities need each other. Some vectors are missing.
+
+**The limit.** Given all vectors of a dialogue, :math:`P(e_t \mid x_1 … x_T)` follows exactly from the forward–backward recursion over
+the joint state of all speakers' last emotions. The mean of its maximum is the accuracy that no classifier can beat on average.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from erc_graph.data.corpus import SPLITS, Corpus
+from erc_graph.data.tasks import TASKS, apply_task
+from erc_graph.errors import ConfigError, CorpusError
+
+Array = NDArray[np.float64]
+
+TASK = TASKS["sample6"]
+BASE = {"joy": 0.19, "sadness": 0.16, "anger": 0.16, "fear": 0.11, "surprise": 0.13, "neutral": 0.25}
+WIDTH = {"text": 16, "audio": 8, "visual": 8}  # powers of two, at least 8
+CONFUSED = {
+    "text": (("joy", "surprise"), ("anger", "fear")),
+    "audio": (("sadness", "neutral"), ("joy", "anger")),
+    "visual": (("fear", "surprise"), ("anger", "sadness")),
+}
+SHARES = {"train": 0.6, "dev": 0.15, "test": 0.25}
+NAMES = ("Ada", "Ben", "Chloe", "David", "Emma", "Felix", "Grace", "Hugo", "Iris", "Jonas", "Kira", "Leo")
+
+# `{name}` is the person spoken to. What is confused in the text vectors is confused in the words: such pairs share most sentences.
+_JOY = ("I passed, {name}, I passed!", "This is the best news all week.", "I love it, {name}, thank you.")
+_WOW = ("No way, {name}!", "You did what?", "I cannot believe this!", "Wow, look at that, {name}!")
+_TENSE = ("Stop it, {name}!", "Get away from that door!", "What was that, {name}?", "Do not touch it!")
+SENTENCES = {
+    "joy": (*_JOY, *_WOW),
+    "sadness": (
+        "I miss her so much, {name}.",
+        "It is over. There is nothing left.",
+        "I cried all night.",
+        "Nobody called, {name}.",
+    ),
+    "anger": ("How dare you, {name}!", "I have had enough of this.", *_TENSE),
+    "fear": ("I heard steps, {name}.", "Please do not leave me here.", *_TENSE),
+    "surprise": ("I did not see that coming, {name}.", *_WOW),
+    "neutral": (
+        "The meeting is at three, {name}.",
+        "I put the keys on the table.",
+        "We can take the bus.",
+        "Did you call them, {name}?",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Numbers of the generator.
+
+    Attributes:
+        turns: Shortest and longest dialogue.
+        speakers: Fewest and most speakers of a dialogue, two at least.
+        repeat: Probability that a speaker goes on after the own turn.
+        inertia: Share of turns that keep the speaker's own last emotion.
+        contagion: Share of turns that take over the last emotion of the other speaker who spoke last.
+        missing: Probability that a vector is missing, each for itself.
+        separation: Distance of a point from the origin, in standard deviations of the noise.
+        detail: Distance that is left between the points of a confused pair, as a fraction of that between others.
+    """
+
+    turns: tuple[int, int] = (6, 30)
+    speakers: tuple[int, int] = (2, 5)
+    repeat: float = 0.15
+    inertia: float = 0.25
+    contagion: float = 0.45
+    missing: float = 0.08
+    separation: float = 1.85
+    detail: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("turns", "speakers"):
+            low, high = getattr(self, name)
+            least = {"turns": 1, "speakers": 2}[name]
+            if not least <= low <= high:
+                raise ConfigError(f"sample.{name}: expected {least} <= fewest <= most, found ({low}, {high})")
+        if self.speakers[1] > len(NAMES):
+            raise ConfigError(f"sample.speakers: at most {len(NAMES)}, found {self.speakers[1]}")
+        for name in ("repeat", "inertia", "contagion", "missing", "detail"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"sample.{name}: expected a number from 0 to 1, found {getattr(self, name)}")
+        if self.inertia + self.contagion > 1:
+            raise ConfigError(f"sample: inertia + contagion is at most 1, found {self.inertia} + {self.contagion}")
+
+
+def class_means(config: SampleConfig) -> dict[str, Array]:
+    """Point of every emotion in every modality: modality → `(6, d)`; a property of the world, the same for every seed.
+
+    The points are multiples of orthogonal sign vectors (rows of a Hadamard matrix, axes flipped and shuffled), those of a confused pair
+    drawn together. No matrix product: the numbers are the same on every machine.
+    """
+    rng = np.random.Generator(np.random.PCG64(20))
+    means = {}
+    for modality, width in WIDTH.items():
+        bits = np.array([[bin(i & j).count("1") for j in range(width)] for i in range(1, len(TASK.labels) + 1)])
+        signs = np.where(bits % 2, -1.0, 1.0) * rng.choice([-1.0, 1.0], width)
+        points = signs[:, rng.permutation(width)] * (config.separation / math.sqrt(width))
+        near = points.copy()
+        for pair in CONFUSED[modality]:
+            i, j = (TASK.labels.index(name) for name in pair)
+            near[i] = (1 + config.detail) / 2 * points[i] + (1 - config.detail) / 2 * points[j]
+            near[j] = (1 + config.detail) / 2 * points[j] + (1 - config.detail) / 2 * points[i]
+        means[modality] = near
+    return means
+
+
+def _prior() -> Array:
+    return np.array([BASE[name] for name in TASK.labels])
+
+
+def _turns(
+    rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Speakers and emotions, `(D, L)` each, all dialogues at once, turn by turn."""
+    count, every = len(lengths), np.arange(len(lengths))
+    fewest, most = config.speakers
+    people = fewest + ((most - fewest + 1) * rng.random(count) ** 2).astype(np.int64)  # small groups are more frequent
+    cumulative = _prior().cumsum()
+    felt = np.full((count, config.speakers[1]), -1)  # last emotion per speaker
+    last = np.full(count, -1)  # who spoke last, and who of the others before
+    before = np.full(count, -1)
+    speakers, emotions = [], []
+    for turn in range(int(lengths.max())):
+        go_on, step, first = rng.random(count) < config.repeat, rng.integers(1, people), rng.integers(0, people)
+        moved = (last + step) % people
+        # The second turn is another speaker's, so that every dialogue has two.
+        speaker = first if turn == 0 else np.where(go_on & (turn > 1), last, moved)
+        other = np.where(speaker != last, last, before)
+        own = felt[every, speaker]
+        others = np.where(other >= 0, felt[every, other], -1)
+        source = rng.random(count)
+        fresh = np.minimum(np.searchsorted(cumulative, rng.random(count), side="right"), len(cumulative) - 1)
+        emotion = np.where(source < config.inertia, own, np.where(source < config.inertia + config.contagion, others, -1))
+        emotion = np.where(emotion >= 0, emotion, fresh)
+        felt[every, speaker] = emotion
+        last, before = speaker, other
+        speakers.append(speaker)
+        emotions.append(emotion)
+    return np.stack(speakers, 1), np.stack(emotions, 1)
+
+
+def _texts(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArray[np.bool_], to: list[str]) -> tuple[str, ...]:
+    pick = rng.random(len(emotion))
+    sentences = [SENTENCES[name] for name in TASK.labels]
+    return tuple(
+        sentences[e][int(u * len(sentences[e]))].format(name=name) if there else ""
+        for e, u, there, name in zip(emotion.tolist(), pick.tolist(), heard.tolist(), to, strict=True)
+    )
+
+
+def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig | None = None) -> Corpus:
+    """Generated conversations: six emotions, 2–5 speakers, three modalities; the same for the same seed on every machine.
+
+    60 % of the dialogues are for training, 15 % for development, 25 % for test. Where the text vector is missing the text is empty.
+    Other seeds give other conversations of the same world: a model trained on one can be judged on another.
+
+    Args:
+        dialogues: How many.
+        seed: Of the conversations.
+        config: Numbers of the generator.
+
+    Raises:
+        ConfigError: fewer than three dialogues, or an impossible number in `config`.
+
+    >>> sample_corpus()
+    Corpus(sample: 200 dialogues, 3593 utterances; text 16, audio 8, visual 8; train 120 dev 30 test 50; task sample6)
+    """
+    config = config or SampleConfig()
+    if dialogues < len(SHARES):
+        raise ConfigError(f"sample: at least {len(SHARES)} dialogues, one per split; found {dialogues}")
+    rng = np.random.Generator(np.random.PCG64(seed))
+    lengths = rng.integers(config.turns[0], config.turns[1] + 1, dialogues)
+    speakers, emotions = _turns(rng, lengths, config)
+    real = np.arange(speakers.shape[1]) < lengths[:, None]
+    speaker, emotion = speakers[real], emotions[real]
+    present = {name: rng.random(len(emotion)) >= config.missing for name in WIDTH}
+    features = {
+        name: (mean[emotion] + rng.standard_normal((len(emotion), WIDTH[name]))) * present[name][:, None]
+        for name, mean in class_means(config).items()
+    }
+    cast = np.argsort(rng.random((dialogues, len(NAMES))), 1)  # who plays in which dialogue
+    dialogue = np.repeat(np.arange(dialogues), lengths)
+    names = [NAMES[i] for i in cast[dialogue, speaker]]
+    row = np.arange(len(emotion))
+    start = lengths.cumsum() - lengths
+    previous = np.where(row == start[dialogue], row + 1, row - 1).clip(max=len(row) - 1)
+    to = [NAMES[i] for i in cast[dialogue, np.where(speaker[previous] != speaker, speaker[previous], (speaker + 1) % 2)]]
+    ids = tuple(f"sample-{i:0{len(str(dialogues - 1))}d}" for i in range(dialogues))
+    labels = tuple(TASK.labels[e] for e in emotion)
+    dev, test = (max(1, round(dialogues * SHARES[name])) for name in SPLITS[1:])
+    cut = (0, dialogues - dev - test, dialogues - test, dialogues)
+    return Corpus(
+        name="sample",
+        task=TASK,
+        dialogue_ids=ids,
+        ptr=torch.from_numpy(np.concatenate([[0], lengths.cumsum()])),
+        utterance_ids=tuple(f"{ids[d]}_{r}" for d, r in zip(dialogue, row - start[dialogue], strict=True)),
+        speakers=tuple(names),
+        texts=_texts(rng, emotion, present["text"], to),
+        target=apply_task(TASK, {"label": labels}, len(labels)),
+        features={name: torch.from_numpy(value.astype(np.float32)) for name, value in features.items()},
+        present={name: torch.from_numpy(value) for name, value in present.items()},
+        splits={name: ids[cut[i] : cut[i + 1]] for i, name in enumerate(SPLITS)},
+        annotations={"label": labels},
+        provenance={
+            "format": "generated sample corpus",
+            "sample": {"dialogues": dialogues, "seed": seed, **asdict(config)},
+        },
+    )
+
+
+# -- the best that can be done ------------------------------------------------------------------------------------------------------
+
+
+def transition(config: SampleConfig, *, own: bool = True, other: bool = True) -> Array:
+    """:math:`P(e \\mid a, b)` as `(a, b, e)`; an axis that is not there (`own=False`, `other=False`) has length one."""
+    kinds = len(TASK.labels)
+    same = np.eye(kinds)
+    alpha, beta = config.inertia * own, config.contagion * other
+    keep = alpha * same[:, None, :] if own else np.zeros((1, 1, kinds))
+    take = beta * same[None, :, :] if other else np.zeros((1, 1, kinds))
+    return keep + take + (1 - alpha - beta) * _prior()
+
+
+def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig) -> Array:
+    """Forward–backward for one dialogue.
+
+    The state is one axis per speaker, in order of appearance: that speaker's last emotion, of length one before the first turn. A turn
+    changes only the axis of its speaker and looks at one other axis, so it is a small product over these two axes, all others along.
+
+    Args:
+        speaker: `(T,)` order of first appearance.
+        likelihood: `(T, 6)` density of the turn's vectors under each emotion, up to a factor.
+
+    Returns:
+        `(T, 6)` posterior.
+    """
+    people, kinds = int(speaker.max()) + 1, likelihood.shape[1]
+    others = [next((int(s) for s in speaker[:t][::-1] if s != speaker[t]), None) for t in range(len(speaker))]
+
+    def front(state: Array, turn: int) -> tuple[Array, int | None]:
+        """The state with the axes of the speaker and of the other in front: `(a, b, rest...)`."""
+        s, o = int(speaker[turn]), others[turn]
+        if o is None:
+            return np.moveaxis(state, s, 0)[:, None], None
+        return np.moveaxis(state, (s, o), (0, 1)), o
+
+    def back(state: Array, turn: int, other: int | None) -> Array:
+        s = int(speaker[turn])
+        return np.moveaxis(state[:, 0], 0, s) if other is None else np.moveaxis(state, (0, 1), (s, other))
+
+    def normal(state: Array) -> Array:
+        return state / state.sum()
+
+    alphas, kernels = [], []
+    state = np.ones((1,) * people)
+    for t in range(len(speaker)):
+        joint, other = front(state, t)  # (a, b, rest)
+        kernel = transition(config, own=joint.shape[0] == kinds, other=other is not None) * likelihood[t]  # (a, b, e)
+        state = normal(back(np.einsum("ab...,abe->eb...", joint, kernel), t, other))
+        alphas.append(state)
+        kernels.append(kernel)
+    posterior = np.empty_like(likelihood)
+    beta = np.ones_like(state)
+    for t in reversed(range(len(speaker))):
+        axes = tuple(axis for axis in range(people) if axis != speaker[t])
+        posterior[t] = normal((alphas[t] * beta).sum(axes))
+        ahead, other = front(beta, t)  # (e, b, rest)
+        beta = normal(back(np.einsum("eb...,abe->ab...", ahead, kernels[t]), t, other))
+    return posterior
+
+
+def _config_of(corpus: Corpus) -> SampleConfig:
+    made: Mapping[str, Any] | None = corpus.provenance.get("sample")
+    if made is None or corpus.task.labels != TASK.labels:
+        raise CorpusError(
+            f"{corpus.name}: the Bayes limit is known only for the generated sample corpus with task {TASK.name}; use sample_corpus()"
+        )
+    known = {field.name for field in fields(SampleConfig)}
+    return SampleConfig(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in made.items() if name in known}
+    )
+
+
+def sample_posterior(corpus: Corpus, *, context: bool = True) -> Array:
+    """Exact probability of every emotion given the vectors, what no model can know better.
+
+    Args:
+        corpus: A sample corpus, or a split or subset of one (whole dialogues).
+        context: Given all vectors and speakers of the dialogue; else given the vectors of the utterance alone.
+
+    Returns:
+        `(U, 6)` rows that sum to one, in the order of the task's labels.
+
+    Raises:
+        CorpusError: not a sample corpus.
+    """
+    config = _config_of(corpus)
+    log = np.zeros((corpus.utterances, len(TASK.labels)))
+    for name, mean in class_means(config).items():
+        gap = corpus.features[name].numpy().astype(np.float64)[:, None, :] - mean
+        log -= 0.5 * (gap**2).sum(-1) * corpus.present[name].numpy()[:, None]
+    likelihood = np.exp(log - log.max(1, keepdims=True))
+    if not context:
+        joint = likelihood * _prior()
+        return joint / joint.sum(1, keepdims=True)
+    speaker, ptr = corpus.speaker.numpy(), corpus.ptr.tolist()
+    slices = [slice(start, end) for start, end in zip(ptr[:-1], ptr[1:], strict=True)]
+    return np.concatenate([_smooth(speaker[rows], likelihood[rows], config) for rows in slices])
+
+
+def sample_bayes_limit(
+    corpus: Corpus | None = None, *, split: str | None = "test", context: bool = True, realised: bool = False
+) -> float:
+    """The accuracy that no classifier can beat on average: the mean over utterances of the largest exact posterior.
+
+    Args:
+        corpus: A sample corpus; the default one when left out.
+        split: Which split is judged; `None`: all of it.
+        context: Of classifiers that see the conversation; else of those that see single utterances.
+        realised: Instead of the expectation, how often the best rule is right about the labels as they happened to be drawn.
+
+    Raises:
+        CorpusError: not a sample corpus, or no such split.
+    """
+    corpus = sample_corpus() if corpus is None else corpus
+    chosen = corpus if split is None else corpus.split(split)
+    posterior = sample_posterior(chosen, context=context)
+    if realised:
+        return float((posterior.argmax(1) == chosen.target.numpy()).mean())
+    return float(posterior.max(1).mean())

@@ -1,0 +1,231 @@
+"""Who is trained on, who is selected on, who is judged: split files, development splits and protocols."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.data.corpus import SPLITS, Corpus
+from erc_graph.errors import ConfigError, CorpusError
+
+
+def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON object in a split file; `check_splits` says whether it is one of splits.
+
+    Raises:
+        CorpusError: not JSON, or not an object.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorpusError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CorpusError(f"{path}: expected a JSON object of train/dev/test → dialogue ids, found a {type(value).__name__}")
+    return value
+
+
+def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where: str) -> dict[str, tuple[str, ...]]:
+    """Splits of existing dialogues, each dialogue in one split at most; an empty split is left out.
+
+    Raises:
+        CorpusError: unknown split name, unknown dialogue, or a dialogue that stands in two splits or twice in one.
+    """
+    known = set(dialogue_ids)
+    home: dict[str, str] = {}
+    for split, names in splits.items():
+        if split not in SPLITS:
+            raise CorpusError(f"{where}: unknown split {split!r}; expected {', '.join(SPLITS)}")
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise CorpusError(f"{where}: {split}: expected a list of dialogue ids as strings")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise CorpusError(
+                f"{where}: {split}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(names)} unknown); "
+                f"the annotations have {len(known)}, the first is {next(iter(dialogue_ids), '')!r}"
+            )
+        for name in names:
+            if name in home:
+                both = f"in {home[name]} and in {split}" if home[name] != split else f"twice in {split}"
+                raise CorpusError(f"{where}: dialogue {name!r} stands {both}; expected it in one split, once")
+            home[name] = split
+    return {split: tuple(splits[split]) for split in SPLITS if splits.get(split)}
+
+
+def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Dialogues that stay and dialogues that are held out, chosen by a hash of the id: the order of the ids does not matter.
+
+    >>> stay, held_out = hold_out([f"d{i}" for i in range(20)])
+    >>> len(stay), len(held_out)
+    (18, 2)
+
+    Raises:
+        ConfigError: the fraction is not between 0 and 1, or there are fewer than two dialogues.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"development fraction: expected a number between 0 and 1, found {fraction}")
+    if len(dialogue_ids) < 2:
+        raise ConfigError(f"development split: expected two or more training dialogues to take it from, found {len(dialogue_ids)}")
+    order = sorted(dialogue_ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest())
+    chosen = set(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
+    return tuple(n for n in dialogue_ids if n not in chosen), tuple(n for n in dialogue_ids if n in chosen)
+
+
+def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> Corpus:
+    """The corpus with a development split taken out of its training dialogues; unchanged where it has one.
+
+    Raises:
+        ConfigError: no training split, fewer than two training dialogues, or an impossible fraction.
+    """
+    if "dev" in corpus.splits:
+        return corpus
+    if "train" not in corpus.splits:
+        raise ConfigError(f"{corpus.name}: no training split to take a development split from; give `splits` in corpus.toml")
+    train, dev = hold_out(corpus.splits["train"], fraction, seed)
+    splits = {"train": train, "dev": dev, **{name: ids for name, ids in corpus.splits.items() if name != "train"}}
+    return replace(corpus, splits=splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One division of a corpus.
+
+    Attributes:
+        name: For example `session 5` or `speaker Ses05F`.
+        train: Dialogue ids.
+        dev: Dialogue ids.
+        test: Dialogue ids.
+        dev_speakers: Whose utterances are judged in the development dialogues; `None`: everyone's. The others' are context.
+        test_speakers: The same for the test dialogues.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+    dev_speakers: frozenset[str] | None = None
+    test_speakers: frozenset[str] | None = None
+
+
+def judged_rows(corpus: Corpus, dialogue_ids: Collection[str], speakers: Collection[str] | None = None) -> Tensor:
+    """`(U,)` bool: labelled utterances of these dialogues, of these speakers only where given.
+
+    Raises:
+        CorpusError: unknown dialogue.
+    """
+    unknown = [name for name in dialogue_ids if name not in corpus.position]
+    if unknown:
+        raise CorpusError(f"{corpus.name}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(dialogue_ids)} unknown)")
+    judged = torch.zeros(corpus.utterances, dtype=torch.bool)
+    judged[corpus.rows(corpus.position[name] for name in dialogue_ids)] = True
+    if speakers is not None:
+        chosen = frozenset(speakers)
+        judged &= torch.from_numpy(np.fromiter(map(chosen.__contains__, corpus.speakers), dtype=bool, count=corpus.utterances))
+    return judged & corpus.labelled
+
+
+# -- protocols -----------------------------------------------------------------------------
+
+
+def _official(corpus: Corpus, seed: int) -> list[Fold]:
+    missing = [name for name in ("train", "test") if name not in corpus.splits]
+    if missing:
+        raise ConfigError(f"the split{'s' if len(missing) > 1 else ''} {' and '.join(missing)} (`splits` in corpus.toml)")
+    splits = development_split(corpus, seed=seed).splits
+    return [Fold(name="official", train=splits["train"], dev=splits["dev"], test=splits["test"])]
+
+
+def _sessions(corpus: Corpus) -> dict[str, tuple[str, ...]]:
+    """Session → dialogues, from ids such as `Ses05F_impro01`."""
+    sessions: dict[str, list[str]] = {}
+    for name in corpus.dialogue_ids:
+        match = re.match(r"Ses(\d\d)", name)
+        if match is None:
+            raise ConfigError(f"dialogue ids that name their session, as Ses05F_impro01 does; found {name!r}")
+        sessions.setdefault(match[1], []).append(name)
+    if len(sessions) < 3:
+        raise ConfigError(f"three or more sessions, found {len(sessions)}")
+    return {name: tuple(sessions[name]) for name in sorted(sessions)}
+
+
+def _without(sessions: Mapping[str, tuple[str, ...]], left_out: str) -> tuple[str, ...]:
+    return tuple(name for session, names in sessions.items() if session != left_out for name in names)
+
+
+def _session5(corpus: Corpus, seed: int) -> list[Fold]:
+    sessions = _sessions(corpus)
+    folds = []
+    for session, test in sessions.items():
+        train, dev = hold_out(_without(sessions, session), seed=seed)
+        folds.append(Fold(name=f"session {int(session)}", train=train, dev=dev, test=test))
+    return folds
+
+
+def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
+    sessions = _sessions(corpus)
+    folds, seen = [], set[str]()
+    for session, names in sessions.items():
+        rows = corpus.rows(corpus.position[name] for name in names)
+        speakers = sorted({corpus.speakers[row] for row in rows.tolist()})
+        if len(speakers) != 2:
+            raise ConfigError(f"two speakers per session, named alike in all its dialogues; session {session} has {len(speakers)}")
+        if seen & set(speakers):
+            raise ConfigError(f"speakers that belong to one session each; {min(seen & set(speakers))!r} is in several")
+        seen |= set(speakers)
+        for held_out, partner in (speakers, speakers[::-1]):
+            folds.append(
+                Fold(
+                    name=f"speaker {held_out}",
+                    train=_without(sessions, session),
+                    dev=names,
+                    test=names,
+                    dev_speakers=frozenset({partner}),
+                    test_speakers=frozenset({held_out}),
+                )
+            )
+    return folds
+
+
+PROTOCOLS: dict[str, Callable[[Corpus, int], list[Fold]]] = {
+    "official": _official,  # train/dev/test as the corpus says; a missing dev is taken out of train
+    "session5": _session5,  # IEMOCAP: each session is the test set once
+    "speaker10": _speaker10,  # IEMOCAP: each speaker is judged once; the partner is the development set
+}
+
+
+def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[Fold]:
+    """The divisions that a protocol makes of a corpus.
+
+    Args:
+        corpus: The whole corpus.
+        protocol: A key of `PROTOCOLS`.
+        seed: Chooses development dialogues where the protocol has to.
+
+    Raises:
+        ConfigError: unknown protocol, or one that does not fit the corpus; the message says which do.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol: unknown {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    try:
+        return PROTOCOLS[protocol](corpus, seed)
+    except ConfigError as error:
+        fitting = [name for name in PROTOCOLS if name != protocol and _fits(corpus, name)]
+        raise ConfigError(
+            f"protocol {protocol} does not fit {corpus.name}: it needs {error}; fitting: {', '.join(fitting) or 'none'}"
+        ) from None
+
+
+def _fits(corpus: Corpus, protocol: str) -> bool:
+    try:
+        return bool(PROTOCOLS[protocol](corpus, 0))
+    except ConfigError:
+        return False

@@ -1,0 +1,207 @@
+"""Writing that is all or nothing, and tensors on disk without pickle."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from erc_graph.errors import CheckpointError, StorageError
+
+_ADVICE = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some space or choose another folder",
+    errno.EFBIG: "this file system or a limit of the process allows no file of that size; choose another folder",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENOTDIR: "a part of the path is a file; choose another folder",
+    errno.EEXIST: "a part of the path is a file; choose another folder",
+    errno.EISDIR: "a folder of that name is in the way; choose another name",
+}
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    advice = _ADVICE.get(error.errno or 0, "check the path and the disk")
+    return StorageError(f"{path}: could not be written ({error.strerror or error}); nothing was left half-written; {advice}")
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`; what is written there becomes `path` when the block ends without an error.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_write(folder / "note.txt") as temporary:
+    ...     _ = temporary.write_text("all or nothing")
+    >>> [file.name for file in folder.iterdir()]
+    ['note.txt']
+
+    Raises:
+        StorageError: no space, no permission, or another error of the file system; `path` is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        with suppress(OSError):  # the folder itself is gone or not one: nothing is left to remove
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes `path` when the block ends without an error.
+
+    Args:
+        path: The folder to make, or to replace as a whole.
+        names: Names of the files that a folder of this kind holds. One that holds anything else is never replaced.
+
+    Raises:
+        StorageError: `path` is a file or holds other files, or the file system refuses.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    previous = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"{path}: is a file; expected a new folder or one that was saved before; choose another name")
+        others = sorted(file.name for file in path.iterdir() if file.name not in names) if path.exists() else []
+        if others:
+            raise StorageError(
+                f"{path}: holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}), which would be lost; "
+                "choose a new or empty folder"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            os.rename(path, previous)  # a folder with files cannot be replaced in one step
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if previous.exists():
+                os.rename(previous, path)
+            raise
+    except StorageError:
+        raise
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: numbers of numpy and PyTorch become Python's, and what JSON has no word for (NaN, inf) becomes null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 1) -> None:
+    """Write `value` as JSON, atomically; NaN and inf become null, any string survives (what is not ASCII is escaped).
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = json.dumps(_plain(value), indent=indent)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="ascii")
+
+
+def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, atomically; the same content gives the same bytes.
+
+    Args:
+        path: The file.
+        tensors: Name → tensor of any device and layout; each is stored contiguous and on its own.
+        metadata: Strings to keep with them.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}  # none shares memory with another
+    with atomic_write(path) as temporary:
+        try:
+            save_file(own, temporary, metadata=dict(metadata or {}))
+            _sort_metadata(temporary)
+        except SafetensorError as error:  # it hides the OSError and says its number in words
+            found = re.search(r"os error (\d+)", str(error))
+            code = int(found[1]) if found else errno.EIO
+            raise OSError(code, os.strerror(code) if found else str(error)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a fresh safetensors file in the order of their names; the library writes them in a random one."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+            if len(text) == size:
+                file.seek(8)
+                file.write(text)
+
+
+def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file, memory-mapped: what is never touched is never read.
+
+    Raises:
+        CheckpointError: no such file, or it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file, damaged or incomplete ({error})") from error
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Hexadecimal SHA-256 of a file, or of a folder: of the names and digests of its files."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(path.iterdir()):
+            if file.is_file():
+                digest.update(f"{file.name}\0{sha256(file)}\n".encode(errors="surrogatepass"))
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,64 @@
+"""Multi-head self-attention over the turns of a dialogue, and the Transformer encoder made of it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention between all turns of a dialogue (Vaswani et al., 2017).
+
+    Args:
+        inputs: Width of the rows that go in.
+        width: Width of the rows that come out.
+        heads: Number of heads; the head width is `width / heads`, rounded up.
+        dropout: On the attention weights, in training.
+    """
+
+    def __init__(self, inputs: int, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, -(-width // heads)
+        self.query_key_value = nn.Linear(inputs, 3 * heads * self.head_width)
+        self.output = nn.Linear(heads * self.head_width, width)
+        self.dropout = dropout
+
+    def forward(self, states: Tensor, batch: Batch) -> Tensor:
+        """`(N, inputs)` packed rows → `(N, width)`."""
+        packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
+        query, key, value = batch.pad(packed).permute(2, 0, 3, 1, 4)  # each (dialogues, heads, turns, head width)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=batch.mask[:, None, None, :], dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.output(batch.unpad(attended.transpose(1, 2)).flatten(1))
+
+
+class TransformerEncoder(nn.Module):
+    """Transformer encoder over the turns of a dialogue (pairwise fusion, between Eqs. (11) and (12)); post-norm, as in the original.
+
+    Args:
+        width: Width of the rows that go in and come out.
+        heads: Attention heads.
+        layers: Number of layers.
+        feedforward: Width of the hidden layer between.
+        dropout: After attention and feed-forward, in training.
+    """
+
+    def __init__(self, width: int, *, heads: int = 1, layers: int = 1, feedforward: int | None = None, dropout: float = 0.1) -> None:
+        super().__init__()
+        hidden = feedforward or 2 * width
+        self.attention = nn.ModuleList(SelfAttention(width, width, heads=heads, dropout=dropout) for _ in range(layers))
+        self.feedforward = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)) for _ in range(layers)
+        )
+        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * layers))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, batch: Batch) -> Tensor:
+        """`(N, width)` packed rows → `(N, width)`."""
+        for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
+            states = self.norm[2 * i](states + self.dropout(attention(states, batch)))
+            states = self.norm[2 * i + 1](states + self.dropout(feedforward(states)))
+        return states

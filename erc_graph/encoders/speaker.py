@@ -1,0 +1,31 @@
+"""Who speaks, as a vector on the node."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+
+
+class SpeakerEmbedding(nn.Module):
+    """Learned embedding of the speaker's order of first appearance, weighted: `w s_i` (pairwise fusion, Eqs. (2) and (9)).
+
+    Names never enter, so renaming speakers changes nothing. Speakers beyond `speakers` share the last embedding.
+
+    Args:
+        width: Width of the node states that it is added to.
+        speakers: Number of distinct embeddings.
+        given: Width of given speaker vectors (a `speaker` feature set, for instance of a recognition model), used in place of the
+            learned embedding; 0 for the learned one.
+    """
+
+    def __init__(self, width: int, *, speakers: int = 8, given: int = 0) -> None:
+        super().__init__()
+        self.embedding = None if given else nn.Embedding(speakers, width)
+        self.weight = nn.Linear(given or width, width, bias=False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """`(N, width)`, one row per utterance."""
+        if self.embedding is None:
+            return self.weight(batch.features["speaker"])
+        return self.weight(self.embedding(batch.speaker.clamp(max=self.embedding.num_embeddings - 1)))

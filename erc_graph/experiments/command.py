@@ -1,0 +1,250 @@
+"""The command line of an experiment: `python -m erc_graph.experiments.<method>`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from erc_graph.data.corpus import Corpus
+    from erc_graph.experiments.config import Experiment
+
+DESCRIPTION = {
+    "pairwise": """Train and judge pairwise fusion over conversation graphs (Fan et al., 2024).
+
+Without options it runs on the generated sample corpus. With --data it takes the committed settings for that data set, if there are some
+(experiments/pairwise_<dataset>.toml), else the defaults below, for the modalities that the corpus has. Every option overrides them.
+""",
+    "bigru": "Train and judge the baseline of every table: a plain two-layer BiGRU over the concatenated features.",
+}
+
+EPILOG = """examples:
+  python -m erc_graph.experiments.{method}
+      the sample corpus, under a minute
+  python -m erc_graph.experiments.{method} --data corpora/iemocap --seeds 5 --out runs/iemocap
+      a corpus of your own, five seeds
+  python -m erc_graph.experiments.{method} --data corpora/meld --pipeline.conv.depth 4 --training.epochs 30
+      another depth, other epochs
+  python -m erc_graph.experiments.{method} --resume runs/iemocap
+      continue a run that was stopped
+"""
+
+
+def main(method: str, argv: Sequence[str] | None = None) -> int:
+    """Run the command of `method`; returns the exit code (0 done, 2 refused, 130 stopped by Ctrl-C)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        return _main(method, arguments)
+    except ErcGraphError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the last whole epoch of every seed is kept, --resume DIR continues from it", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # jsonargparse, after printing
+        return int(stop.code or 0)
+
+
+def make_parser(method: str) -> ArgumentParser:
+    """The parser: every field of the configuration is an option."""
+    import tomli_w
+    from jsonargparse import ArgumentParser, set_dumper
+
+    from erc_graph.experiments.config import RunConfig
+    from erc_graph.pipelines import PIPELINES
+    from erc_graph.training.config import TrainingConfig
+
+    set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values)))
+    parser = ArgumentParser(
+        prog=f"python -m erc_graph.experiments.{method}",
+        description=DESCRIPTION.get(method, f"Train and judge {method}."),
+        epilog=EPILOG.format(method=method),
+        formatter_class=_Formatter,
+        parser_mode="toml",
+    )
+    parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
+    parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-DATASET).")
+    parser.add_argument("--resume", metavar="DIR", help="Continue the run in DIR, in place, with its own settings.")
+    parser.add_argument("--table", type=int, metavar="N", help="Run the rows of the paper's Table N and print measured beside published.")
+    parser.add_argument("--tune", type=int, default=0, metavar="N", help="First search N settings in the ranges of [search], on the development split.")
+    parser.add_argument("--dry-run", action="store_true", help="Say what would be run; train nothing, write nothing.")
+    parser.add_class_arguments(RunConfig)
+    parser.add_class_arguments(PIPELINES[method].Config, "pipeline")
+    parser.add_class_arguments(TrainingConfig, "training")
+    for hidden in ("method", "dataset", "search", "published", "record"):
+        parser.add_argument(f"--{hidden}", type=str if hidden in ("method", "dataset") else dict[str, Any], help=argparse.SUPPRESS)
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 80 columns, description and examples as written."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        width = min(80, shutil.get_terminal_size().columns)
+        super().__init__(prog, **{**options, "max_help_position": 28, "width": width})
+
+
+def _without_none(values: Any) -> Any:
+    """TOML has no null: a value that is unset is left out."""
+    if isinstance(values, dict):
+        return {key: _without_none(value) for key, value in values.items() if value is not None and key not in COMMAND_ONLY}
+    return list(values) if isinstance(values, tuple) else values
+
+
+COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", "record")
+
+
+def _main(method: str, arguments: list[str]) -> int:
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--data", "--task", "--config", "--resume"):
+        early.add_argument(option)
+    known, _ = early.parse_known_args(arguments)
+    if "-h" in arguments or "--help" in arguments:
+        make_parser(method).print_help()
+        return 0
+    if known.resume:
+        return _resume(method, Path(known.resume), arguments)
+
+    from erc_graph.experiments.config import experiment_file, from_dict, read_toml
+
+    values = read_toml(known.config) if known.config else {}
+    if known.config:
+        from_dict(method, values, known.config)  # every mistake in the file at once
+    corpus = _load(known.data or values.get("data") or "sample", known.task or values.get("task"), "--strict" in arguments)
+    committed = None if known.config else experiment_file(method, corpus.name)
+    if committed:
+        arguments = ["--config", str(committed), *arguments]
+        from_dict(method, read_toml(committed), committed.name)
+    parser = make_parser(method)
+    options = parser.parse_args(arguments)
+    experiment = _experiment(method, parser, options)
+    if committed and not experiment.run.modalities:
+        experiment = experiment.changed({"modalities": list(corpus.modalities)})
+    folder = Path(options.out or Path("runs") / f"{method}-{corpus.name}")
+    if options.dry_run:
+        return _dry_run(experiment, corpus, folder, committed)
+    if (folder / "config.json").exists() or (folder / "result.json").exists():
+        raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
+    if options.table is not None:
+        return _table(experiment, corpus, folder, options.table, resume=False)
+    if options.tune:
+        experiment = _tune(experiment, corpus, folder, options.tune)
+    return _run(experiment, corpus, folder, resume=False)
+
+
+def _experiment(method: str, parser: ArgumentParser, options: Any) -> Experiment:
+    from erc_graph.experiments.config import from_dict
+
+    values = parser.get_defaults().clone()
+    values.update(options)
+    plain = json.loads(parser.dump(options, format="json", skip_validation=True))
+    return from_dict(method, {key: value for key, value in plain.items() if key not in COMMAND_ONLY and value is not None}, "options")
+
+
+def _load(data: str, task: str | None, strict: bool) -> Corpus:
+    from erc_graph.data.load import load_corpus
+
+    corpus = load_corpus(data, task=task, strict=strict)
+    print(corpus)
+    for note in corpus.provenance.get("notes", ()):
+        print(f"  note: {note}")
+    return corpus
+
+
+def _run(experiment: Experiment, corpus: Corpus, folder: Path, *, resume: bool) -> int:
+    from erc_graph.data.storage import write_json
+    from erc_graph.experiments.report import print_result
+    from erc_graph.experiments.result import write_result
+    from erc_graph.experiments.run import baseline_of, run_experiment
+
+    if not resume:
+        write_json(folder / "config.json", {"command": "run", "method": experiment.method, **experiment.as_dict()})
+    outcome = run_experiment(experiment, corpus, folder, resume=resume)
+    baseline = None
+    if experiment.run.baseline and experiment.method != "bigru":
+        baseline = run_experiment(baseline_of(experiment), corpus, folder / "bigru", resume=resume, name="BiGRU")
+    result = write_result(folder, outcome, baseline)
+    print_result(result, experiment.published)
+    print(f"\nwritten to {folder}: result.json, predictions.csv, confusion.png, curves.png, tsne.png, graph.png, seed-N/best.safetensors")
+    return 0
+
+
+def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int, *, resume: bool) -> int:
+    from erc_graph.data.storage import write_json
+    from erc_graph.experiments.ablation import load_tables
+    from erc_graph.experiments.report import print_table
+    from erc_graph.experiments.tables import run_table
+
+    tables = load_tables(experiment.method)
+    if number == 1:
+        return _run(experiment, corpus, folder, resume=resume)
+    if number not in tables:
+        raise ConfigError(f"table: expected one of 1, {', '.join(map(str, tables))}, found {number}")
+    if not resume:
+        write_json(folder / "config.json", {"command": "table", "table": number, "method": experiment.method, **experiment.as_dict()})
+    print_table(run_table(experiment, corpus, folder, tables[number], resume=resume))
+    print(f"\nwritten to {folder}: table-{number}.json, table-{number}.md, table-{number}-tsne.png, row-*/seed-N/best.safetensors")
+    return 0
+
+
+def _tune(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
+    from erc_graph.experiments.search import search
+
+    return search(experiment, corpus, folder / "tune", trials)
+
+
+def _resume(method: str, folder: Path, arguments: list[str]) -> int:
+    from erc_graph.experiments.config import from_dict
+
+    if [a for a in arguments if a.startswith("--") and not a.startswith("--resume")]:
+        raise ConfigError("--resume: takes no other options; a run is continued with the settings it was started with")
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        command, number, stored = values.pop("command"), values.pop("table", None), values.pop("method")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: expected the settings of a run to continue, found no such file; start it without --resume") from None
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: expected the settings of a run, found something else ({error})") from None
+    if stored != method:
+        raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored}")
+    experiment = from_dict(method, values, str(path))
+    corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
+    if command == "table":
+        return _table(experiment, corpus, folder, number, resume=True)
+    return _run(experiment, corpus, folder, resume=True)
+
+
+def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None) -> int:
+    from erc_graph.data.splits import folds
+    from erc_graph.experiments.run import build
+
+    pipeline = build(experiment, corpus, 0)
+    divisions = folds(corpus, experiment.run.protocol)
+    print(f"method      {experiment.method}, {sum(p.numel() for p in pipeline.parameters()):,} parameters")
+    print(f"settings    {'experiments/' + committed.name if committed else 'defaults and options'}")
+    print(f"modalities  {', '.join(pipeline.schema.widths)}")
+    print(f"stages      {', '.join(stage.name for stage in pipeline.stages())}")
+    print(f"protocol    {experiment.run.protocol}, epoch chosen on: {experiment.training.selection}")
+    for fold in divisions:
+        print(f"  {fold.name:<16} {len(fold.train)} / {len(fold.dev)} / {len(fold.test)} dialogues for train / dev / test")
+    print(f"seeds       {experiment.run.seeds}")
+    print(f"output      {folder}")
+    return 0
+
+
+def with_data(experiment: Experiment, data: str) -> Experiment:
+    """The same experiment on other data."""
+    return replace(experiment, run=replace(experiment.run, data=data))

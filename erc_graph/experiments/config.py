@@ -1,0 +1,152 @@
+"""What an experiment is made of: `experiments/<method>_<dataset>.toml`, and options on top of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from erc_graph.errors import ConfigError
+from erc_graph.pipelines import PIPELINES
+from erc_graph.training.config import TrainingConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+FOLDERS = (_PACKAGE / "_recipes" / "experiments", _PACKAGE.parent / "experiments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What is run.
+
+    Attributes:
+        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, or `sample`.
+        task: Label set, for example `iemocap4`; unset: the corpus's own.
+        modalities: Feature sets to use; unset: all that the corpus has.
+        protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
+        seeds: Number of seeds, 0 to N-1.
+        device: `auto`, `cpu` or `cuda`.
+        strict: Refuse features with NaN or inf instead of treating them as missing.
+        baseline: Also train the plain BiGRU on the same features, folds and seeds.
+    """
+
+    data: str = "sample"
+    task: str | None = None
+    modalities: list[str] | None = None
+    protocol: Literal["official", "session5", "speaker10"] = "official"
+    seeds: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    strict: bool = False
+    baseline: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"seeds: expected 1 or more, found {self.seeds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A method with everything that decides its result.
+
+    Attributes:
+        method: A key of `PIPELINES`.
+        run: What is run.
+        pipeline: The pipeline's own configuration.
+        training: The loop's configuration.
+        search: Dotted key → range, for `--tune`.
+        published: The paper's own table; never mixed with measured figures.
+    """
+
+    method: str
+    run: RunConfig
+    pipeline: Any
+    training: TrainingConfig
+    search: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, changes: Mapping[str, Any]) -> Experiment:
+        """The same experiment with some values changed, by dotted key (`pipeline.pmf.enabled`, `training.epochs`, `modalities`)."""
+        values = self.as_dict()
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            node = values
+            for part in path:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or last not in node:
+                raise ConfigError(f"{key}: expected a field of the configuration of {self.method}, found no such field")
+            node[last] = value
+        return from_dict(self.method, values, "changes")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values: the fields of `RunConfig` at the top, `pipeline` and `training` as tables."""
+        return {
+            **dataclasses.asdict(self.run),
+            "pipeline": dataclasses.asdict(self.pipeline),
+            "training": dataclasses.asdict(self.training),
+            "search": dict(self.search),
+            "published": dict(self.published),
+        }
+
+
+def experiment_file(method: str, dataset: str) -> Path | None:
+    """The committed experiment of a method on a data set, if there is one."""
+    for folder in FOLDERS:
+        path = folder / f"{method}_{dataset}.toml"
+        if path.is_file():
+            return path
+    return None
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """A TOML file as plain values.
+
+    Raises:
+        ConfigError: missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a TOML file, cannot read it ({getattr(error, 'strerror', None) or error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
+    """An experiment from plain values; what they leave out has its default.
+
+    Raises:
+        ConfigError: every unknown key, wrong type and impossible value at once, each with its path.
+    """
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    pipeline = PIPELINES[method].Config
+    fields: dict[str, Any] = {f.name: (f.type, f.default) for f in dataclasses.fields(RunConfig)}
+    fields |= {"method": (str, method), "dataset": (str, ""), "pipeline": (pipeline, pipeline()), "training": (TrainingConfig, TrainingConfig())}
+    fields |= {"search": (dict[str, Any], {}), "published": (dict[str, Any], {}), "record": (dict[str, Any], {})}
+    model = create_model("Experiment", __config__=ConfigDict(extra="forbid", strict=False), __module__=__name__, **fields)
+    try:
+        checked = model.model_validate(dict(values))
+        run = RunConfig(**{f.name: getattr(checked, f.name) for f in dataclasses.fields(RunConfig)})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(problem, where) for problem in error.errors())) from None
+    if checked.method != method:
+        raise ConfigError(f"{where}: method: expected {method!r}, found {checked.method!r}")
+    return Experiment(
+        method=method, run=run, pipeline=checked.pipeline, training=checked.training, search=checked.search, published=checked.published
+    )
+
+
+def _sentence(problem: Mapping[str, Any], where: str) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where}: {path}: unknown key; `--help` lists the known ones"
+    if problem["type"] == "value_error":  # a check of our own, which says it all
+        return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
+    return f"{where}: {path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}"

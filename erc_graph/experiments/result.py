@@ -1,0 +1,144 @@
+"""What a finished experiment leaves in its folder: result.json, predictions.csv and pictures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.storage import atomic_write, write_json
+from erc_graph.experiments.environment import environment
+from erc_graph.experiments.run import Outcome, SeedResult, build, majority_metrics
+from erc_graph.training.significance import paired_permutation
+
+RESULT = "result.json"
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation (over seeds, n - 1; 0.0 for one seed) and the values themselves."""
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "values": values}
+
+
+def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
+    """The content of result.json."""
+    from erc_graph.data.load import corpus_sha256
+
+    experiment, corpus = outcome.experiment, outcome.corpus
+    metrics = {part: {m: spread(outcome.values(m, part)) for m in getattr(outcome.seeds[0], part)} for part in ("test", "dev")}
+    result = {
+        "method": experiment.method,
+        "dataset": corpus.name,
+        "task": corpus.task.name,
+        "labels": list(corpus.task.labels),
+        "modalities": list(experiment.run.modalities or corpus.modalities),
+        "protocol": experiment.run.protocol,
+        "selection": experiment.training.selection,
+        "seeds": [seed.seed for seed in outcome.seeds],
+        "metrics": metrics,
+        "baselines": baselines(outcome, baseline),
+        "seconds_per_epoch": outcome.seconds_per_epoch,
+        "parameters": outcome.parameters,
+        "epochs": [[{"stage": s.name, "chosen": s.chosen, "run": len(s.epochs)} for h in seed.histories for s in h.stages] for seed in outcome.seeds],
+        "environment": environment(experiment.run.device),
+        "config": experiment.as_dict(),
+        "data_sha256": corpus_sha256(corpus),
+        "data": {key: corpus.provenance[key] for key in ("format", "extractors", "notes") if key in corpus.provenance},
+    }
+    if corpus.provenance.get("dataset") == "sample" or corpus.name == "sample":
+        from erc_graph.data.sample import sample_bayes_limit
+
+        limit = sample_bayes_limit(corpus)
+        result["bayes_limit"] = limit
+        result["accuracy_over_bayes_limit"] = metrics["test"]["accuracy"]["mean"] / limit
+    return result
+
+
+def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
+    """Majority class and plain BiGRU on the same utterances, with a paired test of the method against the BiGRU."""
+    most = majority_metrics(outcome.experiment, outcome.corpus, outcome.seeds[0])
+    found: dict[str, Any] = {"majority": {name: spread([value]) for name, value in most.items()}}
+    if baseline:
+        found["bigru"] = {name: spread(baseline.values(name)) for name in baseline.seeds[0].test}
+        found["bigru"]["parameters"] = baseline.parameters
+        found["bigru"]["seconds_per_epoch"] = baseline.seconds_per_epoch
+        if len(outcome.seeds) > 1:
+            p = paired_permutation(outcome.values("weighted_f1"), baseline.values("weighted_f1"))
+            found["p_value_against_bigru"] = {"weighted_f1": p, "test": "two-sided paired permutation over seeds"}
+    return found
+
+
+def write_predictions(path: Path, corpus: Corpus, seed: SeedResult) -> None:
+    """One row per judged test utterance: dialogue, utterance, label, prediction, one probability column per class."""
+    rows = seed.rows.tolist()
+    dialogue = corpus.dialogue_of.tolist()
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if corpus.task.kind == "score":
+            writer.writerow(["dialogue", "utterance", "label", "prediction"])
+            for row, score in zip(rows, seed.scores[:, 0].tolist(), strict=True):
+                writer.writerow([corpus.dialogue_ids[dialogue[row]], corpus.utterance_ids[row], float(corpus.target[row]), score])
+            return
+        labels, probabilities = corpus.task.labels, seed.scores.softmax(-1)
+        writer.writerow(["dialogue", "utterance", "label", "prediction", *(f"p({label})" for label in labels)])
+        guesses, targets = seed.scores.argmax(-1).tolist(), corpus.target[seed.rows].tolist()
+        for row, guess, target, chances in zip(rows, guesses, targets, probabilities.tolist(), strict=True):
+            writer.writerow(
+                [corpus.dialogue_ids[dialogue[row]], corpus.utterance_ids[row], labels[target], labels[guess], *(f"{p:.6f}" for p in chances)]
+            )
+
+
+def write_pictures(folder: Path, outcome: Outcome) -> list[Path]:
+    """Confusion matrix, t-SNE of the last states, training curves, and the graph of one test conversation; all of the first seed."""
+    from erc_graph.report.confusion import plot_confusion
+    from erc_graph.report.curves import plot_curves
+    from erc_graph.report.projection import plot_projection
+    from erc_graph.training.metrics import confusion, seven
+
+    corpus, seed = outcome.corpus, outcome.seeds[0]
+    target = corpus.target[seed.rows]
+    score = corpus.task.kind == "score"
+    names = [f"{value:+d}" for value in range(-3, 4)] if score else list(corpus.task.labels)
+    plot_confusion(confusion(seed.scores, target, corpus.task), names, folder / "confusion.png")
+    plot_curves(seed.histories[0], folder / "curves.png")
+    written = [folder / "confusion.png", folder / "curves.png"]
+    if seed.states is not None:
+        index = seven(target.double().numpy()) + 3 if score else target.numpy()
+        plot_projection(seed.states.numpy(), index, names, folder / "tsne.png")
+        written.append(folder / "tsne.png")
+    draw_conversation(folder / "graph.png", outcome)
+    return [*written, folder / "graph.png"]
+
+
+def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> None:
+    """Draw the test conversation whose length is nearest to `turns`, with the angular weights of the trained pipeline."""
+    from erc_graph.data.splits import folds
+    from erc_graph.graphs.draw import draw_graph
+    from erc_graph.training.checkpoint import load_weights
+
+    experiment, corpus, seed = outcome.experiment, outcome.corpus, outcome.seeds[0]
+    division = folds(corpus, experiment.run.protocol)
+    test = corpus.subset(division[0].test)
+    dialogue = test[int((test.lengths - turns).abs().argmin())]
+    pipeline = build(experiment, corpus, seed.seed)
+    place = path.parent / "seed-0"
+    if len(division) > 1:
+        place = place / division[0].name.replace(" ", "-")
+    load_weights(pipeline, place / "best.safetensors")
+    graph = pipeline.graph(dialogue)
+    guess = pipeline(dialogue.batch(pipeline.schema.widths)).scores.detach()
+    labels = list(corpus.task.labels)
+    predictions = [f"{value:+.1f}" for value in guess[:, 0].tolist()] if corpus.task.kind == "score" else [labels[i] for i in guess.argmax(-1).tolist()]
+    draw_graph(graph, path, predictions=predictions, title=f"{corpus.name}, {dialogue.id}")
+
+
+def write_result(folder: Path, outcome: Outcome, baseline: Outcome | None, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write everything; result.json last, so that its presence means that the rest is there."""
+    result = summary(outcome, baseline) | dict(extra or {})
+    write_predictions(folder / "predictions.csv", outcome.corpus, outcome.seeds[0])
+    write_pictures(folder, outcome)
+    write_json(folder / RESULT, result)
+    return result

@@ -1,0 +1,189 @@
+"""Train and judge one experiment: over seeds, over the folds of its protocol; every fold leaves a checkpoint that can be continued."""
+
+from __future__ import annotations
+
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.splits import Fold, folds, judged_rows
+from erc_graph.experiments.config import Experiment
+from erc_graph.pipelines import PIPELINES
+from erc_graph.pipelines.base import Pipeline, Schema
+from erc_graph.pipelines.stage import infer
+from erc_graph.training.history import History
+from erc_graph.training.loop import fit
+from erc_graph.training.metrics import evaluate, majority
+
+
+@dataclass
+class SeedResult:
+    """One seed: test predictions pooled over the folds.
+
+    Attributes:
+        seed: The seed.
+        test: Metrics on all judged test utterances of all folds together.
+        dev: Metrics on the development parts, mean over folds.
+        rows: `(n,)` corpus rows of the judged test utterances.
+        scores: `(n, C)` logits, or the score.
+        states: `(n, k)` states in front of the classifier, or `None`.
+        histories: One per fold.
+    """
+
+    seed: int
+    test: dict[str, float]
+    dev: dict[str, float]
+    rows: Tensor
+    scores: Tensor
+    states: Tensor | None
+    histories: list[History] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """All seeds of one experiment."""
+
+    experiment: Experiment
+    corpus: Corpus
+    seeds: list[SeedResult]
+    parameters: int
+
+    def values(self, metric: str, part: str = "test") -> list[float]:
+        """A metric per seed."""
+        return [getattr(seed, part)[metric] for seed in self.seeds]
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean over seeds, folds and stages."""
+        return float(np.mean([history.seconds_per_epoch for seed in self.seeds for history in seed.histories]))
+
+
+def build(experiment: Experiment, corpus: Corpus, seed: int) -> Pipeline:
+    """A fresh pipeline; its first weights depend on the seed."""
+    torch.manual_seed(seed)
+    return PIPELINES[experiment.method](schema(experiment, corpus), experiment.pipeline)
+
+
+def schema(experiment: Experiment, corpus: Corpus) -> Schema:
+    """What the experiment reads of the corpus."""
+    return Schema.of(corpus, tuple(experiment.run.modalities) if experiment.run.modalities else None)
+
+
+def part(corpus: Corpus, ids: tuple[str, ...], speakers: frozenset[str] | None, modalities: tuple[str, ...]) -> Batch:
+    """Some dialogues as one batch; only the given speakers are judged, the others are context."""
+    chosen = corpus.subset(ids)
+    return replace(chosen.batch(modalities), judged=judged_rows(chosen, ids, speakers), row=corpus.rows(corpus.position[i] for i in ids))
+
+
+def run_fold(
+    experiment: Experiment, corpus: Corpus, fold: Fold, seed: int, folder: Path | None, *, resume: bool = False, description: str = ""
+) -> tuple[Pipeline, History, Batch]:
+    """Train on one fold; returns the pipeline with its chosen weights, what happened, and the test part."""
+    pipeline = build(experiment, corpus, seed)
+    modalities = tuple(pipeline.schema.widths)
+    train = part(corpus, fold.train, None, modalities)
+    dev = part(corpus, fold.dev, fold.dev_speakers, modalities)
+    pipeline.fit_inputs(train)
+    history = fit(
+        pipeline, train, dev, experiment.training, seed=seed, folder=folder, resume=resume, device=experiment.run.device, description=description
+    )
+    return pipeline, history, part(corpus, fold.test, fold.test_speakers, modalities).to(pipeline.device)
+
+
+def run_seed(experiment: Experiment, corpus: Corpus, seed: int, folder: Path | None, *, resume: bool = False, description: str = "") -> SeedResult:
+    """Train and judge all folds with one seed."""
+    divisions = folds(corpus, experiment.run.protocol)
+    rows, scores, states, histories, devs = [], [], [], [], []
+    for fold in divisions:
+        several = len(divisions) > 1
+        place = folder / fold.name.replace(" ", "-") if folder and several else folder
+        text = f"{description} {fold.name}" if several else description
+        pipeline, history, test = run_fold(experiment, corpus, fold, seed, place, resume=resume, description=text)
+        answer = infer(pipeline, test)
+        rows.append(test.row[test.judged].cpu())
+        scores.append(answer.scores[test.judged].cpu())
+        if answer.states is not None:
+            states.append(answer.states[test.judged].cpu())
+        histories.append(history)
+        devs.append(history.dev)
+    pooled, at = torch.cat(scores), torch.cat(rows)
+    return SeedResult(
+        seed=seed,
+        test=evaluate(pooled, corpus.target[at], corpus.task),
+        dev={name: float(np.mean([dev[name] for dev in devs])) for name in devs[0]},
+        rows=at,
+        scores=pooled,
+        states=torch.cat(states) if states and not several else None,
+        histories=histories,
+    )
+
+
+def run_experiment(
+    experiment: Experiment,
+    corpus: Corpus,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
+    name: str = "",
+    finished: Callable[[int], Any] | None = None,
+) -> Outcome:
+    """Train and judge all seeds.
+
+    Args:
+        experiment: What to run.
+        corpus: On what.
+        folder: Where each seed's checkpoints go, in `seed-N`; unset: nowhere.
+        resume: Continue what stands in `folder`.
+        name: In front of the progress bars.
+        finished: Called after every seed.
+
+    Raises:
+        ConfigError: the protocol does not fit the corpus, or a modality is not there.
+    """
+    results = []
+    for seed in range(experiment.run.seeds):
+        place = folder / f"seed-{seed}" if folder else None
+        results.append(run_seed(experiment, corpus, seed, place, resume=resume, description=f"{name or experiment.method} seed {seed}"))
+        if finished:
+            finished(seed)
+    parameters = sum(p.numel() for p in build(experiment, corpus, 0).parameters())
+    return Outcome(experiment=experiment, corpus=corpus, seeds=results, parameters=parameters)
+
+
+def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
+    """The class (or mean score) that is most frequent in training, on the same test utterances, fold by fold."""
+    scores = []
+    for fold in folds(corpus, experiment.run.protocol):
+        train = corpus.target[judged_rows(corpus, fold.train)]
+        count = int(judged_rows(corpus, fold.test, fold.test_speakers).sum())
+        if corpus.task.kind == "score":
+            scores.append(train.median().expand(count, 1))
+        else:
+            scores.append(majority(train, count, len(corpus.task.labels)))
+    return evaluate(torch.cat(scores), corpus.target[like.rows], corpus.task)
+
+
+def baseline_of(experiment: Experiment) -> Experiment:
+    """The plain BiGRU on the same data, protocol and seeds; its settings are its own and the same everywhere."""
+    from erc_graph.pipelines.bigru import BiGRUConfig
+    from erc_graph.training.config import TrainingConfig
+
+    own = TrainingConfig(
+        epochs=experiment.training.epochs if experiment.training.selection == "last" else 40,
+        learning_rate=1e-3,
+        weight_decay=1e-5,
+        batch_size=experiment.training.batch_size,
+        patience=10,
+        selection=experiment.training.selection,
+        criterion=experiment.training.criterion,
+    )
+
+    return Experiment(method="bigru", run=experiment.run, pipeline=BiGRUConfig(), training=own)

@@ -1,0 +1,184 @@
+"""Conversations as `HeteroData`: node type = stream, edge type = `(source stream, relation, target stream)`.
+
+Every stream has one node per turn, so that turns align across streams; `present` says which of them are there. The graph carries
+
+| where | attribute | what |
+|---|---|---|
+| `graph[stream]` | `x` | `(N, d)` features or states; absent where the corpus has none |
+| | `present` | `(N,)` bool; an absent node has no edges |
+| | `speaker`, `dialogue`, `turn` | `(N,)` int64: order of first appearance in the dialogue; which dialogue; which turn of it |
+| | `y` | `(N,)` label index (-1: none), or score (NaN: none) |
+| `graph[edge type]` | `edge_index` | `(2, E)` source above target |
+| | `edge_weight` | `(E,)` γ · angular similarity, or γ; absent where angular weights cannot be had (see `build_graph`) |
+| `graph` | `ptr` | `(D + 1,)` first row of every dialogue, then `N` |
+| | `texts`, `speakers`, `dialogue_ids`, `labels` | names, lists: per utterance (texts may be empty), dialogue and label index |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.graphs.edges import graph_edges
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, load_recipe
+from erc_graph.graphs.weights import angular, directions
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+NAMES = ("ptr", "texts", "speakers", "dialogue_ids", "labels")
+_CHUNK = 2**23  # numbers gathered at a time while weights are computed
+
+
+def build_graph(
+    dialogues: Dialogue | Corpus | Iterable[Dialogue],
+    recipe: str | Path | GraphRecipe = "pairwise",
+    modalities: Iterable[str] | None = None,
+) -> HeteroData:
+    """The graph of one conversation, or of several side by side; node types are the modalities.
+
+    Angular weights compare states of one width. Raw features of two modalities rarely have that: such edges are built without an
+    `edge_weight`. All weights are there in the graph that a pipeline makes of its own states (`build_from_states`).
+
+    Args:
+        dialogues: A dialogue, a corpus, or dialogues (of one task, with the same features).
+        recipe: Name, path of a TOML file, or a recipe.
+        modalities: Which of the corpus' modalities, by default all. A corpus without features gives structure only, for the
+            names listed here, or for `text`.
+
+    Raises:
+        ConfigError: unknown or wrong recipe, or a modality whose name the graph itself needs.
+        CorpusError: unknown modality, or dialogues that do not fit together.
+
+    >>> from erc_graph.data.corpus import Corpus
+    >>> from erc_graph.data.tasks import get_task
+    >>> corpus = Corpus(
+    ...     name="own", task=get_task("meld7"), dialogue_ids=("d",), ptr=torch.tensor([0, 3]), utterance_ids=("d_0", "d_1", "d_2"),
+    ...     speakers=("Ross", "Joey", "Ross"), target=torch.tensor([0, 4, -1]))
+    >>> build_graph(corpus, modalities=("text", "audio")).num_edges
+    24
+    """
+    recipe = load_recipe(recipe)
+    corpus = _as_corpus(dialogues)
+    names = (modalities,) if isinstance(modalities, str) else None if modalities is None else tuple(modalities)
+    if corpus.features:
+        batch = corpus.batch(names)
+        present = dict(batch.present)
+    else:
+        batch = corpus.batch()
+        present = {name: torch.ones(batch.utterances, dtype=torch.bool) for name in names or ("text",)}
+    return _assemble(batch, batch.features, present, recipe, corpus)
+
+
+def build_from_states(
+    batch: Batch,
+    states: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    recipe: str | Path | GraphRecipe,
+    corpus: Corpus | None = None,
+) -> HeteroData:
+    """The graph over a pipeline's own streams, with all its weights.
+
+    Args:
+        batch: The dialogues.
+        states: stream → `(N, d)`, all of one width.
+        present: stream → `(N,)` bool.
+        recipe: Name, path of a TOML file, or a recipe.
+        corpus: Where the batch comes from, row for row (`dialogue.corpus`): gives the graph its texts and names.
+
+    Raises:
+        ConfigError: states of different widths.
+    """
+    widths = {name: value.shape[1] for name, value in states.items()}
+    if len(set(widths.values())) > 1:
+        found = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise ConfigError(f"graph of states: expected one width in all streams, found {found}; project them first")
+    return _assemble(batch, states, {name: present[name] for name in states}, load_recipe(recipe), corpus)
+
+
+def _assemble(
+    batch: Batch, states: Mapping[str, Tensor], present: Mapping[str, Tensor], recipe: GraphRecipe, corpus: Corpus | None
+) -> HeteroData:
+    from torch_geometric.data import HeteroData
+
+    graph = HeteroData()
+    for name, mask in present.items():
+        if name in NAMES:
+            raise ConfigError(f"graph: a stream cannot be called {name!r}, an attribute of the graph; rename the modality")
+        node = graph[name]
+        if name in states:
+            node.x = states[name]
+        node.present, node.speaker, node.y = mask, batch.speaker, batch.target
+        node.dialogue, node.turn, node.num_nodes = batch.dialogue, batch.turn, batch.utterances
+    rules = {rule.relation: rule for rule in recipe.edges}
+    unit = {name: directions(value) for name, value in states.items()}
+    for (m, relation, n), index in graph_edges(recipe, batch.ptr, batch.speaker, present).items():
+        edge = graph[m, relation, n]
+        edge.edge_index = index
+        weight = _weight(rules[relation], index, unit.get(m), unit.get(n))
+        if weight is not None:
+            edge.edge_weight = weight
+    graph.ptr = batch.ptr
+    graph.texts = list(corpus.texts) if corpus else []
+    graph.speakers = list(corpus.speakers) if corpus else [f"speaker {i + 1}" for i in batch.speaker.tolist()]
+    graph.dialogue_ids = list(corpus.dialogue_ids) if corpus else [str(i) for i in range(len(batch))]
+    graph.labels = list(corpus.task.labels) if corpus else []
+    return graph
+
+
+def _weight(rule: EdgeRule, index: Tensor, source: Tensor | None, target: Tensor | None) -> Tensor | None:
+    """`(E,)` weights of one relation from directions `(N, d)`, or `None` where the rule compares what cannot be compared."""
+    if rule.weight == "unit":
+        return torch.full((index.shape[1],), rule.scale, device=index.device)
+    if source is None or target is None or source.shape[1] != target.shape[1]:
+        return None
+    # In pieces: a corpus has hundreds of thousands of edges, and gathering both ends at once would take gigabytes.
+    pieces = index.split(max(1, _CHUNK // max(1, source.shape[1])), dim=1)
+    cosine = [(source[i] * target[j]).sum(-1) for i, j in pieces]
+    return rule.scale * angular(torch.cat(cosine))
+
+
+def _as_corpus(dialogues: Dialogue | Corpus | Iterable[Dialogue]) -> Corpus:
+    if isinstance(dialogues, Corpus):
+        return dialogues
+    parts = [dialogues.corpus] if isinstance(dialogues, Dialogue) else [dialogue.corpus for dialogue in dialogues]
+    if not parts:
+        raise CorpusError("graph: expected at least one dialogue, found none")
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts:
+        for what, expected, found in (
+            ("task", first.task.name, part.task.name),
+            ("features", _widths(first), _widths(part)),
+            ("texts", bool(first.texts), bool(part.texts)),
+        ):
+            if expected != found:
+                ids = f"{first.dialogue_ids[0]!r} and {part.dialogue_ids[0]!r}"
+                raise CorpusError(f"graph: dialogues {ids} differ in {what}: {expected} and {found}; build their graphs apart")
+    lengths = torch.cat([part.lengths for part in parts])
+    return replace(
+        first,
+        dialogue_ids=sum((part.dialogue_ids for part in parts), ()),
+        ptr=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
+        utterance_ids=sum((part.utterance_ids for part in parts), ()),
+        speakers=sum((part.speakers for part in parts), ()),
+        texts=sum((part.texts for part in parts), ()),
+        target=torch.cat([part.target for part in parts]),
+        features={name: torch.cat([part.features[name] for part in parts]) for name in first.features},
+        present={name: torch.cat([part.present[name] for part in parts]) for name in first.features},
+        splits={},
+        annotations={},
+    )
+
+
+def _widths(corpus: Corpus) -> dict[str, int]:
+    return {name: value.shape[1] for name, value in corpus.features.items()}

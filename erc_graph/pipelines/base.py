@@ -1,0 +1,101 @@
+"""What every pipeline shares: what it reads, what it predicts, and how it is trained and asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.tasks import Task
+from erc_graph.encoders.inputs import Inputs
+from erc_graph.errors import ConfigError
+from erc_graph.pipelines.stage import Prediction, Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What a pipeline reads and predicts.
+
+    Attributes:
+        widths: Modality → number of features, in the order of the model's streams.
+        task: What is predicted.
+    """
+
+    widths: Mapping[str, int]
+    task: Task
+
+    @classmethod
+    def of(cls, corpus: Corpus, modalities: tuple[str, ...] | None = None) -> Schema:
+        """Schema of a corpus, or of some of its modalities."""
+        chosen = modalities or corpus.modalities
+        unknown = [name for name in chosen if name not in corpus.features]
+        if unknown or not chosen:
+            known = ", ".join(corpus.modalities) or "none; give feature files under [features] of corpus.toml"
+            raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else 'features'}; it has {known}")
+        return cls(widths={name: corpus.features[name].shape[1] for name in chosen}, task=corpus.task)
+
+    @property
+    def outputs(self) -> int:
+        """Number of scores per utterance."""
+        return len(self.task.labels) if self.task.kind == "classification" else 1
+
+
+class Pipeline(nn.Module):
+    """A whole method: recipe, encoders, message passing, readout, classifier and losses.
+
+    A subclass takes `(schema, config)`, sets its parts, and says in `stages` what is trained in which order.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.schema = schema
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.schema.task
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def fit_inputs(self, train: Batch) -> None:
+        """Fit the scaling of all inputs on training data."""
+        for module in self.modules():
+            if isinstance(module, Inputs):
+                module.fit(train)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Scores of every utterance: `(N, C)`."""
+        raise NotImplementedError
+
+    def stages(self) -> list[Stage]:
+        """What is trained, in order; one stage unless a method says otherwise."""
+        return [Stage(name="train", module=self, forward=self.forward)]
+
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """Called before stage `index` with each part of the data; may put outputs of frozen layers into the batch's cache."""
+        return batch
+
+
+class Classifier(nn.Module):
+    """Fully connected layers with ReLU and dropout in front of the scores."""
+
+    def __init__(self, inputs: int, outputs: int, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`(N, inputs)` → `(N, outputs)`."""
+        return self.layers(states)
+
+
+def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
+    """`function` over a large batch, some dialogues at a time, so that memory stays small; rows as in the batch."""
+    positions = torch.arange(len(batch), device=batch.device)
+    return torch.cat([function(batch.select(part)) for part in positions.split(dialogues)])

@@ -1,0 +1,51 @@
+"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.inputs import Inputs
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.pipelines.base import Pipeline, Schema
+from erc_graph.pipelines.stage import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiGRUConfig:
+    """Plain BiGRU.
+
+    Attributes:
+        width: Width of the states, both directions together.
+        layers: Number of layers.
+        dropout: Before, between and after them.
+    """
+
+    width: int = 256
+    layers: int = 2
+    dropout: float = 0.4
+
+
+class BiGRU(Pipeline):
+    """Baseline that every table shows, so that a number means something."""
+
+    Config = BiGRUConfig
+
+    def __init__(self, schema: Schema, config: BiGRUConfig | None = None) -> None:
+        super().__init__(schema)
+        self.config = config or BiGRUConfig()
+        width, dropout = self.config.width, self.config.dropout
+        self.inputs = Inputs(schema.widths)
+        self.project = nn.Sequential(nn.Linear(sum(schema.widths.values()), width), nn.ReLU(), nn.Dropout(dropout))
+        self.encode = Recurrent("gru", width, width, bidirectional=True, layers=self.config.layers, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Linear(width, schema.outputs)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Scores of every utterance: `(N, C)`."""
+        features = torch.cat(list(self.inputs(batch).values()), -1)
+        states = self.encode(self.project(features), batch)
+        return Prediction(scores=self.classify(self.dropout(states)), states=states)

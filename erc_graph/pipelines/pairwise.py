@@ -1,0 +1,426 @@
+r"""Fusing Pairwise Modalities for Emotion Recognition in Conversations (Fan et al., Information Fusion 106, 2024).
+
+Stage 1, pairwise modalities fusion (PMF), once per pair of modalities (m1, m2):
+
+.. math::
+    l^m &= \mathrm{BiLSTM}_m(u^m) \tag{1} \\
+    n^m_i &= w_{ps} s_i + l^m_i \tag{2} \\
+    W^a_{ij} &= 1 - \arccos(\mathrm{sim}(n^m_i, n^m_j)) / \pi \tag{3} \\
+    W^e_i &= \gamma (1 - \arccos(\mathrm{sim}(n^{m1}_i, n^{m2}_i)) / \pi) \tag{4} \\
+    E^{(m1 m2)} &= \mathrm{GCN}_p(V_p, W_p) \tag{5} \\
+    L_{pd} &= \|E^{(m1 m2)}\|_1 \tag{6} \\
+    L_{PMF} &= L_{pc} + \lambda_{p1} L_{pd} + \lambda_{p2} \|\theta_p\|_2 \tag{7}
+
+Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
+
+.. math::
+    h^{(p)}_t &= \mathrm{GRU}_1(h^{(p)}_{t-1}, E^{(p)}_t) \tag{8} \\
+    n^{(p)}_t &= w_{ms} s_t + h^{(p)}_t \tag{9} \\
+    E^{(VAT)} &= \mathrm{GCN}_f(V_f, W_f) \tag{10} \\
+    h^{(Bt)}_t &= \mathrm{GRU}_2(h^{(Bt)}_{t-1}, u^{(Bt)}_t) \tag{11} \\
+    E^{(MF)} &= [E^{(VAT)}, E^{(Bt)}] \tag{12} \\
+    C_1 &= \mathrm{ATT}_1(E^{(MF)}), \quad C_i = \mathrm{ATT}_i([C_{i-1}, h^{(VA)}]) \tag{13} \\
+    L_{md} &= \|E^{(MM)}\|_1, \quad E^{(MM)} = [C_l, h^{(Bt)}] \tag{14} \\
+    L_{MAL} &= L_{mc} + \lambda_{m1} L_{md} + \lambda_{m2} \|\theta_m\|_2 \tag{15}
+
+| paper | here | shape |
+|---|---|---|
+| u^m | `Inputs` of the pair | (utterances, features of m) |
+| l^m | `PairFusion.encode[m]` | (utterances, pmf.width) |
+| w_ps s, w_ms s | `PairFusion.speaker`, `MultipleFeaturesFusion.speaker` | (utterances, width) |
+| GCN_p, GCN_f | `PairFusion.conv`, `MultipleFeaturesFusion.conv` | (utterances, streams, width) |
+| W^a, W^e, γ | recipe `pairwise`: `context`, `cross` and its scale | edges |
+| E^(m1m2) | output of `PairFusion` | (utterances, streams × width) |
+| h^(p), h^(Bt) | `MultipleFeaturesFusion.encode`, `.encode_context` | (utterances, mff.width) |
+| E^(Bt) | `MultipleFeaturesFusion.transform` | (utterances, mff.width) |
+| ATT_i, l | `MultimodalAttention.attention`, `mal.layers` | (utterances, mal.width) |
+| λ_p1, λ_m1 | `pmf.density`, `mal.density` | |
+| λ_p2, λ_m2 | `pmf.weight_decay`, `mal.weight_decay` | |
+
+Differences from the paper:
+
+- (3) prints m1 and m2 for an intra-modal edge, a slip: both nodes are of one modality. The graph is complete, self-loops included (MMGCN).
+- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); its depth is not given and is an option.
+- (6), (14): the L1 norm is a mean over entries by default, so that λ does not depend on batch and width; the sum is an option.
+- (7), (15): the L2 term is the optimiser's weight decay: coupled (Adam) by default, where `weight_decay = w` adds `w θ` to the gradient, as
+  `(w / 2) ‖θ‖²` would; decoupled (AdamW) is an option of the training.
+- (8) prints VA twice, the third line is AT. "GRU1" is shared by the letter; separate weights are the default, shared an option.
+- (8), (11): GRUs read forward by the letter; reading in both directions is an option (`mff.bidirectional`).
+- The speaker embedding is learned, of the speaker's order in the dialogue; vectors of a recognition model are used where the corpus has a
+  feature set `speaker` and `given_speakers` is set.
+- (13): l is not given. With attention off, `C` passes unchanged and the skips are concatenated. Tables 2 and 5 share a row (15 and 41), so
+  "without MAL" means without both skips and without attention.
+- Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is none, the
+  only pair. Without PMF a pair's stream is its two BiLSTM states side by side, no graph and no loss of its own, trained in stage 2.
+- "Bt" is a second text feature; where the corpus has one, both roles use it.
+- `stages = "joint"` trains everything in one loop with the PMF classifiers as auxiliary losses.
+- A missing modality: its node has no edges and no vote; a learned vector stands in the sequence that the LSTM reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.angular import AngularConv, AngularConvConfig
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Dialogue
+from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
+from erc_graph.encoders.inputs import Inputs
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.recipe import GraphRecipe, load_recipe
+from erc_graph.pipelines.base import Classifier, Pipeline, Schema, in_parts
+from erc_graph.pipelines.stage import Prediction, Stage
+from erc_graph.pipelines.losses import Reduction, density
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class PmfConfig:
+    """Pairwise modalities fusion (stage 1).
+
+    Attributes:
+        enabled: Off: a pair's stream is its two BiLSTM states, no graph and no loss of its own.
+        width: Width of node states.
+        dropout: In encoders, graph and classifier.
+        density: λ_p1, weight of the density loss.
+        learning_rate: Of stage 1; unset: the training's.
+        weight_decay: λ_p2; unset: the training's.
+        epochs: Of stage 1; unset: the training's.
+    """
+
+    enabled: bool = True
+    width: int = 128
+    dropout: float = 0.2
+    density: float = 2e-5
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MffConfig:
+    """Multiple features fusion (stage 2).
+
+    Attributes:
+        width: Width of node states.
+        dropout: In graph and Transformer encoder.
+        shared_gru: One GRU1 for all pairs, by the letter of (8).
+        bidirectional: GRU1 and GRU2 read in both directions.
+        gcn: The second graph; off: E^(VAT) is the GRU states side by side.
+        speaker: Add the speaker embedding (s_t in Table 4).
+        context_encoder: Use E^(Bt), the Transformer encoder's states.
+        heads: Heads of the Transformer encoder.
+        layers: Layers of the Transformer encoder.
+    """
+
+    width: int = 128
+    dropout: float = 0.2
+    shared_gru: bool = False
+    bidirectional: bool = False
+    gcn: bool = True
+    speaker: bool = True
+    context_encoder: bool = True
+    heads: int = 1
+    layers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MalConfig:
+    """Multimodal attention learning (stage 2).
+
+    Attributes:
+        attention: Use ATT; off: what goes in passes unchanged.
+        layers: l, number of ATT layers.
+        heads: Heads of each.
+        width: Width of C_i.
+        pair_skip: Concatenate h^(VA) in front of layers 2 to l.
+        context_skip: Concatenate h^(Bt) behind the last layer.
+        hidden: Width of the fully connected layer.
+        dropout: In attention and classifier.
+        density: λ_m1, weight of the density loss.
+        learning_rate: Of stage 2; unset: the training's.
+        weight_decay: λ_m2; unset: the training's.
+        epochs: Of stage 2; unset: the training's.
+    """
+
+    attention: bool = True
+    layers: int = 2
+    heads: int = 4
+    width: int = 128
+    pair_skip: bool = True
+    context_skip: bool = True
+    hidden: int = 128
+    dropout: float = 0.2
+    density: float = 2e-5
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairwiseConfig:
+    """The whole method.
+
+    Attributes:
+        graph: Recipe of both graphs: a name or a TOML file.
+        gamma: γ, scale of edges across streams; unset: the recipe's.
+        stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
+        auxiliary: Weight of the PMF losses when joint.
+        context_text: Feature set in the role of "Bt".
+        speakers: Distinct speaker embeddings.
+        given_speakers: Take speaker vectors from the feature set `speaker`.
+        density_reduction: `mean` over entries or `sum`, the printed norm.
+        conv: Graph convolution of both stages.
+        pmf: Stage 1.
+        mff: First half of stage 2.
+        mal: Second half of stage 2.
+    """
+
+    graph: str = "pairwise"
+    gamma: float | None = None
+    stages: Literal["two", "joint"] = "two"
+    auxiliary: float = 0.3
+    context_text: str = "text"
+    speakers: int = 8
+    given_speakers: bool = False
+    density_reduction: Reduction = "mean"
+    conv: AngularConvConfig = field(default_factory=AngularConvConfig)
+    pmf: PmfConfig = field(default_factory=PmfConfig)
+    mff: MffConfig = field(default_factory=MffConfig)
+    mal: MalConfig = field(default_factory=MalConfig)
+
+
+class PairFusion(nn.Module):
+    """PMF of one pair of modalities, or of a single one."""
+
+    def __init__(self, schema: Schema, modalities: tuple[str, ...], config: PairwiseConfig, recipe: GraphRecipe) -> None:
+        super().__init__()
+        pmf = config.pmf
+        self.modalities, self.recipe, self.enabled = modalities, recipe, pmf.enabled
+        self.inputs = Inputs({name: schema.widths[name] for name in modalities})
+        self.dropout = nn.Dropout(pmf.dropout)
+        self.encode = nn.ModuleDict(
+            {name: Recurrent("lstm", schema.widths[name], pmf.width, bidirectional=True) for name in modalities}
+        )
+        self.output_width = pmf.width * len(modalities)
+        if pmf.enabled:
+            self.speaker = _speaker(schema, pmf.width, config)
+            self.conv = AngularConv(pmf.width, config.conv, dropout=pmf.dropout)
+            self.output_width = self.conv.output_width * len(modalities)
+            self.classify = Classifier(self.output_width, schema.outputs, hidden=pmf.width, dropout=pmf.dropout)
+            self.penalty = pmf.density
+            self.reduction: Reduction = config.density_reduction
+
+    def present(self, batch: Batch) -> Tensor:
+        """`(utterances, modalities)` bool."""
+        return torch.stack([batch.present[m] for m in self.modalities], 1)
+
+    def nodes(self, batch: Batch) -> Tensor:
+        """n^m: `(utterances, modalities, width)`; without PMF the bare BiLSTM states."""
+        features = self.inputs(batch)
+        states = torch.stack([self.encode[m](self.dropout(features[m]), batch) for m in self.modalities], 1)  # Eq. (1)
+        return states + self.speaker(batch)[:, None] if self.enabled else states  # Eq. (2)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """E^(m1m2): `(utterances, output_width)`."""
+        nodes, present = self.nodes(batch), self.present(batch)
+        if not self.enabled:
+            return (nodes * present[..., None]).flatten(1)
+        return self.conv(nodes, present, batch, self.recipe).flatten(1)  # Eqs. (3)-(5)
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Stage 1: the pair's own classifier and density loss."""
+        fused = self(batch)
+        penalty = self.penalty * density(fused, self.reduction)  # Eqs. (6), (7)
+        return Prediction(scores=self.classify(fused), penalty=penalty, states=fused)
+
+
+class MultipleFeaturesFusion(nn.Module):
+    """MFF: the second graph, over the fused pairs, and the context of the second text feature."""
+
+    def __init__(self, schema: Schema, widths: dict[str, int], config: PairwiseConfig, recipe: GraphRecipe) -> None:
+        super().__init__()
+        mff = config.mff
+        self.streams, self.recipe = tuple(widths), recipe
+        self.project = nn.ModuleDict({pair: nn.Linear(width, mff.width) for pair, width in widths.items()} if mff.shared_gru else {})
+
+        def gru(inputs: int) -> Recurrent:
+            return Recurrent("gru", inputs, mff.width, bidirectional=mff.bidirectional)
+
+        self.shared = gru(mff.width) if mff.shared_gru else None
+        self.encode = nn.ModuleDict({} if mff.shared_gru else {pair: gru(width) for pair, width in widths.items()})
+        self.dropout = nn.Dropout(mff.dropout)
+        self.speaker = _speaker(schema, mff.width, config) if mff.speaker else None
+        self.conv = AngularConv(mff.width, config.conv, dropout=mff.dropout) if mff.gcn else None
+        self.output_width = len(widths) * (self.conv.output_width if self.conv else mff.width)
+        self.context = config.context_text if config.context_text in schema.widths else ""
+        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {})
+        self.encode_context = gru(schema.widths[self.context]) if self.context else None
+        self.transform = None
+        if self.context and mff.context_encoder:
+            self.transform = TransformerEncoder(mff.width, heads=mff.heads, layers=mff.layers, dropout=mff.dropout)
+            self.output_width += mff.width
+
+    def nodes(self, batch: Batch, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
+        if self.shared is not None:
+            hidden = {p: self.shared(self.dropout(self.project[p](e)), batch) for p, e in pairs.items()}  # Eq. (8), one GRU1
+        else:
+            hidden = {p: self.encode[p](self.dropout(e), batch) for p, e in pairs.items()}  # Eq. (8)
+        nodes = torch.stack(list(hidden.values()), 1)
+        return (nodes if self.speaker is None else nodes + self.speaker(batch)[:, None]), hidden  # Eq. (9)
+
+    def forward(self, batch: Batch, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """E^(MF) `(utterances, output_width)`, and the GRU states by stream (`Bt` for the second text feature)."""
+        nodes, hidden = self.nodes(batch, pairs)
+        fused = self.conv(nodes, present, batch, self.recipe) if self.conv else nodes * present[..., None]  # Eq. (10)
+        fused = fused.flatten(1)
+        if self.encode_context is not None:
+            hidden["Bt"] = self.encode_context(self.dropout(self.inputs(batch)[self.context]), batch)  # Eq. (11)
+            if self.transform is not None:
+                fused = torch.cat([fused, self.transform(hidden["Bt"], batch)], -1)  # Eq. (12)
+        return fused, hidden
+
+
+class MultimodalAttention(nn.Module):
+    """MAL: attention layers with skip connections, and the classifier."""
+
+    def __init__(self, inputs: int, skip_pair: int, skip_context: int, outputs: int, config: MalConfig) -> None:
+        super().__init__()
+        self.pair_skip, self.context_skip = bool(config.pair_skip and skip_pair), bool(config.context_skip and skip_context)
+        skip = skip_pair if self.pair_skip else 0
+        self.attention = nn.ModuleList()
+        self.dropout = nn.Dropout(config.dropout)
+        width = inputs
+        for layer in range(config.layers if config.attention else 0):
+            self.attention.append(SelfAttention(width + (skip if layer else 0), config.width, heads=config.heads, dropout=config.dropout))
+            width = config.width
+        if not config.attention or config.layers == 1:  # no later layer that could take the skip
+            width += skip
+        self.output_width = width + (skip_context if self.context_skip else 0)
+        self.classify = Classifier(self.output_width, outputs, hidden=config.hidden, dropout=config.dropout)
+
+    def forward(self, fused: Tensor, pair: Tensor, context: Tensor | None, batch: Batch) -> Tensor:
+        """E^(MM): `(utterances, output_width)`."""
+        state = fused
+        for layer, attention in enumerate(self.attention):
+            joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state
+            state = attention(self.dropout(joined), batch)  # Eq. (13)
+        if len(self.attention) < 2 and self.pair_skip:
+            state = torch.cat([state, pair], -1)
+        return torch.cat([state, context], -1) if self.context_skip and context is not None else state  # of Eq. (14)
+
+
+class Pairwise(Pipeline):
+    """Fusing pairwise modalities over conversation graphs, for one to three modalities and any second text feature."""
+
+    Config = PairwiseConfig
+
+    def __init__(self, schema: Schema, config: PairwiseConfig | None = None) -> None:
+        super().__init__(schema)
+        self.config = config = config or PairwiseConfig()
+        recipe = load_recipe(config.graph)
+        if config.gamma is not None:
+            recipe = recipe.with_scale("cross", config.gamma)
+        roles = {"speaker"} | ({config.context_text} if config.context_text != "text" else set())
+        self.modalities = tuple(sorted(name for name in schema.widths if name not in roles))
+        if not self.modalities:
+            raise ConfigError(f"modalities: the pairwise method needs at least one of text, audio, visual; found {', '.join(schema.widths)}")
+        groups = list(combinations(self.modalities, min(2, len(self.modalities))))
+        self.recipe = recipe
+        self.fusion = nn.ModuleDict({"+".join(group): PairFusion(schema, group, config, recipe) for group in groups})
+        widths = {name: fusion.output_width for name, fusion in self.fusion.items()}
+        self.mff = MultipleFeaturesFusion(schema, widths, config, recipe)
+        without_text = [name for name in self.fusion if "text" not in name.split("+")]
+        self.skip = (without_text or list(self.fusion))[0]
+        width = config.mff.width
+        self.mal = MultimodalAttention(self.mff.output_width, width, width if self.mff.context else 0, schema.outputs, config.mal)
+
+    def stages(self) -> list[Stage]:
+        """PMF of every pair, then MFF with MAL; or all at once."""
+        pmf, mal = self.config.pmf, self.config.mal
+        last = Stage(
+            name="mff+mal", module=self, forward=self.forward, learning_rate=mal.learning_rate, weight_decay=mal.weight_decay, epochs=mal.epochs
+        )
+        if self.config.stages == "joint" or not pmf.enabled:
+            return [last]
+        rates = {"learning_rate": pmf.learning_rate, "weight_decay": pmf.weight_decay, "epochs": pmf.epochs}
+        pairs = [Stage(name=f"pmf {name}", module=fusion, forward=fusion.predict, **rates) for name, fusion in self.fusion.items()]
+        second = nn.ModuleList([self.mff, self.mal])
+        return [*pairs, Stage(name="mff+mal", module=second, forward=self.forward, learning_rate=mal.learning_rate,
+                              weight_decay=mal.weight_decay, epochs=mal.epochs)]  # fmt: skip
+
+    @torch.no_grad()
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """Before the last of two stages: keep what the trained and frozen pairs say, instead of asking them in every epoch."""
+        if index == 0 or index < len(self.stages()) - 1:
+            return batch
+        self.eval()
+        return batch.with_cache({name: in_parts(fusion, batch) for name, fusion in self.fusion.items()})
+
+    def pairs(self, batch: Batch) -> dict[str, Tensor]:
+        """E^(m1m2) of every pair, from the cache where it is there."""
+        return {name: batch.cache[name] if name in batch.cache else fusion(batch) for name, fusion in self.fusion.items()}
+
+    def present(self, batch: Batch) -> Tensor:
+        """`(utterances, pairs)` bool: a fused pair is present where any of its parts is."""
+        return torch.stack([fusion.present(batch).any(1) for fusion in self.fusion.values()], 1)
+
+    @torch.no_grad()
+    def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData:
+        """The graph of a conversation with the weights that this pipeline gives it.
+
+        Args:
+            dialogue: The conversation.
+            part: A pair such as `audio+text` (nodes: its modalities) or `fused` (nodes: the pairs); unset: the only pair, else `fused`.
+
+        Raises:
+            ConfigError: no such part.
+        """
+        from erc_graph.graphs.build import build_from_states
+
+        part = part or ("fused" if len(self.fusion) > 1 else next(iter(self.fusion)))
+        if part != "fused" and part not in self.fusion:
+            raise ConfigError(f"part: expected fused or one of {', '.join(self.fusion)}, found {part!r}")
+        mode = self.training
+        self.eval()
+        batch = dialogue.batch(self.schema.widths).to(self.device)
+        if part == "fused":
+            streams, (nodes, _), here = tuple(self.fusion), self.mff.nodes(batch, self.pairs(batch)), self.present(batch)
+        else:
+            fusion = self.fusion[part]
+            streams, nodes, here = fusion.modalities, fusion.nodes(batch), fusion.present(batch)
+        self.train(mode)
+        states, present = dict(zip(streams, nodes.unbind(1), strict=True)), dict(zip(streams, here.unbind(1), strict=True))
+        return build_from_states(batch, states, present, self.recipe, dialogue.corpus)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Scores of every utterance: `(utterances, classes)`."""
+        pairs = self.pairs(batch)
+        fused, hidden = self.mff(batch, pairs, self.present(batch))  # Eqs. (8)-(12)
+        states = self.mal(fused, hidden[self.skip], hidden.get("Bt"), batch)  # Eq. (13)
+        penalty = self.config.mal.density * density(states, self.config.density_reduction)  # Eqs. (14), (15)
+        auxiliary = {}
+        if self.config.stages == "joint" and self.config.pmf.enabled:
+            auxiliary = {name: fusion.classify(pairs[name]) for name, fusion in self.fusion.items()}
+            for name in pairs:
+                penalty = penalty + self.config.auxiliary * self.config.pmf.density * density(pairs[name], self.config.density_reduction)
+        return Prediction(
+            scores=self.mal.classify(states), penalty=penalty, auxiliary=auxiliary, auxiliary_weight=self.config.auxiliary, states=states
+        )
+
+
+def _speaker(schema: Schema, width: int, config: PairwiseConfig) -> SpeakerEmbedding:
+    if config.given_speakers and "speaker" not in schema.widths:
+        raise ConfigError("given_speakers: expected a feature set `speaker`; the corpus has " + ", ".join(schema.widths))
+    return SpeakerEmbedding(width, speakers=config.speakers, given=schema.widths["speaker"] if config.given_speakers else 0)

@@ -1,0 +1,86 @@
+"""What a pipeline tells the training loop: which part is trained when, and what a forward pass gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch, ranges
+
+
+@dataclass
+class Prediction:
+    """What a forward pass says about the `N` utterances of a batch.
+
+    Attributes:
+        scores: `(N, C)` logits, or `(N, 1)` for a score task.
+        penalty: Added to the loss as it is, for example a weighted density loss.
+        auxiliary: Further scores of the same shape that get the same criterion.
+        auxiliary_weight: Weight of their losses.
+        states: `(N, k)` features in front of the classifier, for pictures.
+    """
+
+    scores: Tensor
+    penalty: Tensor | float = 0.0
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+    auxiliary_weight: float = 1.0
+    states: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One part of the training.
+
+    Attributes:
+        name: For logs and histories.
+        module: Its parameters are trained; all others of the pipeline are frozen and in evaluation mode.
+        forward: Batch → prediction whose loss is minimised.
+        learning_rate: Unset: the training's.
+        weight_decay: Unset: the training's.
+        epochs: Unset: the training's.
+    """
+
+    name: str
+    module: nn.Module
+    forward: Callable[[Batch], Prediction]
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    epochs: int | None = None
+
+
+@torch.no_grad()
+def infer(
+    pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None
+) -> Prediction:
+    """Ask a pipeline about many dialogues, similar lengths together, in evaluation mode and without gradients.
+
+    Args:
+        pipeline: Its mode (training or evaluation) is as before afterwards.
+        batch: All dialogues, on the pipeline's device.
+        batch_size: Dialogues per forward pass; changes memory and time, not the result.
+        forward: Another question than the pipeline's own, for example that of an earlier stage.
+
+    Returns:
+        `scores` and, where the pipeline gives them, `states` in the row order of `batch`, as float32.
+    """
+    ask = forward or pipeline
+    modes = {module: module.training for module in pipeline.modules()}
+    pipeline.eval()
+    try:
+        order = batch.lengths.argsort(descending=True, stable=True)
+        chunks = order.split(batch_size)
+        answers = [ask(batch.select(chunk)) for chunk in chunks]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    rows = ranges(batch.ptr[order], batch.lengths[order])
+
+    def place(parts: list[Tensor]) -> Tensor:
+        values = torch.cat(parts).float()
+        return torch.empty_like(values).index_copy_(0, rows, values)
+
+    states = [answer.states for answer in answers if answer.states is not None]
+    return Prediction(scores=place([answer.scores for answer in answers]), states=place(states) if states else None)

@@ -1,0 +1,163 @@
+"""What is on disk while and after a pipeline is trained.
+
+`last.safetensors` is the state after the last whole epoch, everything that continuing needs, in one file that is replaced in
+one step: named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and progress (plain JSON). `best.safetensors` is the
+pipeline's weights alone: what is judged and what labels new conversations. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from erc_graph.data.storage import load_tensors, save_tensors
+from erc_graph.errors import CheckpointError
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+VERSION = "1"
+_KIND = "erc_graph training state"
+
+
+@dataclass
+class State:
+    """A training run after a whole epoch.
+
+    Attributes:
+        stage: Position of the stage under way.
+        finished: Nothing is left to do; `model` is the result.
+        seed: The run's seed.
+        config: The training configuration, as plain values.
+        history: Figures of every epoch so far, as plain values.
+        tensors: group → name → tensor.
+    """
+
+    stage: int
+    finished: bool
+    seed: int
+    config: dict[str, Any]
+    history: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write to `path` in one step; a failure leaves the previous file as it was.
+
+        Raises:
+            StorageError: no space, no permission.
+        """
+        flat = {f"{group}.{name}": value for group, values in self.tensors.items() for name, value in values.items()}
+        progress = {name: value for name, value in vars(self).items() if name != "tensors"}
+        save_tensors(path, flat, {"kind": _KIND, "version": VERSION, "progress": json.dumps(progress)})
+
+    @classmethod
+    def load(cls, path: Path) -> State:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: absent, damaged, truncated, not of this kind, or of another version.
+        """
+        flat, metadata = load_tensors(path)
+        found = f"{metadata.get('kind', 'another kind of file')}, version {metadata.get('version', 'unknown')}"
+        if found != (expected := f"{_KIND}, version {VERSION}"):
+            raise CheckpointError(f"{path}: expected {expected}, found {found}; start in another folder")
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for key, value in flat.items():
+            group, _, name = key.partition(".")
+            tensors.setdefault(group, {})[name] = value
+        with refused(path):
+            return cls(tensors=tensors, **json.loads(metadata["progress"]))
+
+    def expect(self, path: Path, seed: int, config: Mapping[str, Any]) -> None:
+        """Refuse to continue with other settings than the run was begun with.
+
+        Raises:
+            CheckpointError: names every setting that differs.
+        """
+        then, now = {"seed": self.seed, **self.config}, {"seed": seed, **config}
+        changed = [f"{name} {then.get(name)!r} → {now.get(name)!r}" for name in {**then, **now} if then.get(name) != now.get(name)]
+        if changed:
+            raise CheckpointError(
+                f"{path}: expected the settings that the run was begun with, found {', '.join(changed)}; "
+                "give the old ones, or start in another folder"
+            )
+
+
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file's content is put to use into one clear error."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: does not fit this pipeline or is damaged: {type(error).__name__}: {error}") from error
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's state that later steps do not change."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a pipeline's weights.
+
+    Raises:
+        StorageError: no space, no permission.
+    """
+    save_tensors(path, module.state_dict(), {"kind": "erc_graph weights", "version": VERSION, **(metadata or {})})
+
+
+def load_weights(module: nn.Module, path: Path) -> dict[str, str]:
+    """Put saved weights into a pipeline; returns the metadata beside them.
+
+    Raises:
+        CheckpointError: absent, damaged, or of another pipeline.
+    """
+    tensors, metadata = load_tensors(path)
+    with refused(path):
+        module.load_state_dict(tensors)
+    return metadata
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """`{parameter}.{name}` → tensor; learning rates and the like come from the configuration."""
+    return {f"{i}.{name}": value for i, values in optimizer.state_dict()["state"].items() for name, value in values.items()}
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`.
+
+    Raises:
+        ValueError: a tensor that fits no parameter.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        position, _, name = key.partition(".")
+        if value.dim() and value.shape != parameters[int(position)].shape:
+            expected = tuple(parameters[int(position)].shape)
+            raise ValueError(f"optimizer.{key}: expected shape {expected}, found {tuple(value.shape)}")
+        state.setdefault(int(position), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """States of PyTorch's random number generators."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """The inverse of `random_state`."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

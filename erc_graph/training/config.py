@@ -1,0 +1,92 @@
+"""How a pipeline is trained: every option of the loop, with its default."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+from erc_graph.errors import ConfigError
+
+Criterion = Literal["weighted_f1", "macro_f1", "accuracy", "unweighted_accuracy", "loss", "mae", "acc7", "pearson"]
+LOWER_IS_BETTER = ("loss", "mae")
+
+# Field → what its number must be, in words and as a test.
+_NUMBERS = {
+    "epochs": ("an integer of 1 or more", lambda v: v >= 1),
+    "batch_size": ("an integer of 1 or more", lambda v: v >= 1),
+    "learning_rate": ("a number above 0", lambda v: v > 0),
+    "weight_decay": ("a number of 0 or more", lambda v: v >= 0),
+    "patience": ("an integer of 0 or more", lambda v: v >= 0),
+    "clip": ("a number of 0 or more", lambda v: v >= 0),
+    "focal_gamma": ("a number of 0 or more", lambda v: v >= 0),
+    "label_smoothing": ("a number in [0, 1)", lambda v: 0 <= v < 1),
+    "warmup": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
+    "ema": ("a number in [0, 1)", lambda v: 0 <= v < 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The training loop.
+
+    Attributes:
+        epochs: Passes over the training part, per stage unless the stage says otherwise.
+        batch_size: Dialogues per step, over all processes together.
+        learning_rate: Step size of Adam, unless the stage says otherwise.
+        weight_decay: L2 regularisation, unless the stage says otherwise.
+        decay: `coupled`: part of the gradient (Adam, as the papers' L2 term); `decoupled`: AdamW.
+        patience: Stop a stage after this many epochs without a better development figure; 0: never. Only with selection `dev`.
+        clip: Largest norm of the gradient; 0: any.
+        schedule: Learning rate after the warm-up: constant, or down to zero by a cosine or a line.
+        warmup: Share of a stage's steps in which the learning rate grows linearly from zero.
+        loss: `cross_entropy` or `focal`; score tasks always have the absolute error.
+        focal_gamma: Exponent of the focal loss; 0 is cross entropy.
+        class_weights: By the frequencies of the training part: `none`, `balanced` (inverse frequency), `sqrt` (its square root).
+        label_smoothing: Share of the target that is spread over all classes.
+        selection: `dev`: the epoch that is best on the development part; `last`: the last one.
+        criterion: The development figure that selects (for score tasks `weighted_f1` and `accuracy` are those of two classes).
+        ema: Decay of an exponential moving average of the weights, which is then judged and kept instead of them; 0: off.
+        mixed_precision: `no`, `bf16`, or `fp16` (needs a GPU).
+    """
+
+    epochs: int = 60
+    batch_size: int = 16
+    learning_rate: float = 2e-4
+    weight_decay: float = 2e-5
+    decay: Literal["coupled", "decoupled"] = "coupled"
+    patience: int = 0
+    clip: float = 1.0
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup: float = 0.0
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = 2.0
+    class_weights: Literal["none", "balanced", "sqrt"] = "none"
+    label_smoothing: float = 0.0
+    selection: Literal["dev", "last"] = "dev"
+    criterion: Criterion = "weighted_f1"
+    ema: float = 0.0
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            ConfigError: names every bad field, what was expected and what was found.
+        """
+        problems = []
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in _NUMBERS:
+                expected, holds = _NUMBERS[field.name]
+                kinds = int if hints[field.name] is int else (int, float)
+                good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and holds(value)
+            else:
+                choices = get_args(hints[field.name])
+                expected, good = f"one of {', '.join(choices)}", value in choices
+            if not good:
+                problems.append(f"training.{field.name}: expected {expected}, found {value!r}")
+        if problems:
+            raise ConfigError("\n".join(problems))

@@ -1,0 +1,103 @@
+"""The one training loop: stages, epochs, selection on the development part, checkpoints.
+
+All data lies on the device as one big batch per part; a step takes dialogues out of it by index arithmetic. Random numbers are
+seeded once; the order of the dialogues depends on (seed, stage, epoch) only, so that a continued run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import Task
+from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.training.checkpoint import LAST, refused
+from erc_graph.training.config import TrainingConfig
+from erc_graph.training.device import make_accelerator
+from erc_graph.training.history import History, StageHistory
+from erc_graph.training.losses import counted
+from erc_graph.training.metrics import METRICS
+from erc_graph.training.stages import Run, StageRun
+
+if TYPE_CHECKING:
+    from erc_graph.pipelines.base import Pipeline
+
+
+def fit(
+    pipeline: Pipeline,
+    train: Batch,
+    dev: Batch | None,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    quiet: bool | None = None,
+    description: str = "",
+) -> History:
+    """Train a pipeline in place, stage after stage; afterwards it has the chosen weights.
+
+    Ctrl-C ends it at once; the checkpoint of the last whole epoch stays.
+
+    Args:
+        pipeline: A module with `task`, `stages()` and `start_stage()`.
+        train: Dialogues to learn from; only rows that are judged and have a target count in the loss.
+        dev: Dialogues that the epoch is chosen on; not needed with selection `last`.
+        config: How to train.
+        seed: Of the order of the dialogues and of dropout. (Initial weights are the caller's.)
+        folder: Where `last.safetensors` and `best.safetensors` go; unset: nowhere.
+        resume: Continue from `folder`, if there is something; ends in the same result as never having stopped.
+        device: `auto`, `cpu` or `cuda`.
+        quiet: No progress bar; unset: none where standard error is no terminal.
+        description: In front of the bar.
+
+    Raises:
+        ConfigError: impossible device, precision or criterion; the loss is no longer a number.
+        CorpusError: a part without any judged utterance that has a target.
+        CheckpointError: nothing that can be continued.
+        StorageError: a checkpoint could not be written; the previous one stays.
+    """
+    task: Task = pipeline.task
+    if config.criterion not in METRICS[task.kind]:
+        known = ", ".join(METRICS[task.kind])
+        raise ConfigError(f"training.criterion: expected one of {known} for the task {task.name}, found {config.criterion!r}")
+    if dev is None and config.selection == "dev":
+        raise ConfigError("training.selection: expected 'last' where there is no development part, found 'dev'")
+    for name, part in (("train", train), ("dev", dev)):
+        if part is not None and not counted(part, task).any():
+            raise CorpusError(f"{name}: expected judged utterances with a target, found none among {part.utterances} utterances")
+    accelerator = make_accelerator(config, device)
+    torch.manual_seed(seed + accelerator.process_index)
+    pipeline.to(accelerator.device)
+    train, dev = train.to(accelerator.device), dev if dev is None else dev.to(accelerator.device)
+    run = Run(
+        accelerator=accelerator, pipeline=pipeline, task=task, config=config, train=train, seed=seed,
+        folder=folder, quiet=quiet if accelerator.is_main_process else True, description=description,
+    )  # fmt: skip
+    if folder and not resume:
+        (folder / LAST).unlink(missing_ok=True)  # of an older run, which is not to be continued by mistake
+    state = run.load() if resume else None
+    if state and state.finished:
+        return run.history
+
+    for index, stage in enumerate(pipeline.stages()):
+        if state and index < state.stage:
+            continue
+        with torch.no_grad():
+            pipeline.eval()
+            train_part = pipeline.start_stage(index, train)
+            dev_part = None if dev is None else pipeline.start_stage(index, dev)
+        under_way = StageRun(run, index, stage)
+        if state and folder and index == state.stage:
+            with refused(folder / LAST):
+                under_way.restore(state.tensors)
+        else:
+            run.history.stages.append(StageHistory(stage.name))
+        under_way.fit(train_part, dev_part)
+    run.save_best()
+    run.save(index, {}, finished=True)
+    return run.history

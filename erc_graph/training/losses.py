@@ -1,0 +1,86 @@
+"""Losses: what a step minimises.
+
+The criterion of a task is summed over the judged utterances that have a target and divided by their number, so that an
+utterance counts the same in a short and in a long dialogue, and context without a label counts nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import Task
+from erc_graph.training.config import TrainingConfig
+
+
+
+def counted(batch: Batch, task: Task) -> Tensor:
+    """`(N,)` bool: the rows that count: judged, and with a target."""
+    return batch.judged & (batch.target >= 0 if task.kind == "classification" else ~batch.target.isnan())
+
+
+def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced", "sqrt"]) -> Tensor | None:
+    """Weight per class by inverse frequency, so scaled that the mean over the given targets is one.
+
+    Args:
+        target: `(n,)` label indices of the training part.
+        classes: Number of classes; one that does not occur has weight one.
+        kind: `balanced`: inverse frequency; `sqrt`: its square root; `none`: no weights.
+
+    >>> class_weights(torch.tensor([0, 0, 1]), 2, "balanced").tolist()
+    [0.75, 1.5]
+    """
+    if kind == "none":
+        return None
+    count = torch.bincount(target, minlength=classes).float()
+    weight = count.clamp_min(1).reciprocal()
+    weight = weight.sqrt() if kind == "sqrt" else weight
+    return torch.where(count > 0, weight * count.sum() / (weight * count).sum(), 1.0)
+
+
+def cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero."""
+    return F.cross_entropy(scores, target, weight, ignore_index=-1, reduction="none", label_smoothing=label_smoothing)
+
+
+def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
+    r"""Focal loss per row, :math:`-(1-p)^\gamma \log p` of the right class: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
+
+    It falls towards zero as the right class gets certain. (The focal loss of a public MMGCN implementation puts log p
+    where p belongs and so *rises* there; results with it are results of another loss.)
+    """
+    log_p = scores.log_softmax(-1).gather(-1, target.clamp_min(0)[:, None]).squeeze(-1)
+    doubt = -torch.expm1(log_p)  # 1 - p, exact where p is close to one
+    return doubt.clamp_min(1e-8) ** gamma * cross_entropy(scores, target, weight, label_smoothing)
+
+
+def absolute_error(scores: Tensor, target: Tensor) -> Tensor:
+    """Absolute error per row of a score task: `(N, 1)`, `(N,)` → `(N,)`; a target of NaN gives zero."""
+    known = ~target.isnan()
+    return (scores.squeeze(-1) - target.nan_to_num()).abs() * known
+
+
+
+class Criterion:
+    """The loss of a task with the weights of its training part: scores and batch → sum over the counted rows."""
+
+    def __init__(self, task: Task, config: TrainingConfig, train: Batch) -> None:
+        self.task = task
+        self.config = config
+        self.weight: Tensor | None = None
+        if task.kind == "classification":
+            self.weight = class_weights(train.target[counted(train, task)], len(task.labels), config.class_weights)
+
+    def __call__(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Sum of the losses of the counted rows: `(N, C)` → scalar, without waiting for the device."""
+        scores, keep = scores.float(), counted(batch, self.task)
+        if self.task.kind == "score":
+            return absolute_error(scores, batch.target.masked_fill(~keep, float("nan"))).sum()
+        target, smoothing = batch.target.masked_fill(~keep, -1), self.config.label_smoothing
+        if self.config.loss == "focal":
+            return focal(scores, target, self.config.focal_gamma, self.weight, smoothing).sum()
+        return cross_entropy(scores, target, self.weight, smoothing).sum()

@@ -1,0 +1,149 @@
+"""Metrics: what is reported. scikit-learn's where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import Task
+from erc_graph.errors import CorpusError
+from erc_graph.pipelines.stage import Prediction, infer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Kind of task → its metrics; classification has `f1/<label>` besides.
+METRICS = {
+    "classification": (
+        "accuracy", "weighted_f1", "macro_f1", "weighted_accuracy", "unweighted_accuracy", "calibration_error", "loss",
+    ),
+    "score": ("accuracy", "weighted_f1", "acc2", "acc2_nonzero", "f1", "acc7", "mae", "pearson", "loss"),
+}  # fmt: skip
+
+
+def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
+    """Metrics of predictions; rows without a target are left out.
+
+    Classification: `accuracy`; F1 `weighted_f1` (by class frequency), `macro_f1` (mean over the classes that occur among targets or
+    predictions) and `f1/<label>`; `weighted_accuracy` (WA, the accuracy) and `unweighted_accuracy` (UA, mean recall of the classes
+    that occur); `calibration_error` (see `calibration_error`); `loss`, the mean cross entropy.
+
+    Score: `acc2`, negative against not negative, and `f1`, the weighted F1 of that; `acc2_nonzero`, negative against positive,
+    without the targets that are zero; `acc7`, rounded to whole numbers in [-3, 3]; `mae`; `pearson` (0 where one side is
+    constant); `loss`, the absolute error. `accuracy` and `weighted_f1` repeat `acc2` and `f1`, so that all tasks share two names.
+
+    Args:
+        scores: `(N, C)` logits, or `(N, 1)` for a score task.
+        target: `(N,)` label index (-1: none) or score (NaN: none).
+        task: Kind and label names.
+
+    Raises:
+        CorpusError: no row has a target.
+    """
+    known = target >= 0 if task.kind == "classification" else ~target.isnan()
+    if not known.any():
+        raise CorpusError(f"task {task.name}: expected utterances with a target, found none among {len(target)}; nothing to judge")
+    scores, target = scores[known].detach().float().cpu(), target[known].cpu()
+    return _classification(scores, target, task) if task.kind == "classification" else _score(scores[:, 0], target)
+
+
+def _classification(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    truth, guess = target.numpy(), scores.argmax(-1).numpy()
+    _, recall, f1, support = precision_recall_fscore_support(truth, guess, labels=range(len(task.labels)), zero_division=0)
+    occurs = (support > 0) | (np.bincount(guess, minlength=len(task.labels)) > 0)
+    accuracy = float((truth == guess).mean())
+    return {
+        "accuracy": accuracy,
+        "weighted_f1": float(np.average(f1, weights=support)),
+        "macro_f1": float(f1[occurs].mean()),
+        "weighted_accuracy": accuracy,
+        "unweighted_accuracy": float(recall[support > 0].mean()),
+        "calibration_error": calibration_error(scores.softmax(-1).numpy(), truth),
+        "loss": float(F.cross_entropy(scores, target)),
+        **{f"f1/{label}": float(value) for label, value in zip(task.labels, f1, strict=True)},
+    }
+
+
+def _score(scores: Tensor, target: Tensor) -> dict[str, float]:
+    from sklearn.metrics import f1_score, mean_absolute_error
+
+    truth, guess = target.double().numpy(), scores.double().numpy()
+    acc2 = float(((truth >= 0) == (guess >= 0)).mean())
+    f1 = float(f1_score(truth >= 0, guess >= 0, average="weighted", zero_division=0))
+    signed = truth != 0
+    mae = float(mean_absolute_error(truth, guess))
+    return {
+        "accuracy": acc2,
+        "weighted_f1": f1,
+        "acc2": acc2,
+        "acc2_nonzero": float(((truth > 0) == (guess > 0))[signed].mean()) if signed.any() else 0.0,
+        "f1": f1,
+        "acc7": float((seven(truth) == seven(guess)).mean()),
+        "mae": mae,
+        "pearson": float(np.corrcoef(truth, guess)[0, 1]) if np.ptp(truth) > 0 and np.ptp(guess) > 0 else 0.0,
+        "loss": mae,
+    }
+
+
+def seven(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Scores as the seven sentiment classes -3 … 3."""
+    return np.clip(np.round(values), -3, 3).astype(np.int64)
+
+
+def calibration_error(probabilities: NDArray[np.float32], target: NDArray[np.int64], bins: int = 15) -> float:
+    r"""Expected calibration error: :math:`\sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|`.
+
+    Predictions are sorted by the probability of the predicted class into `bins` intervals of equal width, closed on the right.
+
+    Args:
+        probabilities: `(N, C)`.
+        target: `(N,)` label indices.
+        bins: Number of intervals of [0, 1].
+    """
+    confidence = probabilities.max(-1).astype(np.float64)
+    correct = probabilities.argmax(-1) == target
+    interval = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(interval, weights=correct - confidence, minlength=bins)).sum() / len(target))
+
+
+def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
+    """Counts of (true class, predicted class); rows without a target are left out.
+
+    Returns:
+        `(C, C)` for the labels of the task; `(7, 7)` for -3 … 3 of a score task.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    if task.kind == "score":
+        known = ~target.isnan()
+        truth, guess = (seven(value[known].double().cpu().numpy()) for value in (target, scores[:, 0]))
+        return confusion_matrix(truth, guess, labels=range(-3, 4))
+    known = target >= 0
+    return confusion_matrix(target[known].cpu(), scores[known].argmax(-1).cpu(), labels=range(len(task.labels)))
+
+
+def predict(
+    pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None
+) -> Tensor:
+    """Scores of all rows of `batch`, in its order; see `pipelines.stage.infer`."""
+    return infer(pipeline, batch, batch_size, forward=forward).scores
+
+
+def majority(train: Tensor, rows: int, classes: int) -> Tensor:
+    """Scores of the majority class, which every table shows: `(rows, classes)`, its logit one, the others zero.
+
+    Args:
+        train: Label indices of the training part (-1: none).
+        rows: Utterances to predict.
+        classes: Number of classes.
+    """
+    best = torch.bincount(train[train >= 0], minlength=classes).argmax()
+    return F.one_hot(best, classes).float().expand(rows, classes)

@@ -1,0 +1,39 @@
+"""What is fixed before an epoch begins: which dialogues stand in which step, and how large the step is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.training.config import TrainingConfig
+
+POOL = 8  # batches among which dialogues are sorted by length: little padding, and still another mix in every epoch
+
+
+def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int]) -> list[Tensor]:
+    """Dialogues of every step of an epoch: random, but of similar length.
+
+    Args:
+        lengths: `(D,)` utterances per dialogue, on the CPU.
+        batch_size: Most dialogues per step; all steps have as many, or one fewer.
+        seed: Numbers that name the epoch.
+    """
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+    order = torch.randperm(len(lengths), generator=generator)
+    pool = torch.arange(len(order)) // (POOL * batch_size)
+    order = order[(pool * (lengths.max() + 1) + lengths[order]).argsort(stable=True)]
+    batches = order.tensor_split(math.ceil(len(order) / batch_size))
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def rate(step: int, steps: int, config: TrainingConfig) -> float:
+    """Factor of the learning rate in a step of a stage."""
+    warm = config.warmup * steps
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    progress = (step - warm) / max(1.0, steps - warm)
+    return {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 + 0.5 * math.cos(math.pi * progress)}[config.schedule]

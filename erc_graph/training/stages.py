@@ -1,0 +1,270 @@
+"""One stage of a training run: epochs, steps, judging, and which epoch is kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import Task
+from erc_graph.errors import ConfigError
+from erc_graph.pipelines.stage import Prediction, Stage, infer
+from erc_graph.training.checkpoint import (
+    BEST,
+    LAST,
+    State,
+    optimizer_tensors,
+    random_state,
+    refused,
+    restore_optimizer,
+    restore_random_state,
+    save_weights,
+    snapshot,
+)
+from erc_graph.training.config import LOWER_IS_BETTER, TrainingConfig
+from erc_graph.training.history import Epoch, History, StageHistory
+from erc_graph.training.losses import Criterion, counted
+from erc_graph.training.metrics import evaluate
+from erc_graph.training.schedule import batch_order, rate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class Run:
+    """What all stages of a run share."""
+
+    accelerator: Accelerator
+    pipeline: nn.Module
+    task: Task
+    config: TrainingConfig
+    train: Batch
+    seed: int
+    folder: Path | None = None
+    quiet: bool | None = None
+    description: str = ""
+    history: History = field(default_factory=History)
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """The loss, with the weights of the training part."""
+        return Criterion(self.task, self.config, self.train)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """`(D,)` utterances per training dialogue, on the CPU, where the order is made."""
+        return self.train.lengths.cpu()
+
+    @cached_property
+    def judged(self) -> Tensor:
+        """`(D,)` utterances that count in the loss, on the CPU."""
+        counts = counted(self.train, self.task).long()
+        return torch.zeros(len(self.train), dtype=torch.long).index_add(0, self.train.dialogue.cpu(), counts.cpu())
+
+    def save_best(self) -> None:
+        """Write the weights as they are."""
+        if self.folder and self.accelerator.is_main_process:
+            save_weights(self.pipeline, self.folder / BEST, {"seed": str(self.seed)})
+
+    def save(self, stage: int, tensors: dict[str, dict[str, Tensor]], *, finished: bool = False) -> None:
+        """Write the state after a whole epoch, or the result."""
+        if self.folder and self.accelerator.is_main_process:
+            tensors = {"model": self.pipeline.state_dict(), **tensors}
+            State(stage, finished, self.seed, asdict(self.config), asdict(self.history), tensors).save(self.folder / LAST)
+
+    def load(self) -> State | None:
+        """Take up a saved run: pipeline and history; the stage under way takes its own part."""
+        path = self.folder / LAST if self.folder else None
+        if path is None or not path.exists():
+            return None
+        state = State.load(path)
+        state.expect(path, self.seed, asdict(self.config))
+        with refused(path):
+            self.pipeline.load_state_dict(state.tensors["model"])
+            self.history = History.from_dict(state.history)
+        return state
+
+
+class _Step(nn.Module):
+    """A stage's forward pass as a module, so that accelerate can wrap it."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.module = stage.module
+        self.ask = stage.forward
+
+    def forward(self, batch: Batch) -> Prediction:
+        return self.ask(batch)
+
+
+class StageRun:
+    """One stage under way: its optimiser, its moving averages and its best weights."""
+
+    def __init__(self, run: Run, index: int, stage: Stage) -> None:
+        self.run, self.index, self.stage, config = run, index, stage, run.config
+        self.epochs = stage.epochs or config.epochs
+        self.learning_rate = config.learning_rate if stage.learning_rate is None else stage.learning_rate
+        self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
+        trained = set(self.parameters)
+        self.frozen = [p for p in run.pipeline.parameters() if p.requires_grad and p not in trained]
+        kind = torch.optim.Adam if config.decay == "coupled" else torch.optim.AdamW
+        optimizer = kind(
+            self.parameters,
+            lr=self.learning_rate,
+            weight_decay=config.weight_decay if stage.weight_decay is None else stage.weight_decay,
+            fused=run.accelerator.device.type in ("cpu", "cuda"),
+        )
+        self.step, prepared = run.accelerator.prepare(_Step(stage), optimizer)
+        # Only loss scaling needs accelerate's optimiser, which searches the disk for packages in every step (0.4 ms).
+        self.optimizer = optimizer if run.accelerator.scaler is None else prepared
+        self.average = [p.detach().clone() for p in self.parameters] if config.ema else []
+        self.best: dict[str, Tensor] = {}
+
+    def fit(self, train: Batch, dev: Batch | None) -> None:
+        """Train to the end of the stage and leave the chosen weights in the pipeline."""
+        run, history = self.run, self.run.history.stages[self.index]
+        for parameter in self.frozen:
+            parameter.requires_grad_(False)
+        title = f"{run.description} {self.stage.name}".strip()
+        bar = tqdm(total=self.epochs, initial=len(history.epochs), desc=title, leave=False, disable=run.quiet)
+        try:
+            while len(history.epochs) < self.epochs and not self.stalled(history):
+                start = time.perf_counter()
+                loss = self.epoch(train, len(history.epochs))
+                seconds = time.perf_counter() - start
+                with self.averaged():
+                    history.epochs.append(Epoch(loss, self.judge(dev) if dev is not None else {}, seconds))
+                    if self.improved(history):
+                        history.chosen = len(history.epochs)
+                        self.best = snapshot(self.stage.module)
+                        run.save_best()
+                run.save(self.index, self.tensors())
+                bar.set_postfix({name: f"{value:.4f}" for name, value in self.figure(history.epochs[-1]).items()}, refresh=False)
+                bar.update()
+        finally:
+            bar.close()
+            for parameter in self.frozen:
+                parameter.requires_grad_(True)
+        self.stage.module.load_state_dict(self.best)
+        chosen = ", ".join(f"{name} {value:.4f}" for name, value in self.figure(history.best).items())
+        log.info("%s: epoch %d of %d chosen, %s", title, history.chosen, len(history.epochs), chosen)
+
+    def figure(self, epoch: Epoch) -> dict[str, float]:
+        """The number that selects, or the training loss where there is no development part."""
+        name = self.run.config.criterion
+        return {f"dev {name}": epoch.dev[name]} if epoch.dev else {"loss": epoch.loss}
+
+    def improved(self, history: StageHistory) -> bool:
+        """Whether the newest epoch is the one to keep so far."""
+        config = self.run.config
+        if config.selection == "last" or not history.chosen:
+            return True
+        new, old = history.epochs[-1].dev[config.criterion], history.best.dev[config.criterion]
+        return new < old if config.criterion in LOWER_IS_BETTER else new > old
+
+    def stalled(self, history: StageHistory) -> bool:
+        """Whether early stopping ends the stage."""
+        config = self.run.config
+        return config.selection == "dev" and 0 < config.patience <= len(history.epochs) - history.chosen
+
+    def epoch(self, train: Batch, number: int) -> float:
+        """One pass over the training part; returns the mean loss of the judged utterances.
+
+        Raises:
+            ConfigError: the loss is no longer a number.
+        """
+        run, config, accelerator = self.run, self.run.config, self.run.accelerator
+        run.pipeline.eval()
+        self.stage.module.train()
+        batches = batch_order(run.lengths, config.batch_size, (run.seed, self.index, number))
+        judged = [int(run.judged[index].sum()) for index in batches]
+        on_device = torch.cat(batches).to(train.device).split([len(index) for index in batches])  # one transfer per epoch
+        total = torch.zeros((), device=train.device)
+        for position, (index, count) in enumerate(zip(on_device, judged, strict=True)):
+            if not count:
+                continue
+            step = number * len(batches) + position
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate * rate(step, self.epochs * len(batches), config)
+            batch = train.select(index[accelerator.process_index :: accelerator.num_processes])
+            loss = self.loss(self.step(batch), batch, count / accelerator.num_processes)
+            accelerator.backward(loss)
+            if config.clip:
+                accelerator.clip_grad_norm_(self.parameters, config.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.average:  # young averages forget faster, so that the initial weights do not stay in them
+                get_ema_multi_avg_fn(min(config.ema, (1 + step) / (10 + step)))(self.average, self.parameters, step)
+            total += loss.detach() * count
+        mean = float(accelerator.reduce(total, "mean")) / sum(judged)
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"training.learning_rate: the loss of stage {self.stage.name}, epoch {number + 1} is {mean}; "
+                f"lower the rate ({self.learning_rate}) or set training.clip"
+            )
+        return mean
+
+    def loss(self, answer: Prediction, batch: Batch, count: float) -> Tensor:
+        """What the step minimises; `count` judged utterances are in the whole batch."""
+        total = self.run.criterion(answer.scores, batch)
+        for scores in answer.auxiliary.values():
+            total = total + answer.auxiliary_weight * self.run.criterion(scores, batch)
+        return total / count + answer.penalty
+
+    def judge(self, dev: Batch) -> dict[str, float]:
+        """Metrics of the development part, with the loss that is trained on."""
+        with self.run.accelerator.autocast():
+            scores = infer(self.run.pipeline, dev, self.run.config.batch_size, forward=self.stage.forward).scores
+        keep = counted(dev, self.run.task)
+        loss = float(self.run.criterion(scores, dev) / keep.sum())
+        return {**evaluate(scores[keep], dev.target[keep], self.run.task), "loss": loss}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the parameters are their moving averages, where there are any."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for parameter, average in zip(self.parameters, self.average, strict=bool(self.average)):
+            parameter.data, average.data = average.data, parameter.data
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Everything that continuing needs beside the pipeline's weights."""
+        scaler = self.run.accelerator.scaler
+        return {
+            "optimizer": optimizer_tensors(self.optimizer),
+            "ema": {str(i): average for i, average in enumerate(self.average)},
+            "best": self.best,
+            "scaler": {} if scaler is None else {name: torch.tensor(value) for name, value in scaler.state_dict().items()},
+            "rng": random_state(self.run.accelerator.device),
+        }
+
+    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
+        """Continue from what `tensors` gave; the weights are in the pipeline already."""
+        accelerator = self.run.accelerator
+        restore_optimizer(self.optimizer, tensors.get("optimizer", {}))
+        for i, average in enumerate(self.average):
+            average.copy_(tensors["ema"][str(i)])
+        self.best = {name: value.to(accelerator.device, copy=True) for name, value in tensors["best"].items()}
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict({name: value.item() for name, value in tensors["scaler"].items()})
+        restore_random_state(tensors["rng"], accelerator.device)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from erc_graph.data.sample import sample_corpus
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.build import build_graph
+from erc_graph.graphs.convert import label_name, to_dgl, to_networkx
+from erc_graph.graphs.recipe import list_recipes
+
+CORPUS = sample_corpus(dialogues=4, seed=2)
+Edges = Counter[tuple[str, int, str, str, int, Any]]
+
+
+def listed(graph: Any) -> Edges:
+    found: Edges = Counter()
+    for m, relation, n in graph.edge_types:
+        edge = graph[m, relation, n]
+        weights = edge.edge_weight.tolist() if "edge_weight" in edge else [None] * edge.num_edges
+        for i, j, weight in zip(*edge.edge_index.tolist(), weights, strict=True):
+            found[m, i, relation, n, j, weight] += 1
+    return found
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_networkx_has_the_same_nodes_edges_and_weights(name: str) -> None:
+    graph = build_graph(CORPUS, name)
+    other = to_networkx(graph)
+    assert Counter((*a, d["relation"], *b, d.get("weight")) for a, b, d in other.edges(data=True)) == listed(graph)
+    assert all(key == d["relation"] for *_, key, d in other.edges(keys=True, data=True))
+    assert other.number_of_nodes() == 3 * CORPUS.utterances
+    dialogue = CORPUS.dialogue_of.tolist()
+    for (stream, i), values in other.nodes(data=True):
+        assert values == {
+            "speaker": CORPUS.speakers[i],
+            "label": CORPUS.annotations["label"][i],
+            "dialogue": CORPUS.dialogue_ids[dialogue[i]],
+            "turn": i - int(CORPUS.ptr[dialogue[i]]),
+            "present": bool(CORPUS.present[stream][i]),
+            "text": CORPUS.texts[i],
+        }
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_dgl_has_the_same_nodes_edges_and_weights(name: str) -> None:
+    pytest.importorskip("dgl")
+    graph = build_graph(CORPUS, name)
+    other = to_dgl(graph)
+    found: Edges = Counter()
+    for m, relation, n in other.canonical_etypes:
+        source, target = other.edges(etype=(m, relation, n), order="eid")
+        data = other.edges[m, relation, n].data
+        weights = data["weight"].tolist() if "weight" in data else [None] * len(source)
+        for i, j, weight in zip(source.tolist(), target.tolist(), weights, strict=True):
+            found[m, i, relation, n, j, weight] += 1
+    assert found == listed(graph)
+    assert set(other.canonical_etypes) == set(graph.edge_types)
+    for stream in graph.node_types:
+        assert other.num_nodes(stream) == CORPUS.utterances
+        for key in ("x", "present", "speaker", "y", "dialogue", "turn"):
+            assert torch.equal(other.nodes[stream].data[key], graph[stream][key])
+
+
+def test_dgl_of_a_structure_without_features() -> None:
+    pytest.importorskip("dgl")
+    from dataclasses import replace
+
+    graph = build_graph(replace(CORPUS, features={}, present={}), "window", modalities=("text",))
+    other = to_dgl(graph)
+    assert other.num_nodes() == CORPUS.utterances
+    assert "weight" not in other.edata
+
+
+def test_without_dgl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dgl", None)
+    with pytest.raises(ConfigError, match=r'DGL cannot be imported .*; pip install "erc_graph\[dgl\]"'):
+        to_dgl(build_graph(CORPUS[0]))
+
+
+def test_label_names() -> None:
+    assert [label_name(value, ["a", "b"]) for value in (-1, 0, 1)] == [None, "a", "b"]
+    assert label_name(3, []) == "3"
+    assert [label_name(value, []) for value in (0.5, float("nan"))] == [0.5, None]

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.graphs.edges import graph_edges, merged_edges, rule_edges, rule_mask
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
+
+RECIPES = [load_recipe(name) for name in list_recipes()]
+
+
+def make_batch(dialogues: list[list[int]]) -> Batch:
+    speaker = torch.tensor([list(dict.fromkeys(d)).index(who) for d in dialogues for who in d], dtype=torch.long)
+    ptr = torch.tensor([0, *(len(d) for d in dialogues)]).cumsum(0)
+    count = len(speaker)
+    return Batch(
+        ptr=ptr,
+        speaker=speaker,
+        target=torch.zeros(count, dtype=torch.long),
+        judged=torch.ones(count, dtype=torch.bool),
+        row=torch.arange(count),
+    )
+
+
+def joined(rule: EdgeRule, source: int, target: int, speakers: list[int]) -> bool:
+    """The meaning of a rule, turn by turn."""
+    if source == target and not rule.self_loops:
+        return False
+    if rule.past is not None and source < target - rule.past:
+        return False
+    if rule.future is not None and source > target + rule.future:
+        return False
+    same = speakers[source] == speakers[target]
+    return {"any": True, "same": same, "other": not same}[rule.speaker]
+
+
+def oracle(
+    recipe: GraphRecipe, dialogues: list[list[int]], present: dict[str, list[bool]]
+) -> Counter[tuple[str, int, str, str, int]]:
+    found: Counter[tuple[str, int, str, str, int]] = Counter()
+    start = 0
+    for speakers in dialogues:
+        for rule in recipe.edges:
+            for m in present:
+                for n in present:
+                    if (m == n) != (rule.scope == "within"):
+                        continue
+                    for i in range(len(speakers)):
+                        for j in range(len(speakers)):
+                            if joined(rule, i, j, speakers) and present[m][start + i] and present[n][start + j]:
+                                found[m, start + i, rule.relation, n, start + j] += 1
+        start += len(speakers)
+    return found
+
+
+def listed(edges: dict[tuple[str, str, str], Tensor]) -> Counter[tuple[str, int, str, str, int]]:
+    return Counter(
+        (m, i, relation, n, j) for (m, relation, n), index in edges.items() for i, j in zip(*index.tolist(), strict=True)
+    )
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> EdgeRule:
+    reach = st.none() | st.integers(0, 6)
+    return EdgeRule(
+        relation="r",
+        scope=draw(st.sampled_from(["within", "across"])),
+        past=draw(reach),
+        future=draw(reach),
+        self_loops=draw(st.booleans()),
+        speaker=draw(st.sampled_from(["any", "same", "other"])),
+    )
+
+
+conversations = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=14), min_size=1, max_size=4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(dialogues=conversations, streams=st.integers(1, 3), data=st.data())
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_edges_equal_a_loop(recipe: GraphRecipe, dialogues: list[list[int]], streams: int, data: st.DataObject) -> None:
+    batch = make_batch(dialogues)
+    masks = st.lists(st.booleans(), min_size=batch.utterances, max_size=batch.utterances)
+    present = {f"m{i}": data.draw(masks) for i in range(streams)}
+    edges = graph_edges(recipe, batch.ptr, batch.speaker, {name: torch.tensor(mask) for name, mask in present.items()})
+    assert listed(edges) == oracle(recipe, dialogues, present)
+    assert all(index.dtype == torch.long and index.shape[0] == 2 for index in edges.values())
+    assert len(edges) == sum(streams if rule.scope == "within" else streams * (streams - 1) for rule in recipe.edges)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "speakers", [[0], [0] * 25, list(range(200)), [0, 1] * 20], ids=["one utterance", "one speaker", "200 speakers", "two"]
+)
+def test_edges_equal_a_loop_at_the_ends_of_the_range(recipe: GraphRecipe, speakers: list[int]) -> None:
+    batch = make_batch([speakers])
+    full = [True] * len(speakers)
+    gap = [i % 3 != 1 for i in range(len(speakers))]
+    present = {"text": full, "audio": gap}
+    edges = graph_edges(recipe, batch.ptr, batch.speaker, {name: torch.tensor(mask) for name, mask in present.items()})
+    assert listed(edges) == oracle(recipe, [speakers], present)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rule=rules(), dialogues=conversations)
+def test_any_rule_equals_a_loop_and_its_mask(rule: EdgeRule, dialogues: list[list[int]]) -> None:
+    batch = make_batch(dialogues)
+    source, target = rule_edges(rule, batch.ptr, batch.speaker)
+    expected = []
+    start = 0
+    for speakers in dialogues:
+        turns = range(len(speakers))
+        expected += [(start + i, start + j) for j in turns for i in turns if joined(rule, i, j, speakers)]
+        start += len(speakers)
+    assert list(zip(source.tolist(), target.tolist(), strict=True)) == expected  # sorted by target, then source
+    mask = rule_mask(rule, batch.lengths, batch.pad(batch.speaker), batch.longest)
+    assert mask.shape == (len(batch), batch.longest, batch.longest)
+    dense = torch.zeros_like(mask)
+    dense[batch.dialogue[target], batch.turn[target], batch.turn[source]] = True
+    assert torch.equal(mask, dense)
+
+
+@settings(max_examples=30, deadline=None)
+@given(dialogues=conversations)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_batch_is_the_union_of_its_dialogues_and_names_do_not_matter(recipe: GraphRecipe, dialogues: list[list[int]]) -> None:
+    def edges(part: list[list[int]]) -> dict[tuple[str, str, str], Tensor]:
+        batch = make_batch(part)
+        return graph_edges(recipe, batch.ptr, batch.speaker, dict.fromkeys("ab", torch.ones(batch.utterances, dtype=torch.bool)))
+
+    whole = edges(dialogues)
+    start = 0
+    singles: dict[tuple[str, str, str], list[Tensor]] = {kind: [] for kind in whole}
+    for dialogue in dialogues:
+        for kind, index in edges([dialogue]).items():
+            singles[kind].append(index + start)
+        start += len(dialogue)
+    for kind, index in whole.items():
+        assert torch.equal(index, torch.cat(singles[kind], 1))
+    renamed = edges([[7 * who % 5 + 100 for who in dialogue] for dialogue in dialogues])
+    assert all(torch.equal(index, renamed[kind]) for kind, index in whole.items())
+
+
+def test_a_causal_recipe_has_no_edge_from_the_future() -> None:
+    batch = make_batch([[0, 1, 2, 1, 0] * 6, [0, 0]])
+    present = dict.fromkeys("abc", torch.ones(batch.utterances, dtype=torch.bool))
+    for recipe in RECIPES:
+        late = any(bool((index[0] > index[1]).any()) for index in graph_edges(recipe, batch.ptr, batch.speaker, present).values())
+        assert late != recipe.causal
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_merged_edges_are_the_relations_side_by_side(recipe: GraphRecipe) -> None:
+    dialogues = [[0, 1, 0, 2], [0], [0, 1, 1]]
+    batch = make_batch(dialogues)
+    present = {"text": [True] * 8, "audio": [True, False] * 4, "visual": [False] + [True] * 7}
+    index, scale, is_angular = merged_edges(recipe, batch, {name: torch.tensor(mask) for name, mask in present.items()})
+    rules = {rule.relation: rule for rule in recipe.edges}
+    names = list(present)
+    expected: Counter[tuple[int, int, float, bool]] = Counter()
+    for (m, i, relation, n, j), times in oracle(recipe, dialogues, present).items():
+        rule = rules[relation]
+        expected[names.index(m) * 8 + i, names.index(n) * 8 + j, rule.scale, rule.weight == "angular"] += times
+    found = zip(*index.tolist(), (round(value, 6) for value in scale.tolist()), is_angular.tolist(), strict=True)
+    assert Counter(found) == expected
+    assert (index.dtype, scale.dtype, is_angular.dtype) == (torch.long, torch.float32, torch.bool)
+
+
+def test_windowed_edges_of_a_long_conversation_stay_linear() -> None:
+    turns = 200_000  # a dense form would need 40 GB
+    source, target = rule_edges(load_recipe("window").edges[0], torch.tensor([0, turns]), torch.zeros(turns, dtype=torch.long))
+    assert len(source) == len(target) == 21 * turns - 2 * 55  # ten turns lack 10, 9, … 1 neighbours at either end
+    assert int((source - target).abs().max()) == 10
+
+
+def test_no_dialogues_no_edges() -> None:
+    batch = make_batch([])
+    for recipe in RECIPES:
+        edges = graph_edges(
+            recipe, batch.ptr, batch.speaker, {"text": torch.ones(0, dtype=torch.bool), "audio": torch.ones(0, dtype=torch.bool)}
+        )
+        assert all(index.shape == (2, 0) for index in edges.values())

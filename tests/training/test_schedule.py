@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from erc_graph.training.config import TrainingConfig
+from erc_graph.training.schedule import POOL, batch_order, rate
+
+LENGTHS = torch.randint(1, 100, (1000,), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("dialogues", "batch_size"), [(1000, 16), (17, 16), (1, 4), (5, 1), (33, 32)])
+def test_every_dialogue_once_and_even_batches(dialogues, batch_size):
+    batches = batch_order(LENGTHS[:dialogues], batch_size, (1, 0, 0))
+    assert sorted(torch.cat(batches).tolist()) == list(range(dialogues))
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(batches) == -(-dialogues // batch_size)
+
+
+def test_order_depends_on_the_epoch_alone():
+    def order(*seed):
+        return torch.cat(batch_order(LENGTHS, 16, seed)).tolist()
+
+    torch.manual_seed(0)
+    one = order(1, 0, 3)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert order(1, 0, 3) == one
+    assert torch.equal(state, torch.get_rng_state())
+    assert len({tuple(order(*seed)) for seed in ((1, 0, 3), (1, 0, 4), (1, 1, 3), (2, 0, 3))}) == 4
+
+
+def test_little_padding_but_mixed():
+    batches = batch_order(LENGTHS, 16, (1, 0, 0))
+    padded = sum(int(LENGTHS[batch].max()) * len(batch) for batch in batches)
+    assert padded < 1.2 * int(LENGTHS.sum())
+    shuffled = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).tensor_split(len(batches))
+    assert sum(int(LENGTHS[batch].max()) * len(batch) for batch in shuffled) > 1.6 * int(LENGTHS.sum())
+    neighbours = [set(batch.tolist()) for batch in batches]
+    again = [set(batch.tolist()) for batch in batch_order(LENGTHS, 16, (1, 0, 1))]
+    assert max(len(a & b) for a in neighbours for b in again) < 10
+    assert POOL > 1
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_rate(schedule):
+    config = TrainingConfig(schedule=schedule, warmup=0.1)
+    rates = [rate(step, 100, config) for step in range(101)]
+    assert rates[:10] == sorted(rates[:10]) and 0 < rates[0] < 0.1 < rates[9] < 1
+    assert rates[10] == 1.0
+    assert rates[100] == pytest.approx(1.0 if schedule == "constant" else 0.0)
+    assert rates[55] == pytest.approx(1.0 if schedule == "constant" else 0.5)
+    assert [rate(step, 5, TrainingConfig()) for step in range(5)] == [1.0] * 5
+    assert rate(4, 5, TrainingConfig(warmup=1.0)) < 1
