@@ -4,6 +4,8 @@ A message says what was expected, what was found, where (file, key, dialogue, ut
 The command line prints the message alone and ends with exit code 2.
 """
 
+from __future__ import annotations
+
 
 class ErcGraphError(Exception):
     """Anything that erc_graph refuses on purpose."""
@@ -23,3 +25,19 @@ class CheckpointError(ErcGraphError, ValueError):
 
 class StorageError(ErcGraphError, OSError):
     """A file that could not be written (no space, no permission); nothing half-written is left behind."""
+
+
+def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
+    """Refuse impossible values of a configuration, all at once.
+
+    Args:
+        where: Path of the configuration, for example `pipeline.pmf`.
+        config: The object.
+        **checks: Field → whether its value is good, and what is expected.
+
+    Raises:
+        ConfigError: one line per bad field: path, what was expected, what was found.
+    """
+    problems = [f"{where}.{name}: expected {words}, found {getattr(config, name)!r}" for name, (good, words) in checks.items() if not good]
+    if problems:
+        raise ConfigError("\n".join(problems))

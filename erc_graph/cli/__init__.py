@@ -1,0 +1,1 @@
+"""The command erc-graph: arguments in, exit code out."""

@@ -1,0 +1,1 @@
+"""Message passing over a graph, one operator per file. Knows nothing of papers or training."""

@@ -5,8 +5,8 @@ r"""Deep angular graph convolution: GCNII layers over a conversation graph with 
     h^{l} &= \mathrm{ReLU}\big((1 - \theta_l) ((1 - \alpha) P h^{l-1} + \alpha h^0) + \theta_l [P h^{l-1}, h^0] W_l\big),
     \quad \theta_l = \log(\lambda / l + 1)
 
-`P` is the propagation of `erc_graph.conv.propagation`; its weights come from the states `x` and are the same in every layer. Source: Chen et al.,
-"Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
+`P` is the propagation of `erc_graph.conv.propagation`; its weights come from the states `x` and are the same in every layer.
+Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from erc_graph.conv.propagation import METHODS, Method
 from erc_graph.data.batch import Batch
-from erc_graph.errors import ConfigError
+from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
 
 
@@ -42,14 +42,14 @@ class AngularConvConfig:
     method: Method = "block"
 
     def __post_init__(self) -> None:
-        if self.depth < 1:
-            raise ConfigError(f"conv.depth: expected 1 or more, found {self.depth}")
-        if not 0 <= self.alpha <= 1:
-            raise ConfigError(f"conv.alpha: expected a number from 0 to 1, found {self.alpha}")
-        if self.lambda_ <= 0:
-            raise ConfigError(f"conv.lambda_: expected a positive number, found {self.lambda_}")
-        if self.method not in METHODS:
-            raise ConfigError(f"conv.method: expected one of {', '.join(METHODS)}, found {self.method!r}")
+        expect(
+            "conv",
+            self,
+            depth=(self.depth >= 1, "1 or more"),
+            alpha=(0 <= self.alpha <= 1, "a number from 0 to 1"),
+            lambda_=(self.lambda_ > 0, "a number above 0"),
+            method=(self.method in METHODS, f"one of {', '.join(METHODS)}"),
+        )
 
 
 class AngularConv(nn.Module):

@@ -37,6 +37,16 @@ def _inverse_root(degree: Tensor) -> Tensor:
     return torch.where(degree > 0, degree.clamp(min=1e-12).rsqrt(), 0.0)
 
 
+def _similarity(unit: Tensor) -> Tensor:
+    """Angular similarity of all pairs: `(..., n, d)` directions → `(..., n, n)`.
+
+    Never in half precision, where products of directions exceed one and arccos is lost: autocast is off here, and what TF32 leaves above
+    one is cut.
+    """
+    with torch.autocast(unit.device.type, enabled=False):
+        return angular((unit @ unit.transpose(-1, -2)).clamp_(-1, 1))
+
+
 def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagate:
     """Propagation as batched matrix products.
 
@@ -62,7 +72,7 @@ def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present
     streams = states.shape[1]
 
     padded = batch.pad(unit).transpose(1, 2)  # (dialogues, streams, turns, d)
-    similarity = angular(padded @ padded.transpose(-1, -2)) if any(rule.weight == "angular" for rule in within) else None
+    similarity = _similarity(padded) if any(rule.weight == "angular" for rule in within) else padded.new_ones(())
     weights = padded.new_zeros(())
     speakers = batch.pad(batch.speaker)
     for rule in within:
@@ -75,7 +85,7 @@ def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present
     if across and streams > 1:
         others = 1 - torch.eye(streams, device=unit.device, dtype=unit.dtype)
         pairs = others * here[:, :, None] * here[:, None, :]
-        cosine = angular(unit @ unit.transpose(1, 2)) if any(rule.weight == "angular" for rule in across) else 1.0
+        cosine = _similarity(unit) if any(rule.weight == "angular" for rule in across) else 1.0
         for rule in across:
             mix = mix + pairs * rule.scale * (cosine if rule.weight == "angular" else 1.0)
 

@@ -130,9 +130,7 @@ class Corpus:
             CorpusError: the corpus has no such split.
         """
         if name not in self.splits:
-            raise CorpusError(
-                f"{self.name}: no split {name!r}; it has {', '.join(self.splits) or 'none'}; give `splits` in corpus.toml"
-            )
+            raise CorpusError(f"{self.name}: no split {name!r}; it has {', '.join(self.splits) or 'none'}; give `splits` in corpus.toml")
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:

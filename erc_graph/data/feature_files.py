@@ -50,9 +50,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
         raise CorpusError(f"{path}: not a feature file; expected {FORMS}")
     _check_array(array, path)
     if array.ndim == 3:
-        raise CorpusError(
-            f"{path}: features of shape {array.shape}; sequences are not read yet, expected one row per utterance (2-D)"
-        )
+        raise CorpusError(f"{path}: features of shape {array.shape}; sequences are not read yet, expected one row per utterance (2-D)")
     if array.ndim != 2 or array.shape[1] == 0:
         raise CorpusError(f"{path}: expected features of shape (utterances, width), found {array.shape}")
     if len(ids) != len(array):
@@ -216,8 +214,6 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
                 "reduce it, for example to its mean over time"
             )
         if row.ndim != 1 or (rows and row.shape != rows[0].shape):
-            raise CorpusError(
-                f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found shape {row.shape}"
-            )
+            raise CorpusError(f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found shape {row.shape}")
         rows.append(row)
     return [file.stem for file in files], np.stack(rows)

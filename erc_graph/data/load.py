@@ -33,9 +33,7 @@ MELD_CSVS = ("train_sent_emo.csv", "dev_sent_emo.csv", "test_sent_emo.csv")
 logger = logging.getLogger("erc_graph")
 
 
-def load_corpus(
-    path: str | os.PathLike[str], *, task: str | Task | None = None, strict: bool = False, name: str | None = None
-) -> Corpus:
+def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None, strict: bool = False, name: str | None = None) -> Corpus:
     """The conversations at `path`, whatever known form they have.
 
     Args:
@@ -327,9 +325,7 @@ def _join(
             ids, array = read_features(files[modality])
         else:
             where, ids, array = f"features.{modality} (annotation file)", annotations.utterance_ids, annotations.features[modality]
-        features[modality], present[modality], report = join_features(
-            ids, array, annotations.utterance_ids, where=where, strict=strict
-        )
+        features[modality], present[modality], report = join_features(ids, array, annotations.utterance_ids, where=where, strict=strict)
         notes.extend(report)
     return features, present
 

@@ -33,9 +33,7 @@ def _inside(value: Any, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {})["folder"]
     relative = Path(value)
     if relative.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in PureWindowsPath(value).parts:
-        raise _problem(
-            "expected a path within the manifest's folder, not an absolute one and without '..'; move or copy the file there"
-        )
+        raise _problem("expected a path within the manifest's folder, not an absolute one and without '..'; move or copy the file there")
     path = folder / relative
     if not path.resolve().is_relative_to(folder.resolve()):
         raise _problem("leads out of the manifest's folder by a link; copy the file there")

@@ -7,6 +7,7 @@ that cannot tell red from green (tested).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 MISSING = "#D9D9D9"  # no label
 
@@ -23,6 +24,7 @@ _FAMILIES = {
 }
 COLOURS = {name: colour for colour, names in _FAMILIES.items() for name in names}
 _OTHERS = ("#44AA99", "#8C510A", "#7F7F00", "#B07AA1", "#332288", "#A6761D")
+_SCALE = ("#B2182B", "#E58368", "#B8B8B8", "#6BACD1", "#2166AC")  # negative to positive
 
 
 def emotion_colour(name: str | None) -> str:
@@ -37,3 +39,42 @@ def emotion_colour(name: str | None) -> str:
         return MISSING
     key = name.strip().lower()
     return COLOURS.get(key) or _OTHERS[hashlib.sha256(key.encode()).digest()[0] % len(_OTHERS)]
+
+
+def label_colours(names: Sequence[str]) -> list[str]:
+    """Colours of a label set, different as far as there are colours; numbers (scores in order) run from red over grey to blue.
+
+    >>> label_colours(["joy", "-1"])[0] == emotion_colour("joy")
+    True
+    >>> label_colours(["-2", "-1", "0", "+1", "+2"])
+    ['#B2182B', '#E58368', '#B8B8B8', '#6BACD1', '#2166AC']
+    """
+    if len(names) > 1 and all(_is_number(name) for name in names):
+        return [_between(_SCALE, i / (len(names) - 1)) for i in range(len(names))]
+    taken = {COLOURS[key] for name in names if (key := name.strip().lower()) in COLOURS}
+    colours = []
+    for name in names:
+        colour = emotion_colour(name)
+        if name.strip().lower() not in COLOURS:
+            start = _OTHERS.index(colour)
+            ring = (*_OTHERS[start:], *_OTHERS[:start], *_FAMILIES)
+            colour = next((other for other in ring if other not in taken), colour)
+            taken.add(colour)
+        colours.append(colour)
+    return colours
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _between(scale: Sequence[str], place: float) -> str:
+    """Colour at `place` in [0, 1] of a scale of equidistant colours."""
+    low = min(int(place * (len(scale) - 1)), len(scale) - 2)
+    share = place * (len(scale) - 1) - low
+    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (scale[low], scale[low + 1])]
+    return "#" + "".join(f"{round(a + (b - a) * share):02X}" for a, b in zip(*ends, strict=True))

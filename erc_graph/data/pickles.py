@@ -103,9 +103,7 @@ class _Dtype:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        return (
-            np.dtype(self.code) if self.order == "|" else np.dtype(self.code).newbyteorder(cast(Literal["<", ">", "="], self.order))
-        )
+        return np.dtype(self.code) if self.order == "|" else np.dtype(self.code).newbyteorder(cast(Literal["<", ">", "="], self.order))
 
 
 class _Array(np.ndarray):

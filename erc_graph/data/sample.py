@@ -1,18 +1,19 @@
 r"""The sample corpus: generated conversations whose best possible accuracy is known.
 
-**Emotions.** Speaker :math:`s` of turn :math:`t` feels what :math:`s` felt last (inertia :math:`\alpha`), what the last other speaker
-felt (contagion :math:`\beta`), or something new, drawn from `BASE`:
+**Emotions.** Speaker :math:`s` of turn :math:`t` feels what :math:`s` felt last, :math:`a` (inertia :math:`\alpha`), or what the
+last other speaker felt, :math:`b` (contagion :math:`\beta`), or something new, drawn from `BASE`:
 
 .. math:: P(e_t \mid a, b) = \alpha [e_t = a] + \beta [e_t = b] + (1 - \alpha - \beta)\, \pi(e_t)
 
-where what is not there yet (no own turn so far, no other speaker so far) leaves its share to :math:`\pi`. Who speaks does not depend on
-emotions. Every single turn is distributed as :math:`\pi`, so context is all that a conversation adds.
+What is not there yet (no own turn so far, no other speaker so far) leaves its share to :math:`\pi`. Who speaks does not depend on
+emotions. Every single turn is distributed as :math:`\pi`: alone it has no more to go by than its own vectors.
 
-**Vectors.** A modality is a point per emotion plus standard normal noise; for the pairs in `CONFUSED` the two points nearly coincide, so
-text cannot tell joy from surprise, audio hears only arousal, and so on: modalities need each other. Some vectors are missing.
+**Vectors.** A modality is a point per emotion plus standard normal noise. For the pairs in `CONFUSED` the two points nearly
+coincide (text cannot tell joy from surprise, audio hears arousal and so cannot tell joy from anger), so modalities need each other.
+Some vectors are missing.
 
-**The limit.** Given all vectors of a dialogue, :math:`P(e_t \mid x_1 … x_T)` follows exactly from the forward–backward recursion over
-the joint state of all speakers' last emotions. The mean of its maximum is the accuracy that no classifier can beat on average.
+**The limit.** Given all vectors of a dialogue, :math:`P(e_t \mid x_1 … x_T)` follows exactly from the forward–backward recursion
+over the joint state of all speakers' last emotions. The mean of its maximum is the accuracy that no classifier can beat on average.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,8 @@ class SampleConfig:
         for name in ("repeat", "inertia", "contagion", "missing", "detail"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"sample.{name}: expected a number from 0 to 1, found {getattr(self, name)}")
+        if not 0 <= self.separation < 100:
+            raise ConfigError(f"sample.separation: expected a number from 0 to 100, found {self.separation}")
         if self.inertia + self.contagion > 1:
             raise ConfigError(f"sample: inertia + contagion is at most 1, found {self.inertia} + {self.contagion}")
 
@@ -109,8 +113,8 @@ class SampleConfig:
 def class_means(config: SampleConfig) -> dict[str, Array]:
     """Point of every emotion in every modality: modality → `(6, d)`; a property of the world, the same for every seed.
 
-    The points are multiples of orthogonal sign vectors (rows of a Hadamard matrix, axes flipped and shuffled), those of a confused pair
-    drawn together. No matrix product: the numbers are the same on every machine.
+    The points are multiples of orthogonal sign vectors (rows of a Hadamard matrix, axes flipped and shuffled), those of a confused
+    pair drawn together. There is no matrix product in it, so the numbers are the same on every machine.
     """
     rng = np.random.Generator(np.random.PCG64(20))
     means = {}
@@ -131,9 +135,7 @@ def _prior() -> Array:
     return np.array([BASE[name] for name in TASK.labels])
 
 
-def _turns(
-    rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Speakers and emotions, `(D, L)` each, all dialogues at once, turn by turn."""
     count, every = len(lengths), np.arange(len(lengths))
     fewest, most = config.speakers
@@ -186,7 +188,7 @@ def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig |
         ConfigError: fewer than three dialogues, or an impossible number in `config`.
 
     >>> sample_corpus()
-    Corpus(sample: 200 dialogues, 3593 utterances; text 16, audio 8, visual 8; train 120 dev 30 test 50; task sample6)
+    Corpus(sample: 600 dialogues, 11091 utterances; text 16, audio 8, visual 8; train 360 dev 90 test 150; task sample6)
     """
     config = config or SampleConfig()
     if dialogues < len(SHARES):
@@ -198,7 +200,7 @@ def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig |
     speaker, emotion = speakers[real], emotions[real]
     present = {name: rng.random(len(emotion)) >= config.missing for name in WIDTH}
     features = {
-        name: (mean[emotion] + rng.standard_normal((len(emotion), WIDTH[name]))) * present[name][:, None]
+        name: np.where(present[name][:, None], mean[emotion] + rng.standard_normal((len(emotion), WIDTH[name])), 0)
         for name, mean in class_means(config).items()
     }
     cast = np.argsort(rng.random((dialogues, len(NAMES))), 1)  # who plays in which dialogue
@@ -232,11 +234,11 @@ def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig |
     )
 
 
-# -- the best that can be done ------------------------------------------------------------------------------------------------------
+# -- the best that can be done --------------------------------------------------------------------------------------------------
 
 
 def transition(config: SampleConfig, *, own: bool = True, other: bool = True) -> Array:
-    """:math:`P(e \\mid a, b)` as `(a, b, e)`; an axis that is not there (`own=False`, `other=False`) has length one."""
+    r""":math:`P(e \mid a, b)` as `(a, b, e)`; an axis that is not there (`own=False`, `other=False`) has length one."""
     kinds = len(TASK.labels)
     same = np.eye(kinds)
     alpha, beta = config.inertia * own, config.contagion * other
@@ -248,8 +250,9 @@ def transition(config: SampleConfig, *, own: bool = True, other: bool = True) ->
 def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig) -> Array:
     """Forward–backward for one dialogue.
 
-    The state is one axis per speaker, in order of appearance: that speaker's last emotion, of length one before the first turn. A turn
-    changes only the axis of its speaker and looks at one other axis, so it is a small product over these two axes, all others along.
+    The state is one axis per speaker, in order of appearance: that speaker's last emotion; of length one before the first turn.
+    A turn changes only the axis of its speaker and looks at one other axis, so it is a small product over these two, the others
+    along: five speakers have 7776 states, but no matrix of 7776 × 7776 is ever made.
 
     Args:
         speaker: `(T,)` order of first appearance.
@@ -297,12 +300,12 @@ def _config_of(corpus: Corpus) -> SampleConfig:
     made: Mapping[str, Any] | None = corpus.provenance.get("sample")
     if made is None or corpus.task.labels != TASK.labels:
         raise CorpusError(
-            f"{corpus.name}: the Bayes limit is known only for the generated sample corpus with task {TASK.name}; use sample_corpus()"
+            f"{corpus.name}: the Bayes limit is known only for a generated corpus with task {TASK.name}, found task "
+            f"{corpus.task.name} of format {corpus.provenance.get('format', 'unknown')!r}; use sample_corpus()"
         )
-    known = {field.name for field in fields(SampleConfig)}
-    return SampleConfig(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in made.items() if name in known}
-    )
+    # A saved corpus comes back with lists for tuples.
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in made.items()}
+    return SampleConfig(**{field.name: values[field.name] for field in fields(SampleConfig)})
 
 
 def sample_posterior(corpus: Corpus, *, context: bool = True) -> Array:
@@ -328,13 +331,11 @@ def sample_posterior(corpus: Corpus, *, context: bool = True) -> Array:
         joint = likelihood * _prior()
         return joint / joint.sum(1, keepdims=True)
     speaker, ptr = corpus.speaker.numpy(), corpus.ptr.tolist()
-    slices = [slice(start, end) for start, end in zip(ptr[:-1], ptr[1:], strict=True)]
+    slices = [slice(start, end) for start, end in pairwise(ptr)]
     return np.concatenate([_smooth(speaker[rows], likelihood[rows], config) for rows in slices])
 
 
-def sample_bayes_limit(
-    corpus: Corpus | None = None, *, split: str | None = "test", context: bool = True, realised: bool = False
-) -> float:
+def sample_bayes_limit(corpus: Corpus | None = None, *, split: str | None = "test", context: bool = True, realised: bool = False) -> float:
     """The accuracy that no classifier can beat on average: the mean over utterances of the largest exact posterior.
 
     Args:
@@ -350,5 +351,5 @@ def sample_bayes_limit(
     chosen = corpus if split is None else corpus.split(split)
     posterior = sample_posterior(chosen, context=context)
     if realised:
-        return float((posterior.argmax(1) == chosen.target.numpy()).mean())
+        return float((posterior.argmax(1) == chosen.target.numpy())[chosen.labelled.numpy()].mean())
     return float(posterior.max(1).mean())

@@ -79,9 +79,7 @@ def load_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> Corpu
     if not file.is_file():
         raise CorpusError(f"{file}: missing; {path.name} belongs to it; save the corpus again")
     if sha256(file) != manifest["files"].get(TENSORS):
-        raise CorpusError(
-            f"{file}: its SHA-256 is not the one in {path.name}: damaged, incomplete or edited; save the corpus again"
-        )
+        raise CorpusError(f"{file}: its SHA-256 is not the one in {path.name}: damaged, incomplete or edited; save the corpus again")
     try:
         tensors, _ = load_tensors(file)
     except CheckpointError as error:
@@ -109,9 +107,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CorpusError(f'{path}: not a saved corpus; expected the field "format": "{FORMAT}"')
     version = manifest.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise CorpusError(
-            f"{path}: saved in version {version!r} of the form, this erc_graph reads up to {VERSION}; upgrade erc_graph"
-        )
+        raise CorpusError(f"{path}: saved in version {version!r} of the form, this erc_graph reads up to {VERSION}; upgrade erc_graph")
     written = manifest.pop("sha256", None)
     if written != _digest(manifest) or not isinstance(manifest.get("files"), dict):
         raise CorpusError(f"{path}: its content does not fit the SHA-256 in it: damaged or edited; save the corpus again")
@@ -137,9 +133,7 @@ def _build(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, str
         raise CorpusError(f"{path}: speakers, texts or annotations are not {rows}, one per utterance; save the corpus again")
     ptr, target = tensors["ptr"], tensors["target"]
     expect(ptr.dtype == torch.long and ptr.shape == (len(dialogue_ids) + 1,), "ptr: expected one start per dialogue and the end")
-    expect(
-        bool((ptr.diff() >= 0).all()) and int(ptr[0]) == 0 and int(ptr[-1]) == rows, f"ptr: expected slices of {rows} utterances"
-    )
+    expect(bool((ptr.diff() >= 0).all()) and int(ptr[0]) == 0 and int(ptr[-1]) == rows, f"ptr: expected slices of {rows} utterances")
     expect(target.shape == (rows,), f"target: expected {rows} values, found {tuple(target.shape)}")
     if task.kind == "classification":
         expect(

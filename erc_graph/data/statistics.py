@@ -72,9 +72,7 @@ def check_statistics(corpus: Corpus) -> list[str]:
             found.append((f"dialogues in {name}", len(ids), (dialogues,)))
             found.append((f"utterances in {name}", len(corpus.rows(corpus.position[i] for i in ids)), (utterances,)))
     if corpus.task.name in published.labelled:
-        found.append(
-            (f"labelled utterances for {corpus.task.name}", int(corpus.labelled.sum()), published.labelled[corpus.task.name])
-        )
+        found.append((f"labelled utterances for {corpus.task.name}", int(corpus.labelled.sum()), published.labelled[corpus.task.name]))
     counts = Counter(corpus.target.tolist())
     for label, number in published.labels.get(corpus.task.name, {}).items() if whole else ():
         found.append((f"utterances labelled {label}", counts[corpus.task.labels.index(label)], (number,)))

@@ -46,9 +46,7 @@ def read_csv(content: bytes, path: Path) -> tuple[list[Row], list[int], list[str
         try:
             text = content.decode("cp1252")
         except UnicodeDecodeError:
-            raise CorpusError(
-                f"{path}: neither UTF-8 nor Windows-1252 text (byte {error.start}); save the table as UTF-8"
-            ) from None
+            raise CorpusError(f"{path}: neither UTF-8 nor Windows-1252 text (byte {error.start}); save the table as UTF-8") from None
         notes.append("the file is not UTF-8; read as Windows-1252")
     if "\0" in text:
         raise CorpusError(f"{path}: binary content, no known format; expected a pickle, CSV, JSON, JSON lines or Parquet file")
@@ -158,9 +156,7 @@ def _meld(rows: list[Row], path: Path, places: list[str]) -> Annotations:
         if row["Emotion"].strip().lower() not in MELD7:
             raise CorpusError(f"{path}: {place}: emotion {row['Emotion'][:40]!r} is outside the set {', '.join(MELD7)}")
         if row["Sentiment"].strip().lower() not in ("neutral", "positive", "negative"):
-            raise CorpusError(
-                f"{path}: {place}: sentiment {row['Sentiment'][:40]!r} is outside the set neutral, positive, negative"
-            )
+            raise CorpusError(f"{path}: {place}: sentiment {row['Sentiment'][:40]!r} is outside the set neutral, positive, negative")
         dialogue = f"{split}_dia{row['Dialogue_ID'].strip()}"
         table.append(
             {
@@ -203,9 +199,7 @@ def _assemble(rows: list[Row], path: Path, places: list[str], format: str, datas
         row = rows[number]
         id = row.get("utterance", "").strip() or f"{row['dialogue'].strip()}_{_turn(row['turn'], path, places[number])}"
         if id in ids:
-            raise CorpusError(
-                f"{path}: {places[number]}: duplicate utterance id {id!r} (first in {places[ids[id]]}); ids must be unique"
-            )
+            raise CorpusError(f"{path}: {places[number]}: duplicate utterance id {id!r} (first in {places[ids[id]]}); ids must be unique")
         ids[id] = number
     columns, labels = _columns(rows, order, path, places)
     return Annotations(
@@ -219,9 +213,7 @@ def _assemble(rows: list[Row], path: Path, places: list[str], format: str, datas
         columns=columns,
         labels=[] if dataset in DEFAULT_TASK else labels,
         splits={
-            split: [name for name, own in splits.items() if own == split]
-            for split in ("train", "dev", "test")
-            if split in splits.values()
+            split: [name for name, own in splits.items() if own == split] for split in ("train", "dev", "test") if split in splits.values()
         },
     )
 
@@ -239,9 +231,7 @@ def _columns(rows: list[Row], order: list[int], path: Path, places: list[str]) -
         if any(number is not None for number in numbers):
             for row, value, number in zip(order, values, numbers, strict=True):
                 if value and (number is None or not math.isfinite(number)):
-                    raise CorpusError(
-                        f"{path}: {places[row]}: sentiment {value[:40]!r} is no finite number, though others are numbers"
-                    )
+                    raise CorpusError(f"{path}: {places[row]}: sentiment {value[:40]!r} is no finite number, though others are numbers")
             columns["score"] = numbers
         else:
             columns["sentiment"] = [value or None for value in values]

@@ -41,7 +41,12 @@ TASKS: dict[str, Task] = {
     for task in (
         Task(name="iemocap6", labels=IEMOCAP6),
         # happy and excited merged, frustrated left out: 5531 utterances of the four-way file, 5584 of the six-way one.
-        Task(name="iemocap4", labels=("happy", "sad", "neutral", "angry"), mapping={"excited": "happy"}, drop=frozenset({"frustrated"})),
+        Task(
+            name="iemocap4",
+            labels=("happy", "sad", "neutral", "angry"),
+            mapping={"excited": "happy"},
+            drop=frozenset({"frustrated"}),
+        ),
         # COGMEN and CORECT: excited and frustrated left out, 4543 utterances.
         Task(name="iemocap4-noexc", labels=("happy", "sad", "neutral", "angry"), drop=frozenset({"excited", "frustrated"})),
         # CFN-ESA: two pairs merged, nothing left out, 7433 utterances.

@@ -1,0 +1,1 @@
+"""Sequences to node states. Knows nothing of papers or training."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.errors import ConfigError
 
 
 class Recurrent(nn.Module):
@@ -23,6 +24,9 @@ class Recurrent(nn.Module):
         bidirectional: Read the dialogue in both directions.
         layers: Number of stacked layers.
         dropout: Between layers.
+
+    Raises:
+        ConfigError: an odd width for two directions.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class Recurrent(nn.Module):
         super().__init__()
         net = nn.LSTM if cell == "lstm" else nn.GRU
         directions = 2 if bidirectional else 1
+        if width % directions:
+            raise ConfigError(f"width: expected an even number, half for each direction, found {width}")
         self.layers = nn.ModuleList(
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))
             for layer in range(layers)
@@ -51,7 +57,7 @@ class Recurrent(nn.Module):
             states = torch.cat(
                 [
                     batch.unpad(net(batch.pad(states, backwards=backwards))[0], backwards=backwards)
-                    for net, backwards in zip(layer, (False, True), strict=False)
+                    for net, backwards in zip(layer.children(), (False, True), strict=False)
                 ],
                 -1,
             )

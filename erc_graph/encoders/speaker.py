@@ -22,6 +22,8 @@ class SpeakerEmbedding(nn.Module):
     def __init__(self, width: int, *, speakers: int = 8, given: int = 0) -> None:
         super().__init__()
         self.embedding = None if given else nn.Embedding(speakers, width)
+        if self.embedding is not None:  # as small as the first states of a recurrent net, so that it does not drown them
+            nn.init.normal_(self.embedding.weight, std=0.1)
         self.weight = nn.Linear(given or width, width, bias=False)
 
     def forward(self, batch: Batch) -> Tensor:

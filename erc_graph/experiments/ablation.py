@@ -1,4 +1,4 @@
-"""The paper's tables: Table 1 is the method among the published ones, the others are rows of configuration changes in `experiments/tables`."""
+"""The paper's ablation tables: rows of configuration changes, in `experiments/tables/<method>.toml`."""
 
 from __future__ import annotations
 
@@ -50,23 +50,21 @@ def load_tables(method: str) -> dict[int, Table]:
 
 def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
     """Tables from plain values; see `load_tables`."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import ConfigDict, ValidationError, create_model
 
-    found = {}
-    for table in values.get("table", []):
-        entry = {("rows" if key == "row" else key): value for key, value in table.items()}
-        try:
-            checked = TypeAdapter(Table, config=ConfigDict(extra="forbid")).validate_python(entry)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-            raise ConfigError(f"{where}: table {table.get('number', '?')}: {problems}") from None
-        for row in checked.rows:
-            if len(row.marks) != len(checked.columns):
+    model = create_model("Tables", __config__=ConfigDict(extra="forbid"), method=(str, ...), table=(list[Table], []))
+    try:
+        tables = model.model_validate(dict(values)).table  # type: ignore[attr-defined]
+    except ValidationError as error:
+        problems = [f"{where}: {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+    for table in tables:
+        for row in table.rows:
+            if len(row.marks) != len(table.columns):
                 raise ConfigError(
-                    f"{where}: table {checked.number}, row {row.name}: expected {len(checked.columns)} marks, one per column, found {len(row.marks)}"
+                    f"{where}: table {table.number}, row {row.name}: expected {len(table.columns)} marks, found {len(row.marks)}"
                 )
-        found[checked.number] = checked
-    return found
+    return {table.number: table for table in tables}
 
 
 def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...]) -> Experiment | str:
@@ -74,17 +72,12 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
     lacking = [name for name in row.changes.get("modalities", ()) if name not in available]
     if lacking:
         return f"not run: the corpus has no {', '.join(lacking)}"
-    return experiment.changed({key: value for key, value in row.changes.items()} | {"baseline": False})
+    return experiment.changed({**row.changes, "baseline": False})
 
 
 def folder_name(row: Row) -> str:
     """Folder of a row's run: its name with anything unusual replaced."""
     return "row-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in row.name)
-
-
-def published_rows(experiment: Experiment) -> list[dict[str, Any]]:
-    """Table 1 as printed: one entry per method, `name` and figures in per cent."""
-    return list(experiment.published.get("row", []))
 
 
 def table_file(folder: Path, number: int) -> Path:

@@ -7,8 +7,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
 def make_parser(method: str) -> ArgumentParser:
     """The parser: every field of the configuration is an option."""
     import tomli_w
-    from jsonargparse import ArgumentParser, set_dumper
+    from jsonargparse import ActionYesNo, ArgumentParser, set_dumper
 
     from erc_graph.experiments.config import RunConfig
     from erc_graph.pipelines import PIPELINES
@@ -71,6 +70,7 @@ def make_parser(method: str) -> ArgumentParser:
         prog=f"python -m erc_graph.experiments.{method}",
         description=DESCRIPTION.get(method, f"Train and judge {method}."),
         epilog=EPILOG.format(method=method),
+        usage="%(prog)s [options]",
         formatter_class=_Formatter,
         parser_mode="toml",
     )
@@ -78,13 +78,30 @@ def make_parser(method: str) -> ArgumentParser:
     parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-DATASET).")
     parser.add_argument("--resume", metavar="DIR", help="Continue the run in DIR, in place, with its own settings.")
     parser.add_argument("--table", type=int, metavar="N", help="Run the rows of the paper's Table N and print measured beside published.")
-    parser.add_argument("--tune", type=int, default=0, metavar="N", help="First search N settings in the ranges of [search], on the development split.")
+    parser.add_argument(
+        "--tune",
+        type=int,
+        default=0,
+        metavar="N",
+        help="First search N settings in the ranges of [search], on the development split.",
+    )
     parser.add_argument("--dry-run", action="store_true", help="Say what would be run; train nothing, write nothing.")
-    parser.add_class_arguments(RunConfig)
+    parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})
+    parser.add_argument(
+        "--strict", action=ActionYesNo(no_prefix="no-"), help="Refuse features with NaN or inf instead of treating them as missing."
+    )
+    parser.add_argument(
+        "--baseline",
+        action=ActionYesNo(no_prefix="no-"),
+        default=True,
+        help="Also train the plain BiGRU on the same features, folds and seeds.",
+    )
     parser.add_class_arguments(PIPELINES[method].Config, "pipeline")
     parser.add_class_arguments(TrainingConfig, "training")
-    for hidden in ("method", "dataset", "search", "published", "record"):
-        parser.add_argument(f"--{hidden}", type=str if hidden in ("method", "dataset") else dict[str, Any], help=argparse.SUPPRESS)
+    for hidden in ("method", "dataset"):
+        parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
+    for hidden in TABLES:
+        parser.add_argument(f"--{hidden}", type=dict[str, Any], help=argparse.SUPPRESS)
     return parser
 
 
@@ -103,7 +120,8 @@ def _without_none(values: Any) -> Any:
     return list(values) if isinstance(values, tuple) else values
 
 
-COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", "record")
+TABLES = ("search", "published", "record")
+COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", *TABLES)
 
 
 def _main(method: str, arguments: list[str]) -> int:
@@ -125,11 +143,12 @@ def _main(method: str, arguments: list[str]) -> int:
     corpus = _load(known.data or values.get("data") or "sample", known.task or values.get("task"), "--strict" in arguments)
     committed = None if known.config else experiment_file(method, corpus.name)
     if committed:
+        values = read_toml(committed)
+        from_dict(method, values, committed.name)
         arguments = ["--config", str(committed), *arguments]
-        from_dict(method, read_toml(committed), committed.name)
     parser = make_parser(method)
     options = parser.parse_args(arguments)
-    experiment = _experiment(method, parser, options)
+    experiment = _experiment(method, parser, options, values)
     if committed and not experiment.run.modalities:
         experiment = experiment.changed({"modalities": list(corpus.modalities)})
     folder = Path(options.out or Path("runs") / f"{method}-{corpus.name}")
@@ -144,13 +163,13 @@ def _main(method: str, arguments: list[str]) -> int:
     return _run(experiment, corpus, folder, resume=False)
 
 
-def _experiment(method: str, parser: ArgumentParser, options: Any) -> Experiment:
+def _experiment(method: str, parser: ArgumentParser, options: Any, file: Mapping[str, Any]) -> Experiment:
     from erc_graph.experiments.config import from_dict
 
-    values = parser.get_defaults().clone()
-    values.update(options)
-    plain = json.loads(parser.dump(options, format="json", skip_validation=True))
-    return from_dict(method, {key: value for key, value in plain.items() if key not in COMMAND_ONLY and value is not None}, "options")
+    values = json.loads(parser.dump(options, format="json", skip_validation=True))
+    chosen = {key: value for key, value in values.items() if key not in COMMAND_ONLY and value is not None}
+    tables = {key: file[key] for key in TABLES if key in file}  # as they stand: their keys are names of fields, not options
+    return from_dict(method, chosen | tables, "options")
 
 
 def _load(data: str, task: str | None, strict: bool) -> Corpus:
@@ -163,39 +182,49 @@ def _load(data: str, task: str | None, strict: bool) -> Corpus:
     return corpus
 
 
-def _run(experiment: Experiment, corpus: Corpus, folder: Path, *, resume: bool) -> int:
+def _start(experiment: Experiment, corpus: Corpus, folder: Path, **command: Any) -> None:
+    """Write the settings that `--resume` continues with; what cannot run is refused before anything is written."""
+    from erc_graph.data.load import corpus_sha256
+    from erc_graph.data.splits import folds
     from erc_graph.data.storage import write_json
-    from erc_graph.experiments.report import print_result
+    from erc_graph.experiments.run import build
+
+    build(experiment, corpus, 0)
+    folds(corpus, experiment.run.protocol)
+    settings = {**command, "method": experiment.method, "data_sha256": corpus_sha256(corpus), **experiment.as_dict()}
+    write_json(folder / "config.json", settings)
+
+
+def _run(experiment: Experiment, corpus: Corpus, folder: Path, *, resume: bool) -> int:
+    from erc_graph.experiments.display import print_result
     from erc_graph.experiments.result import write_result
     from erc_graph.experiments.run import baseline_of, run_experiment
 
     if not resume:
-        write_json(folder / "config.json", {"command": "run", "method": experiment.method, **experiment.as_dict()})
+        _start(experiment, corpus, folder, command="run")
     outcome = run_experiment(experiment, corpus, folder, resume=resume)
     baseline = None
     if experiment.run.baseline and experiment.method != "bigru":
         baseline = run_experiment(baseline_of(experiment), corpus, folder / "bigru", resume=resume, name="BiGRU")
-    result = write_result(folder, outcome, baseline)
-    print_result(result, experiment.published)
-    print(f"\nwritten to {folder}: result.json, predictions.csv, confusion.png, curves.png, tsne.png, graph.png, seed-N/best.safetensors")
+    print_result(write_result(folder, outcome, baseline), experiment.published)
+    print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
 
 
 def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int, *, resume: bool) -> int:
-    from erc_graph.data.storage import write_json
     from erc_graph.experiments.ablation import load_tables
-    from erc_graph.experiments.report import print_table
+    from erc_graph.experiments.display import print_table
     from erc_graph.experiments.tables import run_table
 
-    tables = load_tables(experiment.method)
     if number == 1:
         return _run(experiment, corpus, folder, resume=resume)
+    tables = load_tables(experiment.method)
     if number not in tables:
         raise ConfigError(f"table: expected one of 1, {', '.join(map(str, tables))}, found {number}")
     if not resume:
-        write_json(folder / "config.json", {"command": "table", "table": number, "method": experiment.method, **experiment.as_dict()})
+        _start(experiment, corpus, folder, command="table", table=number)
     print_table(run_table(experiment, corpus, folder, tables[number], resume=resume))
-    print(f"\nwritten to {folder}: table-{number}.json, table-{number}.md, table-{number}-tsne.png, row-*/seed-N/best.safetensors")
+    print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
 
 
@@ -206,6 +235,7 @@ def _tune(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> 
 
 
 def _resume(method: str, folder: Path, arguments: list[str]) -> int:
+    from erc_graph.data.load import corpus_sha256
     from erc_graph.experiments.config import from_dict
 
     if [a for a in arguments if a.startswith("--") and not a.startswith("--resume")]:
@@ -213,15 +243,19 @@ def _resume(method: str, folder: Path, arguments: list[str]) -> int:
     path = folder / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        command, number, stored = values.pop("command"), values.pop("table", None), values.pop("method")
+        command, number, stored, digest = values.pop("command"), values.pop("table", None), values.pop("method"), values.pop("data_sha256")
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: expected the settings of a run to continue, found no such file; start it without --resume") from None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: expected the settings of a run to continue, found no such file; start it without --resume"
+        ) from None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: expected the settings of a run, found something else ({error})") from None
     if stored != method:
         raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored}")
     experiment = from_dict(method, values, str(path))
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
+    if corpus_sha256(corpus) != digest:
+        raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with; its SHA-256 differs")
     if command == "table":
         return _table(experiment, corpus, folder, number, resume=True)
     return _run(experiment, corpus, folder, resume=True)
@@ -243,8 +277,3 @@ def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Pa
     print(f"seeds       {experiment.run.seeds}")
     print(f"output      {folder}")
     return 0
-
-
-def with_data(experiment: Experiment, data: str) -> Experiment:
-    """The same experiment on other data."""
-    return replace(experiment, run=replace(experiment.run, data=data))

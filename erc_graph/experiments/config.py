@@ -76,7 +76,7 @@ class Experiment:
         values = self.as_dict()
         for key, value in changes.items():
             *path, last = key.split(".")
-            node = values
+            node: Any = values
             for part in path:
                 node = node.get(part) if isinstance(node, dict) else None
             if not isinstance(node, dict) or last not in node:
@@ -128,7 +128,12 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
 
     pipeline = PIPELINES[method].Config
     fields: dict[str, Any] = {f.name: (f.type, f.default) for f in dataclasses.fields(RunConfig)}
-    fields |= {"method": (str, method), "dataset": (str, ""), "pipeline": (pipeline, pipeline()), "training": (TrainingConfig, TrainingConfig())}
+    fields |= {
+        "method": (str, method),
+        "dataset": (str, ""),
+        "pipeline": (pipeline, pipeline()),
+        "training": (TrainingConfig, TrainingConfig()),
+    }
     fields |= {"search": (dict[str, Any], {}), "published": (dict[str, Any], {}), "record": (dict[str, Any], {})}
     model = create_model("Experiment", __config__=ConfigDict(extra="forbid", strict=False), __module__=__name__, **fields)
     try:
@@ -139,7 +144,12 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
     if checked.method != method:
         raise ConfigError(f"{where}: method: expected {method!r}, found {checked.method!r}")
     return Experiment(
-        method=method, run=run, pipeline=checked.pipeline, training=checked.training, search=checked.search, published=checked.published
+        method=method,
+        run=run,
+        pipeline=checked.pipeline,
+        training=checked.training,
+        search=checked.search,
+        published=checked.published,
     )
 
 

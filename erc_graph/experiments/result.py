@@ -42,7 +42,10 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         "baselines": baselines(outcome, baseline),
         "seconds_per_epoch": outcome.seconds_per_epoch,
         "parameters": outcome.parameters,
-        "epochs": [[{"stage": s.name, "chosen": s.chosen, "run": len(s.epochs)} for h in seed.histories for s in h.stages] for seed in outcome.seeds],
+        "epochs": [
+            [{"stage": s.name, "chosen": s.chosen, "run": len(s.epochs)} for h in seed.histories for s in h.stages]
+            for seed in outcome.seeds
+        ],
         "environment": environment(experiment.run.device),
         "config": experiment.as_dict(),
         "data_sha256": corpus_sha256(corpus),
@@ -66,7 +69,7 @@ def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         found["bigru"]["parameters"] = baseline.parameters
         found["bigru"]["seconds_per_epoch"] = baseline.seconds_per_epoch
         if len(outcome.seeds) > 1:
-            p = paired_permutation(outcome.values("weighted_f1"), baseline.values("weighted_f1"))
+            p = paired_permutation(outcome.values("weighted_f1"), baseline.values("weighted_f1")).p_value
             found["p_value_against_bigru"] = {"weighted_f1": p, "test": "two-sided paired permutation over seeds"}
     return found
 
@@ -87,7 +90,13 @@ def write_predictions(path: Path, corpus: Corpus, seed: SeedResult) -> None:
         guesses, targets = seed.scores.argmax(-1).tolist(), corpus.target[seed.rows].tolist()
         for row, guess, target, chances in zip(rows, guesses, targets, probabilities.tolist(), strict=True):
             writer.writerow(
-                [corpus.dialogue_ids[dialogue[row]], corpus.utterance_ids[row], labels[target], labels[guess], *(f"{p:.6f}" for p in chances)]
+                [
+                    corpus.dialogue_ids[dialogue[row]],
+                    corpus.utterance_ids[row],
+                    labels[target],
+                    labels[guess],
+                    *(f"{p:.6f}" for p in chances),
+                ]
             )
 
 
@@ -131,7 +140,11 @@ def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> None:
     graph = pipeline.graph(dialogue)
     guess = pipeline(dialogue.batch(pipeline.schema.widths)).scores.detach()
     labels = list(corpus.task.labels)
-    predictions = [f"{value:+.1f}" for value in guess[:, 0].tolist()] if corpus.task.kind == "score" else [labels[i] for i in guess.argmax(-1).tolist()]
+    predictions = (
+        [f"{value:+.1f}" for value in guess[:, 0].tolist()]
+        if corpus.task.kind == "score"
+        else [labels[i] for i in guess.argmax(-1).tolist()]
+    )
     draw_graph(graph, path, predictions=predictions, title=f"{corpus.name}, {dialogue.id}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,7 +83,14 @@ def part(corpus: Corpus, ids: tuple[str, ...], speakers: frozenset[str] | None, 
 
 
 def run_fold(
-    experiment: Experiment, corpus: Corpus, fold: Fold, seed: int, folder: Path | None, *, resume: bool = False, description: str = ""
+    experiment: Experiment,
+    corpus: Corpus,
+    fold: Fold,
+    seed: int,
+    folder: Path | None,
+    *,
+    resume: bool = False,
+    description: str = "",
 ) -> tuple[Pipeline, History, Batch]:
     """Train on one fold; returns the pipeline with its chosen weights, what happened, and the test part."""
     pipeline = build(experiment, corpus, seed)
@@ -93,12 +99,22 @@ def run_fold(
     dev = part(corpus, fold.dev, fold.dev_speakers, modalities)
     pipeline.fit_inputs(train)
     history = fit(
-        pipeline, train, dev, experiment.training, seed=seed, folder=folder, resume=resume, device=experiment.run.device, description=description
+        pipeline,
+        train,
+        dev,
+        experiment.training,
+        seed=seed,
+        folder=folder,
+        resume=resume,
+        device=experiment.run.device,
+        description=description,
     )
     return pipeline, history, part(corpus, fold.test, fold.test_speakers, modalities).to(pipeline.device)
 
 
-def run_seed(experiment: Experiment, corpus: Corpus, seed: int, folder: Path | None, *, resume: bool = False, description: str = "") -> SeedResult:
+def run_seed(
+    experiment: Experiment, corpus: Corpus, seed: int, folder: Path | None, *, resume: bool = False, description: str = ""
+) -> SeedResult:
     """Train and judge all folds with one seed."""
     divisions = folds(corpus, experiment.run.protocol)
     rows, scores, states, histories, devs = [], [], [], [], []

@@ -25,9 +25,7 @@ def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
     for stream in graph.node_types:
         node = graph[stream]
         texts = graph.texts or [None] * node.num_nodes
-        rows = zip(
-            graph.speakers, node.y.tolist(), node.dialogue.tolist(), node.turn.tolist(), node.present.tolist(), texts, strict=True
-        )
+        rows = zip(graph.speakers, node.y.tolist(), node.dialogue.tolist(), node.turn.tolist(), node.present.tolist(), texts, strict=True)
         result.add_nodes_from(
             (
                 (stream, i),

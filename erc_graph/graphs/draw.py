@@ -151,8 +151,7 @@ class _Picture:
         columns = _columns(blocks, bottom - _TOP + 0.3)
         bottom = max(bottom, _TOP - 0.35 + max(sum(map(_tall, column)) for column in columns))
         widths = [
-            0.55 + _width([text for heading, entries in column for text in (heading, *(t for _, t in entries))], 8)
-            for column in columns
+            0.55 + _width([text for heading, entries in column for text in (heading, *(t for _, t in entries))], 8) for column in columns
         ]
         width = max(4.8, self.right + 0.3 + sum(widths))
         caption = textwrap.wrap("; ".join(self.remarks), int((width - 0.4) / 0.062))
@@ -222,9 +221,7 @@ class _Picture:
                 found[i == j].append((points, chosen.weight, chosen.relations))
         self.remarks = []
         if drawn < total:
-            equal = (
-                ", among equals the nearest" if any("edge_weight" not in self.graph[kind] for kind in self.graph.edge_types) else ""
-            )
+            equal = ", among equals the nearest" if any("edge_weight" not in self.graph[kind] for kind in self.graph.edge_types) else ""
             self.remarks.append(f"{drawn} of {total} arcs drawn: the {self.most} strongest of every node{equal}")
         if loops:
             self.remarks.append(f"{_plural(loops, 'self-loop')} not drawn")
@@ -280,9 +277,7 @@ class _Picture:
         style = {"linewidths": 0.8, "edgecolors": _INK, "zorder": 4, **style}
         self.axes.scatter(x, np.full(np.shape(x), y), s=area, c=fill, marker=marker, **style)
 
-    def _text(
-        self, x: float, y: float, text: str, size: float, *, ha: str = "left", color: str = _INK, weight: str = "normal"
-    ) -> None:
+    def _text(self, x: float, y: float, text: str, size: float, *, ha: str = "left", color: str = _INK, weight: str = "normal") -> None:
         self.axes.text(x, y, text, fontsize=size, ha=ha, va="center_baseline", color=color, fontweight=weight, parse_math=False)
 
     # -- keys --------------------------------------------------------------------------------------------------------------------
@@ -290,11 +285,7 @@ class _Picture:
     def _keys(self, within: _Lines, across: _Lines) -> list[_Block]:
         """Headings with their entries: a sample to draw and its text."""
         used = {*self.true, *(self.guess or ())}
-        names = [
-            name
-            for name in dict.fromkeys([*self.graph.labels, *self.true, *(self.guess or ())])
-            if name in used and name is not None
-        ]
+        names = [name for name in dict.fromkeys([*self.graph.labels, *self.true, *(self.guess or ())]) if name in used and name is not None]
         emotions: list[_Entry] = [({"fill": emotion_colour(name)}, name) for name in names[:16]]
         if len(names) > 16:
             emotions.append(({}, f"and {len(names) - 16} more"))

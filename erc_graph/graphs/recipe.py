@@ -140,9 +140,7 @@ class GraphRecipe:
             raise ConfigError(f"graph recipe {self.name!r}: edges: expected at least one rule, found none")
         repeated = sorted({name for name in self.relations if self.relations.count(name) > 1})
         if repeated:
-            raise ConfigError(
-                f"graph recipe {self.name!r}: edges: expected every relation once, found {repeated[0]!r} again; rename one"
-            )
+            raise ConfigError(f"graph recipe {self.name!r}: edges: expected every relation once, found {repeated[0]!r} again; rename one")
         for i, example in enumerate(self.examples):
             if set(example.edges) != set(self.relations):
                 raise ConfigError(

@@ -1,4 +1,4 @@
-"""Whole methods, one paper each: recipe + encoders + message passing + classifier + losses. May know everything below; not files or loops."""
+"""Whole methods, one paper each: recipe, encoders, message passing, classifier, losses. Knows nothing of files or training loops."""
 
 from __future__ import annotations
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Corpus
+from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.tasks import Task
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError
 from erc_graph.pipelines.stage import Prediction, Stage
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+else:  # PyG takes seconds to import, and jsonargparse would import it for `--help`
+    HeteroData = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,9 @@ class Pipeline(nn.Module):
     A subclass takes `(schema, config)`, sets its parts, and says in `stages` what is trained in which order.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    Config: ClassVar[type]
+
+    def __init__(self, schema: Schema, config: Any = None) -> None:
         super().__init__()
         self.schema = schema
 
@@ -78,6 +86,10 @@ class Pipeline(nn.Module):
         """What is trained, in order; one stage unless a method says otherwise."""
         return [Stage(name="train", module=self, forward=self.forward)]
 
+    def graph(self, dialogue: Dialogue) -> HeteroData | None:
+        """The graph of a conversation with the weights that this pipeline gives it; `None` for a method without a graph."""
+        return None
+
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Called before stage `index` with each part of the data; may put outputs of frozen layers into the batch's cache."""
         return batch
@@ -88,7 +100,9 @@ class Classifier(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
+        )
 
     def forward(self, states: Tensor) -> Tensor:
         """`(N, inputs)` → `(N, outputs)`."""

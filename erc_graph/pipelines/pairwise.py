@@ -50,8 +50,8 @@ Differences from the paper:
   feature set `speaker` and `given_speakers` is set.
 - (13): l is not given. With attention off, `C` passes unchanged and the skips are concatenated. Tables 2 and 5 share a row (15 and 41), so
   "without MAL" means without both skips and without attention.
-- Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is none, the
-  only pair. Without PMF a pair's stream is its two BiLSTM states side by side, no graph and no loss of its own, trained in stage 2.
+- Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is
+  none, the only pair. Without PMF a pair's stream is its two BiLSTM states side by side, without graph and loss, trained in stage 2.
 - "Bt" is a second text feature; where the corpus has one, both roles use it.
 - `stages = "joint"` trains everything in one loop with the PMF classifiers as auxiliary losses.
 - A missing modality: its node has no edges and no vote; a learned vector stands in the sequence that the LSTM reads.
@@ -59,9 +59,9 @@ Differences from the paper:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,15 +73,37 @@ from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, expect
 from erc_graph.graphs.recipe import GraphRecipe, load_recipe
-from erc_graph.pipelines.base import Classifier, Pipeline, Schema, in_parts
-from erc_graph.pipelines.stage import Prediction, Stage
+from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema, in_parts
 from erc_graph.pipelines.losses import Reduction, density
+from erc_graph.pipelines.stage import Prediction, Stage
 
-if TYPE_CHECKING:
-    from torch_geometric.data import HeteroData
+Check = tuple[bool, str]
 
+
+def _count(value: int) -> Check:
+    return value >= 1, "1 or more"
+
+
+def _share(value: float) -> Check:
+    return 0 <= value < 1, "a number in [0, 1)"
+
+
+def _weight(value: float) -> Check:
+    return value >= 0, "a number of 0 or more"
+
+
+def _even(width: int) -> dict[str, Check]:
+    return {"width": (width >= 2 and width % 2 == 0, "an even number of 2 or more (half of it for each direction)")}
+
+
+def _training(config: PmfConfig | MalConfig) -> dict[str, Check]:
+    return {
+        "learning_rate": (config.learning_rate is None or config.learning_rate > 0, "a number above 0"),
+        "weight_decay": (config.weight_decay is None or config.weight_decay >= 0, "a number of 0 or more"),
+        "epochs": (config.epochs is None or config.epochs >= 1, "1 or more"),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +127,9 @@ class PmfConfig:
     learning_rate: float | None = None
     weight_decay: float | None = None
     epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        expect("pipeline.pmf", self, **_even(self.width), **_training(self), dropout=_share(self.dropout), density=_weight(self.density))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +157,11 @@ class MffConfig:
     context_encoder: bool = True
     heads: int = 1
     layers: int = 1
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.mff", self, **_even(self.width), dropout=_share(self.dropout), heads=_count(self.heads), layers=_count(self.layers)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +196,19 @@ class MalConfig:
     weight_decay: float | None = None
     epochs: int | None = None
 
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.mal",
+            self,
+            **_training(self),
+            layers=_count(self.layers),
+            heads=_count(self.heads),
+            width=_count(self.width),
+            hidden=_count(self.hidden),
+            dropout=_share(self.dropout),
+            density=_weight(self.density),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairwiseConfig:
@@ -199,6 +242,15 @@ class PairwiseConfig:
     mff: MffConfig = field(default_factory=MffConfig)
     mal: MalConfig = field(default_factory=MalConfig)
 
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline",
+            self,
+            gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
+            auxiliary=_weight(self.auxiliary),
+            speakers=_count(self.speakers),
+        )
+
 
 class PairFusion(nn.Module):
     """PMF of one pair of modalities, or of a single one."""
@@ -209,9 +261,7 @@ class PairFusion(nn.Module):
         self.modalities, self.recipe, self.enabled = modalities, recipe, pmf.enabled
         self.inputs = Inputs({name: schema.widths[name] for name in modalities})
         self.dropout = nn.Dropout(pmf.dropout)
-        self.encode = nn.ModuleDict(
-            {name: Recurrent("lstm", schema.widths[name], pmf.width, bidirectional=True) for name in modalities}
-        )
+        self.encode = nn.ModuleDict({name: Recurrent("lstm", schema.widths[name], pmf.width, bidirectional=True) for name in modalities})
         self.output_width = pmf.width * len(modalities)
         if pmf.enabled:
             self.speaker = _speaker(schema, pmf.width, config)
@@ -335,30 +385,49 @@ class Pairwise(Pipeline):
         roles = {"speaker"} | ({config.context_text} if config.context_text != "text" else set())
         self.modalities = tuple(sorted(name for name in schema.widths if name not in roles))
         if not self.modalities:
-            raise ConfigError(f"modalities: the pairwise method needs at least one of text, audio, visual; found {', '.join(schema.widths)}")
+            raise ConfigError(
+                f"modalities: the pairwise method needs at least one of text, audio, visual; found {', '.join(schema.widths)}"
+            )
         groups = list(combinations(self.modalities, min(2, len(self.modalities))))
         self.recipe = recipe
         self.fusion = nn.ModuleDict({"+".join(group): PairFusion(schema, group, config, recipe) for group in groups})
-        widths = {name: fusion.output_width for name, fusion in self.fusion.items()}
+        widths = {name: fusion.output_width for name, fusion in self.fusions.items()}
         self.mff = MultipleFeaturesFusion(schema, widths, config, recipe)
         without_text = [name for name in self.fusion if "text" not in name.split("+")]
         self.skip = (without_text or list(self.fusion))[0]
         width = config.mff.width
         self.mal = MultimodalAttention(self.mff.output_width, width, width if self.mff.context else 0, schema.outputs, config.mal)
 
+    @property
+    def fusions(self) -> dict[str, PairFusion]:
+        """PMF by pair."""
+        return cast("dict[str, PairFusion]", dict(self.fusion.items()))
+
     def stages(self) -> list[Stage]:
         """PMF of every pair, then MFF with MAL; or all at once."""
         pmf, mal = self.config.pmf, self.config.mal
         last = Stage(
-            name="mff+mal", module=self, forward=self.forward, learning_rate=mal.learning_rate, weight_decay=mal.weight_decay, epochs=mal.epochs
+            name="mff+mal",
+            module=self,
+            forward=self.forward,
+            learning_rate=mal.learning_rate,
+            weight_decay=mal.weight_decay,
+            epochs=mal.epochs,
         )
         if self.config.stages == "joint" or not pmf.enabled:
             return [last]
-        rates = {"learning_rate": pmf.learning_rate, "weight_decay": pmf.weight_decay, "epochs": pmf.epochs}
-        pairs = [Stage(name=f"pmf {name}", module=fusion, forward=fusion.predict, **rates) for name, fusion in self.fusion.items()]
-        second = nn.ModuleList([self.mff, self.mal])
-        return [*pairs, Stage(name="mff+mal", module=second, forward=self.forward, learning_rate=mal.learning_rate,
-                              weight_decay=mal.weight_decay, epochs=mal.epochs)]  # fmt: skip
+        pairs = [
+            Stage(
+                name=f"pmf {name}",
+                module=fusion,
+                forward=fusion.predict,
+                learning_rate=pmf.learning_rate,
+                weight_decay=pmf.weight_decay,
+                epochs=pmf.epochs,
+            )
+            for name, fusion in self.fusions.items()
+        ]
+        return [*pairs, replace(last, module=nn.ModuleList([self.mff, self.mal]))]
 
     @torch.no_grad()
     def start_stage(self, index: int, batch: Batch) -> Batch:
@@ -366,15 +435,15 @@ class Pairwise(Pipeline):
         if index == 0 or index < len(self.stages()) - 1:
             return batch
         self.eval()
-        return batch.with_cache({name: in_parts(fusion, batch) for name, fusion in self.fusion.items()})
+        return batch.with_cache({name: in_parts(fusion, batch) for name, fusion in self.fusions.items()})
 
     def pairs(self, batch: Batch) -> dict[str, Tensor]:
         """E^(m1m2) of every pair, from the cache where it is there."""
-        return {name: batch.cache[name] if name in batch.cache else fusion(batch) for name, fusion in self.fusion.items()}
+        return {name: batch.cache[name] if name in batch.cache else fusion(batch) for name, fusion in self.fusions.items()}
 
     def present(self, batch: Batch) -> Tensor:
         """`(utterances, pairs)` bool: a fused pair is present where any of its parts is."""
-        return torch.stack([fusion.present(batch).any(1) for fusion in self.fusion.values()], 1)
+        return torch.stack([fusion.present(batch).any(1) for fusion in self.fusions.values()], 1)
 
     @torch.no_grad()
     def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData:
@@ -398,7 +467,7 @@ class Pairwise(Pipeline):
         if part == "fused":
             streams, (nodes, _), here = tuple(self.fusion), self.mff.nodes(batch, self.pairs(batch)), self.present(batch)
         else:
-            fusion = self.fusion[part]
+            fusion = self.fusions[part]
             streams, nodes, here = fusion.modalities, fusion.nodes(batch), fusion.present(batch)
         self.train(mode)
         states, present = dict(zip(streams, nodes.unbind(1), strict=True)), dict(zip(streams, here.unbind(1), strict=True))
@@ -412,11 +481,15 @@ class Pairwise(Pipeline):
         penalty = self.config.mal.density * density(states, self.config.density_reduction)  # Eqs. (14), (15)
         auxiliary = {}
         if self.config.stages == "joint" and self.config.pmf.enabled:
-            auxiliary = {name: fusion.classify(pairs[name]) for name, fusion in self.fusion.items()}
+            auxiliary = {name: fusion.classify(pairs[name]) for name, fusion in self.fusions.items()}
             for name in pairs:
                 penalty = penalty + self.config.auxiliary * self.config.pmf.density * density(pairs[name], self.config.density_reduction)
         return Prediction(
-            scores=self.mal.classify(states), penalty=penalty, auxiliary=auxiliary, auxiliary_weight=self.config.auxiliary, states=states
+            scores=self.mal.classify(states),
+            penalty=penalty,
+            auxiliary=auxiliary,
+            auxiliary_weight=self.config.auxiliary,
+            states=states,
         )
 
 

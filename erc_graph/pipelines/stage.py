@@ -52,9 +52,7 @@ class Stage:
 
 
 @torch.no_grad()
-def infer(
-    pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None
-) -> Prediction:
+def infer(pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Prediction:
     """Ask a pipeline about many dialogues, similar lengths together, in evaluation mode and without gradients.
 
     Args:

@@ -17,7 +17,6 @@ from erc_graph.data.tasks import Task
 from erc_graph.training.config import TrainingConfig
 
 
-
 def counted(batch: Batch, task: Task) -> Tensor:
     """`(N,)` bool: the rows that count: judged, and with a target."""
     return batch.judged & (batch.target >= 0 if task.kind == "classification" else ~batch.target.isnan())
@@ -62,7 +61,6 @@ def absolute_error(scores: Tensor, target: Tensor) -> Tensor:
     """Absolute error per row of a score task: `(N, 1)`, `(N,)` → `(N,)`; a target of NaN gives zero."""
     known = ~target.isnan()
     return (scores.squeeze(-1) - target.nan_to_num()).abs() * known
-
 
 
 class Criterion:

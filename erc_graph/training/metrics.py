@@ -130,9 +130,7 @@ def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
     return confusion_matrix(target[known].cpu(), scores[known].argmax(-1).cpu(), labels=range(len(task.labels)))
 
 
-def predict(
-    pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None
-) -> Tensor:
+def predict(pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Tensor:
     """Scores of all rows of `batch`, in its order; see `pipelines.stage.infer`."""
     return infer(pipeline, batch, batch_size, forward=forward).scores
 

@@ -201,9 +201,7 @@ def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
         record = json.loads(path.read_text(encoding="utf-8"))
         trials = [Trial(**trial) for trial in record.pop("trials")]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: expected the record of a search, found something damaged ({error}); move it away"
-        ) from error
+        raise CheckpointError(f"{path}: expected the record of a search, found something damaged ({error}); move it away") from error
     changed = [name for name in head if record.get(name) != head[name]]
     if changed:
         raise ConfigError(f"{path}: expected a search with the same {', '.join(changed)}, found another; choose another folder")

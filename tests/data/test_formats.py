@@ -30,9 +30,7 @@ WIDTHS = {"text": 5, "audio": 4, "visual": 6, "roberta1": 8, "roberta2": 8, "rob
 def vectors(lengths: dict[Any, int], name: str) -> dict[Any, list[np.ndarray]]:
     """Row `turn` of dialogue `i` is filled with 100 i + turn + width."""
     width = WIDTHS[name]
-    return {
-        key: [np.full(width, 100 * i + turn + width, np.float32) for turn in range(n)] for i, (key, n) in enumerate(lengths.items())
-    }
+    return {key: [np.full(width, 100 * i + turn + width, np.float32) for turn in range(n)] for i, (key, n) in enumerate(lengths.items())}
 
 
 def onehot(index: int) -> list[int]:
@@ -291,11 +289,7 @@ def test_list_of_dialogues(tmp_path: Path) -> None:
     path.write_text(json.dumps(dialogues(["exc", "hap"], [0.5, 1.0])))
     read = read_annotations(path)
     assert "DAG-ERC" in read.format and read.dataset == "iemocap6" and read.columns == {"label": ["excited", "happy", None]}
-    assert (
-        read.dialogue_ids == ["dev_0", "dev_1"]
-        and read.splits == {"dev": ["dev_0", "dev_1"]}
-        and read.speakers == ["Ann", "Ann", "Bob"]
-    )
+    assert read.dialogue_ids == ["dev_0", "dev_1"] and read.splits == {"dev": ["dev_0", "dev_1"]} and read.speakers == ["Ann", "Ann", "Bob"]
     assert read.features["text"].tolist() == [[0.5, 1.0]] * 3
     path.write_text(json.dumps(dialogues(["joy", "neutral"], [[1.0], [1.0, 2.0], [3.0]])))
     read = read_annotations(path)
@@ -610,9 +604,7 @@ def test_real_iemocap_counts() -> None:
     assert split_sizes(gcnet) == {"train": (120, 5810), "test": (31, 1623)}
     assert split_sizes(cosmic) == {"train": (108, 5163), "dev": (12, 647), "test": (31, 1623)}
     for read in (gcnet, cosmic):
-        assert (
-            len(read.dialogue_ids) == 151 and (min(read.lengths), max(read.lengths)) == (8, 110) and len(set(read.speakers)) == 10
-        )
+        assert len(read.dialogue_ids) == 151 and (min(read.lengths), max(read.lengths)) == (8, 110) and len(set(read.speakers)) == 10
         assert Counter(read.columns["label"]) == {
             "frustrated": 1849, "neutral": 1708, "angry": 1103, "sad": 1084, "excited": 1041, "happy": 648,
         }  # fmt: skip
@@ -642,9 +634,7 @@ def test_real_meld_pickle_and_csvs_say_the_same() -> None:
         assert by_dialogue(csv, csv.columns[column]) == by_dialogue(pkl, pkl.columns[column])
     assert by_dialogue(csv, csv.texts).keys() == by_dialogue(pkl, pkl.texts).keys()
     texts = by_dialogue(pkl, pkl.texts)
-    same = sum(
-        mine == theirs for id, own in by_dialogue(csv, csv.texts).items() for mine, theirs in zip(own, texts[id], strict=True)
-    )
+    same = sum(mine == theirs for id, own in by_dialogue(csv, csv.texts).items() for mine, theirs in zip(own, texts[id], strict=True))
     assert same > 13_690 and not any(0x80 <= ord(char) < 0xA0 for text in pkl.texts for char in text)
 
 

@@ -148,9 +148,7 @@ def test_indices_become_the_names_of_the_manifest(folder):
     folder.manifest("mine", extra='labels = ["neutral", "joy", "anger"]')
     assert folder.load()["d0"].labels == ("joy", "anger", None)
     folder.manifest("mine", extra='labels = ["neutral", "joy"]')
-    with pytest.raises(
-        CorpusError, match=r"dialogue 'd0', utterance 'd0_1': label '2' is outside the set of task mine \(neutral, joy\)"
-    ):
+    with pytest.raises(CorpusError, match=r"dialogue 'd0', utterance 'd0_1': label '2' is outside the set of task mine \(neutral, joy\)"):
         folder.load()
 
 
@@ -189,9 +187,7 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
     ):
         assert corpus.provenance["notes"].count(sentence) == 1
         assert sum(sentence in record.message for record in caplog.records) == 1
-    with pytest.raises(
-        CorpusError, match=r"features\.audio \(audio\.npz\): 1 rows with NaN or inf \(first: d0_1\), refused by strict"
-    ):
+    with pytest.raises(CorpusError, match=r"features\.audio \(audio\.npz\): 1 rows with NaN or inf \(first: d0_1\), refused by strict"):
         folder.load(strict=True)
 
 
@@ -257,9 +253,7 @@ def test_what_is_not_there(tmp_path):
     for path in (tmp_path / "none", "nowhere\0", "x" * 5000, "Sample"):
         with pytest.raises(CorpusError, match=r"no such file or folder; expected a folder with corpus\.toml"):
             load_corpus(path)
-    with pytest.raises(
-        CorpusError, match=r"a folder without corpus\.toml, corpus\.json or MELD's three CSVs; write a corpus\.toml"
-    ):
+    with pytest.raises(CorpusError, match=r"a folder without corpus\.toml, corpus\.json or MELD's three CSVs; write a corpus\.toml"):
         load_corpus(tmp_path)
 
 

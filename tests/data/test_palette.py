@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from erc_graph.data.palette import COLOURS, MISSING, emotion_colour
+from erc_graph.data.palette import COLOURS, MISSING, emotion_colour, label_colours
 from erc_graph.data.tasks import TASKS
 
 # Machado et al. (2009), severity 1.0, on linear RGB; rows give the seen red, green, blue.
@@ -46,3 +46,17 @@ def test_synonyms_share_and_unknown_names_are_fixed() -> None:
     assert emotion_colour("hangry") == emotion_colour("Hangry") == "#44AA99"
     assert emotion_colour(None) == MISSING
     assert all(re.fullmatch("#[0-9A-F]{6}", emotion_colour(name)) for name in ("joy", "longing", "", "neutral"))
+
+
+def test_unknown_labels_of_one_set_differ() -> None:
+    names = [f"mood {i}" for i in range(10)]
+    assert len(set(label_colours(["joy", "sadness", *names]))) == 12
+    assert label_colours(["joy", *names])[0] == emotion_colour("joy")
+    assert label_colours(["longing"]) == [emotion_colour("longing")]
+    assert len(label_colours([f"mood {i}" for i in range(40)])) == 40  # more labels than colours: some repeat
+
+
+def test_scores_run_over_one_scale() -> None:
+    colours = label_colours([f"{score:+d}" for score in range(-3, 4)])
+    assert len(set(colours)) == 7 and colours[3] == "#B8B8B8"
+    assert colours[0] == label_colours(["-1", "0", "1"])[0]

@@ -55,9 +55,7 @@ def test_round_trip(corpus, folder):
 
 
 # Anything that Python can hold in a string, lone surrogates too.
-ODD = st.text(st.characters(codec=None), max_size=6) | st.sampled_from(
-    ['"', "\\", "\n\r\u2028", "\0", "😀", "\ud800", "\udfff a", "NaN"]
-)
+ODD = st.text(st.characters(codec=None), max_size=6) | st.sampled_from(['"', "\\", "\n\r\u2028", "\0", "😀", "\ud800", "\udfff a", "NaN"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

@@ -82,9 +82,7 @@ def test_minimal_table_gets_ids_and_a_data_set_from_the_caller(tmp_path: Path) -
     path = write(tmp_path, "Dialogue,Turn,Speaker,Text,label\nx,3,,hi,positive\nx,4,A,ho,negative\n")
     read = read_annotations(path, dataset="mosi")
     assert read.utterance_ids == ["x_3", "x_4"] and read.speakers == ["speaker", "A"]
-    assert (
-        read.dataset == "mosi" and read.labels == [] and read.splits == {} and read.columns == {"label": ["positive", "negative"]}
-    )
+    assert read.dataset == "mosi" and read.labels == [] and read.splits == {} and read.columns == {"label": ["positive", "negative"]}
 
 
 def test_sentiment_names(tmp_path: Path) -> None:

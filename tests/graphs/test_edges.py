@@ -40,9 +40,7 @@ def joined(rule: EdgeRule, source: int, target: int, speakers: list[int]) -> boo
     return {"any": True, "same": same, "other": not same}[rule.speaker]
 
 
-def oracle(
-    recipe: GraphRecipe, dialogues: list[list[int]], present: dict[str, list[bool]]
-) -> Counter[tuple[str, int, str, str, int]]:
+def oracle(recipe: GraphRecipe, dialogues: list[list[int]], present: dict[str, list[bool]]) -> Counter[tuple[str, int, str, str, int]]:
     found: Counter[tuple[str, int, str, str, int]] = Counter()
     start = 0
     for speakers in dialogues:
@@ -60,9 +58,7 @@ def oracle(
 
 
 def listed(edges: dict[tuple[str, str, str], Tensor]) -> Counter[tuple[str, int, str, str, int]]:
-    return Counter(
-        (m, i, relation, n, j) for (m, relation, n), index in edges.items() for i, j in zip(*index.tolist(), strict=True)
-    )
+    return Counter((m, i, relation, n, j) for (m, relation, n), index in edges.items() for i, j in zip(*index.tolist(), strict=True))
 
 
 @st.composite

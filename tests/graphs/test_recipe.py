@@ -158,6 +158,4 @@ def test_rules_made_in_python_are_checked_too() -> None:
     with pytest.raises(ConfigError, match="every relation once"):
         GraphRecipe(name="twice", description="", source="", edges=(rule, rule))
     with pytest.raises(ConfigError, match="a count for each of near, found none"):
-        GraphRecipe(
-            name="e", description="", source="", edges=(rule,), examples=(Example(speakers=("A",), streams=("t",), edges={}),)
-        )
+        GraphRecipe(name="e", description="", source="", edges=(rule,), examples=(Example(speakers=("A",), streams=("t",), edges={}),))

@@ -98,8 +98,6 @@ def test_criterion_of_scores(batches, score_task):
     criterion = Criterion(score_task, TrainingConfig(class_weights="balanced"), batch)
     scores = torch.ones(batch.utterances, 1)
     expected = sum(
-        abs(1 - float(batch.target[i]))
-        for i in range(batch.utterances)
-        if batch.judged[i] and not math.isnan(float(batch.target[i]))
+        abs(1 - float(batch.target[i])) for i in range(batch.utterances) if batch.judged[i] and not math.isnan(float(batch.target[i]))
     )
     assert float(criterion(scores, batch)) == pytest.approx(expected, rel=1e-5)

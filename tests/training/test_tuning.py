@@ -17,11 +17,7 @@ SPACE = SearchSpace.from_dict(
 
 
 def objective(parameters):
-    return (
-        -abs(parameters["training.learning_rate"] - 0.01)
-        + 0.1 * len(parameters["model.streams"])
-        - 0.001 * parameters["model.width"]
-    )
+    return -abs(parameters["training.learning_rate"] - 0.01) + 0.1 * len(parameters["model.streams"]) - 0.001 * parameters["model.width"]
 
 
 def trials(search):
@@ -32,9 +28,7 @@ def test_search_finds_and_records(tmp_path):
     search = tune(objective, SPACE, 25, 1, tmp_path, quiet=True)
     assert search.best.value == max(trial.value for trial in search.trials)
     assert search.best.parameters["model.streams"] == ["text", "audio"]
-    assert all(
-        isinstance(trial.parameters["model.width"], int) and 8 <= trial.parameters["model.width"] <= 64 for trial in search.trials
-    )
+    assert all(isinstance(trial.parameters["model.width"], int) and 8 <= trial.parameters["model.width"] <= 64 for trial in search.trials)
     record = json.loads((tmp_path / RECORD).read_text())
     assert [trial["value"] for trial in record["trials"]] == [trial.value for trial in search.trials]
     assert record["seed"] == 1

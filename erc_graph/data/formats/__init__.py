@@ -87,9 +87,7 @@ def _read_object(content: Any, path: Path, size: int, dataset: str | None) -> An
         annotations = read(content, path, size, dataset)
         if annotations is not None:
             return annotations
-    found = (
-        f"{type(content).__name__} of {len(content)}" if isinstance(content, dict | list | tuple | set) else type(content).__name__
-    )
+    found = f"{type(content).__name__} of {len(content)}" if isinstance(content, dict | list | tuple | set) else type(content).__name__
     keys = f" with the keys {', '.join(str(key)[:30] for key in list(content)[:6])}" if isinstance(content, dict) else ""
     raise CorpusError(
         f"{path}: a {found}{keys}, none of the known layouts (tuples of 6, 7 and 9-14 fields, DnR's dict, CORECT's samples, "

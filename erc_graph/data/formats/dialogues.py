@@ -176,9 +176,7 @@ class _Packer:
             columns.append(values)
         if name != "labels" and len(mapping) > len(self.keys):
             extra = next(key for key in mapping if key not in self.fields.labels)
-            self.notes.append(
-                f"{name}: {len(mapping) - len(self.keys)} dialogues without labels left out, the first is {spell(extra)}"
-            )
+            self.notes.append(f"{name}: {len(mapping) - len(self.keys)} dialogues without labels left out, the first is {spell(extra)}")
         return columns
 
     def where(self, row: int) -> str:
@@ -201,9 +199,7 @@ class _Packer:
                 if not isinstance(key, str | int | bytes | np.generic) or key not in self.plain:
                     raise CorpusError(f"{self.path}: split {split!r} names dialogue {spell(key)}, which the file does not have")
                 if key in owner:
-                    raise CorpusError(
-                        f"{self.path}: dialogue {spell(key)} is in the splits {owner[key]!r} and {split!r}; expected one"
-                    )
+                    raise CorpusError(f"{self.path}: dialogue {spell(key)} is in the splits {owner[key]!r} and {split!r}; expected one")
                 owner[key] = split
             result[split] = ordered
         if result and len(owner) < len(self.keys):
@@ -218,9 +214,7 @@ class _Packer:
         hint = self.fields.dataset
         if all(isinstance(key, str) and _SESSION.match(key) for key in keys):
             if hint is not None and not hint.startswith("iemocap"):
-                raise CorpusError(
-                    f"{self.path}: the dialogues are IEMOCAP's ({names[0]!r}), but the data set is said to be {hint!r}"
-                )
+                raise CorpusError(f"{self.path}: the dialogues are IEMOCAP's ({names[0]!r}), but the data set is said to be {hint!r}")
             return hint or ("iemocap4" if top is not None and top <= 3 else "iemocap6"), names
         numbers = [int(name) if name.isdecimal() and len(name) < 6 else -1 for name in names]
         if self.fields.maybe_meld and hint in (None, "meld") and self.agrees_with_meld(dict(zip(self.keys, numbers, strict=True))):
@@ -247,9 +241,7 @@ class _Packer:
             if dev:
                 self.split_keys["train"] = [key for key in train if numbers[key] < MELD_KEYS["dev"][0]]
                 self.split_keys["dev"] = dev
-                self.notes.append(
-                    f"the file pools training and development: {len(dev)} development dialogues recovered by their key"
-                )
+                self.notes.append(f"the file pools training and development: {len(dev)} development dialogues recovered by their key")
         self.notes.append("dialogue keys translated to MELD's ids (train_dia0, dev_dia0, test_dia0, …), as in its CSVs")
         return True
 
@@ -271,9 +263,7 @@ class _Packer:
         elif names is None and (fractions or all(isinstance(value, float) for value in numbers)):
             columns["score"] = self.read_scores(values)
             if self.dataset == "mosi":  # zero counts as positive, as in the files with names
-                columns["label"] = [
-                    None if value is None else "positive" if value >= 0 else "negative" for value in columns["score"]
-                ]
+                columns["label"] = [None if value is None else "positive" if value >= 0 else "negative" for value in columns["score"]]
         else:
             columns["label"], labels = self.read_indices(values, names)
         if self.fields.sentiments is not None:
@@ -305,12 +295,7 @@ class _Packer:
             if value is None or (isinstance(value, int | float) and value == -1):
                 result.append(None)
                 continue
-            if (
-                not isinstance(value, int | float)
-                or value != value
-                or value in (float("inf"), float("-inf"))
-                or value != int(value)
-            ):
+            if not isinstance(value, int | float) or value != value or value in (float("inf"), float("-inf")) or value != int(value):
                 found = value.text if isinstance(value, _Odd) else spell(value)
                 raise CorpusError(f"{self.path}: {self.where(row)}: {what} must be a whole number, found {found}")
             if not 0 <= value < len(names):
@@ -353,9 +338,7 @@ class _Packer:
             for turn, value in enumerate(sentences):
                 if isinstance(value, bytes):
                     value = value.decode("latin1")
-                if isinstance(value, list | tuple | np.ndarray) and all(
-                    isinstance(token, str) for token in np.ravel(np.asarray(value))
-                ):
+                if isinstance(value, list | tuple | np.ndarray) and all(isinstance(token, str) for token in np.ravel(np.asarray(value))):
                     value = " ".join(str(token) for token in np.ravel(np.asarray(value)))
                 if not isinstance(value, str):
                     raise CorpusError(f"{self.path}: dialogue {name!r}, turn {turn}: expected a sentence, found {spell(value)}")
@@ -387,9 +370,7 @@ class _Packer:
         count = Counter(result)
         if len(count) < len(result):
             twice = count.most_common(1)[0][0]
-            raise CorpusError(
-                f"{self.path}: {self.where(result.index(twice))}: utterance id {twice!r} is used {count[twice]} times"
-            )
+            raise CorpusError(f"{self.path}: {self.where(result.index(twice))}: utterance id {twice!r} is used {count[twice]} times")
         return result
 
     def read_features(self, modality: str, mapping: Any) -> np.ndarray:
@@ -400,9 +381,7 @@ class _Packer:
             for turn, value in enumerate(values):
                 row = _vector(value)
                 if row is None:
-                    raise CorpusError(
-                        f"{self.path}: dialogue {name!r}, turn {turn}: {modality}: expected numbers, found {spell(value)}"
-                    )
+                    raise CorpusError(f"{self.path}: dialogue {name!r}, turn {turn}: {modality}: expected numbers, found {spell(value)}")
                 if row.ndim == 2:
                     averaged += 1
                     row = row.mean(axis=0, dtype=np.float64).astype(np.float32)

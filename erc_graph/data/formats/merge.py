@@ -26,9 +26,7 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
         raise CorpusError("annotations: no file named; expected one or several")
     datasets = list(dict.fromkeys(part.dataset for part in parts))
     if len(datasets) > 1:
-        raise CorpusError(
-            f"annotations: the files are of different data sets: {', '.join(str(name) for name in datasets)}; expected one"
-        )
+        raise CorpusError(f"annotations: the files are of different data sets: {', '.join(str(name) for name in datasets)}; expected one")
     groups: list[list[Annotations]] = []
     for part in parts:
         own = set(part.dialogue_ids)
@@ -58,9 +56,7 @@ def _concatenate(parts: list[Annotations]) -> Annotations:
             raise CorpusError(
                 f"annotations: {name} vectors have {widths[0]} numbers in one file and {widths[1]} in another; expected one width"
             )
-        rows = [
-            part.features.get(name, np.full((size, widths[0]), np.nan, np.float32)) for part, size in zip(parts, sizes, strict=True)
-        ]
+        rows = [part.features.get(name, np.full((size, widths[0]), np.nan, np.float32)) for part, size in zip(parts, sizes, strict=True)]
         features[name] = np.concatenate(rows)
     columns: dict[str, list[Any]] = {
         name: [value for part, size in zip(parts, sizes, strict=True) for value in part.columns.get(name, [None] * size)]

@@ -46,7 +46,5 @@ def refuse_archive(names: list[str], path: Path) -> None:
     if "data.pkl" in stems:
         raise CorpusError(f"{path}: a PyTorch file; save features as .safetensors or .npz, annotations as a table")
     if stems & {"utterance.npy", "features.npy"}:
-        raise CorpusError(
-            f"{path}: a file of features (utterance, features); annotations are expected here: name it under `[features]`"
-        )
+        raise CorpusError(f"{path}: a file of features (utterance, features); annotations are expected here: name it under `[features]`")
     raise CorpusError(f"{path}: a zip archive of {len(names)} files; unpack it, or {_TABLE}")

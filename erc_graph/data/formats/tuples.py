@@ -153,9 +153,7 @@ def _looks_like_sentiments(extra: Any, labels: Any) -> bool:
     if not isinstance(extra, dict) or not isinstance(labels, dict) or set(extra) != set(labels) or _kind(extra) != "number":
         return False
     return all(
-        isinstance(values, list | tuple | np.ndarray)
-        and len(values) == len(labels[key])
-        and set(map(float, values)) <= {0.0, 1.0, 2.0}
+        isinstance(values, list | tuple | np.ndarray) and len(values) == len(labels[key]) and set(map(float, values)) <= {0.0, 1.0, 2.0}
         for key, values in extra.items()
     )
 
@@ -165,9 +163,7 @@ def _unknown(content: Any, kinds: list[str]) -> str:
     if length == 9 and "keys" not in kinds:
         return "nine dicts: COSMIC's commonsense (COMET) features, no annotations; read `…_features_roberta.pkl` instead"
     if length == 3 and isinstance(content, list):
-        return (
-            "three dicts: MELD's official feature file (train, dev, test), no annotations; read the `…_sent_emo.csv` files instead"
-        )
+        return "three dicts: MELD's official feature file (train, dev, test), no annotations; read the `…_sent_emo.csv` files instead"
     shape = f"found a {type(content).__name__} of {length}: " + ", ".join(f"{i} {kind}" for i, kind in enumerate(kinds))
     same = [layout for layout in LAYOUTS if len(layout.fields) == length]
     if length in (7, 8) and ("dict of int" in kinds or "vector" in kinds):

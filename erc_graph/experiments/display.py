@@ -1,0 +1,74 @@
+"""What a finished experiment says on the terminal: measured beside baselines, published in a table of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METRICS = {
+    "classification": (("accuracy", "accuracy"), ("weighted_f1", "wF1"), ("macro_f1", "macro F1"), ("calibration_error", "ECE")),
+    "score": (("acc2", "ACC-2"), ("f1", "F1"), ("acc7", "ACC-7"), ("mae", "MAE")),
+}
+
+
+def measured(values: Mapping[str, Any]) -> str:
+    """`0.651 ± 0.004`, the mean alone for one seed."""
+    mean, std, count = values["mean"], values["std"], len(values["values"])
+    return f"{mean:.3f} ± {std:.3f}" if count > 1 else f"{mean:.3f}"
+
+
+def print_result(result: Mapping[str, Any], published: Mapping[str, Any]) -> None:
+    """The table of a run."""
+    from erc_graph.report.tables import text_table
+
+    kind = "classification" if result["labels"] else "score"
+    columns = METRICS[kind]
+    rows = [["majority", *(measured(result["baselines"]["majority"][key]) for key, _ in columns)]]
+    if "bigru" in result["baselines"]:
+        rows.append(["BiGRU", *(measured(result["baselines"]["bigru"][key]) for key, _ in columns)])
+    rows.append([result["method"], *(measured(result["metrics"]["test"][key]) for key, _ in columns)])
+    print(f"\n{result['dataset']}, task {result['task']}, {', '.join(result['modalities'])}; {_seeds(result)}, test split")
+    print(f"protocol {result['protocol']}; epoch: {SELECTION[result['selection']]}")
+    print(text_table(["measured", *(title for _, title in columns)], rows))
+    if "bayes_limit" in result:
+        ratio = result["accuracy_over_bayes_limit"]
+        print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy: no classifier beats it on average; reached: {100 * ratio:.1f} % of it")
+    if "p_value_against_bigru" in result["baselines"]:
+        print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
+    if published.get("row"):
+        print(f"\npublished, on other features ({published.get('source', 'the paper')}), per cent:")
+        names = [key for key in published["row"][0] if key != "name"]
+        print(text_table(["published", *names], [[row["name"], *(_printed(row.get(key)) for key in names)] for row in published["row"]]))
+
+
+SELECTION = {"dev": "best on the development split", "last": "the last, number fixed beforehand"}
+
+
+def _seeds(result: Mapping[str, Any]) -> str:
+    count = len(result["seeds"])
+    return f"{count} seed{'s' if count > 1 else ''}"
+
+
+def _printed(value: Any) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a measured ablation table; measured and published figures in columns of their own."""
+    header = ["", *table["columns"], "measured wF1", "measured acc.", "published wF1", "published acc."]
+    rows = []
+    for row in table["rows"]:
+        metrics, printed = row.get("metrics"), row["published"]
+        figures = [measured(metrics[key]) for key in ("weighted_f1", "accuracy")] if metrics else [row["note"], ""]
+        rows.append([row["name"], *row["marks"], *figures, _printed(printed.get("weighted_f1")), _printed(printed.get("accuracy"))])
+    return header, rows
+
+
+def print_table(table: Mapping[str, Any]) -> None:
+    """An ablation table."""
+    from erc_graph.report.tables import text_table
+
+    what = f"{table['dataset']}, {', '.join(table['modalities'])}; {_seeds(table)}"
+    print(f"\nTable {table['number']}: {table['title']} ({what})")
+    print(text_table(*table_rows(table)))
+    print("measured: on this corpus's features, 0 to 1; published: on the paper's own features, per cent")

@@ -1,0 +1,40 @@
+"""`--tune N`: search the declared ranges on the development split; the test split is never touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.splits import folds
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.config import Experiment
+from erc_graph.experiments.run import run_fold
+from erc_graph.training.config import LOWER_IS_BETTER
+from erc_graph.training.tuning import SearchSpace, tune
+
+
+def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
+    """Try `trials` settings; returns the experiment with the best one. Every trial stays on record in `folder/trials.json`.
+
+    Raises:
+        ConfigError: the experiment declares no ranges, or a range is of no known field.
+    """
+    if not experiment.search:
+        raise ConfigError("--tune: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
+                          '"training.learning_rate" = {low = 1e-4, high = 1e-3, log = true}')  # fmt: skip
+    space = SearchSpace.from_dict(experiment.search)
+    for key, span in space.ranges.items():
+        experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
+    criterion = experiment.training.criterion
+
+    def objective(changes: dict[str, Any]) -> float:
+        changed = experiment.changed(changes)
+        histories = [run_fold(changed, corpus, fold, 0, None, description="trial")[1] for fold in folds(corpus, experiment.run.protocol)]
+        return float(np.mean([history.dev[criterion] for history in histories]))
+
+    direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"
+    found = tune(objective, space, trials, 0, folder, direction=direction)
+    return experiment.changed(found.best.parameters)

@@ -1,0 +1,76 @@
+"""Which emotion is taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from erc_graph.data.palette import label_colours
+from erc_graph.errors import ConfigError
+from erc_graph.report.figure import SOFT, one_line, picture
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def plot_confusion(matrix: ArrayLike, labels: Sequence[str], path: str | Path, *, title: str | None = None) -> Path:
+    """Draw a confusion matrix: shade and large figure = share of the true class (its recall on the diagonal), small figure = count.
+
+    Args:
+        matrix: `(C, C)` counts, rows are true classes, columns predicted ones.
+        labels: `C` names.
+        path: Ends in `.png`, `.svg` or `.pdf`.
+        title: By default the accuracy and the number of utterances.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: the matrix is not square, has negative entries, or does not fit the labels; an unknown file type.
+        StorageError: the file cannot be written.
+    """
+    counts = np.asarray(matrix, dtype=np.float64)
+    size = len(labels)
+    if counts.shape != (size, size) or not size:
+        raise ConfigError(f"plot_confusion: expected a square matrix with one row per label ({size}), found shape {counts.shape}")
+    if not (np.isfinite(counts) & (counts >= 0)).all():
+        raise ConfigError("plot_confusion: expected counts, found a negative or non-finite entry")
+    rows = counts.sum(1, keepdims=True)
+    share = counts / np.maximum(rows, 1)
+    names = [one_line(label, 18) for label in labels]
+    longest = max(len(name) for name in names)
+    if title is None:
+        title = f"accuracy {counts.trace() / max(counts.sum(), 1):.3f}, {counts.sum():.0f} utterances"
+    side = 0.72 * size
+    with picture(path, max(side + 1.2 + 0.085 * (longest + 8), 3.4), side + 1.0 + 0.07 * longest) as figure:
+        axes = figure.add_subplot()
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axes.set_title(title, pad=8)
+        turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if longest > 9 else {}
+        axes.set_xticks(range(size), names, **turned)
+        axes.set_yticks(range(size), [f"{name}  ({count:.0f})" for name, count in zip(names, rows[:, 0], strict=True)])
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true (count)")
+        axes.tick_params(length=0, pad=9)
+        axes.spines[:].set_visible(False)
+        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)  # white lines between the cells
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5)
+        axes.tick_params(which="minor", length=0)
+        for i, colour in enumerate(label_colours(list(labels))):  # the colour that the emotion has in all other pictures
+            axes.plot([-0.56, -0.56], [i - 0.4, i + 0.4], color=colour, linewidth=4, clip_on=False, solid_capstyle="butt")
+            axes.plot([i - 0.4, i + 0.4], [size - 0.44] * 2, color=colour, linewidth=4, clip_on=False, solid_capstyle="butt")
+        axes.set_xlim(-0.5, size - 0.5)
+        axes.set_ylim(size - 0.5, -0.5)
+        for i, j in np.ndindex(size, size):
+            if not rows[i, 0]:
+                axes.text(j, i, "–", ha="center", va="center", color=SOFT)
+            elif counts[i, j]:
+                ink = "white" if share[i, j] > 0.55 else "#1B2733"
+                weight = "bold" if i == j else "normal"
+                axes.text(j, i - 0.07, f"{100 * share[i, j]:.0f} %", ha="center", va="center", color=ink, fontsize=10, weight=weight)
+                axes.text(j, i + 0.25, f"{counts[i, j]:.0f}", ha="center", va="center", color=ink, fontsize=7, alpha=0.85)
+    return Path(path)

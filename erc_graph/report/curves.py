@@ -1,0 +1,113 @@
+"""How a training run went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from erc_graph.errors import ConfigError
+from erc_graph.report.figure import FAINT, INK, SOFT, one_line, picture
+
+NAMES = {"accuracy": "accuracy", "weighted_f1": "wF1", "macro_f1": "macro F1", "accuracy_2": "ACC-2", "mae": "MAE"}
+_COLOURS = ("#006699", "#D55E00", "#00A060", "#8E5AA8", "#7F7F00")
+
+
+class EpochLike(Protocol):
+    """An epoch: mean `loss` of the training part, metrics of the development part (`dev`, may be empty)."""
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss."""
+
+    @property
+    def dev(self) -> Mapping[str, float]:
+        """Metric → value."""
+
+
+class StageLike(Protocol):
+    """A stage: its name, its epochs, and the epoch that was kept, counted from 1 (0: none)."""
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+
+    @property
+    def epochs(self) -> Sequence[EpochLike]:
+        """In order."""
+
+    @property
+    def chosen(self) -> int:
+        """Counted from 1."""
+
+
+class HistoryLike(Protocol):
+    """What training leaves behind (`training.history.History`)."""
+
+    @property
+    def stages(self) -> Sequence[StageLike]:
+        """In order."""
+
+
+def plot_curves(history: HistoryLike, path: str | Path, *, metrics: Sequence[str] | None = None) -> Path:
+    """Draw training loss (above) and development metrics (below) over the epochs, one column per stage; the kept epoch is marked.
+
+    Args:
+        history: Stages with epochs.
+        path: Ends in `.png`, `.svg` or `.pdf`.
+        metrics: Which development metrics; by default accuracy and wF1 where they are, else the first three.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: no epoch at all, or an unknown file type.
+        StorageError: the file cannot be written.
+    """
+    stages = [stage for stage in history.stages if stage.epochs]
+    if not stages:
+        raise ConfigError("plot_curves: expected at least one epoch, found none")
+    known = list(dict.fromkeys(name for stage in stages for epoch in stage.epochs for name in epoch.dev))
+    if metrics is None:
+        metrics = [name for name in ("accuracy", "weighted_f1") if name in known] or known[:3]
+    metrics = [name for name in metrics if name in known]
+    rows = 2 if metrics else 1
+    with picture(path, max(4.4, 3.4 * len(stages)), 1.2 + 1.9 * rows) as figure:
+        grid = figure.subplots(rows, len(stages), squeeze=False, sharex="col")
+        for axes in grid[1:, 1:].ravel():
+            axes.sharey(grid[1, 0])
+        for column, stage in enumerate(stages):
+            epochs = range(1, len(stage.epochs) + 1)
+            marker = "o" if len(epochs) < 15 else ""
+            loss = grid[0, column]
+            loss.set_title(one_line(stage.name, 32))
+            loss.plot(epochs, [epoch.loss for epoch in stage.epochs], color=INK, marker=marker, markersize=3.5, linewidth=1.5)
+            for name, colour in zip(metrics, _COLOURS, strict=False):
+                values = [epoch.dev.get(name, float("nan")) for epoch in stage.epochs]
+                dev = grid[1, column]
+                label = one_line(NAMES.get(name, name), 24)
+                dev.plot(epochs, values, color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=label)
+                if stage.chosen:
+                    best = values[stage.chosen - 1]
+                    dev.plot([stage.chosen], [best], "o", color=colour, markersize=7, markeredgecolor="white")
+            for axes in grid[:, column]:
+                axes.grid(axis="y", color=FAINT, linewidth=0.8)
+                axes.set_axisbelow(True)
+                axes.set_xlim(0.5, len(epochs) + 0.5)
+                axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+                if stage.chosen:
+                    axes.axvline(stage.chosen, color=SOFT, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+            if stage.chosen:
+                text = f"kept: epoch {stage.chosen}"
+                late = stage.chosen > 0.6 * len(stage.epochs)
+                loss.annotate(
+                    text, (stage.chosen, 1), xycoords=("data", "axes fraction"), xytext=(-4 if late else 4, -2),
+                    textcoords="offset points", ha="right" if late else "left", va="top", fontsize=8, color=SOFT,
+                )  # fmt: skip
+            grid[-1, column].set_xlabel("epoch")
+        grid[0, 0].set_ylabel("training loss")
+        if metrics:
+            grid[1, 0].set_ylabel("development")
+            handles, names = grid[1, 0].get_legend_handles_labels()
+            figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return Path(path)

@@ -1,0 +1,68 @@
+"""One way to make a picture: no global state, text as it is, and a file that appears complete or not at all."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erc_graph.data.storage import atomic_write
+from erc_graph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = ("png", "svg", "pdf")
+INK, SOFT, FAINT = "#2B2F36", "#7A808A", "#E4E6EA"
+STYLE = {
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "legend.frameon": False,
+    "svg.hashsalt": "erc_graph",  # the same picture gives the same file
+    "text.color": INK,
+    "text.parse_math": False,  # names come from a corpus: `$` is a dollar
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+@contextmanager
+def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+    """An empty figure of `width` × `height` inches to draw on; it is written to `path` when the block ends without an error.
+
+    Raises:
+        ConfigError: the file name does not end in .png, .svg or .pdf.
+        StorageError: the file cannot be written.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in KINDS:
+        raise ConfigError(f"picture: expected a file name ending in {', '.join('.' + k for k in KINDS)}, found {path.name!r}")
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a script that the font lacks is drawn as boxes
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+
+
+def one_line(text: Any, most: int = 40) -> str:
+    r"""Text of at most `most` printable characters, without line breaks and control characters.
+
+    >>> one_line("two\nlines\x1b[31m")
+    'two lines [31m'
+    """
+    plain = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in str(text)).split())
+    return plain if len(plain) <= most else plain[: most - 1] + "…"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
+
+
+def oracle(attention, states, ptr):
+    """Attention of every turn to every turn of its dialogue, one head, one pair at a time."""
+    heads, width = attention.heads, attention.head_width
+    packed = (states @ attention.query_key_value.weight.T + attention.query_key_value.bias).tolist()
+    rows = []
+    for start, end in zip(ptr, ptr[1:], strict=False):
+        for i in range(start, end):
+            joined = []
+            for head in range(heads):
+                query = packed[i][head * width : (head + 1) * width]
+                keys = [packed[j][(heads + head) * width : (heads + head + 1) * width] for j in range(start, end)]
+                values = [packed[j][(2 * heads + head) * width : (2 * heads + head + 1) * width] for j in range(start, end)]
+                scores = [math.exp(sum(q * k for q, k in zip(query, key, strict=True)) / math.sqrt(width)) for key in keys]
+                for c in range(width):
+                    joined.append(sum(score * value[c] for score, value in zip(scores, values, strict=True)) / sum(scores))
+            rows.append(joined)
+    return torch.tensor(rows, dtype=torch.float64) @ attention.output.weight.T + attention.output.bias
+
+
+@pytest.mark.parametrize(("width", "heads", "head_width"), [(6, 1, 6), (6, 3, 2), (7, 3, 3), (4, 5, 1)])
+def test_attention_is_the_printed_one_for_any_number_of_heads(width, heads, head_width, batches):
+    batch = batches(4, 1, 7)
+    attention = SelfAttention(5, width, heads=heads).double()
+    assert attention.head_width == head_width
+    found = attention(batch.features["text"], batch)
+    assert found.shape == (12, width)
+    torch.testing.assert_close(found, oracle(attention, batch.features["text"], batch.ptr.tolist()), rtol=1e-10, atol=1e-12)
+
+
+def test_attention_is_pytorchs_own_where_heads_divide_the_width(batches):
+    batch = batches(4, 1, 7)
+    states = torch.randn(12, 6, dtype=torch.float64)
+    ours, theirs = SelfAttention(6, 6, heads=2).double(), nn.MultiheadAttention(6, 2).double()
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.query_key_value.weight,
+            "in_proj_bias": ours.query_key_value.bias,
+            "out_proj.weight": ours.output.weight,
+            "out_proj.bias": ours.output.bias,
+        }
+    )
+    expected = torch.cat([theirs(x, x, x)[0] for x in states.split(batch.lengths.tolist())])
+    torch.testing.assert_close(ours(states, batch), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_encoder_is_pytorchs_own_post_norm_one(layers, batches):
+    batch = batches(4, 1, 7)
+    states = torch.randn(12, 6, dtype=torch.float64)
+    ours = TransformerEncoder(6, heads=2, layers=layers, feedforward=9, dropout=0.3).double().eval()
+    for norm in ours.norm:
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.normal_(norm.bias)
+    dialogues = list(states.split(batch.lengths.tolist()))
+    for i in range(layers):
+        theirs = nn.TransformerEncoderLayer(6, 2, 9).double().eval()
+        parts = {
+            "self_attn.in_proj_": ours.attention[i].query_key_value,
+            "self_attn.out_proj.": ours.attention[i].output,
+            "linear1.": ours.feedforward[i][0],
+            "linear2.": ours.feedforward[i][-1],
+            "norm1.": ours.norm[2 * i],
+            "norm2.": ours.norm[2 * i + 1],
+        }
+        theirs.load_state_dict({name + kind: getattr(part, kind) for name, part in parts.items() for kind in ("weight", "bias")})
+        dialogues = [theirs(x) for x in dialogues]
+    torch.testing.assert_close(ours(states, batch), torch.cat(dialogues), rtol=1e-9, atol=1e-10)
+
+
+def test_dropout_only_in_training(batches):
+    batch = batches(4, 3)
+    states = torch.randn(7, 6, dtype=torch.float64)
+    for module in (SelfAttention(6, 6, dropout=0.5), TransformerEncoder(6, dropout=0.5)):
+        module.double()
+        assert not torch.equal(module(states, batch), module(states, batch))
+        module.eval()
+        assert torch.equal(module(states, batch), module(states, batch))

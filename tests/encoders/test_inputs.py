@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from erc_graph.encoders.inputs import Inputs
+
+WIDTHS = {"text": 5, "audio": 3}
+
+
+def test_scaling_is_fitted_on_present_rows_alone(batches):
+    train = batches(7, 5, 9)
+    features = {name: value.clone() for name, value in train.features.items()}
+    for name, value in features.items():
+        value[~train.present[name]] = 1e9
+    inputs = Inputs(WIDTHS).double()
+    inputs.fit(replace(train, features=features))
+    states = inputs(train)
+    for name in WIDTHS:
+        rows = [row for row in range(train.utterances) if train.present[name][row]]
+        for column in range(WIDTHS[name]):
+            values = [float(train.features[name][row, column]) for row in rows]
+            mean = sum(values) / len(values)
+            deviation = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
+            expected = [(v - mean) / deviation for v in values]
+            assert states[name][rows, column].tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_scaling_of_training_data_is_used_for_other_data(batches):
+    inputs = Inputs(WIDTHS).double()
+    inputs.fit(batches(20))
+    stored = {name: value.clone() for name, value in inputs.state_dict().items()}
+    assert {"mean_text", "deviation_text", "mean_audio", "deviation_audio"} <= set(stored)  # saved with the model
+    inputs(batches(9))
+    assert all(torch.equal(value, stored[name]) for name, value in inputs.state_dict().items())
+    other = Inputs(WIDTHS).double()
+    other.load_state_dict(stored)
+    data = batches(6)
+    assert all(torch.equal(one, two) for one, two in zip(inputs(data).values(), other(data).values(), strict=True))
+
+
+def test_a_missing_row_is_the_learned_vector_whatever_stands_there(batches):
+    batch = batches(9)
+    inputs = Inputs(WIDTHS).double()
+    inputs.fit(batch)
+    with torch.no_grad():
+        inputs.missing["text"].copy_(torch.arange(5))
+    features = {name: value.masked_fill(~batch.present[name][:, None], float("nan")) for name, value in batch.features.items()}
+    states = inputs(replace(batch, features=features))
+    assert (states["text"][~batch.present["text"]] == torch.arange(5)).all()
+    assert states["text"][batch.present["text"]].isfinite().all()
+    states["text"].sum().backward()
+    assert inputs.missing["text"].grad.tolist() == [float((~batch.present["text"]).sum())] * 5
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.7, 1e6, 1e-9])
+def test_a_constant_column_is_zero_and_not_divided_by_nothing(value, batches):
+    batch = batches(9)
+    batch.features["text"][:, 2] = value
+    inputs = Inputs(WIDTHS)
+    inputs.fit(batch)
+    states = inputs(replace(batch, features={name: x.float() for name, x in batch.features.items()}))
+    assert float(inputs.deviation_text[2]) == 1.0
+    assert states["text"].isfinite().all()
+    assert states["text"][batch.present["text"]][:, 2].abs().max() <= 0.5 * max(1.0, abs(value)) * 2**-22
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_without_enough_rows_nothing_is_scaled(rows, batches):
+    batch = batches(4)
+    present = {name: torch.arange(4) < rows for name in WIDTHS}
+    inputs = Inputs(WIDTHS).double()
+    inputs.fit(replace(batch, present=present))
+    states = inputs(batch)
+    there = batch.present["text"]
+    assert torch.equal(states["text"][there], batch.features["text"][there])

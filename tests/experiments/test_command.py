@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from erc_graph.experiments.pairwise import main
+
+QUICK = [
+    *("--training.epochs", "2", "--pipeline.pmf.width", "8", "--pipeline.mff.width", "8"),
+    *("--pipeline.mal.width", "8", "--pipeline.mal.hidden", "8", "--no-baseline"),
+]
+
+
+def run(*options: object) -> int:
+    return main([str(option) for option in options])
+
+
+def test_a_run_leaves_everything_it_promises(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run("--data", small, "--out", out, "--seeds", 2, *[o for o in QUICK if o != "--no-baseline"]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["method"] == "pairwise" and result["dataset"] == "sample" and result["seeds"] == [0, 1]
+    assert result["protocol"] == "official"
+    for metric in ("accuracy", "weighted_f1", "macro_f1", "unweighted_accuracy", "calibration_error"):
+        entry = result["metrics"]["test"][metric]
+        assert set(entry) == {"mean", "std", "values"} and len(entry["values"]) == 2
+        assert entry["mean"] == pytest.approx(sum(entry["values"]) / 2)
+    assert set(result["baselines"]) == {"majority", "bigru", "p_value_against_bigru"}
+    assert len(result["data_sha256"]) == 64 and result["parameters"] > 0 and result["seconds_per_epoch"] > 0
+    assert result["environment"]["packages"]["torch"]
+    assert result["config"]["pipeline"]["pmf"]["width"] == 8
+    with (out / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["dialogue", "utterance", "label", "prediction"]
+    right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
+    assert right == pytest.approx(result["metrics"]["test"]["accuracy"]["values"][0])
+    assert sum(float(rows[0][name]) for name in rows[0] if name.startswith("p(")) == pytest.approx(1, abs=1e-4)
+    for name in ("confusion.png", "tsne.png", "graph.png", "curves.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    for seed in (0, 1):
+        for name in ("last.safetensors", "best.safetensors"):
+            assert load_file(out / f"seed-{seed}" / name)
+    shown = capsys.readouterr().out
+    assert "BiGRU" in shown and "majority" in shown and "Bayes limit" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines() if line.startswith(("measured", "majority", "BiGRU", "pairwise")))
+
+
+def test_one_seed_has_no_spread(small: Path, tmp_path: Path) -> None:
+    assert run("--data", small, "--out", tmp_path / "run", *QUICK) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["metrics"]["test"]["accuracy"]["std"] == 0.0
+
+
+def test_a_finished_run_is_not_overwritten(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run("--data", small, "--out", out, *QUICK) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert run("--data", small, "--out", out, *QUICK) == 2
+    assert "already has a run" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_resume_of_a_killed_run_ends_in_the_same_result(small: Path, tmp_path: Path) -> None:
+    options = ["--data", str(small), *QUICK, "--training.epochs", "40"]
+    code = f"from erc_graph.experiments.pairwise import main; raise SystemExit(main({[*options, '--out', str(tmp_path / 'killed')]!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    last = tmp_path / "killed" / "seed-0" / "last.safetensors"
+    for _ in range(600):
+        if last.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors.decode()
+    assert b"--resume" in errors
+    assert not (tmp_path / "killed" / "result.json").exists()
+    assert run("--resume", tmp_path / "killed") == 0
+    assert run(*options, "--out", tmp_path / "whole") == 0
+    ours, theirs = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("killed", "whole"))
+    assert ours["metrics"] == theirs["metrics"]
+    assert (tmp_path / "killed" / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
+    for key, tensor in load_file(last.parent / "best.safetensors").items():
+        assert tensor.equal(load_file(tmp_path / "whole" / "seed-0" / "best.safetensors")[key])
+
+
+def test_resume_takes_no_other_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--resume", tmp_path, "--seeds", 3) == 2
+    assert "takes no other options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"command": "run"}'])
+def test_resume_of_what_is_no_run(content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert run("--resume", tmp_path) == 2
+    assert "config.json: expected the settings of a run" in capsys.readouterr().err
+
+
+def test_resume_refuses_changed_data(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from erc_graph.data.sample import sample_corpus
+
+    sample_corpus(dialogues=24, seed=3).save(tmp_path / "corpus")
+    assert run("--data", tmp_path / "corpus", "--out", tmp_path / "run", *QUICK) == 0
+    (tmp_path / "run" / "result.json").unlink()
+    sample_corpus(dialogues=24, seed=4).save(tmp_path / "corpus")
+    assert run("--resume", tmp_path / "run") == 2
+    assert "is not the corpus that this run was started with" in capsys.readouterr().err
+
+
+def test_a_table_prints_measured_beside_published(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run("--data", small, "--out", out, "--table", 2, *QUICK, "--training.epochs", 1) == 0
+    table = json.loads((out / "table-2.json").read_text())
+    assert [row["name"] for row in table["rows"]] == ["11", "12", "13", "14", "15", "16"]
+    assert all(row["metrics"]["weighted_f1"]["values"] for row in table["rows"])
+    assert "published wF1" in capsys.readouterr().out
+    assert (out / "table-2-tsne.png").exists() and "| 16 |" in (out / "table-2.md").read_text()
+    assert table["rows"][0]["parameters"] != table["rows"][5]["parameters"]
+
+
+def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--data", small, "--out", tmp_path / "run", "--table", 9) == 2
+    assert "table: expected one of 1, 2, 3, 4, 5, found 9" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_writes_nothing(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("--data", small, "--dry-run") == 0
+    assert "pmf audio+text" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_printed_configuration_is_read_back(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--data", small, "--pipeline.conv.depth", 5, "--print_config") == 0
+    printed = capsys.readouterr().out
+    file = tmp_path / "own.toml"
+    file.write_text(printed[printed.index("data =") :])
+    assert run("--config", file, "--dry-run") == 0
+    assert run("--config", file, "--pipeline.conv.depth", 6, "--print_config") == 0
+    assert "depth = 6" in capsys.readouterr().out
+
+
+def test_tuning_keeps_its_record(small: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(
+        '[search]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n"pipeline.conv.depth" = {choices = [1, 2]}\n'
+    )
+    out = tmp_path / "run"
+    assert run("--config", file, "--data", small, "--out", out, "--tune", 2, *QUICK, "--training.epochs", 1) == 0
+    trials = json.loads((out / "tune" / "trials.json").read_text())["trials"]
+    assert len(trials) == 2
+    best = max(trials, key=lambda trial: trial["value"])["parameters"]
+    assert json.loads((out / "result.json").read_text())["config"]["pipeline"]["conv"]["depth"] == best["pipeline.conv.depth"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[search]\n"training.rate" = {low = 1, high = 2}', "training.rate: expected a field of the configuration"),
+        ('[search]\n"training.epochs" = 3', "tune.training.epochs: expected a table"),
+        ("", "declares no ranges"),
+    ],
+)
+def test_tuning_of_impossible_ranges(content: str, message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(content)
+    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--tune", 2) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("seedz = 3", "seedz: unknown key"),
+        ("[pipeline.pmf]\nwidht = 3", "pipeline.pmf.widht: unknown key"),
+        ("[training]\nepochs = -1", "training.epochs: expected an integer of 1 or more, found -1"),
+        ("[pipeline.pmf]\ndropout = 1.5", "pipeline.pmf.dropout: expected a number in"),
+        ("[pipeline.conv]\ndepth = 'deep'", "pipeline.conv.depth: input should be a valid integer"),
+        ('method = "bigru"', "method: expected 'pairwise', found 'bigru'"),
+        ("seeds = ", "not valid TOML"),
+        ("seeds = 0", "seeds: expected 1 or more, found 0"),
+    ],
+)
+def test_a_bad_configuration_is_refused_in_one_line(content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(content)
+    assert run("--config", file, "--out", tmp_path / "run") == 2
+    errors = capsys.readouterr().err
+    assert message in errors and "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text("seedz = 3\n[pipeline.pmf]\nwidht = 3\n[training]\nepochs = 0\n")
+    assert run("--config", file) == 2
+    errors = capsys.readouterr().err
+    assert all(part in errors for part in ("seedz", "widht", "training.epochs"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+        (["--modalities", '["smell"]'], "no smell"),
+        (["--protocol", "session5"], "session5 does not fit sample"),
+        (["--task", "meld9"], "unknown 'meld9'"),
+        (["--pipeline.graph", "star"], "star"),
+        (["--training.epochs", "0"], "expected an integer of 1 or more"),
+        (["--pipeline.pmf.width", "7"], "an even number"),
+        (["--seeds", "0"], "seeds: expected 1 or more"),
+        (["--no-such-option"], "no-such-option"),
+        (["--seeds", "many"], "seeds"),
+    ],
+)
+def test_bad_options(options: list[str], message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = [] if "--data" in options else ["--data", str(small)]
+    assert run(*data, "--out", tmp_path / "run", *options) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_disk_full_while_saving(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import os
+
+    real = os.replace
+
+    def full(source: object, target: object) -> None:
+        if str(target).endswith("result.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "replace", full)
+    out = tmp_path / "run"
+    assert run("--data", small, "--out", out, *QUICK) == 2
+    assert "result.json" in capsys.readouterr().err
+    assert not (out / "result.json").exists() and not list(out.rglob("*.tmp*"))
+    monkeypatch.setattr(os, "replace", real)
+    assert run("--resume", out) == 0
+
+
+def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown and "--pipeline.conv.depth" in shown and "--training.label_smoothing" in shown
+    code = (
+        "import sys; from erc_graph.experiments.pairwise import main; main(['--help']); "
+        "print([name for name in ('torch_geometric', 'dgl', 'transformers', 'matplotlib') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr.strip() == "[]"

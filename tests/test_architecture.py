@@ -1,0 +1,158 @@
+"""The house keeps its order: imports point one way, registries equal the tree, and importing costs little and says nothing."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import erc_graph
+from erc_graph.pipelines import PIPELINES
+from erc_graph.pipelines.base import Pipeline
+
+ROOT = Path(erc_graph.__file__).parent
+FILES = sorted(path for path in ROOT.rglob("*.py") if "_recipes" not in path.parts)
+
+# A room may import itself, `errors`, and what is listed here; imports inside functions count too.
+ORDER = ("data", "graphs", "encoders", "conv", "pipelines", "training", "experiments", "cli")
+ALLOWED: dict[str, set[str]] = {room: set(ORDER[:i]) for i, room in enumerate(ORDER)} | {
+    "graphs": {"data"},
+    "encoders": {"data"},
+    "conv": {"data", "graphs"},
+    "experiments": {*ORDER[:6], "features", "inference", "report"},
+    "cli": {*ORDER[:7], "features", "inference", "report"},
+    "report": {"data"},
+    "features": {"data"},
+    "inference": {"data", "graphs", "encoders", "conv", "pipelines"},
+    "errors": set(),
+    "": {*ORDER[:5], "inference"},  # the package itself: what a user gets by name
+}
+HEAVY = ("torch_geometric", "dgl", "transformers", "matplotlib", "optuna", "sklearn", "pandas", "accelerate", "scipy", "networkx")
+
+
+def room(path: Path) -> str:
+    """`data` for `erc_graph/data/…` and for `erc_graph/data.py`, nothing for `erc_graph/__init__.py`."""
+    name = path.relative_to(ROOT).with_suffix("").parts[0]
+    return "" if name == "__init__" else name
+
+
+def imported(path: Path) -> list[tuple[int, str]]:
+    """Line and full name of everything of this package that a file imports, wherever in the file, absolutely or relatively."""
+    found = []
+    package = ("erc_graph", *path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                names = [first.value]
+        found += [(node.lineno, name) for name in names if name.split(".")[0] == "erc_graph"]
+    return found
+
+
+def back_edges(path: Path) -> list[str]:
+    own = room(path)
+    wrong = []
+    for line, name in imported(path):
+        other = (name.split(".") + [""])[1]
+        target = other if (ROOT / other).is_dir() or (ROOT / f"{other}.py").is_file() else ""
+        if target not in {own, "errors", *ALLOWED[own]} and not (target == "" and own in ("experiments", "cli")):
+            wrong.append(f"{path.relative_to(ROOT.parent)}:{line}: {own or 'the package'} must not import {name}")
+    return wrong
+
+
+def test_imports_point_one_way() -> None:
+    assert len(FILES) > 40
+    assert [line for path in FILES for line in back_edges(path)] == []
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(path) for path in FILES} <= set(ALLOWED)
+    assert set(ORDER) <= {room(path) for path in FILES}
+
+
+def test_a_back_edge_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute, relative, inside a function, and as text."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "training").mkdir()
+    file = tmp_path / "data" / "wrong.py"
+    file.write_text(
+        "from erc_graph.training.loop import fit\nfrom ..training import loop\nimport erc_graph.training\n"
+        "def f():\n    from erc_graph import training\n    importlib.import_module('erc_graph.training')\n"
+        "from erc_graph.errors import ConfigError\nfrom erc_graph.data import tasks\nfrom .tasks import Task\nimport training\n"
+    )
+    (tmp_path / "errors.py").touch()
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert sorted(int(line.split(":")[1]) for line in back_edges(file)) == [1, 2, 3, 5, 6]
+
+
+def test_pipelines_are_those_of_the_tree() -> None:
+    import erc_graph.pipelines as package
+
+    found = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        for _, member in inspect.getmembers(importlib.import_module(f"{package.__name__}.{module.name}"), inspect.isclass):
+            if issubclass(member, Pipeline) and member is not Pipeline and member.__module__.endswith(f".{module.name}"):
+                found[module.name] = member
+    assert found == PIPELINES
+    for pipeline in PIPELINES.values():
+        assert pipeline.__mro__[1] is Pipeline  # concrete classes are not subclassed
+        assert pipeline.Config()  # a default for everything
+
+
+def test_no_module_without_a_subject() -> None:
+    names = {part for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert not names & {"utils", "util", "common", "helpers", "helper", "misc", "tools", "shared"}
+
+
+def test_no_python_beside_the_data_and_no_numbers_of_papers_beside_the_code() -> None:
+    for folder in ("graphs", "experiments"):
+        beside = ROOT.parent / folder
+        if beside.is_dir() and (ROOT.parent / "pyproject.toml").is_file():
+            assert {path.suffix for path in beside.rglob("*") if path.is_file()} == {".toml"}
+    assert not list(ROOT.rglob("*.toml")) or (ROOT / "_recipes").is_dir()
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints, errors and warnings included."""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout + answer.stderr
+
+
+def test_every_module_is_imported_without_a_word_and_without_the_heavy_libraries() -> None:
+    """All modules at once; the package and its help path are among them."""
+    modules = [".".join(("erc_graph", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__") for path in FILES]
+    modules = [name for name in modules if not name.endswith("__main__")]
+    code = f"""
+import importlib, sys
+for name in {modules!r}:
+    importlib.import_module(name)
+    loaded = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]
+    assert not loaded, (name, loaded)
+"""
+    assert run(code) == ""
+
+
+def test_the_package_alone_does_not_even_import_torch() -> None:
+    assert run("import erc_graph, sys; assert 'torch' not in sys.modules; assert erc_graph.__version__") == ""
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    for name in erc_graph.__all__:
+        assert getattr(erc_graph, name) is not None
+    assert set(erc_graph.__all__) <= set(dir(erc_graph))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = erc_graph.nothing
