@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {room: set(ORDER[:i]) for i, room in enumerate(OR
     "conv": {"data", "graphs"},
     "experiments": {*ORDER[:6], "features", "inference", "report"},
     "cli": {*ORDER[:7], "features", "inference", "report"},
+    "__main__": {"cli"},
     "report": {"data"},
     "features": {"data"},
     "inference": {"data", "graphs", "encoders", "conv", "pipelines"},
@@ -66,7 +67,7 @@ def back_edges(path: Path) -> list[str]:
     own = room(path)
     wrong = []
     for line, name in imported(path):
-        other = (name.split(".") + [""])[1]
+        other = [*name.split("."), ""][1]
         target = other if (ROOT / other).is_dir() or (ROOT / f"{other}.py").is_file() else ""
         if target not in {own, "errors", *ALLOWED[own]} and not (target == "" and own in ("experiments", "cli")):
             wrong.append(f"{path.relative_to(ROOT.parent)}:{line}: {own or 'the package'} must not import {name}")
@@ -144,6 +145,21 @@ for name in {modules!r}:
     assert not loaded, (name, loaded)
 """
     assert run(code) == ""
+
+
+@pytest.mark.parametrize("name", [name for name in PIPELINES if (ROOT / "experiments" / f"{name}.py").is_file()])
+def test_help_comes_without_the_heavy_libraries(name: str) -> None:
+    code = f"""
+import sys
+from erc_graph.experiments.{name} import main
+try:
+    code = main(["--help"])
+except SystemExit as end:
+    code = end.code
+loaded = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]
+assert not code and not loaded, (code, loaded)
+"""
+    assert "usage" in run(code).lower()
 
 
 def test_the_package_alone_does_not_even_import_torch() -> None:

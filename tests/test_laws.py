@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def stand(task: Task = THREE, *names: str) -> Schema:
     return Schema(widths={name: widths[name] for name in names or tuple(WIDTHS)}, task=task)
 
 
-def pairwise(**changes: Any) -> PairwiseConfig:
+def little(**changes: Any) -> PairwiseConfig:
     values = {
         "pmf": PmfConfig(width=6),
         "mff": MffConfig(width=4),
@@ -98,24 +99,24 @@ def pairwise(**changes: Any) -> PairwiseConfig:
 VARIANTS: dict[str, Callable[[], Pipeline]] = {
     "bigru": lambda: PIPELINES["bigru"](stand(), BiGRUConfig(width=6)),
     "bigru score": lambda: PIPELINES["bigru"](stand(SCORE, "text"), BiGRUConfig(width=6, layers=3)),
-    "one modality": lambda: Pairwise(stand(THREE, "audio"), pairwise()),
-    "text alone": lambda: Pairwise(stand(THREE, "text"), pairwise()),
-    "two modalities": lambda: Pairwise(stand(THREE, "text", "audio"), pairwise()),
-    "three modalities": lambda: Pairwise(stand(), pairwise()),
-    "joint": lambda: Pairwise(stand(), pairwise(stages="joint")),
-    "without pmf": lambda: Pairwise(stand(), pairwise(pmf=PmfConfig(width=6, enabled=False))),
+    "one modality": lambda: Pairwise(stand(THREE, "audio"), little()),
+    "text alone": lambda: Pairwise(stand(THREE, "text"), little()),
+    "two modalities": lambda: Pairwise(stand(THREE, "text", "audio"), little()),
+    "three modalities": lambda: Pairwise(stand(), little()),
+    "joint": lambda: Pairwise(stand(), little(stages="joint")),
+    "without pmf": lambda: Pairwise(stand(), little(pmf=PmfConfig(width=6, enabled=False))),
     "without mal": lambda: Pairwise(
-        stand(), pairwise(mal=MalConfig(width=5, hidden=6, attention=False, pair_skip=False, context_skip=False))
+        stand(), little(mal=MalConfig(width=5, hidden=6, attention=False, pair_skip=False, context_skip=False))
     ),
-    "without gcn": lambda: Pairwise(stand(), pairwise(mff=MffConfig(width=4, gcn=False, speaker=False, context_encoder=False))),
-    "one attention layer": lambda: Pairwise(stand(), pairwise(mal=MalConfig(width=5, heads=1, hidden=6, layers=1))),
-    "shared gru": lambda: Pairwise(stand(), pairwise(mff=MffConfig(width=4, shared_gru=True))),
-    "bidirectional": lambda: Pairwise(stand(), pairwise(mff=MffConfig(width=4, bidirectional=True))),
-    "bert": lambda: Pairwise(stand(THREE, "text", "audio", "bert"), pairwise(context_text="bert")),
-    "given speakers": lambda: Pairwise(stand(THREE, "text", "audio", "speaker"), pairwise(given_speakers=True)),
-    "score": lambda: Pairwise(stand(SCORE), pairwise()),
-    "graph causal": lambda: Pairwise(stand(), pairwise(graph="causal")),
-    "graph speaker": lambda: Pairwise(stand(), pairwise(graph="speaker", conv=AngularConvConfig(method="pyg"))),
+    "without gcn": lambda: Pairwise(stand(), little(mff=MffConfig(width=4, gcn=False, speaker=False, context_encoder=False))),
+    "one attention layer": lambda: Pairwise(stand(), little(mal=MalConfig(width=5, heads=1, hidden=6, layers=1))),
+    "shared gru": lambda: Pairwise(stand(), little(mff=MffConfig(width=4, shared_gru=True))),
+    "bidirectional": lambda: Pairwise(stand(), little(mff=MffConfig(width=4, bidirectional=True))),
+    "bert": lambda: Pairwise(stand(THREE, "text", "audio", "bert"), little(context_text="bert")),
+    "given speakers": lambda: Pairwise(stand(THREE, "text", "audio", "speaker"), little(given_speakers=True)),
+    "score": lambda: Pairwise(stand(SCORE), little()),
+    "graph causal": lambda: Pairwise(stand(), little(graph="causal")),
+    "graph speaker": lambda: Pairwise(stand(), little(graph="speaker", conv=AngularConvConfig(method="pyg"))),
 }
 
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
@@ -264,7 +265,7 @@ def oracle_weights(recipe: GraphRecipe, batch: Batch, states: Tensor, present: T
         return weight
 
     weights: dict[tuple[int, int, int, int], float] = {}
-    for start, end in zip(ptr, ptr[1:], strict=False):
+    for start, end in pairwise(ptr):
         for i in range(start, end):
             for j in range(start, end):
                 for s in range(len(there[0])):
@@ -511,7 +512,7 @@ def corpus() -> Corpus:
 
 
 def small(name: str, corpus: Corpus, **changes: Any) -> Pipeline:
-    config = BiGRUConfig(width=8) if name == "bigru" else pairwise(**changes) if name == "pairwise" else None
+    config = BiGRUConfig(width=8) if name == "bigru" else little(**changes) if name == "pairwise" else None
     torch.manual_seed(11)
     pipeline = PIPELINES[name](Schema.of(corpus), config)
     pipeline.fit_inputs(corpus.split("train").batch())
@@ -530,6 +531,13 @@ def test_renaming_speakers_changes_nothing(name: str, corpus: Corpus) -> None:
         assert not torch.allclose(pipeline(one.batch()).scores, pipeline(corpus.batch()).scores)
 
 
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_dialogue_of_a_corpus_is_judged_as_if_it_were_alone(name: str, corpus: Corpus) -> None:
+    pipeline = small(name, corpus).eval()
+    alone = torch.cat([pipeline(dialogue.batch()).scores for dialogue in corpus])
+    torch.testing.assert_close(pipeline(corpus.batch()).scores, alone, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["classification", "score"])
 def test_unlabelled_utterances_get_predictions_and_no_loss(kind: str) -> None:
     task = SCORE if kind == "score" else THREE
@@ -537,7 +545,7 @@ def test_unlabelled_utterances_get_predictions_and_no_loss(kind: str) -> None:
     counts = batch.judged & (~batch.target.isnan() if kind == "score" else batch.target >= 0)
     assert 0 < int(counts.sum()) < batch.utterances
     for config in (TrainingConfig(), TrainingConfig(loss="focal", class_weights="balanced", label_smoothing=0.1)):
-        pipeline = stir(Pairwise(stand(task), pairwise()))
+        pipeline = stir(Pairwise(stand(task), little()))
         scores = pipeline(batch).scores.detach().requires_grad_()
         assert scores.isfinite().all() and scores.shape == (batch.utterances, 1 if kind == "score" else 3)
         loss = Criterion(task, config, batch)(scores, batch)
@@ -553,7 +561,7 @@ def test_unlabelled_utterances_get_predictions_and_no_loss(kind: str) -> None:
 def test_an_unlabelled_utterance_is_context() -> None:
     batch = make_batch([6], seed=9, missing=0.0)
     text = batch.features["text"].requires_grad_()
-    pipeline = stir(Pairwise(stand(), pairwise()))
+    pipeline = stir(Pairwise(stand(), little()))
     Criterion(THREE, TrainingConfig(), batch)(pipeline(batch).scores, batch).backward()
     assert text.grad is not None
     assert (text.grad.abs().sum(1) > 0).all()
@@ -601,7 +609,7 @@ def test_resumed_pairwise_equals_uninterrupted(where: str, corpus: Corpus, tmp_p
     with pytest.raises(KeyboardInterrupt):
         train(killed, corpus, folder=tmp_path / "killed")
     torch.manual_seed(99)
-    resumed = Pairwise(Schema.of(corpus), pairwise())  # other initial weights, no scaling: all comes from the file
+    resumed = Pairwise(Schema.of(corpus), little())  # other initial weights, no scaling: all comes from the file
     assert train(resumed, corpus, folder=tmp_path / "killed", resume=True) == expected
     assert same(resumed, whole)
 

@@ -4,7 +4,8 @@ r"""One propagation over a conversation graph, computed in three ways that agree
 
 with `W` the edge weights of a recipe (an edge points from source to target, `W[target, source]`) and `D` the in-degrees. A
 complete angular graph has self-loops of weight one, so that this is the renormalised Laplacian of Kipf and Welling. With in-degrees on
-both sides a causal recipe stays causal: the degree of an earlier turn never counts a later one.
+both sides a causal recipe stays causal: the degree of an earlier turn never counts a later one. A node without incoming edges has degree
+zero and sends nothing; self-loops avoid that.
 
 | method | how |
 |---|---|

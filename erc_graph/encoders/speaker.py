@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.encoders.inputs import Inputs
 
 
 class SpeakerEmbedding(nn.Module):
@@ -21,6 +22,7 @@ class SpeakerEmbedding(nn.Module):
 
     def __init__(self, width: int, *, speakers: int = 8, given: int = 0) -> None:
         super().__init__()
+        self.inputs = Inputs({"speaker": given}) if given else None
         self.embedding = None if given else nn.Embedding(speakers, width)
         if self.embedding is not None:  # as small as the first states of a recurrent net, so that it does not drown them
             nn.init.normal_(self.embedding.weight, std=0.1)
@@ -28,6 +30,7 @@ class SpeakerEmbedding(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """`(N, width)`, one row per utterance."""
-        if self.embedding is None:
-            return self.weight(batch.features["speaker"])
+        if self.inputs is not None:
+            return self.weight(self.inputs(batch)["speaker"])
+        assert self.embedding is not None
         return self.weight(self.embedding(batch.speaker.clamp(max=self.embedding.num_embeddings - 1)))

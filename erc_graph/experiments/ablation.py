@@ -9,6 +9,7 @@ from typing import Any
 
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.config import FOLDERS, Experiment, read_toml
+from erc_graph.pipelines import PIPELINES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,10 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
     lacking = [name for name in row.changes.get("modalities", ()) if name not in available]
     if lacking:
         return f"not run: the corpus has no {', '.join(lacking)}"
-    return experiment.changed({**row.changes, "baseline": False})
+    changes = {**row.changes, "baseline": False}
+    if "modalities" in changes:  # what a method reads besides its modalities stays
+        changes["modalities"] = [*changes["modalities"], *PIPELINES[experiment.method].roles(experiment.pipeline)]
+    return experiment.changed(changes)
 
 
 def folder_name(row: Row) -> str:

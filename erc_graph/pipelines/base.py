@@ -29,15 +29,24 @@ class Schema:
     Attributes:
         widths: Modality → number of features, in the order of the model's streams.
         task: What is predicted.
+
+    Raises:
+        ConfigError: a modality with a name that no submodule can have.
     """
 
     widths: Mapping[str, int]
     task: Task
 
+    def __post_init__(self) -> None:
+        # Modalities name submodules and parameters; PyTorch's containers keep some words, such as `type`, for themselves.
+        for name in self.widths:
+            if "." in name or "+" in name or hasattr(nn.ParameterDict(), name):
+                raise ConfigError(f"modalities: a feature set cannot be called {name!r}; give it another name in corpus.toml")
+
     @classmethod
     def of(cls, corpus: Corpus, modalities: tuple[str, ...] | None = None) -> Schema:
         """Schema of a corpus, or of some of its modalities."""
-        chosen = modalities or corpus.modalities
+        chosen = tuple(sorted(modalities or corpus.modalities))
         unknown = [name for name in chosen if name not in corpus.features]
         if unknown or not chosen:
             known = ", ".join(corpus.modalities) or "none; give feature files under [features] of corpus.toml"
@@ -85,6 +94,11 @@ class Pipeline(nn.Module):
     def stages(self) -> list[Stage]:
         """What is trained, in order; one stage unless a method says otherwise."""
         return [Stage(name="train", module=self, forward=self.forward)]
+
+    @staticmethod
+    def roles(config: Any) -> tuple[str, ...]:
+        """Feature sets that the method reads but that are no modality of its graph."""
+        return ()
 
     def graph(self, dialogue: Dialogue) -> HeteroData | None:
         """The graph of a conversation with the weights that this pipeline gives it; `None` for a method without a graph."""

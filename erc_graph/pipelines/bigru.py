@@ -10,6 +10,7 @@ from torch import nn
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.errors import expect
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.stage import Prediction
 
@@ -27,6 +28,15 @@ class BiGRUConfig:
     width: int = 256
     layers: int = 2
     dropout: float = 0.4
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline",
+            self,
+            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
+            layers=(self.layers >= 1, "1 or more"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+        )
 
 
 class BiGRU(Pipeline):

@@ -49,7 +49,8 @@ Differences from the paper:
 - The speaker embedding is learned, of the speaker's order in the dialogue; vectors of a recognition model are used where the corpus has a
   feature set `speaker` and `given_speakers` is set.
 - (13): l is not given. With attention off, `C` passes unchanged and the skips are concatenated. Tables 2 and 5 share a row (15 and 41), so
-  "without MAL" means without both skips and without attention.
+  "without MAL" means without both skips and without attention. `mal.residual` adds a path around each ATT, which a plain ATT lacks:
+  without it a turn's own state reaches the classifier only as far as it attends to itself.
 - Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is
   none, the only pair. Without PMF a pair's stream is its two BiLSTM states side by side, without graph and loss, trained in stage 2.
 - "Bt" is a second text feature; where the corpus has one, both roles use it.
@@ -173,6 +174,7 @@ class MalConfig:
         layers: l, number of ATT layers.
         heads: Heads of each.
         width: Width of C_i.
+        residual: Add a linear map of what goes into each ATT to what comes out (not in the paper).
         pair_skip: Concatenate h^(VA) in front of layers 2 to l.
         context_skip: Concatenate h^(Bt) behind the last layer.
         hidden: Width of the fully connected layer.
@@ -187,6 +189,7 @@ class MalConfig:
     layers: int = 2
     heads: int = 4
     width: int = 128
+    residual: bool = False
     pair_skip: bool = True
     context_skip: bool = True
     hidden: int = 128
@@ -313,7 +316,8 @@ class MultipleFeaturesFusion(nn.Module):
         self.speaker = _speaker(schema, mff.width, config) if mff.speaker else None
         self.conv = AngularConv(mff.width, config.conv, dropout=mff.dropout) if mff.gcn else None
         self.output_width = len(widths) * (self.conv.output_width if self.conv else mff.width)
-        self.context = config.context_text if config.context_text in schema.widths else ""
+        used = mff.context_encoder or config.mal.context_skip
+        self.context = config.context_text if used and config.context_text in schema.widths else ""
         self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {})
         self.encode_context = gru(schema.widths[self.context]) if self.context else None
         self.transform = None
@@ -349,11 +353,13 @@ class MultimodalAttention(nn.Module):
         super().__init__()
         self.pair_skip, self.context_skip = bool(config.pair_skip and skip_pair), bool(config.context_skip and skip_context)
         skip = skip_pair if self.pair_skip else 0
-        self.attention = nn.ModuleList()
+        self.attention, self.carry = nn.ModuleList(), nn.ModuleList()
         self.dropout = nn.Dropout(config.dropout)
         width = inputs
         for layer in range(config.layers if config.attention else 0):
             self.attention.append(SelfAttention(width + (skip if layer else 0), config.width, heads=config.heads, dropout=config.dropout))
+            if config.residual:
+                self.carry.append(nn.Linear(width + (skip if layer else 0), config.width, bias=False))
             width = config.width
         if not config.attention or config.layers == 1:  # no later layer that could take the skip
             width += skip
@@ -366,6 +372,7 @@ class MultimodalAttention(nn.Module):
         for layer, attention in enumerate(self.attention):
             joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state
             state = attention(self.dropout(joined), batch)  # Eq. (13)
+            state = state + self.carry[layer](joined) if self.carry else state
         if len(self.attention) < 2 and self.pair_skip:
             state = torch.cat([state, pair], -1)
         return torch.cat([state, context], -1) if self.context_skip and context is not None else state  # of Eq. (14)
@@ -381,9 +388,14 @@ class Pairwise(Pipeline):
         self.config = config = config or PairwiseConfig()
         recipe = load_recipe(config.graph)
         if config.gamma is not None:
-            recipe = recipe.with_scale("cross", config.gamma)
-        roles = {"speaker"} | ({config.context_text} if config.context_text != "text" else set())
-        self.modalities = tuple(sorted(name for name in schema.widths if name not in roles))
+            for rule in recipe.edges:
+                recipe = recipe.with_scale(rule.relation, config.gamma) if rule.scope == "across" else recipe
+        roles = self.roles(config)
+        lacking = [name for name in roles if name not in schema.widths]
+        if lacking:
+            option = "context_text" if lacking[0] == config.context_text else "given_speakers"
+            raise ConfigError(f"pipeline.{option}: expected a feature set `{lacking[0]}`; the corpus has {', '.join(schema.widths)}")
+        self.modalities = tuple(sorted(name for name in schema.widths if name not in (*roles, "speaker")))
         if not self.modalities:
             raise ConfigError(
                 f"modalities: the pairwise method needs at least one of text, audio, visual; found {', '.join(schema.widths)}"
@@ -397,6 +409,11 @@ class Pairwise(Pipeline):
         self.skip = (without_text or list(self.fusion))[0]
         width = config.mff.width
         self.mal = MultimodalAttention(self.mff.output_width, width, width if self.mff.context else 0, schema.outputs, config.mal)
+
+    @staticmethod
+    def roles(config: PairwiseConfig) -> tuple[str, ...]:
+        """Feature sets that are no modality of the graph: the second text feature, given speaker vectors."""
+        return ((config.context_text,) if config.context_text != "text" else ()) + (("speaker",) if config.given_speakers else ())
 
     @property
     def fusions(self) -> dict[str, PairFusion]:
@@ -494,6 +511,4 @@ class Pairwise(Pipeline):
 
 
 def _speaker(schema: Schema, width: int, config: PairwiseConfig) -> SpeakerEmbedding:
-    if config.given_speakers and "speaker" not in schema.widths:
-        raise ConfigError("given_speakers: expected a feature set `speaker`; the corpus has " + ", ".join(schema.widths))
     return SpeakerEmbedding(width, speakers=config.speakers, given=schema.widths["speaker"] if config.given_speakers else 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,8 +72,6 @@ def test_depth_is_the_number_of_layers_that_are_used(depth: int) -> None:
 
 def test_a_deeper_causal_graph_reaches_further() -> None:
     """A window of one turn back: after l layers a turn hears l turns back, and no more."""
-    from dataclasses import replace
-
     window = replace(RECIPE, edges=tuple(replace(r, past=1, future=0) if r.scope == "within" else r for r in RECIPE.edges))
     batch, present = make_batch(6), torch.ones(6, 1, dtype=torch.bool)
     for depth in (1, 2, 3):
@@ -108,7 +107,7 @@ def test_dropout_only_in_training() -> None:
 CASES = {
     "random": lambda random: random,
     "same": lambda random: random[:1, :1].expand_as(random),
-    "opposite": lambda random: random[:1, :1] * torch.tensor([1.0, -1.0, 1.0])[:, None, None],
+    "opposite": lambda random: random[:1, :1] * torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])[..., None],
     "zero": lambda random: torch.cat([0 * random[:1], random[1:]]),
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ def oracle(attention, states, ptr):
     heads, width = attention.heads, attention.head_width
     packed = (states @ attention.query_key_value.weight.T + attention.query_key_value.bias).tolist()
     rows = []
-    for start, end in zip(ptr, ptr[1:], strict=False):
+    for start, end in pairwise(ptr):
         for i in range(start, end):
             joined = []
             for head in range(heads):

@@ -22,6 +22,6 @@ def test_given_vectors_take_its_place(batches):
     there = torch.ones(4, dtype=torch.bool)
     given = replace(batch, features={**batch.features, "speaker": vectors}, present={**batch.present, "speaker": there})
     speaker = SpeakerEmbedding(4, given=7).double()
-    assert [name for name, _ in speaker.named_parameters()] == ["weight.weight"]
+    assert [name for name, _ in speaker.named_parameters()] == ["inputs.missing.speaker", "weight.weight"]
     torch.testing.assert_close(speaker(given), vectors @ speaker.weight.weight.T)
     assert torch.equal(speaker(given), speaker(replace(given, speaker=given.speaker.flip(0))))

@@ -1,0 +1,1 @@
+"""Recorded results, and the tables made of them."""
