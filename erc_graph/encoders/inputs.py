@@ -15,13 +15,18 @@ class Inputs(nn.Module):
 
     Mean and deviation are fitted once on the training split (`fit`) and stored with the model as buffers.
 
+    Features that were fitted to the training labels look far more reliable in training than they are. Swap noise restores the doubt: in
+    training a share of the rows carries the features of another utterance of the batch.
+
     Args:
         widths: Modality → number of features.
+        swap_noise: Modality → share of rows that are swapped in training.
     """
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
+    def __init__(self, widths: Mapping[str, int], swap_noise: Mapping[str, float] | None = None) -> None:
         super().__init__()
         self.widths = dict(widths)
+        self.swap_noise = {name: share for name, share in (swap_noise or {}).items() if name in widths and share > 0}
         self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
         for name, width in widths.items():
             self.register_buffer(f"mean_{name}", torch.zeros(width))
@@ -41,5 +46,10 @@ class Inputs(nn.Module):
         states = {}
         for name in self.widths:
             scaled = (batch.features[name] - self.get_buffer(f"mean_{name}")) / self.get_buffer(f"deviation_{name}")
-            states[name] = torch.where(batch.present[name][:, None], scaled, self.missing[name])
+            here = batch.present[name][:, None]
+            state = torch.where(here, scaled, self.missing[name])
+            if self.training and name in self.swap_noise:
+                swapped = here & (torch.rand(len(state), 1, device=state.device) < self.swap_noise[name])
+                state = torch.where(swapped, state[torch.randint(len(state), (len(state),), device=state.device)], state)
+            states[name] = state
         return states

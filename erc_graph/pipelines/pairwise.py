@@ -225,6 +225,8 @@ class PairwiseConfig:
         context_text: Feature set in the role of "Bt".
         speakers: Distinct speaker embeddings.
         given_speakers: Take speaker vectors from the feature set `speaker`.
+        swap_noise: Modality → share of training rows that carry another utterance's features (not in the paper); for features that were
+            fitted to the training labels.
         density_reduction: `mean` over entries or `sum`, the printed norm.
         conv: Graph convolution of both stages.
         pmf: Stage 1.
@@ -239,6 +241,7 @@ class PairwiseConfig:
     context_text: str = "text"
     speakers: int = 8
     given_speakers: bool = False
+    swap_noise: dict[str, float] = field(default_factory=dict)
     density_reduction: Reduction = "mean"
     conv: AngularConvConfig = field(default_factory=AngularConvConfig)
     pmf: PmfConfig = field(default_factory=PmfConfig)
@@ -252,6 +255,7 @@ class PairwiseConfig:
             gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
             auxiliary=_weight(self.auxiliary),
             speakers=_count(self.speakers),
+            swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
         )
 
 
@@ -262,7 +266,7 @@ class PairFusion(nn.Module):
         super().__init__()
         pmf = config.pmf
         self.modalities, self.recipe, self.enabled = modalities, recipe, pmf.enabled
-        self.inputs = Inputs({name: schema.widths[name] for name in modalities})
+        self.inputs = Inputs({name: schema.widths[name] for name in modalities}, config.swap_noise)
         self.dropout = nn.Dropout(pmf.dropout)
         self.encode = nn.ModuleDict({name: Recurrent("lstm", schema.widths[name], pmf.width, bidirectional=True) for name in modalities})
         self.output_width = pmf.width * len(modalities)
@@ -318,7 +322,7 @@ class MultipleFeaturesFusion(nn.Module):
         self.output_width = len(widths) * (self.conv.output_width if self.conv else mff.width)
         used = mff.context_encoder or config.mal.context_skip
         self.context = config.context_text if used and config.context_text in schema.widths else ""
-        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {})
+        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {}, config.swap_noise)
         self.encode_context = gru(schema.widths[self.context]) if self.context else None
         self.transform = None
         if self.context and mff.context_encoder:

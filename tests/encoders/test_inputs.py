@@ -76,3 +76,17 @@ def test_without_enough_rows_nothing_is_scaled(rows, batches):
     states = inputs(batch)
     there = batch.present["text"]
     assert torch.equal(states["text"][there], batch.features["text"][there])
+
+
+def test_swap_noise_trades_rows_of_one_modality_in_training_only(batches):
+    batch = batches(40)
+    rows = batch.features["text"]
+    inputs = Inputs({"text": rows.shape[1], "audio": batch.features["audio"].shape[1]}, {"text": 0.5}).double()
+    present = batch.present["text"]
+    assert torch.equal(inputs.eval()(batch)["text"][present], rows[present])
+    noisy = inputs.train()(batch)
+    same = (noisy["text"] == rows).all(1)[present]
+    assert 0.2 < same.double().mean() < 0.9
+    known = {tuple(row) for row in [*rows.tolist(), inputs.missing["text"].tolist()]}
+    assert all(tuple(row) in known for row in noisy["text"][present].tolist())
+    assert torch.equal(noisy["audio"][batch.present["audio"]], batch.features["audio"][batch.present["audio"]])
