@@ -1,0 +1,100 @@
+"""Every committed TOML is found, read, built and run one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import DEFAULT_TASK, TASKS
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.ablation import load_tables, parse_tables, row_experiment
+from erc_graph.experiments.config import experiment_file, from_dict, read_toml
+from erc_graph.pipelines import PIPELINES
+from erc_graph.pipelines.base import Schema
+from erc_graph.training.losses import Criterion
+
+ROOT = Path(__file__).resolve().parents[2] / "experiments"
+FILES = sorted(ROOT.glob("*.toml"))
+WIDTHS = {"audio": 3, "text": 5, "visual": 4}
+
+
+def tiny(labels: int) -> Batch:
+    random = torch.Generator().manual_seed(0)
+    return Batch(
+        ptr=torch.tensor([0, 4, 9]),
+        speaker=torch.tensor([0, 1, 0, 1, 0, 1, 2, 0, 1]),
+        target=torch.arange(9) % labels,
+        judged=torch.ones(9, dtype=torch.bool),
+        row=torch.arange(9),
+        features={name: torch.randn(9, width, generator=random) for name, width in WIDTHS.items()},
+        present={name: torch.arange(9) % 4 != i for i, name in enumerate(WIDTHS)},
+    )
+
+
+def test_there_are_as_many_as_expected() -> None:
+    assert [path.stem for path in FILES] == ["pairwise_iemocap6", "pairwise_meld", "pairwise_mosi", "pairwise_sample"]
+    assert [path.stem for path in sorted((ROOT / "tables").glob("*.toml"))] == ["pairwise"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_experiment_is_built_and_trains_a_step(path: Path) -> None:
+    method, dataset = path.stem.split("_")
+    values = read_toml(path)
+    assert values["method"] == method and values["dataset"] == dataset and experiment_file(method, dataset) is not None
+    experiment = from_dict(method, values, path.name)
+    assert experiment.run.data == "sample", "a committed experiment names no data of its own"
+    task = TASKS[DEFAULT_TASK[dataset]]
+    pipeline = PIPELINES[method](Schema(widths=WIDTHS, task=task), experiment.pipeline)
+    batch = tiny(len(task.labels))
+    pipeline.fit_inputs(batch)
+    for index, stage in enumerate(pipeline.stages()):
+        prediction = stage.forward(pipeline.start_stage(index, batch))
+        loss = Criterion(task, experiment.training, batch)(prediction.scores, batch) + prediction.penalty
+        pipeline.zero_grad()
+        loss.backward()
+        assert torch.isfinite(loss) and any(p.grad is not None and p.grad.any() for p in stage.module.parameters())
+
+
+def test_rows_of_the_tables() -> None:
+    tables = load_tables("pairwise")
+    assert {number: len(table.rows) for number, table in tables.items()} == {2: 6, 3: 6, 4: 7, 5: 7}
+    experiment = from_dict("pairwise", {}, "test")
+    for table in tables.values():
+        for row in table.rows:
+            assert set(row.published) == {"iemocap6", "meld"}
+            changed = row_experiment(experiment, row, tuple(WIDTHS))
+            assert not isinstance(changed, str) and not changed.run.baseline
+    lacking = row_experiment(experiment, tables[3].rows[1], ("text", "audio"))
+    assert lacking == "not run: the corpus has no visual"
+    full = [row for table in tables.values() for row in table.rows if row.name in ("16", "26", "37", "47")]
+    assert len({str(row.published) for row in full}) == 1, "the full method is the same network in every table"
+
+
+def test_a_row_keeps_the_second_text_feature() -> None:
+    experiment = from_dict("pairwise", {"pipeline": {"context_text": "bert"}}, "test")
+    changed = row_experiment(experiment, load_tables("pairwise")[3].rows[5], ("audio", "bert", "text", "visual"))
+    assert not isinstance(changed, str) and changed.run.modalities == ["audio", "visual", "text", "bert"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"method": "pairwise", "table": [{"number": 2, "title": "x", "columns": ["a"], "rows": [{"name": "1", "marks": []}]}]},
+            "expected 1 marks",
+        ),
+        ({"method": "pairwise", "table": [{"number": 2, "title": "x", "columns": [], "row": []}]}, "table.0.row"),
+        ({"table": []}, "method"),
+    ],
+)
+def test_a_broken_table_is_refused(values: dict, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ConfigError, match=message):
+        parse_tables(values, "tables.toml")
+
+
+def test_an_unknown_change_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"pipeline\.pmf\.depth: expected a field"):
+        from_dict("pairwise", {}, "test").changed({"pipeline.pmf.depth": 3})
