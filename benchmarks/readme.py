@@ -53,7 +53,7 @@ def block() -> str:
     limits = [result for result in load() if "bayes_limit" in result]
     for result in limits:
         text += "\n\nThe sample corpus is generated, so its limit is known: "
-        text += f"no classifier beats {result['bayes_limit']:.3f} accuracy on average; "
+        text += f"no classifier of its vectors beats {result['bayes_limit']:.3f} accuracy on average; "
         text += f"{result['method']} reaches {100 * result['accuracy_over_bayes_limit']:.1f} % of it."
     for path in sorted(RESULTS.glob("*-table-*.json")):
         table = json.loads(path.read_text(encoding="utf-8"))

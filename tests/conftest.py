@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-DATA = Path(os.environ.get("ERC_GRAPH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,10 +2,10 @@ r"""One propagation over a conversation graph, computed in three ways that agree
 
 .. math:: P x = D^{-1/2} W D^{-1/2} x
 
-with `W` the edge weights of a recipe (an edge points from source to target, `W[target, source]`) and `D` the in-degrees. A
-complete angular graph has self-loops of weight one, so that this is the renormalised Laplacian of Kipf and Welling. With in-degrees on
-both sides a causal recipe stays causal: the degree of an earlier turn never counts a later one. A node without incoming edges has degree
-zero and sends nothing; self-loops avoid that.
+with `W` the edge weights of a recipe (an edge points from source to target, `W[target, source]`) and `D` the in-degrees. A complete
+angular graph has self-loops of weight one (less for states shorter than about 0.01), so that this is the renormalised Laplacian of Kipf
+and Welling. With in-degrees on both sides a causal recipe stays causal: the degree of an earlier turn never counts a later one. A node
+without incoming edges has degree zero and sends nothing; self-loops avoid that.
 
 | method | how |
 |---|---|

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +16,13 @@ class Inputs(nn.Module):
 
     Mean and deviation are fitted once on the training split (`fit`) and stored with the model as buffers.
 
-    Features that were fitted to the training labels look far more reliable in training than they are. Swap noise restores the doubt: in
-    training a share of the rows carries the features of another utterance of the batch.
-
     Args:
         widths: Modality → number of features.
-        swap_noise: Modality → share of rows that are swapped in training.
     """
 
-    def __init__(self, widths: Mapping[str, int], swap_noise: Mapping[str, float] | None = None) -> None:
+    def __init__(self, widths: Mapping[str, int]) -> None:
         super().__init__()
         self.widths = dict(widths)
-        self.swap_noise = {name: share for name, share in (swap_noise or {}).items() if name in widths and share > 0}
         self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
         for name, width in widths.items():
             self.register_buffer(f"mean_{name}", torch.zeros(width))
@@ -46,10 +42,23 @@ class Inputs(nn.Module):
         states = {}
         for name in self.widths:
             scaled = (batch.features[name] - self.get_buffer(f"mean_{name}")) / self.get_buffer(f"deviation_{name}")
-            here = batch.present[name][:, None]
-            state = torch.where(here, scaled, self.missing[name])
-            if self.training and name in self.swap_noise:
-                swapped = here & (torch.rand(len(state), 1, device=state.device) < self.swap_noise[name])
-                state = torch.where(swapped, state[torch.randint(len(state), (len(state),), device=state.device)], state)
-            states[name] = state
+            states[name] = torch.where(batch.present[name][:, None], scaled, self.missing[name])
         return states
+
+
+def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
+    """The batch with a share of a modality's vectors traded for another utterance's; for training alone.
+
+    Features that were fitted to the training labels look far more reliable in training than they are; this restores the doubt.
+
+    Args:
+        batch: Dialogues.
+        shares: Modality → share of rows that are traded, each for a row of the batch drawn at random, missing ones included.
+    """
+    features, present = dict(batch.features), dict(batch.present)
+    for name, share in shares.items():
+        rows = torch.arange(batch.utterances, device=batch.device)
+        traded = torch.rand(len(rows), device=batch.device) < share
+        rows = torch.where(traded, torch.randint(len(rows), (len(rows),), device=batch.device), rows)
+        features[name], present[name] = features[name][rows], present[name][rows]
+    return replace(batch, features=features, present=present)

@@ -75,7 +75,12 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
         return f"not run: the corpus has no {', '.join(lacking)}"
     changes = {**row.changes, "baseline": False}
     if "modalities" in changes:  # what a method reads besides its modalities stays
-        changes["modalities"] = [*changes["modalities"], *PIPELINES[experiment.method].roles(experiment.pipeline)]
+        chosen = list(changes["modalities"])
+        roles = PIPELINES[experiment.method].roles(experiment.pipeline)
+        if "text" not in chosen and hasattr(experiment.pipeline, "context_text"):  # a row without text has no second text feature either
+            roles = tuple(name for name in roles if name != experiment.pipeline.context_text)
+            changes["pipeline.context_text"] = "text"
+        changes["modalities"] = [*chosen, *roles]
     return experiment.changed(changes)
 
 

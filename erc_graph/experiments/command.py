@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -135,16 +136,20 @@ def _main(method: str, arguments: list[str]) -> int:
     if known.resume:
         return _resume(method, Path(known.resume), arguments)
 
+    from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.config import experiment_file, from_dict, read_toml
 
     values = read_toml(known.config) if known.config else {}
     if known.config:
         from_dict(method, values, known.config)  # every mistake in the file at once
-    corpus = _load(known.data or values.get("data") or "sample", known.task or values.get("task"), "--strict" in arguments)
+    strict = next((a == "--strict" for a in reversed(arguments) if a in ("--strict", "--no-strict")), values.get("strict", False))
+    corpus = _load(known.data or values.get("data") or "sample", known.task or values.get("task"), strict)
     committed = None if known.config else experiment_file(method, corpus.name)
     if committed:
         values = read_toml(committed)
         from_dict(method, values, committed.name)
+        if corpus.task.name != DEFAULT_TASK.get(corpus.name):
+            values.pop("published", None)  # of another task
         arguments = ["--config", str(committed), *arguments]
     parser = make_parser(method)
     options = parser.parse_args(arguments)
@@ -154,7 +159,11 @@ def _main(method: str, arguments: list[str]) -> int:
     folder = Path(options.out or Path("runs") / f"{method}-{corpus.name}")
     if options.dry_run:
         return _dry_run(experiment, corpus, folder, committed)
-    if (folder / "config.json").exists() or (folder / "result.json").exists():
+    if options.table is not None and options.tune:
+        raise ConfigError("--table and --tune: expected one of them; tune first, then run the table with --config")
+    if options.tune and not main_process():
+        raise ConfigError("--tune: expected one process; tune alone, then train with several")
+    if (main_process() and (folder / "config.json").exists()) or (main_process() and (folder / "result.json").exists()):
         raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
     if options.table is not None:
         return _table(experiment, corpus, folder, options.table, resume=False)
@@ -176,9 +185,9 @@ def _load(data: str, task: str | None, strict: bool) -> Corpus:
     from erc_graph.data.load import load_corpus
 
     corpus = load_corpus(data, task=task, strict=strict)
-    print(corpus)
-    for note in corpus.provenance.get("notes", ()):
-        print(f"  note: {note}")
+    if main_process():
+        for line in (str(corpus), *(f"  note: {note}" for note in corpus.provenance.get("notes", ()))):
+            print(line, file=sys.stderr)
     return corpus
 
 
@@ -192,7 +201,13 @@ def _start(experiment: Experiment, corpus: Corpus, folder: Path, **command: Any)
     build(experiment, corpus, 0)
     folds(corpus, experiment.run.protocol)
     settings = {**command, "method": experiment.method, "data_sha256": corpus_sha256(corpus), **experiment.as_dict()}
-    write_json(folder / "config.json", settings)
+    if main_process():
+        write_json(folder / "config.json", settings)
+
+
+def main_process() -> bool:
+    """Whether this is the only process, or the first of several started by `accelerate launch`: the one that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _run(experiment: Experiment, corpus: Corpus, folder: Path, *, resume: bool) -> int:
@@ -205,7 +220,9 @@ def _run(experiment: Experiment, corpus: Corpus, folder: Path, *, resume: bool) 
     outcome = run_experiment(experiment, corpus, folder, resume=resume)
     baseline = None
     if experiment.run.baseline and experiment.method != "bigru":
-        baseline = run_experiment(baseline_of(experiment), corpus, folder / "bigru", resume=resume, name="BiGRU")
+        baseline = run_experiment(baseline_of(experiment, corpus), corpus, folder / "bigru", resume=resume, name="BiGRU")
+    if not main_process():
+        return 0
     print_result(write_result(folder, outcome, baseline), experiment.published)
     print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
@@ -223,7 +240,10 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int, *,
         raise ConfigError(f"table: expected one of 1, {', '.join(map(str, tables))}, found {number}")
     if not resume:
         _start(experiment, corpus, folder, command="table", table=number)
-    print_table(run_table(experiment, corpus, folder, tables[number], resume=resume))
+    table = run_table(experiment, corpus, folder, tables[number], resume=resume, write=main_process())
+    if not main_process():
+        return 0
+    print_table(table)
     print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from erc_graph.errors import ConfigError
 from erc_graph.pipelines import PIPELINES
 from erc_graph.training.config import TrainingConfig
+from erc_graph.training.tuning import SearchSpace
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +31,7 @@ class RunConfig:
     Attributes:
         data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, or `sample`.
         task: Label set, for example `iemocap4`; unset: the corpus's own.
-        modalities: Feature sets to use; unset: all that the corpus has.
+        modalities: Feature sets to use, as a list: `'["text", "audio"]'`; unset: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number of seeds, 0 to N-1.
         device: `auto`, `cpu` or `cuda`.
@@ -49,6 +51,30 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds: expected 1 or more, found {self.seeds}")
+        if self.modalities is not None and len(set(self.modalities)) < len(self.modalities):
+            raise ConfigError(f"modalities: expected each once, found {', '.join(self.modalities)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow:
+    """One printed line of a paper's table: figures in per cent, unset where the paper has none."""
+
+    name: str
+    accuracy: float | None = None
+    weighted_f1: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A paper's own table.
+
+    Attributes:
+        source: Paper, table, and the features it stands on.
+        row: Its lines.
+    """
+
+    source: str = ""
+    row: list[PublishedRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +95,7 @@ class Experiment:
     pipeline: Any
     training: TrainingConfig
     search: Mapping[str, Any] = field(default_factory=dict)
-    published: Mapping[str, Any] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
 
     def changed(self, changes: Mapping[str, Any]) -> Experiment:
         """The same experiment with some values changed, by dotted key (`pipeline.pmf.enabled`, `training.epochs`, `modalities`)."""
@@ -91,7 +117,7 @@ class Experiment:
             "pipeline": dataclasses.asdict(self.pipeline),
             "training": dataclasses.asdict(self.training),
             "search": dict(self.search),
-            "published": dict(self.published),
+            "published": dataclasses.asdict(self.published),
         }
 
 
@@ -134,13 +160,15 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
         "pipeline": (pipeline, pipeline()),
         "training": (TrainingConfig, TrainingConfig()),
     }
-    fields |= {"search": (dict[str, Any], {}), "published": (dict[str, Any], {}), "record": (dict[str, Any], {})}
+    fields |= {"search": (dict[str, Any], {}), "published": (Published, Published()), "record": (dict[str, Any], {})}
     model = create_model("Experiment", __config__=ConfigDict(extra="forbid", strict=False), __module__=__name__, **fields)
     try:
-        checked = model.model_validate(dict(values))
+        checked: Any = model.model_validate_json(json.dumps(dict(values), default=str), strict=True)
         run = RunConfig(**{f.name: getattr(checked, f.name) for f in dataclasses.fields(RunConfig)})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(problem, where) for problem in error.errors())) from None
+    if checked.search:
+        SearchSpace.from_dict(checked.search)
     if checked.method != method:
         raise ConfigError(f"{where}: method: expected {method!r}, found {checked.method!r}")
     return Experiment(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from erc_graph.experiments.config import Published
+
 METRICS = {
     "classification": (("accuracy", "accuracy"), ("weighted_f1", "wF1"), ("macro_f1", "macro F1"), ("calibration_error", "ECE")),
     "score": (("acc2", "ACC-2"), ("f1", "F1"), ("acc7", "ACC-7"), ("mae", "MAE")),
@@ -17,7 +19,7 @@ def measured(values: Mapping[str, Any]) -> str:
     return f"{mean:.3f} ± {std:.3f}" if count > 1 else f"{mean:.3f}"
 
 
-def print_result(result: Mapping[str, Any], published: Mapping[str, Any]) -> None:
+def print_result(result: Mapping[str, Any], published: Published) -> None:
     """The table of a run."""
     from erc_graph.report.tables import text_table
 
@@ -31,14 +33,15 @@ def print_result(result: Mapping[str, Any], published: Mapping[str, Any]) -> Non
     print(f"protocol {result['protocol']}; epoch: {SELECTION[result['selection']]}")
     print(text_table(["measured", *(title for _, title in columns)], rows))
     if "bayes_limit" in result:
-        ratio = result["accuracy_over_bayes_limit"]
-        print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy: no classifier beats it on average; reached: {100 * ratio:.1f} % of it")
+        ratio = 100 * result["accuracy_over_bayes_limit"]
+        print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy, {ratio:.1f} % of it reached")
+        print("             (no classifier of these vectors beats it on average)")
     if "p_value_against_bigru" in result["baselines"]:
         print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
-    if published.get("row"):
-        print(f"\npublished, on other features ({published.get('source', 'the paper')}), per cent:")
-        names = [key for key in published["row"][0] if key != "name"]
-        print(text_table(["published", *names], [[row["name"], *(_printed(row.get(key)) for key in names)] for row in published["row"]]))
+    if published.row:
+        print(f"\npublished, per cent, on other features: {published.source}")
+        rows = [[row.name, _printed(row.accuracy), _printed(row.weighted_f1)] for row in published.row]
+        print(text_table(["published", "accuracy", "wF1"], rows))
 
 
 SELECTION = {"dev": "best on the development split", "last": "the last, number fixed beforehand"}
@@ -55,8 +58,11 @@ def _printed(value: Any) -> str:
 
 def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a measured ablation table; measured and published figures in columns of their own."""
-    header = ["", *table["columns"], "measured wF1", "measured acc.", "published wF1", "published acc."]
+    header = ["", *table["columns"], "wF1", "accuracy", "paper wF1 %", "paper acc. %"]
     rows = []
+    for name, metrics in table["baselines"].items():
+        title = "BiGRU" if name == "bigru" else name
+        rows.append([title, *("" for _ in table["columns"]), *(measured(metrics[key]) for key in ("weighted_f1", "accuracy")), "", ""])
     for row in table["rows"]:
         metrics, printed = row.get("metrics"), row["published"]
         figures = [measured(metrics[key]) for key in ("weighted_f1", "accuracy")] if metrics else [row["note"], ""]
@@ -71,4 +77,4 @@ def print_table(table: Mapping[str, Any]) -> None:
     what = f"{table['dataset']}, {', '.join(table['modalities'])}; {_seeds(table)}"
     print(f"\nTable {table['number']}: {table['title']} ({what})")
     print(text_table(*table_rows(table)))
-    print("measured: on this corpus's features, 0 to 1; published: on the paper's own features, per cent")
+    print("wF1, accuracy: measured on this corpus's features; paper: as printed, on its own features")

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from erc_graph import __version__
+
 PACKAGES = ("torch", "torch-geometric", "dgl", "transformers", "accelerate", "numpy", "scikit-learn", "scipy", "safetensors")
 
 
@@ -22,7 +24,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "erc_graph": metadata.version("erc_graph"),
+        "erc_graph": __version__,
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

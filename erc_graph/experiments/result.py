@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
 from erc_graph.experiments.environment import environment
-from erc_graph.experiments.run import Outcome, SeedResult, build, majority_metrics
+from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics
+from erc_graph.pipelines.stage import infer
 from erc_graph.training.significance import paired_permutation
 
 RESULT = "result.json"
@@ -46,15 +48,17 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
             [{"stage": s.name, "chosen": s.chosen, "run": len(s.epochs)} for h in seed.histories for s in h.stages]
             for seed in outcome.seeds
         ],
-        "environment": environment(experiment.run.device),
+        "environment": environment(outcome.device),
         "config": experiment.as_dict(),
         "data_sha256": corpus_sha256(corpus),
         "data": {key: corpus.provenance[key] for key in ("format", "extractors", "notes") if key in corpus.provenance},
     }
-    if corpus.provenance.get("dataset") == "sample" or corpus.name == "sample":
+    if "sample" in corpus.provenance and corpus.task.name == "sample6" and experiment.run.protocol == "official":
         from erc_graph.data.sample import sample_bayes_limit
 
-        limit = sample_bayes_limit(corpus)
+        used = experiment.run.modalities or corpus.modalities
+        seen = {name: here if name in used else torch.zeros_like(here) for name, here in corpus.present.items()}
+        limit = sample_bayes_limit(replace(corpus, present=seen))
         result["bayes_limit"] = limit
         result["accuracy_over_bayes_limit"] = metrics["test"]["accuracy"]["mean"] / limit
     return result
@@ -118,12 +122,13 @@ def write_pictures(folder: Path, outcome: Outcome) -> list[Path]:
         index = seven(target.double().numpy()) + 3 if score else target.numpy()
         plot_projection(seed.states.numpy(), index, names, folder / "tsne.png")
         written.append(folder / "tsne.png")
-    draw_conversation(folder / "graph.png", outcome)
-    return [*written, folder / "graph.png"]
+    if draw_conversation(folder / "graph.png", outcome):
+        written.append(folder / "graph.png")
+    return written
 
 
-def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> None:
-    """Draw the test conversation whose length is nearest to `turns`, with the angular weights of the trained pipeline."""
+def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
+    """Draw the test conversation whose length is nearest to `turns`, with the weights of the trained pipeline; false without a graph."""
     from erc_graph.data.splits import folds
     from erc_graph.graphs.draw import draw_graph
     from erc_graph.training.checkpoint import load_weights
@@ -132,13 +137,13 @@ def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> None:
     division = folds(corpus, experiment.run.protocol)
     test = corpus.subset(division[0].test)
     dialogue = test[int((test.lengths - turns).abs().argmin())]
-    pipeline = build(experiment, corpus, seed.seed)
-    place = path.parent / "seed-0"
-    if len(division) > 1:
-        place = place / division[0].name.replace(" ", "-")
+    pipeline = build(experiment, corpus, seed.seed).eval()
+    place = fold_folder(path.parent / f"seed-{seed.seed}", division, division[0])
     load_weights(pipeline, place / "best.safetensors")
     graph = pipeline.graph(dialogue)
-    guess = pipeline(dialogue.batch(pipeline.schema.widths)).scores.detach()
+    if graph is None:
+        return False
+    guess = infer(pipeline, dialogue.batch(pipeline.schema.widths)).scores
     labels = list(corpus.task.labels)
     predictions = (
         [f"{value:+.1f}" for value in guess[:, 0].tolist()]
@@ -146,11 +151,12 @@ def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> None:
         else [labels[i] for i in guess.argmax(-1).tolist()]
     )
     draw_graph(graph, path, predictions=predictions, title=f"{corpus.name}, {dialogue.id}")
+    return True
 
 
-def write_result(folder: Path, outcome: Outcome, baseline: Outcome | None, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def write_result(folder: Path, outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
     """Write everything; result.json last, so that its presence means that the rest is there."""
-    result = summary(outcome, baseline) | dict(extra or {})
+    result = summary(outcome, baseline)
     write_predictions(folder / "predictions.csv", outcome.corpus, outcome.seeds[0])
     write_pictures(folder, outcome)
     write_json(folder / RESULT, result)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
@@ -35,6 +36,7 @@ class SeedResult:
         scores: `(n, C)` logits, or the score.
         states: `(n, k)` states in front of the classifier, or `None`.
         histories: One per fold.
+        device: Where it was trained.
     """
 
     seed: int
@@ -44,6 +46,7 @@ class SeedResult:
     scores: Tensor
     states: Tensor | None
     histories: list[History] = field(default_factory=list)
+    device: str = "cpu"
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Outcome:
     corpus: Corpus
     seeds: list[SeedResult]
     parameters: int
+    device: str
 
     def values(self, metric: str, part: str = "test") -> list[float]:
         """A metric per seed."""
@@ -112,6 +116,11 @@ def run_fold(
     return pipeline, history, part(corpus, fold.test, fold.test_speakers, modalities).to(pipeline.device)
 
 
+def fold_folder(folder: Path, divisions: list[Fold], fold: Fold) -> Path:
+    """Where a fold's checkpoints go: the seed's own folder where it is the only fold."""
+    return folder / fold.name.replace(" ", "-") if len(divisions) > 1 else folder
+
+
 def run_seed(
     experiment: Experiment, corpus: Corpus, seed: int, folder: Path | None, *, resume: bool = False, description: str = ""
 ) -> SeedResult:
@@ -120,7 +129,7 @@ def run_seed(
     rows, scores, states, histories, devs = [], [], [], [], []
     for fold in divisions:
         several = len(divisions) > 1
-        place = folder / fold.name.replace(" ", "-") if folder and several else folder
+        place = fold_folder(folder, divisions, fold) if folder else None
         text = f"{description} {fold.name}" if several else description
         pipeline, history, test = run_fold(experiment, corpus, fold, seed, place, resume=resume, description=text)
         answer = infer(pipeline, test)
@@ -139,6 +148,7 @@ def run_seed(
         scores=pooled,
         states=torch.cat(states) if states and not several else None,
         histories=histories,
+        device=str(pipeline.device),
     )
 
 
@@ -165,17 +175,18 @@ def run_experiment(
         ConfigError: the protocol does not fit the corpus, or a modality is not there.
     """
     results = []
-    for seed in range(experiment.run.seeds):
+    bar = tqdm(range(experiment.run.seeds), desc=f"{name or experiment.method}: seeds", disable=None if experiment.run.seeds > 1 else True)
+    for seed in bar:
         place = folder / f"seed-{seed}" if folder else None
         results.append(run_seed(experiment, corpus, seed, place, resume=resume, description=f"{name or experiment.method} seed {seed}"))
         if finished:
             finished(seed)
     parameters = sum(p.numel() for p in build(experiment, corpus, 0).parameters())
-    return Outcome(experiment=experiment, corpus=corpus, seeds=results, parameters=parameters)
+    return Outcome(experiment=experiment, corpus=corpus, seeds=results, parameters=parameters, device=results[0].device)
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
-    """The class (or mean score) that is most frequent in training, on the same test utterances, fold by fold."""
+    """The class that is most frequent in training (or the median score), on the same test utterances, fold by fold."""
     scores = []
     for fold in folds(corpus, experiment.run.protocol):
         train = corpus.target[judged_rows(corpus, fold.train)]
@@ -187,19 +198,22 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
     return evaluate(torch.cat(scores), corpus.target[like.rows], corpus.task)
 
 
-def baseline_of(experiment: Experiment) -> Experiment:
-    """The plain BiGRU on the same data, protocol and seeds; its settings are its own and the same everywhere."""
+def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
+    """The plain BiGRU on the same modalities, protocol and seeds. Its settings are its own, everywhere the same, and not tuned.
+
+    Only how an epoch is chosen follows the experiment: on the development split (40 epochs at most), or fixed beforehand (10).
+    """
     from erc_graph.pipelines.bigru import BiGRUConfig
     from erc_graph.training.config import TrainingConfig
 
     own = TrainingConfig(
-        epochs=experiment.training.epochs if experiment.training.selection == "last" else 40,
+        epochs=10 if experiment.training.selection == "last" else 40,
         learning_rate=1e-3,
         weight_decay=1e-5,
-        batch_size=experiment.training.batch_size,
+        batch_size=16,
         patience=10,
         selection=experiment.training.selection,
         criterion=experiment.training.criterion,
     )
-
-    return Experiment(method="bigru", run=experiment.run, pipeline=BiGRUConfig(), training=own)
+    modalities = [name for name in experiment.run.modalities or corpus.modalities if name != "speaker"]
+    return Experiment(method="bigru", run=replace(experiment.run, modalities=modalities), pipeline=BiGRUConfig(), training=own)

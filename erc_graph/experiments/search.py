@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import folds
 from erc_graph.errors import ConfigError
@@ -20,11 +18,17 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
     """Try `trials` settings; returns the experiment with the best one. Every trial stays on record in `folder/trials.json`.
 
     Raises:
-        ConfigError: the experiment declares no ranges, or a range is of no known field.
+        ConfigError: the experiment declares no ranges, a range is of no known field, or the protocol has several folds.
     """
     if not experiment.search:
         raise ConfigError("--tune: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
                           '"training.learning_rate" = {low = 1e-4, high = 1e-3, log = true}')  # fmt: skip
+    divisions = folds(corpus, experiment.run.protocol)
+    if len(divisions) > 1:
+        raise ConfigError(
+            f"--tune: protocol {experiment.run.protocol} has {len(divisions)} folds, and development data of one are test data of another; "
+            "tune with --protocol official, then run the folds with --config"
+        )
     space = SearchSpace.from_dict(experiment.search)
     for key, span in space.ranges.items():
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
@@ -32,8 +36,7 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
 
     def objective(changes: dict[str, Any]) -> float:
         changed = experiment.changed(changes)
-        histories = [run_fold(changed, corpus, fold, 0, None, description="trial")[1] for fold in folds(corpus, experiment.run.protocol)]
-        return float(np.mean([history.dev[criterion] for history in histories]))
+        return run_fold(changed, corpus, divisions[0], 0, None, description="trial")[1].dev[criterion]
 
     direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"
     found = tune(objective, space, trials, 0, folder, direction=direction)

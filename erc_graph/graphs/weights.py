@@ -7,7 +7,7 @@ three points that matter (cos 1 → 1, 0 → ½, −1 → 0):
 
 .. math:: W = \tfrac12 + \arcsin(s \cos) / (2 \arcsin s), \quad s = 1 - 10^{-5}
 
-which differs from the printed form by less than 0.0015 (at cos ≈ ±0.9999) and has a slope of at most 72.
+which differs from the printed form by less than 0.0015 (most at cos ≈ ±0.998) and has a slope of at most 72.
 """
 
 from __future__ import annotations

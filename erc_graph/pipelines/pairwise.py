@@ -28,34 +28,45 @@ Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
 | u^m | `Inputs` of the pair | (utterances, features of m) |
 | l^m | `PairFusion.encode[m]` | (utterances, pmf.width) |
 | w_ps s, w_ms s | `PairFusion.speaker`, `MultipleFeaturesFusion.speaker` | (utterances, width) |
-| GCN_p, GCN_f | `PairFusion.conv`, `MultipleFeaturesFusion.conv` | (utterances, streams, width) |
+| GCN_p, GCN_f | `PairFusion.conv`, `MultipleFeaturesFusion.conv` | (utterances, streams, 2 × width) |
 | W^a, W^e, γ | recipe `pairwise`: `context`, `cross` and its scale | edges |
-| E^(m1m2) | output of `PairFusion` | (utterances, streams × width) |
+| E^(m1m2) | output of `PairFusion` | (utterances, streams × 2 × pmf.width) |
 | h^(p), h^(Bt) | `MultipleFeaturesFusion.encode`, `.encode_context` | (utterances, mff.width) |
 | E^(Bt) | `MultipleFeaturesFusion.transform` | (utterances, mff.width) |
 | ATT_i, l | `MultimodalAttention.attention`, `mal.layers` | (utterances, mal.width) |
 | λ_p1, λ_m1 | `pmf.density`, `mal.density` | |
 | λ_p2, λ_m2 | `pmf.weight_decay`, `mal.weight_decay` | |
 
+Widths are those with `conv.residual`, the default: the states that go into the graph stand beside those that come out.
+
 Differences from the paper:
 
-- (3) prints m1 and m2 for an intra-modal edge, a slip: both nodes are of one modality. The graph is complete, self-loops included (MMGCN).
-- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); its depth is not given and is an option.
-- (6), (14): the L1 norm is a mean over entries by default, so that λ does not depend on batch and width; the sum is an option.
+- (2), (9): the speaker embedding is learned, of the speaker's order in the dialogue, and added. The text also speaks of vectors of a
+  recognition model, concatenated: given vectors (a feature set `speaker`, with `given_speakers`) are an option, added like the learned.
+- (3) prints m1 and m2 for an intra-modal edge, a slip: both nodes are of one modality.
+- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); its depth is not given and is an option. As there, what went in stands
+  beside what comes out (`conv.residual`), so that (6) also weighs the states that went in.
+- (6), (14): the L1 norm is a mean over entries by default, so that λ does not depend on batch and width. The paper's λ belongs to a sum:
+  under the mean it is weaker by the number of entries, some hundred thousand, and does next to nothing. `density_reduction = "sum"` is the
+  printed norm, per batch.
 - (7), (15): the L2 term is the optimiser's weight decay: coupled (Adam) by default, where `weight_decay = w` adds `w θ` to the gradient, as
-  `(w / 2) ‖θ‖²` would; decoupled (AdamW) is an option of the training.
+  `(w / 2) ‖θ‖²` would; decoupled (AdamW) is an option of the training. Gradients are clipped before that, which the paper does not say.
 - (8) prints VA twice, the third line is AT. "GRU1" is shared by the letter; separate weights are the default, shared an option.
 - (8), (11): GRUs read forward by the letter; reading in both directions is an option (`mff.bidirectional`).
-- The speaker embedding is learned, of the speaker's order in the dialogue; vectors of a recognition model are used where the corpus has a
-  feature set `speaker` and `given_speakers` is set.
-- (13): l is not given. With attention off, `C` passes unchanged and the skips are concatenated. Tables 2 and 5 share a row (15 and 41), so
-  "without MAL" means without both skips and without attention. `mal.residual` adds a path around each ATT, which a plain ATT lacks:
-  without it a turn's own state reaches the classifier only as far as it attends to itself.
+- Between (11) and (12): the Transformer encoder has no positions (the GRU before it knows the order) and a feed-forward layer of twice the
+  width, neither of which the paper gives.
+- (13): l is not given. With one layer, or with attention off, h^(VA) is put behind it. `mal.residual` adds a path around each ATT, which a
+  plain ATT lacks: without it a turn's own state reaches the classifier only as far as the turn attends to itself.
+- "Without MAL" (Table 2) is taken as: no attention and neither skip. On IEMOCAP the paper's rows 15 and 41 are the same figures, as this
+  reading wants; on MELD row 15 has the figures of row 42, which has attention. The paper contradicts itself there.
 - Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is
   none, the only pair. Without PMF a pair's stream is its two BiLSTM states side by side, without graph and loss, trained in stage 2.
 - "Bt" is a second text feature; where the corpus has one, both roles use it.
-- `stages = "joint"` trains everything in one loop with the PMF classifiers as auxiliary losses.
-- A missing modality: its node has no edges and no vote; a learned vector stands in the sequence that the LSTM reads.
+- `stages = "joint"` trains everything in one loop with the PMF classifiers as auxiliary losses. With two stages the epoch of each stage is
+  chosen on the development split, by the stage's own classifier.
+- A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
+  of that turn, which know its neighbours, still go through the skip connections.
+- `swap_noise` is not in the paper.
 """
 
 from __future__ import annotations
@@ -71,7 +82,7 @@ from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
-from erc_graph.encoders.inputs import Inputs
+from erc_graph.encoders.inputs import Inputs, swapped
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.errors import ConfigError, expect
@@ -255,6 +266,10 @@ class PairwiseConfig:
             gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
             auxiliary=_weight(self.auxiliary),
             speakers=_count(self.speakers),
+            stages=(
+                self.stages == "joint" or not self.swap_noise,
+                "'joint' with swap_noise (a first stage of its own would see clean features)",
+            ),
             swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
         )
 
@@ -266,7 +281,7 @@ class PairFusion(nn.Module):
         super().__init__()
         pmf = config.pmf
         self.modalities, self.recipe, self.enabled = modalities, recipe, pmf.enabled
-        self.inputs = Inputs({name: schema.widths[name] for name in modalities}, config.swap_noise)
+        self.inputs = Inputs({name: schema.widths[name] for name in modalities})
         self.dropout = nn.Dropout(pmf.dropout)
         self.encode = nn.ModuleDict({name: Recurrent("lstm", schema.widths[name], pmf.width, bidirectional=True) for name in modalities})
         self.output_width = pmf.width * len(modalities)
@@ -309,12 +324,11 @@ class MultipleFeaturesFusion(nn.Module):
         super().__init__()
         mff = config.mff
         self.streams, self.recipe = tuple(widths), recipe
-        self.project = nn.ModuleDict({pair: nn.Linear(width, mff.width) for pair, width in widths.items()} if mff.shared_gru else {})
 
         def gru(inputs: int) -> Recurrent:
             return Recurrent("gru", inputs, mff.width, bidirectional=mff.bidirectional)
 
-        self.shared = gru(mff.width) if mff.shared_gru else None
+        self.shared = gru(next(iter(widths.values()))) if mff.shared_gru else None  # all pairs are as wide as each other
         self.encode = nn.ModuleDict({} if mff.shared_gru else {pair: gru(width) for pair, width in widths.items()})
         self.dropout = nn.Dropout(mff.dropout)
         self.speaker = _speaker(schema, mff.width, config) if mff.speaker else None
@@ -322,7 +336,7 @@ class MultipleFeaturesFusion(nn.Module):
         self.output_width = len(widths) * (self.conv.output_width if self.conv else mff.width)
         used = mff.context_encoder or config.mal.context_skip
         self.context = config.context_text if used and config.context_text in schema.widths else ""
-        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {}, config.swap_noise)
+        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {})
         self.encode_context = gru(schema.widths[self.context]) if self.context else None
         self.transform = None
         if self.context and mff.context_encoder:
@@ -332,7 +346,7 @@ class MultipleFeaturesFusion(nn.Module):
     def nodes(self, batch: Batch, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
         if self.shared is not None:
-            hidden = {p: self.shared(self.dropout(self.project[p](e)), batch) for p, e in pairs.items()}  # Eq. (8), one GRU1
+            hidden = {p: self.shared(self.dropout(e), batch) for p, e in pairs.items()}  # Eq. (8), one GRU1
         else:
             hidden = {p: self.encode[p](self.dropout(e), batch) for p, e in pairs.items()}  # Eq. (8)
         nodes = torch.stack(list(hidden.values()), 1)
@@ -496,6 +510,8 @@ class Pairwise(Pipeline):
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(utterances, classes)`."""
+        if self.training and self.config.swap_noise:
+            batch = swapped(batch, {name: share for name, share in self.config.swap_noise.items() if name in self.schema.widths})
         pairs = self.pairs(batch)
         fused, hidden = self.mff(batch, pairs, self.present(batch))  # Eqs. (8)-(12)
         states = self.mal(fused, hidden[self.skip], hidden.get("Bt"), batch)  # Eq. (13)

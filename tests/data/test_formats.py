@@ -19,7 +19,7 @@ from erc_graph.data.formats.tuples import LAYOUTS
 from erc_graph.data.tasks import IEMOCAP6, MELD7
 from erc_graph.errors import CorpusError
 
-DATA = Path(os.environ.get("ERC_GRAPH_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real corpora")
 
 IEMOCAP = {"Ses05M_impro02": 3, "Ses01F_impro01": 2}

@@ -342,7 +342,7 @@ def test_a_score_or_a_sentiment_where_there_is_no_label():
 
 # -- real corpora --------------------------------------------------------------------------
 
-DATA = Path(os.environ.get("ERC_GRAPH_DATA") or Path(__file__).parents[3] / "shared" / "data")
+DATA = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora"))
 corpus_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no corpora in {DATA}; set ERC_GRAPH_DATA")
 
 

@@ -118,11 +118,12 @@ def test_resume_refuses_changed_data(small: Path, tmp_path: Path, capsys: pytest
 
 def test_a_table_prints_measured_beside_published(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    assert run("--data", small, "--out", out, "--table", 2, *QUICK, "--training.epochs", 1) == 0
+    assert run("--data", small, "--out", out, "--table", 2, *[o for o in QUICK if o != "--no-baseline"], "--training.epochs", 1) == 0
     table = json.loads((out / "table-2.json").read_text())
     assert [row["name"] for row in table["rows"]] == ["11", "12", "13", "14", "15", "16"]
     assert all(row["metrics"]["weighted_f1"]["values"] for row in table["rows"])
-    assert "published wF1" in capsys.readouterr().out
+    assert set(table["baselines"]) == {"majority", "bigru"}
+    assert "paper wF1 %" in capsys.readouterr().out
     assert (out / "table-2-tsne.png").exists() and "| 16 |" in (out / "table-2.md").read_text()
     assert table["rows"][0]["parameters"] != table["rows"][5]["parameters"]
 
@@ -136,7 +137,7 @@ def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_dry_run_writes_nothing(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("--data", small, "--dry-run") == 0
-    assert "pmf audio+text" in capsys.readouterr().out
+    assert "stages      mff+mal" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
