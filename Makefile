@@ -1,34 +1,38 @@
-# make demo   virtual environment, pinned install, the main job on the sample corpus
-# make test   the same environment, the demo, and the tests
-# make check  lint and types
+# make demo    virtual environment, pinned install, the main job on the sample corpus
+# make test    the same, and the tests
+# make check   lint and types
+# make tables  the tables of README.md, from the recorded results in benchmarks/results
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-OUT ?= demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check tables clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable ".[dev]"
 	touch $@
 
 demo: $(VENV)/.installed
-	rm -rf $(OUT)
-	$(BIN)/python -m erc_graph.experiments.pairwise --out $(OUT)
+	rm -rf demo
+	$(BIN)/python -m erc_graph.experiments.pairwise --out demo
 
-test: $(VENV)/.installed
-	$(MAKE) demo OUT=$$(mktemp -d)/demo
+test: $(VENV)/.installed-dev demo
 	$(BIN)/python -m pytest -n 2
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-tables: $(VENV)/.installed
+tables: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.readme
 
 clean:
-	rm -rf $(VENV) $(OUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) demo .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -70,6 +70,7 @@ class Pipeline(nn.Module):
     def __init__(self, schema: Schema, config: Any = None) -> None:
         super().__init__()
         self.schema = schema
+        self.config = config
 
     @property
     def task(self) -> Task:
@@ -80,6 +81,12 @@ class Pipeline(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+    def describe(self) -> dict[str, Any]:
+        """What it takes to build this pipeline again: class, configuration, inputs, task; plain values, stored with the weights."""
+        task = {**asdict(self.task), "mapping": dict(self.task.mapping), "drop": sorted(self.task.drop)}
+        config = {} if self.config is None else asdict(self.config)
+        return {"pipeline": type(self).__name__, "config": config, "widths": dict(self.schema.widths), "task": task}
 
     def fit_inputs(self, train: Batch) -> None:
         """Fit the scaling of all inputs on training data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -79,7 +80,8 @@ class Run:
     def save_best(self) -> None:
         """Write the weights as they are."""
         if self.folder and self.accelerator.is_main_process:
-            save_weights(self.pipeline, self.folder / BEST, {"seed": str(self.seed)})
+            describe = getattr(self.pipeline, "describe", dict)
+            save_weights(self.pipeline, self.folder / BEST, {"seed": str(self.seed), "model": json.dumps(describe())})
 
     def save(self, stage: int, tensors: dict[str, dict[str, Tensor]], *, finished: bool = False) -> None:
         """Write the state after a whole epoch, or the result."""

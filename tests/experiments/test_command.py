@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from erc_graph.experiments.pairwise import main
@@ -48,6 +49,14 @@ def test_a_run_leaves_everything_it_promises(small: Path, tmp_path: Path, capsys
     for seed in (0, 1):
         for name in ("last.safetensors", "best.safetensors"):
             assert load_file(out / f"seed-{seed}" / name)
+    with safe_open(out / "seed-0" / "best.safetensors", "pt") as file:
+        model = json.loads(file.metadata()["model"])
+    assert (
+        model["pipeline"] == "Pairwise"
+        and model["task"]["labels"] == result["labels"]
+        and set(model["widths"]) == {"audio", "text", "visual"}
+    )
+    assert model["config"] == result["config"]["pipeline"]
     shown = capsys.readouterr().out
     assert "BiGRU" in shown and "majority" in shown and "Bayes limit" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if line.startswith(("measured", "majority", "BiGRU", "pairwise")))
