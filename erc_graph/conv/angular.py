@@ -43,7 +43,7 @@ class AngularConvConfig:
 
     def __post_init__(self) -> None:
         expect(
-            "conv",
+            "pipeline.conv",
             self,
             depth=(self.depth >= 1, "1 or more"),
             alpha=(0 <= self.alpha <= 1, "a number from 0 to 1"),

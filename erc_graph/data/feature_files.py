@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from erc_graph.data.storage import load_tensors, stay_inside
 from erc_graph.errors import CheckpointError, CorpusError
 
 FORMS = (
@@ -124,13 +125,24 @@ def _load(path: Path) -> Any:
             loaded = np.load(stream, allow_pickle=False)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
                 return loaded
-            return {name: loaded[name] if name in NPZ_ARRAYS else None for name in loaded.files}
+            arrays = {}
+            for name in loaded.files:
+                arrays[name] = loaded[name] if name in NPZ_ARRAYS else None
+                if isinstance(arrays[name], bytes):  # what numpy gives for a member that is no .npy
+                    raise CorpusError(f"{path}: the member {name!r} is no array, but a file of other content; save it with np.savez")
+            return arrays
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
     except MemoryError:
         raise CorpusError(f"{path}: claims an array that does not fit into memory; damaged, or made to harm") from None
+    except CorpusError:
+        raise
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, SyntaxError) as error:
-        if "allow_pickle" in str(error) or "pickled" in str(error):
+        if "allow_pickle" in str(error) or "pickled" in str(error):  # what numpy supposes of anything that it does not know
+            if not _known(path):
+                raise CorpusError(
+                    f"{path}: neither .npy nor .npz, but a file of other content (text?); save the array with numpy"
+                ) from error
             raise CorpusError(
                 f"{path}: holds Python objects (an object array), which can run code and are never loaded; "
                 "save plain arrays: numbers for `features`, fixed-width text for `utterance`"
@@ -138,7 +150,15 @@ def _load(path: Path) -> Any:
         raise CorpusError(f"{path}: not a readable numpy file, damaged or incomplete ({error})") from error
 
 
-def _check_array(array: np.ndarray, path: Path) -> None:
+def _known(path: Path) -> bool:
+    """Whether the file begins as an array, an archive or a pickle does."""
+    with path.open("rb") as stream:
+        return stream.read(6).startswith((b"\x93NUMPY", b"PK", b"\x80"))
+
+
+def _check_array(array: Any, path: Path) -> None:
+    if not isinstance(array, np.ndarray):
+        raise CorpusError(f"{path}: an .npz archive; expected a single array, or the ending .npz")
     if array.dtype.kind not in "fiub":
         raise CorpusError(f"{path}: features of type {array.dtype}; expected numbers (floating point or integer)")
 
@@ -157,9 +177,10 @@ def _as_ids(values: Any, path: Path) -> list[str]:
 
 def _parse_ids(text: str, path: Path) -> list[str]:
     try:
-        return _as_ids(json.loads(text), path)
-    except (json.JSONDecodeError, RecursionError) as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise CorpusError(f"{path}: the utterance ids are not valid JSON ({error})") from error
+    return _as_ids(values, path)
 
 
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
@@ -174,7 +195,7 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
 
 def _read_id_list(path: Path) -> list[str]:
     for beside in (path.with_suffix(".ids.txt"), path.with_suffix(".ids.json")):
-        if beside.is_file():
+        if stay_inside(beside).is_file():
             try:
                 text = beside.read_text(encoding="utf-8-sig")
             except (UnicodeDecodeError, OSError) as error:
@@ -184,8 +205,6 @@ def _read_id_list(path: Path) -> list[str]:
 
 
 def _read_safetensors(path: Path) -> tuple[list[str], np.ndarray]:
-    from erc_graph.data.storage import load_tensors
-
     try:
         tensors, metadata = load_tensors(path)
     except CheckpointError as error:
@@ -204,9 +223,7 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
         raise CorpusError(f"{path}: a folder without .npy files; expected one <utterance>.npy per utterance")
     rows: list[np.ndarray] = []
     for file in files:
-        row = _load(file)
-        if not isinstance(row, np.ndarray):
-            raise CorpusError(f"{file}: an .npz archive; expected a single array")
+        row = _load(stay_inside(file))
         _check_array(row, file)
         if row.ndim == 2:
             raise CorpusError(

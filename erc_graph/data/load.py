@@ -38,7 +38,7 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
 
     Args:
         path: A folder with `corpus.toml` (or that file), a folder that `Corpus.save` wrote, any known annotation file, the
-            folder of MELD's three CSVs, or `sample` for the generated corpus.
+            folder of MELD's three CSVs, or `sample` for the generated corpus (a file of that name is the string `./sample`).
         task: What to predict, for example `iemocap4`; the corpus's own where left out.
         strict: Refuse features with NaN or inf instead of masking them as missing.
         name: What to call the corpus.
@@ -52,6 +52,10 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
     """
     chosen = get_task(task) if isinstance(task, str) else task
     try:
+        if os.fspath(path) == "sample":  # whatever stands in the working directory
+            from erc_graph.data.sample import sample_corpus
+
+            return _renamed(sample_corpus(), chosen, name)
         return _load(Path(path), chosen, strict, name)
     except CorpusError:
         raise
@@ -61,14 +65,10 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
 
 def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Corpus:
     if not _exists(path):
-        if str(path) != "sample":
-            raise CorpusError(
-                f"{path}: no such file or folder; expected a folder with {MANIFEST}, a saved corpus, an annotation file, or "
-                "`sample` for the generated corpus"
-            )
-        from erc_graph.data.sample import sample_corpus
-
-        return _renamed(sample_corpus(), chosen, name)
+        raise CorpusError(
+            f"{path}: no such file or folder; expected a folder with {MANIFEST}, a saved corpus, an annotation file, or "
+            "`sample` for the generated corpus"
+        )
     if path.is_dir():
         if (path / MANIFEST).is_file():
             return _load_manifest(path / MANIFEST, chosen, strict, name)
@@ -90,7 +90,7 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name too long for the file system, or with a NUL
+    except (OSError, ValueError, RuntimeError):  # a name too long for the file system or with a NUL, links in a circle
         return False
 
 
@@ -331,14 +331,31 @@ def _join(
 
 
 def corpus_sha256(corpus: Corpus) -> str:
-    """One SHA-256 for the data of a corpus: over the digests of its files, or over its content where it came from no file."""
-    digest = hashlib.sha256()
-    files = corpus.provenance.get("files")
-    if files:
-        digest.update(json.dumps(dict(files), sort_keys=True).encode("ascii"))
-        return digest.hexdigest()
-    content = [corpus.dialogue_ids, corpus.utterance_ids, corpus.speakers, corpus.texts, corpus.task.labels]
-    digest.update(json.dumps(content).encode("ascii"))
-    for values in (corpus.ptr, corpus.target, *corpus.features.values(), *corpus.present.values()):
-        digest.update(values.contiguous().numpy().tobytes())
+    """One SHA-256 for what a corpus says: dialogues, speakers, texts, targets, task, splits, features and presence.
+
+    It depends on the content alone, not on the files it came from: a corpus that is saved and loaded again has the same one on
+    any machine, and another label order in a manifest gives another one. Of the annotations only the targets count.
+
+    >>> corpus_sha256(load_corpus("sample")) == corpus_sha256(load_corpus("sample", name="renamed"))
+    True
+    """
+    task = corpus.task
+    tensors = {"ptr": corpus.ptr, "target": corpus.target}
+    for name in sorted(corpus.features):
+        tensors[f"features/{name}"], tensors[f"present/{name}"] = corpus.features[name], corpus.present[name]
+    arrays = {name: values.detach().cpu().contiguous().numpy() for name, values in tensors.items()}
+    content = {
+        "task": [task.name, task.labels, task.kind],
+        "dialogue_ids": corpus.dialogue_ids,
+        "utterance_ids": corpus.utterance_ids,
+        "speakers": corpus.speakers,
+        "texts": corpus.texts,
+        "splits": {split: ids for split, ids in corpus.splits.items() if ids},
+        # Type and shape say where one array ends and the next begins.
+        "arrays": [[name, array.dtype.name, array.shape] for name, array in arrays.items()],
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii"))
+    for array in arrays.values():
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(little.reshape(-1).view(np.uint8).data)  # no copy: reading is all that it costs
     return digest.hexdigest()

@@ -35,9 +35,13 @@ def _inside(value: Any, info: ValidationInfo) -> Path:
     if relative.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in PureWindowsPath(value).parts:
         raise _problem("expected a path within the manifest's folder, not an absolute one and without '..'; move or copy the file there")
     path = folder / relative
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside, exists = path.resolve().is_relative_to(folder.resolve()), path.exists()
+    except (OSError, RuntimeError) as error:  # links in a circle, a name too long
+        raise _problem(f"no path that can be followed ({getattr(error, 'strerror', None) or 'links in a circle'})") from None
+    if not inside:
         raise _problem("leads out of the manifest's folder by a link; copy the file there")
-    if not path.exists():
+    if not exists:
         raise _problem(f"no such file in {folder}")
     return path
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +24,20 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object in a split file; `check_splits` says whether it is one of splits.
 
     Raises:
-        CorpusError: not JSON, or not an object.
+        CorpusError: not JSON, not an object, or a name that stands in it twice.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        if twice:
+            raise CorpusError(f"{path}: {twice[0]!r} stands in it twice; expected each split once, join their lists")
+        return dict(pairs)
+
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+    except CorpusError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise CorpusError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise CorpusError(f"{path}: expected a JSON object of train/dev/test → dialogue ids, found a {type(value).__name__}")

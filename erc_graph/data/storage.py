@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from erc_graph.errors import CheckpointError, StorageError
+from erc_graph.errors import CheckpointError, CorpusError, StorageError
 
 _ADVICE = {
     errno.ENOSPC: "free some space or choose another folder",
@@ -154,8 +155,12 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], me
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}  # none shares memory with another
     with atomic_write(path) as temporary:
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # as the umask has it; the library makes its files private
             save_file(own, temporary, metadata=dict(metadata or {}))
             _sort_metadata(temporary)
+            if temporary.stat().st_mode != mode:
+                temporary.chmod(stat.S_IMODE(mode))
         except SafetensorError as error:  # it hides the OSError and says its number in words
             found = re.search(r"os error (\d+)", str(error))
             code = int(found[1]) if found else errno.EIO
@@ -190,6 +195,22 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise CheckpointError(f"{path}: no such file") from None
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file, damaged or incomplete ({error})") from error
+
+
+def stay_inside(path: Path) -> Path:
+    """The path, where it is no link or one that stays in its own folder: a corpus reads nothing that does not come with it.
+
+    Raises:
+        CorpusError: a link out of the folder, or links in a circle.
+    """
+    if path.is_symlink():
+        try:
+            inside = path.resolve().is_relative_to(path.parent.resolve())
+        except (OSError, RuntimeError):
+            inside = False
+        if not inside:
+            raise CorpusError(f"{path}: a link that leads out of its folder; copy the file there")
+    return path
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -21,6 +21,9 @@ MELD_COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "
 
 Row = dict[str, str]
 
+# What no text of one byte per character holds: tabs, ends of lines and of pages, and DOS's end of file are left.
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+
 SPLIT_NAMES = {
     "train": "train", "trn": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev",
     "test": "test", "tst": "test", "testing": "test",
@@ -40,16 +43,19 @@ def read_csv(content: bytes, path: Path) -> tuple[list[Row], list[int], list[str
         CorpusError: not text, no rows, or a row with another number of fields than the header.
     """
     notes: list[str] = []
+    binary = f"{path}: binary content, no known format; expected a pickle, CSV, JSON, JSON lines or Parquet file"
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if _CONTROL.search(content):
+            raise CorpusError(binary) from None
         try:
             text = content.decode("cp1252")
         except UnicodeDecodeError:
             raise CorpusError(f"{path}: neither UTF-8 nor Windows-1252 text (byte {error.start}); save the table as UTF-8") from None
         notes.append("the file is not UTF-8; read as Windows-1252")
     if "\0" in text:
-        raise CorpusError(f"{path}: binary content, no known format; expected a pickle, CSV, JSON, JSON lines or Parquet file")
+        raise CorpusError(binary)
     header = text.split("\n", 1)[0]
     separator = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -45,16 +46,25 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
     """Run the command of `method`; returns the exit code (0 done, 2 refused, 130 stopped by Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
     try:
         return _main(method, arguments)
     except ErcGraphError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; the last whole epoch of every seed is kept, --resume DIR continues from it", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"stopped; {stop}" if str(stop) else "stopped; nothing was trained yet", file=sys.stderr)
         return 130
     except SystemExit as stop:  # jsonargparse, after printing
         return int(stop.code or 0)
+    except BrokenPipeError:  # whoever read the output had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: cannot write: {error}", file=sys.stderr)
+        return 2
 
 
 def make_parser(method: str) -> ArgumentParser:
@@ -74,6 +84,7 @@ def make_parser(method: str) -> ArgumentParser:
         usage="%(prog)s [options]",
         formatter_class=_Formatter,
         parser_mode="toml",
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-DATASET).")
@@ -127,23 +138,31 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method",
 
 def _main(method: str, arguments: list[str]) -> int:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--data", "--task", "--config", "--resume"):
+    for option in ("--data", "--task", "--resume"):
         early.add_argument(option)
-    known, _ = early.parse_known_args(arguments)
+    early.add_argument("--config", action="append", default=[])
+    known, others = early.parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
         make_parser(method).print_help()
         return 0
-    if known.resume:
-        return _resume(method, Path(known.resume), arguments)
+    if known.resume is not None:
+        if others or known.config or known.data is not None or known.task is not None:
+            raise ConfigError("--resume: takes no other options; a run is continued with the settings it was started with")
+        return _resume(method, Path(known.resume))
 
     from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.config import experiment_file, from_dict, read_toml
 
-    values = read_toml(known.config) if known.config else {}
-    if known.config:
-        from_dict(method, values, known.config)  # every mistake in the file at once
+    values: dict[str, Any] = {}
+    for file in known.config:
+        content = read_toml(file)
+        from_dict(method, content, file)  # every mistake in the file at once
+        values |= content
     strict = next((a == "--strict" for a in reversed(arguments) if a in ("--strict", "--no-strict")), values.get("strict", False))
-    corpus = _load(known.data or values.get("data") or "sample", known.task or values.get("task"), strict)
+    data = values.get("data", "sample") if known.data is None else known.data
+    if not data:
+        raise ConfigError("--data: expected a corpus (folder, file, or `sample`), found nothing; is a shell variable empty?")
+    corpus = _load(data, values.get("task") if known.task is None else known.task, strict)
     committed = None if known.config else experiment_file(method, corpus.name)
     if committed:
         values = read_toml(committed)
@@ -154,8 +173,8 @@ def _main(method: str, arguments: list[str]) -> int:
     parser = make_parser(method)
     options = parser.parse_args(arguments)
     experiment = _experiment(method, parser, options, values)
-    if committed and not experiment.run.modalities:
-        experiment = experiment.changed({"modalities": list(corpus.modalities)})
+    if (experiment.run.data, experiment.run.strict) != (data, strict):
+        raise ConfigError(f"--data: read {data!r} from the arguments, but the options say {experiment.run.data!r}; name it once")
     folder = Path(options.out or Path("runs") / f"{method}-{corpus.name}")
     if options.dry_run:
         return _dry_run(experiment, corpus, folder, committed)
@@ -163,13 +182,35 @@ def _main(method: str, arguments: list[str]) -> int:
         raise ConfigError("--table and --tune: expected one of them; tune first, then run the table with --config")
     if options.tune and not main_process():
         raise ConfigError("--tune: expected one process; tune alone, then train with several")
-    if (main_process() and (folder / "config.json").exists()) or (main_process() and (folder / "result.json").exists()):
+    if main_process():
+        _check_folder(folder)
+    try:
+        if options.table is not None:
+            return _table(experiment, corpus, folder, options.table, resume=False)
+        if options.tune:
+            experiment = _tune(experiment, corpus, folder, options.tune)
+        return _run(experiment, corpus, folder, resume=False)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_way_on(folder)) from None
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that has something: a run is never written over."""
+    try:
+        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise ConfigError(f"--out: expected a folder for the results, found {folder} ({error.strerror})") from error
+    if "config.json" in names:
         raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
-    if options.table is not None:
-        return _table(experiment, corpus, folder, options.table, resume=False)
-    if options.tune:
-        experiment = _tune(experiment, corpus, folder, options.tune)
-    return _run(experiment, corpus, folder, resume=False)
+    if [name for name in names if name != "tune"]:
+        raise ConfigError(f"{folder}: expected an empty or new folder, found {names[0]!r} in it; choose another --out")
+
+
+def _way_on(folder: Path) -> str:
+    """What to do after Ctrl-C."""
+    if (folder / "config.json").exists():
+        return f"the last whole epoch is kept, --resume {folder} continues from it"
+    return "the same command goes on with the trials that are done" if (folder / "tune").exists() else ""
 
 
 def _experiment(method: str, parser: ArgumentParser, options: Any, file: Mapping[str, Any]) -> Experiment:
@@ -194,15 +235,15 @@ def _load(data: str, task: str | None, strict: bool) -> Corpus:
 def _start(experiment: Experiment, corpus: Corpus, folder: Path, **command: Any) -> None:
     """Write the settings that `--resume` continues with; what cannot run is refused before anything is written."""
     from erc_graph.data.load import corpus_sha256
-    from erc_graph.data.splits import folds
     from erc_graph.data.storage import write_json
-    from erc_graph.experiments.run import build
+    from erc_graph.experiments.run import check
 
-    build(experiment, corpus, 0)
-    folds(corpus, experiment.run.protocol)
-    settings = {**command, "method": experiment.method, "data_sha256": corpus_sha256(corpus), **experiment.as_dict()}
+    check(experiment, corpus)
+    values = experiment.as_dict()
+    if Path(experiment.run.data).exists():
+        values["data"] = str(Path(experiment.run.data).resolve())  # so that the run can be continued from any folder
     if main_process():
-        write_json(folder / "config.json", settings)
+        write_json(folder / "config.json", {**command, "method": experiment.method, "data_sha256": corpus_sha256(corpus), **values})
 
 
 def main_process() -> bool:
@@ -228,7 +269,7 @@ def _run(experiment: Experiment, corpus: Corpus, folder: Path, *, resume: bool) 
     return 0
 
 
-def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int, *, resume: bool) -> int:
+def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | None, *, resume: bool) -> int:
     from erc_graph.experiments.ablation import load_tables
     from erc_graph.experiments.display import print_table
     from erc_graph.experiments.tables import run_table
@@ -236,7 +277,7 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int, *,
     if number == 1:
         return _run(experiment, corpus, folder, resume=resume)
     tables = load_tables(experiment.method)
-    if number not in tables:
+    if number is None or number not in tables:
         raise ConfigError(f"table: expected one of 1, {', '.join(map(str, tables))}, found {number}")
     if not resume:
         _start(experiment, corpus, folder, command="table", table=number)
@@ -254,21 +295,21 @@ def _tune(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> 
     return search(experiment, corpus, folder / "tune", trials)
 
 
-def _resume(method: str, folder: Path, arguments: list[str]) -> int:
+def _resume(method: str, folder: Path) -> int:
     from erc_graph.data.load import corpus_sha256
     from erc_graph.experiments.config import from_dict
 
-    if [a for a in arguments if a.startswith("--") and not a.startswith("--resume")]:
-        raise ConfigError("--resume: takes no other options; a run is continued with the settings it was started with")
     path = folder / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         command, number, stored, digest = values.pop("command"), values.pop("table", None), values.pop("method"), values.pop("data_sha256")
-    except FileNotFoundError:
+        if command not in ("run", "table") or not isinstance(number, int if command == "table" else type(None)):
+            raise ValueError(f"command {command!r}, table {number!r}")
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{path}: expected the settings of a run to continue, found no such file; start it without --resume"
         ) from None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected the settings of a run, found something else ({error})") from None
     if stored != method:
         raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored}")
@@ -276,9 +317,12 @@ def _resume(method: str, folder: Path, arguments: list[str]) -> int:
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
     if corpus_sha256(corpus) != digest:
         raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with; its SHA-256 differs")
-    if command == "table":
-        return _table(experiment, corpus, folder, number, resume=True)
-    return _run(experiment, corpus, folder, resume=True)
+    try:
+        if command == "table":
+            return _table(experiment, corpus, folder, number, resume=True)
+        return _run(experiment, corpus, folder, resume=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_way_on(folder)) from None
 
 
 def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None) -> int:

@@ -51,6 +51,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds: expected 1 or more, found {self.seeds}")
+        if self.modalities is not None and not self.modalities:
+            raise ConfigError("modalities: expected one or more, found an empty list")
         if self.modalities is not None and len(set(self.modalities)) < len(self.modalities):
             raise ConfigError(f"modalities: expected each once, found {', '.join(self.modalities)}")
 

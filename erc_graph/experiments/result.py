@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
+from erc_graph.errors import ErcGraphError
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics
 from erc_graph.pipelines.stage import infer
@@ -104,8 +107,11 @@ def write_predictions(path: Path, corpus: Corpus, seed: SeedResult) -> None:
             )
 
 
-def write_pictures(folder: Path, outcome: Outcome) -> list[Path]:
-    """Confusion matrix, t-SNE of the last states, training curves, and the graph of one test conversation; all of the first seed."""
+def write_pictures(folder: Path, outcome: Outcome) -> None:
+    """Confusion matrix, training curves, t-SNE of the last states, and the graph of one test conversation; all of the first seed.
+
+    A picture that cannot be drawn is said on standard error; it costs no result.
+    """
     from erc_graph.report.confusion import plot_confusion
     from erc_graph.report.curves import plot_curves
     from erc_graph.report.projection import plot_projection
@@ -115,16 +121,20 @@ def write_pictures(folder: Path, outcome: Outcome) -> list[Path]:
     target = corpus.target[seed.rows]
     score = corpus.task.kind == "score"
     names = [f"{value:+d}" for value in range(-3, 4)] if score else list(corpus.task.labels)
-    plot_confusion(confusion(seed.scores, target, corpus.task), names, folder / "confusion.png")
-    plot_curves(seed.histories[0], folder / "curves.png")
-    written = [folder / "confusion.png", folder / "curves.png"]
+    index = seven(target.double().numpy()) + 3 if score else target.numpy()
+    pictures: dict[str, Callable[[Path], object]] = {
+        "confusion.png": lambda path: plot_confusion(confusion(seed.scores, target, corpus.task), names, path),
+        "curves.png": lambda path: plot_curves(seed.histories[0], path),
+        "graph.png": lambda path: draw_conversation(path, outcome),
+    }
     if seed.states is not None:
-        index = seven(target.double().numpy()) + 3 if score else target.numpy()
-        plot_projection(seed.states.numpy(), index, names, folder / "tsne.png")
-        written.append(folder / "tsne.png")
-    if draw_conversation(folder / "graph.png", outcome):
-        written.append(folder / "graph.png")
-    return written
+        states = seed.states.numpy()
+        pictures["tsne.png"] = lambda path: plot_projection(states, index, names, path)
+    for name, draw in pictures.items():
+        try:
+            draw(folder / name)
+        except ErcGraphError as error:
+            print(f"not drawn: {name}: {error}", file=sys.stderr)
 
 
 def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
@@ -155,9 +165,9 @@ def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
 
 
 def write_result(folder: Path, outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """Write everything; result.json last, so that its presence means that the rest is there."""
+    """Write predictions, result and pictures, in this order: no picture can cost a result."""
     result = summary(outcome, baseline)
     write_predictions(folder / "predictions.csv", outcome.corpus, outcome.seeds[0])
-    write_pictures(folder, outcome)
     write_json(folder / RESULT, result)
+    write_pictures(folder, outcome)
     return result

@@ -15,12 +15,13 @@ from tqdm import tqdm
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import Fold, folds, judged_rows
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.config import Experiment
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.stage import infer
 from erc_graph.training.history import History
-from erc_graph.training.loop import fit
+from erc_graph.training.loop import check_fit, fit
 from erc_graph.training.metrics import evaluate, majority
 
 
@@ -70,9 +71,39 @@ class Outcome:
 
 
 def build(experiment: Experiment, corpus: Corpus, seed: int) -> Pipeline:
-    """A fresh pipeline; its first weights depend on the seed."""
+    """A fresh pipeline; its first weights depend on the seed.
+
+    Raises:
+        ConfigError: it does not fit the corpus, or not into memory.
+    """
     torch.manual_seed(seed)
-    return PIPELINES[experiment.method](schema(experiment, corpus), experiment.pipeline)
+    try:
+        return PIPELINES[experiment.method](schema(experiment, corpus), experiment.pipeline)
+    except (MemoryError, OverflowError) as error:
+        raise ConfigError("pipeline: expected widths that fit into memory; make them smaller") from error
+    except RuntimeError as error:
+        if "memory" not in str(error) and "overflow" not in str(error).lower():
+            raise
+        raise ConfigError("pipeline: expected widths that fit into memory; make them smaller") from error
+
+
+def check(experiment: Experiment, corpus: Corpus) -> None:
+    """Refuse what cannot run, before anything is trained or written.
+
+    Raises:
+        ConfigError: the pipeline, the training or the protocol does not fit the corpus or the machine.
+        CorpusError: a part of a fold has nothing to learn from or to judge.
+    """
+    unknown = [name for name in getattr(experiment.pipeline, "swap_noise", ()) if name not in corpus.features]
+    if unknown:
+        raise ConfigError(f"pipeline.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
+    modalities = tuple(build(experiment, corpus, 0).schema.widths)
+    for fold in folds(corpus, experiment.run.protocol):
+        train = part(corpus, fold.train, None, modalities)
+        dev = part(corpus, fold.dev, fold.dev_speakers, modalities)
+        check_fit(corpus.task, train, dev, experiment.training, experiment.run.device)
+        if not judged_rows(corpus, fold.test, fold.test_speakers).any():
+            raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
 
 
 def schema(experiment: Experiment, corpus: Corpus) -> Schema:

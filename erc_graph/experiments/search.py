@@ -31,6 +31,8 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
         )
     space = SearchSpace.from_dict(experiment.search)
     for key, span in space.ranges.items():
+        if not key.startswith(("pipeline.", "training.")):
+            raise ConfigError(f"search.{key}: expected a key of pipeline or training")
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
     criterion = experiment.training.criterion
 

@@ -12,6 +12,7 @@ import textwrap
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,15 +48,16 @@ def draw_graph(
 ) -> Path:
     """Draw a graph to a PNG or SVG file, which appears complete or not at all.
 
-    Nodes are filled with the colour of their emotion (grey: unlabelled), hollow and dashed where the stream is absent. Arcs join
-    turns within a stream, lines join streams; wider and darker = larger weight. Of many arcs each node shows its strongest ones,
-    and the caption says so.
+    Nodes are filled with the colour of their emotion (light grey: unlabelled; scores: negative, neutral, positive), hollow and
+    dashed where the stream is absent. Arcs join turns within a stream, lines join streams; wider and darker = larger weight. Of many
+    arcs each node shows its strongest ones, and the caption says so.
 
     Args:
         graph: From `build_graph`, or a pipeline's `graph`.
         path: Ends in `.png` or `.svg`.
-        labels: One per utterance, instead of the graph's own: names, indices, scores or `None`.
-        predictions: One per utterance, likewise; they get a strip, and nodes are ringed where they differ from the label.
+        labels: One per utterance, instead of the graph's own: names, indices, scores (numbers or their text) or `None`.
+        predictions: One per utterance, likewise; they get a strip, and nodes are ringed where they differ from the label (scores:
+            where one is negative and the other is not).
         title: By default the dialogue's name and size.
 
     Returns:
@@ -72,8 +74,10 @@ def draw_graph(
     count = len(graph.speakers)
     if not 0 < count <= MOST_UTTERANCES:
         raise ConfigError(f"draw_graph: expected 1 to {MOST_UTTERANCES} utterances, found {count}; draw one dialogue at a time")
-    true = _names(graph[graph.node_types[0]].y if labels is None else labels, graph.labels, count, "labels")
-    guess = None if predictions is None else _names(predictions, graph.labels, count, "predictions")
+    target = graph[graph.node_types[0]].y
+    score = target.is_floating_point()
+    true = _names(target if labels is None else labels, graph.labels, count, "labels", score)
+    guess = None if predictions is None else _names(predictions, graph.labels, count, "predictions", score)
 
     import matplotlib
 
@@ -127,8 +131,10 @@ class _Picture:
         self.lanes = list(graph.node_types)
         node = graph[self.lanes[0]]
         self.speaker, self.turn, dialogue = (value.cpu().numpy() for value in (node.speaker, node.turn, node.dialogue))
-        pairs = zip(true, guess or true, strict=True)
+        pairs = list(zip(true, guess or true, strict=True))
         self.wrong = np.array([t is not None and g is not None and t != g for t, g in pairs])
+        if node.y.is_floating_point():  # as in the two-class accuracy of scores: hardly a prediction is exactly neutral
+            self.wrong &= np.array([(t == "negative") != (g == "negative") for t, g in pairs])
         count = len(true)
         self.most = 3 if count <= 30 else 2  # arcs that a node brings along: more become a carpet
         self.fine = 1.0 if count <= 30 else 0.75  # thinner lines where there are many
@@ -370,13 +376,16 @@ def _opacity(strength: np.ndarray) -> np.ndarray:
     return 0.22 + 0.63 * strength**1.3
 
 
-def _names(values: Sequence[Any] | Tensor, names: list[str], count: int, what: str) -> list[str | None]:
-    """Label names from names, indices or scores, one per utterance."""
+def _names(values: Sequence[Any] | Tensor, names: list[str], count: int, what: str, score: bool = False) -> list[str | None]:
+    """Label names from names, indices or scores, one per utterance; with `score` a number is a score, as text too."""
     found: list[Any] = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else list(values)
     if len(found) != count:
         raise ConfigError(f"draw_graph: {what}: expected {count} values, one per utterance, found {len(found)}")
     result: list[str | None] = []
     for row, value in enumerate(found):
+        if score and isinstance(value, (int, str)):
+            with suppress(ValueError):
+                value = float(value)
         if isinstance(value, int) and names and value >= len(names):
             known = f"the graph has {len(names)} labels, from 0: {', '.join(names)}"
             raise ConfigError(f"draw_graph: {what}: utterance {row} has index {value}; {known}")

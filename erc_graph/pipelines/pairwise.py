@@ -66,7 +66,7 @@ Differences from the paper:
   chosen on the development split, by the stage's own classifier.
 - A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
   of that turn, which know its neighbours, still go through the skip connections.
-- `swap_noise` is not in the paper.
+- `swap_noise` and `pmf.project`, a linear layer in front of each BiLSTM, are not in the paper.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ class PmfConfig:
         enabled: Off: a pair's stream is its two BiLSTM states, no graph and no loss of its own.
         width: Width of node states.
         dropout: In encoders, graph and classifier.
+        project: A linear layer with ReLU in front of each BiLSTM (not in the paper).
         density: λ_p1, weight of the density loss.
         learning_rate: Of stage 1; unset: the training's.
         weight_decay: λ_p2; unset: the training's.
@@ -135,6 +136,7 @@ class PmfConfig:
     enabled: bool = True
     width: int = 128
     dropout: float = 0.2
+    project: bool = False
     density: float = 2e-5
     learning_rate: float | None = None
     weight_decay: float | None = None
@@ -283,7 +285,11 @@ class PairFusion(nn.Module):
         self.modalities, self.recipe, self.enabled = modalities, recipe, pmf.enabled
         self.inputs = Inputs({name: schema.widths[name] for name in modalities})
         self.dropout = nn.Dropout(pmf.dropout)
-        self.encode = nn.ModuleDict({name: Recurrent("lstm", schema.widths[name], pmf.width, bidirectional=True) for name in modalities})
+        self.project = nn.ModuleDict(
+            {name: nn.Sequential(nn.Linear(schema.widths[name], pmf.width), nn.ReLU()) for name in modalities} if pmf.project else {}
+        )
+        widths = {name: pmf.width if pmf.project else schema.widths[name] for name in modalities}
+        self.encode = nn.ModuleDict({name: Recurrent("lstm", widths[name], pmf.width, bidirectional=True) for name in modalities})
         self.output_width = pmf.width * len(modalities)
         if pmf.enabled:
             self.speaker = _speaker(schema, pmf.width, config)
@@ -300,6 +306,7 @@ class PairFusion(nn.Module):
     def nodes(self, batch: Batch) -> Tensor:
         """n^m: `(utterances, modalities, width)`; without PMF the bare BiLSTM states."""
         features = self.inputs(batch)
+        features = {m: self.project[m](value) if self.project else value for m, value in features.items()}
         states = torch.stack([self.encode[m](self.dropout(features[m]), batch) for m in self.modalities], 1)  # Eq. (1)
         return states + self.speaker(batch)[:, None] if self.enabled else states  # Eq. (2)
 
@@ -511,7 +518,7 @@ class Pairwise(Pipeline):
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(utterances, classes)`."""
         if self.training and self.config.swap_noise:
-            batch = swapped(batch, {name: share for name, share in self.config.swap_noise.items() if name in self.schema.widths})
+            batch = swapped(batch, {name: share for name, share in self.config.swap_noise.items() if name in batch.features})
         pairs = self.pairs(batch)
         fused, hidden = self.mff(batch, pairs, self.present(batch))  # Eqs. (8)-(12)
         states = self.mal(fused, hidden[self.skip], hidden.get("Bt"), batch)  # Eq. (13)

@@ -24,6 +24,7 @@ from erc_graph.errors import CheckpointError
 LAST, BEST = "last.safetensors", "best.safetensors"
 VERSION = "1"
 _KIND = "erc_graph training state"
+ANEW = "; delete it to train this seed anew"
 
 
 @dataclass
@@ -63,7 +64,10 @@ class State:
         Raises:
             CheckpointError: absent, damaged, truncated, not of this kind, or of another version.
         """
-        flat, metadata = load_tensors(path)
+        try:
+            flat, metadata = load_tensors(path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{ANEW}") from error
         found = f"{metadata.get('kind', 'another kind of file')}, version {metadata.get('version', 'unknown')}"
         if found != (expected := f"{_KIND}, version {VERSION}"):
             raise CheckpointError(f"{path}: expected {expected}, found {found}; start in another folder")
@@ -71,7 +75,7 @@ class State:
         for key, value in flat.items():
             group, _, name = key.partition(".")
             tensors.setdefault(group, {})[name] = value
-        with refused(path):
+        with refused(path, ANEW):
             return cls(tensors=tensors, **json.loads(metadata["progress"]))
 
     def expect(self, path: Path, seed: int, config: Mapping[str, Any]) -> None:
@@ -90,14 +94,14 @@ class State:
 
 
 @contextmanager
-def refused(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file's content is put to use into one clear error."""
+def refused(path: Path, advice: str = "") -> Iterator[None]:
+    """Turn what goes wrong while a file's content is put to use into one clear error, which ends in `advice`."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path}: does not fit this pipeline or is damaged: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{path}: does not fit this pipeline or is damaged: {type(error).__name__}: {error}{advice}") from error
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.training.checkpoint import LAST, refused
+from erc_graph.training.checkpoint import ANEW, LAST, refused
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.device import make_accelerator
 from erc_graph.training.history import History, StageHistory
@@ -23,7 +23,38 @@ from erc_graph.training.metrics import METRICS
 from erc_graph.training.stages import Run, StageRun
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from erc_graph.pipelines.base import Pipeline
+
+
+def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfig, device: str = "auto") -> Accelerator:
+    """Refuse what cannot be trained; writes nothing, and is the first thing that `fit` does.
+
+    Args:
+        task: What is predicted.
+        train: Dialogues to learn from.
+        dev: Dialogues that the epoch is chosen on; with selection `last` neither they nor their targets are needed.
+        config: How to train.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        The device and precision that were asked for.
+
+    Raises:
+        ConfigError: impossible device, precision, criterion or selection.
+        CorpusError: a part without any judged utterance that has a target.
+    """
+    if config.criterion not in METRICS[task.kind]:
+        known = ", ".join(METRICS[task.kind])
+        raise ConfigError(f"training.criterion: expected one of {known} for the task {task.name}, found {config.criterion!r}")
+    if dev is None and config.selection == "dev":
+        raise ConfigError("training.selection: expected 'last' where there is no development part, found 'dev'")
+    for name, part in (("train", train), ("dev", dev if config.selection == "dev" else None)):
+        if part is not None and not counted(part, task).any():
+            advice = "; label some, or set training.selection to 'last'" if name == "dev" else ""
+            raise CorpusError(f"{name}: expected judged utterances with a target, found none among {part.utterances} utterances{advice}")
+    return make_accelerator(config, device)
 
 
 def fit(
@@ -46,7 +77,7 @@ def fit(
     Args:
         pipeline: A module with `task`, `stages()` and `start_stage()`.
         train: Dialogues to learn from; only rows that are judged and have a target count in the loss.
-        dev: Dialogues that the epoch is chosen on; not needed with selection `last`.
+        dev: Dialogues that the epoch is chosen on; with selection `last` neither they nor their targets are needed.
         config: How to train.
         seed: Of the order of the dialogues and of dropout. (Initial weights are the caller's.)
         folder: Where `last.safetensors` and `best.safetensors` go; unset: nowhere.
@@ -62,15 +93,9 @@ def fit(
         StorageError: a checkpoint could not be written; the previous one stays.
     """
     task: Task = pipeline.task
-    if config.criterion not in METRICS[task.kind]:
-        known = ", ".join(METRICS[task.kind])
-        raise ConfigError(f"training.criterion: expected one of {known} for the task {task.name}, found {config.criterion!r}")
-    if dev is None and config.selection == "dev":
-        raise ConfigError("training.selection: expected 'last' where there is no development part, found 'dev'")
-    for name, part in (("train", train), ("dev", dev)):
-        if part is not None and not counted(part, task).any():
-            raise CorpusError(f"{name}: expected judged utterances with a target, found none among {part.utterances} utterances")
-    accelerator = make_accelerator(config, device)
+    accelerator = check_fit(task, train, dev, config, device)
+    if dev is not None and not counted(dev, task).any():
+        dev = None  # only with selection `last`: nothing to judge
     torch.manual_seed(seed + accelerator.process_index)
     pipeline.to(accelerator.device)
     train, dev = train.to(accelerator.device), dev if dev is None else dev.to(accelerator.device)
@@ -82,6 +107,7 @@ def fit(
         (folder / LAST).unlink(missing_ok=True)  # of an older run, which is not to be continued by mistake
     state = run.load() if resume else None
     if state and state.finished:
+        run.mend_best()
         return run.history
 
     for index, stage in enumerate(pipeline.stages()):
@@ -93,7 +119,7 @@ def fit(
             dev_part = None if dev is None else pipeline.start_stage(index, dev)
         under_way = StageRun(run, index, stage)
         if state and folder and index == state.stage:
-            with refused(folder / LAST):
+            with refused(folder / LAST, ANEW):
                 under_way.restore(state.tensors)
         else:
             run.history.stages.append(StageHistory(stage.name))

@@ -22,6 +22,7 @@ def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int]) -> list[T
         batch_size: Most dialogues per step; all steps have as many, or one fewer.
         seed: Numbers that name the epoch.
     """
+    batch_size = min(batch_size, len(lengths))  # any larger number is the same, but may be too large for a tensor
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
     order = torch.randperm(len(lengths), generator=generator)
     pool = torch.arange(len(order)) // (POOL * batch_size)

@@ -19,10 +19,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.storage import load_tensors
 from erc_graph.data.tasks import Task
-from erc_graph.errors import ConfigError
+from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.pipelines.stage import Prediction, Stage, infer
 from erc_graph.training.checkpoint import (
+    ANEW,
     BEST,
     LAST,
     State,
@@ -83,6 +85,19 @@ class Run:
             describe = getattr(self.pipeline, "describe", dict)
             save_weights(self.pipeline, self.folder / BEST, {"seed": str(self.seed), "model": json.dumps(describe())})
 
+    def mend_best(self) -> None:
+        """Write the weights if the file with them is missing, damaged or other than the pipeline's."""
+        if not self.folder:
+            return
+        try:
+            found, metadata = load_tensors(self.folder / BEST)
+        except CheckpointError:
+            found, metadata = {}, {}
+        expected = self.pipeline.state_dict()
+        same = found.keys() == expected.keys() and metadata.get("seed") == str(self.seed)
+        if not (same and all(found[name].dtype == v.dtype and torch.equal(found[name], v.cpu()) for name, v in expected.items())):
+            self.save_best()
+
     def save(self, stage: int, tensors: dict[str, dict[str, Tensor]], *, finished: bool = False) -> None:
         """Write the state after a whole epoch, or the result."""
         if self.folder and self.accelerator.is_main_process:
@@ -95,8 +110,8 @@ class Run:
         if path is None or not path.exists():
             return None
         state = State.load(path)
-        state.expect(path, self.seed, asdict(self.config))
-        with refused(path):
+        with refused(path, ANEW):
+            state.expect(path, self.seed, asdict(self.config))
             self.pipeline.load_state_dict(state.tensors["model"])
             self.history = History.from_dict(state.history)
         return state
@@ -231,7 +246,8 @@ class StageRun:
     def judge(self, dev: Batch) -> dict[str, float]:
         """Metrics of the development part, with the loss that is trained on."""
         with self.run.accelerator.autocast():
-            scores = infer(self.run.pipeline, dev, self.run.config.batch_size, forward=self.stage.forward).scores
+            size = min(self.run.config.batch_size, len(dev))
+            scores = infer(self.run.pipeline, dev, size, forward=self.stage.forward).scores
         keep = counted(dev, self.run.task)
         loss = float(self.run.criterion(scores, dev) / keep.sum())
         return {**evaluate(scores[keep], dev.target[keep], self.run.task), "loss": loss}

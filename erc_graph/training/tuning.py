@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 RECORD = "trials.json"
+_NO_MEMORY = re.compile("allocate memory|out of memory|not enough memory")  # PyTorch says so in a RuntimeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +134,7 @@ def tune(
     folder: Path,
     *,
     direction: Literal["maximize", "minimize"] = "maximize",
+    context: Mapping[str, Any] | None = None,
     quiet: bool | None = None,
 ) -> Search:
     """Search with optuna's tree-structured Parzen estimator.
@@ -139,29 +143,32 @@ def tune(
     would have tried without the interruption.
 
     Args:
-        objective: Configuration key → value to a figure of the development split (never of the test split). An `ErcGraphError` or a
-            figure that is no number makes the trial a failed one.
+        objective: Configuration key → value to a figure of the development split (never of the test split). An `ErcGraphError`, a
+            lack of memory or a figure that is no number makes the trial a failed one.
         space: What is searched.
         trials: How many in all, those of the record among them.
         seed: Of the search.
         folder: Where the record is.
         direction: Whether a high or a low figure is good.
+        context: What else the figures depend on (digest of the data, settings that are not searched), as values that JSON has; it is
+            kept in the record, and a record of another context is not continued.
         quiet: No progress bar; unset: none where standard error is no terminal.
 
     Raises:
-        ConfigError: the record is of another search.
-        CheckpointError: the record is damaged.
+        CheckpointError: the record is damaged, or of another search or context.
         StorageError: the record cannot be written.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    head = {"seed": seed, "direction": direction, "space": json.loads(json.dumps({k: asdict(r) for k, r in space.ranges.items()}))}
+    space_values = {key: asdict(span) for key, span in space.ranges.items()}
+    head = _plain({"seed": seed, "direction": direction, "space": space_values, "context": dict(context or {})})
     search = Search(_read(folder / RECORD, head), direction)
     study = optuna.create_study(direction=direction)
     distributions = {key: space.ranges[key].distribution() for key in space.ranges}
-    for trial in search.trials:
-        study.add_trial(_frozen(trial, space, distributions))
+    with _refused(folder / RECORD):
+        for trial in search.trials:
+            study.add_trial(_frozen(trial, space, distributions))
     for number in tqdm(
         range(len(search.trials), trials), desc="tune", total=trials, initial=len(search.trials), leave=False, disable=quiet
     ):
@@ -175,6 +182,10 @@ def tune(
             raise
         except ErcGraphError as refusal:
             error = str(refusal)
+        except (MemoryError, RuntimeError) as failure:
+            if not (isinstance(failure, MemoryError) or _NO_MEMORY.search(str(failure))):
+                raise
+            error = f"out of memory: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}"
         if value is not None and not math.isfinite(value):
             value, error = None, f"the figure is {value}"
         study.tell(asked, value, state=optuna.trial.TrialState.FAIL if value is None else None)
@@ -184,9 +195,11 @@ def tune(
 
 
 def _frozen(trial: Trial, space: SearchSpace, distributions: dict[str, BaseDistribution]) -> Any:
-    """A recorded trial for optuna."""
+    """A recorded trial for optuna, which refuses parameters that are missing or out of range."""
     import optuna
 
+    if trial.value is not None and not (isinstance(trial.value, (int, float)) and math.isfinite(trial.value)):
+        raise ValueError(f"trial {trial.number}: value {trial.value!r}")
     choices = {key: [json.dumps(choice) for choice in space.ranges[key].choices] for key in trial.parameters}
     parameters = {key: choices[key].index(json.dumps(v)) if choices[key] else v for key, v in trial.parameters.items()}
     state = optuna.trial.TrialState.FAIL if trial.value is None else optuna.trial.TrialState.COMPLETE
@@ -197,12 +210,41 @@ def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
     """Trials of an earlier part of the same search."""
     if not path.exists():
         return []
-    try:
+    with _refused(path):
         record = json.loads(path.read_text(encoding="utf-8"))
         trials = [Trial(**trial) for trial in record.pop("trials")]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: expected the record of a search, found something damaged ({error}); move it away") from error
-    changed = [name for name in head if record.get(name) != head[name]]
+        then, now = dict(_flat(_plain(record))), dict(_flat(head))
+    changed = [f"{name} {then.get(name)!r} → {now.get(name)!r}" for name in {**then, **now} if then.get(name) != now.get(name)]
     if changed:
-        raise ConfigError(f"{path}: expected a search with the same {', '.join(changed)}, found another; choose another folder")
+        more = f" and {len(changed) - 8} more" if len(changed) > 8 else ""
+        raise CheckpointError(
+            f"{path}: expected the record of the same search, found another: {', '.join(changed[:8])}{more}; "
+            "choose another folder, or delete the record to search anew"
+        )
     return trials
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the content of a record into one clear error."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: expected the record of a search, found something damaged ({error}); "
+            "choose another folder, or delete the record to search anew"
+        ) from error
+
+
+def _plain(values: dict[str, Any]) -> Any:
+    """As they come back from the record: tuples as lists, no NaN and infinity."""
+    return json.loads(json.dumps(values, default=str), parse_constant=lambda _: None)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything in nested tables."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

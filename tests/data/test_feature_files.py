@@ -116,6 +116,58 @@ def test_broken_archives(tmp_path):
         read_features(tmp_path / "none.npz")
 
 
+@pytest.mark.parametrize("name", ["features", "utterance", "features.npy"])
+def test_a_member_that_is_no_array(tmp_path, name):
+    whole = write(tmp_path, "npz").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(tmp_path / "f.npz", "w") as new:
+        for member in old.namelist():
+            if not member.startswith(name[:5]):
+                new.writestr(member, old.read(member))
+        new.writestr(name, "0.5 0.25\n")
+    with pytest.raises(CorpusError, match=rf"f\.npz: the member '{name.removesuffix('.npy')}' is no array, but a file of other content"):
+        read_features(tmp_path / "f.npz")
+
+
+def test_a_file_under_a_wrong_name(tmp_path):
+    write(tmp_path, "npy+txt")
+    np.savez(tmp_path / "g.npz", features=ROWS)
+    (tmp_path / "g.npz").rename(tmp_path / "f.npy")
+    with pytest.raises(CorpusError, match=r"f\.npy: an \.npz archive; expected a single array"):
+        read_features(tmp_path / "f.npy")
+    for name in ("f.npy", "f.npz"):
+        (tmp_path / name).write_text("0.5 0.25\n")
+        with pytest.raises(CorpusError, match=rf"{name}: neither \.npy nor \.npz, but a file of other content"):
+            read_features(tmp_path / name)
+    np.savez(tmp_path / "f.npz", utterance=np.array(IDS), features=np.array(IDS))
+    with pytest.raises(CorpusError, match=r"f\.npz: features of type <U1; expected numbers"):
+        read_features(tmp_path / "f.npz")
+
+
+def test_links_out_of_the_folder(tmp_path):
+    (tmp_path / "f").mkdir()
+    np.save(tmp_path / "elsewhere.npy", np.ones(2))
+    np.save(tmp_path / "f" / "a.npy", np.ones(2))
+    (tmp_path / "f" / "b.npy").symlink_to("a.npy")  # stays within
+    assert read_features(tmp_path / "f")[0] == ["a", "b"]
+    (tmp_path / "f" / "c.npy").symlink_to("../elsewhere.npy")
+    with pytest.raises(CorpusError, match=r"c\.npy: a link that leads out of its folder; copy the file there"):
+        read_features(tmp_path / "f")
+    (tmp_path / "f" / "c.npy").unlink()
+    (tmp_path / "f" / "c.npy").symlink_to("c.npy")
+    with pytest.raises(CorpusError, match=r"c\.npy: a link that leads out of its folder"):
+        read_features(tmp_path / "f")
+
+
+@pytest.mark.parametrize("kind", ["txt", "json"])
+def test_an_id_list_that_is_a_link_out_of_the_folder(tmp_path, kind):
+    (tmp_path / "f").mkdir()
+    path = write(tmp_path / "f", f"npy+{kind}")
+    (tmp_path / "f" / f"f.ids.{kind}").rename(tmp_path / "ids")
+    (tmp_path / "f" / f"f.ids.{kind}").symlink_to("../ids")
+    with pytest.raises(CorpusError, match=rf"f\.ids\.{kind}: a link that leads out of its folder"):
+        read_features(path)
+
+
 def test_an_archive_that_claims_more_than_there_is(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**15, 10)})
@@ -135,6 +187,7 @@ def test_id_lists(tmp_path):
         ("[1, 2, 3]", "expected a JSON list of utterance ids"),
         ("[", "not valid JSON"),
         ("[" * 99999, "not valid JSON"),
+        (f"[{'1' * 5000}]", "not valid JSON"),
     ):
         beside.write_text(text)
         with pytest.raises(CorpusError, match=rf"f\.ids\.json: .*{message}"):
@@ -148,6 +201,7 @@ def test_safetensors_that_do_not_fit(tmp_path):
     path = tmp_path / "f.safetensors"
     for tensors, metadata, message in (
         ({"x": torch.ones(3, 2)}, {"utterance": "[]"}, "no tensor 'features'; found x"),
+        ({"features": torch.ones(3, 2)}, {"utterance": f"[{'1' * 5000}]"}, "the utterance ids are not valid JSON"),
         ({"features": torch.ones(3, 2)}, {}, "no key 'utterance'"),
         ({"features": torch.ones(3, 2)}, {"utterance": "a b"}, "the utterance ids are not valid JSON"),
     ):

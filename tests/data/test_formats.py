@@ -316,6 +316,11 @@ def test_list_of_dialogues_with_indices_and_a_vocabulary(tmp_path: Path) -> None
     dump(tmp_path, [1], "label_vocab.pkl")
     with pytest.raises(CorpusError, match="expected a dict with `itos`"):
         read_annotations(path)
+    (tmp_path / "label_vocab.pkl").rename(tmp_path.parent / f"{tmp_path.name}.pkl")
+    (tmp_path / "label_vocab.pkl").symlink_to(tmp_path.parent / f"{tmp_path.name}.pkl")
+    with pytest.raises(CorpusError, match=r"label_vocab\.pkl: a link that leads out of its folder"):
+        read_annotations(path)
+    (tmp_path / "label_vocab.pkl").unlink()
     path.write_text('[[{"text": "x"}]]')
     with pytest.raises(CorpusError, match="dialogue 0, turn 0: expected a dict with `text` and `speaker`"):
         read_annotations(path)
@@ -383,6 +388,35 @@ def test_fields_that_disagree(content: Any, match: str, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=match) as caught:
         read_annotations(dump(tmp_path, content))
     assert "file.bin" in str(caught.value)
+
+
+def test_an_empty_array_and_a_single_value_in_the_place_of_a_list(tmp_path: Path) -> None:
+    name = "9-tuple of features (MMGCN"
+    parts = fields(IEMOCAP)
+    first = next(iter(IEMOCAP))
+    parts["audio"] = {**parts["audio"], first: np.zeros((0, 4))}
+    with pytest.raises(CorpusError, match="0 audio but 3 labels"):
+        read_annotations(dump(tmp_path, tuple_of(name, parts)))
+    # Nothing else reads the splits as a list here: an array without a length is none.
+    parts = {**fields(IEMOCAP), "train": np.array(first)}
+    with pytest.raises(CorpusError, match=r"split 'train': expected a list or set of dialogue ids, found array of shape \(\)"):
+        read_annotations(dump(tmp_path, tuple_of(name, parts)))
+
+
+@pytest.mark.parametrize("odd", [frozenset([1]), "\0", 10**400, None])
+def test_an_unnamed_last_field_with_something_else_in_it_is_ignored(odd: Any, tmp_path: Path) -> None:
+    parts = fields(MELD, meld=True)
+    parts["extra"] = {**parts["extra"], 0: [0, odd]}
+    read = read_annotations(dump(tmp_path, tuple_of("MELD 10-tuple", parts)))
+    assert set(read.columns) == {"label"} and len(read.utterance_ids) == sum(MELD.values())
+
+
+def test_a_vector_of_numbers_that_no_float_holds(tmp_path: Path) -> None:
+    parts = fields(IEMOCAP)
+    first = next(iter(IEMOCAP))
+    parts["speakers"] = {**parts["speakers"], first: [[10**400, 1, 0]] * 3}
+    with pytest.raises(CorpusError, match=r"element 1 \(speakers\) should be"):
+        read_annotations(dump(tmp_path, tuple_of("9-tuple of features (MMGCN", parts)))
 
 
 def test_sentiments_outside_the_set(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 import torch
 
 from erc_graph.data.annotations import Annotations
+from erc_graph.data.corpus import Corpus
 from erc_graph.data.load import assemble, corpus_sha256, load_corpus
 from erc_graph.data.storage import sha256
+from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError, CorpusError
 
 COLUMNS = ("dialogue", "turn", "utterance", "speaker", "text", "label")
@@ -101,6 +104,71 @@ def test_one_digest_for_results(folder):
     assert corpus_sha256(one) != corpus_sha256(one.subset(one.dialogue_ids[:5]))
 
 
+def test_the_digest_is_of_the_content_not_of_the_files(folder, tmp_path):
+    corpus = folder.load()
+    digest = corpus_sha256(corpus)
+    corpus.save(tmp_path / "saved")
+    assert corpus_sha256(load_corpus(tmp_path / "saved")) == digest
+    with (folder.path / "audio.npz").open("wb") as stream:  # the same rows in other bytes
+        np.savez_compressed(stream, features=np.arange(12.0).reshape(6, 2)[::-1], utterance=np.array(IDS[::-1]))
+    assert corpus_sha256(folder.load()) == digest
+    folder.manifest(extra='task = "meld3"\n')
+    folder.table([(*row, "neutral") for row in ROWS], (*COLUMNS, "sentiment"))
+    assert corpus_sha256(folder.load()) != digest
+
+
+def test_the_digest_notices_every_part(folder):
+    corpus = folder.load()
+    task, zero = corpus.task, corpus.features["audio"]
+    others = [
+        replace(corpus, task=replace(task, labels=task.labels[::-1])),  # only the manifest says so
+        replace(corpus, task=replace(task, name="other")),
+        replace(corpus, dialogue_ids=("d0", "d1", "d9")),
+        replace(corpus, ptr=torch.tensor([0, 2, 5, 6])),
+        replace(corpus, utterance_ids=(*IDS[:-1], "x")),
+        replace(corpus, speakers=("x", *corpus.speakers[1:])),
+        replace(corpus, texts=()),
+        replace(corpus, target=corpus.target.clamp(max=0)),
+        replace(corpus, target=corpus.target.float()),
+        replace(corpus, splits={**corpus.splits, "train": ("d2",), "test": ("d0",)}),
+        replace(corpus, features={"audio": zero + 1}),
+        replace(corpus, features={"audio": zero.reshape(3, 4)}),
+        replace(corpus, features={"video": zero}, present={"video": corpus.present["audio"]}),
+        replace(corpus, present={"audio": torch.zeros(6, dtype=torch.bool)}),
+    ]
+    assert len({corpus_sha256(one) for one in [corpus, *others]}) == len(others) + 1
+
+
+def test_the_digest_does_not_depend_on_the_order_of_names_or_the_layout_in_memory(folder):
+    corpus = folder.load()
+    rows, present = corpus.features["audio"], corpus.present["audio"]
+    one = replace(corpus, features={"audio": rows, "text": rows + 1}, present={"audio": present, "text": present})
+    other = replace(
+        corpus,
+        features={"text": (rows + 1).T.contiguous().T, "audio": rows},
+        present={"text": present, "audio": present},
+        splits={**dict(reversed(corpus.splits.items()))},
+    )
+    assert corpus_sha256(one) == corpus_sha256(other)
+    assert corpus_sha256(replace(one, provenance={}, name="other")) == corpus_sha256(one)
+
+
+def test_the_digest_is_the_same_on_every_machine():
+    """A constant: a change of what is hashed makes old results look like those of other data."""
+    corpus = Corpus(
+        name="two",
+        task=Task(name="two", labels=("no", "yes")),
+        dialogue_ids=("d",),
+        ptr=torch.tensor([0, 2]),
+        utterance_ids=("a", "\ud800"),
+        speakers=("Ä", "b"),
+        target=torch.tensor([1, -1]),
+        features={"audio": torch.tensor([[0.5], [0.0]])},
+        present={"audio": torch.tensor([True, False])},
+    )
+    assert corpus_sha256(corpus) == "1094af7196e8fb53b7b9359de08048b3ffd3bf275ff2946bd9260bfe38008416"
+
+
 def test_manifest_or_folder_or_table(folder):
     by_file = load_corpus(folder.path / "corpus.toml")
     assert by_file.utterance_ids == folder.load().utterance_ids
@@ -110,11 +178,20 @@ def test_manifest_or_folder_or_table(folder):
     assert load_corpus(folder.path / "table.csv", name="mine").name == "mine"
 
 
-def test_sample_is_a_name_unless_there_is_such_a_folder(folder, tmp_path, monkeypatch):
+def test_sample_is_always_the_generated_corpus(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_corpus("sample", name="s").name == "s"
     os.rename(folder.path, tmp_path / "sample")
-    assert load_corpus("sample").name == "meld"
+    assert load_corpus("sample").task.name == "sample6"
+    assert load_corpus("./sample").name == "meld"
+    assert load_corpus(tmp_path / "sample").name == "meld"
+
+
+def test_links_in_a_circle_are_no_traceback(folder):
+    os.symlink("a", folder.path / "b")
+    os.symlink("b", folder.path / "a")
+    with pytest.raises(CorpusError, match="no such file or folder"):
+        load_corpus(folder.path / "a")
 
 
 def test_the_task_of_the_argument_wins_over_the_manifest_and_that_over_the_data_set(folder):

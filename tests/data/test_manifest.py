@@ -91,6 +91,19 @@ def test_all_problems_come_at_once(write):
         assert part in str(error.value)
 
 
+def test_links_in_a_circle(write):
+    path = write('annotations = "one.csv"')
+    os.symlink("two.csv", path.parent / "one.csv")
+    os.symlink("one.csv", path.parent / "two.csv")
+    with pytest.raises(CorpusError, match=r"annotations\.0: (no path that can be followed|no such file)"):
+        load_corpus(path)
+
+
+def test_a_name_too_long_for_the_file_system(write):
+    with pytest.raises(CorpusError, match=r"annotations\.0: (no path that can be followed|no such file)"):
+        read_manifest(write(f'annotations = "{"x" * 5000}"'))
+
+
 def test_links_within_the_folder_are_fine(write):
     path = write('annotations = "link.csv"')
     os.symlink("a.csv", path.parent / "link.csv")

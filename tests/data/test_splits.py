@@ -60,10 +60,16 @@ def test_splits_keep_their_order_and_lose_what_is_empty():
     }
 
 
-@pytest.mark.parametrize("text", ["{", '{"train": [}', "\x00", "[" * 99999])
+@pytest.mark.parametrize("text", ["{", '{"train": [}', "\x00", "[" * 99999, "1" * 5000])
 def test_broken_json(tmp_path, text):
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(CorpusError, match=r"s\.json: not valid JSON"):
+        read_splits(tmp_path / "s.json")
+
+
+def test_a_split_that_stands_twice(tmp_path):
+    (tmp_path / "s.json").write_text('{"train": ["d0"], "test": ["d1"], "train": ["d2"]}')
+    with pytest.raises(CorpusError, match=r"s\.json: 'train' stands in it twice; expected each split once"):
         read_splits(tmp_path / "s.json")
 
 

@@ -119,6 +119,19 @@ def test_tensors_are_memory_mapped(tmp_path):
     assert loaded["x"].sum() == 0
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_every_file_has_the_mode_that_the_umask_gives(tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        save_tensors(tmp_path / "a.safetensors", {"x": torch.ones(2)}, {"b": "1"})
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(old)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("a.safetensors", "a.json"), 0o666 & ~umask
+    )
+
+
 def test_damaged_tensors(tmp_path):
     path = tmp_path / "a.safetensors"
     with pytest.raises(CheckpointError, match="no such file"):

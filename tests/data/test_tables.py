@@ -116,6 +116,8 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
         (HEADER + "x,0,A,hi,,,nan,\n", "'nan' is no finite number"),
         (b"dialogue,turn,speaker,text\nx,0,A,\x81\n", "neither UTF-8 nor Windows-1252"),
         (b"dialogue\x00,turn\n", "binary content"),
+        (b"\x07\x81\xfe\x1f random", "binary content, no known format"),
+        (b"\x13\xe9, no NUL", "binary content, no known format"),
         ('{"dialogue": "x", "turn": 0}\n{"dialogue"\n', "line 2: not valid JSON"),
         ('{"dialogue": "x", "turn": {"a": 1}}\n', "line 1: expected a flat object"),
         ('{"dialogue": "x", "turn": 0, "speaker": "A"}\n', "no column 'text'"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from erc_graph.data.palette import emotion_colour
 from erc_graph.data.sample import SampleConfig, sample_corpus
 from erc_graph.data.tasks import get_task
 from erc_graph.errors import ConfigError, StorageError
@@ -138,6 +139,21 @@ def test_labels_and_predictions_as_names_indices_tensors_and_scores(tmp_path: Pa
     bare = build_from_states(make(3)[0].batch(), states, {"fused": torch.ones(3, dtype=torch.bool)}, "pairwise")
     draw_graph(bare, tmp_path / "bare.png")
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_scores_have_three_colours_also_as_text(tmp_path: Path) -> None:
+    assert draw._names(["+1.2", "-0.3", "+0.0", None, "nan", 2, -1], [], 7, "labels", score=True) == [
+        "positive", "negative", "neutral", None, None, "positive", "negative",
+    ]  # fmt: skip
+    assert draw._names(["1", "-1"], [], 2, "labels") == ["1", "-1"]  # names of classes stay what they are
+    target = torch.tensor([-2.0, -0.1, 0.0, 0.4, 3.0, float("nan")]).repeat(3)
+    graph = build_graph(replace(make(6), task=get_task("sentiment"), target=target)[0])
+    path = draw_graph(graph, tmp_path / "a.svg", predictions=["-1.5", "+0.2", "+0.1", "-0.3", "+1.0", "+1.0"])
+    found = path.read_text().lower()
+    assert all(emotion_colour(name).lower() in found for name in ("negative", "neutral", "positive", None))
+    assert not any(emotion_colour(text).lower() in found for text in ("-1.5", "+0.2", "+0.1", "-0.3", "+1.0"))
+    shown = picture(graph, ["negative", "positive", "positive", "negative", "positive", "positive"])
+    assert shown.wrong.tolist() == [False, True, False, True, False, False]
 
 
 def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

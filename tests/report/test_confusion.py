@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from erc_graph.data.palette import emotion_colour
 from erc_graph.data.tasks import IEMOCAP6
@@ -41,10 +43,22 @@ def test_sizes(tmp_path: Path, size: int) -> None:
     path = plot_confusion(
         matrix, [*IEMOCAP6, "a name\nof many words that is too long", "b", "c", "d"][:size], tmp_path / "a.png", title="t"
     )
-    from matplotlib.image import imread
-
     height, width = imread(path).shape[:2]
     assert max(height, width) < 1800 and min(height, width) > 150
+
+
+@pytest.mark.parametrize("size", [31, 300])
+def test_many_classes_stay_a_small_picture(tmp_path: Path, size: int) -> None:
+    matrix = np.random.default_rng(0).integers(0, 20, (size, size))
+    labels = [f"class number {i}" for i in range(size)]
+    start = time.process_time()
+    picture = imread(plot_confusion(matrix, labels, tmp_path / "a.png"))
+    assert time.process_time() - start < 20
+    assert max(picture.shape[:2]) < 3000
+    found = words(plot_confusion(matrix, labels, tmp_path / "a.svg"))
+    assert not any(word.endswith("%") for word in found)
+    assert sum(word.startswith("class number") for word in found) == (62 if size == 31 else 120)
+    assert any(word.endswith("%") for word in words(plot_confusion(matrix[:30, :30], labels[:30], tmp_path / "b.svg")))
 
 
 @pytest.mark.parametrize(

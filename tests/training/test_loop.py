@@ -14,7 +14,7 @@ from erc_graph.training import checkpoint
 from erc_graph.training.checkpoint import BEST, LAST, State, load_weights
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.history import History
-from erc_graph.training.loop import fit
+from erc_graph.training.loop import check_fit, fit
 from erc_graph.training.losses import counted
 from erc_graph.training.metrics import evaluate
 
@@ -111,6 +111,25 @@ def test_a_finished_run_is_not_trained_again(build, train, dev, tmp_path):
     interrupt_after(again, 0, lambda: pytest.fail("a step was made"))
     assert run(again, train, dev, folder=tmp_path, resume=True) == history
     assert same_weights(first, again)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other", "seed"])
+def test_lost_weights_of_a_finished_run_come_from_its_state(build, train, dev, tmp_path, damage):
+    first = build()
+    run(first, train, dev, folder=tmp_path)
+    path = tmp_path / BEST
+    good = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(good[:-9])
+    else:
+        checkpoint.save_weights(build(5) if damage == "other" else first, path, {"seed": "3" if damage == "other" else "4"})
+    run(build(9), train, dev, folder=tmp_path, resume=True)
+    assert path.read_bytes() == good
+    stamp = path.stat().st_mtime_ns
+    run(build(9), train, dev, folder=tmp_path, resume=True)
+    assert path.stat().st_mtime_ns == stamp  # what is in order is left alone
 
 
 def test_a_new_run_forgets_the_old_one_in_its_folder(build, train, dev, tmp_path):
@@ -224,6 +243,42 @@ def test_score_task(build, batches, score_task):
     assert history.dev["pearson"] > 0.5
 
 
+def test_check_fit_is_what_fit_refuses_first(build, train, dev, tmp_path):
+    task = build().task
+    assert check_fit(task, train, dev, CONFIG, "cpu").device.type == "cpu"
+    silent = replace(dev, judged=torch.zeros_like(dev.judged))
+    for message, part, config, device in (
+        (r"dev: expected judged utterances .* or set training\.selection to 'last'", silent, CONFIG, "cpu"),
+        (r"training\.selection: expected 'last'", None, CONFIG, "cpu"),
+        (r"training\.criterion: expected one of", dev, replace(CONFIG, criterion="mae"), "cpu"),
+        (r"device: expected one of", dev, CONFIG, "tpu"),
+        (r"training\.mixed_precision: expected", dev, replace(CONFIG, mixed_precision="fp16"), "cpu"),
+    ):
+        with pytest.raises((ConfigError, CorpusError), match=message):
+            check_fit(task, train, part, config, device)
+        with pytest.raises((ConfigError, CorpusError), match=message):
+            run(build(), train, part, config, device=device, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_epoch_needs_no_labelled_development_part(build, train, dev):
+    config = replace(CONFIG, epochs=2, selection="last")
+    silent = replace(dev, target=torch.full_like(dev.target, -1))
+    one, two = build(), build()
+    history = run(one, train, silent, config)
+    assert history.dev == {}
+    assert history == run(two, train, None, config)
+    assert same_weights(one, two)
+    assert run(build(), train, dev, config).dev["accuracy"] > 0
+
+
+def test_a_batch_may_be_larger_than_any_part(build, train, dev):
+    one, two = build(), build()
+    config = replace(CONFIG, epochs=1)
+    assert run(one, train, dev, replace(config, batch_size=2**63 - 1)) == run(two, train, dev, replace(config, batch_size=len(train)))
+    assert same_weights(one, two)
+
+
 def test_refusals(build, train, dev, batches, score_task):
     silent = replace(train, judged=torch.zeros_like(train.judged))
     with pytest.raises(CorpusError, match="train: expected judged utterances"):
@@ -274,7 +329,7 @@ def test_checkpoints_that_cannot_be_continued(build, train, dev, tmp_path):
         good.replace(b"optimizer.0.exp_avg", b"optimizer.9.exp_avg"),
     ):
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=LAST):
+        with pytest.raises(CheckpointError, match=LAST + ".*; delete it to train this seed anew"):
             run(build(), train, dev, folder=tmp_path, resume=True)
     path.write_bytes((tmp_path / BEST).read_bytes())
     with pytest.raises(CheckpointError, match="expected erc_graph training state, version 1, found erc_graph weights, version 1"):

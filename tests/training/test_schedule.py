@@ -9,7 +9,7 @@ from erc_graph.training.schedule import POOL, batch_order, rate
 LENGTHS = torch.randint(1, 100, (1000,), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("dialogues", "batch_size"), [(1000, 16), (17, 16), (1, 4), (5, 1), (33, 32)])
+@pytest.mark.parametrize(("dialogues", "batch_size"), [(1000, 16), (17, 16), (1, 4), (5, 1), (33, 32), (5, 2**63 - 1), (5, 2**80)])
 def test_every_dialogue_once_and_even_batches(dialogues, batch_size):
     batches = batch_order(LENGTHS[:dialogues], batch_size, (1, 0, 0))
     assert sorted(torch.cat(batches).tolist()) == list(range(dialogues))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from erc_graph.errors import CheckpointError, ConfigError, StorageError
 from erc_graph.training.tuning import RECORD, SearchSpace, tune
@@ -85,10 +86,12 @@ def test_a_full_disk_is_no_failed_trial(tmp_path):
 
 def test_records_that_do_not_fit(tmp_path):
     tune(objective, SPACE, 1, 1, tmp_path, quiet=True)
-    with pytest.raises(ConfigError, match="expected a search with the same seed, found another"):
+    with pytest.raises(
+        CheckpointError, match="expected the record of the same search, found another: seed 1 → 2; choose another folder, or"
+    ):
         tune(objective, SPACE, 2, 2, tmp_path, quiet=True)
     other = SearchSpace.from_dict({"model.width": {"low": 8, "high": 64}})
-    with pytest.raises(ConfigError, match="the same space, found another"):
+    with pytest.raises(CheckpointError, match=r"found another: space\.training\.learning_rate\.low 1e-05 → None, "):
         tune(objective, other, 2, 1, tmp_path, quiet=True)
     for text in ("{", "[]", '{"trials": [{"number": 1}]}', "{}"):
         (tmp_path / RECORD).write_text(text)
@@ -120,3 +123,63 @@ def test_all_problems_of_a_space_at_once():
         SearchSpace.from_dict({"a": 1, "b": 2})
     with pytest.raises(ConfigError, match="expected at least one configuration key"):
         SearchSpace.from_dict({})
+
+
+def test_a_record_of_another_context_is_not_continued(tmp_path):
+    context = {"data": "ab12", "training": {"epochs": 3, "bound": float("inf"), "names": ("a", "b")}, "folder": tmp_path}
+    tune(objective, SPACE, 1, 1, tmp_path, context=context, quiet=True)
+    assert json.loads((tmp_path / RECORD).read_text())["context"]["training"] == {"epochs": 3, "bound": None, "names": ["a", "b"]}
+    assert len(tune(objective, SPACE, 2, 1, tmp_path, context=context, quiet=True).trials) == 2
+    other = {**context, "data": "cd34", "training": {**context["training"], "epochs": 4}}
+    before = (tmp_path / RECORD).read_bytes()
+    with pytest.raises(CheckpointError, match=r"context\.data 'ab12' → 'cd34', context\.training\.epochs 3 → 4; choose another folder"):
+        tune(objective, SPACE, 3, 1, tmp_path, context=other, quiet=True)
+    with pytest.raises(CheckpointError, match=r"context\.data 'ab12' → None"):
+        tune(objective, SPACE, 3, 1, tmp_path, quiet=True)
+    assert (tmp_path / RECORD).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": "0.5"},
+        {"value": float("nan")},
+        {"value": [1]},
+        {"parameters": {}},
+        {"parameters": []},
+        {"parameters": {"training.learning_rate": 7.0, "model.width": 8, "model.streams": []}},
+        {"parameters": {"training.learning_rate": "fast", "model.width": 8, "model.streams": []}},
+        {"parameters": {"training.learning_rate": 0.01, "model.width": 8, "model.streams": ["video"]}},
+        {"parameters": {"training.learning_rate": 0.01, "model.width": 8}},
+        {"parameters": {"training.learning_rate": 0.01, "model.width": 8, "model.streams": [], "model.depth": 3}},
+    ],
+)
+def test_a_record_with_a_damaged_trial(tmp_path, change):
+    tune(objective, SPACE, 1, 1, tmp_path, quiet=True)
+    record = json.loads((tmp_path / RECORD).read_text())
+    record["trials"][0].update(change)
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(
+        CheckpointError, match=r"trials\.json: expected the record of a search, found something damaged .* delete the record"
+    ):
+        tune(objective, SPACE, 2, 1, tmp_path, quiet=True)
+
+
+def test_a_trial_without_enough_memory_has_failed(tmp_path):
+    def greedy(parameters):
+        if parameters["model.width"] > 40:
+            torch.empty(2**60, dtype=torch.uint8)
+        if parameters["model.width"] < 16:
+            raise MemoryError
+        return objective(parameters)
+
+    search = tune(greedy, SPACE, 12, 0, tmp_path, quiet=True)
+    errors = {trial.error for trial in search.trials}
+    assert None in errors and "out of memory: MemoryError" in errors
+    assert any("allocate memory" in str(error) for error in errors)
+
+    def broken(parameters):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        tune(broken, SPACE, 2, 0, tmp_path / "broken", quiet=True)

@@ -192,7 +192,7 @@ class _Packer:
         result: dict[str, list[Any]] = {}
         owner: dict[Any, str] = {}
         for split, keys in self.fields.splits.items():
-            if not isinstance(keys, list | tuple | set | frozenset | np.ndarray):
+            if not isinstance(keys, list | tuple | set | frozenset | np.ndarray) or (isinstance(keys, np.ndarray) and keys.ndim == 0):
                 raise CorpusError(f"{self.path}: split {split!r}: expected a list or set of dialogue ids, found {spell(keys)}")
             ordered = sorted(keys, key=str) if isinstance(keys, set | frozenset) else list(keys)
             for key in ordered:

@@ -10,6 +10,7 @@ import numpy as np
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.formats.dialogues import Fields, pack, spell
 from erc_graph.data.pickles import read_pickle
+from erc_graph.data.storage import stay_inside
 from erc_graph.data.tables import SPLIT_NAMES, split_of_name
 from erc_graph.data.tasks import IEMOCAP6, MELD7, TASKS
 from erc_graph.errors import CorpusError
@@ -134,7 +135,7 @@ def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = No
 def _vocabulary(path: Path) -> list[str]:
     """Label names of `label_vocab.pkl` beside the file, where there is one."""
     beside = path.with_name("label_vocab.pkl")
-    if not beside.is_file():
+    if not stay_inside(beside).is_file():
         return []
     vocabulary = read_pickle(beside)
     names = vocabulary.get("itos") if isinstance(vocabulary, dict) else None

@@ -123,7 +123,7 @@ def _kind(part: Any) -> str:
     for values in part.values():
         if not isinstance(values, list | tuple | np.ndarray):
             return f"dict of {type(values).__name__}"
-        if len(np.shape(values)[:1] if isinstance(values, np.ndarray) else values):
+        if not (isinstance(values, np.ndarray) and values.ndim == 0) and len(values):
             return _kind_of_value(values[0])
     return "empty"
 
@@ -140,7 +140,7 @@ def _kind_of_value(value: Any) -> str:
             return "tokens"
         if len(value) and isinstance(value[0], list | tuple | np.ndarray):
             return "frames"
-        if len(value) <= 16 and sorted(float(n) if isinstance(n, int | float | np.number) else -1 for n in value)[:-1] == [0] * (
+        if len(value) <= 16 and sorted(n if isinstance(n, int | float | np.integer | np.floating) else -1 for n in value)[:-1] == [0] * (
             len(value) - 1
         ):
             return "one-hot"
@@ -152,10 +152,13 @@ def _looks_like_sentiments(extra: Any, labels: Any) -> bool:
     """Whether the unnamed last field is a sentiment index per utterance."""
     if not isinstance(extra, dict) or not isinstance(labels, dict) or set(extra) != set(labels) or _kind(extra) != "number":
         return False
-    return all(
-        isinstance(values, list | tuple | np.ndarray) and len(values) == len(labels[key]) and set(map(float, values)) <= {0.0, 1.0, 2.0}
-        for key, values in extra.items()
-    )
+    try:
+        return all(
+            isinstance(values, list | tuple | np.ndarray) and len(values) == len(labels[key]) and set(map(float, values)) <= {0.0, 1.0, 2.0}
+            for key, values in extra.items()
+        )
+    except (TypeError, ValueError, OverflowError):  # something among them that is no number
+        return False
 
 
 def _unknown(content: Any, kinds: list[str]) -> str:
