@@ -174,7 +174,7 @@ def run_seed(
     return SeedResult(
         seed=seed,
         test=evaluate(pooled, corpus.target[at], corpus.task),
-        dev={name: float(np.mean([dev[name] for dev in devs])) for name in devs[0]},
+        dev={name: float(np.mean([dev[name] for dev in devs])) for name in devs[0]} if all(devs) else {},
         rows=at,
         scores=pooled,
         states=torch.cat(states) if states and not several else None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.load import corpus_sha256
 from erc_graph.data.splits import folds
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.config import Experiment
@@ -40,6 +41,10 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
         changed = experiment.changed(changes)
         return run_fold(changed, corpus, divisions[0], 0, None, description="trial")[1].dev[criterion]
 
+    if experiment.training.selection != "dev":
+        raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")
+    settings = {key: value for key, value in experiment.as_dict().items() if key in ("pipeline", "training", "modalities", "protocol")}
+    context = {"data_sha256": corpus_sha256(corpus), "method": experiment.method, **settings}
     direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"
-    found = tune(objective, space, trials, 0, folder, direction=direction)
+    found = tune(objective, space, trials, 0, folder, direction=direction, context=context)
     return experiment.changed(found.best.parameters)

@@ -291,7 +291,8 @@ class _Picture:
     def _keys(self, within: _Lines, across: _Lines) -> list[_Block]:
         """Headings with their entries: a sample to draw and its text."""
         used = {*self.true, *(self.guess or ())}
-        names = [name for name in dict.fromkeys([*self.graph.labels, *self.true, *(self.guess or ())]) if name in used and name is not None]
+        order = self.graph.labels or ["negative", "neutral", "positive"]
+        names = [name for name in dict.fromkeys([*order, *self.true, *(self.guess or ())]) if name in used and name is not None]
         emotions: list[_Entry] = [({"fill": emotion_colour(name)}, name) for name in names[:16]]
         if len(names) > 16:
             emotions.append(({}, f"and {len(names) - 16} more"))

@@ -273,3 +273,99 @@ def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", ""], "--data: expected a corpus"),
+        (["--tas", "meld7"], "--tas"),
+        (["--tune", "2", "--table", "2"], "--table and --tune: expected one of them"),
+        (["--pipeline.swap_noise", '{"smell": 0.5}'], "swap_noise: expected modalities of the corpus"),
+        (["--modalities", "[]"], "modalities: expected one or more"),
+        (["--modalities", '["text", "text"]'], "modalities: expected each once"),
+        (["--training.criterion", "mae"], "training.criterion: expected one of"),
+        (["--pipeline.mal.hidden", "9999999999999"], "fit into memory"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_written(
+    options: list[str], message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [] if "--data" in options else ["--data", str(small)]
+    assert run(*data, "--out", tmp_path / "run", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "predictions.csv").write_text("mine")
+    assert run("--data", small, "--out", tmp_path, *QUICK) == 2
+    assert "expected an empty or new folder, found 'predictions.csv'" in capsys.readouterr().err
+    assert (tmp_path / "predictions.csv").read_text() == "mine"
+
+
+def test_a_picture_that_fails_costs_no_result(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from erc_graph.errors import StorageError
+    from erc_graph.report import confusion
+
+    def full(*arguments: object, **options: object) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(confusion, "plot_confusion", full)
+    assert run("--data", small, "--out", tmp_path / "run", *QUICK) == 0
+    assert "not drawn: confusion.png: no space left" in capsys.readouterr().err
+    assert (tmp_path / "run" / "result.json").exists() and (tmp_path / "run" / "tsne.png").exists()
+
+
+def test_strict_and_data_of_a_configuration_file_count(small: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text(f'data = "{small}"\nstrict = true\n')
+    second.write_text("[training]\nepochs = 1\n")
+    options = [option for option in QUICK if option not in ("--training.epochs", "2")]
+    assert run("--config", first, "--config", second, "--out", tmp_path / "run", *options) == 0
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["data"] == str(small) and stored["strict"] is True and stored["training"]["epochs"] == 1
+
+
+def test_the_baseline_has_a_command_of_its_own(small: Path, tmp_path: Path) -> None:
+    from erc_graph.cli.main import main as erc_graph
+
+    assert erc_graph(["experiment", "bigru", "--data", str(small), "--out", str(tmp_path / "run"), "--training.epochs", "1"]) == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["method"] == "bigru"
+    assert not (tmp_path / "run" / "graph.png").exists()
+
+
+def test_tuning_of_a_protocol_with_folds_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from erc_graph.data.sample import sample_corpus
+    from erc_graph.errors import ConfigError
+    from erc_graph.experiments.config import from_dict
+    from erc_graph.experiments.search import search
+
+    corpus = sample_corpus(dialogues=24, seed=3)
+    names = tuple(f"Ses{i % 3 + 1:02d}F_{i}" for i in range(len(corpus)))
+    corpus = replace(corpus, dialogue_ids=names, splits={})
+    experiment = from_dict("pairwise", {"protocol": "session5", "search": {"training.epochs": {"low": 1, "high": 2}}}, "test")
+    with pytest.raises(ConfigError, match=r"protocol session5 has 3 folds"):
+        search(experiment, corpus, tmp_path, 1)
+
+
+def test_the_sample_of_another_name_is_no_sample(tmp_path: Path) -> None:
+    rows = ["dialogue,turn,speaker,text,label,split"]
+    rows += [
+        f"d{d},{t},A,hello,{'joy' if t % 2 else 'anger'},{split}"
+        for d, split in enumerate(["train", "train", "dev", "test"])
+        for t in range(3)
+    ]
+    (tmp_path / "sample.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "corpus.toml").write_text(
+        'dataset = "own"\nannotations = "sample.csv"\nlabels = ["joy", "anger"]\n[features]\ntext = "text.npz"\n'
+    )
+    import numpy as np
+
+    np.savez(tmp_path / "text.npz", utterance=np.array([f"d{d}_{t}" for d in range(4) for t in range(3)]), features=np.random.default_rng(0).random((12, 4)))
+    assert run("--data", tmp_path, "--out", tmp_path / "run", *QUICK) == 0
+    assert "bayes_limit" not in json.loads((tmp_path / "run" / "result.json").read_text())

@@ -154,6 +154,7 @@ def test_scores_have_three_colours_also_as_text(tmp_path: Path) -> None:
     assert not any(emotion_colour(text).lower() in found for text in ("-1.5", "+0.2", "+0.1", "-0.3", "+1.0"))
     shown = picture(graph, ["negative", "positive", "positive", "negative", "positive", "positive"])
     assert shown.wrong.tolist() == [False, True, False, True, False, False]
+    assert [text for text in texts(shown) if text.endswith(("tive", "neutral"))] == ["negative", "neutral", "positive"]
 
 
 def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

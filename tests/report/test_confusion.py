@@ -58,7 +58,6 @@ def test_many_classes_stay_a_small_picture(tmp_path: Path, size: int) -> None:
     found = words(plot_confusion(matrix, labels, tmp_path / "a.svg"))
     assert not any(word.endswith("%") for word in found)
     assert sum(word.startswith("class number") for word in found) == (62 if size == 31 else 120)
-    assert any(word.endswith("%") for word in words(plot_confusion(matrix[:30, :30], labels[:30], tmp_path / "b.svg")))
 
 
 @pytest.mark.parametrize(
