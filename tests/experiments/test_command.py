@@ -366,6 +366,7 @@ def test_the_sample_of_another_name_is_no_sample(tmp_path: Path) -> None:
     )
     import numpy as np
 
-    np.savez(tmp_path / "text.npz", utterance=np.array([f"d{d}_{t}" for d in range(4) for t in range(3)]), features=np.random.default_rng(0).random((12, 4)))
+    ids = np.array([f"d{d}_{t}" for d in range(4) for t in range(3)])
+    np.savez(tmp_path / "text.npz", utterance=ids, features=np.random.default_rng(0).random((12, 4)))
     assert run("--data", tmp_path, "--out", tmp_path / "run", *QUICK) == 0
     assert "bayes_limit" not in json.loads((tmp_path / "run" / "result.json").read_text())
