@@ -3,6 +3,8 @@
 # make check   lint and types
 # make tables  the tables of README.md, from the recorded results in benchmarks/results
 PYTHON ?= python3
+# Small matrices: one thread is as fast, and leaves the other cores free.
+export OMP_NUM_THREADS ?= 1
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
