@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from erc_graph.experiments.display import table_rows
+from erc_graph.experiments.display import measured, table_rows
 from erc_graph.report.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,10 +26,6 @@ def load() -> list[dict[str, Any]]:
     """Recorded results, data sets in a fixed order."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json")) if "-table-" not in path.name]
     return sorted(results, key=lambda result: (ORDER.index(result["dataset"]), -len(result["modalities"])))
-
-
-def figure(entry: dict[str, Any]) -> str:
-    return f"{entry['mean']:.3f} ± {entry['std']:.3f}" if len(entry["values"]) > 1 else f"{entry['mean']:.3f}"
 
 
 def block() -> str:
@@ -47,7 +43,7 @@ def block() -> str:
             if metrics:
                 seeds = len(metrics["accuracy"]["values"])
                 own = name == result["method"]
-                cells = [what, f"**{name}**" if own else name, *(figure(metrics[m]) for m in ("accuracy", "weighted_f1", "macro_f1"))]
+                cells = [what, f"**{name}**" if own else name, *(measured(metrics[m]) for m in ("accuracy", "weighted_f1", "macro_f1"))]
                 rows.append([*cells, str(seeds), epoch])
     text = markdown_table(["corpus", "method", "accuracy", "wF1", "macro F1", "seeds", "epoch chosen by"], rows)
     limits = [result for result in load() if "bayes_limit" in result]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from erc_graph.errors import ConfigError
@@ -87,8 +86,3 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
 def folder_name(row: Row) -> str:
     """Folder of a row's run: its name with anything unusual replaced."""
     return "row-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in row.name)
-
-
-def table_file(folder: Path, number: int) -> Path:
-    """Where the measured table goes."""
-    return folder / f"table-{number}.json"

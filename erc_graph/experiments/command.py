@@ -188,7 +188,9 @@ def _main(method: str, arguments: list[str]) -> int:
         if options.table is not None:
             return _table(experiment, corpus, folder, options.table, resume=False)
         if options.tune:
-            experiment = _tune(experiment, corpus, folder, options.tune)
+            from erc_graph.experiments.search import search
+
+            experiment = search(experiment, corpus, folder / "tune", options.tune)
         return _run(experiment, corpus, folder, resume=False)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(folder)) from None
@@ -287,12 +289,6 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | N
     print_table(table)
     print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
-
-
-def _tune(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
-    from erc_graph.experiments.search import search
-
-    return search(experiment, corpus, folder / "tune", trials)
 
 
 def _resume(method: str, folder: Path) -> int:

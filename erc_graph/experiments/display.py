@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from erc_graph.experiments.config import Published
+from erc_graph.report.tables import mean_std, text_table
 
 METRICS = {
     "classification": (("accuracy", "accuracy"), ("weighted_f1", "wF1"), ("macro_f1", "macro F1"), ("calibration_error", "ECE")),
@@ -15,14 +16,11 @@ METRICS = {
 
 def measured(values: Mapping[str, Any]) -> str:
     """`0.651 ± 0.004`, the mean alone for one seed."""
-    mean, std, count = values["mean"], values["std"], len(values["values"])
-    return f"{mean:.3f} ± {std:.3f}" if count > 1 else f"{mean:.3f}"
+    return mean_std(values["values"])
 
 
 def print_result(result: Mapping[str, Any], published: Published) -> None:
     """The table of a run."""
-    from erc_graph.report.tables import text_table
-
     kind = "classification" if result["labels"] else "score"
     columns = METRICS[kind]
     rows = [["majority", *(measured(result["baselines"]["majority"][key]) for key, _ in columns)]]
@@ -72,8 +70,6 @@ def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def print_table(table: Mapping[str, Any]) -> None:
     """An ablation table."""
-    from erc_graph.report.tables import text_table
-
     what = f"{table['dataset']}, {', '.join(table['modalities'])}; {_seeds(table)}"
     print(f"\nTable {table['number']}: {table['title']} ({what})")
     print(text_table(*table_rows(table)))

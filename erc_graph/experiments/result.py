@@ -46,12 +46,12 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         "metrics": metrics,
         "baselines": baselines(outcome, baseline),
         "seconds_per_epoch": outcome.seconds_per_epoch,
-        "parameters": outcome.parameters,
+        "parameters": outcome.seeds[0].parameters,
         "epochs": [
             [{"stage": s.name, "chosen": s.chosen, "run": len(s.epochs)} for h in seed.histories for s in h.stages]
             for seed in outcome.seeds
         ],
-        "environment": environment(outcome.device),
+        "environment": environment(outcome.seeds[0].device),
         "config": experiment.as_dict(),
         "data_sha256": corpus_sha256(corpus),
         "data": {key: corpus.provenance[key] for key in ("format", "extractors", "notes") if key in corpus.provenance},
@@ -73,7 +73,7 @@ def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
     found: dict[str, Any] = {"majority": {name: spread([value]) for name, value in most.items()}}
     if baseline:
         found["bigru"] = {name: spread(baseline.values(name)) for name in baseline.seeds[0].test}
-        found["bigru"]["parameters"] = baseline.parameters
+        found["bigru"]["parameters"] = baseline.seeds[0].parameters
         found["bigru"]["seconds_per_epoch"] = baseline.seconds_per_epoch
         if len(outcome.seeds) > 1:
             p = paired_permutation(outcome.values("weighted_f1"), baseline.values("weighted_f1")).p_value

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +36,7 @@ class SeedResult:
         states: `(n, k)` states in front of the classifier, or `None`.
         histories: One per fold.
         device: Where it was trained.
+        parameters: Number of weights of the pipeline.
     """
 
     seed: int
@@ -48,6 +47,7 @@ class SeedResult:
     states: Tensor | None
     histories: list[History] = field(default_factory=list)
     device: str = "cpu"
+    parameters: int = 0
 
 
 @dataclass
@@ -57,8 +57,6 @@ class Outcome:
     experiment: Experiment
     corpus: Corpus
     seeds: list[SeedResult]
-    parameters: int
-    device: str
 
     def values(self, metric: str, part: str = "test") -> list[float]:
         """A metric per seed."""
@@ -180,6 +178,7 @@ def run_seed(
         states=torch.cat(states) if states and not several else None,
         histories=histories,
         device=str(pipeline.device),
+        parameters=sum(p.numel() for p in pipeline.parameters()),
     )
 
 
@@ -190,7 +189,6 @@ def run_experiment(
     *,
     resume: bool = False,
     name: str = "",
-    finished: Callable[[int], Any] | None = None,
 ) -> Outcome:
     """Train and judge all seeds.
 
@@ -200,7 +198,6 @@ def run_experiment(
         folder: Where each seed's checkpoints go, in `seed-N`; unset: nowhere.
         resume: Continue what stands in `folder`.
         name: In front of the progress bars.
-        finished: Called after every seed.
 
     Raises:
         ConfigError: the protocol does not fit the corpus, or a modality is not there.
@@ -210,10 +207,7 @@ def run_experiment(
     for seed in bar:
         place = folder / f"seed-{seed}" if folder else None
         results.append(run_seed(experiment, corpus, seed, place, resume=resume, description=f"{name or experiment.method} seed {seed}"))
-        if finished:
-            finished(seed)
-    parameters = sum(p.numel() for p in build(experiment, corpus, 0).parameters())
-    return Outcome(experiment=experiment, corpus=corpus, seeds=results, parameters=parameters, device=results[0].device)
+    return Outcome(experiment=experiment, corpus=corpus, seeds=results)
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:

@@ -11,7 +11,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
 from erc_graph.data.tasks import DEFAULT_TASK
 from erc_graph.errors import ConfigError
-from erc_graph.experiments.ablation import Table, folder_name, row_experiment, table_file
+from erc_graph.experiments.ablation import Table, folder_name, row_experiment
 from erc_graph.experiments.config import Experiment
 from erc_graph.experiments.display import table_rows
 from erc_graph.experiments.environment import environment
@@ -48,9 +48,9 @@ def run_table(
             outcome = run_experiment(changed, corpus, folder / folder_name(row), resume=resume, name=f"row {row.name}")
             entry["metrics"] = {name: spread(outcome.values(name)) for name in outcome.seeds[0].test}
             entry["dev"] = {name: spread(outcome.values(name, "dev")) for name in outcome.seeds[0].dev}
-            entry["parameters"] = outcome.parameters
+            entry["parameters"] = outcome.seeds[0].parameters
             entry["seconds_per_epoch"] = outcome.seconds_per_epoch
-            first, device = outcome.seeds[0], outcome.device
+            first, device = outcome.seeds[0], outcome.seeds[0].device
             if not baselines:
                 most = majority_metrics(changed, corpus, first)
                 baselines["majority"] = {name: spread([value]) for name, value in most.items()}
@@ -81,7 +81,7 @@ def run_table(
         plot_projections(projections, list(corpus.task.labels), folder / f"table-{table.number}-tsne.png")
     with atomic_write(folder / f"table-{table.number}.md") as temporary:
         temporary.write_text(markdown_table(*table_rows(result)) + "\n", encoding="utf-8")
-    write_json(table_file(folder, table.number), result)
+    write_json(folder / f"table-{table.number}.json", result)
     return result
 
 

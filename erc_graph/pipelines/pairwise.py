@@ -330,7 +330,7 @@ class MultipleFeaturesFusion(nn.Module):
     def __init__(self, schema: Schema, widths: dict[str, int], config: PairwiseConfig, recipe: GraphRecipe) -> None:
         super().__init__()
         mff = config.mff
-        self.streams, self.recipe = tuple(widths), recipe
+        self.recipe = recipe
 
         def gru(inputs: int) -> Recurrent:
             return Recurrent("gru", inputs, mff.width, bidirectional=mff.bidirectional)
