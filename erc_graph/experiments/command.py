@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 DESCRIPTION = {
     "pairwise": """Train and judge pairwise fusion over conversation graphs (Fan et al., 2024).
 
-Without options it runs on the generated sample corpus. With --data it takes the committed settings for that data set, if there are some
-(experiments/pairwise_<dataset>.toml), else the defaults below, for the modalities that the corpus has. Every option overrides them.
+Without options it runs on the generated sample corpus. With --data it takes the
+committed settings for that data set, if there are some
+(experiments/pairwise_<dataset>.toml), else the defaults below, for the
+modalities that the corpus has. Every option overrides them.
 """,
     "bigru": "Train and judge the baseline of every table: a plain two-layer BiGRU over the concatenated features.",
 }
@@ -33,9 +35,11 @@ Without options it runs on the generated sample corpus. With --data it takes the
 EPILOG = """examples:
   python -m erc_graph.experiments.{method}
       the sample corpus, under a minute
-  python -m erc_graph.experiments.{method} --data corpora/iemocap --seeds 5 --out runs/iemocap
+  python -m erc_graph.experiments.{method} --data corpora/iemocap --seeds 5 \\
+      --out runs/iemocap
       a corpus of your own, five seeds
-  python -m erc_graph.experiments.{method} --data corpora/meld --pipeline.conv.depth 4 --training.epochs 30
+  python -m erc_graph.experiments.{method} --data corpora/meld \\
+      --pipeline.conv.depth 4 --training.epochs 30
       another depth, other epochs
   python -m erc_graph.experiments.{method} --resume runs/iemocap
       continue a run that was stopped
