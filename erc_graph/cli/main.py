@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-USAGE = """usage: erc-graph experiment METHOD [options]
+# Command → what it does. Each is a file of this folder with `main(argv) -> int`, imported when it is called for.
+COMMANDS = {
+    "experiment": "train and judge a method on a corpus",
+}
 
-Emotion recognition in conversations, done with graphs.
-
+EXAMPLES = """examples:
   erc-graph experiment pairwise             train and judge on the generated sample corpus
-  erc-graph experiment pairwise --help      all options
-  erc-graph experiment bigru --data DIR     the baseline alone
+  erc-graph experiment pairwise --help      all options of a command
   erc-graph --version
 """
 
 
+def usage() -> str:
+    """The page that `erc-graph --help` shows."""
+    commands = "\n".join(f"  {name:<12}{words}" for name, words in COMMANDS.items())
+    return f"usage: erc-graph COMMAND ...\n\nEmotion recognition in conversations, done with graphs.\n\ncommands:\n{commands}\n\n{EXAMPLES}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
+    """Run a command; returns the exit code (0 done, 2 refused, 130 stopped)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0
     if arguments[0] == "--version":
         from erc_graph import __version__
 
         print(f"erc_graph {__version__}")
         return 0
-    if arguments[0] != "experiment":
-        print(f"error: expected the command experiment, found {arguments[0]!r}; see erc-graph --help", file=sys.stderr)
+    if arguments[0] not in COMMANDS:
+        print(f"error: expected a command ({', '.join(COMMANDS)}), found {arguments[0]!r}; see erc-graph --help", file=sys.stderr)
         return 2
-    from erc_graph.pipelines import PIPELINES
-
-    if len(arguments) < 2 or arguments[1] in ("-h", "--help"):
-        print(USAGE + f"\nmethods: {', '.join(sorted(PIPELINES))}")
-        return 0 if len(arguments) > 1 else 2
-    if arguments[1] not in PIPELINES:
-        print(f"error: expected a method ({', '.join(sorted(PIPELINES))}), found {arguments[1]!r}", file=sys.stderr)
-        return 2
-    from erc_graph.experiments.command import main as experiment
-
-    return experiment(arguments[1], arguments[2:])
+    return importlib.import_module(f"erc_graph.cli.{arguments[0]}").main(arguments[1:])
 
 
 if __name__ == "__main__":
