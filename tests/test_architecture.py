@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {room: set(ORDER[:i]) for i, room in enumerate(OR
     "__main__": {"cli"},
     "report": {"data"},
     "features": {"data"},
-    "inference": {"data", "graphs", "encoders", "conv", "pipelines"},
+    "inference": {"data", "features", "graphs", "encoders", "conv", "pipelines"},
     "errors": set(),
     "": {*ORDER[:5], "inference"},  # the package itself: what a user gets by name
 }

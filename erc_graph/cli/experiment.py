@@ -12,7 +12,9 @@ def main(argv: Sequence[str]) -> int:
 
     methods = ", ".join(sorted(PIPELINES))
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: erc-graph experiment METHOD [options]\n\nmethods: {methods}\n\nerc-graph experiment METHOD --help shows all options.")
+        print(
+            f"usage: erc-graph experiment METHOD [options]\n\nmethods: {methods}\n\n`erc-graph experiment METHOD --help` shows the options."
+        )
         return 0 if argv else 2
     if argv[0] not in PIPELINES:
         print(f"error: expected a method ({methods}), found {argv[0]!r}", file=sys.stderr)
