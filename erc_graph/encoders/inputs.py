@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+
+LEAST_DEVIATION = 0.1  # of a speaker within a dialogue, in units of the training split's deviation
 
 
 class Inputs(nn.Module):
@@ -18,12 +20,18 @@ class Inputs(nn.Module):
 
     Args:
         widths: Modality → number of features.
+        speaker_relative: Modalities that are given twice: as they are, and beside that relative to the speaker (`relative_to_speaker`).
+
+    Attributes:
+        output_widths: Modality → number of values that come out.
     """
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
+    def __init__(self, widths: Mapping[str, int], *, speaker_relative: Collection[str] = ()) -> None:
         super().__init__()
         self.widths = dict(widths)
-        self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
+        self.speaker_relative = frozenset(speaker_relative)
+        self.output_widths = {name: width * (1 + (name in self.speaker_relative)) for name, width in widths.items()}
+        self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in self.output_widths.items()})
         for name, width in widths.items():
             self.register_buffer(f"mean_{name}", torch.zeros(width))
             self.register_buffer(f"deviation_{name}", torch.ones(width))
@@ -38,12 +46,41 @@ class Inputs(nn.Module):
                 self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Modality → `(N, width)`."""
+        """Modality → `(N, output width)`."""
         states = {}
         for name in self.widths:
             scaled = (batch.features[name] - self.get_buffer(f"mean_{name}")) / self.get_buffer(f"deviation_{name}")
+            if name in self.speaker_relative:
+                scaled = torch.cat([scaled, relative_to_speaker(scaled, batch.present[name], batch)], -1)
             states[name] = torch.where(batch.present[name][:, None], scaled, self.missing[name])
         return states
+
+
+def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor:
+    """Values minus the speaker's own mean in the dialogue, over the speaker's own deviation there.
+
+    How loud or high somebody speaks says more about the emotion when one knows how that person speaks otherwise (speaker normalisation,
+    usual in speech emotion recognition: Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech",
+    IEEE Transactions on Affective Computing, 2013). Whole dialogues are needed, later turns included.
+
+    Args:
+        values: `(N, d)` scaled features.
+        present: `(N,)` bool; absent rows count nowhere.
+        batch: The dialogues.
+
+    Returns:
+        `(N, d)`; zero for a speaker's only turn. A deviation below `LEAST_DEVIATION` counts as that much more.
+    """
+    own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
+    here = present[:, None]
+    values = torch.where(here, values, 0.0)
+    groups = values.new_zeros(len(batch) * batch.longest, values.shape[1] + 1)
+    sums = groups.index_add(0, own, torch.cat([values, here.to(values.dtype)], -1))
+    turns = sums[:, -1:].clamp(min=1)
+    distance = torch.where(here, values - (sums[:, :-1] / turns)[own], 0.0)
+    variance = torch.zeros_like(sums[:, :-1]).index_add(0, own, distance.square()) / turns
+    deviation = (variance + 1e-12).sqrt()  # a finite slope at zero
+    return distance / (deviation[own] + LEAST_DEVIATION)
 
 
 def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:

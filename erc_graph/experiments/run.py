@@ -224,7 +224,7 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
-    """The plain BiGRU on the same modalities, protocol and seeds. Its settings are its own, everywhere the same, and not tuned.
+    """The plain BiGRU on the same inputs, protocol and seeds. Its settings are its own, everywhere the same, and not tuned.
 
     Only how an epoch is chosen follows the experiment: on the development split (40 epochs at most), or fixed beforehand (10).
     """
@@ -241,4 +241,6 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
         criterion=experiment.training.criterion,
     )
     modalities = [name for name in experiment.run.modalities or corpus.modalities if name != "speaker"]
-    return Experiment(method="bigru", run=replace(experiment.run, modalities=modalities), pipeline=BiGRUConfig(), training=own)
+    relative = [name for name in getattr(experiment.pipeline, "speaker_relative", []) if name in modalities]
+    baseline = BiGRUConfig(speaker_relative=relative)
+    return Experiment(method="bigru", run=replace(experiment.run, modalities=modalities), pipeline=baseline, training=own)

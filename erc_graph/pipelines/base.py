@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,6 +52,17 @@ class Schema:
             known = ", ".join(corpus.modalities) or "none; give feature files under [features] of corpus.toml"
             raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else 'features'}; it has {known}")
         return cls(widths={name: corpus.features[name].shape[1] for name in chosen}, task=corpus.task)
+
+    def known(self, modalities: Sequence[str], option: str) -> Sequence[str]:
+        """The modalities as they are.
+
+        Raises:
+            ConfigError: one that the corpus does not have; names the option.
+        """
+        for name in modalities:
+            if name not in self.widths:
+                raise ConfigError(f"{option}: expected modalities of the corpus ({', '.join(self.widths)}), found {name!r}")
+        return modalities
 
     @property
     def outputs(self) -> int:

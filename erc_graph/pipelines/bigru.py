@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -23,11 +23,13 @@ class BiGRUConfig:
         width: Width of the states, both directions together.
         layers: Number of layers.
         dropout: Before, between and after them.
+        speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
     """
 
     width: int = 256
     layers: int = 2
     dropout: float = 0.4
+    speaker_relative: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         expect(
@@ -48,8 +50,8 @@ class BiGRU(Pipeline):
         super().__init__(schema)
         self.config = config or BiGRUConfig()
         width, dropout = self.config.width, self.config.dropout
-        self.inputs = Inputs(schema.widths)
-        self.project = nn.Sequential(nn.Linear(sum(schema.widths.values()), width), nn.ReLU(), nn.Dropout(dropout))
+        self.inputs = Inputs(schema.widths, speaker_relative=schema.known(self.config.speaker_relative, "pipeline.speaker_relative"))
+        self.project = nn.Sequential(nn.Linear(sum(self.inputs.output_widths.values()), width), nn.ReLU(), nn.Dropout(dropout))
         self.encode = Recurrent("gru", width, width, bidirectional=True, layers=self.config.layers, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(width, schema.outputs)

@@ -66,7 +66,7 @@ Differences from the paper:
   chosen on the development split, by the stage's own classifier.
 - A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
   of that turn, which know its neighbours, still go through the skip connections.
-- `swap_noise` and `pmf.project`, a linear layer in front of each BiLSTM, are not in the paper.
+- `swap_noise`, `speaker_relative` and `pmf.project`, a linear layer in front of each BiLSTM, are not in the paper.
 """
 
 from __future__ import annotations
@@ -240,6 +240,8 @@ class PairwiseConfig:
         given_speakers: Take speaker vectors from the feature set `speaker`.
         swap_noise: Modality → share of training rows that carry another utterance's features (not in the paper); for features that were
             fitted to the training labels.
+        speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue
+            (not in the paper).
         density_reduction: `mean` over entries or `sum`, the printed norm.
         conv: Graph convolution of both stages.
         pmf: Stage 1.
@@ -255,6 +257,7 @@ class PairwiseConfig:
     speakers: int = 8
     given_speakers: bool = False
     swap_noise: dict[str, float] = field(default_factory=dict)
+    speaker_relative: list[str] = field(default_factory=list)
     density_reduction: Reduction = "mean"
     conv: AngularConvConfig = field(default_factory=AngularConvConfig)
     pmf: PmfConfig = field(default_factory=PmfConfig)
@@ -283,12 +286,14 @@ class PairFusion(nn.Module):
         super().__init__()
         pmf = config.pmf
         self.modalities, self.recipe, self.enabled = modalities, recipe, pmf.enabled
-        self.inputs = Inputs({name: schema.widths[name] for name in modalities})
+        relative = schema.known(config.speaker_relative, "pipeline.speaker_relative")
+        self.inputs = Inputs({name: schema.widths[name] for name in modalities}, speaker_relative=relative)
+        widths = self.inputs.output_widths
         self.dropout = nn.Dropout(pmf.dropout)
         self.project = nn.ModuleDict(
-            {name: nn.Sequential(nn.Linear(schema.widths[name], pmf.width), nn.ReLU()) for name in modalities} if pmf.project else {}
+            {name: nn.Sequential(nn.Linear(widths[name], pmf.width), nn.ReLU()) for name in modalities} if pmf.project else {}
         )
-        widths = {name: pmf.width if pmf.project else schema.widths[name] for name in modalities}
+        widths = {name: pmf.width if pmf.project else widths[name] for name in modalities}
         self.encode = nn.ModuleDict({name: Recurrent("lstm", widths[name], pmf.width, bidirectional=True) for name in modalities})
         self.output_width = pmf.width * len(modalities)
         if pmf.enabled:
@@ -343,8 +348,8 @@ class MultipleFeaturesFusion(nn.Module):
         self.output_width = len(widths) * (self.conv.output_width if self.conv else mff.width)
         used = mff.context_encoder or config.mal.context_skip
         self.context = config.context_text if used and config.context_text in schema.widths else ""
-        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {})
-        self.encode_context = gru(schema.widths[self.context]) if self.context else None
+        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {}, speaker_relative=config.speaker_relative)
+        self.encode_context = gru(self.inputs.output_widths[self.context]) if self.context else None
         self.transform = None
         if self.context and mff.context_encoder:
             self.transform = TransformerEncoder(mff.width, heads=mff.heads, layers=mff.layers, dropout=mff.dropout)

@@ -88,3 +88,34 @@ def test_swap_noise_trades_rows_of_one_modality(batches):
         assert home[tuple(row)] == here
     assert torch.equal(noisy.features["audio"], batch.features["audio"]) and torch.equal(noisy.present["audio"], batch.present["audio"])
     assert torch.equal(swapped(batch, {"text": 0.0}).features["text"], batch.features["text"])
+
+
+def test_relative_to_the_speaker_equals_a_loop(batches):
+    batch = batches(9, 1, 14)
+    inputs = Inputs(WIDTHS, speaker_relative=["audio"]).double()
+    inputs.fit(batch)
+    plain, states = Inputs(WIDTHS).double(), inputs(batch)
+    plain.fit(batch)
+    scaled = plain(batch)["audio"].detach()
+    assert inputs.output_widths == {"text": 5, "audio": 6}
+    assert torch.equal(states["text"], plain(batch)["text"])
+    states = {name: value.detach() for name, value in states.items()}
+    turns: dict[tuple[int, int], list[int]] = {}
+    for row in range(batch.utterances):
+        if batch.present["audio"][row]:
+            turns.setdefault((int(batch.dialogue[row]), int(batch.speaker[row])), []).append(row)
+    assert max(len(rows) for rows in turns.values()) > 1
+    for rows in turns.values():
+        for column in range(WIDTHS["audio"]):
+            values = [float(scaled[row, column]) for row in rows]
+            mean = sum(values) / len(values)
+            deviation = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
+            assert states["audio"][rows, 3 + column].tolist() == pytest.approx([(v - mean) / (deviation + 0.1) for v in values], abs=1e-5)
+    assert (states["audio"][~batch.present["audio"]] == 0).all()  # the learned vector, as wide as both
+
+
+def test_relative_to_the_speaker_is_the_same_alone_and_in_a_batch(batches):
+    batch = batches(9, 4, 14)
+    inputs = Inputs(WIDTHS, speaker_relative=["audio", "text"]).double()
+    alone = torch.cat([inputs(batch.select(torch.tensor([i])))["text"] for i in range(3)])
+    assert torch.allclose(inputs(batch)["text"], alone, atol=1e-12)
