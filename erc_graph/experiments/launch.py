@@ -230,7 +230,9 @@ class _Ray:
         self.ray = ray
         self.own = not ray.is_initialized()
         if self.own:
-            here: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
+            here: dict[str, Any] = (
+                {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
+            )
             try:
                 ray.init(logging_level="ERROR", log_to_driver=False, **here)
             except (ConnectionError, RuntimeError, ValueError) as error:

@@ -243,7 +243,8 @@ def run_job(
     """
     if resume and job.finished:
         track = None  # it was told when it was trained
-    with tracked(track, job.experiment.method, job.name, job.folder, {"seed": job.seed, **job.experiment.as_dict()}) as tracker:
+    project, settings = f"erc_graph-{job.experiment.method}-{corpus.name}", {"seed": job.seed, **job.experiment.as_dict()}
+    with tracked(track, project, job.name, job.folder, settings) as tracker:
         pipeline, history, test = train_job(job, corpus, resume=resume, quiet=quiet, on_epoch=tracker.epoch if tracker else None)
         answer = infer(pipeline, test)
         if tracker:
