@@ -262,11 +262,10 @@ def main_process() -> bool:
 
 def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, resume: bool) -> int:
     from erc_graph.experiments.display import print_result
-    from erc_graph.experiments.launch import check_launch, run_all
+    from erc_graph.experiments.launch import run_all
     from erc_graph.experiments.result import write_result
     from erc_graph.experiments.run import Plan, baseline_of
 
-    check_launch(launch)
     if not resume:
         _start(experiment, corpus, folder, launch, command="run")
     plans = [Plan(experiment=experiment, folder=folder)]
@@ -283,7 +282,6 @@ def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *
 def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | None, launch: Launch, *, resume: bool) -> int:
     from erc_graph.experiments.ablation import load_tables
     from erc_graph.experiments.display import print_table
-    from erc_graph.experiments.launch import check_launch
     from erc_graph.experiments.tables import run_table
 
     if number == 1:
@@ -291,7 +289,6 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | N
     tables = load_tables(experiment.method)
     if number is None or number not in tables:
         raise ConfigError(f"table: expected one of 1, {', '.join(map(str, tables))}, found {number}")
-    check_launch(launch)
     if not resume:
         _start(experiment, corpus, folder, launch, command="table", table=number)
     table = run_table(experiment, corpus, folder, tables[number], launch=launch, resume=resume, write=main_process())
@@ -304,8 +301,11 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | N
 
 def _launch(options: Any) -> Launch:
     from erc_graph.experiments.config import Launch
+    from erc_graph.experiments.launch import check_launch
 
-    return Launch(**{name: getattr(options, name) for name in LAUNCH})
+    launch = Launch(**{name: getattr(options, name) for name in LAUNCH})
+    check_launch(launch)
+    return launch
 
 
 def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:

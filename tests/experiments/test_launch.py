@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,7 +77,8 @@ def test_workers_end_in_the_serial_result(launcher: str, small: Path, tmp_path: 
 def start(small: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
     """The command in a process group of its own, as a terminal starts it; returns when both workers have a checkpoint."""
     arguments = ["--data", str(small), "--out", str(out), "--seeds=2", "--no-baseline", "--workers=2", "--training.epochs=600", *OPTIONS]
-    code = f"from erc_graph.experiments.pairwise import main; raise SystemExit(main({[*arguments, *options]!r}))"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background job ignores it
+    code += f"from erc_graph.experiments.pairwise import main; raise SystemExit(main({[*arguments, *options]!r}))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     for _ in range(6000):
         if process.poll() is not None or all((out / f"seed-{i}" / "last.safetensors").exists() for i in (0, 1)):
@@ -136,7 +138,6 @@ def test_a_killed_worker_is_named_and_takes_no_other_with_it(small: Path, tmp_pa
     lines = [line for line in errors.decode().splitlines() if line.startswith("error")]
     assert len(lines) == 1 and "seed" in lines[0] and "its process is gone" in lines[0] and f"--resume {out} continues" in lines[0]
     assert b"Traceback" not in errors and all_gone(process.pid)
-    assert not [path for path in out.rglob("*") if path.name.endswith(".tmp") and "seed-0" in str(path) and "seed-1" in str(path)]
     assert len(states(out)) == 2  # both can be continued
 
 
@@ -196,3 +197,14 @@ def test_resume_takes_how_to_launch_and_nothing_else(small: Path, tmp_path: Path
     capsys.readouterr()
     assert main(["--resume", str(out), "--workers", "2", "--seeds", "3"]) == 2
     assert "takes no other options but --workers, --launcher, --track" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(**options: object) -> None:
+        raise ConnectionError("nobody answers at 10.0.0.1")
+
+    exceptions = SimpleNamespace(RayError=type("RayError", (Exception,), {}), RayTaskError=type("RayTaskError", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=nobody, exceptions=exceptions))
+    monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
+    with pytest.raises(ConfigError, match="--launcher ray: expected a Ray cluster, cannot reach or start one: nobody answers"):
+        run_all([plan(small, tmp_path)], load_corpus(str(small)), tmp_path, launch=Launch(launcher="ray"))

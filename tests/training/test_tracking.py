@@ -54,7 +54,7 @@ def test_tensorboard_has_curves_test_metrics_and_configuration(job: Job) -> None
     assert set(tags) == {*curves, *figures}
     for tag, values in {**curves, **{name: [value] for name, value in figures.items()}}.items():
         assert [event.value for event in events.Scalars(tag)] == pytest.approx(values)
-    assert [event.step for event in events.Scalars("mff-mal/loss")] == [3, 4]  # steps go on over the stages
+    assert [event.step for event in events.Scalars("mff-mal/loss")] == [7, 8]  # steps go on over the stages: three pairs, then the rest
     stored = next((job.folder / "tensorboard").rglob("hparams.yml")).read_text()
     assert "pipeline.mal.hidden: 8" in stored and "training.epochs: 2" in stored and "seed: 1" in stored
 
@@ -97,7 +97,7 @@ def test_wandb_has_one_run_per_job(job: Job, wandb: Wandb) -> None:
     (begun,) = wandb.started
     assert (begun["project"], begun["name"]) == ("erc_graph-pairwise-sample", "row a seed 1")
     assert begun["config"]["seed"] == 1 and begun["config"]["pipeline.pmf.width"] == 8  # type: ignore[index]
-    assert [step for step, _ in wandb.logged] == [1, 2, 3, 4, 4] and wandb.finished == 1
+    assert [step for step, _ in wandb.logged] == [1, 2, 3, 4, 5, 6, 7, 8, 8] and wandb.finished == 1
     found: dict[str, list[float]] = {}
     for _, values in wandb.logged:
         for name, value in values.items():
@@ -107,7 +107,7 @@ def test_wandb_has_one_run_per_job(job: Job, wandb: Wandb) -> None:
 
 def test_a_tracker_that_fails_later_costs_no_training(job: Job, wandb: Wandb, capsys: pytest.CaptureFixture[str]) -> None:
     wandb.broken = 2
-    assert len(run_job(job, sample_corpus(dialogues=24, seed=3), quiet=True, track="wandb")[1].stages[1].epochs) == 2
+    assert len(run_job(job, sample_corpus(dialogues=24, seed=3), quiet=True, track="wandb")[1].stages[3].epochs) == 2
     assert capsys.readouterr().err.splitlines() == ["not tracked any more: wandb: no route"]
 
 
