@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
     from erc_graph.data.corpus import Corpus
-    from erc_graph.experiments.config import Experiment
+    from erc_graph.experiments.config import Experiment, Launch
 
 DESCRIPTION = {
     "pairwise": """Train and judge pairwise fusion over conversation graphs (Fan et al., 2024).
@@ -76,7 +76,7 @@ def make_parser(method: str) -> ArgumentParser:
     import tomli_w
     from jsonargparse import ActionYesNo, ArgumentParser, set_dumper
 
-    from erc_graph.experiments.config import RunConfig
+    from erc_graph.experiments.config import Launch, RunConfig
     from erc_graph.pipelines import PIPELINES
     from erc_graph.training.config import TrainingConfig
 
@@ -102,6 +102,7 @@ def make_parser(method: str) -> ArgumentParser:
         help="First search N settings in the ranges of [search], on the development split.",
     )
     parser.add_argument("--dry-run", action="store_true", help="Say what would be run; train nothing, write nothing.")
+    parser.add_class_arguments(Launch)
     parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})
     parser.add_argument(
         "--strict", action=ActionYesNo(no_prefix="no-"), help="Refuse features with NaN or inf instead of treating them as missing."
@@ -137,13 +138,14 @@ def _without_none(values: Any) -> Any:
 
 
 TABLES = ("search", "published", "record")
-COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", *TABLES)
+LAUNCH = ("workers", "launcher", "track")
+COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", *LAUNCH, *TABLES)
 
 
 def _main(method: str, arguments: list[str]) -> int:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--data", "--task", "--resume"):
-        early.add_argument(option)
+    for option in ("data", "task", "resume", *LAUNCH):
+        early.add_argument(f"--{option}")
     early.add_argument("--config", action="append", default=[])
     known, others = early.parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
@@ -151,8 +153,9 @@ def _main(method: str, arguments: list[str]) -> int:
         return 0
     if known.resume is not None:
         if others or known.config or known.data is not None or known.task is not None:
-            raise ConfigError("--resume: takes no other options; a run is continued with the settings it was started with")
-        return _resume(method, Path(known.resume))
+            but = ", ".join(f"--{name}" for name in LAUNCH)
+            raise ConfigError(f"--resume: takes no other options but {but}; a run is continued with the settings it was started with")
+        return _resume(method, Path(known.resume), {name: value for name in LAUNCH if (value := getattr(known, name)) is not None})
 
     from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.config import experiment_file, from_dict, read_toml
@@ -176,7 +179,7 @@ def _main(method: str, arguments: list[str]) -> int:
         arguments = ["--config", str(committed), *arguments]
     parser = make_parser(method)
     options = parser.parse_args(arguments)
-    experiment = _experiment(method, parser, options, values)
+    experiment, launch = _experiment(method, parser, options, values), _launch(options)
     if (experiment.run.data, experiment.run.strict) != (data, strict):
         raise ConfigError(f"--data: read {data!r} from the arguments, but the options say {experiment.run.data!r}; name it once")
     folder = Path(options.out or Path("runs") / f"{method}-{corpus.name}")
@@ -190,12 +193,12 @@ def _main(method: str, arguments: list[str]) -> int:
         _check_folder(folder)
     try:
         if options.table is not None:
-            return _table(experiment, corpus, folder, options.table, resume=False)
+            return _table(experiment, corpus, folder, options.table, launch, resume=False)
         if options.tune:
             from erc_graph.experiments.search import search
 
             experiment = search(experiment, corpus, folder / "tune", options.tune)
-        return _run(experiment, corpus, folder, resume=False)
+        return _run(experiment, corpus, folder, launch, resume=False)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(folder)) from None
 
@@ -238,14 +241,14 @@ def _load(data: str, task: str | None, strict: bool) -> Corpus:
     return corpus
 
 
-def _start(experiment: Experiment, corpus: Corpus, folder: Path, **command: Any) -> None:
+def _start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:
     """Write the settings that `--resume` continues with; what cannot run is refused before anything is written."""
     from erc_graph.data.load import corpus_sha256
     from erc_graph.data.storage import write_json
     from erc_graph.experiments.run import check
 
     check(experiment, corpus)
-    values = experiment.as_dict()
+    values = {"launch": vars(launch), **experiment.as_dict()}
     if Path(experiment.run.data).exists():
         values["data"] = str(Path(experiment.run.data).resolve())  # so that the run can be continued from any folder
     if main_process():
@@ -257,37 +260,38 @@ def main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _run(experiment: Experiment, corpus: Corpus, folder: Path, *, resume: bool) -> int:
+def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, resume: bool) -> int:
     from erc_graph.experiments.display import print_result
+    from erc_graph.experiments.launch import run_all
     from erc_graph.experiments.result import write_result
-    from erc_graph.experiments.run import baseline_of, run_experiment
+    from erc_graph.experiments.run import Plan, baseline_of
 
     if not resume:
-        _start(experiment, corpus, folder, command="run")
-    outcome = run_experiment(experiment, corpus, folder, resume=resume)
-    baseline = None
+        _start(experiment, corpus, folder, launch, command="run")
+    plans = [Plan(experiment=experiment, folder=folder)]
     if experiment.run.baseline and experiment.method != "bigru":
-        baseline = run_experiment(baseline_of(experiment, corpus), corpus, folder / "bigru", resume=resume, name="BiGRU")
+        plans.append(Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU"))
+    outcome, *others = run_all(plans, corpus, folder, launch=launch, resume=resume)
     if not main_process():
         return 0
-    print_result(write_result(folder, outcome, baseline), experiment.published)
+    print_result(write_result(folder, outcome, others[0] if others else None), experiment.published)
     print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
 
 
-def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | None, *, resume: bool) -> int:
+def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | None, launch: Launch, *, resume: bool) -> int:
     from erc_graph.experiments.ablation import load_tables
     from erc_graph.experiments.display import print_table
     from erc_graph.experiments.tables import run_table
 
     if number == 1:
-        return _run(experiment, corpus, folder, resume=resume)
+        return _run(experiment, corpus, folder, launch, resume=resume)
     tables = load_tables(experiment.method)
     if number is None or number not in tables:
         raise ConfigError(f"table: expected one of 1, {', '.join(map(str, tables))}, found {number}")
     if not resume:
-        _start(experiment, corpus, folder, command="table", table=number)
-    table = run_table(experiment, corpus, folder, tables[number], resume=resume, write=main_process())
+        _start(experiment, corpus, folder, launch, command="table", table=number)
+    table = run_table(experiment, corpus, folder, tables[number], launch=launch, resume=resume, write=main_process())
     if not main_process():
         return 0
     print_table(table)
@@ -295,7 +299,16 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | N
     return 0
 
 
-def _resume(method: str, folder: Path) -> int:
+def _launch(options: Any) -> Launch:
+    from erc_graph.experiments.config import Launch
+    from erc_graph.experiments.launch import check_launch
+
+    launch = Launch(**{name: getattr(options, name) for name in LAUNCH})
+    check_launch(launch)
+    return launch
+
+
+def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     from erc_graph.data.load import corpus_sha256
     from erc_graph.experiments.config import from_dict
 
@@ -305,6 +318,7 @@ def _resume(method: str, folder: Path) -> int:
         command, number, stored, digest = values.pop("command"), values.pop("table", None), values.pop("method"), values.pop("data_sha256")
         if command not in ("run", "table") or not isinstance(number, int if command == "table" else type(None)):
             raise ValueError(f"command {command!r}, table {number!r}")
+        stored_launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{path}: expected the settings of a run to continue, found no such file; start it without --resume"
@@ -314,13 +328,15 @@ def _resume(method: str, folder: Path) -> int:
     if stored != method:
         raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored}")
     experiment = from_dict(method, values, str(path))
+    options = [f"--{name}={value}" for name, value in {**stored_launch, **given}.items()]
+    launch = _launch(make_parser(method).parse_args(options))
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
     if corpus_sha256(corpus) != digest:
         raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with; its SHA-256 differs")
     try:
         if command == "table":
-            return _table(experiment, corpus, folder, number, resume=True)
-        return _run(experiment, corpus, folder, resume=True)
+            return _table(experiment, corpus, folder, number, launch, resume=True)
+        return _run(experiment, corpus, folder, launch, resume=True)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(folder)) from None
 

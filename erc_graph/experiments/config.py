@@ -58,6 +58,31 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How the runs of an experiment are carried out; nothing in it changes a result.
+
+    Attributes:
+        workers: Runs (a seed, on a fold, of a table's row) that are trained at the same time, each in a process of its own.
+            Unset: one, in this process; with `ray`: as many as the cluster has processors.
+        launcher: `local`: processes on this machine; `ray`: a Ray cluster, that of RAY_ADDRESS or a new one here (extra `ray`).
+        track: Also send configuration and figures to `tensorboard`, `wandb` or `mlflow` (the extra of that name).
+    """
+
+    workers: int | None = None
+    launcher: Literal["local", "ray"] = "local"
+    track: Literal["tensorboard", "wandb", "mlflow"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers: expected 1 or more, found {self.workers}")
+
+    @property
+    def apart(self) -> bool:
+        """Whether runs are trained elsewhere than in this process."""
+        return self.launcher == "ray" or (self.workers or 1) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedRow:
     """One printed line of a paper's table: figures in per cent, unset where the paper has none."""
 

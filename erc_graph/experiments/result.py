@@ -44,7 +44,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         "selection": experiment.training.selection,
         "seeds": [seed.seed for seed in outcome.seeds],
         "metrics": metrics,
-        "baselines": baselines(outcome, baseline),
+        "baselines": compared(outcome, baseline),
         "seconds_per_epoch": outcome.seconds_per_epoch,
         "parameters": outcome.seeds[0].parameters,
         "epochs": [
@@ -68,11 +68,18 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
 
 
 def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """Majority class and plain BiGRU on the same utterances, with a paired test of the method against the BiGRU."""
+    """Test metrics of the majority class and, where it was run, of the plain BiGRU, on the same utterances."""
     most = majority_metrics(outcome.experiment, outcome.corpus, outcome.seeds[0])
     found: dict[str, Any] = {"majority": {name: spread([value]) for name, value in most.items()}}
     if baseline:
         found["bigru"] = {name: spread(baseline.values(name)) for name in baseline.seeds[0].test}
+    return found
+
+
+def compared(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
+    """The baselines with their size and a paired test of the method against the BiGRU."""
+    found = baselines(outcome, baseline)
+    if baseline:
         found["bigru"]["parameters"] = baseline.seeds[0].parameters
         found["bigru"]["seconds_per_epoch"] = baseline.seconds_per_epoch
         if len(outcome.seeds) > 1:

@@ -1,8 +1,14 @@
-"""Train and judge one experiment: over seeds, over the folds of its protocol; every fold leaves a checkpoint that can be continued."""
+"""Train and judge one experiment: over seeds, over the folds of its protocol.
+
+The unit is the job: one seed on one fold, in a folder of its own, where it leaves a checkpoint that can be continued. Jobs share
+nothing, so that they can be trained in any order and anywhere (`launch.train_all`); what is read from a finished one is the same.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +23,77 @@ from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.config import Experiment
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline, Schema
-from erc_graph.pipelines.stage import infer
+from erc_graph.pipelines.stage import Prediction, infer
+from erc_graph.training.checkpoint import LAST, State
 from erc_graph.training.history import History
 from erc_graph.training.loop import check_fit, fit
 from erc_graph.training.metrics import evaluate, majority
+from erc_graph.training.tracking import tracked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training: a seed on a fold.
+
+    Attributes:
+        experiment: What is trained.
+        seed: Of the first weights, the order of the dialogues and dropout.
+        fold: Who is trained on, selected on and judged.
+        folder: Where its checkpoints go; unset: nowhere.
+        name: In front of progress bars and errors.
+    """
+
+    experiment: Experiment
+    seed: int
+    fold: Fold
+    folder: Path | None = None
+    name: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train.
+
+        Raises:
+            CheckpointError: what stands in the folder is damaged, or of another version.
+        """
+        path = self.folder / LAST if self.folder else None
+        return path is not None and path.exists() and State.load(path).finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An experiment with all its seeds and folds.
+
+    Attributes:
+        experiment: What to run.
+        folder: Where each seed's checkpoints go, in `seed-N`, in a folder per fold in it where there are several; unset: nowhere.
+        name: In front of progress bars and errors; unset: the method.
+    """
+
+    experiment: Experiment
+    folder: Path | None = None
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.name or self.experiment.method
+
+    def jobs(self, corpus: Corpus) -> list[Job]:
+        """All seeds on all folds, seed after seed.
+
+        Raises:
+            ConfigError: the protocol does not fit the corpus.
+        """
+        divisions = folds(corpus, self.experiment.run.protocol)
+        found = []
+        for seed in range(self.experiment.run.seeds):
+            place = self.folder / f"seed-{seed}" if self.folder else None
+            for fold in divisions:
+                own = fold_folder(place, divisions, fold) if place else None
+                name = f"{self.title} seed {seed}" + (f" {fold.name}" if len(divisions) > 1 else "")
+                found.append(Job(experiment=self.experiment, seed=seed, fold=fold, folder=own, name=name))
+        return found
 
 
 @dataclass
@@ -97,10 +170,9 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
         raise ConfigError(f"pipeline.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
     modalities = tuple(build(experiment, corpus, 0).schema.widths)
     for fold in folds(corpus, experiment.run.protocol):
-        train = part(corpus, fold.train, None, modalities)
-        dev = part(corpus, fold.dev, fold.dev_speakers, modalities)
-        check_fit(corpus.task, train, dev, experiment.training, experiment.run.device)
-        if not judged_rows(corpus, fold.test, fold.test_speakers).any():
+        parts = Parts.of(corpus, fold, modalities)
+        check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
+        if not parts.test.judged.any():
             raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
 
 
@@ -109,40 +181,76 @@ def schema(experiment: Experiment, corpus: Corpus) -> Schema:
     return Schema.of(corpus, tuple(experiment.run.modalities) if experiment.run.modalities else None)
 
 
-def part(corpus: Corpus, ids: tuple[str, ...], speakers: frozenset[str] | None, modalities: tuple[str, ...]) -> Batch:
-    """Some dialogues as one batch; only the given speakers are judged, the others are context."""
-    chosen = corpus.subset(ids)
-    return replace(chosen.batch(modalities), judged=judged_rows(chosen, ids, speakers), row=corpus.rows(corpus.position[i] for i in ids))
+@dataclass(frozen=True)
+class Parts:
+    """A fold as batches of all its dialogues."""
+
+    train: Batch
+    dev: Batch
+    test: Batch
+
+    @classmethod
+    def of(cls, corpus: Corpus, fold: Fold, modalities: tuple[str, ...]) -> Parts:
+        """Cut the corpus; where a part has speakers of its own only these are judged, the others are context."""
+
+        def cut(ids: tuple[str, ...], speakers: frozenset[str] | None) -> Batch:
+            chosen = corpus.subset(ids)
+            rows = corpus.rows(corpus.position[i] for i in ids)
+            return replace(chosen.batch(modalities), judged=judged_rows(chosen, ids, speakers), row=rows)
+
+        return cls(cut(fold.train, None), cut(fold.dev, fold.dev_speakers), cut(fold.test, fold.test_speakers))
 
 
-def run_fold(
-    experiment: Experiment,
+def train_job(
+    job: Job,
     corpus: Corpus,
-    fold: Fold,
-    seed: int,
-    folder: Path | None,
     *,
     resume: bool = False,
-    description: str = "",
+    quiet: bool | None = None,
+    on_epoch: Callable[[History], None] | None = None,
 ) -> tuple[Pipeline, History, Batch]:
-    """Train on one fold; returns the pipeline with its chosen weights, what happened, and the test part."""
-    pipeline = build(experiment, corpus, seed)
-    modalities = tuple(pipeline.schema.widths)
-    train = part(corpus, fold.train, None, modalities)
-    dev = part(corpus, fold.dev, fold.dev_speakers, modalities)
-    pipeline.fit_inputs(train)
+    """Train; returns the pipeline with its chosen weights, what happened, and the test part."""
+    pipeline = build(job.experiment, corpus, job.seed)
+    parts = Parts.of(corpus, job.fold, tuple(pipeline.schema.widths))
+    pipeline.fit_inputs(parts.train)
     history = fit(
         pipeline,
-        train,
-        dev,
-        experiment.training,
-        seed=seed,
-        folder=folder,
+        parts.train,
+        parts.dev,
+        job.experiment.training,
+        seed=job.seed,
+        folder=job.folder,
         resume=resume,
-        device=experiment.run.device,
-        description=description,
+        device=job.experiment.run.device,
+        quiet=quiet,
+        description=job.name,
+        on_epoch=on_epoch,
     )
-    return pipeline, history, part(corpus, fold.test, fold.test_speakers, modalities).to(pipeline.device)
+    return pipeline, history, parts.test.to(pipeline.device)
+
+
+def run_job(
+    job: Job, corpus: Corpus, *, resume: bool = False, quiet: bool | None = None, track: str | None = None
+) -> tuple[Pipeline, History, Batch, Prediction]:
+    """Train and ask about the test part; what is finished is read, not trained again.
+
+    Args:
+        job: What to train.
+        corpus: On what.
+        resume: Continue what stands in the job's folder.
+        quiet: No progress bar; unset: none where standard error is no terminal.
+        track: Send figures to `tensorboard`, `wandb` or `mlflow`.
+    """
+    if resume and job.finished:
+        track = None  # it was told when it was trained
+    project, settings = f"erc_graph-{job.experiment.method}-{corpus.name}", {"seed": job.seed, **job.experiment.as_dict()}
+    with tracked(track, project, job.name, job.folder, settings) as tracker:
+        pipeline, history, test = train_job(job, corpus, resume=resume, quiet=quiet, on_epoch=tracker.epoch if tracker else None)
+        answer = infer(pipeline, test)
+        if tracker:
+            rows = test.judged
+            tracker.test(evaluate(answer.scores[rows], test.target[rows], corpus.task))
+    return pipeline, history, test, answer
 
 
 def fold_folder(folder: Path, divisions: list[Fold], fold: Fold) -> Path:
@@ -150,18 +258,11 @@ def fold_folder(folder: Path, divisions: list[Fold], fold: Fold) -> Path:
     return folder / fold.name.replace(" ", "-") if len(divisions) > 1 else folder
 
 
-def run_seed(
-    experiment: Experiment, corpus: Corpus, seed: int, folder: Path | None, *, resume: bool = False, description: str = ""
-) -> SeedResult:
-    """Train and judge all folds with one seed."""
-    divisions = folds(corpus, experiment.run.protocol)
+def run_seed(todo: Sequence[Job], corpus: Corpus, *, resume: bool = False, track: str | None = None) -> SeedResult:
+    """Train and judge all folds of one seed."""
     rows, scores, states, histories, devs = [], [], [], [], []
-    for fold in divisions:
-        several = len(divisions) > 1
-        place = fold_folder(folder, divisions, fold) if folder else None
-        text = f"{description} {fold.name}" if several else description
-        pipeline, history, test = run_fold(experiment, corpus, fold, seed, place, resume=resume, description=text)
-        answer = infer(pipeline, test)
+    for job in todo:
+        pipeline, history, test, answer = run_job(job, corpus, resume=resume, track=track)
         rows.append(test.row[test.judged].cpu())
         scores.append(answer.scores[test.judged].cpu())
         if answer.states is not None:
@@ -170,44 +271,35 @@ def run_seed(
         devs.append(history.dev)
     pooled, at = torch.cat(scores), torch.cat(rows)
     return SeedResult(
-        seed=seed,
+        seed=todo[0].seed,
         test=evaluate(pooled, corpus.target[at], corpus.task),
         dev={name: float(np.mean([dev[name] for dev in devs])) for name in devs[0]} if all(devs) else {},
         rows=at,
         scores=pooled,
-        states=torch.cat(states) if states and not several else None,
+        states=torch.cat(states) if states and len(todo) == 1 else None,
         histories=histories,
         device=str(pipeline.device),
         parameters=sum(p.numel() for p in pipeline.parameters()),
     )
 
 
-def run_experiment(
-    experiment: Experiment,
-    corpus: Corpus,
-    folder: Path | None = None,
-    *,
-    resume: bool = False,
-    name: str = "",
-) -> Outcome:
-    """Train and judge all seeds.
+def run_experiment(plan: Plan, corpus: Corpus, *, resume: bool = False, track: str | None = None) -> Outcome:
+    """Train and judge all seeds, one after the other.
 
     Args:
-        experiment: What to run.
+        plan: What to run, and where.
         corpus: On what.
-        folder: Where each seed's checkpoints go, in `seed-N`; unset: nowhere.
-        resume: Continue what stands in `folder`.
-        name: In front of the progress bars.
+        resume: Continue what stands in the folder.
+        track: Send figures to `tensorboard`, `wandb` or `mlflow`.
 
     Raises:
         ConfigError: the protocol does not fit the corpus, or a modality is not there.
     """
     results = []
-    bar = tqdm(range(experiment.run.seeds), desc=f"{name or experiment.method}: seeds", disable=None if experiment.run.seeds > 1 else True)
-    for seed in bar:
-        place = folder / f"seed-{seed}" if folder else None
-        results.append(run_seed(experiment, corpus, seed, place, resume=resume, description=f"{name or experiment.method} seed {seed}"))
-    return Outcome(experiment=experiment, corpus=corpus, seeds=results)
+    seeds = [list(group) for _, group in groupby(plan.jobs(corpus), key=lambda job: job.seed)]
+    for todo in tqdm(seeds, desc=f"{plan.title}: seeds", disable=None if len(seeds) > 1 else True):
+        results.append(run_seed(todo, corpus, resume=resume, track=track))
+    return Outcome(experiment=plan.experiment, corpus=corpus, seeds=results)
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:

@@ -10,7 +10,7 @@ from erc_graph.data.load import corpus_sha256
 from erc_graph.data.splits import folds
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.config import Experiment
-from erc_graph.experiments.run import run_fold
+from erc_graph.experiments.run import Job, train_job
 from erc_graph.training.config import LOWER_IS_BETTER
 from erc_graph.training.tuning import SearchSpace, tune
 
@@ -39,7 +39,7 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
 
     def objective(changes: dict[str, Any]) -> float:
         changed = experiment.changed(changes)
-        return run_fold(changed, corpus, divisions[0], 0, None, description="trial")[1].dev[criterion]
+        return train_job(Job(experiment=changed, seed=0, fold=divisions[0], name="trial"), corpus)[1].dev[criterion]
 
     if experiment.training.selection != "dev":
         raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")

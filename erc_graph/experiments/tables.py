@@ -5,22 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
 from erc_graph.data.tasks import DEFAULT_TASK
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import Table, folder_name, row_experiment
-from erc_graph.experiments.config import Experiment
+from erc_graph.experiments.config import Experiment, Launch
 from erc_graph.experiments.display import table_rows
 from erc_graph.experiments.environment import environment
-from erc_graph.experiments.result import spread
-from erc_graph.experiments.run import baseline_of, majority_metrics, run_experiment
+from erc_graph.experiments.launch import run_all
+from erc_graph.experiments.result import baselines, spread
+from erc_graph.experiments.run import Plan, baseline_of
 
 
 def run_table(
-    experiment: Experiment, corpus: Corpus, folder: Path, table: Table, *, resume: bool = False, write: bool = True
+    experiment: Experiment,
+    corpus: Corpus,
+    folder: Path,
+    table: Table,
+    *,
+    launch: Launch | None = None,
+    resume: bool = False,
+    write: bool = True,
 ) -> dict[str, Any]:
     """Train and judge every row with the experiment's seeds.
 
@@ -34,44 +40,44 @@ def run_table(
     from erc_graph.report.tables import markdown_table
 
     check_distinct(experiment, corpus, table)
-    baselines: dict[str, Any] = {}
-    device = "cpu"
+    changes = [row_experiment(experiment, row, corpus.modalities) for row in table.rows]
+    plans = [
+        Plan(experiment=changed, folder=folder / folder_name(row), name=f"row {row.name}")
+        for row, changed in zip(table.rows, changes, strict=True)
+        if not isinstance(changed, str)
+    ]
+    plain = [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")] if experiment.run.baseline else []
+    outcomes = run_all([*plans, *plain], corpus, folder, launch=launch, resume=resume)
+    judged = iter(outcomes)
     rows: list[dict[str, Any]] = []
     projections = []
-    for row in tqdm(table.rows, desc=f"table {table.number}: rows", disable=None):
+    for row, changed in zip(table.rows, changes, strict=True):
         entry: dict[str, Any] = {"name": row.name, "marks": list(row.marks), "changes": dict(row.changes)}
         entry["published"] = dict(row.published.get(corpus.name, {})) if corpus.task.name == DEFAULT_TASK.get(corpus.name) else {}
-        changed = row_experiment(experiment, row, corpus.modalities)
         if isinstance(changed, str):
             entry["note"] = changed
         else:
-            outcome = run_experiment(changed, corpus, folder / folder_name(row), resume=resume, name=f"row {row.name}")
-            entry["metrics"] = {name: spread(outcome.values(name)) for name in outcome.seeds[0].test}
-            entry["dev"] = {name: spread(outcome.values(name, "dev")) for name in outcome.seeds[0].dev}
-            entry["parameters"] = outcome.seeds[0].parameters
+            outcome = next(judged)
+            first = outcome.seeds[0]
+            entry["metrics"] = {name: spread(outcome.values(name)) for name in first.test}
+            entry["dev"] = {name: spread(outcome.values(name, "dev")) for name in first.dev}
+            entry["parameters"] = first.parameters
             entry["seconds_per_epoch"] = outcome.seconds_per_epoch
-            first, device = outcome.seeds[0], outcome.seeds[0].device
-            if not baselines:
-                most = majority_metrics(changed, corpus, first)
-                baselines["majority"] = {name: spread([value]) for name, value in most.items()}
             if first.states is not None and corpus.task.kind == "classification":
                 projections.append((f"row {row.name}", first.states.numpy(), corpus.target[first.rows].numpy()))
         rows.append(entry)
-    if experiment.run.baseline:
-        plain = run_experiment(baseline_of(experiment, corpus), corpus, folder / "bigru", resume=resume, name="BiGRU")
-        baselines["bigru"] = {name: spread(plain.values(name)) for name in plain.seeds[0].test}
     result = {
         "method": experiment.method,
         "number": table.number,
         "title": table.title,
         "columns": list(table.columns),
         "rows": rows,
-        "baselines": baselines,
+        "baselines": baselines(outcomes[0], outcomes[-1] if plain else None) if plans else {},
         "dataset": corpus.name,
         "modalities": list(experiment.run.modalities or corpus.modalities),
         "protocol": experiment.run.protocol,
         "seeds": list(range(experiment.run.seeds)),
-        "environment": environment(device),
+        "environment": environment(outcomes[-1].seeds[0].device if outcomes else "cpu"),
         "config": experiment.as_dict(),
         "data_sha256": corpus_sha256(corpus),
     }

@@ -326,7 +326,7 @@ class PairFusion(nn.Module):
         """Stage 1: the pair's own classifier and density loss."""
         fused = self(batch)
         penalty = self.penalty * density(fused, self.reduction)  # Eqs. (6), (7)
-        return Prediction(scores=self.classify(fused), penalty=penalty, states=fused)
+        return Prediction(scores=self.classify(fused), penalty=penalty, penalty_reduction=self.reduction, states=fused)
 
 
 class MultipleFeaturesFusion(nn.Module):
@@ -536,6 +536,7 @@ class Pairwise(Pipeline):
         return Prediction(
             scores=self.mal.classify(states),
             penalty=penalty,
+            penalty_reduction=self.config.density_reduction,
             auxiliary=auxiliary,
             auxiliary_weight=self.config.auxiliary,
             states=states,

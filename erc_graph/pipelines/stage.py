@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ class Prediction:
     Attributes:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
         penalty: Added to the loss as it is, for example a weighted density loss.
+        penalty_reduction: Whether it is a `mean` over the utterances or a `sum`; several processes that share a batch need to know.
         auxiliary: Further scores of the same shape that get the same criterion.
         auxiliary_weight: Weight of their losses.
         states: `(N, k)` features in front of the classifier, for pictures.
@@ -25,6 +27,7 @@ class Prediction:
 
     scores: Tensor
     penalty: Tensor | float = 0.0
+    penalty_reduction: Literal["mean", "sum"] = "mean"
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
     auxiliary_weight: float = 1.0
     states: Tensor | None = None

@@ -6,6 +6,7 @@ seeded once; the order of the dialogues depends on (seed, stage, epoch) only, so
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ def fit(
     device: str = "auto",
     quiet: bool | None = None,
     description: str = "",
+    on_epoch: Callable[[History], None] | None = None,
 ) -> History:
     """Train a pipeline in place, stage after stage; afterwards it has the chosen weights.
 
@@ -85,6 +87,7 @@ def fit(
         device: `auto`, `cpu` or `cuda`.
         quiet: No progress bar; unset: none where standard error is no terminal.
         description: In front of the bar.
+        on_epoch: Called with the history after every epoch, when its checkpoint is written.
 
     Raises:
         ConfigError: impossible device, precision or criterion; the loss is no longer a number.
@@ -101,7 +104,7 @@ def fit(
     train, dev = train.to(accelerator.device), dev if dev is None else dev.to(accelerator.device)
     run = Run(
         accelerator=accelerator, pipeline=pipeline, task=task, config=config, train=train, seed=seed,
-        folder=folder, quiet=quiet if accelerator.is_main_process else True, description=description,
+        folder=folder, quiet=quiet if accelerator.is_main_process else True, description=description, on_epoch=on_epoch,
     )  # fmt: skip
     if folder and not resume:
         (folder / LAST).unlink(missing_ok=True)  # of an older run, which is not to be continued by mistake

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -61,6 +61,7 @@ class Run:
     folder: Path | None = None
     quiet: bool | None = None
     description: str = ""
+    on_epoch: Callable[[History], None] | None = None
     history: History = field(default_factory=History)
 
     @cached_property
@@ -171,6 +172,8 @@ class StageRun:
                         self.best = snapshot(self.stage.module)
                         run.save_best()
                 run.save(self.index, self.tensors())
+                if run.on_epoch:
+                    run.on_epoch(run.history)
                 bar.set_postfix({name: f"{value:.4f}" for name, value in self.figure(history.epochs[-1]).items()}, refresh=False)
                 bar.update()
         finally:
@@ -210,16 +213,20 @@ class StageRun:
         self.stage.module.train()
         batches = batch_order(run.lengths, config.batch_size, (run.seed, self.index, number))
         judged = [int(run.judged[index].sum()) for index in batches]
+        rows = [int(run.lengths[index].sum()) for index in batches]
         on_device = torch.cat(batches).to(train.device).split([len(index) for index in batches])  # one transfer per epoch
         total = torch.zeros((), device=train.device)
-        for position, (index, count) in enumerate(zip(on_device, judged, strict=True)):
+        for position, (index, count, size) in enumerate(zip(on_device, judged, rows, strict=True)):
             if not count:
                 continue
             step = number * len(batches) + position
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * rate(step, self.epochs * len(batches), config)
-            batch = train.select(index[accelerator.process_index :: accelerator.num_processes])
-            loss = self.loss(self.step(batch), batch, count / accelerator.num_processes)
+            own = index[accelerator.process_index :: accelerator.num_processes]
+            batch = train.select(own if len(own) else index[:1])
+            loss = self.loss(self.step(batch), batch, count, size)
+            if not len(own):  # fewer dialogues than processes: this one takes part with nothing to say
+                loss = 0 * loss
             accelerator.backward(loss)
             if config.clip:
                 accelerator.clip_grad_norm_(self.parameters, config.clip)
@@ -236,12 +243,17 @@ class StageRun:
             )
         return mean
 
-    def loss(self, answer: Prediction, batch: Batch, count: float) -> Tensor:
-        """What the step minimises; `count` judged utterances are in the whole batch."""
+    def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
+        """What the step minimises; `count` judged of `rows` utterances are in the whole batch.
+
+        The mean over all processes, which is what accelerate makes of the gradients, is the loss of the whole batch.
+        """
+        processes = self.run.accelerator.num_processes
         total = self.run.criterion(answer.scores, batch)
         for scores in answer.auxiliary.values():
             total = total + answer.auxiliary_weight * self.run.criterion(scores, batch)
-        return total / count + answer.penalty
+        share = processes if answer.penalty_reduction == "sum" else processes * batch.utterances / rows
+        return total / (count / processes) + share * answer.penalty
 
     def judge(self, dev: Batch) -> dict[str, float]:
         """Metrics of the development part, with the loss that is trained on."""

@@ -1,0 +1,131 @@
+"""Figures of a training run for a tracker: TensorBoard, Weights & Biases or MLflow, through accelerate. Off unless asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from erc_graph.errors import ConfigError
+from erc_graph.training.history import History
+
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+
+
+def check_tracker(name: str) -> None:
+    """Refuse a tracker that is unknown or not installed, before anything is trained.
+
+    Raises:
+        ConfigError: says what to install.
+    """
+    if name not in TRACKERS:
+        raise ConfigError(f"track: expected one of {', '.join(TRACKERS)}, found {name!r}")
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"track: expected the package {name}, found none; install it with pip install 'erc_graph[{name}]'")
+
+
+@contextmanager
+def tracked(name: str | None, project: str, run: str, folder: Path | None, config: Mapping[str, Any]) -> Iterator[Tracker | None]:
+    """A tracker of one run, closed at the end; nothing where no name is given, or in any but the first of several processes.
+
+    Args:
+        name: `tensorboard` (files in `folder/tensorboard`), `wandb` or `mlflow` (wherever these are set to write).
+        project: Groups runs.
+        run: Name of the run.
+        folder: The run's folder.
+        config: What decides the result, nested.
+    """
+    if name is None or os.environ.get("RANK", "0") != "0":
+        yield None
+        return
+    check_tracker(name)
+    tracker = Tracker(name, project, run, folder or Path(), config)
+    try:
+        yield tracker
+    finally:
+        tracker.close()
+
+
+class Tracker:
+    """One run in a tracker; it begins with the first figures. A tracker that fails later costs no training: it is said once."""
+
+    def __init__(self, name: str, project: str, run: str, folder: Path, config: Mapping[str, Any]) -> None:
+        self.name, self.project, self.run, self.folder, self.config = name, project, run, folder, config
+        self.backend: Any = None
+        self.failed = False
+        self.steps = 0
+
+    def epoch(self, history: History) -> None:
+        """The newest epoch: loss and development metrics, under the stage's name; steps count epochs over all stages."""
+        stage = history.stages[-1]
+        newest = stage.epochs[-1]
+        self.steps = sum(len(stage.epochs) for stage in history.stages)
+        self._log({f"{stage.name}/loss": newest.loss, **{f"{stage.name}/dev/{key}": value for key, value in newest.dev.items()}})
+
+    def test(self, metrics: Mapping[str, float]) -> None:
+        """Test metrics of the finished run."""
+        self._log({f"test/{key}": value for key, value in metrics.items()})
+
+    def close(self) -> None:
+        """End the run in the tracker."""
+        if self.backend is not None:
+            self._try(self.backend.finish)
+
+    def _start(self) -> None:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        options: dict[str, tuple[str, dict[str, Any]]] = {
+            "tensorboard": ("tensorboard", {"logging_dir": self.folder}),
+            "wandb": (self.project, {"name": self.run, "dir": str(self.folder)}),
+            "mlflow": (self.project, {"run_name": self.run}),
+        }
+        first, others = options[self.name]
+        try:
+            backend = LOGGER_TYPE_TO_CLASS[self.name](first, **others)
+            backend.start()
+            backend.store_init_configuration(flat(self.config))
+        except Exception as error:  # whatever a foreign package raises: no login, no server, no space
+            raise ConfigError(f"track: {self.name} cannot begin a run: {_line(error)}; mend that, or leave --track out") from error
+        self.backend = backend
+
+    def _log(self, values: dict[str, float]) -> None:
+        if self.backend is None:
+            self._start()
+        if not self.failed:
+            # MLflow refuses most characters in a name, for example the + of a stage of two parts.
+            named = {re.sub(r"[^\w./ -]", "-", key): value for key, value in values.items()}
+            self._try(self.backend.log, named, step=self.steps)
+
+    def _try(self, call: Callable[..., object], *arguments: object, **options: object) -> None:
+        try:
+            call(*arguments, **options)
+        except Exception as error:
+            self.failed = True
+            print(f"not tracked any more: {self.name}: {_line(error)}", file=sys.stderr)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Dotted key → plain value; lists as JSON, what is unset or empty left out.
+
+    >>> flat({"seeds": 2, "task": None, "pipeline": {"conv": {"depth": 4}, "names": ["a", "b"]}})
+    {'seeds': 2, 'pipeline.conv.depth': 4, 'pipeline.names': '["a", "b"]'}
+    """
+    found: dict[str, bool | int | float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (bool, int, float, str)):
+            found[f"{prefix}{key}"] = value
+        elif value:
+            found[f"{prefix}{key}"] = json.dumps(value, default=str)
+    return found
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
