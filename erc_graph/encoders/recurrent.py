@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class Recurrent(nn.Module):
         directions = 2 if bidirectional else 1
         if width % directions:
             raise ConfigError(f"width: expected an even number, half for each direction, found {width}")
+        self.cell = cell
         self.layers = nn.ModuleList(
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))
             for layer in range(layers)
@@ -62,3 +63,27 @@ class Recurrent(nn.Module):
                 -1,
             )
         return states
+
+    def step(self, states: Tensor, batch: Batch, memory: list[Any] | None) -> tuple[Tensor, list[Any]]:
+        """One more turn of a running dialogue, in evaluation mode; forward direction alone.
+
+        Args:
+            states: `(1, inputs)` the turn's row.
+            batch: The turn.
+            memory: What the turn before handed on; `None` at the first.
+
+        Returns:
+            `(1, width)`, and what to hand on: the states of every layer.
+        """
+        # Bare cells: the sequence form of PyTorch rearranges an LSTM's weights in every call on a CPU, a millisecond for one turn.
+        count = 2 if self.cell == "lstm" else 1
+        memory = memory or [(states.new_zeros(1, net.hidden_size),) * count for (net,) in self.layers]
+        handed = []
+        for (net,), hidden in zip(self.layers, memory, strict=True):
+            weights = (net.weight_ih_l0, net.weight_hh_l0, net.bias_ih_l0, net.bias_hh_l0)
+            if self.cell == "lstm":
+                handed.append(torch.lstm_cell(states, hidden, *weights))
+            else:
+                handed.append((torch.gru_cell(states, hidden[0], *weights),))
+            states = handed[-1][0]
+        return states, handed

@@ -1,4 +1,4 @@
-"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers."""
+"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers. In one direction it can listen live."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ class BiGRUConfig:
         width: Width of the states, both directions together.
         layers: Number of layers.
         dropout: Before, between and after them.
+        bidirectional: Read in both directions; off: forward alone, so that nothing comes from later turns.
     """
 
     width: int = 256
     layers: int = 2
     dropout: float = 0.4
+    bidirectional: bool = True
 
     def __post_init__(self) -> None:
         expect(
@@ -50,9 +52,14 @@ class BiGRU(Pipeline):
         width, dropout = self.config.width, self.config.dropout
         self.inputs = Inputs(schema.widths)
         self.project = nn.Sequential(nn.Linear(sum(schema.widths.values()), width), nn.ReLU(), nn.Dropout(dropout))
-        self.encode = Recurrent("gru", width, width, bidirectional=True, layers=self.config.layers, dropout=dropout)
+        self.encode = Recurrent("gru", width, width, bidirectional=self.config.bidirectional, layers=self.config.layers, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(width, schema.outputs)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the GRU reads forward alone."""
+        return not self.config.bidirectional
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(N, C)`."""
