@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError
+
+Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an LSTM
 
 
 class Recurrent(nn.Module):
@@ -64,7 +66,7 @@ class Recurrent(nn.Module):
             )
         return states
 
-    def step(self, states: Tensor, batch: Batch, memory: list[Any] | None) -> tuple[Tensor, list[Any]]:
+    def step(self, states: Tensor, batch: Batch, memory: Memory | None) -> tuple[Tensor, Memory]:
         """One more turn of a running dialogue, in evaluation mode; forward direction alone.
 
         Args:
@@ -76,11 +78,12 @@ class Recurrent(nn.Module):
             `(1, width)`, and what to hand on: the states of every layer.
         """
         # Bare cells: the sequence form of PyTorch rearranges an LSTM's weights in every call on a CPU, a millisecond for one turn.
-        count = 2 if self.cell == "lstm" else 1
-        memory = memory or [(states.new_zeros(1, net.hidden_size),) * count for (net,) in self.layers]
-        handed = []
-        for (net,), hidden in zip(self.layers, memory, strict=True):
-            weights = (net.weight_ih_l0, net.weight_hh_l0, net.bias_ih_l0, net.bias_hh_l0)
+        handed: Memory = []
+        for index, layer in enumerate(self.layers):
+            net = cast("nn.LSTM | nn.GRU", next(layer.children()))
+            first = states.new_zeros(1, net.hidden_size)
+            hidden = memory[index] if memory else (first, first)
+            weights = net.all_weights[0]
             if self.cell == "lstm":
                 handed.append(torch.lstm_cell(states, hidden, *weights))
             else:

@@ -103,7 +103,8 @@ class Stream:
             features: Modality → `(d,)` numbers as in the corpus, not scaled. A modality that is missing is left out or `None`.
 
         Raises:
-            CorpusError: unknown modality, another width, or a number that is not finite; the conversation goes on as if it had not been said.
+            CorpusError: unknown modality, another width, or a number that is not finite; the conversation goes on as if nothing had
+                been said.
             ErcGraphError: an earlier utterance was interrupted halfway.
         """
         if not self._whole:

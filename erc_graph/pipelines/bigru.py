@@ -1,4 +1,4 @@
-"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers. In one direction it can listen live."""
+"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers."""
 
 from __future__ import annotations
 

@@ -401,8 +401,8 @@ class MultimodalAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         width = inputs
         for layer in range(config.layers if config.attention else 0):
-            joined, options = width + (skip if layer else 0), {"heads": config.heads, "dropout": config.dropout}
-            self.attention.append(SelfAttention(joined, config.width, **options, causal=causal, past=past))
+            joined = width + (skip if layer else 0)
+            self.attention.append(SelfAttention(joined, config.width, heads=config.heads, dropout=config.dropout, causal=causal, past=past))
             if config.residual:
                 self.carry.append(nn.Linear(joined, config.width, bias=False))
             width = config.width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -137,30 +138,29 @@ def test_memory_is_bounded_with_a_window_and_grows_without() -> None:
 
 
 def test_only_parts_within_reach_are_computed() -> None:
-    """What a turn multiplies at turn 30 is what it multiplies at turn 60: shapes of every product, counted."""
+    """At turn 50 as many numbers are computed as at turn 20, over all operations."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Shapes(TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
-            self.seen: list[tuple[str, tuple[int, ...]]] = []
+            self.seen: list[tuple[int, ...]] = []
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             answer = func(*args, **(kwargs or {}))
             if isinstance(answer, Tensor):
-                self.seen.append((str(func), tuple(answer.shape)))
+                self.seen.append(tuple(answer.shape))
             return answer
 
     pipeline = build("one modality")
-    stream, (batch, speakers) = pipeline.stream(), conversation(64, 3, missing=0.0)
-    work = []
-    for turn in range(64):
-        with Shapes() as shapes:
+    stream, (batch, speakers) = pipeline.stream(), conversation(52, 3, missing=0.0)
+    numbers = {}
+    for turn in range(52):
+        with Shapes() if turn in (5, 20, 21, 50, 51) else nullcontext(Shapes()) as shapes:
             stream.push(speakers[turn], heard(pipeline, batch, turn))
-        work.append(shapes.seen)
-    sizes = [sum(int(np.prod(shape)) for _, shape in turn) for turn in work]
-    assert sizes[5] < sizes[30]
-    assert max(sizes[30:45]) == max(sizes[45:64])  # windows move to the front of their memory every sixteen turns or so
+        numbers[turn] = sum(int(np.prod(shape)) for shape in shapes.seen)
+    # Of two turns in a row at most one moves the windows to the front of their memory.
+    assert 0 < numbers[5] < min(numbers[20], numbers[21]) == min(numbers[50], numbers[51])
 
 
 def test_a_stream_sees_the_pipelines_weights_and_changes_nothing() -> None:
@@ -229,8 +229,9 @@ def test_an_interrupted_turn_ends_the_stream() -> None:
 
 
 def test_a_pipeline_that_reads_later_turns_refuses() -> None:
-    for pipeline in (Pairwise(schema(), small("causal", causal=False)), Pairwise(schema(), small("pairwise", causal=False)), BiGRU(schema())):
-        with pytest.raises(ConfigError, match=r"found a \w+ that does; train one with pipeline\.causal true and pipeline\.graph causal_window"):
+    pairwise = [Pairwise(schema(), small(graph, causal=False)) for graph in ("causal", "pairwise")]
+    for pipeline in (*pairwise, BiGRU(schema())):
+        with pytest.raises(ConfigError, match=r"found a \w+ that does; train one with pipeline\.causal true and pipeline\.graph"):
             pipeline.stream()
         with pytest.raises(ConfigError, match="reads no later turns"):
             Stream(pipeline)

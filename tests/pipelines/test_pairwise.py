@@ -336,7 +336,7 @@ def test_the_method_of_the_operator_changes_nothing(corpus):
 
 
 def test_causal_needs_a_causal_graph_and_nets_that_read_forward():
-    with pytest.raises(ConfigError, match=r"pipeline\.causal: expected a graph without edges from later turns, found 'pairwise'; set pipeline"):
+    with pytest.raises(ConfigError, match=r"causal: expected a graph without edges from later turns, found 'pairwise'; set pipeline"):
         make(causal=True)
     with pytest.raises(ConfigError, match=r"pipeline\.causal: expected false where mff\.bidirectional is true.*found True"):
         make(causal=True, graph="causal", mff={"width": 4, "bidirectional": True})
