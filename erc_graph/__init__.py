@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from erc_graph.graphs.convert import to_dgl, to_networkx
     from erc_graph.graphs.draw import draw_graph
     from erc_graph.graphs.recipe import load_recipe
+    from erc_graph.inference.stream import Stream, Turn
     from erc_graph.pipelines import PIPELINES
     from erc_graph.pipelines.base import Pipeline, Schema
 
@@ -39,6 +40,8 @@ _HOME = {
     "Pipeline": "pipelines.base",
     "Schema": "pipelines.base",
     "StorageError": "errors",
+    "Stream": "inference.stream",
+    "Turn": "inference.stream",
     "build_graph": "graphs.build",
     "draw_graph": "graphs.draw",
     "load_corpus": "data.load",
@@ -60,6 +63,8 @@ __all__ = [
     "Pipeline",
     "Schema",
     "StorageError",
+    "Stream",
+    "Turn",
     "build_graph",
     "draw_graph",
     "load_corpus",

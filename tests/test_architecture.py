@@ -34,6 +34,8 @@ ALLOWED: dict[str, set[str]] = {room: set(ORDER[:i]) for i, room in enumerate(OR
     "errors": set(),
     "": {*ORDER[:5], "inference"},  # the package itself: what a user gets by name
 }
+# Methods of a pipeline that open a room above it, when they are called: `pipeline.stream()` reads better than where it lives.
+DOORS = {("pipelines/base.py", "erc_graph.inference.stream.Stream")}
 HEAVY = ("torch_geometric", "dgl", "transformers", "matplotlib", "optuna", "sklearn", "pandas", "accelerate", "scipy", "networkx")
 
 
@@ -69,6 +71,8 @@ def back_edges(path: Path) -> list[str]:
     for line, name in imported(path):
         other = [*name.split("."), ""][1]
         target = other if (ROOT / other).is_dir() or (ROOT / f"{other}.py").is_file() else ""
+        if (path.relative_to(ROOT).as_posix(), name) in DOORS:
+            continue
         if target not in {own, "errors", *ALLOWED[own]} and not (target == "" and own in ("experiments", "cli")):
             wrong.append(f"{path.relative_to(ROOT.parent)}:{line}: {own or 'the package'} must not import {name}")
     return wrong
@@ -77,6 +81,12 @@ def back_edges(path: Path) -> list[str]:
 def test_imports_point_one_way() -> None:
     assert len(FILES) > 40
     assert [line for path in FILES for line in back_edges(path)] == []
+
+
+def test_doors_are_there_and_open_when_they_are_called() -> None:
+    for file, name in DOORS:
+        assert name in [found for _, found in imported(ROOT / file)]
+        assert run(f"import sys, erc_graph.{file[:-3].replace('/', '.')}; assert {name.rpartition('.')[0]!r} not in sys.modules") == ""
 
 
 def test_every_room_has_its_place() -> None:

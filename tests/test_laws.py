@@ -47,7 +47,7 @@ SCORE = Task(name="score", kind="score", column="score")
 
 def test_there_is_something_to_test() -> None:
     assert set(METHODS) == {"block", "pyg", "dgl"}
-    assert {"pairwise", "mmgcn", "window", "speaker", "causal"} <= set(RECIPES)
+    assert {"pairwise", "mmgcn", "window", "speaker", "causal", "causal_window"} <= set(RECIPES)
     assert {"bigru", "pairwise"} <= set(PIPELINES)
 
 
@@ -115,7 +115,12 @@ VARIANTS: dict[str, Callable[[], Pipeline]] = {
     "bert": lambda: Pairwise(stand(THREE, "text", "audio", "bert"), little(context_text="bert")),
     "given speakers": lambda: Pairwise(stand(THREE, "text", "audio", "speaker"), little(given_speakers=True)),
     "score": lambda: Pairwise(stand(SCORE), little()),
+    "speaker relative": lambda: Pairwise(stand(), little(speaker_relative=["audio"])),
+    "forward, speaker relative": lambda: PIPELINES["bigru"](stand(), BiGRUConfig(width=6, bidirectional=False, speaker_relative=["audio"])),
     "graph causal": lambda: Pairwise(stand(), little(graph="causal")),
+    "causal": lambda: Pairwise(stand(), little(graph="causal", causal=True)),
+    "causal window": lambda: Pairwise(stand(), little(graph="causal_window", causal=True, mff=MffConfig(width=4, heads=2, layers=2))),
+    "causal bigru": lambda: PIPELINES["bigru"](stand(), BiGRUConfig(width=6, bidirectional=False)),
     "graph speaker": lambda: Pairwise(stand(), little(graph="speaker", conv=AngularConvConfig(method="pyg"))),
 }
 
@@ -129,6 +134,8 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
         for layers in (1, 2)
     },
     "attention": lambda: SelfAttention(5, 7, heads=3, dropout=0.3),
+    "causal attention": lambda: SelfAttention(5, 7, heads=3, dropout=0.3, causal=True),
+    "windowed attention": lambda: SelfAttention(5, 7, heads=3, dropout=0.3, causal=True, past=2),
     "transformer": lambda: nn.ModuleDict({"up": nn.Linear(5, 6), "net": TransformerEncoder(6, heads=4, layers=2)}),
     "speaker": lambda: SpeakerEmbedding(6, speakers=2),
     "given speaker": lambda: SpeakerEmbedding(6, given=2),
@@ -501,6 +508,29 @@ def test_a_recurrent_net_in_one_direction_does_not_look_ahead(cell: Any, both: b
     batch = make_batch([5, 3], seed=6)
     net = stir(Recurrent(cell, 5, 6, bidirectional=both, layers=2))
     assert looks_ahead(lambda x: net(x, batch), batch.features["text"].requires_grad_(), batch) is both
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("past", [None, 0, 2])
+def test_causal_attention_does_not_look_ahead(causal: bool, past: int | None) -> None:
+    batch = make_batch([5, 3], seed=6)
+    net = stir(TransformerEncoder(5, layers=2, causal=causal, past=past))
+    assert looks_ahead(lambda x: net(x, batch), batch.features["text"].requires_grad_(), batch) is not causal
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_only_pipelines_that_say_so_do_not_look_ahead(name: str) -> None:
+    pipeline, batch = stir(VARIANTS[name]()), make_batch([6, 3], seed=6)
+    assert isinstance(pipeline, Pipeline)
+    names = list(batch.features)
+    widths = [batch.features[name].shape[1] for name in names]
+    everything = torch.cat(list(batch.features.values()), 1).requires_grad_()
+
+    def ask(features: Tensor) -> Tensor:
+        return pipeline(replace(batch, features=dict(zip(names, features.split(widths, 1), strict=True)))).scores
+
+    assert looks_ahead(ask, everything, batch) is not pipeline.causal
+    assert pipeline.causal is name.startswith("causal")
 
 
 # -- through the corpus: names, labels, seeds, checkpoints --------------------------------------------------------------------------

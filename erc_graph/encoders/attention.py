@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.window import Window
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention between all turns of a dialogue (Vaswani et al., 2017).
+    """Multi-head self-attention between all turns of a dialogue, or from each turn to those before it (Vaswani et al., 2017).
 
     Args:
         inputs: Width of the rows that go in.
         width: Width of the rows that come out.
         heads: Number of heads; the head width is `width / heads`, rounded up.
         dropout: On the attention weights, in training.
+        causal: A turn attends to itself and to earlier turns alone.
+        past: With `causal`, how many turns back; `None`: all.
     """
 
-    def __init__(self, inputs: int, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self, inputs: int, width: int, *, heads: int = 1, dropout: float = 0.0, causal: bool = False, past: int | None = None
+    ) -> None:
         super().__init__()
+        self.causal, self.past = causal, past
         self.heads, self.head_width = heads, -(-width // heads)
         self.query_key_value = nn.Linear(inputs, 3 * heads * self.head_width)
         self.output = nn.Linear(heads * self.head_width, width)
@@ -29,10 +36,33 @@ class SelfAttention(nn.Module):
         """`(N, inputs)` packed rows → `(N, width)`."""
         packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
         query, key, value = batch.pad(packed).permute(2, 0, 3, 1, 4)  # each (dialogues, heads, turns, head width)
-        attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=batch.mask[:, None, None, :], dropout_p=self.dropout if self.training else 0.0
-        )
+        # What lies before a real turn is real: a causal mask needs no second one for padding, which would leave rows without any key.
+        mask = self._behind(batch) if self.causal else batch.mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         return self.output(batch.unpad(attended.transpose(1, 2)).flatten(1))
+
+    def _behind(self, batch: Batch) -> Tensor:
+        """`(L, L)` bool, `[query turn, key turn]`: the turn itself and those that it may look back to."""
+        turn = torch.arange(batch.longest, device=batch.device)
+        behind = turn[:, None] - turn
+        return (behind >= 0) if self.past is None else (behind >= 0) & (behind <= self.past)
+
+    def step(self, states: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
+        """One more turn of a running dialogue, in evaluation mode, for causal attention.
+
+        Args:
+            states: `(1, inputs)` the turn's row.
+            batch: The turn.
+            memory: What the turn before handed on; `None` at the first.
+
+        Returns:
+            `(1, width)`, and what to hand on: keys and values of the turns within reach.
+        """
+        memory = memory or Window(self.past)
+        packed = self.query_key_value(states).view(3, self.heads, self.head_width)
+        key, value = memory.push(packed[1:]).permute(1, 2, 0, 3)  # each (heads, turns, head width)
+        attended = F.scaled_dot_product_attention(packed[0][:, None], key, value)
+        return self.output(attended.flatten()[None]), memory
 
 
 class TransformerEncoder(nn.Module):
@@ -44,12 +74,26 @@ class TransformerEncoder(nn.Module):
         layers: Number of layers.
         feedforward: Width of the hidden layer between.
         dropout: After attention and feed-forward, in training.
+        causal: A turn attends to itself and to earlier turns alone.
+        past: With `causal`, how many turns back in every layer; `None`: all.
     """
 
-    def __init__(self, width: int, *, heads: int = 1, layers: int = 1, feedforward: int | None = None, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 1,
+        layers: int = 1,
+        feedforward: int | None = None,
+        dropout: float = 0.1,
+        causal: bool = False,
+        past: int | None = None,
+    ) -> None:
         super().__init__()
         hidden = feedforward or 2 * width
-        self.attention = nn.ModuleList(SelfAttention(width, width, heads=heads, dropout=dropout) for _ in range(layers))
+        self.attention = nn.ModuleList(
+            SelfAttention(width, width, heads=heads, dropout=dropout, causal=causal, past=past) for _ in range(layers)
+        )
         self.feedforward = nn.ModuleList(
             nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)) for _ in range(layers)
         )

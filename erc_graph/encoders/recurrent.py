@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError
+
+Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an LSTM
 
 
 class Recurrent(nn.Module):
@@ -44,6 +46,7 @@ class Recurrent(nn.Module):
         directions = 2 if bidirectional else 1
         if width % directions:
             raise ConfigError(f"width: expected an even number, half for each direction, found {width}")
+        self.cell = cell
         self.layers = nn.ModuleList(
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))
             for layer in range(layers)
@@ -62,3 +65,28 @@ class Recurrent(nn.Module):
                 -1,
             )
         return states
+
+    def step(self, states: Tensor, batch: Batch, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """One more turn of a running dialogue, in evaluation mode; forward direction alone.
+
+        Args:
+            states: `(1, inputs)` the turn's row.
+            batch: The turn.
+            memory: What the turn before handed on; `None` at the first.
+
+        Returns:
+            `(1, width)`, and what to hand on: the states of every layer.
+        """
+        # Bare cells: the sequence form of PyTorch rearranges an LSTM's weights in every call on a CPU, a millisecond for one turn.
+        handed: Memory = []
+        for index, layer in enumerate(self.layers):
+            net = cast("nn.LSTM | nn.GRU", next(layer.children()))
+            first = states.new_zeros(1, net.hidden_size)
+            hidden = memory[index] if memory else (first, first)
+            weights = net.all_weights[0]
+            if self.cell == "lstm":
+                handed.append(torch.lstm_cell(states, hidden, *weights))
+            else:
+                handed.append((torch.gru_cell(states, hidden[0], *weights),))
+            states = handed[-1][0]
+        return states, handed

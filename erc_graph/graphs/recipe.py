@@ -158,6 +158,12 @@ class GraphRecipe:
         """Whether no edge comes from a later turn."""
         return all(rule.future == 0 for rule in self.edges)
 
+    @property
+    def past(self) -> int | None:
+        """How many turns back an edge reaches at most; `None`: all."""
+        reaches = [rule.past for rule in self.edges]
+        return None if None in reaches else max(reach for reach in reaches if reach is not None)
+
     def with_scale(self, relation: str, scale: float) -> GraphRecipe:
         """The same recipe with another γ for one relation.
 

@@ -18,6 +18,8 @@ from erc_graph.pipelines.stage import Prediction, Stage
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+
+    from erc_graph.inference.stream import Stream
 else:  # PyG takes seconds to import, and jsonargparse would import it for `--help`
     HeteroData = Any
 
@@ -92,6 +94,21 @@ class Pipeline(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+    @property
+    def causal(self) -> bool:
+        """Whether nothing that it says of a turn depends on later turns."""
+        return False
+
+    def stream(self) -> Stream:
+        """A conversation that is judged turn by turn, as it happens; see `erc_graph.inference.stream`.
+
+        Raises:
+            ConfigError: the pipeline reads later turns too.
+        """
+        from erc_graph.inference.stream import Stream
+
+        return Stream(self)
 
     def describe(self) -> dict[str, Any]:
         """What it takes to build this pipeline again: class, configuration, inputs, task; plain values, stored with the weights."""

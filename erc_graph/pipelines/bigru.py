@@ -24,12 +24,14 @@ class BiGRUConfig:
         layers: Number of layers.
         dropout: Before, between and after them.
         speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
+        bidirectional: Read in both directions; off: forward alone, so that nothing comes from later turns.
     """
 
     width: int = 256
     layers: int = 2
     dropout: float = 0.4
     speaker_relative: list[str] = field(default_factory=list)
+    bidirectional: bool = True
 
     def __post_init__(self) -> None:
         expect(
@@ -52,9 +54,14 @@ class BiGRU(Pipeline):
         width, dropout = self.config.width, self.config.dropout
         self.inputs = Inputs(schema.widths, speaker_relative=schema.known(self.config.speaker_relative, "pipeline.speaker_relative"))
         self.project = nn.Sequential(nn.Linear(sum(self.inputs.output_widths.values()), width), nn.ReLU(), nn.Dropout(dropout))
-        self.encode = Recurrent("gru", width, width, bidirectional=True, layers=self.config.layers, dropout=dropout)
+        self.encode = Recurrent("gru", width, width, bidirectional=self.config.bidirectional, layers=self.config.layers, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(width, schema.outputs)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the GRU reads forward alone, and its inputs need no later turn."""
+        return not (self.config.bidirectional or self.config.speaker_relative)
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(N, C)`."""

@@ -66,6 +66,8 @@ Differences from the paper:
   chosen on the development split, by the stage's own classifier.
 - A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
   of that turn, which know its neighbours, still go through the skip connections.
+- `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier turns alone, as far
+  back as the recipe's edges reach, and the recipe must not have an edge from a later turn. The paper reads whole conversations.
 - `swap_noise`, `speaker_relative` and `pmf.project`, a linear layer in front of each BiLSTM, are not in the paper.
 """
 
@@ -232,6 +234,8 @@ class PairwiseConfig:
 
     Attributes:
         graph: Recipe of both graphs: a name or a TOML file.
+        causal: Nothing comes from later turns: recurrent nets read forward, attention looks back as far as the recipe, which must be
+            causal too (`causal`, `causal_window`). Such a pipeline can listen live (`stream`).
         gamma: γ, scale of edges across streams; unset: the recipe's.
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
         auxiliary: Weight of the PMF losses when joint.
@@ -250,6 +254,7 @@ class PairwiseConfig:
     """
 
     graph: str = "pairwise"
+    causal: bool = False
     gamma: float | None = None
     stages: Literal["two", "joint"] = "two"
     auxiliary: float = 0.3
@@ -270,6 +275,10 @@ class PairwiseConfig:
             self,
             gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
             auxiliary=_weight(self.auxiliary),
+            causal=(
+                not (self.causal and (self.mff.bidirectional or self.speaker_relative)),
+                "false where mff.bidirectional or speaker_relative is set, which need later turns",
+            ),
             speakers=_count(self.speakers),
             stages=(
                 self.stages == "joint" or not self.swap_noise,
@@ -294,7 +303,8 @@ class PairFusion(nn.Module):
             {name: nn.Sequential(nn.Linear(widths[name], pmf.width), nn.ReLU()) for name in modalities} if pmf.project else {}
         )
         widths = {name: pmf.width if pmf.project else widths[name] for name in modalities}
-        self.encode = nn.ModuleDict({name: Recurrent("lstm", widths[name], pmf.width, bidirectional=True) for name in modalities})
+        both = not config.causal
+        self.encode = nn.ModuleDict({name: Recurrent("lstm", widths[name], pmf.width, bidirectional=both) for name in modalities})
         self.output_width = pmf.width * len(modalities)
         if pmf.enabled:
             self.speaker = _speaker(schema, pmf.width, config)
@@ -352,7 +362,9 @@ class MultipleFeaturesFusion(nn.Module):
         self.encode_context = gru(self.inputs.output_widths[self.context]) if self.context else None
         self.transform = None
         if self.context and mff.context_encoder:
-            self.transform = TransformerEncoder(mff.width, heads=mff.heads, layers=mff.layers, dropout=mff.dropout)
+            self.transform = TransformerEncoder(
+                mff.width, heads=mff.heads, layers=mff.layers, dropout=mff.dropout, causal=config.causal, past=recipe.past
+            )
             self.output_width += mff.width
 
     def nodes(self, batch: Batch, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -379,7 +391,17 @@ class MultipleFeaturesFusion(nn.Module):
 class MultimodalAttention(nn.Module):
     """MAL: attention layers with skip connections, and the classifier."""
 
-    def __init__(self, inputs: int, skip_pair: int, skip_context: int, outputs: int, config: MalConfig) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        skip_pair: int,
+        skip_context: int,
+        outputs: int,
+        config: MalConfig,
+        *,
+        causal: bool = False,
+        past: int | None = None,
+    ) -> None:
         super().__init__()
         self.pair_skip, self.context_skip = bool(config.pair_skip and skip_pair), bool(config.context_skip and skip_context)
         skip = skip_pair if self.pair_skip else 0
@@ -387,9 +409,10 @@ class MultimodalAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         width = inputs
         for layer in range(config.layers if config.attention else 0):
-            self.attention.append(SelfAttention(width + (skip if layer else 0), config.width, heads=config.heads, dropout=config.dropout))
+            joined = width + (skip if layer else 0)
+            self.attention.append(SelfAttention(joined, config.width, heads=config.heads, dropout=config.dropout, causal=causal, past=past))
             if config.residual:
-                self.carry.append(nn.Linear(width + (skip if layer else 0), config.width, bias=False))
+                self.carry.append(nn.Linear(joined, config.width, bias=False))
             width = config.width
         if not config.attention or config.layers == 1:  # no later layer that could take the skip
             width += skip
@@ -420,6 +443,11 @@ class Pairwise(Pipeline):
         if config.gamma is not None:
             for rule in recipe.edges:
                 recipe = recipe.with_scale(rule.relation, config.gamma) if rule.scope == "across" else recipe
+        if config.causal and not recipe.causal:
+            raise ConfigError(
+                f"pipeline.causal: expected a graph without edges from later turns, found {recipe.name!r}; "
+                "set pipeline.graph to causal_window or causal, or pipeline.causal to false"
+            )
         roles = self.roles(config)
         lacking = [name for name in roles if name not in schema.widths]
         if lacking:
@@ -438,7 +466,20 @@ class Pairwise(Pipeline):
         without_text = [name for name in self.fusion if "text" not in name.split("+")]
         self.skip = (without_text or list(self.fusion))[0]
         width = config.mff.width
-        self.mal = MultimodalAttention(self.mff.output_width, width, width if self.mff.context else 0, schema.outputs, config.mal)
+        self.mal = MultimodalAttention(
+            self.mff.output_width,
+            width,
+            width if self.mff.context else 0,
+            schema.outputs,
+            config.mal,
+            causal=config.causal,
+            past=recipe.past,
+        )
+
+    @property
+    def causal(self) -> bool:
+        """Whether `pipeline.causal` is set."""
+        return self.config.causal
 
     @staticmethod
     def roles(config: PairwiseConfig) -> tuple[str, ...]:

@@ -87,3 +87,40 @@ def test_dropout_only_in_training(batches):
         assert not torch.equal(module(states, batch), module(states, batch))
         module.eval()
         assert torch.equal(module(states, batch), module(states, batch))
+
+
+@pytest.mark.parametrize("past", [None, 0, 1, 3])
+def test_causal_attention_is_attention_over_each_turn_and_those_before_it(past, batches):
+    """Each turn asked alone, as the last of a dialogue that ends with it and begins where it can still look."""
+    batch = batches(6, 1, 3)
+    attention = SelfAttention(5, 4, heads=2, causal=True, past=past).double()
+    whole = SelfAttention(5, 4, heads=2).double()
+    whole.load_state_dict(attention.state_dict())
+    states = batch.features["text"]
+    found = attention(states, batch)
+    for row in range(10):
+        start = int(batch.ptr[batch.dialogue[row]])
+        start = start if past is None else max(start, row - past)
+        length = row + 1 - start
+        torch.testing.assert_close(found[row], whole(states[start : row + 1], batches(length))[-1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("past", [None, 0, 2])
+@pytest.mark.parametrize(("width", "heads"), [(6, 3), (7, 2)])
+def test_turn_by_turn_equals_the_whole_dialogue(width, heads, past, batches):
+    batch = batches(40)
+    states = torch.randn(40, 6, dtype=torch.float64)
+    attention = SelfAttention(6, width, heads=heads, causal=True, past=past).double()
+    whole, memory = attention(states, batch), None
+    for i in range(40):
+        turn, memory = attention.step(states[[i]], batch, memory)
+        torch.testing.assert_close(turn[0], whole[i], rtol=1e-10, atol=1e-12)
+
+
+def test_causal_or_not_makes_no_other_parameters():
+    """Same names, same shapes, same order of creation: a seed gives the same weights."""
+    both = []
+    for causal in (False, True):
+        torch.manual_seed(3)
+        both.append(TransformerEncoder(6, heads=2, causal=causal, past=4 if causal else None).state_dict())
+    assert all(torch.equal(one, other) for one, other in zip(both[0].values(), both[1].values(), strict=True))

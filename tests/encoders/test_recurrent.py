@@ -47,3 +47,15 @@ def test_two_directions_need_an_even_width():
     with pytest.raises(ConfigError, match="width: expected an even number, half for each direction, found 7"):
         Recurrent("lstm", 5, 7, bidirectional=True)
     assert Recurrent("lstm", 5, 7)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_turn_by_turn_equals_the_whole_dialogue(cell, layers, batches):
+    batch = batches(12)
+    net = Recurrent(cell, 5, 6, layers=layers, dropout=0.5).double().eval()
+    states = batch.features["text"]
+    whole, memory = net(states, batch), None
+    for i in range(12):
+        turn, memory = net.step(states[[i]], batch, memory)
+        torch.testing.assert_close(turn[0], whole[i], rtol=1e-10, atol=1e-12)

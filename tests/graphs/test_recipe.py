@@ -27,12 +27,12 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_shipped_recipes_and_their_examples_are_all_found() -> None:
-    assert list_recipes() == ("causal", "mmgcn", "pairwise", "speaker", "window")
+    assert list_recipes() == ("causal", "causal_window", "mmgcn", "pairwise", "speaker", "window")
     files = sorted((Path(__file__).parents[2] / "graphs").glob("*.toml"))
     assert [path.stem for path in files] == list(list_recipes())
     counted = {name: len(load_recipe(name).examples) for name in list_recipes()}
     assert min(counted.values()) >= 2
-    assert sum(counted.values()) == 11
+    assert sum(counted.values()) == 13
     for name in list_recipes():
         recipe = load_recipe(name)
         assert recipe.name == name
@@ -61,7 +61,8 @@ def test_numbers_of_the_papers() -> None:
     assert (context.past, context.future, context.scale, context.weight) == (None, None, 1.0, "angular")
     assert (cross.past, cross.future, cross.scale, cross.scope) == (0, 0, 0.7, "across")
     assert load_recipe("mmgcn").edges[1].scale == 1.0
-    assert [load_recipe(name).causal for name in list_recipes()] == [True, False, False, False, False]
+    assert [name for name in list_recipes() if load_recipe(name).causal] == ["causal", "causal_window"]
+    assert [load_recipe(name).past for name in list_recipes()] == [None, 10, None, None, 10, 10]
 
 
 def test_load_by_name_path_text_and_itself(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_with_scale() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="unknown 'pairwis'; known: causal, mmgcn, pairwise, speaker, window"):
+    with pytest.raises(ConfigError, match="unknown 'pairwis'; known: causal, causal_window, mmgcn, pairwise, speaker, window"):
         load_recipe("pairwis")
     with pytest.raises(ConfigError, match=r"unknown '\.\./graphs/pairwise'"):
         load_recipe("../graphs/pairwise")

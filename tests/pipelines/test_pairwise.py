@@ -9,6 +9,7 @@ from erc_graph.conv.angular import AngularConvConfig
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample import sample_corpus
 from erc_graph.data.tasks import get_task
+from erc_graph.encoders.attention import SelfAttention
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import Row, load_tables
 from erc_graph.experiments.config import from_dict
@@ -329,3 +330,34 @@ def test_the_method_of_the_operator_changes_nothing(corpus):
     block, pyg = (make_for(corpus, "text", "audio", "visual", conv={"method": method}).eval()(batch).scores for method in ("block", "pyg"))
     torch.testing.assert_close(block, pyg, rtol=1e-4, atol=1e-5)
     assert AngularConvConfig().method == "block"
+
+
+# -- nothing from later turns -------------------------------------------------------------------------------------------------------
+
+
+def test_causal_needs_a_causal_graph_and_nets_that_read_forward():
+    with pytest.raises(ConfigError, match=r"causal: expected a graph without edges from later turns, found 'pairwise'; set pipeline"):
+        make(causal=True)
+    with pytest.raises(ConfigError, match=r"pipeline\.causal: expected false where mff\.bidirectional is true.*found True"):
+        make(causal=True, graph="causal", mff={"width": 4, "bidirectional": True})
+
+
+def test_causal_parts_reach_as_far_back_as_the_recipe():
+    for graph, past in (("causal", None), ("causal_window", 10)):
+        pipeline = make(causal=True, graph=graph, mff={"width": 4, "layers": 2})
+        attention = [module for module in pipeline.modules() if isinstance(module, SelfAttention)]
+        assert len(attention) == 4
+        assert {(module.causal, module.past) for module in attention} == {(True, past)}
+        assert {len(layer) for fusion in pipeline.fusions.values() for net in fusion.encode.values() for layer in net.layers} == {1}
+        assert pipeline.causal
+    assert not make(graph="causal").causal
+
+
+def test_the_switch_off_leaves_every_weight_as_it_was():
+    """Same parameters in the same order from the same seed, whatever the graph."""
+    torch.manual_seed(1)
+    one = make(graph="causal")
+    torch.manual_seed(1)
+    other = make()
+    assert list(one.state_dict()) == list(other.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))

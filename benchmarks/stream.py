@@ -1,0 +1,119 @@
+"""`python -m benchmarks.stream`: what one more utterance of a running conversation costs.
+
+Three modalities, default widths, random weights (time does not depend on them). `stream` judges the next utterance; its rival, `prefix`,
+asks the same pipeline about the whole conversation again. The floor is one product of every weight matrix that an utterance meets with a
+vector. All lengths take turns in one process; `held_bytes` is what a stream remembers.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Row, Run, arguments, finish, peak_bytes, seconds
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import get_task
+from erc_graph.inference.stream import Stream
+from erc_graph.pipelines.base import Schema
+from erc_graph.pipelines.pairwise import Pairwise, PairwiseConfig
+
+WIDTHS = {"audio": 100, "text": 768, "visual": 512}
+RECIPES = {"window 10": "causal_window", "all earlier turns": "causal"}
+CASES = {  # (recipe, turn) → methods
+    ("window 10", 100): ("stream", "prefix"),
+    ("window 10", 1000): ("stream", "prefix"),
+    ("window 10", 10_000): ("stream",),
+    ("all earlier turns", 100): ("stream", "prefix"),
+    ("all earlier turns", 1000): ("stream", "prefix"),
+}
+PUSHES = 10  # utterances of a timed run of `stream`
+
+
+def make_pipeline(recipe: str) -> Pairwise:
+    torch.manual_seed(0)
+    return Pairwise(Schema(widths=WIDTHS, task=get_task("iemocap6")), PairwiseConfig(graph=RECIPES[recipe], causal=True)).eval()
+
+
+def say(stream: Stream, utterances: Any, count: int) -> None:
+    for _ in range(count):
+        stream.push(*next(utterances))
+
+
+def stream_at(recipe: str, turn: int) -> tuple[Stream, Run]:
+    """A conversation of so many turns, and what says the next ones."""
+    stream = make_pipeline(recipe).stream()
+    utterances = cycle([("AB"[i % 2], {name: torch.randn(width) for name, width in WIDTHS.items()}) for i in range(16)])
+    say(stream, utterances, turn)
+    return stream, partial(say, stream, utterances, PUSHES)
+
+
+def prefix_at(recipe: str, turn: int) -> Run:
+    """The offline pipeline over a whole conversation of so many turns."""
+    pipeline, rows = make_pipeline(recipe), torch.arange(turn)
+    batch = Batch(
+        ptr=torch.tensor([0, turn]),
+        speaker=rows % 2,
+        target=rows * 0,
+        judged=rows >= 0,
+        row=rows,
+        features={name: torch.randn(turn, width) for name, width in WIDTHS.items()},
+        present=dict.fromkeys(WIDTHS, rows >= 0),
+    )
+    return torch.no_grad()(lambda: pipeline(batch))
+
+
+def floor() -> Run:
+    """One product of every matrix with a vector; a pair's own classifier is not asked."""
+    asked = {  # a name per matrix; embeddings are looked up
+        name: parameter.detach()
+        for name, parameter in make_pipeline("window 10").named_parameters()
+        if parameter.dim() == 2 and "embedding" not in name and not (name.startswith("fusion.") and "classify" in name)
+    }
+    matrices = list(asked.values())
+    vectors: list[Tensor] = [torch.randn(1, matrix.shape[1]) for matrix in matrices]
+
+    def run() -> None:
+        for _ in range(PUSHES):
+            for matrix, vector in zip(matrices, vectors, strict=True):
+                torch.nn.functional.linear(vector, matrix)
+
+    return run
+
+
+def prepare(case: str, method: str) -> Run:
+    recipe, turn = case.split(", turn ")
+    return stream_at(recipe, int(turn))[1] if method == "stream" else prefix_at(recipe, int(turn))
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments("stream", __doc__.split("\n")[0], argv)
+    runs: dict[str, Run] = {"floor": floor()}
+    held = {}
+    for (recipe, turn), methods in CASES.items():
+        case = f"{recipe}, turn {turn}"
+        stream, runs[f"{case}: stream"] = stream_at(recipe, turn)
+        held[case] = stream.nbytes
+        if "prefix" in methods:
+            runs[f"{case}: prefix"] = prefix_at(recipe, turn)
+    timed = seconds(runs, options.repeats)
+    rows: list[Row] = []
+    for (recipe, turn), methods in CASES.items():
+        case = f"{recipe}, turn {turn}"
+        for method in methods:
+            each = PUSHES if method == "stream" else 1
+            peak = peak_bytes("benchmarks.stream", case, method) if turn <= 1000 else None  # else minutes, to come to that turn again
+            row = {"case": case, "method": method, "seconds": timed[f"{case}: {method}"] / each, "peak_bytes": peak}
+            rows.append({**row, "floor_seconds": timed["floor"] / PUSHES, **({"held_bytes": held[case]} if method == "stream" else {})})
+    late, early = (timed[f"window 10, turn {turn}: stream"] for turn in (10_000, 100))
+    finish(rows, options.json)
+    print(f"\nwindow 10: time per utterance at turn 10000 over turn 100: {late / early:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The last rows of a running conversation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_FIRST = 16  # rows set aside at first
+
+
+class Window:
+    """The newest row and a number of rows before it, in order, for conversations that arrive turn by turn.
+
+    Rows are written behind each other; where the memory ends, those that still count move to its front. So a new row costs a constant
+    on average, the rows lie side by side for matrix products, and a bounded window holds less than `4 * past + 16` rows for ever.
+
+    Args:
+        past: Rows kept before the newest; `None`: all of them.
+
+    >>> window = Window(past=2)
+    >>> [window.push(torch.tensor(i)).tolist() for i in range(5)]
+    [[0], [0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    """
+
+    def __init__(self, past: int | None) -> None:
+        self.past = past
+        self._rows: Tensor | None = None
+        self._end = 0
+
+    def push(self, row: Tensor) -> Tensor:
+        """Take up a row; `(...)` → `(n, ...)` the rows that count, oldest first, at most `past + 1`; a view, good until the next push."""
+        if self._rows is None:
+            self._rows = row.new_empty(_FIRST, *row.shape)
+        if self._end == len(self._rows):
+            kept = self._rows[self._first() :]
+            if 2 * len(kept) > len(self._rows):
+                self._rows = torch.cat([kept, kept.new_empty(2 * len(self._rows) - len(kept), *row.shape)])
+            else:
+                self._rows[: len(kept)] = kept
+            self._end = len(kept)
+        self._rows[self._end] = row
+        first = self._first()
+        self._end += 1
+        return self._rows[first : self._end]
+
+    def _first(self) -> int:
+        """Oldest row that counts beside one more to come."""
+        return 0 if self.past is None else max(0, self._end - self.past)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return 0 if self._rows is None else self._rows.nbytes

@@ -1,0 +1,1 @@
+"""Labelling new conversations."""

@@ -1,0 +1,205 @@
+"""A conversation judged turn by turn, as it happens.
+
+The pipeline's own forward pass is asked about one turn at a time; only the three parts that look at other turns (`Recurrent`,
+`SelfAttention`, `AngularConv`) are replaced by their form for one turn, which keeps what it needs of the turns before. So the answers are
+those of the pipeline over the whole conversation, to rounding, and under a windowed recipe a turn costs the same at any length.
+
+>>> import torch
+>>> from erc_graph.data.sample import sample_corpus
+>>> from erc_graph.pipelines.base import Schema
+>>> from erc_graph.pipelines.pairwise import Pairwise, PairwiseConfig
+>>> corpus = sample_corpus(dialogues=3, seed=0).split("test")  # one dialogue
+>>> pipeline = Pairwise(Schema.of(corpus), PairwiseConfig(graph="causal_window", causal=True))
+>>> stream = pipeline.stream()
+>>> for row, speaker in enumerate(corpus.speakers):
+...     features = {name: values[row] for name, values in corpus.features.items() if corpus.present[name][row]}
+...     turn = stream.push(speaker, features)
+>>> turn.emotion in corpus.task.labels, round(sum(turn.probabilities.values()), 5)
+(True, 1.0)
+>>> torch.allclose(torch.tensor(turn.scores), pipeline.eval()(corpus.batch()).scores[-1], atol=1e-5)
+True
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.angular import AngularConv
+from erc_graph.conv.step import AngularMemory, angular_step
+from erc_graph.data.batch import Batch
+from erc_graph.data.window import Window
+from erc_graph.encoders.attention import SelfAttention
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
+from erc_graph.pipelines.base import Pipeline
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Feature = Tensor | np.ndarray | Sequence[float] | None
+
+# Parts that look at other turns → their form for one turn: `(part, *inputs, memory)` → `(output, memory)`.
+STEPS: dict[type[nn.Module], Callable[..., tuple[Tensor, Any]]] = {
+    AngularConv: angular_step,
+    Recurrent: Recurrent.step,
+    SelfAttention: SelfAttention.step,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What a pipeline says about an utterance.
+
+    Attributes:
+        turn: Position in the conversation, from 0.
+        speaker: Who spoke.
+        emotion: The most probable label; `None` where the task is a score.
+        probabilities: Label → probability; empty where the task is a score.
+        scores: The pipeline's own output: logits in label order, or the score alone.
+    """
+
+    turn: int
+    speaker: str
+    emotion: str | None
+    probabilities: dict[str, float]
+    scores: tuple[float, ...]
+
+
+class Stream:
+    """A running conversation. Streams of one pipeline know nothing of each other; they read its weights and change nothing of it.
+
+    Args:
+        pipeline: A causal one.
+
+    Raises:
+        ConfigError: the pipeline reads later turns too.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        if not pipeline.causal:
+            raise ConfigError(
+                f"stream: expected a pipeline that reads no later turns, found a {type(pipeline).__name__} that does; train one with "
+                "pipeline.causal true and pipeline.graph causal_window (BiGRU: pipeline.bidirectional false)"
+            )
+        self.pipeline = pipeline
+        self.turns = 0
+        self._speakers: dict[str, int] = {}
+        self._parts: list[_Part] = []
+        self._ask = _in_steps(pipeline, self._parts, {})
+        self._whole = True
+
+    @torch.inference_mode()
+    def push(self, speaker: str, features: Mapping[str, Feature]) -> Turn:
+        """Judge the next utterance.
+
+        Args:
+            speaker: A name; who has it is the same speaker throughout the conversation.
+            features: Modality → `(d,)` numbers as in the corpus, not scaled. A modality that is missing is left out or `None`.
+
+        Raises:
+            CorpusError: unknown modality, another width, or a number that is not finite; the conversation goes on as if nothing had
+                been said.
+            ErcGraphError: an earlier utterance was interrupted halfway.
+        """
+        if not self._whole:
+            raise ErcGraphError("stream: an earlier utterance was interrupted halfway; start anew with pipeline.stream()")
+        batch = self._batch(speaker, features)
+        self._whole = False
+        for part in self._parts:
+            part.asked = 0
+        scores = self._ask(batch).scores[0].float()
+        self._speakers.setdefault(speaker, len(self._speakers))
+        self.turns += 1
+        self._whole = True
+        labels = self.pipeline.task.labels if self.pipeline.task.kind == "classification" else ()
+        shares = dict(zip(labels, scores.softmax(-1).tolist(), strict=True)) if labels else {}
+        return Turn(
+            turn=self.turns - 1,
+            speaker=speaker,
+            emotion=max(shares, key=shares.__getitem__) if shares else None,
+            probabilities=shares,
+            scores=tuple(scores.tolist()),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held for the conversation; bounded under a windowed recipe."""
+        return sum(_nbytes(part.memories) for part in self._parts)
+
+    def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:
+        """The utterance as a batch of one row."""
+        widths = self.pipeline.schema.widths
+        unknown = [name for name in features if name not in widths]
+        if unknown:
+            raise CorpusError(f"turn {self.turns}: expected features of {', '.join(widths)}, found {unknown[0]!r}")
+        first = next(self.pipeline.parameters())
+        rows, present = {}, {}
+        for name, width in widths.items():
+            value = features.get(name)
+            try:
+                row = torch.zeros(width, dtype=first.dtype) if value is None else torch.as_tensor(value, dtype=first.dtype)
+            except (TypeError, ValueError, RuntimeError):
+                raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found what are none") from None
+            if row.shape != (width,):
+                raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
+            if not row.isfinite().all():
+                raise CorpusError(f"turn {self.turns}: {name}: expected finite numbers, found NaN or inf; leave out a missing modality")
+            rows[name] = row.to(first.device)[None]
+            present[name] = torch.tensor([value is not None], device=first.device)
+        return Batch(
+            ptr=torch.tensor([0, 1], device=first.device),
+            speaker=torch.tensor([self._speakers.get(speaker, len(self._speakers))], device=first.device),
+            target=torch.tensor([-1], device=first.device),
+            judged=torch.tensor([False], device=first.device),
+            row=torch.tensor([self.turns], device=first.device),
+            features=rows,
+            present=present,
+        )
+
+
+class _Part(nn.Module):
+    """A part that looks at other turns, in its form for one turn.
+
+    A part that is asked several times about a turn (one GRU for all pairs) reads as many sequences, and has a memory of each.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+        self.memories: list[Any] = []
+        self.asked = 0
+
+    def forward(self, *inputs: Any) -> Tensor:
+        if self.asked == len(self.memories):
+            self.memories.append(None)
+        output, self.memories[self.asked] = STEPS[type(self.part)](self.part, *inputs, self.memories[self.asked])
+        self.asked += 1
+        return output
+
+
+def _in_steps(module: nn.Module, parts: list[_Part], known: dict[nn.Module, nn.Module]) -> Any:
+    """The same module with the same parameters, in evaluation mode, with every part that looks at other turns in its form for one."""
+    if module not in known:
+        if type(module) in STEPS:
+            known[module] = part = _Part(module)
+            parts.append(part)
+        else:
+            known[module] = twin = copy.copy(module)
+            twin.training = False
+            twin._modules = {name: child and _in_steps(child, parts, known) for name, child in module._modules.items()}
+    return known[module]
+
+
+def _nbytes(memory: Any) -> int:
+    """Bytes of all tensors and windows in a memory."""
+    if isinstance(memory, (Tensor, Window)):
+        return memory.nbytes
+    if isinstance(memory, AngularMemory):
+        return _nbytes([memory.directions, memory.present, memory.speaker, *memory.sent])
+    return sum(_nbytes(each) for each in memory) if isinstance(memory, (list, tuple)) else 0

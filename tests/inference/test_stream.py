@@ -1,0 +1,237 @@
+"""A stream says what the pipeline says of the whole conversation, at a bounded cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import Task
+from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
+from erc_graph.inference.stream import Stream, Turn
+from erc_graph.pipelines.base import Pipeline, Schema
+from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
+from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
+
+WIDTHS = {"text": 5, "audio": 3, "visual": 4, "bert": 6, "speaker": 2}
+THREE = Task(name="three", labels=("sad", "angry", "happy"))
+SCORE = Task(name="score", kind="score", column="score")
+
+
+def schema(*names: str, task: Task = THREE) -> Schema:
+    return Schema(widths={name: WIDTHS[name] for name in names or ("text", "audio", "visual")}, task=task)
+
+
+def small(graph: str = "causal_window", **changes: Any) -> PairwiseConfig:
+    values = {"pmf": PmfConfig(width=6), "mff": MffConfig(width=4), "mal": MalConfig(width=5, heads=2, hidden=6)}
+    return PairwiseConfig(**{**values, "graph": graph, "causal": True, **changes})
+
+
+PIPELINES: dict[str, Callable[[], Pipeline]] = {
+    "window": lambda: Pairwise(schema(), small()),
+    "all earlier turns": lambda: Pairwise(schema(), small("causal")),
+    "one modality": lambda: Pairwise(schema("audio"), small()),
+    "all earlier turns of one modality": lambda: Pairwise(schema("audio"), small("causal")),
+    "shared gru, deep": lambda: Pairwise(schema(), small(mff=MffConfig(width=4, shared_gru=True, heads=2, layers=2))),
+    "residual, one layer": lambda: Pairwise(schema("text", "audio"), small(mal=MalConfig(width=5, heads=1, layers=1, residual=True))),
+    "without pmf": lambda: Pairwise(schema(), small(pmf=PmfConfig(width=6, enabled=False, project=True))),
+    "without mal": lambda: Pairwise(schema(), small(mal=MalConfig(width=5, attention=False, pair_skip=False, context_skip=False))),
+    "bert, given speakers": lambda: Pairwise(
+        schema("text", "audio", "bert", "speaker"), small(context_text="bert", given_speakers=True, stages="joint")
+    ),
+    "score": lambda: Pairwise(schema(task=SCORE), small()),
+    "bigru": lambda: BiGRU(schema(), BiGRUConfig(width=6, bidirectional=False)),
+}
+
+
+def build(name: str) -> Pipeline:
+    """In float64, scaled on data of another mean and deviation, in training mode (a stream must not care)."""
+    torch.manual_seed(4)
+    pipeline = PIPELINES[name]().double()
+    pipeline.fit_inputs(conversation(30, 1, 0.1)[0])
+    return pipeline.train()
+
+
+def conversation(length: int, seed: int, missing: float = 0.3) -> tuple[Batch, list[str]]:
+    """A batch of one dialogue and the names of its speakers."""
+    random = torch.Generator().manual_seed(seed)
+    who = torch.randint(0, 12, (length,), generator=random).tolist()
+    seen = list(dict.fromkeys(who))
+    batch = Batch(
+        ptr=torch.tensor([0, length]),
+        speaker=torch.tensor([seen.index(one) for one in who]),
+        target=torch.zeros(length, dtype=torch.long),
+        judged=torch.ones(length, dtype=torch.bool),
+        row=torch.arange(length),
+        features={name: 3 + 2 * torch.randn(length, width, generator=random, dtype=torch.float64) for name, width in WIDTHS.items()},
+        present={name: torch.rand(length, generator=random) >= missing for name in WIDTHS},
+    )
+    return batch, [f"speaker {one}" for one in who]
+
+
+def heard(pipeline: Pipeline, batch: Batch, row: int) -> dict[str, Tensor]:
+    return {name: batch.features[name][row] for name in pipeline.schema.widths if batch.present[name][row]}
+
+
+def offline(pipeline: Pipeline, batch: Batch) -> Tensor:
+    pipeline.eval()
+    with torch.no_grad():
+        return pipeline(batch).scores
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@settings(max_examples=4, deadline=None)
+@given(length=st.integers(1, 40), missing=st.sampled_from([0.0, 0.3, 1.0]), seed=st.integers(0, 99))
+def test_a_stream_equals_the_whole_conversation(name: str, length: int, missing: float, seed: int) -> None:
+    pipeline = build(name)
+    batch, speakers = conversation(length, seed, missing)
+    stream = pipeline.stream()
+    turns = [stream.push(speaker, heard(pipeline, batch, row)) for row, speaker in enumerate(speakers)]
+    assert pipeline.training and all(module.training for module in pipeline.modules())
+    scores = offline(pipeline, batch)
+    torch.testing.assert_close(torch.tensor([turn.scores for turn in turns], dtype=torch.float64), scores, rtol=1e-5, atol=1e-6)
+    assert [(turn.turn, turn.speaker) for turn in turns] == list(enumerate(speakers))
+    if pipeline.task is THREE:
+        shares = torch.tensor([list(turn.probabilities.values()) for turn in turns], dtype=torch.float64)
+        torch.testing.assert_close(shares, scores.softmax(-1), rtol=1e-5, atol=1e-6)
+        assert all(list(turn.probabilities) == list(THREE.labels) for turn in turns)
+        assert all(turn.probabilities[turn.emotion or ""] == max(turn.probabilities.values()) for turn in turns)
+    else:
+        assert all(turn.emotion is None and turn.probabilities == {} and len(turn.scores) == 1 for turn in turns)
+
+
+@pytest.mark.parametrize("name", ["window", "bigru"])
+def test_conversations_at_the_same_time_know_nothing_of_each_other(name: str) -> None:
+    pipeline = build(name)
+    both = [(*conversation(20, seed), pipeline.stream()) for seed in (1, 2)]
+    found: list[list[Turn]] = [[], []]
+    for row in range(20):
+        for turns, (batch, speakers, stream) in zip(found, both, strict=True):
+            turns.append(stream.push(speakers[row], heard(pipeline, batch, row)))
+    for turns, (batch, _, _) in zip(found, both, strict=True):
+        expected = offline(pipeline, batch)
+        torch.testing.assert_close(torch.tensor([turn.scores for turn in turns], dtype=torch.float64), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_memory_is_bounded_with_a_window_and_grows_without() -> None:
+    held = {}
+    for name in ("one modality", "all earlier turns of one modality", "bigru"):
+        pipeline = build(name)
+        stream, (batch, speakers) = pipeline.stream(), conversation(50, 3)
+        assert stream.nbytes == 0
+        sizes = []
+        for turn in range(500):
+            stream.push(speakers[turn % 50], heard(pipeline, batch, turn % 50))
+            sizes.append(stream.nbytes)
+        held[name] = sizes[49], sizes[499]
+    for name in ("one modality", "bigru"):
+        assert held[name][0] == held[name][1] > 0
+    assert held["all earlier turns of one modality"][1] > 5 * held["all earlier turns of one modality"][0]
+
+
+def test_only_parts_within_reach_are_computed() -> None:
+    """At turn 50 as many numbers are computed as at turn 20, over all operations."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Shapes(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[int, ...]] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            answer = func(*args, **(kwargs or {}))
+            if isinstance(answer, Tensor):
+                self.seen.append(tuple(answer.shape))
+            return answer
+
+    pipeline = build("one modality")
+    stream, (batch, speakers) = pipeline.stream(), conversation(52, 3, missing=0.0)
+    numbers = {}
+    for turn in range(52):
+        with Shapes() if turn in (5, 20, 21, 50, 51) else nullcontext(Shapes()) as shapes:
+            stream.push(speakers[turn], heard(pipeline, batch, turn))
+        numbers[turn] = sum(int(np.prod(shape)) for shape in shapes.seen)
+    # Of two turns in a row at most one moves the windows to the front of their memory.
+    assert 0 < numbers[5] < min(numbers[20], numbers[21]) == min(numbers[50], numbers[51])
+
+
+def test_a_stream_sees_the_pipelines_weights_and_changes_nothing() -> None:
+    pipeline = build("window")
+    before = {name: value.clone() for name, value in pipeline.state_dict().items()}
+    modules = list(pipeline.modules())
+    batch, speakers = conversation(3, 5)
+    first = pipeline.stream().push(speakers[0], heard(pipeline, batch, 0))
+    assert list(pipeline.modules()) == modules
+    assert all(torch.equal(value, before[name]) for name, value in pipeline.state_dict().items())
+    with torch.no_grad():
+        for parameter in pipeline.parameters():
+            parameter.mul_(0.5)
+    assert pipeline.stream().push(speakers[0], heard(pipeline, batch, 0)).scores != first.scores
+
+
+def test_features_may_be_lists_arrays_tensors_or_nothing() -> None:
+    pipeline = build("window").float()
+    text = [0.5, 1.0, -1.0, 2.0, 0.0]
+    answers = [
+        pipeline.stream().push("Ross", {"text": value, **more})
+        for value in (text, np.array(text), np.array(text, dtype=np.float32), torch.tensor(text, dtype=torch.float64))
+        for more in ({}, {"audio": None})
+    ]
+    assert len({answer.scores for answer in answers}) == 1
+    nothing = pipeline.stream().push("Ross", {})
+    assert nothing.emotion in THREE.labels
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"txt": [0.0] * 5}, "turn 1: expected features of text, audio, visual, found 'txt'"),
+        ({"text": [0.0] * 4}, r"turn 1: text: expected 5 numbers, found shape \(4,\)"),
+        ({"text": [[0.0] * 5]}, r"turn 1: text: expected 5 numbers, found shape \(1, 5\)"),
+        ({"text": ["a"] * 5}, "turn 1: text: expected 5 numbers, found what are none"),
+        ({"audio": [0.0, float("nan"), 0.0]}, "turn 1: audio: expected finite numbers, found NaN or inf; leave out a missing modality"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_the_conversation_goes_on(features: dict[str, Any], message: str) -> None:
+    pipeline = build("window")
+    batch, speakers = conversation(3, 5)
+    stream = pipeline.stream()
+    stream.push(speakers[0], heard(pipeline, batch, 0))
+    with pytest.raises(CorpusError, match=message):
+        stream.push("somebody new", features)
+    turns = [stream.push(speakers[row], heard(pipeline, batch, row)) for row in (1, 2)]
+    assert [turn.turn for turn in turns] == [1, 2]
+    torch.testing.assert_close(torch.tensor(turns[-1].scores).double(), offline(pipeline, batch)[2], rtol=1e-5, atol=1e-6)
+
+
+def test_an_interrupted_turn_ends_the_stream() -> None:
+    pipeline = build("window")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handle = pipeline.mal.classify.layers[1].register_forward_pre_hook(stop)
+    stream = pipeline.stream()
+    with pytest.raises(KeyboardInterrupt):
+        stream.push("Ross", {})
+    handle.remove()
+    with pytest.raises(ErcGraphError, match=r"interrupted halfway; start anew with pipeline\.stream\(\)"):
+        stream.push("Ross", {})
+    assert pipeline.stream().push("Ross", {}).turn == 0
+
+
+def test_a_pipeline_that_reads_later_turns_refuses() -> None:
+    pairwise = [Pairwise(schema(), small(graph, causal=False)) for graph in ("causal", "pairwise")]
+    for pipeline in (*pairwise, BiGRU(schema())):
+        with pytest.raises(ConfigError, match=r"found a \w+ that does; train one with pipeline\.causal true and pipeline\.graph"):
+            pipeline.stream()
+        with pytest.raises(ConfigError, match="reads no later turns"):
+            Stream(pipeline)
