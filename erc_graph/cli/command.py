@@ -15,7 +15,6 @@ from typing import Any, NoReturn, TextIO
 from erc_graph.errors import ErcGraphError
 
 
-
 class Parser(argparse.ArgumentParser):
     """A parser whose help fits 80 columns and teaches by example, and whose errors are one line."""
 

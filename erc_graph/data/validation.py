@@ -105,7 +105,9 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
     if corpus.task.kind == "classification" and "train" in rows:
         trained = set(corpus.target[rows["train"]].tolist())
         for split in SPLITS[1:]:
-            unseen = [name for i, name in enumerate(corpus.task.labels) if split in rows and i not in trained and i in corpus.target[rows[split]]]
+            unseen = [
+                name for i, name in enumerate(corpus.task.labels) if split in rows and i not in trained and i in corpus.target[rows[split]]
+            ]
             if unseen:
                 notes.append(f"labels of {split} that no training utterance has: {', '.join(unseen)}")
     notes += _repeated(corpus)
@@ -132,5 +134,7 @@ def _repeated(corpus: Corpus) -> list[str]:
         # One or two turns ("Yes." "Okay.") are said again without being the same conversation.
         twice = [(name, known[said(name)]) for name in corpus.splits.get(split, ()) if len(said(name)) > 2 and said(name) in known]
         if twice:
-            found.append(f"{len(twice)} dialogues of {split} stand in train too, turn for turn; the first: {twice[0][0]!r} is {twice[0][1]!r}")
+            found.append(
+                f"{len(twice)} dialogues of {split} stand in train too, turn for turn; the first: {twice[0][0]!r} is {twice[0][1]!r}"
+            )
     return found
