@@ -9,16 +9,15 @@ from typing import Any
 
 from erc_graph.cli.command import Parser, command
 
-SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
-DESCRIPTION = """Print a script that lets the shell complete commands, options and file names.
-"""
+SHELLS = ("bash", "zsh", "fish", "powershell")  # shtab's for tcsh knows nothing below the first word
+DESCRIPTION = "Print a script that lets the shell complete commands, options and choices."
 EXAMPLES = """  bash   erc-graph completion bash > \\
              ~/.local/share/bash-completion/completions/erc-graph
   zsh    erc-graph completion zsh > ~/.zfunc/_erc-graph
              and in ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
   fish   erc-graph completion fish > ~/.config/fish/completions/erc-graph.fish
-  tcsh   erc-graph completion tcsh > ~/.erc-graph.tcsh
-             and in ~/.tcshrc: source ~/.erc-graph.tcsh
+  powershell
+         erc-graph completion powershell >> $PROFILE
 
 Open a new shell afterwards. Print it again after an upgrade: it knows the options
 of the version that printed it.

@@ -9,7 +9,7 @@ from functools import partial
 
 from erc_graph.cli.command import Parser, command
 
-DESCRIPTION = "Train and judge a method on a corpus, always beside the majority class and a plain BiGRU."
+DESCRIPTION = "Train and judge a method on a corpus, beside the majority class and a BiGRU."
 EXAMPLES = """  erc-graph experiment pairwise
       the generated sample corpus, under a minute
   erc-graph experiment pairwise --data corpora/meld --seeds 5 --out runs/meld

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(entries, ensure_ascii=False, indent=1))
         return 0
-    width = min(max(map(len, entries)), 22)
+    width = max(map(len, entries))
     for name, words in entries.items():
         print(textwrap.fill(f"{name:<{width}}  {words}", 80, subsequent_indent=" " * (width + 2), break_on_hyphens=False))
     return 0
@@ -92,6 +92,7 @@ def formats() -> dict[str, str]:
     from erc_graph.data import manifest, saved, tables
     from erc_graph.data.formats import READERS
     from erc_graph.data.formats.refused import refuse_known
+    from erc_graph.data.formats.tuples import LAYOUTS, read_tuple
 
     found = {
         "corpus.toml": _sentence(manifest.__doc__),
@@ -99,7 +100,12 @@ def formats() -> dict[str, str]:
         "table": f"CSV, JSON lines, JSON or Parquet with {', '.join(tables.NEEDED)}, and maybe {', '.join(tables.OPTIONAL)}.",
         "MELD's CSVs": f"The official files with the columns {', '.join(tables.MELD_COLUMNS)}, alone or all three in a folder.",
     }
-    return found | {name: _sentence(inspect.getdoc(reader)) for name, reader in READERS.items() if reader is not refuse_known}
+    for name, reader in READERS.items():
+        if reader is read_tuple:
+            found[name] = "; ".join(layout.name for layout in LAYOUTS) + "."
+        elif reader is not refuse_known:
+            found[name] = _sentence(inspect.getdoc(reader))
+    return found
 
 
 def _sentence(text: str | None) -> str:

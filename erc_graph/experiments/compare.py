@@ -286,7 +286,7 @@ def _differences(comparison: RunComparison) -> None:
         if len(found) > 1:
             words = "; ".join(f"{', '.join(names)}: {value}" for value, names in found.items())
             name = {"data_sha256": "data (SHA-256)", "git_commit": "commit"}.get(key, key)
-            text = f"not comparable: {name} differs ({words})" if key in _SAME else f"{name} differs ({words})"
+            text = f"{'not comparable' if key in _SAME else 'differs'}: {name} ({words})"
             (comparison.notes if key in _ENVIRONMENT else comparison.warnings).append(text)
     everyone = {seed for run in comparison.runs for seed in run.seeds}
     if not comparison.seeds:
@@ -353,7 +353,8 @@ def _fits(comparison: RunComparison, run: Run, known: Mapping[str, Any], sums: n
     recorded = run.values.get(metric, {}).get(run.seeds[0])
     found = float(known[metric](sums.sum(0, keepdims=True))[0])
     if recorded is not None and abs(found - recorded) > 1e-6:
-        text = f"{letter(comparison.runs.index(run))}: {PREDICTIONS} has accuracy {found:.4f}, {RESULT} has {recorded:.4f}; one of them is older"
+        name = letter(comparison.runs.index(run))
+        text = f"{name}: {PREDICTIONS} has accuracy {found:.4f}, {RESULT} has {recorded:.4f}; one of them is older"
         if text not in comparison.warnings:
             comparison.warnings.append(text)
 

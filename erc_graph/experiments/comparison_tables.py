@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -48,16 +49,25 @@ def as_text(comparison: RunComparison, mark: Callable[[str], str] = str) -> str:
         comparison: What to show.
         mark: What makes a warning stand out (red, where it can be seen); the words say it too.
     """
-    return _document(comparison, lambda table: text_table(*table), lambda text: mark(f"! {text}"), lambda text: f"  {text}", "")
+
+    def lines(start: str) -> Callable[[str], str]:
+        return lambda text: textwrap.fill(
+            text, 80, initial_indent=start, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+
+    return _document(comparison, lambda table: text_table(*table), lambda text: mark(lines("! ")(text)), lines("  "), "")
 
 
 def as_markdown(comparison: RunComparison) -> str:
     """For a README or a report."""
 
-    def line(start: str) -> Callable[[str], str]:
-        return lambda text: f"- {start}{_markdown(text)}"
-
-    return _document(comparison, lambda table: markdown_table(*table), line("**differs:** "), line(""), "- ")
+    return _document(
+        comparison,
+        lambda table: markdown_table(*table),
+        lambda text: f"- **{_markdown(text)}**",
+        lambda text: f"- {_markdown(text)}",
+        "- ",
+    )
 
 
 def as_latex(comparison: RunComparison) -> str:
@@ -94,10 +104,11 @@ def _document(
 
 
 def _runs(comparison: RunComparison) -> list[str]:
-    first = comparison.runs[0].facts
-    lines = [f"{first['dataset']}, task {first['task']}, protocol {first['protocol']}, test split"]
-    for i, run in enumerate(comparison.runs):
-        lines.append(f"{letter(i)}  {run.method}, {'+'.join(run.facts['modalities'])}  {run.name}")
+    what = [f"{run.facts['dataset']}, task {run.facts['task']}, protocol {run.facts['protocol']}" for run in comparison.runs]
+    same = len(set(what)) == 1
+    lines = [f"{what[0]}, test split"] if same else ["test split"]
+    for i, (run, judged) in enumerate(zip(comparison.runs, what, strict=True)):
+        lines.append(f"{letter(i)}  {run.method}, {'+'.join(run.facts['modalities'])}, {run.name}{'' if same else f': {judged}'}")
     return lines
 
 
@@ -152,7 +163,9 @@ def _title(metric: str) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+    if value is None:
+        return "–"
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")  # no minus in front of nothing
 
 
 def _p(value: float | None) -> str:

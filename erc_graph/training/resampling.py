@@ -96,8 +96,12 @@ def class_figures(classes: int) -> dict[str, Figure]:
         return lambda sums: f1(sums)[:, index]
 
     figures: dict[str, Figure] = {
-        "accuracy": accuracy, "weighted_accuracy": accuracy, "weighted_f1": weighted_f1, "macro_f1": macro_f1, "unweighted_accuracy": recall,
-    }  # fmt: skip
+        "accuracy": accuracy,
+        "weighted_accuracy": accuracy,
+        "weighted_f1": weighted_f1,
+        "macro_f1": macro_f1,
+        "unweighted_accuracy": recall,
+    }
     return figures | {f"f1/{index}": of_class(index) for index in range(classes)}
 
 
