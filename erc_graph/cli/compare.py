@@ -10,11 +10,11 @@ from pathlib import Path
 
 from erc_graph.cli.command import Parser, command, printable, red
 
-DESCRIPTION = """Put finished runs side by side: mean and spread over the seeds they share, what
-differs between them in protocol or data, and two paired tests.
+DESCRIPTION = """Put finished runs side by side: mean and spread over the seeds they share,
+what differs between them in protocol or data, and two paired tests.
 
 Each run is compared with the first one. Two questions are asked:
-  over seeds      would training again say the same? Exact sign-flip permutation.
+  over seeds      would training again say the same? Exact permutation of signs.
                   Five seeds cannot give a p below 0.0625; six can show 0.05.
   over dialogues  would other conversations say the same? Bootstrap of whole
                   dialogues, from predictions.csv of each run's first seed.
@@ -32,7 +32,7 @@ EXAMPLES = """  erc-graph compare runs/pairwise-meld runs/pairwise-meld/bigru
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
-    parser = Parser(prog="erc-graph compare", description=DESCRIPTION, examples=EXAMPLES)
+    parser = Parser(prog="erc-graph compare", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s RUN RUN ... [options]")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a finished run, its bigru folder, or a result file")
     parser.add_argument("--metric", nargs="+", metavar="NAME", help="as in result.json, for example f1/joy (default: those a run prints)")
     parser.add_argument("--all-pairs", action="store_true", help="compare every pair, not only each run with the first")

@@ -14,13 +14,14 @@ DESCRIPTION = "Print a script that lets the shell complete commands, options and
 EXAMPLES = """  bash   erc-graph completion bash > \\
              ~/.local/share/bash-completion/completions/erc-graph
   zsh    erc-graph completion zsh > ~/.zfunc/_erc-graph
-             and in ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
+             and in ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -U compinit
+             and then: compinit
   fish   erc-graph completion fish > ~/.config/fish/completions/erc-graph.fish
   powershell
          erc-graph completion powershell >> $PROFILE
 
-Open a new shell afterwards. Print it again after an upgrade: it knows the options
-of the version that printed it.
+Open a new shell afterwards. Print it again after an upgrade: it knows the
+options of the version that printed it.
 """
 
 

@@ -20,12 +20,12 @@ DESCRIPTION = """Draw conversations as graphs: one lane per modality, time from 
 The ending of --out chooses the form:
   .png .svg   a picture; several conversations become several files
   .html       one page to explore in a browser, offline: point at a turn, or walk
-              with the arrow keys, and see its edges; several conversations, one page
+              with the arrow keys, and see its edges; holds several conversations
   .graphml    nodes, edges and weights for Gephi, Cytoscape, yEd
 """
 EXAMPLES = """  erc-graph graph sample
       the first conversation of the generated corpus, as graph.png
-  erc-graph graph corpora/meld --dialogue train_dia0 test_dia7 --out meld.html
+  erc-graph graph corpora/meld --dialogue train_dia0 test_dia7 --out two.html
       two conversations by id, in one page
   erc-graph graph corpora/meld --split test --first 20 --out test.html
       the first twenty of a split
@@ -37,7 +37,7 @@ KINDS = (".png", ".svg", ".graphml", ".html")
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
-    parser = Parser(prog="erc-graph graph", description=DESCRIPTION, examples=EXAMPLES)
+    parser = Parser(prog="erc-graph graph", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s DATA [options]")
     parser.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, or `sample`")
     parser.add_argument("--dialogue", nargs="+", metavar="ID", help="conversations by id, or by position from 0 (default: the first)")
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")

@@ -20,13 +20,14 @@ COMMANDS = {
 
 EXAMPLES = """examples:
   erc-graph corpus inspect corpora/meld     what is in these files?
-  erc-graph graph sample --out graph.html   a conversation to explore in a browser
+  erc-graph graph sample --out graph.html   explore a conversation in a browser
   erc-graph experiment pairwise             train and judge on the sample corpus
   erc-graph compare runs/a runs/b           which is better, and is that chance?
   erc-graph COMMAND --help                  all options of a command
 
-DATA is everywhere a folder with corpus.toml, a saved corpus, an annotation file,
-or `sample`, the generated corpus. Exit codes: 0 done, 2 refused, 130 stopped.
+DATA is everywhere a folder with corpus.toml, a saved corpus, an annotation
+file, or `sample`, the generated corpus. Exit codes: 0 done, 2 refused,
+130 stopped.
 """
 
 

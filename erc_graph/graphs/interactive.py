@@ -232,6 +232,6 @@ def show(graph: HeteroData, *, predictions: Labels = None, title: str | None = N
     >>> from erc_graph.data.sample import sample_corpus
     >>> from erc_graph.graphs.build import build_graph
     >>> show(build_graph(sample_corpus(dialogues=10)[0], "window"))
-    GraphView(sample_train_000: 26 turns in text, audio, visual; 1420 edges)
+    GraphView(sample-0: 27 turns in text, audio, visual; 1315 edges)
     """
     return GraphView(graph=graph, predictions=predictions, title=title)

@@ -25,7 +25,7 @@ def test_what_is_read_again_is_the_corpus(ending: str, tmp_path: Path) -> None:
 
 
 def test_scores_names_and_labels_of_the_files() -> None:
-    corpus = sample_corpus(dialogues=1)
+    corpus = sample_corpus(dialogues=3)
     rows = corpus.utterances
     both = replace(corpus, annotations={"label": ("joy",) * rows, "sentiment": ("positive",) * rows, "score": (1.5,) * rows}, splits={})
     assert {key: turns(both)[0][key] for key in ("label", "sentiment")} == {"label": "joy", "sentiment": 1.5}
@@ -35,4 +35,4 @@ def test_scores_names_and_labels_of_the_files() -> None:
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected a file name ending in .csv or .jsonl, found '.xml'"):
-        write_turns(sample_corpus(dialogues=1), tmp_path / "a.xml")
+        write_turns(sample_corpus(dialogues=3), tmp_path / "a.xml")

@@ -32,7 +32,7 @@ def test_counts_are_those_of_a_loop() -> None:
 
 
 def test_scores_are_counted_by_rounded_value() -> None:
-    corpus = sample_corpus(dialogues=1)
+    corpus = sample_corpus(dialogues=3)
     target = torch.zeros(corpus.utterances)
     target[:4] = torch.tensor([-2.6, 5.0, float("nan"), 0.6])
     page = summarise(replace(corpus, task=get_task("sentiment"), target=target, splits={}))

@@ -42,7 +42,7 @@ def test_what_is_read_again_is_the_graph(tmp_path: Path) -> None:
 def test_edges_have_different_ids(tmp_path: Path) -> None:
     import xml.etree.ElementTree as ElementTree
 
-    graph = build_graph(sample_corpus(dialogues=1)[0], "window")
+    graph = build_graph(sample_corpus(dialogues=3)[0], "window")
     tree = ElementTree.parse(write_graphml(graph, tmp_path / "a.graphml"))
     ids = [element.get("id") for element in tree.iter() if element.tag.endswith("}edge")]
     assert len(ids) == len(set(ids)) == graph.num_edges
@@ -51,4 +51,4 @@ def test_edges_have_different_ids(tmp_path: Path) -> None:
 def test_nothing_half_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="a part of the path is a file"):
-        write_graphml(build_graph(sample_corpus(dialogues=1)[0]), tmp_path / "file" / "a.graphml")
+        write_graphml(build_graph(sample_corpus(dialogues=3)[0]), tmp_path / "file" / "a.graphml")
