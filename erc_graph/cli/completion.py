@@ -59,6 +59,7 @@ def hang(parser: argparse.ArgumentParser, parsers: dict[str, Callable[[], argpar
     def ready(**options: Any) -> argparse.ArgumentParser:
         return parsers[options["prog"].split()[-1]]()
 
-    commands = parser.add_subparsers(dest="command", parser_class=ready)
+    made: Any = ready  # what argparse calls a class is called to make a parser, and nothing else
+    commands = parser.add_subparsers(dest="command", parser_class=made)
     for name in parsers:
         commands.add_parser(name, help=words.get(name, name))

@@ -19,8 +19,8 @@ DESCRIPTION = """Draw conversations as graphs: one lane per modality, time from 
 
 The ending of --out chooses the form:
   .png .svg   a picture; several conversations become several files
-  .html       one page to explore in a browser, offline: point at a turn, or walk
-              with the arrow keys, and see its edges; holds several conversations
+  .html       one page to explore in a browser, offline: point at a turn, or
+              walk with the arrow keys; holds several conversations
   .graphml    nodes, edges and weights for Gephi, Cytoscape, yEd
 """
 EXAMPLES = """  erc-graph graph sample

@@ -62,9 +62,9 @@ def _files(path: Path, strict: bool) -> list[str]:
 
     problems: list[str] = []
 
-    def attempt(step: Callable[[], Any]) -> Any:
+    def attempt(step: Callable[..., Any], *given: Any, **named: Any) -> Any:
         try:
-            return step()
+            return step(*given, **named)
         except ErcGraphError as error:
             problems.append(str(error))
         except OSError as error:
@@ -72,18 +72,18 @@ def _files(path: Path, strict: bool) -> list[str]:
         return None
 
     file = path if path.suffix == ".toml" else path / MANIFEST
-    if not file.is_file() or (manifest := attempt(lambda: read_manifest(file))) is None:
+    if not file.is_file() or (manifest := attempt(read_manifest, file)) is None:
         return problems
-    parts = [attempt(lambda part=part: read_annotations(part, dataset=manifest.dataset)) for part in manifest.annotations]
-    annotations = None if None in parts else attempt(lambda: merge_annotations(parts) if len(parts) > 1 else parts[0])
-    if annotations is not None and manifest.splits:
-        attempt(lambda: check_splits(read_splits(manifest.splits), annotations.dialogue_ids, str(manifest.splits)))
+    parts = [attempt(read_annotations, part, dataset=manifest.dataset) for part in manifest.annotations]
+    annotations = None if None in parts else parts[0] if len(parts) == 1 else attempt(merge_annotations, parts)
+    if manifest.splits:
+        splits = attempt(read_splits, manifest.splits)
+        if splits is not None and annotations is not None:
+            attempt(check_splits, splits, annotations.dialogue_ids, str(manifest.splits))
     for name, feature_file in manifest.features.items():
-        read = attempt(lambda feature_file=feature_file: read_features(feature_file))
+        read = attempt(read_features, feature_file)
         if read is not None and annotations is not None:
-            where = f"features.{name} ({feature_file.name})"
-            ids = annotations.utterance_ids
-            attempt(lambda read=read, where=where, ids=ids: join_features(*read, ids, where=where, strict=strict))
+            attempt(join_features, *read, annotations.utterance_ids, where=f"features.{name} ({feature_file.name})", strict=strict)
     return problems
 
 

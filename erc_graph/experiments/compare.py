@@ -152,8 +152,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             true, guessed = (np.array([float(row[column]) for row in rows]) for column in (2, 3))
             sums = np.zeros((unit.max() + 1, 6))
             np.add.at(sums, (unit, 2 * (true >= 0) + (guessed >= 0)), 1)
-            np.add.at(sums, (unit, 4), seven(true) == seven(guessed))
-            np.add.at(sums, (unit, 5), np.abs(true - guessed))
+            sums[:, 4] = np.bincount(unit, seven(true) == seven(guessed))
+            sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CheckpointError(
             f"{path}: expected the predictions of a run, found something else ({type(error).__name__}: {error})"

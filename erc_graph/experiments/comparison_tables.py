@@ -128,8 +128,8 @@ def as_csv(comparison: RunComparison) -> str:
     for i, run in enumerate(comparison.runs):
         for metric in comparison.metrics:
             entry = comparison.figures[i][metric]
-            mine = [test for test in comparison.tests if test.second == i and test.metric == metric] or [None]
-            for test in mine:
+            mine: list[Test | None] = [test for test in comparison.tests if test.second == i and test.metric == metric]
+            for test in mine or [None]:
                 against = comparison.runs[test.first].name if test else ""
                 own = [getattr(test, name) if test else None for name in tested]
                 values = " ".join(map(str, entry["values"]))
