@@ -104,11 +104,10 @@ def _document(
 
 
 def _runs(comparison: RunComparison) -> list[str]:
-    what = [f"{run.facts['dataset']}, task {run.facts['task']}, protocol {run.facts['protocol']}" for run in comparison.runs]
-    same = len(set(what)) == 1
-    lines = [f"{what[0]}, test split"] if same else ["test split"]
-    for i, (run, judged) in enumerate(zip(comparison.runs, what, strict=True)):
-        lines.append(f"{letter(i)}  {run.method}, {'+'.join(run.facts['modalities'])}, {run.name}{'' if same else f': {judged}'}")
+    what = {f"{run.facts['dataset']}, task {run.facts['task']}, protocol {run.facts['protocol']}, " for run in comparison.runs}
+    lines = [f"{what.pop() if len(what) == 1 else ''}test split"]  # where they differ, the warnings below say how
+    for i, run in enumerate(comparison.runs):
+        lines.append(f"{letter(i)}  {run.method}, {'+'.join(run.facts['modalities'])}, {run.name}")
     return lines
 
 

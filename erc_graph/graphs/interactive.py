@@ -1,7 +1,7 @@
 """Conversation graphs as one HTML page that opens offline: hover or focus a turn and see its edges.
 
-Why no library: those that can be inlined (vis-network 0.6 MB and more, plotly 4 MB) lay nodes out by force or as a chart, and time from
-left to right is the point here. The page is `interactive.html` beside this file (400 lines with its script) plus the graphs as JSON; texts
+Why no library: those that can be inlined (vis-network, plotly) weigh from half a megabyte to several and lay nodes out by force or as a chart; time from
+left to right is the point here. The page is `interactive.html` beside this file plus the graphs as JSON, 20 kB of it its own; texts
 reach the page as text nodes only, and its content security policy allows nothing from anywhere else.
 """
 

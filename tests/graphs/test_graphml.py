@@ -14,11 +14,11 @@ from erc_graph.graphs.graphml import write_graphml
 
 
 def test_what_is_read_again_is_the_graph(tmp_path: Path) -> None:
-    corpus = sample_corpus(dialogues=2, seed=1, config=SampleConfig(turns=(5, 5), speakers=(2, 2)))
+    corpus = sample_corpus(dialogues=3, seed=1, config=SampleConfig(turns=(5, 5), speakers=(2, 2)))
     hostile = ("a<b>&\"'", "x\x00\x1b\ud800y", "名前", "\ufffe", "")
     target = corpus.target.clone()
     target[1] = -1
-    corpus = replace(corpus, texts=hostile * 2, speakers=hostile * 2, target=target)
+    corpus = replace(corpus, texts=hostile * 3, speakers=hostile * 3, target=target)
     for recipe in ("pairwise", "speaker"):
         graph = build_graph(corpus[0], recipe)
         full = to_networkx(graph)

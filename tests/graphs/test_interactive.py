@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -154,3 +156,54 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="a part of the path is a file"):
         write_page([graph], tmp_path / "file" / "a.html")
     assert os.listdir(tmp_path) == ["file"]
+
+
+PROBE = """<script>
+const said = [];
+addEventListener("error", (event) => said.push("error: " + event.message));
+addEventListener("load", () => {
+  said.push(nodes.length, document.querySelectorAll(".rest path").length > 0);
+  nodes[2].focus();
+  said.push(document.querySelectorAll("#own path").length, document.querySelector("aside h2").textContent);
+  const key = (name) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+  key("ArrowRight"); key("ArrowDown");
+  said.push(document.activeElement.getAttribute("aria-label"));
+  key("Enter"); said.push(pinned); key("Escape"); said.push(pinned);
+  const before = zoom; document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "+", bubbles: true }));
+  said.push(zoom > before);
+  const choice = document.getElementById("dialogue"); choice.value = 1; choice.dispatchEvent(new Event("change"));
+  said.push(document.getElementById("title").textContent, document.querySelectorAll("script").length);
+  document.body.dataset.said = JSON.stringify(said);
+});
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_the_page_reacts_in_a_browser(tmp_path: Path) -> None:
+    corpus = make(5)
+    texts = tuple("<img src=x onerror=alert(1)><script>document.title='run'</script>" for _ in corpus.texts)
+    graphs = [
+        build_graph(dialogue, "window") for dialogue in replace(corpus, texts=texts, dialogue_ids=("one", "<b>two", "three"), splits={})
+    ]
+    path = write_page(graphs, tmp_path / "page.html", title="talks")
+    path.write_text(path.read_text().replace("</head>", PROBE.replace("</script>", "</script></head>")))
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        path.as_uri(),
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = json.loads(unescape(re.search('data-said="([^"]*)"', shown)[1]))  # type: ignore[index]
+    streams = graphs[0].node_types
+    incoming = (
+        sum(int((graphs[0][kind].edge_index[1] == 2).sum()) for kind in graphs[0].edge_types if kind[2] == streams[0]) - 1
+    )  # less the edge to itself
+    assert said[:2] == [15, True] and said[2] == incoming and said[3] == f"Turn 2, {streams[0]}"
+    assert said[4].startswith("turn 3, ") and f", {streams[1]}, " in said[4]
+    assert said[5:] == [8, None, True, "talks: <b>two", 3]
+    assert "<title>talks</title>" in shown
