@@ -1,8 +1,8 @@
 """Conversation graphs as one HTML page that opens offline: hover or focus a turn and see its edges.
 
-Why no library: those that can be inlined (vis-network, plotly) weigh from half a megabyte to several and lay nodes out by force or as a chart; time from
-left to right is the point here. The page is `interactive.html` beside this file plus the graphs as JSON, 20 kB of it its own; texts
-reach the page as text nodes only, and its content security policy allows nothing from anywhere else.
+Why no library: those that can be inlined (vis-network, plotly) weigh from half a megabyte to several and lay nodes out by force or as a
+chart; time from left to right is the point here. The page is `interactive.html` beside this file, 20 kB, plus the graphs as JSON; texts
+reach it as text nodes only, and its content security policy allows nothing from anywhere else.
 """
 
 from __future__ import annotations
