@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from erc_graph.data.sample import sample_corpus
@@ -77,3 +78,13 @@ def test_a_conversation_on_both_sides_of_a_split(tmp_path: Path) -> None:
     found = validate_corpus(tmp_path / "turns.csv")
     assert not found.problems
     assert "1 dialogues of test stand in train too, turn for turn; the first: 'copy' is 'd0'" in found.notes
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("name", ["iemocap", "meld", "mosi"])
+def test_real_corpora_have_no_problem_and_the_published_size(name: str, data_folder: Path) -> None:
+    from erc_graph.data.summary import summarise
+
+    found = validate_corpus(data_folder / name)
+    assert found.corpus is not None and not found.problems
+    assert summarise(found.corpus)["published"] == []
