@@ -50,7 +50,7 @@ def test_refusals_are_one_line(arguments: list[str], message: str, capsys: pytes
     assert shown.err.count("\n") == 1 and not shown.out and "\x1b" not in shown.err
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "corpus convert", "list tasks"])
+@pytest.mark.parametrize("command", [*COMMANDS, "corpus convert", "list tasks"], ids=lambda command: f"{command} --help")
 def test_every_help_fits_eighty_columns_and_has_examples(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
