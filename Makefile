@@ -1,7 +1,7 @@
 # make demo    virtual environment, pinned install, the main job on the sample corpus
 # make test    the same, and the tests
 # make check   lint and types
-# make tables  the tables of README.md, from the recorded results in benchmarks/results
+# make tables  the tables of README.md, from benchmarks/results, and the help pages of docs/commands.md
 PYTHON ?= python3
 # Small matrices: one thread is as fast, and leaves the other cores free.
 export OMP_NUM_THREADS ?= 1
@@ -35,6 +35,7 @@ check: $(VENV)/.installed-dev
 
 tables: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.commands
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.convert import to_dgl, to_networkx
     from erc_graph.graphs.draw import draw_graph
+    from erc_graph.graphs.graphml import write_graphml
+    from erc_graph.graphs.interactive import GraphView, show
     from erc_graph.graphs.recipe import load_recipe
     from erc_graph.inference.stream import Stream, Turn
     from erc_graph.pipelines import PIPELINES
@@ -36,6 +38,7 @@ _HOME = {
     "CorpusError": "errors",
     "Dialogue": "data.corpus",
     "ErcGraphError": "errors",
+    "GraphView": "graphs.interactive",
     "PIPELINES": "pipelines",
     "Pipeline": "pipelines.base",
     "Schema": "pipelines.base",
@@ -48,8 +51,10 @@ _HOME = {
     "load_recipe": "graphs.recipe",
     "sample_bayes_limit": "data.sample",
     "sample_corpus": "data.sample",
+    "show": "graphs.interactive",
     "to_dgl": "graphs.convert",
     "to_networkx": "graphs.convert",
+    "write_graphml": "graphs.graphml",
 }
 
 __all__ = [
@@ -60,6 +65,7 @@ __all__ = [
     "CorpusError",
     "Dialogue",
     "ErcGraphError",
+    "GraphView",
     "Pipeline",
     "Schema",
     "StorageError",
@@ -71,8 +77,10 @@ __all__ = [
     "load_recipe",
     "sample_bayes_limit",
     "sample_corpus",
+    "show",
     "to_dgl",
     "to_networkx",
+    "write_graphml",
 ]
 
 

@@ -76,6 +76,12 @@ class Corpus:
         parts = " ".join(f"{name} {len(ids)}" for name, ids in self.splits.items()) or "no split"
         return f"Corpus({self.name}: {len(self)} dialogues, {self.utterances} utterances; {widths}; {parts}; task {self.task.name})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from erc_graph.data.summary import summary_html
+
+        return summary_html(self)
+
     @property
     def utterances(self) -> int:
         """Number of utterances."""

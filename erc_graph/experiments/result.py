@@ -175,6 +175,8 @@ def write_result(folder: Path, outcome: Outcome, baseline: Outcome | None) -> di
     """Write predictions, result and pictures, in this order: no picture can cost a result."""
     result = summary(outcome, baseline)
     write_predictions(folder / "predictions.csv", outcome.corpus, outcome.seeds[0])
+    if baseline:
+        write_predictions(folder / "bigru" / "predictions.csv", baseline.corpus, baseline.seeds[0])
     write_json(folder / RESULT, result)
     write_pictures(folder, outcome)
     return result

@@ -35,8 +35,8 @@ def markdown_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str
     | --- | ---: |
     | a\\|b | 0.651 |
     """
-    cells = _cells(headers, rows)
-    rule = ["---:" if right else "---" for right in _numeric(cells)]
+    cells = cell_texts(headers, rows)
+    rule = ["---:" if right else "---" for right in numeric_columns(cells)]
     safe = [[re.sub(r"([\\|`])", r"\\\1", cell).replace("&", "&amp;").replace("<", "&lt;") for cell in row] for row in cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in [safe[0], rule, *safe[1:]])
 
@@ -50,8 +50,8 @@ def text_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, width: 
     BiGRU     0.625
     pairwise   0.67
     """
-    cells = _cells(headers, rows)
-    right = _numeric(cells)
+    cells = cell_texts(headers, rows)
+    right = numeric_columns(cells)
     columns = range(len(cells[0]))
     widths = [max(_columns(row[j]) for row in cells) for j in columns]
     while sum(widths) + 2 * (len(widths) - 1) > width:
@@ -76,14 +76,14 @@ def text_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, width: 
     return "\n".join(lines)
 
 
-def _cells(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[list[str]]:
+def cell_texts(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[list[str]]:
     """Text of all cells, row 0 the headings; short rows are filled up, `None` is a dash."""
     size = max(len(headers), *(len(row) for row in rows), 0) if rows else len(headers)
     filled = [[*row, *[""] * (size - len(row))] for row in (headers, *rows)]
     return [["–" if cell is None else one_line(cell, 200) for cell in row] for row in filled]
 
 
-def _numeric(cells: list[list[str]]) -> list[bool]:
+def numeric_columns(cells: list[list[str]]) -> list[bool]:
     """Columns in which every cell below the heading is a number, a dash or empty."""
     return [len(cells) > 1 and any(column[1:]) and all(_NUMBER.fullmatch(c) for c in column[1:]) for column in zip(*cells, strict=True)]
 

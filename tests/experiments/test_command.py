@@ -12,6 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from erc_graph.experiments.compare import compare_runs
 from erc_graph.experiments.pairwise import main
 
 QUICK = [
@@ -44,6 +45,8 @@ def test_a_run_leaves_everything_it_promises(small: Path, tmp_path: Path, capsys
     right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
     assert right == pytest.approx(result["metrics"]["test"]["accuracy"]["values"][0])
     assert sum(float(rows[0][name]) for name in rows[0] if name.startswith("p(")) == pytest.approx(1, abs=1e-4)
+    found = compare_runs([out, out / "bigru"], resamples=99)
+    assert found.runs[1].method == "bigru" and found.tests[0].p_dialogues is not None and not found.warnings
     for name in ("confusion.png", "tsne.png", "graph.png", "curves.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     for seed in (0, 1):

@@ -1,0 +1,87 @@
+"""What all commands share: one parser, one way to end, colours only where they can be seen."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
+
+from erc_graph.errors import ErcGraphError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help fits 80 columns and teaches by example, and whose errors are one line."""
+
+    def __init__(self, *, examples: str = "", **options: Any) -> None:
+        if examples:
+            options["epilog"] = f"examples:\n{examples.rstrip()}"
+        super().__init__(**{"formatter_class": _Formatter, "allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong on standard error and end with exit code 2."""
+        self.exit(2, f"error: {printable(message)}; see {self.prog} --help\n")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str, **options: Any) -> None:
+        width = min(80, shutil.get_terminal_size().columns)
+        super().__init__(prog, **{**options, "max_help_position": 26, "width": width})
+
+
+def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
+    """Make `main(argv)` of a command: refusals are one line and exit code 2, Ctrl-C is 130, a closed pipe is no error."""
+
+    @functools.wraps(body)
+    def main(argv: Sequence[str]) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
+        try:
+            code = body(argv)
+            sys.stdout.flush()
+            return code
+        except ErcGraphError as error:
+            print(f"error: {printable(error)}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
+        except SystemExit as stop:  # argparse, after printing
+            return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+        except BrokenPipeError:  # whoever read the output had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    return main
+
+
+def printable(text: object) -> str:
+    r"""Text without the control characters that move a terminal's cursor or change its colours; line breaks stay.
+
+    >>> printable("red\x1b[31m\ntext")
+    'red [31m\ntext'
+    """
+    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else " " for c in str(text))
+
+
+def red(text: str, stream: TextIO | None = None) -> str:
+    """The text in red, where the stream is a terminal that shows colours (`NO_COLOR` unset, `TERM` not `dumb`)."""
+    stream = sys.stdout if stream is None else stream
+    coloured = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return f"\x1b[31m{text}\x1b[0m" if coloured else text
+
+
+def bar(share: float, width: int = 24) -> str:
+    """A bar of `width` columns at share 1, at least one column for anything above 0; of `#` where the output has no blocks."""
+    try:
+        "█".encode(sys.stdout.encoding or "ascii")
+        block = "█"
+    except UnicodeEncodeError:
+        block = "#"
+    return block * max(round(width * share), 1 if share > 0 else 0)

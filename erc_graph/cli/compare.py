@@ -1,0 +1,68 @@
+"""`erc-graph compare`: finished runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from erc_graph.cli.command import Parser, command, printable, red
+
+DESCRIPTION = """Put finished runs side by side: mean and spread over the seeds they share,
+what differs between them in protocol or data, and two paired tests.
+
+Each run is compared with the first one. Two questions are asked:
+  over seeds      would training again say the same? Exact permutation of signs.
+                  Five seeds cannot give a p below 0.0625; six can show 0.05.
+  over dialogues  would other conversations say the same? Bootstrap of whole
+                  dialogues, from predictions.csv of each run's first seed.
+All p are corrected by Holm over the comparisons in the table: ask for fewer
+metrics to test fewer hypotheses. Published figures are never in these tables.
+"""
+EXAMPLES = """  erc-graph compare runs/pairwise-meld runs/pairwise-meld/bigru
+      a method against the BiGRU that was trained beside it
+  erc-graph compare runs/a runs/b runs/c --all-pairs --metric weighted_f1
+      every pair in one metric
+  erc-graph compare runs/a runs/b --format latex > table.tex
+      for a paper (booktabs); also markdown and csv
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = Parser(prog="erc-graph compare", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s RUN RUN ... [options]")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a finished run, its bigru folder, or a result file")
+    parser.add_argument("--metric", nargs="+", metavar="NAME", help="as in result.json, for example f1/joy (default: those a run prints)")
+    parser.add_argument("--all-pairs", action="store_true", help="compare every pair, not only each run with the first")
+    parser.add_argument("--format", choices=("text", "markdown", "latex", "csv"), default="text", help="form of the tables (default: text)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument("--json", action="store_true", help="for machines: one JSON object with everything")
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = make_parser().parse_args(argv)
+
+    from erc_graph.experiments.compare import compare_runs
+    from erc_graph.experiments.comparison_tables import WRITERS, as_text, as_values
+
+    comparison = compare_runs([os.fspath(run) for run in options.runs], metrics=options.metric, all_pairs=options.all_pairs)
+    if options.json:
+        text = json.dumps(as_values(comparison), ensure_ascii=False, indent=1)
+    elif options.format == "text" and options.out is None:
+        text = as_text(comparison, lambda line: red(printable(line)))
+    else:
+        text = WRITERS[options.format](comparison)
+    if options.out is None:
+        print(text if options.format == "text" and not options.json else printable(text))
+        return 0
+    from erc_graph.data.storage import atomic_write
+
+    with atomic_write(options.out) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8", errors="replace")
+    print(f"written: {options.out}")
+    return 0

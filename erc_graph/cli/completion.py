@@ -1,0 +1,65 @@
+"""`erc-graph completion SHELL`: a script for the shell, made by shtab from the parsers themselves."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from erc_graph.cli.command import Parser, command
+
+SHELLS = ("bash", "zsh", "fish", "powershell")  # shtab's for tcsh knows nothing below the first word
+DESCRIPTION = "Print a script that lets the shell complete commands, options and choices."
+EXAMPLES = """  bash   erc-graph completion bash > \\
+             ~/.local/share/bash-completion/completions/erc-graph
+  zsh    erc-graph completion zsh > ~/.zfunc/_erc-graph
+             and in ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -U compinit
+             and then: compinit
+  fish   erc-graph completion fish > ~/.config/fish/completions/erc-graph.fish
+  powershell
+         erc-graph completion powershell >> $PROFILE
+
+Open a new shell afterwards. Print it again after an upgrade: it knows the
+options of the version that printed it.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = Parser(prog="erc-graph completion", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("shell", choices=SHELLS, help="the shell to complete in")
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = make_parser().parse_args(argv)
+    import shtab
+
+    print(shtab.complete(whole_parser(), options.shell))
+    return 0
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """One parser of everything: each command's own parser hangs in it under its name."""
+    from erc_graph.cli.main import COMMANDS
+
+    parsers = {name: importlib.import_module(f"erc_graph.cli.{name}").make_parser for name in COMMANDS}
+    root = argparse.ArgumentParser(prog="erc-graph", description="Emotion recognition in conversations, done with graphs.")
+    root.add_argument("--version", action="store_true", help="print the version")
+    hang(root, parsers, COMMANDS)
+    return root
+
+
+def hang(parser: argparse.ArgumentParser, parsers: dict[str, Callable[[], argparse.ArgumentParser]], words: dict[str, str]) -> None:
+    """Hang finished parsers into one, as its sub-commands."""
+
+    def ready(**options: Any) -> argparse.ArgumentParser:
+        return parsers[options["prog"].split()[-1]]()
+
+    made: Any = ready  # what argparse calls a class is called to make a parser, and nothing else
+    commands = parser.add_subparsers(dest="command", parser_class=made)
+    for name in parsers:
+        commands.add_parser(name, help=words.get(name, name))

@@ -1,0 +1,171 @@
+"""`erc-graph corpus`: inspect, validate, convert, save."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erc_graph.cli.command import Parser, bar, command, printable, red
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
+
+DESCRIPTION = "Look at conversations, check them, convert and save them."
+EXAMPLES = """  erc-graph corpus inspect sample
+      the generated corpus
+  erc-graph corpus inspect corpora/iemocap --task iemocap4
+      with another label set; `erc-graph list tasks` names them
+  erc-graph corpus validate corpora/mine --strict
+      NaN or inf among the features are problems, not notes
+  erc-graph corpus convert corpora/meld meld.jsonl
+      one line per turn, for a spreadsheet or another program
+  erc-graph corpus save IEMOCAP_features.pkl corpora/iemocap
+      a pickle of features becomes a folder without pickle
+"""
+ACTIONS = {
+    "inspect": "what was recognised: sizes, splits, labels, modalities, source",
+    "validate": "everything that is wrong (exit code 2), or notes (0)",
+    "convert": "the turns as a table (.csv, .jsonl), or as `save`",
+    "save": "one folder of safetensors and JSON, without pickle",
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = Parser(prog="erc-graph corpus", description=DESCRIPTION, examples=EXAMPLES)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    for name, words in ACTIONS.items():
+        own = actions.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        own.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, or `sample`")
+        if name in ("convert", "save"):
+            kinds = "a folder" if name == "save" else "a folder, or a file ending in .csv or .jsonl"
+            own.add_argument("out", metavar="OUT", type=Path, help=f"{kinds}; appears complete or not at all")
+        own.add_argument("--task", metavar="NAME", help="what is predicted, for example iemocap4 (default: the corpus's own)")
+        own.add_argument("--strict", action="store_true", help="refuse features with NaN or inf instead of masking them as missing")
+        own.add_argument("--json", action="store_true", help="for machines: one JSON object on standard output")
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = make_parser().parse_args(argv)
+    if options.action == "validate":
+        return _validate(options)
+
+    from erc_graph.data.load import load_corpus
+
+    corpus = load_corpus(options.data, task=options.task, strict=options.strict)
+    if options.action == "inspect":
+        from erc_graph.data.summary import summarise
+
+        page = summarise(corpus)
+        print(json.dumps(page, ensure_ascii=False, indent=1) if options.json else show(page))
+        return 0
+    return _write(corpus, options)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from erc_graph.data.validation import validate_corpus
+
+    found = validate_corpus(options.data, task=options.task, strict=options.strict)
+    if options.json:
+        print(json.dumps({"valid": not found.problems, "problems": found.problems, "notes": found.notes}, ensure_ascii=False, indent=1))
+        return 2 if found.problems else 0
+    for problem in found.problems:
+        print(f"{red('problem')}  {printable(problem)}")  # as it is: paths to copy
+    for note in found.notes:
+        print(_wrapped("note     ", note))
+    if found.problems:
+        print(f"error: {options.data}: {_count(len(found.problems), 'problem')}", file=sys.stderr)
+        return 2
+    print(f"{found.corpus}\nno problem, {_count(len(found.notes), 'note')}")
+    return 0
+
+
+def _write(corpus: Corpus, options: argparse.Namespace) -> int:
+    from erc_graph.data.export import TABLES, write_turns
+
+    table = options.action == "convert" and options.out.suffix.lower() in TABLES
+    if table:
+        write_turns(corpus, options.out)
+        if corpus.modalities:
+            print(f"note: a table has no features; {', '.join(corpus.modalities)} stay behind (a folder keeps them)", file=sys.stderr)
+    elif options.action == "convert" and options.out.suffix and not options.out.is_dir():
+        from erc_graph.errors import ConfigError
+
+        raise ConfigError(f"{options.out}: expected a folder, or a file ending in {' or '.join(TABLES)}, found {options.out.suffix!r}")
+    else:
+        corpus.save(options.out)
+    if options.json:
+        print(json.dumps({"written": str(options.out), "dialogues": len(corpus), "utterances": corpus.utterances}, ensure_ascii=False))
+    else:
+        print(f"written: {options.out} ({len(corpus)} dialogues, {corpus.utterances} utterances)")
+    return 0
+
+
+def show(page: Mapping[str, Any]) -> str:
+    """The page of `inspect` for a terminal of 80 columns."""
+    from erc_graph.report.figure import one_line
+    from erc_graph.report.tables import text_table
+
+    turns = page["turns"]
+    lines = [
+        f"{one_line(page['name'])}: {page['dialogues']} dialogues, {page['utterances']} utterances, {page['speakers']} speaker names",
+        f"recognised as {one_line(page['format'] or 'a corpus', 60)}; task {one_line(page['task'])}",
+    ]
+    if turns:
+        lines.append(f"turns per dialogue: {turns['min']} to {turns['max']}, median {turns['median']:.0f}")
+    if not page["texts"]:
+        lines.append("no texts")
+    parts = list(page["splits"])
+    if parts:
+        rows = [[name, *page["splits"][name].values()] for name in parts]
+        lines += ["", text_table(["split", "dialogues", "utterances", "labelled"], rows)]
+    else:
+        lines += ["", "no splits"]
+    labels = page["labels"]
+    if page["labelled"]:
+        most = max(counts["all"] for counts in labels.values())
+        rows = [
+            [name, *(counts[part] for part in parts), counts["all"], f"{100 * counts['all'] / page['labelled']:.1f} %"]
+            for name, counts in labels.items()
+        ]
+        table = text_table(["score" if page["kind"] == "score" else "label", *parts, "all", "share"], rows, width=56).splitlines()
+        bars = ["", "", *(bar(counts["all"] / most, 20) for counts in labels.values())]
+        bars += [""] * (len(table) - len(bars))  # a long name was wrapped
+        lines += ["", *(f"{row}  {blocks}".rstrip() for row, blocks in zip(table, bars, strict=True))]
+    else:
+        lines += ["", "no labels: the utterances can be predicted, not judged"]
+    if page["modalities"]:
+        rows = [
+            [name, part["width"], part["missing"], f"{100 * part['missing_share']:.1f} %", part["extractor"]]
+            for name, part in page["modalities"].items()
+        ]
+        lines += ["", text_table(["modality", "width", "missing", "share", "made by"], rows)]
+    else:
+        lines += ["", "no features"]
+    if page["published"] is not None:
+        lines += ["", f"published sizes: {'as published' if not page['published'] else 'differ'}"]
+        lines += [f"  {red(one_line(line, 300))}" for line in page["published"]]
+    if page["files"]:
+        lines += ["", "files (SHA-256)", *(f"  {digest[:16]}…  {one_line(name, 58)}" for name, digest in page["files"].items())]
+    if page["notes"]:
+        lines += ["", "notes", *(_wrapped("  ", note) for note in page["notes"])]
+    return "\n".join(lines)
+
+
+def _wrapped(start: str, text: str) -> str:
+    """A sentence in lines of at most 80 columns, the first after `start`, the others under its text."""
+    return textwrap.fill(
+        printable(text), 80, initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,122 @@
+"""`erc-graph list`: what is known, one line each, from the places that know it."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+from erc_graph.cli.command import Parser, command
+
+DESCRIPTION = "Name what is known, one line each."
+EXAMPLES = """  erc-graph list methods
+  erc-graph list recipes --json
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = Parser(prog="erc-graph list", description=DESCRIPTION, examples=EXAMPLES)
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, title="kinds")
+    for name, (words, _) in KINDS.items():
+        own = kinds.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        own.add_argument("--json", action="store_true", help="for machines: one JSON object, name to description")
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = make_parser().parse_args(argv)
+    entries = KINDS[options.kind][1]()
+    if options.json:
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        return 0
+    width = max(map(len, entries))
+    for name, words in entries.items():
+        print(textwrap.fill(f"{name:<{width}}  {words}", 80, subsequent_indent=" " * (width + 2), break_on_hyphens=False))
+    return 0
+
+
+def methods() -> dict[str, str]:
+    """Methods that can be trained: the first sentence of each one's file."""
+    from erc_graph.pipelines import PIPELINES
+
+    return {name: _sentence(sys.modules[method.__module__].__doc__) for name, method in PIPELINES.items()}
+
+
+def recipes() -> dict[str, str]:
+    """Graph recipes: the description in each one's TOML."""
+    from erc_graph.graphs.recipe import list_recipes, load_recipe
+
+    return {name: load_recipe(name).description for name in list_recipes()}
+
+
+def corpora() -> dict[str, str]:
+    """Data sets that are known by name: task, labels, published size, and the methods with committed settings."""
+    from erc_graph.data.statistics import PUBLISHED
+    from erc_graph.data.tasks import DEFAULT_TASK
+    from erc_graph.experiments.config import experiment_file
+    from erc_graph.pipelines import PIPELINES
+
+    found = {}
+    for name, task in DEFAULT_TASK.items():
+        words = [f"task {task}"]
+        if name in PUBLISHED:
+            words.append(f"{PUBLISHED[name].dialogues} dialogues, {PUBLISHED[name].utterances} utterances published")
+        if own := [method for method in PIPELINES if experiment_file(method, name)]:
+            words.append(f"settings for {', '.join(own)}")
+        found[name] = "; ".join(words)
+    return found
+
+
+def tasks() -> dict[str, str]:
+    """Targets of prediction for `--task`: the labels, and what becomes of the others."""
+    from erc_graph.data.tasks import TASKS
+
+    found = {}
+    for name, task in TASKS.items():
+        words = [", ".join(task.labels) if task.kind == "classification" else "a score in [-3, 3]"]
+        words += [f"{old} becomes {new}" for old, new in task.mapping.items()]
+        if task.drop:
+            words.append(f"without {', '.join(sorted(task.drop))}")
+        found[name] = "; ".join(words)
+    return found
+
+
+def formats() -> dict[str, str]:
+    """Annotation files that are read, recognised by content: the first sentence of each reader."""
+    from erc_graph.data import manifest, saved, tables
+    from erc_graph.data.formats import READERS
+    from erc_graph.data.formats.refused import refuse_known
+    from erc_graph.data.formats.tuples import LAYOUTS, read_tuple
+
+    found = {
+        "corpus.toml": _sentence(manifest.__doc__),
+        "saved corpus": _sentence(saved.__doc__),
+        "table": f"CSV, JSON lines, JSON or Parquet with {', '.join(tables.NEEDED)}, and maybe {', '.join(tables.OPTIONAL)}.",
+        "MELD's CSVs": f"The official files with the columns {', '.join(tables.MELD_COLUMNS)}, alone or all three in a folder.",
+    }
+    for name, reader in READERS.items():
+        if reader is read_tuple:
+            found[name] = "; ".join(layout.name for layout in LAYOUTS) + "."
+        elif reader is not refuse_known:
+            found[name] = _sentence(inspect.getdoc(reader))
+    return found
+
+
+def _sentence(text: str | None) -> str:
+    """First line of a docstring, without its marks."""
+    return " ".join((text or "").strip().split("\n\n", 1)[0].split()).replace("`", "")
+
+
+KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
+    "methods": ("methods that can be trained", methods),
+    "recipes": ("graph recipes", recipes),
+    "corpora": ("data sets that are known by name", corpora),
+    "tasks": ("label sets for --task", tasks),
+    "formats": ("annotation files that are read", formats),
+}

@@ -1,0 +1,94 @@
+"""A corpus in a page: sizes, splits, labels, modalities, where it comes from; as plain values and as HTML for notebooks."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.palette import label_colours
+from erc_graph.data.statistics import PUBLISHED, check_statistics
+
+
+def summarise(corpus: Corpus) -> dict[str, Any]:
+    """What there is to know about a corpus at a glance, as plain JSON values.
+
+    `labels` counts the labelled utterances by label, in the task's order (scores: rounded, -3 to +3), in all and by split;
+    `modalities` has the width and the number of utterances that lack a row; `published` is `None` where nothing is published
+    about the data set, else a list of differences, empty where the corpus has the published size.
+
+    >>> from erc_graph.data.sample import sample_corpus
+    >>> page = summarise(sample_corpus(dialogues=10))
+    >>> page["dialogues"], list(page["modalities"]), page["published"]
+    (10, ['text', 'audio', 'visual'], None)
+    """
+    lengths, labelled = corpus.lengths, corpus.labelled
+    names, index = _classes(corpus)
+    parts = {split: corpus.rows(corpus.position[name] for name in ids) for split, ids in corpus.splits.items()}
+    counts = {"all": torch.bincount(index[labelled], minlength=len(names)).tolist()}
+    for split, rows in parts.items():
+        counts[split] = torch.bincount(index[rows][labelled[rows]], minlength=len(names)).tolist()
+    provenance = corpus.provenance
+    differences = check_statistics(corpus)
+    return {
+        "name": corpus.name,
+        "task": corpus.task.name,
+        "kind": corpus.task.kind,
+        "format": provenance.get("format"),
+        "dataset": provenance.get("dataset"),
+        "dialogues": len(corpus),
+        "utterances": corpus.utterances,
+        "labelled": int(labelled.sum()),
+        "speakers": len(set(corpus.speakers)),
+        "turns": {"min": int(lengths.min()), "median": float(lengths.double().median()), "max": int(lengths.max())} if len(corpus) else {},
+        "texts": bool(corpus.texts),
+        "splits": {
+            split: {"dialogues": len(corpus.splits[split]), "utterances": len(rows), "labelled": int(labelled[rows].sum())}
+            for split, rows in parts.items()
+        },
+        "labels": {name: {part: values[i] for part, values in counts.items()} for i, name in enumerate(names)},
+        "modalities": {
+            name: {
+                "width": value.shape[1],
+                "missing": int((~corpus.present[name]).sum()),
+                "missing_share": float((~corpus.present[name]).double().mean()),
+                "extractor": (provenance.get("extractors") or {}).get(name),
+            }
+            for name, value in corpus.features.items()
+        },
+        "files": dict(provenance.get("files") or {}),
+        "notes": [note for note in provenance.get("notes") or () if note not in differences],
+        "published": differences if str(provenance.get("dataset")) in PUBLISHED else None,
+    }
+
+
+def _classes(corpus: Corpus) -> tuple[list[str], torch.Tensor]:
+    """Names to count by, and `(U,)` which of them an utterance has (anything where it is unlabelled)."""
+    if corpus.task.kind == "classification":
+        return list(corpus.task.labels), corpus.target
+    return [f"{value:+d}" if value else "0" for value in range(-3, 4)], corpus.target.nan_to_num(0).round().clamp(-3, 3).long() + 3
+
+
+def summary_html(corpus: Corpus) -> str:
+    """The same as a fragment of HTML: readable on a dark and on a light page, every name escaped."""
+    page = summarise(corpus)
+    most = max((counts["all"] for counts in page["labels"].values()), default=0) or 1
+    total = page["labelled"] or 1
+    bars = "".join(
+        f'<tr><th scope="row" style="text-align:left;font-weight:normal">{escape(name)}</th><td>{counts["all"]}</td>'
+        f'<td style="text-align:left"><span style="display:inline-block;height:.7em;width:{120 * counts["all"] / most:.0f}px;'
+        f'background:{colour}"></span> {100 * counts["all"] / total:.1f}&nbsp;%</td></tr>'
+        for (name, counts), colour in zip(page["labels"].items(), label_colours(list(page["labels"])), strict=True)
+    )
+    splits = "; ".join(f"{name} {size['dialogues']}" for name, size in page["splits"].items()) or "no split"
+    widths = "; ".join(
+        f"{escape(name)} {part['width']}" + (f" ({100 * part['missing_share']:.1f} % missing)" if part["missing"] else "")
+        for name, part in page["modalities"].items()
+    )
+    return (
+        f"<div><strong>{escape(page['name'])}</strong>: {page['dialogues']} dialogues ({splits}), {page['utterances']} utterances; "
+        f"{widths or 'no features'}; task {escape(page['task'])}"
+        f"<table><thead><tr><th>label</th><th>utterances</th><th></th></tr></thead><tbody>{bars}</tbody></table></div>"
+    )

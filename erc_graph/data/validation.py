@@ -1,0 +1,140 @@
+"""Everything that is wrong with a corpus, and everything worth a look, in one go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.corpus import SPLITS, Corpus
+from erc_graph.data.load import MANIFEST, load_corpus
+from erc_graph.errors import ErcGraphError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What `validate_corpus` found.
+
+    Attributes:
+        corpus: The corpus, where it could be read.
+        problems: What has to be put right, one sentence each.
+        notes: What is worth knowing.
+    """
+
+    corpus: Corpus | None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def validate_corpus(path: str | os.PathLike[str], *, task: str | None = None, strict: bool = False) -> Findings:
+    """Read a corpus as `load_corpus` does, but do not stop at the first problem.
+
+    The annotation files, the splits and every feature file of a `corpus.toml` are tried one by one. A corpus that can be read is
+    then looked at: splits without labels, labels that are never trained on, the same conversation on both sides of a split,
+    features that say nothing.
+
+    Args:
+        path: As for `load_corpus`.
+        task: What is to be predicted.
+        strict: NaN and inf among the features are problems.
+
+    >>> validate_corpus("sample").problems
+    []
+    """
+    try:
+        corpus = load_corpus(path, task=task, strict=strict)
+    except ErcGraphError as error:
+        found = dict.fromkeys(_files(Path(path), strict))
+        first = str(error)
+        return Findings(corpus=None, problems=[*([] if first in found else [first]), *found])
+    problems, notes = _content(corpus)
+    return Findings(corpus=corpus, problems=problems, notes=[*corpus.provenance.get("notes", ()), *notes])
+
+
+def _files(path: Path, strict: bool) -> list[str]:
+    """What each file of a manifest alone is refused for."""
+    from erc_graph.data.feature_files import join_features, read_features
+    from erc_graph.data.formats import merge_annotations, read_annotations
+    from erc_graph.data.manifest import read_manifest
+    from erc_graph.data.splits import check_splits, read_splits
+
+    problems: list[str] = []
+
+    def attempt(step: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        try:
+            return step(*given, **named)
+        except ErcGraphError as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{error.filename or path}: cannot be read ({error.strerror or error})")
+        return None
+
+    file = path if path.suffix == ".toml" else path / MANIFEST
+    if not file.is_file() or (manifest := attempt(read_manifest, file)) is None:
+        return problems
+    parts = [attempt(read_annotations, part, dataset=manifest.dataset) for part in manifest.annotations]
+    annotations = None if None in parts else parts[0] if len(parts) == 1 else attempt(merge_annotations, parts)
+    if manifest.splits:
+        splits = attempt(read_splits, manifest.splits)
+        if splits is not None and annotations is not None:
+            attempt(check_splits, splits, annotations.dialogue_ids, str(manifest.splits))
+    for name, feature_file in manifest.features.items():
+        read = attempt(read_features, feature_file)
+        if read is not None and annotations is not None:
+            attempt(join_features, *read, annotations.utterance_ids, where=f"features.{name} ({feature_file.name})", strict=strict)
+    return problems
+
+
+def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
+    """Problems and notes of a corpus that was read."""
+    problems, notes = [], []
+    labelled = corpus.labelled
+    rows = {split: corpus.rows(corpus.position[name] for name in ids) for split, ids in corpus.splits.items()}
+    if not corpus.splits:
+        notes.append("no splits: give `splits` in corpus.toml, or judge by --protocol speaker10 or session5")
+    elif missing := [split for split in ("train", "test") if split not in corpus.splits]:
+        notes.append(f"no {' and no '.join(missing)} split; it has {', '.join(corpus.splits)}")
+    if labelled.any():
+        problems += [
+            f"split {split}: none of its {len(at)} utterances is labelled; nothing to learn from or to judge"
+            for split, at in rows.items()
+            if not labelled[at].any()
+        ]
+    if corpus.task.kind == "classification" and "train" in rows:
+        trained = set(corpus.target[rows["train"]].tolist())
+        for split in SPLITS[1:]:
+            unseen = [
+                name for i, name in enumerate(corpus.task.labels) if split in rows and i not in trained and i in corpus.target[rows[split]]
+            ]
+            if unseen:
+                notes.append(f"labels of {split} that no training utterance has: {', '.join(unseen)}")
+    notes += _repeated(corpus)
+    for name, here in corpus.present.items():
+        if not here.any():
+            problems.append(f"features.{name}: no utterance has a row; leave the modality out, or check the ids in its file")
+        elif int(here.sum()) > 1 and not (corpus.features[name][here] != corpus.features[name][here][:1]).any():
+            notes.append(f"features.{name}: all rows are equal; they tell nothing")
+    return problems, notes
+
+
+def _repeated(corpus: Corpus) -> list[str]:
+    """Conversations that stand, turn for turn, in two splits: what is judged would have been trained on."""
+    if not corpus.texts or "train" not in corpus.splits:
+        return []
+
+    def said(dialogue: str) -> tuple[tuple[str, str], ...]:
+        start, end = corpus.ptr[corpus.position[dialogue] :][:2].tolist()
+        return tuple(zip(corpus.speakers[start:end], corpus.texts[start:end], strict=True))
+
+    known = {said(dialogue): dialogue for dialogue in corpus.splits["train"]}
+    found = []
+    for split in SPLITS[1:]:
+        # One or two turns ("Yes." "Okay.") are said again without being the same conversation.
+        twice = [(name, known[said(name)]) for name in corpus.splits.get(split, ()) if len(said(name)) > 2 and said(name) in known]
+        if twice:
+            found.append(
+                f"{len(twice)} dialogues of {split} stand in train too, turn for turn; the first: {twice[0][0]!r} is {twice[0][1]!r}"
+            )
+    return found

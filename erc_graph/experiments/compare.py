@@ -1,0 +1,389 @@
+"""Finished runs side by side: figures over shared seeds, what differs between the runs, and paired tests that say what they can show.
+
+Two questions, two tests. *Would other seeds say the same?* A sign-flip permutation over the shared seeds; exact, and with `n` seeds never
+below p = 2 / 2ⁿ, so five seeds (0.0625) cannot show a difference at 0.05. *Would other dialogues say the same?* A paired bootstrap over
+the test dialogues of `predictions.csv`, of one trained model each. Both are corrected by Holm over all the comparisons that are shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erc_graph.errors import CheckpointError, ConfigError
+from erc_graph.experiments.display import METRICS
+from erc_graph.experiments.result import RESULT, spread
+
+LOWER_IS_BETTER = ("loss", "mae", "calibration_error")
+PREDICTIONS = "predictions.csv"
+ALPHA = 0.05
+
+# What has to be the same so that two figures can be compared at all, and what may differ where the reader knows.
+_SAME = ("dataset", "task", "labels", "protocol")
+_KNOWN = ("selection", "modalities", "seeds", "data_sha256", "extractors", "strict")
+_ENVIRONMENT = ("erc_graph", "git_commit", "torch", "device")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+        name: The path it was given by.
+        method: Its method.
+        facts: What was judged and how: data set, task, protocol, modalities, digest of the data, versions.
+        values: metric → seed → figure on the test split.
+        folder: Where its predictions are, if anywhere.
+    """
+
+    name: str
+    method: str
+    facts: Mapping[str, Any]
+    values: Mapping[str, Mapping[int, float]]
+    folder: Path | None = None
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in the run's order; the predictions are those of the first."""
+        return list(self.facts["seeds"])
+
+    @property
+    def kind(self) -> str:
+        """`classification` or `score`."""
+        return "classification" if self.facts["labels"] else "score"
+
+    @cached_property
+    def predictions(self) -> Predictions | None:
+        """Predictions of the first seed, where the run has them."""
+        path = self.folder / PREDICTIONS if self.folder else None
+        return read_predictions(path, self.facts["labels"]) if path and path.is_file() else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Predictions of one seed on the test split.
+
+    Attributes:
+        keys: Dialogue, utterance and label (as in the file) per row, in sorted order.
+        sums: `(dialogues, K)` per dialogue: flat confusion matrices, or what `score_figures` needs.
+    """
+
+    keys: tuple[tuple[str, str, str], ...]
+    sums: np.ndarray
+
+
+def load_run(path: str | Path) -> Run:
+    """A run by its folder, the `bigru` folder in it (the baseline trained beside), or a result file.
+
+    Raises:
+        CheckpointError: no result there, or a damaged one.
+    """
+    path = Path(path)
+    file = path if path.suffix == ".json" else path / RESULT
+    baseline = not file.exists() and path.name == "bigru" and (path.parent / RESULT).is_file()
+    if baseline:
+        file = path.parent / RESULT
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{file}: no such file; expected the folder of a finished run (a stopped one: --resume)") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: expected the result of a run, found something else ({error})") from None
+    try:
+        return _read(result, str(path), None if file == path else path, baseline)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file}: expected the result of a run, found something else ({type(error).__name__}: {error})") from None
+
+
+def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: bool) -> Run:
+    figures = result["baselines"]["bigru"] if baseline else result["metrics"]["test"]
+    seeds = [int(seed) for seed in result["seeds"]]
+    values = {
+        metric: {seed: float(v) for seed, v in zip(seeds, entry["values"], strict=True) if v is not None and math.isfinite(v)}
+        for metric, entry in figures.items()
+        if isinstance(entry, Mapping) and "values" in entry
+    }
+    environment, data = result.get("environment") or {}, result.get("data") or {}
+    if not seeds or not values:
+        raise ValueError("no seeds or no figures")
+    facts = {
+        **{key: result[key] for key in (*_SAME, "selection", "modalities", "data_sha256")},
+        "seeds": seeds,
+        "extractors": data.get("extractors"),
+        "strict": (result.get("config") or {}).get("strict"),
+        "torch": (environment.get("packages") or {}).get("torch"),
+        **{key: environment.get(key) for key in ("erc_graph", "git_commit", "device")},
+    }
+    if not isinstance(facts["labels"], list) or not isinstance(facts["modalities"], list):
+        raise TypeError("labels and modalities are lists")
+    facts["modalities"] = sorted(map(str, facts["modalities"]))
+    return Run(name=name, method="bigru" if baseline else str(result["method"]), facts=facts, values=values, folder=folder)
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
+    """The predictions in a run's `predictions.csv`.
+
+    Raises:
+        CheckpointError: not such a file, or damaged.
+    """
+    from erc_graph.training.metrics import seven
+
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = sorted((row["dialogue"], row["utterance"], row["label"], row["prediction"]) for row in csv.DictReader(file))
+        if not rows:
+            raise ValueError("no rows")
+        _, unit = np.unique([row[0] for row in rows], return_inverse=True)
+        if labels:
+            index = {name: i for i, name in enumerate(labels)}
+            truth, guess = (np.array([index[row[column]] for row in rows]) for column in (2, 3))
+            sums = np.zeros((unit.max() + 1, len(labels) ** 2))
+            np.add.at(sums, (unit, truth * len(labels) + guess), 1)
+        else:
+            true, guessed = (np.array([float(row[column]) for row in rows]) for column in (2, 3))
+            sums = np.zeros((unit.max() + 1, 6))
+            np.add.at(sums, (unit, 2 * (true >= 0) + (guessed >= 0)), 1)
+            sums[:, 4] = np.bincount(unit, seven(true) == seven(guessed))
+            sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path}: expected the predictions of a run, found something else ({type(error).__name__}: {error})"
+        ) from None
+    return Predictions(keys=tuple(row[:3] for row in rows), sums=sums)
+
+
+@dataclass(kw_only=True)
+class Test:
+    """One comparison of two runs in one metric; differences are `second - first`.
+
+    Attributes:
+        first: Position of the run that is compared against.
+        second: Position of the other.
+        metric: Name of the metric.
+        difference: Mean over the shared seeds (the one seed's, where there is one).
+        seeds: Shared seeds of the test over seeds.
+        p_seeds: Its p, `None` where it cannot be made.
+        p_seeds_holm: Corrected.
+        dialogues: Test dialogues of the bootstrap.
+        seed_difference: Difference of the models that the bootstrap compares.
+        low: Of the 95 % interval over dialogues.
+        high: Its other end.
+        p_dialogues: Its p.
+        p_dialogues_holm: Corrected.
+    """
+
+    __test__ = False  # no test class of pytest's
+
+    first: int
+    second: int
+    metric: str
+    difference: float | None = None
+    seeds: int = 0
+    p_seeds: float | None = None
+    p_seeds_holm: float | None = None
+    dialogues: int = 0
+    seed_difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_dialogues: float | None = None
+    p_dialogues_holm: float | None = None
+
+
+@dataclass(kw_only=True)
+class RunComparison:
+    """What `compare_runs` found.
+
+    Attributes:
+        runs: In the order given; `figures` and `tests` name them by position.
+        metrics: Names of the metrics.
+        seeds: Seeds that all runs share; where there are none, every run shows its own.
+        figures: Per run: metric → mean, std, values.
+        tests: Every comparison.
+        warnings: What differs in protocol or data: read before the figures.
+        notes: What else differs, and what the tests can show.
+    """
+
+    runs: list[Run]
+    metrics: list[str]
+    seeds: list[int]
+    figures: list[dict[str, dict[str, Any]]]
+    tests: list[Test] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def letter(position: int) -> str:
+    """A, B, … Z, then R27, R28, …"""
+    return chr(ord("A") + position) if position < 26 else f"R{position + 1}"
+
+
+def compare_runs(
+    paths: Sequence[str | Path], *, metrics: Sequence[str] | None = None, all_pairs: bool = False, resamples: int = 9999
+) -> RunComparison:
+    """Compare finished runs, each with the first, or every pair.
+
+    Args:
+        paths: As for `load_run`, two or more.
+        metrics: Names as in result.json; by default those that a run prints.
+        all_pairs: Every pair instead of every run against the first.
+        resamples: Draws of the bootstrap.
+
+    Raises:
+        CheckpointError: a path without a readable result.
+        ConfigError: fewer than two runs, one run twice, or a metric that a run does not have.
+    """
+    if len(paths) < 2:
+        raise ConfigError(f"compare: expected two runs or more, found {len(paths)}")
+    twice = [path for i, path in enumerate(paths) if Path(path).resolve() in [Path(other).resolve() for other in paths[:i]]]
+    if twice:
+        raise ConfigError(f"compare: expected different runs, found {twice[0]} twice")
+    runs = [load_run(path) for path in paths]
+    common = [metric for metric in runs[0].values if all(metric in run.values for run in runs)]
+    default = [metric for metric, _ in METRICS[runs[0].kind] if metric in common] or common[:4]
+    chosen = list(dict.fromkeys(metrics or default))
+    unknown = [metric for metric in chosen if metric not in common]
+    if unknown or not chosen:
+        raise ConfigError(
+            f"metric: expected one that all runs have ({', '.join(common) or 'none'}), found {unknown[0] if unknown else 'none'!r}"
+        )
+    seeds = [seed for seed in runs[0].seeds if all(seed in run.seeds for run in runs)]
+    figures = [
+        {metric: spread([v for seed, v in run.values[metric].items() if not seeds or seed in seeds]) for metric in chosen} for run in runs
+    ]
+    comparison = RunComparison(runs=runs, metrics=chosen, seeds=seeds, figures=figures)
+    _differences(comparison)
+    pairs = list(combinations(range(len(runs)), 2)) if all_pairs else [(0, i) for i in range(1, len(runs))]
+    for first, second in pairs:
+        _test(comparison, first, second, resamples)
+    _correct(comparison)
+    return comparison
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return "+".join(map(str, value)) if all(isinstance(item, str) for item in value) else ", ".join(map(str, value))
+    return "unknown" if value is None else str(value)
+
+
+def _differences(comparison: RunComparison) -> None:
+    """Fill `warnings` and `notes` with the facts that are not the same in all runs."""
+    for key in (*_SAME, *_KNOWN, *_ENVIRONMENT):
+        found: dict[str, list[str]] = {}
+        for i, run in enumerate(comparison.runs):
+            value = _spell(run.facts[key])
+            found.setdefault(value[:12] if key in ("data_sha256", "git_commit") else value, []).append(letter(i))
+        if len(found) > 1:
+            words = "; ".join(f"{', '.join(names)}: {value}" for value, names in found.items())
+            name = {"data_sha256": "data (SHA-256)", "git_commit": "commit"}.get(key, key)
+            text = f"{'not comparable' if key in _SAME else 'differs'}: {name} ({words})"
+            (comparison.notes if key in _ENVIRONMENT else comparison.warnings).append(text)
+    everyone = {seed for run in comparison.runs for seed in run.seeds}
+    if not comparison.seeds:
+        comparison.warnings.append("no seed is shared: every run shows its own seeds, and there is no paired test over seeds")
+    elif len(comparison.seeds) < len(everyone):
+        left = sorted(everyone - set(comparison.seeds))
+        comparison.warnings.append(f"only the shared seeds are shown; left out: {', '.join(map(str, left))}")
+
+
+def _test(comparison: RunComparison, first: int, second: int, resamples: int) -> None:
+    from erc_graph.training.resampling import bootstrap_dialogues, class_figures, score_figures
+    from erc_graph.training.significance import paired_permutation
+
+    one, other = comparison.runs[first], comparison.runs[second]
+    pair = f"{letter(second)} − {letter(first)}"
+    tests = [Test(first=first, second=second, metric=metric) for metric in comparison.metrics]
+    comparison.tests += tests
+    if any(one.facts[key] != other.facts[key] for key in _SAME):
+        comparison.notes.append(f"{pair}: not tested, for the runs are not comparable")
+        return
+    asked = [one.predictions, other.predictions]
+    same = None not in asked and asked[0].keys == asked[1].keys  # type: ignore[union-attr]
+    if not same and None not in asked:
+        comparison.warnings.append(f"not comparable: {pair}: the test utterances or their labels differ")
+        comparison.notes.append(f"{pair}: not tested, for the runs were not judged on the same utterances")
+        return
+    if not same and one.facts["data_sha256"] != other.facts["data_sha256"]:
+        comparison.notes.append(
+            f"{pair}: not tested, for the data differ, and without both predictions.csv nothing says whether the test part does"
+        )
+        return
+    for test in tests:
+        shared = [seed for seed in one.seeds if seed in one.values[test.metric] and seed in other.values[test.metric]]
+        a, b = ([run.values[test.metric][seed] for seed in shared] for run in (one, other))
+        if shared:
+            test.difference, test.seeds = float(np.mean(b) - np.mean(a)), len(shared)
+        if len(shared) > 1:
+            test.p_seeds = paired_permutation(b, a).p_value
+    if not same:
+        comparison.notes.append(f"{pair}: no test over dialogues, for not both runs have a {PREDICTIONS}")
+        return
+    classes = len(one.facts["labels"])
+    known = class_figures(classes) if classes else score_figures()
+    named = {f"f1/{i}": f"f1/{name}" for i, name in enumerate(one.facts["labels"])}
+    known = {named.get(name, name): figure for name, figure in known.items()}
+    sums = [predictions.sums for predictions in asked if predictions is not None]
+    for run, own in zip((one, other), sums, strict=True):
+        _fits(comparison, run, known, own)
+    if len(sums[0]) < 2:
+        comparison.notes.append(f"{pair}: no test over dialogues, for the test part has one")
+        return
+    if one.seeds[0] != other.seeds[0]:
+        comparison.warnings.append(f"{pair}: the test over dialogues compares seed {other.seeds[0]} with seed {one.seeds[0]}")
+    for test in tests:
+        if test.metric in known:
+            result = bootstrap_dialogues(sums[1], sums[0], known[test.metric], resamples=resamples)
+            test.seed_difference, test.low, test.high = result.difference, result.low, result.high
+            test.p_dialogues, test.dialogues = result.p_value, result.pairs
+
+
+def _fits(comparison: RunComparison, run: Run, known: Mapping[str, Any], sums: np.ndarray) -> None:
+    """Say where the predictions are not those that the result was made of."""
+    metric = "accuracy"
+    recorded = run.values.get(metric, {}).get(run.seeds[0])
+    found = float(known[metric](sums.sum(0, keepdims=True))[0])
+    if recorded is not None and abs(found - recorded) > 1e-6:
+        name = letter(comparison.runs.index(run))
+        text = f"{name}: {PREDICTIONS} has accuracy {found:.4f}, {RESULT} has {recorded:.4f}; one of them is older"
+        if text not in comparison.warnings:
+            comparison.warnings.append(text)
+
+
+def _correct(comparison: RunComparison) -> None:
+    """Holm over all comparisons of one kind, and what they can and cannot show."""
+    from erc_graph.training.significance import holm
+
+    for kind in ("seeds", "dialogues"):
+        p = {str(i): value for i, test in enumerate(comparison.tests) if (value := getattr(test, f"p_{kind}")) is not None}
+        for i, value in holm(p).items():
+            setattr(comparison.tests[int(i)], f"p_{kind}_holm", value)
+    made = [test for test in comparison.tests if test.p_seeds is not None]
+    if made:
+        least = min(test.seeds for test in made)
+        floor, count = 2 / 2**least, len(made)
+        text = f"{least} shared seeds: no p over seeds can be below {floor:.4g}"
+        if count > 1:
+            text += f", and below {min(1.0, floor * count):.4g} after Holm's correction for {count} comparisons"
+        if floor * count > ALPHA:
+            enough = math.ceil(math.log2(2 * count / ALPHA))
+            text += f"; so no difference can be shown at {ALPHA} here, however large (it takes {enough} seeds)"
+        comparison.notes.append(text)
+    elif any(test.seeds == 1 for test in comparison.tests):
+        comparison.notes.append("one shared seed: no test over seeds; whether training again says the same is not known")
+    units = {test.dialogues for test in comparison.tests if test.p_dialogues is not None}
+    if units:
+        size = " or ".join(map(str, sorted(units)))
+        comparison.notes.append(
+            f"the test over dialogues draws {size} test dialogues again and again, for one trained model of each run (its first seed): "
+            "it says whether other dialogues would tell the same, not whether other seeds would"
+        )

@@ -1,0 +1,44 @@
+"""GraphML: the graph for Gephi, Cytoscape and yEd, through networkx."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erc_graph.data.storage import atomic_write
+from erc_graph.graphs.convert import to_networkx
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+
+def write_graphml(graph: HeteroData, path: str | Path) -> Path:
+    """Write the edges and weights of `to_networkx` as GraphML, all or nothing.
+
+    A node is called `stream/row` and has its `stream`; what is unknown (a label, a text) is left out; characters that XML does not
+    have become spaces; edges are numbered.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    import networkx
+
+    full = to_networkx(graph)
+    safe = networkx.MultiDiGraph()
+    name = {node: f"{node[0]}/{node[1]}" for node in full}
+    safe.add_nodes_from((name[node], _plain({"stream": node[0], **values})) for node, values in full.nodes(data=True))
+    safe.add_edges_from((name[m], name[n], i, _plain(values)) for i, (m, n, values) in enumerate(full.edges(data=True)))
+    path = Path(path)
+    with atomic_write(path) as temporary:
+        # The writer in pure Python: that of lxml refuses the same characters with other words.
+        networkx.write_graphml_xml(safe, temporary)
+    return path
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _text(value) if isinstance(value, str) else value for key, value in values.items() if value is not None}
+
+
+def _text(text: str) -> str:
+    return "".join(c if unicodedata.category(c)[0] != "C" and c not in "\ufffe\uffff" else " " for c in text)
