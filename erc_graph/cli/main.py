@@ -9,11 +9,13 @@ from collections.abc import Sequence
 # Command → what it does. Each is a file of this folder with `main(argv) -> int`, imported when it is called for.
 COMMANDS = {
     "experiment": "train and judge a method on a corpus",
+    "report": "show a run: one page with figures, errors and an explorer",
 }
 
 EXAMPLES = """examples:
   erc-graph experiment pairwise             train and judge on the generated sample corpus
   erc-graph experiment pairwise --help      all options of a command
+  erc-graph report runs/meld                figures, errors and conversations of a run as one page
   erc-graph --version
 """
 
