@@ -1,7 +1,7 @@
 """The report of a finished run: what its folder says, and what its corpus and its model still have to say.
 
-Figures come from the run's own files. The corpus that the run names gives speakers and texts, the model of the first seed the graphs; where one
-of them is gone, the report says so and shows the rest.
+Figures come from the run's own files. The corpus that the run names gives speakers and texts, the model of the first seed the graphs;
+where one of them is gone, the report says so and shows the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import Fold, folds
 from erc_graph.errors import CheckpointError, CorpusError, ErcGraphError
 from erc_graph.experiments.config import Experiment, from_dict
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 Scope = Literal["test", "all"]
-_NEEDED = ("method", "dataset", "task", "labels", "modalities", "protocol", "selection", "seeds", "metrics", "parameters", "seconds_per_epoch")
+_NEEDED = (
+    *("method", "dataset", "task", "labels", "modalities", "protocol", "selection", "seeds", "metrics", "parameters"),
+    "seconds_per_epoch",
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test")
     result = read_result(folder)
     found = read_predictions(folder / "predictions.csv", result["labels"])
     notes: list[str] = []
-    explored = _explore(folder, found, scope, notes)
+    explored = _explore(folder, result["seeds"][0], found, scope, notes)
     history = _history(folder, result["seeds"][0], notes)
     conversations = explored.conversations or predicted_only(found)
     contents = _contents(folder, result, found, history, replace(explored, conversations=conversations), notes, text)
@@ -93,8 +96,9 @@ def read_result(folder: Path) -> dict[str, Any]:
         if lacking or not result["seeds"] or not all("values" in values for values in result["metrics"]["test"].values()):
             raise ValueError(f"no {', '.join(lacking) or 'figures'}")
     except (FileNotFoundError, NotADirectoryError):
-        tables = sorted(folder.glob("table*.json")) if folder.is_dir() else []
-        advice = "an ablation table has no report" if tables else "finish it with --resume" if (folder / "config.json").exists() else "name the folder of --out"
+        advice = "finish it with --resume" if (folder / "config.json").exists() else "name the folder of --out"
+        if folder.is_dir() and any(folder.glob("table-*.json")):
+            advice = "an ablation table has no report"
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected the result of a run, found something else ({error})") from None
@@ -143,37 +147,34 @@ class Explored:
     generated: bool = False
 
 
-def _explore(folder: Path, found: Predictions, scope: Scope, notes: list[str]) -> Explored:
+def _explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: list[str]) -> Explored:
     """Conversations of the corpus as the model sees them; notes say what is missing."""
     try:
         experiment, digest = _settings(folder)
         corpus = _corpus(experiment, digest)
+        divisions = folds(corpus, experiment.run.protocol)
     except ErcGraphError as error:
         notes.append(f"No texts and no graphs: the corpus of this run cannot be read. {error}")
         return Explored()
-    divisions = folds(corpus, experiment.run.protocol)
     tested = list(dict.fromkeys(name for fold in divisions for name in fold.test))
     ids = tested if scope == "test" else list(corpus.dialogue_ids)
     seen = _Seen(corpus, len(found.labels) if found.probabilities is not None else 1)
     try:
         for fold in divisions:
             mine = [name for name in ids if name in set(fold.test) or (fold is divisions[0] and name not in set(tested))]
-            seen.ask(load_model(experiment, corpus, folder, divisions, fold), [name for name in mine if name not in seen.graphs])
+            seen.ask(load_model(experiment, corpus, folder, seed, divisions, fold), [name for name in mine if name not in seen.graphs])
     except ErcGraphError as error:
         notes.append(f"No graphs: the model of the first seed cannot be used. {error}")
     else:
         if not seen.streams:
             notes.append(f"The method {experiment.method} has no graph; the explorer shows turns and predictions.")
     rows = _overlay(seen, found)
-    split = {name: "test" for name in corpus.dialogue_ids} | ({n: s for s, names in _splits(divisions).items() for n in names})
+    split = dict.fromkeys(corpus.dialogue_ids, "unused") | dict.fromkeys(tested, "test")
+    if len(divisions) == 1:
+        split |= {name: part for part in ("train", "dev") for name in getattr(divisions[0], part)}
     conversations = [seen.conversation(name, split[name], found.probabilities is None) for name in ids]
     states = seen.states[rows] if seen.states is not None and rows is not None and len(divisions) == 1 else None
     return Explored(conversations, seen.streams, states, "sample" in corpus.provenance)
-
-
-def _splits(divisions: list[Fold]) -> dict[str, tuple[str, ...]]:
-    """Split → dialogues; with several folds every dialogue is tested once."""
-    return {"train": divisions[0].train, "dev": divisions[0].dev, "test": divisions[0].test} if len(divisions) == 1 else {}
 
 
 def _corpus(experiment: Experiment, digest: str) -> Corpus:
@@ -186,8 +187,8 @@ def _corpus(experiment: Experiment, digest: str) -> Corpus:
     return corpus
 
 
-def load_model(experiment: Experiment, corpus: Corpus, folder: Path, divisions: list[Fold], fold: Fold) -> Pipeline:
-    """The trained pipeline of the first seed for one fold.
+def load_model(experiment: Experiment, corpus: Corpus, folder: Path, seed: int, divisions: list[Fold], fold: Fold) -> Pipeline:
+    """The trained pipeline of one seed and fold.
 
     Raises:
         CheckpointError: absent, damaged, or of another pipeline.
@@ -195,8 +196,8 @@ def load_model(experiment: Experiment, corpus: Corpus, folder: Path, divisions: 
     """
     from erc_graph.training.checkpoint import BEST, load_weights
 
-    pipeline = build(experiment, corpus, 0).eval()
-    load_weights(pipeline, fold_folder(folder / "seed-0", divisions, fold) / BEST)
+    pipeline = build(experiment, corpus, seed).eval()
+    load_weights(pipeline, fold_folder(folder / f"seed-{seed}", divisions, fold) / BEST)
     return pipeline
 
 
@@ -277,7 +278,8 @@ class _Seen:
 def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
     """Put the recorded predictions over the model's: those are the ones that the figures count. Returns their rows."""
     corpus = seen.corpus
-    place = {(corpus.dialogue_ids[d], name): row for row, (d, name) in enumerate(zip(corpus.dialogue_of.tolist(), corpus.utterance_ids, strict=True))}
+    homes = (corpus.dialogue_ids[place] for place in corpus.dialogue_of.tolist())
+    place = {key: row for row, key in enumerate(zip(homes, corpus.utterance_ids, strict=True))}
     rows = [place.get(key, -1) for key in zip(found.dialogue, found.utterance, strict=True)]
     if min(rows) < 0:
         return None

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Conversation:
 
     Attributes:
         id: Its name.
-        split: `train`, `dev` or `test`.
+        split: `train`, `dev`, `test` or `unused`.
         utterances: `T` names.
         speakers: `T` names; empty: unknown.
         texts: `T` texts; empty: none.
@@ -132,7 +133,7 @@ def _packed(c: Conversation, streams: Sequence[str], trust: Sequence[str], text:
         triples = np.column_stack([code, edges.source[:, 0], np.round(np.nan_to_num(1000 * edges.weight, nan=-1))]).astype(np.int64)
         ends = np.searchsorted(edges.target[:, 0], np.arange(len(c) + 1)).tolist()
         flat = triples.ravel().tolist()
-        found["e"] = [flat[3 * a : 3 * b] for a, b in zip(ends, ends[1:], strict=False)]
+        found["e"] = [flat[3 * a : 3 * b] for a, b in pairwise(ends)]
     if c.trust:
         found["m"] = _rounded(100 * np.column_stack([c.trust[name] for name in trust]))
     return found

@@ -99,9 +99,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         if not labels:
             scores = np.array([[float(row[2]), float(row[3])] for row in rows])
             seven = np.clip(np.round(np.nan_to_num(scores)), -3, 3).astype(np.int64) + 3
-            return Predictions(
-                labels=SEVEN, dialogue=names[0], utterance=names[1], target=seven[:, 0], guess=seven[:, 1], scores=scores
-            )
+            return Predictions(labels=SEVEN, dialogue=names[0], utterance=names[1], target=seven[:, 0], guess=seven[:, 1], scores=scores)
         index = {label: i for i, label in enumerate(labels)}
         return Predictions(
             labels=tuple(labels),

@@ -94,7 +94,7 @@
     const parts = [plural(c.y.length, "turn")];
     if (c.n) parts.push(c.n.length > 5 ? plural(c.n.length, "speaker") : c.n.join(", "));
     parts.push(c.judged ? `${c.judged - c.wrong} of ${c.judged} right` : "not judged");
-    if (c.d !== "test") parts.push(c.d === "train" ? "seen in training" : "the epoch was chosen on it");
+    if (c.d !== "test") parts.push({ train: "seen in training", dev: "development split" }[c.d] ?? c.d);
     byId("about").textContent = parts.join(" · ");
     const first = c.y.findIndex((_, t) => (only ? matches(c, t) : wrong(c, t)));
     chosen = turn ?? Math.max(first, 0);
@@ -136,8 +136,10 @@
     const withGraph = lanes && c.h;
     step = stage.clientWidth < 520 ? 36 : 52;
     chat.style.setProperty("--lanes", withGraph ? `${x(lanes - 1) + 22}px` : "0px");
+    const upright = step < 50 && streams.some((name) => name.length > 6);
+    byId("lanes").classList.toggle("narrow", upright);
     byId("lanes").replaceChildren(...(withGraph ? streams : []).map((name, j) => {
-      const title = make("span", "", name.replaceAll("+", "\n+"));
+      const title = make("span", "", upright ? name : name.replaceAll("+", "\n+"));
       title.style.left = `${x(j)}px`;
       return title;
     }));
@@ -194,8 +196,8 @@
       for (const [to, from, turn, weight] of edges) {
         const strength = high > low ? ((weight ?? low) - low) / (high - low) : 0.6;
         const line = draw("path", { d: curve(x(from), heights[turn], x(to), heights[t]), "marker-end": "url(#tip)" }, group);
-        line.style.strokeWidth = 1.3 + 2.2 * strength;
-        line.style.opacity = 0.4 + 0.6 * strength;
+        line.style.strokeWidth = 1.2 + 1.6 * strength;
+        line.style.opacity = 0.45 + 0.5 * strength;
         on(turn, from);
       }
     }
@@ -221,13 +223,12 @@
     const said = make("div"), heard = make("div");
     said.append(make("h3", "", c.n ? `Turn ${t + 1} · ${speaker(c, t)}` : `Turn ${t + 1}`));
     if (c.t?.[t]) said.append(Object.assign(make("blockquote", "", c.t[t]), { dir: "auto" }));
-    const truth = make("p", "", "true "), guess = make("p", "", "predicted ");
-    truth.append(emotion(c.y[t]));
-    if (c.v) truth.append(` ${signed(c.v[2 * t])}`);
-    if (c.p[t] >= 0) guess.append(emotion(c.p[t]));
-    else guess.textContent = "no prediction";
-    if (c.v && c.p[t] >= 0) guess.append(` ${signed(c.v[2 * t + 1])}`);
-    said.append(truth, guess);
+    const found = make("dl", "said"), truth = make("dd"), guess = make("dd");
+    truth.append(emotion(c.y[t]), c.v && c.y[t] >= 0 ? ` ${signed(c.v[2 * t])}` : "");
+    if (c.p[t] >= 0) guess.append(emotion(c.p[t]), c.v ? ` ${signed(c.v[2 * t + 1])}` : "");
+    else guess.textContent = "none";
+    found.append(make("dt", "", "true"), truth, make("dt", "", "predicted"), guess);
+    said.append(found);
     if (sure(c, t) !== null) {
       said.append(make("h4", "", "probability"), bars(labels.map((_, k) => [emotion(k), `var(--e${k})`, c.q[t * kinds + k], k === c.y[t]])));
     }
