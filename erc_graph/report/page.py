@@ -188,7 +188,7 @@ def _classes(contents: Contents) -> list[dict[str, Any]]:
     rows = []
     for label, (precision, recall, f1, count) in zip(contents.predictions.labels, contents.predictions.per_class(), strict=True):
         seeds = test[f"f1/{label}"]["values"] if f"f1/{label}" in test else [f1]
-        rows.append({"precision": precision, "recall": recall, "f1": f1, "seeds": mean_std(seeds), "count": count})
+        rows.append({"precision": precision, "recall": recall, "f1": float(np.mean(seeds)), "seeds": mean_std(seeds), "count": count})
     return rows
 
 

@@ -128,7 +128,7 @@ def test_search_order_and_cell(visit: Callable[..., Any]) -> None:
     page.select_option("#order", "wrong")
     wrong = [int(text.split()[0]) for text in page.locator("#list small span:last-child").all_text_contents()]
     assert wrong == sorted(wrong, reverse=True) and wrong[0] > 0
-    cell = page.locator(".confusion a[href='#f0-1'], .confusion a[href='#f1-2'], .confusion a[href='#f2-0']").first
+    cell = page.locator(".confusion a[href='#f1-0'], .confusion a[href='#f2-1'], .confusion a[href='#f0-2']").first
     true, guess = (int(k) for k in (cell.get_attribute("href") or "").removeprefix("#f").split("-"))
     count = int(cell.locator("small").inner_text())
     cell.click()

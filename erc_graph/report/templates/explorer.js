@@ -73,7 +73,8 @@
     list.replaceChildren(...order_.map(option));
     byId("count").textContent = order_.length === conversations.length ? plural(order_.length, "conversation") : `${order_.length} of ${plural(conversations.length, "conversation")}`;
     filter.hidden = !only;
-    if (only) filter.textContent = `${labels[only[0]]} → ${labels[only[1]]}: show all ✕`;
+    if (only) filter.textContent = `${labels[only[0]]} → ${labels[only[1]]} ✕`;
+    filter.setAttribute("aria-label", `Only ${filter.textContent.slice(0, -2)}; show all`);
   };
   const move = (step) => {
     const place = order_.indexOf(current);
