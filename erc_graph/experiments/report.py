@@ -37,10 +37,13 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 Scope = Literal["test", "all"]
-_NEEDED = (
-    *("method", "dataset", "task", "labels", "modalities", "protocol", "selection", "seeds", "metrics", "parameters"),
-    "seconds_per_epoch",
-)
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("method", "dataset", "task", "protocol", "selection"), str),
+    **dict.fromkeys(("labels", "modalities", "seeds"), list),
+    **dict.fromkeys(("metrics", "baselines", "environment", "data"), dict),
+    "parameters": int,
+    "seconds_per_epoch": (int, float),
+}
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,11 @@ def read_result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        lacking = [name for name in _NEEDED if name not in result]
-        if lacking or not result["seeds"] or not all("values" in values for values in result["metrics"]["test"].values()):
-            raise ValueError(f"no {', '.join(lacking) or 'figures'}")
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(result.get(name), kind)]
+        shown = {**result["metrics"]["test"], **{f"baseline {name}": value for name, value in _baselines(result)}}
+        wrong += [name for name, value in shown.items() if name != "loss" and not all(isinstance(v, (int, float)) for v in value["values"])]
+        if wrong or not result["seeds"] or not all(isinstance(name, str) for name in (*result["labels"], *result["modalities"])):
+            raise ValueError(f"no {wrong[0] if wrong else 'seeds, labels or modalities'}")
     except (FileNotFoundError, NotADirectoryError):
         advice = "finish it with --resume" if (folder / "config.json").exists() else "name the folder of --out"
         if folder.is_dir() and any(folder.glob("table-*.json")):
@@ -103,6 +108,12 @@ def read_result(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected the result of a run, found something else ({error})") from None
     return result
+
+
+def _baselines(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Metrics of the baselines."""
+    known = [result["baselines"].get(name, {}) for name in ("majority", "bigru")]
+    return [(name, value) for values in known for name, value in values.items() if isinstance(value, dict) and name != "loss"]
 
 
 def _settings(folder: Path) -> tuple[Experiment, str]:

@@ -100,6 +100,9 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             scores = np.array([[float(row[2]), float(row[3])] for row in rows])
             seven = np.clip(np.round(np.nan_to_num(scores)), -3, 3).astype(np.int64) + 3
             return Predictions(labels=SEVEN, dialogue=names[0], utterance=names[1], target=seven[:, 0], guess=seven[:, 1], scores=scores)
+        chances = np.array([[float(value) for value in row[4:]] for row in rows])
+        if not np.isfinite(chances).all():
+            raise ValueError("a probability that is no number")
         index = {label: i for i, label in enumerate(labels)}
         return Predictions(
             labels=tuple(labels),
@@ -107,7 +110,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             utterance=names[1],
             target=np.array([index[row[2]] for row in rows]),
             guess=np.array([index[row[3]] for row in rows]),
-            probabilities=np.array([[float(value) for value in row[4:]] for row in rows]),
+            probabilities=chances,
         )
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected the predictions of a finished run, found no such file; finish it with --resume") from None

@@ -170,9 +170,9 @@
     for (let k = 0; k < flat.length; k += 3) found.push([Math.floor(flat[k] / lanes), flat[k] % lanes, flat[k + 1], flat[k + 2] < 0 ? null : flat[k + 2] / 1000]);
     return found;
   };
-  const curve = (x1, y1, x2, y2) => {
+  const curve = (x1, y1, x2, y2, longest) => {
     if (x1 === x2) {
-      const bow = Math.min(step * 0.72, 12 + Math.abs(y2 - y1) * 0.08);
+      const bow = step * (0.2 + 0.6 * Math.abs(y2 - y1) / longest); // far edges pass outside the near ones
       return `M${x1} ${y1}C${x1 + bow} ${y1} ${x2 + bow} ${y2} ${x2} ${y2}`;
     }
     const lift = Math.abs(x2 - x1) > step * 1.5 ? 26 : y1 === y2 ? 10 : 0;
@@ -192,11 +192,12 @@
       wires.classList.toggle("lit", edges.length > 0);
       for (const node of wires.querySelectorAll(".on")) node.classList.remove("on", "to");
       const on = (turn, lane) => wires.querySelector(`[data-node="${turn}-${lane}"]`)?.classList.add("on", ...(turn === t ? ["to"] : []));
+      const longest = Math.max(1, ...edges.map((edge) => Math.abs(heights[edge[2]] - heights[t])));
       const known = edges.map((edge) => edge[3] ?? 0), low = Math.min(...known), high = Math.max(...known);
       for (let j = 0; j < lanes; j++) if ((c.h[t] >> j) & 1) on(t, j);
       for (const [to, from, turn, weight] of edges) {
         const strength = high > low ? ((weight ?? low) - low) / (high - low) : 0.6;
-        const line = draw("path", { d: curve(x(from), heights[turn], x(to), heights[t]), "marker-end": "url(#tip)" }, group);
+        const line = draw("path", { d: curve(x(from), heights[turn], x(to), heights[t], longest), "marker-end": "url(#tip)" }, group);
         line.style.strokeWidth = 1.2 + 1.6 * strength;
         line.style.opacity = 0.45 + 0.5 * strength;
         on(turn, from);
