@@ -68,7 +68,7 @@ def visit(browser: Any, make: Make, tmp_path: Path) -> Iterator[Callable[..., An
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, reduced_motion="reduce")
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: (said.append(f"dialog {dialog.message}"), dialog.dismiss()))
@@ -132,7 +132,7 @@ def test_search_order_and_cell(visit: Callable[..., Any]) -> None:
     true, guess = (int(k) for k in (cell.get_attribute("href") or "").removeprefix("#f").split("-"))
     count = int(cell.locator("small").inner_text())
     cell.click()
-    assert page.is_visible("#filter")
+    page.wait_for_selector("#filter", state="visible")  # a link takes effect a moment after the click
     names = ("joy", "sadness", "neutral")
     assert page.locator("#detail .said dd").all_inner_texts() == [names[true], names[guess]]
     assert 1 <= page.locator("#list li").count() <= count
@@ -145,6 +145,7 @@ def test_an_error_leads_to_its_turn(visit: Callable[..., Any]) -> None:
     link = page.locator(".error > a").first
     name, turn = link.inner_text().rsplit(", turn ", 1)
     link.click()
+    page.wait_for_function("document.activeElement.dataset.turn !== undefined")
     assert page.inner_text("#name") == name and page.inner_text("#detail h3").startswith(f"Turn {turn}")
     assert page.evaluate("document.activeElement.dataset.turn") == str(int(turn) - 1)
 
