@@ -271,7 +271,13 @@
   };
   const turnOf = (event) => event.target.closest("#chat > li")?.dataset.turn;
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity };
-  chat.addEventListener("pointerover", (event) => { const t = turnOf(event); if (t !== undefined && event.pointerType === "mouse") show(+t); });
+  // Only a mouse that moves points at a turn, not one that the page was scrolled under.
+  let rest = "";
+  document.addEventListener("pointermove", (event) => {
+    const place = `${event.screenX} ${event.screenY}`, t = turnOf(event);
+    if (place !== rest && t !== undefined && event.pointerType === "mouse") show(+t);
+    rest = place;
+  });
   chat.addEventListener("pointerleave", () => show(chosen));
   chat.addEventListener("click", (event) => { const t = turnOf(event); if (t !== undefined) choose(+t, true); });
   chat.addEventListener("focusin", (event) => { const t = turnOf(event); if (t !== undefined && +t !== chosen) choose(+t); });
