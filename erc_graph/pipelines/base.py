@@ -139,6 +139,10 @@ class Pipeline(nn.Module):
         """The graph of a conversation with the weights that this pipeline gives it; `None` for a method without a graph."""
         return None
 
+    def trust(self, batch: Batch) -> dict[str, Tensor]:
+        """How much each modality counts in a turn: modality → `(N,)` shares that sum to one; empty where the method weighs none."""
+        return {}
+
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Called before stage `index` with each part of the data; may put outputs of frozen layers into the batch's cache."""
         return batch

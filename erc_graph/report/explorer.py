@@ -1,0 +1,153 @@
+"""The data of the explorer: conversations with predictions and the strongest edges of their graphs, packed for a page.
+
+One conversation is one JSON object with short names, numbers rounded to what can be seen, and no object per turn or edge:
+
+| key | what |
+|---|---|
+| `i`, `d` | id, and the split it belongs to |
+| `n`, `s` | names of the speakers; speaker per turn |
+| `t` | text per turn (absent without text) |
+| `y`, `p` | true and predicted class per turn, -1: none |
+| `q` | per cent of every class, turn after turn (absent for a score) |
+| `v` | true and predicted score, turn after turn (scores only) |
+| `h` | streams that are present, one bit each (absent without a graph) |
+| `e` | per turn `[target stream · S + source stream, source turn, weight ‰, …]`, the strongest first; weight -1: none |
+| `m` | per cent of trust in every modality, turn after turn (absent where the method gives none) |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_EDGES = 4  # per turn, stream and source stream
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Edges:
+    """Edges between turns of one conversation, `E` of them.
+
+    Attributes:
+        source: `(E, 2)` turn and stream it comes from.
+        target: `(E, 2)` turn and stream it goes to.
+        weight: `(E,)`, NaN where the graph has none.
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    def strongest(self, most: int = MOST_EDGES) -> Edges:
+        """The `most` strongest into every (turn, stream) from every stream, strongest first; a node's edge to itself says nothing."""
+        other = (self.source != self.target).any(1)
+        source, target, weight = self.source[other], self.target[other], self.weight[other]
+        group = np.column_stack([target, source[:, 1]])
+        distance = np.abs(source[:, 0] - target[:, 0])  # among equals the nearest
+        order = np.lexsort((distance, -np.nan_to_num(weight, nan=-1.0), group[:, 2], group[:, 1], group[:, 0]))
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (group[order][1:] != group[order][:-1]).any(1)
+        start = np.flatnonzero(new)
+        rank = np.arange(len(order)) - np.repeat(start, np.diff(np.append(start, len(order))))
+        kept = order[rank < most]
+        kept = kept[np.lexsort((-np.nan_to_num(weight[kept], nan=-1.0), target[kept, 1], target[kept, 0]))]
+        return Edges(source=source[kept], target=target[kept], weight=weight[kept])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conversation:
+    """One conversation as the explorer shows it, `T` turns.
+
+    Attributes:
+        id: Its name.
+        split: `train`, `dev`, `test` or `unused`.
+        utterances: `T` names.
+        speakers: `T` names; empty: unknown.
+        texts: `T` texts; empty: none.
+        target: `(T,)` true class, -1: none.
+        guess: `(T,)` predicted class, -1: none.
+        probabilities: `(T, C)`; absent for a score.
+        scores: `(T, 2)` true and predicted score, NaN: none; absent for classes.
+        present: `(T, S)` bool: which streams are there; absent without a graph.
+        edges: Of the graph, all or the strongest; absent without a graph.
+        trust: Modality → `(T,)` share of each in a turn; empty where the method weighs none.
+    """
+
+    id: str
+    split: str
+    utterances: tuple[str, ...]
+    speakers: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    target: NDArray[np.int64]
+    guess: NDArray[np.int64]
+    probabilities: NDArray[np.float64] | None = None
+    scores: NDArray[np.float64] | None = None
+    present: NDArray[np.bool_] | None = None
+    edges: Edges | None = None
+    trust: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def pack(conversations: Sequence[Conversation], labels: Sequence[str], streams: Sequence[str], *, text: bool = True) -> dict[str, Any]:
+    """Everything the page's script needs, as plain values; see the module for the keys.
+
+    Args:
+        conversations: In the order in which they are listed.
+        labels: Names of the classes.
+        streams: Names of the graph's lanes; none without a graph.
+        text: Whether what was said goes with it.
+    """
+    trust = next((tuple(c.trust) for c in conversations if c.trust), ())
+    return {
+        "labels": list(labels),
+        "streams": list(streams),
+        "trust": list(trust),
+        "conversations": [_packed(conversation, streams, trust, text) for conversation in conversations],
+    }
+
+
+def _packed(c: Conversation, streams: Sequence[str], trust: Sequence[str], text: bool) -> dict[str, Any]:
+    names = list(dict.fromkeys(c.speakers))
+    place = {name: i for i, name in enumerate(names)}
+    found: dict[str, Any] = {"i": c.id, "d": c.split, "y": c.target.tolist(), "p": c.guess.tolist()}
+    if names:
+        found |= {"n": names, "s": [place[name] for name in c.speakers]}
+    if text and any(c.texts):
+        found["t"] = list(c.texts)
+    if c.probabilities is not None:
+        found["q"] = _rounded(100 * c.probabilities)
+    if c.scores is not None:
+        found["v"] = [None if np.isnan(value) else round(value, 1) for value in c.scores.ravel().tolist()]
+    if c.present is not None:
+        found["h"] = (c.present @ (1 << np.arange(len(streams)))).tolist()
+    if c.edges is not None:
+        edges = c.edges.strongest()
+        code = edges.target[:, 1] * len(streams) + edges.source[:, 1]
+        triples = np.column_stack([code, edges.source[:, 0], np.round(np.nan_to_num(1000 * edges.weight, nan=-1))]).astype(np.int64)
+        ends = np.searchsorted(edges.target[:, 0], np.arange(len(c) + 1)).tolist()
+        flat = triples.ravel().tolist()
+        found["e"] = [flat[3 * a : 3 * b] for a, b in pairwise(ends)]
+    if c.trust:
+        found["m"] = _rounded(100 * np.column_stack([c.trust[name] for name in trust]))
+    return found
+
+
+def _rounded(values: NDArray[np.float64]) -> list[int]:
+    return np.round(np.nan_to_num(values)).astype(np.int64).ravel().tolist()
+
+
+def json_block(value: Any) -> str:
+    r"""JSON that can stand in a `<script type="application/json">` element: no character of it ends the element or a line.
+
+    >>> json_block("</script>&\u2028")
+    '"\\u003c/script\\u003e\\u0026\\u2028"'
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII only: U+2028 and lone surrogates are escaped
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,290 @@
+"""The report of a run as one page that opens offline: no remote script, style, font or picture.
+
+What a corpus says is data: jinja2 escapes it in the page, `explorer.json_block` in the script's data, and the page's own content
+security policy names the one script that may run, by its digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erc_graph.data.palette import label_colours
+from erc_graph.data.storage import atomic_write
+from erc_graph.errors import ErcGraphError
+from erc_graph.report import curves as curves_
+from erc_graph.report.calibration import ACCURACY, GAP, plot_calibration, reliability
+from erc_graph.report.curves import HistoryLike, plot_curves
+from erc_graph.report.explorer import Conversation, json_block, pack
+from erc_graph.report.figure import FAINT, INK, SOFT, one_line
+from erc_graph.report.predictions import Predictions
+from erc_graph.report.projection import plot_projection
+from erc_graph.report.tables import mean_std
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
+BEFORE, AFTER = 2, 1  # turns shown around an error
+INKS = {INK: "ink", SOFT: "soft", FAINT: "line", "#FFFFFF": "card", curves_._COLOURS[0]: "first", curves_._COLOURS[1]: "second"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything a report shows.
+
+    Attributes:
+        result: The run's result.json.
+        columns: `(metric, heading)` of the headline, the most important first.
+        protocol: How it was judged, in words: split, choice of the epoch, seeds.
+        predictions: Of the first seed.
+        conversations: Of the explorer; those of `predictions` are among them.
+        streams: Lanes of the graph; none without a graph.
+        history: Of the first seed (and fold), if it is known.
+        states: `(N, k)` states of the predictions' rows in front of the classifier, if they are known.
+        pictures: `curves` and `projection` → a picture that stands in where `history` or `states` is not known.
+        notes: What is missing and why, for the reader.
+        text: Whether the page carries what was said.
+    """
+
+    result: Mapping[str, Any]
+    columns: Sequence[tuple[str, str]]
+    protocol: str
+    predictions: Predictions
+    conversations: Sequence[Conversation]
+    streams: Sequence[str] = ()
+    history: HistoryLike | None = None
+    states: NDArray[np.float32] | None = None
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    text: bool = True
+
+
+def write_page(path: str | Path, contents: Contents) -> Path:
+    """Write the report; it appears complete or not at all.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    page = render_page(contents).encode("utf-8", errors="replace")  # a lone surrogate is no character of any page
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(page)
+    return Path(path)
+
+
+def render_page(contents: Contents) -> str:
+    """The page as text."""
+    from markupsafe import Markup
+
+    found = contents.predictions
+    script = (TEMPLATES / "explorer.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    data = pack(contents.conversations, found.labels, contents.streams, text=contents.text)
+    return _environment().get_template("page.html").render(
+        title=f"{contents.result['method']} on {contents.result['dataset']}",
+        result=contents.result,
+        protocol=contents.protocol,
+        notes=contents.notes,
+        text=contents.text,
+        labels=found.labels,
+        colours=label_colours(list(found.labels)),
+        tiles=_tiles(contents),
+        compared=_compared(contents),
+        facts=_facts(contents.result),
+        confusion=_confusion(found),
+        classes=_classes(contents),
+        curves=_picture(contents, "curves"),
+        projection=_picture(contents, "projection"),
+        calibration=_calibration(found),
+        errors=_errors(contents),
+        conversations=contents.conversations,
+        streams=contents.streams,
+        turns=sum(len(c) for c in contents.conversations),
+        judged=len(found),
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        digest=digest,
+        data=Markup(json_block(data)),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["line"] = one_line
+    return environment
+
+
+# -- headline -------------------------------------------------------------------------------
+
+
+def _tiles(contents: Contents) -> list[dict[str, str]]:
+    """The figures at the top."""
+    test = contents.result["metrics"]["test"]
+    return [
+        {"name": heading, "value": value.partition(" ± ")[0], "spread": value.partition(" ± ")[2]}
+        for key, heading in contents.columns
+        if key in test and (value := mean_std(test[key]["values"]))
+    ]
+
+
+def _compared(contents: Contents) -> list[tuple[str, list[str]]]:
+    """The method above its baselines."""
+    rows = [(str(contents.result["method"]), contents.result["metrics"]["test"])]
+    baselines = contents.result.get("baselines", {})
+    rows += [(name, baselines[key]) for key, name in (("bigru", "BiGRU"), ("majority", "majority class")) if key in baselines]
+    return [(name, [mean_std(values[key]["values"]) if key in values else "–" for key, _ in contents.columns]) for name, values in rows]
+
+
+def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the figures come from."""
+    machine = result.get("environment", {})
+    facts = {
+        "parameters": f"{result['parameters']:,}",
+        "time per epoch": f"{result['seconds_per_epoch']:.2f} s on {machine.get('device', 'an unknown device')}",
+        "seeds": f"{', '.join(map(str, result['seeds']))}; all that is not a mean is of seed {result['seeds'][0]}",
+        "commit": machine.get("git_commit"),
+        "packages": ", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items()),
+        "SHA-256 of the data": result.get("data_sha256"),
+        **{f"{name} features": extractor for name, extractor in result.get("data", {}).get("extractors", {}).items()},
+    }
+    return [(name, str(value)) for name, value in facts.items() if value]
+
+
+# -- classes --------------------------------------------------------------------------------
+
+
+def _confusion(found: Predictions) -> list[dict[str, Any]]:
+    """Rows of the matrix; a cell has its count and its share of the true class."""
+    counts = found.confusion
+    total = counts.sum(1)
+    return [
+        {
+            "label": label,
+            "total": int(total[i]),
+            "cells": [
+                {"count": int(n), "share": float(n / max(total[i], 1)), "true": i, "guess": j} for j, n in enumerate(counts[i].tolist())
+            ],
+        }
+        for i, label in enumerate(found.labels)
+    ]
+
+
+def _classes(contents: Contents) -> list[dict[str, Any]]:
+    test = contents.result["metrics"]["test"]
+    rows = []
+    for label, (precision, recall, f1, count) in zip(contents.predictions.labels, contents.predictions.per_class(), strict=True):
+        seeds = test[f"f1/{label}"]["values"] if f"f1/{label}" in test else [f1]
+        rows.append({"precision": precision, "recall": recall, "f1": float(np.mean(seeds)), "seeds": mean_std(seeds), "count": count})
+    return rows
+
+
+# -- pictures -------------------------------------------------------------------------------
+
+
+def _picture(contents: Contents, name: str) -> Markup | None:
+    """A drawing that follows the page's colours, or the run's own picture where there is nothing to draw from."""
+    history, states, found = contents.history, contents.states, contents.predictions
+    try:
+        if name == "curves" and history is not None:
+            return _svg(lambda path: plot_curves(history, path), name, "Training loss and development metrics over the epochs")
+        if name == "projection" and states is not None:
+            return _svg(
+                lambda path: plot_projection(states, found.target, found.labels, path),
+                name,
+                "States of the test turns in the plane, coloured by true emotion",
+                {colour: f"e{i}" for i, colour in enumerate(label_colours(list(found.labels)))},
+            )
+    except ErcGraphError:  # nothing to draw, for example no epoch
+        return None
+    picture = contents.pictures.get(name)
+    return _embedded(picture, name) if picture is not None else None
+
+
+def _calibration(found: Predictions) -> dict[str, Any] | None:
+    if found.probabilities is None:
+        return None
+    bins = reliability(found.probabilities, found.target)
+    drawn = _svg(lambda path: plot_calibration(bins, path), "calibration", "Reliability diagram: accuracy by confidence")
+    return {"picture": drawn, "error": bins.error, "over": bins.overconfidence}
+
+
+def _svg(draw: Callable[[Path], object], name: str, title: str, colours: Mapping[str, str] | None = None) -> Markup:
+    """What `draw` draws as an inline SVG whose colours are the page's own, so that they follow dark and light."""
+    import matplotlib
+    from markupsafe import Markup, escape
+
+    with TemporaryDirectory() as folder, matplotlib.rc_context({"svg.fonttype": "none"}):
+        path = Path(folder) / f"{name}.svg"
+        draw(path)
+        text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)  # ids of several pictures in one page must differ
+    for colour, variable in {**INKS, ACCURACY: "first", GAP: "second", **(colours or {})}.items():
+        text = re.sub(rf"((?:fill|stroke): ){colour}", rf"\1var(--{variable})", text, flags=re.IGNORECASE)
+    head, rest = text.split(">", 1)
+    head = re.sub(r' (width|height|xmlns(:xlink)?|version)="[^"]*"', "", head)
+    return Markup(f'{head} role="img" aria-label="{escape(title)}">{rest.strip()}').replace("xlink:href", "href")
+
+
+def _embedded(path: Path, name: str) -> Markup | None:
+    """A PNG as part of the page."""
+    from markupsafe import Markup
+
+    try:
+        content = base64.b64encode(path.read_bytes()).decode()
+    except OSError:
+        return None
+    return Markup(f'<img alt="{name} as the run drew it" src="data:image/png;base64,{content}">')
+
+
+# -- errors ---------------------------------------------------------------------------------
+
+
+def _errors(contents: Contents) -> list[dict[str, Any]]:
+    """The errors worth reading, each with the turns around it."""
+    found = contents.predictions
+    place = {(c.id, name): (i, t) for i, c in enumerate(contents.conversations) for t, name in enumerate(c.utterances)}
+    errors = []
+    for row in found.worst():
+        where = place.get((found.dialogue[row], found.utterance[row]))
+        if where is None:
+            continue
+        number, turn = where
+        c = contents.conversations[number]
+        around = range(max(turn - BEFORE, 0), min(turn + AFTER + 1, len(c)))
+        errors.append(
+            {
+                "conversation": number,
+                "turn": turn,
+                "id": c.id,
+                "true": int(found.target[row]),
+                "guess": int(found.guess[row]),
+                "sure": float(found.probabilities[row, found.guess[row]]) if found.probabilities is not None else None,
+                "scores": found.scores[row].tolist() if found.scores is not None else None,
+                "turns": [
+                    {
+                        "here": t == turn,
+                        "number": t + 1,
+                        "speaker": c.speakers[t] if c.speakers else "",
+                        "text": c.texts[t] if contents.text and c.texts else "",
+                        "true": int(c.target[t]),
+                    }
+                    for t in around
+                ],
+            }
+        )
+    return errors
