@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.encoders import gru
 from erc_graph.errors import ConfigError
 
 
@@ -54,10 +55,14 @@ class Recurrent(nn.Module):
         """`(N, inputs)` packed rows → `(N, width)`."""
         for index, layer in enumerate(self.layers):
             states = self.dropout(states) if index else states
+            nets = list(layer.children())
+            if isinstance(nets[0], nn.GRU) and gru.usable(states):
+                (states,) = gru.read([nets], [states], batch)
+                continue
             states = torch.cat(
                 [
                     batch.unpad(net(batch.pad(states, backwards=backwards))[0], backwards=backwards)
-                    for net, backwards in zip(layer.children(), (False, True), strict=False)
+                    for net, backwards in zip(nets, (False, True), strict=False)
                 ],
                 -1,
             )
