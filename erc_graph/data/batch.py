@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.autograd import Function
 
 
-def ranges(start: Tensor, count: Tensor) -> Tensor:
-    """Concatenated `arange(start[i], start[i] + count[i])`, without a loop. On a GPU this waits for the device: ask on the CPU.
+def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
+    """Concatenated `arange(start[i], start[i] + count[i])`, without a loop; `total` is the sum of `count` where it is known.
 
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3])).tolist()
     [5, 6, 0, 1, 2]
     """
     first = count.cumsum(0) - count
-    total = int(count.sum())
+    total = int(count.sum()) if total is None else total
     offset = torch.repeat_interleave(start - first, count, output_size=total)
     return torch.arange(total, device=start.device) + offset
 
@@ -126,10 +126,10 @@ class Batch:
         start, count = (lengths.cumsum(0) - lengths)[chosen], lengths[chosen]
         sizes = [tuple(part.tolist()) for part in count.split([len(group) for group in groups])]
         first = torch.tensor([row for part in sizes for row in accumulate(part, initial=0)])
-        device_rows = ranges(start, count).to(self.device, non_blocking=True).split([sum(part) for part in sizes])
-        device_first = first.to(self.device, non_blocking=True).split([len(part) + 1 for part in sizes])
-        for rows, ptr, own in zip(device_rows, device_first, sizes, strict=True):
-            yield self._take(rows, ptr, own)
+        turns = [sum(part) for part in sizes]
+        rows = ranges(start, count, sum(turns)).to(self.device, non_blocking=True).split(turns)
+        ptr = first.to(self.device, non_blocking=True).split([len(part) + 1 for part in sizes])
+        return (self._take(*parts) for parts in zip(rows, ptr, sizes, strict=True))
 
     def _take(self, rows: Tensor, ptr: Tensor, sizes: tuple[int, ...]) -> Batch:
         def take(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

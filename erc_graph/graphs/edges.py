@@ -85,6 +85,11 @@ def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ..
     return _kept(rule, sizes, who, dtype, ptr.device)
 
 
+def forget() -> None:
+    """Let go of all edges that are kept, for instance to measure."""
+    _kept.cache_clear()
+
+
 @lru_cache(maxsize=16)
 def _kept(rule: EdgeRule, sizes: tuple[int, ...], who: tuple[bytes, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     ptr = torch.tensor([0, *accumulate(sizes)]).to(device, non_blocking=True)
