@@ -29,12 +29,12 @@ class _Spread(Function):
     """Rows to their places among zeros. Every row has a place of its own, so that the way back is a plain look-up."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:
         ctx.save_for_backward(place)
         return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, place, rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _Collect.apply(grad, ctx.saved_tensors[0]), None, None
 
 
@@ -42,13 +42,13 @@ class _Collect(Function):
     """The way back of `_Spread`. PyTorch's own gradient of an index adds up what may meet, slowly and on a GPU after a sort."""
 
     @staticmethod
-    def forward(ctx: Any, spread: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, spread: Tensor, place: Tensor) -> Tensor:
         ctx.save_for_backward(place)
         ctx.size = len(spread)
         return spread.index_select(0, place)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _Spread.apply(grad, ctx.saved_tensors[0], ctx.size), None
 
 
@@ -185,7 +185,9 @@ class Batch:
             backwards: Each dialogue's last turn first; padding still at the end.
         """
         size = len(self) * self.longest
-        return _Spread.apply(packed, self._slot_backwards if backwards else self._slot, size).view(len(self), self.longest, *packed.shape[1:])
+        return _Spread.apply(packed, self._slot_backwards if backwards else self._slot, size).view(
+            len(self), self.longest, *packed.shape[1:]
+        )
 
     def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
         """`(D, L, ...)` → `(N, ...)` packed rows."""

@@ -78,7 +78,7 @@ class _GRU(Function):
     """Rows of `W x + b` per turn and net → rows of states."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:
         width, product = weight.shape[2], weight.transpose(1, 2)
         gates = _spread(rows, place, shape)
         new = gates[..., 2 * width :].clone()
@@ -97,7 +97,7 @@ class _GRU(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         gates, new, hidden, weight, place = ctx.saved_tensors
         before = hidden[:-1]
         reset, update, share = gates.chunk(3, -1)
@@ -112,4 +112,3 @@ class _GRU(Function):
         of_weight, of_bias = _of_weights(slope, before)
         slope[..., 2 * weight.shape[2] :] = back * of_new
         return slope.flatten(0, 2).index_select(0, place), of_weight, of_bias, None, None
-

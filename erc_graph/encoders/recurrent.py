@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -67,3 +68,20 @@ class Recurrent(nn.Module):
                 -1,
             )
         return states
+
+
+def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
+    """Several nets over the same dialogues, one for each stream; GRUs of one shape read them at once (`erc_graph.encoders.gru`).
+
+    Args:
+        nets: One per stream; a net may stand there twice.
+        states: `(N, inputs)` packed rows of each stream.
+        batch: The dialogues.
+
+    Returns:
+        `(N, width)` of each stream.
+    """
+    shapes = {(len(net.layers), *(type(part) for part in net.layers[0]), net.layers[0][0].hidden_size) for net in nets}
+    if shapes == {(1, *(nn.GRU for _ in nets[0].layers[0]), nets[0].layers[0][0].hidden_size)} and all(map(gru.usable, states)):
+        return gru.read([list(net.layers[0]) for net in nets], states, batch)
+    return [net(rows, batch) for net, rows in zip(nets, states, strict=True)]
