@@ -184,10 +184,9 @@ class Batch:
             packed: Rows.
             backwards: Each dialogue's last turn first; padding still at the end.
         """
-        size = len(self) * self.longest
-        return _Spread.apply(packed, self._slot_backwards if backwards else self._slot, size).view(
-            len(self), self.longest, *packed.shape[1:]
-        )
+        slot = self._slot_backwards if backwards else self._slot
+        flat: Tensor = _Spread.apply(packed, slot, len(self) * self.longest)
+        return flat.view(len(self), self.longest, *packed.shape[1:])
 
     def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
         """`(D, L, ...)` → `(N, ...)` packed rows."""

@@ -5,8 +5,8 @@ r"""GRUs over the same dialogues, read side by side on a CPU: streams and direct
     n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
 
 the equations of `torch.nn.GRU`, with its parameters. There a dialogue of fifty turns is a thousand tiny operations, and most of the time
-goes into starting them. Here a turn takes five forward and three backward, whatever the number of nets: all that does not depend on the turn
-before stands outside the loop, the products with the inputs, the slopes of the gates, the gradients of the weights.
+goes into starting them. Here a turn takes five forward and three backward, whatever the number of nets: all that does not depend on the
+turn before stands outside the loop: the products with the inputs, the slopes of the gates, the gradients of the weights.
 (PyTorch's LSTM on a CPU is one call of oneDNN, which four LSTMs side by side in this way did not beat.)
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,11 +52,15 @@ class Recurrent(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
+    def nets(self, layer: int) -> list[Any]:
+        """PyTorch's nets of a layer: forward, and backward where it is read."""
+        return list(cast(nn.ModuleList, self.layers[layer]))
+
     def forward(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, inputs)` packed rows → `(N, width)`."""
-        for index, layer in enumerate(self.layers):
+        for index in range(len(self.layers)):
             states = self.dropout(states) if index else states
-            nets = list(layer.children())
+            nets = self.nets(index)
             if isinstance(nets[0], nn.GRU) and gru.usable(states):
                 (states,) = gru.read([nets], [states], batch)
                 continue
@@ -81,7 +85,8 @@ def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Bat
     Returns:
         `(N, width)` of each stream.
     """
-    shapes = {(len(net.layers), *(type(part) for part in net.layers[0]), net.layers[0][0].hidden_size) for net in nets}
-    if shapes == {(1, *(nn.GRU for _ in nets[0].layers[0]), nets[0].layers[0][0].hidden_size)} and all(map(gru.usable, states)):
-        return gru.read([list(net.layers[0]) for net in nets], states, batch)
+    shapes = {(len(net.layers), *((type(part), part.hidden_size) for part in net.nets(0))) for net in nets}
+    alike = len(shapes) == 1 and len(nets[0].layers) == 1 and isinstance(nets[0].nets(0)[0], nn.GRU)
+    if alike and all(map(gru.usable, states)):
+        return gru.read([net.nets(0) for net in nets], states, batch)
     return [net(rows, batch) for net, rows in zip(nets, states, strict=True)]
