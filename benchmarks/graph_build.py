@@ -107,7 +107,7 @@ def rows(repeats: int, memory: tuple[str, ...] | None = None) -> list[Row]:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments("graph_build", "Edges of a whole corpus.", argv)
-    return finish(rows(options.repeats), options.json)
+    return finish(rows(options.repeats, memory=("block", "cartesian")), options.json)
 
 
 if __name__ == "__main__":
