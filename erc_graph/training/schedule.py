@@ -30,7 +30,10 @@ def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tok
     pool = torch.arange(len(order)) // (POOL * batch_size)
     if batch_tokens:
         pool = torch.maximum(pool, (lengths[order].cumsum(0) - 1) // (POOL * min(batch_tokens, int(lengths.sum()))))
-    order = order[(pool * (lengths.max() + 1) + lengths[order]).argsort(stable=True)]
+    rank = lengths[order]
+    if batch_tokens:  # up and down in turns, so that a step over the end of a pool has similar lengths as well
+        rank = torch.where(pool % 2 == 0, rank, lengths.max() - rank)
+    order = order[(pool * (lengths.max() + 1) + rank).argsort(stable=True)]
     if batch_tokens:
         batches = order.split(_budget(lengths[order].tolist(), batch_size, batch_tokens))
     else:
