@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 
-def ranges(start: Tensor, count: Tensor) -> Tensor:
-    """Concatenated `arange(start[i], start[i] + count[i])`, without a loop.
+def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
+    """Concatenated `arange(start[i], start[i] + count[i])`, without a loop; `total` is the sum of `count` where it is known.
 
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3])).tolist()
     [5, 6, 0, 1, 2]
     """
     first = count.cumsum(0) - count
-    total = int(count.sum())
+    total = int(count.sum()) if total is None else total
     offset = torch.repeat_interleave(start - first, count, output_size=total)
     return torch.arange(total, device=start.device) + offset
+
+
+class _Spread(Function):
+    """Rows to their places among zeros. Every row has a place of its own, so that the way back is a plain look-up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(place)
+        return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, place, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _Collect.apply(grad, ctx.saved_tensors[0]), None, None
+
+
+class _Collect(Function):
+    """The way back of `_Spread`. PyTorch's own gradient of an index adds up what may meet, slowly and on a GPU after a sort."""
+
+    @staticmethod
+    def forward(ctx: Any, spread: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.size = len(spread)
+        return spread.index_select(0, place)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _Spread.apply(grad, ctx.saved_tensors[0], ctx.size), None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +65,7 @@ class Batch:
         features: modality → `(N, d)`.
         present: modality → `(N,)` bool.
         cache: outputs of frozen layers → `(N, d)`, filled by a pipeline between two stages.
+        sizes: utterances per dialogue, on the host, so that shapes never wait for the device; by default read from `ptr`.
     """
 
     ptr: Tensor
@@ -45,6 +76,11 @@ class Batch:
     features: Mapping[str, Tensor] = field(default_factory=dict)
     present: Mapping[str, Tensor] = field(default_factory=dict)
     cache: Mapping[str, Tensor] = field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            object.__setattr__(self, "sizes", tuple(self.ptr.diff().tolist()))
 
     def __len__(self) -> int:
         return len(self.ptr) - 1
@@ -65,6 +101,8 @@ class Batch:
         def move(value: object) -> object:
             if isinstance(value, Tensor):
                 return value.to(device)
+            if isinstance(value, tuple):
+                return value
             return {name: tensor.to(device) for name, tensor in value.items()}  # type: ignore[attr-defined]
 
         return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
@@ -73,24 +111,32 @@ class Batch:
         """The dialogues at the given positions, in that order.
 
         Args:
-            dialogues: `(d,)` int64 positions.
+            dialogues: `(d,)` int64 positions, on the CPU.
         """
-        lengths = self.lengths[dialogues]
-        rows = ranges(self.ptr[dialogues], lengths)
+        return next(self.split([dialogues]))
 
+    def split(self, groups: Sequence[Tensor]) -> Iterator[Batch]:
+        """The dialogues of every group as a batch; all their indices are made at once, on the host, and go to the device together.
+
+        Args:
+            groups: `(d,)` int64 positions of each group, on the CPU.
+        """
+        chosen = torch.cat([group.cpu() for group in groups])
+        lengths = torch.tensor(self.sizes, dtype=torch.long)
+        start, count = (lengths.cumsum(0) - lengths)[chosen], lengths[chosen]
+        sizes = [tuple(part.tolist()) for part in count.split([len(group) for group in groups])]
+        first = torch.tensor([row for part in sizes for row in accumulate(part, initial=0)])
+        turns = [sum(part) for part in sizes]
+        rows = ranges(start, count, sum(turns)).to(self.device, non_blocking=True).split(turns)
+        ptr = first.to(self.device, non_blocking=True).split([len(part) + 1 for part in sizes])
+        return (self._take(*parts) for parts in zip(rows, ptr, sizes, strict=True))
+
+    def _take(self, rows: Tensor, ptr: Tensor, sizes: tuple[int, ...]) -> Batch:
         def take(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: value[rows] for name, value in values.items()}
+            return {name: value.index_select(0, rows) for name, value in values.items()}
 
-        return Batch(
-            ptr=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
-            speaker=self.speaker[rows],
-            target=self.target[rows],
-            judged=self.judged[rows],
-            row=self.row[rows],
-            features=take(self.features),
-            present=take(self.present),
-            cache=take(self.cache),
-        )
+        own = take({name: getattr(self, name) for name in ("speaker", "target", "judged", "row")})
+        return Batch(ptr=ptr, features=take(self.features), present=take(self.present), cache=take(self.cache), sizes=sizes, **own)
 
     def with_cache(self, cache: Mapping[str, Tensor]) -> Batch:
         """The same rows with outputs of frozen layers beside them."""
@@ -106,7 +152,7 @@ class Batch:
     @cached_property
     def longest(self) -> int:
         """`L`, utterances of the longest dialogue."""
-        return int(self.lengths.max()) if len(self) else 0
+        return max(self.sizes, default=0)
 
     @cached_property
     def dialogue(self) -> Tensor:
@@ -138,10 +184,10 @@ class Batch:
             packed: Rows.
             backwards: Each dialogue's last turn first; padding still at the end.
         """
-        flat = packed.new_zeros(len(self) * self.longest, *packed.shape[1:])
         slot = self._slot_backwards if backwards else self._slot
-        return flat.index_copy(0, slot, packed).view(len(self), self.longest, *packed.shape[1:])
+        flat: Tensor = _Spread.apply(packed, slot, len(self) * self.longest)
+        return flat.view(len(self), self.longest, *packed.shape[1:])
 
     def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
         """`(D, L, ...)` → `(N, ...)` packed rows."""
-        return padded.flatten(0, 1)[self._slot_backwards if backwards else self._slot]
+        return _Collect.apply(padded.flatten(0, 1), self._slot_backwards if backwards else self._slot)

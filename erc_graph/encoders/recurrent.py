@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.encoders import gru
 from erc_graph.errors import ConfigError
 
 Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an LSTM
@@ -53,14 +55,22 @@ class Recurrent(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
+    def nets(self, layer: int) -> list[Any]:
+        """PyTorch's nets of a layer: forward, and backward where it is read."""
+        return list(cast(nn.ModuleList, self.layers[layer]))
+
     def forward(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, inputs)` packed rows → `(N, width)`."""
-        for index, layer in enumerate(self.layers):
+        for index in range(len(self.layers)):
             states = self.dropout(states) if index else states
+            nets = self.nets(index)
+            if isinstance(nets[0], nn.GRU) and gru.usable(states):
+                (states,) = gru.read([nets], [states], batch)
+                continue
             states = torch.cat(
                 [
                     batch.unpad(net(batch.pad(states, backwards=backwards))[0], backwards=backwards)
-                    for net, backwards in zip(layer.children(), (False, True), strict=False)
+                    for net, backwards in zip(nets, (False, True), strict=False)
                 ],
                 -1,
             )
@@ -90,3 +100,23 @@ class Recurrent(nn.Module):
                 handed.append((torch.gru_cell(states, hidden[0], *weights),))
             states = handed[-1][0]
         return states, handed
+
+
+def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
+    """Several nets over the same dialogues, one for each stream; GRUs of one shape read them at once (`erc_graph.encoders.gru`).
+
+    Args:
+        nets: One per stream; a net may stand there twice.
+        states: `(N, inputs)` packed rows of each stream.
+        batch: The dialogues.
+
+    Returns:
+        `(N, width)` of each stream.
+    """
+    if not all(type(net) is Recurrent for net in nets):  # one turn at a time (`erc_graph.inference.stream`)
+        return [net(rows, batch) for net, rows in zip(nets, states, strict=True)]
+    shapes = {(len(net.layers), *((type(part), part.hidden_size) for part in net.nets(0))) for net in nets}
+    alike = len(shapes) == 1 and len(nets[0].layers) == 1 and isinstance(nets[0].nets(0)[0], nn.GRU)
+    if alike and all(map(gru.usable, states)):
+        return gru.read([net.nets(0) for net in nets], states, batch)
+    return [net(rows, batch) for net, rows in zip(nets, states, strict=True)]

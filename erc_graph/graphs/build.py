@@ -120,7 +120,7 @@ def _assemble(
         node.dialogue, node.turn, node.num_nodes = batch.dialogue, batch.turn, batch.utterances
     rules = {rule.relation: rule for rule in recipe.edges}
     unit = {name: directions(value) for name, value in states.items()}
-    for (m, relation, n), index in graph_edges(recipe, batch.ptr, batch.speaker, present).items():
+    for (m, relation, n), index in graph_edges(recipe, batch.ptr, batch.speaker, present, sizes=batch.sizes).items():
         edge = graph[m, relation, n]
         edge.edge_index = index
         weight = _weight(rules[relation], index, unit.get(m), unit.get(n))

@@ -164,5 +164,4 @@ class Classifier(nn.Module):
 
 def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
     """`function` over a large batch, some dialogues at a time, so that memory stays small; rows as in the batch."""
-    positions = torch.arange(len(batch), device=batch.device)
-    return torch.cat([function(batch.select(part)) for part in positions.split(dialogues)])
+    return torch.cat([function(part) for part in batch.split(torch.arange(len(batch)).split(dialogues))])

@@ -85,7 +85,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.inputs import Inputs, swapped
-from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.errors import ConfigError, expect
 from erc_graph.graphs.recipe import GraphRecipe, load_recipe
@@ -369,10 +369,8 @@ class MultipleFeaturesFusion(nn.Module):
 
     def nodes(self, batch: Batch, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
-        if self.shared is not None:
-            hidden = {p: self.shared(self.dropout(e), batch) for p, e in pairs.items()}  # Eq. (8), one GRU1
-        else:
-            hidden = {p: self.encode[p](self.dropout(e), batch) for p, e in pairs.items()}  # Eq. (8)
+        nets = [cast(Recurrent, self.encode[p]) if self.shared is None else self.shared for p in pairs]  # one GRU1, or one for each
+        hidden = dict(zip(pairs, side_by_side(nets, [self.dropout(e) for e in pairs.values()], batch), strict=True))  # Eq. (8)
         nodes = torch.stack(list(hidden.values()), 1)
         return (nodes if self.speaker is None else nodes + self.speaker(batch)[:, None]), hidden  # Eq. (9)
 

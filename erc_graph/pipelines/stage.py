@@ -71,13 +71,13 @@ def infer(pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: C
     modes = {module: module.training for module in pipeline.modules()}
     pipeline.eval()
     try:
-        order = batch.lengths.argsort(descending=True, stable=True)
-        chunks = order.split(batch_size)
-        answers = [ask(batch.select(chunk)) for chunk in chunks]
+        lengths = torch.tensor(batch.sizes, dtype=torch.long)
+        order = lengths.argsort(descending=True, stable=True)
+        answers = [ask(part) for part in batch.split(order.split(batch_size))]
     finally:
         for module, mode in modes.items():
             module.training = mode
-    rows = ranges(batch.ptr[order], batch.lengths[order])
+    rows = ranges((lengths.cumsum(0) - lengths)[order], lengths[order]).to(batch.device)
 
     def place(parts: list[Tensor]) -> Tensor:
         values = torch.cat(parts).float()

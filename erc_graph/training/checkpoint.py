@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from erc_graph.data.storage import load_tensors, save_tensors
 from erc_graph.errors import CheckpointError
+from erc_graph.training.config import TrainingConfig
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 VERSION = "1"
@@ -84,7 +85,8 @@ class State:
         Raises:
             CheckpointError: names every setting that differs.
         """
-        then, now = {"seed": self.seed, **self.config}, {"seed": seed, **config}
+        # A setting that is younger than the run had its default, which is what it did before there was a choice.
+        then, now = {"seed": self.seed, **asdict(TrainingConfig()), **self.config}, {"seed": seed, **config}
         changed = [f"{name} {then.get(name)!r} → {now.get(name)!r}" for name in {**then, **now} if then.get(name) != now.get(name)]
         if changed:
             raise CheckpointError(

@@ -16,6 +16,7 @@ LOWER_IS_BETTER = ("loss", "mae")
 _NUMBERS = {
     "epochs": ("an integer of 1 or more", lambda v: v >= 1),
     "batch_size": ("an integer of 1 or more", lambda v: v >= 1),
+    "batch_tokens": ("an integer of 0 or more", lambda v: v >= 0),
     "learning_rate": ("a number above 0", lambda v: v > 0),
     "weight_decay": ("a number of 0 or more", lambda v: v >= 0),
     "patience": ("an integer of 0 or more", lambda v: v >= 0),
@@ -34,6 +35,7 @@ class TrainingConfig:
     Attributes:
         epochs: Passes over the training part, per stage unless the stage says otherwise.
         batch_size: Dialogues per step, over all processes together.
+        batch_tokens: Most utterances per step, padding included; 0: any number, within `batch_size` dialogues.
         learning_rate: Step size of Adam, unless the stage says otherwise.
         weight_decay: L2 regularisation, unless the stage says otherwise.
         decay: `coupled`: part of the gradient (Adam, as the papers' L2 term); `decoupled`: AdamW.
@@ -53,6 +55,7 @@ class TrainingConfig:
 
     epochs: int = 60
     batch_size: int = 16
+    batch_tokens: int = 0
     learning_rate: float = 2e-4
     weight_decay: float = 2e-5
     decay: Literal["coupled", "decoupled"] = "coupled"

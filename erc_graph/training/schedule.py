@@ -14,21 +14,42 @@ from erc_graph.training.config import TrainingConfig
 POOL = 8  # batches among which dialogues are sorted by length: little padding, and still another mix in every epoch
 
 
-def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int]) -> list[Tensor]:
+def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tokens: int = 0) -> list[Tensor]:
     """Dialogues of every step of an epoch: random, but of similar length.
 
     Args:
         lengths: `(D,)` utterances per dialogue, on the CPU.
         batch_size: Most dialogues per step; all steps have as many, or one fewer.
         seed: Numbers that name the epoch.
+        batch_tokens: Most utterances per step, padding included, so that steps of short dialogues have more of them; a longer dialogue
+            stands alone. 0: any number.
     """
     batch_size = min(batch_size, len(lengths))  # any larger number is the same, but may be too large for a tensor
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
     order = torch.randperm(len(lengths), generator=generator)
     pool = torch.arange(len(order)) // (POOL * batch_size)
-    order = order[(pool * (lengths.max() + 1) + lengths[order]).argsort(stable=True)]
-    batches = order.tensor_split(math.ceil(len(order) / batch_size))
+    if batch_tokens:
+        pool = torch.maximum(pool, (lengths[order].cumsum(0) - 1) // (POOL * min(batch_tokens, int(lengths.sum()))))
+    rank = lengths[order]
+    if batch_tokens:  # up and down in turns, so that a step over the end of a pool has similar lengths as well
+        rank = torch.where(pool % 2 == 0, rank, lengths.max() - rank)
+    order = order[(pool * (lengths.max() + 1) + rank).argsort(stable=True)]
+    if batch_tokens:
+        batches = order.split(_budget(lengths[order].tolist(), batch_size, batch_tokens))
+    else:
+        batches = order.tensor_split(math.ceil(len(order) / batch_size))
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _budget(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[int]:
+    """How many dialogues stand in each step, in order: as many as the budget holds once they are padded to the longest."""
+    counts, count, longest = [], 0, 0
+    for length in lengths:
+        if count and (count == batch_size or (count + 1) * max(longest, length) > batch_tokens):
+            counts.append(count)
+            count, longest = 0, 0
+        count, longest = count + 1, max(longest, length)
+    return [*counts, count]
 
 
 def rate(step: int, steps: int, config: TrainingConfig) -> float:

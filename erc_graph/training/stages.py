@@ -72,7 +72,7 @@ class Run:
     @cached_property
     def lengths(self) -> Tensor:
         """`(D,)` utterances per training dialogue, on the CPU, where the order is made."""
-        return self.train.lengths.cpu()
+        return torch.tensor(self.train.sizes)
 
     @cached_property
     def judged(self) -> Tensor:
@@ -208,24 +208,48 @@ class StageRun:
         Raises:
             ConfigError: the loss is no longer a number.
         """
-        run, config, accelerator = self.run, self.run.config, self.run.accelerator
+        run, config = self.run, self.run.config
         run.pipeline.eval()
         self.stage.module.train()
-        batches = batch_order(run.lengths, config.batch_size, (run.seed, self.index, number))
+        batches = batch_order(run.lengths, config.batch_size, (run.seed, self.index, number), config.batch_tokens)
         judged = [int(run.judged[index].sum()) for index in batches]
         rows = [int(run.lengths[index].sum()) for index in batches]
-        on_device = torch.cat(batches).to(train.device).split([len(index) for index in batches])  # one transfer per epoch
+        total = self.steps(train, batches, judged, rows, number)
+        mean = float(run.accelerator.reduce(total, "mean")) / sum(judged)
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"training.learning_rate: the loss of stage {self.stage.name}, epoch {number + 1} is {mean}; "
+                f"lower the rate ({self.learning_rate}) or set training.clip"
+            )
+        return mean
+
+    def steps(self, train: Batch, batches: list[Tensor], judged: list[int], rows: list[int], number: int) -> Tensor:
+        """The steps of an epoch; nothing here waits for the device.
+
+        Args:
+            train: The training part, on the device.
+            batches: Positions of the dialogues of every step, on the CPU.
+            judged: Utterances of every step that count in the loss.
+            rows: Utterances of every step.
+            number: Of the epoch, from 0.
+
+        Returns:
+            Sum of the losses of the judged utterances, on the device.
+        """
+        config, accelerator = self.run.config, self.run.accelerator
         total = torch.zeros((), device=train.device)
-        for position, (index, count, size) in enumerate(zip(on_device, judged, rows, strict=True)):
+        own = [index[accelerator.process_index :: accelerator.num_processes] for index in batches]
+        # Fewer dialogues than processes: one without takes part with nothing to say.
+        taken = train.split([mine if len(mine) else index[:1] for mine, index, count in zip(own, batches, judged, strict=True) if count])
+        for position, (count, size) in enumerate(zip(judged, rows, strict=True)):
             if not count:
                 continue
             step = number * len(batches) + position
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * rate(step, self.epochs * len(batches), config)
-            own = index[accelerator.process_index :: accelerator.num_processes]
-            batch = train.select(own if len(own) else index[:1])
+            batch = next(taken)
             loss = self.loss(self.step(batch), batch, count, size)
-            if not len(own):  # fewer dialogues than processes: this one takes part with nothing to say
+            if not len(own[position]):
                 loss = 0 * loss
             accelerator.backward(loss)
             if config.clip:
@@ -235,13 +259,7 @@ class StageRun:
             if self.average:  # young averages forget faster, so that the initial weights do not stay in them
                 get_ema_multi_avg_fn(min(config.ema, (1 + step) / (10 + step)))(self.average, self.parameters, step)
             total += loss.detach() * count
-        mean = float(accelerator.reduce(total, "mean")) / sum(judged)
-        if not math.isfinite(mean):
-            raise ConfigError(
-                f"training.learning_rate: the loss of stage {self.stage.name}, epoch {number + 1} is {mean}; "
-                f"lower the rate ({self.learning_rate}) or set training.clip"
-            )
-        return mean
+        return total
 
     def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
         """What the step minimises; `count` judged of `rows` utterances are in the whole batch.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erc_graph.data.batch import Batch, ranges
@@ -28,6 +28,7 @@ def by_dialogue(batch: Batch, rows: torch.Tensor) -> list[torch.Tensor]:
     return [rows[a:b] for a, b in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=6))
 def test_ranges_by_loop(pairs):
     start = torch.tensor([a for a, _ in pairs], dtype=torch.long)
@@ -35,6 +36,7 @@ def test_ranges_by_loop(pairs):
     assert ranges(start, count).tolist() == [i for a, b in pairs for i in range(a, a + b)]
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_index_arithmetic_by_loop(lengths):
     batch = batch_of(lengths)
@@ -47,6 +49,7 @@ def test_index_arithmetic_by_loop(lengths):
     assert batch.mask.tolist() == [[t < n for t in range(max(lengths))] for n in lengths]
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_pad_and_unpad(lengths):
     batch = batch_of(lengths)
@@ -59,6 +62,7 @@ def test_pad_and_unpad(lengths):
     assert torch.equal(batch.unpad(batch.pad(batch.speaker)), batch.speaker)
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.randoms(use_true_random=False))
 def test_select_by_loop(lengths, random):
     batch = batch_of(lengths).with_cache({"deep": torch.arange(sum(lengths)).float()[:, None]})
@@ -73,6 +77,7 @@ def test_select_by_loop(lengths, random):
     assert part.lengths.tolist() == [lengths[d] for d in chosen]
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_padding_backwards_starts_at_each_dialogues_own_end(lengths):
     batch = batch_of(lengths)
@@ -108,3 +113,31 @@ def test_a_batch_of_nothing():
 def test_frozen():
     with pytest.raises(AttributeError):
         batch_of([1]).row = torch.zeros(1)  # type: ignore[misc]
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.randoms(use_true_random=False))
+def test_splitting_is_selecting(lengths, random):
+    batch = batch_of(lengths)
+    groups = [torch.tensor([random.randrange(len(lengths)) for _ in range(random.randint(0, 3))], dtype=torch.long) for _ in range(4)]
+    for part, group in zip(batch.split(groups), groups, strict=True):
+        other = batch.select(group)
+        assert torch.equal(part.row, other.row) and torch.equal(part.ptr, other.ptr)
+        assert part.sizes == other.sizes == tuple(lengths[i] for i in group.tolist())
+
+
+def test_lengths_on_the_host_follow_the_batch():
+    batch = batch_of([2, 5, 1])
+    assert batch.sizes == (2, 5, 1)
+    assert batch.to("meta").sizes == (2, 5, 1) and batch.to("meta").longest == 5  # no number could be asked of this device
+    assert batch.with_cache({}).sizes == (2, 5, 1)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_slopes_of_padding(backwards):
+    batch = batch_of([2, 5, 1])
+    rows = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    padded = torch.randn(3, 5, 3, dtype=torch.float64, requires_grad=True)
+    for function, value in ((batch.pad, rows), (batch.unpad, padded)):
+        assert torch.autograd.gradcheck(lambda x, f=function: f(x, backwards=backwards), value)
+        assert torch.autograd.gradgradcheck(lambda x, f=function: f(x, backwards=backwards), value)

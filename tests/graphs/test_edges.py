@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.edges import graph_edges, merged_edges, rule_edges, rule_mask
+from erc_graph.graphs.edges import KEPT, forget, graph_edges, merged_edges, reached, rule_edges, rule_mask, rule_rows
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
 
 RECIPES = [load_recipe(name) for name in list_recipes()]
@@ -182,3 +182,56 @@ def test_no_dialogues_no_edges() -> None:
             recipe, batch.ptr, batch.speaker, {"text": torch.ones(0, dtype=torch.bool), "audio": torch.ones(0, dtype=torch.bool)}
         )
         assert all(index.shape == (2, 0) for index in edges.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(rule=rules(), dialogues=conversations)
+def test_small_numbers_and_kept_edges_are_the_same_edges(rule: EdgeRule, dialogues: list[list[int]]) -> None:
+    batch = make_batch(dialogues)
+    expected = torch.stack(rule_edges(rule, batch.ptr, batch.speaker))
+    for _ in range(2):
+        rows = rule_rows(rule, batch.ptr, batch.speaker, batch.sizes)
+        assert rows.dtype == torch.int32
+        assert torch.equal(rows.long(), expected)
+    if rule.speaker == "any" and rule.self_loops:
+        assert expected.shape[1] == batch.utterances + reached(batch.sizes, rule.past) + reached(batch.sizes, rule.future)
+
+
+def test_kept_edges_know_their_speakers_and_lengths() -> None:
+    recipe = load_recipe("speaker")
+    assert any(rule.speaker != "any" for rule in recipe.edges)
+    seen = []
+    for dialogues in ([[0, 1, 0, 1]], [[0, 0, 1, 1]], [[0, 1], [0, 1]], [[0, 1, 0, 1]]):
+        batch = make_batch(dialogues)
+        present = {"text": [True] * 4}
+        edges = graph_edges(recipe, batch.ptr, batch.speaker, {"text": torch.ones(4, dtype=torch.bool)}, dtype=None)
+        assert listed(edges) == oracle(recipe, dialogues, present)
+        seen.append({kind: index.data_ptr() for kind, index in edges.items() if index.numel()})
+    assert seen[0] == seen[3]  # made once
+    forget()
+
+
+def test_what_is_kept_is_out_of_reach() -> None:
+    batch = make_batch([[0, 1, 0]])
+    present = {"text": torch.ones(3, dtype=torch.bool)}
+    first = graph_edges(load_recipe("pairwise"), batch.ptr, batch.speaker, present)
+    before = {kind: index.clone() for kind, index in first.items()}
+    for index in first.values():
+        index += 7
+    again = graph_edges(load_recipe("pairwise"), batch.ptr, batch.speaker, present)
+    assert all(torch.equal(index, before[kind]) for kind, index in again.items())
+
+
+def test_great_graphs_are_not_kept() -> None:
+    rule = load_recipe("pairwise").edges[0]
+    sizes = (int(KEPT**0.5) + 1,)
+    ptr, speaker = torch.tensor([0, *sizes]), torch.zeros(sizes[0], dtype=torch.long)
+    one, two = (rule_rows(rule, ptr, speaker, sizes) for _ in range(2))
+    assert one.data_ptr() != two.data_ptr() and one.shape == (2, sizes[0] ** 2)
+
+
+def test_a_reach_beyond_all_turns_in_small_numbers() -> None:
+    far = EdgeRule(relation="r", scope="within", past=10**9, future=10**9)
+    every = EdgeRule(relation="r", scope="within", past=None, future=None)
+    ptr, speaker = torch.tensor([0, 4, 9]), torch.zeros(9, dtype=torch.long)
+    assert torch.equal(rule_rows(far, ptr, speaker, (4, 5)), rule_rows(every, ptr, speaker, (4, 5)))

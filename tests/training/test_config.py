@@ -10,6 +10,7 @@ from erc_graph.training.config import TrainingConfig
 BAD = {
     "epochs": (0, 1.5, True, "3"),
     "batch_size": (0, -1),
+    "batch_tokens": (-1, 2.5),
     "learning_rate": (0, -1e-3, float("nan"), float("inf"), "fast"),
     "weight_decay": (-1.0,),
     "decay": ("both",),

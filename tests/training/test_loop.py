@@ -371,3 +371,40 @@ def test_really_full_disk(build, train, dev, tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert (tmp_path / LAST).read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {LAST, BEST}
+
+
+def test_a_run_begun_before_a_setting_existed_can_be_continued(build, train, dev, tmp_path):
+    expected = build()
+    run(expected, train, dev)
+    half_way(build, train, dev, tmp_path)
+    state = State.load(tmp_path / LAST)
+    assert state.config.pop("batch_tokens") == 0
+    state.save(tmp_path / LAST)
+    with pytest.raises(CheckpointError, match="batch_tokens 0 → 99"):
+        run(build(), train, dev, replace(CONFIG, batch_tokens=99), folder=tmp_path, resume=True)
+    resumed = build()
+    run(resumed, train, dev, folder=tmp_path, resume=True)
+    assert same_weights(expected, resumed)
+
+
+def test_a_budget_of_utterances_is_kept_and_resumes(build, train, dev, tmp_path):
+    config, seen = replace(CONFIG, epochs=2, batch_tokens=24, batch_size=99), []
+    pipeline = build()
+    original = pipeline.ask_first
+
+    def look(batch):
+        if pipeline.first.training:
+            seen.append((len(batch), len(batch) * batch.longest))
+        return original(batch)
+
+    pipeline.ask_first = look
+    run(pipeline, train, dev, config)
+    assert max(padded for _, padded in seen) <= 24
+    assert len({dialogues for dialogues, _ in seen}) > 2
+    killed = build()
+    interrupt_after(killed, 25, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, train, dev, config, folder=tmp_path)
+    resumed = build(5)
+    run(resumed, train, dev, config, folder=tmp_path, resume=True)
+    assert same_weights(pipeline, resumed)

@@ -44,6 +44,35 @@ def test_little_padding_but_mixed():
     assert POOL > 1
 
 
+@pytest.mark.parametrize("budget", [1, 50, 400, 3000, 2**80])
+@pytest.mark.parametrize("batch_size", [4, 16, 2**63 - 1])
+def test_a_budget_of_utterances(batch_size, budget):
+    batches = batch_order(LENGTHS, batch_size, (1, 0, 0), budget)
+    assert sorted(torch.cat(batches).tolist()) == list(range(1000))
+    for batch in batches:
+        padded = int(LENGTHS[batch].max()) * len(batch)
+        assert len(batch) == 1 or (padded <= budget and len(batch) <= batch_size)
+    order = [batch.tolist() for batch in batches]
+    assert order == [batch.tolist() for batch in batch_order(LENGTHS, batch_size, (1, 0, 0), budget)]
+    if len(batches) > 1:
+        assert order != [batch.tolist() for batch in batch_order(LENGTHS, batch_size, (1, 0, 1), budget)]
+
+
+def test_a_budget_leaves_little_padding():
+    batches = batch_order(LENGTHS, 1000, (1, 0, 0), 800)
+    turns = torch.tensor([int(LENGTHS[batch].sum()) for batch in batches]).float()
+    padded = torch.tensor([float(LENGTHS[batch].max() * len(batch)) for batch in batches])
+    assert padded.sum() < 1.15 * turns.sum()
+    assert len({len(batch) for batch in batches}) > 5  # short dialogues stand together in greater number
+
+
+def test_no_budget_is_the_order_of_old():
+    for size in (4, 16):
+        plain, none = batch_order(LENGTHS, size, (3, 1, 2)), batch_order(LENGTHS, size, (3, 1, 2), 0)
+        assert [batch.tolist() for batch in plain] == [batch.tolist() for batch in none]
+    assert batch_order(LENGTHS[:9], 4, (3, 1, 2))[0].tolist() == [7, 2, 5]
+
+
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_rate(schedule):
     config = TrainingConfig(schedule=schedule, warmup=0.1)

@@ -1,0 +1,114 @@
+r"""GRUs over the same dialogues, read side by side on a CPU: streams and directions are one batched product per turn.
+
+.. math::
+    r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
+    n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
+
+the equations of `torch.nn.GRU`, with its parameters. There a dialogue of fifty turns is a thousand tiny operations, and most of the time
+goes into starting them. Here a turn takes five forward and three backward, whatever the number of nets: all that does not depend on the
+turn before stands outside the loop: the products with the inputs, the slopes of the gates, the gradients of the weights.
+(PyTorch's LSTM on a CPU is one call of oneDNN, which four LSTMs side by side in this way did not beat.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+
+
+def usable(states: Tensor) -> bool:
+    """Whether rows can be read here: on a GPU and in half precision PyTorch's own net is used."""
+    return states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+
+
+def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
+    """One layer of several nets of one width.
+
+    Args:
+        nets: For every stream its nets: forward, and backward where it has that direction.
+        states: For every stream `(N, inputs)` packed rows.
+        batch: The dialogues.
+
+    Returns:
+        For every stream `(N, directions × width)`.
+    """
+    flat = [net for directions in nets for net in directions]
+    gates = [F.linear(rows, _joined(own, "weight_ih_l0"), _joined(own, "bias_ih_l0")) for rows, own in zip(states, nets, strict=True)]
+    weight, bias = (torch.stack([getattr(net, name) for net in flat]) for name in ("weight_hh_l0", "bias_hh_l0"))
+    place = _place(batch, len(nets), len(nets[0]))
+    shape = (batch.longest, len(flat), len(batch))
+    rows = (gates[0] if len(gates) == 1 else torch.cat(gates, 1)).view(place.numel(), -1)
+    return list(_GRU.apply(rows, weight, bias, place, shape).view(len(gates[0]), len(nets), -1).unbind(1))
+
+
+def _joined(nets: Sequence[nn.GRU], name: str) -> Tensor:
+    return torch.cat([getattr(net, name) for net in nets])
+
+
+def _place(batch: Batch, streams: int, directions: int) -> Tensor:
+    """`(N × nets,)` where the rows of every turn stand in `(L, nets, D)`; a net that reads backwards begins at the dialogue's own end."""
+    step = batch.turn[:, None]
+    if directions == 2:
+        step = torch.stack([batch.turn, batch.lengths[batch.dialogue] - 1 - batch.turn], 1).repeat(1, streams)
+    nets = torch.arange(streams * directions, device=batch.device)
+    return ((step * len(nets) + nets) * len(batch) + batch.dialogue[:, None]).flatten()
+
+
+def _spread(rows: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """`(N × nets, k)` → `(L, nets, D, k)`, zero where there is no turn."""
+    turns, nets, dialogues = shape
+    return rows.new_zeros(turns * nets * dialogues, rows.shape[1]).index_copy_(0, place, rows).view(*shape, -1)
+
+
+def _of_weights(slope: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of weight `(nets, k, H)` and bias `(nets, k)` from those of the gates `(L, nets, D, k)` and the states before."""
+    slope = slope.transpose(0, 1).flatten(1, 2)
+    return slope.transpose(1, 2) @ before.transpose(0, 1).flatten(1, 2), slope.sum(1)
+
+
+class _GRU(Function):
+    """Rows of `W x + b` per turn and net → rows of states."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        width, product = weight.shape[2], weight.transpose(1, 2)
+        gates = _spread(rows, place, shape)
+        new = gates[..., 2 * width :].clone()
+        gates[..., : 2 * width] += bias[:, None, : 2 * width]
+        gates[..., 2 * width :] = bias[:, None, 2 * width :]
+        hidden = gates.new_zeros(shape[0] + 1, *shape[1:], width)
+        open_, reset, update = gates[..., : 2 * width].unbind(0), gates[..., :width].unbind(0), gates[..., width : 2 * width].unbind(0)
+        share, fresh, states = gates[..., 2 * width :].unbind(0), new.unbind(0), hidden.unbind(0)
+        for t, gate in enumerate(gates.unbind(0)):
+            gate.baddbmm_(states[t], product)
+            open_[t].sigmoid_()
+            fresh[t].addcmul_(reset[t], share[t]).tanh_()
+            torch.lerp(fresh[t], states[t], update[t], out=states[t + 1])
+        ctx.save_for_backward(gates, new, hidden, weight, place)
+        return hidden[1:].flatten(0, 2).index_select(0, place)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        gates, new, hidden, weight, place = ctx.saved_tensors
+        before = hidden[:-1]
+        reset, update, share = gates.chunk(3, -1)
+        of_new = (1 - update) * (1 - new * new)
+        slope = torch.cat([of_new * share * reset * (1 - reset), (before - new) * update * (1 - update), of_new * reset], -1)
+        back = _spread(outer, place, new.shape[:3])
+        parts, whole, grad, keep = slope.unflatten(-1, (3, -1)).unbind(0), slope.unbind(0), back.unbind(0), update.unbind(0)
+        for t in range(len(grad) - 1, -1, -1):
+            parts[t].mul_(grad[t].unsqueeze(-2))
+            if t:
+                grad[t - 1].addcmul_(grad[t], keep[t]).baddbmm_(whole[t], weight)
+        of_weight, of_bias = _of_weights(slope, before)
+        slope[..., 2 * weight.shape[2] :] = back * of_new
+        return slope.flatten(0, 2).index_select(0, place), of_weight, of_bias, None, None
