@@ -32,7 +32,7 @@ class AngularConvConfig:
         alpha: Share of the first state in every layer (initial residual).
         lambda_: Strength of the layer's own matrix; it fades with depth.
         residual: Put the states that went in beside the ones that come out.
-        method: `block` (batched products), `pyg` or `dgl` (edges); all agree.
+        method: `block` (batched products; tile by tile where dialogues are long), `tiled`, `pyg` or `dgl` (edges); all agree.
     """
 
     depth: int = 2
@@ -87,13 +87,17 @@ class AngularConv(nn.Module):
         Returns:
             `(N, S, output_width)`, zero for absent nodes.
         """
-        propagate = METHODS[self.config.method](recipe, batch, states, present)
-        x = self.dropout(states)
-        initial = hidden = torch.relu(self.first(x))
+        alpha = self.config.alpha
+        propagation = METHODS[self.config.method](recipe, batch, states, present)
+        x = self.dropout(propagation.states)
+        initial = hidden = torch.relu_(self.first(x))
+        same = torch.eye(self.width, device=x.device, dtype=self.first.weight.dtype)
         for layer, weight in enumerate(self.weights, start=1):
             theta = math.log(self.config.lambda_ / layer + 1)
-            spread = propagate(self.dropout(hidden))
-            mixed = (1 - self.config.alpha) * spread + self.config.alpha * initial
-            hidden = torch.relu(theta * torch.cat([spread, initial], -1) @ weight + (1 - theta) * mixed)
-        output = torch.cat([x, hidden], -1) if self.config.residual else hidden
-        return output * present[..., None].to(output.dtype)
+            # What is mixed in with (1 - θ) goes into the matrices: two products, and no pass over the states.
+            of_spread = theta * weight[: self.width] + (1 - theta) * (1 - alpha) * same
+            of_initial = theta * weight[self.width :] + (1 - theta) * alpha * same
+            spread = propagation.spread(self.dropout(hidden))
+            hidden = torch.addmm(initial @ of_initial, spread, of_spread).relu_()
+        output = propagation.back(torch.cat([x, hidden], -1) if self.config.residual else hidden)
+        return output.mul_(present[..., None].to(output.dtype))

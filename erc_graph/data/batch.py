@@ -104,9 +104,14 @@ class Batch:
         return self.ptr.diff()
 
     @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Utterances per dialogue, on the host: layouts are made from it without asking the device again."""
+        return tuple(self.lengths.tolist())
+
+    @cached_property
     def longest(self) -> int:
         """`L`, utterances of the longest dialogue."""
-        return int(self.lengths.max()) if len(self) else 0
+        return max(self.sizes, default=0)
 
     @cached_property
     def dialogue(self) -> Tensor:
