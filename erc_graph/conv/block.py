@@ -25,7 +25,7 @@ from erc_graph.conv.layout import Bucket, Layout
 from erc_graph.conv.operator import (
     LEAST,
     Factor,
-    Propagation,
+    WrittenPropagation,
     bend,
     factors,
     full_precision,
@@ -160,45 +160,7 @@ def _by_stream(weight: Tensor, bucket: Bucket, factor: tuple[Factor, Factor]) ->
     weigh(weight.view(bucket.streams, bucket.dialogues, bucket.turns, bucket.turns), *factor)
 
 
-class _Spread(Function):
-    """Weighted sums with the weights of `_Weights`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, inside: Tensor, mix: Tensor, structure: _Structure) -> Tensor:
-        ctx.save_for_backward(x, inside, mix)
-        ctx.structure = structure
-        return _spread(x, inside, mix, structure, back=False)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, inside, mix = ctx.saved_tensors
-        structure: _Structure = ctx.structure
-        grad = grad.contiguous()
-        to_x = _spread(grad, inside, mix, structure, back=True) if ctx.needs_input_grad[0] else None
-        to_inside = to_mix = None
-        if ctx.needs_input_grad[1]:
-            to_inside, to_mix = torch.empty_like(inside), torch.empty_like(mix)
-            if structure.within:
-                for bucket, part in structure.square(to_inside):
-                    torch.bmm(bucket.sequences(grad), bucket.sequences(x).mT, out=part)
-            if len(mix):
-                for bucket, part in structure.mixes(to_mix):
-                    torch.bmm(bucket.streams_of(grad), bucket.streams_of(x).mT, out=part)
-        return to_x, to_inside, to_mix, None
-
-
-def _spread(x: Tensor, inside: Tensor, mix: Tensor, structure: _Structure, *, back: bool) -> Tensor:
-    out = torch.empty_like(x) if structure.within else torch.zeros_like(x)
-    if structure.within:
-        for bucket, weight in structure.square(inside):
-            torch.bmm(weight.mT if back else weight, bucket.sequences(x), out=bucket.sequences(out))
-    if len(mix):
-        for bucket, part in structure.mixes(mix):
-            bucket.streams_of(out).add_(torch.bmm(part.mT if back else part, bucket.streams_of(x)))
-    return out
-
-
-class BlockPropagation(Propagation):
+class BlockPropagation(WrittenPropagation):
     """Weights of all pairs of turns of a dialogue are kept: memory grows with the squares of the lengths.
 
     Args:
@@ -228,16 +190,35 @@ class BlockPropagation(Propagation):
             inside.append(factors(within, turn[:, None] - turn, None if who is None else who == who.mT, own.dtype))
         self.structure = _Structure(layout, tuple(inside), scales(across))
         with full_precision(own.device):
-            self.weights, self.mix = _Weights.apply(own, here, self.structure)
+            self.parts = _Weights.apply(own, here, self.structure)
 
     def rows(self, x: Tensor) -> Tensor:
         """`(N, S, k)` → `(R, k)`."""
         return self.layout.arrange(x)
 
-    def spread(self, rows: Tensor) -> Tensor:
-        """`P x` on rows."""
-        with full_precision(rows.device):
-            return _Spread.apply(rows.to(self.weights.dtype), self.weights, self.mix, self.structure).to(rows.dtype)
+    def apply(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+        """`P x`, without autograd."""
+        return self._sum(x, parts, back=False)
+
+    def pull(self, grad: Tensor, x: Tensor, out: Tensor, parts: tuple[Tensor, ...], into: list[Tensor | None]) -> Tensor:
+        """Gradient of `x`; those of the weights go to `into`."""
+        to_inside, to_mix = into
+        if to_inside is not None and len(to_inside):
+            for bucket, part in self.structure.square(to_inside):
+                part.baddbmm_(bucket.sequences(grad), bucket.sequences(x).mT)
+        if to_mix is not None and len(to_mix):
+            for bucket, part in self.structure.mixes(to_mix):
+                part.baddbmm_(bucket.streams_of(grad), bucket.streams_of(x).mT)
+        return self._sum(grad, parts, back=True)
+
+    def _sum(self, x: Tensor, parts: tuple[Tensor, ...], *, back: bool) -> Tensor:
+        inside, mix = parts
+        out = torch.empty_like(x) if len(inside) else torch.zeros_like(x)
+        for bucket, weight in self.structure.square(inside) if len(inside) else ():
+            torch.bmm(weight.mT if back else weight, bucket.sequences(x), out=bucket.sequences(out))
+        for bucket, part in self.structure.mixes(mix) if len(mix) else ():
+            bucket.streams_of(out).add_(torch.bmm(part.mT if back else part, bucket.streams_of(x)))
+        return out
 
     def back(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(N, S, k)`."""

@@ -6,9 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
@@ -43,6 +45,51 @@ class Propagation(ABC):
     def __call__(self, x: Tensor) -> Tensor:
         """`P x`: `(N, S, k)` → `(N, S, k)`."""
         return self.back(self.spread(self.rows(x)))
+
+
+class WrittenPropagation(Propagation):
+    """A propagation whose gradient is written out, so that whole layers can be computed without autograd in between.
+
+    Attributes:
+        parts: What the weights are made of; gradients go there.
+        keeps: Whether what was spread is worth keeping for the backward pass.
+    """
+
+    parts: tuple[Tensor, ...]
+    keeps: bool = True
+
+    @abstractmethod
+    def apply(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+        """`P x`, a new tensor: `(R, k)` → `(R, k)`; autograd does not look."""
+
+    @abstractmethod
+    def pull(self, grad: Tensor, x: Tensor, out: Tensor, parts: tuple[Tensor, ...], into: list[Tensor | None]) -> Tensor:
+        """Gradient of `x`, given that of `out = P x`; gradients of the parts are added to `into` where that is a tensor."""
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """`P x` on rows."""
+        with full_precision(rows.device):
+            return _Spread.apply(self, rows.to(self.parts[0].dtype), *self.parts).to(rows.dtype)
+
+
+class _Spread(Function):
+    @staticmethod
+    def forward(ctx: Any, propagation: WrittenPropagation, x: Tensor, *parts: Tensor) -> Tensor:
+        out = propagation.apply(x, parts)
+        ctx.propagation = propagation
+        ctx.save_for_backward(x, out, *parts)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, out, *parts = ctx.saved_tensors
+        into = accumulators(parts, ctx.needs_input_grad[2:])
+        return None, ctx.propagation.pull(grad.contiguous(), x, out, tuple(parts), into), *into
+
+
+def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+    """Zeros to add gradients to, where they are asked for."""
+    return [torch.zeros_like(part) if need else None for part, need in zip(parts, needed, strict=True)]
 
 
 @contextmanager

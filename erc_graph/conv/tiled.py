@@ -22,7 +22,7 @@ from torch.autograd import Function
 from erc_graph.conv.layout import Bucket, Layout, in_buckets, in_one_string
 from erc_graph.conv.operator import (
     Factor,
-    Propagation,
+    WrittenPropagation,
     bend,
     factors,
     full_precision,
@@ -164,6 +164,27 @@ class _Plan:
         slope = bend(cosine, with_slope=with_slope)
         return weigh(cosine, *tile.weights), None if slope is None else weigh(slope, tile.weights[0], 0.0)
 
+    def sum(self, y: Tensor, unit: Tensor) -> Tensor:
+        """`A y`."""
+        out = torch.zeros_like(y)
+        for tile in self.tiles():
+            weights, _ = self.similar(tile, unit, with_slope=False)
+            tile.targets(out).copy_(torch.bmm(weights, tile.sources(y)))
+        return out
+
+    def pull(self, grad: Tensor, y: Tensor, unit: Tensor, to_y: Tensor | None, to_unit: Tensor | None) -> None:
+        """Add the gradients of `A y`, where they are asked for."""
+        to_unit = to_unit if self.angular else None
+        for tile in self.tiles():
+            weights, slope = self.similar(tile, unit, with_slope=to_unit is not None)
+            into = tile.targets(grad)
+            if to_y is not None:
+                tile.give(to_y, weights.mT, into)
+            if to_unit is not None and slope is not None:
+                edge = torch.bmm(into, tile.sources(y).mT).mul_(slope)
+                tile.give(to_unit, edge.mT, tile.targets(unit))
+                tile.targets(to_unit).add_(torch.bmm(edge, tile.sources(unit)))
+
 
 def windowed(rules: Sequence[EdgeRule]) -> bool:
     """Whether no rule reaches all turns, so that tiles may be cut as bands."""
@@ -187,62 +208,36 @@ class _Directions(Function):
         return torch.addcmul(grad, unit, along, value=-1).mul_(shrink)
 
 
-class _Spread(Function):
-    """`r (A + M) (r x)`; without `root`, `A x`."""
+class _Degrees(Function):
+    """Sums of weights over the nodes that are there, `(R, 1)`, within streams."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, unit: Tensor, root: Tensor | None, mix: Tensor | None, plan: _Plan) -> Tensor:
-        y = x if root is None else x * root
-        out = torch.zeros_like(y)
-        for tile in plan.tiles():
-            weights, _ = plan.similar(tile, unit, with_slope=False)
-            tile.targets(out).copy_(torch.bmm(weights, tile.sources(y)))
-        if mix is not None:
-            for bucket, part in _mixes(plan.layout, mix):
-                bucket.streams_of(out).add_(torch.bmm(part, bucket.streams_of(y)))
-        if root is not None:
-            out.mul_(root)
-        ctx.save_for_backward(x, unit, root, mix, out if root is not None else None)
+    def forward(ctx: Any, here: Tensor, unit: Tensor, plan: _Plan) -> Tensor:
+        ctx.save_for_backward(here, unit)
         ctx.plan = plan
-        return out
+        return plan.sum(here, unit)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, unit, root, mix, out = ctx.saved_tensors
-        plan: _Plan = ctx.plan
-        y, above = (x, grad.contiguous()) if root is None else (x * root, grad * root)
-        to_y = torch.zeros_like(y)
-        to_unit = torch.zeros_like(unit) if ctx.needs_input_grad[1] and plan.angular else None
-        for tile in plan.tiles():
-            weights, slope = plan.similar(tile, unit, with_slope=to_unit is not None)
-            into = tile.targets(above)
-            tile.give(to_y, weights.mT, into)
-            del weights
-            if to_unit is not None and slope is not None:
-                edge = torch.bmm(into, tile.sources(y).mT).mul_(slope)
-                tile.give(to_unit, edge.mT, tile.targets(unit))
-                tile.targets(to_unit).add_(torch.bmm(edge, tile.sources(unit)))
-        to_mix = None
-        if mix is not None:
-            to_mix = torch.empty_like(mix)
-            for (bucket, part), (_, piece) in zip(_mixes(plan.layout, mix), _mixes(plan.layout, to_mix), strict=True):
-                into = bucket.streams_of(above)
-                torch.bmm(into, bucket.streams_of(y).mT, out=piece)
-                bucket.streams_of(to_y).add_(torch.bmm(part.mT, into))
-        if root is None:
-            return to_y, to_unit, None, None, None
-        to_root = torch.linalg.vecdot(to_y, x)[:, None]
-        to_root += torch.where(root > 0, torch.linalg.vecdot(grad, out)[:, None] / root, 0.0)
-        return to_y.mul_(root), to_unit, to_root, to_mix, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, None]:
+        here, unit = ctx.saved_tensors
+        if not ctx.needs_input_grad[1]:
+            return None, None, None
+        to_unit = torch.zeros_like(unit)
+        ctx.plan.pull(grad.contiguous(), here, unit, None, to_unit)
+        return None, to_unit, None
 
 
 def _mixes(layout: Layout, mix: Tensor) -> list[tuple[Bucket, Tensor]]:
+    if not len(mix):
+        return []
     parts = mix.split([bucket.dialogues * bucket.turns for bucket in layout.buckets])
     return list(zip(layout.buckets, parts, strict=True))
 
 
-class TiledPropagation(Propagation):
+class TiledPropagation(WrittenPropagation):
     """Weights are computed when they are needed; same arguments as `BlockPropagation`, but for the layout, which is its own."""
+
+    keeps = False
 
     def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> None:
         within, across = rules_by_scope(recipe)
@@ -253,32 +248,53 @@ class TiledPropagation(Propagation):
         own = working(self.states)
         here = layout.arrange(present[..., None].to(own.dtype))  # (R, 1)
         with full_precision(own.device):
-            self.unit = _Directions.apply(own)
-            degree = _Spread.apply(here, self.unit, None, None, self.plan)
-            self.mix = self._mix(here, scales(across)) if any(scales(across)) and self.streams > 1 else None
-            if self.mix is not None:
-                parts = [part.sum(-1).T.reshape(-1) for _, part in _mixes(layout, self.mix)]
+            unit = _Directions.apply(own)
+            degree = _Degrees.apply(here, unit, self.plan)
+            mix = self._mix(here, unit, scales(across)) if any(scales(across)) and self.streams > 1 else None
+            if mix is not None:
+                parts = [part.sum(-1).T.reshape(-1) for _, part in _mixes(layout, mix)]
                 parts.append(degree.new_zeros(layout.rows - sum(len(part) for part in parts)))
                 degree = degree + torch.cat(parts)[:, None]
-            self.root = here * inverse_root(degree)
+            self.parts = (unit, here * inverse_root(degree), here.new_empty(0) if mix is None else mix)
 
-    def _mix(self, here: Tensor, across: tuple[float, float]) -> Tensor:
+    def _mix(self, here: Tensor, unit: Tensor, across: tuple[float, float]) -> Tensor:
         """`(turns, S, S)` weights across streams."""
         there = torch.cat([bucket.streams_of(here) for bucket in self.layout.buckets])  # (turns, S, 1)
         pairs = there * there.mT * (1 - torch.eye(self.streams, device=here.device, dtype=here.dtype))
         if not across[0]:
             return pairs * across[1]
-        cosine = torch.cat([bucket.streams_of(self.unit) @ bucket.streams_of(self.unit).mT for bucket in self.layout.buckets])
+        cosine = torch.cat([bucket.streams_of(unit) @ bucket.streams_of(unit).mT for bucket in self.layout.buckets])
         return pairs * (across[0] * angular(cosine.clamp(-1, 1)) + across[1])
 
     def rows(self, x: Tensor) -> Tensor:
         """`(N, S, k)` → `(R, k)`."""
         return self.layout.arrange(x)
 
-    def spread(self, rows: Tensor) -> Tensor:
-        """`P x` on rows."""
-        with full_precision(rows.device):
-            return _Spread.apply(rows.to(self.unit.dtype), self.unit, self.root, self.mix, self.plan).to(rows.dtype)
+    def apply(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+        """`P x`, without autograd."""
+        unit, root, mix = parts
+        y = x * root
+        out = self.plan.sum(y, unit)
+        for bucket, part in _mixes(self.layout, mix):
+            bucket.streams_of(out).add_(torch.bmm(part, bucket.streams_of(y)))
+        return out.mul_(root)
+
+    def pull(self, grad: Tensor, x: Tensor, out: Tensor, parts: tuple[Tensor, ...], into: list[Tensor | None]) -> Tensor:
+        """Gradient of `x`; those of directions, roots and mixes go to `into`."""
+        unit, root, mix = parts
+        to_unit, to_root, to_mix = into
+        if to_root is not None:
+            to_root += torch.where(root > 0, torch.linalg.vecdot(grad, out)[:, None] / root, 0.0)
+        y, above = x * root, grad * root
+        to_y = torch.zeros_like(y)
+        self.plan.pull(above, y, unit, to_y, to_unit)
+        for bucket, part in _mixes(self.layout, mix):
+            bucket.streams_of(to_y).add_(torch.bmm(part.mT, bucket.streams_of(above)))
+        for bucket, part in _mixes(self.layout, to_mix) if to_mix is not None else ():
+            part.baddbmm_(bucket.streams_of(above), bucket.streams_of(y).mT)
+        if to_root is not None:
+            to_root += torch.linalg.vecdot(to_y, x)[:, None]
+        return to_y.mul_(root)
 
     def back(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(N, S, k)`."""
