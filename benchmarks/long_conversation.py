@@ -18,6 +18,7 @@ from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.graphs.recipe import load_recipe
 
 NAME = "benchmarks.long_conversation"
+WARM = "50"
 BOTH = (1000, 2000)
 TILED = (5000, 10000, 20000)
 

@@ -111,7 +111,7 @@ class AngularConv(nn.Module):
         return output.mul_(present[..., None].to(output.dtype))
 
     def _matrices(self) -> list[Tensor]:
-        """Per layer what `P h` and what `h^0` are multiplied by: what is mixed in with `1 - θ` is in there, and costs no pass of its own."""
+        """Per layer what `P h` and what `h^0` are multiplied by; what is mixed in with `1 - θ` is in there and costs no pass of its own."""
         alpha, matrices = self.config.alpha, []
         same = torch.eye(self.width, device=self.first.weight.device, dtype=self.first.weight.dtype)
         for layer, weight in enumerate(self.weights, start=1):

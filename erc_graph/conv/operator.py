@@ -84,7 +84,8 @@ class _Spread(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, out, *parts = ctx.saved_tensors
         into = accumulators(parts, ctx.needs_input_grad[2:])
-        return None, ctx.propagation.pull(grad.contiguous(), x, out, tuple(parts), into), *into
+        with full_precision(x.device):
+            return None, ctx.propagation.pull(grad.contiguous(), x, out, tuple(parts), into), *into
 
 
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:

@@ -27,7 +27,6 @@ from erc_graph.conv.operator import (
     factors,
     full_precision,
     inverse_root,
-    is_none,
     is_whole,
     rules_by_scope,
     scales,
