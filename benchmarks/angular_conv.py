@@ -151,11 +151,12 @@ def floor(lengths: tuple[int, ...], streams: int, width: int) -> Run:
     """The bare matrix products on the true lengths, forward and backward, into memory that is there.
 
     Per dialogue: cosines and their gradient, the propagation of every layer, its gradient of values and of weights; one product over
-    streams and dialogues of one length at a time. Per batch: the layers' own products with their two gradients.
+    all streams. The same for the streams of every turn. Per batch: the layers' own products with their two gradients.
     """
     inside = []
-    for n in lengths:
-        x, weight = torch.randn(streams, n, width), torch.rand(streams, n, n)
+    turns = torch.randn(sum(lengths), streams, width)
+    mix = torch.rand(sum(lengths), streams, streams)
+    for x, weight in [(turns, mix), *((torch.randn(streams, n, width), torch.rand(streams, n, n)) for n in lengths)]:
         inside.append((x, weight, torch.empty_like(x), torch.empty_like(weight)))
     nodes = streams * sum(lengths)
     wide, matrix = torch.randn(nodes, 2 * width), torch.randn(2 * width, width)

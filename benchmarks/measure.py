@@ -3,7 +3,9 @@
 A benchmark is a module with `prepare(case, method)`, which makes the inputs and hands back what is to be timed, and a `main` that
 collects rows with `rows_of` and ends with `finish`. What a method makes once and keeps (a list of edges) it makes at its first call,
 which is not timed but whose memory counts. `WARM`, where a module has it, names a small case: run beforehand, so that code that is
-loaded at first use does not count as memory of the method. `python -m benchmarks.measure MODULE CASE METHOD` prints the bytes that one run takes.
+loaded at first use does not count as memory of the method.
+
+`python -m benchmarks.measure MODULE CASE METHOD` prints the bytes that one run takes.
 """
 
 from __future__ import annotations

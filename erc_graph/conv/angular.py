@@ -25,7 +25,10 @@ from erc_graph.data.batch import Batch
 from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
 
-threshold_backward = torch.ops.aten.threshold_backward
+
+def shut(grad: Tensor, out: Tensor, into: Tensor) -> Tensor:
+    """`grad` where ReLU's output is positive, else zero, written to `into`."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=into)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,21 +96,23 @@ class AngularConv(nn.Module):
             `(N, S, output_width)`, zero for absent nodes.
         """
         propagation = METHODS[self.config.method](recipe, batch, states, present)
-        x = self.dropout(propagation.states)
+        share = self.dropout.p if self.training else 0.0
+        dropped = self.dropout(states) if share else states
+        x = propagation.rows(dropped) if share else propagation.states
         matrices = self._matrices()
         if (
             isinstance(propagation, WrittenPropagation)
             and x.dtype == self.first.weight.dtype == propagation.parts[0].dtype
             and not autocast(x)
         ):
-            share = self.dropout.p if self.training else 0.0
             hidden = _Layers.apply(propagation, share, len(matrices), x, self.first.weight, self.first.bias, *matrices, *propagation.parts)
         else:
             initial = hidden = torch.relu(self.first(x))
             for of_spread, of_initial in zip(matrices[::2], matrices[1::2], strict=True):
                 spread = propagation.spread(self.dropout(hidden))
                 hidden = torch.addmm(initial @ of_initial, spread, of_spread).relu_()
-        output = propagation.back(torch.cat([x, hidden], -1) if self.config.residual else hidden)
+        hidden = propagation.back(hidden)
+        output = torch.cat([dropped, hidden], -1) if self.config.residual else hidden
         return output.mul_(present[..., None].to(output.dtype))
 
     def _matrices(self) -> list[Tensor]:
@@ -158,8 +163,9 @@ class _Layers(Function):
         to_matrices: list[Tensor] = []
         to_initial = torch.zeros_like(initial)
         for layer in reversed(range(depth)):
-            grad = threshold_backward(grad, kept[layer + 1], 0)
-            if ctx.dropout and layer < depth - 1:
+            last = layer == depth - 1  # the gradient that came in is not ours to overwrite
+            grad = shut(grad, kept[layer + 1], torch.empty_like(grad, memory_format=torch.contiguous_format) if last else grad)
+            if ctx.dropout and not last:
                 grad.mul_(passed)
             of_spread, of_initial = matrices[2 * layer : 2 * layer + 2]
             spread = spreads[layer] if spreads else propagation.apply(kept[layer], parts)
@@ -167,8 +173,8 @@ class _Layers(Function):
             to_initial.addmm_(grad, of_initial.T)
             grad = propagation.pull(grad @ of_spread.T, kept[layer], spread, parts, into)
         if ctx.dropout:
-            grad = threshold_backward(grad, kept[0], 0).mul_(passed)
-        to_initial = threshold_backward(to_initial.add_(grad), initial, 0)
+            grad = shut(grad, kept[0], grad).mul_(passed)
+        to_initial = shut(to_initial.add_(grad), initial, to_initial)
         return None, None, None, to_initial @ weight, to_initial.T @ x, to_initial.sum(0), *to_matrices, *into
 
 

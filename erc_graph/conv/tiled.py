@@ -145,8 +145,7 @@ class _Plan:
             for first in range(0, bucket.turns, step):
                 last = min(first + step, bucket.turns)
                 behind = torch.arange(first, last, device=device)[:, None] - torch.arange(bucket.turns, device=device)
-                tile = _Strip(bucket, first, last, (0.0, 0.0))
-                yield self._heard(tile, behind)
+                yield self._heard(_Strip(bucket, first, last, (0.0, 0.0)), behind)
 
     def _heard(self, tile: _Tile, behind: Tensor) -> _Tile:
         same = None if self.speaker is None else tile.targets(self.speaker) == tile.sources(self.speaker).mT
@@ -249,7 +248,7 @@ class TiledPropagation(WrittenPropagation):
         with full_precision(own.device):
             unit = _Directions.apply(own)
             degree = _Degrees.apply(here, unit, self.plan)
-            mix = self._mix(here, unit, scales(across)) if any(scales(across)) and self.streams > 1 else None
+            mix = self._mix(here, unit, scales(across)) if any(scales(across)) and self.streams > 1 and len(own) else None
             if mix is not None:
                 parts = [part.sum(-1).T.reshape(-1) for _, part in _mixes(layout, mix)]
                 parts.append(degree.new_zeros(layout.rows - sum(len(part) for part in parts)))
