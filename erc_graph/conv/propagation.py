@@ -1,4 +1,4 @@
-r"""One propagation over a conversation graph, computed in three ways that agree to rounding.
+r"""One propagation over a conversation graph, computed in several ways that agree to rounding.
 
 .. math:: P x = D^{-1/2} W D^{-1/2} x
 
@@ -9,13 +9,16 @@ without incoming edges has degree zero and sends nothing; self-loops avoid that.
 
 | method | how |
 |---|---|
-| `block` | batched matrix products per dialogue and stream; edges are never listed; across streams a mix of the streams per turn |
+| `block` | batched matrix products over dialogues of similar length; edges are never listed; across streams an `S × S` mix per turn. \
+Hands over to `tiled` where the weights would take too much room, or windows make most of them zero |
+| `tiled` | the same products tile by tile, weights recomputed in the backward pass: memory linear in the turns, windows linear in time |
 | `pyg` | gather and scatter over PyG edges |
 | `dgl` | weighted sum over a DGL graph |
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from typing import Literal
@@ -23,32 +26,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from erc_graph.conv.block import BlockPropagation
+from erc_graph.conv.layout import in_buckets
+from erc_graph.conv.operator import Propagation, inverse_root, rules_by_scope
+from erc_graph.conv.tiled import BAND, TiledPropagation, windowed
 from erc_graph.data.batch import Batch
-from erc_graph.errors import ConfigError
-from erc_graph.graphs.edges import merged_edges, rule_mask
+from erc_graph.graphs.edges import merged_edges
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.graphs.weights import angular, directions
 
-Method = Literal["block", "pyg", "dgl"]
-Propagate = Callable[[Tensor], Tensor]
+Method = Literal["block", "tiled", "pyg", "dgl"]
+SPARSE = 4  # how many times fewer weights a band must have than blocks
+MANY = 2**24  # weights that `block` keeps at most: 64 MiB in float32, and as much again for their slopes
 
 
-def _inverse_root(degree: Tensor) -> Tensor:
-    """`degree^-1/2`, zero where a node has no edge."""
-    return torch.where(degree > 0, degree.clamp(min=1e-12).rsqrt(), 0.0)
-
-
-def _similarity(unit: Tensor) -> Tensor:
-    """Angular similarity of all pairs: `(..., n, d)` directions → `(..., n, n)`.
-
-    Never in half precision, where products of directions exceed one and arccos is lost: autocast is off here, and what TF32 leaves above
-    one is cut.
-    """
-    with torch.autocast(unit.device.type, enabled=False):
-        return angular((unit @ unit.transpose(-1, -2)).clamp_(-1, 1))
-
-
-def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagate:
+def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagation:
     """Propagation as batched matrix products.
 
     Args:
@@ -63,101 +55,85 @@ def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present
     Raises:
         ConfigError: an edge rule across streams reaches other turns.
     """
-    within = [rule for rule in recipe.edges if rule.scope == "within"]
-    across = [rule for rule in recipe.edges if rule.scope == "across"]
-    for rule in across:
-        if rule.past != 0 or rule.future != 0:
-            raise ConfigError(f"recipe {recipe.name}: relation {rule.relation!r} joins streams at other turns; use method 'pyg' or 'dgl'")
-    unit = directions(states)
-    here = present.to(unit.dtype)
-    streams = states.shape[1]
-
-    padded = batch.pad(unit).transpose(1, 2)  # (dialogues, streams, turns, d)
-    similarity = _similarity(padded) if any(rule.weight == "angular" for rule in within) else padded.new_ones(())
-    weights = padded.new_zeros(())
-    speakers = batch.pad(batch.speaker)
-    for rule in within:
-        mask = rule_mask(rule, batch.lengths, speakers, batch.longest)[:, None].to(unit.dtype) * rule.scale
-        weights = weights + (mask * similarity if rule.weight == "angular" else mask)
-    there = batch.pad(here).transpose(1, 2)  # (dialogues, streams, turns)
-    weights = weights * there[..., None] * there[..., None, :]  # (dialogues, streams, target turn, source turn)
-
-    mix = unit.new_zeros(len(unit), streams, streams)  # (utterances, target stream, source stream)
-    if across and streams > 1:
-        others = 1 - torch.eye(streams, device=unit.device, dtype=unit.dtype)
-        pairs = others * here[:, :, None] * here[:, None, :]
-        cosine = _similarity(unit) if any(rule.weight == "angular" for rule in across) else 1.0
-        for rule in across:
-            mix = mix + pairs * rule.scale * (cosine if rule.weight == "angular" else 1.0)
-
-    degree = mix.sum(-1) + (batch.unpad(weights.sum(-1).transpose(1, 2)) if within else 0.0)
-    root = _inverse_root(degree)[..., None]  # (utterances, streams, 1)
-
-    def propagate(x: Tensor) -> Tensor:
-        y = root * x.to(root.dtype)
-        spread = mix @ y
-        if within:
-            spread = spread + batch.unpad((weights @ batch.pad(y).transpose(1, 2)).transpose(1, 2))
-        return (root * spread).to(x.dtype)
-
-    return propagate
+    within, _ = rules_by_scope(recipe)
+    layout = in_buckets(batch.sizes, states.shape[1], batch.device)
+    reach = sum(max((rule.past or 0, rule.future or 0)[i] for rule in within) for i in (0, 1)) if within else 0
+    # In a band every turn has a tile of weights, computed again for every layer: worth it where few of a dialogue's turns are in reach.
+    narrow = windowed(within) and layout.weights > SPARSE * (max(BAND, reach) + reach) * layout.rows
+    if layout.weights > MANY or narrow:
+        return TiledPropagation(recipe, batch, states, present)
+    return BlockPropagation(recipe, batch, states, present, layout)
 
 
-class _Edges:
-    """Edges of one batch with their weights; nodes are numbered `stream * N + row`."""
+class _Listed(Propagation):
+    """Propagation over listed edges with their weights; nodes are numbered `stream * N + row`."""
 
     def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> None:
         streams = {str(i): present[:, i] for i in range(states.shape[1])}
         (self.source, self.target), scale, is_angular = merged_edges(recipe, batch, streams)
         self.shape = states.shape[:2]
-        unit = directions(self.flat(states))
+        self.states = self.rows(states)
+        unit = directions(self.states)
         cosine = (unit[self.source] * unit[self.target]).sum(-1)
-        self.weight = scale.to(unit.dtype) * torch.where(is_angular, angular(cosine), 1.0)
-        degree = unit.new_zeros(len(unit)).index_add(0, self.target, self.weight)
-        root = _inverse_root(degree)
-        self.normalised = root[self.target] * self.weight * root[self.source]
+        weight = scale.to(unit.dtype) * torch.where(is_angular, angular(cosine), 1.0)
+        degree = unit.new_zeros(len(unit)).index_add(0, self.target, weight)
+        root = inverse_root(degree)
+        self.normalised = root[self.target] * weight * root[self.source]
 
-    def flat(self, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> Tensor:
         """`(N, S, k)` → `(S N, k)`."""
         return x.transpose(0, 1).flatten(0, 1)
 
-    def unflat(self, x: Tensor) -> Tensor:
+    def spread(self, rows: Tensor) -> Tensor:
+        """`P x` on rows."""
+        return self.sum_edges(rows.to(self.normalised.dtype)).to(rows.dtype)
+
+    def back(self, rows: Tensor) -> Tensor:
         """`(S N, k)` → `(N, S, k)`."""
-        return x.view(self.shape[1], self.shape[0], -1).transpose(0, 1)
+        return rows.view(self.shape[1], self.shape[0], -1).transpose(0, 1)
+
+    @abstractmethod
+    def sum_edges(self, rows: Tensor) -> Tensor:
+        """Weighted sum of the sources at every target."""
+
+
+class PygPropagation(_Listed):
+    """Propagation over PyG edges by gather and scatter; same arguments as `block_propagation`."""
 
     @cached_property
-    def index(self) -> Tensor:
-        """`(2, E)` source and target."""
+    def _index(self) -> Tensor:
         return torch.stack([self.source, self.target])
 
+    @cached_property
+    def _conv(self) -> Callable[..., Tensor]:
+        from torch_geometric.nn import SimpleConv
 
-def pyg_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagate:
-    """Propagation over PyG edges by gather and scatter; same arguments as `block_propagation`."""
-    from torch_geometric.nn import SimpleConv
+        return SimpleConv(aggr="sum")
 
-    edges = _Edges(recipe, batch, states, present)
-    conv = SimpleConv(aggr="sum")
-    return lambda x: edges.unflat(conv(edges.flat(x).to(edges.normalised.dtype), edges.index, edges.normalised)).to(x.dtype)
+    def sum_edges(self, rows: Tensor) -> Tensor:
+        """Weighted sum of the sources at every target."""
+        return self._conv(rows, self._index, self.normalised)
 
 
-def dgl_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagate:
+class DglPropagation(_Listed):
     """Propagation over a DGL graph; same arguments as `block_propagation`."""
-    from erc_graph.graphs.convert import import_dgl
 
-    dgl = import_dgl()
-    edges = _Edges(recipe, batch, states, present)
-    graph = dgl.graph((edges.source, edges.target), num_nodes=edges.shape[0] * edges.shape[1])
+    def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> None:
+        from erc_graph.graphs.convert import import_dgl
 
-    def propagate(x: Tensor) -> Tensor:
-        with graph.local_scope():
-            spread = dgl.ops.u_mul_e_sum(graph, edges.flat(x).to(edges.normalised.dtype).contiguous(), edges.normalised[:, None])
-        return edges.unflat(spread).to(x.dtype)
+        self._dgl = import_dgl()
+        super().__init__(recipe, batch, states, present)
+        self._graph = self._dgl.graph((self.source, self.target), num_nodes=len(self.states))
 
-    return propagate
+    def sum_edges(self, rows: Tensor) -> Tensor:
+        """Weighted sum of the sources at every target."""
+        with self._graph.local_scope():
+            return self._dgl.ops.u_mul_e_sum(self._graph, rows.contiguous(), self.normalised[:, None])
 
 
-METHODS: dict[str, Callable[[GraphRecipe, Batch, Tensor, Tensor], Propagate]] = {
+METHODS: dict[str, Callable[[GraphRecipe, Batch, Tensor, Tensor], Propagation]] = {
     "block": block_propagation,
-    "pyg": pyg_propagation,
-    "dgl": dgl_propagation,
+    "tiled": TiledPropagation,
+    "pyg": PygPropagation,
+    "dgl": DglPropagation,
 }

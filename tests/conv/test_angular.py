@@ -35,7 +35,7 @@ def make_batch(*lengths: int) -> Batch:
         ({"alpha": 1.5}, r"conv\.alpha: expected a number from 0 to 1, found 1\.5"),
         ({"alpha": float("nan")}, r"conv\.alpha: expected a number from 0 to 1, found nan"),
         ({"lambda_": 0}, r"conv\.lambda_: expected a .*number.*, found 0"),
-        ({"method": "dense"}, r"conv\.method: expected one of block, pyg, dgl, found 'dense'"),
+        ({"method": "dense"}, r"conv\.method: expected one of block, tiled, pyg, dgl, found 'dense'"),
     ],
 )
 def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> None:
@@ -113,7 +113,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("method", ["block", "pyg"])
+@pytest.mark.parametrize("method", ["block", "tiled", "pyg"])
 def test_gradients_are_those_of_finite_differences(method: str, case: str) -> None:
     """In float64, at cosines of ±1 and with zero vectors too. ReLUs are kept away from their corner by a bias."""
     batch, present = make_batch(2, 1), torch.ones(3, 2, dtype=torch.bool)

@@ -1,0 +1,210 @@
+"""`python -m benchmarks.angular_conv`: four layers of angular graph convolution, forward and backward, computed in every way there is.
+
+Case `reference`: sixteen dialogues of 30 to 90 turns, three modalities, width 200, recipe `pairwise`. Case `small`: two dialogues of ten
+turns, where a loop over edges can stand beside the rest. Whatever depends on lengths alone (edges, masks, layouts) is made beforehand.
+Cases `windowed N`: one conversation of N turns, one modality, width 64, recipe `window`: does the time per turn stay?
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Row, Run, arguments, finish, peak_bytes, rows_of, seconds
+from erc_graph.conv import propagation
+from erc_graph.conv.angular import AngularConv, AngularConvConfig
+from erc_graph.data.batch import Batch
+from erc_graph.graphs.edges import merged_edges
+from erc_graph.graphs.recipe import load_recipe
+from erc_graph.graphs.weights import SQUEEZE, TINY, angular, directions
+
+NAME = "benchmarks.angular_conv"
+WARM = "small"
+DEPTH = 4
+LENGTHS = {"reference": tuple(range(30, 94, 4)), "small": (10, 10)}  # sixteen lengths, 30, 34, … 90
+METHODS = ("block", "tiled", "pyg", "dgl", "dense")
+TURNS = (10**3, 10**4, 10**5, 10**6)
+
+
+def make_batch(lengths: tuple[int, ...]) -> Batch:
+    """Two speakers who take turns."""
+    ptr = torch.tensor([0, *lengths]).cumsum(0)
+    rows = torch.arange(int(ptr[-1]))
+    return Batch(ptr=ptr, speaker=rows % 2, target=torch.zeros_like(rows), judged=rows >= 0, row=rows)
+
+
+def make_inputs(lengths: tuple[int, ...], streams: int, width: int) -> tuple[Batch, Tensor, Tensor, AngularConv]:
+    """The dialogues, states, what is present, and the layers that every method shares."""
+    torch.manual_seed(0)
+    batch = make_batch(lengths)
+    states = torch.randn(batch.utterances, streams, width, requires_grad=True)
+    conv = AngularConv(width, AngularConvConfig(depth=DEPTH))
+    return batch, states, torch.ones(batch.utterances, streams, dtype=torch.bool), conv
+
+
+def through(conv: AngularConv, states: Tensor, forward: Callable[[], Tensor]) -> Run:
+    """Forward and backward, gradients of states and of all weights."""
+
+    def run() -> None:
+        states.grad = None
+        conv.zero_grad(set_to_none=True)
+        forward().sum().backward()
+
+    return run
+
+
+def prepare(case: str, method: str) -> Run:
+    """What is timed: a method on a case."""
+    if case.startswith("windowed"):
+        return prepare_windowed(int(case.split()[1]), method)
+    batch, states, present, conv = make_inputs(LENGTHS[case], 3, 200)
+    recipe = load_recipe("pairwise")
+    if method == "floor":
+        return floor(LENGTHS[case], 3, 200)
+    if method == "dense":
+        return through(conv, states, dense(conv, states, batch))
+    if method == "loop":
+        return through(conv, states, loop(conv, states, batch))
+    one = AngularConv(200, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
+    one.load_state_dict(conv.state_dict())
+    if method in ("pyg", "dgl"):
+        listed = cache(lambda: merged_edges(recipe, batch, {str(i): present[:, i] for i in range(3)}))
+
+        def forward() -> Tensor:
+            saved, propagation.merged_edges = propagation.merged_edges, lambda *_: listed()  # edges are made once, not timed
+            try:
+                return one(states, present, batch, recipe)
+            finally:
+                propagation.merged_edges = saved
+
+        return through(one, states, forward)
+    return through(one, states, lambda: one(states, present, batch, recipe))
+
+
+def layers(conv: AngularConv, states: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
+    """The layers of `conv` over another propagation: `(S N, width)` rows."""
+    initial = hidden = torch.relu(conv.first(states))
+    for layer, weight in enumerate(conv.weights, start=1):
+        theta, alpha = math.log(conv.config.lambda_ / layer + 1), conv.config.alpha
+        near = spread(hidden)
+        mixed = (1 - alpha) * near + alpha * initial
+        hidden = torch.relu(theta * torch.cat([near, initial], -1) @ weight + (1 - theta) * mixed)
+    return torch.cat([states, hidden], -1)
+
+
+def scales(batch: Batch, streams: int) -> Tensor:
+    """`(S N, S N)` recipe `pairwise`: γ of every edge, zero where there is none."""
+    dialogue, turn = batch.dialogue.repeat(streams), torch.arange(batch.utterances).repeat(streams)
+    stream = torch.arange(streams).repeat_interleave(batch.utterances)
+    within = (dialogue[:, None] == dialogue) & (stream[:, None] == stream)
+    across = (turn[:, None] == turn) & (stream[:, None] != stream)
+    return within + 0.7 * across
+
+
+def dense(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor]:
+    """One matrix over all nodes of the batch, vectorised; its mask is made beforehand."""
+    scale = cache(lambda: scales(batch, states.shape[1]))
+
+    def forward() -> Tensor:
+        rows = states.transpose(0, 1).flatten(0, 1)
+        unit = directions(rows)
+        weight = scale() * angular(unit @ unit.T)
+        root = weight.sum(1).rsqrt()
+        normalised = root[:, None] * weight * root
+        return layers(conv, rows, lambda x: normalised @ x)
+
+    return forward
+
+
+def loop(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor]:
+    """The same matrix, filled edge by edge."""
+    ptr, streams, count = batch.ptr.tolist(), states.shape[1], batch.utterances
+
+    def forward() -> Tensor:
+        rows = states.transpose(0, 1).flatten(0, 1)
+        unit = rows / (rows.square().sum(-1, keepdim=True) + TINY).sqrt()
+        weight = rows.new_zeros(len(rows), len(rows))
+        for start, end in pairwise(ptr):
+            for s in range(streams):
+                for i in range(start, end):
+                    for j in range(start, end):
+                        a, b = s * count + i, s * count + j
+                        weight[a, b] = 0.5 + torch.asin(SQUEEZE * (unit[a] @ unit[b])) / (2 * math.asin(SQUEEZE))
+                    for t in range(streams):
+                        if t != s:
+                            a, b = s * count + i, t * count + i
+                            weight[a, b] = 0.7 * (0.5 + torch.asin(SQUEEZE * (unit[a] @ unit[b])) / (2 * math.asin(SQUEEZE)))
+        root = weight.sum(1).rsqrt()
+        normalised = root[:, None] * weight * root
+        return layers(conv, rows, lambda x: normalised @ x)
+
+    return forward
+
+
+def floor(lengths: tuple[int, ...], streams: int, width: int) -> Run:
+    """The bare matrix products on the true lengths, forward and backward, into memory that is there.
+
+    Per dialogue: cosines and their gradient, the propagation of every layer, its gradient of values and of weights; one product over
+    all streams. The same for the streams of every turn. Per batch: the layers' own products with their two gradients.
+    """
+    inside = []
+    turns = torch.randn(sum(lengths), streams, width)
+    mix = torch.rand(sum(lengths), streams, streams)
+    for x, weight in [(turns, mix), *((torch.randn(streams, n, width), torch.rand(streams, n, n)) for n in lengths)]:
+        inside.append((x, weight, torch.empty_like(x), torch.empty_like(weight)))
+    nodes = streams * sum(lengths)
+    wide, matrix = torch.randn(nodes, 2 * width), torch.randn(2 * width, width)
+    narrow, square = torch.randn(nodes, width), torch.randn(width, width)
+    to_wide, to_matrix, to_narrow, to_square = (torch.empty_like(x) for x in (wide, matrix, narrow, square))
+
+    def run() -> None:
+        for x, weight, to_x, to_weight in inside:
+            torch.bmm(x, x.mT, out=to_weight)  # cosines
+            torch.bmm(weight, x, out=to_x)  # their gradient
+            for _ in range(DEPTH):
+                torch.bmm(weight, x, out=to_x)
+                torch.bmm(weight.mT, x, out=to_x)
+                torch.bmm(x, x.mT, out=to_weight)
+        torch.mm(narrow, square, out=to_narrow)
+        torch.mm(narrow, square.T, out=to_narrow)
+        torch.mm(narrow.T, narrow, out=to_square)
+        for _ in range(DEPTH):
+            torch.mm(wide, matrix, out=to_narrow)
+            torch.mm(narrow, matrix.T, out=to_wide)
+            torch.mm(wide.T, narrow, out=to_matrix)
+
+    return run
+
+
+def prepare_windowed(turns: int, method: str) -> Run:
+    """One conversation, recipe `window`."""
+    batch, states, present, conv = make_inputs((turns,), 1, 64)
+    recipe = load_recipe("window")
+    one = AngularConv(64, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
+    one.load_state_dict(conv.state_dict())
+    return through(one, states, lambda: one(states, present, batch, recipe))
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments("angular_conv", __doc__ or "", argv)
+    rows: list[Row] = []
+    for case in LENGTHS:
+        methods = (*METHODS, "loop") if case == "small" else METHODS
+        runs = {method: prepare(case, method) for method in methods}
+        rows += rows_of(NAME, case, runs, floor=prepare(case, "floor"), repeats=options.repeats)
+    for turns in TURNS:
+        case = f"windowed {turns}"
+        timed = seconds({"block": prepare(case, "block")}, 3 if turns > 10**5 else options.repeats)
+        peak = peak_bytes(NAME, case, "block")
+        rows.append({"case": case, "method": "block", "seconds": timed["block"], "peak_bytes": peak, "floor_seconds": None})
+    return finish(rows, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""`python -m benchmarks.long_conversation`: one conversation of thousands of turns, complete graph, forward and backward.
+
+Recipe `pairwise`, three modalities, width 200, four layers. `block` keeps all weights, as long as they fit; `tiled` keeps none.
+Memory is that of states, gradients and everything else that one run needs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+from benchmarks.angular_conv import DEPTH, floor, make_inputs, through
+from benchmarks.measure import Row, Run, arguments, finish, peak_bytes, rows_of, seconds
+from erc_graph.conv import propagation
+from erc_graph.conv.angular import AngularConv, AngularConvConfig
+from erc_graph.graphs.recipe import load_recipe
+
+NAME = "benchmarks.long_conversation"
+WARM = "50"
+BOTH = (1000, 2000)
+TILED = (5000, 10000, 20000)
+
+
+def prepare(case: str, method: str) -> Run:
+    """What is timed: a method on a conversation of so many turns."""
+    turns = int(case)
+    if method == "floor":
+        return floor((turns,), 3, 200)
+    batch, states, present, conv = make_inputs((turns,), 3, 200)
+    one = AngularConv(200, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
+    one.load_state_dict(conv.state_dict())
+    recipe = load_recipe("pairwise")
+
+    def forward() -> Tensor:
+        saved, propagation.MANY = propagation.MANY, 2**40 if method == "block" else propagation.MANY  # `block`, whatever it costs
+        try:
+            return one(states, present, batch, recipe)
+        finally:
+            propagation.MANY = saved
+
+    return through(one, states, forward)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments("long_conversation", __doc__ or "", argv)
+    rows: list[Row] = []
+    for turns in BOTH:
+        runs = {method: prepare(str(turns), method) for method in ("block", "tiled")}
+        rows += rows_of(NAME, str(turns), runs, floor=prepare(str(turns), "floor"), repeats=min(options.repeats, 5))
+    for turns in TILED:
+        timed = seconds({"tiled": prepare(str(turns), "tiled")}, 1)["tiled"]
+        peak = peak_bytes(NAME, str(turns), "tiled")
+        rows.append({"case": str(turns), "method": "tiled", "seconds": timed, "peak_bytes": peak, "floor_seconds": None})
+    return finish(rows, options.json)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    sys.exit(main())
