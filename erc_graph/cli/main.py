@@ -9,6 +9,7 @@ from collections.abc import Sequence
 # Command → what it does. Each is a file of this folder with `main(argv) -> int`, imported when it is called for.
 COMMANDS = {
     "experiment": "train and judge a method on a corpus",
+    "predict": "label a new conversation with a trained model",
 }
 
 EXAMPLES = """examples:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from erc_graph.data.shapes import shapes_only
+
 
 class Bert(nn.Module):
     """Token states of a BERT encoder, for inference.
@@ -28,7 +30,7 @@ class Bert(nn.Module):
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         width, eps = config["hidden_size"], config["layer_norm_eps"]
-        with torch.device("meta"):  # the weights are handed in
+        with shapes_only():  # the weights are handed in
             self.token = nn.Embedding(config["vocab_size"], width)
             self.position = nn.Embedding(config["max_position_embeddings"], width)
             self.segment = nn.Embedding(config["type_vocab_size"], width)

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from erc_graph.data.hub import hub_folder, hub_name
+from erc_graph.data.shapes import shapes_only
 from erc_graph.data.storage import atomic_folder, load_tensors, save_tensors, write_json
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ErcGraphError
@@ -133,7 +133,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
         config, schema, recipe = _checked(known[name], description)
         # The recipe's content, not its name: a file of that name may not be there, or may have changed.
         given = config if recipe is None or not hasattr(config, "graph") else replace(config, graph=recipe)
-        with torch.device("meta"):  # shapes alone: no memory is taken on the word of a file
+        with shapes_only():  # no memory is taken on the word of a file
             pipeline = known[name](schema, given)
         expected = pipeline.state_dict()
         for key, value in tensors.items():

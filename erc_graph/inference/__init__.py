@@ -1,0 +1,1 @@
+"""Labelling new conversations, explaining one prediction. Knows nothing of training or experiments."""
