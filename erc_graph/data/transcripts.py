@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from erc_graph.data.annotations import Annotations
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.load import assemble, load_corpus
 from erc_graph.data.tables import read_csv, table_annotations
@@ -62,7 +61,11 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
         return _parse(source, Path(name or "standard input"), name or "conversation")
     path = Path(source)
     try:
-        if os.fspath(source) == "sample" or path.is_dir() or path.suffix.lower() in (".toml", ".pkl", ".pickle", ".parquet", ".safetensors"):
+        if (
+            os.fspath(source) == "sample"
+            or path.is_dir()
+            or path.suffix.lower() in (".toml", ".pkl", ".pickle", ".parquet", ".safetensors")
+        ):
             return load_corpus(source, name=name)
         content = path.read_bytes()
     except (OSError, ValueError) as error:
@@ -149,7 +152,11 @@ def _rows_of(value: Any, path: Path) -> list[Row]:
         if isinstance(item, dict):  # a dialogue with its turns inside, or a turn
             turns = next((item[key] for key in _LISTS if isinstance(item.get(key), list)), None)
         if isinstance(turns, list):
-            id = next((item[key] for key in ("id", "dialogue_id", "name") if isinstance(item.get(key), str | int)), None) if isinstance(item, dict) else None
+            id = (
+                next((item[key] for key in ("id", "dialogue_id", "name") if isinstance(item.get(key), str | int)), None)
+                if isinstance(item, dict)
+                else None
+            )
             if not all(isinstance(turn, dict) for turn in turns):
                 raise CorpusError(f"{path}: dialogue {number}: expected a list of objects with `speaker` and `text`")
             rows += [{**turn, "dialogue": f"dialogue-{number}" if id is None else str(id)} for turn in turns]
@@ -164,16 +171,16 @@ def _corpus(rows: list[Row], path: Path, form: str, name: str) -> Corpus:
     if not rows:
         raise CorpusError(f"{path}: no turns in it; {EXPECTED}")
     named = [{str(key).strip().lower(): value for key, value in row.items()} for row in rows]
-    columns = {
-        column: next((spelling for spelling in spellings if any(spelling in row for row in named)), None)
-        for column, spellings in SPELLINGS.items()
-    }
-    if columns["text"] is None and not any("features" in row for row in named):
+    known = {key for row in named for key in row}
+    columns = {column: next((name for name in spellings if name in known), None) for column, spellings in SPELLINGS.items()}
+    if columns["text"] is None and "features" not in known:
         raise CorpusError(f"{path}: nothing is said: no `text` and no `features` in {len(rows)} turns; {EXPECTED}")
-    numbered = columns["turn"] is not None and all(_filled(row.get(columns["turn"])) for row in named)
+    turn = columns["turn"]
+    numbered = turn is not None and all(_filled(row.get(turn)) for row in named)
 
     def cell(row: Row, column: str, number: int, other: str) -> str:
-        value = row.get(columns[column]) if columns[column] else None
+        key = columns[column]
+        value = None if key is None else row.get(key)
         if isinstance(value, dict | list):
             raise CorpusError(f"{path}: turn {number}: {column}: expected text, found a {type(value).__name__}")
         return str(value) if _filled(value) else other
@@ -193,12 +200,8 @@ def _corpus(rows: list[Row], path: Path, form: str, name: str) -> Corpus:
     annotations.features = _features([named[i].get("features") for i in order], order, path)
     width = len(str(len(order)))
     annotations.utterance_ids = [f"{name}_{i:0{width}d}" for i in order]
-    return assemble(_described(annotations, form), task=TASK, name=name)
-
-
-def _described(annotations: Annotations, form: str) -> Annotations:
     annotations.format = f"conversation ({form})"
-    return annotations
+    return assemble(annotations, task=TASK, name=name)
 
 
 def _filled(value: Any) -> bool:

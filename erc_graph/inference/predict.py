@@ -45,9 +45,10 @@ def prepare(
     named = {**schema.provenance.get("extractors", {}), **(extractors or {})}
     features = {name: corpus.features[name] for name in schema.widths if name in corpus.features}
     present = {name: corpus.present[name] for name in features}
-    # A model may read several sentence vectors; each feature set that names an encoder of its own for text is one.
-    for name in [name for name in schema.widths if name.startswith("text") and name not in features and name in named]:
-        if not any(map(str.strip, corpus.texts)):
+    spoken = any(map(str.strip, corpus.texts))
+    # A model may read several sentence vectors (`text`, `text_roberta`); a set of another name is one where the caller says so.
+    for name in [name for name in schema.widths if name in named and (name.startswith("text") or name in (extractors or {}))]:
+        if name in features or not spoken:
             continue
         features[name] = _encoded(corpus.texts, str(named[name]), schema.widths[name], name, encode)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
@@ -78,7 +79,7 @@ def _encoded(texts: Sequence[str], name: str, width: int, modality: str, encode:
 def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) -> str:
     widths = ", ".join(f'"{name}": [{width} numbers]' for name, width in pipeline.schema.widths.items())
     if any(name.startswith("text") and name in named for name in pipeline.schema.widths):
-        return f"{corpus.name}: nothing is said in it, and no vectors are given; expected text, or in JSON \"features\": {{{widths}}}"
+        return f'{corpus.name}: nothing is said in it, and no vectors are given; expected text, or in JSON "features": {{{widths}}}'
     return (
         f"{corpus.name}: this model reads vectors for which it names no text encoder; give them per turn in JSON, "
         f'"features": {{{widths}}}, or name an encoder, as in --extractor text=all-MiniLM-L6-v2'

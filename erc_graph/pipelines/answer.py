@@ -65,6 +65,7 @@ def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue
     if not len(corpus):
         return []
     scores = ask(pipeline, batch_of(corpus, pipeline).to(pipeline.device)).cpu()
+    says: list[tuple[str, dict[str, float], float | None]]
     if task.kind == "score":
         says = [(f"{value:+.1f}", {}, value) for value in scores[:, 0].tolist()]
     else:

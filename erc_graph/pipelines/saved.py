@@ -90,9 +90,7 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
     if inner:
         raise CheckpointError(f"{path}: holds {len(inner)} trained pipelines, one per fold or row; name one, for example {path / inner[0]}")
-    raise CheckpointError(
-        f"{path}: no trained pipeline in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with seed-0/{BEST}"
-    )
+    raise CheckpointError(f"{path}: no trained pipeline in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with seed-0/{BEST}")
 
 
 def _json(text: str | bytes, where: Path) -> dict[str, Any]:
