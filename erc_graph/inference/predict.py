@@ -10,6 +10,7 @@ from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.pipelines.answer import complete
 from erc_graph.pipelines.base import Pipeline
 
 LONGEST = 2000  # turns: a complete graph has their square
@@ -62,7 +63,7 @@ def prepare(
         score = pipeline.task.kind == "score"
         nothing = torch.full((corpus.utterances,), float("nan")) if score else torch.full((corpus.utterances,), -1)
         corpus = replace(corpus, task=pipeline.task, target=nothing)
-    return replace(corpus, features=features, present=present)
+    return complete(replace(corpus, features=features, present=present), pipeline)
 
 
 def _encoded(texts: Sequence[str], name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:

@@ -64,7 +64,7 @@ def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue
     corpus, task = dialogues, pipeline.task
     if not len(corpus):
         return []
-    scores = ask(pipeline, batch_of(corpus, pipeline).to(pipeline.device)).cpu()
+    scores = ask(pipeline, complete(corpus, pipeline).batch().to(pipeline.device)).cpu()
     says: list[tuple[str, dict[str, float], float | None]]
     if task.kind == "score":
         says = [(f"{value:+.1f}", {}, value) for value in scores[:, 0].tolist()]
@@ -82,27 +82,23 @@ def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue
     ]
 
 
-def batch_of(corpus: Corpus, pipeline: Pipeline) -> Batch:
-    """All dialogues with the features that the pipeline reads; a modality that the corpus lacks is missing in every row.
+def complete(corpus: Corpus, pipeline: Pipeline) -> Corpus:
+    """The corpus with exactly the features that the pipeline reads; a modality that it lacks is there as missing in every row.
 
     Raises:
         CorpusError: none of the features, or features of another width.
     """
     widths = pipeline.schema.widths
-    here = [name for name in widths if name in corpus.features]
-    wanted = ", ".join(f"{name} ({width})" for name, width in widths.items())
-    if not here:
+    if not any(name in corpus.features for name in widths):
+        wanted = ", ".join(f"{name} ({width})" for name, width in widths.items())
         raise CorpusError(f"{corpus.name}: expected features {wanted}; found {', '.join(corpus.modalities) or 'none'}")
-    for name in here:
-        found = corpus.features[name].shape[1]
-        if found != widths[name]:
-            raise CorpusError(f"{corpus.name}: features.{name}: expected vectors of {widths[name]} numbers, found {found}")
-    batch = corpus.batch(here)
-    rows = batch.utterances
-    absent = [name for name in widths if name not in here]
-    features = {**batch.features, **{name: torch.zeros(rows, widths[name]) for name in absent}}
-    present = {**batch.present, **{name: torch.zeros(rows, dtype=torch.bool) for name in absent}}
-    return replace(batch, features=features, present=present)
+    features, present = {}, {}
+    for name, width in widths.items():
+        features[name] = corpus.features.get(name, torch.zeros(corpus.utterances, width))
+        present[name] = corpus.present.get(name, torch.zeros(corpus.utterances, dtype=torch.bool))
+        if (found := features[name].shape[1]) != width:
+            raise CorpusError(f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}")
+    return replace(corpus, features=features, present=present)
 
 
 def ask(pipeline: Pipeline, batch: Batch) -> Tensor:

@@ -11,7 +11,14 @@ from erc_graph.data.shapes import shapes_only
 
 def test_a_module_of_shapes_takes_weights() -> None:
     def build() -> nn.Module:
-        parts = [nn.Embedding(7, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.GRU(4, 3), nn.MultiheadAttention(4, 2), nn.TransformerEncoderLayer(4, 2)]
+        parts = [
+            nn.Embedding(7, 4),
+            nn.Linear(4, 4),
+            nn.LayerNorm(4),
+            nn.GRU(4, 3),
+            nn.MultiheadAttention(4, 2),
+            nn.TransformerEncoderLayer(4, 2),
+        ]
         return nn.ModuleList(parts)
 
     real = build()

@@ -17,7 +17,9 @@ TURNS = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bob", "text": "Real
 
 
 def read(content: Any) -> Corpus:
-    return load_transcript(content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content)).encode())
+    return load_transcript(
+        content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content)).encode()
+    )
 
 
 def said(corpus: Corpus) -> list[tuple[str, str]]:
@@ -33,7 +35,7 @@ TWO = [("Ann", "We won!"), ("Bob", "Really: now?")]
         "Ann: We won!\nBob: Really: now?",
         "\ufeffAnn:We won!\n\n  Bob :  Really: now?\r\n".replace("Ann:We", "Ann: We"),
         "[00:12] Ann: We won!\n(1:02:03) Bob: Really:\n   now?",
-        "12:30 - Ann: We won!\n12:31 - Bob:\nReally: now?",
+        "12:30 - Ann: We won!\n12:31 - Bob: Really:\nnow?",
         TURNS,
         {"turns": TURNS},
         {"id": "a", "utterances": TURNS},
@@ -136,11 +138,15 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["speaker", "text", "dialogue", "turn", "turns", "features", "id", "", "TEXT"]), inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["speaker", "text", "dialogue", "turn", "turns", "features", "id", "", "TEXT"]), inner, max_size=4
+        )
     ),
     max_leaves=12,
 )
-CONTENT = st.binary(max_size=60) | st.text(max_size=80).map(lambda t: t.encode("utf-8", "replace")) | JSON.map(lambda v: json.dumps(v).encode())
+CONTENT = (
+    st.binary(max_size=60) | st.text(max_size=80).map(lambda t: t.encode("utf-8", "replace")) | JSON.map(lambda v: json.dumps(v).encode())
+)
 LINES = st.lists(st.tuples(st.sampled_from(["Ann: ", "B:", "", "speaker,text\n", '"', "[1:00] "]), st.text(max_size=12)), max_size=5)
 
 

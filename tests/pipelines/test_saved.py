@@ -229,9 +229,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c.update(extra="!"), "not a description that this erc_graph knows .extra"),
     ],
 )
-def test_descriptions_that_do_not_fit_are_one_line(
-    folder: Path, change: Callable[[dict[str, Any]], object], message: str
-) -> None:
+def test_descriptions_that_do_not_fit_are_one_line(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
     edit(folder, change)
     with pytest.raises(CheckpointError, match=message) as refused:
         Pipeline.from_pretrained(folder)
@@ -260,7 +258,10 @@ def test_an_unreadable_description(folder: Path, monkeypatch: pytest.MonkeyPatch
     [
         (lambda t: t.pop("classify.bias"), "do not fit each other"),
         (lambda t: t.update({"classify.bias": torch.full((6,), float("nan"))}), "classify.bias: has NaN or inf"),
-        (lambda t: t.update({"classify.bias": torch.zeros(6, dtype=torch.float64)}), "classify.bias: expected torch.float32, found torch.float64"),
+        (
+            lambda t: t.update({"classify.bias": torch.zeros(6, dtype=torch.float64)}),
+            "classify.bias: expected torch.float32, found torch.float64",
+        ),
         (lambda t: t.update({"classify.bias": torch.zeros(6, dtype=torch.int64)}), "classify.bias: expected torch.float32"),
         (lambda t: t.update({"classify.bias": torch.zeros(7)}), "do not fit each other"),
         (lambda t: t.update({"more": torch.zeros(7)}), "do not fit each other"),
