@@ -32,10 +32,8 @@ BEST, RESULT = "best.safetensors", "result.json"  # of an experiment
 
 def save_pipeline(pipeline: Pipeline, folder: str | os.PathLike[str]) -> None:
     """`Pipeline.save_pretrained`."""
-    from erc_graph import __version__
-
     with atomic_folder(folder, (CONFIG, WEIGHTS)) as temporary:
-        write_json(temporary / CONFIG, {"format": FORMAT, "erc_graph": __version__, **pipeline.describe()})
+        write_json(temporary / CONFIG, {"format": FORMAT, **pipeline.describe()})
         save_tensors(temporary / WEIGHTS, pipeline.state_dict(), {"format": "pt", "kind": "erc_graph weights"})
 
 
@@ -47,7 +45,8 @@ def load_pipeline(source: str | os.PathLike[str]) -> Pipeline:
     except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, links in a circle
         exists = False
     if not exists:
-        if not hub_name(os.fspath(source)):
+        # `runs/x` where there is a folder `runs` is meant as a path: no network is asked about a slip of the keyboard.
+        if not hub_name(os.fspath(source)) or "/" not in os.fspath(source) or path.parent.is_dir():
             raise CheckpointError(f"{source}: no such file or folder; expected a saved pipeline, the folder of a run, or a hub name")
         path = hub_folder(os.fspath(source), (CONFIG, WEIGHTS))
     weights, config = _find(path)
@@ -151,7 +150,7 @@ def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any,
     strict = ConfigDict(extra="forbid", strict=True, frozen=True)
     fields: dict[str, Any] = {
         "config": (kind.Config, ...), "recipe": (GraphRecipe | None, None), "widths": (dict[str, int], ...), "task": (Task, ...),
-        "provenance": (dict[str, Any], {}), "version": (int, 0), "pipeline": (str, ...), "erc_graph": (str, ""),
+        "provenance": (dict[str, Any], {}), "version": (int, 0), "pipeline": (str, ...),
     }  # fmt: skip
     values = dict(description)
     if isinstance(recipe := values.get("recipe"), dict):  # examples are for the tests of a recipe's file
@@ -162,6 +161,9 @@ def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any,
         raise ValueError("task.labels: expected names, each once")
     if not saved.widths or min(saved.widths.values()) < 1:
         raise ValueError("widths: expected modality → number of features, 1 or more")
+    extractors = saved.provenance.get("extractors", {})
+    if not isinstance(extractors, dict) or not all(isinstance(name, str) for name in extractors.values()):
+        raise ValueError("provenance.extractors: expected modality → name")
     return saved.config, Schema(widths=saved.widths, task=task, provenance=saved.provenance), saved.recipe
 
 

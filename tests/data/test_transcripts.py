@@ -76,7 +76,7 @@ def test_several_dialogues_and_missing_speakers() -> None:
 def test_vectors_stand_with_their_turns() -> None:
     turns = [
         {"turn": 2, "features": {"text": [1, 2.5], "audio": [4]}},
-        {"turn": 1, "features": {"text": [3, None and 0 or 4], "audio": None}},
+        {"turn": 1, "features": {"text": [3, 4], "audio": None}},
         {"turn": 3},
         {"turn": 4, "features": {"text": [float("nan"), 1]}},
     ]
@@ -130,7 +130,7 @@ def test_files_and_corpora(tmp_path: Path) -> None:
     assert len(load_transcript(tmp_path / "corpus")) == 3
     assert load_transcript("sample").name == "sample"
     for missing in (tmp_path / "nothing.txt", "a\0b"):
-        with pytest.raises(CorpusError, match="cannot be read .*expected `Speaker: text` lines"):
+        with pytest.raises(CorpusError, match=r"cannot be read .*expected `Speaker: text` lines"):
             load_transcript(missing)
 
 

@@ -87,7 +87,7 @@ def test_broken_files_are_refused(tiny_encoder: Path, tmp_path: Path, file: str,
 def test_an_unknown_pooling_is_refused(tiny_encoder: Path, tmp_path: Path) -> None:
     folder = copy(tiny_encoder, tmp_path)
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
-    with pytest.raises(ConfigError, match="expected one pooling.*found pooling_mode_max_tokens"):
+    with pytest.raises(ConfigError, match=r"expected one pooling.*found pooling_mode_max_tokens"):
         TextEncoder(str(folder))
     (folder / "modules.json").write_text(json.dumps([{"type": "a.Transformer"}, {"type": "a.Dense"}]))
     with pytest.raises(ConfigError, match="found Dense"):

@@ -77,7 +77,7 @@ def test_another_encoder(tiny_encoder: Path) -> None:
 
 
 def test_what_is_refused(tiny_encoder: Path) -> None:
-    with pytest.raises(CheckpointError, match="text: the model reads vectors of 25 numbers, the encoder .* gives 24"):
+    with pytest.raises(CheckpointError, match=r"text: the model reads vectors of 25 numbers, the encoder .* gives 24"):
         prepare(TALK, model({"text": 25}, text=str(tiny_encoder)))
     with pytest.raises(CorpusError, match="nothing is said in it, and no vectors are given; expected text, or in JSON"):
         prepare(load_transcript(b"Ann:\nBob:"), model({"text": 24}, text=str(tiny_encoder)))

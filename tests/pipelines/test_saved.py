@@ -23,7 +23,7 @@ from erc_graph.graphs.recipe import load_recipe
 from erc_graph.pipelines import PIPELINES, saved
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
-from erc_graph.pipelines.pairwise import Pairwise, PairwiseConfig
+from erc_graph.pipelines.pairwise import Pairwise
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_several_folds_are_named(run: Path) -> None:
         shutil.copy(run / "seed-2" / "best.safetensors", run / "seed-2" / fold)
     (run / "seed-2" / "best.safetensors").unlink()
     (run / "seed-10" / "best.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="holds 2 trained pipelines, one per fold or row; name one, for example .*session-1"):
+    with pytest.raises(CheckpointError, match=r"holds 2 trained pipelines, one per fold or row; name one, for example .*session-1"):
         Pipeline.from_pretrained(run)
     with pytest.raises(CheckpointError, match="holds 2 trained pipelines"):
         Pipeline.from_pretrained(run / "seed-2")
@@ -167,14 +167,16 @@ def test_several_folds_are_named(run: Path) -> None:
 # -- what is refused --------------------------------------------------------------------------------------------------------------
 
 
-def test_places_without_a_pipeline(tmp_path: Path, run: Path) -> None:
+def test_places_without_a_pipeline(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no trained pipeline in it"):
         Pipeline.from_pretrained(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="no such file or folder"):
         Pipeline.from_pretrained(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="no such file or folder"):
-        Pipeline.from_pretrained("a\0b")
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\0b", "nowhere", "run/nowhere"):
+        with pytest.raises(CheckpointError, match="no such file or folder"):
+            Pipeline.from_pretrained(name)
     with pytest.raises(CheckpointError, match=r"expected a folder or a \.safetensors file"):
         Pipeline.from_pretrained(run / "config.json")
     bare = tmp_path / "bare.safetensors"
@@ -226,6 +228,8 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c.update(widths={"text": -1}), "widths: expected modality"),
         (lambda c: c.update(widths={"type": 4}), "a feature set cannot be called 'type'"),
         (lambda c: c.update(recipe={"name": "x"}), "not a description that this erc_graph knows .recipe"),
+        (lambda c: c["provenance"].update(extractors=5), "provenance.extractors: expected modality"),
+        (lambda c: c["provenance"].update(extractors={"text": []}), "provenance.extractors: expected modality"),
         (lambda c: c.update(extra="!"), "not a description that this erc_graph knows .extra"),
     ],
 )
