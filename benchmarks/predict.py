@@ -97,6 +97,7 @@ def main() -> int:
         "imported_though_heavy": found,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "torch": torch.__version__,
     }

@@ -83,5 +83,5 @@ def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) ->
         return f'{corpus.name}: nothing is said in it, and no vectors are given; expected text, or in JSON "features": {{{widths}}}'
     return (
         f"{corpus.name}: this model reads vectors for which it names no text encoder; give them per turn in JSON, "
-        f'"features": {{{widths}}}, or name an encoder, as in --extractor text=all-MiniLM-L6-v2'
+        f'"features": {{{widths}}}, or name the encoder that they were made with (--extractor text=FOLDER)'
     )
