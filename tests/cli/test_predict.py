@@ -145,7 +145,7 @@ sys.exit(code)
     assert done.returncode == 0 and done.stderr.endswith(b"[]\n"), done.stderr
     assert b"##" in done.stdout or b"#" in done.stdout
     command = f"{sys.executable} -m erc_graph predict --model {model} --json - | head -c 1"
-    done = subprocess.run(["bash", "-c", command], input=TALK.encode() * 60, capture_output=True, timeout=300, check=False)
+    done = subprocess.run(["bash", "-c", command], input=TALK.encode() * 150, capture_output=True, timeout=300, check=False)
     assert done.stdout == b"[" and b"Traceback" not in done.stderr
 
 
