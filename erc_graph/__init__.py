@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from erc_graph.data.corpus import Corpus, Dialogue
     from erc_graph.data.load import load_corpus
     from erc_graph.data.sample import sample_bayes_limit, sample_corpus
+    from erc_graph.data.transcripts import load_transcript
     from erc_graph.errors import CheckpointError, ConfigError, CorpusError, ErcGraphError, StorageError
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.convert import to_dgl, to_networkx
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
     from erc_graph.graphs.graphml import write_graphml
     from erc_graph.graphs.interactive import GraphView, show
     from erc_graph.graphs.recipe import load_recipe
+    from erc_graph.inference.predict import prepare
     from erc_graph.inference.stream import Stream, Turn
     from erc_graph.pipelines import PIPELINES
+    from erc_graph.pipelines.answer import Answer
     from erc_graph.pipelines.base import Pipeline, Schema
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Answer": "pipelines.answer",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "Corpus": "data.corpus",
@@ -49,6 +53,8 @@ _HOME = {
     "draw_graph": "graphs.draw",
     "load_corpus": "data.load",
     "load_recipe": "graphs.recipe",
+    "load_transcript": "data.transcripts",
+    "prepare": "inference.predict",
     "sample_bayes_limit": "data.sample",
     "sample_corpus": "data.sample",
     "show": "graphs.interactive",
@@ -59,6 +65,7 @@ _HOME = {
 
 __all__ = [
     "PIPELINES",
+    "Answer",
     "CheckpointError",
     "ConfigError",
     "Corpus",
@@ -75,6 +82,8 @@ __all__ = [
     "draw_graph",
     "load_corpus",
     "load_recipe",
+    "load_transcript",
+    "prepare",
     "sample_bayes_limit",
     "sample_corpus",
     "show",

@@ -13,6 +13,7 @@ COMMANDS = {
     "corpus": "look at conversations, check them, convert and save them",
     "graph": "draw conversations: PNG, SVG, GraphML, interactive HTML",
     "experiment": "train and judge a method on a corpus",
+    "predict": "label a new conversation with a trained model",
     "report": "a run as one page: figures, errors, an explorer of conversations",
     "compare": "finished runs side by side, with paired tests",
     "list": "methods, recipes, corpora, tasks and formats that are known",
@@ -23,6 +24,8 @@ EXAMPLES = """examples:
   erc-graph corpus inspect corpora/meld     what is in these files?
   erc-graph graph sample --out graph.html   explore a conversation in a browser
   erc-graph experiment pairwise             train and judge on the sample corpus
+  erc-graph predict --model runs/meld talk.txt
+                                            what do they feel, turn by turn?
   erc-graph report runs/meld                what did it learn, where is it wrong?
   erc-graph compare runs/a runs/b           which is better, and is that chance?
   erc-graph COMMAND --help                  all options of a command

@@ -1,1 +1,1 @@
-"""Labelling new conversations."""
+"""Labelling new conversations, live ones too, and explaining one prediction. Knows nothing of training or experiments."""

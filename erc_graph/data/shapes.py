@@ -1,0 +1,36 @@
+"""Building a module as shapes alone, for weights that are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_RANDOM = {
+    "normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "orthogonal_",
+}  # fmt: skip
+
+
+class _NotDrawn(TorchFunctionMode):
+    """First weights are not drawn: there is nothing to fill, and PyTorch would import its compiler (2 s) to work out the shape."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _RANDOM:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Inside, tensors have shape and type but no memory, so that a file's numbers cost nothing; then `load_state_dict(assign=True)`.
+
+    >>> with shapes_only():
+    ...     layer = torch.nn.Linear(10**9, 10**9)
+    >>> layer.weight.is_meta
+    True
+    """
+    with torch.device("meta"), _NotDrawn():
+        yield

