@@ -65,6 +65,7 @@ class AngularConv(nn.Module):
         super().__init__()
         self.config = config
         self.width = width
+        self.propagation = METHODS[config.method]  # erc_graph.conv.explained puts another in its place
         self.first = nn.Linear(width, width)
         bound = 1 / math.sqrt(width)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(2 * width, width).uniform_(-bound, bound)) for _ in range(config.depth))
@@ -87,7 +88,7 @@ class AngularConv(nn.Module):
         Returns:
             `(N, S, output_width)`, zero for absent nodes.
         """
-        propagate = METHODS[self.config.method](recipe, batch, states, present)
+        propagate = self.propagation(recipe, batch, states, present)
         x = self.dropout(states)
         initial = hidden = torch.relu(self.first(x))
         for layer, weight in enumerate(self.weights, start=1):

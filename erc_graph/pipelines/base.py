@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from erc_graph.conv.angular import AngularConv
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.tasks import Task
@@ -110,6 +111,10 @@ class Pipeline(nn.Module):
     def graph(self, dialogue: Dialogue) -> HeteroData | None:
         """The graph of a conversation with the weights that this pipeline gives it; `None` for a method without a graph."""
         return None
+
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """Part of the graph → its convolution and the names of its streams: where `erc_graph.explain` can look at single edges."""
+        return {}
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Called before stage `index` with each part of the data; may put outputs of frozen layers into the batch's cache."""
