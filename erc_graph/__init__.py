@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from erc_graph.graphs.convert import to_dgl, to_networkx
     from erc_graph.graphs.draw import draw_graph
     from erc_graph.graphs.recipe import load_recipe
+    from erc_graph.inference.explain import explain
     from erc_graph.pipelines import PIPELINES
     from erc_graph.pipelines.base import Pipeline, Schema
 
@@ -41,6 +42,7 @@ _HOME = {
     "StorageError": "errors",
     "build_graph": "graphs.build",
     "draw_graph": "graphs.draw",
+    "explain": "inference.explain",
     "load_corpus": "data.load",
     "load_recipe": "graphs.recipe",
     "sample_bayes_limit": "data.sample",
@@ -62,6 +64,7 @@ __all__ = [
     "StorageError",
     "build_graph",
     "draw_graph",
+    "explain",
     "load_corpus",
     "load_recipe",
     "sample_bayes_limit",

@@ -41,9 +41,8 @@ class MultipliedEdges:
         copies, turns, streams = len(batch), batch.longest, states.shape[1]
         size = streams * turns
         here = {str(i): present[:turns, i] for i in range(streams)}
-        (source, target), scale, is_angular = merged_edges(
-            recipe, batch.select(torch.zeros(1, dtype=torch.long, device=batch.device)), here
-        )
+        one = batch.select(torch.zeros(1, dtype=torch.long, device=batch.device))
+        (source, target), scale, is_angular = merged_edges(recipe, one, here)
 
         def dense(values: Tensor) -> Tensor:  # (K or 1, E) → (K or 1, target, source)
             return values.new_zeros(len(values), size * size).index_add(1, target * size + source, values).view(-1, size, size)

@@ -58,7 +58,7 @@ class Edge(NamedTuple):
     attribution: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """What speaks for a label at a turn, and what against.
 
@@ -169,7 +169,7 @@ class Explanation:
         title = f"{self.dialogue.id}, turn {self.turn}: {self.label} – edges of {part}, % of all"
         return draw_graph(graph, path, title=title)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.table()
 
 
