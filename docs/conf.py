@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 project = "erc_graph"
 release = version = re.search(r'__version__ = "(.+)"', (ROOT / "erc_graph" / "__init__.py").read_text(encoding="utf-8"))[1]
-author = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
 extensions = ["myst_nb", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 
