@@ -13,6 +13,8 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,6 +189,24 @@ def test_runs_and_corpora_are_there_when_a_block_reads_them(folder: Path) -> Non
     )
     for example in BLOCKS.parse(page).examples():
         example.evaluate()
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Links between pages, headings and files, the docstrings, the navigation."""
+    pytest.importorskip("myst_nb")
+    docs = shutil.copytree(ROOT, tmp_path / "checkout", ignore=shutil.ignore_patterns(".*", "_build", "reference", "runs", "demo")) / "docs"
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "--fail-on-warning", "--keep-going", "docs", "site"],
+        cwd=docs.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    pages = {path.stem for path in docs.glob("*.md")} | {"example", "reference/erc_graph.inference.explain"}
+    assert pages <= {str(path.relative_to(docs.parent / "site").with_suffix("")) for path in (docs.parent / "site").rglob("*.html")}
+    start = (docs.parent / "site" / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="{page}.html"' in start for page in pages - {"index", "reference/erc_graph.inference.explain"})
 
 
 def test_the_notebook_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

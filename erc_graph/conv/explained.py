@@ -36,38 +36,53 @@ class MultipliedEdges:
 
     multiplier: Tensor | None = None
 
-    def __call__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagate:
-        """A function `(N, S, k)` → `(N, S, k)`; the batch is `K` copies of one dialogue."""
-        copies, turns, streams = len(batch), batch.longest, states.shape[1]
+    def __call__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> MultipliedPropagation:
+        """The propagation of a batch of `K` copies of one dialogue."""
+        return MultipliedPropagation(recipe, batch, states, present, self.multiplier)
+
+
+class MultipliedPropagation:
+    """`P_μ` of a batch of `K` copies of one dialogue; its rows stand copy by copy, stream by stream, turn by turn."""
+
+    def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor, multiplier: Tensor | None) -> None:
+        self.shape = (len(batch), batch.longest, states.shape[1])
+        copies, turns, streams = self.shape
         size = streams * turns
         here = {str(i): present[:turns, i] for i in range(streams)}
         one = batch.select(torch.zeros(1, dtype=torch.long, device=batch.device))
         (source, target), scale, is_angular = merged_edges(recipe, one, here)
+        self.states = self.rows(states)
+        unit = directions(self.states).view(copies, size, -1)
+        similarity = angular((unit @ unit.transpose(1, 2)).clamp(-1, 1))
 
         def dense(values: Tensor) -> Tensor:  # (K or 1, E) → (K or 1, target, source)
             return values.new_zeros(len(values), size * size).index_add(1, target * size + source, values).view(-1, size, size)
 
-        def by_copy(x: Tensor) -> Tensor:  # (N, S, k) → (K, S T, k)
-            return x.view(copies, turns, streams, -1).transpose(1, 2).reshape(copies, size, -1)
-
-        unit = by_copy(directions(states))
-        similarity = angular((unit @ unit.transpose(1, 2)).clamp(-1, 1))
-        compared, counted = scale * is_angular, scale * ~is_angular
-
         def weights(multiplier: Tensor) -> Tensor:
-            return dense(multiplier * compared) * similarity + dense(multiplier * counted)
+            return dense(multiplier * (scale * is_angular)) * similarity + dense(multiplier * (scale * ~is_angular))
 
         whole = weights(scale.new_ones(1, len(scale)))
         degree = whole.sum(-1)
         root = torch.where(degree > 0, degree.clamp(min=1e-12).rsqrt(), 0.0)
-        messages = whole if self.multiplier is None else weights(self.multiplier)
-        messages = root[:, :, None] * messages * root[:, None, :]
+        self.messages = root[:, :, None] * (whole if multiplier is None else weights(multiplier)) * root[:, None, :]
 
-        def propagate(x: Tensor) -> Tensor:
-            spread = messages @ by_copy(x).to(messages.dtype)
-            return spread.view(copies, streams, turns, -1).transpose(1, 2).reshape(len(x), streams, -1).to(x.dtype)
+    def rows(self, x: Tensor) -> Tensor:
+        """`(N, S, k)` → `(K S T, k)`."""
+        copies, turns, streams = self.shape
+        return x.reshape(copies, turns, streams, -1).transpose(1, 2).flatten(0, 2)
 
-        return propagate
+    def spread(self, rows: Tensor) -> Tensor:
+        """`P_μ x` on rows."""
+        return (self.messages @ rows.reshape(len(self.messages), -1, rows.shape[-1]).to(self.messages.dtype)).flatten(0, 1).to(rows.dtype)
+
+    def back(self, rows: Tensor) -> Tensor:
+        """`(K S T, k)` → `(N, S, k)`."""
+        copies, turns, streams = self.shape
+        return rows.view(copies, streams, turns, -1).transpose(1, 2).flatten(0, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`P_μ x`: `(N, S, k)` → `(N, S, k)`."""
+        return self.back(self.spread(self.rows(x)))
 
 
 @contextmanager

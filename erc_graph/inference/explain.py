@@ -258,8 +258,8 @@ def _edges(
     convolutions = pipeline.convolutions()
     for name, (recipe, states, present) in seen.items():
         streams = convolutions[name][1]
-        by_stream = [dict(zip(streams, rows.unbind(1), strict=True)) for rows in (states, present)]
-        graphs[name] = build_from_states(batch, *by_stream, recipe, dialogue.corpus)
+        nodes, here = (dict(zip(streams, rows.unbind(1), strict=True)) for rows in (states, present))
+        graphs[name] = build_from_states(batch, nodes, here, recipe, dialogue.corpus)
     names = [name for name, graph in graphs.items() if graph.num_edges]
 
     def answer(*multipliers: Tensor) -> Tensor:  # each (K, E)
