@@ -34,7 +34,7 @@ from erc_graph.conv.propagation import Propagate
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.inputs import Inputs
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.build import build_from_states
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.pipelines.base import Pipeline
@@ -186,7 +186,7 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
 
     Raises:
         ConfigError: no such turn or label, or no tolerance above 0.
-        CorpusError: the dialogue lacks features that the pipeline reads.
+        CorpusError: the dialogue lacks features that the pipeline reads, or has others.
     """
     if not -len(dialogue) <= turn < len(dialogue):
         raise ConfigError(f"turn: expected -{len(dialogue)} to {len(dialogue) - 1} in dialogue {dialogue.id!r}, found {turn}")
@@ -197,6 +197,12 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
     if label is not None and label not in labels:
         raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
     batch = dialogue.batch(pipeline.schema.widths).to(pipeline.device)
+    for name, width in pipeline.schema.widths.items():
+        if batch.features[name].shape[1] != width:
+            found = batch.features[name].shape[1]
+            raise CorpusError(
+                f"{dialogue.id!r}: expected {width} {name} features per turn, as in training, found {found}; use the same files"
+            )
     with _asked(pipeline):
         seen, scores = _look(pipeline, batch)
         scores = scores[turn]

@@ -19,7 +19,7 @@ from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.sample import SampleConfig, sample_corpus
 from erc_graph.data.tasks import Task
 from erc_graph.encoders.inputs import Inputs
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.recipe import load_recipe
 from erc_graph.inference.explain import Explanation, explain
 from erc_graph.pipelines.base import Pipeline, Schema
@@ -215,6 +215,12 @@ def test_dialogues_of_one_turn(pipeline: Pairwise) -> None:
 def test_impossible_questions_are_refused(arguments: dict, message: str, pipeline: Pairwise, corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match=message):
         explain(pipeline, corpus[0], **arguments)
+
+
+def test_features_must_be_those_of_the_training(pipeline: Pairwise, corpus: Corpus) -> None:
+    wide = replace(corpus[0].corpus, features={**corpus[0].corpus.features, "text": torch.zeros(len(corpus[0]), 17)})
+    with pytest.raises(CorpusError, match="'sample-0': expected 16 text features per turn, as in training, found 17; use the same files"):
+        explain(pipeline, Dialogue(wide), 0)
 
 
 def test_a_score_has_no_labels(corpus: Corpus) -> None:
