@@ -2,6 +2,8 @@
 # make test    the same, and the tests
 # make check   lint and types
 # make tables  the tables of README.md, from benchmarks/results, and the help pages of docs/commands.md
+# make docs    the pages of docs/ and the reference, as a site in docs/_build/html; a warning is an error
+# make notebook  run docs/example.ipynb and keep what it shows
 PYTHON ?= python3
 # Small matrices: one thread is as fast, and leaves the other cores free.
 export OMP_NUM_THREADS ?= 1
@@ -9,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check tables clean
+.PHONY: demo test check tables docs notebook clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,5 +39,12 @@ tables: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.readme
 	$(BIN)/python -m benchmarks.commands
 
+docs: $(VENV)/.installed-dev
+	rm -rf docs/_build docs/reference
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+notebook: $(VENV)/.installed-dev
+	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False docs/example.ipynb
+
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) demo docs/_build docs/reference .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from erc_graph.graphs.graphml import write_graphml
     from erc_graph.graphs.interactive import GraphView, show
     from erc_graph.graphs.recipe import load_recipe
+    from erc_graph.inference.explain import explain
     from erc_graph.inference.predict import prepare
     from erc_graph.inference.stream import Stream, Turn
     from erc_graph.pipelines import PIPELINES
@@ -51,6 +52,7 @@ _HOME = {
     "Turn": "inference.stream",
     "build_graph": "graphs.build",
     "draw_graph": "graphs.draw",
+    "explain": "inference.explain",
     "load_corpus": "data.load",
     "load_recipe": "graphs.recipe",
     "load_transcript": "data.transcripts",
@@ -80,6 +82,7 @@ __all__ = [
     "Turn",
     "build_graph",
     "draw_graph",
+    "explain",
     "load_corpus",
     "load_recipe",
     "load_transcript",

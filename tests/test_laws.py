@@ -61,9 +61,14 @@ def make_batch(lengths: list[int], seed: int, *, speakers: list[int] | None = No
     rows = int(length.sum())
     widths = {**WIDTHS, "bert": 6, "speaker": 2}
     target = torch.randint(-1, 3, (rows,), generator=random)
+    heard = speakers or torch.randint(0, 3, (rows,), generator=random).tolist()
+    orders: list[int] = []
+    for part in torch.tensor(heard, dtype=torch.long).split(lengths):
+        first = list(dict.fromkeys(part.tolist()))
+        orders.extend(first.index(speaker) for speaker in part.tolist())
     return Batch(
         ptr=torch.cat([length.new_zeros(1), length.cumsum(0)]),
-        speaker=torch.tensor(speakers) if speakers else torch.randint(0, 3, (rows,), generator=random),
+        speaker=torch.tensor(orders, dtype=torch.long),
         target=target if task.labels else torch.where(target < 0, float("nan"), target - 1.0),
         judged=torch.rand(rows, generator=random) < 0.8,
         row=torch.arange(rows),

@@ -73,6 +73,7 @@ class AngularConv(nn.Module):
         super().__init__()
         self.config = config
         self.width = width
+        self.propagation = METHODS[config.method]  # erc_graph.conv.explained puts another in its place
         self.first = nn.Linear(width, width)
         bound = 1 / math.sqrt(width)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(2 * width, width).uniform_(-bound, bound)) for _ in range(config.depth))
@@ -95,7 +96,7 @@ class AngularConv(nn.Module):
         Returns:
             `(N, S, output_width)`, zero for absent nodes.
         """
-        propagation = METHODS[self.config.method](recipe, batch, states, present)
+        propagation = self.propagation(recipe, batch, states, present)
         share = self.dropout.p if self.training else 0.0
         dropped = self.dropout(states) if share else states
         x = propagation.rows(dropped) if share else propagation.states

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from erc_graph.conv.angular import AngularConv
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.tasks import Task
@@ -210,6 +211,10 @@ class Pipeline(nn.Module):
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
         """How much each modality counts in a turn: modality → `(N,)` shares that sum to one; empty where the method weighs none."""
+        return {}
+
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """Part of the graph → its convolution and the names of its streams: where `erc_graph.explain` can look at single edges."""
         return {}
 
     def start_stage(self, index: int, batch: Batch) -> Batch:

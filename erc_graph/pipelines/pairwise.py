@@ -531,6 +531,11 @@ class Pairwise(Pipeline):
         """`(utterances, pairs)` bool: a fused pair is present where any of its parts is."""
         return torch.stack([fusion.present(batch).any(1) for fusion in self.fusions.values()], 1)
 
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """GCN_p by pair, and GCN_f as `fused`."""
+        found = {name: (fusion.conv, fusion.modalities) for name, fusion in self.fusions.items() if fusion.enabled}
+        return {**found, "fused": (self.mff.conv, tuple(self.fusion))} if self.mff.conv else found
+
     @torch.no_grad()
     def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData:
         """The graph of a conversation with the weights that this pipeline gives it.

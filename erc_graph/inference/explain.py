@@ -1,0 +1,354 @@
+r"""Why a turn got its label: which edges, and which turns in which modality, speak for it and which against.
+
+Integrated gradients (Sundararajan et al., ICML 2017) of the log-odds of the label at the turn, :math:`\log p - \log (1 - p)`, for a score
+task of the score itself:
+
+.. math:: a_i = (x_i - b_i) \int_0^1 \partial_i f(b + \alpha (x - b)) \, d\alpha, \quad \sum_i a_i = f(x) - f(b)
+
+asked twice, from two baselines `b`:
+
+| question | varied | from | to |
+|---|---|---|---|
+| edges | a multiplier on every message of every graph (`erc_graph.conv.explained`) | 0: no message | 1: the graph as it is |
+| inputs | the features of every turn and modality | the mean of the training split | the features as they are |
+
+Edges tell what the graph brings; LSTM, GRU and attention carry context beside it, and only the inputs see all ways together. What each
+question adds up to is `graph_effect` and `input_effect`; `edge_gap` and `input_gap` say how far the sum is from it (numerical error alone).
+A missing modality stays missing and gets nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from erc_graph.conv.explained import MultipliedEdges, propagated_by
+from erc_graph.conv.operator import Propagation
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Dialogue
+from erc_graph.encoders.inputs import Inputs
+from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.graphs.build import build_from_states
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.pipelines.base import Pipeline
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+_CELLS = 2**23  # entries of adjacencies that are held at a time
+_MOST_STEPS = 800
+
+
+class Edge(NamedTuple):
+    """One edge and what it adds to the log-odds of the label; above 0 it speaks for it."""
+
+    part: str
+    source: str
+    source_turn: int
+    relation: str
+    target: str
+    target_turn: int
+    attribution: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """What speaks for a label at a turn, and what against.
+
+    Attributes:
+        dialogue: The conversation.
+        turn: The turn, from 0.
+        label: The label that is explained; for a score task `score`.
+        probability: Of the label; for a score task `None`.
+        value: Log-odds of the label, or the score: f(x).
+        graphs: Part of the graph (a pair such as `audio+text`, or `fused`) → its graph, with an `edge_attribution` `(E,)` beside every
+            `edge_weight`. Empty for a method without a graph.
+        inputs: Modality → `(T,)` attribution per turn.
+        graph_effect: f of the whole graph minus f without any message: what all edges add up to.
+        input_effect: f of the dialogue minus f of a dialogue of mean features: what all inputs add up to.
+        edge_gap: Sum over edges minus `graph_effect`.
+        input_gap: Sum over inputs minus `input_effect`.
+    """
+
+    dialogue: Dialogue
+    turn: int
+    label: str
+    probability: float | None
+    value: float
+    graphs: dict[str, HeteroData]
+    inputs: dict[str, Tensor]
+    graph_effect: float
+    input_effect: float
+    edge_gap: float
+    input_gap: float
+
+    @property
+    def turns(self) -> Tensor:
+        """`(T,)` attribution of every turn's features, modalities added up."""
+        return torch.stack(list(self.inputs.values())).sum(0)
+
+    def edges(self, most: int | None = None, part: str | None = None) -> list[Edge]:
+        """Edges, the weightiest first, whether for or against.
+
+        Args:
+            most: How many; unset: all.
+            part: Only those of one part of the graph.
+        """
+        found: list[Edge] = []
+        for name, graph in self.graphs.items():
+            for source, relation, target in graph.edge_types if part in (None, name) else ():
+                store = graph[source, relation, target]
+                ends = zip(*store.edge_index.tolist(), store.edge_attribution.tolist(), strict=True)
+                found += [Edge(name, source, i, relation, target, j, value) for i, j, value in ends]
+        return sorted(found, key=lambda edge: -abs(edge.attribution))[:most]
+
+    def table(self, most: int = 8) -> str:
+        """The weightiest edges and inputs as text."""
+        sure = "" if self.probability is None else f", p = {self.probability:.2f}"
+        unit = "score" if self.probability is None else "log-odds"
+        lines = [f"turn {self.turn} of {ascii(self.dialogue.id)[1:-1]}: {self.label} ({unit} {self.value:+.2f}{sure})"]
+        if self.graphs:
+            lines.append(f"\nedges: {self.graph_effect:+.2f} together" + _remark(self.edge_gap))
+        wide = max(map(len, self.graphs), default=0)
+        for edge in self.edges(most):
+            ends = f"{edge.source} {edge.source_turn} → {edge.target} {edge.target_turn}"
+            lines.append(f"  {edge.attribution:+.3f}  {edge.part:<{wide}}  {edge.relation}: {ends}")
+        lines.append(f"\nturns: {self.input_effect:+.2f} together" + _remark(self.input_gap))
+        lines.append(f"  {'turn':>6}{'all':>9}" + "".join(f"{name[:9]:>10}" for name in self.inputs))
+        for turn in self.turns.abs().argsort(descending=True, stable=True)[:most].tolist():
+            cells = "".join(f"{value[turn]:>+10.3f}" for value in self.inputs.values())
+            lines.append(f"  {turn:>6}{self.turns[turn]:>+9.3f}{cells}")
+        return "\n".join(lines)
+
+    def draw(self, path: str | Path, part: str | None = None, most: int = 12) -> Path:
+        """Draw the weightiest edges of one part of the graph, those for the label apart from those against it.
+
+        Args:
+            path: Ends in `.png` or `.svg`.
+            part: A pair such as `audio+text`, or `fused`; unset: the last, where all streams meet.
+            most: How many edges.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: a method without a graph, no such part, or another file type.
+            StorageError: the file cannot be written.
+        """
+        from torch_geometric.data import HeteroData
+
+        from erc_graph.graphs.draw import draw_graph
+
+        if not self.graphs:
+            raise ConfigError("explanation: expected a method with a graph to draw, found one without; `inputs` says which turns matter")
+        part = part or list(self.graphs)[-1]
+        if part not in self.graphs:
+            raise ConfigError(f"part: expected one of {', '.join(self.graphs)}, found {part!r}")
+        whole = self.graphs[part]
+        graph = HeteroData()
+        for name in whole.node_types:
+            for key, value in whole[name].items():
+                graph[name][key] = value
+        for name in ("ptr", "texts", "speakers", "dialogue_ids", "labels"):
+            graph[name] = whole[name]
+        edges = self.edges(part=part)
+        total = sum(abs(edge.attribution) for edge in edges) or 1.0
+        kinds: dict[tuple[str, str, str], list[Edge]] = {}
+        for edge in [edge for edge in edges if (edge.source, edge.source_turn) != (edge.target, edge.target_turn)][:most]:
+            kinds.setdefault((edge.source, "for" if edge.attribution > 0 else "against", edge.target), []).append(edge)
+        for kind in sorted(kinds, key=lambda kind: (kind[1] != "for", kind)):
+            graph[kind].edge_index = torch.tensor([[edge.source_turn, edge.target_turn] for edge in kinds[kind]]).T
+            graph[kind].edge_weight = torch.tensor([100 * abs(edge.attribution) / total for edge in kinds[kind]])
+        title = f"{self.dialogue.id}, turn {self.turn}: {self.label} – edges of {part}, % of all"
+        return draw_graph(graph, path, title=title)
+
+    def __repr__(self) -> str:
+        return self.table()
+
+
+def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01) -> Explanation:
+    """Which edges, turns and modalities decided on the label of a turn.
+
+    Args:
+        pipeline: A trained pipeline; its mode (training or evaluation) is as before afterwards.
+        dialogue: The conversation, with all features that the pipeline reads.
+        turn: Which turn, from 0; negative: from the end.
+        label: Which label; unset: the predicted one.
+        tolerance: Steps of the integrals are doubled, from 50 up to 800, until the sums of attributions are this near to what they
+            should be, as a share of it (and of 1 where it is less).
+
+    Raises:
+        ConfigError: no such turn or label, or no tolerance above 0.
+        CorpusError: the dialogue lacks features that the pipeline reads, or has others.
+    """
+    if not -len(dialogue) <= turn < len(dialogue):
+        raise ConfigError(f"turn: expected -{len(dialogue)} to {len(dialogue) - 1} in dialogue {dialogue.id!r}, found {turn}")
+    if not tolerance > 0:
+        raise ConfigError(f"tolerance: expected a number above 0, found {tolerance}")
+    turn %= len(dialogue)
+    labels = pipeline.task.labels if pipeline.task.kind == "classification" else ()
+    if label is not None and label not in labels:
+        raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
+    batch = dialogue.batch(pipeline.schema.widths).to(pipeline.device)
+    for name, width in pipeline.schema.widths.items():
+        if batch.features[name].shape[1] != width:
+            found = batch.features[name].shape[1]
+            raise CorpusError(
+                f"{dialogue.id!r}: expected {width} {name} features per turn, as in training, found {found}; use the same files"
+            )
+    with _asked(pipeline):
+        seen, scores = _look(pipeline, batch)
+        scores = scores[turn]
+        index = labels.index(label) if label is not None else int(scores.argmax())
+
+        def value(asked: Batch) -> Tensor:  # (K,) f of every copy
+            at_turn = pipeline(asked).scores.view(len(asked), len(dialogue), -1)[:, turn]
+            return _log_odds(at_turn, index) if labels else at_turn[:, 0]
+
+        f = value(batch).item()
+        graphs, graph_effect, edge_gap = _edges(pipeline, batch, seen, value, dialogue, tolerance)
+        inputs, input_effect, input_gap = _inputs(pipeline, batch, value, tolerance)
+    return Explanation(
+        dialogue=dialogue,
+        turn=turn,
+        label=labels[index] if labels else "score",
+        probability=scores.softmax(-1)[index].item() if labels else None,
+        value=f,
+        graphs=graphs,
+        inputs=inputs,
+        graph_effect=graph_effect,
+        input_effect=input_effect,
+        edge_gap=edge_gap,
+        input_gap=input_gap,
+    )
+
+
+class _Seen(NamedTuple):
+    """What a convolution was given for the dialogue."""
+
+    recipe: GraphRecipe
+    states: Tensor
+    present: Tensor
+
+
+def _look(pipeline: Pipeline, batch: Batch) -> tuple[dict[str, _Seen], Tensor]:
+    """What every convolution is given, in the order in which they are asked, and the scores."""
+    seen: dict[str, _Seen] = {}
+
+    def watched(name: str) -> Callable[[GraphRecipe, Batch, Tensor, Tensor], Propagation]:
+        def propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagation:
+            seen[name] = _Seen(recipe, states, present)
+            return MultipliedEdges()(recipe, batch, states, present)
+
+        return propagation
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, (conv, _) in pipeline.convolutions().items():
+            stack.enter_context(propagated_by(conv, watched(name)))
+        scores = pipeline(batch).scores.float()
+    return seen, scores
+
+
+def _edges(
+    pipeline: Pipeline, batch: Batch, seen: dict[str, _Seen], value: Callable[[Batch], Tensor], dialogue: Dialogue, tolerance: float
+) -> tuple[dict[str, HeteroData], float, float]:
+    """Graphs with their edges' attribution, what they add up to, and the gap."""
+    graphs: dict[str, HeteroData] = {}
+    convolutions = pipeline.convolutions()
+    for name, (recipe, states, present) in seen.items():
+        streams = convolutions[name][1]
+        nodes, here = (dict(zip(streams, rows.unbind(1), strict=True)) for rows in (states, present))
+        graphs[name] = build_from_states(batch, nodes, here, recipe, dialogue.corpus)
+    names = [name for name, graph in graphs.items() if graph.num_edges]
+
+    def answer(*multipliers: Tensor) -> Tensor:  # each (K, E)
+        with ExitStack() as stack:
+            for name, multiplier in zip(names, multipliers, strict=True):
+                stack.enter_context(propagated_by(convolutions[name][0], MultipliedEdges(multiplier)))
+            return value(_copies(batch, len(multipliers[0])))
+
+    ones = tuple(torch.ones(1, graphs[name].num_edges, device=batch.device) for name in names)
+    cells = sum(graph.num_nodes**2 for graph in graphs.values())
+    attributions, effect, gap = _integrate(answer, ones, tuple(map(torch.zeros_like, ones)), cells, tolerance)
+    for name, attribution in zip(names, attributions, strict=True):
+        graph = graphs[name]
+        parts = attribution[0].split([graph[kind].num_edges for kind in graph.edge_types])
+        for kind, part in zip(graph.edge_types, parts, strict=True):
+            graph[kind].edge_attribution = part
+    return {name: graph.to("cpu") for name, graph in graphs.items()}, effect, gap
+
+
+def _inputs(pipeline: Pipeline, batch: Batch, value: Callable[[Batch], Tensor], tolerance: float) -> tuple[dict[str, Tensor], float, float]:
+    """Attribution `(T,)` by modality, what they add up to, and the gap."""
+    means = {
+        name: module.get_buffer(f"mean_{name}") for module in pipeline.modules() if isinstance(module, Inputs) for name in module.widths
+    }
+
+    def answer(*features: Tensor) -> Tensor:  # each (K, T, d)
+        copies = _copies(batch, len(features[0]))
+        flat = {name: value.flatten(0, 1) for name, value in zip(means, features, strict=True)}
+        return value(replace(copies, features={**copies.features, **flat}))
+
+    own = tuple(batch.features[name][None] for name in means)
+    base = tuple(torch.where(batch.present[name][:, None], mean, batch.features[name])[None] for name, mean in means.items())
+    attributions, effect, gap = _integrate(answer, own, base, (len(means) * batch.utterances) ** 2, tolerance)
+    return {name: part[0].sum(-1).cpu() for name, part in zip(means, attributions, strict=True)}, effect, gap
+
+
+def _integrate(
+    answer: Callable[..., Tensor], inputs: tuple[Tensor, ...], baselines: tuple[Tensor, ...], cells: int, tolerance: float
+) -> tuple[tuple[Tensor, ...], float, float]:
+    """Integrated gradients from baselines to inputs, f(inputs) - f(baselines), and what the attributions miss of it."""
+    if not inputs:
+        return (), 0.0, 0.0
+    from captum.attr import IntegratedGradients
+
+    with torch.no_grad():
+        effect = (answer(*inputs) - answer(*baselines)).item()
+    steps, at_a_time = 50, max(1, _CELLS // max(1, cells))
+    while True:
+        found = IntegratedGradients(answer).attribute(
+            inputs, baselines, n_steps=steps, method="gausslegendre", internal_batch_size=min(steps, at_a_time)
+        )
+        found = tuple(part.detach().float() for part in found)
+        gap = math.fsum(part.sum(dtype=torch.float64).item() for part in found) - effect
+        if abs(gap) <= tolerance * max(abs(effect), 1.0) or steps >= _MOST_STEPS:
+            return found, effect, gap
+        steps *= 2
+
+
+def _copies(batch: Batch, count: int) -> Batch:
+    return batch.select(torch.zeros(count, dtype=torch.long, device=batch.device))
+
+
+def _log_odds(scores: Tensor, index: int) -> Tensor:
+    """`(K, C)` → `(K,)`: log p - log (1 - p) of one label."""
+    others = torch.arange(scores.shape[1], device=scores.device) != index
+    return scores[:, index] - scores[:, others].logsumexp(1)
+
+
+def _remark(gap: float) -> str:
+    return f" (the sum is {abs(gap):.2g} off)" if abs(gap) >= 0.005 else ""
+
+
+@contextmanager
+def _asked(pipeline: Pipeline) -> Iterator[None]:
+    """Evaluation mode, weights without gradients, and recurrent nets that can be differentiated in that mode on a GPU too."""
+    modes = {module: module.training for module in pipeline.modules()}
+    trained = {weight: weight.requires_grad for weight in pipeline.parameters()}
+    pipeline.eval().requires_grad_(False)
+    try:
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for weight, asked in trained.items():
+            weight.requires_grad_(asked)
