@@ -68,7 +68,8 @@ Differences from the paper:
   of that turn, which know its neighbours, still go through the skip connections.
 - `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier turns alone, as far
   back as the recipe's edges reach, and the recipe must not have an edge from a later turn. The paper reads whole conversations.
-- `swap_noise`, `speaker_relative` and `pmf.project`, a linear layer in front of each BiLSTM, are not in the paper.
+- `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in front of GRU2) are not
+  in the paper.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class MffConfig:
         dropout: In graph and Transformer encoder.
         shared_gru: One GRU1 for all pairs, by the letter of (8).
         bidirectional: GRU1 and GRU2 read in both directions.
+        project: A linear layer with ReLU in front of GRU2 (not in the paper).
         gcn: The second graph; off: E^(VAT) is the GRU states side by side.
         speaker: Add the speaker embedding (s_t in Table 4).
         context_encoder: Use E^(Bt), the Transformer encoder's states.
@@ -168,6 +170,7 @@ class MffConfig:
     dropout: float = 0.2
     shared_gru: bool = False
     bidirectional: bool = False
+    project: bool = False
     gcn: bool = True
     speaker: bool = True
     context_encoder: bool = True
@@ -359,7 +362,9 @@ class MultipleFeaturesFusion(nn.Module):
         used = mff.context_encoder or config.mal.context_skip
         self.context = config.context_text if used and config.context_text in schema.widths else ""
         self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {}, speaker_relative=config.speaker_relative)
-        self.encode_context = gru(self.inputs.output_widths[self.context]) if self.context else None
+        width = self.inputs.output_widths[self.context] if self.context else 0
+        self.project = nn.Sequential(nn.Linear(width, mff.width), nn.ReLU()) if self.context and mff.project else None
+        self.encode_context = gru(mff.width if self.project else width) if self.context else None
         self.transform = None
         if self.context and mff.context_encoder:
             self.transform = TransformerEncoder(
@@ -380,7 +385,9 @@ class MultipleFeaturesFusion(nn.Module):
         fused = self.conv(nodes, present, batch, self.recipe) if self.conv else nodes * present[..., None]  # Eq. (10)
         fused = fused.flatten(1)
         if self.encode_context is not None:
-            hidden["Bt"] = self.encode_context(self.dropout(self.inputs(batch)[self.context]), batch)  # Eq. (11)
+            features = self.inputs(batch)[self.context]
+            features = self.project(features) if self.project else features
+            hidden["Bt"] = self.encode_context(self.dropout(features), batch)  # Eq. (11)
             if self.transform is not None:
                 fused = torch.cat([fused, self.transform(hidden["Bt"], batch)], -1)  # Eq. (12)
         return fused, hidden
