@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import erc_graph.graphs.draw
 from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.conv.explained import MultipliedEdges, propagated_by
+from erc_graph.conv.operator import Propagation
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.sample import SampleConfig, sample_corpus
@@ -53,6 +54,22 @@ def explanation(pipeline: Pairwise, corpus: Corpus) -> Explanation:
     return explain(pipeline, corpus[0], 3)
 
 
+class Silent(Propagation):
+    """No message at all."""
+
+    def __init__(self, recipe: object, batch: Batch, states: Tensor, present: Tensor) -> None:
+        self.states, self.shape = states.flatten(0, 1), states.shape[:2]
+
+    def rows(self, x: Tensor) -> Tensor:
+        return x.flatten(0, 1)
+
+    def spread(self, rows: Tensor) -> Tensor:
+        return torch.zeros_like(rows)
+
+    def back(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, self.shape)
+
+
 def log_odds(pipeline: Pipeline, batch: Batch, turn: int, label: str) -> float:
     with torch.no_grad():
         p = pipeline.eval()(batch).scores[turn].double().softmax(-1)[pipeline.task.labels.index(label)]
@@ -70,7 +87,7 @@ def test_edges_add_up_to_what_the_messages_change(explanation: Explanation, pipe
     whole = log_odds(pipeline, batch, 3, explanation.label)
     with ExitStack() as stack:
         for conv, _ in pipeline.convolutions().values():
-            stack.enter_context(propagated_by(conv, lambda *_: torch.zeros_like))
+            stack.enter_context(propagated_by(conv, Silent))
         without = log_odds(pipeline, batch, 3, explanation.label)
     assert explanation.value == pytest.approx(whole, abs=1e-4)
     assert abs(whole - without) > 0.02
