@@ -65,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed/predict.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/predict.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         talk = Path(folder) / "talk.txt"

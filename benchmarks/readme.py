@@ -25,7 +25,7 @@ MODALITIES = ("text", "audio", "visual")
 def load() -> list[dict[str, Any]]:
     """Recorded results, data sets in a fixed order."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json")) if "-table-" not in path.name]
-    results = [result for result in results if "rows" not in result]  # rows are those of benchmarks
+    results = [result for result in results if "dataset" in result]  # the others are benchmarks
     return sorted(results, key=lambda result: (ORDER.index(result["dataset"]), -len(result["modalities"])))
 
 
