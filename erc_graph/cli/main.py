@@ -25,8 +25,8 @@ EXAMPLES = """examples:
   erc-graph graph sample --out graph.html   explore a conversation in a browser
   erc-graph experiment pairwise             train and judge on the sample corpus
   erc-graph predict --model runs/meld talk.txt
-                                            what do they feel, turn by turn?
-  erc-graph report runs/meld                what did it learn, where is it wrong?
+                                            what do they feel, turn by turn
+  erc-graph report runs/meld                what did it learn, where is it off?
   erc-graph compare runs/a runs/b           which is better, and is that chance?
   erc-graph COMMAND --help                  all options of a command
 
