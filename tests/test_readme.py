@@ -18,7 +18,9 @@ def test_tables_are_those_of_the_recorded_results() -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.S)
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", prose)
+    assert links or page.name not in ("README.md", "index.md")
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
 
