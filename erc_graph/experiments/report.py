@@ -124,7 +124,9 @@ def _settings(folder: Path) -> tuple[Experiment, str]:
         method, digest = values.pop("method"), values.pop("data_sha256")
         if method not in PIPELINES:
             raise ValueError(f"the unknown method {method!r}")
-        return from_dict(method, {key: value for key, value in values.items() if key not in ("command", "table")}, str(path)), digest
+        return from_dict(
+            method, {key: value for key, value in values.items() if key not in ("command", "table", "launch")}, str(path)
+        ), digest
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected the settings of a run, found something else ({error})") from None
 

@@ -67,7 +67,7 @@ def test_edges_are_those_of_the_models_graph(run: Path, small: Path) -> None:
 
     data = data_of(make_report(run).path)
     values = json.loads((run / "config.json").read_text())
-    experiment = from_dict("pairwise", {k: v for k, v in values.items() if k not in ("command", "method", "data_sha256")}, "test")
+    experiment = from_dict("pairwise", {k: v for k, v in values.items() if k not in ("command", "method", "data_sha256", "launch")}, "test")
     corpus = load_corpus(small)
     divisions = folds(corpus)
     pipeline = load_model(experiment, corpus, run, 0, divisions, divisions[0])

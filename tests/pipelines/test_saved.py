@@ -131,7 +131,7 @@ def test_an_experiment_is_loaded_from_its_own_folder(tmp_path: Path) -> None:
 
     corpus = sample_corpus(dialogues=12, seed=1)
     experiment = from_dict("bigru", {"pipeline": {"width": 8, "layers": 1}, "training": {"epochs": 1}}, "test")
-    outcome = run_experiment(Plan(experiment, tmp_path), corpus)
+    outcome = run_experiment(Plan(experiment=experiment, folder=tmp_path), corpus)
     rows = Pipeline.from_pretrained(tmp_path).predict(corpus.split("test"))
     expected = outcome.seeds[0].scores.softmax(-1)
     torch.testing.assert_close(torch.tensor([list(row.probabilities.values()) for row in rows]), expected, atol=1e-5, rtol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -64,10 +65,11 @@ def epochs(device: str):
             under_way = StageRun(run, index, stage)
             order = batch_order(run.lengths, CONFIG.batch_size, (0, index, 0))
             judged = [int(run.judged[positions].sum()) for positions in order]
+            rows = [int(run.lengths[positions].sum()) for positions in order]
             pipeline.train()
             run.criterion  # noqa: B018 - made once per run, from counts on the host
-            under_way.steps(part, order, judged, 0)
-            yield stage.name, lambda under_way=under_way, part=part, order=order, judged=judged: under_way.steps(part, order, judged, 1)
+            under_way.steps(part, order, judged, rows, 0)
+            yield stage.name, partial(under_way.steps, part, order, judged, rows, 1)
 
 
 def test_no_step_asks_the_device_for_anything() -> None:
