@@ -9,8 +9,7 @@ without incoming edges has degree zero and sends nothing; self-loops avoid that.
 
 | method | how |
 |---|---|
-| `block` | batched matrix products over dialogues of similar length; edges are never listed; across streams an `S × S` mix per turn. \
-Hands over to `tiled` where the weights would take too much room, or windows make most of them zero |
+| `block` | products over dialogues of similar length, an `S × S` mix per turn across streams; hands over to `tiled` by size |
 | `tiled` | the same products tile by tile, weights recomputed in the backward pass: memory linear in the turns, windows linear in time |
 | `pyg` | gather and scatter over PyG edges |
 | `dgl` | weighted sum over a DGL graph |

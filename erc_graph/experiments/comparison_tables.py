@@ -71,7 +71,7 @@ def as_markdown(comparison: RunComparison) -> str:
 
 
 def as_latex(comparison: RunComparison) -> str:
-    """For a paper: two `tabular`s of booktabs; what has to be read beside them stands in comments."""
+    """For a paper: two tables of booktabs; what has to be read beside them stands in comments."""
     return _document(comparison, lambda table: latex_table(*table), lambda text: latex_comment(f"DIFFERS: {text}"), latex_comment, "% ")
 
 
