@@ -31,7 +31,7 @@ from benchmarks.measure import Row, arguments, finish, rows_of
 from erc_graph.data.batch import Batch
 from erc_graph.data.load import load_corpus
 from erc_graph.experiments.config import from_dict, read_toml
-from erc_graph.experiments.run import build, part
+from erc_graph.experiments.run import build
 from erc_graph.pipelines.base import Pipeline
 from erc_graph.pipelines.bigru import BiGRU
 from erc_graph.training.device import make_accelerator
@@ -62,7 +62,7 @@ def epochs() -> dict[str, Callable[[], float]]:
     corpus = load_corpus(folder)
     experiment = from_dict("pairwise", read_toml(FILE), str(FILE.name))
     pairwise = build(experiment, corpus, 0)
-    train = part(corpus, corpus.splits["train"], None, tuple(pairwise.schema.widths))
+    train = corpus.split("train").batch(tuple(pairwise.schema.widths))
     plain, packed = BiGRU(pairwise.schema), BiGRU(pairwise.schema)
     packed.encode = PackedGRU(packed.config.width, packed.config.layers, packed.config.dropout)  # type: ignore[assignment]
     accelerator = make_accelerator(experiment.training, "auto")
