@@ -311,31 +311,23 @@ def _launch(options: Any) -> Launch:
 def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     from erc_graph.data.load import corpus_sha256
     from erc_graph.experiments.config import from_dict
+    from erc_graph.experiments.settings import read_settings
 
     path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        command, number, stored, digest = values.pop("command"), values.pop("table", None), values.pop("method"), values.pop("data_sha256")
-        if command not in ("run", "table") or not isinstance(number, int if command == "table" else type(None)):
-            raise ValueError(f"command {command!r}, table {number!r}")
-        stored_launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(
-            f"{path}: expected the settings of a run to continue, found no such file; start it without --resume"
-        ) from None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected the settings of a run, found something else ({error})") from None
-    if stored != method:
-        raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored}")
-    experiment = from_dict(method, values, str(path))
-    options = [f"--{name}={value}" for name, value in {**stored_launch, **given}.items()]
+    if not path.exists():
+        raise CheckpointError(f"{path}: expected the settings of a run to continue, found no such file; start it without --resume")
+    stored = read_settings(folder)
+    if stored.method != method:
+        raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored.method}")
+    experiment = from_dict(method, stored.values, str(path))
+    options = [f"--{name}={value}" for name, value in {**stored.launch, **given}.items()]
     launch = _launch(make_parser(method).parse_args(options))
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
-    if corpus_sha256(corpus) != digest:
+    if corpus_sha256(corpus) != stored.data_sha256:
         raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with; its SHA-256 differs")
     try:
-        if command == "table":
-            return _table(experiment, corpus, folder, number, launch, resume=True)
+        if stored.command == "table":
+            return _table(experiment, corpus, folder, stored.table, launch, resume=True)
         return _run(experiment, corpus, folder, launch, resume=True)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(folder)) from None

@@ -23,6 +23,7 @@ from erc_graph.experiments.config import Experiment, from_dict
 from erc_graph.experiments.display import METRICS, SELECTION
 from erc_graph.experiments.result import RESULT
 from erc_graph.experiments.run import build, fold_folder
+from erc_graph.experiments.settings import FILE, read_settings
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline
 from erc_graph.pipelines.stage import infer
@@ -101,7 +102,7 @@ def read_result(folder: Path) -> dict[str, Any]:
         if wrong or not result["seeds"] or not all(isinstance(name, str) for name in (*result["labels"], *result["modalities"])):
             raise ValueError(f"no {wrong[0] if wrong else 'seeds, labels or modalities'}")
     except (FileNotFoundError, NotADirectoryError):
-        advice = "finish it with --resume" if (folder / "config.json").exists() else "name the folder of --out"
+        advice = "finish it with --resume" if (folder / FILE).exists() else "name the folder of --out"
         if folder.is_dir() and any(folder.glob("table-*.json")):
             advice = "an ablation table has no report"
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
@@ -118,17 +119,12 @@ def _baselines(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _settings(folder: Path) -> tuple[Experiment, str]:
     """The run's experiment, and the SHA-256 of its corpus."""
-    path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        method, digest = values.pop("method"), values.pop("data_sha256")
-        if method not in PIPELINES:
-            raise ValueError(f"the unknown method {method!r}")
-        return from_dict(
-            method, {key: value for key, value in values.items() if key not in ("command", "table", "launch")}, str(path)
-        ), digest
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected the settings of a run, found something else ({error})") from None
+    stored = read_settings(folder)
+    if stored.method not in PIPELINES:
+        raise CheckpointError(
+            f"{folder / FILE}: expected the settings of a run, found something else (the unknown method {stored.method!r})"
+        )
+    return from_dict(stored.method, stored.values, str(folder / FILE)), stored.data_sha256
 
 
 def _history(folder: Path, seed: int, notes: list[str]) -> History | None:

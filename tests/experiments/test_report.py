@@ -122,7 +122,7 @@ def test_a_run_without_model_or_settings(run: Path) -> None:
     assert ["No graphs" in made.notes[0], "No training curves" in made.notes[1]] == [True, True]
     data = data_of(made.path)
     assert any("t" in c for c in data["conversations"]) and not any("e" in c for c in data["conversations"])
-    (run / "config.json").write_text('{"method": "magic", "data_sha256": ""}')
+    (run / "config.json").write_text('{"command": "run", "method": "magic", "data_sha256": ""}')
     assert "unknown method 'magic'" in make_report(run).notes[0]
 
 
