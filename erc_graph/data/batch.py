@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+
+if TYPE_CHECKING:
+    from erc_graph.data.ragged import Ragged
 
 
 def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
@@ -64,6 +67,7 @@ class Batch:
         row: `(N,)` row in the corpus that the batch was taken from.
         features: modality → `(N, d)`.
         present: modality → `(N,)` bool.
+        sequences: modality → one sequence per row (`erc_graph.data.ragged`).
         cache: outputs of frozen layers → `(N, d)`, filled by a pipeline between two stages.
         sizes: utterances per dialogue, on the host, so that shapes never wait for the device; by default read from `ptr`.
     """
@@ -75,6 +79,7 @@ class Batch:
     row: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
     present: Mapping[str, Tensor] = field(default_factory=dict)
+    sequences: Mapping[str, Ragged] = field(default_factory=dict)
     cache: Mapping[str, Tensor] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
 
@@ -127,16 +132,24 @@ class Batch:
         sizes = [tuple(part.tolist()) for part in count.split([len(group) for group in groups])]
         first = torch.tensor([row for part in sizes for row in accumulate(part, initial=0)])
         turns = [sum(part) for part in sizes]
-        rows = ranges(start, count, sum(turns)).to(self.device, non_blocking=True).split(turns)
+        host = ranges(start, count, sum(turns))
+        rows = host.to(self.device, non_blocking=True).split(turns)
         ptr = first.to(self.device, non_blocking=True).split([len(part) + 1 for part in sizes])
-        return (self._take(*parts) for parts in zip(rows, ptr, sizes, strict=True))
+        return (self._take(*parts) for parts in zip(rows, host.split(turns), ptr, sizes, strict=True))
 
-    def _take(self, rows: Tensor, ptr: Tensor, sizes: tuple[int, ...]) -> Batch:
+    def _take(self, rows: Tensor, host: Tensor, ptr: Tensor, sizes: tuple[int, ...]) -> Batch:
         def take(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: value.index_select(0, rows) for name, value in values.items()}
 
-        own = take({name: getattr(self, name) for name in ("speaker", "target", "judged", "row")})
-        return Batch(ptr=ptr, features=take(self.features), present=take(self.present), cache=take(self.cache), sizes=sizes, **own)
+        return Batch(
+            ptr=ptr,
+            features=take(self.features),
+            present=take(self.present),
+            sequences={name: value.take(host) for name, value in self.sequences.items()},
+            cache=take(self.cache),
+            sizes=sizes,
+            **take({name: getattr(self, name) for name in ("speaker", "target", "judged", "row")}),
+        )
 
     def with_cache(self, cache: Mapping[str, Tensor]) -> Batch:
         """The same rows with outputs of frozen layers beside them."""

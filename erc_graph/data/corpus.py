@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.batch import Batch, ranges
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import Task, apply_task, get_task
 from erc_graph.errors import CorpusError
 
@@ -35,6 +36,7 @@ class Corpus:
         target: `(U,)`: int64 label index, -1 where unlabelled; for a score task float32, NaN where unlabelled.
         features: modality → `(U, d)` float32; rows that are missing are zero and not `present`.
         present: modality → `(U,)` bool.
+        sequences: modality → one sequence of words, frames or samples per utterance; an empty one is missing.
         splits: `train`, `dev`, `test` → dialogue ids; a split may be absent.
         annotations: what the files say per utterance (`label`: names, `sentiment`: names, `score`: numbers),
             kept so that another task can be chosen later; `None` where a file says nothing.
@@ -51,6 +53,7 @@ class Corpus:
     target: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
     present: Mapping[str, Tensor] = field(default_factory=dict)
+    sequences: Mapping[str, Ragged] = field(default_factory=dict)
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     annotations: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -72,9 +75,11 @@ class Corpus:
         return Dialogue(corpus=self.subset([self.dialogue_ids[key]]))
 
     def __repr__(self) -> str:
-        widths = ", ".join(f"{name} {value.shape[1]}" for name, value in self.features.items()) or "no features"
+        widths = [f"{name} {value.shape[1]}" for name, value in self.features.items()]
+        inner = [f"{name} sequences of {shape_text(value.item)}" for name, value in self.sequences.items()]
+        shapes = ", ".join(widths + inner) or "no features"
         parts = " ".join(f"{name} {len(ids)}" for name, ids in self.splits.items()) or "no split"
-        return f"Corpus({self.name}: {len(self)} dialogues, {self.utterances} utterances; {widths}; {parts}; task {self.task.name})"
+        return f"Corpus({self.name}: {len(self)} dialogues, {self.utterances} utterances; {shapes}; {parts}; task {self.task.name})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -164,6 +169,7 @@ class Corpus:
             target=self.target[rows],
             features={name: value[rows] for name, value in self.features.items()},
             present={name: value[rows] for name, value in self.present.items()},
+            sequences={name: value.take(rows) for name, value in self.sequences.items()},
             splits={name: kept for name, names in self.splits.items() if (kept := tuple(n for n in names if n in chosen))},
             annotations={name: pick(values) for name, values in self.annotations.items()},
         )
@@ -173,12 +179,21 @@ class Corpus:
         chosen = get_task(task) if isinstance(task, str) else task
         return replace(self, task=chosen, target=apply_task(chosen, self.annotations, self.utterances))
 
-    def batch(self, modalities: Iterable[str] | None = None) -> Batch:
-        """All dialogues as tensors; `Batch.select` takes mini-batches out of it by index arithmetic."""
-        names = self.modalities if modalities is None else tuple(modalities)
-        for name in names:
-            if name not in self.features:
-                raise CorpusError(f"{self.name}: no modality {name!r}; it has {', '.join(self.modalities) or 'none'}")
+    def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
+        """All dialogues as tensors; `Batch.select` takes mini-batches out of it by index arithmetic.
+
+        Args:
+            modalities: Feature sets to take; by default all.
+            sequences: Modalities whose sequences to take.
+
+        Raises:
+            CorpusError: it has no such features or sequences.
+        """
+        names, inner = self.modalities if modalities is None else tuple(modalities), tuple(sequences)
+        for kind, wanted, found in (("modality", names, self.features), ("sequences", inner, self.sequences)):
+            for name in wanted:
+                if name not in found:
+                    raise CorpusError(f"{self.name}: no {kind} {name!r}; it has {', '.join(found) or 'none'}")
         return Batch(
             ptr=self.ptr,
             speaker=self.speaker,
@@ -187,6 +202,7 @@ class Corpus:
             row=torch.arange(self.utterances),
             features={name: self.features[name] for name in names},
             present={name: self.present[name] for name in names},
+            sequences={name: self.sequences[name] for name in inner},
         )
 
     def save(self, folder: Any) -> None:
@@ -231,6 +247,15 @@ class Dialogue:
             return tuple(None if value != value else f"{value:+.1f}" for value in target)
         return tuple(task.labels[value] if value >= 0 else None for value in target)
 
-    def batch(self, modalities: Iterable[str] | None = None) -> Batch:
+    def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
         """This dialogue as tensors."""
-        return self.corpus.batch(modalities)
+        return self.corpus.batch(modalities, sequences)
+
+
+def shape_text(item: tuple[int, ...]) -> str:
+    """What one item of a sequence is, in words.
+
+    >>> shape_text(()), shape_text((768,)), shape_text((3, 48, 48))
+    ('samples', '768', '3×48×48')
+    """
+    return "×".join(map(str, item)) or "samples"

@@ -44,23 +44,69 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
     elif path.suffix == ".npz":
         ids, array = _read_npz(path)
     elif path.suffix == ".npy":
-        ids, array = _read_id_list(path), _load(path)
+        ids, array = _read_id_list(path), load_array(path)
     elif path.suffix == ".safetensors":
         ids, array = _read_safetensors(path)
     else:
         raise CorpusError(f"{path}: not a feature file; expected {FORMS}")
     _check_array(array, path)
     if array.ndim == 3:
-        raise CorpusError(f"{path}: features of shape {array.shape}; sequences are not read yet, expected one row per utterance (2-D)")
+        raise CorpusError(
+            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); sequences are named under [sequences]"
+        )
     if array.ndim != 2 or array.shape[1] == 0:
         raise CorpusError(f"{path}: expected features of shape (utterances, width), found {array.shape}")
     if len(ids) != len(array):
         raise CorpusError(f"{path}: {len(ids)} utterance ids but {len(array)} rows of features; expected one row per id")
+    check_unique(ids, path)
+    return ids, array
+
+
+def check_unique(ids: Sequence[str], path: Path) -> None:
+    """Refuse an id that stands twice.
+
+    Raises:
+        CorpusError: names the first.
+    """
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
         raise CorpusError(f"{path}: utterance id {twice[0]!r} is a duplicate ({len(twice)} such rows); keep one row per id")
-    return ids, array
+
+
+def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> tuple[np.ndarray, list[str]]:
+    """Where each utterance of the corpus stands in a file.
+
+    Args:
+        ids: `n` ids of the file.
+        utterance_ids: `U` ids of the corpus.
+        where: How messages call the file's content, for example `features.audio (audio.npz)`.
+
+    Returns:
+        `(U,)` int64 row, -1 where there is none; sentences on what is missing or left over.
+
+    Raises:
+        CorpusError: no row belongs to any utterance.
+    """
+    position = dict(zip(ids, range(len(ids)), strict=True))
+    row = np.fromiter(map(position.get, utterance_ids, repeat(-1)), dtype=np.int64, count=len(utterance_ids))
+    found = row >= 0
+    if not found.any():
+        raise CorpusError(
+            f"{where}: none of its {len(ids)} rows matches an utterance (first row {next(iter(ids), '')!r}, first utterance "
+            f"{next(iter(utterance_ids), '')!r}); these are features of another corpus, or their ids are written differently"
+        )
+    report = []
+    left_over = len(ids) - int(found.sum())
+    if left_over:
+        known = set(utterance_ids)
+        first = [name for name in ids if name not in known][:3]
+        report.append(f"{where}: {left_over} of {len(ids)} rows match no utterance (first: {', '.join(first)})")
+    absent = np.flatnonzero(~found)
+    if len(absent):
+        first = [utterance_ids[i] for i in absent[:3]]
+        report.append(f"{where}: {len(absent)} of {len(row)} utterances have no row and are missing (first: {', '.join(first)})")
+    return row, report
 
 
 def join_features(
@@ -81,20 +127,8 @@ def join_features(
     Raises:
         CorpusError: no row belongs to any utterance; or `strict` and a row is not finite.
     """
-    position = dict(zip(ids, range(len(ids)), strict=True))
-    row = np.fromiter(map(position.get, utterance_ids, repeat(-1)), dtype=np.int64, count=len(utterance_ids))
+    row, report = find_rows(ids, utterance_ids, where)
     found = row >= 0
-    if not found.any():
-        raise CorpusError(
-            f"{where}: none of its {len(ids)} rows matches an utterance (first row {next(iter(ids), '')!r}, first utterance "
-            f"{next(iter(utterance_ids), '')!r}); these are features of another corpus, or their ids are written differently"
-        )
-    report = []
-    left_over = len(ids) - int(found.sum())
-    if left_over:
-        known = set(utterance_ids)
-        first = [name for name in ids if name not in known][:3]
-        report.append(f"{where}: {left_over} of {len(ids)} rows match no utterance (first: {', '.join(first)})")
     with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is masked as such
         features = np.zeros((len(row), array.shape[1]), dtype=np.float32)
         features[found] = array[row[found]]
@@ -108,18 +142,21 @@ def join_features(
             )
         report.append(f"{where}: {int((~finite).sum())} rows with NaN or inf are masked as missing (first: {', '.join(bad)})")
         features[~finite] = 0
-    absent = np.flatnonzero(~found)
-    if len(absent):
-        first = [utterance_ids[i] for i in absent[:3]]
-        report.append(f"{where}: {len(absent)} of {len(row)} utterances have no row and are missing (first: {', '.join(first)})")
     return features, found & finite, report
 
 
 # -- the four forms ------------------------------------------------------------------------
 
 
-def _load(path: Path) -> Any:
-    """`np.load` that builds arrays of numbers and text and nothing else, with the errors that a user understands."""
+def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
+    """`np.load` that builds arrays of numbers and text and nothing else, with the errors that a user understands.
+
+    Returns:
+        The array, or of an archive the arrays of `names` (`None` for others).
+
+    Raises:
+        CorpusError: missing, damaged, object arrays, or a member that is no array.
+    """
     try:
         with path.open("rb") as stream:  # np.load would leave a damaged archive open
             loaded = np.load(stream, allow_pickle=False)
@@ -127,7 +164,7 @@ def _load(path: Path) -> Any:
                 return loaded
             arrays = {}
             for name in loaded.files:
-                arrays[name] = loaded[name] if name in NPZ_ARRAYS else None
+                arrays[name] = loaded[name] if name in names else None
                 if isinstance(arrays[name], bytes):  # what numpy gives for a member that is no .npy
                     raise CorpusError(f"{path}: the member {name!r} is no array, but a file of other content; save it with np.savez")
             return arrays
@@ -163,7 +200,8 @@ def _check_array(array: Any, path: Path) -> None:
         raise CorpusError(f"{path}: features of type {array.dtype}; expected numbers (floating point or integer)")
 
 
-def _as_ids(values: Any, path: Path) -> list[str]:
+def as_ids(values: Any, path: Path) -> list[str]:
+    """Utterance ids from an array or a list; refuses what is neither text nor a whole number."""
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or values.dtype.kind not in "USiu":
             raise CorpusError(f"{path}: `utterance` is {values.dtype} of shape {values.shape}; expected one text id per row")
@@ -175,22 +213,23 @@ def _as_ids(values: Any, path: Path) -> list[str]:
     return values
 
 
-def _parse_ids(text: str, path: Path) -> list[str]:
+def parse_ids(text: str, path: Path) -> list[str]:
+    """Utterance ids from a JSON list."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise CorpusError(f"{path}: the utterance ids are not valid JSON ({error})") from error
-    return _as_ids(values, path)
+    return as_ids(values, path)
 
 
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
-    arrays = _load(path)
+    arrays = load_array(path)
     if not isinstance(arrays, dict):
         raise CorpusError(f"{path}: a single array; expected an .npz archive with `utterance` and `features`")
     for key in NPZ_ARRAYS:
         if key not in arrays:
             raise CorpusError(f"{path}: no array {key!r}; expected `utterance` and `features`, found {', '.join(arrays) or 'none'}")
-    return _as_ids(arrays["utterance"], path), arrays["features"]
+    return as_ids(arrays["utterance"], path), arrays["features"]
 
 
 def _read_id_list(path: Path) -> list[str]:
@@ -200,7 +239,7 @@ def _read_id_list(path: Path) -> list[str]:
                 text = beside.read_text(encoding="utf-8-sig")
             except (UnicodeDecodeError, OSError) as error:
                 raise CorpusError(f"{beside}: not readable as UTF-8 text ({error})") from error
-            return [line for line in text.split("\n") if line] if beside.suffix == ".txt" else _parse_ids(text, beside)
+            return [line for line in text.split("\n") if line] if beside.suffix == ".txt" else parse_ids(text, beside)
     raise CorpusError(f"{path}: no utterance ids beside it; expected {path.stem}.ids.txt (one per line) or {path.stem}.ids.json")
 
 
@@ -214,7 +253,7 @@ def _read_safetensors(path: Path) -> tuple[list[str], np.ndarray]:
     if "utterance" not in metadata:
         raise CorpusError(f"{path}: no key 'utterance' (a JSON list of ids) in the metadata; found {', '.join(metadata) or 'none'}")
     features = tensors["features"]
-    return _parse_ids(metadata["utterance"], path), (features.float() if features.is_floating_point() else features).numpy()
+    return parse_ids(metadata["utterance"], path), (features.float() if features.is_floating_point() else features).numpy()
 
 
 def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
@@ -223,12 +262,12 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
         raise CorpusError(f"{path}: a folder without .npy files; expected one <utterance>.npy per utterance")
     rows: list[np.ndarray] = []
     for file in files:
-        row = _load(stay_inside(file))
+        row = load_array(stay_inside(file))
         _check_array(row, file)
         if row.ndim == 2:
             raise CorpusError(
-                f"{file}: a sequence of shape {row.shape}; sequences are not read yet, expected one vector per utterance (1-D): "
-                "reduce it, for example to its mean over time"
+                f"{file}: a sequence of shape {row.shape}; expected one vector per utterance (1-D): "
+                "name the folder under [sequences], or reduce each to its mean over time"
             )
         if row.ndim != 1 or (rows and row.shape != rows[0].shape):
             raise CorpusError(f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found shape {row.shape}")

@@ -19,8 +19,10 @@ import torch
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.feature_files import join_features, read_features
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.saved import MANIFEST as SAVED
 from erc_graph.data.saved import TENSORS, load_saved
+from erc_graph.data.sequence_files import join_sequences, read_sequences
 from erc_graph.data.splits import check_splits, read_splits
 from erc_graph.data.statistics import check_statistics
 from erc_graph.data.storage import sha256
@@ -103,7 +105,12 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
     from erc_graph.data.manifest import read_manifest  # pydantic takes a while to import
 
     manifest = read_manifest(path)
-    files = [*manifest.annotations, *([manifest.splits] if manifest.splits else []), *manifest.features.values()]
+    files = [
+        *manifest.annotations,
+        *([manifest.splits] if manifest.splits else []),
+        *manifest.features.values(),
+        *manifest.sequences.values(),
+    ]
     return assemble(
         _read(manifest.annotations, manifest.dataset),
         dataset=manifest.dataset,
@@ -111,6 +118,7 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         labels=manifest.labels,
         splits=manifest.splits,
         features=manifest.features,
+        sequences=manifest.sequences,
         extractors=manifest.extractors,
         name=name or manifest.name,
         strict=strict,
@@ -139,6 +147,7 @@ def assemble(
     labels: Sequence[str] | None = None,
     splits: Path | None = None,
     features: Mapping[str, Path] | None = None,
+    sequences: Mapping[str, Path] | None = None,
     extractors: Mapping[str, str] | None = None,
     name: str | None = None,
     strict: bool = False,
@@ -153,6 +162,7 @@ def assemble(
         labels: Names of the file's labels in index order.
         splits: JSON file of train/dev/test → dialogue ids.
         features: Modality → feature file.
+        sequences: Modality → file of sequences.
         extractors: Modality → what made its features.
         name: What to call the corpus.
         strict: Refuse features with NaN or inf.
@@ -175,9 +185,11 @@ def assemble(
         columns = {chosen.column: (None,) * len(annotations.utterance_ids)}
     _check_labels(chosen, columns, annotations)
     tensors, present = _join(annotations, features or {}, strict, notes)
-    unknown = sorted(set(extractors or {}) - set(tensors))
+    inner = _join_sequences(annotations, sequences or {}, strict, notes)
+    unknown = sorted(set(extractors or {}) - set(tensors) - set(inner))
     if unknown:
-        raise CorpusError(f"extractors.{unknown[0]}: the corpus has no such modality; it has {', '.join(tensors) or 'none'}")
+        known = ", ".join(dict.fromkeys([*tensors, *inner])) or "none"
+        raise CorpusError(f"extractors.{unknown[0]}: the corpus has no such modality; it has {known}")
     where, divided = (str(splits), read_splits(splits)) if splits else (annotations.format, annotations.splits)
     parts = check_splits(divided, annotations.dialogue_ids, where)
     left_out = len(annotations.dialogue_ids) - sum(map(len, parts.values()))
@@ -195,6 +207,7 @@ def assemble(
         target=apply_task(chosen, columns, len(annotations.utterance_ids)),
         features={modality: torch.from_numpy(value) for modality, value in tensors.items()},
         present={modality: torch.from_numpy(value) for modality, value in present.items()},
+        sequences=inner,
         splits=parts,
         annotations=columns,
         provenance={
@@ -330,6 +343,17 @@ def _join(
     return features, present
 
 
+def _join_sequences(annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]) -> dict[str, Ragged]:
+    """Sequences per modality."""
+    found = {}
+    for modality, file in files.items():
+        where = f"sequences.{modality} ({file.name})"
+        ids, sequences = read_sequences(file)
+        found[modality], report = join_sequences(ids, sequences, annotations.utterance_ids, where=where, strict=strict)
+        notes.extend(report)
+    return found
+
+
 def corpus_sha256(corpus: Corpus) -> str:
     """One SHA-256 for what a corpus says: dialogues, speakers, texts, targets, task, splits, features and presence.
 
@@ -343,6 +367,8 @@ def corpus_sha256(corpus: Corpus) -> str:
     tensors = {"ptr": corpus.ptr, "target": corpus.target}
     for name in sorted(corpus.features):
         tensors[f"features/{name}"], tensors[f"present/{name}"] = corpus.features[name], corpus.present[name]
+    for name in sorted(corpus.sequences):
+        tensors[f"sequences/{name}"], tensors[f"sequences_ptr/{name}"] = corpus.sequences[name].values, corpus.sequences[name].ptr
     arrays = {name: values.detach().cpu().contiguous().numpy() for name, values in tensors.items()}
     content = {
         "task": [task.name, task.labels, task.kind],

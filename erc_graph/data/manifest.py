@@ -58,6 +58,7 @@ class Manifest(BaseModel):
         annotations: One known file or several.
         splits: JSON file: train/dev/test → dialogue ids.
         features: Modality → file of rows joined by utterance id.
+        sequences: Modality → file or folder of one sequence per utterance (words, frames, samples), joined by utterance id.
         extractors: Modality → what made the features.
         task: A name of `tasks.TASKS`, where the data set's own is not wanted.
         labels: Names of the file's labels in index order.
@@ -70,6 +71,7 @@ class Manifest(BaseModel):
     dataset: Name | None = None
     splits: FileInside | None = None
     features: dict[str, FileInside] = {}
+    sequences: dict[str, FileInside] = {}
     extractors: dict[str, str] = {}
     task: str | None = None
     labels: list[Name] | None = None
@@ -80,7 +82,7 @@ class Manifest(BaseModel):
     def _one_or_several(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
-    @field_validator("features", mode="after")
+    @field_validator("features", "sequences", mode="after")
     @classmethod
     def _modalities(cls, value: dict[str, Path]) -> dict[str, Path]:
         for name in value:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.splits import check_splits
 from erc_graph.data.storage import atomic_folder, load_tensors, save_tensors, sha256, write_json
 from erc_graph.data.tasks import Task
@@ -21,7 +22,8 @@ from erc_graph.errors import CheckpointError, CorpusError
 MANIFEST = "corpus.json"
 TENSORS = "corpus.safetensors"
 FORMAT = "erc_graph corpus"
-VERSION = 1
+VERSION = 2
+"""Of the form with sequences; a corpus without them is written in version 1, which older readers know."""
 
 
 def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
@@ -36,17 +38,20 @@ def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
     tensors: dict[str, Tensor] = {"ptr": corpus.ptr, "target": corpus.target}
     for name in corpus.modalities:
         tensors[f"features/{name}"], tensors[f"present/{name}"] = corpus.features[name], corpus.present[name]
+    for name, sequences in corpus.sequences.items():
+        tensors[f"sequences/{name}"], tensors[f"sequences_ptr/{name}"] = sequences.values, sequences.ptr
     with atomic_folder(folder, (MANIFEST, TENSORS)) as temporary:
         save_tensors(temporary / TENSORS, tensors)
         manifest: dict[str, Any] = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if corpus.sequences else 1,
             "name": corpus.name,
             "task": {
                 "name": task.name, "labels": task.labels, "kind": task.kind, "column": task.column,
                 "mapping": dict(task.mapping), "drop": sorted(task.drop),
             },
             "modalities": corpus.modalities,
+            **({"sequences": tuple(corpus.sequences)} if corpus.sequences else {}),
             "dialogue_ids": corpus.dialogue_ids,
             "utterance_ids": corpus.utterance_ids,
             "speakers": corpus.speakers,
@@ -150,6 +155,13 @@ def _build(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, str
         expect(present[name].dtype == torch.bool and present[name].shape == (rows,), f"present/{name}: expected {rows} bools")
         if strict and not features[name][present[name]].isfinite().all():
             raise CorpusError(f"{path.with_name(TENSORS)}: features/{name}: rows with NaN or inf, refused by strict")
+    sequences = {
+        name: Ragged(tensors[f"sequences/{name}"], tensors[f"sequences_ptr/{name}"]) for name in names(manifest.get("sequences", []))
+    }
+    for name, value in sequences.items():
+        expect(len(value) == rows, f"sequences/{name}: expected {rows} sequences, found {len(value)}")
+        if strict and value.values.is_floating_point() and not value.values.isfinite().all():
+            raise CorpusError(f"{path.with_name(TENSORS)}: sequences/{name}: items with NaN or inf, refused by strict")
     return Corpus(
         name=manifest["name"],
         task=task,
@@ -161,6 +173,7 @@ def _build(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, str
         target=target,
         features=features,
         present=present,
+        sequences=sequences,
         splits=check_splits(manifest["splits"], dialogue_ids, str(path)),
         annotations=annotations,
         provenance=manifest["provenance"],

@@ -58,6 +58,7 @@ def _files(path: Path, strict: bool) -> list[str]:
     from erc_graph.data.feature_files import join_features, read_features
     from erc_graph.data.formats import merge_annotations, read_annotations
     from erc_graph.data.manifest import read_manifest
+    from erc_graph.data.sequence_files import join_sequences, read_sequences
     from erc_graph.data.splits import check_splits, read_splits
 
     problems: list[str] = []
@@ -84,6 +85,10 @@ def _files(path: Path, strict: bool) -> list[str]:
         read = attempt(read_features, feature_file)
         if read is not None and annotations is not None:
             attempt(join_features, *read, annotations.utterance_ids, where=f"features.{name} ({feature_file.name})", strict=strict)
+    for name, sequence_file in manifest.sequences.items():
+        read = attempt(read_sequences, sequence_file)
+        if read is not None and annotations is not None:
+            attempt(join_sequences, *read, annotations.utterance_ids, where=f"sequences.{name} ({sequence_file.name})", strict=strict)
     return problems
 
 
@@ -116,6 +121,11 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
             problems.append(f"features.{name}: no utterance has a row; leave the modality out, or check the ids in its file")
         elif int(here.sum()) > 1 and not (corpus.features[name][here] != corpus.features[name][here][:1]).any():
             notes.append(f"features.{name}: all rows are equal; they tell nothing")
+    problems += [
+        f"sequences.{name}: no utterance has one; leave the modality out, or check the ids in its file"
+        for name, value in corpus.sequences.items()
+        if not len(value.values)
+    ]
     return problems, notes
 
 

@@ -341,7 +341,7 @@ def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Pa
     divisions = folds(corpus, experiment.run.protocol)
     print(f"method      {experiment.method}, {sum(p.numel() for p in pipeline.parameters()):,} parameters")
     print(f"settings    {'experiments/' + committed.name if committed else 'defaults and options'}")
-    print(f"modalities  {', '.join(pipeline.schema.widths)}")
+    print(f"modalities  {', '.join(pipeline.schema.modalities)}")
     print(f"stages      {', '.join(stage.name for stage in pipeline.stages())}")
     print(f"protocol    {experiment.run.protocol}, epoch chosen on: {experiment.training.selection}")
     for fold in divisions:

@@ -226,7 +226,7 @@ class _Seen:
         if not ids:
             return
         part = self.corpus.subset(ids)
-        answer = infer(pipeline, part.batch(pipeline.schema.widths).to(pipeline.device))
+        answer = infer(pipeline, pipeline.schema.batch(part).to(pipeline.device))
         rows = self.corpus.rows(self.corpus.position[name] for name in ids).numpy()
         score = self.corpus.task.kind == "score"
         self.scores[rows] = (answer.scores if score else answer.scores.softmax(-1)).cpu().numpy()
@@ -238,7 +238,7 @@ class _Seen:
             dialogue = part[name]
             graph = pipeline.graph(dialogue)
             self.graphs[name] = None if graph is None else self._edges(graph)
-            shares = pipeline.trust(dialogue.batch(pipeline.schema.widths).to(pipeline.device))
+            shares = pipeline.trust(pipeline.schema.batch(dialogue.corpus).to(pipeline.device))
             self.trust[name] = {stream: value.detach().double().cpu().numpy() for stream, value in shares.items()}
 
     def _edges(self, graph: HeteroData) -> tuple[Edges, NDArray[np.bool_]]:

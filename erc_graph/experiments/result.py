@@ -16,7 +16,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
 from erc_graph.errors import ErcGraphError
 from erc_graph.experiments.environment import environment
-from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics
+from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics, schema
 from erc_graph.pipelines.stage import infer
 from erc_graph.training.significance import paired_permutation
 
@@ -39,7 +39,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         "dataset": corpus.name,
         "task": corpus.task.name,
         "labels": list(corpus.task.labels),
-        "modalities": list(experiment.run.modalities or corpus.modalities),
+        "modalities": list(schema(experiment, corpus).modalities),
         "protocol": experiment.run.protocol,
         "selection": experiment.training.selection,
         "seeds": [seed.seed for seed in outcome.seeds],
@@ -160,7 +160,7 @@ def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
     graph = pipeline.graph(dialogue)
     if graph is None:
         return False
-    guess = infer(pipeline, dialogue.batch(pipeline.schema.widths)).scores
+    guess = infer(pipeline, pipeline.schema.batch(dialogue.corpus)).scores
     labels = list(corpus.task.labels)
     predictions = (
         [f"{value:+.1f}" for value in guess[:, 0].tolist()]

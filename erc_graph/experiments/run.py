@@ -168,9 +168,9 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     unknown = [name for name in getattr(experiment.pipeline, "swap_noise", ()) if name not in corpus.features]
     if unknown:
         raise ConfigError(f"pipeline.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
-    modalities = tuple(build(experiment, corpus, 0).schema.widths)
+    read = build(experiment, corpus, 0).schema
     for fold in folds(corpus, experiment.run.protocol):
-        parts = Parts.of(corpus, fold, modalities)
+        parts = Parts.of(corpus, fold, read)
         check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
         if not parts.test.judged.any():
             raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
@@ -178,7 +178,8 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
 
 def schema(experiment: Experiment, corpus: Corpus) -> Schema:
     """What the experiment reads of the corpus."""
-    return Schema.of(corpus, tuple(experiment.run.modalities) if experiment.run.modalities else None)
+    chosen = tuple(experiment.run.modalities) if experiment.run.modalities else None
+    return Schema.of(corpus, chosen, PIPELINES[experiment.method].reads)
 
 
 @dataclass(frozen=True)
@@ -190,13 +191,13 @@ class Parts:
     test: Batch
 
     @classmethod
-    def of(cls, corpus: Corpus, fold: Fold, modalities: tuple[str, ...]) -> Parts:
+    def of(cls, corpus: Corpus, fold: Fold, schema: Schema) -> Parts:
         """Cut the corpus; where a part has speakers of its own only these are judged, the others are context."""
 
         def cut(ids: tuple[str, ...], speakers: frozenset[str] | None) -> Batch:
             chosen = corpus.subset(ids)
             rows = corpus.rows(corpus.position[i] for i in ids)
-            return replace(chosen.batch(modalities), judged=judged_rows(chosen, ids, speakers), row=rows)
+            return replace(schema.batch(chosen), judged=judged_rows(chosen, ids, speakers), row=rows)
 
         return cls(cut(fold.train, None), cut(fold.dev, fold.dev_speakers), cut(fold.test, fold.test_speakers))
 
@@ -211,7 +212,7 @@ def train_job(
 ) -> tuple[Pipeline, History, Batch]:
     """Train; returns the pipeline with its chosen weights, what happened, and the test part."""
     pipeline = build(job.experiment, corpus, job.seed)
-    parts = Parts.of(corpus, job.fold, tuple(pipeline.schema.widths))
+    parts = Parts.of(corpus, job.fold, pipeline.schema)
     pipeline.fit_inputs(parts.train)
     history = fit(
         pipeline,
@@ -332,7 +333,7 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
         selection=experiment.training.selection,
         criterion=experiment.training.criterion,
     )
-    modalities = [name for name in experiment.run.modalities or corpus.modalities if name != "speaker"]
+    modalities = [name for name in schema(experiment, corpus).modalities if name != "speaker"]
     relative = [name for name in getattr(experiment.pipeline, "speaker_relative", []) if name in modalities]
     baseline = BiGRUConfig(speaker_relative=relative)
     return Experiment(method="bigru", run=replace(experiment.run, modalities=modalities), pipeline=baseline, training=own)

@@ -72,6 +72,9 @@ def build_graph(
     if corpus.features:
         batch = corpus.batch(names)
         present = dict(batch.present)
+    elif corpus.sequences:
+        batch = corpus.batch((), corpus.sequences if names is None else names)
+        present = {name: value.present for name, value in batch.sequences.items()}
     else:
         batch = corpus.batch()
         present = {name: torch.ones(batch.utterances, dtype=torch.bool) for name in names or ("text",)}

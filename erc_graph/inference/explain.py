@@ -196,6 +196,9 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
     labels = pipeline.task.labels if pipeline.task.kind == "classification" else ()
     if label is not None and label not in labels:
         raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
+    if pipeline.schema.sequences:
+        read = ", ".join(pipeline.schema.sequences)
+        raise ConfigError(f"explain: expected a pipeline that reads one vector per utterance, found one that reads sequences ({read})")
     batch = dialogue.batch(pipeline.schema.widths).to(pipeline.device)
     for name, width in pipeline.schema.widths.items():
         if batch.features[name].shape[1] != width:

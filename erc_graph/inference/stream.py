@@ -87,6 +87,9 @@ class Stream:
                 f"stream: expected a pipeline that reads no later turns, found a {type(pipeline).__name__} that does; train one with "
                 "pipeline.causal true and pipeline.graph causal_window (BiGRU: pipeline.bidirectional false)"
             )
+        if pipeline.schema.sequences:
+            read = ", ".join(pipeline.schema.sequences)
+            raise ConfigError(f"stream: expected a pipeline that reads one vector per utterance, found one that reads sequences ({read})")
         self.pipeline = pipeline
         self.turns = 0
         self._speakers: dict[str, int] = {}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.corpus import Corpus, Dialogue, shape_text
+from erc_graph.data.ragged import Ragged
 from erc_graph.errors import CorpusError
 from erc_graph.pipelines.stage import infer
 
@@ -64,7 +65,7 @@ def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue
     corpus, task = dialogues, pipeline.task
     if not len(corpus):
         return []
-    scores = ask(pipeline, complete(corpus, pipeline).batch().to(pipeline.device)).cpu()
+    scores = ask(pipeline, pipeline.schema.batch(complete(corpus, pipeline)).to(pipeline.device)).cpu()
     says: list[tuple[str, dict[str, float], float | None]]
     if task.kind == "score":
         says = [(f"{value:+.1f}", {}, value) for value in scores[:, 0].tolist()]
@@ -83,22 +84,29 @@ def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue
 
 
 def complete(corpus: Corpus, pipeline: Pipeline) -> Corpus:
-    """The corpus with exactly the features that the pipeline reads; a modality that it lacks is there as missing in every row.
+    """The corpus with exactly what the pipeline reads; a modality that it lacks is there as missing in every row.
 
     Raises:
-        CorpusError: none of the features, or features of another width.
+        CorpusError: nothing of it, or features or items of another shape.
     """
-    widths = pipeline.schema.widths
-    if not any(name in corpus.features for name in widths):
-        wanted = ", ".join(f"{name} ({width})" for name, width in widths.items())
-        raise CorpusError(f"{corpus.name}: expected features {wanted}; found {', '.join(corpus.modalities) or 'none'}")
-    features, present = {}, {}
+    widths, items = pipeline.schema.widths, pipeline.schema.sequences
+    if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
+        shapes = {**{name: str(width) for name, width in widths.items()}, **{name: shape_text(item) for name, item in items.items()}}
+        wanted = ", ".join(f"{name} ({shape})" for name, shape in shapes.items())
+        kinds = " and ".join(kind for kind, read in (("features", widths), ("sequences", items)) if read)
+        raise CorpusError(f"{corpus.name}: expected {kinds} {wanted}; found {', '.join(corpus.modalities) or 'none'}")
+    features, present, sequences = {}, {}, {}
     for name, width in widths.items():
         features[name] = corpus.features.get(name, torch.zeros(corpus.utterances, width))
         present[name] = corpus.present.get(name, torch.zeros(corpus.utterances, dtype=torch.bool))
         if (found := features[name].shape[1]) != width:
             raise CorpusError(f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}")
-    return replace(corpus, features=features, present=present)
+    for name, item in items.items():
+        nothing = Ragged(torch.zeros(0, *item), torch.zeros(corpus.utterances + 1, dtype=torch.long))
+        sequences[name] = corpus.sequences.get(name, nothing)
+        if (shape := sequences[name].item) != item:
+            raise CorpusError(f"{corpus.name}: sequences.{name}: expected items of {shape_text(item)}, found {shape_text(shape)}")
+    return replace(corpus, features=features, present=present, sequences=sequences)
 
 
 def ask(pipeline: Pipeline, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 else:  # PyG takes seconds to import, and jsonargparse would import it for `--help`
     HeteroData = Any
 
+Kind = Literal["features", "sequences"]
+
 VERSION = 1
 """Of what `Pipeline.describe` gives; files without a number are of version 0."""
 
@@ -38,6 +40,7 @@ class Schema:
     Attributes:
         widths: Modality → number of features, in the order of the model's streams.
         task: What is predicted.
+        sequences: Modality that is read as a sequence → shape of one item, `()` for a waveform.
         provenance: Where the features came from: name and files of the corpus, modality → what made them; plain JSON values.
 
     Raises:
@@ -46,25 +49,52 @@ class Schema:
 
     widths: Mapping[str, int]
     task: Task
+    sequences: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Modalities name submodules and parameters; PyTorch's containers keep some words, such as `type`, for themselves.
-        for name in self.widths:
+        for name in (*self.widths, *self.sequences):
             if "." in name or "+" in name or hasattr(nn.ParameterDict(), name):
                 raise ConfigError(f"modalities: a feature set cannot be called {name!r}; give it another name in corpus.toml")
 
     @classmethod
-    def of(cls, corpus: Corpus, modalities: tuple[str, ...] | None = None) -> Schema:
-        """Schema of a corpus, or of some of its modalities."""
-        chosen = tuple(sorted(modalities or corpus.modalities))
-        unknown = [name for name in chosen if name not in corpus.features]
+    def of(cls, corpus: Corpus, modalities: tuple[str, ...] | None = None, reads: tuple[Kind, ...] = ("features",)) -> Schema:
+        """Schema of a corpus, or of some of its modalities.
+
+        Args:
+            corpus: The conversations.
+            modalities: Which; by default all that the corpus has in a form that is read.
+            reads: `features`: one vector per utterance, `sequences`: words, frames or samples; of two, the first that a modality has.
+
+        Raises:
+            ConfigError: a modality that the corpus does not have in such a form, or none at all.
+        """
+        forms: dict[Kind, Mapping[str, Any]] = {"features": corpus.features, "sequences": corpus.sequences}
+        has = {name: kind for kind in reversed(reads) for name in forms[kind]}
+        chosen = tuple(sorted(modalities or has))
+        unknown = [name for name in chosen if name not in has]
         if unknown or not chosen:
-            known = ", ".join(corpus.modalities) or "none; give feature files under [features] of corpus.toml"
-            raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else 'features'}; it has {known}")
+            wanted = " or ".join(reads)
+            known = ", ".join(has) or f"none; give files under [{reads[0]}] of corpus.toml"
+            raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else wanted}; it has {known}")
         made = {name: what for name, what in corpus.provenance.get("extractors", {}).items() if name in chosen}
         source = {"corpus": corpus.name, "files": dict(corpus.provenance.get("files", {})), "extractors": made}
-        return cls(widths={name: corpus.features[name].shape[1] for name in chosen}, task=corpus.task, provenance=source)
+        return cls(
+            widths={name: corpus.features[name].shape[1] for name in chosen if has[name] == "features"},
+            task=corpus.task,
+            sequences={name: corpus.sequences[name].item for name in chosen if has[name] == "sequences"},
+            provenance=source,
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of all that is read, as vectors or as sequences, sorted."""
+        return tuple(sorted((*self.widths, *self.sequences)))
+
+    def batch(self, corpus: Corpus) -> Batch:
+        """What is read of a corpus, as tensors."""
+        return corpus.batch(self.widths, self.sequences)
 
     def known(self, modalities: Sequence[str], option: str) -> Sequence[str]:
         """The modalities as they are.
@@ -73,8 +103,8 @@ class Schema:
             ConfigError: one that the corpus does not have; names the option.
         """
         for name in modalities:
-            if name not in self.widths:
-                raise ConfigError(f"{option}: expected modalities of the corpus ({', '.join(self.widths)}), found {name!r}")
+            if name not in self.modalities:
+                raise ConfigError(f"{option}: expected modalities of the corpus ({', '.join(self.modalities)}), found {name!r}")
         return modalities
 
     @property
@@ -87,9 +117,13 @@ class Pipeline(nn.Module):
     """A whole method: recipe, encoders, message passing, readout, classifier and losses.
 
     A subclass takes `(schema, config)`, sets its parts, and says in `stages` what is trained in which order.
+
+    Attributes:
+        reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
     """
 
     Config: ClassVar[type]
+    reads: ClassVar[tuple[Kind, ...]] = ("features",)
 
     def __init__(self, schema: Schema, config: Any = None) -> None:
         super().__init__()
@@ -134,6 +168,7 @@ class Pipeline(nn.Module):
             "config": {} if self.config is None else asdict(self.config),
             "recipe": None if recipe is None else {**asdict(recipe), "examples": ()},
             "widths": dict(self.schema.widths),
+            **({"sequences": {name: list(item) for name, item in self.schema.sequences.items()}} if self.schema.sequences else {}),
             "task": {**asdict(self.task), "mapping": dict(self.task.mapping), "drop": sorted(self.task.drop)},
             "provenance": dict(self.schema.provenance),
         }

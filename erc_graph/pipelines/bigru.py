@@ -1,4 +1,7 @@
-"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers."""
+"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers.
+
+Where a corpus has sequences in the place of vectors, their mean and deviation over time are the features.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from torch import nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.inputs import Inputs
+from erc_graph.encoders.pooled import pooled, pooled_width
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.errors import expect
 from erc_graph.pipelines.base import Pipeline, Schema
@@ -47,12 +51,14 @@ class BiGRU(Pipeline):
     """Baseline that every table shows, so that a number means something."""
 
     Config = BiGRUConfig
+    reads = ("features", "sequences")
 
     def __init__(self, schema: Schema, config: BiGRUConfig | None = None) -> None:
         super().__init__(schema)
         self.config = config or BiGRUConfig()
         width, dropout = self.config.width, self.config.dropout
-        self.inputs = Inputs(schema.widths, speaker_relative=schema.known(self.config.speaker_relative, "pipeline.speaker_relative"))
+        widths = {**schema.widths, **{name: pooled_width(item) for name, item in schema.sequences.items()}}
+        self.inputs = Inputs(widths, speaker_relative=schema.known(self.config.speaker_relative, "pipeline.speaker_relative"))
         self.project = nn.Sequential(nn.Linear(sum(self.inputs.output_widths.values()), width), nn.ReLU(), nn.Dropout(dropout))
         self.encode = Recurrent("gru", width, width, bidirectional=self.config.bidirectional, layers=self.config.layers, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
@@ -63,8 +69,16 @@ class BiGRU(Pipeline):
         """Whether the GRU reads forward alone, and its inputs need no later turn."""
         return not (self.config.bidirectional or self.config.speaker_relative)
 
+    def fit_inputs(self, train: Batch) -> None:
+        """Fit the scaling of all inputs on training data."""
+        super().fit_inputs(pooled(train))
+
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """Sequences are pooled once, and not in every epoch."""
+        return pooled(batch)
+
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(N, C)`."""
-        features = torch.cat(list(self.inputs(batch).values()), -1)
+        features = torch.cat(list(self.inputs(pooled(batch)).values()), -1)
         states = self.encode(self.project(features), batch)
         return Prediction(scores=self.classify(self.dropout(states)), states=states)

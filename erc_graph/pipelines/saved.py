@@ -150,7 +150,7 @@ def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any,
     strict = ConfigDict(extra="forbid", strict=True, frozen=True)
     fields: dict[str, Any] = {
         "config": (kind.Config, ...), "recipe": (GraphRecipe | None, None), "widths": (dict[str, int], ...), "task": (Task, ...),
-        "provenance": (dict[str, Any], {}), "version": (int, 0), "pipeline": (str, ...),
+        "sequences": (dict[str, list[int]], {}), "provenance": (dict[str, Any], {}), "version": (int, 0), "pipeline": (str, ...),
     }  # fmt: skip
     values = dict(description)
     if isinstance(recipe := values.get("recipe"), dict):  # examples are for the tests of a recipe's file
@@ -159,12 +159,14 @@ def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any,
     task: Task = saved.task
     if task.kind == "classification" and (not task.labels or len(set(task.labels)) < len(task.labels)):
         raise ValueError("task.labels: expected names, each once")
-    if not saved.widths or min(saved.widths.values()) < 1:
-        raise ValueError("widths: expected modality → number of features, 1 or more")
+    sizes = [*saved.widths.values(), *(size for item in saved.sequences.values() for size in item)]
+    if not (saved.widths or saved.sequences) or min(sizes, default=1) < 1:
+        raise ValueError("widths: expected modality → number of features (sequences: shape of an item), 1 or more")
     extractors = saved.provenance.get("extractors", {})
     if not isinstance(extractors, dict) or not all(isinstance(name, str) for name in extractors.values()):
         raise ValueError("provenance.extractors: expected modality → name")
-    return saved.config, Schema(widths=saved.widths, task=task, provenance=saved.provenance), saved.recipe
+    sequences = {name: tuple(item) for name, item in saved.sequences.items()}
+    return saved.config, Schema(widths=saved.widths, task=task, sequences=sequences, provenance=saved.provenance), saved.recipe
 
 
 def _largest(value: Any) -> int:

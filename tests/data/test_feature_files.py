@@ -70,7 +70,10 @@ def test_bfloat16_is_read(tmp_path):
         ({"utterance": ["a", "b", "a"], "features": ROWS}, r"utterance id 'a' is a duplicate \(1 such rows\)"),
         ({"utterance": IDS, "features": ROWS[0]}, r"expected features of shape \(utterances, width\), found \(2,\)"),
         ({"utterance": IDS, "features": ROWS[:, :0]}, r"expected features of shape"),
-        ({"utterance": IDS, "features": np.zeros((3, 4, 2))}, r"shape \(3, 4, 2\); sequences are not read yet"),
+        (
+            {"utterance": IDS, "features": np.zeros((3, 4, 2))},
+            r"shape \(3, 4, 2\); expected one row per utterance \(2-D\); sequences are named under \[sequences\]",
+        ),
         ({"utterance": IDS, "features": np.array([["x"], ["y"], ["z"]])}, r"features of type <U1; expected numbers"),
         ({"utterance": IDS, "features": np.zeros((3, 2), complex)}, r"features of type complex128; expected numbers"),
         ({"utterance": [IDS], "features": ROWS}, r"`utterance` is <U1 of shape \(1, 3\); expected one text id per row"),
@@ -221,7 +224,7 @@ def test_folders_that_do_not_fit(tmp_path):
     with pytest.raises(CorpusError, match=r"b\.npy: expected a vector of 3 numbers, found shape \(4,\)"):
         read_features(tmp_path)
     np.save(tmp_path / "b.npy", np.ones((7, 3)))
-    with pytest.raises(CorpusError, match=r"b\.npy: a sequence of shape \(7, 3\); sequences are not read yet"):
+    with pytest.raises(CorpusError, match=r"b\.npy: a sequence of shape \(7, 3\); expected one vector per utterance"):
         read_features(tmp_path)
     np.save(tmp_path / "b.npy", np.array(["x", "y", "z"]))
     with pytest.raises(CorpusError, match=r"b\.npy: features of type <U1"):

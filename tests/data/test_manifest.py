@@ -47,7 +47,10 @@ def test_one_file_is_enough(write):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('datset = "meld"', r"datset: unknown key; known: annotations, dataset, splits, features, extractors, task, labels, name"),
+        (
+            'datset = "meld"',
+            r"datset: unknown key; known: annotations, dataset, splits, features, sequences, extractors, task, labels, name",
+        ),
         ("dataset = 7", r"dataset: expected a valid string; found 7"),
         ('dataset = ""', r"dataset: String expected at least 1 character; found ''"),
         ('task = "iemocap5"', r"task: expected one of dailydialog7, .*; found 'iemocap5'"),

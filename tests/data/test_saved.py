@@ -156,7 +156,7 @@ def test_an_edited_label_is_noticed(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, r"corpus\.json: saved in version 2 of the form, this erc_graph reads up to 1; upgrade erc_graph"),
+        ({"version": 3}, r"corpus\.json: saved in version 3 of the form, this erc_graph reads up to 2; upgrade erc_graph"),
         ({"version": None}, r"saved in version None"),
         ({"format": "other"}, r"not a saved corpus; expected the field \"format\""),
         ({"speakers": ["x"]}, r"corpus\.json: speakers, texts or annotations are not \d+, one per utterance"),

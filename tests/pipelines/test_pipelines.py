@@ -89,7 +89,7 @@ def test_schema(corpus: Corpus) -> None:
         name="bare", task=corpus.task, dialogue_ids=("d",), ptr=torch.tensor([0, 1]), utterance_ids=("u",), speakers=("A",),
         target=torch.tensor([0]),
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"modalities: bare has no features; it has none; give feature files under \[features\]"):
+    with pytest.raises(ConfigError, match=r"modalities: bare has no features; it has none; give files under \[features\]"):
         Schema.of(bare)
 
 

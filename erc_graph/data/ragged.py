@@ -1,0 +1,130 @@
+"""One sequence per utterance (words, frames, samples), packed: all values in one row order, an utterance is a slice of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import ranges
+from erc_graph.errors import CorpusError
+
+SAMPLING_RATE = 16_000
+"""Of every waveform in a corpus, in Hz; files of another rate are resampled when they are read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Sequences of different lengths; an utterance whose sequence is empty lacks the modality.
+
+    Attributes:
+        values: `(T, *item)`, the items of all `U` sequences one after the other: words and frames `(T, d)` float32, a waveform `(T,)`
+            float32 (mono, `SAMPLING_RATE`), face frames `(T, 3, H, W)` uint8.
+        ptr: `(U + 1,)` int64, first item of every sequence, then `T`; always on the host, so that shapes never wait for a device.
+
+    Raises:
+        CorpusError: slices that do not cover the values in order.
+
+    >>> words = Ragged.of([torch.tensor([[1.0], [2.0]]), torch.zeros(0, 1), torch.tensor([[3.0]])])
+    >>> words
+    Ragged(3 sequences, 3 items of shape (1,))
+    >>> words.pad()[1].tolist()
+    [[True, True], [False, False], [True, False]]
+    """
+
+    values: Tensor
+    ptr: Tensor
+
+    def __post_init__(self) -> None:
+        ptr = self.ptr
+        if ptr.dtype != torch.long or ptr.ndim != 1 or ptr.device.type != "cpu":
+            raise CorpusError(f"sequences: expected int64 offsets of one axis on the CPU, found {ptr.dtype} of shape {tuple(ptr.shape)}")
+        if not len(ptr) or int(ptr[0]) or bool((ptr.diff() < 0).any()) or int(ptr[-1]) != len(self.values):
+            raise CorpusError(f"sequences: expected offsets that rise from 0 to {len(self.values)}, the number of items")
+
+    @classmethod
+    def of(cls, sequences: Sequence[Tensor]) -> Ragged:
+        """From one tensor `(T_i, *item)` per utterance, one at least."""
+        lengths = torch.tensor([0, *(len(sequence) for sequence in sequences)])
+        return cls(torch.cat(list(sequences)), lengths.cumsum(0))
+
+    def __len__(self) -> int:
+        return len(self.ptr) - 1
+
+    def __getitem__(self, utterance: int) -> Tensor:
+        """`(T_i, *item)`: one sequence."""
+        if not -len(self) <= utterance < len(self):
+            raise IndexError(f"sequence {utterance} of {len(self)}")
+        start, end = self.ptr[utterance % len(self) :][:2].tolist()
+        return self.values[start:end]
+
+    def __repr__(self) -> str:
+        return f"Ragged({len(self)} sequences, {len(self.values)} items of shape {self.item})"
+
+    @property
+    def item(self) -> tuple[int, ...]:
+        """Shape of one item; `()` for a waveform."""
+        return tuple(self.values.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the values are."""
+        return self.values.device
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """`(U,)` items per utterance, on the host."""
+        return self.ptr.diff()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The lengths as numbers."""
+        return tuple(self.lengths.tolist())
+
+    @cached_property
+    def present(self) -> Tensor:
+        """`(U,)` bool, beside the values: utterances with a sequence."""
+        return (self.lengths > 0).to(self.device, non_blocking=True)
+
+    def to(self, device: torch.device | str) -> Ragged:
+        """The same sequences on another device."""
+        return Ragged(self.values.to(device), self.ptr)
+
+    def take(self, rows: Tensor | Sequence[int]) -> Ragged:
+        """The sequences of the given utterances, in that order.
+
+        Args:
+            rows: `(n,)` int64 positions, on the host.
+        """
+        rows = torch.as_tensor(rows, dtype=torch.long)
+        lengths = self.lengths[rows]
+        ptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        index = ranges(self.ptr[rows], lengths, int(ptr[-1]))
+        return Ragged(self.values.index_select(0, index.to(self.device, non_blocking=True)), ptr)
+
+    def pad(self) -> tuple[Tensor, Tensor]:
+        """`(U, L, *item)`, zero behind each sequence's end, and the mask `(U, L)` bool of what is real; `L` is the longest."""
+        longest = int(self.lengths.max()) if len(self) else 0
+        mask = torch.arange(longest) < self.lengths[:, None]
+        place = mask.flatten().nonzero().squeeze(1).to(self.device, non_blocking=True)
+        flat = self.values.new_zeros(len(self) * longest, *self.item).index_copy(0, place, self.values)
+        return flat.view(len(self), longest, *self.item), mask.to(self.device, non_blocking=True)
+
+    def chunks(self, tokens: int) -> Iterator[tuple[Tensor, Ragged]]:
+        """Utterances of similar length together, the longest first.
+
+        Args:
+            tokens: Most items of a chunk once it is padded; one utterance that is longer is a chunk of its own.
+
+        Yields:
+            `(n,)` positions on the host, and their sequences; utterances without a sequence are in no chunk.
+        """
+        order = self.lengths.argsort(descending=True, stable=True)
+        start, end = 0, int((self.lengths > 0).sum())
+        while start < end:
+            rows = order[start : min(end, start + max(1, tokens // int(self.lengths[order[start]])))]
+            yield rows, self.take(rows)
+            start += len(rows)

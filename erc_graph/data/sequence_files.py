@@ -1,0 +1,170 @@
+"""Sequence files: words, frames or samples that belong to utterances by id, and the join to a corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.data.feature_files import as_ids, check_unique, find_rows, load_array, parse_ids
+from erc_graph.data.ragged import Ragged
+from erc_graph.data.storage import load_tensors, save_tensors, stay_inside
+from erc_graph.errors import CheckpointError, CorpusError
+
+FORMS = (
+    ".safetensors with the tensors `values` and `offsets` and the ids as JSON in the metadata key `utterance`, "
+    ".npz with `utterance`, `values` and `offsets`, or a folder of one <utterance>.npy of shape (items, ...) per utterance"
+)
+ARRAYS = ("utterance", "values", "offsets")
+
+
+def read_sequences(path: str | os.PathLike[str]) -> tuple[list[str], Ragged]:
+    """Utterance ids and their sequences.
+
+    Args:
+        path: `.safetensors` (memory-mapped), `.npz`, or a folder of one `<utterance>.npy` per utterance.
+
+    Returns:
+        `n` ids and `n` sequences: uint8 where the file has bytes (images), else float32.
+
+    Raises:
+        CorpusError: no such form, damaged, object arrays, duplicate ids, offsets that do not fit.
+    """
+    path = Path(path)
+    if path.is_dir():
+        ids, values, offsets = _read_folder(path)
+    elif path.suffix == ".safetensors":
+        ids, values, offsets = _read_safetensors(path)
+    elif path.suffix == ".npz":
+        ids, values, offsets = _read_npz(path)
+    else:
+        raise CorpusError(f"{path}: not a file of sequences; expected {FORMS}")
+    if not len(values.shape) or any(size == 0 for size in values.shape[1:]):
+        raise CorpusError(f"{path}: expected values of shape (items, ...), found {tuple(values.shape)}")
+    if offsets.ndim != 1 or len(offsets) != len(ids) + 1:
+        raise CorpusError(f"{path}: {len(ids)} utterance ids but offsets of shape {tuple(offsets.shape)}; expected one more than ids")
+    check_unique(ids, path)
+    try:
+        return ids, Ragged(values, offsets)
+    except CorpusError as error:
+        raise CorpusError(f"{path}: {error}") from None
+
+
+def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences: Ragged, note: Mapping[str, Any]) -> None:
+    """Write sequences as `.safetensors` that a manifest can name, atomically.
+
+    Args:
+        path: The file.
+        ids: `n` utterance ids.
+        sequences: Of the same number.
+        note: What made them (model, layer, versions); plain JSON values, kept under the metadata key `note`.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    metadata = {"utterance": json.dumps(list(ids)), "note": json.dumps(dict(note))}
+    save_tensors(path, {"values": sequences.values, "offsets": sequences.ptr}, metadata)
+
+
+def join_sequences(
+    ids: Sequence[str], sequences: Ragged, utterance_ids: Sequence[str], *, where: str = "sequences", strict: bool = False
+) -> tuple[Ragged, list[str]]:
+    """Sequences in the order of the corpus.
+
+    Args:
+        ids: `n` ids of the sequences.
+        sequences: `n` sequences.
+        utterance_ids: `U` ids of the corpus.
+        where: How messages call them, for example `sequences.text (words.npz)`.
+        strict: Refuse items with NaN or inf instead of leaving them out.
+
+    Returns:
+        `U` sequences, empty where missing; sentences on what is missing, left over or left out.
+
+    Raises:
+        CorpusError: no sequence belongs to any utterance; or `strict` and an item is not finite.
+    """
+    row, report = find_rows(ids, utterance_ids, where)
+    values, lengths, start = sequences.values, sequences.lengths, sequences.ptr[:-1]
+    if values.is_floating_point() and len(values):
+        finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
+        if not finite.all():  # as the audio of MMSA's MOSEI, which has -inf in it
+            count = int((~finite).sum())
+            owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+            first = ids[int(owner[~finite][0])]
+            if strict:
+                raise CorpusError(
+                    f"{where}: {count} items with NaN or inf (first in {first}), refused by strict; without it they are left out"
+                )
+            report.append(f"{where}: {count} items with NaN or inf are left out (first in {first})")
+            values, lengths = values[finite], torch.zeros_like(lengths).index_add(0, owner, finite.long())
+            start = lengths.cumsum(0) - lengths
+    kept = Ragged(values, torch.cat([start, start.new_full((1,), len(values))]))
+    if list(utterance_ids) == list(ids):
+        return kept, report  # as it lies on the disk
+    nothing = Ragged(values, torch.cat([kept.ptr, kept.ptr[-1:]]))  # one more, empty, for those without a row
+    return nothing.take(torch.from_numpy(np.where(row < 0, len(ids), row))), report
+
+
+# -- the three forms -----------------------------------------------------------------------
+
+
+def _numbers(values: np.ndarray, path: Path) -> Tensor:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        raise CorpusError(f"{path}: values of type {getattr(values, 'dtype', type(values).__name__)}; expected numbers")
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is left out as such
+        return torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.float32))
+
+
+def _read_npz(path: Path) -> tuple[list[str], Tensor, Tensor]:
+    arrays = load_array(path, ARRAYS)
+    if not isinstance(arrays, dict):
+        raise CorpusError(f"{path}: a single array; expected an .npz archive with {', '.join(ARRAYS)}")
+    for key in ARRAYS:
+        if key not in arrays:
+            raise CorpusError(f"{path}: no array {key!r}; expected {', '.join(ARRAYS)}, found {', '.join(arrays) or 'none'}")
+    offsets = arrays["offsets"]
+    if offsets.dtype.kind not in "iu":
+        raise CorpusError(f"{path}: offsets of type {offsets.dtype}; expected integers")
+    return as_ids(arrays["utterance"], path), _numbers(arrays["values"], path), torch.from_numpy(offsets.astype(np.int64))
+
+
+def _read_safetensors(path: Path) -> tuple[list[str], Tensor, Tensor]:
+    try:
+        tensors, metadata = load_tensors(path)
+    except CheckpointError as error:
+        raise CorpusError(str(error)) from error
+    lacking = [name for name in ("values", "offsets") if name not in tensors]
+    if lacking:
+        raise CorpusError(f"{path}: no tensor {lacking[0]!r}; expected `values` and `offsets`, found {', '.join(tensors) or 'none'}")
+    if "utterance" not in metadata:
+        raise CorpusError(f"{path}: no key 'utterance' (a JSON list of ids) in the metadata; found {', '.join(metadata) or 'none'}")
+    values, offsets = tensors["values"], tensors["offsets"]
+    if offsets.is_floating_point() or offsets.is_complex() or offsets.dtype == torch.bool:
+        raise CorpusError(f"{path}: offsets of type {offsets.dtype}; expected integers")
+    values = values if values.dtype in (torch.uint8, torch.float32) else values.float()
+    return parse_ids(metadata["utterance"], path), values, offsets.long()
+
+
+def _read_folder(path: Path) -> tuple[list[str], Tensor, Tensor]:
+    files = sorted(file for file in path.iterdir() if file.suffix == ".npy" and not file.name.startswith("."))
+    if not files:
+        raise CorpusError(f"{path}: a folder without .npy files; expected one <utterance>.npy of shape (items, ...) per utterance")
+    found: list[Tensor] = []
+    for file in files:
+        values = _numbers(load_array(stay_inside(file)), file)
+        if not values.ndim or (found and values.shape[1:] != found[0].shape[1:]):
+            raise CorpusError(
+                f"{file}: expected items of one shape {tuple(found[0].shape[1:]) if found else ''}, found {tuple(values.shape)}"
+            )
+        found.append(values)
+    if len({values.dtype for values in found}) > 1:
+        found = [values.float() for values in found]
+    sequences = Ragged.of(found)
+    return [file.stem for file in files], sequences.values, sequences.ptr

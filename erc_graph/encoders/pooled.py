@@ -1,0 +1,72 @@
+"""What a plain model sees of a sequence: mean and deviation over time, as one vector per utterance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.ragged import Ragged
+from erc_graph.encoders.sequences import encode_sequences, masked_mean
+
+WINDOW, HOP, BANDS = 400, 160, 20  # of a waveform: 25 ms every 10 ms, and bands of its spectrum
+SIDE = 8  # of an image
+TOKENS = 1 << 20  # numbers of a chunk
+
+
+def pooled_width(item: tuple[int, ...]) -> int:
+    """Number of values that `pooled` makes of a sequence of such items.
+
+    >>> pooled_width((768,)), pooled_width(()), pooled_width((3, 48, 48))
+    (1536, 40, 384)
+    """
+    return 2 * (BANDS if not item else item[0] if len(item) == 1 else math.prod(item[:-2]) * SIDE * SIDE)
+
+
+def pooled(batch: Batch) -> Batch:
+    """The batch with mean and deviation of each sequence among its features, and without the sequences.
+
+    Of words and frames the vectors themselves count, of a waveform the logarithm of its power in `BANDS` bands, 25 ms at a time, of
+    images the mean brightness of `SIDE` × `SIDE` fields per channel.
+    """
+    if not batch.sequences:
+        return batch
+    vectors = {name: statistics(value) for name, value in batch.sequences.items()}
+    present = {name: value.present for name, value in batch.sequences.items()}
+    return replace(batch, features={**batch.features, **vectors}, present={**batch.present, **present}, sequences={})
+
+
+@torch.no_grad()
+def statistics(sequences: Ragged) -> Tensor:
+    """`(U, pooled_width)`: mean, then deviation over time; zero where there is no sequence."""
+    size = max(1, math.prod(sequences.item))
+    return encode_sequences(_statistics, sequences, pooled_width(sequences.item), max(1, TOKENS // size))
+
+
+def _statistics(padded: Tensor, mask: Tensor) -> Tensor:
+    """`(n, L, *item)`, `(n, L)` → `(n, width)`."""
+    if padded.ndim == 2:
+        frames, mask = _bands(padded, mask)
+    elif padded.ndim == 3:
+        frames = padded.float()
+    else:
+        images = padded.flatten(0, 1).flatten(1, -3).float() / 255
+        frames = F.adaptive_avg_pool2d(images, SIDE).flatten(1).view(*mask.shape, -1)
+    mean = masked_mean(frames, mask)
+    return torch.cat([mean, masked_mean((frames - mean[:, None]).square(), mask).sqrt()], -1)
+
+
+def _bands(waves: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Log power per band: `(n, L)` → `(n, frames, BANDS)`, with the mask of windows that begin in the utterance and of its first."""
+    lengths = mask.sum(1)
+    short = max(0, WINDOW - waves.shape[1])
+    windows = F.pad(waves, (0, short)).unfold(1, WINDOW, HOP)
+    power = torch.fft.rfft(windows * torch.hann_window(WINDOW, device=waves.device)).abs().square()[..., 1:]  # without the mean
+    bands = F.adaptive_avg_pool1d(power.flatten(0, 1), BANDS).view(*windows.shape[:2], BANDS)
+    start = torch.arange(windows.shape[1], device=waves.device) * HOP
+    whole = (start + WINDOW <= lengths[:, None]) | (start == 0)
+    return (bands + 1e-6).log(), whole

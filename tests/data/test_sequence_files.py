@@ -1,0 +1,146 @@
+"""Files of sequences: three forms, the join to a corpus, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from erc_graph.data.load import corpus_sha256, load_corpus
+from erc_graph.data.ragged import Ragged
+from erc_graph.data.sequence_files import join_sequences, read_sequences, write_sequences
+from erc_graph.errors import CorpusError
+
+IDS = ["a", "b", "c"]
+WORDS = Ragged.of([torch.arange(4.0).view(2, 2), torch.zeros(0, 2), torch.ones(1, 2)])
+
+
+def write(folder: Path, form: str) -> Path:
+    path = folder / f"words{form}"
+    if form == ".safetensors":
+        write_sequences(path, IDS, WORDS, {"model": "m"})
+    elif form == ".npz":
+        np.savez(path, utterance=np.array(IDS), values=WORDS.values.numpy(), offsets=WORDS.ptr.numpy())
+    else:
+        path.mkdir()
+        for i, name in enumerate(IDS):
+            np.save(path / f"{name}.npy", WORDS[i].numpy())
+    return path
+
+
+@pytest.mark.parametrize("form", [".safetensors", ".npz", ""])
+def test_the_forms_say_the_same(tmp_path: Path, form: str) -> None:
+    ids, read = read_sequences(write(tmp_path, form))
+    assert ids == IDS and torch.equal(read.values, WORDS.values) and torch.equal(read.ptr, WORDS.ptr)
+
+
+def test_bytes_stay_bytes_and_other_numbers_become_float32(tmp_path: Path) -> None:
+    for dtype, expected in ((np.uint8, torch.uint8), (np.float64, torch.float32), (np.int16, torch.float32)):
+        np.savez(tmp_path / "v.npz", utterance=np.array(["a"]), values=np.ones((2, 3, 4, 4), dtype), offsets=np.array([0, 2]))
+        assert read_sequences(tmp_path / "v.npz")[1].values.dtype == expected
+
+
+def test_joined_by_id() -> None:
+    joined, report = join_sequences(IDS, WORDS, ["c", "x", "a"], where="sequences.text (w.npz)")
+    assert joined.sizes == (1, 0, 2) and torch.equal(joined[0], WORDS[2]) and torch.equal(joined[2], WORDS[0])
+    assert report == [
+        "sequences.text (w.npz): 1 of 3 rows match no utterance (first: b)",
+        "sequences.text (w.npz): 1 of 3 utterances have no row and are missing (first: x)",
+    ]
+    assert join_sequences(IDS, WORDS, IDS)[0].values.data_ptr() == WORDS.values.data_ptr()  # nothing copied
+    with pytest.raises(CorpusError, match="features of another corpus"):
+        join_sequences(IDS, WORDS, ["x"])
+
+
+def test_items_that_are_not_finite_are_left_out() -> None:
+    values = torch.tensor([[1.0, 2.0], [float("-inf"), 0.0], [3.0, float("nan")], [4.0, 5.0]])
+    broken = Ragged(values, torch.tensor([0, 2, 3, 4]))
+    joined, report = join_sequences(IDS, broken, ["c", "b", "a"])
+    assert joined.sizes == (1, 0, 1) and joined.values.tolist() == [[4.0, 5.0], [1.0, 2.0]]
+    assert report == ["sequences: 2 items with NaN or inf are left out (first in a)"]
+    with pytest.raises(CorpusError, match=r"2 items with NaN or inf .first in a., refused by strict"):
+        join_sequences(IDS, broken, IDS, strict=True)
+
+
+def bad(path: Path, **arrays: np.ndarray) -> Path:
+    good = {"utterance": np.array(IDS), "values": WORDS.values.numpy(), "offsets": WORDS.ptr.numpy()}
+    np.savez(path, **{name: value for name, value in {**good, **arrays}.items() if value is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"offsets": np.array([0, 2, 2])}, "3 utterance ids but offsets of shape .3,."),
+        ({"offsets": np.array([0, 2, 1, 3])}, "rise from 0 to 3"),
+        ({"offsets": np.array([0.0, 2, 2, 3])}, "expected integers"),
+        ({"utterance": np.array(["a", "a", "c"])}, "'a' is a duplicate"),
+        ({"values": np.array(["x", "y", "z"])}, "expected numbers"),
+        ({"values": np.zeros((3, 0))}, "expected values of shape"),
+        ({"values": None}, "no array 'values'"),
+        ({"values": np.array([None, 1, 2], dtype=object)}, "can run code"),
+    ],
+)
+def test_broken_archives(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        read_sequences(bad(tmp_path / "w.npz", **arrays))
+
+
+def test_other_broken_files(tmp_path: Path) -> None:
+    save_file({"values": torch.zeros(2, 2), "offsets": torch.tensor([0, 2])}, tmp_path / "no_ids.safetensors")
+    save_file({"values": torch.zeros(2, 2)}, tmp_path / "no_offsets.safetensors", {"utterance": json.dumps(["a"])})
+    save_file(
+        {"values": torch.zeros(2, 2), "offsets": torch.tensor([0.0, 2.0])}, tmp_path / "float.safetensors", {"utterance": json.dumps(["a"])}
+    )
+    (tmp_path / "broken.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mixed").mkdir()
+    np.save(tmp_path / "mixed" / "a.npy", np.zeros((2, 3)))
+    np.save(tmp_path / "mixed" / "b.npy", np.zeros((2, 4)))
+    np.save(tmp_path / "one.npy", np.zeros((2, 4)))
+    for name, message in (
+        ("no_ids.safetensors", "no key 'utterance'"),
+        ("no_offsets.safetensors", "no tensor 'offsets'"),
+        ("float.safetensors", "expected integers"),
+        ("broken.safetensors", "not a readable safetensors file"),
+        ("empty", "without .npy files"),
+        ("mixed", "items of one shape .3,., found .2, 4."),
+        ("one.npy", "not a file of sequences"),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            read_sequences(tmp_path / name)
+
+
+def corpus_folder(folder: Path) -> Path:
+    (folder / "turns.csv").write_text(
+        "dialogue,turn,speaker,text,label,utterance\nd,0,Ann,hello,joy,a\nd,1,Bob,,anger,b\ne,0,Ann,no,joy,c\n"
+    )
+    write(folder, ".safetensors")
+    (folder / "corpus.toml").write_text('annotations = "turns.csv"\n[sequences]\ntext = "words.safetensors"\n')
+    return folder
+
+
+def test_a_manifest_names_sequences_and_the_saved_form_keeps_them(tmp_path: Path) -> None:
+    corpus = load_corpus(corpus_folder(tmp_path))
+    assert "text sequences of 2" in repr(corpus) and corpus.sequences["text"].sizes == (2, 0, 1)
+    part = corpus["e"].corpus
+    assert part.sequences["text"].sizes == (1,) and torch.equal(part.sequences["text"].values, WORDS[2])
+    batch = corpus.batch((), ["text"]).select(torch.tensor([1, 0]))
+    assert batch.sequences["text"].sizes == (1, 2, 0)
+    corpus.save(tmp_path / "saved")
+    again = load_corpus(tmp_path / "saved", strict=True)
+    assert torch.equal(again.sequences["text"].values, WORDS.values) and corpus_sha256(again) == corpus_sha256(corpus)
+    assert json.loads((tmp_path / "saved" / "corpus.json").read_text())["version"] == 2
+    with pytest.raises(CorpusError, match="no sequences 'audio'; it has text"):
+        corpus.batch((), ["audio"])
+
+
+def test_sequences_count_in_the_digest(tmp_path: Path) -> None:
+    corpus = load_corpus(corpus_folder(tmp_path))
+    changed = replace(corpus, sequences={"text": Ragged(WORDS.values + 1, WORDS.ptr)})
+    assert len({corpus_sha256(corpus), corpus_sha256(changed), corpus_sha256(replace(corpus, sequences={}))}) == 3

@@ -1,0 +1,60 @@
+"""The graph stage behind utterance-level methods."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from erc_graph.data.batch import Batch
+from erc_graph.errors import ConfigError
+from erc_graph.pipelines.context import ContextConfig, ConversationContext
+
+STREAMS = {"audio": 5, "text": 7}
+
+
+def example(lengths: tuple[int, ...] = (4, 1, 6)) -> tuple[Batch, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    rows = sum(lengths)
+    ptr = torch.tensor([0, *lengths]).cumsum(0)
+    batch = Batch(
+        ptr=ptr, speaker=torch.arange(rows) % 2, target=torch.zeros(rows, dtype=torch.long), judged=torch.ones(rows, dtype=torch.bool),
+        row=torch.arange(rows),
+    )  # fmt: skip
+    present = {name: torch.arange(rows) % step != 0 for name, step in (("audio", 3), ("text", 4))}
+    return batch, {name: torch.randn(rows, width) for name, width in STREAMS.items()}, present
+
+
+def test_without_a_graph_it_is_the_vectors_themselves() -> None:
+    batch, vectors, present = example()
+    context = ConversationContext(STREAMS, "none", ContextConfig())
+    found = context(vectors, present, batch)
+    assert found.shape == (batch.utterances, context.output_width) and not list(context.parameters())
+    assert torch.equal(found, torch.cat([vectors[name] * present[name][:, None] for name in STREAMS], -1))
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+@pytest.mark.parametrize("graph", ["speaker", "pairwise", "window"])
+def test_a_dialogue_alone_as_in_company(graph: str, recurrent: bool) -> None:
+    batch, vectors, present = example()
+    context = ConversationContext(STREAMS, graph, ContextConfig(width=8, recurrent=recurrent)).eval()
+    whole = context(vectors, present, batch)
+    assert whole.shape == (batch.utterances, context.output_width)
+    for dialogue, (start, end) in enumerate(zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True)):
+        part = batch.select(torch.tensor([dialogue]))
+        own = [{name: value[start:end] for name, value in values.items()} for values in (vectors, present)]
+        torch.testing.assert_close(context(*own, part), whole[start:end], atol=1e-5, rtol=1e-5)
+
+
+def test_neighbours_are_heard_and_absent_nodes_say_nothing() -> None:
+    batch, vectors, present = example((5,))
+    context = ConversationContext(STREAMS, "pairwise", ContextConfig(width=8, recurrent=False)).eval()
+    vectors["text"].requires_grad_()
+    context(vectors, present, batch)[1].sum().backward()
+    heard = vectors["text"].grad.abs().sum(1) > 0  # type: ignore[union-attr]
+    assert heard.tolist() == present["text"].tolist()
+
+
+def test_impossible_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"pipeline.context.width: expected an even number"):
+        ContextConfig(width=7)
+    with pytest.raises(ConfigError, match="unknown 'nonsense'"):
+        ConversationContext(STREAMS, "nonsense", ContextConfig())
