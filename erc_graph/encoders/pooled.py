@@ -31,7 +31,8 @@ def pooled_width(item: tuple[int, ...]) -> int:
 def pooled(batch: Batch) -> Batch:
     """The batch with mean and deviation of each sequence among its features, and without the sequences.
 
-    Of words and frames the vectors themselves count, of a waveform its MFCCs, of images the mean brightness of `SIDE` × `SIDE` fields per channel.
+    Of words and frames the vectors themselves count, of a waveform its MFCCs, of images the mean brightness of `SIDE` × `SIDE` fields
+    per channel.
     """
     if not batch.sequences:
         return batch
