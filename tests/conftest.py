@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.tasks import Task
 
 DATA = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora"))
 
@@ -59,3 +63,33 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}))
     return folder
+
+
+_SAID = {"joy": ("we won !", "won won !", "we won hello"), "surprise": ("really ?", "you are joking ?", "really joking ?")}
+
+
+@pytest.fixture(scope="session")
+def talks() -> Corpus:
+    """Dialogues of four turns whose words tell the emotion; the last one of each dialogue is unlabelled, the third one has no words."""
+    generator = torch.Generator().manual_seed(1)
+    target, texts = [], []
+    for _ in range(24):
+        for turn in range(4):
+            label = int(torch.randint(2, (), generator=generator))
+            which = int(torch.randint(3, (), generator=generator))
+            texts.append("  " if turn == 2 else list(_SAID.values())[label][which])
+            target.append(-1 if turn == 3 else label)
+    names = tuple(f"d{i}" for i in range(24))
+    corpus = Corpus(
+        name="talks",
+        task=Task(name="two", labels=tuple(_SAID)),
+        dialogue_ids=names,
+        ptr=torch.arange(25) * 4,
+        utterance_ids=tuple(f"{name}_{turn}" for name in names for turn in range(4)),
+        speakers=("a", "b") * 48,
+        texts=tuple(texts),
+        target=torch.tensor(target),
+        splits={"train": names[:14], "dev": names[14:18], "test": names[18:]},
+    )
+    labels = tuple(None if value < 0 else corpus.task.labels[value] for value in target)
+    return replace(corpus, annotations={"label": labels})

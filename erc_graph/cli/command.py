@@ -21,14 +21,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, examples: str = "", **options: Any) -> None:
         if examples:
             options["epilog"] = f"examples:\n{examples.rstrip()}"
-        super().__init__(**{"formatter_class": _Formatter, "allow_abbrev": False, **options})
+        super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong on standard error and end with exit code 2."""
         self.exit(2, f"error: {printable(message)}; see {self.prog} --help\n")
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 80 columns, description and examples as written."""
+
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(80, shutil.get_terminal_size().columns)
         super().__init__(prog, **{**options, "max_help_position": 26, "width": width})

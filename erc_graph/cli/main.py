@@ -11,6 +11,7 @@ from erc_graph.cli.command import command
 # Command → what it does. Each is a file of this folder with `make_parser()` and `main(argv) -> int`, imported when it is called for.
 COMMANDS = {
     "corpus": "look at conversations, check them, convert and save them",
+    "features": "from raw text, sound and pictures to feature files",
     "graph": "draw conversations: PNG, SVG, GraphML, interactive HTML",
     "experiment": "train and judge a method on a corpus",
     "predict": "label a new conversation with a trained model",

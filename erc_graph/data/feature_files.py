@@ -6,14 +6,15 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from erc_graph.data.storage import load_tensors, stay_inside
+from erc_graph.data.storage import load_tensors, save_tensors, stay_inside
 from erc_graph.errors import CheckpointError, CorpusError
 
 FORMS = (
@@ -273,3 +274,31 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
             raise CorpusError(f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found shape {row.shape}")
         rows.append(row)
     return [file.stem for file in files], np.stack(rows)
+
+
+# -- writing -------------------------------------------------------------------------------
+
+
+def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: Tensor, note: Mapping[str, Any]) -> None:
+    """Write vectors as `.safetensors` that a manifest can name, atomically.
+
+    Args:
+        path: The file.
+        ids: `n` utterance ids.
+        features: `(n, d)`.
+        note: What made them (model, layer, versions); plain JSON values, kept under the metadata key `note`.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    save_tensors(path, {"features": features}, {"utterance": json.dumps(list(ids)), "note": json.dumps(dict(note))})
+
+
+def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a feature file or a file of sequences says about itself; empty for one that says nothing."""
+    try:
+        _, metadata = load_tensors(path)
+        note = json.loads(metadata.get("note", "{}"))
+    except (CheckpointError, ValueError, RecursionError):  # whoever reads the numbers says what is wrong with the file
+        return {}
+    return note if isinstance(note, dict) else {}

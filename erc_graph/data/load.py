@@ -18,7 +18,7 @@ import torch
 
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.feature_files import join_features, read_features
+from erc_graph.data.feature_files import join_features, read_features, read_note
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.saved import MANIFEST as SAVED
 from erc_graph.data.saved import TENSORS, load_saved
@@ -111,6 +111,7 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         *manifest.features.values(),
         *manifest.sequences.values(),
     ]
+    made = {name: read_note(file).get("extractor") for name, file in {**manifest.sequences, **manifest.features}.items()}
     return assemble(
         _read(manifest.annotations, manifest.dataset),
         dataset=manifest.dataset,
@@ -119,7 +120,7 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         splits=manifest.splits,
         features=manifest.features,
         sequences=manifest.sequences,
-        extractors=manifest.extractors,
+        extractors={**{name: made_by for name, made_by in made.items() if isinstance(made_by, str)}, **manifest.extractors},
         name=name or manifest.name,
         strict=strict,
         files={file.relative_to(path.parent).as_posix(): file for file in files},

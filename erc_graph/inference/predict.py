@@ -68,9 +68,9 @@ def prepare(
 
 def _encoded(texts: Sequence[str], name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:
     if encode is None:
-        from erc_graph.features.text import TextEncoder
+        from erc_graph.features.tuned import load_text_encoder
 
-        encode = TextEncoder(name)
+        encode = load_text_encoder(name)
     vectors = encode(texts)
     if vectors.shape[1] != width:
         raise CheckpointError(f"{modality}: the model reads vectors of {width} numbers, the encoder {name!r} gives {vectors.shape[1]}")

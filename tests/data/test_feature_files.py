@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from erc_graph.data.feature_files import join_features, read_features
+from erc_graph.data.feature_files import join_features, read_features, read_note, write_features
 from erc_graph.errors import CorpusError
 
 IDS = ["a", "b", "c"]
@@ -273,3 +273,14 @@ def test_the_join_by_loop(utterances, ids, spoilt):
     if bad:
         with pytest.raises(CorpusError, match=rf"{len(bad)} rows with NaN or inf \(first: {bad[0]}.*refused by strict"):
             join_features(ids, array, utterances, strict=True)
+
+
+def test_what_is_written_is_read_with_its_note(tmp_path):
+    write_features(tmp_path / "f.safetensors", IDS, torch.from_numpy(ROWS.astype(np.float32)), {"extractor": "m:layer=1", "cut": 2})
+    ids, array = read_features(tmp_path / "f.safetensors")
+    assert ids == IDS and np.array_equal(array, ROWS)
+    assert read_note(tmp_path / "f.safetensors") == {"extractor": "m:layer=1", "cut": 2}
+    for form in ("npz", "safetensors", "folder"):
+        assert read_note(write(tmp_path, form)) == {}
+    save_file({"features": torch.zeros(1, 1)}, tmp_path / "g.safetensors", {"note": "[" * 10000})
+    assert read_note(tmp_path / "g.safetensors") == read_note(tmp_path / "nowhere.safetensors") == {}

@@ -16,6 +16,7 @@ import torch
 
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.feature_files import write_features
 from erc_graph.data.load import assemble, corpus_sha256, load_corpus
 from erc_graph.data.storage import sha256
 from erc_graph.data.tasks import Task
@@ -241,6 +242,13 @@ def test_transcripts_without_labels(folder):
 def test_extractors_travel(folder):
     folder.manifest(extra='extractors.audio = "free words"')
     assert folder.load().provenance["extractors"] == {"audio": "free words"}
+    write_features(folder.path / "text.safetensors", IDS, torch.ones(6, 2), {"extractor": "MiniLM:layer=1"})
+    with (folder.path / "corpus.toml").open("a") as manifest:
+        manifest.write('text = "text.safetensors"\n')
+    assert folder.load().provenance["extractors"] == {"text": "MiniLM:layer=1", "audio": "free words"}
+    folder.manifest(extra='extractors.text = "wins"\nfeatures.text = "text.safetensors"')
+    (folder.path / "corpus.toml").write_text((folder.path / "corpus.toml").read_text().replace("[features]\n", "features."))
+    assert folder.load().provenance["extractors"] == {"text": "wins"}
     folder.manifest(extra='extractors.adio = "free words"')
     with pytest.raises(CorpusError, match=r"extractors\.adio: the corpus has no such modality; it has audio"):
         folder.load()

@@ -13,6 +13,7 @@ from torch import Tensor
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features import text as module
 from erc_graph.features.text import TextEncoder, find_encoder
+from erc_graph.features.tokens import Tokens
 
 TEXTS = ["We won!", "really?", "", "you are joking, you are, you are " * 12, "hello there", "zzz", "日本 \ud800 x"]
 
@@ -54,6 +55,45 @@ def test_pooling_is_what_the_files_say(tiny_encoder: Path, tmp_path: Path) -> No
     torch.testing.assert_close(TextEncoder(str(folder))(TEXTS), by_transformers(folder, TEXTS, cls=True), atol=1e-5, rtol=0)
     (folder / "modules.json").unlink()
     torch.testing.assert_close(TextEncoder(str(folder))(TEXTS), by_transformers(folder, TEXTS, normalise=False), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, -1, -2, "last4", "last4-mean"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_layers_and_poolings_equal_those_of_transformers(kind: str, layer: int | str, tiny_encoder: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = copy(tiny_encoder, tmp_path)
+    if kind == "bert":
+        config = transformers.BertConfig(
+            vocab_size=15, hidden_size=24, num_hidden_layers=4, num_attention_heads=3, intermediate_size=40, max_position_embeddings=32
+        )
+    else:
+        config = transformers.DistilBertConfig(vocab_size=15, dim=24, n_layers=4, n_heads=3, hidden_dim=40, max_position_embeddings=32)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    texts = ["we won !", "really ? you are joking", ""]
+    words, firsts = [], []
+    for text in texts:
+        ids = torch.tensor([Tokens(folder, config.to_dict())([text])[0][0]])
+        with torch.no_grad():
+            hidden = model(input_ids=ids, output_hidden_states=True).hidden_states
+        four = torch.stack([states[0] for states in hidden[-4:]])
+        joined = {"last4": torch.cat(list(four), -1), "last4-mean": four.mean(0)}
+        words.append(joined[layer] if isinstance(layer, str) else hidden[layer][0])
+        firsts.append(torch.cat([words[-1][0], words[-1].mean(0)]))
+    encoder = TextEncoder(str(folder), pooling="words", layer=layer)  # type: ignore[arg-type]
+    for found, expected in zip(encoder.words(texts, tokens=7), words, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert encoder.width == words[0].shape[1]
+    pooled = TextEncoder(str(folder), pooling="cls+mean", layer=layer)  # type: ignore[arg-type]
+    torch.testing.assert_close(pooled(texts), torch.stack(firsts), atol=1e-5, rtol=0)
+    assert pooled.width == 2 * encoder.width
+
+
+def test_layers_that_are_not_there(tiny_encoder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"layer: expected -3 to 2 .*found 3"):
+        TextEncoder(str(tiny_encoder), layer=3)
+    with pytest.raises(ConfigError, match="expected a model of four layers or more for last4, found 2"):
+        TextEncoder(str(tiny_encoder), layer="last4")
 
 
 def test_other_encoders_go_through_transformers(tiny_encoder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""`erc-graph features`: from the raw text of a corpus to a feature file that its manifest can name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erc_graph.cli.command import Formatter, command, printable
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from erc_graph.features.config import FeaturesConfig
+    from erc_graph.features.tuned import TuningConfig
+
+DESCRIPTION = """Compute features of a corpus and write a file that corpus.toml can name.
+
+A run that is stopped goes on where it was when the same command is given again.
+`accelerate launch --module erc_graph features ...` divides it among processes.
+"""
+EXAMPLES = """examples:
+  erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
+      --out corpora/meld/text.safetensors
+      sentence vectors of a pretrained encoder
+  erc-graph features --data corpora/meld --model models/roberta-large \\
+      --pooling words --layer -2 --out corpora/meld/words.safetensors
+      token states of the last but one layer, of a model in a folder
+  erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
+      --fine_tune --cross_fit 3 --output log-probabilities \\
+      --out corpora/meld/text_logp.safetensors
+      tune on the single utterances of the training split, in three folds
+"""
+
+
+def make_parser() -> ArgumentParser:
+    """The parser of the command: every field of its configuration is an option."""
+    from jsonargparse import ActionYesNo, ArgumentParser
+
+    from erc_graph.features.config import FeaturesConfig
+    from erc_graph.features.tuned import TuningConfig
+
+    parser = ArgumentParser(
+        prog="erc-graph features", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter,
+        parser_mode="toml", allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
+    switches = {
+        "fine_tune": "First tune the text encoder on the single utterances of the training split.",
+        "strict": "Refuse what is longer than the model takes, instead of cutting it with a count.",
+    }
+    parser.add_class_arguments(FeaturesConfig, skip=set(switches))
+    for name, words in switches.items():
+        parser.add_argument(f"--{name}", action=ActionYesNo(no_prefix="no_"), help=words)
+    parser.add_class_arguments(TuningConfig, "tuning")
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
+    from erc_graph.features.config import FeaturesConfig
+    from erc_graph.features.tuned import TuningConfig
+
+    values = vars(make_parser().parse_args([_underscored(argument) for argument in argv]))
+    tuning = TuningConfig(**vars(values.pop("tuning")))
+    values.pop("config")
+    return _features(FeaturesConfig(**values), tuning)
+
+
+def _underscored(argument: str) -> str:
+    """`--cross-fit` is `--cross_fit`."""
+    name, equals, value = argument.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
+
+
+def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
+    from erc_graph.data.load import load_corpus
+    from erc_graph.features.extract import extract
+    from erc_graph.features.of_text import text_task
+    from erc_graph.features.processes import Share
+
+    share = Share.of_launcher()
+    quiet = None if share.first else True
+    task = text_task(load_corpus(config.data, task=config.task), config, tuning, share, quiet)
+    reasons = extract(Path(config.out), task, share=share, quiet=quiet)
+    if share.first:
+        if cut := task.note.get("cut_to_length"):
+            longest = task.note["longest"]
+            print(
+                f"note: {cut} of {len(task.ids)} texts are longer than the {longest} tokens that the model takes, and were cut",
+                file=sys.stderr,
+            )
+        for name, reason in list(reasons.items())[:5]:
+            print(printable(f"note: {name}: {reason}"), file=sys.stderr)
+        if len(reasons) > 5:
+            print(f"note: and {len(reasons) - 5} more", file=sys.stderr)
+        print(f"written: {config.out} ({len(task.ids) - len(reasons)} utterances)")
+    return 0

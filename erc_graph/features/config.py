@@ -1,0 +1,64 @@
+"""What `erc-graph features` is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from erc_graph.errors import ConfigError, expect
+from erc_graph.features.text import Layer, Pooling
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """Features of a corpus.
+
+    Attributes:
+        data: Corpus whose utterances are wanted: a folder with corpus.toml, an annotation file, a saved corpus.
+        model: What computes them: a name that is known here (all-MiniLM-L6-v2), the folder of a model, a name on the hub.
+        out: Feature file to write, ending in .safetensors.
+        modality: From what.
+        pooling: Text: `own` (as the model's files say), `cls`, `mean`, `cls+mean`, or `words`, a sequence of token states.
+        layer: Whose states: 0 the embeddings, 1 the first layer, -1 the last; `last4` side by side, `last4-mean`.
+        output: Of a tuned encoder: its `features`, or the `log-probabilities` of the classes.
+        fine_tune: First tune the text encoder on the single utterances of the training split.
+        cross_fit: Tune so many encoders, each without one part of the training dialogues; a training utterance goes through the one that
+            never saw its dialogue. 0: one encoder, fitted to all of them.
+        encoders: Folder of the tuned encoders, used again and continued; unset: OUT without its ending, and `.tuned`.
+        task: Label set to tune on, for example `iemocap4`; unset: the corpus's own.
+        tokens: Most tokens of a batch, padding included.
+        device: `auto`, `cpu` or `cuda`.
+        precision: Of matrix products: `bf16` (16 bits), `no` (32); `auto`: bf16 on a GPU.
+        strict: Refuse what is longer than the model takes, instead of cutting it with a count.
+    """
+
+    data: str
+    model: str
+    out: str
+    modality: Literal["text"] = "text"
+    pooling: Pooling = "own"
+    layer: Layer = -1
+    output: Literal["features", "log-probabilities"] = "features"
+    fine_tune: bool = False
+    cross_fit: int = 0
+    encoders: str | None = None
+    task: str | None = None
+    tokens: int = 4096
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "no", "bf16"] = "auto"
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        expect(
+            "features",
+            self,
+            out=(self.out.endswith(".safetensors"), "a file name ending in .safetensors"),
+            tokens=(self.tokens >= 1, "1 or more"),
+            cross_fit=(self.cross_fit == 0 or self.cross_fit >= 2, "0, or 2 folds or more"),
+        )
+        tuned = {"cross_fit": self.cross_fit, "encoders": self.encoders, "task": self.task, "output": self.output != "features"}
+        for name, given in tuned.items():
+            if given and not self.fine_tune:
+                raise ConfigError(f"{name}: expected --fine_tune beside it, which makes the encoders that it is about")
+        if self.fine_tune and (self.pooling != "own" or self.layer != -1):
+            raise ConfigError("fine_tune: expected pooling and layer left out: a tuned encoder gives the mean of its last states")

@@ -1,0 +1,29 @@
+"""Where features are computed, and in which precision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from erc_graph.errors import ConfigError
+
+
+def find_device(wanted: str, local: int = 0) -> torch.device:
+    """`auto`, `cpu` or `cuda` → the device; of several processes on a machine each has a GPU of its own.
+
+    Raises:
+        ConfigError: no GPU where one is wanted.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: expected a visible CUDA device, found none; use 'cpu' or 'auto'")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", local % torch.cuda.device_count())
+
+
+def find_precision(wanted: Literal["auto", "no", "bf16"], device: torch.device) -> Literal["no", "bf16"]:
+    """`auto` is `bf16` on a GPU that has it, else `no`."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"

@@ -1,0 +1,151 @@
+"""From an extractor to a feature file: batches of similar length, a progress bar, parts on disk that a killed run goes on from.
+
+Every twenty seconds what is done becomes a part in `<out>.parts`, complete or not at all. When all is there, the parts become the file,
+and go. Several processes (`accelerate launch`) take the batches in turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from erc_graph.data.feature_files import write_features
+from erc_graph.data.ragged import Ragged
+from erc_graph.data.sequence_files import write_sequences
+from erc_graph.data.storage import load_tensors, save_tensors, write_json
+from erc_graph.errors import CheckpointError, CorpusError, StorageError
+from erc_graph.features.processes import Share, wait_for
+from erc_graph.features.tokens import chunks
+
+PLAN = "plan.json"
+SECONDS = 20.0  # between two parts: what a killed run has to do again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be computed.
+
+    Attributes:
+        ids: Utterances that have an input.
+        sizes: Of each the length of its input (tokens, samples, frames), so that similar ones go together.
+        compute: Positions of utterances → of each a vector `(d,)`, a sequence `(T, d)`, or why there is none.
+        budget: Most input items of a batch, padding included.
+        sequences: Whether sequences come out.
+        note: Model, layer, pooling, versions: what the file says about itself, and what a continued run must have in common.
+    """
+
+    ids: Sequence[str]
+    sizes: Sequence[int]
+    compute: Callable[[list[int]], list[Tensor | str]]
+    budget: int
+    sequences: bool
+    note: Mapping[str, Any] = field(default_factory=dict)
+
+
+def extract(out: Path, task: Task, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
+    """Compute what is not computed yet, and write the file.
+
+    Args:
+        out: The feature file, `.safetensors`; appears complete or not at all.
+        task: What to compute.
+        share: Which part of several processes this one is.
+        quiet: No progress bar; unset: none where standard error is no terminal.
+
+    Returns:
+        Utterance → why it has no features, for those that have none.
+
+    Raises:
+        CorpusError: nothing could be computed.
+        CheckpointError: parts of another task stand beside `out`.
+        StorageError: the file system refuses.
+    """
+    share = share or Share()
+    folder = out.with_name(f"{out.name}.parts")
+    plan = {"note": dict(task.note), "utterances": hashlib.sha256(json.dumps(list(task.ids)).encode()).hexdigest()}
+    if (folder / PLAN).is_file():
+        try:
+            same = json.loads((folder / PLAN).read_bytes()) == json.loads(json.dumps(plan))
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise CheckpointError(f"{folder}: parts of another run (other settings or utterances); remove it, or choose another --out")
+    elif share.first:
+        if folder.exists():
+            raise StorageError(f"{folder}: is there already, but not of a run that was stopped; remove it, or choose another --out")
+        write_json(folder / PLAN, plan)
+    else:
+        wait_for(lambda: (folder / PLAN).is_file() or out.is_file())
+    done = {row for rows in _finished(folder) for row in rows}
+    todo = [row for row in range(len(task.ids)) if row not in done]
+    _compute(folder, task, todo, len(done), share, quiet)
+    if not share.first:
+        return {}
+    wait_for(lambda: sum(map(len, _finished(folder))) >= len(task.ids))
+    return _assemble(out, folder, task)
+
+
+def _compute(folder: Path, task: Task, todo: list[int], done: int, share: Share, quiet: bool | None) -> None:
+    batches = [[todo[i] for i in chosen] for chosen in chunks([task.sizes[row] for row in todo], task.budget)]
+    rows: list[int] = []
+    values: list[Tensor | str] = []
+    since = time.monotonic()
+    with tqdm(total=len(task.ids), initial=done, desc=str(task.note.get("modality", "features")), disable=quiet, unit="utt") as bar:
+        for number, batch in enumerate(batches):
+            if number % share.of == share.number:
+                values += task.compute(batch)
+                rows += batch
+                if time.monotonic() - since > SECONDS:
+                    _save_part(folder, rows, values)
+                    rows, values, since = [], [], time.monotonic()
+            bar.update(len(batch))
+    if rows:
+        _save_part(folder, rows, values)
+
+
+def _save_part(folder: Path, rows: list[int], values: list[Tensor | str]) -> None:
+    good = [value for value in values if isinstance(value, Tensor)]
+    tensors = {
+        "rows": torch.tensor(rows),
+        "lengths": torch.tensor([-1 if isinstance(v, str) else len(v) if v.ndim > 1 else 1 for v in values]),
+        "values": torch.cat([value if value.ndim > 1 else value[None] for value in good]) if good else torch.zeros(0, 1),
+    }
+    reasons = {str(row): value for row, value in zip(rows, values, strict=True) if isinstance(value, str)}
+    save_tensors(folder / f"{rows[0]:08d}.safetensors", tensors, {"reasons": json.dumps(reasons)})
+
+
+def _finished(folder: Path) -> list[list[int]]:
+    """Rows of every part that is there."""
+    return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
+
+
+def _assemble(out: Path, folder: Path, task: Task) -> dict[str, str]:
+    found: dict[int, Tensor] = {}
+    reasons: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors, metadata = load_tensors(path)
+        rows, lengths = tensors["rows"].tolist(), tensors["lengths"]
+        parts = tensors["values"].split(lengths.clamp(min=0).tolist())
+        found |= {row: part for row, part, length in zip(rows, parts, lengths.tolist(), strict=True) if length >= 0}
+        reasons |= {task.ids[int(row)]: reason for row, reason in json.loads(metadata["reasons"]).items()}
+    if not found:
+        first = next(iter(reasons.items()), ("", "nothing to compute"))
+        raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); remove {folder} after mending the input")
+    order = sorted(found)
+    ids = [task.ids[row] for row in order]
+    note = {**task.note, "left_out": len(reasons)}
+    if task.sequences:
+        write_sequences(out, ids, Ragged.of([found[row] for row in order]), note)
+    else:
+        write_features(out, ids, torch.cat([found[row] for row in order]), note)
+    shutil.rmtree(folder, ignore_errors=True)
+    return reasons

@@ -1,0 +1,75 @@
+"""Features of the text of a corpus: which utterances have words, through which encoder they go, and what the file says about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.errors import CorpusError
+from erc_graph.features.config import FeaturesConfig
+from erc_graph.features.device import find_device, find_precision
+from erc_graph.features.extract import Task
+from erc_graph.features.processes import Share
+from erc_graph.features.text import TextEncoder
+from erc_graph.features.tuned import TunedEncoder, TuningConfig, join_options, tune
+
+
+def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Task:
+    """The utterances that have words, and the encoder; tunes it first where that is wanted.
+
+    Raises:
+        CorpusError: no texts; or `strict` and a text that is longer than the model takes.
+    """
+    rows = [row for row, text in enumerate(corpus.texts) if text.strip()]
+    if not rows:
+        raise CorpusError(f"{corpus.name}: expected texts, found {'none' if not corpus.texts else 'nothing but empty ones'}")
+    texts = [corpus.texts[row] for row in rows]
+    dialogues = [corpus.dialogue_ids[i] for i in corpus.dialogue_of[rows].tolist()]
+    device = find_device(config.device, share.local)
+    precision = find_precision(config.precision, device)
+    encoder: TextEncoder | TunedEncoder
+    if config.fine_tune:
+        folder = Path(config.encoders or f"{config.out.removesuffix('.safetensors')}.tuned")
+        encoder = tune(
+            corpus, config.model, folder, tuning, cross_fit=config.cross_fit, output=config.output, device=device, precision=precision,
+            share=share, quiet=quiet,
+        )  # fmt: skip
+        made = {
+            "encoders": str(folder),
+            "output": config.output,
+            **{key: encoder.about[key] for key in ("fitted_to", "cross_fit", "settings")},
+        }
+    else:
+        encoder = TextEncoder(config.model, device=device, pooling=config.pooling, layer=config.layer, precision=precision)
+        given = {"pooling": (config.pooling, "own"), "layer": (config.layer, -1)}
+        unusual = {name: value for name, (value, usual) in given.items() if value != usual}
+        made = {"extractor": join_options(config.model, **unusual), "pooling": encoder.pooling, "layer": config.layer}
+    ids, cut = encoder.tokens(texts)
+    if cut and config.strict:
+        raise CorpusError(
+            f"{corpus.name}: {len(cut)} texts are longer than the {encoder.longest} tokens that {config.model} takes (first: "
+            f"{corpus.utterance_ids[rows[cut[0]]]}), refused by strict; without it they are cut"
+        )
+
+    def compute(chosen: list[int]) -> list[Tensor | str]:
+        said = [texts[i] for i in chosen]
+        if isinstance(encoder, TunedEncoder):
+            return list(encoder(said, dialogues=[dialogues[i] for i in chosen], tokens=config.tokens))
+        return list(encoder.words(said, tokens=config.tokens) if config.pooling == "words" else encoder(said, tokens=config.tokens))
+
+    note = {
+        "modality": "text", "model": config.model, **made, "precision": precision, "cut_to_length": len(cut), "longest": encoder.longest,
+        "versions": versions("erc_graph", "torch", "tokenizers", *(("transformers",) if config.fine_tune else ())),
+    }  # fmt: skip
+    return Task(
+        ids=[corpus.utterance_ids[row] for row in rows], sizes=[len(one) for one in ids], compute=compute, budget=config.tokens,
+        sequences=config.pooling == "words", note=note,
+    )  # fmt: skip
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Package → its version."""
+    return {name: importlib.metadata.version(name) for name in packages}

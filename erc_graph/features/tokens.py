@@ -1,0 +1,94 @@
+"""Sentences to token ids: a model's own tokenizer, its limit, and batches of similar length within a budget."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erc_graph.errors import CheckpointError
+
+
+class Tokens:
+    """The tokenizer of a model's folder (`tokenizer.json`), as small as it is quick: transformers' own takes seconds to import.
+
+    Args:
+        folder: With `tokenizer.json` and, where there are such, `tokenizer_config.json` and `sentence_bert_config.json`.
+        config: The model's `config.json`.
+
+    Attributes:
+        longest: Most tokens of a sentence, by the smallest limit that the files name.
+
+    Raises:
+        CheckpointError: a limit that is no number.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.padding = int(config.get("pad_token_id") or 0)
+        positions = int(config.get("max_position_embeddings") or 512)
+        if config.get("model_type") in OFFSET:  # its first position is the one behind the padding's
+            positions -= self.padding + 1
+        limits = [positions]
+        for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+            limit = read_json(folder / file).get(key) if (folder / file).is_file() else None
+            limits += [] if limit is None else [int(limit)]
+        self.longest = min(limits)
+
+    def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Token ids of every text, cut to `longest`; and which texts were cut. What is no valid Unicode is replaced."""
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        whole = [len(one) for one in self.tokenizer.encode_batch_fast(clean)]
+        cut = [i for i, length in enumerate(whole) if length > self.longest]
+        self.tokenizer.enable_truncation(self.longest)  # keeps the closing token, as cutting the list would not
+        ids = [one.ids for one in self.tokenizer.encode_batch_fast(clean)]
+        self.tokenizer.no_truncation()
+        return ids, cut
+
+    def pad(self, sentences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Ids `(n, L)` int64, and which of them are real `(n, L)` bool."""
+        lengths = torch.tensor([len(one) for one in sentences])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        ids = torch.full(mask.shape, self.padding)
+        ids[mask] = torch.tensor([token for one in sentences for token in one])
+        return ids.to(device), mask.to(device)
+
+
+OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text")
+
+
+def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[list[int]]:
+    """Positions by similar length, the longest first; each chunk holds at most `budget` items once it is padded, or a single one.
+
+    >>> list(chunks([1, 5, 2, 2], budget=6))
+    [[1], [2, 3, 0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        size = max(1, min(most, budget // max(1, lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of a pretrained model.
+
+    Raises:
+        CheckpointError: missing, or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing; expected the files of a pretrained text encoder") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON or not readable ({str(error)[:120]})") from None

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from erc_graph.data.feature_files import read_features
+from erc_graph.data.sequence_files import read_sequences
+from erc_graph.data.storage import load_tensors
+from erc_graph.errors import CheckpointError, CorpusError, StorageError
+from erc_graph.features import extract as module
+from erc_graph.features.extract import Task, extract
+from erc_graph.features.processes import Share
+
+IDS = [f"u{i}" for i in range(10)]
+SIZES = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
+
+
+def vector(row: int) -> Tensor:
+    return torch.tensor([row, SIZES[row]], dtype=torch.float32)
+
+
+def task(**changes: object) -> Task:
+    plain = Task(ids=IDS, sizes=SIZES, compute=lambda rows: [vector(row) for row in rows], budget=10, sequences=False, note={"model": "m"})
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_rows_belong_to_their_utterances_and_the_file_says_what_made_it(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "text.safetensors"
+    assert extract(out, task(), quiet=True) == {}
+    ids, array = read_features(out)
+    assert ids == IDS and torch.equal(torch.from_numpy(array), torch.stack([vector(i) for i in range(10)]))
+    assert json.loads(load_tensors(out)[1]["note"]) == {"model": "m", "left_out": 0}
+    assert [path.name for path in out.parent.iterdir()] == ["text.safetensors"]
+
+
+def test_sequences(tmp_path: Path) -> None:
+    out = tmp_path / "words.safetensors"
+    extract(out, task(compute=lambda rows: [torch.full((SIZES[row], 2), float(row)) for row in rows], sequences=True), quiet=True)
+    ids, words = read_sequences(out)
+    assert ids == IDS and words.sizes == tuple(SIZES) and all(float(words[i].mean()) == i for i in range(10))
+
+
+def test_a_killed_run_goes_on_and_does_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS", -1.0)  # every batch is a part
+    asked: list[int] = []
+
+    def stop_at(last: int) -> object:
+        def compute(rows: list[int]) -> list[Tensor]:
+            if len(asked) >= last:
+                raise KeyboardInterrupt
+            asked.extend(rows)
+            return [vector(row) for row in rows]
+
+        return compute
+
+    out = tmp_path / "text.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        extract(out, task(compute=stop_at(4)), quiet=True)
+    assert not out.exists() and 4 <= len(asked) < 10
+    (tmp_path / "text.safetensors.parts" / ".00000099.safetensors.1.tmp").write_bytes(b"half")  # what a kill leaves of a write
+    extract(out, task(compute=stop_at(100)), quiet=True)
+    assert sorted(asked) == list(range(10))
+    assert read_features(out)[0] == IDS and not (tmp_path / "text.safetensors.parts").exists()
+
+
+def test_other_settings_or_utterances_do_not_go_on_with_it(tmp_path: Path) -> None:
+    def stop(rows: list[int]) -> list[Tensor]:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "text.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        extract(out, task(compute=stop), quiet=True)
+    for other in (task(note={"model": "another"}), task(ids=[*IDS[:-1], "v"])):
+        with pytest.raises(CheckpointError, match="parts of another run"):
+            extract(out, other, quiet=True)
+    (tmp_path / "b.safetensors.parts").mkdir()
+    with pytest.raises(StorageError, match="is there already, but not of a run that was stopped"):
+        extract(tmp_path / "b.safetensors", task(), quiet=True)
+
+
+def test_processes_divide_the_batches(tmp_path: Path) -> None:
+    asked: dict[int, list[int]] = {0: [], 1: []}
+
+    def compute(number: int) -> object:
+        return lambda rows: [asked[number].extend(rows), [vector(row) for row in rows]][1]
+
+    out, first = tmp_path / "text.safetensors", tmp_path / "text.safetensors.parts"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "wait_for", lambda done: None)
+        patch.setattr(module, "_assemble", lambda *_: {})
+        extract(out, task(compute=compute(0)), share=Share(0, 2), quiet=True)
+    assert asked[0] and not out.exists() and first.is_dir()
+    assert extract(out, task(compute=compute(1)), share=Share(1, 2), quiet=True) == {}
+    extract(out, task(compute=compute(0)), share=Share(0, 1), quiet=True)
+    assert sorted(asked[0] + asked[1]) == list(range(10)) and read_features(out)[0] == IDS
+
+
+def test_what_cannot_be_computed_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    out = tmp_path / "text.safetensors"
+
+    def compute(rows: list[int]) -> list[Tensor | str]:
+        return ["silent" if row in (2, 7) else vector(row) for row in rows]
+
+    assert extract(out, task(compute=compute), quiet=True) == {"u2": "silent", "u7": "silent"}
+    assert read_features(out)[0] == [name for name in IDS if name not in ("u2", "u7")]
+    assert json.loads(load_tensors(out)[1]["note"])["left_out"] == 2
+    with pytest.raises(CorpusError, match=r"no utterance has features \(u\d: broken\)"):
+        extract(tmp_path / "b.safetensors", task(compute=lambda rows: ["broken"] * len(rows)), quiet=True)
