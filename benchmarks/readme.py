@@ -45,8 +45,9 @@ def block() -> str:
                 seeds = len(metrics["accuracy"]["values"])
                 own = name == result["method"]
                 cells = [what, f"**{name}**" if own else name, *(measured(metrics[m]) for m in ("accuracy", "weighted_f1", "macro_f1"))]
-                rows.append([*cells, str(seeds), epoch])
-    text = markdown_table(["corpus", "method", "accuracy", "wF1", "macro F1", "seeds", "epoch chosen by"], rows)
+                networks = 1 if name == "majority" else result.get("members", 1)
+                rows.append([*cells, str(seeds), str(networks), epoch])
+    text = markdown_table(["corpus", "method", "accuracy", "wF1", "macro F1", "seeds", "networks", "epoch chosen by"], rows)
     limits = [result for result in load() if "bayes_limit" in result]
     for result in limits:
         text += "\n\nThe sample corpus is generated, so its limit is known: "
@@ -54,8 +55,9 @@ def block() -> str:
         text += f"{result['method']} reaches {100 * result['accuracy_over_bayes_limit']:.1f} % of it."
     for path in sorted(RESULTS.glob("*-table-*.json")):
         table = json.loads(path.read_text(encoding="utf-8"))
-        streams, seeds = "+".join(table["modalities"]), len(table["seeds"])
-        text += f"\n\nTable {table['number']} of the paper ({table['title'].lower()}), on {table['dataset']}, {streams}, {seeds} seeds. "
+        streams, seeds, members = "+".join(table["modalities"]), f"{len(table['seeds'])} seeds", table.get("members", 1)
+        seeds += f" of {members} networks each" if members > 1 else ""
+        text += f"\n\nTable {table['number']} of the paper ({table['title'].lower()}), on {table['dataset']}, {streams}, {seeds}. "
         text += "Measured: the features above, 0 to 1. Published: the paper's own features, three modalities, per cent.\n\n"
         text += markdown_table(*table_rows(table))
     return text

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
 from erc_graph.encoders.sequences import encode_sequences, masked_mean
+from erc_graph.features.mfcc import mfcc
 
-WINDOW, HOP, BANDS = 400, 160, 20  # of a waveform: 25 ms every 10 ms, and bands of its spectrum
+COEFFICIENTS = 20  # of the MFCCs of a waveform
 SIDE = 8  # of an image
 TOKENS = 1 << 20  # numbers of a chunk
 
@@ -24,14 +25,14 @@ def pooled_width(item: tuple[int, ...]) -> int:
     >>> pooled_width((768,)), pooled_width(()), pooled_width((3, 48, 48))
     (1536, 40, 384)
     """
-    return 2 * (BANDS if not item else item[0] if len(item) == 1 else math.prod(item[:-2]) * SIDE * SIDE)
+    return 2 * (COEFFICIENTS if not item else item[0] if len(item) == 1 else math.prod(item[:-2]) * SIDE * SIDE)
 
 
 def pooled(batch: Batch) -> Batch:
     """The batch with mean and deviation of each sequence among its features, and without the sequences.
 
-    Of words and frames the vectors themselves count, of a waveform the logarithm of its power in `BANDS` bands, 25 ms at a time, of
-    images the mean brightness of `SIDE` × `SIDE` fields per channel.
+    Of words and frames the vectors themselves count, of a waveform its MFCCs, of images the mean brightness of `SIDE` × `SIDE` fields
+    per channel.
     """
     if not batch.sequences:
         return batch
@@ -50,7 +51,7 @@ def statistics(sequences: Ragged) -> Tensor:
 def _statistics(padded: Tensor, mask: Tensor) -> Tensor:
     """`(n, L, *item)`, `(n, L)` → `(n, width)`."""
     if padded.ndim == 2:
-        frames, mask = _bands(padded, mask)
+        frames, mask = mfcc(padded, mask, coefficients=COEFFICIENTS)
     elif padded.ndim == 3:
         frames = padded.float()
     else:
@@ -58,15 +59,3 @@ def _statistics(padded: Tensor, mask: Tensor) -> Tensor:
         frames = F.adaptive_avg_pool2d(images, SIDE).flatten(1).view(*mask.shape, -1)
     mean = masked_mean(frames, mask)
     return torch.cat([mean, masked_mean((frames - mean[:, None]).square(), mask).sqrt()], -1)
-
-
-def _bands(waves: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Log power per band: `(n, L)` → `(n, frames, BANDS)`, with the mask of windows that begin in the utterance and of its first."""
-    lengths = mask.sum(1)
-    short = max(0, WINDOW - waves.shape[1])
-    windows = F.pad(waves, (0, short)).unfold(1, WINDOW, HOP)
-    power = torch.fft.rfft(windows * torch.hann_window(WINDOW, device=waves.device)).abs().square()[..., 1:]  # without the mean
-    bands = F.adaptive_avg_pool1d(power.flatten(0, 1), BANDS).view(*windows.shape[:2], BANDS)
-    start = torch.arange(windows.shape[1], device=waves.device) * HOP
-    whole = (start + WINDOW <= lengths[:, None]) | (start == 0)
-    return (bands + 1e-6).log(), whole

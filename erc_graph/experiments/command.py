@@ -346,6 +346,6 @@ def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Pa
     print(f"protocol    {experiment.run.protocol}, epoch chosen on: {experiment.training.selection}")
     for fold in divisions:
         print(f"  {fold.name:<16} {len(fold.train)} / {len(fold.dev)} / {len(fold.test)} dialogues for train / dev / test")
-    print(f"seeds       {experiment.run.seeds}")
+    print(f"seeds       {experiment.run.seeds}" + (f", {experiment.run.members} networks each" if experiment.run.members > 1 else ""))
     print(f"output      {folder}")
     return 0

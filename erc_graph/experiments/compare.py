@@ -29,7 +29,7 @@ ALPHA = 0.05
 
 # What has to be the same so that two figures can be compared at all, and what may differ where the reader knows.
 _SAME = ("dataset", "task", "labels", "protocol")
-_KNOWN = ("selection", "modalities", "seeds", "data_sha256", "extractors", "strict")
+_KNOWN = ("selection", "modalities", "seeds", "members", "data_sha256", "extractors", "strict")
 _ENVIRONMENT = ("erc_graph", "git_commit", "torch", "device")
 
 
@@ -118,6 +118,7 @@ def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: b
     facts = {
         **{key: result[key] for key in (*_SAME, "selection", "modalities", "data_sha256")},
         "seeds": seeds,
+        "members": result.get("members", 1),
         "extractors": data.get("extractors"),
         "strict": (result.get("config") or {}).get("strict"),
         "torch": (environment.get("packages") or {}).get("torch"),

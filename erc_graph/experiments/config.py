@@ -34,6 +34,7 @@ class RunConfig:
         modalities: Feature sets to use, as a list: `'["text", "audio"]'`; unset: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number of seeds, 0 to N-1.
+        members: Networks per run that are trained side by side and vote with the mean of their probabilities; the BiGRU has as many.
         device: `auto`, `cpu` or `cuda`.
         strict: Refuse features with NaN or inf instead of treating them as missing.
         baseline: Also train the plain BiGRU on the same features, folds and seeds.
@@ -44,6 +45,7 @@ class RunConfig:
     modalities: list[str] | None = None
     protocol: Literal["official", "session5", "speaker10"] = "official"
     seeds: int = 1
+    members: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     strict: bool = False
     baseline: bool = True
@@ -51,6 +53,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds: expected 1 or more, found {self.seeds}")
+        if self.members < 1:
+            raise ConfigError(f"members: expected 1 or more, found {self.members}")
         if self.modalities is not None and not self.modalities:
             raise ConfigError("modalities: expected one or more, found an empty list")
         if self.modalities is not None and len(set(self.modalities)) < len(self.modalities):

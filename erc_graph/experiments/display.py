@@ -46,8 +46,8 @@ SELECTION = {"dev": "best on the development split", "last": "the last, number f
 
 
 def _seeds(result: Mapping[str, Any]) -> str:
-    count = len(result["seeds"])
-    return f"{count} seed{'s' if count > 1 else ''}"
+    count, members = len(result["seeds"]), result.get("members", 1)
+    return f"{count} seed{'s' if count > 1 else ''}" + (f" of {members} networks each" if members > 1 else "")
 
 
 def _printed(value: Any) -> str:

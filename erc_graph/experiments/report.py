@@ -334,10 +334,11 @@ def _contents(
 ) -> Contents:
     from erc_graph.report.page import Contents
 
-    seeds = len(result["seeds"])
+    seeds, members = len(result["seeds"]), result.get("members", 1)
     protocol = (
         f"Protocol {result['protocol']}; epoch: {SELECTION.get(result['selection'], result['selection'])}; "
-        f"{seeds} seed{'s, mean ± standard deviation' if seeds > 1 else ', so no spread'}; judged on {len(found):,} test turns "
+        f"{seeds} seed{'s, mean ± standard deviation' if seeds > 1 else ', so no spread'}"
+        f"{f', {members} networks each, whose mean is judged' if members > 1 else ''}; judged on {len(found):,} test turns "
         f"in {len(set(found.dialogue)):,} conversations."
     )
     return Contents(

@@ -43,6 +43,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         "protocol": experiment.run.protocol,
         "selection": experiment.training.selection,
         "seeds": [seed.seed for seed in outcome.seeds],
+        "members": experiment.run.members,
         "metrics": metrics,
         "baselines": compared(outcome, baseline),
         "seconds_per_epoch": outcome.seconds_per_epoch,

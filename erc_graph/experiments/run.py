@@ -23,6 +23,7 @@ from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.config import Experiment
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline, Schema
+from erc_graph.pipelines.committee import Committee
 from erc_graph.pipelines.stage import Prediction, infer
 from erc_graph.training.checkpoint import LAST, State
 from erc_graph.training.history import History
@@ -142,14 +143,16 @@ class Outcome:
 
 
 def build(experiment: Experiment, corpus: Corpus, seed: int) -> Pipeline:
-    """A fresh pipeline; its first weights depend on the seed.
+    """A fresh pipeline, or a committee of them; the first weights depend on the seed, those of the first member on it alone.
 
     Raises:
         ConfigError: it does not fit the corpus, or not into memory.
     """
+    kind, reads = PIPELINES[experiment.method], schema(experiment, corpus)
     torch.manual_seed(seed)
     try:
-        return PIPELINES[experiment.method](schema(experiment, corpus), experiment.pipeline)
+        members = [kind(reads, experiment.pipeline) for _ in range(experiment.run.members)]
+        return Committee(members) if len(members) > 1 else members[0]
     except (MemoryError, OverflowError) as error:
         raise ConfigError("pipeline: expected widths that fit into memory; make them smaller") from error
     except RuntimeError as error:
@@ -317,9 +320,10 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
-    """The plain BiGRU on the same inputs, protocol and seeds. Its settings are its own, everywhere the same, and not tuned.
+    """The plain BiGRU on the same inputs, protocol and seeds, with as many members.
 
-    Only how an epoch is chosen follows the experiment: on the development split (40 epochs at most), or fixed beforehand (10).
+    Its settings are its own, everywhere the same, and not tuned. Only how an epoch is chosen follows the experiment: on the development
+    split (40 epochs at most), or fixed beforehand (10).
     """
     from erc_graph.pipelines.bigru import BiGRUConfig
     from erc_graph.training.config import TrainingConfig

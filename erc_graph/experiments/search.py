@@ -43,7 +43,9 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
 
     if experiment.training.selection != "dev":
         raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")
-    settings = {key: value for key, value in experiment.as_dict().items() if key in ("pipeline", "training", "modalities", "protocol")}
+    settings = {
+        key: value for key, value in experiment.as_dict().items() if key in ("pipeline", "training", "modalities", "protocol", "members")
+    }
     context = {"data_sha256": corpus_sha256(corpus), "method": experiment.method, **settings}
     direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"
     found = tune(objective, space, trials, 0, folder, direction=direction, context=context)

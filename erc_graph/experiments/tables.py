@@ -77,6 +77,7 @@ def run_table(
         "modalities": list(experiment.run.modalities or corpus.modalities),
         "protocol": experiment.run.protocol,
         "seeds": list(range(experiment.run.seeds)),
+        "members": experiment.run.members,
         "environment": environment(outcomes[-1].seeds[0].device if outcomes else "cpu"),
         "config": experiment.as_dict(),
         "data_sha256": corpus_sha256(corpus),

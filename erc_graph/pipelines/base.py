@@ -14,6 +14,7 @@ from erc_graph.conv.angular import AngularConv
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.tasks import Task
+from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.pipelines.stage import Prediction, Stage
@@ -224,7 +225,7 @@ class Pipeline(nn.Module):
     def fit_inputs(self, train: Batch) -> None:
         """Fit the scaling of all inputs on training data."""
         for module in self.modules():
-            if isinstance(module, Inputs):
+            if isinstance(module, Inputs | FrontEnds):
                 module.fit(train)
 
     def forward(self, batch: Batch) -> Prediction:

@@ -24,6 +24,7 @@ from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ErcGraphError
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.pipelines.base import VERSION, Pipeline, Schema
+from erc_graph.pipelines.committee import Committee
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = "erc_graph pipeline"
@@ -127,11 +128,16 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
     if (largest := _largest(description.get("config"))) > most:  # no weight of that size is there: nothing is tried with it
         raise CheckpointError(f"{where}: config: expected whole numbers up to {most}, found {largest}")
     with _refused(where):
-        config, schema, recipe = _checked(known[name], description)
+        config, schema, recipe, count = _checked(known[name], description)
+        if not 1 <= count <= max(1, len(tensors)):  # every member has weights of its own
+            raise ValueError(f"members: expected 1 to {len(tensors)}, found {count}")
         # The recipe's content, not its name: a file of that name may not be there, or may have changed.
         given = config if recipe is None or not hasattr(config, "graph") else replace(config, graph=recipe)
         with shapes_only():  # no memory is taken on the word of a file
-            pipeline = known[name](schema, given)
+            members = [known[name](schema, given) for _ in range(count)]
+        for member in members:
+            member.config = config
+        pipeline = Committee(members) if "members" in description else members[0]
         expected = pipeline.state_dict()
         for key, value in tensors.items():
             if key in expected and value.dtype != expected[key].dtype:
@@ -139,18 +145,18 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
             if value.is_floating_point() and not value.isfinite().all():
                 raise CheckpointError(f"{where}: {key}: has NaN or inf; the training went wrong, or the file is damaged")
         pipeline.load_state_dict(tensors, assign=True)
-        pipeline.config = config
     return pipeline.eval()
 
 
-def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any, Schema, GraphRecipe | None]:
-    """Configuration, schema and recipe, every value of the right type."""
+def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any, Schema, GraphRecipe | None, int]:
+    """Configuration, schema, recipe and number of members, every value of the right type."""
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True, frozen=True)
     fields: dict[str, Any] = {
         "config": (kind.Config, ...), "recipe": (GraphRecipe | None, None), "widths": (dict[str, int], ...), "task": (Task, ...),
         "sequences": (dict[str, list[int]], {}), "provenance": (dict[str, Any], {}), "version": (int, 0), "pipeline": (str, ...),
+        "members": (int, 1),
     }  # fmt: skip
     values = dict(description)
     if isinstance(recipe := values.get("recipe"), dict):  # examples are for the tests of a recipe's file
@@ -166,7 +172,8 @@ def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any,
     if not isinstance(extractors, dict) or not all(isinstance(name, str) for name in extractors.values()):
         raise ValueError("provenance.extractors: expected modality → name")
     sequences = {name: tuple(item) for name, item in saved.sequences.items()}
-    return saved.config, Schema(widths=saved.widths, task=task, sequences=sequences, provenance=saved.provenance), saved.recipe
+    schema = Schema(widths=saved.widths, task=task, sequences=sequences, provenance=saved.provenance)
+    return saved.config, schema, saved.recipe, saved.members
 
 
 def _largest(value: Any) -> int:

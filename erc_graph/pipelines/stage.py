@@ -23,6 +23,8 @@ class Prediction:
         auxiliary: Further scores of the same shape that get the same criterion.
         auxiliary_weight: Weight of their losses.
         states: `(N, k)` features in front of the classifier, for pictures.
+        members: What each of several independent networks says, where there are some (`erc_graph.pipelines.committee`): each has a loss
+            of its own, and `scores` is what they say together.
     """
 
     scores: Tensor
@@ -31,6 +33,7 @@ class Prediction:
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
     auxiliary_weight: float = 1.0
     states: Tensor | None = None
+    members: tuple[Prediction, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,7 @@ class Stage:
         learning_rate: Unset: the training's.
         weight_decay: Unset: the training's.
         epochs: Unset: the training's.
+        parts: Independent networks in `module`, whose gradients are clipped each by itself; empty: it is one.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Stage:
     learning_rate: float | None = None
     weight_decay: float | None = None
     epochs: int | None = None
+    parts: tuple[nn.Module, ...] = ()
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ class Epoch:
     """Figures of one epoch.
 
     Attributes:
-        loss: Mean over the judged utterances of the training part, while its weights changed.
+        loss: Mean over the judged utterances of the training part (and over independent networks), while its weights changed.
         dev: Metrics of the development part afterwards; empty without one.
         seconds: Time of the training steps.
     """

@@ -138,6 +138,7 @@ class StageRun:
         self.epochs = stage.epochs or config.epochs
         self.learning_rate = config.learning_rate if stage.learning_rate is None else stage.learning_rate
         self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
+        self.parts = [[p for p in part.parameters() if p.requires_grad] for part in stage.parts] or [self.parameters]
         trained = set(self.parameters)
         self.frozen = [p for p in run.pipeline.parameters() if p.requires_grad and p not in trained]
         kind = torch.optim.Adam if config.decay == "coupled" else torch.optim.AdamW
@@ -253,19 +254,23 @@ class StageRun:
                 loss = 0 * loss
             accelerator.backward(loss)
             if config.clip:
-                accelerator.clip_grad_norm_(self.parameters, config.clip)
+                for part in self.parts:
+                    accelerator.clip_grad_norm_(part, config.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.average:  # young averages forget faster, so that the initial weights do not stay in them
                 get_ema_multi_avg_fn(min(config.ema, (1 + step) / (10 + step)))(self.average, self.parameters, step)
-            total += loss.detach() * count
+            total += loss.detach() * count / len(self.parts)
         return total
 
     def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
         """What the step minimises; `count` judged of `rows` utterances are in the whole batch.
 
-        The mean over all processes, which is what accelerate makes of the gradients, is the loss of the whole batch.
+        The mean over all processes, which is what accelerate makes of the gradients, is the loss of the whole batch. Independent networks
+        have the sum of their losses, which has each one's gradient.
         """
+        if answer.members:
+            return torch.stack([self.loss(member, batch, count, rows) for member in answer.members]).sum()
         processes = self.run.accelerator.num_processes
         total = self.run.criterion(answer.scores, batch)
         for scores in answer.auxiliary.values():

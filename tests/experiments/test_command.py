@@ -14,6 +14,11 @@ from safetensors.torch import load_file
 
 from erc_graph.experiments.compare import compare_runs
 from erc_graph.experiments.pairwise import main
+from erc_graph.experiments.report import make_report
+from erc_graph.pipelines.base import Pipeline
+from erc_graph.pipelines.bigru import BiGRU
+from erc_graph.pipelines.committee import Committee
+from erc_graph.pipelines.pairwise import Pairwise
 
 QUICK = [
     *("--training.epochs", "2", "--pipeline.pmf.width", "8", "--pipeline.mff.width", "8"),
@@ -69,6 +74,23 @@ def test_one_seed_has_no_spread(small: Path, tmp_path: Path) -> None:
     assert run("--data", small, "--out", tmp_path / "run", *QUICK) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["metrics"]["test"]["accuracy"]["std"] == 0.0
+
+
+def test_members_train_and_vote_and_the_baseline_has_as_many(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run("--data", small, "--members", 3, "--dry-run") == 0
+    assert "seeds       1, 3 networks each" in capsys.readouterr().out
+    assert run("--data", small, "--out", out, "--members", 2, "--modalities", '["text"]', *[o for o in QUICK if o != "--no-baseline"]) == 0
+    assert "1 seed of 2 networks each" in capsys.readouterr().out
+    result = json.loads((out / "result.json").read_text())
+    assert result["members"] == result["config"]["members"] == 2
+    for folder, kind in ((out, Pairwise), (out / "bigru", BiGRU)):
+        pipeline = Pipeline.from_pretrained(folder)
+        assert isinstance(pipeline, Committee) and len(pipeline.networks) == 2 and isinstance(pipeline.networks[0], kind)
+    assert (out / "graph.png").is_file() and (out / "tsne.png").is_file()
+    assert not sum(p.numel() for p in Pipeline.from_pretrained(out).parameters()) - result["parameters"]
+    page = make_report(out)
+    assert "2 networks each, whose mean is judged" in page.path.read_text(encoding="utf-8")
 
 
 def test_a_finished_run_is_not_overwritten(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,6 +256,7 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path, capsys
         (["--training.epochs", "0"], "expected an integer of 1 or more"),
         (["--pipeline.pmf.width", "7"], "an even number"),
         (["--seeds", "0"], "seeds: expected 1 or more"),
+        (["--members", "0"], "members: expected 1 or more, found 0"),
         (["--no-such-option"], "no-such-option"),
         (["--seeds", "many"], "seeds"),
     ],

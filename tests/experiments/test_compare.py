@@ -109,11 +109,12 @@ def test_what_cannot_be_compared_is_said_and_not_tested(changes: dict[str, Any],
 
 
 def test_other_differences_are_said_and_tested(tmp_path: Path) -> None:
-    other = {"selection": "last", "modalities": ["text"], "data_sha256": "b" * 64, "environment": {"git_commit": "d" * 40}}
+    other = {"selection": "last", "modalities": ["text"], "members": 5, "data_sha256": "b" * 64, "environment": {"git_commit": "d" * 40}}
     found = compare_runs([make_run(tmp_path / "a", skill=0.3), make_run(tmp_path / "b", skill=0.8, **other)], resamples=99)
     assert found.warnings == [
         "differs: selection (A: dev; B: last)",
         "differs: modalities (A: audio+text; B: text)",
+        "differs: members (A: 1; B: 5)",
         f"differs: data (SHA-256) (A: {'a' * 12}; B: {'b' * 12})",
     ]
     assert any(note.startswith("differs: commit") for note in found.notes)

@@ -145,9 +145,8 @@ def test_an_error_leads_to_its_turn(visit: Callable[..., Any]) -> None:
     link = page.locator(".error > a").first
     name, turn = link.inner_text().rsplit(", turn ", 1)
     link.click()
-    page.wait_for_function("document.activeElement.dataset.turn !== undefined")
+    page.wait_for_selector(f"#chat li[data-turn='{int(turn) - 1}']:focus")  # a link takes effect a moment after the click
     assert page.inner_text("#name") == name and page.inner_text("#detail h3").startswith(f"Turn {turn}")
-    assert page.evaluate("document.activeElement.dataset.turn") == str(int(turn) - 1)
 
 
 def test_a_script_in_a_corpus_is_shown_and_not_run(visit: Callable[..., Any]) -> None:

@@ -1,0 +1,91 @@
+"""From what a corpus has per utterance (words, frames, a waveform, images) to frames of one width that an encoder can read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.ragged import Ragged
+from erc_graph.features.mfcc import mfcc
+
+COEFFICIENTS = 40
+TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
+
+
+class FrontEnd(nn.Module):
+    """Frames of one modality: `(n, L, *item)` and a mask → `(n, frames, width)` and theirs.
+
+    A waveform becomes MFCCs (100 frames per second), an image the output of a small convolutional net, a vector stays what it is;
+    MFCCs and vectors are scaled by mean and deviation of the training split (`fit`); all are projected.
+
+    Args:
+        item: Shape of one item of the sequence: `()`, `(d,)` or `(channels, height, width)` (bytes).
+        width: Of the frames that come out.
+    """
+
+    def __init__(self, item: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.item, self.width = item, width
+        inputs = COEFFICIENTS if not item else item[0] if len(item) == 1 else 64
+        scaled = 0 if len(item) > 1 else inputs
+        self.register_buffer("mean", torch.zeros(scaled))
+        self.register_buffer("deviation", torch.ones(scaled))
+        self.image = (
+            nn.Sequential(
+                nn.Conv2d(item[0], 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
+                nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32 * 16, inputs), nn.ReLU(),
+            )
+            if len(item) > 1
+            else None
+        )  # fmt: skip
+        self.project = nn.Linear(inputs, width)
+
+    def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Unscaled frames and their mask; the padded values themselves for vectors."""
+        return mfcc(padded, mask, coefficients=COEFFICIENTS) if not self.item else (padded.float(), mask)
+
+    @torch.no_grad()
+    def fit(self, sequences: Ragged) -> None:
+        """Take mean and deviation from the frames of training data."""
+        if len(self.item) > 1 or not len(sequences.values):
+            return
+        total, squares, count = (torch.zeros(len(self.get_buffer("mean")), dtype=torch.double, device=sequences.device) for _ in range(3))
+        for _, part in sequences.chunks(max(1, TOKENS // max(1, math.prod(self.item)))):
+            frames, mask = self.frames(*part.pad())
+            rows = frames[mask].double()
+            total, squares, count = total + rows.sum(0), squares + rows.square().sum(0), count + len(rows)
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.get_buffer("mean").copy_(mean)
+        self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(n, L, *item)`, `(n, L)` bool → `(n, frames, width)`, zero where the mask `(n, frames)` is false, and that mask."""
+        frames, mask = self.frames(padded, mask)
+        if self.image is not None:
+            real = self.image(frames[mask] / 255)
+            states = self.project(real)
+            return states.new_zeros(*mask.shape, self.width).masked_scatter(mask[..., None], states), mask
+        states = self.project((frames - self.get_buffer("mean")) / self.get_buffer("deviation"))
+        return states * mask[..., None], mask
+
+
+class FrontEnds(nn.ModuleDict):
+    """One front end per modality that is read as a sequence.
+
+    Args:
+        items: Modality → shape of one item.
+        width: Of all frames that come out.
+    """
+
+    def __init__(self, items: Mapping[str, tuple[int, ...]], width: int) -> None:
+        super().__init__({name: FrontEnd(item, width) for name, item in items.items()})
+
+    def fit(self, train: Batch) -> None:
+        """Fit the scaling of every modality on training data."""
+        for name, front in self.items():
+            front.fit(train.sequences[name])  # type: ignore[operator]
