@@ -33,6 +33,7 @@ from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_re
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.bigru import BiGRUConfig
+from erc_graph.pipelines.committee import Committee
 from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 from erc_graph.pipelines.stage import infer
 from erc_graph.training.config import TrainingConfig
@@ -126,6 +127,9 @@ VARIANTS: dict[str, Callable[[], Pipeline]] = {
     "causal": lambda: Pairwise(stand(), little(graph="causal", causal=True)),
     "causal window": lambda: Pairwise(stand(), little(graph="causal_window", causal=True, mff=MffConfig(width=4, heads=2, layers=2))),
     "causal bigru": lambda: PIPELINES["bigru"](stand(), BiGRUConfig(width=6, bidirectional=False)),
+    "committee": lambda: Committee([Pairwise(stand(), little()) for _ in range(2)]),
+    "committee joint, score": lambda: Committee([Pairwise(stand(SCORE, "text", "audio"), little(stages="joint")) for _ in range(2)]),
+    "causal committee": lambda: Committee([VARIANTS["causal bigru"](), VARIANTS["causal bigru"]()]),
     "graph speaker": lambda: Pairwise(stand(), little(graph="speaker", conv=AngularConvConfig(method="pyg"))),
 }
 

@@ -95,7 +95,8 @@ def _together(stages: Sequence[Stage]) -> Stage:
 def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:
     """Ask every member about a batch, and average what they say."""
     answers = [ask(_own(batch, index)) for index, ask in enumerate(members)]
-    scores = torch.stack([answer.scores.float() for answer in answers])  # (members, N, C)
+    scores = torch.stack([answer.scores for answer in answers])  # (members, N, C)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     voted = scores.log_softmax(-1).logsumexp(0) - math.log(len(members)) if scores.shape[-1] > 1 else scores.mean(0)
     states = [answer.states for answer in answers if answer.states is not None]
     return Prediction(scores=voted, states=torch.cat(states, -1) if states else None, members=tuple(answers))
