@@ -41,6 +41,8 @@ EPILOG = """examples:
   python -m erc_graph.experiments.{method} --data corpora/meld \\
       --pipeline.conv.depth 4 --training.epochs 30
       another depth, other epochs
+  python -m erc_graph.experiments.{method} --graph window
+      another graph; short for --pipeline.graph
   python -m erc_graph.experiments.{method} --resume runs/iemocap
       continue a run that was stopped
 """
@@ -76,7 +78,7 @@ def make_parser(method: str) -> ArgumentParser:
     import tomli_w
     from jsonargparse import ActionYesNo, ArgumentParser, set_dumper
 
-    from erc_graph.experiments.config import Launch, RunConfig
+    from erc_graph.experiments.config import Launch, RunConfig, default_data
     from erc_graph.pipelines import PIPELINES
     from erc_graph.training.config import TrainingConfig
 
@@ -115,6 +117,7 @@ def make_parser(method: str) -> ArgumentParser:
     )
     parser.add_class_arguments(PIPELINES[method].Config, "pipeline")
     parser.add_class_arguments(TrainingConfig, "training")
+    parser.set_defaults({"data": default_data(method)})
     for hidden in ("method", "dataset"):
         parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
     for hidden in TABLES:
@@ -139,6 +142,7 @@ def _without_none(values: Any) -> Any:
 
 TABLES = ("search", "published", "record")
 LAUNCH = ("workers", "launcher", "track")
+SHORT = {"--graph": "--pipeline.graph"}
 COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", *LAUNCH, *TABLES)
 
 
@@ -147,6 +151,7 @@ def _main(method: str, arguments: list[str]) -> int:
     for option in ("data", "task", "resume", *LAUNCH):
         early.add_argument(f"--{option}")
     early.add_argument("--config", action="append", default=[])
+    arguments = [SHORT.get(name := argument.partition("=")[0], name) + argument[len(name) :] for argument in arguments]
     known, others = early.parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
         make_parser(method).print_help()
@@ -158,7 +163,7 @@ def _main(method: str, arguments: list[str]) -> int:
         return _resume(method, Path(known.resume), {name: value for name in LAUNCH if (value := getattr(known, name)) is not None})
 
     from erc_graph.data.tasks import DEFAULT_TASK
-    from erc_graph.experiments.config import experiment_file, from_dict, read_toml
+    from erc_graph.experiments.config import default_data, experiment_file, from_dict, read_toml
 
     values: dict[str, Any] = {}
     for file in known.config:
@@ -166,7 +171,7 @@ def _main(method: str, arguments: list[str]) -> int:
         from_dict(method, content, file)  # every mistake in the file at once
         values |= content
     strict = next((a == "--strict" for a in reversed(arguments) if a in ("--strict", "--no-strict")), values.get("strict", False))
-    data = values.get("data", "sample") if known.data is None else known.data
+    data = values.get("data", default_data(method)) if known.data is None else known.data
     if not data:
         raise ConfigError("--data: expected a corpus (folder, file, or `sample`), found nothing; is a shell variable empty?")
     corpus = _load(data, values.get("task") if known.task is None else known.task, strict)

@@ -29,7 +29,8 @@ class RunConfig:
     """What is run.
 
     Attributes:
-        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, or `sample`.
+        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, sound, faces), which
+            is the default of a method that reads sequences.
         task: Label set, for example `iemocap4`; unset: the corpus's own.
         modalities: Feature sets to use, as a list: `'["text", "audio"]'`; unset: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
@@ -152,6 +153,11 @@ class Experiment:
         }
 
 
+def default_data(method: str) -> str:
+    """The sample corpus in the form that the method reads."""
+    return "sample-raw" if PIPELINES[method].reads[0] == "sequences" else RunConfig.data
+
+
 def experiment_file(method: str, dataset: str) -> Path | None:
     """The committed experiment of a method on a data set, if there is one."""
     for folder in FOLDERS:
@@ -186,6 +192,7 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
     pipeline = PIPELINES[method].Config
     fields: dict[str, Any] = {f.name: (f.type, f.default) for f in dataclasses.fields(RunConfig)}
     fields |= {
+        "data": (str, default_data(method)),
         "method": (str, method),
         "dataset": (str, ""),
         "pipeline": (pipeline, pipeline()),

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe, load_recipe
+from erc_graph.pipelines.base import HeteroData
 
 NONE = "none"
 
@@ -105,3 +107,19 @@ class ConversationContext(nn.Module):
             return torch.cat(own, -1)
         here = torch.stack([present[name] for name in self.streams], 1)
         return torch.cat([*own, self.conv(self.nodes(vectors, batch), here, batch, self.recipe).flatten(1)], -1)
+
+    def graph(self, vectors: Mapping[str, Tensor], present: Mapping[str, Tensor], batch: Batch, corpus: Corpus) -> HeteroData | None:
+        """The graph of a conversation with the weights that its nodes have here; `None` with the recipe `none`.
+
+        Args:
+            vectors: As in `forward`.
+            present: As in `forward`.
+            batch: The conversation.
+            corpus: Where the batch comes from, row for row; gives the graph its texts and names.
+        """
+        from erc_graph.graphs.build import build_from_states
+
+        if self.recipe is None:
+            return None
+        states = dict(zip(self.streams, self.nodes(vectors, batch).unbind(1), strict=True))
+        return build_from_states(batch, states, present, self.recipe, corpus)

@@ -24,6 +24,8 @@ _NUMBERS = {
     "focal_gamma": ("a number of 0 or more", lambda v: v >= 0),
     "label_smoothing": ("a number in [0, 1)", lambda v: 0 <= v < 1),
     "warmup": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
+    "plateau": ("an integer of 0 or more", lambda v: v >= 0),
+    "plateau_factor": ("a number in (0, 1)", lambda v: 0 < v < 1),
     "ema": ("a number in [0, 1)", lambda v: 0 <= v < 1),
 }
 
@@ -41,7 +43,10 @@ class TrainingConfig:
         decay: `coupled`: part of the gradient (Adam, as the papers' L2 term); `decoupled`: AdamW.
         patience: Stop a stage after this many epochs without a better development figure; 0: never. Only with selection `dev`.
         clip: Largest norm of the gradient; 0: any.
-        schedule: Learning rate after the warm-up: constant, or down to zero by a cosine or a line.
+        schedule: Learning rate after the warm-up: constant, down to zero by a cosine or a line, or (`plateau`) down by a factor where the
+            development figure (without a development part the training loss) has stopped getting better.
+        plateau: With schedule `plateau`: epochs in a row without a better figure that are waited before the rate falls.
+        plateau_factor: With schedule `plateau`: what the rate is multiplied with then.
         warmup: Share of a stage's steps in which the learning rate grows linearly from zero.
         loss: `cross_entropy` or `focal`; score tasks always have the absolute error.
         focal_gamma: Exponent of the focal loss; 0 is cross entropy.
@@ -61,7 +66,9 @@ class TrainingConfig:
     decay: Literal["coupled", "decoupled"] = "coupled"
     patience: int = 0
     clip: float = 1.0
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "plateau"] = "constant"
+    plateau: int = 2
+    plateau_factor: float = 0.5
     warmup: float = 0.0
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: float = 2.0

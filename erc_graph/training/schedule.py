@@ -58,4 +58,28 @@ def rate(step: int, steps: int, config: TrainingConfig) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     progress = (step - warm) / max(1.0, steps - warm)
-    return {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 + 0.5 * math.cos(math.pi * progress)}[config.schedule]
+    return {"linear": 1 - progress, "cosine": 0.5 + 0.5 * math.cos(math.pi * progress)}.get(config.schedule, 1.0)
+
+
+def plateau(figures: Sequence[float], *, lower: bool, wait: int, factor: float) -> float:
+    """Factor of the learning rate after epochs with these figures, as `torch.optim.lr_scheduler.ReduceLROnPlateau` has it (threshold 0).
+
+    It is read off the whole history, so that a continued run needs no state of its own.
+
+    Args:
+        figures: One per epoch.
+        lower: Whether less is better.
+        wait: Epochs in a row without a better figure that are waited; the next one lowers the rate, and the count begins anew.
+        factor: By how much.
+
+    >>> plateau([0.5, 0.6, 0.6, 0.6], lower=False, wait=1, factor=0.1)
+    0.1
+    """
+    best, waited, scale = math.inf, 0, 1.0
+    for figure in figures:
+        value = figure if lower else -figure
+        waited = 0 if value < best else waited + 1
+        best = min(best, value)
+        if waited > wait:
+            scale, waited = scale * factor, 0
+    return scale

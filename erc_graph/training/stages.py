@@ -40,7 +40,7 @@ from erc_graph.training.config import LOWER_IS_BETTER, TrainingConfig
 from erc_graph.training.history import Epoch, History, StageHistory
 from erc_graph.training.losses import Criterion, counted
 from erc_graph.training.metrics import evaluate
-from erc_graph.training.schedule import batch_order, rate
+from erc_graph.training.schedule import batch_order, plateau, rate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -151,6 +151,7 @@ class StageRun:
         self.step, prepared = run.accelerator.prepare(_Step(stage), optimizer)
         # Only loss scaling needs accelerate's optimiser, which searches the disk for packages in every step (0.4 ms).
         self.optimizer = optimizer if run.accelerator.scaler is None else prepared
+        self.scale = 1.0  # of the learning rate in the epoch under way
         self.average = [p.detach().clone() for p in self.parameters] if config.ema else []
         self.best: dict[str, Tensor] = {}
 
@@ -203,6 +204,16 @@ class StageRun:
         config = self.run.config
         return config.selection == "dev" and 0 < config.patience <= len(history.epochs) - history.chosen
 
+    def reduced(self) -> float:
+        """Factor of the learning rate by what the epochs so far have shown; 1 unless the schedule is `plateau`."""
+        config, epochs = self.run.config, self.run.history.stages[self.index].epochs
+        if config.schedule != "plateau":
+            return 1.0
+        judged = all(epoch.dev for epoch in epochs)
+        figures = [epoch.dev[config.criterion] if judged else epoch.loss for epoch in epochs]
+        lower = not judged or config.criterion in LOWER_IS_BETTER
+        return plateau(figures, lower=lower, wait=config.plateau, factor=config.plateau_factor)
+
     def epoch(self, train: Batch, number: int) -> float:
         """One pass over the training part; returns the mean loss of the judged utterances.
 
@@ -212,6 +223,7 @@ class StageRun:
         run, config = self.run, self.run.config
         run.pipeline.eval()
         self.stage.module.train()
+        self.scale = self.reduced()
         batches = batch_order(run.lengths, config.batch_size, (run.seed, self.index, number), config.batch_tokens)
         judged = [int(run.judged[index].sum()) for index in batches]
         rows = [int(run.lengths[index].sum()) for index in batches]
@@ -247,7 +259,7 @@ class StageRun:
                 continue
             step = number * len(batches) + position
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * rate(step, self.epochs * len(batches), config)
+                group["lr"] = self.learning_rate * self.scale * rate(step, self.epochs * len(batches), config)
             batch = next(taken)
             loss = self.loss(self.step(batch), batch, count, size)
             if not len(own[position]):

@@ -168,6 +168,14 @@ def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("option", [("--graph", "window"), ("--graph=window",)])
+def test_graph_is_short_for_the_pipelines(option: tuple[str, ...], small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--data", small, *option, *QUICK, "--out", tmp_path / "run", "--training.epochs", 1) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["pipeline"]["graph"] == "window"
+    assert run("--data", small, "--graph", "nonsense", "--dry-run") == 2
+    assert "unknown 'nonsense'" in capsys.readouterr().err
+
+
 def test_dry_run_writes_nothing(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("--data", small, "--dry-run") == 0

@@ -11,7 +11,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import DEFAULT_TASK, TASKS
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import load_tables, parse_tables, row_experiment
-from erc_graph.experiments.config import experiment_file, from_dict, read_toml
+from erc_graph.experiments.config import default_data, experiment_file, from_dict, read_toml
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Schema
 from erc_graph.training.losses import Criterion
@@ -45,7 +45,7 @@ def test_an_experiment_is_built_and_trains_a_step(path: Path) -> None:
     values = read_toml(path)
     assert values["method"] == method and values["dataset"] == dataset and experiment_file(method, dataset) is not None
     experiment = from_dict(method, values, path.name)
-    assert experiment.run.data == "sample", "a committed experiment names no data of its own"
+    assert experiment.run.data == default_data(method), "a committed experiment names no data of its own"
     task = TASKS[DEFAULT_TASK[dataset]]
     pipeline = PIPELINES[method](Schema(widths=WIDTHS, task=task), experiment.pipeline)
     batch = tiny(len(task.labels))

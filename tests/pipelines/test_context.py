@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.sample import sample_corpus
 from erc_graph.errors import ConfigError
 from erc_graph.pipelines.context import ContextConfig, ConversationContext
 
@@ -51,6 +52,22 @@ def test_neighbours_are_heard_and_absent_nodes_say_nothing() -> None:
     context(vectors, present, batch)[1].sum().backward()
     heard = vectors["text"].grad.abs().sum(1) > 0  # type: ignore[union-attr]
     assert heard.tolist() == present["text"].tolist()
+
+
+def test_the_graph_has_the_weights_of_its_nodes() -> None:
+    corpus = sample_corpus(dialogues=3)[0].corpus
+    batch = corpus.batch()
+    vectors, present = {"fused": torch.randn(batch.utterances, 5)}, {"fused": torch.arange(batch.utterances) != 1}
+    context = ConversationContext({"fused": 5}, "speaker", ContextConfig(width=8)).eval()
+    graph = context.graph(vectors, present, batch, corpus)
+    assert graph is not None and graph.node_types == ["fused"] and graph["fused"].present.tolist() == present["fused"].tolist()
+    nodes = context.nodes(vectors, batch)[:, 0]
+    for kind in graph.edge_types:
+        one, other = (nodes[index] for index in graph[kind].edge_index)
+        angle = torch.nn.functional.cosine_similarity(one, other).clamp(-1, 1).acos()
+        torch.testing.assert_close(graph[kind].edge_weight, 1 - angle / torch.pi, atol=2e-3, rtol=0)
+        assert not (graph[kind].edge_index == 1).any()
+    assert ConversationContext({"fused": 5}, "none", ContextConfig()).graph(vectors, present, batch, corpus) is None
 
 
 def test_impossible_numbers() -> None:

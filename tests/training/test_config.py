@@ -17,6 +17,8 @@ BAD = {
     "patience": (-1, 0.5),
     "clip": (-1.0,),
     "schedule": ("step",),
+    "plateau": (-1, 0.5),
+    "plateau_factor": (0, 1.0),
     "warmup": (1.5, -0.1),
     "loss": ("hinge",),
     "focal_gamma": (-1.0,),

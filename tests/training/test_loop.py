@@ -58,6 +58,25 @@ def test_it_learns_and_reports_what_it_did(build, train, dev, caplog):
     assert [message.split(":")[0] for message in caplog.messages] == ["seed 3 first", "seed 3 second"]
 
 
+@pytest.mark.parametrize("selection", ["dev", "last"])
+def test_the_rate_falls_where_the_figure_stands_still(build, train, dev, selection, monkeypatch):
+    rates = []
+    config = replace(CONFIG, schedule="plateau", plateau=0, plateau_factor=0.5, selection=selection, warmup=0.0, ema=0.0)
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a, **k: (rates.append(self.param_groups[0]["lr"]), step(self, *a, **k))[1])
+    history = run(build(), train, None if selection == "last" else dev, config)
+    lower = selection == "last"
+    first = history.stages[0].epochs
+    figures = [epoch.loss if lower else epoch.dev[config.criterion] for epoch in first]
+    per_epoch = len(rates) // sum(len(stage.epochs) for stage in history.stages)
+    best, expected = figures[0], 2 * [rates[0]]
+    for figure in figures[1:-1]:
+        better = figure < best if lower else figure > best
+        expected.append(expected[-1] if better else 0.5 * expected[-1])
+        best = figure if better else best
+    assert rates[: per_epoch * len(first) : per_epoch] == pytest.approx(expected)
+
+
 def test_same_seed_same_result_and_another_seed_another(build, train, dev):
     one, two, three = build(), build(), build()
     assert run(one, train, dev) == run(two, train, dev)
@@ -73,6 +92,7 @@ def test_same_seed_same_result_and_another_seed_another(build, train, dev):
         *((steps, {"ema": 0.0, "decay": "decoupled", "schedule": "linear"}) for steps in (17, 50)),
         *((steps, {"selection": "last"}) for steps in (29, 50)),
         *((steps, {"patience": 2, "epochs": 12}) for steps in (8, 33)),
+        *((steps, {"schedule": "plateau", "plateau": 0, "plateau_factor": 0.1}) for steps in (17, 50)),
         *((steps, {"loss": "focal", "class_weights": "balanced", "mixed_precision": "bf16"}) for steps in (17, 50)),
     ],
 )

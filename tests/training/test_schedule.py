@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from erc_graph.training.config import TrainingConfig
-from erc_graph.training.schedule import POOL, batch_order, rate
+from erc_graph.training.schedule import POOL, batch_order, plateau, rate
 
 LENGTHS = torch.randint(1, 100, (1000,), generator=torch.Generator().manual_seed(0))
 
@@ -83,3 +83,17 @@ def test_rate(schedule):
     assert rates[55] == pytest.approx(1.0 if schedule == "constant" else 0.5)
     assert [rate(step, 5, TrainingConfig()) for step in range(5)] == [1.0] * 5
     assert rate(4, 5, TrainingConfig(warmup=1.0)) < 1
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("wait", [0, 1, 3])
+def test_plateau_is_that_of_pytorch(lower, wait):
+    figures = torch.randint(0, 6, (40,), generator=torch.Generator().manual_seed(wait)).tolist()  # with ties
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    mode = "min" if lower else "max"
+    oracle = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode, factor=0.5, patience=wait, threshold=0.0, eps=0.0)
+    for epoch, figure in enumerate(figures):
+        oracle.step(figure)
+        found = plateau(figures[: epoch + 1], lower=lower, wait=wait, factor=0.5)
+        assert found == pytest.approx(optimizer.param_groups[0]["lr"])
+    assert found < 0.01
