@@ -122,9 +122,19 @@ class Ragged:
         Yields:
             `(n,)` positions on the host, and their sequences; utterances without a sequence are in no chunk.
         """
-        order = self.lengths.argsort(descending=True, stable=True)
-        start, end = 0, int((self.lengths > 0).sum())
-        while start < end:
-            rows = order[start : min(end, start + max(1, tokens // int(self.lengths[order[start]])))]
+        for rows in chunked(self.lengths, tokens):
             yield rows, self.take(rows)
-            start += len(rows)
+
+
+def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
+    """Positions of similar length together, the longest first; see `Ragged.chunks`.
+
+    >>> [rows.tolist() for rows in chunked(torch.tensor([2, 0, 9, 3]), 6)]
+    [[2], [3, 0]]
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    start, end = 0, int((lengths > 0).sum())
+    while start < end:
+        rows = order[start : min(end, start + max(1, tokens // int(lengths[order[start]])))]
+        yield rows
+        start += len(rows)

@@ -35,11 +35,20 @@ class SelfAttention(nn.Module):
     def forward(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, inputs)` packed rows → `(N, width)`."""
         packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
-        query, key, value = batch.pad(packed).permute(2, 0, 3, 1, 4)  # each (dialogues, heads, turns, head width)
         # What lies before a real turn is real: a causal mask needs no second one for padding, which would leave rows without any key.
         mask = self._behind(batch) if self.causal else batch.mask[:, None, None, :]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
-        return self.output(batch.unpad(attended.transpose(1, 2)).flatten(1))
+        return self.output(batch.unpad(self._attend(batch.pad(packed), mask)).flatten(1))
+
+    def padded(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Attention without a batch of dialogues: `(n, L, inputs)`, read where the mask `(n, L)` is true → `(n, L, width)`."""
+        packed = self.query_key_value(states).unflatten(-1, (3, self.heads, self.head_width))
+        return self.output(self._attend(packed, mask[:, None, None, :]).flatten(2))
+
+    def _attend(self, packed: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
+        query, key, value = packed.permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
 
     def _behind(self, batch: Batch) -> Tensor:
         """`(L, L)` bool, `[query turn, key turn]`: the turn itself and those that it may look back to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,8 @@ class FrontEnd(nn.Module):
         self.project = nn.Linear(inputs, width)
 
     def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Unscaled frames and their mask; the padded values themselves for vectors."""
-        return mfcc(padded, mask, coefficients=COEFFICIENTS) if not self.item else (padded.float(), mask)
+        """Unscaled frames and their mask; the padded values themselves for vectors, and for MFCCs that `prepared` has computed."""
+        return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.float(), mask)
 
     @torch.no_grad()
     def fit(self, sequences: Ragged) -> None:
@@ -89,3 +90,23 @@ class FrontEnds(nn.ModuleDict):
         """Fit the scaling of every modality on training data."""
         for name, front in self.items():
             front.fit(train.sequences[name])  # type: ignore[operator]
+
+    @torch.no_grad()
+    def prepared(self, batch: Batch) -> Batch:
+        """The batch with MFCCs in the place of waveforms: they know no weights, and are computed once instead of in every epoch."""
+        waves = {name: value for name, value in batch.sequences.items() if name in self and not value.item}
+        if not waves:
+            return batch
+        return replace(batch, sequences={**batch.sequences, **{name: _mfccs(value) for name, value in waves.items()}})
+
+
+def _mfccs(waves: Ragged) -> Ragged:
+    """Waveforms → their coefficients, the sequences in the same order."""
+    rows, values, lengths = [], [waves.values.new_zeros(0, COEFFICIENTS)], torch.zeros(len(waves), dtype=torch.long)
+    for chosen, part in waves.chunks(TOKENS):
+        frames, mask = mfcc(*part.pad(), coefficients=COEFFICIENTS)
+        rows.append(chosen)
+        values.append(frames[mask])
+        lengths[chosen] = mask.sum(1).cpu()
+    order = torch.cat([*rows, (lengths == 0).nonzero().squeeze(1)])
+    return Ragged(torch.cat(values), torch.cat([lengths.new_zeros(1), lengths[order].cumsum(0)])).take(order.argsort())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from erc_graph.data.ragged import Ragged
+from erc_graph.data.ragged import Ragged, chunked
 
 
 def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ragged, width: int, tokens: int) -> Tensor:
@@ -29,15 +29,33 @@ def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ra
     >>> encode_sequences(lambda padded, mask: padded.sum(1), words, width=1, tokens=8).tolist()
     [[2.0], [0.0], [3.0]]
     """
+    return encode_together(lambda padded: function(*padded["only"]), {"only": sequences}, width, tokens)
+
+
+def encode_together(
+    function: Callable[[Mapping[str, tuple[Tensor, Tensor]]], Tensor], sequences: Mapping[str, Ragged], width: int, tokens: int
+) -> Tensor:
+    """Apply an encoder of several modalities to all utterances that have any of them; see `encode_sequences`.
+
+    Args:
+        function: Modality → its padded values `(n, L, *item)` and their mask `(n, L)` bool, to `(n, width)`.
+        sequences: Modality → those of `U` utterances.
+        width: Of the vectors that come out.
+        tokens: Most items of a chunk, of all modalities together, padding included.
+
+    Returns:
+        `(U, width)`; zero where an utterance has no sequence at all.
+    """
+    lengths = torch.stack([value.lengths for value in sequences.values()]).sum(0)
     rows, states = [], []
-    for chosen, part in sequences.chunks(tokens):
+    for chosen in chunked(lengths, tokens):
         rows.append(chosen)
-        states.append(function(*part.pad()))
+        states.append(function({name: value.take(chosen).pad() for name, value in sequences.items()}))
     if not rows:
-        return torch.zeros(len(sequences), width, device=sequences.device)
+        return torch.zeros(len(lengths), width, device=next(iter(sequences.values())).device)
     found = torch.cat(states)
     place = torch.cat(rows).to(found.device, non_blocking=True)
-    return found.new_zeros(len(sequences), width).index_copy(0, place, found)
+    return found.new_zeros(len(lengths), width).index_copy(0, place, found)
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:

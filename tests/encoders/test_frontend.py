@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
-from erc_graph.encoders.frontend import FrontEnd
+from erc_graph.encoders.frontend import FrontEnd, FrontEnds
 from erc_graph.features.mfcc import mfcc
 
 MAKE = {
@@ -43,3 +44,22 @@ def test_scaled_by_the_training_data(item: tuple[int, ...]) -> None:
     )
     torch.testing.assert_close(front.get_buffer("mean"), rows.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(front.get_buffer("deviation"), rows.std(0, correction=0), rtol=1e-3, atol=1e-3)
+
+
+def test_coefficients_that_are_computed_beforehand() -> None:
+    ragged = {
+        "audio": Ragged.of([torch.randn(n) for n in (900, 0, 100, 4000)]),
+        "text": Ragged.of([torch.randn(n, 5) for n in (1, 2, 0, 3)]),
+    }
+    batch = Batch(
+        ptr=torch.tensor([0, 4]), speaker=torch.zeros(4).long(), target=torch.zeros(4).long(), judged=torch.ones(4).bool(),
+        row=torch.arange(4), sequences=ragged,
+    )  # fmt: skip
+    fronts = FrontEnds({"audio": (), "text": (5,)}, 4)
+    fronts.fit(batch)
+    prepared = fronts.prepared(batch)
+    assert prepared.sequences["audio"].sizes == (4, 0, 1, 23) and prepared.sequences["audio"].item == (40,)
+    assert prepared.sequences["text"] is ragged["text"] and fronts.prepared(prepared) is prepared
+    for rows in ([0, 3], [1, 2]):
+        for one, other in zip(*(fronts["audio"](*b.sequences["audio"].take(rows).pad()) for b in (batch, prepared)), strict=True):
+            torch.testing.assert_close(one, other)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from erc_graph.data.ragged import Ragged
-from erc_graph.encoders.sequences import encode_sequences, masked_mean
+from erc_graph.encoders.sequences import encode_sequences, encode_together, masked_mean
 
 
 def test_any_budget_gives_the_mean_of_each_sequence() -> None:
@@ -24,3 +27,22 @@ def test_gradients_reach_the_items() -> None:
 
 def test_nothing_there() -> None:
     assert encode_sequences(masked_mean, Ragged.of([torch.zeros(0, 3)] * 2), 3, 8).tolist() == [[0.0] * 3] * 2
+
+
+def test_modalities_of_an_utterance_stay_together() -> None:
+    words, frames = (Ragged.of([torch.randn(n, width) for n in lengths]) for width, lengths in ((2, (3, 0, 0, 1, 6)), (3, (0, 4, 0, 9, 2))))
+    seen: list[int] = []
+
+    def function(padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+        assert not any(values[~mask].any() for values, mask in padded.values())
+        seen.append(len(padded["text"][0]))
+        return torch.cat([masked_mean(*padded[name]) for name in ("text", "audio")], -1)
+
+    for tokens, count in ((1, [1, 1, 1, 1]), (24, [2, 2]), (1000, [4])):
+        seen.clear()
+        found = encode_together(function, {"text": words, "audio": frames}, 5, tokens)
+        assert seen == count
+        for i in range(5):
+            expected = [part[i].mean(0) if len(part[i]) else torch.zeros(part.item) for part in (words, frames)]
+            torch.testing.assert_close(found[i], torch.cat(expected))
+    assert encode_together(function, {"text": words.take([2]), "audio": frames.take([2])}, 5, 8).tolist() == [[0.0] * 5]

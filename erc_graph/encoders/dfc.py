@@ -1,0 +1,138 @@
+r"""Dynamic frame convolution: each place of a sequence is weighed by a kernel of its own before neighbours become one (MFDR, 2.3).
+
+A frame is `window` neighbouring states, and a frame begins every `hop` of them:
+
+.. math:: \bar N_f = \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7}
+
+A learned map, as large as a sequence can be, passes a block of convolution, layer normalisation and activation that makes the kernels of
+all frames, one weight per place and channel, as translation variant convolution has it (Chen et al., "TVConv", CVPR 2022):
+
+.. math:: \Phi = W(M) \tag{8}
+
+The kernels know where they are, not what stands there. A frame that reaches over the end of its sequence counts what is real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Pooling = Literal["dfc", "max", "avg", "linear"]
+
+
+def frame_count(length: int, window: int, hop: int) -> int:
+    """Eq. (7).
+
+    >>> frame_count(50, 3, 2), frame_count(24, 3, 3)
+    (24, 8)
+    """
+    return (length - window) // hop + 1
+
+
+def frames_of(states: Tensor, mask: Tensor, window: int, hop: int, most: int) -> tuple[Tensor, Tensor]:
+    """Cut sequences into frames.
+
+    Args:
+        states: `(n, L, d)`.
+        mask: `(n, L)` bool, what is real, in front.
+        window: States of a frame.
+        hop: States from one frame to the next.
+        most: Frames of the longest sequence that there can be.
+
+    Returns:
+        `(n, N, d, window)`, zero where nothing is, and `(n, N, window)` bool; a frame is there where its first state is.
+    """
+    count = min(most, (states.shape[1] - 1) // hop + 1)
+    reach = hop * (count - 1) + window
+    missing = max(0, reach - states.shape[1])
+    states = F.pad(states * mask[..., None], (0, 0, 0, missing))[:, :reach]
+    return states.unfold(1, window, hop), F.pad(mask, (0, missing))[:, :reach].unfold(1, window, hop)
+
+
+class DynamicFrameConvolution(nn.Module):
+    """One layer: sequences of at most `length` states to frames.
+
+    Args:
+        length: L, the longest sequence.
+        width: D, of the states.
+        window: ω_f.
+        hop: h_f.
+        middle: Channels between the two convolutions of W.
+
+    Attributes:
+        map: `(1, D, L)` M.
+        generate: W.
+    """
+
+    def __init__(self, length: int, width: int, *, window: int = 3, hop: int = 2, middle: int = 64) -> None:
+        super().__init__()
+        self.window, self.hop, self.count = window, hop, frame_count(length, window, hop)
+        self.map = nn.Parameter(torch.randn(1, width, length))
+        self.first = nn.Conv1d(width, middle, 3, padding=1)
+        self.norm = nn.LayerNorm(middle)
+        self.last = nn.Conv1d(middle, width * window, window, stride=hop)
+        nn.init.constant_(self.last.bias, 1 / window)  # type: ignore[arg-type]  # at first nearly a mean
+
+    def kernels(self) -> Tensor:
+        """Φ: `(frames, D, window)`."""
+        hidden = F.relu(self.norm(self.first(self.map).mT)).mT
+        return self.last(hidden)[0].T.unflatten(-1, (-1, self.window))  # Eq. (8)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(n, L, D)` and what of it is real, in front `(n, L)` → `(n, N_f, D)` and what of that is real."""
+        frames, real = frames_of(states, mask, self.window, self.hop, self.count)
+        return torch.einsum("nfdw,fdw->nfd", frames, self.kernels()[: frames.shape[1]]), real[..., 0]
+
+
+class FramePooling(nn.Module):
+    """From the states of a sequence to few: dynamic frame convolution, several times, or what the paper compares it with.
+
+    Args:
+        length: Longest sequence.
+        width: Of the states.
+        kind: `dfc`; `max` or `avg` of the same frames; `linear`, which maps every state and leaves their number.
+        window: States of a frame.
+        hops: h_f of every layer.
+        middle: Channels between the convolutions that make the kernels.
+
+    Attributes:
+        count: States that come out of the longest sequence.
+    """
+
+    def __init__(
+        self, length: int, width: int, *, kind: Pooling = "dfc", window: int = 3, hops: Sequence[int] = (2, 3), middle: int = 64
+    ) -> None:
+        super().__init__()
+        self.kind, self.window, self.hops = kind, window, tuple(hops)
+        self.lengths = [length]
+        for hop in self.hops if kind != "linear" else ():
+            self.lengths.append(frame_count(self.lengths[-1], window, hop))
+        self.count = self.lengths[-1]
+        self.layers = nn.ModuleList()
+        if kind == "dfc":
+            for longest, hop in zip(self.lengths, self.hops, strict=False):
+                self.layers.append(DynamicFrameConvolution(longest, width, window=window, hop=hop, middle=middle))
+        elif kind == "linear":
+            self.layers.append(nn.Linear(width, width))
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(n, L, width)` and what of it is real, in front `(n, L)` → `(n, N, width)`, zero elsewhere, and `(n, N)`."""
+        if self.kind == "linear":
+            return F.relu(self.layers[0](states)) * mask[..., None], mask
+        for layer in self.layers:
+            states, mask = layer(states, mask)
+        if self.kind == "dfc":
+            return states, mask
+        for most, hop in zip(self.lengths[1:], self.hops, strict=True):
+            frames, real = frames_of(states, mask, self.window, hop, most)
+            real = real[:, :, None]
+            if self.kind == "max":
+                states = frames.masked_fill(~real, -torch.inf).amax(-1).nan_to_num(neginf=0.0)
+            else:
+                states = frames.sum(-1) / real.sum(-1).clamp(min=1)
+            mask = real[:, :, 0, 0]
+        return states, mask

@@ -1,0 +1,135 @@
+r"""Sliding adaptive window attention: a word attends to the frames of its window, and to more of them where many are like it (MFDR, 2.1).
+
+Windows of `window` frames begin every `hop` frames; word `i` of `n` has window `⌊i N / n⌋` of the `N` that the utterance's frames fill. Its
+weights are a softmax over the window (Algorithm 1, line 1). Where at least half of a row's entries exceed their mean (lines 2-4, 6), the
+half windows on both sides get weights too, from a softmax of their own (lines 7-10); once more where at least half of all that the row
+then has exceed their mean (lines 11-16). So a row's weights sum to one, two or three. There is nothing to learn in it.
+
+Everything is a mask over words × frames: one product of all words with all frames costs less than gathering windows that overlap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MARGIN = 1e-5  # by which a weight exceeds the mean: equal frames have equal weights but for rounding, and none of them is a key point
+
+
+def window_count(frames: Tensor, window: int, hop: int) -> Tensor:
+    """Number of whole windows in so many frames, but one at least.
+
+    >>> window_count(torch.tensor([3, 10, 14, 15, 255]), window=10, hop=5).tolist()
+    [1, 1, 1, 2, 50]
+    """
+    return ((frames - window).div(hop, rounding_mode="floor") + 1).clamp(min=1)
+
+
+def window_start(words: Tensor, frames: Tensor, longest: int, window: int, hop: int) -> Tensor:
+    """First frame of every word's window.
+
+    Args:
+        words: `(n,)` words per utterance, one at least.
+        frames: `(n,)` frames per utterance.
+        longest: `L`.
+        window: Frames of a window.
+        hop: Frames from one window to the next.
+
+    Returns:
+        `(n, L)` int64; of words that are not there, that of the last.
+    """
+    place = torch.minimum(torch.arange(longest, device=words.device), words[:, None] - 1)
+    return place * window_count(frames, window, hop)[:, None] // words[:, None] * hop
+
+
+def adaptive_weights(scores: Tensor, start: Tensor, real: Tensor, window: int, *, adaptive: bool = True) -> tuple[Tensor, Tensor]:
+    """Algorithm 1 for all words of all utterances.
+
+    Args:
+        scores: `(n, L, T)` q k / √D.
+        start: `(n, L)` first frame of every word's window.
+        real: `(n, L, T)` bool: word and frame are there.
+        window: Frames of a window, an even number; a half of it is the hop.
+        adaptive: Off: the window alone.
+
+    Returns:
+        Weights `(n, L, T)`, and the mask of what a word attends to, of the same shape.
+    """
+    half = window // 2
+    step = (torch.arange(scores.shape[-1], device=scores.device) - start[..., None]).div(half, rounding_mode="floor")  # in half windows
+    own = real & ((step == 0) | (step == 1))
+    weights = _softmax(scores, own)
+    if not adaptive:
+        return weights, own
+    seen = own
+    for ring in (1, 2):
+        real = real & _grows(weights, seen)  # what did not grow once does not grow twice
+        wider = real & ((step == -ring) | (step == 1 + ring))
+        weights, seen = weights + _softmax(scores, wider), seen | wider
+    return weights, seen
+
+
+def _grows(weights: Tensor, seen: Tensor) -> Tensor:
+    """`(n, L, 1)` bool: whether at least half of the entries of a row exceed their mean."""
+    count = seen.sum(-1, keepdim=True)
+    mean = weights.detach().sum(-1, keepdim=True).round() / count.clamp(min=1)  # a sum of softmaxes is a whole number
+    points = (weights.detach() > (1 + MARGIN) * mean) & seen
+    return (2 * points.sum(-1, keepdim=True) >= count) & (count > 0)
+
+
+def _softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Over what the mask has; zero elsewhere, and everywhere in a row that has nothing."""
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
+
+
+class SlidingAdaptiveWindowAttention(nn.Module):
+    """Words that have taken up the frames of their windows.
+
+    Args:
+        width: Of words, frames and what comes out.
+        window: ω_X, frames of a window, an even number; 0: every word attends to all frames.
+        adaptive: Let windows grow.
+        hop: h_X, frames from one window to the next; unset: half a window, which growing windows need.
+    """
+
+    def __init__(self, width: int, *, window: int = 10, adaptive: bool = True, hop: int | None = None) -> None:
+        super().__init__()
+        self.window, self.hop, self.adaptive = window, hop or max(1, window // 2), adaptive
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+
+    def weights(self, words: Tensor, words_mask: Tensor, frames: Tensor, frames_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights `(n, L, T)` and the mask of what is attended to; see `forward` for the arguments."""
+        scores = self.query(words) @ self.key(frames).mT / math.sqrt(words.shape[-1])
+        real = words_mask[..., None] & frames_mask[:, None]
+        if not self.window:
+            return _softmax(scores, real), real
+        lengths = words_mask.sum(1).clamp(min=1), frames_mask.sum(1)
+        start = window_start(*lengths, words.shape[1], self.window, self.hop)
+        return adaptive_weights(scores, start, real, self.window, adaptive=self.adaptive)
+
+    def forward(self, words: Tensor, words_mask: Tensor, frames: Tensor, frames_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the words take from the frames.
+
+        Args:
+            words: `(n, L, width)`.
+            words_mask: `(n, L)` bool, what is real, in front.
+            frames: `(n, T, width)`.
+            frames_mask: `(n, T)` bool, likewise.
+
+        Returns:
+            `(n, L, width)`, the weights `(n, L, T)`, and the mask of what is attended to.
+        """
+        weights, seen = self.weights(words, words_mask, frames, frames_mask)
+        return weights @ self.value(frames), weights, seen
+
+
+def windows_of(frames: Tensor, mask: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
+    """The mean of every window, where there are no words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
+    short = max(0, window - frames.shape[1])
+    real = F.pad(mask.to(frames.dtype), (0, short))[..., None]
+    total, count = (F.avg_pool1d(rows.mT, window, hop).mT for rows in (F.pad(frames, (0, 0, 0, short)) * real, real))
+    here = torch.arange(total.shape[1], device=mask.device) < window_count(mask.sum(1), window, hop)[:, None]
+    return total / count.clamp(min=1 / window) * here[..., None], here & mask.any(1, keepdim=True)
