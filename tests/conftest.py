@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import Task
 
 DATA = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora"))
@@ -30,6 +32,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+def as_sequences(corpus: Corpus) -> Corpus:
+    """The corpus with one to three frames around each vector in its place; no frame where there is no vector."""
+    random = torch.Generator().manual_seed(0)
+    sequences = {}
+    for name, vectors in corpus.features.items():
+        lengths = torch.where(corpus.present[name], torch.randint(1, 4, (corpus.utterances,), generator=random), 0)
+        rows = torch.repeat_interleave(vectors, lengths, 0)
+        frames = rows + 0.1 * torch.randn(rows.shape, generator=random)
+        sequences[name] = Ragged(frames, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+    return replace(corpus, features={}, present={}, sequences=sequences)
+
+
+@pytest.fixture(scope="session")
+def readable() -> Callable[[Corpus, str], Corpus]:
+    """A corpus of vectors in a form that a method reads."""
+    from erc_graph.pipelines import PIPELINES
+
+    return lambda corpus, method: corpus if "features" in PIPELINES[method].reads else as_sequences(corpus)
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ RECIPES = list_recipes()
 WIDTHS = {"text": 5, "audio": 3, "visual": 4}
 THREE = Task(name="three", labels=("sad", "angry", "happy"))
 SCORE = Task(name="score", kind="score", column="score")
+Readable = Callable[[Corpus, str], Corpus]
 
 
 def test_there_is_something_to_test() -> None:
@@ -553,28 +554,31 @@ def corpus() -> Corpus:
 def small(name: str, corpus: Corpus, **changes: Any) -> Pipeline:
     config = BiGRUConfig(width=8) if name == "bigru" else little(**changes) if name == "pairwise" else None
     torch.manual_seed(11)
-    pipeline = PIPELINES[name](Schema.of(corpus), config)
-    pipeline.fit_inputs(corpus.split("train").batch())
+    pipeline = PIPELINES[name](Schema.of(corpus, reads=PIPELINES[name].reads), config)
+    pipeline.fit_inputs(pipeline.schema.batch(corpus.split("train")))
     return pipeline
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_renaming_speakers_changes_nothing(name: str, corpus: Corpus) -> None:
+def test_renaming_speakers_changes_nothing(name: str, corpus: Corpus, readable: Readable) -> None:
+    corpus = readable(corpus, name)
     known = sorted(set(corpus.speakers))
     new = {speaker: f"{chr(0x1F600 + i)} {'zyx'[i % 3]}\0{len(known) - i}" for i, speaker in enumerate(known)}
     renamed = replace(corpus, speakers=tuple(new[speaker] for speaker in corpus.speakers))
     one = replace(corpus, speakers=("the same",) * corpus.utterances)
     pipeline = small(name, corpus).eval()
-    assert torch.equal(pipeline(renamed.batch()).scores, pipeline(corpus.batch()).scores)
-    if name == "pairwise":  # it does know who speaks
-        assert not torch.allclose(pipeline(one.batch()).scores, pipeline(corpus.batch()).scores)
+    scores, other, together = (pipeline(pipeline.schema.batch(heard)).scores for heard in (corpus, renamed, one))
+    assert torch.equal(other, scores)
+    if name != "bigru":  # they do know who speaks
+        assert not torch.allclose(together, scores)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_dialogue_of_a_corpus_is_judged_as_if_it_were_alone(name: str, corpus: Corpus) -> None:
+def test_a_dialogue_of_a_corpus_is_judged_as_if_it_were_alone(name: str, corpus: Corpus, readable: Readable) -> None:
+    corpus = readable(corpus, name)
     pipeline = small(name, corpus).eval()
-    alone = torch.cat([pipeline(dialogue.batch()).scores for dialogue in corpus])
-    torch.testing.assert_close(pipeline(corpus.batch()).scores, alone, rtol=1e-5, atol=1e-5)
+    alone = torch.cat([pipeline(pipeline.schema.batch(dialogue.corpus)).scores for dialogue in corpus])
+    torch.testing.assert_close(pipeline(pipeline.schema.batch(corpus)).scores, alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["classification", "score"])
@@ -611,7 +615,8 @@ TRAINING = TrainingConfig(epochs=3, batch_size=4, learning_rate=0.01, schedule="
 
 def train(pipeline: Pipeline, corpus: Corpus, **options: Any) -> Any:
     options = {"seed": 3, "device": "cpu", "quiet": True, **options}
-    return fit(pipeline, corpus.split("train").batch(), corpus.split("dev").batch(), TRAINING, **options)
+    parts = (pipeline.schema.batch(corpus.split(part)) for part in ("train", "dev"))
+    return fit(pipeline, *parts, TRAINING, **options)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -620,7 +625,8 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in PIPELINES), ("pairwise", {"stages": "joint"})])
-def test_same_seed_same_result_bit_for_bit(name: str, changes: dict[str, Any], corpus: Corpus) -> None:
+def test_same_seed_same_result_bit_for_bit(name: str, changes: dict[str, Any], corpus: Corpus, readable: Readable) -> None:
+    corpus = readable(corpus, name)
     one, two, other = (small(name, corpus, **changes) for _ in range(3))
     assert same(one, two)
     history = train(one, corpus)

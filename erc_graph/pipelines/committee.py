@@ -10,7 +10,7 @@ the development split selects on and what the test judges; the loss is the sum o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -61,10 +61,20 @@ class Committee(Pipeline):
         return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """As its members; each has a part of the cache for itself. What else they change, such as pooled sequences, knows no weights."""
+        """As its members; each has a part of the cache, and the sequences that it adds, for itself.
+
+        What else they change, such as pooled sequences, knows no weights.
+        """
         started = [member.start_stage(index, batch) for member in self.networks]
-        cache = {f"{i} {name}": value for i, part in enumerate(started) for name, value in part.cache.items()}
-        return started[0].with_cache(cache) if cache else started[0]
+        if all(part is batch for part in started):
+            return batch
+        cache = {f"{i}.{name}": value for i, part in enumerate(started) for name, value in part.cache.items()}
+        sequences = {
+            name if name in batch.sequences else f"{i}.{name}": value
+            for i, part in reversed(list(enumerate(started)))
+            for name, value in part.sequences.items()
+        }
+        return replace(started[0], cache=cache, sequences=sequences)
 
     def graph(self, dialogue: Dialogue) -> HeteroData | None:
         """The graph of a conversation with the weights that the first member gives it; all have the same edges."""
@@ -103,8 +113,11 @@ def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:
 
 
 def _own(batch: Batch, index: int) -> Batch:
-    """The batch with a member's part of the cache."""
-    if not batch.cache:
-        return batch
-    mark = f"{index} "
-    return batch.with_cache({name.removeprefix(mark): value for name, value in batch.cache.items() if name.startswith(mark)})
+    """The batch with a member's part of the cache and of the sequences; no modality has a dot in its name."""
+    mark = f"{index}."
+
+    def own(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name.removeprefix(mark): value for name, value in values.items() if name.startswith(mark)}
+
+    given = {name: value for name, value in batch.sequences.items() if "." not in name}
+    return replace(batch, cache=own(batch.cache), sequences={**given, **own(batch.sequences)})

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import DEFAULT_TASK, TASKS
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import load_tables, parse_tables, row_experiment
@@ -19,6 +20,7 @@ from erc_graph.training.losses import Criterion
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(ROOT.glob("*.toml"))
 WIDTHS = {"audio": 3, "text": 5, "visual": 4}
+ITEMS = {"audio": (), "text": (5,), "visual": (3, 16, 16)}  # a waveform, words, faces
 
 
 def tiny(labels: int) -> Batch:
@@ -31,6 +33,20 @@ def tiny(labels: int) -> Batch:
         row=torch.arange(9),
         features={name: torch.randn(9, width, generator=random) for name, width in WIDTHS.items()},
         present={name: torch.arange(9) % 4 != i for i, name in enumerate(WIDTHS)},
+        sequences={name: frames(item, i) for i, (name, item) in enumerate(ITEMS.items())},
+    )
+
+
+def frames(item: tuple[int, ...], missing: int) -> Ragged:
+    """Nine utterances of one to three items (3000 to 5000 samples of a waveform); every fourth has none."""
+    random = torch.Generator().manual_seed(missing)
+    lengths = [0 if i % 4 == missing else i % 3 + 1 if item else 3000 + 1000 * (i % 3) for i in range(9)]
+    images = len(item) > 1
+    return Ragged.of(
+        [
+            torch.randint(0, 256, (n, *item), generator=random, dtype=torch.uint8) if images else torch.randn(n, *item, generator=random)
+            for n in lengths
+        ]
     )
 
 
@@ -47,8 +63,10 @@ def test_an_experiment_is_built_and_trains_a_step(path: Path) -> None:
     experiment = from_dict(method, values, path.name)
     assert experiment.run.data == default_data(method), "a committed experiment names no data of its own"
     task = TASKS[DEFAULT_TASK[dataset]]
-    pipeline = PIPELINES[method](Schema(widths=WIDTHS, task=task), experiment.pipeline)
     batch = tiny(len(task.labels))
+    raw = PIPELINES[method].reads[0] == "sequences" and dataset != "mosi"  # MOSI has vectors alone
+    schema = Schema(widths={} if raw else WIDTHS, sequences=ITEMS if raw else {}, task=task)
+    pipeline = PIPELINES[method](schema, experiment.pipeline).train()
     pipeline.fit_inputs(batch)
     for index, stage in enumerate(pipeline.stages()):
         prediction = stage.forward(pipeline.start_stage(index, batch))

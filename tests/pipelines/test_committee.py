@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import erc_graph
+from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample import sample_corpus
@@ -21,6 +22,7 @@ from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
 from erc_graph.pipelines.committee import Committee
 from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
+from erc_graph.pipelines.stage import Prediction
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 
@@ -266,3 +268,32 @@ def test_members_read_sequences(corpus: Corpus, tmp_path: Path) -> None:
     assert all(same(member.state_dict(), network.state_dict()) for member, network in zip(together, alone, strict=True))
     Committee(together).save_pretrained(tmp_path / "model")
     assert Pipeline.from_pretrained(tmp_path / "model").predict(spoken) == Committee(together).predict(spoken)
+
+
+def test_sequences_that_a_member_adds_are_its_own(corpus: Corpus) -> None:
+    """Frames of frozen layers differ from member to member; what a member takes away is gone for all."""
+
+    class Added(BiGRU):
+        def start_stage(self, index: int, batch: Batch) -> Batch:
+            words = batch.sequences["text"]
+            scaled = Ragged(words.values * self.classify.weight.sum(), words.ptr)
+            return replace(batch, sequences={"text": words, "text.frozen": scaled}, cache={"sum": self.classify.weight.sum().expand(3)})
+
+    class Recorded(Added):
+        def forward(self, batch: Batch) -> Prediction:
+            seen.append(batch)
+            return super().forward(batch)
+
+    vectors = corpus.features["text"]
+    words = replace(corpus, features={}, present={}, sequences={"text": Ragged(vectors, torch.arange(len(vectors) + 1))})
+    batch = words.batch((), ("text",))
+    batch = replace(batch, sequences={**batch.sequences, "gone": batch.sequences["text"]})
+    together = Committee([Recorded(Schema.of(words, reads=BiGRU.reads), BiGRUConfig(width=8)) for _ in range(2)])
+    seen: list[Batch] = []
+    started = together.start_stage(0, batch)
+    assert set(started.sequences) == {"text", "0.text.frozen", "1.text.frozen"}
+    together(started)
+    for member, found in zip(together.networks, seen, strict=True):
+        expected = member.start_stage(0, batch)
+        assert set(found.sequences) == set(expected.sequences) and torch.equal(found.cache["sum"], expected.cache["sum"])
+        assert torch.equal(found.sequences["text.frozen"].values, expected.sequences["text.frozen"].values)

@@ -7,6 +7,7 @@ import io
 import re
 import sys
 import tokenize
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,8 @@ from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Classifier, Pipeline, Schema, in_parts
 from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
 from erc_graph.pipelines.losses import density
+
+Readable = Callable[[Corpus, str], Corpus]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +57,8 @@ def test_every_equation_of_the_docstring_is_tagged_where_it_is_computed(name: st
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_pipeline_says_what_it_is(name: str, corpus: Corpus) -> None:
-    pipeline = PIPELINES[name](Schema.of(corpus))
+def test_a_pipeline_says_what_it_is(name: str, corpus: Corpus, readable: Readable) -> None:
+    pipeline = PIPELINES[name](Schema.of(readable(corpus, name), reads=PIPELINES[name].reads))
     assert isinstance(pipeline, Pipeline)
     assert pipeline.task is corpus.task
     assert pipeline.device.type == "cpu"
@@ -65,16 +68,17 @@ def test_a_pipeline_says_what_it_is(name: str, corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_inputs_are_fitted_all_over(name: str, corpus: Corpus) -> None:
-    pipeline = PIPELINES[name](Schema.of(corpus))
-    batch = corpus.batch()
+def test_inputs_are_fitted_all_over(name: str, corpus: Corpus, readable: Readable) -> None:
+    corpus = readable(corpus, name)
+    pipeline = PIPELINES[name](Schema.of(corpus, reads=PIPELINES[name].reads))
+    batch = pipeline.schema.batch(corpus)
     pipeline.fit_inputs(batch)
-    means = {key: value for key, value in pipeline.named_buffers() if ".mean_" in key}
+    means = {key.rsplit("mean_", 1)[1]: value for key, value in pipeline.named_buffers() if ".mean_" in key}
+    means |= {key.split(".")[-2]: value for key, value in pipeline.named_buffers() if key.endswith(".mean")}
     assert means
-    for key, value in means.items():
-        modality = key.rsplit("mean_", 1)[1]
-        expected = batch.features[modality][batch.present[modality]].mean(0)
-        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    for modality, value in means.items():
+        rows = batch.features[modality][batch.present[modality]] if batch.features else batch.sequences[modality].values
+        torch.testing.assert_close(value, rows.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_schema(corpus: Corpus) -> None:

@@ -35,8 +35,8 @@ def corpus() -> Corpus:
 def make(name: str, corpus: Corpus, **config: Any) -> Pipeline:
     kind = PIPELINES[name]
     torch.manual_seed(3)
-    pipeline = kind(Schema.of(corpus), kind.Config(**config))
-    pipeline.fit_inputs(corpus.batch(pipeline.schema.widths))
+    pipeline = kind(Schema.of(corpus, reads=kind.reads), kind.Config(**config))
+    pipeline.fit_inputs(pipeline.schema.batch(corpus))
     return pipeline
 
 
@@ -51,7 +51,8 @@ def folder(corpus: Corpus, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_every_pipeline_comes_back(name: str, corpus: Corpus, tmp_path: Path) -> None:
+def test_every_pipeline_comes_back(name: str, corpus: Corpus, tmp_path: Path, readable: Callable[[Corpus, str], Corpus]) -> None:
+    corpus = readable(corpus, name)
     pipeline = make(name, corpus)
     pipeline.save_pretrained(tmp_path / "model")
     pipeline.save_pretrained(tmp_path / "model")  # over an older one
