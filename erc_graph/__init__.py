@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from erc_graph.data.corpus import Corpus, Dialogue
     from erc_graph.data.load import load_corpus
     from erc_graph.data.sample import sample_bayes_limit, sample_corpus
+    from erc_graph.data.sample_raw import sample_raw_corpus
     from erc_graph.data.transcripts import load_transcript
     from erc_graph.errors import CheckpointError, ConfigError, CorpusError, ErcGraphError, StorageError
     from erc_graph.graphs.build import build_graph
@@ -59,6 +60,7 @@ _HOME = {
     "prepare": "inference.predict",
     "sample_bayes_limit": "data.sample",
     "sample_corpus": "data.sample",
+    "sample_raw_corpus": "data.sample_raw",
     "show": "graphs.interactive",
     "to_dgl": "graphs.convert",
     "to_networkx": "graphs.convert",
@@ -89,6 +91,7 @@ __all__ = [
     "prepare",
     "sample_bayes_limit",
     "sample_corpus",
+    "sample_raw_corpus",
     "show",
     "to_dgl",
     "to_networkx",

@@ -3,7 +3,8 @@
 - `python`: run in order, page by page, in an empty folder. `toml`: parsed.
 - `python`, `toml` whose first line is `# file: NAME`: written to NAME, for the blocks after it.
 - `bash`, `sh`, `console`: the commands of this package run in this process; what would train for long runs with `--dry-run`.
-- `sample` is 24 dialogues here; `corpora/NAME` is a small saved corpus, `runs/NAME` a run of one epoch, made when a block names them.
+- `sample` is 24 dialogues here, `sample-raw` 12; `corpora/NAME` is a small saved corpus, `runs/NAME` a run of one epoch, made when a
+  block names them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample_raw import sample_raw_corpus
 from erc_graph.experiments.command import main as experiment
 from erc_graph.pipelines import PIPELINES
 
@@ -138,6 +140,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sample_corpus.__kwdefaults__, "dialogues", 24)
+    monkeypatch.setitem(sample_raw_corpus.__kwdefaults__, "dialogues", 12)
     methods, modules = dict(PIPELINES), set(sys.modules)
     yield tmp_path
     PIPELINES.clear()

@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
     for name, words in ACTIONS.items():
         own = actions.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-        own.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, or `sample`")
+        own.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, `sample` or `sample-raw`")
         if name in ("convert", "save"):
             kinds = "a folder" if name == "save" else "a folder, or a file ending in .csv or .jsonl"
             own.add_argument("out", metavar="OUT", type=Path, help=f"{kinds}; appears complete or not at all")

@@ -38,7 +38,7 @@ KINDS = (".png", ".svg", ".graphml", ".html")
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
     parser = Parser(prog="erc-graph graph", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s DATA [options]")
-    parser.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, or `sample`")
+    parser.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, `sample` or `sample-raw`")
     parser.add_argument("--dialogue", nargs="+", metavar="ID", help="conversations by id, or by position from 0 (default: the first)")
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: how many conversations (default: 1)")

@@ -32,7 +32,8 @@ EXAMPLES = """examples:
   erc-graph COMMAND --help                  all options of a command
 
 DATA is everywhere a folder with corpus.toml, a saved corpus, an annotation
-file, or `sample`, the generated corpus. Exit codes: 0 done, 2 refused,
+file, or a generated corpus: `sample`, or `sample-raw` of words, waveforms and
+face frames. Exit codes: 0 done, 2 refused,
 130 stopped.
 """
 

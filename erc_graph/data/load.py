@@ -40,7 +40,8 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
 
     Args:
         path: A folder with `corpus.toml` (or that file), a folder that `Corpus.save` wrote, any known annotation file, the
-            folder of MELD's three CSVs, or `sample` for the generated corpus (a file of that name is the string `./sample`).
+            folder of MELD's three CSVs, or a generated corpus: `sample`, or `sample-raw` of words, waveforms and faces (a file of that
+            name is the string `./sample`).
         task: What to predict, for example `iemocap4`; the corpus's own where left out.
         strict: Refuse features with NaN or inf instead of masking them as missing.
         name: What to call the corpus.
@@ -58,6 +59,10 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
             from erc_graph.data.sample import sample_corpus
 
             return _renamed(sample_corpus(), chosen, name)
+        if os.fspath(path) == "sample-raw":
+            from erc_graph.data.sample_raw import sample_raw_corpus
+
+            return _renamed(sample_raw_corpus(), chosen, name)
         return _load(Path(path), chosen, strict, name)
     except CorpusError:
         raise
@@ -69,7 +74,7 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
     if not _exists(path):
         raise CorpusError(
             f"{path}: no such file or folder; expected a folder with {MANIFEST}, a saved corpus, an annotation file, or "
-            "`sample` for the generated corpus"
+            "`sample` or `sample-raw` for a generated corpus"
         )
     if path.is_dir():
         if (path / MANIFEST).is_file():

@@ -19,7 +19,7 @@ over the joint state of all speakers' last emotions. The mean of its maximum is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from erc_graph.data.corpus import SPLITS, Corpus
 from erc_graph.data.tasks import TASKS, apply_task
@@ -164,11 +165,12 @@ def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleC
     return np.stack(speakers, 1), np.stack(emotions, 1)
 
 
-def _texts(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArray[np.bool_], to: list[str]) -> tuple[str, ...]:
+def sentences(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArray[np.bool_], to: list[str]) -> tuple[str, ...]:
+    """One of the emotion's sentences per utterance, spoken `to` somebody; empty where nothing is heard."""
     pick = rng.random(len(emotion))
-    sentences = [SENTENCES[name] for name in TASK.labels]
+    forms = [SENTENCES[name] for name in TASK.labels]
     return tuple(
-        sentences[e][int(u * len(sentences[e]))].format(name=name) if there else ""
+        forms[e][int(u * len(forms[e]))].format(name=name) if there else ""
         for e, u, there, name in zip(emotion.tolist(), pick.tolist(), heard.tolist(), to, strict=True)
     )
 
@@ -221,7 +223,7 @@ def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig |
         ptr=torch.from_numpy(np.concatenate([[0], lengths.cumsum()])),
         utterance_ids=tuple(f"{ids[d]}_{r}" for d, r in zip(dialogue, row - start[dialogue], strict=True)),
         speakers=tuple(names),
-        texts=_texts(rng, emotion, present["text"], to),
+        texts=sentences(rng, emotion, present["text"], to),
         target=apply_task(TASK, {"label": labels}, len(labels)),
         features={name: torch.from_numpy(value.astype(np.float32)) for name, value in features.items()},
         present={name: torch.from_numpy(value) for name, value in present.items()},
@@ -308,24 +310,40 @@ def _config_of(corpus: Corpus) -> SampleConfig:
     return SampleConfig(**{field.name: values[field.name] for field in fields(SampleConfig)})
 
 
-def sample_posterior(corpus: Corpus, *, context: bool = True) -> Array:
+def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Vectors and where they are; of the raw form those that were rendered, drawn again, where the corpus has the rendering."""
+    made = corpus.provenance["sample"]
+    features, present = corpus.features, corpus.present
+    if made.get("raw"):
+        hidden = sample_corpus(dialogues=made["dialogues"], seed=made["seed"], config=config)
+        features = hidden.subset(corpus.dialogue_ids).features
+        present = {name: value.present for name, value in corpus.sequences.items()}
+    for name in modalities:
+        if name not in features or name not in present:
+            raise CorpusError(f"{corpus.name}: no modality {name!r} of the sample corpus; it has {', '.join(present) or 'none'}")
+    return {name: (features[name], present[name]) for name in modalities}
+
+
+def sample_posterior(corpus: Corpus, *, context: bool = True, modalities: Collection[str] | None = None) -> Array:
     """Exact probability of every emotion given the vectors, what no model can know better.
 
     Args:
-        corpus: A sample corpus, or a split or subset of one (whole dialogues).
+        corpus: A sample corpus, or a split or subset of one (whole dialogues). Of the raw form the vectors behind it count.
         context: Given all vectors and speakers of the dialogue; else given the vectors of the utterance alone.
+        modalities: Which vectors are given; all where left out.
 
     Returns:
         `(U, 6)` rows that sum to one, in the order of the task's labels.
 
     Raises:
-        CorpusError: not a sample corpus.
+        CorpusError: not a sample corpus, or it has no such modality.
     """
     config = _config_of(corpus)
     log = np.zeros((corpus.utterances, len(TASK.labels)))
-    for name, mean in class_means(config).items():
-        gap = corpus.features[name].numpy().astype(np.float64)[:, None, :] - mean
-        log -= 0.5 * (gap**2).sum(-1) * corpus.present[name].numpy()[:, None]
+    means = class_means(config)
+    for name, (vectors, present) in _vectors(corpus, config, means if modalities is None else modalities).items():
+        gap = vectors.numpy().astype(np.float64)[:, None, :] - means[name]
+        log -= 0.5 * (gap**2).sum(-1) * present.numpy()[:, None]
     likelihood = np.exp(log - log.max(1, keepdims=True))
     if not context:
         joint = likelihood * _prior()
@@ -335,21 +353,31 @@ def sample_posterior(corpus: Corpus, *, context: bool = True) -> Array:
     return np.concatenate([_smooth(speaker[rows], likelihood[rows], config) for rows in slices])
 
 
-def sample_bayes_limit(corpus: Corpus | None = None, *, split: str | None = "test", context: bool = True, realised: bool = False) -> float:
+def sample_bayes_limit(
+    corpus: Corpus | None = None,
+    *,
+    split: str | None = "test",
+    context: bool = True,
+    modalities: Collection[str] | None = None,
+    realised: bool = False,
+) -> float:
     """The accuracy that no classifier can beat on average: the mean over utterances of the largest exact posterior.
+
+    Of the raw sample corpus it is that of the vectors behind words, voices and faces: an upper bound, for rendering loses something.
 
     Args:
         corpus: A sample corpus; the default one when left out.
         split: Which split is judged; `None`: all of it.
         context: Of classifiers that see the conversation; else of those that see single utterances.
+        modalities: What the classifiers see; all where left out.
         realised: Instead of the expectation, how often the best rule is right about the labels as they happened to be drawn.
 
     Raises:
-        CorpusError: not a sample corpus, or no such split.
+        CorpusError: not a sample corpus, or no such split or modality.
     """
     corpus = sample_corpus() if corpus is None else corpus
     chosen = corpus if split is None else corpus.split(split)
-    posterior = sample_posterior(chosen, context=context)
+    posterior = sample_posterior(chosen, context=context, modalities=modalities)
     if realised:
         return float((posterior.argmax(1) == chosen.target.numpy())[chosen.labelled.numpy()].mean())
     return float(posterior.max(1).mean())

@@ -47,7 +47,7 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
         source: A file: plain text of `Speaker: text` lines (a line without a speaker goes on with the turn before), a JSON list of
             objects or of lists of them, JSON lines, or CSV, with `speaker`, `text` and, where wanted, `dialogue`, `turn` and
             `features` (JSON only: modality → vector). Or anything that `load_corpus` knows by its name: a folder, a `corpus.toml`,
-            a pickle, a Parquet file, `sample`. Or the content itself, as bytes.
+            a pickle, a Parquet file, `sample`, `sample-raw`. Or the content itself, as bytes.
         name: What to call the conversation; the file's name where left out.
 
     Raises:
@@ -62,7 +62,7 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
     path = Path(source)
     try:
         if (
-            os.fspath(source) == "sample"
+            os.fspath(source) in ("sample", "sample-raw")
             or path.is_dir()
             or path.suffix.lower() in (".toml", ".pkl", ".pickle", ".parquet", ".safetensors")
         ):

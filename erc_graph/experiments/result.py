@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
@@ -33,13 +31,14 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
     from erc_graph.data.load import corpus_sha256
 
     experiment, corpus = outcome.experiment, outcome.corpus
+    modalities = list(schema(experiment, corpus).modalities)
     metrics = {part: {m: spread(outcome.values(m, part)) for m in getattr(outcome.seeds[0], part)} for part in ("test", "dev")}
     result = {
         "method": experiment.method,
         "dataset": corpus.name,
         "task": corpus.task.name,
         "labels": list(corpus.task.labels),
-        "modalities": list(schema(experiment, corpus).modalities),
+        "modalities": modalities,
         "protocol": experiment.run.protocol,
         "selection": experiment.training.selection,
         "seeds": [seed.seed for seed in outcome.seeds],
@@ -60,9 +59,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
     if "sample" in corpus.provenance and corpus.task.name == "sample6" and experiment.run.protocol == "official":
         from erc_graph.data.sample import sample_bayes_limit
 
-        used = experiment.run.modalities or corpus.modalities
-        seen = {name: here if name in used else torch.zeros_like(here) for name, here in corpus.present.items()}
-        limit = sample_bayes_limit(replace(corpus, present=seen))
+        limit = sample_bayes_limit(corpus, modalities=modalities)
         result["bayes_limit"] = limit
         result["accuracy_over_bayes_limit"] = metrics["test"]["accuracy"]["mean"] / limit
     return result
