@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = (
     | {
         "graphs": {"data"},
         "encoders": {"data", "features"},  # a front end reads a waveform as `erc-graph features` does
-        "conv": {"data", "graphs"},
+        "conv": {"data", "graphs", "encoders"},
         "experiments": {*ORDER[:6], "features", "inference", "report"},
         "cli": {*ORDER[:7], "features", "inference", "report"},
         "__main__": {"cli"},

@@ -22,6 +22,7 @@ from torch.autograd import Function
 from erc_graph.conv.operator import WrittenPropagation, accumulators
 from erc_graph.conv.propagation import METHODS, Method
 from erc_graph.data.batch import Batch
+from erc_graph.encoders.dropout import Dropout, dropped
 from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
 
@@ -77,7 +78,7 @@ class AngularConv(nn.Module):
         self.first = nn.Linear(width, width)
         bound = 1 / math.sqrt(width)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(2 * width, width).uniform_(-bound, bound)) for _ in range(config.depth))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def output_width(self) -> int:
@@ -139,13 +140,13 @@ class _Layers(Function):
     ) -> Tensor:
         matrices, parts = rest[:count], rest[count:]
         initial = torch.addmm(bias, x, weight.T).relu_()
-        kept = [nn.functional.dropout(initial, dropout) if dropout else initial]
+        kept = [dropped(initial, dropout) if dropout else initial]
         spreads = []
         for of_spread, of_initial in zip(matrices[::2], matrices[1::2], strict=True):
             spread = propagation.apply(kept[-1], parts)
             hidden = torch.mm(spread, of_spread).addmm_(initial, of_initial).relu_()
             if dropout and len(kept) < count // 2:
-                nn.functional.dropout(hidden, dropout, inplace=True)
+                dropped(hidden, dropout, inplace=True)
             if propagation.keeps:
                 spreads.append(spread)
             kept.append(hidden)

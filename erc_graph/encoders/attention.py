@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.window import Window
+from erc_graph.encoders.dropout import Dropout
 
 
 class SelfAttention(nn.Module):
@@ -104,10 +105,10 @@ class TransformerEncoder(nn.Module):
             SelfAttention(width, width, heads=heads, dropout=dropout, causal=causal, past=past) for _ in range(layers)
         )
         self.feedforward = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)) for _ in range(layers)
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, width)) for _ in range(layers)
         )
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, width)` packed rows → `(N, width)`."""

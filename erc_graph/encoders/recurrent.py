@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.encoders import gru
+from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import ConfigError
 
 Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an LSTM
@@ -53,7 +54,7 @@ class Recurrent(nn.Module):
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))
             for layer in range(layers)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def nets(self, layer: int) -> list[Any]:
         """PyTorch's nets of a layer: forward, and backward where it is read."""

@@ -14,6 +14,7 @@ from erc_graph.conv.angular import AngularConv
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.tasks import Task
+from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import CheckpointError, ConfigError
@@ -263,9 +264,7 @@ class Classifier(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
-        )
+        self.layers = nn.Sequential(Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, outputs))
 
     def forward(self, states: Tensor) -> Tensor:
         """`(N, inputs)` → `(N, outputs)`."""

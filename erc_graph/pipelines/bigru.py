@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.encoders.pooled import pooled, pooled_width
 from erc_graph.encoders.recurrent import Recurrent
@@ -59,9 +60,9 @@ class BiGRU(Pipeline):
         width, dropout = self.config.width, self.config.dropout
         widths = {**schema.widths, **{name: pooled_width(item) for name, item in schema.sequences.items()}}
         self.inputs = Inputs(widths, speaker_relative=schema.known(self.config.speaker_relative, "pipeline.speaker_relative"))
-        self.project = nn.Sequential(nn.Linear(sum(self.inputs.output_widths.values()), width), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(nn.Linear(sum(self.inputs.output_widths.values()), width), nn.ReLU(), Dropout(dropout))
         self.encode = Recurrent("gru", width, width, bidirectional=self.config.bidirectional, layers=self.config.layers, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.classify = nn.Linear(width, schema.outputs)
 
     @property

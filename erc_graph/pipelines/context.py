@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
+from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.errors import expect
@@ -81,7 +82,7 @@ class ConversationContext(nn.Module):
         )
         self.speaker = SpeakerEmbedding(width, speakers=config.speakers)
         self.conv = AngularConv(width, config.conv, dropout=config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.output_width += len(streams) * self.conv.output_width
 
     def nodes(self, vectors: Mapping[str, Tensor], batch: Batch) -> Tensor:

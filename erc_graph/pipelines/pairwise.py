@@ -85,6 +85,7 @@ from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
+from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.inputs import Inputs, swapped
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
@@ -301,7 +302,7 @@ class PairFusion(nn.Module):
         relative = schema.known(config.speaker_relative, "pipeline.speaker_relative")
         self.inputs = Inputs({name: schema.widths[name] for name in modalities}, speaker_relative=relative)
         widths = self.inputs.output_widths
-        self.dropout = nn.Dropout(pmf.dropout)
+        self.dropout = Dropout(pmf.dropout)
         self.project = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(widths[name], pmf.width), nn.ReLU()) for name in modalities} if pmf.project else {}
         )
@@ -355,7 +356,7 @@ class MultipleFeaturesFusion(nn.Module):
 
         self.shared = gru(next(iter(widths.values()))) if mff.shared_gru else None  # all pairs are as wide as each other
         self.encode = nn.ModuleDict({} if mff.shared_gru else {pair: gru(width) for pair, width in widths.items()})
-        self.dropout = nn.Dropout(mff.dropout)
+        self.dropout = Dropout(mff.dropout)
         self.speaker = _speaker(schema, mff.width, config) if mff.speaker else None
         self.conv = AngularConv(mff.width, config.conv, dropout=mff.dropout) if mff.gcn else None
         self.output_width = len(widths) * (self.conv.output_width if self.conv else mff.width)
@@ -411,7 +412,7 @@ class MultimodalAttention(nn.Module):
         self.pair_skip, self.context_skip = bool(config.pair_skip and skip_pair), bool(config.context_skip and skip_context)
         skip = skip_pair if self.pair_skip else 0
         self.attention, self.carry = nn.ModuleList(), nn.ModuleList()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         width = inputs
         for layer in range(config.layers if config.attention else 0):
             joined = width + (skip if layer else 0)

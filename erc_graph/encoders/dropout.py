@@ -1,0 +1,41 @@
+"""Dropout whose masks are cheap on a CPU.
+
+PyTorch draws one number of a slow generator for each value there, a fifth of a training step; sixteen of its bits are enough to decide.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STEPS = 2**16  # of the share: four values have their decision from one 64-bit number
+
+
+def dropped(values: Tensor, share: float, *, inplace: bool = False) -> Tensor:
+    """Values of which a share is set to zero at random; the others are divided by `1 - share`.
+
+    Args:
+        values: Any shape.
+        share: Of the values that are lost, at most 1; on a CPU to the nearest 1 / 65536.
+        inplace: Change `values` themselves.
+    """
+    if values.device.type != "cpu" or not 0 < share < 1:
+        return F.dropout(values, share, inplace=inplace)
+    bits = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    lost = min(round(share * STEPS), STEPS - 1)
+    kept = (bits[: values.numel()] >= lost - STEPS // 2).view_as(values)
+    factor = kept.to(values.dtype).mul_(1 / (1 - share))
+    return values.mul_(factor) if inplace else values * factor
+
+
+class Dropout(nn.Module):
+    """Sets a share `p` of the values to zero in training (`dropped`), and does nothing in evaluation."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape, unchanged in evaluation."""
+        return dropped(values, self.p) if self.training and self.p else values
