@@ -17,18 +17,27 @@ class SelfAttention(nn.Module):
     Args:
         inputs: Width of the rows that go in.
         width: Width of the rows that come out.
-        heads: Number of heads; the head width is `width / heads`, rounded up.
+        heads: Number of heads.
+        head_width: Of each; unset: `width / heads`, rounded up.
         dropout: On the attention weights, in training.
         causal: A turn attends to itself and to earlier turns alone.
         past: With `causal`, how many turns back; `None`: all.
     """
 
     def __init__(
-        self, inputs: int, width: int, *, heads: int = 1, dropout: float = 0.0, causal: bool = False, past: int | None = None
+        self,
+        inputs: int,
+        width: int,
+        *,
+        heads: int = 1,
+        head_width: int | None = None,
+        dropout: float = 0.0,
+        causal: bool = False,
+        past: int | None = None,
     ) -> None:
         super().__init__()
         self.causal, self.past = causal, past
-        self.heads, self.head_width = heads, -(-width // heads)
+        self.heads, self.head_width = heads, head_width or -(-width // heads)
         self.query_key_value = nn.Linear(inputs, 3 * heads * self.head_width)
         self.output = nn.Linear(heads * self.head_width, width)
         self.dropout = dropout
@@ -73,6 +82,44 @@ class SelfAttention(nn.Module):
         key, value = memory.push(packed[1:]).permute(1, 2, 0, 3)  # each (heads, turns, head width)
         attended = F.scaled_dot_product_attention(packed[0][:, None], key, value)
         return self.output(attended.flatten()[None]), memory
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from an utterance's fused state to its modalities.
+
+    Args:
+        width: Of the rows that go in and come out.
+        heads: Number of heads.
+        head_width: Of each, whatever the width of the rows.
+        dropout: On the attention weights, in training.
+    """
+
+    def __init__(self, width: int, *, heads: int = 1, head_width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, head_width
+        self.query = nn.Linear(width, heads * head_width)
+        self.key_value = nn.Linear(width, 2 * heads * head_width)
+        self.output = nn.Linear(heads * head_width, width)
+        self.dropout = dropout
+
+    def forward(self, states: Tensor, modalities: Tensor, present: Tensor) -> Tensor:
+        """Ask the modalities of every utterance.
+
+        Args:
+            states: `(N, width)`.
+            modalities: `(N, modalities, width)`.
+            present: `(N, modalities)` bool; what is missing is not attended to. Where nothing is there, zeros are.
+
+        Returns:
+            `(N, width)`.
+        """
+        modalities = modalities * present[..., None]
+        query = self.query(states).view(-1, 1, self.heads, self.head_width).transpose(1, 2)  # (N, heads, 1, head width)
+        packed = self.key_value(modalities).view(*present.shape, 2, self.heads, self.head_width)
+        key, value = packed.permute(2, 0, 3, 1, 4)  # each (N, heads, modalities, head width)
+        mask = (present | ~present.any(1, keepdim=True))[:, None, None]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        return self.output(attended.flatten(1))
 
 
 class TransformerEncoder(nn.Module):

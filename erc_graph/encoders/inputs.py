@@ -99,3 +99,16 @@ def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
         rows = torch.where(traded, torch.randint(len(rows), (len(rows),), device=batch.device), rows)
         features[name], present[name] = features[name][rows], present[name][rows]
     return replace(batch, features=features, present=present)
+
+
+def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Presence with a share of the modalities of every utterance gone at random, never the last one; for training alone (modality dropout).
+
+    Args:
+        present: Modality → `(N,)` bool.
+        share: Probability that a modality that is there is hidden.
+    """
+    here = torch.stack(list(present.values()), 1)
+    kept = here & (torch.rand(here.shape, device=here.device) >= share)
+    kept = torch.where(kept.any(1, keepdim=True), kept, here)
+    return dict(zip(present, kept.unbind(1), strict=True))

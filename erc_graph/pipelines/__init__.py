@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from erc_graph.pipelines.base import Pipeline
 from erc_graph.pipelines.bigru import BiGRU
+from erc_graph.pipelines.hff import HFF
 from erc_graph.pipelines.pairwise import Pairwise
 
 PIPELINES: dict[str, type[Pipeline]] = {
     "bigru": BiGRU,
+    "hff": HFF,
     "pairwise": Pairwise,
 }

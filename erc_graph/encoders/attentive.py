@@ -1,0 +1,56 @@
+r"""One vector per utterance from its frames or words (hierarchical feature fusion, Eqs. (10)–(12), (24)–(28)).
+
+All take `(n, L, width)` and the mask `(n, L)` bool of what is real, at least one item each; what is padded changes nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.encoders.sequences import masked_mean
+
+
+class AttentiveSum(nn.Module):
+    r"""Sum over time, weighted by a learned score of each state.
+
+    .. math:: f = \sum_t \beta_t h_t, \qquad \beta = \mathrm{softmax}_t(u^\top \tanh(U h_t))
+
+    Args:
+        width: Of the states.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
+
+    def shares(self, states: Tensor, mask: Tensor) -> Tensor:
+        """β: `(n, L)`; zero behind the end."""
+        scores = self.score(states).squeeze(-1)
+        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, width)`, `(n, L)` → `(n, width)`."""
+        return (self.shares(states, mask)[..., None] * states).sum(1)
+
+
+class AttentiveGRU(nn.Module):
+    """A GRU over the items of an utterance, forward, and the attentive sum of its states.
+
+    Args:
+        width: Of what goes in and comes out.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.pool = AttentiveSum(width)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, width)`, `(n, L)` → `(n, width)`."""
+        return self.pool(self.gru(states)[0], mask)
+
+
+def first_and_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """The first item, which is [CLS], beside the mean of all: `(n, L, width)`, `(n, L)` → `(n, 2 width)`."""
+    return torch.cat([states[:, 0], masked_mean(states, mask)], -1)

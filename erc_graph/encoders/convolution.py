@@ -1,0 +1,67 @@
+"""Convolutions over the frames of a sound, and over the pixels of a face (hierarchical feature fusion, Eqs. (6)–(8), (13)–(15))."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FrameConvolution(nn.Module):
+    r"""1-D convolutions over time, each with ReLU and max-pooling over pairs of frames, and a fully connected layer.
+
+    .. math:: h^{(i)} = \mathrm{ReLU}(W^{(i)} * h^{(i-1)} + b^{(i)}), \qquad p_j = \max(h_{2j}, h_{2j+1})
+
+    An utterance of `L` frames has `ceil(L / 2)` after each layer. What lies behind its end is zero before every convolution, as if it stood
+    alone; ReLU leaves nothing below zero, so that a pair with one real frame has its value.
+
+    Args:
+        width: Of the frames that go in and come out.
+        layers: How many; the number of frames is halved by each.
+        kernel: Frames that a convolution sees, an odd number.
+    """
+
+    def __init__(self, width: int, *, layers: int = 2, kernel: int = 5) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(layers))
+        self.connected = nn.Linear(width, width)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(n, L, width)`, zero behind the end, and its mask `(n, L)` bool → `(n, L', width)` and that mask."""
+        states = frames.transpose(1, 2)  # (n, width, L)
+        for convolve in self.convolutions:
+            states = F.max_pool1d(convolve(states).relu() * mask[:, None], 2, ceil_mode=True)
+            mask = mask[:, ::2]
+        return self.connected(states.transpose(1, 2)) * mask[..., None], mask
+
+
+class ResidualImages(nn.Module):
+    r"""A small residual network over images: :math:`y = f(x) + x`, then each channel's mean over the picture.
+
+    It stands where the paper has a pretrained ResNet, for raw faces; without batch normalisation, under which an image would not be the
+    same alone and in company.
+
+    Args:
+        channels: Of the images.
+        width: Of the vectors that come out.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.stem = nn.ModuleList([nn.Conv2d(channels, 16, 3, stride=2, padding=1), nn.Conv2d(16, 32, 3, stride=2, padding=1)])
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(n, n, 3, padding=1), nn.ReLU(), nn.Conv2d(n, n, 3, padding=1)) for n in (16, 32)
+        )
+        self.project = nn.Linear(32, width)
+
+    def features(self, images: Tensor) -> Tensor:
+        """`(frames, channels, height, width)`, from 0 to 1 → `(frames, 32)`."""
+        states = images
+        for reduce, block in zip(self.stem, self.blocks, strict=True):
+            states = reduce(states).relu()
+            states = (block(states) + states).relu()
+        return states.mean((2, 3))
+
+    def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(n, L, channels, height, width)` bytes and the mask `(n, L)` → `(n, L, width)`, zero behind the end, and the mask."""
+        states = self.project(self.features(padded[mask].to(self.project.weight.dtype) / 255))
+        return states.new_zeros(*mask.shape, states.shape[1]).masked_scatter(mask[..., None], states), mask
