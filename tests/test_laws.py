@@ -34,6 +34,8 @@ from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.bigru import BiGRUConfig
 from erc_graph.pipelines.committee import Committee
+from erc_graph.pipelines.context import ContextConfig
+from erc_graph.pipelines.hff import HFF, HFFConfig
 from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 from erc_graph.pipelines.stage import infer
 from erc_graph.training.config import TrainingConfig
@@ -103,6 +105,11 @@ def little(**changes: Any) -> PairwiseConfig:
     return PairwiseConfig(**{**values, **changes})
 
 
+def small_hff(**changes: Any) -> HFFConfig:
+    values = {"width": 6, "layers": 2, "heads": 3, "head_width": 4, "feedforward": 5, "hidden": 6, "context": ContextConfig(width=4)}
+    return HFFConfig(**{**values, **changes})
+
+
 VARIANTS: dict[str, Callable[[], Pipeline]] = {
     "bigru": lambda: PIPELINES["bigru"](stand(), BiGRUConfig(width=6)),
     "bigru score": lambda: PIPELINES["bigru"](stand(SCORE, "text"), BiGRUConfig(width=6, layers=3)),
@@ -124,6 +131,14 @@ VARIANTS: dict[str, Callable[[], Pipeline]] = {
     "score": lambda: Pairwise(stand(SCORE), little()),
     "speaker relative": lambda: Pairwise(stand(), little(speaker_relative=["audio"])),
     "forward, speaker relative": lambda: PIPELINES["bigru"](stand(), BiGRUConfig(width=6, bidirectional=False, speaker_relative=["audio"])),
+    "hff": lambda: HFF(stand(), small_hff()),
+    "hff alone": lambda: HFF(stand(), small_hff(graph="none", samples=2)),
+    "hff nodes": lambda: HFF(stand(), small_hff(nodes="modalities", graph="pairwise", turns=False)),
+    "hff one modality": lambda: HFF(stand(THREE, "text"), small_hff(attend="modalities", bidirectional=True, graph="none")),
+    "hff score": lambda: HFF(stand(SCORE), small_hff(samples=3, graph="none", speaker_relative=["audio"], attend="modalities")),
+    "hff bare": lambda: HFF(stand(), small_hff(dynamic=False, uncertainty=False, attention=False, temporal=False)),
+    "causal hff": lambda: HFF(stand(), small_hff(graph="none", attend="modalities")),
+    "causal hff without turns": lambda: HFF(stand(), small_hff(graph="none", turns=False)),
     "graph causal": lambda: Pairwise(stand(), little(graph="causal")),
     "causal": lambda: Pairwise(stand(), little(graph="causal", causal=True)),
     "causal window": lambda: Pairwise(stand(), little(graph="causal_window", causal=True, mff=MffConfig(width=4, heads=2, layers=2))),
@@ -552,7 +567,7 @@ def corpus() -> Corpus:
 
 
 def small(name: str, corpus: Corpus, **changes: Any) -> Pipeline:
-    config = BiGRUConfig(width=8) if name == "bigru" else little(**changes) if name == "pairwise" else None
+    config = {"bigru": lambda: BiGRUConfig(width=8), "pairwise": lambda: little(**changes), "hff": small_hff}.get(name, lambda: None)()
     torch.manual_seed(11)
     pipeline = PIPELINES[name](Schema.of(corpus, reads=PIPELINES[name].reads), config)
     pipeline.fit_inputs(pipeline.schema.batch(corpus.split("train")))

@@ -49,7 +49,8 @@ Level 2, multi-head cross-modal attention. Level 3, a gated recurrent unit over 
 
 | paper | here | shape |
 |---|---|---|
-| X_mfcc, c_n | `HFF.front` of a waveform | (chunk, frames, width) |
+| c_n, X_mfcc | `HFF.front` of a waveform | (chunk, frames, width) |
+| f'_v | `HFF.images` | (chunk, frames, width) |
 | f_m, m ∈ {s, t, v} | `HFF.vectors` | modality → (utterances, its width) |
 | f̂_m | `HFF.project[m]` | (utterances, modalities, width) |
 | α | `Fusion.dynamic` | (utterances, modalities) |
@@ -78,8 +79,8 @@ Differences from the paper:
   model are apart (Table 5: 6 and 10 do not divide 128).
 - (24)-(28), "time": where a modality is a sequence, its frames or words pass GRU and attentive sum before they are fused, since they have
   no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the turns of the dialogue and h_t itself is
-  classified, since (28) would leave one vector for all turns. `turns` asks for that over sequences as well, or forbids it. In (27) z is
-  PyTorch's 1 − z.
+  classified, since (28) would leave one vector for all turns. `turns` asks for that over sequences as well, or forbids it. In (27) z
+  is PyTorch's 1 − z.
 - Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that
   the text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With
   a single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two figures.
@@ -102,7 +103,7 @@ from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.attention import CrossAttention, SelfAttention
 from erc_graph.encoders.attentive import AttentiveGRU, first_and_mean
 from erc_graph.encoders.convolution import FrameConvolution, ResidualImages
-from erc_graph.encoders.frontend import FrontEnd
+from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.inputs import Inputs, hidden, swapped
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.sequences import encode_sequences, masked_mean
@@ -175,13 +176,11 @@ class HFFConfig:
     swap_noise: dict[str, float] = field(default_factory=dict)
     modality_dropout: float = 0.0
     speaker_relative: list[str] = field(default_factory=list)
-    tokens: int = 16384
+    tokens: int = 8192
     context: ContextConfig = field(default_factory=ContextConfig)
 
     def __post_init__(self) -> None:
-        sizes = {
-            name: (getattr(self, name) >= 1, "1 or more") for name in ("layers", "heads", "head_width", "feedforward", "hidden", "tokens")
-        }
+        sizes = {name: (getattr(self, name) >= 1, "1 or more") for name in ("layers", "heads", "head_width", "feedforward", "hidden")}
         shares = {
             name: (0 <= getattr(self, name) < 1, "a number in [0, 1)") for name in ("dropout", "classifier_dropout", "modality_dropout")
         }
@@ -193,6 +192,7 @@ class HFFConfig:
             width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
             kl=(self.kl >= 0, "a number of 0 or more"),
             epsilon=(self.epsilon > 0, "a number above 0"),
+            tokens=(1 <= self.tokens <= 10_000, "a number from 1 to 10000"),
             samples=(self.samples == 0 or (self.samples > 0 and self.uncertainty), "0 or, with uncertainty, more"),
             swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
         )
@@ -266,9 +266,8 @@ class HFF(Pipeline):
         self.dropout = nn.Dropout(config.dropout)
 
         self.inputs = Inputs(schema.widths, speaker_relative=schema.known(config.speaker_relative, "pipeline.speaker_relative"))
-        self.front = nn.ModuleDict(
-            {m: FrontEnd(item, width) if len(item) < 2 else ResidualImages(item[0], width) for m, item in schema.sequences.items()}
-        )
+        self.front = FrontEnds({m: item for m, item in schema.sequences.items() if len(item) < 2}, width)
+        self.images = nn.ModuleDict({m: ResidualImages(item[0], width) for m, item in schema.sequences.items() if len(item) > 1})
         self.convolve = nn.ModuleDict({m: FrameConvolution(width) for m, item in schema.sequences.items() if not item})
         words = {m for m, item in schema.sequences.items() if config.cls and m == "text" and len(item) == 1}
         self.pool = nn.ModuleDict({m: AttentiveGRU(width) for m in schema.sequences if config.temporal and m not in words})
@@ -278,8 +277,6 @@ class HFF(Pipeline):
         self.project = nn.ModuleDict({m: nn.Linear(self.widths[m], width) for m in self.modalities})
         self.weigh = DynamicWeights(len(self.modalities), width) if config.dynamic else None
         self.bayes = nn.ModuleDict({m: VariationalLinear(width, width) for m in self.modalities} if config.uncertainty else {})
-        noise = torch.randn(config.samples, width, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise, persistent=False)
 
         turns = not schema.sequences if config.turns is None else config.turns
         attend = config.attend or ("turns" if turns else "modalities")
@@ -302,9 +299,14 @@ class HFF(Pipeline):
         backwards = self.encode is not None and self.config.bidirectional
         return not (self.recipe or over_turns or backwards or self.config.speaker_relative)
 
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """Sound becomes its coefficients once, and not in every epoch."""
+        return self.front.prepared(batch)
+
     def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:
         """f_m of some utterances from their items: `(n, L, *item)` and `(n, L)` bool → `(n, width)`, or twice that for words with [CLS]."""
-        states, mask = self.front[modality](padded, mask)  # Eqs. (1)-(5) of sound, (9) of words, (13)-(15) of faces
+        read = self.images if modality in self.images else self.front
+        states, mask = read[modality](padded, mask)  # Eqs. (1)-(5) of sound, Eq. (9) of words, Eqs. (13)-(15) of faces
         if modality in self.convolve:
             states, mask = self.convolve[modality](states, mask)  # Eqs. (6)-(8)
         states = self.dropout(states)
@@ -367,11 +369,16 @@ class HFF(Pipeline):
             states = self.states(fused, noise, batch)
             scores = self.classify(states)  # Eqs. (29), (30); Eq. (31) is the training's loss
         else:
-            draws = [self.states(fused, noise, batch) for noise in self.get_buffer("noise")]
+            draws = [self.states(fused, noise, batch) for noise in self.draws()]
             states, scores = torch.stack(draws).mean(0), torch.stack([self.classify(draw) for draw in draws])
             mean = scores.log_softmax(-1).logsumexp(0) - math.log(len(draws))  # of the probabilities
             scores = mean if self.task.labels else scores.mean(0)
         return Prediction(scores=scores, penalty=self.config.kl * self.divergence(), states=states)
+
+    def draws(self) -> Tensor:
+        """Noise of (20) in evaluation: `(samples, width)`, the same at any time, for any utterance."""
+        noise = torch.randn(self.config.samples, self.config.width, generator=torch.Generator().manual_seed(0))
+        return noise.to(self.device, next(self.parameters()).dtype)
 
     def divergence(self) -> Tensor | float:
         """Of all variational layers from their prior, in nats."""

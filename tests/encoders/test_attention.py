@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
+from erc_graph.encoders.attention import CrossAttention, SelfAttention, TransformerEncoder
 
 
 def oracle(attention, states, ptr):
@@ -124,3 +124,37 @@ def test_causal_or_not_makes_no_other_parameters():
         torch.manual_seed(3)
         both.append(TransformerEncoder(6, heads=2, causal=causal, past=4 if causal else None).state_dict())
     assert all(torch.equal(one, other) for one, other in zip(both[0].values(), both[1].values(), strict=True))
+
+
+def test_heads_as_wide_as_one_likes(batches):
+    batch = batches(4, 1, 7)
+    attention = SelfAttention(5, 8, heads=3, head_width=4).double()
+    assert attention.head_width == 4 and attention(batch.features["text"], batch).shape == (12, 8)
+    torch.testing.assert_close(
+        attention(batch.features["text"], batch), oracle(attention, batch.features["text"], batch.ptr.tolist()), rtol=1e-10, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("heads", [1, 4, 6])
+def test_attention_to_modalities_equals_a_loop(heads):
+    attention = CrossAttention(5, heads=heads, head_width=3).double()
+    states, modalities = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
+    present = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [False, False, False]])
+    found = attention(states, modalities, present)
+    width, rows = heads * 3, []
+    for i in range(4):
+        here = [m for m in range(3) if present[i, m]]
+        query = (attention.query.weight @ states[i] + attention.query.bias).tolist()
+        packed = [(attention.key_value.weight @ modalities[i, m] + attention.key_value.bias).tolist() for m in here]
+        packed = packed or [attention.key_value.bias.tolist()]
+        joined = []
+        for head in range(heads):
+            part = slice(3 * head, 3 * head + 3)
+            scores = [math.exp(sum(q * k for q, k in zip(query[part], row[:width][part], strict=True)) / math.sqrt(3)) for row in packed]
+            for c in range(3 * head, 3 * head + 3):
+                joined.append(sum(score * row[width + c] for score, row in zip(scores, packed, strict=True)) / sum(scores))
+        rows.append(joined)
+    expected = torch.tensor(rows, dtype=torch.float64) @ attention.output.weight.T + attention.output.bias
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    found.square().sum().backward()
+    assert not modalities.grad[~present].any() and modalities.grad[:2][present[:2]].any()

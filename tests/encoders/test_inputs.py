@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from erc_graph.encoders.inputs import Inputs, swapped
+from erc_graph.encoders.inputs import Inputs, hidden, swapped
 
 WIDTHS = {"text": 5, "audio": 3}
 
@@ -119,3 +119,15 @@ def test_relative_to_the_speaker_is_the_same_alone_and_in_a_batch(batches):
     inputs = Inputs(WIDTHS, speaker_relative=["audio", "text"]).double()
     alone = torch.cat([inputs(batch.select(torch.tensor([i])))["text"] for i in range(3)])
     assert torch.allclose(inputs(batch)["text"], alone, atol=1e-12)
+
+
+def test_hidden_modalities_are_a_share_and_never_the_last():
+    here = {"text": torch.arange(3000) % 3 > 0, "audio": torch.arange(3000) % 5 > 0}
+    kept = hidden(here, 0.4)
+    assert all(not (kept[name] & ~here[name]).any() for name in here)
+    some = here["text"] | here["audio"]
+    assert torch.equal(kept["text"] | kept["audio"], some)
+    both = here["text"] & here["audio"]
+    for name in here:  # gone: hidden while the other is not, 0.4 * 0.6
+        assert float((~kept[name])[both].float().mean()) == pytest.approx(0.24, abs=0.04)
+        assert torch.equal(hidden(here, 0.0)[name], here[name])

@@ -51,8 +51,10 @@ def frames(item: tuple[int, ...], missing: int) -> Ragged:
 
 
 def test_there_are_as_many_as_expected() -> None:
-    assert [path.stem for path in FILES] == ["pairwise_iemocap6", "pairwise_meld", "pairwise_mosi", "pairwise_sample"]
-    assert [path.stem for path in sorted((ROOT / "tables").glob("*.toml"))] == ["pairwise"]
+    found = sorted(path.stem for path in FILES)
+    assert found[:5] == ["hff_iemocap6", "hff_meld", "hff_mosi", "hff_sample", "hff_sample-raw"]
+    assert [name for name in found if name.startswith("pairwise")] == [f"pairwise_{c}" for c in ("iemocap6", "meld", "mosi", "sample")]
+    assert [path.stem for path in sorted((ROOT / "tables").glob("*.toml"))] == ["hff", "pairwise"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -64,7 +66,7 @@ def test_an_experiment_is_built_and_trains_a_step(path: Path) -> None:
     assert experiment.run.data == default_data(method), "a committed experiment names no data of its own"
     task = TASKS[DEFAULT_TASK[dataset]]
     batch = tiny(len(task.labels))
-    raw = PIPELINES[method].reads[0] == "sequences" and dataset != "mosi"  # MOSI has vectors alone
+    raw = "features" not in PIPELINES[method].reads or dataset.endswith("-raw")
     schema = Schema(widths={} if raw else WIDTHS, sequences=ITEMS if raw else {}, task=task)
     pipeline = PIPELINES[method](schema, experiment.pipeline).train()
     pipeline.fit_inputs(batch)
@@ -89,6 +91,20 @@ def test_rows_of_the_tables() -> None:
     assert lacking == "not run: the corpus has no visual"
     full = [row for table in tables.values() for row in table.rows if row.name in ("16", "26", "37", "47")]
     assert len({str(row.published) for row in full}) == 1, "the full method is the same network in every table"
+
+
+def test_rows_of_hierarchical_feature_fusion() -> None:
+    tables = load_tables("hff")
+    assert {number: len(table.rows) for number, table in tables.items()} == {4: 35, 5: 4}
+    experiment = from_dict("hff", {}, "test")
+    changed = [row_experiment(experiment, row, tuple(WIDTHS)) for row in tables[4].rows]
+    assert len({repr((row.pipeline, row.run.modalities)) for row in changed if not isinstance(row, str)}) == 35
+    full = next(row for row in tables[4].rows if row.name == "S+T+V full")
+    assert row_experiment(experiment, full, tuple(WIDTHS)) == experiment.changed({"modalities": ["audio", "text", "visual"], "baseline": False})
+    published = [row.published["iemocap6"]["weighted_f1"] for row in tables[4].rows]
+    assert published[6] == 69.7 and published[20] == 67.5 and sum(published) == pytest.approx(2252.8, abs=0.01)
+    heads = [row_experiment(experiment, row, tuple(WIDTHS)) for row in tables[5].rows]
+    assert [row.pipeline.heads for row in heads if not isinstance(row, str)] == [4, 6, 8, 10]
 
 
 def test_a_row_keeps_the_second_text_feature() -> None:

@@ -211,7 +211,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c.update(format="other"), 'expected the field "format": "erc_graph pipeline"'),
         (lambda c: c.update(version=2), "saved in version 2 of the form, this erc_graph reads up to 1; upgrade erc_graph"),
         (lambda c: c.update(version="1"), "saved in version '1'"),
-        (lambda c: c.update(pipeline="Later"), "pipeline: expected one of BiGRU, Pairwise.*, found 'Later'"),
+        (lambda c: c.update(pipeline="Later"), "pipeline: expected one of BiGRU.*Pairwise.*, found 'Later'"),
         (lambda c: c.update(pipeline=["BiGRU"]), "pipeline: expected one of"),
         (lambda c: c["config"].update(new=1), "not a description that this erc_graph knows .config.new"),
         (lambda c: c["config"].update(width="8"), "not a description that this erc_graph knows .config.width"),
