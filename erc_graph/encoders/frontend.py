@@ -11,10 +11,19 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
-from erc_graph.features.mfcc import mfcc
+from erc_graph.features.mfcc import HOP, mfcc
 
 COEFFICIENTS = 40
 TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
+
+
+def items_per_frame(item: tuple[int, ...]) -> int:
+    """How many items of a sequence make a frame: samples of a waveform, else one.
+
+    >>> items_per_frame(()), items_per_frame((768,))
+    (160, 1)
+    """
+    return 1 if item else HOP
 
 
 class FrontEnd(nn.Module):

@@ -103,14 +103,14 @@ from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.attention import CrossAttention, SelfAttention
 from erc_graph.encoders.attentive import AttentiveGRU, first_and_mean
 from erc_graph.encoders.convolution import FrameConvolution, ResidualImages
-from erc_graph.encoders.frontend import FrontEnds
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.frontend import FrontEnds, items_per_frame
 from erc_graph.encoders.inputs import Inputs, hidden, swapped
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.sequences import encode_sequences, masked_mean
 from erc_graph.encoders.variational import VariationalLinear
 from erc_graph.encoders.weighting import DynamicWeights, equal_weights, precision_weights
 from erc_graph.errors import ConfigError, expect
-from erc_graph.features.mfcc import HOP
 from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema
 from erc_graph.pipelines.context import ContextConfig, ConversationContext
 from erc_graph.pipelines.stage import Prediction
@@ -236,11 +236,11 @@ class CrossModal(nn.Module):
             for _ in range(config.layers)
         )
         self.feedforward = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, config.feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(config.feedforward, width))
+            nn.Sequential(nn.Linear(width, config.feedforward), nn.ReLU(), Dropout(dropout), nn.Linear(config.feedforward, width))
             for _ in range(config.layers)
         )
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * config.layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, fused: Fusion, first: Tensor, batch: Batch) -> Tensor:
         """f^(2): `(N, width)` from level 1 and f^(1)."""
@@ -263,7 +263,7 @@ class HFF(Pipeline):
         super().__init__(schema)
         self.config = config = config or HFFConfig()
         width, self.modalities = config.width, schema.modalities
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
         self.inputs = Inputs(schema.widths, speaker_relative=schema.known(config.speaker_relative, "pipeline.speaker_relative"))
         self.front = FrontEnds({m: item for m, item in schema.sequences.items() if len(item) < 2}, width)
@@ -319,7 +319,7 @@ class HFF(Pipeline):
         found, present = self.inputs(batch), {m: batch.present[m] for m in self.schema.widths}
         for m in self.schema.sequences:
             sequences = batch.sequences[m]
-            budget = self.config.tokens * (1 if sequences.item else HOP)
+            budget = self.config.tokens * items_per_frame(sequences.item)
             width = self.widths[m]
             found[m] = encode_sequences(lambda padded, mask, m=m: self.frames(m, padded, mask), sequences, width, budget)  # type: ignore[misc]
             present[m] = sequences.present

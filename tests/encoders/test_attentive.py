@@ -30,6 +30,7 @@ def test_alone_as_in_company_whatever_is_padded(name: str) -> None:
         torch.testing.assert_close(found[i], alone[0])
 
 
+@torch.no_grad()
 def test_the_sum_equals_a_loop() -> None:
     pool, states = AttentiveSum(3).double(), torch.randn(1, 5, 3, dtype=torch.double)
     inner, outer = pool.score[0], pool.score[2]

@@ -100,7 +100,9 @@ def test_rows_of_hierarchical_feature_fusion() -> None:
     changed = [row_experiment(experiment, row, tuple(WIDTHS)) for row in tables[4].rows]
     assert len({repr((row.pipeline, row.run.modalities)) for row in changed if not isinstance(row, str)}) == 35
     full = next(row for row in tables[4].rows if row.name == "S+T+V full")
-    assert row_experiment(experiment, full, tuple(WIDTHS)) == experiment.changed({"modalities": ["audio", "text", "visual"], "baseline": False})
+    assert row_experiment(experiment, full, tuple(WIDTHS)) == experiment.changed(
+        {"modalities": ["audio", "text", "visual"], "baseline": False}
+    )
     published = [row.published["iemocap6"]["weighted_f1"] for row in tables[4].rows]
     assert published[6] == 69.7 and published[20] == 67.5 and sum(published) == pytest.approx(2252.8, abs=0.01)
     heads = [row_experiment(experiment, row, tuple(WIDTHS)) for row in tables[5].rows]
