@@ -29,6 +29,14 @@ committed settings for that data set, if there are some
 (experiments/pairwise_<dataset>.toml), else the defaults below, for the
 modalities that the corpus has. Every option overrides them.
 """,
+    "hff": """Train and judge hierarchical feature fusion (Xie, Zhou and Zhu, 2025), with
+the conversation around the utterance or (--graph none) without it.
+
+Without options it runs on the generated raw sample corpus: words, sound, faces.
+With --data it takes the committed settings for that data set, if there are some
+(experiments/hff_<dataset>.toml), else the defaults below. Every option
+overrides them.
+""",
     "bigru": "Train and judge the baseline of every table: a plain two-layer BiGRU over the concatenated features.",
 }
 
