@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from erc_graph.data.ragged import Ragged
+
 
 @dataclass(kw_only=True)
 class Annotations:
@@ -24,6 +26,7 @@ class Annotations:
         labels: Label names in index order, where the file brings its own and the data set is not known.
         splits: `train`/`dev`/`test` → dialogue ids, as far as the file says.
         features: modality → `(U, d)` array; rows with NaN or inf are treated as missing later.
+        sequences: modality → one sequence per utterance.
         notes: Remarks for the user (what was recovered, what looks unusual).
     """
 
@@ -38,4 +41,5 @@ class Annotations:
     labels: list[str] = field(default_factory=list)
     splits: dict[str, list[str]] = field(default_factory=dict)
     features: dict[str, np.ndarray] = field(default_factory=dict)
+    sequences: dict[str, Ragged] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -250,7 +250,7 @@ def _check_structure(annotations: Annotations) -> None:
         if len(set(ids)) < len(ids):
             twice, times = Counter(ids).most_common(1)[0]
             raise CorpusError(f"{where}: duplicate {what} id {twice!r} ({times} times); expected unique ids, rename or remove them")
-    sized: dict[str, Any] = {"speakers": annotations.speakers, **annotations.columns, **annotations.features}
+    sized: dict[str, Any] = {"speakers": annotations.speakers, **annotations.columns, **annotations.features, **annotations.sequences}
     if annotations.texts:
         sized["texts"] = annotations.texts
     for what, values in sized.items():
@@ -306,7 +306,7 @@ def _choose_task(
     default = TASKS[DEFAULT_TASK[dataset]] if dataset in DEFAULT_TASK else None
     if default is not None and (default.column in columns or not columns):
         return default
-    for column in ("label", "sentiment"):
+    for column in ("label",) if "score" in columns else ("label", "sentiment"):
         found = sorted({str(value) for value in columns.get(column, ()) if value is not None})
         if found:
             own = tuple(annotations.labels) if column == "label" and annotations.labels else tuple(found)
@@ -350,11 +350,14 @@ def _join(
 
 
 def _join_sequences(annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]) -> dict[str, Ragged]:
-    """Sequences per modality."""
+    """Sequences per modality: those of the manifest first, then what only the annotation file has."""
     found = {}
-    for modality, file in files.items():
-        where = f"sequences.{modality} ({file.name})"
-        ids, sequences = read_sequences(file)
+    for modality in [*files, *(name for name in annotations.sequences if name not in files)]:
+        if modality in files:
+            where = f"sequences.{modality} ({files[modality].name})"
+            ids, sequences = read_sequences(files[modality])
+        else:
+            where, ids, sequences = f"sequences.{modality} (annotation file)", annotations.utterance_ids, annotations.sequences[modality]
         found[modality], report = join_sequences(ids, sequences, annotations.utterance_ids, where=where, strict=strict)
         notes.extend(report)
     return found

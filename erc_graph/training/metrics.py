@@ -23,7 +23,7 @@ METRICS = {
     "classification": (
         "accuracy", "weighted_f1", "macro_f1", "weighted_accuracy", "unweighted_accuracy", "calibration_error", "loss",
     ),
-    "score": ("accuracy", "weighted_f1", "acc2", "acc2_nonzero", "f1", "acc7", "mae", "pearson", "loss"),
+    "score": ("accuracy", "weighted_f1", "acc2", "acc2_nonzero", "f1", "f1_nonzero", "acc7", "mae", "pearson", "loss"),
 }  # fmt: skip
 
 
@@ -34,8 +34,8 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
     predictions) and `f1/<label>`; `weighted_accuracy` (WA, the accuracy) and `unweighted_accuracy` (UA, mean recall of the classes
     that occur); `calibration_error` (see `calibration_error`); `loss`, the mean cross entropy.
 
-    Score: `acc2`, negative against not negative, and `f1`, the weighted F1 of that; `acc2_nonzero`, negative against positive,
-    without the targets that are zero; `acc7`, rounded to whole numbers in [-3, 3]; `mae`; `pearson` (0 where one side is
+    Score: `acc2`, negative against not negative, and `f1`, the weighted F1 of that; `acc2_nonzero` and `f1_nonzero`, negative
+    against positive, without the targets that are zero; `acc7`, rounded to whole numbers in [-3, 3]; `mae`; `pearson` (0 where one side is
     constant); `loss`, the absolute error. `accuracy` and `weighted_f1` repeat `acc2` and `f1`, so that all tasks share two names.
 
     Args:
@@ -86,6 +86,7 @@ def _score(scores: Tensor, target: Tensor) -> dict[str, float]:
         "acc2": acc2,
         "acc2_nonzero": float(((truth > 0) == (guess > 0))[signed].mean()) if signed.any() else 0.0,
         "f1": f1,
+        "f1_nonzero": float(f1_score(truth[signed] > 0, guess[signed] > 0, average="weighted", zero_division=0)) if signed.any() else 0.0,
         "acc7": float((seven(truth) == seven(guess)).mean()),
         "mae": mae,
         "pearson": float(np.corrcoef(truth, guess)[0, 1]) if np.ptp(truth) > 0 and np.ptp(guess) > 0 else 0.0,

@@ -468,8 +468,6 @@ def test_shared_references_cannot_make_a_small_file_huge(tmp_path: Path) -> None
         (({"a": [np.ones(5)]},) * 9, "COMET"),
         ([{"0_0": np.ones(3)}] * 3, "MELD's official feature file"),
         ({"a": [np.ones(3)], "b": [np.ones(3)]}, "features alone"),
-        ({"train": {"raw_text": [], "vision": []}}, "an MMSA file"),
-        ({"train": {"vision": 0, "labels": 0}}, "a MultiBench file"),
         ({"x": 1}, "a dict of 1 with the keys x, none of the known layouts"),
         ([], "a list of 0, none of the known layouts"),
         (7, "a int, none of the known layouts"),

@@ -48,6 +48,8 @@ def test_scores_by_hand(score_task):
     assert figures["acc2"] == figures["accuracy"] == pytest.approx(3 / 5)
     assert figures["f1"] == figures["weighted_f1"] == pytest.approx((2 * (2 * 1 / (2 + 1 + 1)) + 3 * (2 * 2 / (4 + 1 + 1))) / 5)
     assert figures["acc2_nonzero"] == pytest.approx(3 / 4)
+    #  without the zero: truth F F T T, guess F T T T
+    assert figures["f1_nonzero"] == pytest.approx((2 * (2 * 1 / (2 + 0 + 1)) + 2 * (2 * 2 / (4 + 1 + 0))) / 4)
     assert figures["acc7"] == pytest.approx(4 / 5)  # -3, 0, (0 for -1: wrong), 1, 3
     assert figures["mae"] == figures["loss"] == pytest.approx((0.3 + 0.6 + 1.0 + 0.3 + 2.4) / 5)
     a, b = target[:5] - target[:5].mean(), guess[:5] - guess[:5].mean()

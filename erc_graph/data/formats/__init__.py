@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.annotations import Annotations
+from erc_graph.data.formats.arrays import read_arrays
 from erc_graph.data.formats.merge import merge_annotations
 from erc_graph.data.formats.records import read_dialogues, read_dict, read_samples
 from erc_graph.data.formats.refused import refuse_archive, refuse_known
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[[Any, Path, int, str | None], Annotations | None]] =
     "tuples and lists of fields": read_tuple,
     "dict of named fields": read_dict,
     "dict of samples": read_samples,
+    "splits of arrays": read_arrays,
     "list of dialogues": read_dialogues,
     "known but not read": refuse_known,
 }
@@ -90,7 +92,7 @@ def _read_object(content: Any, path: Path, size: int, dataset: str | None) -> An
     found = f"{type(content).__name__} of {len(content)}" if isinstance(content, dict | list | tuple | set) else type(content).__name__
     keys = f" with the keys {', '.join(str(key)[:30] for key in list(content)[:6])}" if isinstance(content, dict) else ""
     raise CorpusError(
-        f"{path}: a {found}{keys}, none of the known layouts (tuples of 6, 7 and 9-14 fields, DnR's dict, CORECT's samples, "
+        f"{path}: a {found}{keys}, none of the known layouts (tuples of 6, 7 and 9-14 fields, DnR's dict, CORECT's samples, MMSA's arrays, "
         f"DAG-ERC's dialogues); write a table with the columns {', '.join(NEEDED)}"
     )
 

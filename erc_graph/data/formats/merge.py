@@ -6,8 +6,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import torch
 
 from erc_graph.data.annotations import Annotations
+from erc_graph.data.ragged import Ragged
 from erc_graph.errors import CorpusError
 
 
@@ -58,6 +60,17 @@ def _concatenate(parts: list[Annotations]) -> Annotations:
             )
         rows = [part.features.get(name, np.full((size, widths[0]), np.nan, np.float32)) for part, size in zip(parts, sizes, strict=True)]
         features[name] = np.concatenate(rows)
+    sequences: dict[str, Ragged] = {}
+    for name in dict.fromkeys(name for part in parts for name in part.sequences):
+        items = {part.sequences[name].item for part in parts if name in part.sequences}
+        if len(items) > 1:
+            raise CorpusError(f"annotations: {name} sequences have items of different shapes in the files: {sorted(items)}; expected one")
+        values = torch.cat([part.sequences[name].values for part in parts if name in part.sequences])
+        each = [
+            part.sequences[name].lengths if name in part.sequences else torch.zeros(size, dtype=torch.long)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        sequences[name] = Ragged(values, torch.cat([torch.zeros(1, dtype=torch.long), *each]).cumsum(0))
     columns: dict[str, list[Any]] = {
         name: [value for part, size in zip(parts, sizes, strict=True) for value in part.columns.get(name, [None] * size)]
         for name in dict.fromkeys(name for part in parts for name in part.columns)
@@ -80,6 +93,7 @@ def _concatenate(parts: list[Annotations]) -> Annotations:
         labels=_union(labels),
         splits=splits,
         features=features,
+        sequences=sequences,
         notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
@@ -101,8 +115,9 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
             "different dialogues, or all the same ones with other features"
         )
     new = [name for name in other.features if name not in first.features]
+    inner = [name for name in other.sequences if name not in first.sequences]
     columns = [name for name in other.columns if name not in first.columns]
-    if not new and not columns:
+    if not new and not columns and not inner:
         raise CorpusError(
             f"annotations: duplicate dialogue id {other.dialogue_ids[0]!r}: all dialogues are in two files, "
             "and the second adds neither features nor labels"
@@ -120,11 +135,11 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
                 raise CorpusError(
                     f"annotations: utterance {first.utterance_ids[row]!r} is {mine!r} in one file, {theirs!r} in another ({name})"
                 )
-    skipped = [name for name in other.features if name in first.features]
+    skipped = [name for name in [*other.features, *other.sequences] if name not in new + inner]
     notes = [f"{', '.join(skipped)} of the second file not used: the first has them"] if skipped else []
     first_notes = [
         *first.notes,
-        f"joined turn by turn with the {other.format}: {', '.join(new + columns)} added",
+        f"joined turn by turn with the {other.format}: {', '.join(new + inner + columns)} added",
         *other.notes,
         *notes,
     ]
@@ -140,5 +155,6 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
         labels=first.labels or other.labels,
         splits=first.splits or other.splits,
         features={**first.features, **{name: other.features[name][rows] for name in new}},
+        sequences={**first.sequences, **{name: other.sequences[name].take(rows) for name in inner}},
         notes=list(dict.fromkeys(first_notes)),
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from erc_graph.data.tables import SPLIT_NAMES
 from erc_graph.errors import CorpusError
 
 _TABLE = "write a table with the columns dialogue, turn, speaker, text, label (CSV) and features as .npz (utterance, features)"
@@ -17,16 +16,10 @@ def refuse_known(content: Any, path: Path, size: int, dataset: str | None = None
     """Name the file where it is known.
 
     Raises:
-        CorpusError: MMSA, MultiBench, MultiEMO and MELD feature files, MERBench labels.
+        CorpusError: MultiEMO and MELD feature files, MERBench labels.
     """
     if not isinstance(content, dict) or not content:
         return
-    if all(name in SPLIT_NAMES for name in content):
-        first = next(iter(content.values()))
-        if isinstance(first, dict) and {"raw_text", "vision"} <= first.keys():
-            raise CorpusError(f"{path}: an MMSA file (aligned or unaligned sequences); sequences are not read yet: {_TABLE}")
-        if isinstance(first, dict) and {"vision", "labels"} <= first.keys():
-            raise CorpusError(f"{path}: a MultiBench file (sequences of frames); sequences are not read yet: {_TABLE}")
     if all(isinstance(value, list | tuple | np.ndarray) for value in content.values()):
         raise CorpusError(
             f"{path}: features alone ({len(content)} keys, the first is {str(next(iter(content)))[:60]!r}), as MultiEMO has "
