@@ -30,7 +30,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from benchmarks.measure import Row, arguments, finish, rows_of
 from erc_graph.data.batch import Batch
 from erc_graph.data.load import load_corpus
-from erc_graph.experiments.config import from_dict, read_toml
+from erc_graph.data.toml import read_toml
+from erc_graph.experiments.config import from_dict
 from erc_graph.experiments.run import build
 from erc_graph.pipelines.base import Pipeline
 from erc_graph.pipelines.bigru import BiGRU

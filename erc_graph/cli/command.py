@@ -8,10 +8,10 @@ import io
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
+from erc_graph.data.printable import printable
 from erc_graph.errors import ErcGraphError
 
 
@@ -61,15 +61,6 @@ def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
             return 0
 
     return main
-
-
-def printable(text: object) -> str:
-    r"""Text without the control characters that move a terminal's cursor or change its colours; line breaks stay.
-
-    >>> printable("red\x1b[31m\ntext")
-    'red [31m\ntext'
-    """
-    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else " " for c in str(text))
 
 
 def red(text: str, stream: TextIO | None = None) -> str:

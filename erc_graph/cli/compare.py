@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from erc_graph.cli.command import Parser, command, printable, red
+from erc_graph.cli.command import Parser, command, red
+from erc_graph.data.printable import printable
 
 DESCRIPTION = """Put finished runs side by side: mean and spread over the seeds they share,
 what differs between them in protocol or data, and two paired tests.

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erc_graph.cli.command import Parser, bar, command, printable, red
+from erc_graph.cli.command import Parser, bar, command, red
+from erc_graph.data.printable import printable
 
 if TYPE_CHECKING:
     from erc_graph.data.corpus import Corpus
@@ -111,7 +112,7 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
 
 def show(page: Mapping[str, Any]) -> str:
     """The page of `inspect` for a terminal of 80 columns."""
-    from erc_graph.report.figure import one_line
+    from erc_graph.data.printable import one_line
     from erc_graph.report.tables import text_table
 
     turns = page["turns"]

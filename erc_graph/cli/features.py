@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erc_graph.cli.command import Formatter, command, printable
+from erc_graph.cli.command import Formatter, command
+from erc_graph.data.printable import printable
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

@@ -5,15 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erc_graph.cli.command import Parser, command
+from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
     from erc_graph.data.corpus import Corpus
+    from erc_graph.pipelines.answer import Answer
+    from erc_graph.pipelines.base import Pipeline
 
 DESCRIPTION = """Draw conversations as graphs: one lane per modality, time from left to right.
 
@@ -22,6 +28,9 @@ The ending of --out chooses the form:
   .html       one page to explore in a browser, offline: point at a turn, or
               walk with the arrow keys; holds several conversations
   .graphml    nodes, edges and weights for Gephi, Cytoscape, yEd
+
+With --model a trained model draws: its graph with the weights that it gives
+the edges, and what it predicts beside the labels.
 """
 EXAMPLES = """  erc-graph graph sample
       the first conversation of the generated corpus, as graph.png
@@ -31,6 +40,8 @@ EXAMPLES = """  erc-graph graph sample
       the first twenty of a split
   erc-graph graph corpora/iemocap --recipe speaker --out speaker.svg
       another graph; `erc-graph list recipes` names them
+  erc-graph graph corpora/meld --split test --model runs/meld --out model.html
+      as a trained model weighs it, with its predictions
 """
 KINDS = (".png", ".svg", ".graphml", ".html")
 
@@ -42,9 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dialogue", nargs="+", metavar="ID", help="conversations by id, or by position from 0 (default: the first)")
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: how many conversations (default: 1)")
-    parser.add_argument(
-        "--recipe", default="pairwise", metavar="NAME", help="a graph recipe, or the path of one's own .toml (default: pairwise)"
-    )
+    parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of one's own .toml (default: pairwise)")
+    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved pipeline, or a name on the hub")
     parser.add_argument("--modalities", nargs="+", metavar="NAME", help="lanes (default: all that the corpus has)")
     parser.add_argument(
         "--out", type=Path, default=Path("graph.png"), metavar="FILE", help="ends in .png, .svg, .graphml or .html (default: graph.png)"
@@ -59,35 +69,94 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     options = make_parser().parse_args(argv)
-    kind = options.out.suffix.lower()
-    if kind not in KINDS:
-        raise ConfigError(f"--out: expected a file name ending in {', '.join(KINDS)}, found {options.out.name!r}")
+    check_name("--out", options.out)
     if options.first < 1:
         raise ConfigError(f"--first: expected 1 or more, found {options.first}")
-
-    from erc_graph.data.load import load_corpus
-    from erc_graph.graphs.build import build_graph
-    from erc_graph.graphs.recipe import load_recipe
-
-    recipe = load_recipe(options.recipe)
-    corpus = load_corpus(options.data, task=options.task, strict=options.strict)
-    ids = chosen(corpus.split(options.split) if options.split else corpus, options.dialogue, options.first)
-    graphs = [build_graph(corpus[name], recipe, options.modalities) for name in ids]
-    if kind == ".html":
-        from erc_graph.graphs.interactive import write_page
-
-        title = None if len(ids) == 1 else f"{corpus.name}, {len(ids)} conversations"
-        files = [write_page(graphs, options.out, title=title)]
-    else:
-        from erc_graph.graphs.interactive import show
-
-        files = [show(graph).save(path) for graph, path in zip(graphs, file_names(options.out, ids), strict=True)]
+    recipe, corpus, graphs, predictions = _by_recipe(options) if options.model is None else _by_model(options)
+    ids = list(corpus.dialogue_ids)
+    files = write_graphs(graphs, options.out, corpus, predictions)
     if options.json:
-        print(json.dumps({"written": [str(file) for file in files], "dialogues": ids, "recipe": recipe.name}, ensure_ascii=False))
+        print(json.dumps({"written": [str(file) for file in files], "dialogues": ids, "recipe": recipe}, ensure_ascii=False))
     else:
         for file in files:
             print(f"written: {file}")
     return 0
+
+
+def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroData], None]:
+    """What a recipe makes of the wanted conversations."""
+    from erc_graph.data.load import load_corpus
+    from erc_graph.graphs.build import build_graph
+    from erc_graph.graphs.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe or "pairwise")
+    corpus = wanted(load_corpus(options.data, task=options.task, strict=options.strict), options)
+    return recipe.name, corpus, [build_graph(dialogue, recipe, options.modalities) for dialogue in corpus], None
+
+
+def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[HeteroData], list[list[str]]]:
+    """What a trained model makes of them, and what it predicts."""
+    for name in ("recipe", "modalities", "task"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"--{name}: expected none beside --model, which has its own, found {getattr(options, name)!r}")
+    from erc_graph.data.load import load_corpus
+    from erc_graph.inference.predict import prepare
+    from erc_graph.pipelines.base import Pipeline
+
+    pipeline = Pipeline.from_pretrained(options.model)
+    corpus = wanted(load_corpus(options.data, strict=options.strict), options)
+    corpus = prepare(corpus, pipeline, say=lambda note: print(f"note: {one_line(note, 2000)}", file=sys.stderr))
+    recipe = pipeline.describe()["recipe"]
+    return recipe and recipe["name"], corpus, model_graphs(pipeline, corpus), emotions(pipeline.predict(corpus))
+
+
+def model_graphs(pipeline: Pipeline, corpus: Corpus) -> list[HeteroData]:
+    """The graph of every conversation with the weights that a pipeline gives it.
+
+    Raises:
+        ConfigError: a method without a graph.
+    """
+    graphs = [pipeline.graph(dialogue) for dialogue in corpus]
+    drawn = [graph for graph in graphs if graph is not None]
+    if len(drawn) < len(graphs):
+        raise ConfigError(f"{type(pipeline).__name__} has no graph; expected a model of a method with one, such as pairwise")
+    return drawn
+
+
+def emotions(rows: Sequence[Answer]) -> list[list[str]]:
+    """What is predicted, conversation by conversation."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.dialogue, []).append(row.emotion)
+    return list(found.values())
+
+
+def check_name(option: str, out: Path) -> None:
+    """Refuse the name of a file that graphs cannot be written to.
+
+    Raises:
+        ConfigError: another ending.
+    """
+    if out.suffix.lower() not in KINDS:
+        raise ConfigError(f"{option}: expected a file name ending in {', '.join(KINDS)}, found {out.name!r}")
+
+
+def write_graphs(graphs: Sequence[HeteroData], out: Path, corpus: Corpus, predictions: Sequence[Sequence[str]] | None = None) -> list[Path]:
+    """One page for all conversations of a corpus, or one file for each."""
+    from erc_graph.graphs.interactive import show, write_page
+
+    ids = corpus.dialogue_ids
+    if out.suffix.lower() == ".html":
+        title = None if len(ids) == 1 else f"{corpus.name}, {len(ids)} conversations"
+        return [write_page(graphs, out, predictions=predictions, title=title)]
+    guesses: Sequence[Sequence[str] | None] = predictions or [None] * len(graphs)
+    files = file_names(out, ids)
+    return [show(graph, predictions=guess).save(path) for graph, guess, path in zip(graphs, guesses, files, strict=True)]
+
+
+def wanted(corpus: Corpus, options: argparse.Namespace) -> Corpus:
+    """The conversations that `--split`, `--dialogue` and `--first` name."""
+    return corpus.subset(chosen(corpus.split(options.split) if options.split else corpus, options.dialogue, options.first))
 
 
 def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erc_graph.cli.command import Parser, command
+from erc_graph.cli.graph import check_name, emotions, model_graphs, write_graphs
+from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError, ErcGraphError, StorageError
 
 if TYPE_CHECKING:
-    from erc_graph.data.corpus import Corpus
     from erc_graph.pipelines.answer import Answer
-    from erc_graph.pipelines.base import Pipeline
 
 EXAMPLES = """
   erc-graph predict --model runs/meld talk.txt
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of turns with all probabilities")
     form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")
-    parser.add_argument("--draw", metavar="FILE", help="also draw the graph of the conversation (.png, .svg)")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="also draw the graph as the model has it (.png, .svg, .html, .graphml)")
     parser.add_argument(
         "--extractor",
         metavar="NAME=ENCODER",
@@ -75,22 +75,20 @@ def main(argv: Sequence[str]) -> int:
 
 def _predict(options: argparse.Namespace) -> None:
     extractors = dict(_pair(value) for value in options.extractor)
-    if options.draw and Path(options.draw).suffix.lower() not in (".png", ".svg"):
-        raise ConfigError(f"--draw: expected a file name ending in .png or .svg, found {options.draw!r}")
+    if options.draw is not None:
+        check_name("--draw", options.draw)
     from erc_graph.data.transcripts import load_transcript
 
     corpus = load_transcript(sys.stdin.buffer.read() if options.conversation == "-" else options.conversation)
-    if options.draw and len(corpus) != 1:
-        raise ConfigError(f"--draw: expected one conversation, found {len(corpus)}; give a file with the one that is to be drawn")
     from erc_graph.inference.predict import prepare
     from erc_graph.pipelines.base import Pipeline
-    from erc_graph.report.figure import one_line
 
     pipeline = Pipeline.from_pretrained(options.model)
     corpus = prepare(corpus, pipeline, extractors=extractors, say=lambda note: print(f"note: {one_line(note, 2000)}", file=sys.stderr))
     rows = pipeline.predict(corpus)
-    if options.draw:
-        _draw(options.draw, corpus, pipeline, rows)
+    if options.draw is not None:
+        for file in write_graphs(model_graphs(pipeline, corpus), options.draw, corpus, emotions(rows)):
+            print(f"drawn: {file}", file=sys.stderr)
     if options.json:
         several = len(corpus) > 1
         print(json.dumps([{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows], indent=1))
@@ -107,20 +105,6 @@ def _pair(value: str) -> tuple[str, str]:
     return name, encoder
 
 
-def _draw(path: str, corpus: Corpus, pipeline: Pipeline, rows: list[Answer]) -> None:
-    from erc_graph.graphs.draw import draw_graph
-
-    graph = pipeline.graph(corpus[0])
-    if graph is None:
-        raise ConfigError(f"--draw: {type(pipeline).__name__} has no graph")
-    emotions = [row.emotion for row in rows]
-    if corpus.labelled.any():
-        draw_graph(graph, path, predictions=emotions)
-    else:  # nothing to compare with: the nodes themselves have the predicted colours
-        draw_graph(graph, path, labels=emotions, title=f"{corpus.name}, predicted")
-    print(f"drawn: {path}", file=sys.stderr)
-
-
 def _print_csv(rows: list[Answer], labels: Sequence[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["dialogue", "turn", "speaker", "text", "emotion", *(f"p({label})" for label in labels)])
@@ -134,7 +118,6 @@ BAR = 8
 
 def table(rows: Sequence[Answer], *, width: int = 80) -> str:
     """Turn, speaker, emotion, its probability as a bar and as a number, and the text; several conversations each under their name."""
-    from erc_graph.report.figure import one_line
     from erc_graph.report.tables import text_table
 
     parts = []

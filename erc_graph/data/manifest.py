@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any
 
@@ -12,12 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from erc_graph.data.tasks import TASKS
+from erc_graph.data.toml import read_toml
 from erc_graph.errors import CorpusError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MANIFEST = "corpus.toml"
 
@@ -114,16 +109,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             with its key, what was expected and what was found.
     """
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise CorpusError(f"{path}: not valid TOML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}") from error
-    except RecursionError:
-        raise CorpusError(f"{path}: not valid TOML: nested too deeply") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    values = read_toml(path, CorpusError)
     try:
         return Manifest.model_validate(values, context={"folder": path.parent})
     except ValidationError as error:

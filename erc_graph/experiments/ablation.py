@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from erc_graph.data.toml import read_toml
 from erc_graph.errors import ConfigError
-from erc_graph.experiments.config import FOLDERS, Experiment, read_toml
+from erc_graph.experiments.config import FOLDERS, Experiment
 from erc_graph.pipelines import PIPELINES
 
 

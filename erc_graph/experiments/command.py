@@ -171,7 +171,8 @@ def _main(method: str, arguments: list[str]) -> int:
         return _resume(method, Path(known.resume), {name: value for name in LAUNCH if (value := getattr(known, name)) is not None})
 
     from erc_graph.data.tasks import DEFAULT_TASK
-    from erc_graph.experiments.config import default_data, experiment_file, from_dict, read_toml
+    from erc_graph.data.toml import read_toml
+    from erc_graph.experiments.config import default_data, experiment_file, from_dict
 
     values: dict[str, Any] = {}
     for file in known.config:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,6 @@ from erc_graph.errors import ConfigError
 from erc_graph.pipelines import PIPELINES
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.tuning import SearchSpace
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "_recipes" / "experiments", _PACKAGE.parent / "experiments")
@@ -165,20 +159,6 @@ def experiment_file(method: str, dataset: str) -> Path | None:
         if path.is_file():
             return path
     return None
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """A TOML file as plain values.
-
-    Raises:
-        ConfigError: missing, unreadable or not TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a TOML file, cannot read it ({getattr(error, 'strerror', None) or error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
 def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:

@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.splits import Fold, folds
+from erc_graph.data.splits import folds
 from erc_graph.errors import CheckpointError, CorpusError, ErcGraphError
 from erc_graph.experiments.config import Experiment, from_dict
 from erc_graph.experiments.display import METRICS, SELECTION
 from erc_graph.experiments.result import RESULT
-from erc_graph.experiments.run import build, fold_folder
+from erc_graph.experiments.run import fold_folder
 from erc_graph.experiments.settings import FILE, read_settings
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline
 from erc_graph.pipelines.stage import infer
 from erc_graph.report.explorer import Conversation, Edges
 from erc_graph.report.predictions import Predictions, read_predictions
+from erc_graph.training.checkpoint import BEST
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -171,7 +172,8 @@ def _explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: l
     try:
         for fold in divisions:
             mine = [name for name in ids if name in set(fold.test) or (fold is divisions[0] and name not in set(tested))]
-            seen.ask(load_model(experiment, corpus, folder, seed, divisions, fold), [name for name in mine if name not in seen.graphs])
+            pipeline = Pipeline.from_pretrained(fold_folder(folder / f"seed-{seed}", divisions, fold) / BEST)
+            seen.ask(pipeline, [name for name in mine if name not in seen.graphs])
     except ErcGraphError as error:
         notes.append(f"No graphs: the model of the first seed cannot be used. {error}")
     else:
@@ -194,20 +196,6 @@ def _corpus(experiment: Experiment, digest: str) -> Corpus:
     if corpus_sha256(corpus) != digest:
         raise CorpusError(f"{run.data}: is no longer the corpus that the run was made with; its SHA-256 differs")
     return corpus
-
-
-def load_model(experiment: Experiment, corpus: Corpus, folder: Path, seed: int, divisions: list[Fold], fold: Fold) -> Pipeline:
-    """The trained pipeline of one seed and fold.
-
-    Raises:
-        CheckpointError: absent, damaged, or of another pipeline.
-        ConfigError: it does not fit the corpus.
-    """
-    from erc_graph.training.checkpoint import BEST, load_weights
-
-    pipeline = build(experiment, corpus, seed).eval()
-    load_weights(pipeline, fold_folder(folder / f"seed-{seed}", divisions, fold) / BEST)
-    return pipeline
 
 
 class _Seen:

@@ -14,8 +14,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
 from erc_graph.errors import ErcGraphError
 from erc_graph.experiments.environment import environment
-from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics, schema
-from erc_graph.pipelines.stage import infer
+from erc_graph.experiments.run import Outcome, SeedResult, fold_folder, majority_metrics, schema
 from erc_graph.training.significance import paired_permutation
 
 RESULT = "result.json"
@@ -146,26 +145,18 @@ def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
     """Draw the test conversation whose length is nearest to `turns`, with the weights of the trained pipeline; false without a graph."""
     from erc_graph.data.splits import folds
     from erc_graph.graphs.draw import draw_graph
-    from erc_graph.training.checkpoint import load_weights
+    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.training.checkpoint import BEST
 
     experiment, corpus, seed = outcome.experiment, outcome.corpus, outcome.seeds[0]
     division = folds(corpus, experiment.run.protocol)
     test = corpus.subset(division[0].test)
     dialogue = test[int((test.lengths - turns).abs().argmin())]
-    pipeline = build(experiment, corpus, seed.seed).eval()
-    place = fold_folder(path.parent / f"seed-{seed.seed}", division, division[0])
-    load_weights(pipeline, place / "best.safetensors")
+    pipeline = Pipeline.from_pretrained(fold_folder(path.parent / f"seed-{seed.seed}", division, division[0]) / BEST)
     graph = pipeline.graph(dialogue)
     if graph is None:
         return False
-    guess = infer(pipeline, pipeline.schema.batch(dialogue.corpus)).scores
-    labels = list(corpus.task.labels)
-    predictions = (
-        [f"{value:+.1f}" for value in guess[:, 0].tolist()]
-        if corpus.task.kind == "score"
-        else [labels[i] for i in guess.argmax(-1).tolist()]
-    )
-    draw_graph(graph, path, predictions=predictions, title=f"{corpus.name}, {dialogue.id}")
+    draw_graph(graph, path, predictions=[row.emotion for row in pipeline.predict(dialogue)], title=f"{corpus.name}, {dialogue.id}")
     return True
 
 

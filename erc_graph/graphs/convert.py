@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
 
 from erc_graph.errors import ConfigError
 
@@ -11,6 +16,8 @@ if TYPE_CHECKING:
     import dgl
     import networkx
     from torch_geometric.data import HeteroData
+
+Labels = Sequence[Any] | Tensor
 
 
 def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
@@ -92,3 +99,34 @@ def label_name(label: float, names: list[str]) -> str | float | None:
     if isinstance(label, int):
         return None if label < 0 else names[label] if names else str(label)
     return None if label != label else label
+
+
+def label_names(values: Labels, names: list[str], count: int, what: str, score: bool = False) -> list[str | None]:
+    """Label names from names, indices or scores, one per utterance.
+
+    Args:
+        values: Names, indices, scores, or `None` for what is unknown.
+        names: The labels in index order.
+        count: Number of utterances.
+        what: What the values are, for the error.
+        score: Whether a number is a score, as text too: `negative`, `neutral` or `positive`.
+
+    Raises:
+        ConfigError: another number of values, or an index without a name.
+    """
+    found: list[Any] = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else list(values)
+    if len(found) != count:
+        raise ConfigError(f"{what}: expected {count} values, one per utterance, found {len(found)}")
+    result: list[str | None] = []
+    for row, value in enumerate(found):
+        if score and isinstance(value, (int, str)):
+            with suppress(ValueError):
+                value = float(value)
+        if isinstance(value, int) and names and value >= len(names):
+            known = f"the graph has {len(names)} labels, from 0: {', '.join(names)}"
+            raise ConfigError(f"{what}: utterance {row} has index {value}; {known}")
+        name = value if value is None or isinstance(value, str) else label_name(value, names)
+        if isinstance(name, float):
+            name = "negative" if name < 0 else "positive" if name > 0 else "neutral"
+        result.append(None if name is None else name.encode("utf-8", "replace").decode())  # lone surrogates cannot be drawn
+    return result

@@ -12,17 +12,16 @@ import textwrap
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from erc_graph.data.palette import MISSING, emotion_colour
+from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError, StorageError
-from erc_graph.graphs.convert import label_name
+from erc_graph.graphs.convert import Labels, label_names
 from erc_graph.graphs.layout import arcs, bows, joined_pairs, strongest
 
 if TYPE_CHECKING:
@@ -42,15 +41,16 @@ def draw_graph(
     graph: HeteroData,
     path: str | Path,
     *,
-    labels: Sequence[Any] | Tensor | None = None,
-    predictions: Sequence[Any] | Tensor | None = None,
+    labels: Labels | None = None,
+    predictions: Labels | None = None,
     title: str | None = None,
 ) -> Path:
     """Draw a graph to a PNG or SVG file, which appears complete or not at all.
 
     Nodes are filled with the colour of their emotion (light grey: unlabelled; scores: negative, neutral, positive), hollow and
-    dashed where the stream is absent. Arcs join turns within a stream, lines join streams; wider and darker = larger weight. Of many
-    arcs each node shows its strongest ones, and the caption says so.
+    dashed where the stream is absent. Where no turn has a label they have the colours of what is predicted. Arcs join turns within
+    a stream, lines join streams; wider and darker = larger weight. Of many arcs each node shows its strongest ones, and the caption
+    says so.
 
     Args:
         graph: From `build_graph`, or a pipeline's `graph`.
@@ -76,8 +76,8 @@ def draw_graph(
         raise ConfigError(f"draw_graph: expected 1 to {MOST_UTTERANCES} utterances, found {count}; draw one dialogue at a time")
     target = graph[graph.node_types[0]].y
     score = target.is_floating_point()
-    true = _names(target if labels is None else labels, graph.labels, count, "labels", score)
-    guess = None if predictions is None else _names(predictions, graph.labels, count, "predictions", score)
+    true = label_names(target if labels is None else labels, graph.labels, count, "labels", score)
+    guess = None if predictions is None else label_names(predictions, graph.labels, count, "predictions", score)
 
     import matplotlib
 
@@ -127,6 +127,9 @@ class _Picture:
     def __init__(self, graph: HeteroData, true: list[str | None], guess: list[str | None] | None, title: str | None) -> None:
         from matplotlib.figure import Figure
 
+        self.predicted = guess is not None and not any(name is not None for name in true)
+        if self.predicted:  # nothing to compare with
+            true, guess = guess or [], None
         self.graph, self.true, self.guess = graph, true, guess
         self.lanes = list(graph.node_types)
         node = graph[self.lanes[0]]
@@ -170,12 +173,12 @@ class _Picture:
         for name in self.lanes:
             y = self.y[name]
             self.axes.fill_between([self.left, self.right], y - 0.2, y + 0.2, color=_LANE, linewidth=0, zorder=0)
-            self._text(self.left - 0.12, y, _clean(name, 24), 10, ha="right", weight="bold")
+            self._text(self.left - 0.12, y, one_line(name, 24), 10, ha="right", weight="bold")
         if len(graph.dialogue_ids) > 1:
             ends = graph.ptr.tolist()
             for name, start, end in zip(graph.dialogue_ids, ends[:-1], ends[1:], strict=True):
                 room = max(2, int(self.step * (end - start + 1) / 0.08))
-                self._text(float(self.x[start]) - self.step / 2, _TOP - 0.1, _clean(name, room), 8, color=_SOFT)
+                self._text(float(self.x[start]) - self.step / 2, _TOP - 0.1, one_line(name, room), 8, color=_SOFT)
         self._draw_lines(across, zorder=1)
         self._draw_lines(within, zorder=2)
         for name in self.lanes:
@@ -191,12 +194,12 @@ class _Picture:
     def _title(self, title: str | None, width: float) -> str:
         most = max(12, int(width / 0.125))
         if title is not None:
-            return _clean(title, most)
+            return one_line(title, most)
         ids = self.graph.dialogue_ids
         nodes = self.graph[self.lanes[0]]
         people = len(set(zip(nodes.dialogue.tolist(), nodes.speaker.tolist(), strict=True)))
         size = f"{_plural(len(self.true), 'utterance')}, {_plural(people, 'speaker')}"
-        return f"{_clean(ids[0] if len(ids) == 1 else f'{len(ids)} dialogues', max(4, most - len(size) - 3))} · {size}"
+        return f"{one_line(ids[0] if len(ids) == 1 else f'{len(ids)} dialogues', max(4, most - len(size) - 3))} · {size}"
 
     # -- edges -------------------------------------------------------------------------------------------------------------------
 
@@ -305,7 +308,7 @@ class _Picture:
         for code in sorted(called)[:12]:
             first, *others = called[code]
             marker = _MARKERS[code % len(_MARKERS)]
-            people.append(({"marker": marker, "fill": "white"}, f"{_letter(code)} {_clean(first, 22)}{', …' if others else ''}"))
+            people.append(({"marker": marker, "fill": "white"}, f"{_letter(code)} {one_line(first, 22)}{', …' if others else ''}"))
         if len(called) > 12:
             people.append(({}, f"and {len(called) - 12} more"))
         marks: list[_Entry] = []
@@ -314,13 +317,13 @@ class _Picture:
         if self.wrong.any():
             marks.append(({"fill": "white", "ring": True}, "predicted otherwise"))
         blocks: list[_Block] = [
-            ("Emotion", emotions),
+            ("Predicted" if self.predicted else "Emotion", emotions),
             ("Speaker", people),
             *self._edge_keys(within),
             *self._edge_keys(across),
             ("Nodes", marks),
         ]
-        return [(heading, [(sample, _clean(text, 34)) for sample, text in entries]) for heading, entries in blocks if entries]
+        return [(heading, [(sample, one_line(text, 34)) for sample, text in entries]) for heading, entries in blocks if entries]
 
     def _edge_keys(self, lines: _Lines) -> list[_Block]:
         colours, (low, high) = lines.colours, lines.span
@@ -377,42 +380,16 @@ def _opacity(strength: np.ndarray) -> np.ndarray:
     return 0.22 + 0.63 * strength**1.3
 
 
-def _names(values: Sequence[Any] | Tensor, names: list[str], count: int, what: str, score: bool = False) -> list[str | None]:
-    """Label names from names, indices or scores, one per utterance; with `score` a number is a score, as text too."""
-    found: list[Any] = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else list(values)
-    if len(found) != count:
-        raise ConfigError(f"draw_graph: {what}: expected {count} values, one per utterance, found {len(found)}")
-    result: list[str | None] = []
-    for row, value in enumerate(found):
-        if score and isinstance(value, (int, str)):
-            with suppress(ValueError):
-                value = float(value)
-        if isinstance(value, int) and names and value >= len(names):
-            known = f"the graph has {len(names)} labels, from 0: {', '.join(names)}"
-            raise ConfigError(f"draw_graph: {what}: utterance {row} has index {value}; {known}")
-        name = value if value is None or isinstance(value, str) else label_name(value, names)
-        if isinstance(name, float):
-            name = "negative" if name < 0 else "positive" if name > 0 else "neutral"
-        result.append(None if name is None else name.encode("utf-8", "replace").decode())  # lone surrogates cannot be drawn
-    return result
-
-
 def _letter(code: int) -> str:
     """A, B, … Z, then 27, 28, …"""
     return chr(ord("A") + code) if code < 26 else str(code + 1)
-
-
-def _clean(text: Any, most: int) -> str:
-    """One line of at most `most` printable characters."""
-    plain = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in str(text)).split())
-    return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 
 def _width(texts: Iterable[str], size: float) -> float:
     """Inches that the widest of the texts takes, generously."""
 
     def cells(text: str) -> float:
-        return sum(2.0 if unicodedata.east_asian_width(c) in "WF" else 1.25 if c.isupper() else 1.0 for c in _clean(text, 34))
+        return sum(2.0 if unicodedata.east_asian_width(c) in "WF" else 1.25 if c.isupper() else 1.0 for c in one_line(text, 34))
 
     return max(map(cells, texts), default=0.0) * size * 0.0092
 

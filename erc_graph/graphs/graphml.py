@@ -7,24 +7,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erc_graph.data.storage import atomic_write
-from erc_graph.graphs.convert import to_networkx
+from erc_graph.graphs.convert import Labels, label_names, to_networkx
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 
-def write_graphml(graph: HeteroData, path: str | Path) -> Path:
+def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | None = None) -> Path:
     """Write the edges and weights of `to_networkx` as GraphML, all or nothing.
 
     A node is called `stream/row` and has its `stream`; what is unknown (a label, a text) is left out; characters that XML does not
     have become spaces; edges are numbered.
 
+    Args:
+        graph: From `build_graph`, or a pipeline's `graph`.
+        path: Where to.
+        predictions: One per utterance, as for `draw_graph`: the node attribute `predicted`.
+
     Raises:
+        ConfigError: predictions that do not fit.
         StorageError: the file cannot be written.
     """
     import networkx
 
     full = to_networkx(graph)
+    if predictions is not None:
+        node = graph[graph.node_types[0]]
+        guess = label_names(predictions, graph.labels, node.num_nodes, "predictions", node.y.is_floating_point())
+        for (_, row), values in full.nodes(data=True):
+            values["predicted"] = guess[row]
     safe = networkx.MultiDiGraph()
     name = {node: f"{node[0]}/{node[1]}" for node in full}
     safe.add_nodes_from((name[node], _plain({"stream": node[0], **values})) for node, values in full.nodes(data=True))

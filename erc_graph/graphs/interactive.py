@@ -8,7 +8,7 @@ reach it as text nodes only, and its content security policy allows nothing from
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -16,33 +16,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from erc_graph.data.palette import emotion_colour
 from erc_graph.data.storage import atomic_write
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.draw import _letter, _names, draw_graph
+from erc_graph.graphs.convert import Labels, label_names
+from erc_graph.graphs.draw import _letter, draw_graph
 from erc_graph.graphs.graphml import write_graphml
 from erc_graph.graphs.layout import joined_pairs, strongest
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-Labels = Sequence[Any] | Tensor | None
 KINDS = ("png", "svg", "graphml", "html")
 _PAGE = Path(__file__).with_suffix(".html")
 _MOST = 3  # arcs that a turn brings along at rest, as in `draw_graph`
 
 
 def write_page(
-    graphs: Iterable[HeteroData], path: str | Path, *, predictions: Iterable[Labels] | None = None, title: str | None = None
+    graphs: Iterable[HeteroData], path: str | Path, *, predictions: Iterable[Labels | None] | None = None, title: str | None = None
 ) -> Path:
     """Write one self-contained page of one or several conversation graphs, all or nothing.
 
     Args:
         graphs: From `build_graph` or a pipeline's `graph`.
         path: Ends in `.html`.
-        predictions: Per graph one per utterance, as for `draw_graph`.
+        predictions: Per graph one per utterance, as for `draw_graph`. Where no turn has a label, nodes have their colours.
         title: Of the page.
 
     Raises:
@@ -58,7 +57,7 @@ def write_page(
     return path
 
 
-def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels] | None = None, title: str | None = None) -> str:
+def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] | None = None, title: str | None = None) -> str:
     """The page of `write_page` as text.
 
     Raises:
@@ -77,14 +76,14 @@ def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels] | None =
     return "".join((start, escape(heading), middle, data, end)).encode("utf-8", "replace").decode()
 
 
-def _views(graph: HeteroData, predictions: Labels) -> list[dict[str, Any]]:
+def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]]:
     """What the page knows of each dialogue of a graph, as plain JSON values; node `lane * turns + turn`."""
     lanes = list(graph.node_types)
     node = graph[lanes[0]]
     score = node.y.is_floating_point()
     count = len(graph.speakers)
-    true = _names(node.y, graph.labels, count, "labels", score)
-    guess = [None] * count if predictions is None else _names(predictions, graph.labels, count, "predictions", score)
+    true = label_names(node.y, graph.labels, count, "labels", score)
+    guess = [None] * count if predictions is None else label_names(predictions, graph.labels, count, "predictions", score)
     relations = list(dict.fromkeys(kind[1] for kind in graph.edge_types))
     edges = {key: [] for key in ("source", "target", "relation", "weight")}  # type: dict[str, list[np.ndarray]]
     for m, relation, n in graph.edge_types:
@@ -182,7 +181,7 @@ class GraphView:
     """
 
     graph: HeteroData
-    predictions: Labels = None
+    predictions: Labels | None = None
     title: str | None = None
 
     def __repr__(self) -> str:
@@ -215,13 +214,13 @@ class GraphView:
         if kind not in KINDS:
             raise ConfigError(f"graph: expected a file name ending in {', '.join(f'.{kind}' for kind in KINDS)}, found {path.name!r}")
         if kind == "graphml":
-            return write_graphml(self.graph, path)
+            return write_graphml(self.graph, path, predictions=self.predictions)
         if kind == "html":
             return write_page([self.graph], path, predictions=[self.predictions], title=self.title)
         return draw_graph(self.graph, path, predictions=self.predictions, title=self.title)
 
 
-def show(graph: HeteroData, *, predictions: Labels = None, title: str | None = None) -> GraphView:
+def show(graph: HeteroData, *, predictions: Labels | None = None, title: str | None = None) -> GraphView:
     """A graph as a notebook shows it: hover or focus a turn and see its edges.
 
     Args:

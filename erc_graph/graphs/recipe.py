@@ -11,19 +11,14 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
+from erc_graph.data.toml import read_toml
 from erc_graph.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # A wheel carries the recipes inside the package; an editable install and a bare checkout have them beside it.
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -220,12 +215,7 @@ def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
         path = known[name_or_path]
     else:
         path = Path(name_or_path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"graph recipe {path}: cannot be read as text: {getattr(problem, 'strerror', None) or problem}") from None
-    except (ValueError, RecursionError) as problem:  # TOMLDecodeError, and numbers or nesting beyond Python's limits
-        raise ConfigError(f"graph recipe {path}: not a TOML file: {problem}") from None
+    data = read_toml(path, what="graph recipe")
     try:
         # Strict JSON mode: no "3" for 3 and no 1 for true, while TOML's arrays may become tuples.
         return TypeAdapter(GraphRecipe).validate_json(json.dumps({"name": path.stem, **data}, default=str), strict=True)

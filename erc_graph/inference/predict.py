@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, CorpusError
 from erc_graph.pipelines.answer import complete
 from erc_graph.pipelines.base import Pipeline
@@ -27,7 +28,7 @@ def prepare(
     """The conversations with every feature set that the pipeline reads, as far as it can be had.
 
     Vectors in the corpus are taken as they are. Text that lacks them goes through the encoder that the model names in its
-    provenance. What then is not there is missing, and said.
+    provenance. What then is not there is missing, and said. Labels become those of the pipeline's task, where they can.
 
     Args:
         corpus: From `load_transcript`, or any other.
@@ -59,11 +60,19 @@ def prepare(
     if absent and say:
         made = [f"{name} ({named[name]})" if name in named else name for name in absent]
         say(f"{', '.join(made)}: no vectors given and none that can be computed here; counts as missing in every turn")
-    if corpus.task != pipeline.task:
-        score = pipeline.task.kind == "score"
+    return complete(replace(_for_task(corpus, pipeline.task), features=features, present=present), pipeline)
+
+
+def _for_task(corpus: Corpus, task: Task) -> Corpus:
+    """The corpus with the labels of the task; without any where it knows others."""
+    if corpus.task == task:
+        return corpus
+    try:
+        return corpus.with_task(task)
+    except CorpusError:
+        score = task.kind == "score"
         nothing = torch.full((corpus.utterances,), float("nan")) if score else torch.full((corpus.utterances,), -1)
-        corpus = replace(corpus, task=pipeline.task, target=nothing)
-    return complete(replace(corpus, features=features, present=present), pipeline)
+        return replace(corpus, task=task, target=nothing)
 
 
 def _encoded(texts: Sequence[str], name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from erc_graph.data.palette import label_colours
+from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError
-from erc_graph.report.figure import SOFT, one_line, picture
+from erc_graph.report.figure import SOFT, picture
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

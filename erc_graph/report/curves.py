@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError
-from erc_graph.report.figure import FAINT, INK, SOFT, one_line, picture
+from erc_graph.report.figure import FAINT, INK, SOFT, picture
 
 NAMES = {"accuracy": "accuracy", "weighted_f1": "wF1", "macro_f1": "macro F1", "acc2": "ACC-2", "mae": "MAE"}
 _COLOURS = ("#006699", "#D55E00", "#00A060", "#8E5AA8", "#7F7F00")

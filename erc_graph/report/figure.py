@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from erc_graph.data.storage import atomic_write
 from erc_graph.errors import ConfigError
@@ -56,13 +55,3 @@ def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
         yield figure
         with atomic_write(path) as temporary:
             figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-
-
-def one_line(text: Any, most: int = 40) -> str:
-    r"""Text of at most `most` printable characters, without line breaks and control characters.
-
-    >>> one_line("two\nlines\x1b[31m")
-    'two lines [31m'
-    """
-    plain = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in str(text)).split())
-    return plain if len(plain) <= most else plain[: most - 1] + "…"

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erc_graph.data.palette import MISSING, label_colours
+from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError
-from erc_graph.report.figure import FAINT, SOFT, one_line, picture
+from erc_graph.report.figure import FAINT, SOFT, picture
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from erc_graph.report.figure import one_line
+from erc_graph.data.printable import one_line
 
 _NUMBER = re.compile(r"[-+−±]?\d[\d.,]*( ?(±|%|s|ms|h) ?[\d.,]*)*( [*†]+)?|[-–—]|")
 

@@ -5,11 +5,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import networkx
 import pytest
+import torch
 
 from erc_graph.cli.graph import file_names
 from erc_graph.cli.main import main
+from erc_graph.data.load import load_corpus
 from erc_graph.data.sample import SampleConfig, sample_corpus
+from erc_graph.pipelines.base import Pipeline, Schema
+from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
+from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +59,78 @@ def test_file_names_stay_apart_and_inside() -> None:
     names = file_names(Path("out/a.png"), ["../../etc/passwd", "a b", "a/b", "A.b", "x" * 300])
     assert len({name.name.lower() for name in names}) == 5
     assert all(name.parent == Path("out") and len(name.name) < 100 for name in names)
+
+
+@pytest.fixture(scope="module")
+def model(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    corpus = load_corpus(small)
+    narrow = PairwiseConfig(pmf=PmfConfig(width=8), mff=MffConfig(width=8), mal=MalConfig(width=8, hidden=8))
+    pipeline = Pairwise(Schema.of(corpus), narrow)
+    pipeline.fit_inputs(corpus.batch())
+    folder = tmp_path_factory.mktemp("models") / "model"
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_draws_its_weights_and_what_it_predicts(
+    small: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["graph", str(small), "--dialogue", "1", "--model", str(model), "--out", str(tmp_path / "g.graphml"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["recipe"] == "pairwise" and said["written"] == [str(tmp_path / "g.graphml")]
+    read = networkx.read_graphml(tmp_path / "g.graphml", force_multigraph=True)
+    pipeline, dialogue = Pipeline.from_pretrained(model), load_corpus(small)[1]
+    graph = pipeline.graph(dialogue)
+    assert graph is not None
+    weights = sorted(w for kind in graph.edge_types for w in graph[kind].edge_weight.tolist())
+    assert sorted(values["weight"] for _, _, values in read.edges(data=True)) == pytest.approx(weights)
+    rows = pipeline.predict(dialogue)
+    for stream in graph.node_types:
+        found = [read.nodes[f"{stream}/{row}"] for row in range(len(dialogue))]
+        assert [node["predicted"] for node in found] == [row.emotion for row in rows]
+        assert [node["label"] for node in found] == list(dialogue.labels)
+
+
+def test_several_conversations_of_a_model_are_one_page(small: Path, model: Path, tmp_path: Path) -> None:
+    assert main(["graph", str(small), "--first", "3", "--model", str(model), "--out", str(tmp_path / "g.html")]) == 0
+    views = (tmp_path / "g.html").read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0]
+    said = {(row.dialogue, row.turn): row.emotion for row in Pipeline.from_pretrained(model).predict(load_corpus(small))}
+    for view in json.loads(views):
+        assert view["guess"] == [said[view["id"], turn] for turn in view["turn"]] and view["lanes"][0] == "audio+text"
+
+
+def test_a_corpus_of_other_labels_is_drawn_by_what_is_predicted(small: Path, model: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(small)
+    other = replace(
+        corpus, task=replace(corpus.task, name="mine", labels=("x", "y")), target=corpus.target.clamp(max=1),
+        annotations={"label": tuple("xy"[i] for i in corpus.target.clamp(max=1).tolist())},
+    )  # fmt: skip
+    other.save(tmp_path / "other")
+    assert main(["graph", str(tmp_path / "other"), "--model", str(model), "--out", str(tmp_path / "g.html")]) == 0
+    (view,) = json.loads((tmp_path / "g.html").read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
+    assert set(view["label"]) == {None} and set(view["guess"]) <= set(corpus.task.labels)
+    assert main(["graph", str(tmp_path / "other"), "--model", str(model), "--out", str(tmp_path / "g.svg")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recipe", "window"], "--recipe: expected none beside --model, which has its own, found 'window'"),
+        (["--modalities", "text"], "--modalities: expected none beside --model"),
+        (["--task", "sample6"], "--task: expected none beside --model"),
+        (["--model", "./nowhere"], "./nowhere: no such file or folder; expected a saved pipeline"),
+    ],
+)
+def test_what_does_not_go_with_a_model(
+    options: list[str], message: str, small: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["graph", str(small), "--model", str(model), "--out", str(tmp_path / "g.png"), *options]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"error: {message}") and err.count("\n") == 1 and not out and os.listdir(tmp_path) == []
+
+
+def test_a_model_without_a_graph_draws_none(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    BiGRU(Schema.of(load_corpus(small)), BiGRUConfig(width=8)).save_pretrained(tmp_path / "model")
+    assert main(["graph", str(small), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "g.png")]) == 2
+    assert "BiGRU has no graph; expected a model of a method with one" in capsys.readouterr().err

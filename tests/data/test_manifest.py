@@ -113,18 +113,9 @@ def test_links_within_the_folder_are_fine(write):
     assert read_manifest(path).annotations == [path.parent / "link.csv"]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('annotations = "a.csv"\nlabels = [1,,2]', r"corpus\.toml: not valid TOML: .*line 2"),
-        ("a = 1\na = 2\n", r"not valid TOML: .*line 2"),
-        (b'name = "\xff"', r"expected UTF-8 text, found byte 0xff at 8"),
-        ("a = " + "[" * 10_000, r"not valid TOML: nested too deeply"),
-    ],
-)
-def test_what_is_not_toml(write, text, message):
-    with pytest.raises(CorpusError, match=message):
-        load_corpus(write(text).parent)
+def test_what_is_not_toml(write):
+    with pytest.raises(CorpusError, match=r"corpus\.toml: not valid TOML: .*line 2"):
+        load_corpus(write('annotations = "a.csv"\nlabels = [1,,2]').parent)
 
 
 def test_a_manifest_that_cannot_be_read(tmp_path):

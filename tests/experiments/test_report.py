@@ -61,16 +61,10 @@ def test_figures_are_those_of_the_run(run: Path, small: Path) -> None:
 
 def test_edges_are_those_of_the_models_graph(run: Path, small: Path) -> None:
     from erc_graph.data.load import load_corpus
-    from erc_graph.data.splits import folds
-    from erc_graph.experiments.config import from_dict
-    from erc_graph.experiments.report import load_model
+    from erc_graph.pipelines.base import Pipeline
 
     data = data_of(make_report(run).path)
-    values = json.loads((run / "config.json").read_text())
-    experiment = from_dict("pairwise", {k: v for k, v in values.items() if k not in ("command", "method", "data_sha256", "launch")}, "test")
-    corpus = load_corpus(small)
-    divisions = folds(corpus)
-    pipeline = load_model(experiment, corpus, run, 0, divisions, divisions[0])
+    corpus, pipeline = load_corpus(small), Pipeline.from_pretrained(run)
     c = data["conversations"][0]
     graph = pipeline.graph(corpus[c["i"]])
     lanes, turn = data["streams"], len(c["y"]) // 2

@@ -17,6 +17,7 @@ from erc_graph.data.tasks import get_task
 from erc_graph.errors import ConfigError, StorageError
 from erc_graph.graphs import draw
 from erc_graph.graphs.build import build_from_states, build_graph
+from erc_graph.graphs.convert import label_names
 from erc_graph.graphs.draw import draw_graph
 
 HOSTILE = (
@@ -37,7 +38,7 @@ def make(turns: int = 6, speakers: int = 2, dialogues: int = 3) -> Any:
 
 
 def picture(graph: Any, guess: list[str | None] | None = None, title: str | None = None) -> Any:
-    true = draw._names(graph[graph.node_types[0]].y, graph.labels, len(graph.speakers), "labels")
+    true = label_names(graph[graph.node_types[0]].y, graph.labels, len(graph.speakers), "labels")
     return draw._Picture(graph, true, guess, title)
 
 
@@ -126,13 +127,25 @@ def test_wrong_predictions_are_ringed_and_unlabelled_ones_are_not() -> None:
     assert "unlabelled" in texts(shown)
 
 
+def test_without_any_label_nodes_have_the_colours_of_what_is_predicted() -> None:
+    from matplotlib.colors import to_hex
+
+    corpus = make(3)
+    graph = build_graph(replace(corpus, target=torch.full_like(corpus.target, -1))[0])
+    shown = picture(graph, ["joy", "anger", "joy"])
+    words = set(texts(shown))
+    assert "Predicted" in words and not {"Emotion", "predicted", "unlabelled", "predicted otherwise"} & words
+    painted = {to_hex(colour) for marks in shown.axes.collections for colour in marks.get_facecolor()}
+    assert {emotion_colour(name).lower() for name in ("joy", "anger")} <= painted
+
+
 def test_labels_and_predictions_as_names_indices_tensors_and_scores(tmp_path: Path) -> None:
     graph = build_graph(make(3)[0])
     names = graph.labels
-    assert draw._names(torch.tensor([0, -1, 2]), names, 3, "labels") == [names[0], None, names[2]]
-    assert draw._names(np.array([1, 1, 0]), names, 3, "labels") == [names[1], names[1], names[0]]
-    assert draw._names(["joy", None, 0], names, 3, "labels") == ["joy", None, names[0]]
-    assert draw._names(torch.tensor([-1.5, 0.0, float("nan")]), [], 3, "labels") == ["negative", "neutral", None]
+    assert label_names(torch.tensor([0, -1, 2]), names, 3, "labels") == [names[0], None, names[2]]
+    assert label_names(np.array([1, 1, 0]), names, 3, "labels") == [names[1], names[1], names[0]]
+    assert label_names(["joy", None, 0], names, 3, "labels") == ["joy", None, names[0]]
+    assert label_names(torch.tensor([-1.5, 0.0, float("nan")]), [], 3, "labels") == ["negative", "neutral", None]
     scores = replace(make(3), task=get_task("sentiment"), target=torch.linspace(-3, 3, 9))
     draw_graph(build_graph(scores[0]), tmp_path / "scores.png", labels=[0.5, -1.0, None], predictions=[0.1, 0.2, 0.3])
     states = {"fused": torch.randn(3, 4)}
@@ -142,10 +155,10 @@ def test_labels_and_predictions_as_names_indices_tensors_and_scores(tmp_path: Pa
 
 
 def test_scores_have_three_colours_also_as_text(tmp_path: Path) -> None:
-    assert draw._names(["+1.2", "-0.3", "+0.0", None, "nan", 2, -1], [], 7, "labels", score=True) == [
+    assert label_names(["+1.2", "-0.3", "+0.0", None, "nan", 2, -1], [], 7, "labels", score=True) == [
         "positive", "negative", "neutral", None, None, "positive", "negative",
     ]  # fmt: skip
-    assert draw._names(["1", "-1"], [], 2, "labels") == ["1", "-1"]  # names of classes stay what they are
+    assert label_names(["1", "-1"], [], 2, "labels") == ["1", "-1"]  # names of classes stay what they are
     target = torch.tensor([-2.0, -0.1, 0.0, 0.4, 3.0, float("nan")]).repeat(3)
     graph = build_graph(replace(make(6), task=get_task("sentiment"), target=target)[0])
     path = draw_graph(graph, tmp_path / "a.svg", predictions=["-1.5", "+0.2", "+0.1", "-0.3", "+1.0", "+1.0"])

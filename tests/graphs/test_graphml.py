@@ -7,7 +7,7 @@ import networkx
 import pytest
 
 from erc_graph.data.sample import SampleConfig, sample_corpus
-from erc_graph.errors import StorageError
+from erc_graph.errors import ConfigError, StorageError
 from erc_graph.graphs.build import build_graph
 from erc_graph.graphs.convert import to_networkx
 from erc_graph.graphs.graphml import write_graphml
@@ -37,6 +37,14 @@ def test_what_is_read_again_is_the_graph(tmp_path: Path) -> None:
             )
         )
         assert ours == theirs
+
+
+def test_predictions_are_an_attribute(tmp_path: Path) -> None:
+    graph = build_graph(sample_corpus(dialogues=3, seed=1, config=SampleConfig(turns=(3, 3), speakers=(2, 2)))[0])
+    read = networkx.read_graphml(write_graphml(graph, tmp_path / "a.graphml", predictions=["joy", None, 2]))
+    assert [read.nodes[f"text/{row}"].get("predicted") for row in range(3)] == ["joy", None, graph.labels[2]]
+    with pytest.raises(ConfigError, match="predictions: expected 3 values, one per utterance, found 1"):
+        write_graphml(graph, tmp_path / "b.graphml", predictions=["joy"])
 
 
 def test_edges_have_different_ids(tmp_path: Path) -> None:

@@ -120,9 +120,9 @@ def test_unknown_name_lists_the_known_ones() -> None:
             (GOOD, GOOD + "[[example]]\nspeakers = []\nstreams = ['t']\nedges = { near = 1 }"),
             r"example\[0\].speakers: .* at least 1 item",
         ),
-        ((GOOD, "[[["), "not a TOML file"),
-        ((GOOD, "a = " + "[" * 100000), "not a TOML file"),
-        ((GOOD, "a = " + "9" * 5000), "not a TOML file"),
+        ((GOOD, "[[["), "not valid TOML"),
+        ((GOOD, "a = " + "[" * 100000), "not valid TOML"),
+        ((GOOD, "a = " + "9" * 5000), "not valid TOML"),
     ],
 )
 def test_bad_files(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -141,12 +141,12 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read as text: No such file"):
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file"):
         load_recipe(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="cannot be read as text"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load_recipe(tmp_path)
     (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="cannot be read as text"):
+    with pytest.raises(ConfigError, match="expected UTF-8 text"):
         load_recipe(tmp_path / "own.toml")
 
 

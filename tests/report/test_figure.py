@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from erc_graph.errors import ConfigError, StorageError
-from erc_graph.report.figure import one_line, picture
+from erc_graph.report.figure import picture
 
 
 def draw(path: Path, text: str = "a $x^2$ b") -> None:
@@ -74,9 +74,3 @@ def test_no_global_state(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     draw(tmp_path / "a.png")
     assert dict(matplotlib.rcParams) == before
-
-
-def test_one_line() -> None:
-    assert one_line("a\r\n b\x1b[31m\u202e c") == "a b [31m c"
-    assert one_line("x" * 50, 10) == "x" * 9 + "…"
-    assert one_line(3) == "3"

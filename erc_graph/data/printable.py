@@ -1,0 +1,24 @@
+"""Text of a corpus or of a file as it may be shown: without the characters that move a cursor, change colours or break a line."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def printable(text: object) -> str:
+    r"""Text without the control characters that move a terminal's cursor or change its colours; line breaks stay.
+
+    >>> printable("red\x1b[31m\ntext")
+    'red [31m\ntext'
+    """
+    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else " " for c in str(text))
+
+
+def one_line(text: object, most: int = 40) -> str:
+    r"""Text of at most `most` printable characters, without line breaks and control characters.
+
+    >>> one_line("two\nlines\x1b[31m")
+    'two lines [31m'
+    """
+    plain = " ".join(printable(text).split())
+    return plain if len(plain) <= most else plain[: most - 1] + "…"

@@ -1,0 +1,39 @@
+"""TOML files as plain values: manifests, graph recipes, experiments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from erc_graph.errors import ConfigError, ErcGraphError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = ConfigError, *, what: str = "") -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Args:
+        path: The file; a byte order mark in front of it is no problem.
+        refuse: Class of the error that is raised.
+        what: What the file is, for the error.
+
+    Raises:
+        refuse: missing, unreadable, not UTF-8, or not TOML (with the line).
+    """
+    where = f"{what} {path}".strip()
+    try:
+        return tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise refuse(f"{where}: expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}") from None
+    except RecursionError:
+        raise refuse(f"{where}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, a path with a NUL, and numbers beyond Python's limits
+        raise refuse(f"{where}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise refuse(f"{where}: cannot be read ({error.strerror or error})") from None
