@@ -23,9 +23,10 @@ from erc_graph.experiments.run import Job, train_job
 torch.set_num_threads(1)
 corpus, histories = sample_corpus(dialogues=24, seed=3), []
 quiet = {"dropout": 0.0}
-for name, batch_size, reduction in (("full", 4, "mean"), ("sum", 5, "sum"), ("alone", 1, "mean")):
+for name, batch_size, reduction, members in (("full", 4, "mean", 1), ("sum", 5, "sum", 2), ("alone", 1, "mean", 1)):
     values = {
         "device": "cpu",
+        "members": members,
         "pipeline": {
             "density_reduction": reduction,
             "pmf": {"width": 8, "density": 0.3, **quiet},
