@@ -339,5 +339,5 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     )
     modalities = [name for name in schema(experiment, corpus).modalities if name != "speaker"]
     relative = [name for name in getattr(experiment.pipeline, "speaker_relative", []) if name in modalities]
-    baseline = BiGRUConfig(speaker_relative=relative)
+    baseline = BiGRUConfig(speaker_relative=relative, prior=getattr(experiment.pipeline, "prior", None))
     return Experiment(method="bigru", run=replace(experiment.run, modalities=modalities), pipeline=baseline, training=own)

@@ -29,6 +29,7 @@ class BiGRUConfig:
         layers: Number of layers.
         dropout: Before, between and after them.
         speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
+        prior: Feature set of class log-probabilities that is read like the others, and added to the scores (`erc_graph.encoders.prior`).
         bidirectional: Read in both directions; off: forward alone, so that nothing comes from later turns.
     """
 
@@ -36,6 +37,7 @@ class BiGRUConfig:
     layers: int = 2
     dropout: float = 0.4
     speaker_relative: list[str] = field(default_factory=list)
+    prior: str | None = None
     bidirectional: bool = True
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class BiGRU(Pipeline):
         self.encode = Recurrent("gru", width, width, bidirectional=self.config.bidirectional, layers=self.config.layers, dropout=dropout)
         self.dropout = Dropout(dropout)
         self.classify = nn.Linear(width, schema.outputs)
+        self.prior = schema.prior(self.config.prior)
 
     @property
     def causal(self) -> bool:
@@ -82,4 +85,5 @@ class BiGRU(Pipeline):
         """Scores of every utterance: `(N, C)`."""
         features = torch.cat(list(self.inputs(pooled(batch)).values()), -1)
         states = self.encode(self.project(features), batch)
-        return Prediction(scores=self.classify(self.dropout(states)), states=states)
+        scores = self.classify(self.dropout(states))
+        return Prediction(scores=scores if self.prior is None else self.prior(scores, batch), states=states)

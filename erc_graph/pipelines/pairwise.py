@@ -68,8 +68,8 @@ Differences from the paper:
   of that turn, which know its neighbours, still go through the skip connections.
 - `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier turns alone, as far
   back as the recipe's edges reach, and the recipe must not have an edge from a later turn. The paper reads whole conversations.
-- `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in front of GRU2) are not
-  in the paper.
+- `prior`, `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in front of GRU2)
+  are not in the paper.
 """
 
 from __future__ import annotations
@@ -244,6 +244,9 @@ class PairwiseConfig:
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
         auxiliary: Weight of the PMF losses when joint.
         context_text: Feature set in the role of "Bt".
+        prior: Feature set of class log-probabilities that is added to the scores (`erc_graph.encoders.prior`), so that the conversation
+            only corrects them (not in the paper).
+        prior_stream: The prior is also a modality of the graph; off: it is added, and nothing else.
         speakers: Distinct speaker embeddings.
         given_speakers: Take speaker vectors from the feature set `speaker`.
         swap_noise: Modality → share of training rows that carry another utterance's features (not in the paper); for features that were
@@ -263,6 +266,8 @@ class PairwiseConfig:
     stages: Literal["two", "joint"] = "two"
     auxiliary: float = 0.3
     context_text: str = "text"
+    prior: str | None = None
+    prior_stream: bool = False
     speakers: int = 8
     given_speakers: bool = False
     swap_noise: dict[str, float] = field(default_factory=dict)
@@ -455,6 +460,7 @@ class Pairwise(Pipeline):
                 "set pipeline.graph to causal_window or causal, or pipeline.causal to false"
             )
         roles = self.roles(config)
+        self.prior = schema.prior(config.prior)
         lacking = [name for name in roles if name not in schema.widths]
         if lacking:
             option = "context_text" if lacking[0] == config.context_text else "given_speakers"
@@ -489,8 +495,9 @@ class Pairwise(Pipeline):
 
     @staticmethod
     def roles(config: PairwiseConfig) -> tuple[str, ...]:
-        """Feature sets that are no modality of the graph: the second text feature, given speaker vectors."""
-        return ((config.context_text,) if config.context_text != "text" else ()) + (("speaker",) if config.given_speakers else ())
+        """Feature sets that are no modality of the graph: the second text feature, given speaker vectors, log-probabilities."""
+        prior = (config.prior,) if config.prior and not config.prior_stream else ()
+        return ((config.context_text,) if config.context_text != "text" else ()) + (("speaker",) if config.given_speakers else ()) + prior
 
     @property
     def fusions(self) -> dict[str, PairFusion]:
@@ -521,7 +528,8 @@ class Pairwise(Pipeline):
             )
             for name, fusion in self.fusions.items()
         ]
-        return [*pairs, replace(last, module=nn.ModuleList([self.mff, self.mal]))]
+        own = [self.mff, self.mal, *([self.prior] if self.prior else [])]
+        return [*pairs, replace(last, module=nn.ModuleList(own))]
 
     @torch.no_grad()
     def start_stage(self, index: int, batch: Batch) -> Batch:
@@ -585,8 +593,9 @@ class Pairwise(Pipeline):
             auxiliary = {name: fusion.classify(pairs[name]) for name, fusion in self.fusions.items()}
             for name in pairs:
                 penalty = penalty + self.config.auxiliary * self.config.pmf.density * density(pairs[name], self.config.density_reduction)
+        scores = self.mal.classify(states)
         return Prediction(
-            scores=self.mal.classify(states),
+            scores=scores if self.prior is None else self.prior(scores, batch),
             penalty=penalty,
             penalty_reduction=self.config.density_reduction,
             auxiliary=auxiliary,

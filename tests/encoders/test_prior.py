@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.sample import sample_corpus
+from erc_graph.encoders.prior import Prior
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.config import Experiment, RunConfig
+from erc_graph.experiments.run import baseline_of
+from erc_graph.pipelines.base import Schema
+from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
+from erc_graph.pipelines.pairwise import MffConfig, Pairwise, PairwiseConfig, PmfConfig
+from erc_graph.training.config import TrainingConfig
+from erc_graph.training.loop import fit
+from erc_graph.training.metrics import evaluate
+
+SMALL = {"pmf": PmfConfig(width=8), "mff": MffConfig(width=8)}
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    """The sample corpus with log-probabilities that are right for four utterances of five, and missing for every tenth."""
+    plain = sample_corpus(dialogues=60, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    said = torch.where(torch.rand(plain.utterances, generator=generator) < 0.8, plain.target, (plain.target + 1) % 6)
+    logp = (3.0 * torch.nn.functional.one_hot(said, 6)).log_softmax(-1)
+    present = torch.arange(plain.utterances) % 10 > 0
+    features = {"audio": plain.features["audio"], "text": plain.features["text"], "logp": logp * present[:, None]}
+    return replace(plain, features=features, present={**{name: plain.present[name] for name in ("audio", "text")}, "logp": present})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda schema: Pairwise(schema, PairwiseConfig(prior="logp", **SMALL)),
+        lambda schema: Pairwise(schema, PairwiseConfig(prior="logp", prior_stream=True, **SMALL)),
+        lambda schema: BiGRU(schema, BiGRUConfig(prior="logp", width=8)),
+    ],
+    ids=["pairwise", "pairwise with its stream", "bigru"],
+)
+def test_it_is_added_to_the_scores_where_it_is_there(make: object, corpus: Corpus) -> None:
+    pipeline = make(Schema.of(corpus)).eval()  # type: ignore[operator]
+    batch = corpus.batch()
+    scores, weight = pipeline(batch).scores, pipeline.prior.weight
+    with torch.no_grad():
+        weight.fill_(0.0)
+        without = pipeline(batch).scores
+        weight.fill_(2.0)
+        twice = pipeline(batch).scores
+    torch.testing.assert_close(scores - without, corpus.features["logp"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(twice - without, 2 * corpus.features["logp"], atol=1e-4, rtol=0)
+    assert (scores == without)[::10].all()  # missing there
+
+
+def test_it_is_no_modality_of_the_graph_unless_it_is_asked_to_be(corpus: Corpus) -> None:
+    schema = Schema.of(corpus)
+    assert Pairwise(schema, PairwiseConfig(prior="logp")).modalities == ("audio", "text")
+    assert Pairwise(schema, PairwiseConfig(prior="logp", prior_stream=True)).modalities == ("audio", "logp", "text")
+    assert Pairwise.roles(PairwiseConfig(prior="logp")) == ("logp",)
+
+
+@pytest.mark.parametrize("stages", ["two", "joint"])
+def test_training_starts_from_what_it_says(stages: str, corpus: Corpus) -> None:
+    """After one epoch with hardly a step the model is as good as the prior; the weight is among what is trained."""
+    pipeline = Pairwise(Schema.of(corpus), PairwiseConfig(prior="logp", stages=stages, **SMALL))  # type: ignore[arg-type]
+    train, dev = corpus.split("train").batch(), corpus.split("dev").batch()
+    fit(pipeline, train, dev, TrainingConfig(epochs=1, learning_rate=1e-3), seed=0, quiet=True)
+    assert pipeline.prior is not None and pipeline.prior.weight != 1
+    own = evaluate(pipeline.eval()(dev).scores, dev.target, corpus.task)["accuracy"]
+    assert own > evaluate(dev.features["logp"], dev.target, corpus.task)["accuracy"] - 0.05
+
+
+def test_the_baseline_gets_it_too(corpus: Corpus) -> None:
+    experiment = Experiment(method="pairwise", run=RunConfig(), pipeline=PairwiseConfig(prior="logp"), training=TrainingConfig())
+    assert baseline_of(experiment, corpus).pipeline.prior == "logp"
+
+
+@pytest.mark.parametrize("kind", [Pairwise, BiGRU])
+def test_what_is_no_prior(kind: type, corpus: Corpus) -> None:
+    for name, found in (("text", "a width of 16"), ("logits", "none of that name among audio, logp, text")):
+        with pytest.raises(ConfigError, match=f"pipeline.prior: expected a feature set '{name}' of 6 log-probabilities .*found {found}"):
+            kind(Schema.of(corpus), kind.Config(prior=name))  # type: ignore[attr-defined]
+
+
+def test_missing_rows_with_anything_in_them_count_for_nothing() -> None:
+    corpus = sample_corpus(dialogues=3, seed=1)
+    batch = replace(
+        corpus,
+        features={"p": torch.full((corpus.utterances, 6), torch.inf)},
+        present={"p": torch.zeros(corpus.utterances, dtype=torch.bool)},
+    )
+    scores = torch.randn(corpus.utterances, 6)
+    assert torch.equal(Prior("p")(scores, batch.batch()), scores)
