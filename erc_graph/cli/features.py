@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
     from erc_graph.features.config import FeaturesConfig
+    from erc_graph.features.extract import Task
     from erc_graph.features.tuned import TuningConfig
 
 DESCRIPTION = """Compute features of a corpus and write a file that corpus.toml can name.
@@ -79,23 +80,35 @@ def _underscored(argument: str) -> str:
 def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
     from erc_graph.data.load import load_corpus
     from erc_graph.features.extract import extract
+    from erc_graph.features.of_pictures import picture_task
+    from erc_graph.features.of_sound import sound_task
     from erc_graph.features.of_text import text_task
     from erc_graph.features.processes import Share
 
     share = Share.of_launcher()
     quiet = None if share.first else True
-    task = text_task(load_corpus(config.data, task=config.task), config, tuning, share, quiet)
+    corpus = load_corpus(config.data, task=config.task)
+    if config.modality == "text":
+        task = text_task(corpus, config, tuning, share, quiet)
+    else:
+        task = {"audio": sound_task, "visual": picture_task}[config.modality](corpus, config, share)
     reasons = extract(Path(config.out), task, share=share, quiet=quiet)
     if share.first:
-        if cut := task.note.get("cut_to_length"):
-            longest = task.note["longest"]
-            print(
-                f"note: {cut} of {len(task.ids)} texts are longer than the {longest} tokens that the model takes, and were cut",
-                file=sys.stderr,
-            )
-        for name, reason in list(reasons.items())[:5]:
-            print(printable(f"note: {name}: {reason}"), file=sys.stderr)
+        for note in [*_remarks(task), *(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])]:
+            print(printable(f"note: {note}"), file=sys.stderr)
         if len(reasons) > 5:
             print(f"note: and {len(reasons) - 5} more", file=sys.stderr)
         print(f"written: {config.out} ({len(task.ids) - len(reasons)} utterances)")
     return 0
+
+
+def _remarks(task: Task) -> Iterator[str]:
+    """What was done to the input, once for all."""
+    note, number = task.note, len(task.ids)
+    if cut := note.get("cut_to_length"):
+        most = f"{note['longest']} tokens that the model takes" if "longest" in note else f"{note['seconds']:g} seconds"
+        yield f"{cut} of {number} {'texts' if 'longest' in note else 'recordings'} are longer than the {most}, and were cut"
+    for rate, count in note.get("resampled", {}).items():
+        yield f"{count} of {number} recordings have a sampling rate of {rate} and were resampled to {note['sampling_rate']} Hz"
+    if absent := note.get("without_file"):
+        yield f"{absent} utterances have no file; they count as missing"

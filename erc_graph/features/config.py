@@ -8,6 +8,8 @@ from typing import Literal
 from erc_graph.errors import ConfigError, expect
 from erc_graph.features.text import Layer, Pooling
 
+POOLINGS = {"text": ("own", "cls", "mean", "cls+mean", "words"), "audio": ("own", "frames"), "visual": ("own", "frames")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
@@ -15,10 +17,14 @@ class FeaturesConfig:
 
     Attributes:
         data: Corpus whose utterances are wanted: a folder with corpus.toml, an annotation file, a saved corpus.
-        model: What computes them: a name that is known here (all-MiniLM-L6-v2), the folder of a model, a name on the hub.
+        model: What computes them: a name that is known here (all-MiniLM-L6-v2), the folder of a model, a name on the hub; for audio also
+            `mfcc` and openSMILE's sets (`opensmile:IS10`), for visual also `timm:NAME`.
         out: Feature file to write, ending in .safetensors.
         modality: From what.
-        pooling: Text: `own` (as the model's files say), `cls`, `mean`, `cls+mean`, or `words`, a sequence of token states.
+        source: Audio, visual: folder with one file per utterance, named by its id (visual: a video, an array, or a folder of pictures);
+            unset: the waveforms or face frames of the corpus itself.
+        pooling: `own`: as a text encoder's files say, and the mean over time of sound and pictures; text: `cls`, `mean`, `cls+mean`, or
+            `words`, the states of all tokens; sound and pictures: `frames`, the states of all frames.
         layer: Whose states: 0 the embeddings, 1 the first layer, -1 the last; `last4` side by side, `last4-mean`.
         output: Of a tuned encoder: its `features`, or the `log-probabilities` of the classes.
         fine_tune: First tune the text encoder on the single utterances of the training split.
@@ -29,13 +35,16 @@ class FeaturesConfig:
         tokens: Most tokens of a batch, padding included.
         device: `auto`, `cpu` or `cuda`.
         precision: Of matrix products: `bf16` (16 bits), `no` (32); `auto`: bf16 on a GPU.
-        strict: Refuse what is longer than the model takes, instead of cutting it with a count.
+        seconds: Sound that is longer is cut, with a count.
+        frames: Pictures per utterance; of more, so many at equal distances are taken.
+        strict: Refuse what is longer than the model takes, and files that cannot be read, instead of cutting and leaving out with a count.
     """
 
     data: str
     model: str
     out: str
-    modality: Literal["text"] = "text"
+    modality: Literal["text", "audio", "visual"] = "text"
+    source: str | None = None
     pooling: Pooling = "own"
     layer: Layer = -1
     output: Literal["features", "log-probabilities"] = "features"
@@ -46,6 +55,8 @@ class FeaturesConfig:
     tokens: int = 4096
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "no", "bf16"] = "auto"
+    seconds: float = 30.0
+    frames: int = 32
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -54,6 +65,11 @@ class FeaturesConfig:
             self,
             out=(self.out.endswith(".safetensors"), "a file name ending in .safetensors"),
             tokens=(self.tokens >= 1, "1 or more"),
+            seconds=(self.seconds > 0, "a number above 0"),
+            frames=(self.frames >= 1, "1 or more"),
+            pooling=(self.pooling in POOLINGS[self.modality], f"one of {', '.join(POOLINGS[self.modality])} for {self.modality}"),
+            source=(self.source is None or self.modality != "text", "nothing for text, which stands in the corpus"),
+            fine_tune=(not self.fine_tune or self.modality == "text", "false for what is no text"),
             cross_fit=(self.cross_fit == 0 or self.cross_fit >= 2, "0, or 2 folds or more"),
         )
         tuned = {"cross_fit": self.cross_fit, "encoders": self.encoders, "task": self.task, "output": self.output != "features"}

@@ -7,6 +7,7 @@ and go. Several processes (`accelerate launch`) take the batches in turn.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
 import time
@@ -149,3 +150,8 @@ def _assemble(out: Path, folder: Path, task: Task) -> dict[str, str]:
         write_features(out, ids, torch.cat([found[row] for row in order]), note)
     shutil.rmtree(folder, ignore_errors=True)
     return reasons
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Package → its version, for a note."""
+    return {name: importlib.metadata.version(name) for name in packages}

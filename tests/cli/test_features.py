@@ -11,9 +11,11 @@ import torch
 from erc_graph.cli.main import main
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.feature_files import read_features
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.sequence_files import read_sequences
 from erc_graph.data.storage import load_tensors
 from erc_graph.features.text import TextEncoder
+from erc_graph.features.waves import WaveEncoder
 
 
 @pytest.fixture
@@ -111,3 +113,130 @@ def test_no_words_and_cut_ones(talks: Corpus, tiny_encoder: Path, tmp_path: Path
     assert main([*command, str(tmp_path / "long")]) == 0
     assert "1 of 72 texts are longer than the 32 tokens that the model takes, and were cut" in capsys.readouterr().err
     assert note(tmp_path / "o.safetensors")["cut_to_length"] == 1
+
+
+# -- sound and pictures --------------------------------------------------------------------
+
+
+@pytest.fixture
+def sounds(talks: Corpus, tmp_path: Path) -> Path:
+    """Recordings of the first utterances: three good ones, and every kind of bad one."""
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path / "wav"
+    folder.mkdir()
+    time = np.arange(16000) / 16000
+    for i, name in enumerate(talks.utterance_ids[:3]):
+        soundfile.write(folder / f"{name}.wav", np.sin(2 * np.pi * (300 + 100 * i) * time), 16000)
+    soundfile.write(folder / f"{talks.utterance_ids[3]}.flac", np.sin(time), 8000)  # another rate, two seconds
+    (folder / f"{talks.utterance_ids[4]}.wav").write_bytes(b"no sound")
+    soundfile.write(folder / f"{talks.utterance_ids[5]}.wav", np.zeros(0), 16000)
+    soundfile.write(folder / f"{talks.utterance_ids[6]}.wav", np.zeros(16000), 16000)
+    return folder
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.WavLMConfig(
+        hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8, 8), conv_kernel=(10, 3),
+        conv_stride=(5, 2), num_feat_extract_layers=2, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    transformers.WavLMModel(config).save_pretrained(tmp_path / "wavlm")
+    return tmp_path / "wavlm"
+
+
+@pytest.mark.parametrize("model", ["mfcc", "opensmile:eGeMAPSv02", "wavlm"])
+def test_sound(
+    model: str, data: Path, talks: Corpus, sounds: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if model.startswith("opensmile"):
+        pytest.importorskip("opensmile")
+    name = str(speech) if model == "wavlm" else model
+    out = tmp_path / "audio.safetensors"
+    command = ["features", "--data", str(data), "--modality", "audio", "--source", str(sounds), "--model", name, "--out", str(out)]
+    assert main([*command, "--seconds", "1.5"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"written: {out} (4 utterances)\n"
+    for remark in (
+        "1 of 7 recordings are longer than the 1.5 seconds, and were cut",
+        "1 of 7 recordings have a sampling rate of 8000 Hz and were resampled to 16000 Hz",
+        "89 utterances have no file; they count as missing",
+        "not a sound file that can be read",
+        "empty, no sample in it",
+        "silence, all samples the same",
+    ):
+        assert shown.err.count(remark) == 1
+    ids, array = read_features(out)
+    assert ids == list(talks.utterance_ids[:4]) and np.isfinite(array).all() and len(np.unique(array, axis=0)) == 4
+    assert array.shape[1] == {"mfcc": 40, "opensmile:eGeMAPSv02": 88, "wavlm": 12}[model]
+    assert note(out)["left_out"] == 3 and note(out)["extractor"] == name
+    assert main([*command, "--strict", "--seconds", "1.5"]) == 2
+    assert "1 recordings are longer than 1.5 seconds" in capsys.readouterr().err
+    assert main([*command, "--strict"]) == 2
+    assert "refused by strict, without it the utterance is left out" in capsys.readouterr().err
+
+
+def test_frames_of_the_corpus_s_own_waveforms(talks: Corpus, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    waves = [torch.randn(400 + 100 * i) for i in range(3)] + [torch.randn(10)] + [torch.zeros(0)] * 92
+    replace(talks, sequences={"audio": Ragged.of(waves)}).save(tmp_path / "raw")
+    out = tmp_path / "frames.safetensors"
+    command = ["features", "--data", str(tmp_path / "raw"), "--modality", "audio", "--model", str(speech), "--out", str(out)]
+    assert main([*command, "--pooling", "frames"]) == 0
+    assert "shorter than the 20 samples in which this model sees a frame" in capsys.readouterr().err
+    ids, frames = read_sequences(out)
+    encoder = WaveEncoder(str(speech))
+    assert ids == list(talks.utterance_ids[:3])
+    for i in range(3):
+        torch.testing.assert_close(frames[i], encoder([waves[i]])[0], atol=1e-5, rtol=0)
+
+
+def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    transformers.ResNetModel(config).save_pretrained(tmp_path / "resnet")
+    (tmp_path / "resnet" / "preprocessor_config.json").write_text('{"size": 32}')
+    (tmp_path / "faces").mkdir()
+    frames = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 40), dtype=np.uint8)
+    np.save(tmp_path / "faces" / f"{talks.utterance_ids[0]}.npy", frames)
+    (tmp_path / "faces" / talks.utterance_ids[1]).mkdir()
+    out = tmp_path / "visual.safetensors"
+    command = ["features", "--data", str(data), "--modality", "visual", "--model", str(tmp_path / "resnet"), "--out", str(out)]
+    assert main([*command, "--source", str(tmp_path / "faces"), "--frames", "4", "--pooling", "frames"]) == 0
+    assert f"{talks.utterance_ids[1]}: no face frames in it" in capsys.readouterr().err.replace(f": {talks.utterance_ids[1]}:", ":", 1)
+    ids, seen = read_sequences(out)
+    assert ids == [talks.utterance_ids[0]] and seen.values.shape == (4, 16)
+    assert main([*command, "--source", str(tmp_path / "faces"), "--strict"]) == 2
+    assert "no face frames in it; refused by strict" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "talks: has no face frames itself; expected --source" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--modality", "audio", "--model", "mfcc"], "talks: has no waveforms itself; expected --source"),
+        (["--modality", "audio", "--model", "mfcc", "--source", "nowhere"], "nowhere: no such folder; expected one with sound files"),
+        (
+            ["--modality", "audio", "--model", "mfcc", "--pooling", "cls"],
+            "features.pooling: expected one of own, frames for audio, found 'cls'",
+        ),
+        (["--modality", "audio", "--model", "mfcc", "--fine-tune"], "features.fine_tune: expected false for what is no text"),
+        (["--modality", "text", "--model", "m", "--source", "wav"], "features.source: expected nothing for text"),
+        (["--modality", "visual", "--model", "m", "--layer", "2"], "layer: expected -1 for an image model"),
+        (
+            ["--modality", "audio", "--model", "opensmile:IS10", "--source", "wav", "--pooling", "frames"],
+            "functionals, which have no frames",
+        ),
+    ],
+)
+def test_what_fits_no_modality(
+    options: list[str], message: str, data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pytest.importorskip("soundfile").write(tmp_path / "a.wav", np.ones(9), 16000)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wav").mkdir()
+    (tmp_path / "a.wav").rename(tmp_path / "wav" / f"{talks.utterance_ids[0]}.wav")
+    assert main(["features", "--data", str(data), "--out", "o.safetensors", *options]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1

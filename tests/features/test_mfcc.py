@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from erc_graph.features.mfcc import BINS, FLOOR, HOP, RATE, WINDOW, filters, mfcc
@@ -51,3 +52,16 @@ def test_a_tone_is_heard_in_its_filter_and_silence_is_finite() -> None:
     assert abs(centre - 1000) < 100
     silence, mask = mfcc(torch.zeros(1, 800), torch.ones(1, 800, dtype=torch.bool))
     assert silence.isfinite().all() and mask.all()
+
+
+def test_equals_librosa() -> None:
+    """Filters of height one, no orthonormal transform; its DCT-II has a factor of two that Eq. (5) lacks; its window lies in the middle."""
+    librosa = pytest.importorskip("librosa")
+    wave = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
+    side = (BINS - WINDOW) // 2
+    sizes = {"n_fft": BINS, "win_length": WINDOW, "hop_length": HOP, "sr": RATE, "n_mels": 40}
+    power = librosa.feature.melspectrogram(y=np.pad(wave, side), center=False, power=2.0, htk=True, norm=None, **sizes)
+    expected = librosa.feature.mfcc(S=np.log(np.maximum(power, FLOOR)), n_mfcc=20, dct_type=2, norm=None).T / 2
+    found, real = mfcc(torch.from_numpy(wave)[None], torch.ones(1, 4000, dtype=torch.bool), coefficients=20)
+    assert found.shape[1:] == expected.shape and real.all()
+    torch.testing.assert_close(found[0], torch.from_numpy(expected).float(), atol=2e-3, rtol=1e-4)

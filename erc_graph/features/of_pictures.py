@@ -1,0 +1,69 @@
+"""Features of the face frames of a corpus: which utterances have some, what sees them, and what the file says about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.features.config import FeaturesConfig
+from erc_graph.features.device import find_device, find_precision
+from erc_graph.features.extract import Task, versions
+from erc_graph.features.frames import FrameEncoder
+from erc_graph.features.pictures import ENDINGS, read_frames, spread
+from erc_graph.features.processes import Share
+from erc_graph.features.sound import find_files
+
+
+def picture_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Task:
+    """The utterances that have face frames, and the model that sees them.
+
+    Raises:
+        CorpusError: no frames; or `strict` and a file that cannot be read.
+    """
+    if config.layer != -1:
+        raise ConfigError(f"layer: expected -1 for an image model, whose last layer is taken, found {config.layer}")
+    device = find_device(config.device, share.local)
+    precision = find_precision(config.precision, device)
+    own = corpus.sequences.get("visual")
+    files: dict[str, Path] = {}
+    if config.source is None:
+        if own is None or len(own.item) != 3 or own.item[0] != 3:
+            raise CorpusError(
+                f"{corpus.name}: has no face frames itself; expected --source, a folder with a video, an array or a folder of pictures per "
+                "utterance, named by its id"
+            )
+        rows = own.present.nonzero()[:, 0].tolist()
+        ids = [corpus.utterance_ids[row] for row in rows]
+    else:
+        files = find_files(Path(config.source), corpus.utterance_ids, ENDINGS, "face frames")
+        ids = list(files)
+    encoder = FrameEncoder(config.model, device=device, precision=precision)
+
+    def frames(row: int) -> Tensor:
+        if own is None or config.source is not None:
+            return read_frames(files[ids[row]], config.frames)
+        whole = own[rows[row]]
+        return whole[spread(len(whole), config.frames)]
+
+    def compute(chosen: list[int]) -> list[Tensor | str]:
+        found: list[Tensor | str] = []
+        for row in chosen:
+            try:
+                seen = encoder(frames(row))
+                found.append(seen if config.pooling == "frames" else seen.mean(0))
+            except CorpusError as error:
+                if config.strict:
+                    raise CorpusError(f"{error}; refused by strict, without it the utterance is left out") from None
+                found.append(str(error))
+        return found
+
+    note = {
+        "modality": "visual", "model": config.model, "extractor": config.model, "revision": encoder.revision,
+        "pooling": "frames" if config.pooling == "frames" else "mean", "frames": config.frames, "precision": precision,
+        "without_file": corpus.utterances - len(ids),
+        "versions": versions("erc_graph", "torch", "timm" if config.model.startswith("timm:") else "transformers"),
+    }  # fmt: skip
+    return Task(ids=ids, sizes=[1] * len(ids), compute=compute, budget=8, sequences=config.pooling == "frames", note=note)

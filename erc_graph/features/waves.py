@@ -1,0 +1,81 @@
+"""Waveforms to frames: speech models of the wav2vec 2.0 family (wav2vec 2.0, HuBERT, WavLM, data2vec) through transformers.
+
+Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. A frame stands for 25 ms every 20 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.features.text import Layer, find_model, layers, pretrained
+from erc_graph.features.tokens import read_json
+
+
+class WaveEncoder:
+    """A pretrained speech model: the states of its frames.
+
+    A recording gives the same frames in any company: models with group normalisation over time (wav2vec 2.0 base) see one recording at a
+    time, for there padding would change the statistics; the others are padded and masked, as they were in their own training.
+
+    Args:
+        name: A folder or a name on the hub.
+        device: Where it computes.
+        layer: Whose states: 0 is what goes into the first Transformer layer, -1 the last; `last4` side by side, `last4-mean`.
+        precision: `bf16`: matrix products in 16 bits.
+
+    Attributes:
+        width: Numbers per frame.
+        shortest: Samples of the shortest recording that gives a frame.
+        folder: Of the model's files.
+
+    Raises:
+        CheckpointError: not found, damaged, or no speech model.
+        ConfigError: a layer that the model lacks.
+    """
+
+    def __init__(
+        self, name: str, *, device: torch.device | str = "cpu", layer: Layer = -1, precision: Literal["no", "bf16"] = "no"
+    ) -> None:
+        self.folder = folder = find_model(name, "speech model")
+        self.device, self.precision = torch.device(device), precision
+        self.model = pretrained(folder).eval().to(self.device)
+        config = self.model.config
+        if not hasattr(config, "conv_kernel") or not hasattr(self.model, "_get_feat_extract_output_lengths"):
+            raise CheckpointError(f"{folder}: expected a speech model such as wav2vec 2.0, HuBERT or WavLM, found {config.model_type}")
+        self.chosen, self.join = layers(layer, config.num_hidden_layers, str(folder))
+        self.width = config.hidden_size * (4 if layer == "last4" else 1)
+        self.alone = getattr(config, "feat_extract_norm", "group") == "group"
+        said = folder / "preprocessor_config.json"
+        self.normalise = bool(read_json(said).get("do_normalize", True)) if said.is_file() else True
+        self.shortest = 1
+        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+            self.shortest = (self.shortest - 1) * stride + kernel
+
+    @torch.no_grad()
+    def __call__(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Frames `(T, width)` float32 on the CPU of every waveform `(samples,)`.
+
+        Raises:
+            CorpusError: a waveform without a frame.
+        """
+        if any(len(wave) < self.shortest for wave in waves):
+            raise CorpusError(f"a recording of fewer than {self.shortest} samples, which this model sees no frame in")
+        waves = [(wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt() if self.normalise else wave for wave in waves]
+        groups = [[wave] for wave in waves] if self.alone else [list(waves)]
+        return [frames for group in groups for frames in self._frames(group)]
+
+    def _frames(self, waves: list[Tensor]) -> list[Tensor]:
+        lengths = torch.tensor([len(wave) for wave in waves])
+        padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True).to(self.device)
+        mask = None if self.alone else (torch.arange(padded.shape[1]) < lengths[:, None]).long().to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            hidden = self.model(padded, attention_mask=mask, output_hidden_states=True).hidden_states
+        # Some models give their last state normalised once more; the list has it as it leaves the layer.
+        states = self.join([hidden[i] for i in self.chosen]).float().cpu()
+        counts = self.model._get_feat_extract_output_lengths(lengths).tolist()
+        return [one[:count] for one, count in zip(states, counts, strict=True)]
