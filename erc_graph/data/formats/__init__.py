@@ -58,7 +58,9 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
     if not content.strip():
         raise CorpusError(f"{path}: is empty; expected an annotation file")
     if content.startswith(b"\x80") or _OLD_PICKLE.match(content):
-        return _read_object(loads_pickle(content, path), path, len(content), dataset)
+        size, value = len(content), loads_pickle(content, path)
+        del content  # files of padded sequences have gigabytes
+        return _read_object(value, path, size, dataset)
     if content.startswith(b"PAR1"):
         return table_annotations(read_parquet(path), path, "Parquet", dataset=dataset)
     if content.startswith(b"PK\x03\x04"):

@@ -131,7 +131,10 @@ class _Part:
             self.columns["sentiment"] = [str(value).strip().lower() or None for value in self.rows("annotations")]
         if "raw_text" in fields:
             self.columns["text"] = [_text(value) for value in self.rows("raw_text")]
-        self.arrays = {name: self.modality(key, name) for key, name in MODALITIES.items() if key in fields}
+        for key, name in MODALITIES.items():
+            if key in fields:
+                self.arrays[name] = self.modality(key, name)
+                del fields[key]  # one padded array at a time: such files have gigabytes
 
     def shape(self, name: str) -> str:
         """The items of a modality, for a message."""
