@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from erc_graph.data.ragged import Ragged
+from erc_graph.data.ragged import LONG, Ragged
 from erc_graph.errors import CorpusError
 
 
@@ -16,10 +16,16 @@ def example(lengths: list[int], item: tuple[int, ...] = (2,)) -> tuple[Ragged, l
     return Ragged.of(parts), parts
 
 
+@pytest.fixture(autouse=True, params=[LONG, 1, 3])
+def long(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All laws hold whether pieces are copied item by item or as a whole."""
+    monkeypatch.setattr("erc_graph.data.ragged.LONG", request.param)
+
+
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LENGTHS, st.sampled_from([(), (2,), (3, 2, 2)]), st.randoms())
 def test_slices_taking_and_padding(lengths: list[int], item: tuple[int, ...], random: object) -> None:
     ragged, parts = example(lengths, item)
@@ -35,7 +41,7 @@ def test_slices_taking_and_padding(lengths: list[int], item: tuple[int, ...], ra
         assert mask[i].tolist() == [t < len(part) for t in range(max(lengths))]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LENGTHS, st.integers(1, 12))
 def test_chunks_hold_each_present_utterance_once_within_the_budget(lengths: list[int], tokens: int) -> None:
     ragged, parts = example(lengths)
