@@ -95,8 +95,8 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
     table = options.action == "convert" and options.out.suffix.lower() in TABLES
     if table:
         write_turns(corpus, options.out)
-        if corpus.modalities:
-            print(f"note: a table has no features; {', '.join(corpus.modalities)} stay behind (a folder keeps them)", file=sys.stderr)
+        if kept := tuple(dict.fromkeys((*corpus.modalities, *corpus.sequences))):
+            print(f"note: a table has no features; {', '.join(kept)} stay behind (a folder keeps them)", file=sys.stderr)
     elif options.action == "convert" and options.out.suffix and not options.out.is_dir():
         from erc_graph.errors import ConfigError
 
@@ -149,8 +149,23 @@ def show(page: Mapping[str, Any]) -> str:
             for name, part in page["modalities"].items()
         ]
         lines += ["", text_table(["modality", "width", "missing", "share", "made by"], rows)]
-    else:
+    elif not page["sequences"]:
         lines += ["", "no features"]
+    if page["sequences"]:
+        from erc_graph.data.corpus import shape_text
+
+        rows = [
+            [
+                name,
+                shape_text(tuple(part["item"])),
+                _span(part["lengths"], waveform=not part["item"]),
+                part["missing"],
+                f"{100 * part['missing_share']:.1f} %",
+                part["extractor"],
+            ]
+            for name, part in page["sequences"].items()
+        ]
+        lines += ["", text_table(["sequences", "item", "shortest, median, longest", "missing", "share", "made by"], rows)]
     if page["published"] is not None:
         lines += ["", f"published sizes: {'as published' if not page['published'] else 'differ'}"]
         lines += [f"  {red(one_line(line, 300))}" for line in page["published"]]
@@ -159,6 +174,16 @@ def show(page: Mapping[str, Any]) -> str:
     if page["notes"]:
         lines += ["", "notes", *(_wrapped("  ", note) for note in page["notes"])]
     return "\n".join(lines)
+
+
+def _span(lengths: Mapping[str, float], *, waveform: bool) -> str:
+    """Lengths in items, of a waveform in seconds."""
+    from erc_graph.data.ragged import SAMPLING_RATE
+
+    if not lengths:
+        return "none"
+    values = [lengths[name] for name in ("min", "median", "max")]
+    return ", ".join(f"{value / SAMPLING_RATE:.2f} s" if waveform else f"{value:.0f}" for value in values)
 
 
 def _wrapped(start: str, text: str) -> str:

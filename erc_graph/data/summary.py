@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from erc_graph.data.corpus import Corpus
+from erc_graph.data.corpus import Corpus, shape_text
 from erc_graph.data.palette import label_colours
 from erc_graph.data.statistics import PUBLISHED, check_statistics
 
@@ -16,7 +16,8 @@ def summarise(corpus: Corpus) -> dict[str, Any]:
     """What there is to know about a corpus at a glance, as plain JSON values.
 
     `labels` counts the labelled utterances by label, in the task's order (scores: rounded, -3 to +3), in all and by split;
-    `modalities` has the width and the number of utterances that lack a row; `published` is `None` where nothing is published
+    `modalities` has the width and the number of utterances that lack a row, `sequences` the shape of an item and the lengths of those
+    that are there (a waveform's in samples, 16 000 a second); `published` is `None` where nothing is published
     about the data set, else a list of differences, empty where the corpus has the published size.
 
     >>> from erc_graph.data.sample import sample_corpus
@@ -42,7 +43,7 @@ def summarise(corpus: Corpus) -> dict[str, Any]:
         "utterances": corpus.utterances,
         "labelled": int(labelled.sum()),
         "speakers": len(set(corpus.speakers)),
-        "turns": {"min": int(lengths.min()), "median": float(lengths.double().median()), "max": int(lengths.max())} if len(corpus) else {},
+        "turns": _lengths(lengths),
         "texts": bool(corpus.texts),
         "splits": {
             split: {"dialogues": len(corpus.splits[split]), "utterances": len(rows), "labelled": int(labelled[rows].sum())}
@@ -58,10 +59,28 @@ def summarise(corpus: Corpus) -> dict[str, Any]:
             }
             for name, value in corpus.features.items()
         },
+        "sequences": {
+            name: {
+                "item": list(value.item),
+                "type": str(value.values.dtype).removeprefix("torch."),
+                "items": len(value.values),
+                "lengths": _lengths(value.lengths[value.lengths > 0]),
+                "missing": int((value.lengths == 0).sum()),
+                "missing_share": float((value.lengths == 0).double().mean()),
+                "extractor": (provenance.get("extractors") or {}).get(name) if name not in corpus.features else None,
+            }
+            for name, value in corpus.sequences.items()
+        },
         "files": dict(provenance.get("files") or {}),
         "notes": [note for note in provenance.get("notes") or () if note not in differences],
         "published": differences if str(provenance.get("dataset")) in PUBLISHED else None,
     }
+
+
+def _lengths(lengths: torch.Tensor) -> dict[str, float]:
+    if not len(lengths):
+        return {}
+    return {"min": int(lengths.min()), "median": float(lengths.double().median()), "max": int(lengths.max())}
 
 
 def _classes(corpus: Corpus) -> tuple[list[str], torch.Tensor]:
@@ -87,6 +106,12 @@ def summary_html(corpus: Corpus) -> str:
         f"{escape(name)} {part['width']}" + (f" ({100 * part['missing_share']:.1f} % missing)" if part["missing"] else "")
         for name, part in page["modalities"].items()
     )
+    inner = "; ".join(
+        f"{escape(name)} sequences of {shape_text(tuple(part['item']))}"
+        + (f" ({100 * part['missing_share']:.1f} % missing)" if part["missing"] else "")
+        for name, part in page["sequences"].items()
+    )
+    widths = "; ".join(filter(None, (widths, inner)))
     return (
         f"<div><strong>{escape(page['name'])}</strong>: {page['dialogues']} dialogues ({splits}), {page['utterances']} utterances; "
         f"{widths or 'no features'}; task {escape(page['task'])}"

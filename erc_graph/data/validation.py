@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from erc_graph.data.corpus import SPLITS, Corpus
 from erc_graph.data.load import MANIFEST, load_corpus
+from erc_graph.data.ragged import Ragged
 from erc_graph.errors import ErcGraphError
 
 
@@ -121,12 +124,22 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
             problems.append(f"features.{name}: no utterance has a row; leave the modality out, or check the ids in its file")
         elif int(here.sum()) > 1 and not (corpus.features[name][here] != corpus.features[name][here][:1]).any():
             notes.append(f"features.{name}: all rows are equal; they tell nothing")
+    for name, value in corpus.sequences.items():
+        if not value.item and value.values.is_floating_point() and (silent := _silent(value)):
+            first = corpus.utterance_ids[silent[0]]
+            notes.append(f"sequences.{name}: {len(silent)} of {int(value.present.sum())} recordings are silent, the first is {first!r}")
     problems += [
         f"sequences.{name}: no utterance has one; leave the modality out, or check the ids in its file"
         for name, value in corpus.sequences.items()
         if not len(value.values)
     ]
     return problems, notes
+
+
+def _silent(waves: Ragged) -> list[int]:
+    """Recordings whose samples are all the same."""
+    most, least = (torch.segment_reduce(waves.values, how, lengths=waves.lengths) for how in ("max", "min"))
+    return (waves.present & (most == least)).nonzero().squeeze(1).tolist()
 
 
 def _repeated(corpus: Corpus) -> list[str]:

@@ -51,8 +51,8 @@ def build_graph(
     Args:
         dialogues: A dialogue, a corpus, or dialogues (of one task, with the same features).
         recipe: Name, path of a TOML file, or a recipe.
-        modalities: Which of the corpus' modalities, by default all. A corpus without features gives structure only, for the
-            names listed here, or for `text`.
+        modalities: Which of the corpus' modalities, by default all; one of sequences gives nodes without `x`. A corpus that has nothing
+            but turns gives structure only, for the names listed here, or for `text`.
 
     Raises:
         ConfigError: unknown or wrong recipe, or a modality whose name the graph itself needs.
@@ -69,12 +69,12 @@ def build_graph(
     recipe = load_recipe(recipe)
     corpus = _as_corpus(dialogues)
     names = (modalities,) if isinstance(modalities, str) else None if modalities is None else tuple(modalities)
-    if corpus.features:
-        batch = corpus.batch(names)
-        present = dict(batch.present)
-    elif corpus.sequences:
-        batch = corpus.batch((), corpus.sequences if names is None else names)
-        present = {name: value.present for name, value in batch.sequences.items()}
+    if corpus.features or corpus.sequences:
+        names = tuple(dict.fromkeys((*corpus.features, *corpus.sequences))) if names is None else names
+        inner = [name for name in names if name not in corpus.features and name in corpus.sequences]
+        batch = corpus.batch([name for name in names if name not in inner])
+        there = {**batch.present, **{name: corpus.sequences[name].present for name in inner}}
+        present = {name: there[name] for name in names}
     else:
         batch = corpus.batch()
         present = {name: torch.ones(batch.utterances, dtype=torch.bool) for name in names or ("text",)}

@@ -8,6 +8,7 @@ import pytest
 from erc_graph.cli.main import main
 from erc_graph.data.load import corpus_sha256, load_corpus
 from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample_raw import sample_raw_corpus
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,24 @@ def test_inspect(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = json.loads(capsys.readouterr().out)
     corpus = load_corpus(small)
     assert page["utterances"] == corpus.utterances and list(page["labels"]) == list(corpus.task.labels)
+
+
+def test_a_corpus_of_sequences_goes_through_every_action(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = sample_raw_corpus(dialogues=3)
+    raw.save(tmp_path / "raw")
+    assert main(["corpus", "inspect", str(tmp_path / "raw")]) == 0
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if line.startswith("audio"))
+    assert " s, " in row and "samples" in row and "no features" not in shown and max(map(len, shown.splitlines())) <= 80
+    assert main(["corpus", "validate", str(tmp_path / "raw")]) == 0
+    assert main(["corpus", "save", str(tmp_path / "raw"), str(tmp_path / "again")]) == 0
+    assert corpus_sha256(load_corpus(tmp_path / "again")) == corpus_sha256(raw)
+    capsys.readouterr()
+    assert main(["corpus", "convert", str(tmp_path / "raw"), str(tmp_path / "turns.csv")]) == 0
+    assert "text, audio, visual stay behind" in capsys.readouterr().err
+    for ending in ("html", "svg", "png", "graphml"):
+        assert main(["graph", str(tmp_path / "raw"), "--out", str(tmp_path / f"graph.{ending}")]) == 0
+    assert b"svg" in (tmp_path / "graph.svg").read_bytes()
 
 
 def test_inspect_without_labels_features_and_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.load import corpus_sha256, load_corpus
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample import sample_corpus
 from erc_graph.data.saved import _digest, load_saved, save_corpus
 from erc_graph.data.storage import save_tensors, sha256
@@ -34,6 +36,11 @@ def assert_same(one: Corpus, other: Corpus) -> None:
     for mine, yours in pairs:
         assert mine.dtype == yours.dtype and torch.equal(mine.nan_to_num(7), yours.nan_to_num(7))
 
+    assert one.sequences.keys() == other.sequences.keys()
+    for name, mine in one.sequences.items():
+        yours = other.sequences[name]
+        assert mine.values.dtype == yours.values.dtype and torch.equal(mine.values, yours.values) and torch.equal(mine.ptr, yours.ptr)
+
 
 @pytest.fixture
 def corpus() -> Corpus:
@@ -52,6 +59,44 @@ def test_round_trip(corpus, folder):
     assert_same(load_corpus(folder / "corpus.json"), corpus)
     assert corpus_sha256(load_corpus(folder)) == corpus_sha256(corpus)
     assert load_corpus(folder, name="other").name == "other"
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_round_trip_of_sequences(tmp_path, corpus, data):
+    lengths = st.lists(st.integers(0, 3), min_size=corpus.utterances, max_size=corpus.utterances)
+    kinds = {"text": ((2,), torch.float32), "audio": ((), torch.float32), "visual": ((3, 2, 2), torch.uint8)}
+    sequences = {}
+    for name in data.draw(st.sets(st.sampled_from(sorted(kinds)), min_size=1)):
+        item, dtype = kinds[name]
+        parts = [torch.arange(n * math.prod(item)).view(n, *item).to(dtype) for n in data.draw(lengths)]
+        sequences[name] = Ragged.of(parts)
+    made = replace(corpus, sequences=sequences, features=data.draw(st.sampled_from([{}, corpus.features])))
+    made = replace(made, present={name: corpus.present[name] for name in made.features})
+    made.save(tmp_path / "sequences")
+    loaded = load_corpus(tmp_path / "sequences", strict=True)
+    assert_same(loaded, made)
+    assert corpus_sha256(loaded) == corpus_sha256(made)
+    part, same = loaded.split("test"), made.split("test")
+    assert_same(part, same)
+
+
+def test_opening_sequences_reads_none_into_memory(tmp_path, corpus):
+    """Only what is taken is copied."""
+    samples = 40_000_000 // corpus.utterances
+    ptr = torch.arange(corpus.utterances + 1) * samples
+    replace(corpus, sequences={"audio": Ragged(torch.zeros(int(ptr[-1])), ptr)}, features={}, present={}).save(tmp_path / "long")
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc")
+    before = resident()
+    loaded = load_corpus(tmp_path / "long")
+    assert resident() - before < 40_000_000  # of 160 million bytes
+    assert int(loaded[0].corpus.sequences["audio"].ptr[-1]) == samples * len(loaded[0])
+    assert resident() - before < 160_000_000
 
 
 # Anything that Python can hold in a string, lone surrogates too.

@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample_raw import sample_raw_corpus
 from erc_graph.data.summary import summarise, summary_html
 from erc_graph.data.tasks import get_task
 
@@ -29,6 +31,24 @@ def test_counts_are_those_of_a_loop() -> None:
         assert part["missing"] == sum(not here for here in corpus.present[name].tolist())
         assert part["missing_share"] == pytest.approx(part["missing"] / corpus.utterances)
     json.dumps(page, allow_nan=False)
+
+
+def test_sequences_are_measured() -> None:
+    corpus = sample_raw_corpus(dialogues=4)
+    page = summarise(corpus)["sequences"]
+    assert [part["item"] for part in page.values()] == [[32], [], [3, 32, 32]]
+    assert [part["type"] for part in page.values()] == ["float32", "float32", "uint8"]
+    for name, part in page.items():
+        sizes = corpus.sequences[name].sizes
+        there = sorted(size for size in sizes if size)
+        assert part["items"] == sum(sizes) and part["missing"] == sizes.count(0) and part["extractor"] is None
+        assert part["missing_share"] == pytest.approx(part["missing"] / corpus.utterances)
+        assert part["lengths"] == {"min": there[0], "median": there[(len(there) - 1) // 2], "max": there[-1]}
+    json.dumps(page, allow_nan=False)
+    text = summary_html(corpus)
+    assert "visual sequences of 3×32×32" in text and "no features" not in text
+    empty = replace(corpus, sequences={"audio": Ragged(torch.zeros(0), torch.zeros(corpus.utterances + 1, dtype=torch.long))})
+    assert summarise(empty)["sequences"]["audio"]["lengths"] == {}
 
 
 def test_scores_are_counted_by_rounded_value() -> None:

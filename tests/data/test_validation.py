@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample import sample_corpus
 from erc_graph.data.validation import _content, validate_corpus
 
@@ -88,3 +89,18 @@ def test_real_corpora_have_no_problem_and_the_published_size(name: str, data_fol
     found = validate_corpus(data_folder / name)
     assert found.corpus is not None and not found.problems
     assert summarise(found.corpus)["published"] == []
+
+
+def test_silent_recordings_are_noted() -> None:
+    corpus = sample_corpus(dialogues=3)
+    waves = [torch.zeros(4) if row == 5 else torch.zeros(0) if row == 6 else torch.randn(3) for row in range(corpus.utterances)]
+    problems, notes = _content(replace(corpus, sequences={"audio": Ragged.of(waves)}))
+    assert not problems and f"sequences.audio: 1 of {corpus.utterances - 1} recordings are silent, the first is 'sample-0_5'" in notes
+
+
+def test_sequences_that_nobody_has_are_a_problem() -> None:
+    corpus = sample_corpus(dialogues=3)
+    nothing = Ragged(torch.zeros(0, 2), torch.zeros(corpus.utterances + 1, dtype=torch.long))
+    assert _content(replace(corpus, sequences={"text": nothing}))[0] == [
+        "sequences.text: no utterance has one; leave the modality out, or check the ids in its file"
+    ]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.sample import SampleConfig, sample_corpus
+from erc_graph.data.sample_raw import sample_raw_corpus
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.build import build_from_states, build_graph
@@ -172,3 +175,17 @@ def test_what_does_not_fit() -> None:
         build_graph([corpus[0], make_corpus(texts=())[0]])
     with pytest.raises(ConfigError, match="a stream cannot be called 'labels'"):
         build_graph(make_corpus(widths={"labels": 2}))
+
+
+def test_modalities_of_sequences_are_streams_beside_features() -> None:
+    corpus = sample_corpus(dialogues=3)
+    raw = sample_raw_corpus(dialogues=3, config=SampleConfig())
+    mixed = replace(
+        corpus, features={"text": corpus.features["text"]}, present={"text": corpus.present["text"]},
+        sequences={name: raw.sequences[name] for name in ("audio", "visual")},
+    )  # fmt: skip
+    graph, whole = build_graph(mixed, "window"), build_graph(corpus, "window")
+    assert graph.node_types == whole.node_types and "x" in graph["text"] and "x" not in graph["audio"]
+    for name in whole.edge_types:
+        assert graph[name].edge_index.equal(whole[name].edge_index)
+    assert build_graph(mixed, "window", ["visual"]).node_types == ["visual"]
