@@ -355,7 +355,7 @@ def _join_sequences(annotations: Annotations, files: Mapping[str, Path], strict:
     for modality in [*files, *(name for name in annotations.sequences if name not in files)]:
         if modality in files:
             where = f"sequences.{modality} ({files[modality].name})"
-            ids, sequences = read_sequences(files[modality])
+            ids, sequences = read_sequences(files[modality], strict=strict, notes=notes)
         else:
             where, ids, sequences = f"sequences.{modality} (annotation file)", annotations.utterance_ids, annotations.sequences[modality]
         found[modality], report = join_sequences(ids, sequences, annotations.utterance_ids, where=where, strict=strict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,32 +14,38 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.feature_files import as_ids, check_unique, find_rows, load_array, parse_ids
-from erc_graph.data.ragged import Ragged
+from erc_graph.data.ragged import SAMPLING_RATE, Ragged
+from erc_graph.data.sound import ENDINGS, look, read_sound
 from erc_graph.data.storage import load_tensors, save_tensors, stay_inside
 from erc_graph.errors import CheckpointError, CorpusError
 
 FORMS = (
     ".safetensors with the tensors `values` and `offsets` and the ids as JSON in the metadata key `utterance`, "
-    ".npz with `utterance`, `values` and `offsets`, or a folder of one <utterance>.npy of shape (items, ...) per utterance"
+    ".npz with `utterance`, `values` and `offsets`, or a folder of one <utterance>.npy of shape (items, ...) or sound file per utterance"
 )
 ARRAYS = ("utterance", "values", "offsets")
 
 
-def read_sequences(path: str | os.PathLike[str]) -> tuple[list[str], Ragged]:
+def read_sequences(path: str | os.PathLike[str], *, strict: bool = False, notes: list[str] | None = None) -> tuple[list[str], Ragged]:
     """Utterance ids and their sequences.
 
     Args:
-        path: `.safetensors` (memory-mapped), `.npz`, or a folder of one `<utterance>.npy` per utterance.
+        path: `.safetensors` (memory-mapped), `.npz`, or a folder of one `<utterance>.npy` or one sound file (`<utterance>.wav`, `.flac`,
+            …) per utterance. Sound becomes mono and 16 kHz.
+        strict: Refuse a sound file that is unreadable, empty or silent, instead of leaving it out.
+        notes: Remarks on what was resampled, turned round or left out are added here.
 
     Returns:
         `n` ids and `n` sequences: uint8 where the file has bytes (images), else float32.
 
     Raises:
-        CorpusError: no such form, damaged, object arrays, duplicate ids, offsets that do not fit.
+        CorpusError: no such form, damaged, object arrays, duplicate ids, offsets that do not fit; images that are no bytes, samples far
+            outside [-1, 1].
+        ConfigError: sound files, and the libraries that read them are not installed.
     """
-    path = Path(path)
+    path, notes = Path(path), [] if notes is None else notes
     if path.is_dir():
-        ids, values, offsets = _read_folder(path)
+        ids, values, offsets = _read_folder(path, strict, notes)
     elif path.suffix == ".safetensors":
         ids, values, offsets = _read_safetensors(path)
     elif path.suffix == ".npz":
@@ -47,6 +54,7 @@ def read_sequences(path: str | os.PathLike[str]) -> tuple[list[str], Ragged]:
         raise CorpusError(f"{path}: not a file of sequences; expected {FORMS}")
     if not len(values.shape) or any(size == 0 for size in values.shape[1:]):
         raise CorpusError(f"{path}: expected values of shape (items, ...), found {tuple(values.shape)}")
+    values = _checked_items(values, path, notes)
     if offsets.ndim != 1 or len(offsets) != len(ids) + 1:
         raise CorpusError(f"{path}: {len(ids)} utterance ids but offsets of shape {tuple(offsets.shape)}; expected one more than ids")
     check_unique(ids, path)
@@ -112,6 +120,21 @@ def join_sequences(
     return nothing.take(torch.from_numpy(np.where(row < 0, len(ids), row))), report
 
 
+def _checked_items(values: Tensor, path: Path, notes: list[str]) -> Tensor:
+    """Images as bytes with the channels in front, samples in [-1, 1]."""
+    if values.ndim == 4:
+        if values.dtype != torch.uint8:
+            raise CorpusError(f"{path}: images of shape {tuple(values.shape[1:])} as fractions; expected bytes (uint8), 0 to 255")
+        if values.shape[1] not in (1, 3) and values.shape[3] in (1, 3):
+            notes.append(f"{path.name}: images of shape {tuple(values.shape[1:])}; the channels are put in front")
+            return values.permute(0, 3, 1, 2).contiguous()
+    if values.ndim == 1 and len(values):
+        most = float(torch.where(values.isfinite(), values, 0).abs().max())
+        if values.dtype == torch.uint8 or most > 2:  # a little beyond 1 is what resampling does
+            raise CorpusError(f"{path}: samples up to {most:g}; expected a waveform in [-1, 1]; divide 16-bit samples by 32768")
+    return values
+
+
 # -- the three forms -----------------------------------------------------------------------
 
 
@@ -152,10 +175,19 @@ def _read_safetensors(path: Path) -> tuple[list[str], Tensor, Tensor]:
     return parse_ids(metadata["utterance"], path), values, offsets.long()
 
 
-def _read_folder(path: Path) -> tuple[list[str], Tensor, Tensor]:
-    files = sorted(file for file in path.iterdir() if file.suffix == ".npy" and not file.name.startswith("."))
+def _read_folder(path: Path, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    there = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    files = [file for file in there if file.suffix == ".npy"]
+    sounds = [file for file in there if file.suffix.lower() in ENDINGS]
+    if files and sounds:
+        raise CorpusError(f"{path}: {len(files)} .npy files and {len(sounds)} sound files; expected one kind, move the others away")
+    if sounds:
+        return _read_sounds(path, sounds, strict, notes)
     if not files:
-        raise CorpusError(f"{path}: a folder without .npy files; expected one <utterance>.npy of shape (items, ...) per utterance")
+        raise CorpusError(
+            f"{path}: a folder without .npy and sound files; expected one <utterance>.npy of shape (items, ...), or one sound file "
+            f"({', '.join(ENDINGS)}), per utterance"
+        )
     found: list[Tensor] = []
     for file in files:
         values = _numbers(load_array(stay_inside(file)), file)
@@ -168,3 +200,30 @@ def _read_folder(path: Path) -> tuple[list[str], Tensor, Tensor]:
         found = [values.float() for values in found]
     sequences = Ragged.of(found)
     return [file.stem for file in files], sequences.values, sequences.ptr
+
+
+def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    ids: list[str] = []
+    waves: list[Tensor] = []
+    bad: list[str] = []
+    rates: Counter[int] = Counter()
+    for file in files:
+        try:
+            wave = read_sound(stay_inside(file))
+        except CorpusError as error:
+            if strict:
+                raise CorpusError(f"{path}: {error}; refused by strict, without it the utterance has no sound") from None
+            bad.append(str(error))
+            continue
+        rates[look(file).rate] += 1
+        ids.append(file.stem)
+        waves.append(wave)
+    if not waves:
+        raise CorpusError(f"{path}: none of {len(files)} sound files can be used; the first: {bad[0]}")
+    if bad:
+        notes.append(f"{path.name}: {len(bad)} of {len(files)} sound files are left out; the first: {bad[0]}")
+    if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:
+        said = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
+        notes.append(f"{path.name}: sound files resampled to {SAMPLING_RATE} Hz: {said}")
+    sequences = Ragged.of(waves)
+    return ids, sequences.values, sequences.ptr

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.sound import find_files
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
@@ -14,7 +15,6 @@ from erc_graph.features.extract import Task, versions
 from erc_graph.features.frames import FrameEncoder
 from erc_graph.features.pictures import ENDINGS, read_frames, spread
 from erc_graph.features.processes import Share
-from erc_graph.features.sound import find_files
 
 
 def picture_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Task:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import SAMPLING_RATE
+from erc_graph.data.sound import ENDINGS, find_files, look, read_sound
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.extract import Task, versions
 from erc_graph.features.processes import Share
-from erc_graph.features.sound import ENDINGS, find_files, look, read_sound
 
 SECONDS = 60.0  # of sound in a batch, padding included
 

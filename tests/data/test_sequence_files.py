@@ -41,8 +41,79 @@ def test_the_forms_say_the_same(tmp_path: Path, form: str) -> None:
 
 def test_bytes_stay_bytes_and_other_numbers_become_float32(tmp_path: Path) -> None:
     for dtype, expected in ((np.uint8, torch.uint8), (np.float64, torch.float32), (np.int16, torch.float32)):
-        np.savez(tmp_path / "v.npz", utterance=np.array(["a"]), values=np.ones((2, 3, 4, 4), dtype), offsets=np.array([0, 2]))
+        np.savez(tmp_path / "v.npz", utterance=np.array(["a"]), values=np.ones((2, 3), dtype), offsets=np.array([0, 2]))
         assert read_sequences(tmp_path / "v.npz")[1].values.dtype == expected
+
+
+def test_images_are_bytes_with_the_channels_in_front(tmp_path: Path) -> None:
+    faces = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3), np.uint8)
+    (tmp_path / "faces").mkdir()
+    np.save(tmp_path / "faces" / "a.npy", faces)
+    notes: list[str] = []
+    read = read_sequences(tmp_path / "faces", notes=notes)[1]
+    assert read.item == (3, 6, 5) and np.array_equal(read.values.numpy(), faces.transpose(0, 3, 1, 2))
+    assert notes == ["faces: images of shape (6, 5, 3); the channels are put in front"]
+    np.save(tmp_path / "faces" / "a.npy", faces / 255)
+    with pytest.raises(CorpusError, match=r"images of shape \(6, 5, 3\) as fractions; expected bytes \(uint8\)"):
+        read_sequences(tmp_path / "faces")
+
+
+def test_samples_are_in_minus_one_to_one(tmp_path: Path) -> None:
+    for values in (np.array([3, -20000, 7], np.int16), np.array([3, 200], np.uint8)):
+        np.savez(tmp_path / "v.npz", utterance=np.array(["a"]), values=values, offsets=np.array([0, len(values)]))
+        with pytest.raises(CorpusError, match=r"samples up to 200.*; expected a waveform in .-1, 1.; divide 16-bit samples by 32768"):
+            read_sequences(tmp_path / "v.npz")
+    np.savez(tmp_path / "v.npz", utterance=np.array(["a"]), values=np.array([1.01, -np.inf, np.nan]), offsets=np.array([0, 3]))
+    assert len(read_sequences(tmp_path / "v.npz")[1].values) == 3  # what is not finite is the business of the join
+
+
+def test_a_folder_of_sound_files(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path / "wav"
+    folder.mkdir()
+    time = np.arange(8000) / 16000
+    wave = 0.5 * np.sin(2 * np.pi * 440 * time)
+    kinds = {"a.wav": "PCM_16", "b.flac": "PCM_24", "c.wav": "FLOAT", "d.wav": "PCM_24"}
+    for name, kind in kinds.items():
+        soundfile.write(folder / name, wave if name != "d.wav" else np.stack([wave, wave], 1), 16000, subtype=kind)
+    soundfile.write(folder / "e.wav", wave[::2], 8000)
+    soundfile.write(folder / "f.wav", np.repeat(wave, 2), 32000)
+    notes: list[str] = []
+    ids, read = read_sequences(folder, notes=notes)
+    assert ids == ["a", "b", "c", "d", "e", "f"] and read.item == () and read.values.dtype == torch.float32
+    for i in range(4):
+        assert np.abs(read[i].numpy() - wave).max() < 1e-4
+    assert abs(read.sizes[4] - 8000) <= 1 and np.abs(read[4][100:7900].numpy() - wave[100:7900]).max() < 5e-3
+    assert notes == ["wav: sound files resampled to 16000 Hz: 1 of 8000 Hz, 1 of 32000 Hz"]
+
+
+def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path / "wav"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(b"RIFF nonsense")
+    soundfile.write(folder / "b.wav", np.zeros(100), 16000)
+    with pytest.raises(CorpusError, match=r"wav: none of 2 sound files can be used; the first: a.wav: not a sound file"):
+        read_sequences(folder)
+    soundfile.write(folder / "c.wav", np.linspace(-0.5, 0.5, 100), 16000)
+    (tmp_path / "turns.csv").write_text("dialogue,turn,speaker,text,label,utterance\nd,0,A,Hi,joy,c\nd,1,B,Oh,fear,b\nd,2,A,No,joy,a\n")
+    (tmp_path / "corpus.toml").write_text('annotations = "turns.csv"\n[sequences]\naudio = "wav"\n')
+    corpus = load_corpus(tmp_path)
+    assert corpus.sequences["audio"].present.tolist() == [True, False, False]
+    assert any(note.startswith("wav: 2 of 3 sound files are left out; the first: a.wav") for note in corpus.provenance["notes"])
+    with pytest.raises(CorpusError, match=r"wav: a.wav: not a sound file .*; refused by strict, without it the utterance has no sound"):
+        load_corpus(tmp_path, strict=True)
+    (folder / "c.npy").write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"wav: 1 .npy files and 3 sound files; expected one kind"):
+        read_sequences(folder)
+
+
+def test_two_files_of_one_utterance_are_refused(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    for name in ("a.wav", "a.flac"):
+        soundfile.write(tmp_path / name, np.linspace(-0.5, 0.5, 100), 16000)
+    with pytest.raises(CorpusError, match="duplicate"):
+        read_sequences(tmp_path)
 
 
 def test_joined_by_id() -> None:
@@ -108,7 +179,7 @@ def test_other_broken_files(tmp_path: Path) -> None:
         ("no_offsets.safetensors", "no tensor 'offsets'"),
         ("float.safetensors", "expected integers"),
         ("broken.safetensors", "not a readable safetensors file"),
-        ("empty", "without .npy files"),
+        ("empty", "without .npy and sound files"),
         ("mixed", "items of one shape .3,., found .2, 4."),
         ("one.npy", "not a file of sequences"),
     ):

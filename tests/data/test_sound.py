@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from erc_graph.data import sound as module
+from erc_graph.data.sound import ENDINGS, find_files, look, read_sound
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.features import sound as module
-from erc_graph.features.sound import ENDINGS, find_files, look, read_sound
 
 soundfile = pytest.importorskip("soundfile")
 
