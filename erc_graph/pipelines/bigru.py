@@ -5,14 +5,14 @@ Where a corpus has sequences in the place of vectors, their mean and deviation o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.inputs import Inputs
+from erc_graph.encoders.inputs import Inputs, hidden, swapped
 from erc_graph.encoders.pooled import pooled, pooled_width
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.errors import expect
@@ -31,6 +31,8 @@ class BiGRUConfig:
         speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
         prior: Feature set of class log-probabilities that is read like the others, and added to the scores (`erc_graph.encoders.prior`).
         bidirectional: Read in both directions; off: forward alone, so that nothing comes from later turns.
+        modality_dropout: Share of modalities that are hidden in training.
+        swap_noise: Modality → share of training rows that carry another utterance's features.
     """
 
     width: int = 256
@@ -39,6 +41,8 @@ class BiGRUConfig:
     speaker_relative: list[str] = field(default_factory=list)
     prior: str | None = None
     bidirectional: bool = True
+    modality_dropout: float = 0.0
+    swap_noise: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expect(
@@ -47,6 +51,8 @@ class BiGRUConfig:
             width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
             layers=(self.layers >= 1, "1 or more"),
             dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            modality_dropout=(0 <= self.modality_dropout < 1, "a number in [0, 1)"),
+            swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
         )
 
 
@@ -83,7 +89,12 @@ class BiGRU(Pipeline):
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(N, C)`."""
-        features = torch.cat(list(self.inputs(pooled(batch)).values()), -1)
+        batch = pooled(batch)
+        if self.training and self.config.swap_noise:
+            batch = swapped(batch, self.config.swap_noise)
+        if self.training and self.config.modality_dropout:
+            batch = replace(batch, present=hidden({m: batch.present[m] for m in self.inputs.widths}, self.config.modality_dropout))
+        features = torch.cat(list(self.inputs(batch).values()), -1)
         states = self.encode(self.project(features), batch)
         scores = self.classify(self.dropout(states))
         return Prediction(scores=scores if self.prior is None else self.prior(scores, batch), states=states)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,3 +60,17 @@ def test_of_two_forms_the_first_that_is_read() -> None:
         Schema.of(both, ("audio",), reads=("sequences",))
     with pytest.raises(ConfigError, match="has no sequences; it has none"):
         Schema.of(corpus, reads=("sequences",))
+
+
+@pytest.mark.parametrize("doubt", [{"modality_dropout": 0.4}, {"swap_noise": {"text": 0.5}}])
+def test_doubt_is_for_training_alone(doubt: dict[str, Any]) -> None:
+    corpus = sample_corpus(dialogues=4)
+    torch.manual_seed(0)
+    plain = BiGRU(Schema.of(corpus), BiGRUConfig(width=8, dropout=0.0)).eval()
+    doubtful = BiGRU(Schema.of(corpus), BiGRUConfig(width=8, dropout=0.0, **doubt)).eval()
+    doubtful.load_state_dict(plain.state_dict())
+    scores = plain(corpus.batch()).scores
+    assert torch.equal(doubtful(corpus.batch()).scores, scores)
+    assert not torch.allclose(doubtful.train()(corpus.batch()).scores, scores)
+    with pytest.raises(ConfigError, match=r"pipeline\.(modality_dropout: expected a number in|swap_noise: expected numbers from)"):
+        BiGRUConfig(**{name: {"text": 2.0} if name == "swap_noise" else 1.0 for name in doubt})

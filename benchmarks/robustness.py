@@ -1,0 +1,160 @@
+"""How much a method loses where a modality fails: weighted F1 as a share of its test vectors is missing, or is noise.
+
+    python -m benchmarks.robustness --data corpora/mosi --seeds 3 [--json FILE] [--png FILE]
+
+Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, the BiGRU, on the same inputs, folds and
+seeds, each with and without doubt in training: modality dropout and swap noise of the same shares for both. Each is trained once per seed;
+then one modality at a time fails in the test part, in the same utterances for all. Noise is normal with mean and deviation of each feature
+in the training part: as plausible as a number can be that says nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.load import load_corpus
+from erc_graph.data.splits import folds
+from erc_graph.data.storage import write_json
+from erc_graph.experiments.config import Experiment, experiment_file, from_dict, read_toml
+from erc_graph.experiments.environment import environment
+from erc_graph.experiments.run import Job, Parts, baseline_of, train_job
+from erc_graph.pipelines.stage import infer
+from erc_graph.report.tables import text_table
+from erc_graph.training.metrics import evaluate
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
+DOUBT = 0.3  # of the modalities hidden, and of each modality's rows swapped, in training
+
+
+def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, seed: int = 0) -> Batch:
+    """The batch with a share of a modality's vectors missing or replaced by noise; which ones grows with the share.
+
+    Args:
+        batch: Test dialogues.
+        train: What mean and deviation of the noise are taken from.
+        modality: Which fails.
+        kind: `missing` or `noise`.
+        share: Of the utterances, from 0 to 1.
+        seed: Of the choice and of the noise.
+    """
+    random = torch.Generator().manual_seed(seed)
+    gone = torch.rand(batch.utterances, generator=random).to(batch.device) < share
+    if kind == "missing":
+        return replace(batch, present={**batch.present, modality: batch.present[modality] & ~gone})
+    known = train.features[modality][train.present[modality]]
+    noise = torch.randn(batch.features[modality].shape, generator=random) * known.std(0).cpu() + known.mean(0).cpu()
+    values = torch.where(gone[:, None], noise.to(batch.device), batch.features[modality])
+    return replace(batch, features={**batch.features, modality: values})
+
+
+def methods(experiment: Experiment, corpus: Any) -> dict[str, Experiment]:
+    """What is compared, by name."""
+    plain = baseline_of(experiment, corpus)
+    doubt = {"pipeline.modality_dropout": DOUBT, "pipeline.swap_noise": dict.fromkeys(corpus.modalities, DOUBT)}
+    return {
+        "HFF": experiment,
+        "BiGRU": plain,
+        "HFF, trained with doubt": experiment.changed(
+            {**doubt, "pipeline.swap_noise": doubt["pipeline.swap_noise"] | experiment.pipeline.swap_noise}
+        ),
+        "BiGRU, trained with doubt": plain.changed(doubt),
+    }
+
+
+def measure(data: str, seeds: int) -> dict[str, Any]:
+    """Train all methods with all seeds, and judge them in every condition."""
+    corpus = load_corpus(data)
+    committed = experiment_file("hff", corpus.name)
+    experiment = from_dict("hff", read_toml(committed) if committed else {}, str(committed))
+    compared = methods(experiment, corpus)
+    (fold,) = folds(corpus, experiment.run.protocol)
+    rows = []
+    for name, chosen in compared.items():
+        found: dict[tuple[str, str, float], list[float]] = {}
+        for seed in tqdm(range(seeds), desc=name):
+            pipeline, _, test = train_job(Job(experiment=chosen, seed=seed, fold=fold, name=name), corpus, quiet=True)
+            train = Parts.of(corpus, fold, pipeline.schema).train
+            for modality in corpus.modalities:
+                for kind in ("missing", "noise"):
+                    for share in SHARES:
+                        scores = infer(pipeline, failed(test, train, modality, kind, share)).scores[test.judged]
+                        value = evaluate(scores, test.target[test.judged], corpus.task)["weighted_f1"]
+                        found.setdefault((modality, kind, share), []).append(value)
+        rows += [
+            {"method": name, "modality": modality, "kind": kind, "share": share, "weighted_f1": values}
+            for (modality, kind, share), values in found.items()
+        ]
+    settings = {name: chosen.as_dict() for name, chosen in compared.items()}
+    return {"dataset": corpus.name, "seeds": seeds, "doubt": DOUBT, "rows": rows, "config": settings, "environment": environment("cpu")}
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """One field per modality and kind of failure, one line per method, mean and deviation over the seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = result["rows"]
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    modalities = list(dict.fromkeys(row["modality"] for row in rows))
+    figure, axes = plt.subplots(2, len(modalities), figsize=(3.2 * len(modalities) + 0.6, 5.4), sharex=True, sharey=True, squeeze=False)
+    for i, kind in enumerate(("missing", "noise")):
+        for j, modality in enumerate(modalities):
+            ax = axes[i][j]
+            for name in names:
+                own = [row for row in rows if (row["method"], row["modality"], row["kind"]) == (name, modality, kind)]
+                values = np.array([row["weighted_f1"] for row in own])
+                colour, dashed = ("C0" if name.startswith("HFF") else "C1"), "doubt" in name
+                shares = [100 * row["share"] for row in own]
+                ax.plot(shares, values.mean(1), "--" if dashed else "-", color=colour, marker="o", markersize=3, label=name)
+                if values.shape[1] > 1:
+                    spread = values.std(1, ddof=1)
+                    ax.fill_between(shares, values.mean(1) - spread, values.mean(1) + spread, color=colour, alpha=0.12, linewidth=0)
+            ax.set_title(f"{modality} {'missing' if kind == 'missing' else 'replaced by noise'}", fontsize=10)
+            ax.grid(alpha=0.3)
+            if j == 0:
+                ax.set_ylabel("weighted F1")
+            if i == 1:
+                ax.set_xlabel("% of the test utterances")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default="sample", help="corpus of vectors (default: sample)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="default: results/robustness-DATASET.json")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="default: beside the JSON")
+    options = parser.parse_args(argv)
+    result = measure(options.data, options.seeds)
+    path = options.json or RESULTS / f"robustness-{result['dataset']}.json"
+    write_json(path, result)
+    plot(result, options.png or path.with_suffix(".png"))
+    table = {}
+    for row in result["rows"]:
+        key = (row["modality"], row["kind"], row["method"])
+        table.setdefault(key, []).append(f"{np.mean(row['weighted_f1']):.3f}")
+    print(
+        text_table(
+            ["modality", "failure", "method", *(f"{share:.0%}" for share in SHARES)], [[*key, *values] for key, values in table.items()]
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
