@@ -95,7 +95,7 @@ def measure(data: str, seeds: int) -> dict[str, Any]:
             for (modality, kind, share), values in found.items()
         ]
     settings = {name: chosen.as_dict() for name, chosen in compared.items()}
-    return {"dataset": corpus.name, "seeds": seeds, "doubt": DOUBT, "rows": rows, "config": settings, "environment": environment("cpu")}
+    return {"corpus": corpus.name, "seeds": seeds, "doubt": DOUBT, "rows": rows, "config": settings, "environment": environment("cpu")}
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--png", type=Path, metavar="FILE", help="default: beside the JSON")
     options = parser.parse_args(argv)
     result = measure(options.data, options.seeds)
-    path = options.json or RESULTS / f"robustness-{result['dataset']}.json"
+    path = options.json or RESULTS / f"robustness-{result['corpus']}.json"
     write_json(path, result)
     plot(result, options.png or path.with_suffix(".png"))
     table = {}
