@@ -77,7 +77,7 @@ class FrontEnd(nn.Module):
         """`(n, L, *item)`, `(n, L)` bool → `(n, frames, width)`, zero where the mask `(n, frames)` is false, and that mask."""
         frames, mask = self.frames(padded, mask)
         if self.image is not None:
-            real = self.image(frames[mask] / 255)
+            real = self.image((frames[mask] / 255).to(self.project.weight.dtype))
             states = self.project(real)
             return states.new_zeros(*mask.shape, self.width).masked_scatter(mask[..., None], states), mask
         states = self.project((frames - self.get_buffer("mean")) / self.get_buffer("deviation"))

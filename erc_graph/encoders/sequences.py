@@ -58,6 +58,38 @@ def encode_together(
     return found.new_zeros(len(lengths), width).index_copy(0, place, found)
 
 
+def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], sequences: Ragged, item: int, tokens: int) -> Ragged:
+    """Apply an encoder that gives frames, such as one per word or one per 20 ms of sound, to all utterances that have a sequence.
+
+    Args:
+        function: `(n, L, *item)` and the mask `(n, L)` bool → `(n, frames, item)` and their mask.
+        sequences: Of `U` utterances.
+        item: Width of a frame.
+        tokens: Most items of a chunk, padding included.
+
+    Returns:
+        The frames of every utterance; none where it has no sequence.
+
+    >>> waves = Ragged.of([torch.arange(5.0), torch.zeros(0), torch.ones(2)])
+    >>> map_sequences(lambda padded, mask: (padded[:, ::2, None], mask[:, ::2]), waves, item=1, tokens=8).lengths.tolist()
+    [3, 0, 1]
+    """
+    lengths = torch.zeros(len(sequences), dtype=torch.long)
+    rows, parts = [], []
+    for chosen, part in sequences.chunks(tokens):
+        frames, mask = function(*part.pad())
+        lengths[chosen] = mask.sum(1).cpu()
+        rows.append(chosen)
+        parts.append(frames[mask])
+    if not rows:
+        return Ragged(torch.zeros(0, item, device=sequences.device), torch.zeros(len(sequences) + 1, dtype=torch.long))
+    order = torch.cat(rows)
+    found = Ragged(torch.cat(parts), torch.cat([lengths.new_zeros(1), lengths[order].cumsum(0)]))
+    absent = (lengths == 0).nonzero().squeeze(1)
+    found = Ragged(found.values, torch.cat([found.ptr, found.ptr[-1:].expand(len(absent))]))
+    return found.take(torch.cat([order, absent]).argsort())
+
+
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
     """Mean over what is real: `(n, L, d)`, `(n, L)` bool → `(n, d)`; zero where nothing is."""
     weight = mask[..., None].to(states.dtype)

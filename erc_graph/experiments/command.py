@@ -37,6 +37,13 @@ With --data it takes the committed settings for that data set, if there are some
 (experiments/hff_<dataset>.toml), else the defaults below. Every option
 overrides them.
 """,
+    "wavfusion": """Train and judge WavFusion (Li et al., 2025): sound, words and faces of an utterance
+in the deep layers of wav2vec 2.0, then the graph of the conversation.
+
+Without options it runs on the generated corpus `sample-raw`. A pretrained model
+is named with --pipeline.wav2vec.folder DIR. With --graph none it is the paper's
+own model, one utterance at a time.
+""",
     "bigru": "Train and judge the baseline of every table: a plain two-layer BiGRU over the concatenated features.",
 }
 

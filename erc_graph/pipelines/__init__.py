@@ -6,9 +6,11 @@ from erc_graph.pipelines.base import Pipeline
 from erc_graph.pipelines.bigru import BiGRU
 from erc_graph.pipelines.hff import HFF
 from erc_graph.pipelines.pairwise import Pairwise
+from erc_graph.pipelines.wavfusion import WavFusion
 
 PIPELINES: dict[str, type[Pipeline]] = {
     "bigru": BiGRU,
     "hff": HFF,
     "pairwise": Pairwise,
+    "wavfusion": WavFusion,
 }

@@ -55,7 +55,8 @@ def test_there_are_as_many_as_expected() -> None:
     found = sorted(path.stem for path in FILES)
     assert found[:5] == ["hff_iemocap6", "hff_meld", "hff_mosi", "hff_sample", "hff_sample-raw"]
     assert [name for name in found if name.startswith("pairwise")] == [f"pairwise_{c}" for c in ("iemocap6", "meld", "mosi", "sample")]
-    assert [path.stem for path in sorted((ROOT / "tables").glob("*.toml"))] == ["hff", "pairwise"]
+    assert [name for name in found if name.startswith("wavfusion")] == [f"wavfusion_{c}" for c in ("iemocap6", "meld", "sample-raw")]
+    assert {"hff", "pairwise", "wavfusion"} <= {path.stem for path in (ROOT / "tables").glob("*.toml")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -92,6 +93,26 @@ def test_rows_of_the_tables() -> None:
     assert lacking == "not run: the corpus has no visual"
     full = [row for table in tables.values() for row in table.rows if row.name in ("16", "26", "37", "47")]
     assert len({str(row.published) for row in full}) == 1, "the full method is the same network in every table"
+
+
+def test_rows_of_wavfusion() -> None:
+    tables = load_tables("wavfusion")
+    assert {number: len(table.rows) for number, table in tables.items()} == {3: 6, 4: 2, 5: 5, 6: 5}
+    assert experiment_file("wavfusion", "sample-raw") is not None
+    experiment = from_dict("wavfusion", read_toml(ROOT / "wavfusion_sample-raw.toml"), "test")
+    for table in tables.values():
+        for row in table.rows:
+            changed = row_experiment(experiment, row, tuple(ITEMS))
+            assert not isinstance(changed, str) and not changed.run.baseline
+            chosen = changed.run.modalities or list(ITEMS)
+            schema = Schema(widths={}, sequences={name: ITEMS[name] for name in chosen}, task=TASKS["sample6"])
+            pipeline = PIPELINES["wavfusion"](schema, changed.pipeline).train()
+            pipeline.fit_inputs(tiny(6))
+            assert torch.isfinite(pipeline(tiny(6)).scores).all()
+    deep = [row_experiment(experiment, row, tuple(ITEMS)) for row in tables[6].rows]
+    assert [row.pipeline.deep for row in deep if not isinstance(row, str)] == [0, 1, 2, 3, 4]
+    full = [row for table in tables.values() for row in table.rows if row.published["iemocap6"]["weighted_f1"] == 70.6]
+    assert [row.name for row in full] == ["A+V+T", "w/ LVC block", "λ = 1", "attention 9/3"]
 
 
 def test_rows_of_hierarchical_feature_fusion() -> None:

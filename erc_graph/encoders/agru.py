@@ -1,0 +1,32 @@
+"""A-GRU: self-attention over the states of a GRU, within one utterance (WavFusion, Eqs. (2) and (6))."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from erc_graph.encoders.cross_attention import CrossAttention
+from erc_graph.encoders.dropout import Dropout
+
+
+class AGRU(nn.Module):
+    """Words or frames of an utterance, each with what is said before it, and then with all the others.
+
+    The GRU reads forward, so that what is padded behind an utterance's end changes nothing before it.
+
+    Args:
+        inputs: Width of the frames that go in.
+        width: Width of the frames that come out.
+        heads: Attention heads.
+        dropout: Between GRU and attention, and on the attention weights, in training.
+    """
+
+    def __init__(self, inputs: int, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.gru = nn.GRU(inputs, width, batch_first=True)
+        self.attention = CrossAttention(width, width, width, heads=heads, dropout=dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, inputs)`, `(n, L)` bool → `(n, L, width)`, zero where the mask is false."""
+        states = self.dropout(self.gru(frames)[0])
+        return self.attention(states, states, mask) * mask[..., None]

@@ -1,0 +1,277 @@
+"""wav2vec 2.0 (Baevski et al., NeurIPS 2020), cut where one needs it: convolutions, positions and the first Transformer layers.
+
+The layers behind can be built with another attention and take what they share with the pretrained ones (`Layer.take`). transformers'
+model, against which this is tested, has no way to cut it, and its group norm over time also counts what is padded: there a recording gives
+other frames in other company. Here the norm is masked, so that it gives the same alone and in any batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.data.storage import load_tensors
+from erc_graph.encoders.cross_attention import CrossAttention
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.errors import CheckpointError, expect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wav2vecConfig:
+    """wav2vec 2.0; by default a small one with random weights. Base is 768 wide, with 12 layers and heads, 3072 and 512 channels.
+
+    Attributes:
+        folder: Of a pretrained model (config.json, model.safetensors, as transformers saves it), whose sizes then count; empty: none.
+        width: Width of the frames.
+        layers: Transformer layers.
+        heads: Attention heads of each.
+        feedforward: Width between.
+        channels: Of the convolutions.
+        kernels: Samples (frames) that each convolution reads.
+        strides: Samples (frames) between.
+        positions: Frames that the convolution of positions reads.
+        position_groups: Groups of its channels.
+        norm: `group`: over time, in the first convolution alone (base); `layer`: over channels, in each (large).
+        norm_first: Layers with the norm in front (large) instead of behind (base).
+        bias: Convolutions with a bias.
+    """
+
+    folder: str = ""
+    width: int = 64
+    layers: int = 4
+    heads: int = 4
+    feedforward: int = 128
+    channels: int = 32
+    kernels: list[int] = field(default_factory=lambda: [10, 3, 3, 3, 3, 2, 2])
+    strides: list[int] = field(default_factory=lambda: [5, 2, 2, 2, 2, 2, 2])
+    positions: int = 16
+    position_groups: int = 4
+    norm: str = "group"
+    norm_first: bool = False
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.wav2vec",
+            self,
+            layers=(self.layers >= 1, "1 or more"),
+            heads=(self.heads >= 1 and self.width % max(1, self.heads) == 0, "a divisor of the width"),
+            feedforward=(self.feedforward >= 1, "1 or more"),
+            channels=(self.channels >= 1, "1 or more"),
+            kernels=(bool(self.kernels) and min(self.kernels, default=0) >= 1, "one or more numbers of 1 or more"),
+            strides=(len(self.strides) == len(self.kernels) and min(self.strides, default=0) >= 1, "one of 1 or more per kernel"),
+            positions=(self.positions >= 1, "1 or more"),
+            position_groups=(self.position_groups >= 1 and self.width % max(1, self.position_groups) == 0, "a divisor of the width"),
+            norm=(self.norm in ("group", "layer"), "group or layer"),
+        )
+
+    @property
+    def shortest(self) -> int:
+        """Samples that one frame reads; a shorter recording is filled up with silence."""
+        samples = 1
+        for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """Group norm of one channel per group, over the real frames of each recording."""
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """`(n, channels, L)`, `(n, L)` bool → `(n, channels, L)`."""
+        values, real = states.to(torch.promote_types(states.dtype, torch.float32)), mask[:, None]
+        count = real.sum(-1, keepdim=True).clamp(min=1)
+        centred = values - (values * real).sum(-1, keepdim=True) / count
+        variance = (centred.square() * real).sum(-1, keepdim=True) / count
+        return (centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]).to(states.dtype)
+
+
+class Layer(nn.Module):
+    """A Transformer layer whose attention is handed in.
+
+    Args:
+        config: Sizes, and where the norms stand.
+        attention: What `forward` is to ask.
+        dropout: After attention and feed-forward, in training.
+    """
+
+    def __init__(self, config: Wav2vecConfig, attention: nn.Module, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attention, self.first = attention, config.norm_first
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(2))
+        self.feedforward = nn.Sequential(
+            nn.Linear(config.width, config.feedforward), nn.GELU(), Dropout(dropout), nn.Linear(config.feedforward, config.width)
+        )
+        self.dropout = Dropout(dropout)
+
+    def forward(self, states: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        """`(n, L, width)`; `ask` gives what the attention answers to queries of that shape."""
+        if self.first:
+            states = states + self.dropout(ask(self.norms[0](states)))
+            return states + self.dropout(self.feedforward(self.norms[1](states)))
+        states = self.norms[0](states + self.dropout(ask(states)))
+        return self.norms[1](states + self.dropout(self.feedforward(states)))
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights that fit of a pretrained layer: norms and feed-forward, and the attention where it is of the same kind."""
+        own = self.state_dict()
+        self.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
+
+
+class Wav2vec(nn.Module):
+    """Waveforms to frames, as far as the first layers see.
+
+    Args:
+        config: Sizes.
+        layers: How many Transformer layers are asked, at most those of the configuration.
+    """
+
+    def __init__(self, config: Wav2vecConfig, layers: int) -> None:
+        super().__init__()
+        self.config = config
+        wide = [1, *(config.channels for _ in config.kernels)]
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(inputs, config.channels, kernel, stride, bias=config.bias)
+            for inputs, kernel, stride in zip(wide, config.kernels, config.strides, strict=False)
+        )
+        self.group_norm = MaskedGroupNorm(config.channels, config.channels) if config.norm == "group" else None
+        self.channel_norms = nn.ModuleList(nn.LayerNorm(config.channels) for _ in (config.kernels if config.norm == "layer" else ()))
+        self.project_norm, self.project = nn.LayerNorm(config.channels), nn.Linear(config.channels, config.width)
+        self.position = nn.Conv1d(
+            config.width, config.width, config.positions, padding=config.positions // 2, groups=config.position_groups
+        )
+        self.norm = None if config.norm_first else nn.LayerNorm(config.width)
+        self.layers = nn.ModuleList(
+            Layer(config, CrossAttention(config.width, config.width, config.width, heads=config.heads)) for _ in range(layers)
+        )
+
+    def forward(self, waves: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames of the recordings, each scaled to mean 0 and deviation 1 first, as the model was trained.
+
+        Args:
+            waves: `(n, L)` float at 16 kHz.
+            mask: `(n, L)` bool, real samples: at the front, one at least.
+
+        Returns:
+            `(n, frames, width)`, zero where the mask `(n, frames)` bool is false, and that mask.
+        """
+        length = mask.sum(1)
+        count = length[:, None]
+        waves = (waves - (waves * mask).sum(1, keepdim=True) / count) * mask
+        waves = waves * (waves.square().sum(1, keepdim=True) / count + 1e-7).rsqrt()
+        states = F.pad(waves, (0, max(0, self.config.shortest - waves.shape[1])))[:, None]
+        length = length.clamp(min=self.config.shortest)
+        for index, convolution in enumerate(self.convolutions):
+            states = convolution(states)
+            length = (length - self.config.kernels[index]) // self.config.strides[index] + 1
+            if index == 0 and self.group_norm is not None:
+                states = self.group_norm(states, torch.arange(states.shape[-1], device=length.device) < length[:, None])
+            if self.channel_norms:
+                states = self.channel_norms[index](states.transpose(1, 2)).transpose(1, 2)
+            states = F.gelu(states)
+        here = torch.arange(states.shape[-1], device=length.device) < length[:, None]
+        states = self.project(self.project_norm(states.transpose(1, 2))) * here[..., None]
+        positions = F.gelu(self.position(states.transpose(1, 2))[..., : states.shape[1]]).transpose(1, 2)
+        states = states + positions
+        states = states if self.norm is None else self.norm(states)
+        for layer in self.layers:
+            states = layer(states, lambda queries, layer=layer: layer.attention(queries, queries, here))
+        return states * here[..., None], here
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Take all weights up to the last layer that is here, as `read_wav2vec` names them."""
+        self.load_state_dict({name: weights[name] for name in self.state_dict()})
+
+
+def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[str, Tensor]]:
+    """Sizes and weights of a pretrained model.
+
+    Args:
+        folder: With config.json and model.safetensors, as transformers saves `Wav2Vec2Model` and the models built on it.
+
+    Returns:
+        The sizes, and the weights by the names of `Wav2vec`; a final norm, where the model has one, as `final.weight` and `final.bias`.
+
+    Raises:
+        CheckpointError: no such folder, another kind of model, or a damaged one; says what to put there.
+    """
+    path = Path(folder)
+    try:
+        sizes = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if sizes.get("model_type") != "wav2vec2" or len(set(sizes["conv_dim"])) != 1:
+            raise CheckpointError(f"{path}: expected a wav2vec 2.0 model, found one of type {str(sizes.get('model_type'))[:40]!r}")
+        config = Wav2vecConfig(
+            width=sizes["hidden_size"],
+            layers=sizes["num_hidden_layers"],
+            heads=sizes["num_attention_heads"],
+            feedforward=sizes["intermediate_size"],
+            channels=sizes["conv_dim"][0],
+            kernels=list(sizes["conv_kernel"]),
+            strides=list(sizes["conv_stride"]),
+            positions=sizes["num_conv_pos_embeddings"],
+            position_groups=sizes["num_conv_pos_embedding_groups"],
+            norm=sizes["feat_extract_norm"],
+            norm_first=sizes["do_stable_layer_norm"],
+            bias=sizes["conv_bias"],
+        )
+        return config, _renamed(load_tensors(path / "model.safetensors")[0], config)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        raise CheckpointError(
+            f"{path}: expected a folder of a pretrained wav2vec 2.0 with config.json and model.safetensors ({reason}); on a machine with "
+            "network: `hf download facebook/wav2vec2-base --local-dir DIR`, then copy DIR here"
+        ) from None
+
+
+def _renamed(weights: Mapping[str, Tensor], config: Wav2vecConfig) -> dict[str, Tensor]:
+    """transformers' names of tensors → those of `Wav2vec`."""
+    stem = "wav2vec2." if any(name.startswith("wav2vec2.") for name in weights) else ""
+    given = {name.removeprefix(stem): value.float() for name, value in weights.items()}
+    names: dict[str, str] = {"project_norm": "feature_projection.layer_norm", "project": "feature_projection.projection"}
+    for index in range(len(config.kernels)):
+        names[f"convolutions.{index}"] = f"feature_extractor.conv_layers.{index}.conv"
+        if config.norm == "layer":
+            names[f"channel_norms.{index}"] = f"feature_extractor.conv_layers.{index}.layer_norm"
+    if config.norm == "group":
+        names["group_norm"] = "feature_extractor.conv_layers.0.layer_norm"
+    names["final" if config.norm_first else "norm"] = "encoder.layer_norm"
+    for index in range(config.layers):
+        names |= {f"layers.{index}.{own}": f"encoder.layers.{index}.{other}" for own, other in _LAYER.items()}
+    found: dict[str, Tensor] = {}
+    for own, other in names.items():
+        found[f"{own}.weight"] = given[f"{other}.weight"]
+        if config.bias or not own.startswith("convolutions"):
+            found[f"{own}.bias"] = given[f"{other}.bias"]
+    return found | _position({name.rpartition("pos_conv_embed.conv.")[2]: value for name, value in given.items() if "pos_conv" in name})
+
+
+def _position(given: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The convolution of positions without its weight norm, whose two factors have had two spellings."""
+    length, direction = (
+        given[new] if new in given else given[old]
+        for new, old in (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
+    )
+    weight = direction * (length / direction.norm(dim=(0, 1), keepdim=True))
+    return {"position.weight": weight, "position.bias": given["bias"]}
+
+
+_LAYER = {
+    "attention.query": "attention.q_proj",
+    "attention.key": "attention.k_proj",
+    "attention.value": "attention.v_proj",
+    "attention.output": "attention.out_proj",
+    "norms.0": "layer_norm",
+    "norms.1": "final_layer_norm",
+    "feedforward.0": "feed_forward.intermediate_dense",
+    "feedforward.3": "feed_forward.output_dense",
+}

@@ -1,0 +1,17 @@
+"""`python -m erc_graph.experiments.wavfusion`: WavFusion over conversation graphs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment; returns the exit code."""
+    from erc_graph.experiments.command import main as command
+
+    return command("wavfusion", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
