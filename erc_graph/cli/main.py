@@ -33,8 +33,7 @@ EXAMPLES = """examples:
 
 DATA is everywhere a folder with corpus.toml, a saved corpus, an annotation
 file, or a generated corpus: `sample`, or `sample-raw` of words, waveforms and
-face frames. Exit codes: 0 done, 2 refused,
-130 stopped.
+face frames. Exit codes: 0 done, 2 refused, 130 stopped.
 """
 
 

@@ -146,7 +146,7 @@ def _compared(contents: Contents) -> list[tuple[str, list[str]]]:
     """The method above its baselines."""
     rows = [(str(contents.result["method"]), contents.result["metrics"]["test"])]
     baselines = contents.result.get("baselines", {})
-    rows += [(name, baselines[key]) for key, name in (("bigru", "BiGRU"), ("majority", "majority class")) if key in baselines]
+    rows += [(name, baselines[key]) for key, name in (("bigru", "BiGRU"), ("majority", "majority")) if key in baselines]
     return [(name, [mean_std(values[key]["values"]) if key in values else "–" for key, _ in contents.columns]) for name, values in rows]
 
 
@@ -279,7 +279,7 @@ def _errors(contents: Contents) -> list[dict[str, Any]]:
                 "turns": [
                     {
                         "here": t == turn,
-                        "number": t + 1,
+                        "number": t,
                         "speaker": c.speakers[t] if c.speakers else "",
                         "text": c.texts[t] if contents.text and c.texts else "",
                         "true": int(c.target[t]),

@@ -90,7 +90,7 @@ def test_another_conversation_and_a_turns_edges(visit: Callable[..., Any]) -> No
     assert page.inner_text("#name") == "talk-2" and page.locator("#chat li").count() == 5
     assert page.get_attribute("#list li:nth-child(3)", "aria-selected") == "true"
     page.hover("#chat li:nth-child(4) .bubble")
-    assert page.inner_text("#detail h3") == "Turn 4 · Ada"
+    assert page.inner_text("#detail h3") == "Turn 3 · Ada"
     # 4 from the same stream (the absent node of turn 2 is one of the complete graph's), 1 from the other, into each of two streams.
     assert page.locator("#edges path").count() == 10
     assert page.locator("#chat li.source").count() == 4 and page.locator("#wires circle.to").count() == 2
@@ -112,7 +112,7 @@ def test_by_keyboard_alone(visit: Callable[..., Any]) -> None:
     page.keyboard.press("Enter")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowDown")
-    assert page.evaluate("document.activeElement.dataset.turn") == "1" and page.inner_text("#detail h3").startswith("Turn 2")
+    assert page.evaluate("document.activeElement.dataset.turn") == "1" and page.inner_text("#detail h3").startswith("Turn 1")
     assert page.locator("#chat li[tabindex='0']").count() == 1
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('#detail, .card') !== null")
@@ -145,7 +145,7 @@ def test_an_error_leads_to_its_turn(visit: Callable[..., Any]) -> None:
     link = page.locator(".error > a").first
     name, turn = link.inner_text().rsplit(", turn ", 1)
     link.click()
-    page.wait_for_selector(f"#chat li[data-turn='{int(turn) - 1}']:focus")  # a link takes effect a moment after the click
+    page.wait_for_selector(f"#chat li[data-turn='{turn}']:focus")  # a link takes effect a moment after the click
     assert page.inner_text("#name") == name and page.inner_text("#detail h3").startswith(f"Turn {turn}")
 
 
@@ -153,7 +153,7 @@ def test_a_script_in_a_corpus_is_shown_and_not_run(visit: Callable[..., Any]) ->
     page = visit(place="#c1t0")
     assert page.inner_text("#chat li:first-child .bubble") == HOSTILE and page.inner_text("#name") == f"d{HOSTILE}"
     assert page.inner_text("#detail blockquote") == HOSTILE and page.inner_text("h1") == f"pairwise on mine {HOSTILE}"
-    assert page.inner_text("#detail h3") == "Turn 1 · <b>Eve</b>"
+    assert page.inner_text("#detail h3") == "Turn 0 · <b>Eve</b>"
     assert page.locator("script").count() == 2 and page.locator("main img, main b b").count() == 0
     page.hover("#chat li:nth-child(2) .bubble")
     page.fill("#search", "alert(2)")
@@ -172,7 +172,7 @@ def test_readable_everywhere(visit: Callable[..., Any], width: int, scheme: str)
 def test_without_graph_text_or_speakers(visit: Callable[..., Any]) -> None:
     bare = conversation(1, 3, speakers=(), texts=(), edges=None, present=None)
     page = visit(conversations=[bare], streams=())
-    assert page.locator("#wires circle").count() == 0 and page.inner_text("#chat li:first-child .bubble") == "turn 1"
+    assert page.locator("#wires circle").count() == 0 and page.inner_text("#chat li:first-child .bubble") == "turn 0"
 
 
 def test_trust_in_modalities(visit: Callable[..., Any]) -> None:

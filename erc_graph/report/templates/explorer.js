@@ -28,7 +28,7 @@
   const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
   const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + value.toFixed(1));
   const wrong = (c, t) => c.y[t] >= 0 && c.p[t] >= 0 && c.y[t] !== c.p[t];
-  const speaker = (c, t) => (c.n ? c.n[c.s[t]] : `turn ${t + 1}`);
+  const speaker = (c, t) => (c.n ? c.n[c.s[t]] : `turn ${t}`);
   const sure = (c, t) => (c.q && c.p[t] >= 0 ? c.q[t * kinds + c.p[t]] : null);
   const splits = new Set(conversations.map((c) => c.d));
   for (const c of conversations) {
@@ -112,7 +112,7 @@
     item.dataset.turn = t;
     item.setAttribute("aria-describedby", "heard");
     const said = c.t ? c.t[t] : undefined;
-    const speech = make("div", `bubble${said ? "" : " silent"}`, said || (c.t ? "no text" : `turn ${t + 1}`));
+    const speech = make("div", `bubble${said ? "" : " silent"}`, said || (c.t ? "no text" : `turn ${t}`));
     speech.dir = "auto";
     if (c.n && (t === 0 || c.s[t] !== c.s[t - 1])) item.append(make("span", "who", c.n[c.s[t]]));
     item.append(speech, verdict(c, t));
@@ -223,7 +223,7 @@
   };
   const explain = (c, t, edges) => {
     const said = make("div"), heard = make("div");
-    said.append(make("h3", "", c.n ? `Turn ${t + 1} · ${speaker(c, t)}` : `Turn ${t + 1}`));
+    said.append(make("h3", "", c.n ? `Turn ${t} · ${speaker(c, t)}` : `Turn ${t}`));
     if (c.t?.[t]) said.append(Object.assign(make("blockquote", "", c.t[t]), { dir: "auto" }));
     const found = make("dl", "said"), truth = make("dd"), guess = make("dd");
     truth.append(emotion(c.y[t]), c.v && c.y[t] >= 0 ? ` ${signed(c.v[2 * t])}` : "");
@@ -245,7 +245,7 @@
         jump.type = "button";
         jump.dataset.jump = turn;
         const what = turn === t ? `own ${streams[from]}` : (from === j ? "" : `${streams[from]} · `) + (c.t?.[turn] || speaker(c, turn));
-        jump.append(make("b", "", turn + 1), make("span", "", what), make("em", "", weight === null ? "" : weight.toFixed(2)));
+        jump.append(make("b", "", turn), make("span", "", what), make("em", "", weight === null ? "" : weight.toFixed(2)));
         item.append(jump);
         items.append(item);
       }
