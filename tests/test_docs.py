@@ -3,8 +3,8 @@
 - `python`: run in order, page by page, in an empty folder. `toml`: parsed.
 - `python`, `toml` whose first line is `# file: NAME`: written to NAME, for the blocks after it.
 - `bash`, `sh`, `console`: the commands of this package run in this process; what would train for long runs with `--dry-run`.
-- `sample` is 24 dialogues here, `sample-raw` 12; `corpora/NAME` is a small saved corpus, `runs/NAME` a run of one epoch, made when a
-  block names them.
+- `sample` is 24 dialogues here, `sample-raw` 12; `corpora/NAME` is a small saved corpus, `runs/NAME` a run of one epoch, `runs/NAME-text`
+  one of text alone whose encoder is all-MiniLM-L6-v2, `talk.txt` a transcript, made when a block names them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
@@ -52,7 +54,21 @@ def stand_ins(code: str) -> None:
         if not Path(name).exists():
             widths = [option for part in ("pmf", "mff", "mal") for option in (f"--pipeline.{part}.width", "8")]
             options = ["--pipeline.stages", "joint", "--training.epochs", "1"]
+            if name.endswith("-text"):
+                options += ["--data", of_sentences(), "--modalities", '["text"]']
             assert experiment("pairwise", ["--out", name, *options, *widths]) == 0
+
+    if "talk.txt" in code:
+        Path("talk.txt").write_text("Ann: Hey! I got the job!\nBob: Really?\n  You?\n", encoding="utf-8")
+
+
+def of_sentences() -> str:
+    """A corpus whose text vectors are as wide as all-MiniLM-L6-v2's, and said to be of it."""
+    corpus = sample_corpus(dialogues=12, seed=1)
+    vectors = torch.randn(corpus.utterances, 384, generator=torch.Generator().manual_seed(0))
+    made = {"extractors": {"text": "all-MiniLM-L6-v2"}}
+    replace(corpus, name="sentences", features={**corpus.features, "text": vectors}, provenance=made).save("sentences")
+    return "sentences"
 
 
 def written(example: Example) -> bool:
