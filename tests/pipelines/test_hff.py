@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from erc_graph.conv.angular import AngularConvConfig
+from erc_graph.conv.propagation import METHODS
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample import sample_corpus
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError
+from erc_graph.graphs.recipe import list_recipes
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.context import ContextConfig
 from erc_graph.pipelines.hff import HFF, HFFConfig
@@ -364,3 +367,23 @@ def test_an_unknown_graph_and_an_unknown_modality(corpus: Corpus) -> None:
         build(corpus, graph="nonsense")
     with pytest.raises(ConfigError, match=r"pipeline\.speaker_relative: expected modalities of the corpus .*, found 'sound'"):
         build(corpus, speaker_relative=["sound"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("nodes", ["fused", "modalities"])
+@pytest.mark.parametrize("recipe", list_recipes())
+def test_any_recipe_and_operator_takes_a_step(recipe: str, nodes: Any, method: Any) -> None:
+    context = ContextConfig(width=4, conv=AngularConvConfig(depth=2, method=method))
+    pipeline, batch = raw(graph=recipe, nodes=nodes, context=context).train(), spoken()
+    answer = pipeline(batch)
+    torch.nn.functional.cross_entropy(answer.scores, batch.target).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in pipeline.context.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in pipeline.context.conv.parameters())
+
+
+@pytest.mark.parametrize("samples", [1, 399, 400, 401, 16_000])
+def test_silence_and_sound_shorter_than_a_window(samples: int) -> None:
+    pipeline, batch = raw(), spoken()
+    waves = Ragged.of([torch.zeros(samples) for _ in range(8)])
+    quiet = replace(batch, sequences={**batch.sequences, "audio": waves})
+    assert pipeline(quiet).scores.isfinite().all() and (pipeline.trust(quiet)["audio"] > 0).all()
