@@ -24,7 +24,8 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.load import load_corpus
 from erc_graph.data.splits import folds
 from erc_graph.data.storage import write_json
-from erc_graph.experiments.config import Experiment, experiment_file, from_dict, read_toml
+from erc_graph.data.toml import read_toml
+from erc_graph.experiments.config import Experiment, experiment_file, from_dict
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.run import Job, Parts, baseline_of, train_job
 from erc_graph.pipelines.stage import infer
