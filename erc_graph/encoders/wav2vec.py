@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from erc_graph.data.storage import load_tensors
 from erc_graph.encoders.cross_attention import CrossAttention
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import CheckpointError, expect
+from erc_graph.features.text import find_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class Wav2vecConfig:
     """wav2vec 2.0; by default a small one with random weights. Base is 768 wide, with 12 layers and heads, 3072 and 512 channels.
 
     Attributes:
-        folder: Of a pretrained model (config.json, model.safetensors, as transformers saves it), whose sizes then count; empty: none.
+        folder: A pretrained model, whose sizes then count: a folder (config.json, model.safetensors, as transformers saves it) or a name
+            on the hub; empty: none.
         width: Width of the frames.
         layers: Transformer layers.
         heads: Attention heads of each.
@@ -195,7 +196,7 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     """Sizes and weights of a pretrained model.
 
     Args:
-        folder: With config.json and model.safetensors, as transformers saves `Wav2Vec2Model` and the models built on it.
+        folder: With config.json and model.safetensors, as transformers saves `Wav2Vec2Model` and the models built on it; or a hub name.
 
     Returns:
         The sizes, and the weights by the names of `Wav2vec`; a final norm, where the model has one, as `final.weight` and `final.bias`.
@@ -203,7 +204,7 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     Raises:
         CheckpointError: no such folder, another kind of model, or a damaged one; says what to put there.
     """
-    path = Path(folder)
+    path = find_model(os.fspath(folder), "speech model", prefix="facebook/")
     try:
         sizes = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if sizes.get("model_type") != "wav2vec2" or len(set(sizes["conv_dim"])) != 1:
@@ -228,8 +229,8 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise CheckpointError(
-            f"{path}: expected a folder of a pretrained wav2vec 2.0 with config.json and model.safetensors ({reason}); on a machine with "
-            "network: `hf download facebook/wav2vec2-base --local-dir DIR`, then copy DIR here"
+            f"{path}: expected a pretrained wav2vec 2.0 with config.json and model.safetensors ({reason}); where there are other files, "
+            'transformers writes these: `Wav2Vec2Model.from_pretrained("facebook/wav2vec2-base").save_pretrained("DIR")`'
         ) from None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.conv.angular import AngularConvConfig
+from erc_graph.conv.propagation import METHODS
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
@@ -154,10 +155,11 @@ def test_only_the_graph_looks_at_other_turns() -> None:
     assert make(corpus, graph="none").causal and not make(corpus, graph="causal").causal
 
 
+@pytest.mark.parametrize("operator", METHODS)
 @pytest.mark.parametrize("graph", [*list_recipes(), "none"])
-def test_any_recipe_is_built_and_runs_a_step(graph: str) -> None:
+def test_any_recipe_and_operator_are_built_and_run_a_step(graph: str, operator: Any) -> None:
     corpus = raw()
-    pipeline = make(corpus, graph=graph)
+    pipeline = make(corpus, graph=graph, context=ContextConfig(width=6, conv=AngularConvConfig(depth=1, method=operator)))
     found = pipeline.graph(corpus[0])
     if graph == "none":
         assert found is None and pipeline.convolutions() == {} and pipeline.recipe is None
@@ -357,8 +359,8 @@ def test_what_cannot_be() -> None:
         WavFusion(schema, little(deep=4))
     with pytest.raises(ConfigError, match=r"(?s)pipeline.deep.*pipeline.margin_weight.*pipeline.dropout.*pipeline.seconds"):
         WavFusionConfig(deep=-1, margin_weight=-1.0, dropout=1.0, seconds=0.0)
-    with pytest.raises(CheckpointError, match="expected a folder of a pretrained wav2vec"):
-        WavFusion(schema, little(wav2vec=Wav2vecConfig(folder="nowhere")))
+    with pytest.raises(CheckpointError, match=r"speech model './nowhere': no such folder"):
+        WavFusion(schema, little(wav2vec=Wav2vecConfig(folder="./nowhere")))
     with pytest.raises(ConfigError, match="unknown 'nonsense'"):
         WavFusion(schema, little(graph="nonsense"))
     with pytest.raises(ConfigError, match="has no sequences"):
