@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -137,3 +141,71 @@ def test_unknown_and_missing_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"expected the package mlflow, found none; install it with pip install 'erc_graph\[mlflow\]'"):
         check_tracker("mlflow")
+
+
+def written(path: Path) -> Iterator[Any]:
+    """Records of the log that wandb writes without a network: blocks of 32 KiB of (checksum, length, kind, data) after seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, whole = path.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        if (left := 32768 - place % 32768) < 7:
+            place += left
+            continue
+        size, kind = struct.unpack_from("<HB", content, place + 4)
+        whole += content[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(whole)
+            whole = b""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of wandb and what it imports
+def test_what_wandb_itself_writes_offline(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run_job(job, sample_corpus(dialogues=24, seed=3), quiet=True, track="wandb")
+    real.teardown()
+    curves, figures = expected(job)
+    assert job.folder is not None
+    (file,) = job.folder.glob("wandb/offline-run-*/run-*.wandb")
+    found: dict[str, list[float]] = {}
+    begun: list[tuple[str, str]] = []
+    config: dict[str, Any] = {}
+    for record in written(file):
+        if record.HasField("run"):
+            begun.append((record.run.project, record.run.display_name))
+        for item in [*record.run.config.update, *record.config.update]:
+            config[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
+        for item in record.history.item:
+            name = item.key or ".".join(item.nested_key)
+            if not name.startswith("_"):
+                found.setdefault(name, []).append(json.loads(item.value_json))
+    assert set(begun) == {("erc_graph-pairwise-sample", "row a seed 1")}
+    assert config["seed"] == 1 and config["pipeline.pmf.width"] == 8
+    assert set(found) == {*curves, *figures}
+    for name, values in {**curves, **{name: [value] for name, value in figures.items()}}.items():
+        assert found[name] == pytest.approx(values), name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of mlflow and what it imports
+def test_what_mlflow_itself_keeps(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'runs.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'runs.db'}")
+    run_job(job, sample_corpus(dialogues=24, seed=3), quiet=True, track="mlflow")
+    curves, figures = expected(job)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("erc_graph-pairwise-sample")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "row a seed 1" and run.info.status == "FINISHED"
+    assert run.data.params["seed"] == "1" and run.data.params["pipeline.pmf.width"] == "8"
+    assert set(run.data.metrics) == {*curves, *figures}
+    for name, values in {**curves, **{name: [value] for name, value in figures.items()}}.items():
+        history = sorted(client.get_metric_history(run.info.run_id, name), key=lambda metric: metric.step)
+        assert [metric.value for metric in history] == pytest.approx(values), name
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "mff-mal/loss")] == [7, 8]
