@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from erc_graph.conv.angular import AngularConvConfig
-from erc_graph.conv.propagation import METHODS
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
@@ -155,11 +154,10 @@ def test_only_the_graph_looks_at_other_turns() -> None:
     assert make(corpus, graph="none").causal and not make(corpus, graph="causal").causal
 
 
-@pytest.mark.parametrize("operator", METHODS)
 @pytest.mark.parametrize("graph", [*list_recipes(), "none"])
-def test_any_recipe_and_operator_are_built_and_run_a_step(graph: str, operator: Any) -> None:
+def test_the_graph_of_any_recipe(graph: str) -> None:
     corpus = raw()
-    pipeline = make(corpus, graph=graph, context=ContextConfig(width=6, conv=AngularConvConfig(depth=1, method=operator)))
+    pipeline = make(corpus, graph=graph)
     found = pipeline.graph(corpus[0])
     if graph == "none":
         assert found is None and pipeline.convolutions() == {} and pipeline.recipe is None
