@@ -317,7 +317,7 @@ def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) ->
     if made.get("raw"):
         hidden = sample_corpus(dialogues=made["dialogues"], seed=made["seed"], config=config)
         features = hidden.subset(corpus.dialogue_ids).features
-        present = {name: value.present for name, value in corpus.sequences.items()}
+        present = {**present, **{name: value.present for name, value in corpus.sequences.items()}}
     for name in modalities:
         if name not in features or name not in present:
             raise CorpusError(f"{corpus.name}: no modality {name!r} of the sample corpus; it has {', '.join(present) or 'none'}")

@@ -211,8 +211,6 @@ def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[st
         try:
             wave = read_sound(stay_inside(file))
         except CorpusError as error:
-            if strict:
-                raise CorpusError(f"{path}: {error}; refused by strict, without it the utterance has no sound") from None
             bad.append(str(error))
             continue
         rates[look(file).rate] += 1
@@ -220,6 +218,8 @@ def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[st
         waves.append(wave)
     if not waves:
         raise CorpusError(f"{path}: none of {len(files)} sound files can be used; the first: {bad[0]}")
+    if bad and strict:
+        raise CorpusError(f"{path}: {len(bad)} of {len(files)} sound files cannot be used, refused by strict; the first: {bad[0]}")
     if bad:
         notes.append(f"{path.name}: {len(bad)} of {len(files)} sound files are left out; the first: {bad[0]}")
     if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:

@@ -33,7 +33,7 @@ def print_result(result: Mapping[str, Any], published: Published) -> None:
     if "bayes_limit" in result:
         ratio = 100 * result["accuracy_over_bayes_limit"]
         print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy, {ratio:.1f} % of it reached")
-        print("             (no classifier of these vectors beats it on average)")
+        print("             (no classifier of this data beats it on average)")
     if "p_value_against_bigru" in result["baselines"]:
         print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
     if published.row:

@@ -106,6 +106,12 @@ def test_the_limit_is_that_of_the_vectors_behind(corpus, hidden) -> None:
         sample_bayes_limit(corpus, modalities=["smell"])
 
 
+def test_features_made_of_a_sequence_have_its_limit(corpus, hidden) -> None:
+    vectors = torch.ones(corpus.utterances, 3)
+    made = replace(corpus, features={"text": vectors}, present={"text": corpus.sequences["text"].present}, sequences={})
+    assert sample_bayes_limit(made, modalities=["text"]) == sample_bayes_limit(hidden, modalities=["text"])
+
+
 def test_the_limit_survives_saving(tmp_path, corpus) -> None:
     corpus.save(tmp_path / "raw")
     assert sample_bayes_limit(load_corpus(tmp_path / "raw")) == sample_bayes_limit(corpus)
