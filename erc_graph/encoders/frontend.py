@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
-from erc_graph.features.mfcc import HOP, mfcc
+from erc_graph.features.mfcc import HOP, WINDOW, mfcc
 
 COEFFICIENTS = 40
 TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
@@ -58,6 +58,11 @@ class FrontEnd(nn.Module):
         """Unscaled frames and their mask; the padded values themselves for vectors, and for MFCCs that `prepared` has computed."""
         return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.float(), mask)
 
+    def count(self, sequences: Ragged) -> Tensor:
+        """`(U,)` frames that every sequence becomes."""
+        lengths = sequences.lengths
+        return lengths if sequences.item else ((lengths - WINDOW).div(HOP, rounding_mode="floor") + 1).clamp(min=1) * (lengths > 0)
+
     @torch.no_grad()
     def fit(self, sequences: Ragged) -> None:
         """Take mean and deviation from the frames of training data."""
@@ -99,6 +104,10 @@ class FrontEnds(nn.ModuleDict):
         """Fit the scaling of every modality on training data."""
         for name, front in self.items():
             front.fit(train.sequences[name])  # type: ignore[operator]
+
+    def count(self, batch: Batch) -> dict[str, Tensor]:
+        """Modality → `(U,)` frames that every sequence becomes."""
+        return {name: front.count(batch.sequences[name]) for name, front in self.items()}  # type: ignore[operator]
 
     @torch.no_grad()
     def prepared(self, batch: Batch) -> Batch:

@@ -87,6 +87,8 @@ class PublishedRow:
 
     name: str
     accuracy: float | None = None
+    unweighted_accuracy: float | None = None
+    acc7: float | None = None
     weighted_f1: float | None = None
 
 

@@ -38,10 +38,12 @@ def print_result(result: Mapping[str, Any], published: Published) -> None:
         print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
     if published.row:
         print(f"\npublished, per cent, on other features: {published.source}")
-        rows = [[row.name, _printed(row.accuracy), _printed(row.weighted_f1)] for row in published.row]
-        print(text_table(["published", "accuracy", "wF1"], rows))
+        shown = [(key, title) for key, title in PRINTED if any(getattr(row, key) is not None for row in published.row)]
+        rows = [[row.name, *(_printed(getattr(row, key)) for key, _ in shown)] for row in published.row]
+        print(text_table(["published", *(title for _, title in shown)], rows))
 
 
+PRINTED = (("accuracy", "accuracy"), ("unweighted_accuracy", "UA"), ("acc7", "ACC-7"), ("weighted_f1", "wF1"))
 SELECTION = {"dev": "best on the development split", "last": "the last, number fixed beforehand"}
 
 
@@ -56,15 +58,23 @@ def _printed(value: Any) -> str:
 
 def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a measured ablation table; measured and published figures in columns of their own."""
-    header = ["", *table["columns"], "wF1", "accuracy", "paper wF1 %", "paper acc. %"]
+    keys = {
+        "weighted_f1": ("wF1", "wF1 %"),
+        "accuracy": ("accuracy", "acc. %"),
+        "unweighted_accuracy": ("UA", "UA %"),
+        "acc7": ("ACC-7", "ACC-7 %"),
+    }
+    usual, printed = ("weighted_f1", "accuracy"), [row["published"] for row in table["rows"]]
+    shown = [key for key in keys if key in usual or any(key in row for row in printed)]
+    header = ["", *table["columns"], *(keys[key][0] for key in shown), *(f"paper {keys[key][1]}" for key in shown)]
     rows = []
     for name, metrics in table["baselines"].items():
         title = "BiGRU" if name == "bigru" else name
-        rows.append([title, *("" for _ in table["columns"]), *(measured(metrics[key]) for key in ("weighted_f1", "accuracy")), "", ""])
+        rows.append([title, *("" for _ in table["columns"]), *(measured(metrics[key]) for key in shown), *("" for _ in shown)])
     for row in table["rows"]:
-        metrics, printed = row.get("metrics"), row["published"]
-        figures = [measured(metrics[key]) for key in ("weighted_f1", "accuracy")] if metrics else [row["note"], ""]
-        rows.append([row["name"], *row["marks"], *figures, _printed(printed.get("weighted_f1")), _printed(printed.get("accuracy"))])
+        metrics = row.get("metrics")
+        figures = [measured(metrics[key]) for key in shown] if metrics else [row["note"], *("" for _ in shown[1:])]
+        rows.append([row["name"], *row["marks"], *figures, *(_printed(row["published"].get(key)) for key in shown)])
     return header, rows
 
 

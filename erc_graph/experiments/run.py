@@ -6,6 +6,7 @@ nothing, so that they can be trained in any order and anywhere (`launch.train_al
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -166,12 +167,17 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
 
     Raises:
         ConfigError: the pipeline, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: a part of a fold has nothing to learn from or to judge.
+        CorpusError: a part of a fold has nothing to learn from or to judge; with `strict`, sequences longer than the pipeline reads.
     """
     unknown = [name for name in getattr(experiment.pipeline, "swap_noise", ()) if name not in corpus.features]
     if unknown:
         raise ConfigError(f"pipeline.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
-    read = build(experiment, corpus, 0).schema
+    pipeline = build(experiment, corpus, 0)
+    read = pipeline.schema
+    for sentence in pipeline.cut(read.batch(corpus)):
+        if experiment.run.strict:
+            raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to read the beginning of them")
+        logging.getLogger(__name__).warning("  note: %s; the rest of them is not read", sentence)
     for fold in folds(corpus, experiment.run.protocol):
         parts = Parts.of(corpus, fold, read)
         check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)

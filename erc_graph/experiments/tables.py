@@ -103,7 +103,7 @@ def check_distinct(experiment: Experiment, corpus: Corpus, table: Table) -> None
         changed = row_experiment(experiment, row, corpus.modalities)
         if isinstance(changed, str):
             continue
-        network = repr((changed.pipeline, changed.run.modalities))
+        network = repr((changed.pipeline, changed.run.modalities, changed.run.protocol))
         if network in seen:
             raise ConfigError(
                 f"table {table.number}: rows {seen[network]} and {row.name} are the same network under these settings; "

@@ -263,6 +263,10 @@ class Pipeline(nn.Module):
         """The graph of a conversation with the weights that this pipeline gives it; `None` for a method without a graph."""
         return None
 
+    def cut(self, batch: Batch) -> list[str]:
+        """What is longer than the method reads, so that only its beginning counts: one sentence per kind, empty where nothing is."""
+        return []
+
     def trust(self, batch: Batch) -> dict[str, Tensor]:
         """How much each modality counts in a turn: modality → `(N,)` shares that sum to one; empty where the method weighs none."""
         return {}

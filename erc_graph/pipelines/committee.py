@@ -80,6 +80,10 @@ class Committee(Pipeline):
         """The graph of a conversation with the weights that the first member gives it; all have the same edges."""
         return self.networks[0].graph(dialogue)
 
+    def cut(self, batch: Batch) -> list[str]:
+        """As each of its members."""
+        return self.networks[0].cut(batch)
+
     def trust(self, batch: Batch) -> dict[str, Tensor]:
         """Mean of the members' shares."""
         shares = [member.trust(batch) for member in self.networks]

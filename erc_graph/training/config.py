@@ -43,8 +43,8 @@ class TrainingConfig:
         decay: `coupled`: part of the gradient (Adam, as the papers' L2 term); `decoupled`: AdamW.
         patience: Stop a stage after this many epochs without a better development figure; 0: never. Only with selection `dev`.
         clip: Largest norm of the gradient; 0: any.
-        schedule: Learning rate after the warm-up: constant, down to zero by a cosine or a line, or (`plateau`) down by a factor where the
-            development figure (without a development part the training loss) has stopped getting better.
+        schedule: Learning rate after the warm-up: constant, a tenth in the second half (`step`), down to zero by a cosine or a line, or
+            (`plateau`) down by a factor where the development figure (without a development part the training loss) stands still.
         plateau: With schedule `plateau`: epochs in a row without a better figure that are waited before the rate falls.
         plateau_factor: With schedule `plateau`: what the rate is multiplied with then.
         warmup: Share of a stage's steps in which the learning rate grows linearly from zero.
@@ -66,7 +66,7 @@ class TrainingConfig:
     decay: Literal["coupled", "decoupled"] = "coupled"
     patience: int = 0
     clip: float = 1.0
-    schedule: Literal["constant", "cosine", "linear", "plateau"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "linear", "plateau"] = "constant"
     plateau: int = 2
     plateau_factor: float = 0.5
     warmup: float = 0.0

@@ -58,7 +58,9 @@ def rate(step: int, steps: int, config: TrainingConfig) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     progress = (step - warm) / max(1.0, steps - warm)
-    return {"linear": 1 - progress, "cosine": 0.5 + 0.5 * math.cos(math.pi * progress)}.get(config.schedule, 1.0)
+    return {"step": 1.0 if progress < 0.5 else 0.1, "linear": 1 - progress, "cosine": 0.5 + 0.5 * math.cos(math.pi * progress)}.get(
+        config.schedule, 1.0
+    )
 
 
 def plateau(figures: Sequence[float], *, lower: bool, wait: int, factor: float) -> float:

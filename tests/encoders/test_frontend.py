@@ -26,6 +26,7 @@ def test_alone_as_in_company(item: tuple[int, ...]) -> None:
     assert frames.shape == (*mask.shape, 4) and not frames[~mask].any()
     for i in range(3):
         alone, real = front(*ragged.take([i]).pad())
+        assert int(front.count(ragged)[i]) == int(mask[i].sum())
         torch.testing.assert_close(frames[i, mask[i]], alone[0, real[0]], atol=1e-5, rtol=1e-4)
     frames.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in front.parameters())

@@ -29,7 +29,7 @@ def tiny(labels: int) -> Batch:
     return Batch(
         ptr=torch.tensor([0, 4, 9]),
         speaker=torch.tensor([0, 1, 0, 1, 0, 1, 2, 0, 1]),
-        target=torch.arange(9) % labels,
+        target=torch.arange(9) % labels if labels else torch.arange(9.0) / 3,  # a score, where the task has no labels
         judged=torch.ones(9, dtype=torch.bool),
         row=torch.arange(9),
         features={name: torch.randn(9, width, generator=random) for name, width in WIDTHS.items()},
@@ -54,9 +54,10 @@ def frames(item: tuple[int, ...], missing: int) -> Ragged:
 def test_there_are_as_many_as_expected() -> None:
     found = sorted(path.stem for path in FILES)
     assert found[:5] == ["hff_iemocap6", "hff_meld", "hff_mosi", "hff_sample", "hff_sample-raw"]
+    assert [name for name in found if name.startswith("mfdr")] == ["mfdr_iemocap4", "mfdr_mosei", "mfdr_sample-raw"]
     assert [name for name in found if name.startswith("pairwise")] == [f"pairwise_{c}" for c in ("iemocap6", "meld", "mosi", "sample")]
     assert [name for name in found if name.startswith("wavfusion")] == [f"wavfusion_{c}" for c in ("iemocap6", "meld", "sample-raw")]
-    assert {"hff", "pairwise", "wavfusion"} <= {path.stem for path in (ROOT / "tables").glob("*.toml")}
+    assert {"hff", "mfdr", "pairwise", "wavfusion"} <= {path.stem for path in (ROOT / "tables").glob("*.toml")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -129,6 +130,17 @@ def test_rows_of_hierarchical_feature_fusion() -> None:
     assert published[6] == 69.7 and published[20] == 67.5 and sum(published) == pytest.approx(2252.8, abs=0.01)
     heads = [row_experiment(experiment, row, tuple(WIDTHS)) for row in tables[5].rows]
     assert [row.pipeline.heads for row in heads if not isinstance(row, str)] == [4, 6, 8, 10]
+
+
+def test_rows_of_mfdr() -> None:
+    tables = load_tables("mfdr")
+    assert {number: len(table.rows) for number, table in tables.items()} == {1: 2, 2: 1, 3: 11}
+    experiment = from_dict("mfdr", {}, "test")
+    for number, table in tables.items():
+        assert all(set(row.published) <= ({"iemocap4"}, {"mosei"}, {"iemocap4", "mosei"})[number - 1] for row in table.rows)
+        changed = [row_experiment(experiment, row, ()) for row in table.rows]
+        assert len({str((each.pipeline, each.run.protocol)) for each in changed if not isinstance(each, str)}) == len(table.rows)
+    assert tables[3].rows[-1].published["iemocap4"] == tables[1].rows[1].published["iemocap4"], "Table 3 is of ten folds"
 
 
 def test_a_row_keeps_the_second_text_feature() -> None:

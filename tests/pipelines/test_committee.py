@@ -241,8 +241,9 @@ def test_it_listens_where_its_members_do(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_every_method_can_have_members(name: str, corpus: Corpus) -> None:
-    members = [PIPELINES[name](Schema.of(corpus)) for _ in range(2)]
+def test_every_method_can_have_members(name: str, corpus: Corpus, readable: Callable[[Corpus, str], Corpus]) -> None:
+    corpus = readable(corpus, name)
+    members = [PIPELINES[name](Schema.of(corpus, reads=PIPELINES[name].reads)) for _ in range(2)]
     together = Committee(members)
     assert together.task is corpus.task
     for stage, own in zip(together.stages(), members[1].stages(), strict=True):

@@ -16,7 +16,7 @@ BAD = {
     "decay": ("both",),
     "patience": (-1, 0.5),
     "clip": (-1.0,),
-    "schedule": ("step",),
+    "schedule": ("stepwise",),
     "plateau": (-1, 0.5),
     "plateau_factor": (0, 1.0),
     "warmup": (1.5, -0.1),

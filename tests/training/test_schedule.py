@@ -85,6 +85,11 @@ def test_rate(schedule):
     assert rate(4, 5, TrainingConfig(warmup=1.0)) < 1
 
 
+def test_a_step_is_a_tenth_in_the_second_half():
+    config = TrainingConfig(schedule="step")
+    assert [rate(step, 40, config) for step in range(40)] == 20 * [1.0] + 20 * [0.1]
+
+
 @pytest.mark.parametrize("lower", [True, False])
 @pytest.mark.parametrize("wait", [0, 1, 3])
 def test_plateau_is_that_of_pytorch(lower, wait):

@@ -1,0 +1,17 @@
+"""`python -m erc_graph.experiments.mfdr`: words that take up the sound of their windows, alone or in the conversation graph (MFDR)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment; returns the exit code."""
+    from erc_graph.experiments.command import main as command
+
+    return command("mfdr", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""The words and frames of one utterance as a bipartite graph: a word is joined to the frames of its window, by the weight they have for it.
+
+| where | attribute | what |
+|---|---|---|
+| `graph["word"]`, `graph["frame"]` | `num_nodes` | those that the model read |
+| `graph["frame", "window", "word"]` | `edge_index` | `(2, E)` frame above word |
+| | `edge_weight` | `(E,)` |
+| `graph` | `words` | what was said, one text per word; empty where the model's words are not those of the text |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+KIND = ("frame", "window", "word")
+
+
+def window_graph(weights: Tensor, seen: Tensor, words: Sequence[str] = ()) -> HeteroData:
+    """From the weights of window attention (`erc_graph.encoders.sawa`).
+
+    Args:
+        weights: `(L, T)` of words for frames.
+        seen: `(L, T)` bool, what a word attends to: the edges.
+        words: What was said; left out where it is not `L` words.
+    """
+    from torch_geometric.data import HeteroData
+
+    graph = HeteroData()
+    word, frame = seen.nonzero().unbind(1)
+    graph["word"].num_nodes, graph["frame"].num_nodes = seen.shape
+    edge = graph[KIND]
+    edge.edge_index, edge.edge_weight = frame.new_empty(2, len(frame)), weights[word, frame]
+    edge.edge_index[0], edge.edge_index[1] = frame, word
+    graph.words = list(words) if len(words) == len(seen) else []
+    return graph
