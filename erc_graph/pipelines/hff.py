@@ -74,9 +74,9 @@ Differences from the paper:
   or the mean probability over `samples` draws, the same for every utterance, so that company changes nothing.
 - A missing modality has α and w of zero, exactly, and is not attended to. The paper speaks of missing modalities and does not say how.
 - (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
-  Transformer. f^(0) of one utterance is one vector, over which a softmax is trivial: keys and values are those of the turns of a dialogue
-  (`attend = "turns"`, by the letter, where level 3 reads turns), else those of the utterance's modalities. Width of a head and of the
-  model are apart (Table 5: 6 and 10 do not divide 128).
+  Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other turns could be attended to
+  (`attend = "turns"`); but the attention is to find what modalities have in common and what one adds to another: keys and values are the
+  f̂ of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
 - (24)-(28), "time": where a modality is a sequence, its frames or words pass GRU and attentive sum before they are fused, since they have
   no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the turns of the dialogue and h_t itself is
   classified, since (28) would leave one vector for all turns. `turns` asks for that over sequences as well, or forbids it. In (27) z
@@ -130,7 +130,7 @@ class HFFConfig:
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
         temporal: Level 3.
-        attend: What (21) takes keys and values from: `turns` or `modalities`; unset: turns where level 3 reads them.
+        attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
         turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
         bidirectional: It reads them in both directions (not in the paper).
         layers: Of level 2.
@@ -159,7 +159,7 @@ class HFFConfig:
     uncertainty: bool = True
     attention: bool = True
     temporal: bool = True
-    attend: Literal["turns", "modalities"] | None = None
+    attend: Literal["modalities", "turns"] = "modalities"
     turns: bool | None = None
     bidirectional: bool = False
     layers: int = 4
@@ -226,12 +226,12 @@ class Fusion:
 class CrossModal(nn.Module):
     """Level 2: Transformer layers whose first has its query from f^(0) and its residual from f^(1)."""
 
-    def __init__(self, config: HFFConfig, *, turns: bool) -> None:
+    def __init__(self, config: HFFConfig) -> None:
         super().__init__()
         width, heads, each, dropout = config.width, config.heads, config.head_width, config.dropout
         self.attention = nn.ModuleList(
             SelfAttention(width, width, heads=heads, head_width=each, dropout=dropout)
-            if turns
+            if config.attend == "turns"
             else CrossAttention(width, heads=heads, head_width=each, dropout=dropout)
             for _ in range(config.layers)
         )
@@ -279,8 +279,7 @@ class HFF(Pipeline):
         self.bayes = nn.ModuleDict({m: VariationalLinear(width, width) for m in self.modalities} if config.uncertainty else {})
 
         turns = not schema.sequences if config.turns is None else config.turns
-        attend = config.attend or ("turns" if turns else "modalities")
-        self.attend = CrossModal(config, turns=attend == "turns") if config.attention else None
+        self.attend = CrossModal(config) if config.attention else None
         self.encode = Recurrent("gru", width, width, bidirectional=config.bidirectional) if turns and config.temporal else None
 
         streams = {FUSED: width}
@@ -295,7 +294,7 @@ class HFF(Pipeline):
     @property
     def causal(self) -> bool:
         """Whether nothing reads later turns: no graph, no attention over turns, one direction, no figures of whole dialogues."""
-        over_turns = self.attend is not None and isinstance(self.attend.attention[0], SelfAttention)
+        over_turns = self.attend is not None and self.config.attend == "turns"
         backwards = self.encode is not None and self.config.bidirectional
         return not (self.recipe or over_turns or backwards or self.config.speaker_relative)
 

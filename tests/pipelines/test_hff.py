@@ -109,7 +109,7 @@ def test_level_one_equals_a_loop(corpus: Corpus) -> None:
             assert float(fused.deviation[row, channel]) == pytest.approx(spread)
 
 
-@pytest.mark.parametrize("changes", [{}, {"graph": "none"}, {"attend": "modalities", "turns": False}, {"nodes": "modalities"}])
+@pytest.mark.parametrize("changes", [{}, {"graph": "none"}, {"attend": "turns"}, {"turns": False}, {"nodes": "modalities"}])
 def test_a_missing_modality_has_no_weight_and_no_gradient(changes: dict[str, Any], corpus: Corpus) -> None:
     pipeline, batch = build(corpus, **changes), corpus.batch()
     values = {name: value.clone().requires_grad_() for name, value in batch.features.items()}
@@ -158,7 +158,7 @@ def test_without_its_parts_it_is_a_mean(corpus: Corpus) -> None:
 
 
 def test_the_first_layer_has_query_and_residual_of_level_one(corpus: Corpus) -> None:
-    pipeline, batch = build(corpus, layers=1, temporal=False, graph="none", attend="modalities"), corpus.batch()
+    pipeline, batch = build(corpus, layers=1, temporal=False, graph="none"), corpus.batch()
     fused = pipeline.fuse(batch)
     attend = pipeline.attend
     assert attend is not None
@@ -178,7 +178,7 @@ def test_heads_of_table_five(heads: int, corpus: Corpus) -> None:
 def test_the_recurrence_reads_turns_of_vectors_and_items_of_sequences(corpus: Corpus) -> None:
     assert build(corpus).encode is not None and build(corpus, turns=False).encode is None and build(corpus, temporal=False).encode is None
     assert raw().encode is None and raw(turns=True).encode is not None and set(raw().pool) == set(ITEMS) and not raw(temporal=False).pool
-    first = build(corpus, graph="none", attend="modalities")  # forward: nothing from later turns
+    first = build(corpus, graph="none")  # forward: nothing from later turns
     batch = corpus[0].batch()
     features = {name: value.clone().requires_grad_() for name, value in batch.features.items()}
     first(replace(batch, features=features)).scores[2].sum().backward()
