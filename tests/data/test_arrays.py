@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from erc_graph.data.formats import merge_annotations, read_annotations
 from erc_graph.data.load import load_corpus
@@ -181,6 +183,30 @@ def test_broken_files_are_refused_in_one_sentence(content: Any, match: str, tmp_
     with pytest.raises(CorpusError, match=match) as caught:
         load_corpus(dump(tmp_path, content))
     assert "\n" not in str(caught.value)
+
+
+ODD = st.sampled_from(
+    [
+        None, 3, "text", b"bytes", [], {}, [None] * 4, [1.0] * 4, ["x"] * 4, [[1.0], [2.0, 3.0], [], [4.0]], [-1, 0, 1, 99],
+        np.zeros(()), np.zeros(4), np.ones((4, 6)), np.ones((4, 6, 2)), np.ones((4, 6, 0)), np.ones((4, 0, 2)), np.ones((4, 1, 1)),
+        np.ones((2, 4, 1, 1)), np.array(["a"] * 4), np.full((4, 6, 4), np.nan), np.array([None] * 4), np.full(4, np.inf),
+        np.array([[1, 2]] * 4), np.array([1.5] * 4), np.ones((4, 6, 4), complex),
+    ]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(split(["a"], 0))), st.sampled_from(["train", "test"]), ODD)
+def test_any_field_may_be_anything(tmp_path: Path, field: str, name: str, value: Any) -> None:
+    """A corpus, or one sentence."""
+    content = file_of()
+    content[name][field] = value
+    try:
+        corpus = load_corpus(dump(tmp_path, content))
+    except CorpusError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(len(value) == corpus.utterances for value in corpus.sequences.values())
 
 
 def test_a_zero_in_every_place_reads_as_missing_everywhere(tmp_path: Path) -> None:
