@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
-from erc_graph.data.printable import printable
+from erc_graph.data.printable import one_line, printable
 from erc_graph.errors import ErcGraphError
 
 
@@ -61,6 +61,11 @@ def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
             return 0
 
     return main
+
+
+def remark(text: object) -> None:
+    """Tell the user something on standard error, in one line."""
+    print(f"note: {one_line(text, 2000)}", file=sys.stderr)
 
 
 def red(text: str, stream: TextIO | None = None) -> str:

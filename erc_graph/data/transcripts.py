@@ -18,6 +18,8 @@ import numpy as np
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.load import assemble, load_corpus
+from erc_graph.data.sound import ENDINGS
+from erc_graph.data.storage import stay_inside
 from erc_graph.data.tables import read_csv, table_annotations
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CorpusError
@@ -71,6 +73,26 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
     except (OSError, ValueError) as error:
         raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {EXPECTED}") from None
     return _parse(content, path, name or path.stem or "conversation")
+
+
+def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
+    """Sound files of a conversation: utterance id → its file, of those that lie in a folder.
+
+    Args:
+        corpus: From `load_transcript`; of `talk.txt` the turns are `talk_0`, `talk_1`, …, with zeros in front where there are many.
+        folder: Where `talk_0.wav`, `talk_1.wav`, … may lie; the numbers with or without zeros.
+    """
+    try:
+        files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and not path.name.startswith(".")}
+    except OSError:
+        return {}
+    found = {}
+    for name in corpus.utterance_ids:
+        head, _, number = name.rpartition("_")
+        path = files.get(name) or (files.get(f"{head}_{int(number)}") if number.isdecimal() else None)
+        if path is not None:
+            found[name] = stay_inside(path)
+    return found
 
 
 def _parse(content: bytes, path: Path, name: str) -> Corpus:

@@ -18,6 +18,7 @@ from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.extract import Task, versions
 from erc_graph.features.processes import Share
+from erc_graph.features.tuned import join_options, split_options
 
 SECONDS = 60.0  # of sound in a batch, padding included
 
@@ -48,6 +49,21 @@ def sound_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Task:
         "modality": "audio", "model": config.model, **made, "sampling_rate": SAMPLING_RATE, "seconds": config.seconds, **remarks,
     }  # fmt: skip
     return Task(ids=ids, sizes=sizes, compute=compute, budget=int(SECONDS * SAMPLING_RATE), sequences=config.pooling == "frames", note=note)
+
+
+def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
+    """What hears recordings, by the name that a corpus or a model has for it: waveforms → one vector each, or why there is none.
+
+    Raises:
+        CheckpointError: not found, or no speech model.
+        ConfigError: openSMILE is not installed, or has no such set.
+    """
+    where, options = split_options(name)
+    layer: Any = options.get("layer", "-1")
+    config = FeaturesConfig(
+        data="", model=where, out=".safetensors", modality="audio", layer=layer if layer.startswith("last4") else int(layer), device="cpu"
+    )
+    return _extractor(config, Share())[0]
 
 
 def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list[int], Callable[[int], Tensor], dict[str, object]]:
@@ -121,7 +137,8 @@ def _extractor(config: FeaturesConfig, share: Share) -> tuple[Callable[[list[Ten
         return [_pooled(next(heard), whole) if len(wave) >= encoder.shortest else short for wave in waves]
 
     said = {
-        "extractor": config.model, "revision": revision(encoder.folder), "layer": config.layer, "precision": precision,
+        "extractor": join_options(config.model, **({} if config.layer == -1 else {"layer": config.layer})),
+        "revision": revision(encoder.folder), "layer": config.layer, "precision": precision,
         "pooling": "frames" if whole else "mean", "versions": versions(*packages, "transformers"),
     }  # fmt: skip
     return hear, said

@@ -87,6 +87,26 @@ def test_the_graph_is_drawn(model: Path, talk: Path, tmp_path: Path, name: str, 
     assert len(json.loads(out)) == 3 and f"drawn: {tmp_path / name}" in err
 
 
+def test_the_sound_beside_a_transcript_is_heard(tiny_encoder: Path, talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    torch.manual_seed(0)
+    made = {"extractors": {"text": str(tiny_encoder), "audio": "mfcc"}}
+    BiGRU(Schema(widths={"audio": 40, "text": 24}, task=TASKS["meld7"], provenance=made), BiGRUConfig(width=8)).save_pretrained(
+        tmp_path / "model"
+    )
+    command = ["predict", "--model", str(tmp_path / "model"), "--json", str(talk)]
+    assert main(command) == 0
+    silent = capsys.readouterr()
+    assert "audio (mfcc): not given, and cannot be computed here" in silent.err
+    soundfile.write(tmp_path / "talk_1.wav", torch.randn(8000, generator=torch.Generator().manual_seed(0)).numpy() / 8, 16_000)
+    assert main(command) == 0
+    heard = capsys.readouterr()
+    assert heard.err == "" and heard.out != silent.out
+    (tmp_path / "talk_2.wav").write_text("no sound")
+    assert main(command) == 0
+    assert capsys.readouterr().err.startswith("note: talk_2.wav: not a sound file that can be read")
+
+
 def test_a_labelled_conversation_is_drawn_beside_its_labels(tmp_path: Path) -> None:
     corpus = sample_corpus(dialogues=4, seed=1)
     Pairwise(Schema.of(corpus)).save_pretrained(tmp_path / "model")

@@ -4,13 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sound import read_sound
 from erc_graph.data.tasks import TASKS
-from erc_graph.data.transcripts import load_transcript
+from erc_graph.data.transcripts import find_recordings, load_transcript
 from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.features.mfcc import mfcc
 from erc_graph.features.text import TextEncoder
 from erc_graph.inference.predict import LONGEST, prepare
 from erc_graph.pipelines.base import Pipeline, Schema
@@ -36,8 +40,75 @@ def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
     notes: list[str] = []
     pipeline = model({"audio": 3, "text": 24, "visual": 2}, text=str(tiny_encoder), audio="Praat")
     ready = prepare(TALK, pipeline, say=notes.append)
-    assert notes == ["audio (Praat), visual: no vectors given and none that can be computed here; counts as missing in every turn"]
+    assert notes == ["audio (Praat), visual: not given, and cannot be computed here; counts as missing in every turn"]
     assert len(pipeline.predict(ready)) == 4
+
+
+def sine(path: Path, hertz: float, seconds: float = 0.5, rate: int = 16_000) -> Tensor:
+    """A tone in a file; what is read of it."""
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate), rate, subtype="FLOAT")
+    return read_sound(path)
+
+
+def test_sound_files_beside_the_transcript_are_heard(tiny_encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "talk.txt").write_text("Ann: We won!\nBob: really?\nAnn: you are joking\n")
+    waves = {0: sine(tmp_path / "talk_0.wav", 300), 2: sine(tmp_path / "talk_02.wav", 900)}
+    sine(tmp_path / "other_1.wav", 100)
+    talk = load_transcript(tmp_path / "talk.txt")
+    found = find_recordings(talk, tmp_path)
+    assert found == {"talk_0": tmp_path / "talk_0.wav"}  # of three turns no number has zeros in front
+    (tmp_path / "talk_02.wav").rename(tmp_path / "talk_2.wav")
+    notes: list[str] = []
+    pipeline = model({"audio": 40, "text": 24}, text=str(tiny_encoder), audio="mfcc")
+    ready = prepare(talk, pipeline, recordings=find_recordings(talk, tmp_path), say=notes.append)
+    assert notes == [] and ready.present["audio"].tolist() == [True, False, True]
+    for row, wave in waves.items():
+        frames = mfcc(wave[None], torch.ones(1, len(wave), dtype=torch.bool))[0][0]
+        torch.testing.assert_close(ready.features["audio"][row], frames.mean(0))
+    assert len(pipeline.predict(ready)) == 3
+
+
+def test_many_turns_have_zeros_in_front_or_not(tmp_path: Path) -> None:
+    talk = load_transcript("\n".join(f"Ann: {i}" for i in range(12)).encode(), name="talk")
+    for name in ("talk_3.wav", "talk_04.mp3", "talk_11.flac", "talk_12.wav", "talk_5.txt", ".talk_6.wav", "talk_x.wav"):
+        (tmp_path / name).touch()
+    assert {name: path.name for name, path in find_recordings(talk, tmp_path).items()} == {
+        "talk_03": "talk_3.wav", "talk_04": "talk_04.mp3", "talk_11": "talk_11.flac",
+    }  # fmt: skip
+    assert find_recordings(talk, tmp_path / "nowhere") == {}
+
+
+def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("soundfile")
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    sine(tmp_path / "b.wav", 300)
+    ids = TALK.utterance_ids
+    notes: list[str] = []
+    for made in ("mfcc", "Praat, eight scalars", "opensmile:none"):
+        pipeline = model({"audio": 40, "text": 24}, text=str(tiny_encoder), audio=made)
+        recordings = {ids[0]: tmp_path / "a.wav", **({ids[1]: tmp_path / "b.wav"} if made != "mfcc" else {})}
+        ready = prepare(TALK, pipeline, recordings=recordings, say=notes.append)
+        assert not ready.present["audio"].any() and "a.wav: not a sound file" in notes[0]
+        assert notes[-1] == f"audio ({made}): not given, and cannot be computed here; counts as missing in every turn"
+        notes.clear()
+    with pytest.raises(CheckpointError, match=r"speech model '\./nowhere'"):
+        prepare(TALK, pipeline, recordings=recordings, extractors={"audio": "./nowhere"})
+    narrow = model({"audio": 3}, audio="mfcc")
+    with pytest.raises(CheckpointError, match="audio: the model reads vectors of 3 numbers, 'mfcc' gives 40"):
+        prepare(TALK, narrow, recordings={ids[1]: tmp_path / "b.wav"}, extractors={"audio": "mfcc"})
+
+
+def test_a_model_of_waveforms_gets_them(tmp_path: Path) -> None:
+    wave = sine(tmp_path / "b.wav", 300)
+    read = Schema(widths={}, task=TASKS["meld7"], sequences={"audio": ()})
+    pipeline = BiGRU(Schema(widths={"text": 2}, task=TASKS["meld7"]), BiGRUConfig(width=8)).eval()
+    pipeline.schema = read
+    ready = prepare(TALK, pipeline, recordings={TALK.utterance_ids[1]: tmp_path / "b.wav"})
+    assert ready.sequences["audio"].sizes == (0, len(wave), 0, 0) and (ready.sequences["audio"][1] == wave).all()
+    assert prepare(ready, pipeline).sequences["audio"] is ready.sequences["audio"]
+    with pytest.raises(CorpusError, match=r"this model reads sequences: audio \(samples\); expected a corpus with them"):
+        prepare(TALK, pipeline)
 
 
 def test_given_vectors_are_taken_as_they_are(tiny_encoder: Path) -> None:
