@@ -15,9 +15,10 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import Task
 from erc_graph.encoders.sawa import windows_of
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.ablation import load_tables, row_experiment
 from erc_graph.experiments.config import from_dict
+from erc_graph.experiments.run import check
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.context import ContextConfig
 from erc_graph.pipelines.mfdr import MFDR, DfcConfig, GcpuConfig, MFDRConfig, SawaConfig
@@ -187,6 +188,19 @@ def test_what_is_longer_is_cut_and_counted(item: tuple[int, ...], lengths: int) 
     behind = padded["text"][0].clone()
     behind[0, 7:] = 99.0
     assert torch.equal(pipeline.vector({**padded, "text": (behind, padded["text"][1])}), pipeline.vector(padded))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_experiment_says_what_is_cut_or_refuses(strict: bool, caplog: pytest.LogCaptureFixture) -> None:
+    parts = {"train": ("one",), "dev": ("two",), "test": ("two",)}
+    corpus = replace(make_corpus(), splits=parts)
+    experiment = from_dict("mfdr", {"strict": strict, "pipeline": {"words": 7, "width": 8}}, "test")
+    if strict:
+        with pytest.raises(CorpusError, match=r"talk: 1 of 9 utterances have more than 7 words \(pipeline.words\); leave out --strict"):
+            check(experiment, corpus)
+    else:
+        check(experiment, corpus)
+        assert caplog.messages == ["  note: 1 of 9 utterances have more than 7 words (pipeline.words); the rest of them is not read"]
 
 
 def test_two_frames_of_a_stride_are_their_mean() -> None:
