@@ -36,11 +36,9 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
             corpus, config.model, folder, tuning, cross_fit=config.cross_fit, output=config.output, device=device, precision=precision,
             share=share, quiet=quiet,
         )  # fmt: skip
-        made = {
-            "encoders": str(folder),
-            "output": config.output,
-            **{key: encoder.about[key] for key in ("fitted_to", "cross_fit", "settings")},
-        }
+        output = {} if config.output == "features" else {"output": config.output}
+        said = {key: encoder.about[key] for key in ("fitted_to", "chosen_on", "cross_fit", "settings")}
+        made = {"extractor": join_options(str(folder), **output), "output": config.output, **said}
     else:
         encoder = TextEncoder(config.model, device=device, pooling=config.pooling, layer=config.layer, precision=precision)
         given = {"pooling": (config.pooling, "own"), "layer": (config.layer, -1)}

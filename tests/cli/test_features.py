@@ -10,6 +10,7 @@ import torch
 
 from erc_graph.cli.main import main
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.export import write_turns
 from erc_graph.data.feature_files import read_features
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.sequence_files import read_sequences
@@ -71,6 +72,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
     assert (array.argmax(1) == target)[target >= 0].mean() > 0.9 and np.allclose(np.exp(array).sum(1), 1, atol=1e-5)
     assert read_features(features)[1].shape == (72, 24)
     said = note(logp)
+    assert said["extractor"] == f"{tmp_path / 't'}:output=log-probabilities" and note(features)["extractor"] == str(tmp_path / "t")
     assert said["fitted_to"] == "the labels of the training split of talks (28 single utterances)" and said["cross_fit"] == 2
     assert capsys.readouterr().out.count("written:") == 2
 
@@ -240,3 +242,42 @@ def test_what_fits_no_modality(
     assert main(["features", "--data", str(data), "--out", "o.safetensors", *options]) == 2
     shown = capsys.readouterr()
     assert message in shown.err and shown.err.count("\n") == 1
+
+
+def test_a_model_with_a_prior_labels_raw_text(
+    talks: Corpus, data: Path, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files of features name their encoders, so does the model that is trained on them, and `predict` finds them."""
+    write_turns(talks, tmp_path / "table.csv")
+    common = ["features", "--data", str(data), "--model", str(tiny_encoder), "--out"]
+    tuned = [
+        "--fine-tune",
+        "--output",
+        "log-probabilities",
+        "--tuning.epochs",
+        "6",
+        "--tuning.batch_size",
+        "8",
+        "--tuning.learning_rate",
+        "3e-3",
+    ]
+    assert main([*common, str(tmp_path / "text.safetensors")]) == main([*common, str(tmp_path / "logp.safetensors"), *tuned]) == 0
+    (tmp_path / "corpus.toml").write_text(
+        'annotations = "table.csv"\nlabels = ["joy", "surprise"]\n[features]\ntext = "text.safetensors"\ntext_logp = "logp.safetensors"\n'
+    )
+    run = [
+        "experiment",
+        "bigru",
+        "--data",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "run"),
+        "--pipeline.prior",
+        "text_logp",
+    ]
+    assert main(run) == 0
+    (tmp_path / "talk.txt").write_text("Ann: we won !\nBob: really ?\n")
+    capsys.readouterr()
+    assert main(["predict", "--model", str(tmp_path / "run"), "--json", str(tmp_path / "talk.txt")]) == 0
+    shown = capsys.readouterr()
+    assert [turn["emotion"] for turn in json.loads(shown.out)] == ["joy", "surprise"] and "missing" not in shown.err
