@@ -103,7 +103,8 @@ def _together(stages: Sequence[Stage]) -> Stage:
     """One stage of all members as one stage."""
     modules = tuple(stage.module for stage in stages)
     asked = [stage.forward for stage in stages]
-    return replace(stages[0], module=nn.ModuleList(modules), forward=lambda batch: _vote(asked, batch), parts=modules)
+    rates = tuple(rate for stage in stages for rate in stage.rates)
+    return replace(stages[0], module=nn.ModuleList(modules), forward=lambda batch: _vote(asked, batch), rates=rates, parts=modules)
 
 
 def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:

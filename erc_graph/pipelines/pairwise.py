@@ -68,8 +68,8 @@ Differences from the paper:
   of that turn, which know its neighbours, still go through the skip connections.
 - `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier turns alone, as far
   back as the recipe's edges reach, and the recipe must not have an edge from a later turn. The paper reads whole conversations.
-- `prior`, `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in front of GRU2)
-  are not in the paper.
+- `prior`, `text_layers`, `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in
+  front of GRU2) are not in the paper.
 """
 
 from __future__ import annotations
@@ -87,8 +87,10 @@ from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.inputs import Inputs, swapped
+from erc_graph.encoders.pooled import pooled, pooled_width
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.encoders.text import TextLayers, TextLayersConfig, made_by
 from erc_graph.errors import ConfigError, expect
 from erc_graph.graphs.recipe import GraphRecipe, load_recipe
 from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema, in_parts
@@ -246,6 +248,8 @@ class PairwiseConfig:
         context_text: Feature set in the role of "Bt".
         prior: Feature set of class log-probabilities that is added to the scores (`erc_graph.encoders.prior`), so that the conversation
             only corrects them (not in the paper).
+        text_layers: Last layers of a text encoder that are trained with the rest, where the corpus has its token states as sequences
+            (`erc_graph.encoders.text`; not in the paper).
         prior_stream: The prior is also a modality of the graph; off: it is added, and nothing else.
         speakers: Distinct speaker embeddings.
         given_speakers: Take speaker vectors from the feature set `speaker`.
@@ -268,6 +272,7 @@ class PairwiseConfig:
     context_text: str = "text"
     prior: str | None = None
     prior_stream: bool = False
+    text_layers: TextLayersConfig = field(default_factory=TextLayersConfig)
     speakers: int = 8
     given_speakers: bool = False
     swap_noise: dict[str, float] = field(default_factory=dict)
@@ -292,6 +297,10 @@ class PairwiseConfig:
             stages=(
                 self.stages == "joint" or not self.swap_noise,
                 "'joint' with swap_noise (a first stage of its own would see clean features)",
+            ),
+            text_layers=(
+                self.stages == "joint" or not self.pmf.enabled or not self.text_layers.layers,
+                "none with two stages, the first of which would be trained on other states than the second",
             ),
             swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
         )
@@ -446,10 +455,13 @@ class Pairwise(Pipeline):
     """Fusing pairwise modalities over conversation graphs, for one to three modalities and any second text feature."""
 
     Config = PairwiseConfig
+    reads = ("features", "sequences")
 
     def __init__(self, schema: Schema, config: PairwiseConfig | None = None) -> None:
         super().__init__(schema)
         self.config = config = config or PairwiseConfig()
+        self.text_layers = _text_layers(schema, config.text_layers)
+        schema = _vectors(schema, self.text_layers is not None)
         recipe = load_recipe(config.graph)
         if config.gamma is not None:
             for rule in recipe.edges:
@@ -504,6 +516,23 @@ class Pairwise(Pipeline):
         """PMF by pair."""
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
+    def fit_inputs(self, train: Batch) -> None:
+        """Fit the scaling of all inputs on training data; layers of a text encoder start from the pretrained ones."""
+        if self.text_layers is not None:
+            self.text_layers.start_from(made_by(self.schema.provenance, "text"))
+            self.text_layers.eval()
+        with torch.no_grad():
+            super().fit_inputs(self.read(train))
+
+    def read(self, batch: Batch) -> Batch:
+        """The batch with a vector in the place of every sequence: words through the layers that are trained, others pooled."""
+        if not batch.sequences:
+            return batch
+        vectors, words = pooled(batch), batch.sequences.get("text")
+        if self.text_layers is None or words is None:
+            return vectors
+        return replace(vectors, features={**vectors.features, "text": self.text_layers(words)})
+
     def stages(self) -> list[Stage]:
         """PMF of every pair, then MFF with MAL; or all at once."""
         pmf, mal = self.config.pmf, self.config.mal
@@ -514,6 +543,7 @@ class Pairwise(Pipeline):
             learning_rate=mal.learning_rate,
             weight_decay=mal.weight_decay,
             epochs=mal.epochs,
+            rates=() if self.text_layers is None else ((self.text_layers, self.config.text_layers.rate),),
         )
         if self.config.stages == "joint" or not pmf.enabled:
             return [last]
@@ -534,6 +564,7 @@ class Pairwise(Pipeline):
     @torch.no_grad()
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Before the last of two stages: keep what the trained and frozen pairs say, instead of asking them in every epoch."""
+        batch = batch if self.text_layers is not None else pooled(batch)
         if index == 0 or index < len(self.stages()) - 1:
             return batch
         self.eval()
@@ -570,7 +601,7 @@ class Pairwise(Pipeline):
             raise ConfigError(f"part: expected fused or one of {', '.join(self.fusion)}, found {part!r}")
         mode = self.training
         self.eval()
-        batch = dialogue.batch(self.schema.widths).to(self.device)
+        batch = self.read(self.schema.batch(dialogue.corpus).to(self.device))
         if part == "fused":
             streams, (nodes, _), here = tuple(self.fusion), self.mff.nodes(batch, self.pairs(batch)), self.present(batch)
         else:
@@ -582,6 +613,7 @@ class Pairwise(Pipeline):
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(utterances, classes)`."""
+        batch = self.read(batch)
         if self.training and self.config.swap_noise:
             batch = swapped(batch, {name: share for name, share in self.config.swap_noise.items() if name in batch.features})
         pairs = self.pairs(batch)
@@ -602,6 +634,25 @@ class Pairwise(Pipeline):
             auxiliary_weight=self.config.auxiliary,
             states=states,
         )
+
+
+def _text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers | None:
+    """The layers that are trained with the pipeline, where there are any."""
+    if not config.layers:
+        return None
+    item = schema.sequences.get("text", ())
+    if len(item) != 1:
+        found = "text is no sequence" if not item else f"items of shape {item}"
+        raise ConfigError(
+            f"pipeline.text_layers.layers: expected token states of text, a sequence (erc-graph features --pooling words), found {found}"
+        )
+    return TextLayers(item[0], config)
+
+
+def _vectors(schema: Schema, words: bool) -> Schema:
+    """The schema with a width for every sequence: of a token state where layers read `words`, else of its mean and deviation."""
+    widths = {name: item[0] if words and name == "text" else pooled_width(item) for name, item in schema.sequences.items()}
+    return replace(schema, widths={**schema.widths, **widths}, sequences={})
 
 
 def _speaker(schema: Schema, width: int, config: PairwiseConfig) -> SpeakerEmbedding:

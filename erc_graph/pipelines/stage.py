@@ -47,6 +47,7 @@ class Stage:
         learning_rate: Unset: the training's.
         weight_decay: Unset: the training's.
         epochs: Unset: the training's.
+        rates: Modules that are trained at another rate: as a share of the stage's.
         parts: Independent networks in `module`, whose gradients are clipped each by itself; empty: it is one.
     """
 
@@ -56,6 +57,7 @@ class Stage:
     learning_rate: float | None = None
     weight_decay: float | None = None
     epochs: int | None = None
+    rates: tuple[tuple[nn.Module, float], ...] = ()
     parts: tuple[nn.Module, ...] = ()
 
 

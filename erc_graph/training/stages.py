@@ -141,9 +141,13 @@ class StageRun:
         self.parts = [[p for p in part.parameters() if p.requires_grad] for part in stage.parts] or [self.parameters]
         trained = set(self.parameters)
         self.frozen = [p for p in run.pipeline.parameters() if p.requires_grad and p not in trained]
+        shares = {parameter: share for module, share in stage.rates for parameter in module.parameters()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.parameters:
+            groups.setdefault(shares.get(parameter, 1.0), []).append(parameter)
         kind = torch.optim.Adam if config.decay == "coupled" else torch.optim.AdamW
         optimizer = kind(
-            self.parameters,
+            [{"params": parameters, "share": share} for share, parameters in groups.items()],
             lr=self.learning_rate,
             weight_decay=config.weight_decay if stage.weight_decay is None else stage.weight_decay,
             fused=run.accelerator.device.type in ("cpu", "cuda"),
@@ -259,7 +263,7 @@ class StageRun:
                 continue
             step = number * len(batches) + position
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * self.scale * rate(step, self.epochs * len(batches), config)
+                group["lr"] = self.learning_rate * self.scale * group["share"] * rate(step, self.epochs * len(batches), config)
             batch = next(taken)
             loss = self.loss(self.step(batch), batch, count, size)
             if not len(own[position]):
