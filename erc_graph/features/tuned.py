@@ -451,7 +451,7 @@ def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextE
     tuned = False
     with suppress(OSError, ValueError):  # a name that no file can have
         tuned = (Path(where) / ABOUT).is_file()
-    known = {"output": OUTPUTS} if tuned else {"pooling": get_args(Pooling), "layer": None}
+    known = {"output": OUTPUTS} if tuned else {"pooling": tuple(one for one in get_args(Pooling) if one != "frames"), "layer": None}
     for key, value in options.items():
         if key not in known or value not in (known[key] or (value,)):
             raise CheckpointError(f"text encoder {name[:80]!r}: expected options {', '.join(known)}, found {key}={value}")

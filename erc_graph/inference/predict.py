@@ -62,6 +62,8 @@ def prepare(
         features[name] = _encoded(corpus.texts, str(named[name]), schema.widths[name], name, encode)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
     sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
+    for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
+        sequences[name] = _words(corpus.texts, str(named[name]))
     remarks: list[str] = []
     here = {*features, *sequences}
     unheard = [name for name in (*schema.widths, *schema.sequences) if name.startswith("audio") and name not in here]
@@ -147,6 +149,17 @@ def _encoded(texts: Sequence[str], name: str, width: int, modality: str, encode:
     if vectors.shape[1] != width:
         raise CheckpointError(f"{modality}: the model reads vectors of {width} numbers, the encoder {name!r} gives {vectors.shape[1]}")
     return vectors
+
+
+def _words(texts: Sequence[str], name: str) -> Ragged:
+    """States of the tokens, as a corpus has them that was trained on."""
+    from erc_graph.features.text import TextEncoder
+    from erc_graph.features.tuned import load_text_encoder
+
+    encoder = load_text_encoder(name)
+    if not isinstance(encoder, TextEncoder) or encoder.pooling != "words":
+        raise CheckpointError(f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words")
+    return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])
 
 
 def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) -> str:

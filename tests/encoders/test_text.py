@@ -8,9 +8,11 @@ import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
+from erc_graph.data.transcripts import load_transcript
 from erc_graph.encoders.text import TextLayers, TextLayersConfig
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features.text import TextEncoder
+from erc_graph.inference.predict import prepare
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.pairwise import MffConfig, Pairwise, PairwiseConfig, PmfConfig
 from erc_graph.training.config import TrainingConfig
@@ -60,7 +62,7 @@ def test_they_are_trained_through_the_graph_at_a_rate_of_their_own(spoken: Corpu
     assert max(size for name, size in moved.items() if not name.startswith("text_layers.")) == pytest.approx(1e-3, rel=0.1)
 
 
-def test_it_learns_what_the_words_say_and_travels_without_the_encoder(spoken: Corpus, tmp_path: Path) -> None:
+def test_it_learns_what_the_words_say_and_labels_raw_text(spoken: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
     pipeline = pipeline_of(spoken, rate=0.5)
     train, dev = (pipeline.schema.batch(spoken.split(name)) for name in ("train", "dev"))
     pipeline.fit_inputs(train)
@@ -74,6 +76,10 @@ def test_it_learns_what_the_words_say_and_travels_without_the_encoder(spoken: Co
     torch.testing.assert_close(again(test).scores, scores)
     assert again.predict(spoken.split("test"))[0].emotion in spoken.task.labels
     assert pipeline.graph(spoken[0]) is not None
+    talk = load_transcript(b"a: we won !\nb: really ?\na:")
+    assert [answer.emotion for answer in again.predict(prepare(talk, again))][:2] == ["joy", "surprise"]
+    with pytest.raises(CheckpointError, match="expected pooling=words"):
+        prepare(talk, again, extractors={"text": str(tiny_encoder)})
 
 
 def test_without_layers_words_are_pooled(spoken: Corpus) -> None:
