@@ -526,7 +526,7 @@ class Pairwise(Pipeline):
 
     def read(self, batch: Batch) -> Batch:
         """The batch with a vector in the place of every sequence: words through the layers that are trained, others pooled."""
-        if not batch.sequences:
+        if not (self.schema.sequences and batch.sequences):
             return batch
         vectors, words = pooled(batch), batch.sequences.get("text")
         if self.text_layers is None or words is None:
@@ -564,7 +564,7 @@ class Pairwise(Pipeline):
     @torch.no_grad()
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Before the last of two stages: keep what the trained and frozen pairs say, instead of asking them in every epoch."""
-        batch = batch if self.text_layers is not None else pooled(batch)
+        batch = batch if self.text_layers is not None else self.read(batch)
         if index == 0 or index < len(self.stages()) - 1:
             return batch
         self.eval()
