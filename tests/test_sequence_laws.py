@@ -46,11 +46,11 @@ def corpus() -> Corpus:
 
 
 def build(name: str, corpus: Corpus, **changes: Any) -> Pipeline:
-    """A method as it is by default, its inputs fitted, with weights from a fixed seed."""
+    """A method, narrower than by default, its inputs fitted, with weights from a fixed seed."""
     torch.manual_seed(3)
     method = PIPELINES[name]
     schema = Schema.of(corpus, reads=method.reads)
-    pipeline = method(schema, changed(method.Config(), **changes))
+    pipeline = method(schema, changed(method.Config(), **{"width": 32, **changes}))
     pipeline.fit_inputs(schema.batch(corpus))
     return pipeline.eval()
 
@@ -185,7 +185,7 @@ def test_any_method_of_utterances_learns_over_any_recipe_by_any_way_of_computing
 ) -> None:
     """One step of training: the graph stage, too, gets other weights, all of them numbers."""
     given = corpus if name in READERS else sample_corpus(dialogues=6, config=SampleConfig(turns=(2, 4)))
-    pipeline = build(name, given, graph=recipe, method=method)
+    pipeline = build(name, given, graph=recipe, method=method, width=16)
     before = {key: value.clone() for key, value in pipeline.named_parameters()}
     fit(pipeline, pipeline.schema.batch(given), None, STEP, seed=0, device="cpu", quiet=True)
     after = dict(pipeline.named_parameters())
