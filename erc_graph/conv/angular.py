@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from erc_graph.conv.operator import WrittenPropagation, accumulators
 from erc_graph.conv.propagation import METHODS, Method
@@ -49,6 +51,11 @@ class AngularConvConfig:
     lambda_: float = 0.5
     residual: bool = True
     method: Method = "block"
+
+    @cached_property
+    def thetas(self) -> tuple[float, ...]:
+        """`θ_l` of every layer."""
+        return tuple(math.log(self.lambda_ / layer + 1) for layer in range(1, self.depth + 1))
 
     def __post_init__(self) -> None:
         expect(
@@ -98,86 +105,114 @@ class AngularConv(nn.Module):
             `(N, S, output_width)`, zero for absent nodes.
         """
         propagation = self.propagation(recipe, batch, states, present)
-        share = self.dropout.p if self.training else 0.0
-        dropped = self.dropout(states) if share else states
-        x = propagation.rows(dropped) if share else propagation.states
-        matrices = self._matrices()
+        x = self.dropout(states)
         if (
             isinstance(propagation, WrittenPropagation)
             and x.dtype == self.first.weight.dtype == propagation.parts[0].dtype
             and not autocast(x)
         ):
-            hidden = _Layers.apply(propagation, share, len(matrices), x, self.first.weight, self.first.bias, *matrices, *propagation.parts)
-        else:
-            initial = hidden = torch.relu(self.first(x))
-            for of_spread, of_initial in zip(matrices[::2], matrices[1::2], strict=True):
-                spread = propagation.spread(self.dropout(hidden))
-                hidden = torch.addmm(initial @ of_initial, spread, of_spread).relu_()
+            share = self.dropout.p if self.training else 0.0
+            first = self.first.weight, self.first.bias
+            return _Layers.apply(propagation, self.config, share, x, present, *first, *self.weights, *propagation.parts)
+        initial = hidden = torch.relu(self.first(propagation.rows(x)))
+        alpha = self.config.alpha
+        for theta, weight in zip(self.config.thetas, self.weights, strict=True):
+            spread = propagation.spread(self.dropout(hidden))
+            mixed = (1 - alpha) * spread + alpha * initial
+            hidden = torch.relu((1 - theta) * mixed + theta * torch.cat([spread, initial], -1) @ weight)
         hidden = propagation.back(hidden)
-        output = torch.cat([dropped, hidden], -1) if self.config.residual else hidden
-        return output.mul_(present[..., None].to(output.dtype))
-
-    def _matrices(self) -> list[Tensor]:
-        """Per layer what `P h` and what `h^0` are multiplied by; what is mixed in with `1 - θ` is in there and costs no pass of its own."""
-        alpha, matrices = self.config.alpha, []
-        same = torch.eye(self.width, device=self.first.weight.device, dtype=self.first.weight.dtype)
-        for layer, weight in enumerate(self.weights, start=1):
-            theta = math.log(self.config.lambda_ / layer + 1)
-            for part, share in zip(weight.split(self.width), (1 - alpha, alpha), strict=True):
-                matrices.append(torch.add(same * ((1 - theta) * share), part, alpha=theta))
-        return matrices
+        output = torch.cat([x, hidden], -1) if self.config.residual else hidden
+        return output * present[..., None].to(output.dtype)
 
 
 class _Layers(Function):
-    """All layers at once, with a backward pass of its own: fewer passes over the states, and less of them kept, than autograd needs.
+    """All layers, piece by piece, with a backward pass of its own: what a piece needs for a moment stays in the processor's cache.
 
-    A state that is kept has been through dropout: where it is positive, ReLU was open and dropout let it pass.
+    Kept are the states that go into every layer, and where the last ReLU was open. What was spread is computed again, which costs a
+    third of a layer's smallest product. A state that is kept has been through dropout: where it is positive, ReLU was open and dropout let
+    it pass.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, propagation: WrittenPropagation, dropout: float, count: int, x: Tensor, weight: Tensor, bias: Tensor, *rest: Tensor
+        ctx: Any,
+        propagation: WrittenPropagation,
+        config: AngularConvConfig,
+        dropout: float,
+        states: Tensor,
+        present: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        *rest: Tensor,
     ) -> Tensor:
-        matrices, parts = rest[:count], rest[count:]
-        initial = torch.addmm(bias, x, weight.T).relu_()
-        kept = [dropped(initial, dropout) if dropout else initial]
-        spreads = []
-        for of_spread, of_initial in zip(matrices[::2], matrices[1::2], strict=True):
-            spread = propagation.apply(kept[-1], parts)
-            hidden = torch.mm(spread, of_spread).addmm_(initial, of_initial).relu_()
-            if dropout and len(kept) < count // 2:
-                dropped(hidden, dropout, inplace=True)
-            if propagation.keeps:
-                spreads.append(spread)
-            kept.append(hidden)
-        ctx.propagation, ctx.dropout, ctx.count, ctx.keeps = propagation, dropout, count, len(spreads)
-        ctx.save_for_backward(x, weight, initial, *kept, *spreads, *rest)
-        return kept[-1]
+        matrices, parts = rest[: config.depth], rest[config.depth :]
+        width = states.shape[-1]
+        here = present[..., None].to(states.dtype)
+        output = states.new_empty(*states.shape[:-1], width * (2 if config.residual else 1))
+        if config.residual:
+            torch.mul(states, here, out=output[..., :width])
+        kept = states.new_empty(propagation.layout.rows, config.depth, width)
+        closed = torch.empty_like(kept[:, 0], dtype=torch.bool)
+        for piece in propagation.layout.pieces:
+            own = propagation.narrow(piece, parts)
+            x = piece.take(states)
+            both = x.new_empty(len(x), 2 * width)
+            spread, initial = both.split(width, 1)
+            torch.addmm(bias, x, weight.T, out=initial).relu_()
+            layers = [*kept[piece.rows].unbind(1), x]
+            layers[0].copy_(initial)
+            for theta, matrix, state, hidden in zip(config.thetas, matrices, layers[:-1], layers[1:], strict=True):
+                if dropout:
+                    dropped(state, dropout, inplace=True)
+                propagation.apply(piece, state, own, spread)
+                torch.lerp(spread, initial, config.alpha, out=hidden)
+                hidden.addmm_(both, matrix, beta=1 - theta, alpha=theta).relu_()
+            closed[piece.rows] = x <= 0
+            piece.put(x.mul_(piece.take(here)), output[..., -width:])
+        ctx.propagation, ctx.config, ctx.dropout = propagation, config, dropout
+        ctx.save_for_backward(states, here, weight, bias, kept, closed, *rest)
+        return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        propagation, count, depth = ctx.propagation, ctx.count, ctx.count // 2
-        x, weight, initial, *saved = ctx.saved_tensors
-        kept, spreads, rest = saved[: depth + 1], saved[depth + 1 : depth + 1 + ctx.keeps], saved[depth + 1 + ctx.keeps :]
-        matrices, parts = rest[:count], tuple(rest[count:])
-        into = accumulators(parts, ctx.needs_input_grad[6 + count :])
-        passed = 1 / (1 - ctx.dropout) if ctx.dropout < 1 else 0.0
-        to_matrices: list[Tensor] = []
-        to_initial = torch.zeros_like(initial)
-        for layer in reversed(range(depth)):
-            last = layer == depth - 1  # the gradient that came in is not ours to overwrite
-            grad = shut(grad, kept[layer + 1], torch.empty_like(grad, memory_format=torch.contiguous_format) if last else grad)
-            if ctx.dropout and not last:
-                grad.mul_(passed)
-            of_spread, of_initial = matrices[2 * layer : 2 * layer + 2]
-            spread = spreads[layer] if spreads else propagation.apply(kept[layer], parts)
-            to_matrices[:0] = [spread.T @ grad, initial.T @ grad]
-            to_initial.addmm_(grad, of_initial.T)
-            grad = propagation.pull(grad @ of_spread.T, kept[layer], spread, parts, into)
-        if ctx.dropout:
-            grad = shut(grad, kept[0], grad).mul_(passed)
-        to_initial = shut(to_initial.add_(grad), initial, to_initial)
-        return None, None, None, to_initial @ weight, to_initial.T @ x, to_initial.sum(0), *to_matrices, *into
+        propagation, config, dropout = ctx.propagation, ctx.config, ctx.dropout
+        states, here, weight, bias, kept, closed, *rest = ctx.saved_tensors
+        matrices, parts = rest[: config.depth], tuple(rest[config.depth :])
+        into = accumulators(parts, ctx.needs_input_grad[7 + config.depth :])
+        to_states = torch.empty_like(states, memory_format=torch.contiguous_format)
+        to_weight, to_bias, *to_matrices = (torch.zeros_like(tensor) for tensor in (weight, bias, *matrices))
+        width, scale = states.shape[-1], 1 / (1 - dropout) if dropout < 1 else 0.0
+        for piece in propagation.layout.pieces:
+            own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
+            given = kept[piece.rows]
+            spreads = torch.empty_like(given)
+            propagation.apply(piece, given.flatten(1), own, spreads.flatten(1))  # of all layers at once
+            x = piece.take(states)
+            initial = torch.addmm(bias, x, weight.T).relu_() if dropout else given[:, 0]
+            to_hidden = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0)
+            to_initial, to_spread = torch.zeros_like(x), torch.empty_like(x)
+            for layer in reversed(range(config.depth)):
+                theta, (of_spread, of_initial) = config.thetas[layer], matrices[layer].split(width)
+                state, spread, (to_first, to_second) = given[:, layer], spreads[:, layer], to_matrices[layer].split(width)
+                to_first.addmm_(spread.T, to_hidden, alpha=theta)
+                to_second.addmm_(initial.T, to_hidden, alpha=theta)
+                torch.mul(to_hidden, (1 - theta) * (1 - config.alpha), out=to_spread).addmm_(to_hidden, of_spread.T, alpha=theta)
+                to_initial.add_(to_hidden, alpha=(1 - theta) * config.alpha).addmm_(to_hidden, of_initial.T, alpha=theta)
+                propagation.pull(piece, to_spread, state, spread, own, to_own, to_hidden)
+                spread.copy_(to_spread)
+                if layer or dropout:
+                    shut(to_hidden, state, to_hidden)
+                if dropout:
+                    to_hidden.mul_(scale)
+            propagation.pull_edges(piece, spreads.flatten(1), given.flatten(1), own, to_own)
+            shut(to_initial.add_(to_hidden), initial, to_initial)
+            to_weight.addmm_(to_initial.T, x)
+            to_bias.add_(to_initial.sum(0))
+            piece.put(torch.mm(to_initial, weight, out=x), to_states)
+        if config.residual:
+            to_states.addcmul_(grad[..., :width], here)
+        return None, None, None, to_states, None, to_weight, to_bias, *to_matrices, *into
 
 
 def autocast(x: Tensor) -> bool:

@@ -51,8 +51,7 @@ class MultipliedPropagation(Propagation):
         here = {str(i): present[:turns, i] for i in range(streams)}
         one = batch.select(torch.zeros(1, dtype=torch.long, device=batch.device))
         (source, target), scale, is_angular = merged_edges(recipe, one, here)
-        self.states = self.rows(states)
-        unit = directions(self.states).view(copies, size, -1)
+        unit = directions(self.rows(states)).view(copies, size, -1)
         similarity = angular((unit @ unit.transpose(1, 2)).clamp(-1, 1))
 
         def dense(values: Tensor) -> Tensor:  # (K or 1, E) → (K or 1, target, source)

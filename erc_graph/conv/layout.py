@@ -1,14 +1,19 @@
 """How the nodes of a batch stand as rows, so that an operator can work on whole blocks of them.
 
-A node is an utterance in a stream. Two arrangements, both made from the lengths alone, on the host, and kept:
+A node is an utterance in a stream, number `utterance * S + stream`. Two arrangements, both made from the lengths alone, on the host,
+and kept:
 
 - **buckets**: dialogues of similar length side by side, padded to the longest of their bucket; rows in the order bucket, stream,
   dialogue, turn. Every bucket is a contiguous `(streams × dialogues, turns, width)`, and little is padding.
 - **one string**: all dialogues of a stream in one row, with gaps as long as a window reaches, so that no window sees two dialogues.
+
+Rows are cut into **pieces** that no edge joins. An operator that goes through all its layers for one piece and then for the next finds
+what it made in the processor's cache, and needs working memory for one piece only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +23,7 @@ from torch.autograd import Function
 
 SLACK = 0.9  # a dialogue shares a bucket with one that is longer by a tenth, or by
 FEW = 2  # turns
+PIECE = 448  # rows of a piece, unless one dialogue has more; a GPU is given all rows at once
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Bucket:
     """Dialogues of one padded length.
 
     Attributes:
-        first: First row.
+        first: First row, counted from the first of the piece.
         streams: Streams of the batch.
         dialogues: Dialogues in the bucket.
         turns: Turns of each, with padding.
@@ -41,13 +47,74 @@ class Bucket:
         """One past the last row."""
         return self.first + self.streams * self.dialogues * self.turns
 
+    @property
+    def weights(self) -> int:
+        """Pairs of turns of one dialogue and stream, padding included."""
+        return (self.end - self.first) * self.turns
+
     def sequences(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(streams × dialogues, turns, k)`, a view."""
-        return rows[self.first : self.end].view(self.streams * self.dialogues, self.turns, -1)
+        return self._of(rows).view(self.streams * self.dialogues, self.turns, -1)
 
     def streams_of(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(dialogues × turns, streams, k)`, a view: the streams of every turn."""
-        return rows[self.first : self.end].view(self.streams, self.dialogues * self.turns, -1).transpose(0, 1)
+        return self._of(rows).view(self.streams, self.dialogues * self.turns, -1).transpose(0, 1)
+
+    def _of(self, rows: Tensor) -> Tensor:
+        return rows if self.end - self.first == len(rows) else rows[self.first : self.end]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Rows that no edge joins to rows of another piece.
+
+    Attributes:
+        buckets: Blocks of rows, counted from the first of the piece.
+        rows: Which rows of the layout.
+        turns: Which turns (of all streams), padding included.
+        weights: Which pairs of turns of one dialogue and stream, padding included.
+        node: `(R,)` the node in every row, any where there is none.
+        real: `(n,)` the rows with a node, counted from the first of the piece, in order.
+        padding: `(R - n,)` the rows without.
+        nodes: `(n,)` the nodes in the real rows.
+    """
+
+    buckets: tuple[Bucket, ...]
+    rows: slice
+    turns: slice
+    weights: slice
+    node: Tensor
+    real: Tensor
+    padding: Tensor
+    nodes: Tensor
+
+    def take(self, x: Tensor) -> Tensor:
+        """`(N, S, k)` → `(R, k)`, a new tensor, zero where there is no node."""
+        if not len(self.nodes):
+            return x.new_zeros(len(self.node), x.shape[-1])
+        return x.flatten(0, 1).index_select(0, self.node).index_fill_(0, self.padding, 0)
+
+    def put(self, rows: Tensor, into: Tensor) -> None:
+        """Write `(R, k)` to the nodes of `(N, S, k)`; no other piece has them."""
+        into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
+
+    def squares(self, weights: Tensor) -> Iterator[tuple[Bucket, Tensor]]:
+        """Every bucket with its `(streams × dialogues, turns, turns)` in the flat weights of the piece."""
+        for bucket, part in zip(self.buckets, weights.split([bucket.weights for bucket in self.buckets]), strict=True):
+            yield bucket, part.view(bucket.streams * bucket.dialogues, bucket.turns, bucket.turns)
+
+    def mixes(self, turns: Tensor) -> Iterator[tuple[Bucket, Tensor]]:
+        """Every bucket with its `(dialogues × turns, ...)` of a tensor over the turns of the piece."""
+        yield from zip(self.buckets, turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]), strict=True)
+
+    def by_turn(self, rows: Tensor) -> Tensor:
+        """`(R,)` → `(turns, S)`."""
+        return torch.cat([bucket.streams_of(rows[:, None])[..., 0] for bucket in self.buckets])
+
+    def add_by_row(self, rows: Tensor, turns: Tensor) -> None:
+        """Add `(turns, S)` to `(R,)`."""
+        for bucket, part in self.mixes(turns):
+            rows[bucket.first : bucket.end] += part.T.flatten()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +122,18 @@ class Layout:
     """Where the nodes of a batch stand.
 
     Attributes:
-        buckets: Blocks of rows.
+        pieces: All rows, in order.
         place: `(N × S,)` row of every node, streams of an utterance side by side.
         rows: `R`, rows in all, padding included.
+        turns: Turns in all, padding included.
+        weights: Pairs of turns of one dialogue and stream in all, padding included.
     """
 
-    buckets: tuple[Bucket, ...]
+    pieces: tuple[Piece, ...]
     place: Tensor
     rows: int
-
-    @property
-    def weights(self) -> int:
-        """Pairs of turns of one dialogue and stream, padding included."""
-        return sum((bucket.end - bucket.first) * bucket.turns for bucket in self.buckets)
+    turns: int
+    weights: int
 
     def arrange(self, x: Tensor) -> Tensor:
         """`(N, S, k)` → `(R, k)`, zero where no node stands."""
@@ -118,27 +184,33 @@ def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> La
         streams: `S`.
         device: Where the batch is.
     """
+    most = PIECE if device.type == "cpu" else sum(sizes) * streams
     groups: list[list[int]] = []
     for dialogue in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         longest = sizes[groups[-1][0]] if groups else 0
-        if groups and sizes[dialogue] >= min(SLACK * longest, longest - FEW):
+        alike = groups and sizes[dialogue] >= min(SLACK * longest, longest - FEW)
+        if alike and (len(groups[-1]) + 1) * longest * streams <= most:
             groups[-1].append(dialogue)
         else:
             groups.append([dialogue])
-    buckets, base, step, first = [], [0] * len(sizes), [0] * len(sizes), 0
+    pieces: list[list[Bucket]] = []
+    base, step, start, first = [0] * len(sizes), [0] * len(sizes), 0, 0
     for group in groups:
         turns = sizes[group[0]]
+        if not pieces or first + streams * len(group) * turns > most:
+            pieces.append([])
+            start, first = start + first, 0
         bucket = Bucket(first, streams, len(group), turns)
         for i, dialogue in enumerate(group):
-            base[dialogue], step[dialogue] = first + i * turns, len(group) * turns
+            base[dialogue], step[dialogue] = start + first + i * turns, len(group) * turns
+        pieces[-1].append(bucket)
         first = bucket.end
-        buckets.append(bucket)
-    return Layout(tuple(buckets), _place(sizes, base, step, streams, device), first)
+    return _layout(pieces, start + first, _place(sizes, base, step, streams), device)
 
 
 @lru_cache(maxsize=64)
 def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, tile: int, device: torch.device) -> Layout:
-    """All dialogues of a stream in one string, gaps between them.
+    """All dialogues of a stream in one string, gaps between them: one piece.
 
     Args:
         sizes: Utterances per dialogue.
@@ -154,16 +226,35 @@ def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, 
         base.append(length)
         length += size + gap
     rows = past + future + -(-max(streams * length - past, 1) // tile) * tile
-    return Layout((Bucket(0, streams, 1, length),), _place(sizes, base, [length] * len(sizes), streams, device), rows)
+    return _layout([[Bucket(0, streams, 1, length)]], rows, _place(sizes, base, [length] * len(sizes), streams), device)
 
 
-def _place(sizes: tuple[int, ...], base: list[int], step: list[int], streams: int, device: torch.device) -> Tensor:
+def _place(sizes: tuple[int, ...], base: list[int], step: list[int], streams: int) -> Tensor:
     """`(N × S,)` from the first row of every dialogue in the first stream, and the step from stream to stream."""
-    length = torch.tensor(sizes, dtype=torch.long)
-    shift = torch.tensor(base, dtype=torch.long) - (length.cumsum(0) - length)
-    row = torch.arange(int(length.sum())) + shift.repeat_interleave(length)
-    step_of = torch.tensor(step, dtype=torch.long).repeat_interleave(length)
-    place = (row[:, None] + step_of[:, None] * torch.arange(streams)).flatten()
-    if device.type == "cuda":
-        return place.pin_memory().to(device, non_blocking=True)  # the host does not wait
-    return place.to(device)
+    with torch.device("cpu"):
+        length = torch.tensor(sizes, dtype=torch.long)
+        shift = torch.tensor(base, dtype=torch.long) - (length.cumsum(0) - length)
+        row = torch.arange(int(length.sum())) + shift.repeat_interleave(length)
+        step_of = torch.tensor(step, dtype=torch.long).repeat_interleave(length)
+        return (row[:, None] + step_of[:, None] * torch.arange(streams)).flatten()
+
+
+def _layout(pieces: list[list[Bucket]], rows: int, place: Tensor, device: torch.device) -> Layout:
+    """From the buckets of every piece and the row of every node; what is left of the rows goes to the last piece."""
+    node = torch.full((rows,), -1, device="cpu").index_copy_(0, place, torch.arange(len(place), device="cpu"))
+    ends = [sum(buckets[-1].end for buckets in pieces[: i + 1]) for i in range(len(pieces))]
+    ends[-1:] = [rows] if ends else []
+    found, first, turn, weight = [], 0, 0, 0
+    for buckets, end in zip(pieces, ends, strict=True):
+        part = node[first:end]
+        real, padding = (part >= 0).nonzero().flatten(), (part < 0).nonzero().flatten()
+        index = [_sent(indices, device) for indices in (part.clamp(min=0), real, padding, part[real])]
+        turns, weights = sum(b.dialogues * b.turns for b in buckets), sum(b.weights for b in buckets)
+        found.append(Piece(tuple(buckets), slice(first, end), slice(turn, turn + turns), slice(weight, weight + weights), *index))
+        first, turn, weight = end, turn + turns, weight + weights
+    return Layout(tuple(found), _sent(place, device), rows, turn, weight)
+
+
+def _sent(index: Tensor, device: torch.device) -> Tensor:
+    """On the device, for which the host does not wait."""
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)

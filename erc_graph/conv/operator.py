@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
+from erc_graph.conv.layout import Layout, Piece
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import SQUEEZE
@@ -22,13 +24,7 @@ Factor = Tensor | float
 
 
 class Propagation(ABC):
-    """`P` of one batch, on nodes that stand as rows in the order that suits the operator.
-
-    Attributes:
-        states: `(R, d)` the states that the weights come from, as rows.
-    """
-
-    states: Tensor
+    """`P` of one batch, on nodes that stand as rows in the order that suits the operator."""
 
     @abstractmethod
     def rows(self, x: Tensor) -> Tensor:
@@ -48,44 +44,96 @@ class Propagation(ABC):
 
 
 class WrittenPropagation(Propagation):
-    """A propagation whose gradient is written out, so that whole layers can be computed without autograd in between.
+    """A propagation whose gradient is written out, so that whole layers can be computed piece by piece without autograd in between.
 
     Attributes:
+        layout: Where the nodes stand, and the pieces.
         parts: What the weights are made of; gradients go there.
-        keeps: Whether what was spread is worth keeping for the backward pass.
+        streams: `S`.
     """
 
+    layout: Layout
     parts: tuple[Tensor, ...]
-    keeps: bool = True
+    streams: int
 
     @abstractmethod
-    def apply(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
-        """`P x`, a new tensor: `(R, k)` → `(R, k)`; autograd does not look."""
+    def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """Of the parts, or of tensors of their shapes, what belongs to a piece, as views."""
 
     @abstractmethod
-    def pull(self, grad: Tensor, x: Tensor, out: Tensor, parts: tuple[Tensor, ...], into: list[Tensor | None]) -> Tensor:
-        """Gradient of `x`, given that of `out = P x`; gradients of the parts are added to `into` where that is a tensor."""
+    def apply(self, piece: Piece, x: Tensor, parts: tuple[Tensor, ...], out: Tensor) -> None:
+        """Write `P x` of a piece to `out`, `(R, k)` both; autograd does not look.
+
+        Args:
+            piece: The piece.
+            x: Its rows.
+            parts: Narrowed to the piece.
+            out: May be some columns of a wider tensor.
+        """
+
+    @abstractmethod
+    def pull(
+        self,
+        piece: Piece,
+        grad: Tensor,
+        x: Tensor,
+        out: Tensor,
+        parts: tuple[Tensor, ...],
+        into: tuple[Tensor | None, ...],
+        to_x: Tensor,
+    ) -> None:
+        """Write the gradient of `x` to `to_x`, given that of `out = P x`; add those of parts that belong to single nodes to `into`."""
+
+    @abstractmethod
+    def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
+        """Add the gradients of parts that belong to edges to `into`, where that is a tensor.
+
+        Args:
+            piece: The piece.
+            grad: `(R, L k)` of the outcomes of one propagation, or of several side by side.
+            x: `(R, L k)` what was propagated.
+            parts: Narrowed to the piece.
+            into: The same.
+        """
+
+    def rows(self, x: Tensor) -> Tensor:
+        """`(N, S, k)` → `(R, k)`."""
+        return self.layout.arrange(x)
 
     def spread(self, rows: Tensor) -> Tensor:
         """`P x` on rows."""
         with full_precision(rows.device):
             return _Spread.apply(self, rows.to(self.parts[0].dtype), *self.parts).to(rows.dtype)
 
+    def back(self, rows: Tensor) -> Tensor:
+        """`(R, k)` → `(N, S, k)`."""
+        return self.layout.restore(rows, self.streams)
+
 
 class _Spread(Function):
     @staticmethod
     def forward(ctx: Any, propagation: WrittenPropagation, x: Tensor, *parts: Tensor) -> Tensor:
-        out = propagation.apply(x, parts)
+        out = torch.empty_like(x)
+        for piece in propagation.layout.pieces:
+            propagation.apply(piece, x[piece.rows], propagation.narrow(piece, parts), out[piece.rows])
         ctx.propagation = propagation
         ctx.save_for_backward(x, out, *parts)
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        propagation = ctx.propagation
         x, out, *parts = ctx.saved_tensors
         into = accumulators(parts, ctx.needs_input_grad[2:])
+        to_x = torch.empty_like(x)
         with full_precision(x.device):
-            return None, ctx.propagation.pull(grad.contiguous(), x, out, tuple(parts), into), *into
+            for piece in propagation.layout.pieces:
+                own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
+                above, below = grad[piece.rows], x[piece.rows]
+                propagation.pull(piece, above, below, out[piece.rows], own, to_own, to_x[piece.rows])
+                propagation.pull_edges(piece, above, below, own, to_own)
+        return None, to_x, *into
 
 
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
@@ -164,14 +212,18 @@ def is_none(factor: Factor) -> bool:
     return not isinstance(factor, Tensor) and factor == 0.0
 
 
-def bend(cosine: Tensor, *, with_slope: bool) -> Tensor | None:
-    """Angular similarity of cosines in place; its slope beside, where asked."""
-    cosine.mul_(SQUEEZE).clamp_(-SQUEEZE, SQUEEZE)  # TF32 leaves products of directions above one
-    slope = None
-    if with_slope:
-        slope = torch.addcmul(cosine.new_ones(()), cosine, cosine, value=-1).rsqrt_().mul_(STEEP * SQUEEZE)
-    cosine.asin_().mul_(STEEP).add_(0.5)
-    return slope
+def bend(cosine: Tensor) -> Tensor:
+    """Angular similarity of cosines, in place."""
+    return _squeeze(cosine).asin_().mul_(STEEP).add_(0.5)
+
+
+def slope(cosine: Tensor) -> Tensor:
+    """How fast the angular similarity grows with the cosines, in place."""
+    return _squeeze(cosine).square_().neg_().add_(1).rsqrt_().mul_(STEEP * SQUEEZE)
+
+
+def _squeeze(cosine: Tensor) -> Tensor:
+    return cosine.mul_(SQUEEZE).clamp_(-SQUEEZE, SQUEEZE)  # TF32 leaves products of directions above one
 
 
 def weigh(similarity: Tensor, angular: Factor, unit: Factor) -> Tensor:

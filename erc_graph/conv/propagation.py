@@ -71,8 +71,7 @@ class _Listed(Propagation):
         streams = {str(i): present[:, i] for i in range(states.shape[1])}
         (self.source, self.target), scale, is_angular = merged_edges(recipe, batch, streams)
         self.shape = states.shape[:2]
-        self.states = self.rows(states)
-        unit = directions(self.states)
+        unit = directions(self.rows(states))
         cosine = (unit[self.source] * unit[self.target]).sum(-1)
         weight = scale.to(unit.dtype) * torch.where(is_angular, angular(cosine), 1.0)
         degree = unit.new_zeros(len(unit)).index_add(0, self.target, weight)
@@ -122,7 +121,7 @@ class DglPropagation(_Listed):
 
         self._dgl = import_dgl()
         super().__init__(recipe, batch, states, present)
-        self._graph = self._dgl.graph((self.source, self.target), num_nodes=len(self.states))
+        self._graph = self._dgl.graph((self.source, self.target), num_nodes=states.shape[0] * states.shape[1])
 
     def sum_edges(self, rows: Tensor) -> Tensor:
         """Weighted sum of the sources at every target."""

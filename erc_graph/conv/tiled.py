@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from erc_graph.conv.layout import Bucket, Layout, in_buckets, in_one_string
+from erc_graph.conv.layout import Bucket, Piece, in_buckets, in_one_string
 from erc_graph.conv.operator import (
     Factor,
     WrittenPropagation,
@@ -30,6 +31,7 @@ from erc_graph.conv.operator import (
     is_whole,
     rules_by_scope,
     scales,
+    slope,
     weigh,
     working,
 )
@@ -46,7 +48,7 @@ class _Tile:
     """Some targets and the sources that they may reach."""
 
     def __init__(self, weights: tuple[Factor, Factor]) -> None:
-        self.weights = weights
+        self.factors = weights
 
     def targets(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(b, t, k)`, a view."""
@@ -82,9 +84,9 @@ class _Band(_Tile):
         self.first, self.tiles, self.size, self.past, self.future = first, tiles, size, past, future
 
     def _window(self, rows: Tensor, start: int, length: int) -> Tensor:
-        k = rows.shape[1]
-        offset = rows.storage_offset() + (self.first * self.size + start) * k
-        return rows.as_strided((self.tiles, length, k), (self.size * k, k, 1), offset)
+        step = rows.stride(0)
+        offset = rows.storage_offset() + (self.first * self.size + start) * step
+        return rows.as_strided((self.tiles, length, rows.shape[1]), (self.size * step, step, 1), offset)
 
     def targets(self, rows: Tensor) -> Tensor:
         return self._window(rows, self.past, self.size)
@@ -125,8 +127,8 @@ class _Plan:
         self.whole = all(is_whole(rule) for rule in rules)
         self.angular = any(rule.weight == "angular" and rule.scale for rule in rules)
 
-    def tiles(self) -> Iterator[_Tile]:
-        """All of them, in order; the weights by the rules are made with each."""
+    def tiles(self, piece: Piece) -> Iterator[_Tile]:
+        """All of a piece, in order; the weights by the rules are made with each."""
         if not self.rules:
             return
         device = self.layout.place.device
@@ -138,50 +140,52 @@ class _Plan:
             step = max(1, ROWS // self.size)
             for first in range(0, count, step):
                 tile = _Band(first, min(step, count - first), self.size, self.past, self.future, fixed or (0.0, 0.0))
-                yield self._heard(tile, behind) if fixed is None else tile
+                yield self._heard(piece, tile, behind) if fixed is None else tile
             return
-        for bucket in self.layout.buckets:
+        for bucket in piece.buckets:
             step = max(8, STRIP // max(1, bucket.end - bucket.first))
             for first in range(0, bucket.turns, step):
                 last = min(first + step, bucket.turns)
                 behind = torch.arange(first, last, device=device)[:, None] - torch.arange(bucket.turns, device=device)
-                yield self._heard(_Strip(bucket, first, last, (0.0, 0.0)), behind)
+                yield self._heard(piece, _Strip(bucket, first, last, (0.0, 0.0)), behind)
 
-    def _heard(self, tile: _Tile, behind: Tensor) -> _Tile:
-        same = None if self.speaker is None else tile.targets(self.speaker) == tile.sources(self.speaker).mT
-        tile.weights = factors(self.rules, behind, same, self.dtype)
+    def _heard(self, piece: Piece, tile: _Tile, behind: Tensor) -> _Tile:
+        same = None
+        if self.speaker is not None:
+            speaker = self.speaker[piece.rows]
+            same = tile.targets(speaker) == tile.sources(speaker).mT
+        tile.factors = factors(self.rules, behind, same, self.dtype)
         return tile
 
-    def similar(self, tile: _Tile, unit: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
-        """Weights `(b, t, s)` of a tile, and how fast they change with the cosines."""
+    def weights(self, tile: _Tile, unit: Tensor) -> Tensor:
+        """Weights `(b, t, s)` of a tile."""
         targets, sources = tile.targets(unit), tile.sources(unit)
         if not self.angular:
-            zero = unit.new_zeros(len(targets), targets.shape[1], sources.shape[1])
-            return weigh(zero, *tile.weights), None
-        cosine = torch.bmm(targets, sources.mT)
-        slope = bend(cosine, with_slope=with_slope)
-        return weigh(cosine, *tile.weights), None if slope is None else weigh(slope, tile.weights[0], 0.0)
+            return weigh(unit.new_zeros(len(targets), targets.shape[1], sources.shape[1]), *tile.factors)
+        return weigh(bend(torch.bmm(targets, sources.mT)), *tile.factors)
 
-    def sum(self, y: Tensor, unit: Tensor) -> Tensor:
-        """`A y`."""
-        out = torch.zeros_like(y)
-        for tile in self.tiles():
-            weights, _ = self.similar(tile, unit, with_slope=False)
-            tile.targets(out).copy_(torch.bmm(weights, tile.sources(y)))
-        return out
+    def sum(self, piece: Piece, y: Tensor, unit: Tensor, out: Tensor) -> None:
+        """Write `A y` of a piece to `out`."""
+        out.zero_()
+        for tile in self.tiles(piece):
+            tile.targets(out).copy_(torch.bmm(self.weights(tile, unit), tile.sources(y)))
 
-    def pull(self, grad: Tensor, y: Tensor, unit: Tensor, to_y: Tensor | None, to_unit: Tensor | None) -> None:
-        """Add the gradients of `A y`, where they are asked for."""
-        to_unit = to_unit if self.angular else None
-        for tile in self.tiles():
-            weights, slope = self.similar(tile, unit, with_slope=to_unit is not None)
-            into = tile.targets(grad)
-            if to_y is not None:
-                tile.give(to_y, weights.mT, into)
-            if to_unit is not None and slope is not None:
-                edge = torch.bmm(into, tile.sources(y).mT).mul_(slope)
-                tile.give(to_unit, edge.mT, tile.targets(unit))
-                tile.targets(to_unit).add_(torch.bmm(edge, tile.sources(unit)))
+    def pull(self, piece: Piece, grad: Tensor, unit: Tensor, out: Tensor) -> None:
+        """Write `Aᵀ grad` of a piece to `out`."""
+        out.zero_()
+        for tile in self.tiles(piece):
+            tile.give(out, self.weights(tile, unit).mT, tile.targets(grad))
+
+    def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, unit: Tensor, root: Tensor | None, to_unit: Tensor) -> None:
+        """Add the gradient of the directions, given that of `R A R x`; without `root`, of `A x`."""
+        for tile in self.tiles(piece) if self.angular else ():
+            targets, sources = tile.targets(unit), tile.sources(unit)
+            edge = weigh(slope(torch.bmm(targets, sources.mT)), tile.factors[0], 0.0)
+            edge.mul_(torch.bmm(tile.targets(grad), tile.sources(x).mT))
+            if root is not None:
+                edge.mul_(tile.targets(root)).mul_(tile.sources(root).mT)
+            tile.give(to_unit, edge.mT, targets)
+            tile.targets(to_unit).add_(torch.bmm(edge, sources))
 
 
 def windowed(rules: Sequence[EdgeRule]) -> bool:
@@ -200,6 +204,7 @@ class _Directions(Function):
         return unit
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         unit, shrink = ctx.saved_tensors
         along = torch.linalg.vecdot(grad, unit)[:, None]
@@ -212,88 +217,100 @@ class _Degrees(Function):
     @staticmethod
     def forward(ctx: Any, here: Tensor, unit: Tensor, plan: _Plan) -> Tensor:
         ctx.save_for_backward(here, unit)
-        ctx.plan = plan
-        return plan.sum(here, unit)
+        ctx.plan, out = plan, torch.empty_like(here)
+        for piece in plan.layout.pieces:
+            plan.sum(piece, here[piece.rows], unit[piece.rows], out[piece.rows])
+        return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, None]:
         here, unit = ctx.saved_tensors
         if not ctx.needs_input_grad[1]:
             return None, None, None
         to_unit = torch.zeros_like(unit)
-        ctx.plan.pull(grad.contiguous(), here, unit, None, to_unit)
+        for piece in ctx.plan.layout.pieces:
+            rows = piece.rows
+            ctx.plan.pull_edges(piece, grad[rows].contiguous(), here[rows], unit[rows], None, to_unit[rows])
         return None, to_unit, None
-
-
-def _mixes(layout: Layout, mix: Tensor) -> list[tuple[Bucket, Tensor]]:
-    if not len(mix):
-        return []
-    parts = mix.split([bucket.dialogues * bucket.turns for bucket in layout.buckets])
-    return list(zip(layout.buckets, parts, strict=True))
 
 
 class TiledPropagation(WrittenPropagation):
     """Weights are computed when they are needed; same arguments as `BlockPropagation`, but for the layout, which is its own."""
 
-    keeps = False
-
     def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> None:
         within, across = rules_by_scope(recipe)
         self.streams = states.shape[1]
-        self.plan = _Plan(within, batch, self.streams, working(states[:0]).dtype)
+        own = working(states)
+        self.plan = _Plan(within, batch, self.streams, own.dtype)
         self.layout = layout = self.plan.layout
-        self.states = layout.arrange(states)
-        own = working(self.states)
         here = layout.arrange(present[..., None].to(own.dtype))  # (R, 1)
         with full_precision(own.device):
-            unit = _Directions.apply(own)
+            unit = _Directions.apply(layout.arrange(own))
             degree = _Degrees.apply(here, unit, self.plan)
             mix = self._mix(here, unit, scales(across)) if any(scales(across)) and self.streams > 1 and len(own) else None
             if mix is not None:
-                parts = [part.sum(-1).T.reshape(-1) for _, part in _mixes(layout, mix)]
+                parts = [part.sum(-1).T.reshape(-1) for piece in layout.pieces for _, part in piece.mixes(mix[piece.turns])]
                 parts.append(degree.new_zeros(layout.rows - sum(len(part) for part in parts)))
                 degree = degree + torch.cat(parts)[:, None]
             self.parts = (unit, here * inverse_root(degree), here.new_empty(0) if mix is None else mix)
 
     def _mix(self, here: Tensor, unit: Tensor, across: tuple[float, float]) -> Tensor:
         """`(turns, S, S)` weights across streams."""
-        there = torch.cat([bucket.streams_of(here) for bucket in self.layout.buckets])  # (turns, S, 1)
+        there, u = (self._turns(rows) for rows in (here, unit))  # (turns, S, 1), (turns, S, d)
         pairs = there * there.mT * (1 - torch.eye(self.streams, device=here.device, dtype=here.dtype))
         if not across[0]:
             return pairs * across[1]
-        cosine = torch.cat([bucket.streams_of(unit) @ bucket.streams_of(unit).mT for bucket in self.layout.buckets])
-        return pairs * (across[0] * angular(cosine.clamp(-1, 1)) + across[1])
+        return pairs * (across[0] * angular((u @ u.mT).clamp(-1, 1)) + across[1])
 
-    def rows(self, x: Tensor) -> Tensor:
-        """`(N, S, k)` → `(R, k)`."""
-        return self.layout.arrange(x)
+    def _turns(self, rows: Tensor) -> Tensor:
+        """`(R, k)` → `(turns, S, k)`."""
+        return torch.cat([bucket.streams_of(rows[piece.rows]) for piece in self.layout.pieces for bucket in piece.buckets])
 
-    def apply(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
-        """`P x`, without autograd."""
+    def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """Directions, roots and mixes."""
+        places = (piece.rows, piece.rows, piece.turns)
+        return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
+
+    def apply(self, piece: Piece, x: Tensor, parts: tuple[Tensor, ...], out: Tensor) -> None:
+        """Write `P x`."""
         unit, root, mix = parts
         y = x * root
-        out = self.plan.sum(y, unit)
-        for bucket, part in _mixes(self.layout, mix):
+        self.plan.sum(piece, y, unit, out)
+        for bucket, part in piece.mixes(mix) if len(mix) else ():
             bucket.streams_of(out).add_(torch.bmm(part, bucket.streams_of(y)))
-        return out.mul_(root)
+        out.mul_(root)
 
-    def pull(self, grad: Tensor, x: Tensor, out: Tensor, parts: tuple[Tensor, ...], into: list[Tensor | None]) -> Tensor:
-        """Gradient of `x`; those of directions, roots and mixes go to `into`."""
+    def pull(
+        self,
+        piece: Piece,
+        grad: Tensor,
+        x: Tensor,
+        out: Tensor,
+        parts: tuple[Tensor, ...],
+        into: tuple[Tensor | None, ...],
+        to_x: Tensor,
+    ) -> None:
+        """Write the gradient of `x`; add that of the roots."""
         unit, root, mix = parts
-        to_unit, to_root, to_mix = into
+        above = grad * root
+        self.plan.pull(piece, above, unit, to_x)
+        for bucket, part in piece.mixes(mix) if len(mix) else ():
+            bucket.streams_of(to_x).add_(torch.bmm(part.mT, bucket.streams_of(above)))
+        to_root = into[1]
         if to_root is not None:
-            to_root += torch.where(root > 0, torch.linalg.vecdot(grad, out)[:, None] / root, 0.0)
-        y, above = x * root, grad * root
-        to_y = torch.zeros_like(y)
-        self.plan.pull(above, y, unit, to_y, to_unit)
-        for bucket, part in _mixes(self.layout, mix):
-            bucket.streams_of(to_y).add_(torch.bmm(part.mT, bucket.streams_of(above)))
-        for bucket, part in _mixes(self.layout, to_mix) if to_mix is not None else ():
-            part.baddbmm_(bucket.streams_of(above), bucket.streams_of(y).mT)
-        if to_root is not None:
-            to_root += torch.linalg.vecdot(to_y, x)[:, None]
-        return to_y.mul_(root)
+            along = torch.linalg.vecdot(grad, out)[:, None]
+            to_root += torch.where(root > 0, along / root, 0.0) + torch.linalg.vecdot(to_x, x)[:, None]
+        to_x.mul_(root)
 
-    def back(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(N, S, k)`."""
-        return self.layout.restore(rows, self.streams)
+    def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
+        """Add the gradients of directions and mixes."""
+        unit, root, _ = parts
+        to_unit, _, to_mix = into
+        if to_unit is not None:
+            self.plan.pull_edges(piece, grad, x, unit, root, to_unit)
+        if to_mix is not None and len(to_mix):
+            r = piece.by_turn(root[:, 0])
+            for bucket, part in piece.mixes(scaled := torch.zeros_like(to_mix)):
+                torch.bmm(bucket.streams_of(grad), bucket.streams_of(x).mT, out=part)
+            to_mix.add_(scaled.mul_(r[:, :, None]).mul_(r[:, None, :]))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.conv.angular import AngularConv, AngularConvConfig
+from erc_graph.conv.layout import in_buckets
 from erc_graph.conv.propagation import METHODS
 from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError
@@ -139,3 +140,78 @@ def test_the_method_is_a_matter_of_configuration() -> None:
         other = AngularConv(3, AngularConvConfig(method=method))  # type: ignore[arg-type]
         other.load_state_dict(first.state_dict())
         torch.testing.assert_close(other(states, present, batch, RECIPE), first(states, present, batch, RECIPE))
+
+
+@pytest.mark.parametrize("method", ["block", "tiled"])
+def test_states_and_gradients_that_do_not_lie_in_one_block(method: str) -> None:
+    """Strided states, and the gradient of a sum, which is one number seen many times."""
+    batch, present = make_batch(4, 2), torch.ones(6, 2, dtype=torch.bool)
+    conv = AngularConv(3, AngularConvConfig(method=method)).double()  # type: ignore[arg-type]
+    wide = torch.randn(2, 6, 7, dtype=torch.float64)
+    gradients = []
+    for states in (wide.transpose(0, 1)[..., 1:4], wide.transpose(0, 1)[..., 1:4].contiguous()):
+        for weight in (None, torch.ones(6, 2, 6, dtype=torch.float64)):
+            leaf = states.detach().requires_grad_()
+            assert leaf.is_contiguous() is states.is_contiguous()
+            output = conv(leaf, present, batch, RECIPE)
+            (output.sum() if weight is None else (output * weight).sum()).backward()
+            gradients.append(leaf.grad)
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nobody_is_there(method: str) -> None:
+    batch, states = make_batch(4, 1), torch.randn(5, 2, 3, requires_grad=True)
+    conv = AngularConv(3, AngularConvConfig(method=method))  # type: ignore[arg-type]
+    output = conv(states, torch.zeros(5, 2, dtype=torch.bool), batch, RECIPE)
+    output.sum().backward()
+    assert not output.any() and states.grad is not None and not states.grad.any()
+
+
+@pytest.mark.parametrize("method", ["block", "tiled"])
+def test_no_dialogue_has_gradients_of_zero(method: str) -> None:
+    batch, states = make_batch(3).select(torch.empty(0, dtype=torch.long)), torch.zeros(0, 2, 3, requires_grad=True)
+    conv = AngularConv(3, AngularConvConfig(method=method))  # type: ignore[arg-type]
+    conv(states, torch.ones(0, 2, dtype=torch.bool), batch, RECIPE).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in conv.parameters())
+
+
+@pytest.mark.parametrize("method", ["block", "tiled"])
+def test_a_gradient_of_a_gradient_is_refused(method: str) -> None:
+    """The backward pass is written out and has none of its own: an error, not a silent zero."""
+    batch, present = make_batch(4), torch.ones(4, 2, dtype=torch.bool)
+    states = torch.randn(4, 2, 3, requires_grad=True)
+    output = AngularConv(3, AngularConvConfig(method=method))(states, present, batch, RECIPE)  # type: ignore[arg-type]
+    (grad,) = torch.autograd.grad(output.square().sum(), states, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("method", ["block", "tiled"])
+def test_a_backward_pass_can_be_run_again(method: str) -> None:
+    """Nothing that was kept is written to."""
+    batch, present = make_batch(5, 3), torch.rand(8, 2) < 0.8
+    states = torch.randn(8, 2, 3, requires_grad=True)
+    conv = AngularConv(3, AngularConvConfig(depth=3, method=method), dropout=0.3)  # type: ignore[arg-type]
+    output = conv(states, present, batch, RECIPE).square().sum()
+    first = torch.autograd.grad(output, (states, *conv.parameters()), retain_graph=True)
+    for before, after in zip(first, torch.autograd.grad(output, (states, *conv.parameters())), strict=True):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("method", ["block", "tiled"])
+def test_pieces_of_any_size_give_the_same(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, present = make_batch(9, 4, 8, 1, 2), torch.rand(24, 3) < 0.8
+    states = torch.randn(24, 3, 5, dtype=torch.float64)
+    conv = AngularConv(5, AngularConvConfig(depth=3, method=method)).double()  # type: ignore[arg-type]
+    found = []
+    for most in (1, 20, 60, 10**6):
+        monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
+        in_buckets.cache_clear()
+        leaf = states.clone().requires_grad_()
+        output = conv(leaf, present, batch, load_recipe("speaker"))
+        found.append([output.detach(), *torch.autograd.grad(output.square().sum(), (leaf, *conv.parameters()))])
+    in_buckets.cache_clear()
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
