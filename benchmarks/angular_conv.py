@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Row, Run, arguments, finish, peak_bytes, rows_of, seconds
+from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of, seconds, there
 from erc_graph.conv import propagation
 from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
@@ -42,10 +42,19 @@ def make_batch(lengths: tuple[int, ...]) -> Batch:
 def make_inputs(lengths: tuple[int, ...], streams: int, width: int) -> tuple[Batch, Tensor, Tensor, AngularConv]:
     """The dialogues, states, what is present, and the layers that every method shares."""
     torch.manual_seed(0)
-    batch = make_batch(lengths)
-    states = torch.randn(batch.utterances, streams, width, requires_grad=True)
-    conv = AngularConv(width, AngularConvConfig(depth=DEPTH))
-    return batch, states, torch.ones(batch.utterances, streams, dtype=torch.bool), conv
+    with there:
+        batch = make_batch(lengths)
+        states = torch.randn(batch.utterances, streams, width, requires_grad=True)
+        return batch, states, torch.ones(batch.utterances, streams, dtype=torch.bool), convolution(width)
+
+
+def convolution(width: int, method: str = "block", like: AngularConv | None = None) -> AngularConv:
+    """Four layers, with the weights of another's where one is given."""
+    with there:
+        conv = AngularConv(width, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
+    if like is not None:
+        conv.load_state_dict(like.state_dict())
+    return conv
 
 
 def through(conv: AngularConv, states: Tensor, forward: Callable[[], Tensor]) -> Run:
@@ -71,8 +80,7 @@ def prepare(case: str, method: str) -> Run:
         return through(conv, states, dense(conv, states, batch))
     if method == "loop":
         return through(conv, states, loop(conv, states, batch))
-    one = AngularConv(200, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
-    one.load_state_dict(conv.state_dict())
+    one = convolution(200, method, conv)
     if method in ("pyg", "dgl"):
         listed = cache(lambda: merged_edges(recipe, batch, {str(i): present[:, i] for i in range(3)}))
 
@@ -100,8 +108,9 @@ def layers(conv: AngularConv, states: Tensor, spread: Callable[[Tensor], Tensor]
 
 def scales(batch: Batch, streams: int) -> Tensor:
     """`(S N, S N)` recipe `pairwise`: γ of every edge, zero where there is none."""
-    dialogue, turn = batch.dialogue.repeat(streams), torch.arange(batch.utterances).repeat(streams)
-    stream = torch.arange(streams).repeat_interleave(batch.utterances)
+    with there:
+        dialogue, turn = batch.dialogue.repeat(streams), torch.arange(batch.utterances).repeat(streams)
+        stream = torch.arange(streams).repeat_interleave(batch.utterances)
     within = (dialogue[:, None] == dialogue) & (stream[:, None] == stream)
     across = (turn[:, None] == turn) & (stream[:, None] != stream)
     return within + 0.7 * across
@@ -154,13 +163,14 @@ def floor(lengths: tuple[int, ...], streams: int, width: int) -> Run:
     all streams. The same for the streams of every turn. Per batch: the layers' own products with their two gradients.
     """
     inside = []
-    turns = torch.randn(sum(lengths), streams, width)
-    mix = torch.rand(sum(lengths), streams, streams)
-    for x, weight in [(turns, mix), *((torch.randn(streams, n, width), torch.rand(streams, n, n)) for n in lengths)]:
-        inside.append((x, weight, torch.empty_like(x), torch.empty_like(weight)))
     nodes = streams * sum(lengths)
-    wide, matrix = torch.randn(nodes, 2 * width), torch.randn(2 * width, width)
-    narrow, square = torch.randn(nodes, width), torch.randn(width, width)
+    with there:
+        turns = torch.randn(sum(lengths), streams, width)
+        mix = torch.rand(sum(lengths), streams, streams)
+        for x, weight in [(turns, mix), *((torch.randn(streams, n, width), torch.rand(streams, n, n)) for n in lengths)]:
+            inside.append((x, weight, torch.empty_like(x), torch.empty_like(weight)))
+        wide, matrix = torch.randn(nodes, 2 * width), torch.randn(2 * width, width)
+        narrow, square = torch.randn(nodes, width), torch.randn(width, width)
     to_wide, to_matrix, to_narrow, to_square = (torch.empty_like(x) for x in (wide, matrix, narrow, square))
 
     def run() -> None:
@@ -186,8 +196,7 @@ def prepare_windowed(turns: int, method: str) -> Run:
     """One conversation, recipe `window`."""
     batch, states, present, conv = make_inputs((turns,), 1, 64)
     recipe = load_recipe("window")
-    one = AngularConv(64, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
-    one.load_state_dict(conv.state_dict())
+    one = convolution(64, method, conv)
     return through(one, states, lambda: one(states, present, batch, recipe))
 
 
@@ -196,12 +205,13 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[Row] = []
     for case in LENGTHS:
         methods = (*METHODS, "loop") if case == "small" else METHODS
+        methods = tuple(name for name in methods if name != "dgl" or options.device == "cpu")  # PyPI's DGL knows no GPU
         runs = {method: prepare(case, method) for method in methods}
         rows += rows_of(NAME, case, runs, floor=prepare(case, "floor"), repeats=options.repeats)
     for turns in TURNS:
         case = f"windowed {turns}"
         timed = seconds({"block": prepare(case, "block")}, 3 if turns > 10**5 else options.repeats)
-        peak = peak_bytes(NAME, case, "block")
+        peak = alone(NAME, case, "block")[0]
         rows.append({"case": case, "method": "block", "seconds": timed["block"], "peak_bytes": peak, "floor_seconds": None})
     return finish(rows, options.json)
 

@@ -11,10 +11,9 @@ import sys
 import torch
 from torch import Tensor
 
-from benchmarks.angular_conv import DEPTH, floor, make_inputs, through
-from benchmarks.measure import Row, Run, arguments, finish, peak_bytes, rows_of, seconds
+from benchmarks.angular_conv import convolution, floor, make_inputs, through
+from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of
 from erc_graph.conv import propagation
-from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.graphs.recipe import load_recipe
 
 NAME = "benchmarks.long_conversation"
@@ -29,8 +28,7 @@ def prepare(case: str, method: str) -> Run:
     if method == "floor":
         return floor((turns,), 3, 200)
     batch, states, present, conv = make_inputs((turns,), 3, 200)
-    one = AngularConv(200, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
-    one.load_state_dict(conv.state_dict())
+    one = convolution(200, method, conv)
     recipe = load_recipe("pairwise")
 
     def forward() -> Tensor:
@@ -50,9 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         runs = {method: prepare(str(turns), method) for method in ("block", "tiled")}
         rows += rows_of(NAME, str(turns), runs, floor=prepare(str(turns), "floor"), repeats=min(options.repeats, 5))
     for turns in TILED:
-        timed = seconds({"tiled": prepare(str(turns), "tiled")}, 1)["tiled"]
-        peak = peak_bytes(NAME, str(turns), "tiled")
-        rows.append({"case": str(turns), "method": "tiled", "seconds": timed, "peak_bytes": peak, "floor_seconds": None})
+        peak, taken = alone(NAME, str(turns), "tiled")  # one run: it takes minutes
+        rows.append({"case": str(turns), "method": "tiled", "seconds": taken, "peak_bytes": peak, "floor_seconds": None})
     return finish(rows, options.json)
 
 

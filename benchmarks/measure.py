@@ -5,7 +5,9 @@ collects rows with `rows_of` and ends with `finish`. What a method makes once an
 which is not timed but whose memory counts. `WARM`, where a module has it, names a small case: run beforehand, so that code that is
 loaded at first use does not count as memory of the method.
 
-`python -m benchmarks.measure MODULE CASE METHOD` prints the bytes that one run takes.
+`python -m benchmarks.measure MODULE CASE METHOD THREADS DEVICE` prints the bytes and the seconds that one run takes.
+
+With `--device cuda` inputs and model stand on the GPU, and memory is what PyTorch's allocator gave out at most, inputs left out as well.
 """
 
 from __future__ import annotations
@@ -34,14 +36,38 @@ Run = Callable[[], object]
 Row = dict[str, Any]
 
 
+class There:
+    """A context, `with there:`, in which tensors are made on the device that was asked for."""
+
+    device = "cpu"
+
+    def __enter__(self) -> None:
+        self.context = torch.device(self.device)
+        self.context.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.context.__exit__(*error)
+
+
+there = There()
+
+
 def arguments(name: str, description: str, argv: list[str] | None = None) -> argparse.Namespace:
-    """Options that all benchmarks share: `--json`, `--repeats`, `--threads`; sets the number of threads."""
+    """Options that all benchmarks share: `--json`, `--repeats`, `--threads`, `--device`; sets the threads and where tensors are made.
+
+    Results of another device than the CPU go to a file of their own.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
-    parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json", metavar="FILE", help="where the rows go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help=f"where the rows go (default: benchmarks/results/{name}[_DEVICE].json)")
     parser.add_argument("--repeats", type=int, default=9, help="interleaved repeats of every method (default: 9)")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"threads of torch (default: {THREADS})")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where tensors are (default: cpu)")
     options = parser.parse_args(argv)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device: expected a GPU that PyTorch sees, found none; use --device cpu")
+    options.json = options.json or RESULTS / (f"{name}.json" if options.device == "cpu" else f"{name}_{options.device}.json")
     torch.set_num_threads(options.threads)
+    there.device = options.device
     return options
 
 
@@ -59,13 +85,15 @@ def seconds(runs: Mapping[str, Run], repeats: int = 9) -> dict[str, float]:
     return {name: median(values) for name, values in times.items()}
 
 
-def peak_bytes(module: str, case: str, method: str) -> int:
-    """Memory that one run needs above its inputs, in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.measure", module, case, method, str(torch.get_num_threads())]
+def alone(module: str, case: str, method: str) -> tuple[int, float]:
+    """Bytes that one run needs above its inputs, and its seconds, in a fresh process."""
+    where = there.device
+    command = [sys.executable, "-m", "benchmarks.measure", module, case, method, str(torch.get_num_threads()), where]
     answer = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True, check=False)
     if answer.returncode:
         raise SystemExit(f"{module} {case} {method}: {answer.stderr.strip().splitlines()[-1]}")
-    return int(answer.stdout)
+    peak, taken = answer.stdout.split()
+    return int(peak), float(taken)
 
 
 def rows_of(
@@ -84,7 +112,7 @@ def rows_of(
     timed = seconds({**runs, **({"floor": floor} if floor else {})}, repeats)
     rows = []
     for method in runs:
-        peak = peak_bytes(module, case, method) if memory is None or method in memory else None
+        peak = alone(module, case, method)[0] if memory is None or method in memory else None
         rows.append({"case": case, "method": method, "seconds": timed[method], "peak_bytes": peak, "floor_seconds": timed.get("floor")})
     return rows
 
@@ -98,7 +126,7 @@ def finish(rows: list[Row], path: Path) -> int:
         cells.append([row["case"], row["method"], f"{1e3 * row['seconds']:.3f}", ratio, memory])
     print(text_table(["case", "method", "ms", "of floor", "peak MiB"], cells))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"environment": environment("cuda" if torch.cuda.is_available() else "cpu"), "rows": rows})
+    write_json(path, {"environment": environment(there.device), "rows": rows})
     return 0
 
 
@@ -113,8 +141,9 @@ def resident() -> tuple[int, int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    module, case, method, threads = sys.argv[1:] if argv is None else argv
+    module, case, method, threads, device = sys.argv[1:] if argv is None else argv
     torch.set_num_threads(int(threads))
+    there.device = device
     benchmark = importlib.import_module(module)
     if hasattr(benchmark, "WARM"):
         benchmark.prepare(benchmark.WARM, method)()
@@ -122,10 +151,21 @@ def main(argv: list[str] | None = None) -> int:
     gc.collect()
     if Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # what making the inputs took at most is forgotten
-    before = resident()[0]
+    before = allocated() if device == "cuda" else resident()[0]
+    start = time.perf_counter()
     run()
-    print(resident()[1] - before)
+    after = allocated(most=True) if device == "cuda" else resident()[1]
+    print(after - before, time.perf_counter() - start)
     return 0
+
+
+def allocated(*, most: bool = False) -> int:
+    """Bytes of tensors on the GPU, now or at most since the last call."""
+    torch.cuda.synchronize()
+    if most:
+        return torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
 
 
 if __name__ == "__main__":

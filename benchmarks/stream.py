@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Row, Run, arguments, finish, peak_bytes, seconds
+from benchmarks.measure import Row, Run, alone, arguments, finish, seconds
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import get_task
 from erc_graph.inference.stream import Stream
@@ -92,6 +92,8 @@ def prepare(case: str, method: str) -> Run:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments("stream", __doc__.split("\n")[0], argv)
+    if options.device != "cpu":
+        raise SystemExit("stream: utterance by utterance runs on the CPU; use --device cpu")
     runs: dict[str, Run] = {"floor": floor()}
     held = {}
     for (recipe, turn), methods in CASES.items():
@@ -106,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         case = f"{recipe}, turn {turn}"
         for method in methods:
             each = PUSHES if method == "stream" else 1
-            peak = peak_bytes("benchmarks.stream", case, method) if turn <= 1000 else None  # else minutes, to come to that turn again
+            peak = alone("benchmarks.stream", case, method)[0] if turn <= 1000 else None  # else minutes, to come to that turn again
             row = {"case": case, "method": method, "seconds": timed[f"{case}: {method}"] / each, "peak_bytes": peak}
             rows.append({**row, "floor_seconds": timed["floor"] / PUSHES, **({"held_bytes": held[case]} if method == "stream" else {})})
     late, early = (timed[f"window 10, turn {turn}: stream"] for turn in (10_000, 100))
