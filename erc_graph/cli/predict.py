@@ -85,7 +85,8 @@ def _predict(options: argparse.Namespace) -> None:
     from erc_graph.pipelines.base import Pipeline
 
     pipeline = Pipeline.from_pretrained(options.model)
-    recordings = None if options.conversation == "-" else find_recordings(corpus, Path(options.conversation).parent)
+    hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
+    recordings = find_recordings(corpus, Path(options.conversation).parent) if hears and options.conversation != "-" else {}
     corpus = prepare(
         corpus,
         pipeline,

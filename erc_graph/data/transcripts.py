@@ -83,7 +83,8 @@ def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
         folder: Where `talk_0.wav`, `talk_1.wav`, … may lie; the numbers with or without zeros.
     """
     try:
-        files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and not path.name.startswith(".")}
+        inside = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+        files = {path.stem: path for path in inside if path.is_file()}  # a pipe would be waited for
     except OSError:
         return {}
     found = {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,13 @@ def test_many_turns_have_zeros_in_front_or_not(tmp_path: Path) -> None:
         "talk_03": "talk_3.wav", "talk_04": "talk_04.mp3", "talk_11": "talk_11.flac",
     }  # fmt: skip
     assert find_recordings(talk, tmp_path / "nowhere") == {}
+    (tmp_path / "talk_7.wav").mkdir()
+    os.mkfifo(tmp_path / "talk_8.wav")
+    (tmp_path / "talk_9.wav").symlink_to(Path(__file__))
+    with pytest.raises(CorpusError, match=r"talk_9\.wav"):
+        find_recordings(talk, tmp_path)
+    (tmp_path / "talk_9.wav").unlink()
+    assert len(find_recordings(talk, tmp_path)) == 3
 
 
 def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_path: Path) -> None:
