@@ -54,7 +54,9 @@ def frames(item: tuple[int, ...], missing: int) -> Ragged:
 def test_there_are_as_many_as_expected() -> None:
     found = sorted(path.stem for path in FILES)
     assert found[:5] == ["hff_iemocap6", "hff_meld", "hff_mosi", "hff_sample", "hff_sample-raw"]
-    assert [name for name in found if name.startswith("mfdr")] == [f"mfdr_{c}" for c in ("iemocap4", "iemocap6", "meld", "mosei", "sample-raw")]
+    assert [name for name in found if name.startswith("mfdr")] == [
+        f"mfdr_{c}" for c in ("iemocap4", "iemocap6", "meld", "mosei", "sample-raw")
+    ]
     assert [name for name in found if name.startswith("pairwise")] == [f"pairwise_{c}" for c in ("iemocap6", "meld", "mosi", "sample")]
     assert [name for name in found if name.startswith("wavfusion")] == [f"wavfusion_{c}" for c in ("iemocap6", "meld", "sample-raw")]
     assert {"hff", "mfdr", "pairwise", "wavfusion"} <= {path.stem for path in (ROOT / "tables").glob("*.toml")}
