@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erc_graph.cli.command import Parser, command
+from erc_graph.cli.command import Parser, command, remark
 from erc_graph.cli.graph import check_name, emotions, model_graphs, write_graphs
 from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError, ErcGraphError, StorageError
@@ -87,13 +87,7 @@ def _predict(options: argparse.Namespace) -> None:
     pipeline = Pipeline.from_pretrained(options.model)
     hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
     recordings = find_recordings(corpus, Path(options.conversation).parent) if hears and options.conversation != "-" else {}
-    corpus = prepare(
-        corpus,
-        pipeline,
-        extractors=extractors,
-        recordings=recordings,
-        say=lambda note: print(f"note: {one_line(note, 2000)}", file=sys.stderr),
-    )
+    corpus = prepare(corpus, pipeline, extractors=extractors, recordings=recordings, say=remark)
     rows = pipeline.predict(corpus)
     if options.draw is not None:
         for file in write_graphs(model_graphs(pipeline, corpus), options.draw, corpus, emotions(rows)):
