@@ -47,7 +47,8 @@ class ResidualImages(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.stem = nn.ModuleList([nn.Conv2d(channels, 16, 3, stride=2, padding=1), nn.Conv2d(16, 32, 3, stride=2, padding=1)])
+        self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
+        self.reduce = nn.Conv2d(16, 32, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(n, n, 3, padding=1), nn.ReLU(), nn.Conv2d(n, n, 3, padding=1)) for n in (16, 32)
         )
@@ -55,10 +56,10 @@ class ResidualImages(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """`(frames, channels, height, width)`, from 0 to 1 → `(frames, 32)`."""
-        states = images
-        for reduce, block in zip(self.stem, self.blocks, strict=True):
-            states = reduce(states).relu()
-            states = (block(states) + states).relu()
+        first, second = self.blocks
+        states = self.stem(images)
+        states = self.reduce((first(states) + states).relu()).relu()
+        states = (second(states) + states).relu()
         return states.mean((2, 3))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ def test_frames_alone_as_in_company(layers: int) -> None:
     assert not found[~mask].any()
 
 
+@torch.no_grad()
 def test_a_layer_equals_a_loop() -> None:
     net, frames = FrameConvolution(2, layers=1, kernel=3).double(), torch.randn(1, 5, 2, dtype=torch.double)
     weight, bias = net.convolutions[0].weight, net.convolutions[0].bias
@@ -37,7 +38,7 @@ def test_a_layer_equals_a_loop() -> None:
     torch.testing.assert_close(net(frames, torch.ones(1, 5, dtype=torch.bool))[0][0], expected)
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 7, 11)])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 7, 11), (1, 1, 1)])
 def test_images_alone_as_in_company(shape: tuple[int, ...]) -> None:
     net = ResidualImages(shape[0], 4).double()
     ragged = Ragged.of([torch.randint(0, 256, (n, *shape), dtype=torch.uint8) for n in (2, 5, 1)])
@@ -50,13 +51,12 @@ def test_images_alone_as_in_company(shape: tuple[int, ...]) -> None:
 
 
 def test_blocks_add_to_what_goes_in_and_the_picture_is_averaged() -> None:
-    net, image = ResidualImages(1, 4), torch.rand(1, 1, 8, 8)
+    net, image = ResidualImages(1, 4), torch.rand(1, 1, 16, 16)
     with torch.no_grad():
         for block in net.blocks:
             for parameter in block.parameters():
                 parameter.zero_()
-        states = image
-        for reduce in net.stem:
-            states = reduce(states).relu()
+        states = net.reduce(net.stem(image)).relu()
+    assert states.shape == (1, 32, 2, 2)
     expected = [sum(float(states[0, c, y, x]) for y in range(2) for x in range(2)) / 4 for c in range(32)]
     assert net.features(image)[0].tolist() == pytest.approx(expected, abs=1e-6)
