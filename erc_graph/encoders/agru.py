@@ -11,7 +11,8 @@ from erc_graph.encoders.dropout import Dropout
 class AGRU(nn.Module):
     """Words or frames of an utterance, each with what is said before it, and then with all the others.
 
-    The GRU reads forward, so that what is padded behind an utterance's end changes nothing before it.
+    The GRU reads forward, so that what is padded behind an utterance's end changes nothing before it. The attention has the residual path
+    and the norm of a Transformer layer, so that its frames are as large as those of the modality that asks them later.
 
     Args:
         inputs: Width of the frames that go in.
@@ -24,9 +25,10 @@ class AGRU(nn.Module):
         super().__init__()
         self.gru = nn.GRU(inputs, width, batch_first=True)
         self.attention = CrossAttention(width, width, width, heads=heads, dropout=dropout)
+        self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """`(n, L, inputs)`, `(n, L)` bool → `(n, L, width)`, zero where the mask is false."""
         states = self.dropout(self.gru(frames)[0])
-        return self.attention(states, states, mask) * mask[..., None]
+        return self.norm(states + self.attention(states, states, mask)) * mask[..., None]

@@ -24,6 +24,9 @@ class CrossAttention(nn.Module):
         inner = heads * -(-width // heads)
         self.query, self.key, self.value = nn.Linear(queries, inner), nn.Linear(keys, inner), nn.Linear(keys, inner)
         self.output = nn.Linear(inner, width)
+        for part in (self.query, self.key, self.value, self.output):  # PyTorch's own would shrink what is heard to a third of what is said
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """What each query hears.

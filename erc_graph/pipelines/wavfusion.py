@@ -36,10 +36,12 @@ Differences from the paper:
 
 - (1), (5): EfficientNet and RoBERTa are frozen there; here a corpus has their frames (`erc-graph features`), which are scaled and
   projected to one width. Pictures of a corpus (bytes) pass a small convolutional net that is trained.
+- (2), (6): the self-attention has a residual path and a norm, as a Transformer layer has.
 - (3): layer norm for batch norm and a mean for a sum over time (`erc_graph.encoders.visual_centre`).
 - (7): wav2vec 2.0 is taken as base, from a folder (`wav2vec.folder`); its last `deep` layers are replaced, feed-forward and norms begin as
-  those of the layers replaced. Without a folder it is small, has random weights and is trained as a whole (`frozen`). Where the corpus
-  has frames for sound (of WavLM, say), these, scaled and projected, are X^a.
+  those of the layers replaced. Without a folder it is small, has random weights and is trained as a whole (`frozen`), which takes more
+  sound than a small corpus has: `sound = "mfcc"` gives the deep layers cepstral coefficients. Where the corpus has frames for sound (of
+  WavLM, say), these, scaled and projected, are X^a.
 - (8), (9): queries come from the sound, keys and values from the other modality. A layer has attention to each other modality in the
   place of self-attention, and keeps its residual path, which is where the sound itself goes on.
 - (10): one softmax for any number of others, which for two is the printed sigmoid. One that an utterance lacks has share zero; who lacks
@@ -48,7 +50,8 @@ Differences from the paper:
 - No sound: a learned frame asks in its place, in an utterance that lacks it as in a corpus that does. One modality alone, as in Table 3:
   no gate, no margin loss; sound passes the layers as they are, words and faces the encoder of (2) to (6).
 - `deep = 0` is Table 6's "concat": the means over the frames of all modalities side by side.
-- (12): SD needs one width, so each modality's mean over its frames is projected to it first.
+- (12): SD needs one width, so each modality's mean over its frames is scaled (layer norm) and projected to it first. SD and projection
+  have no bias: with one, (13) falls fastest where it makes all samples equal, and from there no gradient leads away.
 - (13): the printed bracket closes too early. α is not given. Samples are the utterances of the batch with a label, once per modality that
   they have. A score task has no classes, and no margin loss.
 """
@@ -59,7 +62,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +109,8 @@ class WavFusionConfig:
         cache: Keep the frames of frozen layers in memory: 150 kB for a second of sound with wav2vec 2.0 base.
         checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
         seconds: Sound in one forward pass of the encoders, padding included; changes memory and time, not the result.
+        sound: What makes frames of a waveform: `wav2vec`, or `mfcc`: cepstral coefficients, scaled and projected, for where nothing
+            pretrained is at hand. The deep layers are those of wav2vec 2.0 either way.
         wav2vec: The encoder of the sound.
         context: The graph stage.
     """
@@ -124,6 +129,7 @@ class WavFusionConfig:
     cache: bool = True
     checkpointing: bool = False
     seconds: float = 60.0
+    sound: Literal["wav2vec", "mfcc"] = "wav2vec"
     wav2vec: Wav2vecConfig = field(default_factory=Wav2vecConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
 
@@ -180,7 +186,7 @@ class WavFusion(Pipeline):
         widths = {name: config.width * (2 if name in config.lvc else 1) for name in self.others}
         self.silence = nn.Parameter(0.02 * torch.randn(sound.width))
         self.shallow: Wav2vec | FrontEnds | None = None
-        if heard == ():
+        if heard == () and config.sound == "wav2vec":
             self.shallow = Wav2vec(sound, sound.layers - config.deep)
             self.shallow.requires_grad_(not frozen)
         elif heard is not None:
@@ -194,8 +200,10 @@ class WavFusion(Pipeline):
         output = sound.width if self.deep else sum(parts.values())
         self.project = nn.ModuleDict()
         if len(parts) > 1 and config.margin_weight and self.task.kind == "classification":
-            self.project = nn.ModuleDict({name: nn.Linear(width, config.width) for name, width in parts.items()})
-            self.shared = nn.Linear(config.width, config.width)
+            self.project = nn.ModuleDict(
+                {name: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.width, bias=False)) for name, width in parts.items()}
+            )
+            self.shared = nn.Linear(config.width, config.width, bias=False)
         self.context = ConversationContext({"fused": output}, config.graph, config.context)
         self.recipe = self.context.recipe
         self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.dropout)
@@ -239,7 +247,9 @@ class WavFusion(Pipeline):
 
     @torch.no_grad()
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """What frozen layers make of the sound is computed once."""
+        """What frozen layers make of the sound is computed once, and so are cepstral coefficients."""
+        if isinstance(self.shallow, FrontEnds):
+            return self.shallow.prepared(batch)
         if not (self.config.cache and isinstance(self.shallow, Wav2vec)) or any(p.requires_grad for p in self.shallow.parameters()):
             return batch
         return replace(batch, sequences={**batch.sequences, SHALLOW: self.frames(batch)})

@@ -71,6 +71,7 @@ CASES: dict[str, dict[str, Any]] = {
     "all deep": {"deep": 3},
     "no lvc": {"lvc": []},
     "large": {"wav2vec": replace(SOUND, norm="layer", norm_first=True, bias=True)},
+    "mfcc": {"sound": "mfcc"},
     "audio": {"modalities": ("audio",)},
     "text": {"modalities": ("text",)},
     "visual": {"modalities": ("visual",)},
@@ -143,11 +144,13 @@ def test_the_gate_is_what_trust_says() -> None:
 def test_only_the_graph_looks_at_other_turns() -> None:
     corpus = raw(missing=False)
     for graph, recurrent, hears in (("none", True, False), ("speaker", False, True), ("causal", False, True)):
-        pipeline = make(corpus, graph=graph, context=ContextConfig(width=6, recurrent=recurrent)).eval()
+        pipeline = make(corpus, graph=graph, context=ContextConfig(width=32, recurrent=recurrent)).eval()
         batch = pipeline.schema.batch(corpus).select(torch.tensor([0]))
         words = batch.sequences["text"]
         values = words.values.clone().requires_grad_()
-        pipeline(replace(batch, sequences={**batch.sequences, "text": Ragged(values, words.ptr)})).scores[3].sum().backward()
+        states = pipeline(replace(batch, sequences={**batch.sequences, "text": Ragged(values, words.ptr)})).states
+        assert states is not None
+        states[3].square().sum().backward()
         assert values.grad is not None
         moved = torch.stack([part.abs().sum() for part in values.grad.split(list(words.sizes))]) > 0
         assert moved[3] and bool(moved[:3].any()) is hears and bool(moved[4:].any()) is (hears and not pipeline.causal)
@@ -241,6 +244,14 @@ def test_frozen_layers_do_not_move_and_are_asked_once(corpus: Corpus) -> None:
     for one, other in zip(uncached.state_dict().values(), pipeline.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     assert not same(trained(corpus).shallow, before.shallow)  # type: ignore[arg-type]
+
+
+def test_cepstral_coefficients_are_computed_once(corpus: Corpus) -> None:
+    pipeline = make(corpus, sound="mfcc").eval()
+    batch = pipeline.schema.batch(corpus)
+    started = pipeline.start_stage(0, batch)
+    assert started.sequences["audio"].item == (40,)
+    torch.testing.assert_close(pipeline(started).scores, pipeline(batch).scores, rtol=1e-4, atol=1e-5)
 
 
 def test_members_of_a_committee_have_frames_of_their_own(corpus: Corpus) -> None:
