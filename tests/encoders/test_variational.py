@@ -38,6 +38,7 @@ def test_moments_are_those_of_drawn_weights() -> None:
     torch.testing.assert_close(outputs.var(0), variance, rtol=0.05, atol=0)
 
 
+@torch.no_grad()
 def test_at_first_it_is_nearly_sure() -> None:
     mean, variance = VariationalLinear(128, 64)(torch.randn(200, 128))
     assert 0.2 < float(mean.std()) < 1.0

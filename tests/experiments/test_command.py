@@ -103,7 +103,7 @@ def test_a_finished_run_is_not_overwritten(small: Path, tmp_path: Path, capsys: 
 
 
 def test_resume_of_a_killed_run_ends_in_the_same_result(small: Path, tmp_path: Path) -> None:
-    options = ["--data", str(small), *QUICK, "--training.epochs", "40"]
+    options = ["--data", str(small), *QUICK, "--training.epochs", "80"]
     code = f"from erc_graph.experiments.pairwise import main; raise SystemExit(main({[*options, '--out', str(tmp_path / 'killed')]!r}))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     last = tmp_path / "killed" / "seed-0" / "last.safetensors"
