@@ -71,18 +71,22 @@ def arguments(name: str, description: str, argv: list[str] | None = None) -> arg
     return options
 
 
-def seconds(runs: Mapping[str, Run], repeats: int = 9) -> dict[str, float]:
-    """Median seconds of every run: one untimed round, then rounds in which each has its turn, so that a busy moment hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def timings(runs: Mapping[str, Run], repeats: int = 9) -> dict[str, tuple[float, float]]:
+    """Median seconds of every run, of the clock and of the processor (all threads together).
+
+    One untimed round, then rounds in which each has its turn, so that a busy moment hits all alike. On a machine that does other work
+    meanwhile the clock says little; with one thread the processor's seconds are what the clock would show alone.
+    """
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start, before = time.perf_counter(), time.process_time()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in times.items()}
+                times[name].append((time.perf_counter() - start, time.process_time() - before))
+    return {name: (median(clock for clock, _ in values), median(cpu for _, cpu in values)) for name, values in times.items()}
 
 
 def alone(module: str, case: str, method: str) -> tuple[int, float]:
@@ -109,11 +113,14 @@ def rows_of(
         repeats: Rounds.
         memory: Methods whose memory is measured, by default all.
     """
-    timed = seconds({**runs, **({"floor": floor} if floor else {})}, repeats)
+    timed = timings({**runs, **({"floor": floor} if floor else {})}, repeats)
+    least, least_cpu = timed.get("floor", (None, None))
     rows = []
     for method in runs:
         peak = alone(module, case, method)[0] if memory is None or method in memory else None
-        rows.append({"case": case, "method": method, "seconds": timed[method], "peak_bytes": peak, "floor_seconds": timed.get("floor")})
+        clock, cpu = timed[method]
+        row: Row = {"case": case, "method": method, "seconds": clock, "peak_bytes": peak, "floor_seconds": least}
+        rows.append({**row, "cpu_seconds": cpu, **({"floor_cpu_seconds": least_cpu} if floor else {})})
     return rows
 
 
@@ -123,8 +130,9 @@ def finish(rows: list[Row], path: Path) -> int:
     for row in rows:
         peak, floor = row["peak_bytes"], row["floor_seconds"]
         memory, ratio = "" if peak is None else f"{peak / 2**20:.1f}", "" if not floor else f"{row['seconds'] / floor:.2f}"
-        cells.append([row["case"], row["method"], f"{1e3 * row['seconds']:.3f}", ratio, memory])
-    print(text_table(["case", "method", "ms", "of floor", "peak MiB"], cells))
+        cpu = f"{1e3 * row['cpu_seconds']:.3f}" if "cpu_seconds" in row else ""
+        cells.append([row["case"], row["method"], f"{1e3 * row['seconds']:.3f}", cpu, ratio, memory])
+    print(text_table(["case", "method", "ms", "processor ms", "of floor", "peak MiB"], cells))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"environment": environment(there.device), "rows": rows})
     return 0
