@@ -11,7 +11,8 @@ included. Reading the corpus and judging the development part are no part of an 
 | `bigru_torch` | the same with `torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences |
 
 `outside` is the share of an epoch that passes outside tensor operations: all time under `torch.profiler` that is the own time of no
-operation, gradient or optimiser kernel; a gradient written in Python counts as outside but for its operations. The profiler's own work, some microseconds per operation, counts as outside.
+operation, gradient or optimiser kernel. Gradients written in Python count as outside but for their operations, and so does the
+profiler's own work, some microseconds per operation.
 """
 
 from __future__ import annotations

@@ -128,9 +128,9 @@ class AngularConv(nn.Module):
 class _Layers(Function):
     """All layers, piece by piece, with a backward pass of its own: what a piece needs for a moment stays in the processor's cache.
 
-    Kept are the states that go into every layer, and where the last ReLU was open. What was spread is computed again, which costs a
-    third of a layer's smallest product. A state that is kept has been through dropout: where it is positive, ReLU was open and dropout let
-    it pass.
+    Kept are the states that go into every layer, and where the last ReLU was open. What was spread is computed again for a piece, all
+    layers at once; it is kept where all rows are one piece, which would need the memory anyway, and spreading keeps its weights. A
+    state that is kept has been through dropout: where it is positive, ReLU was open and dropout let it pass.
     """
 
     @staticmethod
@@ -145,74 +145,92 @@ class _Layers(Function):
         bias: Tensor,
         *rest: Tensor,
     ) -> Tensor:
-        matrices, parts = rest[: config.depth], rest[config.depth :]
+        weights, parts = rest[: config.depth], rest[config.depth :]
+        matrices = [_mixed(config, theta, matrix) for theta, matrix in zip(config.thetas, weights, strict=True)]
         width = states.shape[-1]
         here = present[..., None].to(states.dtype)
         output = states.new_empty(*states.shape[:-1], width * (2 if config.residual else 1))
         if config.residual:
             torch.mul(states, here, out=output[..., :width])
-        kept = states.new_empty(propagation.layout.rows, config.depth, width)
+        rows, whole = propagation.layout.rows, propagation.keeps and len(propagation.layout.pieces) == 1
+        # (rows, layers, width), layers side by side in memory where several are spread at once
+        kept = states.new_empty(config.depth, rows, width).transpose(0, 1) if whole else states.new_empty(rows, config.depth, width)
+        spreads = torch.empty_like(kept) if whole else kept.new_empty(0)
         closed = torch.empty_like(kept[:, 0], dtype=torch.bool)
         for piece in propagation.layout.pieces:
             own = propagation.narrow(piece, parts)
             x = piece.take(states)
-            both = x.new_empty(len(x), 2 * width)
-            spread, initial = both.split(width, 1)
-            torch.addmm(bias, x, weight.T, out=initial).relu_()
-            layers = [*kept[piece.rows].unbind(1), x]
-            layers[0].copy_(initial)
-            for theta, matrix, state, hidden in zip(config.thetas, matrices, layers[:-1], layers[1:], strict=True):
+            layers = [*kept[piece.rows].unbind(1), torch.empty_like(x)]
+            initial = torch.addmm(bias, x, weight.T).relu_() if dropout else torch.addmm(bias, x, weight.T, out=layers[0]).relu_()
+            if dropout:
+                layers[0].copy_(initial)
+            for layer, ((of_spread, of_initial), state, hidden) in enumerate(zip(matrices, layers[:-1], layers[1:], strict=True)):
                 if dropout:
                     dropped(state, dropout, inplace=True)
+                spread = spreads[:, layer] if len(spreads) else x
                 propagation.apply(piece, state, own, spread)
-                torch.lerp(spread, initial, config.alpha, out=hidden)
-                hidden.addmm_(both, matrix, beta=1 - theta, alpha=theta).relu_()
-            closed[piece.rows] = x <= 0
-            piece.put(x.mul_(piece.take(here)), output[..., -width:])
+                torch.mm(spread, of_spread, out=hidden).addmm_(initial, of_initial).relu_()
+            closed[piece.rows] = layers[-1] <= 0
+            piece.put(layers[-1].mul_(piece.take(here)), output[..., -width:])
         ctx.propagation, ctx.config, ctx.dropout = propagation, config, dropout
-        ctx.save_for_backward(states, here, weight, bias, kept, closed, *rest)
+        ctx.save_for_backward(states, here, weight, bias, kept, closed, spreads, *rest)
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         propagation, config, dropout = ctx.propagation, ctx.config, ctx.dropout
-        states, here, weight, bias, kept, closed, *rest = ctx.saved_tensors
-        matrices, parts = rest[: config.depth], tuple(rest[config.depth :])
+        states, here, weight, bias, kept, closed, saved, *rest = ctx.saved_tensors
+        weights, parts = rest[: config.depth], tuple(rest[config.depth :])
+        matrices = [_mixed(config, theta, matrix) for theta, matrix in zip(config.thetas, weights, strict=True)]
         into = accumulators(parts, ctx.needs_input_grad[7 + config.depth :])
         to_states = torch.empty_like(states, memory_format=torch.contiguous_format)
-        to_weight, to_bias, *to_matrices = (torch.zeros_like(tensor) for tensor in (weight, bias, *matrices))
+        to_weight, to_bias, *to_weights = (torch.zeros_like(tensor) for tensor in (weight, bias, *weights))
         width, scale = states.shape[-1], 1 / (1 - dropout) if dropout < 1 else 0.0
         for piece in propagation.layout.pieces:
             own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
-            given = kept[piece.rows]
-            spreads = torch.empty_like(given)
-            propagation.apply(piece, given.flatten(1), own, spreads.flatten(1))  # of all layers at once
+            given, spreads = kept[piece.rows], saved
+            if not len(saved):
+                spreads = torch.empty_like(given)
+                propagation.apply(piece, given.flatten(1), own, spreads.flatten(1))
             x = piece.take(states)
             initial = torch.addmm(bias, x, weight.T).relu_() if dropout else given[:, 0]
             to_hidden = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0)
             to_initial, to_spread = torch.zeros_like(x), torch.empty_like(x)
             for layer in reversed(range(config.depth)):
-                theta, (of_spread, of_initial) = config.thetas[layer], matrices[layer].split(width)
-                state, spread, (to_first, to_second) = given[:, layer], spreads[:, layer], to_matrices[layer].split(width)
+                theta, (of_spread, of_initial) = config.thetas[layer], matrices[layer]
+                state, spread, (to_first, to_second) = given[:, layer], spreads[:, layer], to_weights[layer].split(width)
                 to_first.addmm_(spread.T, to_hidden, alpha=theta)
                 to_second.addmm_(initial.T, to_hidden, alpha=theta)
-                torch.mul(to_hidden, (1 - theta) * (1 - config.alpha), out=to_spread).addmm_(to_hidden, of_spread.T, alpha=theta)
-                to_initial.add_(to_hidden, alpha=(1 - theta) * config.alpha).addmm_(to_hidden, of_initial.T, alpha=theta)
+                torch.mm(to_hidden, of_spread.T, out=to_spread)
+                to_initial.addmm_(to_hidden, of_initial.T)
                 propagation.pull(piece, to_spread, state, spread, own, to_own, to_hidden)
-                spread.copy_(to_spread)
+                if len(saved):
+                    propagation.pull_edges(piece, to_spread, state, own, to_own)
+                else:
+                    spread.copy_(to_spread)
                 if layer or dropout:
                     shut(to_hidden, state, to_hidden)
                 if dropout:
                     to_hidden.mul_(scale)
-            propagation.pull_edges(piece, spreads.flatten(1), given.flatten(1), own, to_own)
+            if not len(saved):
+                propagation.pull_edges(piece, spreads.flatten(1), given.flatten(1), own, to_own)
             shut(to_initial.add_(to_hidden), initial, to_initial)
             to_weight.addmm_(to_initial.T, x)
             to_bias.add_(to_initial.sum(0))
             piece.put(torch.mm(to_initial, weight, out=x), to_states)
         if config.residual:
             to_states.addcmul_(grad[..., :width], here)
-        return None, None, None, to_states, None, to_weight, to_bias, *to_matrices, *into
+        return None, None, None, to_states, None, to_weight, to_bias, *to_weights, *into
+
+
+def _mixed(config: AngularConvConfig, theta: float, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What `P h` and what `h^0` are multiplied by; what is mixed in with `1 - θ` is in there and costs no pass of its own."""
+    matrix = theta * weight
+    of_spread, of_initial = matrix.split(len(weight) // 2)
+    of_spread.diagonal().add_((1 - theta) * (1 - config.alpha))
+    of_initial.diagonal().add_((1 - theta) * config.alpha)
+    return of_spread, of_initial
 
 
 def autocast(x: Tensor) -> bool:

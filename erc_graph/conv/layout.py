@@ -23,7 +23,7 @@ from torch.autograd import Function
 
 SLACK = 0.9  # a dialogue shares a bucket with one that is longer by a tenth, or by
 FEW = 2  # turns
-PIECE = 448  # rows of a piece, unless one dialogue has more; a GPU is given all rows at once
+PIECE = 448  # rows of a piece on one thread, unless one dialogue has more; several threads and a GPU share all rows better
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,6 @@ class _Restore(Function):
         return out, None
 
 
-@lru_cache(maxsize=64)
 def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> Layout:
     """Dialogues of similar length side by side.
 
@@ -184,7 +183,12 @@ def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> La
         streams: `S`.
         device: Where the batch is.
     """
-    most = PIECE if device.type == "cpu" else sum(sizes) * streams
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return _in_buckets(sizes, streams, device, PIECE if alone else 2**62)
+
+
+@lru_cache(maxsize=64)
+def _in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device, most: int) -> Layout:
     groups: list[list[int]] = []
     for dialogue in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         longest = sizes[groups[-1][0]] if groups else 0

@@ -50,11 +50,13 @@ class WrittenPropagation(Propagation):
         layout: Where the nodes stand, and the pieces.
         parts: What the weights are made of; gradients go there.
         streams: `S`.
+        keeps: Whether the weights are kept, so that memory is no reason to compute again what was spread.
     """
 
     layout: Layout
     parts: tuple[Tensor, ...]
     streams: int
+    keeps: bool = True
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:

@@ -238,6 +238,8 @@ class _Degrees(Function):
 class TiledPropagation(WrittenPropagation):
     """Weights are computed when they are needed; same arguments as `BlockPropagation`, but for the layout, which is its own."""
 
+    keeps = False
+
     def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> None:
         within, across = rules_by_scope(recipe)
         self.streams = states.shape[1]

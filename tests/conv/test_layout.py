@@ -63,9 +63,7 @@ def test_little_is_padding() -> None:
 def test_pieces_are_all_rows_once_and_no_larger_than_asked(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
     sizes, streams = (3, 9, 2, 8, 9, 1, 1), 2
-    in_buckets.cache_clear()
     layout, nodes = in_buckets(sizes, streams, CPU), torch.arange(1, 67).view(33, 2, 1)
-    in_buckets.cache_clear()
     assert [row for piece in layout.pieces for row in range(piece.rows.start, piece.rows.stop)] == list(range(layout.rows))
     assert layout.pieces[-1].turns.stop == layout.turns and layout.pieces[-1].weights.stop == layout.weights
     assert torch.equal(torch.cat([piece.take(nodes) for piece in layout.pieces]), layout.arrange(nodes))

@@ -119,9 +119,11 @@ def test_time_and_memory_of_a_window_do_not_know_its_conversation(monkeypatch: p
     assert totals[1] == pytest.approx(2 * totals[0], rel=0.01)
 
 
+@pytest.mark.parametrize("most", [1, 10**6])
 @pytest.mark.parametrize("method", ["block", "tiled"])
-def test_dropout_is_the_same_derivative(method: str) -> None:
-    """With the random numbers held, gradients through dropout are those of finite differences."""
+def test_dropout_is_the_same_derivative(method: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the random numbers held, gradients through dropout are those of finite differences, in one piece or in several."""
+    monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
     batch, present = make_batch(5, 2), torch.ones(7, 2, dtype=torch.bool)
     conv = AngularConv(3, AngularConvConfig(depth=3, method=method), dropout=0.4).double()  # type: ignore[arg-type]
     with torch.no_grad():
@@ -138,9 +140,11 @@ def test_dropout_is_the_same_derivative(method: str) -> None:
     assert 0.1 < share < 0.7
 
 
+@pytest.mark.parametrize("most", [1, 10**6])
 @pytest.mark.parametrize("recipe", list_recipes())
 @pytest.mark.parametrize("method", ["block", "tiled"])
-def test_written_layers_are_the_layers_that_autograd_sees(method: str, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_layers_are_the_layers_that_autograd_sees(method: str, recipe: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
     batch = make_batch(9, 4, 1)
     states, present = torch.randn(14, 3, 5, dtype=torch.float64), torch.rand(14, 3) < 0.8
     written = outcome(method, load_recipe(recipe), batch, states, present)
