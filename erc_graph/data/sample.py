@@ -321,6 +321,11 @@ def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) ->
     for name in modalities:
         if name not in features or name not in present:
             raise CorpusError(f"{corpus.name}: no modality {name!r} of the sample corpus; it has {', '.join(present) or 'none'}")
+        if (width := features[name].shape[1]) != WIDTH.get(name):
+            raise CorpusError(
+                f"{corpus.name}: features.{name}: the Bayes limit is known for the generated vectors of {WIDTH.get(name)} numbers, "
+                f"found others of {width}"
+            )
     return {name: (features[name], present[name]) for name in modalities}
 
 

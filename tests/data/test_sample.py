@@ -250,3 +250,10 @@ def test_too_few_dialogues() -> None:
 def test_limit_of_another_corpus(corpus) -> None:
     with pytest.raises(CorpusError, match="known only for a generated corpus with task sample6, found task sample6 of format 'MELD'"):
         sample_bayes_limit(replace(corpus, provenance={"format": "MELD"}))
+
+
+def test_the_limit_is_not_known_of_other_vectors():
+    corpus = sample_corpus(dialogues=4)
+    other = replace(corpus, features={**corpus.features, "text": corpus.features["text"][:, :5]})
+    with pytest.raises(CorpusError, match=r"features\.text: .* generated vectors of 16 numbers, found others of 5"):
+        sample_bayes_limit(other)
