@@ -201,15 +201,17 @@ def prepare_windowed(turns: int, method: str) -> Run:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments("angular_conv", __doc__ or "", argv)
+    windowed = {f"windowed {turns}": turns for turns in TURNS}
+    options = arguments("angular_conv", __doc__ or "", argv, cases=(*LENGTHS, *windowed))
     rows: list[Row] = []
-    for case in LENGTHS:
+    for case in (case for case in LENGTHS if case in options.cases):
         methods = (*METHODS, "loop") if case == "small" else METHODS
         methods = tuple(name for name in methods if name != "dgl" or options.device == "cpu")  # PyPI's DGL knows no GPU
         runs = {method: prepare(case, method) for method in methods}
         rows += rows_of(NAME, case, runs, floor=prepare(case, "floor"), repeats=options.repeats)
-    for turns in TURNS:
-        case = f"windowed {turns}"
+    for case, turns in windowed.items():
+        if case not in options.cases:
+            continue
         clock, cpu = timings({"block": prepare(case, "block")}, 3 if turns > 10**5 else options.repeats)["block"]
         peak = alone(NAME, case, "block")[0]
         row: Row = {"case": case, "method": "block", "seconds": clock, "peak_bytes": peak, "floor_seconds": None, "cpu_seconds": cpu}

@@ -52,7 +52,7 @@ class There:
 there = There()
 
 
-def arguments(name: str, description: str, argv: list[str] | None = None) -> argparse.Namespace:
+def arguments(name: str, description: str, argv: list[str] | None = None, cases: Sequence[str] = ()) -> argparse.Namespace:
     """Options that all benchmarks share: `--json`, `--repeats`, `--threads`, `--device`; sets the threads and where tensors are made.
 
     Results of another device than the CPU go to a file of their own.
@@ -62,6 +62,8 @@ def arguments(name: str, description: str, argv: list[str] | None = None) -> arg
     parser.add_argument("--repeats", type=int, default=9, help="interleaved repeats of every method (default: 9)")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"threads of torch (default: {THREADS})")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where tensors are (default: cpu)")
+    if cases:
+        parser.add_argument("--cases", nargs="+", choices=cases, default=list(cases), metavar="CASE", help="only these (default: all)")
     options = parser.parse_args(argv)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected a GPU that PyTorch sees, found none; use --device cpu")
