@@ -25,12 +25,18 @@ from erc_graph.training.loop import fit
 
 READERS = [name for name, method in PIPELINES.items() if "sequences" in method.reads]
 GRAPHS = [name for name, method in PIPELINES.items() if any(field.name == "graph" for field in fields(method.Config))]
+ALONE = [name for name in READERS if any(field.name == "context" for field in fields(PIPELINES[name].Config))]  # `graph = "none"`
 BUDGETED = [name for name in READERS if any(field.name in ("tokens", "seconds") for field in fields(PIPELINES[name].Config))]
 NEAR = {"rtol": 2e-3, "atol": 2e-4}  # single precision, sums in another order
 
 
 def test_there_is_something_to_test() -> None:
-    assert {"bigru", "hff"} <= set(READERS) and {"hff", "pairwise"} <= set(GRAPHS) and "hff" in BUDGETED
+    assert (
+        {"bigru", "hff"} <= set(READERS)
+        and {"hff", "pairwise"} <= set(GRAPHS)
+        and "hff" in BUDGETED
+        and {"hff", "mfdr", "wavfusion"} <= set(ALONE)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +124,7 @@ def test_a_budget_changes_memory_and_time_alone(name: str, corpus: Corpus) -> No
     torch.testing.assert_close(ask(little, batch), ask(pipeline, batch), **NEAR)
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name in GRAPHS])
+@pytest.mark.parametrize("name", ALONE)
 def test_without_a_graph_an_utterance_stands_for_itself_and_with_one_it_does_not(name: str, corpus: Corpus) -> None:
     for graph in ("none", "speaker"):
         pipeline = build(name, corpus, graph=graph)
