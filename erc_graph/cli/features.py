@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
     from erc_graph.features.config import FeaturesConfig
-    from erc_graph.features.extract import Task
+    from erc_graph.features.extract import Extraction
     from erc_graph.features.tuned import TuningConfig
 
 DESCRIPTION = """Compute features of a corpus and write a file that corpus.toml can name.
@@ -102,7 +102,7 @@ def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
     return 0
 
 
-def _remarks(task: Task) -> Iterator[str]:
+def _remarks(task: Extraction) -> Iterator[str]:
     """What was done to the input, once for all."""
     note, number = task.note, len(task.ids)
     if cut := note.get("cut_to_length"):

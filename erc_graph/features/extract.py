@@ -33,7 +33,7 @@ SECONDS = 20.0  # between two parts: what a killed run has to do again
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Extraction:
     """What is to be computed.
 
     Attributes:
@@ -53,7 +53,7 @@ class Task:
     note: Mapping[str, Any] = field(default_factory=dict)
 
 
-def extract(out: Path, task: Task, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
+def extract(out: Path, task: Extraction, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
     """Compute what is not computed yet, and write the file.
 
     Args:
@@ -95,7 +95,7 @@ def extract(out: Path, task: Task, *, share: Share | None = None, quiet: bool | 
     return _assemble(out, folder, task)
 
 
-def _compute(folder: Path, task: Task, todo: list[int], done: int, share: Share, quiet: bool | None) -> None:
+def _compute(folder: Path, task: Extraction, todo: list[int], done: int, share: Share, quiet: bool | None) -> None:
     batches = [[todo[i] for i in chosen] for chosen in chunks([task.sizes[row] for row in todo], task.budget)]
     rows: list[int] = []
     values: list[Tensor | str] = []
@@ -129,7 +129,7 @@ def _finished(folder: Path) -> list[list[int]]:
     return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
 
 
-def _assemble(out: Path, folder: Path, task: Task) -> dict[str, str]:
+def _assemble(out: Path, folder: Path, task: Extraction) -> dict[str, str]:
     found: dict[int, Tensor] = {}
     reasons: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):

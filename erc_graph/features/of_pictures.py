@@ -11,13 +11,13 @@ from erc_graph.data.sound import find_files
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
-from erc_graph.features.extract import Task, versions
+from erc_graph.features.extract import Extraction, versions
 from erc_graph.features.frames import FrameEncoder
 from erc_graph.features.pictures import ENDINGS, read_frames, spread
 from erc_graph.features.processes import Share
 
 
-def picture_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Task:
+def picture_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
     """The utterances that have face frames, and the model that sees them.
 
     Raises:
@@ -66,4 +66,4 @@ def picture_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Task:
         "without_file": corpus.utterances - len(ids),
         "versions": versions("erc_graph", "torch", "timm" if config.model.startswith("timm:") else "transformers"),
     }  # fmt: skip
-    return Task(ids=ids, sizes=[1] * len(ids), compute=compute, budget=8, sequences=config.pooling == "frames", note=note)
+    return Extraction(ids=ids, sizes=[1] * len(ids), compute=compute, budget=8, sequences=config.pooling == "frames", note=note)

@@ -16,14 +16,14 @@ from erc_graph.data.sound import ENDINGS, find_files, look, read_sound
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
-from erc_graph.features.extract import Task, versions
+from erc_graph.features.extract import Extraction, versions
 from erc_graph.features.processes import Share
 from erc_graph.features.tuned import join_options, split_options
 
 SECONDS = 60.0  # of sound in a batch, padding included
 
 
-def sound_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Task:
+def sound_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
     """The utterances that have a recording, and what hears it.
 
     Raises:
@@ -48,7 +48,9 @@ def sound_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Task:
     note = {
         "modality": "audio", "model": config.model, **made, "sampling_rate": SAMPLING_RATE, "seconds": config.seconds, **remarks,
     }  # fmt: skip
-    return Task(ids=ids, sizes=sizes, compute=compute, budget=int(SECONDS * SAMPLING_RATE), sequences=config.pooling == "frames", note=note)
+    return Extraction(
+        ids=ids, sizes=sizes, compute=compute, budget=int(SECONDS * SAMPLING_RATE), sequences=config.pooling == "frames", note=note
+    )
 
 
 def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:

@@ -10,13 +10,13 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.errors import CorpusError
 from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
-from erc_graph.features.extract import Task, versions
+from erc_graph.features.extract import Extraction, versions
 from erc_graph.features.processes import Share
 from erc_graph.features.text import TextEncoder, revision
 from erc_graph.features.tuned import TunedEncoder, TuningConfig, join_options, tune
 
 
-def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Task:
+def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Extraction:
     """The utterances that have words, and the encoder; tunes it first where that is wanted.
 
     Raises:
@@ -66,7 +66,7 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
         "modality": "text", "model": config.model, **made, "precision": precision, "cut_to_length": len(cut), "longest": encoder.longest,
         "versions": versions("erc_graph", "torch", "tokenizers", *(("transformers",) if config.fine_tune else ())),
     }  # fmt: skip
-    return Task(
+    return Extraction(
         ids=[corpus.utterance_ids[row] for row in rows], sizes=[len(one) for one in ids], compute=compute, budget=config.tokens,
         sequences=config.pooling == "words", note=note,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from erc_graph.data.sequence_files import read_sequences
 from erc_graph.data.storage import load_tensors
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 from erc_graph.features import extract as module
-from erc_graph.features.extract import Task, extract
+from erc_graph.features.extract import Extraction, extract
 from erc_graph.features.processes import Share
 
 IDS = [f"u{i}" for i in range(10)]
@@ -24,8 +24,10 @@ def vector(row: int) -> Tensor:
     return torch.tensor([row, SIZES[row]], dtype=torch.float32)
 
 
-def task(**changes: object) -> Task:
-    plain = Task(ids=IDS, sizes=SIZES, compute=lambda rows: [vector(row) for row in rows], budget=10, sequences=False, note={"model": "m"})
+def task(**changes: object) -> Extraction:
+    plain = Extraction(
+        ids=IDS, sizes=SIZES, compute=lambda rows: [vector(row) for row in rows], budget=10, sequences=False, note={"model": "m"}
+    )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
