@@ -9,6 +9,7 @@ from torch import Tensor
 from erc_graph.data.corpus import Corpus
 from erc_graph.errors import CorpusError
 from erc_graph.features.config import FeaturesConfig
+from erc_graph.features.context import readings
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.extract import Extraction, versions
 from erc_graph.features.processes import Share
@@ -25,7 +26,6 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
     rows = [row for row, text in enumerate(corpus.texts) if text.strip()]
     if not rows:
         raise CorpusError(f"{corpus.name}: expected texts, found {'none' if not corpus.texts else 'nothing but empty ones'}")
-    texts = [corpus.texts[row] for row in rows]
     dialogues = [corpus.dialogue_ids[i] for i in corpus.dialogue_of[rows].tolist()]
     device = find_device(config.device, share.local)
     precision = find_precision(config.precision, device)
@@ -49,6 +49,8 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
             "pooling": encoder.pooling,
             "layer": config.layer,
         }
+    read = readings(corpus, encoder.context)
+    texts = [read[row] for row in rows]
     ids, cut = encoder.tokens(texts)
     if cut and config.strict:
         raise CorpusError(

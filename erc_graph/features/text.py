@@ -15,6 +15,7 @@ from erc_graph.data.hub import hub_folder, hub_name
 from erc_graph.data.storage import load_tensors, sha256
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features.bert import Bert, is_bert
+from erc_graph.features.context import Reading
 from erc_graph.features.tokens import Tokens, chunks, read_json
 
 Pooling = Literal["own", "cls", "mean", "cls+mean", "words", "frames"]
@@ -115,6 +116,7 @@ class TextEncoder:
 
     width: int
     longest: int
+    context = 0  # it reads single sentences
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class TextEncoder:
         self.width = 2 * width if pooling == "cls+mean" else width
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[str], *, tokens: int = 4096) -> Tensor:
+    def __call__(self, texts: Sequence[Reading], *, tokens: int = 4096) -> Tensor:
         """Vectors `(n, width)` float32 on the CPU, in the order of the texts; the same for a text in any company.
 
         Args:
@@ -158,7 +160,7 @@ class TextEncoder:
         return vectors
 
     @torch.no_grad()
-    def words(self, texts: Sequence[str], *, tokens: int = 4096) -> list[Tensor]:
+    def words(self, texts: Sequence[Reading], *, tokens: int = 4096) -> list[Tensor]:
         """States of the tokens of every text: `(tokens, width)` float32 on the CPU."""
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         ids, _ = self.tokens(texts)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.errors import CheckpointError
+from erc_graph.features.context import Reading
 
 
 class Tokens:
@@ -23,6 +24,7 @@ class Tokens:
 
     Attributes:
         longest: Most tokens of a sentence, by the smallest limit that the files name.
+        closing: The token behind a sentence; `None` where the tokenizer puts none.
 
     Raises:
         CheckpointError: a limit that is no number.
@@ -43,16 +45,25 @@ class Tokens:
             limit = read_json(folder / file).get(key) if (folder / file).is_file() else None
             limits += [] if limit is None else [int(limit)]
         self.longest = min(limits)
+        empty = self.tokenizer.encode("").ids
+        self.closing = empty[-1] if len(empty) > 1 else None
 
-    def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token ids of every text, cut to `longest`; and which texts were cut. What is no valid Unicode is replaced."""
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    def __call__(self, texts: Sequence[Reading]) -> tuple[list[list[int]], list[int]]:
+        """Token ids of every text, or of text and context, cut to `longest`; and which were cut. What is no valid Unicode is replaced."""
+        clean = [_valid(text) if isinstance(text, str) else (_valid(text[0]), _valid(text[1])) for text in texts]
         whole = [len(one) for one in self.tokenizer.encode_batch_fast(clean)]
         cut = [i for i, length in enumerate(whole) if length > self.longest]
         self.tokenizer.enable_truncation(self.longest)  # keeps the closing token, as cutting the list would not
         ids = [one.ids for one in self.tokenizer.encode_batch_fast(clean)]
         self.tokenizer.no_truncation()
         return ids, cut
+
+    def own(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L)` bool: the tokens of the utterance itself, without those of its context, which stands behind the first closing token."""
+        if self.closing is None:
+            return mask
+        closed = ids == self.closing
+        return mask & (closed.cumsum(1) - closed.long() == 0)
 
     def pad(self, sentences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Ids `(n, L)` int64, and which of them are real `(n, L)` bool."""
@@ -61,6 +72,10 @@ class Tokens:
         ids = torch.full(mask.shape, self.padding)
         ids[mask] = torch.tensor([token for one in sentences for token in one])
         return ids.to(device), mask.to(device)
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text")

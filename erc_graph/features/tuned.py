@@ -31,6 +31,7 @@ from tqdm import tqdm
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_folder, load_tensors, save_tensors, write_json
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError, StorageError, expect
+from erc_graph.features.context import Reading, readings
 from erc_graph.features.processes import Share, wait_for
 from erc_graph.features.text import Pooling, TextEncoder, find_encoder, mean_state, pretrained, token_states
 from erc_graph.features.tokens import Tokens, chunks, read_json
@@ -52,6 +53,7 @@ class TuningConfig:
         learning_rate: The highest; it grows from zero in the first tenth of the steps and falls to zero in a line.
         weight_decay: Of AdamW, on matrices alone.
         dropout: In front of the classifier (inside the encoder: as its own files say).
+        context: Turns before the utterance that the encoder reads too, as far as its tokens reach.
         seed: Of classifier, order, dropout and folds.
     """
 
@@ -60,6 +62,7 @@ class TuningConfig:
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
     dropout: float = 0.1
+    context: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class TuningConfig:
             learning_rate=(self.learning_rate > 0, "a number above 0"),
             weight_decay=(self.weight_decay >= 0, "a number of 0 or more"),
             dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            context=(self.context >= 0, "0 or more"),
             seed=(self.seed >= 0, "0 or more"),
         )
 
@@ -121,7 +125,7 @@ def tune(
         write_json(folder / ABOUT, about)
     else:
         wait_for(lambda: (folder / ABOUT).is_file())
-    data = _Utterances(corpus, model)
+    data = _Utterances(corpus, model, config.context)
     for number, (name, held_out) in enumerate(about["members"].items()):
         if number % share.of == share.number and not (folder / name).is_dir():
             _Run(data, name, set(held_out), folder, config, torch.device(device), precision, quiet).fit()
@@ -144,7 +148,7 @@ def _about(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, pre
         "version": VERSION,
         "model": model,
         "task": {"name": corpus.task.name, "kind": corpus.task.kind, "labels": list(corpus.task.labels)},
-        "fitted_to": f"the labels of the training split of {corpus.name} ({labelled} single utterances)",
+        "fitted_to": f"the labels of the training split of {corpus.name} ({labelled} utterances)",
         "chosen_on": "development split" if "dev" in corpus.splits else "nothing: the last epoch",
         "cross_fit": cross_fit,
         "members": _members(corpus, cross_fit, config.seed),
@@ -180,10 +184,10 @@ def _refuse_foreign(folder: Path) -> None:
 class _Utterances:
     """Token ids and targets of a corpus."""
 
-    def __init__(self, corpus: Corpus, model: str) -> None:
+    def __init__(self, corpus: Corpus, model: str, context: int) -> None:
         self.source = find_encoder(model)
         self.tokens = Tokens(self.source, read_json(self.source / "config.json"))
-        self.ids = self.tokens(corpus.texts)[0]
+        self.ids = self.tokens(readings(corpus, context))[0]
         self.target, self.task = corpus.target, corpus.task
         spoken = torch.tensor([bool(text.strip()) for text in corpus.texts])
         self.usable = corpus.labelled & spoken
@@ -197,7 +201,7 @@ class _Utterances:
 
 
 class Classified(nn.Module):
-    """A pretrained encoder, the mean of its token states, and a linear classifier.
+    """A pretrained encoder, the mean of the states of the utterance's tokens, and a linear classifier.
 
     Args:
         folder: Of the pretrained encoder.
@@ -213,10 +217,10 @@ class Classified(nn.Module):
         nn.init.normal_(self.classify.weight, std=0.02)
         nn.init.zeros_(self.classify.bias)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Scores `(n, outputs)`."""
+    def forward(self, ids: Tensor, mask: Tensor, own: Tensor) -> Tensor:
+        """Scores `(n, outputs)` of token ids `(n, L)`, which of them are real, and which are the utterance's own."""
         states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return self.classify(self.dropout(mean_state(states, mask)))
+        return self.classify(self.dropout(mean_state(states, own)))
 
 
 class _Run:
@@ -288,8 +292,9 @@ class _Run:
         self.optimizer.zero_grad()
 
     def scores(self, rows: list[int]) -> Tensor:
+        ids, mask = self.data.tokens.pad([self.data.ids[row] for row in rows], self.device)
         with self.cast:
-            scores = self.model(*self.data.tokens.pad([self.data.ids[row] for row in rows], self.device))
+            scores = self.model(ids, mask, self.data.tokens.own(ids, mask))
         return scores.float()
 
     def loss(self, scores: Tensor, rows: list[int]) -> Tensor:
@@ -367,6 +372,7 @@ class TunedEncoder:
     Attributes:
         width: Numbers per sentence.
         about: What `tuned.json` says.
+        context: Turns before an utterance that it reads too (`erc_graph.features.context`).
 
     Raises:
         CheckpointError: incomplete, damaged, or not of this form.
@@ -382,6 +388,7 @@ class TunedEncoder:
         try:
             self.members = {str(name): frozenset(map(str, unseen)) for name, unseen in self.about["members"].items()}
             self.kind = str(self.about["task"]["kind"])
+            self.context = int(self.about["settings"].get("context", 0))
             if any("/" in name or name.startswith(".") for name in self.members) or not self.members:
                 raise ValueError("names of encoders")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -402,11 +409,11 @@ class TunedEncoder:
         self.width = hidden if output == "features" else len(head["bias"])
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[str], *, dialogues: Sequence[str] = (), tokens: int = 4096) -> Tensor:
+    def __call__(self, texts: Sequence[Reading], *, dialogues: Sequence[str] = (), tokens: int = 4096) -> Tensor:
         """Vectors `(n, width)` float32 on the CPU, in the order of the texts.
 
         Args:
-            texts: `n` sentences.
+            texts: `n` sentences, with what was said before them where `context` is not zero.
             dialogues: `n` names of their dialogues: one that an encoder was not tuned on while the others were goes through that encoder
                 alone. Left out: the mean over all encoders.
             tokens: Most padded tokens in one forward pass.
@@ -429,7 +436,7 @@ class TunedEncoder:
         padded, mask = self.tokens.pad(ids, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             states = self.states[member](padded, mask)
-        pooled = mean_state(states.float(), mask)
+        pooled = mean_state(states.float(), self.tokens.own(padded, mask))
         if self.output == "features":
             return pooled.cpu()
         scores = F.linear(pooled, self.heads[member]["weight"], self.heads[member]["bias"])

@@ -59,7 +59,7 @@ def prepare(
     for name in [name for name in schema.widths if name in named and _of_text(name, extractors)]:
         if name in features or not spoken:
             continue
-        features[name] = _encoded(corpus.texts, str(named[name]), schema.widths[name], name, encode)
+        features[name] = _encoded(corpus, str(named[name]), schema.widths[name], name, encode)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
     sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
     for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
@@ -140,12 +140,15 @@ def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor,
     return vectors, present
 
 
-def _encoded(texts: Sequence[str], name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:
+def _encoded(corpus: Corpus, name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:
     if encode is None:
+        from erc_graph.features.context import readings
         from erc_graph.features.tuned import load_text_encoder
 
-        encode = load_text_encoder(name)
-    vectors = encode(texts)
+        encoder = load_text_encoder(name)
+        vectors = encoder(readings(corpus, encoder.context))
+    else:
+        vectors = encode(corpus.texts)
     if vectors.shape[1] != width:
         raise CheckpointError(f"{modality}: the model reads vectors of {width} numbers, the encoder {name!r} gives {vectors.shape[1]}")
     return vectors

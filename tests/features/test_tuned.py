@@ -49,7 +49,7 @@ def test_it_learns_what_the_words_say(talks: Corpus, fitted: Path, tiny_encoder:
     torch.testing.assert_close(said.exp().sum(-1), torch.ones(len(rows)))
     features = TunedEncoder(fitted)
     assert features.width == 24 and features([talks.texts[0]]).shape == (1, 24)
-    assert features.about["fitted_to"] == "the labels of the training split of talks (28 single utterances)"
+    assert features.about["fitted_to"] == "the labels of the training split of talks (28 utterances)"
     assert json.loads(load_tensors(fitted / "all" / HEAD)[1]["development"])[-1] > 0.9
     assert sorted(path.name for path in fitted.iterdir()) == ["all", ABOUT]  # the state of the training is gone
 
