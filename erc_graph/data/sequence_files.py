@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.feature_files import as_ids, check_unique, find_rows, load_array, parse_ids
+from erc_graph.data.pictures import PICTURES, VIDEOS, read_frames
 from erc_graph.data.ragged import SAMPLING_RATE, Ragged
 from erc_graph.data.sound import ENDINGS, look, read_sound
 from erc_graph.data.storage import load_tensors, save_tensors, stay_inside
@@ -21,18 +22,21 @@ from erc_graph.errors import CheckpointError, CorpusError
 
 FORMS = (
     ".safetensors with the tensors `values` and `offsets` and the ids as JSON in the metadata key `utterance`, "
-    ".npz with `utterance`, `values` and `offsets`, or a folder of one <utterance>.npy of shape (items, ...) or sound file per utterance"
+    ".npz with `utterance`, `values` and `offsets`, or a folder with, per utterance, one <utterance>.npy of shape (items, ...), one sound "
+    "file, one video, or one folder of pictures"
 )
 ARRAYS = ("utterance", "values", "offsets")
+FRAMES = 32  # pictures per utterance; of more, so many at equal distances are taken
 
 
 def read_sequences(path: str | os.PathLike[str], *, strict: bool = False, notes: list[str] | None = None) -> tuple[list[str], Ragged]:
     """Utterance ids and their sequences.
 
     Args:
-        path: `.safetensors` (memory-mapped), `.npz`, or a folder of one `<utterance>.npy` or one sound file (`<utterance>.wav`, `.flac`,
-            …) per utterance. Sound becomes mono and 16 kHz.
-        strict: Refuse a sound file that is unreadable, empty or silent, instead of leaving it out.
+        path: `.safetensors` (memory-mapped), `.npz`, or a folder with one `<utterance>.npy`, one sound file (`<utterance>.wav`, `.flac`,
+            …), one video (`.mp4`, …) or one folder of pictures per utterance. Sound becomes mono and 16 kHz; of pictures at most
+            `FRAMES` are taken.
+        strict: Refuse a file that is unreadable, empty or silent, instead of leaving it out.
         notes: Remarks on what was resampled, turned round or left out are added here.
 
     Returns:
@@ -177,17 +181,30 @@ def _read_safetensors(path: Path) -> tuple[list[str], Tensor, Tensor]:
 
 def _read_folder(path: Path, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
     there = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-    files = [file for file in there if file.suffix == ".npy"]
-    sounds = [file for file in there if file.suffix.lower() in ENDINGS]
-    if files and sounds:
-        raise CorpusError(f"{path}: {len(files)} .npy files and {len(sounds)} sound files; expected one kind, move the others away")
-    if sounds:
-        return _read_sounds(path, sounds, strict, notes)
-    if not files:
+    kinds = {
+        ".npy files": [file for file in there if file.suffix == ".npy"],
+        "sound files": [file for file in there if file.suffix.lower() in ENDINGS],
+        "videos": [file for file in there if file.suffix.lower() in VIDEOS],
+        "folders of pictures": [file for file in there if file.is_dir()],
+    }
+    here = {kind: files for kind, files in kinds.items() if files}
+    if len(here) > 1:
+        found_here = " and ".join(f"{len(files)} {kind}" for kind, files in here.items())
+        raise CorpusError(f"{path}: {found_here}; expected one kind, move the others away")
+    if not here:
         raise CorpusError(
-            f"{path}: a folder without .npy and sound files; expected one <utterance>.npy of shape (items, ...), or one sound file "
-            f"({', '.join(ENDINGS)}), per utterance"
+            f"{path}: nothing in it that is read; expected per utterance one <utterance>.npy of shape (items, ...), one sound file "
+            f"({', '.join(ENDINGS)}), one video ({', '.join(VIDEOS)}) or one folder of pictures ({', '.join(PICTURES)})"
         )
+    (kind, files), *_ = here.items()
+    if kind == ".npy files":
+        return _read_arrays(files)
+    if kind == "sound files":
+        return _read_sounds(path, files, strict, notes)
+    return _read_pictures(path, files, kind, strict, notes)
+
+
+def _read_arrays(files: Sequence[Path]) -> tuple[list[str], Tensor, Tensor]:
     found: list[Tensor] = []
     for file in files:
         values = _numbers(load_array(stay_inside(file)), file)
@@ -203,27 +220,53 @@ def _read_folder(path: Path, strict: bool, notes: list[str]) -> tuple[list[str],
 
 
 def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
-    ids: list[str] = []
-    waves: list[Tensor] = []
-    bad: list[str] = []
     rates: Counter[int] = Counter()
-    for file in files:
-        try:
-            wave = read_sound(stay_inside(file))
-        except CorpusError as error:
-            bad.append(str(error))
-            continue
+
+    def heard(file: Path) -> Tensor:
+        wave = read_sound(file)
         rates[look(file).rate] += 1
-        ids.append(file.stem)
-        waves.append(wave)
-    if not waves:
-        raise CorpusError(f"{path}: none of {len(files)} sound files can be used; the first: {bad[0]}")
-    if bad and strict:
-        raise CorpusError(f"{path}: {len(bad)} of {len(files)} sound files cannot be used, refused by strict; the first: {bad[0]}")
-    if bad:
-        notes.append(f"{path.name}: {len(bad)} of {len(files)} sound files are left out; the first: {bad[0]}")
+        return wave
+
+    ids, waves = _readable(path, files, "sound files", heard, strict, notes)
     if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:
         said = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
         notes.append(f"{path.name}: sound files resampled to {SAMPLING_RATE} Hz: {said}")
     sequences = Ragged.of(waves)
     return ids, sequences.values, sequences.ptr
+
+
+def _read_pictures(path: Path, files: Sequence[Path], kind: str, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    ids, frames = _readable(path, files, kind, lambda file: read_frames(file, FRAMES), strict, notes)
+    for name, own in zip(ids, frames, strict=True):
+        if own.shape[1:] != frames[0].shape[1:]:
+            sizes = [" x ".join(map(str, one.shape[2:])) for one in (frames[0], own)]
+            raise CorpusError(f"{path}: expected pictures of one size, found {sizes[0]} in {ids[0]} and {sizes[1]} in {name}")
+    sequences = Ragged.of(frames)
+    return ids, sequences.values, sequences.ptr
+
+
+def _readable(
+    path: Path, files: Sequence[Path], kind: str, read: Callable[[Path], Tensor], strict: bool, notes: list[str]
+) -> tuple[list[str], list[Tensor]]:
+    """Ids and content of the files that can be read; what is left out is noted, or refused.
+
+    Raises:
+        CorpusError: none can be read; or `strict` and one cannot.
+    """
+    ids: list[str] = []
+    found: list[Tensor] = []
+    bad: list[str] = []
+    for file in files:
+        try:
+            found.append(read(stay_inside(file)))
+        except CorpusError as error:
+            bad.append(str(error))
+        else:
+            ids.append(file.name if file.is_dir() else file.stem)
+    if not found:
+        raise CorpusError(f"{path}: none of {len(files)} {kind} can be used; the first: {bad[0]}")
+    if bad and strict:
+        raise CorpusError(f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, refused by strict; the first: {bad[0]}")
+    if bad:
+        notes.append(f"{path.name}: {len(bad)} of {len(files)} {kind} are left out; the first: {bad[0]}")
+    return ids, found

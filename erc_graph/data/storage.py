@@ -214,12 +214,12 @@ def stay_inside(path: Path) -> Path:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file, or of a folder: of the names and digests of its files."""
+    """Hexadecimal SHA-256 of a file, or of a folder: of the names and digests of its files and folders."""
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(path.iterdir()):
-            if file.is_file():
+            if file.is_file() or (file.is_dir() and not file.is_symlink()):
                 digest.update(f"{file.name}\0{sha256(file)}\n".encode(errors="surrogatepass"))
         return digest.hexdigest()
     with path.open("rb") as stream:

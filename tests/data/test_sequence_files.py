@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from erc_graph.data.load import corpus_sha256, load_corpus
 from erc_graph.data.ragged import Ragged
-from erc_graph.data.sequence_files import join_sequences, read_sequences, write_sequences
+from erc_graph.data.sequence_files import FRAMES, join_sequences, read_sequences, write_sequences
+from erc_graph.data.storage import sha256
 from erc_graph.errors import CorpusError
 
 IDS = ["a", "b", "c"]
@@ -189,7 +191,7 @@ def test_other_broken_files(tmp_path: Path) -> None:
         ("no_offsets.safetensors", "no tensor 'offsets'"),
         ("float.safetensors", "expected integers"),
         ("broken.safetensors", "not a readable safetensors file"),
-        ("empty", "without .npy and sound files"),
+        ("empty", "nothing in it that is read"),
         ("mixed", "items of one shape .3,., found .2, 4."),
         ("one.npy", "not a file of sequences"),
     ):
@@ -225,3 +227,33 @@ def test_sequences_count_in_the_digest(tmp_path: Path) -> None:
     corpus = load_corpus(corpus_folder(tmp_path))
     changed = replace(corpus, sequences={"text": Ragged(WORDS.values + 1, WORDS.ptr)})
     assert len({corpus_sha256(corpus), corpus_sha256(changed), corpus_sha256(replace(corpus, sequences={}))}) == 3
+
+
+def test_folders_of_pictures_are_face_frames(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
+    for name, count in (("u1", 2), ("u2", 3), ("u.3", 40)):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(frames[i % 5]).save(tmp_path / "faces" / name / f"{i:02d}.png")
+    (tmp_path / "faces" / "u4").mkdir()
+    before = sha256(tmp_path / "faces")
+    Image.fromarray(frames[1]).save(tmp_path / "faces" / "u1" / "00.png")
+    assert sha256(tmp_path / "faces") != before  # a changed picture is another corpus
+    Image.fromarray(frames[0]).save(tmp_path / "faces" / "u1" / "00.png")
+    assert sha256(tmp_path / "faces") == before
+    notes: list[str] = []
+    ids, found = read_sequences(tmp_path / "faces", notes=notes)
+    assert ids == ["u.3", "u1", "u2"] and found.item == (3, 6, 4) and found.lengths.tolist() == [FRAMES, 2, 3]
+    assert found.values.dtype == torch.uint8 and torch.equal(found[2], torch.from_numpy(frames[:3].transpose(0, 3, 1, 2)))
+    assert notes == ["faces: 1 of 4 folders of pictures are left out; the first: u4: no face frames in it"]
+    with pytest.raises(CorpusError, match="1 of 4 folders of pictures cannot be used, refused by strict"):
+        read_sequences(tmp_path / "faces", strict=True)
+    Image.fromarray(frames[0][:2]).save(tmp_path / "faces" / "u4" / "small.png")
+    with pytest.raises(CorpusError, match=r"expected pictures of one size, found 6 x 4 in u\.3 and 2 x 4 in u4"):
+        read_sequences(tmp_path / "faces")
+    (tmp_path / "faces" / "talk.mp4").touch()
+    with pytest.raises(CorpusError, match="1 videos and 4 folders of pictures; expected one kind"):
+        read_sequences(tmp_path / "faces")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match="nothing in it that is read; expected per utterance one"):
+        read_sequences(tmp_path / "empty")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from erc_graph.data import pictures as module
+from erc_graph.data.pictures import read_frames, spread
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.features import pictures as module
-from erc_graph.features.pictures import read_frames, spread
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (6, 3, 10, 8), dtype=np.uint8)
 
