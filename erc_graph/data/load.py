@@ -116,8 +116,10 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         *manifest.features.values(),
         *manifest.sequences.values(),
     ]
-    made = {name: read_note(file).get("extractor") for name, file in {**manifest.sequences, **manifest.features}.items()}
-    return assemble(
+    said = {name: read_note(file) for name, file in {**manifest.sequences, **manifest.features}.items()}
+    made = {name: note["extractor"] for name, note in said.items() if isinstance(note.get("extractor"), str)}
+    fitted = {name: note["fitted"] for name, note in said.items() if isinstance(note.get("fitted"), dict)}
+    corpus = assemble(
         _read(manifest.annotations, manifest.dataset),
         dataset=manifest.dataset,
         task=task or (get_task(manifest.task) if manifest.task else None),
@@ -125,11 +127,12 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         splits=manifest.splits,
         features=manifest.features,
         sequences=manifest.sequences,
-        extractors={**{name: made_by for name, made_by in made.items() if isinstance(made_by, str)}, **manifest.extractors},
+        extractors={**made, **manifest.extractors},
         name=name or manifest.name,
         strict=strict,
         files={file.relative_to(path.parent).as_posix(): file for file in files},
     )
+    return replace(corpus, provenance={**corpus.provenance, "fitted": fitted}) if fitted else corpus
 
 
 def _load_files(files: Sequence[Path], task: Task | None, strict: bool, name: str | None) -> Corpus:

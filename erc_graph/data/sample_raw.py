@@ -2,7 +2,8 @@ r"""The raw sample corpus: the sample corpus's vectors as words, voices and face
 
 `sample_corpus` draws three vectors per utterance. Here nobody sees them: each is rendered, and only the rendering is in the corpus.
 What a vector tells of the emotion is in its projections on orthonormal contrasts between the points of the emotions (`CONTRASTS`:
-all points are equally long, so that five contrasts are sufficient for six emotions). A contrast sets one property of the rendering:
+all differences of two points lie in the span of five contrasts, so that these are sufficient for six emotions). A contrast sets one
+property of the rendering:
 
 | vector | contrast → property |
 |---|---|

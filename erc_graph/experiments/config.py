@@ -90,6 +90,8 @@ class PublishedRow:
     unweighted_accuracy: float | None = None
     acc7: float | None = None
     weighted_f1: float | None = None
+    acc2_nonzero: float | None = None
+    f1_nonzero: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ METRICS = {
     "classification": (("accuracy", "accuracy"), ("weighted_f1", "wF1"), ("macro_f1", "macro F1"), ("calibration_error", "ECE")),
     "score": (("acc2", "ACC-2"), ("f1", "F1"), ("acc7", "ACC-7"), ("mae", "MAE")),
 }
+NONZERO = (("acc2_nonzero", "ACC-2 ≠0"), ("f1_nonzero", "F1 ≠0"))  # negative against positive, as most papers on MOSEI count
 
 
 def measured(values: Mapping[str, Any]) -> str:
@@ -22,7 +23,7 @@ def measured(values: Mapping[str, Any]) -> str:
 def print_result(result: Mapping[str, Any], published: Published) -> None:
     """The table of a run."""
     kind = "classification" if result["labels"] else "score"
-    columns = METRICS[kind]
+    columns = METRICS[kind] if kind == "classification" else (*METRICS[kind], *NONZERO)
     rows = [["majority", *(measured(result["baselines"]["majority"][key]) for key, _ in columns)]]
     if "bigru" in result["baselines"]:
         rows.append(["BiGRU", *(measured(result["baselines"]["bigru"][key]) for key, _ in columns)])
@@ -31,9 +32,12 @@ def print_result(result: Mapping[str, Any], published: Published) -> None:
     print(f"protocol {result['protocol']}; epoch: {SELECTION[result['selection']]}")
     print(text_table(["measured", *(title for _, title in columns)], rows))
     if "bayes_limit" in result:
-        ratio = 100 * result["accuracy_over_bayes_limit"]
+        ratio, of = 100 * result["accuracy_over_bayes_limit"], result.get("bayes_limit_of", "conversations")
         print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy, {ratio:.1f} % of it reached")
-        print("             (no classifier of this data beats it on average)")
+        if result["dataset"] == "sample-raw":
+            print(f"             (of the vectors behind words, sound and faces of {of}: an upper bound)")
+        else:
+            print(f"             (no classifier of {of} of this data beats it on average)")
     if "p_value_against_bigru" in result["baselines"]:
         print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
     if published.row:
@@ -43,7 +47,7 @@ def print_result(result: Mapping[str, Any], published: Published) -> None:
         print(text_table(["published", *(title for _, title in shown)], rows))
 
 
-PRINTED = (("accuracy", "accuracy"), ("unweighted_accuracy", "UA"), ("acc7", "ACC-7"), ("weighted_f1", "wF1"))
+PRINTED = (("accuracy", "accuracy"), ("unweighted_accuracy", "UA"), ("acc7", "ACC-7"), ("weighted_f1", "wF1"), *NONZERO)
 SELECTION = {"dev": "best on the development split", "last": "the last, number fixed beforehand"}
 
 
@@ -63,6 +67,7 @@ def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         "accuracy": ("accuracy", "acc. %"),
         "unweighted_accuracy": ("UA", "UA %"),
         "acc7": ("ACC-7", "ACC-7 %"),
+        **{key: (title, f"{title} %") for key, title in NONZERO},
     }
     usual, printed = ("weighted_f1", "accuracy"), [row["published"] for row in table["rows"]]
     shown = [key for key in keys if key in usual or any(key in row for row in printed)]

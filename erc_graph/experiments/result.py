@@ -6,6 +6,7 @@ import csv
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.storage import atomic_write, write_json
 from erc_graph.errors import CorpusError, ErcGraphError
 from erc_graph.experiments.environment import environment
-from erc_graph.experiments.run import Outcome, SeedResult, fold_folder, majority_metrics, schema
+from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics, schema
 from erc_graph.training.significance import paired_permutation
 
 RESULT = "result.json"
@@ -60,8 +61,9 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         from erc_graph.data.sample import sample_bayes_limit
 
         with suppress(CorpusError):  # features of the user's own, of which nothing is known
-            limit = sample_bayes_limit(corpus, modalities=modalities)
-            result["bayes_limit"] = limit
+            context = not build(replace(experiment, run=replace(experiment.run, members=1)), corpus, seed=0).alone
+            limit = sample_bayes_limit(corpus, modalities=modalities, context=context)
+            result["bayes_limit"], result["bayes_limit_of"] = limit, "conversations" if context else "single utterances"
             result["accuracy_over_bayes_limit"] = metrics["test"]["accuracy"]["mean"] / limit
     return result
 

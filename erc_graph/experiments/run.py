@@ -7,7 +7,7 @@ nothing, so that they can be trained in any order and anywhere (`launch.train_al
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -183,6 +183,30 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
         check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
         if not parts.test.judged.any():
             raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
+        _check_fitted(corpus, fold, (*read.modalities, *filter(None, [getattr(experiment.pipeline, "prior", None)])))
+
+
+def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None:
+    """Features that were fitted to the labels of dialogues which a fold judges are refused; where they are cross-fitted, it is said.
+
+    Raises:
+        ConfigError: features of a modality know the labels of test dialogues.
+    """
+    for name in dict.fromkeys(modalities):
+        fitted = corpus.provenance.get("fitted", {}).get(name, {})
+        known = set(fitted.get("dialogues", ()))
+        judged = {part: [one for one in ids if one in known] for part, ids in (("test", fold.test), ("development", fold.dev))}
+        if judged["test"] and not fitted.get("cross_fit"):
+            raise ConfigError(
+                f"{name}: its encoder was tuned on the labels of {len(judged['test'])} of the {len(fold.test)} test dialogues of fold "
+                f"{fold.name} (first: {judged['test'][0]}); leave it out (--modalities), or use the protocol that it was tuned for"
+            )
+        for part, ids in judged.items():
+            if ids:
+                logging.getLogger(__name__).warning(
+                    "  note: %s: its encoders were tuned on the labels of %d %s dialogues of fold %s%s",
+                    name, len(ids), part, fold.name, ", each read by one that never saw it" if fitted.get("cross_fit") else "",
+                )  # fmt: skip
 
 
 def schema(experiment: Experiment, corpus: Corpus) -> Schema:
@@ -328,8 +352,8 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     """The plain BiGRU on the same inputs, protocol and seeds, with as many members.
 
-    Its settings are its own, everywhere the same, and not tuned. Only how an epoch is chosen follows the experiment: on the development
-    split (40 epochs at most), or fixed beforehand (10).
+    Its settings are its own, everywhere the same, and not tuned. What is about the inputs it has from the experiment: figures relative to
+    the speaker, the prior, swap noise; and how an epoch is chosen: on the development split (40 epochs at most), or fixed beforehand (10).
     """
     from erc_graph.pipelines.bigru import BiGRUConfig
     from erc_graph.training.config import TrainingConfig
@@ -345,5 +369,6 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     )
     modalities = [name for name in schema(experiment, corpus).modalities if name != "speaker"]
     relative = [name for name in getattr(experiment.pipeline, "speaker_relative", []) if name in modalities]
-    baseline = BiGRUConfig(speaker_relative=relative, prior=getattr(experiment.pipeline, "prior", None))
+    noise = {name: share for name, share in getattr(experiment.pipeline, "swap_noise", {}).items() if name in modalities}
+    baseline = BiGRUConfig(speaker_relative=relative, prior=getattr(experiment.pipeline, "prior", None), swap_noise=noise)
     return Experiment(method="bigru", run=replace(experiment.run, modalities=modalities), pipeline=baseline, training=own)

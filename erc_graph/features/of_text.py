@@ -38,7 +38,8 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
         )  # fmt: skip
         output = {} if config.output == "features" else {"output": config.output}
         said = {key: encoder.about[key] for key in ("fitted_to", "chosen_on", "cross_fit", "settings")}
-        made = {"extractor": join_options(str(folder), **output), "output": config.output, **said}
+        fitted = {"dialogues": list(corpus.splits["train"]), "cross_fit": config.cross_fit}
+        made = {"extractor": join_options(str(folder), **output), "output": config.output, **said, "fitted": fitted}
     else:
         encoder = TextEncoder(config.model, device=device, pooling=config.pooling, layer=config.layer, precision=precision)
         given = {"pooling": (config.pooling, "own"), "layer": (config.layer, -1)}

@@ -164,6 +164,11 @@ class Pipeline(nn.Module):
         """Whether nothing that it says of a turn depends on later turns."""
         return False
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing that it says of a turn depends on other turns."""
+        return False
+
     def stream(self) -> Stream:
         """A conversation that is judged turn by turn, as it happens; see `erc_graph.inference.stream`.
 

@@ -47,6 +47,11 @@ class Committee(Pipeline):
         """As its members."""
         return self.networks[0].causal
 
+    @property
+    def alone(self) -> bool:
+        """That of the members, which are of one configuration."""
+        return self.networks[0].alone
+
     def describe(self) -> dict[str, Any]:
         """A member's description, and how many there are."""
         return {**self.networks[0].describe(), "members": len(self.members)}

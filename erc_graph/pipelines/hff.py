@@ -66,7 +66,7 @@ Differences from the paper:
 - (9), (14): pretrained networks stand outside; a corpus has their states as words and frames, or as one vector per utterance. Raw faces
   are read by a small residual network, trained with the rest, without batch normalisation.
 - (12) is an option (`cls`) for text that is words, the first of them [CLS]; by default a GRU reads them as it reads frames. The paper
-  says both 768 (section 4.1) and, by (12), 1536 values.
+  says both 768 (section 4.1) and, by (12), 1536 values; here words and coefficients of sound are first projected to the common width.
 - (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
 - (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
   mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise.
@@ -79,8 +79,8 @@ Differences from the paper:
   f̂ of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
 - (24)-(28), "time": where a modality is a sequence, its frames or words pass GRU and attentive sum before they are fused, since they have
   no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the turns of the dialogue and h_t itself is
-  classified, since (28) would leave one vector for all turns. `turns` asks for that over sequences as well, or forbids it. In (27) z
-  is PyTorch's 1 − z.
+  classified, since (28) would leave one vector for all turns. `turns` asks for that over sequences as well, or forbids it. In (26) the
+  reset gate stands behind its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
 - Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that
   the text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With
   a single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two figures.
@@ -297,6 +297,11 @@ class HFF(Pipeline):
         over_turns = self.attend is not None and self.config.attend == "turns"
         backwards = self.encode is not None and self.config.bidirectional
         return not (self.recipe or over_turns or backwards or self.config.speaker_relative)
+
+    @property
+    def alone(self) -> bool:
+        """Whether neither graph nor level 2 or 3 reads other turns, and no input is relative to the whole dialogue."""
+        return self.causal and self.encode is None
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Sound becomes its coefficients once, and not in every epoch."""

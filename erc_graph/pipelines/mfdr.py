@@ -36,9 +36,10 @@ Differences from the paper:
 - It sees one utterance at a time; here a conversation graph stands behind it. A batch is of dialogues, not of utterances.
 - Word i of n attends to window ⌊i N / n⌋ of the N that the utterance's own frames fill, the paper's word i to window i: there L and N are
   50, and real utterances have fewer. Masked elsewhere.
-- Algorithm 1: what lies beyond the utterance's first or last frame is not there, so a window at its border grows to one side ("special
-  processing", not described). Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries; here half of those that are
-  there. The mean of line 11 is that of the entries written so far. Lines 9 and 10 print indices with ω_X where frames move by h_X.
+- Algorithm 1: what lies beyond the utterance's first or last frame is not there, so a window at its border is not moved inwards but
+  grows to one side ("special processing", not described). Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries;
+  here half of those that are there. The mean of line 11 is that of the entries written so far. Lines 9 and 10 print indices with ω_X
+  where frames move by h_X.
 - z is values of frames alone, in which the words themselves are lost; here they are added and the sum is normalised, as behind any
   cross-attention. `sawa.residual = false` is the printed form.
 - Widths are 256 (the paper's hidden size) everywhere; heads and dropout are not given.
@@ -295,6 +296,11 @@ class MFDR(Pipeline):
     def present(self, batch: Batch) -> Tensor:
         """`(N,)` bool: utterances with words or frames."""
         return torch.stack([batch.sequences[name].present for name in self.fronts]).any(0)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no graph."""
+        return self.context.recipe is None
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(N, C)`."""

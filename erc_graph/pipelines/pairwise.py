@@ -51,6 +51,8 @@ Differences from the paper:
   printed norm, per batch.
 - (7), (15): the L2 term is the optimiser's weight decay: coupled (Adam) by default, where `weight_decay = w` adds `w θ` to the gradient, as
   `(w / 2) ‖θ‖²` would; decoupled (AdamW) is an option of the training. Gradients are clipped before that, which the paper does not say.
+- (3), (4): arccos has no gradient at ±1; cosines are multiplied by 1 − 10⁻⁵ first and the outcome scaled back to [0, 1]
+  (`erc_graph.graphs.weights`), which moves a weight by 0.0015 at most.
 - (8) prints VA twice, the third line is AT. "GRU1" is shared by the letter; separate weights are the default, shared an option.
 - (8), (11): GRUs read forward by the letter; reading in both directions is an option (`mff.bidirectional`).
 - Between (11) and (12): the Transformer encoder has no positions (the GRU before it knows the order) and a feed-forward layer of twice the

@@ -230,6 +230,11 @@ class WavFusion(Pipeline):
         """Whether the graph has no edge from a later turn, and no GRU reads the turns backwards."""
         return self.recipe is None or (self.recipe.causal and not self.config.context.recurrent)
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is no graph."""
+        return self.recipe is None
+
     def _tokens(self, item: tuple[int, ...]) -> int:
         """Items of a chunk: samples, words, frames or pictures."""
         return max(1, min(int(self.config.seconds * (FRAMES if item else SAMPLING_RATE)), NUMBERS // prod(item)))

@@ -1,0 +1,75 @@
+"""Features that know labels of what is judged, and limits for methods that see single utterances."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.feature_files import write_features
+from erc_graph.data.load import load_corpus
+from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample_raw import sample_raw_corpus
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.config import Experiment, from_dict
+from erc_graph.experiments.run import build, check
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return sample_corpus(dialogues=20)
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return from_dict("bigru", {"dataset": "sample", "seeds": 1}, "a test")
+
+
+def fitted(corpus: Corpus, ids: tuple[str, ...], cross_fit: int) -> Corpus:
+    known = {"text": {"dialogues": list(ids), "cross_fit": cross_fit}}
+    return replace(corpus, provenance={**corpus.provenance, "fitted": known})
+
+
+def test_features_that_know_the_labels_of_test_dialogues_are_refused(corpus: Corpus, experiment: Experiment) -> None:
+    check(experiment, fitted(corpus, corpus.splits["train"], 0))
+    first = corpus.splits["test"][0]
+    with pytest.raises(ConfigError, match=f"text: its encoder was tuned on the labels of 1 of the .*{first}"):
+        check(experiment, fitted(corpus, (*corpus.splits["train"], first), 0))
+    without = replace(experiment, run=replace(experiment.run, modalities=["audio"]))
+    check(without, fitted(corpus, (first,), 0))
+
+
+def test_cross_fitted_features_are_let_through_and_it_is_said(
+    corpus: Corpus, experiment: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        check(experiment, fitted(corpus, corpus.splits["test"][:2], 3))
+    assert "tuned on the labels of 2 test dialogues" in caplog.text and "one that never saw it" in caplog.text
+
+
+def test_the_note_of_a_feature_file_reaches_the_corpus(tmp_path: Path, corpus: Corpus) -> None:
+    rows = "".join(f"d,{i},ann,hello,u{i},joy,{split}\n" for i, split in enumerate(("train",) * 3))
+    (tmp_path / "turns.csv").write_text("dialogue,turn,speaker,text,utterance,label,split\n" + rows)
+    note = {"extractor": "x", "fitted": {"dialogues": ["d"], "cross_fit": 0}}
+    write_features(tmp_path / "text.safetensors", ["u0", "u1", "u2"], corpus.features["text"][:3], note)
+    (tmp_path / "corpus.toml").write_text('dataset = "mine"\nannotations = "turns.csv"\n[features]\ntext = "text.safetensors"\n')
+    loaded = load_corpus(tmp_path)
+    assert loaded.provenance["fitted"] == {"text": note["fitted"]} and loaded.provenance["extractors"] == {"text": "x"}
+
+
+@pytest.mark.parametrize("method", ["mfdr", "hff", "wavfusion"])
+def test_a_method_without_a_graph_sees_single_utterances(method: str) -> None:
+    raw = sample_raw_corpus(dialogues=4)
+    for graph, alone in (("none", True), ("window", False)):
+        experiment = from_dict(method, {"dataset": "sample-raw", "pipeline": {"graph": graph}}, "a test")
+        assert build(experiment, raw, 0).alone is alone
+
+
+def test_over_vectors_the_third_level_of_hff_reads_other_turns(corpus: Corpus, experiment: Experiment) -> None:
+    assert not build(experiment, corpus, 0).alone
+    for turns in (True, False):
+        hff = from_dict("hff", {"dataset": "sample", "pipeline": {"graph": "none", "turns": turns}}, "a test")
+        assert build(hff, corpus, 0).alone is not turns
