@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,15 +158,52 @@ def test_without_its_parts_it_is_a_mean(corpus: Corpus) -> None:
         torch.testing.assert_close(pipeline(batch).states[row], expected)  # type: ignore[index]
 
 
-def test_the_first_layer_has_query_and_residual_of_level_one(corpus: Corpus) -> None:
-    pipeline, batch = build(corpus, layers=1, temporal=False, graph="none"), corpus.batch()
+def affine(net: Any, row: np.ndarray, part: slice = slice(None)) -> np.ndarray:
+    return net.weight[part].detach().double().numpy() @ row + net.bias[part].detach().double().numpy()
+
+
+def normal(net: Any, row: np.ndarray) -> np.ndarray:
+    scaled = (row - row.mean()) / np.sqrt(row.var() + net.eps)
+    return scaled * net.weight.detach().double().numpy() + net.bias.detach().double().numpy()
+
+
+def test_levels_two_and_three_equal_a_loop_over_utterances_heads_and_modalities(corpus: Corpus) -> None:
+    pipeline, batch = build(corpus, graph="none"), corpus.batch()
     fused = pipeline.fuse(batch)
-    attend = pipeline.attend
-    assert attend is not None
-    asked = attend.attention[0](fused.weighted, fused.states, fused.present)
-    states = attend.norm[0](fused.mean + asked)
-    expected = attend.norm[1](states + attend.feedforward[0](states))
-    torch.testing.assert_close(pipeline(batch).states, expected * fused.present.any(1)[:, None])
+    attend, gru = pipeline.attend, pipeline.encode
+    assert attend is not None and gru is not None
+    cell, heads, each = gru.nets(0)[0], SMALL["heads"], SMALL["head_width"]
+    reset, update, new = (slice(8 * i, 8 * i + 8) for i in range(3))
+    given = [part.detach().double().numpy() for part in (fused.weighted, fused.states, fused.mean)]
+    ends = set(batch.ptr.tolist())
+    expected, hidden = [], np.zeros(8)
+    for row, (query, modalities, states) in enumerate(zip(*given, strict=True)):
+        here = [m for m in range(len(modalities)) if fused.present[row, m]]
+        for i in range(SMALL["layers"]):
+            asked = attend.attention[i]
+            heard = np.zeros(heads * each)
+            for head in range(heads):
+                own = slice(head * each, head * each + each)
+                value = slice(heads * each + own.start, heads * each + own.stop)
+                q = affine(asked.query, query, own)
+                score = {m: q @ affine(asked.key_value, modalities[m], own) / np.sqrt(each) for m in here}  # (21)
+                total = sum(np.exp(one) for one in score.values())
+                for m in here:
+                    heard[own] += np.exp(score[m]) / total * affine(asked.key_value, modalities[m], value)  # (22)
+            states = normal(attend.norm[2 * i], states + affine(asked.output, heard))  # (23)
+            inner = np.maximum(affine(attend.feedforward[i][0], states), 0)
+            query = states = normal(attend.norm[2 * i + 1], states + affine(attend.feedforward[i][-1], inner))
+        before = np.zeros(8) if row in ends else hidden
+        inputs, state = (
+            [getattr(cell, f"weight_{end}_l0")[part].detach().double().numpy() @ x + getattr(cell, f"bias_{end}_l0")[part].detach().numpy()
+             for part in (reset, update, new)]
+            for end, x in (("ih", states), ("hh", before))
+        )  # fmt: skip
+        r, z = (1 / (1 + np.exp(-inputs[i] - state[i])) for i in range(2))  # (24), (25)
+        candidate = np.tanh(inputs[2] + r * state[2])  # (26), the reset behind the product
+        hidden = (1 - z) * candidate + z * before  # (27), z as PyTorch has it
+        expected.append(hidden if here else 0 * hidden)
+    torch.testing.assert_close(pipeline(batch).states, torch.from_numpy(np.stack(expected)).float(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("heads", [4, 6, 8, 10])
