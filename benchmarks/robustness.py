@@ -60,11 +60,11 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
 
 def methods(experiment: Experiment, corpus: Any) -> dict[str, Experiment]:
     """What is compared, by name."""
-    plain, dropout = baseline_of(experiment, corpus), {"pipeline.modality_dropout": HIDDEN}
-    bigru = plain.changed({"pipeline.swap_noise": experiment.pipeline.swap_noise})
-    found = {"HFF": experiment, "BiGRU": bigru}
-    found |= {f"{name}, modality dropout": one.changed(dropout) for name, one in found.items()}
-    return found | ({"BiGRU, without swap noise": plain} if experiment.pipeline.swap_noise else {})
+    found = {"HFF": experiment, "BiGRU": baseline_of(experiment, corpus)}
+    found |= {f"{name}, modality dropout": one.changed({"pipeline.modality_dropout": HIDDEN}) for name, one in found.items()}
+    if not experiment.pipeline.swap_noise:
+        return found
+    return found | {"BiGRU, without swap noise": found["BiGRU"].changed({"pipeline.swap_noise": {}})}
 
 
 def measure(data: str, seeds: int) -> dict[str, Any]:
