@@ -30,7 +30,8 @@ TUNED = {
     "fitted": "vectors of an encoder fitted to the training labels",
     "crossfit": "vectors of three cross-fitted encoders",
     "prior": "frozen vectors, cross-fitted log-probabilities behind the scores",
-    "stream": "the same, log-probabilities also a modality of the graph",
+    "context": "the same, of encoders that read three earlier turns",
+    "context-stream": "the same, log-probabilities also a modality of the graph",
     "endtoend": "last two layers of the encoder trained through the graph",
 }
 
@@ -93,8 +94,9 @@ def tuned_block() -> str:
                 for method, metrics in (("BiGRU", result["baselines"].get("bigru")), ("pairwise", result["metrics"]["test"])):
                     if metrics:
                         figures = [measured(metrics[metric]) for metric in ("accuracy", "weighted_f1", "macro_f1")]
-                        rows.append([dataset, words, method, *figures, str(len(metrics["accuracy"]["values"]))])
-    return markdown_table(["corpus", "text", "method", "accuracy", "wF1", "macro F1", "seeds"], rows)
+                        counts = [str(len(metrics["accuracy"]["values"])), str(result.get("members", 1))]
+                        rows.append([dataset, words, method, *figures, *counts])
+    return markdown_table(["corpus", "text", "method", "accuracy", "wF1", "macro F1", "seeds", "networks"], rows)
 
 
 def main(argv: list[str] | None = None) -> int:
