@@ -20,6 +20,7 @@ from tqdm import tqdm
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import Fold, folds, judged_rows
+from erc_graph.encoders.prior import prior_names
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.config import Experiment
 from erc_graph.pipelines import PIPELINES
@@ -183,7 +184,7 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
         check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
         if not parts.test.judged.any():
             raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
-        _check_fitted(corpus, fold, (*read.modalities, *filter(None, [getattr(experiment.pipeline, "prior", None)])))
+        _check_fitted(corpus, fold, (*read.modalities, *prior_names(getattr(experiment.pipeline, "prior", None))))
 
 
 def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None:

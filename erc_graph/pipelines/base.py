@@ -17,7 +17,7 @@ from erc_graph.data.tasks import Task
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.inputs import Inputs
-from erc_graph.encoders.prior import Prior
+from erc_graph.encoders.prior import Prior, prior_names
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.pipelines.stage import Prediction, Stage
 
@@ -110,21 +110,21 @@ class Schema:
                 raise ConfigError(f"{option}: expected modalities of the corpus ({', '.join(self.modalities)}), found {name!r}")
         return modalities
 
-    def prior(self, name: str | None) -> Prior | None:
-        """What adds the feature set `name` to the scores; `None` where none is wanted.
+    def prior(self, joined: str | None) -> Prior | None:
+        """What adds the feature set, or several joined by `+`, to the scores; `None` where none is wanted.
 
         Raises:
             ConfigError: no such feature set, or one that is not as wide as the scores.
         """
-        if name is None:
-            return None
-        if self.widths.get(name) != self.outputs:
-            found = f"a width of {self.widths[name]}" if name in self.widths else f"none of that name among {', '.join(self.widths)}"
-            raise ConfigError(
-                f"pipeline.prior: expected a feature set {name!r} of {self.outputs} log-probabilities (as `erc-graph features "
-                f"--fine-tune --output log-probabilities` writes them), found {found}"
-            )
-        return Prior(name)
+        names = prior_names(joined)
+        for name in names:
+            if self.widths.get(name) != self.outputs:
+                found = f"a width of {self.widths[name]}" if name in self.widths else f"none of that name among {', '.join(self.widths)}"
+                raise ConfigError(
+                    f"pipeline.prior: expected a feature set {name!r} of {self.outputs} log-probabilities (as `erc-graph features "
+                    f"--fine-tune --output log-probabilities` writes them), found {found}"
+                )
+        return Prior(*names) if names else None
 
     @property
     def outputs(self) -> int:

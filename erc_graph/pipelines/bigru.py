@@ -29,7 +29,8 @@ class BiGRUConfig:
         layers: Number of layers.
         dropout: Before, between and after them.
         speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
-        prior: Feature set of class log-probabilities that is read like the others, and added to the scores (`erc_graph.encoders.prior`).
+        prior: Feature set of class log-probabilities, or several joined by `+`, that is read like the others, and added to the scores
+            (`erc_graph.encoders.prior`).
         bidirectional: Read in both directions; off: forward alone, so that nothing comes from later turns.
         modality_dropout: Share of modalities that are hidden in training.
         swap_noise: Modality → share of training rows that carry another utterance's features.

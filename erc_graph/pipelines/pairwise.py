@@ -90,6 +90,7 @@ from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.inputs import Inputs, swapped
 from erc_graph.encoders.pooled import pooled, pooled_width
+from erc_graph.encoders.prior import prior_names
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.encoders.text import TextLayers, TextLayersConfig, made_by
@@ -248,8 +249,8 @@ class PairwiseConfig:
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
         auxiliary: Weight of the PMF losses when joint.
         context_text: Feature set in the role of "Bt".
-        prior: Feature set of class log-probabilities that is added to the scores (`erc_graph.encoders.prior`), so that the conversation
-            only corrects them (not in the paper).
+        prior: Feature set of class log-probabilities, or several joined by `+`, that is added to the scores
+            (`erc_graph.encoders.prior`), so that the conversation only corrects them (not in the paper).
         text_layers: Last layers of a text encoder that are trained with the rest, where the corpus has its token states as sequences
             (`erc_graph.encoders.text`; not in the paper).
         prior_stream: The prior is also a modality of the graph; off: it is added, and nothing else.
@@ -510,7 +511,7 @@ class Pairwise(Pipeline):
     @staticmethod
     def roles(config: PairwiseConfig) -> tuple[str, ...]:
         """Feature sets that are no modality of the graph: the second text feature, given speaker vectors, log-probabilities."""
-        prior = (config.prior,) if config.prior and not config.prior_stream else ()
+        prior = () if config.prior_stream else prior_names(config.prior)
         return ((config.context_text,) if config.context_text != "text" else ()) + (("speaker",) if config.given_speakers else ()) + prior
 
     @property

@@ -86,6 +86,21 @@ def test_what_is_no_prior(kind: type, corpus: Corpus) -> None:
             kind(Schema.of(corpus), kind.Config(prior=name))  # type: ignore[attr-defined]
 
 
+def test_several_begin_as_their_mean_and_each_has_a_weight(corpus: Corpus) -> None:
+    other = corpus.features["logp"].roll(1, 1)
+    both = replace(corpus, features={**corpus.features, "other": other}, present={**corpus.present, "other": corpus.present["logp"]})
+    pipeline = Pairwise(Schema.of(both), PairwiseConfig(prior="logp+other", **SMALL)).eval()  # type: ignore[arg-type]
+    assert pipeline.modalities == ("audio", "text") and pipeline.prior is not None
+    batch = both.batch()
+    scores = pipeline(batch).scores
+    with torch.no_grad():
+        pipeline.prior.weight.copy_(torch.tensor([0.0, 2.0]))
+        moved = pipeline(batch).scores
+    torch.testing.assert_close(moved - scores, 1.5 * other - 0.5 * corpus.features["logp"], atol=1e-4, rtol=0)
+    with pytest.raises(ConfigError, match="expected a feature set 'third' of 6"):
+        Pairwise(Schema.of(both), PairwiseConfig(prior="logp+third", **SMALL))  # type: ignore[arg-type]
+
+
 def test_missing_rows_with_anything_in_them_count_for_nothing() -> None:
     corpus = sample_corpus(dialogues=3, seed=1)
     batch = replace(
