@@ -65,7 +65,8 @@ class DynamicFrameConvolution(nn.Module):
 
     Attributes:
         map: `(1, D, L)` M.
-        generate: W.
+        first: First convolution of W; behind it `norm` and ReLU.
+        last: Its second convolution.
     """
 
     def __init__(self, length: int, width: int, *, window: int = 3, hop: int = 2, middle: int = 64) -> None:

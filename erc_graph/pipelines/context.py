@@ -22,6 +22,7 @@ from erc_graph.graphs.recipe import GraphRecipe, load_recipe
 from erc_graph.pipelines.base import HeteroData
 
 NONE = "none"
+FUSED = "fused"  # the stream of an utterance's fused vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,20 @@ class ConversationContext(nn.Module):
         self.conv = AngularConv(width, config.conv, dropout=config.dropout)
         self.dropout = Dropout(config.dropout)
         self.output_width += len(streams) * self.conv.output_width
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing of another turn reaches a turn."""
+        return self.recipe is None
+
+    @property
+    def causal(self) -> bool:
+        """Whether nothing of a later turn reaches a turn: no edge from one, and no GRU that reads the turns backwards."""
+        return self.recipe is None or (self.recipe.causal and not self.encode)
+
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """The convolution and the streams that are its nodes, as `conversation`; nothing with the recipe `none`."""
+        return {} if self.recipe is None else {"conversation": (self.conv, self.streams)}
 
     def nodes(self, vectors: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """States of the nodes: `(N, streams, width)`."""

@@ -112,10 +112,8 @@ from erc_graph.encoders.variational import VariationalLinear
 from erc_graph.encoders.weighting import DynamicWeights, equal_weights, precision_weights
 from erc_graph.errors import ConfigError, expect
 from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema
-from erc_graph.pipelines.context import ContextConfig, ConversationContext
-from erc_graph.pipelines.stage import Prediction
-
-FUSED = "fused"
+from erc_graph.pipelines.context import FUSED, ContextConfig, ConversationContext
+from erc_graph.pipelines.stage import Prediction, evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,15 +291,16 @@ class HFF(Pipeline):
 
     @property
     def causal(self) -> bool:
-        """Whether nothing reads later turns: no graph, no attention over turns, one direction, no figures of whole dialogues."""
+        """Whether nothing reads later turns: neither conversation nor attention, one direction, no figures of whole dialogues."""
         over_turns = self.attend is not None and self.config.attend == "turns"
         backwards = self.encode is not None and self.config.bidirectional
-        return not (self.recipe or over_turns or backwards or self.config.speaker_relative)
+        return self.context.causal and not (over_turns or backwards or self.config.speaker_relative)
 
     @property
     def alone(self) -> bool:
         """Whether neither graph nor level 2 or 3 reads other turns, and no input is relative to the whole dialogue."""
-        return self.causal and self.encode is None
+        over_turns = self.attend is not None and self.config.attend == "turns"
+        return self.context.alone and self.encode is None and not over_turns and not self.config.speaker_relative
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Sound becomes its coefficients once, and not in every epoch."""
@@ -391,11 +390,8 @@ class HFF(Pipeline):
     @torch.no_grad()
     def weights(self, batch: Batch) -> Fusion:
         """Which modality counted how much in every utterance, and how sure the method was of it: α, shares by precision, variances."""
-        mode = self.training
-        self.eval()
-        fused = self.fuse(batch)
-        self.train(mode)
-        return fused
+        with evaluating(self):
+            return self.fuse(batch)
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
         """How much each modality counts in a turn: its precision, mean over the channels (α without uncertainty); 0 where it is missing."""
@@ -404,16 +400,13 @@ class HFF(Pipeline):
         return dict(zip(self.modalities, shares.unbind(1), strict=True))
 
     def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """The conversation's convolution, if there is one."""
-        return {} if self.recipe is None else {"conversation": (self.context.conv, self.context.streams)}
+        """The conversation's, as `conversation`, if there is one."""
+        return self.context.convolutions()
 
     @torch.no_grad()
     def graph(self, dialogue: Dialogue) -> HeteroData | None:
         """The graph of a conversation with the weights that this pipeline gives it; `None` for the recipe `none`."""
-        mode = self.training
-        self.eval()
         batch = self.schema.batch(dialogue.corpus).to(self.device)
-        fused = self.fuse(batch)
-        found = self.context.graph(*self.streams(fused, self.levels(fused, None, batch)), batch, dialogue.corpus)
-        self.train(mode)
-        return found
+        with evaluating(self):
+            fused = self.fuse(batch)
+            return self.context.graph(*self.streams(fused, self.levels(fused, None, batch)), batch, dialogue.corpus)

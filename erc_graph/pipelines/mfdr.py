@@ -28,7 +28,7 @@ what the classifier sees.
 | diag_att | `attend.weights` | (utterances, L, T) |
 | z | `combine` | (utterances, L, width) |
 | g, h | `perceive.attend`, `perceive.cell` | (utterances, L, width or gcpu.width) |
-| M, W, Φ | `refine.layers[i].map`, `.generate`, `.kernels` | (D, L), …, (N_f, D, ω_f) |
+| M, W, Φ | `refine.layers[i].map`, `.first` to `.last`, `.kernels` | (D, L), …, (N_f, D, ω_f) |
 | L, T | `words`, `frames` | |
 
 Differences from the paper:
@@ -75,10 +75,9 @@ from erc_graph.encoders.sawa import SlidingAdaptiveWindowAttention, window_start
 from erc_graph.encoders.sequences import encode_together, masked_mean
 from erc_graph.errors import ConfigError, expect
 from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema
-from erc_graph.pipelines.context import ContextConfig, ConversationContext
-from erc_graph.pipelines.stage import Prediction
+from erc_graph.pipelines.context import FUSED, ContextConfig, ConversationContext
+from erc_graph.pipelines.stage import Prediction, evaluating
 
-STREAM = "utterance"
 Padded = tuple[Tensor, Tensor]
 
 
@@ -238,7 +237,7 @@ class MFDR(Pipeline):
         self.refine = FramePooling(config.words, gcpu.width, kind=dfc.pooling, window=dfc.window, hops=dfc.hops, middle=dfc.middle)
         self.dropout = Dropout(config.dropout)
         self.vector_width = gcpu.width * (self.refine.count if dfc.readout == "flat" else 1)
-        self.context = ConversationContext({STREAM: self.vector_width}, config.graph, config.context)
+        self.context = ConversationContext({FUSED: self.vector_width}, config.graph, config.context)
         self.recipe = self.context.recipe
         self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.dropout)
 
@@ -299,27 +298,29 @@ class MFDR(Pipeline):
 
     @property
     def alone(self) -> bool:
-        """Whether there is no graph."""
-        return self.context.recipe is None
+        """Whether there is no conversation around a turn."""
+        return self.context.alone
+
+    @property
+    def causal(self) -> bool:
+        """Whether the conversation around a turn is read up to it alone."""
+        return self.context.causal
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(N, C)`."""
-        states = self.context({STREAM: self.vectors(batch)}, {STREAM: self.present(batch)}, batch)
+        states = self.context({FUSED: self.vectors(batch)}, {FUSED: self.present(batch)}, batch)
         return Prediction(scores=self.classify(states), states=states)
 
     def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """The conversation graph's, as `conversation`."""
-        return {} if self.recipe is None else {"conversation": (self.context.conv, (STREAM,))}
+        """The conversation's, as `conversation`, if there is one."""
+        return self.context.convolutions()
 
     @torch.no_grad()
     def graph(self, dialogue: Dialogue) -> HeteroData | None:
         """The graph of a conversation with the weights that this pipeline gives it; `None` with the recipe `none`."""
-        mode = self.training
-        self.eval()
         batch = self.schema.batch(dialogue.corpus).to(self.device)
-        graph = self.context.graph({STREAM: self.vectors(batch)}, {STREAM: self.present(batch)}, batch, dialogue.corpus)
-        self.train(mode)
-        return graph
+        with evaluating(self):
+            return self.context.graph({FUSED: self.vectors(batch)}, {FUSED: self.present(batch)}, batch, dialogue.corpus)
 
     @torch.no_grad()
     def windows(self, dialogue: Dialogue, turn: int) -> HeteroData:
@@ -337,10 +338,8 @@ class MFDR(Pipeline):
         batch = self.schema.batch(dialogue.corpus).to(self.device)
         if not 0 <= turn < len(dialogue) or not self.present(batch)[turn]:
             raise ConfigError(f"turn: expected one of 0 to {len(dialogue) - 1} with {' or '.join(self.fronts)}, found {turn}")
-        mode = self.training
-        self.eval()
-        _, _, weights, seen = self.combine({name: batch.sequences[name].take([turn]).pad() for name in self.fronts})
-        self.train(mode)
+        with evaluating(self):
+            _, _, weights, seen = self.combine({name: batch.sequences[name].take([turn]).pad() for name in self.fronts})
         return window_graph(weights[0], seen[0], dialogue.texts[turn].split() if dialogue.texts else ())
 
     @torch.no_grad()
@@ -357,19 +356,17 @@ class MFDR(Pipeline):
         window, hop = self.config.sawa.window or 10, self.config.sawa.hop
         reach = (windows - 1) * hop + 2 * window
         total, count = torch.zeros(windows, reach, device=self.device), torch.zeros(windows, 1, device=self.device)
-        mode = self.training
-        self.eval()
-        batch = self.fronts.prepared(batch)
-        sequences = {name: batch.sequences[name] for name in self.fronts}
-        for rows in chunked(torch.stack([value.lengths for value in sequences.values()]).sum(0), self.config.tokens):
-            (words, mask), (frames, real) = self.read({name: value.take(rows).pad() for name, value in sequences.items()})
-            weights = self.attend.weights(words, mask, frames, real)[0]
-            index = window_start(mask.sum(1), real.sum(1), mask.shape[1], window, hop) // hop
-            chosen = mask & (index < windows)
-            weights = F.pad(weights, (0, max(0, reach - weights.shape[-1])))[..., :reach]
-            total.index_add_(0, index[chosen], weights[chosen])
-            count.index_add_(0, index[chosen], count.new_ones(int(chosen.sum()), 1))
-        self.train(mode)
+        with evaluating(self):
+            batch = self.fronts.prepared(batch)
+            sequences = {name: batch.sequences[name] for name in self.fronts}
+            for rows in chunked(torch.stack([value.lengths for value in sequences.values()]).sum(0), self.config.tokens):
+                (words, mask), (frames, real) = self.read({name: value.take(rows).pad() for name, value in sequences.items()})
+                weights = self.attend.weights(words, mask, frames, real)[0]
+                index = window_start(mask.sum(1), real.sum(1), mask.shape[1], window, hop) // hop
+                chosen = mask & (index < windows)
+                weights = F.pad(weights, (0, max(0, reach - weights.shape[-1])))[..., :reach]
+                total.index_add_(0, index[chosen], weights[chosen])
+                count.index_add_(0, index[chosen], count.new_ones(int(chosen.sum()), 1))
         return total / count.clamp(min=1)
 
 

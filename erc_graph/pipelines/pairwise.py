@@ -98,7 +98,7 @@ from erc_graph.errors import ConfigError, expect
 from erc_graph.graphs.recipe import GraphRecipe, load_recipe
 from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema, in_parts
 from erc_graph.pipelines.losses import Reduction, density
-from erc_graph.pipelines.stage import Prediction, Stage
+from erc_graph.pipelines.stage import Prediction, Stage, evaluating
 
 Check = tuple[bool, str]
 
@@ -602,15 +602,13 @@ class Pairwise(Pipeline):
         part = part or ("fused" if len(self.fusion) > 1 else next(iter(self.fusion)))
         if part != "fused" and part not in self.fusion:
             raise ConfigError(f"part: expected fused or one of {', '.join(self.fusion)}, found {part!r}")
-        mode = self.training
-        self.eval()
-        batch = self.read(self.schema.batch(dialogue.corpus).to(self.device))
-        if part == "fused":
-            streams, (nodes, _), here = tuple(self.fusion), self.mff.nodes(batch, self.pairs(batch)), self.present(batch)
-        else:
-            fusion = self.fusions[part]
-            streams, nodes, here = fusion.modalities, fusion.nodes(batch), fusion.present(batch)
-        self.train(mode)
+        with evaluating(self):
+            batch = self.read(self.schema.batch(dialogue.corpus).to(self.device))
+            if part == "fused":
+                streams, (nodes, _), here = tuple(self.fusion), self.mff.nodes(batch, self.pairs(batch)), self.present(batch)
+            else:
+                fusion = self.fusions[part]
+                streams, nodes, here = fusion.modalities, fusion.nodes(batch), fusion.present(batch)
         states, present = dict(zip(streams, nodes.unbind(1), strict=True)), dict(zip(streams, here.unbind(1), strict=True))
         return build_from_states(batch, states, present, self.recipe, dialogue.corpus)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,6 +62,18 @@ class Stage:
     parts: tuple[nn.Module, ...] = ()
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode; afterwards every part is as it was, also where something failed."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
 @torch.no_grad()
 def infer(pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Prediction:
     """Ask a pipeline about many dialogues, similar lengths together, in evaluation mode and without gradients.
@@ -75,15 +88,10 @@ def infer(pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: C
         `scores` and, where the pipeline gives them, `states` in the row order of `batch`, as float32.
     """
     ask = forward or pipeline
-    modes = {module: module.training for module in pipeline.modules()}
-    pipeline.eval()
-    try:
+    with evaluating(pipeline):
         lengths = torch.tensor(batch.sizes, dtype=torch.long)
         order = lengths.argsort(descending=True, stable=True)
         answers = [ask(part) for part in batch.split(order.split(batch_size))]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     rows = ranges((lengths.cumsum(0) - lengths)[order], lengths[order]).to(batch.device)
 
     def place(parts: list[Tensor]) -> Tensor:

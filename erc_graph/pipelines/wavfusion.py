@@ -81,9 +81,9 @@ from erc_graph.encoders.visual_centre import LearnableVisualCentre
 from erc_graph.encoders.wav2vec import Layer, Wav2vec, Wav2vecConfig, read_wav2vec
 from erc_graph.errors import ConfigError, expect
 from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema
-from erc_graph.pipelines.context import ContextConfig, ConversationContext
+from erc_graph.pipelines.context import FUSED, ContextConfig, ConversationContext
 from erc_graph.pipelines.losses import margin_loss
-from erc_graph.pipelines.stage import Prediction
+from erc_graph.pipelines.stage import Prediction, evaluating
 
 FRAMES = 50  # per second of sound, what seconds count as in words and pictures
 NUMBERS = 1 << 24  # most of a chunk of pictures
@@ -204,7 +204,7 @@ class WavFusion(Pipeline):
                 {name: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.width, bias=False)) for name, width in parts.items()}
             )
             self.shared = nn.Linear(config.width, config.width, bias=False)
-        self.context = ConversationContext({"fused": output}, config.graph, config.context)
+        self.context = ConversationContext({FUSED: output}, config.graph, config.context)
         self.recipe = self.context.recipe
         self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.dropout)
 
@@ -227,13 +227,13 @@ class WavFusion(Pipeline):
 
     @property
     def causal(self) -> bool:
-        """Whether the graph has no edge from a later turn, and no GRU reads the turns backwards."""
-        return self.recipe is None or (self.recipe.causal and not self.config.context.recurrent)
+        """Whether the conversation around a turn is read up to it alone."""
+        return self.context.causal
 
     @property
     def alone(self) -> bool:
-        """Whether there is no graph."""
-        return self.recipe is None
+        """Whether there is no conversation around a turn."""
+        return self.context.alone
 
     def _tokens(self, item: tuple[int, ...]) -> int:
         """Items of a chunk: samples, words, frames or pictures."""
@@ -354,7 +354,7 @@ class WavFusion(Pipeline):
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance: `(N, C)`; the training adds their cross entropy to the penalty."""
         fused, present, means = self.vectors(batch)
-        states = self.context({"fused": fused}, {"fused": present}, batch)
+        states = self.context({FUSED: fused}, {FUSED: present}, batch)
         return Prediction(scores=self.classify(states), penalty=self.discrepancy(means, batch), states=states)  # Eqs. (14), (15)
 
     @torch.no_grad()
@@ -362,23 +362,18 @@ class WavFusion(Pipeline):
         """Share of each other modality in what the sound hears, mean over channels, frames and deep layers; empty with less than two."""
         if len(self.others) < 2 or not self.deep:
             return {}
-        mode = self.training
-        self.eval()
-        shares = self.fuse(self.frames(batch), self.states(batch))[1]
-        self.train(mode)
+        with evaluating(self):
+            shares = self.fuse(self.frames(batch), self.states(batch))[1]
         return dict(zip(self.others, shares.unbind(1), strict=True))
 
     def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """The conversation's graph as `fused`."""
-        return {} if self.recipe is None else {"fused": (self.context.conv, ("fused",))}
+        """The conversation's, as `conversation`, if there is one."""
+        return self.context.convolutions()
 
     @torch.no_grad()
     def graph(self, dialogue: Dialogue) -> HeteroData | None:
         """The graph of a conversation with the weights that this pipeline gives it; `None` with the recipe `none`."""
-        mode = self.training
-        self.eval()
         batch = self.schema.batch(dialogue.corpus).to(self.device)
-        fused, present, _ = self.vectors(batch)
-        graph = self.context.graph({"fused": fused}, {"fused": present}, batch, dialogue.corpus)
-        self.train(mode)
-        return graph
+        with evaluating(self):
+            fused, present, _ = self.vectors(batch)
+            return self.context.graph({FUSED: fused}, {FUSED: present}, batch, dialogue.corpus)

@@ -19,6 +19,8 @@ from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.inference.stream import Stream, Turn
 from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
+from erc_graph.pipelines.context import ContextConfig
+from erc_graph.pipelines.hff import HFF, HFFConfig
 from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 
 WIDTHS = {"text": 5, "audio": 3, "visual": 4, "bert": 6, "speaker": 2}
@@ -35,6 +37,7 @@ def small(graph: str = "causal_window", **changes: Any) -> PairwiseConfig:
     return PairwiseConfig(**{**values, "graph": graph, "causal": True, **changes})
 
 
+SMALL_HFF: dict[str, Any] = {"graph": "none", "width": 8, "layers": 2, "heads": 2, "head_width": 4, "feedforward": 6, "hidden": 6}
 PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "window": lambda: Pairwise(schema(), small()),
     "all earlier turns": lambda: Pairwise(schema(), small("causal")),
@@ -48,6 +51,10 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
         schema("text", "audio", "bert", "speaker"), small(context_text="bert", given_speakers=True, stages="joint")
     ),
     "score": lambda: Pairwise(schema(task=SCORE), small()),
+    "hff": lambda: HFF(schema(), HFFConfig(**SMALL_HFF)),
+    "hff with a graph": lambda: HFF(
+        schema(), HFFConfig(**{**SMALL_HFF, "graph": "causal_window", "context": ContextConfig(width=4, recurrent=False)})
+    ),
     "bigru": lambda: BiGRU(schema(), BiGRUConfig(width=6, bidirectional=False)),
 }
 

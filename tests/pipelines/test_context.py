@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample_raw import sample_raw_corpus
 from erc_graph.errors import ConfigError
+from erc_graph.pipelines.base import Pipeline, Schema
 from erc_graph.pipelines.context import ContextConfig, ConversationContext
+from erc_graph.pipelines.hff import HFF
+from erc_graph.pipelines.mfdr import MFDR
+from erc_graph.pipelines.wavfusion import WavFusion
 
 STREAMS = {"audio": 5, "text": 7}
 
@@ -75,3 +83,33 @@ def test_impossible_numbers() -> None:
         ContextConfig(width=7)
     with pytest.raises(ConfigError, match="unknown 'nonsense'"):
         ConversationContext(STREAMS, "nonsense", ContextConfig())
+
+
+@pytest.mark.parametrize(
+    ("graph", "recurrent", "alone", "causal"),
+    [
+        ("none", True, True, True),
+        ("causal_window", False, False, True),
+        ("causal_window", True, False, False),
+        ("window", False, False, False),
+    ],
+)
+@pytest.mark.parametrize("kind", [HFF, MFDR, WavFusion])
+def test_what_a_turn_depends_on_is_said_alike_by_all_methods_and_true(
+    kind: type[Pipeline], graph: str, recurrent: bool, alone: bool, causal: bool
+) -> None:
+    corpus = sample_raw_corpus(dialogues=3).subset(["sample-0"])
+    torch.manual_seed(0)
+    context = ContextConfig(width=8, recurrent=recurrent)
+    pipeline = kind(Schema.of(corpus, reads=kind.reads), kind.Config(graph=graph, context=context)).eval()  # type: ignore[call-arg]
+    assert (pipeline.alone, pipeline.causal) == (alone, causal)
+    assert set(pipeline.convolutions()) == (set() if alone else {"conversation"})
+    batch = pipeline.schema.batch(corpus)
+    silent = {  # nothing is said in turn 3
+        name: Ragged.of([value[row][: 0 if row == 3 else None] for row in range(len(value))]) for name, value in batch.sequences.items()
+    }
+    other = replace(batch, sequences=silent)
+    moved = (pipeline(batch).scores - pipeline(other).scores).abs().amax(1) > 1e-6
+    assert moved[3]
+    assert not moved[:3].any() if causal else moved[:3].any()
+    assert not moved[4:].any() if alone else moved[4:].any()
