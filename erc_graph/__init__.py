@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from erc_graph.pipelines import PIPELINES
     from erc_graph.pipelines.answer import Answer
     from erc_graph.pipelines.base import Pipeline, Schema
+    from erc_graph.training.config import TrainingConfig
+    from erc_graph.training.loop import fit
+    from erc_graph.training.metrics import evaluate
 
 __version__ = "0.1.0"
 
@@ -50,10 +53,13 @@ _HOME = {
     "Schema": "pipelines.base",
     "StorageError": "errors",
     "Stream": "inference.stream",
+    "TrainingConfig": "training.config",
     "Turn": "inference.stream",
     "build_graph": "graphs.build",
     "draw_graph": "graphs.draw",
+    "evaluate": "training.metrics",
     "explain": "inference.explain",
+    "fit": "training.loop",
     "load_corpus": "data.load",
     "load_recipe": "graphs.recipe",
     "load_transcript": "data.transcripts",
@@ -81,10 +87,13 @@ __all__ = [
     "Schema",
     "StorageError",
     "Stream",
+    "TrainingConfig",
     "Turn",
     "build_graph",
     "draw_graph",
+    "evaluate",
     "explain",
+    "fit",
     "load_corpus",
     "load_recipe",
     "load_transcript",

@@ -79,7 +79,10 @@ class Schema:
         unknown = [name for name in chosen if name not in has]
         if unknown or not chosen:
             wanted = " or ".join(reads)
-            known = ", ".join(has) or f"none; give files under [{reads[0]}] of corpus.toml"
+            nothing = f"none; give files under [{reads[0]}] of corpus.toml"
+            if corpus.sequences and "sequences" not in reads:
+                nothing = f"sequences ({', '.join(corpus.sequences)}), which a method reads with Schema.of(corpus, reads=METHOD.reads)"
+            known = ", ".join(has) or nothing
             raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else wanted}; it has {known}")
         made = {name: what for name, what in corpus.provenance.get("extractors", {}).items() if name in chosen}
         source = {"corpus": corpus.name, "files": dict(corpus.provenance.get("files", {})), "extractors": made}
