@@ -106,8 +106,8 @@ class Stream:
             features: Modality → `(d,)` numbers as in the corpus, not scaled. A modality that is missing is left out or `None`.
 
         Raises:
-            CorpusError: unknown modality, another width, or a number that is not finite; the conversation goes on as if nothing had
-                been said.
+            CorpusError: unknown modality, another width, or a number that is not finite or makes scores that are not; the conversation
+                goes on as if nothing had been said.
             ErcGraphError: an earlier utterance was interrupted halfway.
         """
         if not self._whole:
@@ -115,8 +115,17 @@ class Stream:
         batch = self._batch(speaker, features)
         self._whole = False
         for part in self._parts:
-            part.asked = 0
-        scores = self._ask(batch).scores[0].float()
+            part.start()
+        scores = self._ask(batch).scores[0].float().cpu()
+        if not scores.isfinite().all():
+            for part in self._parts:
+                part.forget()
+            self._whole = True
+            largest = max((float(row.abs().max()) for row in batch.features.values()), default=0.0)
+            raise CorpusError(
+                f"turn {self.turns}: expected features like those of the training, found some (the largest: {largest:.3g}) whose scores "
+                "are not numbers; look at them, or train the pipeline anew if this happens with all"
+            )
         self._speakers.setdefault(speaker, len(self._speakers))
         self.turns += 1
         self._whole = True
@@ -176,7 +185,19 @@ class _Part(nn.Module):
         super().__init__()
         self.part = part
         self.memories: list[Any] = []
+        self.before: list[Any] = []
         self.asked = 0
+
+    def start(self) -> None:
+        """A turn begins."""
+        self.before, self.asked = list(self.memories), 0
+
+    def forget(self) -> None:
+        """Everything as before the turn, which was whole; lists of states were made anew by it, windows were written on."""
+        self.memories = self.before
+        for memory in self.memories:
+            if isinstance(memory, (Window, AngularMemory)):
+                memory.forget()
 
     def forward(self, *inputs: Any) -> Tensor:
         if self.asked == len(self.memories):
