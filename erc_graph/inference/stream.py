@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,8 +41,6 @@ from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.pipelines.base import Pipeline
 
 if TYPE_CHECKING:
-    import numpy as np
-
     Feature = Tensor | np.ndarray | Sequence[float] | None
 
 # Parts that look at other turns → their form for one turn: `(part, *inputs, memory)` → `(output, memory)`.
@@ -106,8 +105,8 @@ class Stream:
             features: Modality → `(d,)` numbers as in the corpus, not scaled. A modality that is missing is left out or `None`.
 
         Raises:
-            CorpusError: unknown modality, another width, or a number that is not finite or makes scores that are not; the conversation
-                goes on as if nothing had been said.
+            CorpusError: no name, no mapping, unknown modality, another width, or a number that is not finite or makes scores that are
+                not; the conversation goes on as if nothing had been said.
             ErcGraphError: an earlier utterance was interrupted halfway.
         """
         if not self._whole:
@@ -147,6 +146,10 @@ class Stream:
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:
         """The utterance as a batch of one row."""
         widths = self.pipeline.schema.widths
+        if not isinstance(speaker, str):
+            raise CorpusError(f"turn {self.turns}: speaker: expected a name as text, found a {type(speaker).__name__}")
+        if not isinstance(features, Mapping):
+            raise CorpusError(f"turn {self.turns}: features: expected a mapping of modality to numbers, found a {type(features).__name__}")
         unknown = [name for name in features if name not in widths]
         if unknown:
             raise CorpusError(f"turn {self.turns}: expected features of {', '.join(widths)}, found {unknown[0]!r}")
@@ -155,8 +158,10 @@ class Stream:
         for name, width in widths.items():
             value = features.get(name)
             try:
+                if hasattr(value, "__array__") and not isinstance(value, Tensor):
+                    value = np.ascontiguousarray(value)  # torch takes no array that runs backwards
                 row = torch.zeros(width, dtype=first.dtype) if value is None else torch.as_tensor(value, dtype=first.dtype)
-            except (TypeError, ValueError, RuntimeError):
+            except (TypeError, ValueError, RuntimeError, OverflowError):
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found what are none") from None
             if row.shape != (width,):
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
