@@ -1,4 +1,4 @@
-"""What a corpus must not have: features that know labels of what is judged, nothing to learn from; limits for methods of single utterances."""
+"""What a corpus must not have (features that know what is judged, nothing to learn from), and limits for methods of single utterances."""
 
 from __future__ import annotations
 
