@@ -63,6 +63,11 @@ class AngularMemory:
         weights = weights * (here * here[-len(unit) :, None])
         return weights, weights.sum(1, keepdim=True)
 
+    def forget(self) -> None:
+        """Take the newest turn back, when all its layers are done."""
+        for window in (self.directions, self.present, self.speaker, *self.sent):
+            window.forget()
+
     def _scale(self, turns: int, like: Tensor) -> dict[tuple[str, str], Tensor]:
         """`(S, turns * S)` γ of every edge of the newest turn, zero where there is none, by what else its weight depends on."""
         if not self._scales or next(iter(self._scales.values())).shape[1] != turns * len(like):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -145,11 +146,19 @@ class Corpus:
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:
-        """The given dialogues, in the given order; splits keep what is left of them."""
+        """The given dialogues, in the given order; splits keep what is left of them.
+
+        Raises:
+            CorpusError: an id that the corpus does not have, or one that is given twice.
+        """
         ids = tuple(dialogue_ids)
         unknown = [name for name in ids if name not in self.position]
         if unknown:
             raise CorpusError(f"{self.name}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(ids)} unknown)")
+        chosen = set(ids)
+        if len(chosen) < len(ids):
+            twice = Counter(ids).most_common(1)[0][0]
+            raise CorpusError(f"{self.name}: dialogue {twice!r} is given twice; expected each once")
         positions = [self.position[name] for name in ids]
         rows = self.rows(positions)
         index = rows.tolist()
@@ -157,7 +166,6 @@ class Corpus:
         def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(values[i] for i in index) if values else ()
 
-        chosen = set(ids)
         lengths = self.lengths[torch.as_tensor(positions, dtype=torch.long)]
         return replace(
             self,

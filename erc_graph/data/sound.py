@@ -15,6 +15,8 @@ from erc_graph.data.storage import stay_inside
 from erc_graph.errors import ConfigError, CorpusError
 
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au")
+LOWEST = 1000  # Hz: what says less is a damaged header, and would grow with every second that it claims
+LONGEST = 4 * 3600  # seconds: about a gigabyte at 16 kHz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ def look(path: Path) -> Recording:
     """The header of a sound file.
 
     Raises:
-        CorpusError: unreadable, or nothing in it.
+        CorpusError: unreadable, nothing in it, or a rate or length that no recording of an utterance has.
     """
     soundfile = _soundfile()
     try:
@@ -76,7 +78,12 @@ def look(path: Path) -> Recording:
         raise CorpusError(f"{path.name}: not a sound file that can be read ({' '.join(str(error).split())[:120]})") from None
     if not about.frames:
         raise CorpusError(f"{path.name}: empty, no sample in it")
-    return Recording(path=path, seconds=about.frames / about.samplerate, rate=about.samplerate, channels=about.channels)
+    if about.samplerate < LOWEST:
+        raise CorpusError(f"{path.name}: expected a sampling rate of {LOWEST} Hz or more, found {about.samplerate}; its header is damaged")
+    seconds = about.frames / about.samplerate
+    if seconds > LONGEST:
+        raise CorpusError(f"{path.name}: expected up to {LONGEST / 3600:.0f} hours, found {seconds / 3600:.1f}; cut it into utterances")
+    return Recording(path=path, seconds=seconds, rate=about.samplerate, channels=about.channels)
 
 
 def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:

@@ -21,6 +21,8 @@ MELD_COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "
 
 Row = dict[str, str]
 
+_LONGEST_FIELD = 2**31 - 1  # what a C long holds everywhere; the text is in memory already
+
 # What no text of one byte per character holds: tabs, ends of lines and of pages, and DOS's end of file are left.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
 
@@ -60,6 +62,7 @@ def read_csv(content: bytes, path: Path) -> tuple[list[Row], list[int], list[str
     separator = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, lines = [], []
+    most = csv.field_size_limit(_LONGEST_FIELD)  # of the process, so that it is put back
     try:
         names = [name.strip() for name in next(reader, [])]
         if len(set(names)) < len(names):
@@ -75,6 +78,8 @@ def read_csv(content: bytes, path: Path) -> tuple[list[Row], list[int], list[str
             lines.append(reader.line_num)
     except csv.Error as error:
         raise CorpusError(f"{path}: line {reader.line_num}: not a valid CSV ({error})") from None
+    finally:
+        csv.field_size_limit(most)
     if not rows:
         raise CorpusError(f"{path}: no rows; expected a header with {', '.join(NEEDED)} and one row per utterance")
     return rows, lines, notes
@@ -144,7 +149,7 @@ def table_annotations(
     if missing:
         raise CorpusError(
             f"{path}: no column {', '.join(map(repr, missing))}; a table of utterances needs {', '.join(NEEDED)} and may have "
-            f"{', '.join(OPTIONAL)}; found {', '.join(list(rows[0])[:20])}"
+            f"{', '.join(OPTIONAL)}; found {', '.join(list(rows[0])[:20]) or 'none'}"
         )
     return _assemble(rows, path, places, f"table of utterances ({format})", dataset)
 
@@ -189,7 +194,8 @@ def _assemble(rows: list[Row], path: Path, places: list[str], format: str, datas
         turns = dialogues.setdefault(name, {})
         turn = _turn(row["turn"], path, place)
         if turn in turns:
-            raise CorpusError(f"{path}: {place}: turn {turn} of dialogue {name!r} stands there already ({places[turns[turn]]})")
+            first = places[turns[turn]]
+            raise CorpusError(f"{path}: {place}: turn {turn} of dialogue {name!r} stands there already ({first}); number each once")
         turns[turn] = number
         value = row.get("split", "").strip().lower()
         if value and value not in SPLIT_NAMES:

@@ -11,6 +11,8 @@ import io
 import json
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from erc_graph.errors import CorpusError
 
 EXPECTED = "expected `Speaker: text` lines, or JSON, JSON lines or CSV with `speaker` and `text`"
 TASK = Task(name="unlabelled")
+FLOAT32 = np.finfo(np.float32).max  # what is larger becomes inf
 # Other spellings of the columns, in the order in which they are tried; MELD's CSVs call the text `Utterance`.
 SPELLINGS = {
     "speaker": ("speaker", "name", "role", "author", "from", "user"),
@@ -165,15 +168,14 @@ def _json_rows(content: bytes, path: Path) -> list[Row]:
 def _rows_of(value: Any, path: Path) -> list[Row]:
     """Objects of turns out of a list of them, a list of dialogues, or an object around one of these."""
     if isinstance(value, dict):
-        inner = next((value[key] for key in (*_LISTS, "dialogues", "conversations") if isinstance(value.get(key), list)), None)
+        inner = _inside(value, (*_LISTS, "dialogues", "conversations"))
         value = [value] if inner is None else inner
     if not isinstance(value, list):
         raise CorpusError(f"{path}: a JSON {type(value).__name__}; {EXPECTED}")
     rows: list[Row] = []
+    places: dict[str, int] = {}  # dialogue → the item that it is
     for number, item in enumerate(value):
-        turns = item
-        if isinstance(item, dict):  # a dialogue with its turns inside, or a turn
-            turns = next((item[key] for key in _LISTS if isinstance(item.get(key), list)), None)
+        turns = _inside(item, _LISTS) if isinstance(item, dict) else item  # a dialogue with its turns inside, or a turn
         if isinstance(turns, list):
             id = (
                 next((item[key] for key in ("id", "dialogue_id", "name") if isinstance(item.get(key), str | int)), None)
@@ -182,12 +184,23 @@ def _rows_of(value: Any, path: Path) -> list[Row]:
             )
             if not all(isinstance(turn, dict) for turn in turns):
                 raise CorpusError(f"{path}: dialogue {number}: expected a list of objects with `speaker` and `text`")
-            rows += [{**turn, "dialogue": f"dialogue-{number}" if id is None else str(id)} for turn in turns]
+            name = f"dialogue-{number}" if id is None else str(id)
+            if (first := places.setdefault(name, number)) != number:
+                raise CorpusError(f"{path}: dialogue id {name[:40]!r} is used twice (items {first} and {number}); give each its own")
+            rows += [{**turn, "dialogue": name} for turn in turns]
         elif isinstance(item, dict):
             rows.append(item)
         else:
             raise CorpusError(f"{path}: item {number}: expected an object with `speaker` and `text`, found a {type(item).__name__}")
     return rows
+
+
+def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
+    """The list of turns or of dialogues in an object; `None` where it is a turn itself, which may have another list under such a key."""
+    found: list[Any] | None = next((item[key] for key in keys if isinstance(item.get(key), list)), None)
+    if found is not None and not all(isinstance(one, dict | list) for one in found) and item.keys() & {*SPELLINGS["text"]}:
+        return None
+    return found
 
 
 def _corpus(rows: list[Row], path: Path, form: str, name: str) -> Corpus:
@@ -220,19 +233,20 @@ def _corpus(rows: list[Row], path: Path, form: str, name: str) -> Corpus:
     ]
     annotations = table_annotations(table, path, form)
     order = [int(id) for id in annotations.utterance_ids]
-    annotations.features = _features([named[i].get("features") for i in order], order, path)
+    annotations.features, remarks = _features([named[i].get("features") for i in order], order, path)
     width = len(str(len(order)))
     annotations.utterance_ids = [f"{name}_{i:0{width}d}" for i in order]
     annotations.format = f"conversation ({form})"
-    return assemble(annotations, task=TASK, name=name)
+    corpus = assemble(annotations, task=TASK, name=name)
+    return replace(corpus, provenance={**corpus.provenance, "remarks": remarks}) if remarks else corpus
 
 
 def _filled(value: Any) -> bool:
     return value is not None and value != ""
 
 
-def _features(given: list[Any], order: list[int], path: Path) -> dict[str, np.ndarray]:
-    """Modality → `(U, d)`; NaN where a turn has none. JSON's vectors are checked number by number."""
+def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Modality → `(U, d)`; NaN where a turn has none. JSON's vectors are checked number by number. And sentences on those that are none."""
     vectors: dict[str, dict[int, list[float]]] = {}
     for row, (turn, features) in enumerate(zip(order, given, strict=True)):
         if features is None or features == "":
@@ -248,7 +262,7 @@ def _features(given: list[Any], order: list[int], path: Path) -> dict[str, np.nd
             if len(vector) != len(first):
                 raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: {len(vector)} numbers, other turns {len(first)}")
             vectors[name][row] = vector
-    arrays = {}
+    arrays, remarks = {}, []
     for name, found in vectors.items():
         array = np.full((len(given), len(next(iter(found.values())))), np.nan)
         try:
@@ -256,4 +270,8 @@ def _features(given: list[Any], order: list[int], path: Path) -> dict[str, np.nd
         except OverflowError:
             raise CorpusError(f"{path}: features.{name[:40]}: a number that is too large") from None
         arrays[name] = array
-    return arrays
+        fine = (np.abs(array) <= FLOAT32).all(1)  # not NaN either
+        if wrong := sorted(order[row] for row in found if not fine[row]):
+            turns = "1 turn with NaN or inf counts" if len(wrong) == 1 else f"{len(wrong)} turns with NaN or inf count"
+            remarks.append(f"features.{name[:40]}: {turns} as missing (first: turn {wrong[0]})")
+    return arrays, remarks

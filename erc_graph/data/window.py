@@ -20,6 +20,9 @@ class Window:
     >>> window = Window(past=2)
     >>> [window.push(torch.tensor(i)).tolist() for i in range(5)]
     [[0], [0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    >>> window.forget()
+    >>> window.push(torch.tensor(9)).tolist()
+    [2, 3, 9]
     """
 
     def __init__(self, past: int | None) -> None:
@@ -42,6 +45,10 @@ class Window:
         first = self._first()
         self._end += 1
         return self._rows[first : self._end]
+
+    def forget(self) -> None:
+        """Take the newest row back, before the next is taken up."""
+        self._end -= 1
 
     def _first(self) -> int:
         """Oldest row that counts beside one more to come."""

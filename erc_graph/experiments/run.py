@@ -168,11 +168,13 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
 
     Raises:
         ConfigError: the pipeline, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: a part of a fold has nothing to learn from or to judge; with `strict`, sequences longer than the pipeline reads.
+        CorpusError: no labels, or one alone; a part of a fold has nothing to learn from or to judge; with `strict`, sequences longer than
+            the pipeline reads.
     """
     unknown = [name for name in getattr(experiment.pipeline, "swap_noise", ()) if name not in corpus.features]
     if unknown:
         raise ConfigError(f"pipeline.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
+    _check_learnable(experiment, corpus)
     pipeline = build(experiment, corpus, 0)
     read = pipeline.schema
     for sentence in pipeline.cut(read.batch(corpus)):
@@ -185,6 +187,33 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
         if not parts.test.judged.any():
             raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
         _check_fitted(corpus, fold, (*read.modalities, *prior_names(getattr(experiment.pipeline, "prior", None))))
+
+
+def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
+    """Refuse what any network would learn nothing from.
+
+    Raises:
+        CorpusError: no labels at all, or a training part with one of them alone, or without any features.
+    """
+    if not corpus.labelled.any():
+        raise CorpusError(
+            f"{corpus.name}: expected labels to learn from, found none in {corpus.utterances} utterances; add a `label` column "
+            "(or `sentiment`)"
+        )
+    read = schema(experiment, corpus)
+    for fold in folds(corpus, experiment.run.protocol):
+        found = corpus.target[judged_rows(corpus, fold.train)].unique()
+        if len(found) == 1:
+            value = found.item()
+            label = repr(corpus.task.labels[int(value)]) if corpus.task.kind == "classification" else value
+            raise CorpusError(f"train part of fold {fold.name}: expected two labels or more, found {label} alone; label others, too")
+        rows = corpus.rows(corpus.position[name] for name in fold.train)
+        here = [*(corpus.present[name] for name in read.widths), *(corpus.sequences[name].present for name in read.sequences)]
+        if not any(present[rows].any() for present in here):
+            raise CorpusError(
+                f"train part of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with NaN or inf, in "
+                f"all {len(rows)} utterances; look at the feature files"
+            )
 
 
 def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ A missing modality stays missing and gets nothing.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -186,8 +187,14 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
 
     Raises:
         ConfigError: no such turn or label, or no tolerance above 0.
-        CorpusError: the dialogue lacks features that the pipeline reads, or has others.
+        CorpusError: no dialogue, or it lacks features that the pipeline reads, or has others.
     """
+    if not isinstance(dialogue, Dialogue):
+        raise CorpusError(f"dialogue: expected a conversation, such as corpus[0], found a {type(dialogue).__name__}")
+    try:
+        turn = operator.index(turn)
+    except TypeError:
+        raise ConfigError(f"turn: expected a whole number, found {turn!r}") from None
     if not -len(dialogue) <= turn < len(dialogue):
         raise ConfigError(f"turn: expected -{len(dialogue)} to {len(dialogue) - 1} in dialogue {dialogue.id!r}, found {turn}")
     if not tolerance > 0:

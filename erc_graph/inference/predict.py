@@ -46,11 +46,14 @@ def prepare(
 
     Raises:
         CorpusError: a conversation of more than `LONGEST` turns, vectors of another width, or nothing that can be computed.
+        ConfigError: one of `extractors` is of a modality that the pipeline does not read.
         CheckpointError: a text encoder or one of `extractors` cannot be found, or is another one than the model's by its width.
     """
     schema = pipeline.schema
     if int(corpus.lengths.max()) > LONGEST:
         raise CorpusError(f"{corpus.name}: a conversation of {int(corpus.lengths.max())} turns; expected up to {LONGEST}: divide it")
+    if unknown := [name for name in extractors or {} if name not in schema.modalities]:
+        raise ConfigError(f"extractor: expected one of what the model reads ({', '.join(schema.modalities)}), found {unknown[0]!r}")
     named = {**schema.provenance.get("extractors", {}), **(extractors or {})}
     features = {name: corpus.features[name] for name in schema.widths if name in corpus.features}
     present = {name: corpus.present[name] for name in features}
@@ -64,7 +67,9 @@ def prepare(
     sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
     for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
         sequences[name] = _words(corpus.texts, str(named[name]))
-    remarks: list[str] = []
+    remarks = list(corpus.provenance.get("remarks", ()))
+    if unread := [name for name in corpus.features if name not in schema.widths]:
+        remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
     here = {*features, *sequences}
     unheard = [name for name in (*schema.widths, *schema.sequences) if name.startswith("audio") and name not in here]
     if unheard and (waves := _waves(corpus, recordings or {}, remarks)) is not None:
@@ -170,6 +175,8 @@ def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) ->
         read = ", ".join(f"{name} ({shape_text(item)})" for name, item in pipeline.schema.sequences.items())
         return f"{corpus.name}: this model reads sequences: {read}; expected a corpus with them, or recordings for its sound"
     widths = ", ".join(f'"{name}": [{width} numbers]' for name, width in pipeline.schema.widths.items())
+    if corpus.features:
+        return f'{corpus.name}: expected "features": {{{widths}}}, found only others: {", ".join(corpus.features)[:200]}'
     if any(name.startswith("text") and name in named for name in pipeline.schema.widths):
         return f'{corpus.name}: nothing is said in it, and no vectors are given; expected text, or in JSON "features": {{{widths}}}'
     return (

@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,8 +41,6 @@ from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.pipelines.base import Pipeline
 
 if TYPE_CHECKING:
-    import numpy as np
-
     Feature = Tensor | np.ndarray | Sequence[float] | None
 
 # Parts that look at other turns → their form for one turn: `(part, *inputs, memory)` → `(output, memory)`.
@@ -106,8 +105,8 @@ class Stream:
             features: Modality → `(d,)` numbers as in the corpus, not scaled. A modality that is missing is left out or `None`.
 
         Raises:
-            CorpusError: unknown modality, another width, or a number that is not finite; the conversation goes on as if nothing had
-                been said.
+            CorpusError: no name, no mapping, unknown modality, another width, or a number that is not finite or makes scores that are
+                not; the conversation goes on as if nothing had been said.
             ErcGraphError: an earlier utterance was interrupted halfway.
         """
         if not self._whole:
@@ -115,8 +114,17 @@ class Stream:
         batch = self._batch(speaker, features)
         self._whole = False
         for part in self._parts:
-            part.asked = 0
-        scores = self._ask(batch).scores[0].float()
+            part.start()
+        scores = self._ask(batch).scores[0].float().cpu()
+        if not scores.isfinite().all():
+            for part in self._parts:
+                part.forget()
+            self._whole = True
+            largest = max((float(row.abs().max()) for row in batch.features.values()), default=0.0)
+            raise CorpusError(
+                f"turn {self.turns}: expected features like those of the training, found some (the largest: {largest:.3g}) whose scores "
+                "are not numbers; look at them, or train the pipeline anew if this happens with all"
+            )
         self._speakers.setdefault(speaker, len(self._speakers))
         self.turns += 1
         self._whole = True
@@ -138,6 +146,10 @@ class Stream:
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:
         """The utterance as a batch of one row."""
         widths = self.pipeline.schema.widths
+        if not isinstance(speaker, str):
+            raise CorpusError(f"turn {self.turns}: speaker: expected a name as text, found a {type(speaker).__name__}")
+        if not isinstance(features, Mapping):
+            raise CorpusError(f"turn {self.turns}: features: expected a mapping of modality to numbers, found a {type(features).__name__}")
         unknown = [name for name in features if name not in widths]
         if unknown:
             raise CorpusError(f"turn {self.turns}: expected features of {', '.join(widths)}, found {unknown[0]!r}")
@@ -146,8 +158,10 @@ class Stream:
         for name, width in widths.items():
             value = features.get(name)
             try:
+                if hasattr(value, "__array__") and not isinstance(value, Tensor):
+                    value = np.ascontiguousarray(value)  # torch takes no array that runs backwards
                 row = torch.zeros(width, dtype=first.dtype) if value is None else torch.as_tensor(value, dtype=first.dtype)
-            except (TypeError, ValueError, RuntimeError):
+            except (TypeError, ValueError, RuntimeError, OverflowError):
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found what are none") from None
             if row.shape != (width,):
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
@@ -176,7 +190,19 @@ class _Part(nn.Module):
         super().__init__()
         self.part = part
         self.memories: list[Any] = []
+        self.before: list[Any] = []
         self.asked = 0
+
+    def start(self) -> None:
+        """A turn begins."""
+        self.before, self.asked = list(self.memories), 0
+
+    def forget(self) -> None:
+        """Everything as before the turn, which was whole; lists of states were made anew by it, windows were written on."""
+        self.memories = self.before
+        for memory in self.memories:
+            if isinstance(memory, (Window, AngularMemory)):
+                memory.forget()
 
     def forward(self, *inputs: Any) -> Tensor:
         if self.asked == len(self.memories):

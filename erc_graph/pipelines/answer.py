@@ -12,7 +12,7 @@ from torch import Tensor
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue, shape_text
 from erc_graph.data.ragged import Ragged
-from erc_graph.errors import CorpusError
+from erc_graph.errors import CheckpointError, CorpusError
 from erc_graph.pipelines.stage import infer
 
 if TYPE_CHECKING:
@@ -110,12 +110,21 @@ def complete(corpus: Corpus, pipeline: Pipeline) -> Corpus:
 
 
 def ask(pipeline: Pipeline, batch: Batch) -> Tensor:
-    """Scores `(N, C)` in the row order of `batch`; similar lengths together, at most `BUDGET` padded turns in a forward pass."""
+    """Scores `(N, C)` in the row order of `batch`; similar lengths together, at most `BUDGET` padded turns in a forward pass.
+
+    Raises:
+        CheckpointError: scores that are no numbers.
+    """
     batch = replace(batch, row=torch.arange(batch.utterances, device=batch.device))
     scores = torch.empty(batch.utterances, pipeline.schema.outputs, device=batch.device)
     for chosen in _chunks(batch.lengths.cpu()):
         part = batch.select(chosen.to(batch.device))
         scores[part.row] = infer(pipeline, part, len(part)).scores
+    if wrong := int((~scores.isfinite()).any(1).sum()):
+        raise CheckpointError(
+            f"{type(pipeline).__name__}: gives scores that are not numbers in {wrong} of {len(scores)} turns; its training diverged "
+            "(train it anew at a lower training.learning_rate), or the features are of another size than in training"
+        )
     return scores
 
 

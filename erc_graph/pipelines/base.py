@@ -237,6 +237,7 @@ class Pipeline(nn.Module):
 
         Raises:
             CorpusError: none of the pipeline's features, or features of another width.
+            CheckpointError: the pipeline gives scores that are not numbers.
 
         >>> from erc_graph import PIPELINES, Schema, load_corpus
         >>> corpus = load_corpus("sample")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import Task
-from erc_graph.errors import CorpusError
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.pipelines.stage import Prediction, infer
 
 if TYPE_CHECKING:
@@ -45,12 +46,21 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
 
     Raises:
         CorpusError: no row has a target.
+        ConfigError: scores, or their loss, are no finite numbers.
     """
     known = target >= 0 if task.kind == "classification" else ~target.isnan()
     if not known.any():
         raise CorpusError(f"task {task.name}: expected utterances with a target, found none among {len(target)}; nothing to judge")
     scores, target = scores[known].detach().float().cpu(), target[known].cpu()
-    return _classification(scores, target, task) if task.kind == "classification" else _score(scores[:, 0], target)
+    wrong = int((~scores.isfinite()).any(1).sum())
+    metrics = {} if wrong else _classification(scores, target, task) if task.kind == "classification" else _score(scores[:, 0], target)
+    if wrong or not math.isfinite(metrics["loss"]):
+        found = f"NaN or inf in {wrong} of {len(target)} utterances" if wrong else f"a loss of {metrics['loss']}"
+        raise ConfigError(
+            f"task {task.name}: expected finite scores to judge, found {found}; lower training.learning_rate, set training.clip, or look "
+            "for features of another size than in training"
+        )
+    return metrics
 
 
 def _classification(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:

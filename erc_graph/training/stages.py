@@ -172,6 +172,8 @@ class StageRun:
                 loss = self.epoch(train, len(history.epochs))
                 seconds = time.perf_counter() - start
                 with self.averaged():
+                    if dev is None:
+                        self.scores(train.select(torch.arange(min(4, len(train)))))
                     history.epochs.append(Epoch(loss, self.judge(dev) if dev is not None else {}, seconds))
                     if self.improved(history):
                         history.chosen = len(history.epochs)
@@ -234,11 +236,12 @@ class StageRun:
         total = self.steps(train, batches, judged, rows, number)
         mean = float(run.accelerator.reduce(total, "mean")) / sum(judged)
         if not math.isfinite(mean):
-            raise ConfigError(
-                f"training.learning_rate: the loss of stage {self.stage.name}, epoch {number + 1} is {mean}; "
-                f"lower the rate ({self.learning_rate}) or set training.clip"
-            )
+            raise self.diverged(f"the loss of stage {self.stage.name}, epoch {number + 1} is {mean}")
         return mean
+
+    def diverged(self, what: str) -> ConfigError:
+        """What is raised where numbers end."""
+        return ConfigError(f"training.learning_rate: {what}; lower the rate ({self.learning_rate}) or set training.clip")
 
     def steps(self, train: Batch, batches: list[Tensor], judged: list[int], rows: list[int], number: int) -> Tensor:
         """The steps of an epoch; nothing here waits for the device.
@@ -295,13 +298,29 @@ class StageRun:
         return total / (count / processes) + share * answer.penalty
 
     def judge(self, dev: Batch) -> dict[str, float]:
-        """Metrics of the development part, with the loss that is trained on."""
-        with self.run.accelerator.autocast():
-            size = min(self.run.config.batch_size, len(dev))
-            scores = infer(self.run.pipeline, dev, size, forward=self.stage.forward).scores
-        keep = counted(dev, self.run.task)
+        """Metrics of the development part, with the loss that is trained on.
+
+        Raises:
+            ConfigError: what the network says of it is no longer a number.
+        """
+        scores, keep = self.scores(dev), counted(dev, self.run.task)
         loss = float(self.run.criterion(scores, dev) / keep.sum())
+        if not math.isfinite(loss):
+            raise self.diverged(f"the development loss after an epoch of stage {self.stage.name} is {loss}")
         return {**evaluate(scores[keep], dev.target[keep], self.run.task), "loss": loss}
+
+    def scores(self, batch: Batch) -> Tensor:
+        """`(N, C)` what the network says after an epoch.
+
+        Raises:
+            ConfigError: no longer numbers: the last step, which no loss has seen, may be the one that diverged.
+        """
+        with self.run.accelerator.autocast():
+            size = min(self.run.config.batch_size, len(batch))
+            scores = infer(self.run.pipeline, batch, size, forward=self.stage.forward).scores
+        if not scores.isfinite().all():
+            raise self.diverged(f"the scores after an epoch of stage {self.stage.name} are no longer numbers")
+        return scores
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

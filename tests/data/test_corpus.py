@@ -85,6 +85,8 @@ def test_dialogues_by_position_and_by_name():
         corpus["d7"]
     with pytest.raises(CorpusError, match=r"unknown dialogue 'd7' \(1 of 2 unknown\)"):
         corpus.subset(["d0", "d7"])
+    with pytest.raises(CorpusError, match="tiny: dialogue 'd1' is given twice; expected each once"):
+        corpus.subset(["d0", "d1", "d1"])
 
 
 def test_splits():

@@ -56,6 +56,17 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path, content: bytes | np.ndarray
         read_sound(tmp_path / "a.wav")
 
 
+def test_a_header_that_would_make_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(8000), 1)
+    with pytest.raises(CorpusError, match=r"a\.wav: expected a sampling rate of 1000 Hz or more, found 1; its header is damaged"):
+        read_sound(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "b.wav", tone(1000, 2.0), 1000)
+    assert len(read_sound(tmp_path / "b.wav")) == 32_000
+    monkeypatch.setattr(module, "LONGEST", 1)
+    with pytest.raises(CorpusError, match=r"b\.wav: expected up to 0 hours, found 0\.0; cut it into utterances"):
+        read_sound(tmp_path / "b.wav")
+
+
 def test_files_are_found_by_utterance_and_nothing_outside_the_folder_is(tmp_path: Path) -> None:
     folder = tmp_path / "wav"
     folder.mkdir()

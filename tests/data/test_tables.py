@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -90,6 +91,12 @@ def test_sentiment_names(tmp_path: Path) -> None:
     assert read.columns == {"sentiment": ["positive", None]}
 
 
+def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    read = read_annotations(write(tmp_path, f"dialogue,turn,speaker,text\nx,0,A,{'a' * 200_000}\n"))
+    assert len(read.texts[0]) == 200_000 and csv.field_size_limit() == before
+
+
 def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
     read = read_annotations(write(tmp_path, b"dialogue,turn,speaker,text\nx,0,A,it\x92s\n"))
     assert read.texts == ["it’s"] and "Windows-1252" in read.notes[0]
@@ -107,7 +114,7 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
         (HEADER + ",0,A,hi,,,,\n", "empty `dialogue`"),
         (HEADER + "x,one,A,hi,,,,\n", "line 2: turn 'one' is no whole number"),
         (HEADER + "x,inf,A,hi,,,,\n", "no whole number"),
-        (HEADER + "x,0,A,hi,,,,\nx,0.0,B,ho,,,,\n", r"line 3: turn 0 of dialogue 'x' stands there already \(line 2\)"),
+        (HEADER + "x,0,A,hi,,,,\nx,0.0,B,ho,,,,\n", r"line 3: turn 0 of dialogue 'x' stands there already \(line 2\); number each once"),
         (HEADER + "x,0,A,hi,u,,,\ny,0,B,ho,u,,,\n", r"line 3: duplicate utterance id 'u' \(first in line 2\)"),
         (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,test\n", "line 3: dialogue 'x' is in two splits"),
         (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,\n", r"two splits \(train, none\)"),
@@ -122,6 +129,7 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
         ('{"dialogue": "x", "turn": {"a": 1}}\n', "line 1: expected a flat object"),
         ('{"dialogue": "x", "turn": 0, "speaker": "A"}\n', "no column 'text'"),
         ('[{"dialogue": "x", "turn": [1]}]', "row 1: expected a flat object"),
+        ("{}", "may have utterance, label, sentiment, split; found none"),
         ("", "is empty"),
         ("  \n", "is empty"),
     ],

@@ -87,6 +87,17 @@ def test_vectors_stand_with_their_turns() -> None:
     assert corpus.present["audio"].tolist() == [False, True, False, False]
 
 
+def test_numbers_that_are_none_are_said() -> None:
+    turns = [{"turn": 2, "features": {"text": [float("nan"), 1]}}, {"turn": 1, "features": {"text": [1e300, 1]}}, {"turn": 3}]
+    corpus = read([*turns, {"turn": 4, "features": {"text": [1, 2], "audio": [float("inf")]}}])
+    assert corpus.provenance["remarks"] == [
+        "features.text: 2 turns with NaN or inf count as missing (first: turn 0)",
+        "features.audio: 1 turn with NaN or inf counts as missing (first: turn 3)",
+    ]
+    assert corpus.present["text"].tolist() == [False, False, False, True]
+    assert "remarks" not in read(TURNS).provenance
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -109,6 +120,10 @@ def test_vectors_stand_with_their_turns() -> None:
         ([{"text": "a", "speaker": {}}], "turn 0: speaker: expected text, found a dict"),
         ([{"text": "a", "turn": 1}, {"text": "b", "turn": 1}], "turn 1 of dialogue .* stands there already"),
         ([{"text": "a", "turn": "x"}], "turn 'x' is no whole number"),
+        ({"dialogues": [{"id": "a", "turns": TURNS}, {"id": "a", "turns": TURNS}]}, r"dialogue id 'a' is used twice \(items 0 and 1\)"),
+        ([TURNS, {"name": "dialogue-0", "turns": TURNS}], r"dialogue id 'dialogue-0' is used twice \(items 0 and 1\)"),
+        ({"speaker": "A", "text": "hi", "dialogue": [1]}, "turn 0: dialogue: expected text, found a list"),
+        ([{"speaker": "A", "text": "hi", "dialogue": [1]}], "turn 0: dialogue: expected text, found a list"),
         ([{"text": "a", "features": [1]}], "features: expected an object of modality"),
         ([{"text": "a", "features": {"text": []}}], "features.text: expected a list of numbers"),
         ([{"text": "a", "features": {"text": ["1"]}}], "features.text: expected a list of numbers"),

@@ -1,4 +1,4 @@
-"""Features that know labels of what is judged, and limits for methods that see single utterances."""
+"""What a corpus must not have (features that know what is judged, nothing to learn from), and limits for methods of single utterances."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.feature_files import write_features
 from erc_graph.data.load import load_corpus
 from erc_graph.data.sample import sample_corpus
 from erc_graph.data.sample_raw import sample_raw_corpus
-from erc_graph.errors import ConfigError
+from erc_graph.data.tasks import TASKS, Task
+from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.experiments import run
 from erc_graph.experiments.config import Experiment, from_dict
 from erc_graph.experiments.run import build, check
 
@@ -48,6 +51,25 @@ def test_cross_fitted_features_are_let_through_and_it_is_said(
     with caplog.at_level(logging.WARNING):
         check(experiment, fitted(corpus, corpus.splits["test"][:2], 3))
     assert "tuned on the labels of 2 test dialogues" in caplog.text and "one that never saw it" in caplog.text
+
+
+def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is_built(
+    corpus: Corpus, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "build", None)
+    none = torch.full_like(corpus.target, -1)
+    for task in (corpus.task, Task(name="unlabelled")):
+        with pytest.raises(CorpusError, match=rf"expected labels to learn from, found none in {len(none)} utterances; add a `label`"):
+            check(experiment, replace(corpus, task=task, target=none))
+    label = corpus.task.labels[2]
+    with pytest.raises(CorpusError, match=f"train part of fold official: expected two labels or more, found '{label}' alone; label others"):
+        check(experiment, replace(corpus, target=none.where(corpus.target < 0, torch.tensor(2))))
+    score = replace(corpus, task=TASKS["sentiment"], target=torch.full_like(corpus.target, 1.5, dtype=torch.float32))
+    with pytest.raises(CorpusError, match=r"expected two labels or more, found 1\.5 alone"):
+        check(experiment, score)
+    silent = replace(corpus, present={name: torch.zeros_like(here) for name, here in corpus.present.items()})
+    with pytest.raises(CorpusError, match="expected features, found audio, text, visual missing, or with NaN or inf, in all"):
+        check(experiment, silent)
 
 
 def test_the_note_of_a_feature_file_reaches_the_corpus(tmp_path: Path, corpus: Corpus) -> None:

@@ -156,7 +156,7 @@ def test_an_error_of_a_worker_ends_the_command_in_one_line(small: Path, tmp_path
     assert main([*arguments, "--workers=2", "--training.learning_rate=1e30", "--training.clip=0"]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(errors) == 1
-    assert errors[0].startswith("error: pairwise seed ") and "training.learning_rate: the loss of stage" in errors[0]
+    assert errors[0].startswith("error: pairwise seed ") and "training.learning_rate: the scores after an epoch" in errors[0]
 
 
 @pytest.mark.parametrize(

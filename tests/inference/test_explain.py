@@ -225,6 +225,8 @@ def test_dialogues_of_one_turn(pipeline: Pairwise) -> None:
     [
         ({"turn": 99}, r"turn: expected -\d to \d in dialogue 'sample-0', found 99"),
         ({"turn": -99}, "turn: expected .* found -99"),
+        ({"turn": 1.5}, r"turn: expected a whole number, found 1\.5"),
+        ({"turn": "1"}, "turn: expected a whole number, found '1'"),
         ({"turn": 0, "label": "bored"}, "label: expected one of joy, .*, found 'bored'"),
         ({"turn": 0, "tolerance": 0.0}, r"tolerance: expected a number above 0, found 0\.0"),
     ],
@@ -232,6 +234,11 @@ def test_dialogues_of_one_turn(pipeline: Pairwise) -> None:
 def test_impossible_questions_are_refused(arguments: dict, message: str, pipeline: Pairwise, corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match=message):
         explain(pipeline, corpus[0], **arguments)
+
+
+def test_a_corpus_is_no_dialogue(pipeline: Pairwise, corpus: Corpus) -> None:
+    with pytest.raises(CorpusError, match=r"dialogue: expected a conversation, such as corpus\[0\], found a Corpus"):
+        explain(pipeline, corpus, 0)  # type: ignore[arg-type]
 
 
 def test_features_must_be_those_of_the_training(pipeline: Pairwise, corpus: Corpus) -> None:

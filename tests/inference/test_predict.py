@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from erc_graph.data.sample import sample_corpus
 from erc_graph.data.sound import read_sound
 from erc_graph.data.tasks import TASKS
 from erc_graph.data.transcripts import find_recordings, load_transcript
-from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.features.mfcc import mfcc
 from erc_graph.features.text import TextEncoder
 from erc_graph.inference.predict import LONGEST, prepare
@@ -124,6 +125,27 @@ def test_given_vectors_are_taken_as_they_are(tiny_encoder: Path) -> None:
     ready = prepare(load_transcript(json.dumps(turns).encode()), model({"text": 24}, text=str(tiny_encoder)))
     assert ready.features["text"][0].tolist() == [1.0] * 24
     assert ready.present["text"].tolist() == [True, False]
+
+
+def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
+    notes: list[str] = []
+    features = {"text": [1.0, float("nan")], "Audio": [1.0], "visal": [2.0]}
+    turns: list[dict[str, Any]] = [{"text": "we won", "features": features}, {"text": "really", "features": {"text": [1, 2]}}]
+    prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}), say=notes.append)
+    assert notes == [
+        "features.text: 1 turn with NaN or inf counts as missing (first: turn 0)",
+        "features of Audio, visal are not read: the model reads audio, text",
+        "audio: not given, and cannot be computed here; counts as missing in every turn",
+    ]
+    del turns[0]["features"], turns[1]["features"]["text"]
+    turns[1]["features"]["Audio"] = [1.0]
+    with pytest.raises(CorpusError, match=r'expected "features": {"audio": \[1 numbers\], .*}, found only others: Audio'):
+        prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}))
+
+
+def test_an_extractor_of_what_is_not_read_is_refused(tiny_encoder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"extractor: expected one of what the model reads \(text\), found 'smell'"):
+        prepare(TALK, model({"text": 24}, text=str(tiny_encoder)), extractors={"smell": "mfcc"})
 
 
 def test_a_model_of_vectors_takes_vectors() -> None:

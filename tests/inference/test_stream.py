@@ -15,6 +15,7 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import Task
+from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.inference.stream import Stream, Turn
 from erc_graph.pipelines.base import Pipeline, Schema
@@ -187,9 +188,10 @@ def test_a_stream_sees_the_pipelines_weights_and_changes_nothing() -> None:
 def test_features_may_be_lists_arrays_tensors_or_nothing() -> None:
     pipeline = build("window").float()
     text = [0.5, 1.0, -1.0, 2.0, 0.0]
+    arrays = np.array(text), np.array(text[::-1])[::-1], np.array(text, dtype=np.float32)
     answers = [
         pipeline.stream().push("Ross", {"text": value, **more})
-        for value in (text, np.array(text), np.array(text, dtype=np.float32), torch.tensor(text, dtype=torch.float64))
+        for value in (text, *arrays, torch.tensor(text, dtype=torch.float64))
         for more in ({}, {"audio": None})
     ]
     assert len({answer.scores for answer in answers}) == 1
@@ -204,6 +206,8 @@ def test_features_may_be_lists_arrays_tensors_or_nothing() -> None:
         ({"text": [0.0] * 4}, r"turn 1: text: expected 5 numbers, found shape \(4,\)"),
         ({"text": [[0.0] * 5]}, r"turn 1: text: expected 5 numbers, found shape \(1, 5\)"),
         ({"text": ["a"] * 5}, "turn 1: text: expected 5 numbers, found what are none"),
+        ({"text": [10**400] * 5}, "turn 1: text: expected 5 numbers, found what are none"),
+        (None, "turn 1: features: expected a mapping of modality to numbers, found a NoneType"),
         ({"audio": [0.0, float("nan"), 0.0]}, "turn 1: audio: expected finite numbers, found NaN or inf; leave out a missing modality"),
     ],
 )
@@ -214,9 +218,28 @@ def test_what_cannot_be_read_is_refused_and_the_conversation_goes_on(features: d
     stream.push(speakers[0], heard(pipeline, batch, 0))
     with pytest.raises(CorpusError, match=message):
         stream.push("somebody new", features)
+    with pytest.raises(CorpusError, match=r"turn 1: speaker: expected a name as text, found a list"):
+        stream.push([1], {})  # type: ignore[arg-type]
     turns = [stream.push(speakers[row], heard(pipeline, batch, row)) for row in (1, 2)]
     assert [turn.turn for turn in turns] == [1, 2]
     torch.testing.assert_close(torch.tensor(turns[-1].scores).double(), offline(pipeline, batch)[2], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["window", "all earlier turns", "shared gru, deep", "bigru", "score"])
+def test_a_turn_whose_scores_are_no_numbers_leaves_no_trace(name: str) -> None:
+    pipeline = build(name)
+    for module in pipeline.modules():
+        if isinstance(module, Inputs):  # as where a deviation is small: what is large becomes inf, and inf - inf is NaN
+            module.register_forward_hook(lambda _, given, out: {k: v + 0 * (1e200 * given[0].features[k]).sum() for k, v in out.items()})
+    batch, speakers = conversation(40, 6)
+    stream, turns = pipeline.stream(), []
+    for row, speaker in enumerate(speakers):
+        if row != 1:  # at the first turn, too, and where the windows move their rows
+            with pytest.raises(CorpusError, match=rf"turn {row}: expected features like .* \(the largest: 1e\+200\) .* not numbers"):
+                stream.push("somebody new", {"text": [1e200, 0, 0, 0, 0]})
+        turns.append(stream.push(speaker, heard(pipeline, batch, row)))
+    scores = torch.tensor([turn.scores for turn in turns], dtype=torch.float64)
+    torch.testing.assert_close(scores, offline(pipeline, batch), rtol=1e-5, atol=1e-6)
 
 
 def test_an_interrupted_turn_ends_the_stream() -> None:

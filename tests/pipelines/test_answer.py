@@ -8,7 +8,7 @@ import torch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample import sample_corpus
 from erc_graph.data.tasks import TASKS
-from erc_graph.errors import CorpusError
+from erc_graph.errors import CheckpointError, CorpusError
 from erc_graph.pipelines import PIPELINES, answer
 from erc_graph.pipelines.base import Pipeline, Schema
 
@@ -73,3 +73,11 @@ def test_scores(corpus: Corpus) -> None:
     row = pipeline.predict(corpus[0])[0]
     assert row.score is not None and row.emotion == f"{row.score:+.1f}" and row.probabilities == {} and row.confidence is None
     assert row.as_dict()["score"] == row.score
+
+
+def test_a_network_that_diverged_gives_no_answer(corpus: Corpus) -> None:
+    pipeline = PIPELINES["bigru"](Schema.of(corpus))
+    with torch.no_grad():
+        next(iter(pipeline.parameters())).fill_(float("nan"))
+    with pytest.raises(CheckpointError, match=r"BiGRU: gives scores that are not numbers in \d+ of \d+ turns; its training diverged"):
+        pipeline.predict(corpus)

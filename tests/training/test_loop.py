@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from erc_graph.data.storage import load_tensors
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError, StorageError
 from erc_graph.pipelines.stage import Stage, infer
 from erc_graph.training import checkpoint
@@ -316,6 +317,18 @@ def test_refusals(build, train, dev, batches, score_task):
     broken = replace(train, features={"x": train.features["x"] * float("nan")})
     with pytest.raises(ConfigError, match=r"training\.learning_rate: the loss of stage first, epoch 1 is nan"):
         run(build(), broken, dev)
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_an_epoch_whose_last_step_diverges_is_refused_and_not_kept(build, train, dev, tmp_path, judged):
+    """With one step per epoch the loss is that of the weights before it."""
+    config = TrainingConfig(epochs=1, batch_size=100, learning_rate=3e38, selection="dev" if judged else "last")
+    with pytest.raises(ConfigError, match=r"training\.learning_rate: the scores after an epoch of stage second are no longer numbers"):
+        run(build(), train, dev if judged else None, config, folder=tmp_path)
+    weights = load_tensors(tmp_path / BEST)[0]
+    assert all(value.isfinite().all() for value in weights.values())
+    with pytest.raises(ConfigError, match=r"the development loss after an epoch of stage second is inf; lower the rate \(1e\+37\)"):
+        run(build(), train, dev, replace(config, learning_rate=1e37, selection="dev"), folder=tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

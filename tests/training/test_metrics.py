@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from erc_graph.errors import CorpusError
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.pipelines.stage import infer
 from erc_graph.training.metrics import METRICS, calibration_error, confusion, evaluate, majority, predict
 
@@ -67,6 +67,17 @@ def test_nothing_to_judge(task, score_task):
         evaluate(torch.zeros(2, 3), torch.tensor([-1, -1]), task)
     with pytest.raises(CorpusError, match="found none among 1"):
         evaluate(torch.zeros(1, 1), torch.tensor([float("nan")]), score_task)
+
+
+def test_scores_that_are_no_numbers_are_not_judged(task, score_task):
+    scores = logits(0, 1, 1)
+    scores[1, 2] = math.nan
+    with pytest.raises(ConfigError, match="task three: expected finite scores to judge, found NaN or inf in 1 of 3 utterances; lower"):
+        evaluate(scores, torch.tensor([0, 1, 1]), task)
+    with pytest.raises(ConfigError, match="found a loss of inf"):
+        evaluate(torch.tensor([[-3e38, 3e38]]), torch.tensor([0]), task)
+    with pytest.raises(ConfigError, match="found NaN or inf in 1 of 2 utterances"):
+        evaluate(torch.tensor([[math.inf], [1.0]]), torch.tensor([0.0, 1.0]), score_task)
 
 
 def test_calibration_error_against_a_loop():
