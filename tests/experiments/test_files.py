@@ -53,7 +53,7 @@ def frames(item: tuple[int, ...], missing: int) -> Ragged:
 
 def test_there_are_as_many_as_expected() -> None:
     found = sorted(path.stem for path in FILES)
-    assert found[:5] == ["hff_iemocap6", "hff_meld", "hff_mosi", "hff_sample", "hff_sample-raw"]
+    assert [name for name in found if name.startswith("hff")] == ["hff_iemocap6", "hff_meld", "hff_mosi", "hff_sample", "hff_sample-raw"]
     assert [name for name in found if name.startswith("mfdr")] == [
         f"mfdr_{c}" for c in ("iemocap4", "iemocap6", "meld", "mosei", "sample-raw")
     ]
