@@ -2,8 +2,9 @@
 
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 [--json FILE] [--png FILE]
 
-Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, the BiGRU, on the same inputs, folds and
-seeds; each as it is, and with modality dropout in training. Swap noise that the settings have is the BiGRU's too, and it is shown without
+Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, which is the same network with a linear
+layer over all modalities in the place of the fusion, and against the BiGRU, on the same inputs, folds and seeds; each as it is, and with
+modality dropout in training. Swap noise that the settings have is the BiGRU's too, and it is shown without
 it as well. Each is trained once per seed; then one modality at a time fails in the test part, in the same utterances for all. Noise is
 normal with mean and deviation of each feature in the training part: as plausible as a number can be that says nothing.
 """
@@ -60,7 +61,11 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
 
 def methods(experiment: Experiment, corpus: Any) -> dict[str, Experiment]:
     """What is compared, by name."""
-    found = {"HFF": experiment, "BiGRU": baseline_of(experiment, corpus)}
+    found = {
+        "HFF": experiment,
+        "concatenation": experiment.changed({"pipeline.concatenate": True}),
+        "BiGRU": baseline_of(experiment, corpus),
+    }
     found |= {f"{name}, modality dropout": one.changed({"pipeline.modality_dropout": HIDDEN}) for name, one in found.items()}
     if not experiment.pipeline.swap_noise:
         return found
@@ -72,6 +77,7 @@ def measure(data: str, seeds: int) -> dict[str, Any]:
     corpus = load_corpus(data)
     committed = experiment_file("hff", corpus.name)
     experiment = from_dict("hff", read_toml(committed) if committed else {}, str(committed))
+    experiment = replace(experiment, run=replace(experiment.run, data=corpus.name))
     compared = methods(experiment, corpus)
     (fold,) = folds(corpus, experiment.run.protocol)
     rows = []
@@ -111,7 +117,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             for name in names:
                 own = [row for row in rows if (row["method"], row["modality"], row["kind"]) == (name, modality, kind)]
                 values = np.array([row["weighted_f1"] for row in own])
-                colour = "C0" if name.startswith("HFF") else "C1"
+                colour = {"HFF": "C0", "BiGRU": "C1", "concatenation": "C2"}[name.split(",")[0]]
                 dashed = "--" if "dropout" in name else ":" if "without" in name else "-"
                 shares = [100 * row["share"] for row in own]
                 ax.plot(shares, values.mean(1), dashed, color=colour, marker="o", markersize=3, label=name)
@@ -125,7 +131,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             if i == 1:
                 ax.set_xlabel("% of the test utterances")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)

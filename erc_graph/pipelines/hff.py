@@ -85,7 +85,7 @@ Differences from the paper:
   the text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With
   a single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two figures.
 - Behind level 3 stands the conversation (`graph`), which the paper does not have: `none` is its own model.
-- `swap_noise`, `modality_dropout`, `speaker_relative` and `bidirectional` are not in the paper.
+- `swap_noise`, `modality_dropout`, `speaker_relative`, `bidirectional` and `concatenate` are not in the paper.
 """
 
 from __future__ import annotations
@@ -127,6 +127,8 @@ class HFFConfig:
         dynamic: Weigh modalities by (17); off: equally.
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
+        concatenate: In the place of levels 1 and 2 a linear layer over all modalities side by side, zeros for what is missing: what the
+            fusion is compared with (not in the paper).
         temporal: Level 3.
         attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
         turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
@@ -156,6 +158,7 @@ class HFFConfig:
     dynamic: bool = True
     uncertainty: bool = True
     attention: bool = True
+    concatenate: bool = False
     temporal: bool = True
     attend: Literal["modalities", "turns"] = "modalities"
     turns: bool | None = None
@@ -273,11 +276,13 @@ class HFF(Pipeline):
         self.words = frozenset(words)
 
         self.project = nn.ModuleDict({m: nn.Linear(self.widths[m], width) for m in self.modalities})
-        self.weigh = DynamicWeights(len(self.modalities), width) if config.dynamic else None
-        self.bayes = nn.ModuleDict({m: VariationalLinear(width, width) for m in self.modalities} if config.uncertainty else {})
+        self.joined = nn.Linear(len(self.modalities) * width, width) if config.concatenate else None
+        self.weigh = DynamicWeights(len(self.modalities), width) if config.dynamic and not self.joined else None
+        sure = config.uncertainty and not self.joined
+        self.bayes = nn.ModuleDict({m: VariationalLinear(width, width) for m in self.modalities} if sure else {})
 
         turns = not schema.sequences if config.turns is None else config.turns
-        self.attend = CrossModal(config) if config.attention else None
+        self.attend = CrossModal(config) if config.attention and not self.joined else None
         self.encode = Recurrent("gru", width, width, bidirectional=config.bidirectional) if turns and config.temporal else None
 
         streams = {FUSED: width}
@@ -350,6 +355,8 @@ class HFF(Pipeline):
         """Levels 2 and 3: `(N, width)`, from level 1 and the noise of (20)."""
         first = fused.mean if noise is None else fused.mean + noise * fused.deviation  # Eq. (20)
         second = self.attend(fused, first, batch) if self.attend else fused.weighted + first
+        if self.joined:
+            second = torch.relu(self.joined(fused.states.flatten(1)))
         return second if self.encode is None else self.encode(self.dropout(second), batch)  # Eqs. (24)-(27), over turns
 
     def states(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:

@@ -206,6 +206,16 @@ def test_levels_two_and_three_equal_a_loop_over_utterances_heads_and_modalities(
     torch.testing.assert_close(pipeline(batch).states, torch.from_numpy(np.stack(expected)).float(), rtol=1e-4, atol=1e-5)
 
 
+def test_concatenation_stands_in_the_place_of_the_fusion(corpus: Corpus) -> None:
+    pipeline, batch = build(corpus, graph="none", temporal=False, concatenate=True), corpus.batch()
+    assert pipeline.weigh is None and pipeline.attend is None and not pipeline.bayes and pipeline.joined is not None
+    vectors, present = pipeline.vectors(batch)
+    rows = torch.cat([pipeline.project[m](vectors[m]) * present[m][:, None] for m in pipeline.modalities], 1)
+    expected = torch.relu(rows @ pipeline.joined.weight.T + pipeline.joined.bias)
+    here = torch.stack([present[m] for m in pipeline.modalities], 1).any(1)
+    torch.testing.assert_close(pipeline(batch).states, expected * here[:, None])
+
+
 @pytest.mark.parametrize("heads", [4, 6, 8, 10])
 def test_heads_of_table_five(heads: int, corpus: Corpus) -> None:
     pipeline = HFF(Schema.of(corpus), HFFConfig(heads=heads))
