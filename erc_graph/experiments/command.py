@@ -9,7 +9,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,9 +216,9 @@ def _main(method: str, arguments: list[str]) -> int:
         raise ConfigError("--table and --tune: expected one of them; tune first, then run the table with --config")
     if options.tune and not main_process():
         raise ConfigError("--tune: expected one process; tune alone, then train with several")
-    if main_process():
-        _check_folder(folder)
-    try:
+    with _held(folder):
+        if main_process():
+            _check_folder(folder)
         if options.table is not None:
             return _table(experiment, corpus, folder, options.table, launch, resume=False)
         if options.tune:
@@ -225,20 +226,34 @@ def _main(method: str, arguments: list[str]) -> int:
 
             experiment = search(experiment, corpus, folder / "tune", options.tune)
         return _run(experiment, corpus, folder, launch, resume=False)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_way_on(folder)) from None
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Run in a folder that no other command runs in; Ctrl-C says how to go on."""
+    from erc_graph.experiments.lock import alone
+
+    with alone(folder) if main_process() else nullcontext():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_way_on(folder)) from None
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that has something: a run is never written over."""
-    try:
-        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    except OSError as error:
-        raise ConfigError(f"--out: expected a folder for the results, found {folder} ({error.strerror})") from error
+    names = _names(folder)
     if "config.json" in names:
         raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
     if [name for name in names if name != "tune"]:
         raise ConfigError(f"{folder}: expected an empty or new folder, found {names[0]!r} in it; choose another --out")
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in the folder of a run, without the lock of this command."""
+    from erc_graph.experiments.lock import LOCK
+
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 def _way_on(folder: Path) -> str:
@@ -301,7 +316,7 @@ def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *
     if not main_process():
         return 0
     print_result(write_result(folder, outcome, others[0] if others else None), experiment.published)
-    print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"\nwritten to {folder}: {', '.join(_names(folder))}")
     return 0
 
 
@@ -321,7 +336,7 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | N
     if not main_process():
         return 0
     print_table(table)
-    print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"\nwritten to {folder}: {', '.join(_names(folder))}")
     return 0
 
 
@@ -351,12 +366,10 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
     if corpus_sha256(corpus) != stored.data_sha256:
         raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with; its SHA-256 differs")
-    try:
+    with _held(folder):
         if stored.command == "table":
             return _table(experiment, corpus, folder, stored.table, launch, resume=True)
         return _run(experiment, corpus, folder, launch, resume=True)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_way_on(folder)) from None
 
 
 def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None) -> int:
