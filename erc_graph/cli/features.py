@@ -38,12 +38,13 @@ EXAMPLES = """examples:
 
 def make_parser() -> ArgumentParser:
     """The parser of the command: every field of its configuration is an option."""
-    from jsonargparse import ActionYesNo, ArgumentParser
+    from jsonargparse import ActionYesNo
 
+    from erc_graph.experiments.options import OptionParser
     from erc_graph.features.config import FeaturesConfig
     from erc_graph.features.tuned import TuningConfig
 
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog="erc-graph features", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter,
         parser_mode="toml", allow_abbrev=False,
     )  # fmt: skip

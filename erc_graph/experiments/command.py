@@ -97,14 +97,15 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
 def make_parser(method: str) -> ArgumentParser:
     """The parser: every field of the configuration is an option."""
     import tomli_w
-    from jsonargparse import ActionYesNo, ArgumentParser, set_dumper
+    from jsonargparse import ActionYesNo, set_dumper
 
     from erc_graph.experiments.config import Launch, RunConfig, default_data
+    from erc_graph.experiments.options import OptionParser
     from erc_graph.pipelines import PIPELINES
     from erc_graph.training.config import TrainingConfig
 
     set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values)))
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog=f"python -m erc_graph.experiments.{method}",
         description=DESCRIPTION.get(method, f"Train and judge {method}."),
         epilog=EPILOG.format(method=method),
@@ -168,10 +169,14 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method",
 
 
 def _main(method: str, arguments: list[str]) -> int:
+    from erc_graph.pipelines import PIPELINES
+
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("data", "task", "resume", *LAUNCH):
         early.add_argument(f"--{option}")
     early.add_argument("--config", action="append", default=[])
+    if any(argument.partition("=")[0] in SHORT for argument in arguments) and "graph" not in PIPELINES[method].Config.__dataclass_fields__:
+        raise ConfigError(f"--graph: {method} has no graph; leave --graph out")
     arguments = [SHORT.get(name := argument.partition("=")[0], name) + argument[len(name) :] for argument in arguments]
     known, others = early.parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:

@@ -87,6 +87,8 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
         (["--device", "cuda"], "device: expected a visible CUDA device, found none"),
         (["--model", "./nowhere"], "text encoder './nowhere': no such folder"),
         (["--layer", "7"], "layer: expected -3 to 2"),
+        (["--layer", "x"], "--layer: expected a whole number or one of last4, last4-mean, found 'x'"),
+        (["--config", "nope.toml"], "nope.toml: cannot be read (No such file or directory)"),
         (["--strict", "--data", "long"], "1 texts are longer than the 32 tokens that"),
     ],
 )
