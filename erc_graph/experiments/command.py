@@ -175,7 +175,7 @@ def _main(method: str, arguments: list[str]) -> int:
     for option in ("data", "task", "resume", *LAUNCH):
         early.add_argument(f"--{option}")
     early.add_argument("--config", action="append", default=[])
-    if any(argument.partition("=")[0] in SHORT for argument in arguments) and "graph" not in PIPELINES[method].Config.__dataclass_fields__:
+    if any(argument.partition("=")[0] in SHORT for argument in arguments) and not hasattr(PIPELINES[method].Config, "graph"):
         raise ConfigError(f"--graph: {method} has no graph; leave --graph out")
     arguments = [SHORT.get(name := argument.partition("=")[0], name) + argument[len(name) :] for argument in arguments]
     known, others = early.parse_known_args(arguments)
