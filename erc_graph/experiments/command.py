@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erc_graph.data.printable import open_streams
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
     """Run the command of `method`; returns the exit code (0 done, 2 refused, 130 stopped by Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
+    open_streams()
     try:
         return _main(method, arguments)
     except ErcGraphError as error:
