@@ -80,12 +80,13 @@ def _underscored(argument: str) -> str:
 
 def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
     from erc_graph.data.load import load_corpus
-    from erc_graph.features.extract import extract
+    from erc_graph.features.extract import check_target, extract
     from erc_graph.features.of_pictures import picture_task
     from erc_graph.features.of_sound import sound_task
     from erc_graph.features.of_text import text_task
     from erc_graph.features.processes import Share
 
+    check_target(Path(config.out))
     share = Share.of_launcher()
     quiet = None if share.first else True
     corpus = load_corpus(config.data, task=config.task)

@@ -142,7 +142,8 @@ def test_a_full_disk_is_one_line() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"), [("list methods >&-", 0, b""), ("predict --model nowhere - <&-", 2, b"error: "), ("nothing 2>&-", 2, b"")]
+    ("arguments", "code", "said"),
+    [("list methods >&-", 0, b""), ("predict --model nowhere - <&-", 2, b"error: "), ("nothing 2>&-", 2, b"")],
 )
 def test_closed_streams_are_empty_ones(arguments: str, code: int, said: bytes) -> None:
     process = subprocess.run(f"{sys.executable} -m erc_graph {arguments}", shell=True, stderr=-1, timeout=60, check=False)
