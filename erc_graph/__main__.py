@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from erc_graph.cli.main import main
-
 if __name__ == "__main__":
+    try:
+        from erc_graph.cli.main import main
+    except KeyboardInterrupt:  # before a command is there to answer it
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
     sys.exit(main())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
-from erc_graph.data.printable import one_line, printable
+from erc_graph.data.printable import one_line, open_streams, printable
 from erc_graph.errors import ErcGraphError
 
 
@@ -37,13 +37,11 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
-    """Make `main(argv)` of a command: refusals are one line and exit code 2, Ctrl-C is 130, a closed pipe is no error."""
+    """Make `main(argv)` of a command: refusals are one line and exit code 2, Ctrl-C is 130, a closed pipe is no error, a full one is."""
 
     @functools.wraps(body)
     def main(argv: Sequence[str]) -> int:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
+        open_streams()
         try:
             code = body(argv)
             sys.stdout.flush()
@@ -57,10 +55,24 @@ def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
         except SystemExit as stop:  # argparse, after printing
             return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
         except BrokenPipeError:  # whoever read the output had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             return 0
+        except OSError as error:
+            print(f"error: {one_line(error.filename or 'standard output', 200)}: {error.strerror or error}", file=sys.stderr)
+            _drop_output()
+            return 2
 
     return main
+
+
+def _drop_output() -> None:
+    """Let go of what standard output does not take: Python would try again when it ends."""
+    with suppress(ValueError, OSError):
+        number = sys.stdout.fileno()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def remark(text: object) -> None:

@@ -38,12 +38,13 @@ EXAMPLES = """examples:
 
 def make_parser() -> ArgumentParser:
     """The parser of the command: every field of its configuration is an option."""
-    from jsonargparse import ActionYesNo, ArgumentParser
+    from jsonargparse import ActionYesNo
 
+    from erc_graph.experiments.options import OptionParser
     from erc_graph.features.config import FeaturesConfig
     from erc_graph.features.tuned import TuningConfig
 
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog="erc-graph features", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter,
         parser_mode="toml", allow_abbrev=False,
     )  # fmt: skip
@@ -79,12 +80,13 @@ def _underscored(argument: str) -> str:
 
 def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
     from erc_graph.data.load import load_corpus
-    from erc_graph.features.extract import extract
+    from erc_graph.features.extract import check_target, extract
     from erc_graph.features.of_pictures import picture_task
     from erc_graph.features.of_sound import sound_task
     from erc_graph.features.of_text import text_task
     from erc_graph.features.processes import Share
 
+    check_target(Path(config.out))
     share = Share.of_launcher()
     quiet = None if share.first else True
     corpus = load_corpus(config.data, task=config.task)

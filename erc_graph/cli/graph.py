@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erc_graph.cli.command import Parser, command, remark
+from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -169,11 +170,12 @@ def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]
     for name in names:
         if name in corpus.position:
             found.append(name)
-        elif name.isascii() and name.isdigit() and int(name) < len(corpus):
+        elif name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(corpus):
             found.append(corpus.dialogue_ids[int(name)])
         else:
             some = ", ".join(corpus.dialogue_ids[:3])
-            raise ConfigError(f"--dialogue: no {name!r} among {len(corpus)} dialogues; expected an id ({some}, …) or a position from 0")
+            found_none = f"no {one_line(name)!r} among {len(corpus)} dialogues"
+            raise ConfigError(f"--dialogue: {found_none}; expected an id ({some}, …) or a position from 0")
     return list(dict.fromkeys(found))
 
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 import unicodedata
+
+
+def open_streams() -> None:
+    """Make the standard streams usable: a terminal that lacks a character shows a question mark, a closed stream is an empty one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def printable(text: object) -> str:

@@ -29,12 +29,24 @@ _ADVICE = {
     errno.ENOTDIR: "a part of the path is a file; choose another folder",
     errno.EEXIST: "a part of the path is a file; choose another folder",
     errno.EISDIR: "a folder of that name is in the way; choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
     advice = _ADVICE.get(error.errno or 0, "check the path and the disk")
     return StorageError(f"{path}: could not be written ({error.strerror or error}); nothing was left half-written; {advice}")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A name of this process beside `path`.
+
+    Raises:
+        StorageError: `path` is the working folder or the root, which cannot be replaced.
+    """
+    if not path.name:
+        raise StorageError(f"{path}: expected a name of its own for what is written, found a folder that is in use; name a new one in it")
+    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
 
 
 @contextmanager
@@ -52,7 +64,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         StorageError: no space, no permission, or another error of the file system; `path` is as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -78,8 +90,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
         StorageError: `path` is a file or holds other files, or the file system refuses.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    previous = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary, previous = _beside(path, "tmp"), _beside(path, "old")
     try:
         if path.exists() and not path.is_dir():
             raise StorageError(f"{path}: is a file; expected a new folder or one that was saved before; choose another name")
@@ -106,8 +117,9 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
         raise _storage_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(previous, ignore_errors=True)
+        with suppress(OSError):  # a name that the file system does not take
+            if path.exists():
+                shutil.rmtree(previous, ignore_errors=True)
 
 
 def _plain(value: Any) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erc_graph.data.printable import open_streams
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
     """Run the command of `method`; returns the exit code (0 done, 2 refused, 130 stopped by Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
+    open_streams()
     try:
         return _main(method, arguments)
     except ErcGraphError as error:
@@ -96,14 +95,15 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
 def make_parser(method: str) -> ArgumentParser:
     """The parser: every field of the configuration is an option."""
     import tomli_w
-    from jsonargparse import ActionYesNo, ArgumentParser, set_dumper
+    from jsonargparse import ActionYesNo, set_dumper
 
     from erc_graph.experiments.config import Launch, RunConfig, default_data
+    from erc_graph.experiments.options import OptionParser
     from erc_graph.pipelines import PIPELINES
     from erc_graph.training.config import TrainingConfig
 
     set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values)))
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog=f"python -m erc_graph.experiments.{method}",
         description=DESCRIPTION.get(method, f"Train and judge {method}."),
         epilog=EPILOG.format(method=method),
@@ -167,10 +167,14 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method",
 
 
 def _main(method: str, arguments: list[str]) -> int:
+    from erc_graph.pipelines import PIPELINES
+
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("data", "task", "resume", *LAUNCH):
         early.add_argument(f"--{option}")
     early.add_argument("--config", action="append", default=[])
+    if any(argument.partition("=")[0] in SHORT for argument in arguments) and not hasattr(PIPELINES[method].Config, "graph"):
+        raise ConfigError(f"--graph: {method} has no graph; leave --graph out")
     arguments = [SHORT.get(name := argument.partition("=")[0], name) + argument[len(name) :] for argument in arguments]
     known, others = early.parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
@@ -215,9 +219,9 @@ def _main(method: str, arguments: list[str]) -> int:
         raise ConfigError("--table and --tune: expected one of them; tune first, then run the table with --config")
     if options.tune and not main_process():
         raise ConfigError("--tune: expected one process; tune alone, then train with several")
-    if main_process():
-        _check_folder(folder)
-    try:
+    with _held(folder):
+        if main_process():
+            _check_folder(folder)
         if options.table is not None:
             return _table(experiment, corpus, folder, options.table, launch, resume=False)
         if options.tune:
@@ -225,20 +229,34 @@ def _main(method: str, arguments: list[str]) -> int:
 
             experiment = search(experiment, corpus, folder / "tune", options.tune)
         return _run(experiment, corpus, folder, launch, resume=False)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_way_on(folder)) from None
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Run in a folder that no other command runs in; Ctrl-C says how to go on."""
+    from erc_graph.experiments.lock import alone
+
+    with alone(folder) if main_process() else nullcontext():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_way_on(folder)) from None
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that has something: a run is never written over."""
-    try:
-        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    except OSError as error:
-        raise ConfigError(f"--out: expected a folder for the results, found {folder} ({error.strerror})") from error
+    names = _names(folder)
     if "config.json" in names:
         raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
     if [name for name in names if name != "tune"]:
         raise ConfigError(f"{folder}: expected an empty or new folder, found {names[0]!r} in it; choose another --out")
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in the folder of a run, without the lock of this command."""
+    from erc_graph.experiments.lock import LOCK
+
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 def _way_on(folder: Path) -> str:
@@ -301,7 +319,7 @@ def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *
     if not main_process():
         return 0
     print_result(write_result(folder, outcome, others[0] if others else None), experiment.published)
-    print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"\nwritten to {folder}: {', '.join(_names(folder))}")
     return 0
 
 
@@ -321,7 +339,7 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | N
     if not main_process():
         return 0
     print_table(table)
-    print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"\nwritten to {folder}: {', '.join(_names(folder))}")
     return 0
 
 
@@ -351,12 +369,10 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     corpus = _load(experiment.run.data, experiment.run.task, experiment.run.strict)
     if corpus_sha256(corpus) != stored.data_sha256:
         raise CheckpointError(f"{folder}: {experiment.run.data} is not the corpus that this run was started with; its SHA-256 differs")
-    try:
+    with _held(folder):
         if stored.command == "table":
             return _table(experiment, corpus, folder, stored.table, launch, resume=True)
         return _run(experiment, corpus, folder, launch, resume=True)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_way_on(folder)) from None
 
 
 def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None) -> int:

@@ -8,7 +8,6 @@ the test dialogues of `predictions.csv`, of one trained model each. Both are cor
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +20,10 @@ import numpy as np
 
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.experiments.display import METRICS
-from erc_graph.experiments.result import RESULT, spread
+from erc_graph.experiments.result import PREDICTIONS, RESULT, spread
+from erc_graph.experiments.settings import in_words, read_object
 
 LOWER_IS_BETTER = ("loss", "mae", "calibration_error")
-PREDICTIONS = "predictions.csv"
 ALPHA = 0.05
 
 # What has to be the same so that two figures can be compared at all, and what may differ where the reader knows.
@@ -93,15 +92,13 @@ def load_run(path: str | Path) -> Run:
     if baseline:
         file = path.parent / RESULT
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        return _read(read_object(file), str(path), None if file == path else path, baseline)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{file}: no such file; expected the folder of a finished run (a stopped one: --resume)") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: expected the result of a run, found something else ({error})") from None
-    try:
-        return _read(result, str(path), None if file == path else path, baseline)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{file}: expected the result of a run, found something else ({type(error).__name__}: {error})") from None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file}: expected the result of a run, found something else ({in_words(error)}); --resume writes it anew"
+        ) from None
 
 
 def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: bool) -> Run:
@@ -124,10 +121,12 @@ def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: b
         "torch": (environment.get("packages") or {}).get("torch"),
         **{key: environment.get(key) for key in ("erc_graph", "git_commit", "device")},
     }
-    if not isinstance(facts["labels"], list) or not isinstance(facts["modalities"], list):
+    if not (isinstance(facts["labels"], list) and isinstance(facts["modalities"], list)):
         raise TypeError("labels and modalities are lists")
+    if not (isinstance(result["method"], str) and isinstance(facts["members"], int)):
+        raise TypeError("a name and a number")
     facts["modalities"] = sorted(map(str, facts["modalities"]))
-    return Run(name=name, method="bigru" if baseline else str(result["method"]), facts=facts, values=values, folder=folder)
+    return Run(name=name, method="bigru" if baseline else result["method"], facts=facts, values=values, folder=folder)
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
@@ -143,9 +142,13 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             rows = sorted((row["dialogue"], row["utterance"], row["label"], row["prediction"]) for row in csv.DictReader(file))
         if not rows:
             raise ValueError("no rows")
+        if len({row[:2] for row in rows}) < len(rows):
+            raise ValueError("an utterance that is judged twice")
         _, unit = np.unique([row[0] for row in rows], return_inverse=True)
         if labels:
             index = {name: i for i, name in enumerate(labels)}
+            if other := sorted({name for row in rows for name in row[2:]} - index.keys()):
+                raise ValueError(f"the label {other[0]!r}")
             truth, guess = (np.array([index[row[column]] for row in rows]) for column in (2, 3))
             sums = np.zeros((unit.max() + 1, len(labels) ** 2))
             np.add.at(sums, (unit, truth * len(labels) + guess), 1)
@@ -157,7 +160,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CheckpointError(
-            f"{path}: expected the predictions of a run, found something else ({type(error).__name__}: {error})"
+            f"{path}: expected the predictions of a run, found something else ({in_words(error)}); --resume writes it anew"
         ) from None
     return Predictions(keys=tuple(row[:3] for row in rows), sums=sums)
 

@@ -26,7 +26,7 @@ class RunConfig:
         data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, sound, faces), which
             is the default of a method that reads sequences.
         task: Label set, for example `iemocap4`; unset: the corpus's own.
-        modalities: Feature sets to use, as a list: `'["text", "audio"]'`; unset: all that the corpus has.
+        modalities: Feature sets to use, as `text,audio`; unset: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number of seeds, 0 to N-1.
         members: Networks per run that are trained side by side and vote with the mean of their probabilities; the BiGRU has as many.

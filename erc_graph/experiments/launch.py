@@ -187,6 +187,7 @@ def _prepare(corpus: bytes, threads: int) -> None:
     global _corpus
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which would outlive a worker that is stopped
     threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
     _corpus = pickle.loads(corpus)

@@ -6,7 +6,6 @@ where one of them is gone, the report says so and shows the rest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.splits import folds
+from erc_graph.data.splits import folds, judged_rows
 from erc_graph.errors import CheckpointError, CorpusError, ErcGraphError
 from erc_graph.experiments.config import Experiment, from_dict
 from erc_graph.experiments.display import METRICS, SELECTION
-from erc_graph.experiments.result import RESULT
+from erc_graph.experiments.result import PREDICTIONS, RESULT
 from erc_graph.experiments.run import fold_folder
-from erc_graph.experiments.settings import FILE, read_settings
+from erc_graph.experiments.settings import FILE, in_words, read_object, read_settings
 from erc_graph.pipelines import PIPELINES
 from erc_graph.pipelines.base import Pipeline
 from erc_graph.pipelines.stage import infer
@@ -43,7 +42,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("method", "dataset", "task", "protocol", "selection"), str),
     **dict.fromkeys(("labels", "modalities", "seeds"), list),
     **dict.fromkeys(("metrics", "baselines", "environment", "data"), dict),
-    "parameters": int,
+    **dict.fromkeys(("members", "parameters"), int),
     "seconds_per_epoch": (int, float),
 }
 
@@ -74,7 +73,7 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test")
 
     folder = Path(folder)
     result = read_result(folder)
-    found = read_predictions(folder / "predictions.csv", result["labels"])
+    found = read_predictions(folder / PREDICTIONS, result["labels"])
     notes: list[str] = []
     explored = _explore(folder, result["seeds"][0], found, scope, notes)
     history = _history(folder, result["seeds"][0], notes)
@@ -96,10 +95,11 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULT
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        wrong = [name for name, kind in _KINDS.items() if not isinstance(result.get(name), kind)]
+        result = {"members": 1, **read_object(path)}
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(result.get(name), kind)]:
+            raise ValueError(f"no {wrong[0]}")
         shown = {**result["metrics"]["test"], **{f"baseline {name}": value for name, value in _baselines(result)}}
-        wrong += [name for name, value in shown.items() if name != "loss" and not all(isinstance(v, (int, float)) for v in value["values"])]
+        wrong = [name for name, value in shown.items() if name != "loss" and not all(isinstance(v, (int, float)) for v in value["values"])]
         if wrong or not result["seeds"] or not all(isinstance(name, str) for name in (*result["labels"], *result["modalities"])):
             raise ValueError(f"no {wrong[0] if wrong else 'seeds, labels or modalities'}")
     except (FileNotFoundError, NotADirectoryError):
@@ -107,8 +107,10 @@ def read_result(folder: Path) -> dict[str, Any]:
         if folder.is_dir() and any(folder.glob("table-*.json")):
             advice = "an ablation table has no report"
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected the result of a run, found something else ({error})") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: expected the result of a run, found something else ({in_words(error)}); --resume writes it anew"
+        ) from None
     return result
 
 
@@ -163,9 +165,12 @@ def _explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: l
         experiment, digest = _settings(folder)
         corpus = _corpus(experiment, digest)
         divisions = folds(corpus, experiment.run.protocol)
+        judged = sum(int(judged_rows(corpus, fold.test, fold.test_speakers).sum()) for fold in divisions)
     except ErcGraphError as error:
         notes.append(f"No texts and no graphs: the corpus of this run cannot be read. {error}")
         return Explored()
+    if len(found) != judged:
+        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} judged turns, found {len(found)}; --resume writes it anew")
     tested = list(dict.fromkeys(name for fold in divisions for name in fold.test))
     ids = tested if scope == "test" else list(corpus.dialogue_ids)
     seen = _Seen(corpus, len(found.labels) if found.probabilities is not None else 1)
@@ -322,7 +327,7 @@ def _contents(
 ) -> Contents:
     from erc_graph.report.page import Contents
 
-    seeds, members = len(result["seeds"]), result.get("members", 1)
+    seeds, members = len(result["seeds"]), result["members"]
     protocol = (
         f"Protocol {result['protocol']}; epoch: {SELECTION.get(result['selection'], result['selection'])}; "
         f"{seeds} seed{'s, mean ± standard deviation' if seeds > 1 else ', so no spread'}"

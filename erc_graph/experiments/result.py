@@ -19,7 +19,7 @@ from erc_graph.experiments.environment import environment
 from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics, schema
 from erc_graph.training.significance import paired_permutation
 
-RESULT = "result.json"
+RESULT, PREDICTIONS = "result.json", "predictions.csv"
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -167,9 +167,9 @@ def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
 def write_result(folder: Path, outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
     """Write predictions, result and pictures, in this order: no picture can cost a result."""
     result = summary(outcome, baseline)
-    write_predictions(folder / "predictions.csv", outcome.corpus, outcome.seeds[0])
+    write_predictions(folder / PREDICTIONS, outcome.corpus, outcome.seeds[0])
     if baseline:
-        write_predictions(folder / "bigru" / "predictions.csv", baseline.corpus, baseline.seeds[0])
+        write_predictions(folder / "bigru" / PREDICTIONS, baseline.corpus, baseline.seeds[0])
     write_json(folder / RESULT, result)
     write_pictures(folder, outcome)
     return result

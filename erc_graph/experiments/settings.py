@@ -33,6 +33,35 @@ class Settings:
     values: dict[str, Any]
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a run.
+
+    Raises:
+        ValueError: not JSON, or not an object.
+        OSError: it cannot be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError("no valid JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError("JSON, but no object with names")
+    return value
+
+
+def in_words(error: Exception) -> str:
+    """What is wrong with the content of a file, for a message: without Python's words.
+
+    >>> in_words(KeyError("metrics")), in_words(TypeError("unhashable type"))
+    ("no 'metrics'", 'a value of another kind')
+    """
+    if isinstance(error, KeyError):
+        return f"no {error}"
+    if isinstance(error, (TypeError, AttributeError)):
+        return "a value of another kind"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 def read_settings(folder: Path) -> Settings:
     """The settings of a run.
 
@@ -41,11 +70,17 @@ def read_settings(folder: Path) -> Settings:
     """
     path = folder / FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_object(path)
         command, number, method, digest = values.pop("command"), values.pop("table", None), values.pop("method"), values.pop("data_sha256")
         if command not in ("run", "table") or not isinstance(number, int if command == "table" else type(None)):
             raise ValueError(f"command {command!r}, table {number!r}")
+        if not (isinstance(method, str) and isinstance(digest, str)):
+            raise TypeError
         launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected the settings of a run, found something else ({error})") from None
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: expected the settings of a run, found no such file; train again in another folder") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: expected the settings of a run, found something else ({in_words(error)}); train again in another folder"
+        ) from None
     return Settings(method=method, command=command, table=number, launch=launch, data_sha256=digest, values=values)

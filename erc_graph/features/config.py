@@ -60,10 +60,13 @@ class FeaturesConfig:
     strict: bool = False
 
     def __post_init__(self) -> None:
+        fixed = self.model == "mfcc" or self.model.startswith("opensmile:")
         expect(
             "features",
             self,
             out=(self.out.endswith(".safetensors"), "a file name ending in .safetensors"),
+            modality=(not fixed or self.modality == "audio", f"audio, for {self.model} is made from sound (--modality audio)"),
+            layer=(not fixed or self.layer == -1, f"none, for {self.model} has no layers"),
             tokens=(self.tokens >= 1, "1 or more"),
             seconds=(self.seconds > 0, "a number above 0"),
             frames=(self.frames >= 1, "1 or more"),

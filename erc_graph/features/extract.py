@@ -53,6 +53,16 @@ class Extraction:
     note: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_target(out: Path) -> None:
+    """Refuse a target that cannot become a file, before anything is computed.
+
+    Raises:
+        StorageError: it is a folder.
+    """
+    if out.is_dir():
+        raise StorageError(f"{out}: expected a file to write, found a folder of that name; choose another --out")
+
+
 def extract(out: Path, task: Extraction, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
     """Compute what is not computed yet, and write the file.
 
@@ -70,6 +80,7 @@ def extract(out: Path, task: Extraction, *, share: Share | None = None, quiet: b
         CheckpointError: parts of another task stand beside `out`.
         StorageError: the file system refuses.
     """
+    check_target(out)
     share = share or Share()
     folder = out.with_name(f"{out.name}.parts")
     plan = {"note": dict(task.note), "utterances": hashlib.sha256(json.dumps(list(task.ids)).encode()).hexdigest()}
@@ -88,7 +99,12 @@ def extract(out: Path, task: Extraction, *, share: Share | None = None, quiet: b
         wait_for(lambda: (folder / PLAN).is_file() or out.is_file())
     done = {row for rows in _finished(folder) for row in rows}
     todo = [row for row in range(len(task.ids)) if row not in done]
-    _compute(folder, task, todo, len(done), share, quiet)
+    try:
+        _compute(folder, task, todo, len(done), share, quiet)
+    except BaseException:
+        if share.of == 1 and not any(folder.glob("*.safetensors")):  # nothing to go on from
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if not share.first:
         return {}
     wait_for(lambda: sum(map(len, _finished(folder))) >= len(task.ids))
@@ -140,7 +156,8 @@ def _assemble(out: Path, folder: Path, task: Extraction) -> dict[str, str]:
         reasons |= {task.ids[int(row)]: reason for row, reason in json.loads(metadata["reasons"]).items()}
     if not found:
         first = next(iter(reasons.items()), ("", "nothing to compute"))
-        raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); remove {folder} after mending the input")
+        shutil.rmtree(folder, ignore_errors=True)
+        raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); mend the input and give the command again")
     order = sorted(found)
     ids = [task.ids[row] for row in order]
     note = {**task.note, "left_out": len(reasons)}

@@ -7,7 +7,6 @@ corpus and are treated as data: no mathematical markup, no control characters, n
 from __future__ import annotations
 
 import math
-import os
 import textwrap
 import unicodedata
 import warnings
@@ -20,7 +19,8 @@ import numpy as np
 
 from erc_graph.data.palette import MISSING, emotion_colour
 from erc_graph.data.printable import one_line
-from erc_graph.errors import ConfigError, StorageError
+from erc_graph.data.storage import atomic_write
+from erc_graph.errors import ConfigError
 from erc_graph.graphs.convert import Labels, label_names
 from erc_graph.graphs.layout import arcs, bows, joined_pairs, strongest
 
@@ -81,17 +81,10 @@ def draw_graph(
 
     import matplotlib
 
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "erc_graph"}):
-            warnings.filterwarnings("ignore", message="Glyph .* missing")  # a script that the font lacks is drawn as boxes
-            figure = _Picture(graph, true, guess, title).figure
-            figure.savefig(unfinished, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
-        os.replace(unfinished, path)
-    except OSError as problem:
-        raise StorageError(f"draw_graph: cannot write {path}: {problem.strerror or problem}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_write(path) as unfinished, warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "erc_graph"}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a script that the font lacks is drawn as boxes
+        figure = _Picture(graph, true, guess, title).figure
+        figure.savefig(unfinished, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return path
 
 

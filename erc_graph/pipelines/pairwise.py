@@ -95,7 +95,7 @@ from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.encoders.text import TextLayers, TextLayersConfig, made_by
 from erc_graph.errors import ConfigError, expect
-from erc_graph.graphs.recipe import GraphRecipe, load_recipe
+from erc_graph.graphs.recipe import GraphRecipe, list_recipes, load_recipe
 from erc_graph.pipelines.base import Classifier, HeteroData, Pipeline, Schema, in_parts
 from erc_graph.pipelines.losses import Reduction, density
 from erc_graph.pipelines.stage import Prediction, Stage, evaluating
@@ -287,6 +287,8 @@ class PairwiseConfig:
     mal: MalConfig = field(default_factory=MalConfig)
 
     def __post_init__(self) -> None:
+        if self.graph == "none":
+            raise ConfigError(f"pipeline.graph: expected a recipe ({', '.join(list_recipes())}), which pairwise needs, found 'none'")
         expect(
             "pipeline",
             self,

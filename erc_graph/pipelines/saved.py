@@ -8,6 +8,7 @@ checks every value.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from erc_graph.pipelines.committee import Committee
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = "erc_graph pipeline"
-BEST, RESULT = "best.safetensors", "result.json"  # of an experiment
+BEST, RESULT, FIRST = "best.safetensors", "result.json", "seed-0"  # of an experiment
 
 
 def save_pipeline(pipeline: Pipeline, folder: str | os.PathLike[str]) -> None:
@@ -85,12 +86,16 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     seeds = sorted(path.glob("seed-*"), key=lambda seed: (len(seed.name), seed.name))
     for seed in seeds:
         if (seed / BEST).is_file():
+            if seed.name != FIRST:
+                logging.getLogger(__name__).warning("note: %s: %s has no model; %s is used", path, FIRST, seed.name)
+            if (path / CONFIG).is_file() and not (path / RESULT).is_file():
+                logging.getLogger(__name__).warning("note: %s: the run is not finished; --resume continues it", path)
             return seed / BEST, None
     inner = sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/{BEST}"))
     inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
     if inner:
         raise CheckpointError(f"{path}: holds {len(inner)} trained pipelines, one per fold or row; name one, for example {path / inner[0]}")
-    raise CheckpointError(f"{path}: no trained pipeline in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with seed-0/{BEST}")
+    raise CheckpointError(f"{path}: no trained pipeline in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
 
 
 def _json(text: str | bytes, where: Path) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         if not rows or any(len(row) != len(expected) for row in rows):
             raise ValueError("no row" if not rows else "a row that is too short or too long")
         names: tuple[tuple[str, ...], tuple[str, ...]] = tuple(r[0] for r in rows), tuple(r[1] for r in rows)
+        if len(set(zip(*names, strict=True))) < len(rows):
+            raise ValueError("an utterance that is judged twice")
         if not labels:
             scores = np.array([[float(row[2]), float(row[3])] for row in rows])
             seven = np.clip(np.round(np.nan_to_num(scores)), -3, 3).astype(np.int64) + 3
@@ -104,6 +106,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         if not np.isfinite(chances).all():
             raise ValueError("a probability that is no number")
         index = {label: i for i, label in enumerate(labels)}
+        if other := sorted({name for row in rows for name in row[2:4]} - index.keys()):
+            raise ValueError(f"the label {other[0]!r}")
         return Predictions(
             labels=tuple(labels),
             dialogue=names[0],
@@ -114,5 +118,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         )
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected the predictions of a finished run, found no such file; finish it with --resume") from None
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise CheckpointError(f"{path}: expected predictions of {', '.join(labels) or 'a score'}, found something else ({error})") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path}: expected predictions of {', '.join(labels) or 'a score'}, found something else ({error}); --resume writes it anew"
+        ) from None

@@ -87,6 +87,12 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
         (["--device", "cuda"], "device: expected a visible CUDA device, found none"),
         (["--model", "./nowhere"], "text encoder './nowhere': no such folder"),
         (["--layer", "7"], "layer: expected -3 to 2"),
+        (["--model", "mfcc"], "modality: expected audio, for mfcc is made from sound (--modality audio), found 'text'"),
+        (["--model", "opensmile:IS10"], "modality: expected audio, for opensmile:IS10 is made from sound"),
+        (["--model", "mfcc", "--modality", "audio", "--layer", "3"], "layer: expected none, for mfcc has no layers, found 3"),
+        (["--model", "nowhere", "--out", "folder.safetensors"], "folder.safetensors: expected a file to write, found a folder"),
+        (["--layer", "x"], "--layer: expected a whole number or one of last4, last4-mean, found 'x'"),
+        (["--config", "nope.toml"], "nope.toml: cannot be read (No such file or directory)"),
         (["--strict", "--data", "long"], "1 texts are longer than the 32 tokens that"),
     ],
 )
@@ -97,6 +103,7 @@ def test_refusals_are_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     replace(talks, texts=("hello " * 50, *talks.texts[1:])).save("long")
+    Path("folder.safetensors").mkdir()
     given = {"--data": str(data), "--model": str(tiny_encoder), "--out": "text.safetensors"}
     command = ["features"]
     for name, value in given.items():

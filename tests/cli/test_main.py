@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -129,3 +131,31 @@ def test_red_only_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     assert red("x", Terminal()) == "x"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run([sys.executable, "-m", "erc_graph", "list", "methods"], stdout=full, stderr=-1, timeout=60, check=False)
+    assert (process.returncode, process.stderr) == (2, b"error: standard output: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [("list methods >&-", 0, b""), ("predict --model nowhere - <&-", 2, b"error: "), ("nothing 2>&-", 2, b"")],
+)
+def test_closed_streams_are_empty_ones(arguments: str, code: int, said: bytes) -> None:
+    process = subprocess.run(f"{sys.executable} -m erc_graph {arguments}", shell=True, stderr=-1, timeout=60, check=False)
+    assert process.returncode == code and process.stderr.startswith(said) and process.stderr.count(b"\n") == bool(said)
+
+
+def test_ctrl_c_during_the_first_imports_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Stopped(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "erc_graph.cli.main", Stopped("main"))
+    with pytest.raises(SystemExit, match="130"):
+        runpy.run_module("erc_graph", run_name="__main__")
+    assert capsys.readouterr().err == "stopped\n"

@@ -71,6 +71,22 @@ def test_a_file_in_the_place_of_a_folder(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_folder_in_use_is_not_replaced(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write in (atomic_write, lambda path: atomic_folder(path, ["a"])):
+        with pytest.raises(StorageError, match="expected a name of its own"), write(name):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    for write in (atomic_write, lambda path: atomic_folder(path, ["a"])):
+        with pytest.raises(StorageError, match=r"could not be written .*choose a shorter name"), write(tmp_path / ("n" * 300)) as temporary:
+            temporary.write_text("never there")
+    assert os.listdir(tmp_path) == []
+
+
 def test_json_of_what_results_are_made_of(tmp_path):
     value = {
         "mean": np.float32(0.5), "values": np.arange(2), "tensor": torch.ones(2), "n": np.int64(3), "path": Path("a/b"),

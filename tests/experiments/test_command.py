@@ -12,6 +12,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from erc_graph.experiments.command import main as command
+from erc_graph.experiments.command import make_parser
 from erc_graph.experiments.compare import compare_runs
 from erc_graph.experiments.pairwise import main
 from erc_graph.experiments.report import make_report
@@ -266,7 +268,15 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path, capsys
         (["--seeds", "0"], "seeds: expected 1 or more"),
         (["--members", "0"], "members: expected 1 or more, found 0"),
         (["--no-such-option"], "no-such-option"),
-        (["--seeds", "many"], "seeds"),
+        (["--seeds", "many"], "--seeds: expected a whole number, found 'many'"),
+        (["--workers", "x"], "--workers: expected a whole number, found 'x'"),
+        (["--track", "nope"], "--track: expected one of tensorboard, wandb, mlflow, found 'nope'"),
+        (["--protocol", "x"], "--protocol: expected one of official, session5, speaker10, found 'x'"),
+        (["--training.epochs", "1.5"], "--training.epochs: expected a whole number, found '1.5'"),
+        (["--training.learning_rate", "nan"], "--training.learning_rate: expected a number, found 'nan'"),
+        (["--pipeline", "nope"], "--pipeline: expected a TOML file, or one of its fields (--pipeline.FIELD), found 'nope'"),
+        (["--modalities", "text,smell"], "no smell"),
+        (["--graph", "none"], "pipeline.graph: expected a recipe (causal, "),
     ],
 )
 def test_bad_options(options: list[str], message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,7 +284,20 @@ def test_bad_options(options: list[str], message: str, small: Path, tmp_path: Pa
     assert run(*data, "--out", tmp_path / "run", *options) == 2
     errors = capsys.readouterr().err
     assert message in errors and "Traceback" not in errors
+    assert sum(not line.startswith((" ", "Corpus(")) for line in errors.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [["--graph", "none"], ["--graph"], ["--graph=window"]])
+def test_a_method_without_a_graph_says_so(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("bigru", options) == 2
+    assert capsys.readouterr().err == "error: --graph: bigru has no graph; leave --graph out\n"
+
+
+@pytest.mark.parametrize("options", [["--modalities", "text,audio"], ["--modalities=text, audio"], ["--modalities", '["text", "audio"]']])
+def test_modalities_are_named_as_they_are_said(options: list[str]) -> None:
+    assert make_parser("pairwise").parse_args(options).modalities == ["text", "audio"]
+    assert make_parser("pairwise").parse_args(["--modalities", "text"]).modalities == ["text"]
 
 
 def test_disk_full_while_saving(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,9 +224,21 @@ def test_refusals(tmp_path: Path) -> None:
         compare_runs([a, b], metrics=["speed"])
     with pytest.raises(CheckpointError, match="no such file; expected the folder of a finished run"):
         compare_runs([a, tmp_path / "c"])
-    (b / "predictions.csv").write_text("dialogue,utterance,label,prediction\nd,u,joy,rage\n")
-    with pytest.raises(CheckpointError, match=r"predictions.csv: expected the predictions of a run"):
-        compare_runs([a, b])
+    rows = (b / "predictions.csv").read_text().splitlines()
+    for content, found in (
+        (["dialogue,utterance,label,prediction", "d,u,joy,rage"], "the label 'rage'"),
+        ([*rows, *rows], "an utterance that is judged twice"),
+        ([*rows, *rows[1:]], "an utterance that is judged twice"),
+    ):
+        (b / "predictions.csv").write_text("\n".join(content))
+        with pytest.raises(CheckpointError, match=rf"expected the predictions of a run, found something else \({found}\); --resume"):
+            compare_runs([a, b])
+
+
+@pytest.mark.parametrize(("name", "value"), [("method", None), ("method", 3), ("method", []), ("members", None), ("members", [])])
+def test_a_value_of_another_kind(name: str, value: object, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"found something else \(a value of another kind\); --resume writes it anew"):
+        load_run(make_run(tmp_path / "a", skill=0.3, **{name: value}))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"method": 1}', "[" * 100_000])

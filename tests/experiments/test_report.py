@@ -118,6 +118,17 @@ def test_a_run_without_model_or_settings(run: Path) -> None:
     assert any("t" in c for c in data["conversations"]) and not any("e" in c for c in data["conversations"])
     (run / "config.json").write_text('{"command": "run", "method": "magic", "data_sha256": ""}')
     assert "unknown method 'magic'" in make_report(run).notes[0]
+    (run / "config.json").write_text('{"command": "run", "method": ["bigru"], "data_sha256": ""}')
+    assert "found something else (a value of another kind); train again" in make_report(run).notes[0]
+    (run / "config.json").unlink()
+    assert "config.json: expected the settings of a run, found no such file" in make_report(run).notes[0]
+
+
+def test_predictions_that_were_cut_are_refused(run: Path) -> None:
+    lines = (run / "predictions.csv").read_text().splitlines()
+    (run / "predictions.csv").write_text("\n".join(lines[:4]))
+    with pytest.raises(CheckpointError, match=f"expected {len(lines) - 1} judged turns, found 3; --resume writes it anew"):
+        make_report(run)
 
 
 def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
@@ -130,9 +141,11 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
         '{"method": "x"}',
         json.dumps({**result, "metrics": {"test": {"accuracy": 1}}}),
         json.dumps({**result, "seeds": []}),
+        *(json.dumps({**result, "members": value}) for value in (None, [], {}, "x")),
     ):
         (run / "result.json").write_text(content)
-        with pytest.raises(CheckpointError, match="expected the result of a run, found something else"):
+        words = r"expected the result of a run, found something else \((no |JSON, but|a value of another).*--resume writes it anew"
+        with pytest.raises(CheckpointError, match=words):
             make_report(run)
     (run / "result.json").unlink()
     with pytest.raises(CheckpointError, match="finish it with --resume"):

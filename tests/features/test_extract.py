@@ -70,10 +70,13 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(tmp_path: Path, monkeypatch
     assert read_features(out)[0] == IDS and not (tmp_path / "text.safetensors.parts").exists()
 
 
-def test_other_settings_or_utterances_do_not_go_on_with_it(tmp_path: Path) -> None:
+def test_other_settings_or_utterances_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(rows: list[int]) -> list[Tensor]:
-        raise KeyboardInterrupt
+        if any(tmp_path.rglob("0*.safetensors")):
+            raise KeyboardInterrupt
+        return [vector(row) for row in rows]
 
+    monkeypatch.setattr(module, "SECONDS", -1.0)
     out = tmp_path / "text.safetensors"
     with pytest.raises(KeyboardInterrupt):
         extract(out, task(compute=stop), quiet=True)
@@ -113,3 +116,14 @@ def test_what_cannot_be_computed_is_left_out_with_its_reason(tmp_path: Path) -> 
     assert json.loads(load_tensors(out)[1]["note"])["left_out"] == 2
     with pytest.raises(CorpusError, match=r"no utterance has features \(u\d: broken\)"):
         extract(tmp_path / "b.safetensors", task(compute=lambda rows: ["broken"] * len(rows)), quiet=True)
+
+    def stop(rows: list[int]) -> list[Tensor | str]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(tmp_path / "b.safetensors", task(compute=stop), quiet=True)
+    (tmp_path / "c.safetensors").mkdir()
+    with pytest.raises(StorageError, match="expected a file to write, found a folder"):
+        extract(tmp_path / "c.safetensors", task(), quiet=True)
+    assert not list(tmp_path.glob("*.parts"))  # nothing that a mended run would be refused for
+    assert extract(tmp_path / "b.safetensors", task(note={"model": "mended"}), quiet=True) == {}

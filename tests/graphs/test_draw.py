@@ -178,8 +178,8 @@ def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         draw_graph(graph, tmp_path / "x.png", labels=["joy", "joy"])
     with pytest.raises(ConfigError, match="predictions: utterance 1 has index 6; the graph has 6 labels"):
         draw_graph(graph, tmp_path / "x.png", predictions=[0, 6, 0])
-    with pytest.raises(StorageError, match=r"cannot write .*No such file"):
-        draw_graph(graph, tmp_path / "nowhere" / "x.png")
+    with pytest.raises(StorageError, match=r"x.png: could not be written .*a part of the path is a file"):
+        draw_graph(graph, Path(__file__) / "x.png")
     monkeypatch.setattr(draw, "MOST_UTTERANCES", 2)
     with pytest.raises(ConfigError, match="expected 1 to 2 utterances, found 3; draw one dialogue at a time"):
         draw_graph(graph, tmp_path / "x.png")

@@ -126,6 +126,20 @@ def test_a_run_gives_its_first_seed(run: Path) -> None:
         assert Pipeline.from_pretrained(run / path).config.width == 6
 
 
+def test_another_seed_and_an_unfinished_run_are_said(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Pipeline.from_pretrained(run)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"note: {run}: seed-0 has no model; seed-2 is used",
+        f"note: {run}: the run is not finished; --resume continues it",
+    ]
+    caplog.clear()
+    (run / "seed-2").rename(run / "seed-0")
+    (run / "result.json").write_text("{}")
+    Pipeline.from_pretrained(run)
+    Pipeline.from_pretrained(run / "seed-10")
+    assert not caplog.records
+
+
 def test_an_experiment_is_loaded_from_its_own_folder(tmp_path: Path) -> None:
     from erc_graph.experiments.config import from_dict
     from erc_graph.experiments.run import Plan, run_experiment

@@ -50,6 +50,7 @@ def test_read_scores(tmp_path: Path) -> None:
         HEAD + "d,d_0,rage,fear,0,0,1\n",
         HEAD + "d,d_0,joy,fear,x,0,1\n",
         HEAD + "d,d_0,joy,fear,nan,0,1\n",
+        HEAD + "d,d_0,joy,fear,0,0,1\n" * 2,
         "\ud800",
     ],
 )

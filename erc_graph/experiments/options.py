@@ -1,0 +1,80 @@
+"""A parser whose options are the fields of dataclasses, and whose refusals are one line: option, what was expected, what was found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from erc_graph.data.printable import one_line
+from erc_graph.data.toml import read_toml
+
+_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "a table", "str": "a text"}
+_LIST = re.compile(r"(typing\.(Optional|Union)\[)?list\[str\]")
+
+
+class OptionParser(ArgumentParser):
+    """jsonargparse's, with lists as `--modalities text,audio` too."""
+
+    def parse_args(self, args: Any = None, *others: Any, **named: Any) -> Any:
+        """Parse.
+
+        Raises:
+            ConfigError: a file of `--config` that cannot be read.
+        """
+        if args is not None:
+            args = list(self._lists(args))
+            for option, value in _pairs(args):
+                if option == "--config":
+                    read_toml(value)
+        return super().parse_args(args, *others, **named)
+
+    def _lists(self, args: list[str]) -> Iterator[str]:
+        """The arguments with `text,audio` as `["text","audio"]` where a list of names is expected."""
+        names = {f"--{action.dest}" for action in self._actions if _LIST.match(str(getattr(action, "_typehint", "")))}
+        before = ""
+        for argument in args:
+            option, equals, value = argument.partition("=")
+            if option in names and equals:
+                yield f"{option}={_as_list(value)}"
+            else:
+                yield _as_list(argument) if before in names and not argument.startswith("--") else argument
+            before = argument
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong on standard error and end with exit code 2."""
+        self.exit(2, f"error: {one_line(_sentence(message), 400)}; see {self.prog} --help\n")
+        raise SystemExit(2)  # `exit` does not come back
+
+
+def _pairs(args: list[str]) -> Iterator[tuple[str, str]]:
+    """Options with their values, `--config FILE` and `--config=FILE`."""
+    for first, second in zip(args, [*args[1:], ""], strict=True):
+        option, equals, value = first.partition("=")
+        if equals or second:
+            yield option, value if equals else second
+
+
+def _as_list(value: str) -> str:
+    if value.lstrip().startswith("[") or value in ("null", "None"):
+        return value
+    return "[" + ", ".join(f'"{name.strip()}"' for name in value.split(",") if name.strip()) + "]"
+
+
+def _sentence(message: str) -> str:
+    """What jsonargparse says, in the words of this command.
+
+    >>> _sentence('Parser key "seeds":\\n  Expected a <class \\'int\\'>. Got value: many')
+    "--seeds: expected a whole number, found 'many'"
+    """
+    key = re.match(r'Parser key "(.+?)":', message)
+    if key is None:
+        return message
+    if file := re.search(r"Unable to load config '(.*)'", message):
+        return f"--{key[1]}: expected a TOML file, or one of its fields (--{key[1]}.FIELD), found {file[1]!r}"
+    kinds = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", message)
+    found = re.findall(r"(?:Got|Given) value: (.*)", message)
+    words = [_WORDS.get(kind, kind) if kind else f"one of {choices.replace(chr(39), '')}" for kind, choices in kinds if kind != "NoneType"]
+    return f"--{key[1]}: expected {' or '.join(dict.fromkeys(words))}, found {found[-1]!r}" if words and found else message
