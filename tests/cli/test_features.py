@@ -73,7 +73,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
     assert read_features(features)[1].shape == (72, 24)
     said = note(logp)
     assert said["extractor"] == f"{tmp_path / 't'}:output=log-probabilities" and note(features)["extractor"] == str(tmp_path / "t")
-    assert said["fitted_to"] == "the labels of the training split of talks (28 single utterances)" and said["cross_fit"] == 2
+    assert said["fitted_to"] == "the labels of the training split of talks (28 utterances)" and said["cross_fit"] == 2
     assert capsys.readouterr().out.count("written:") == 2
 
 
