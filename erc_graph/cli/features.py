@@ -1,4 +1,4 @@
-"""`erc-graph features`: from the raw text of a corpus to a feature file that its manifest can name."""
+"""`erc-graph features`: from the text, sound or pictures of a corpus to a feature file that its manifest can name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLES = """examples:
       --pooling words --layer -2 --out corpora/meld/words.safetensors
       token states of the last but one layer, of a model in a folder
   erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
-      --fine_tune --cross_fit 3 --output log-probabilities \\
+      --fine-tune --cross-fit 3 --output log-probabilities \\
       --out corpora/meld/text_logp.safetensors
       tune on the single utterances of the training split, in three folds
 """
@@ -46,12 +46,12 @@ def make_parser() -> ArgumentParser:
 
     parser = OptionParser(
         prog="erc-graph features", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter,
-        parser_mode="toml", allow_abbrev=False,
+        unwritten=("config",),
     )  # fmt: skip
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     switches = {
         "fine_tune": "First tune the text encoder on the single utterances of the training split.",
-        "strict": "Refuse what is longer than the model takes, instead of cutting it with a count.",
+        "strict": "Refuse what is longer than the model takes and files that cannot be read; else they are cut or left out with a count.",
     }
     parser.add_class_arguments(FeaturesConfig, skip=set(switches))
     for name, words in switches.items():
@@ -63,19 +63,17 @@ def make_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
+    from erc_graph.errors import ConfigError
     from erc_graph.features.config import FeaturesConfig
     from erc_graph.features.tuned import TuningConfig
 
-    values = vars(make_parser().parse_args([_underscored(argument) for argument in argv]))
+    values = vars(make_parser().parse_args(argv))
     tuning = TuningConfig(**vars(values.pop("tuning")))
     values.pop("config")
-    return _features(FeaturesConfig(**values), tuning)
-
-
-def _underscored(argument: str) -> str:
-    """`--cross-fit` is `--cross_fit`."""
-    name, equals, value = argument.partition("=")
-    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
+    config = FeaturesConfig(**values)
+    if not config.fine_tune and tuning != TuningConfig():
+        raise ConfigError("tuning: expected --fine-tune beside it, which makes the encoder that it is about")
+    return _features(config, tuning)
 
 
 def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:

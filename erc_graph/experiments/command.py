@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,18 +55,19 @@ Without options it runs on the generated sample corpus of words and waveforms.
 }
 
 EPILOG = """examples:
-  python -m erc_graph.experiments.{method}
-      the sample corpus, under a minute
-  python -m erc_graph.experiments.{method} --data corpora/iemocap --seeds 5 \\
-      --out runs/iemocap
+  {program}
+      a generated corpus, a few minutes at most
+  {program} --data corpora/iemocap \\
+      --seeds 5 --out runs/iemocap
       a corpus of your own, five seeds
-  python -m erc_graph.experiments.{method} --data corpora/meld \\
-      --pipeline.conv.depth 4 --training.epochs 30
-      another depth, other epochs
-  python -m erc_graph.experiments.{method} --graph window
-      another graph; short for --pipeline.graph
-  python -m erc_graph.experiments.{method} --resume runs/iemocap
+  {program} --data corpora/meld \\
+      --training.epochs 30 --training.learning_rate 1e-3
+      other epochs, another rate
+  {program} --resume runs/iemocap
       continue a run that was stopped
+"""
+GRAPH = """  {program} --graph window
+      another graph; short for --pipeline.graph
 """
 
 
@@ -94,23 +96,22 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
 
 def make_parser(method: str) -> ArgumentParser:
     """The parser: every field of the configuration is an option."""
-    import tomli_w
-    from jsonargparse import ActionYesNo, set_dumper
+    from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.config import Launch, RunConfig, default_data
     from erc_graph.experiments.options import OptionParser
     from erc_graph.pipelines import PIPELINES
     from erc_graph.training.config import TrainingConfig
 
-    set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values)))
+    own = find_spec(f"erc_graph.experiments.{method}") is not None
+    program = f"python -m erc_graph.experiments.{method}" if own else f"erc-graph experiment {method}"
     parser = OptionParser(
-        prog=f"python -m erc_graph.experiments.{method}",
+        prog=program,
         description=DESCRIPTION.get(method, f"Train and judge {method}."),
-        epilog=EPILOG.format(method=method),
+        epilog=EPILOG.format(program=program) + (GRAPH.format(program=program) if hasattr(PIPELINES[method].Config, "graph") else ""),
         usage="%(prog)s [options]",
         formatter_class=_Formatter,
-        parser_mode="toml",
-        allow_abbrev=False,
+        unwritten=COMMAND_ONLY,
     )
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-DATASET).")
@@ -151,13 +152,6 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(80, shutil.get_terminal_size().columns)
         super().__init__(prog, **{**options, "max_help_position": 28, "width": width})
-
-
-def _without_none(values: Any) -> Any:
-    """TOML has no null: a value that is unset is left out."""
-    if isinstance(values, dict):
-        return {key: _without_none(value) for key, value in values.items() if value is not None and key not in COMMAND_ONLY}
-    return list(values) if isinstance(values, tuple) else values
 
 
 TABLES = ("search", "published", "record")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import pairwise
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+import tomli_w
+from jsonargparse import ArgumentParser, set_dumper
 
 from erc_graph.data.printable import one_line
 from erc_graph.data.toml import read_toml
@@ -16,7 +18,19 @@ _LIST = re.compile(r"(typing\.(Optional|Union)\[)?list\[str\]")
 
 
 class OptionParser(ArgumentParser):
-    """jsonargparse's, with lists as `--modalities text,audio` too."""
+    """jsonargparse's, with lists as `--modalities text,audio`, and options with hyphens (dotted names are those of the fields).
+
+    Args:
+        unwritten: Options that `--print_config` leaves out.
+    """
+
+    def __init__(self, *args: Any, unwritten: Collection[str] = (), **named: Any) -> None:
+        super().__init__(*args, parser_mode="toml", allow_abbrev=False, **named)
+        set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values, unwritten)))
+
+    def format_help(self, *formatter: Any) -> str:
+        """The help page, `--fine-tune` for the field `fine_tune`."""
+        return re.sub(r"(?<![\w.])--[a-z]+(?:_[a-z]+)+(?![\w.])", lambda found: found[0].replace("_", "-"), super().format_help(*formatter))
 
     def parse_args(self, args: Any = None, *others: Any, **named: Any) -> Any:
         """Parse.
@@ -25,11 +39,17 @@ class OptionParser(ArgumentParser):
             ConfigError: a file of `--config` that cannot be read.
         """
         if args is not None:
-            args = list(self._lists(args))
+            args = list(self._lists([self._known(argument) for argument in args]))
             for option, value in _pairs(args):
                 if option == "--config":
                     read_toml(value)
         return super().parse_args(args, *others, **named)
+
+    def _known(self, argument: str) -> str:
+        """`--fine-tune` as the option is called inside."""
+        name, equals, value = argument.partition("=")
+        inside = f"--{name[2:].replace('-', '_')}"
+        return f"{inside}{equals}{value}" if name not in self._option_string_actions and inside in self._option_string_actions else argument
 
     def _lists(self, args: list[str]) -> Iterator[str]:
         """The arguments with `text,audio` as `["text","audio"]` where a list of names is expected."""
@@ -49,9 +69,16 @@ class OptionParser(ArgumentParser):
         raise SystemExit(2)  # `exit` does not come back
 
 
+def _without_none(values: Any, unwritten: Collection[str]) -> Any:
+    """TOML has no null: a value that is unset is left out."""
+    if isinstance(values, dict):
+        return {key: _without_none(value, unwritten) for key, value in values.items() if value is not None and key not in unwritten}
+    return list(values) if isinstance(values, tuple) else values
+
+
 def _pairs(args: list[str]) -> Iterator[tuple[str, str]]:
     """Options with their values, `--config FILE` and `--config=FILE`."""
-    for first, second in zip(args, [*args[1:], ""], strict=True):
+    for first, second in pairwise([*args, ""]):
         option, equals, value = first.partition("=")
         if equals or second:
             yield option, value if equals else second

@@ -75,9 +75,12 @@ class FeaturesConfig:
             fine_tune=(not self.fine_tune or self.modality == "text", "false for what is no text"),
             cross_fit=(self.cross_fit == 0 or self.cross_fit >= 2, "0, or 2 folds or more"),
         )
+        for name, usual, modality in (("seconds", 30.0, "audio"), ("frames", 32, "visual")):
+            if getattr(self, name) != usual and self.modality != modality:
+                raise ConfigError(f"features.{name}: expected --modality {modality} beside it, found {self.modality}, which has none")
         tuned = {"cross_fit": self.cross_fit, "encoders": self.encoders, "task": self.task, "output": self.output != "features"}
         for name, given in tuned.items():
             if given and not self.fine_tune:
-                raise ConfigError(f"{name}: expected --fine_tune beside it, which makes the encoders that it is about")
+                raise ConfigError(f"{name}: expected --fine-tune beside it, which makes the encoders that it is about")
         if self.fine_tune and (self.pooling != "own" or self.layer != -1):
             raise ConfigError("fine_tune: expected pooling and layer left out: a tuned encoder gives the mean of its last states")

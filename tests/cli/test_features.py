@@ -15,6 +15,7 @@ from erc_graph.data.feature_files import read_features
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.sequence_files import read_sequences
 from erc_graph.data.storage import load_tensors
+from erc_graph.data.toml import read_toml
 from erc_graph.features.text import TextEncoder
 from erc_graph.features.waves import WaveEncoder
 
@@ -81,7 +82,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
     ("options", "message"),
     [
         (["--out", "text.npz"], "features.out: expected a file name ending in .safetensors, found 'text.npz'"),
-        (["--cross-fit", "3"], "cross_fit: expected --fine_tune beside it"),
+        (["--cross-fit", "3"], "cross_fit: expected --fine-tune beside it"),
         (["--fine-tune", "--layer", "1"], "fine_tune: expected pooling and layer left out"),
         (["--fine-tune", "--cross-fit", "1"], "features.cross_fit: expected 0, or 2 folds or more, found 1"),
         (["--device", "cuda"], "device: expected a visible CUDA device, found none"),
@@ -288,3 +289,25 @@ def test_a_model_with_a_prior_labels_raw_text(
     assert main(["predict", "--model", str(tmp_path / "run"), "--json", str(tmp_path / "talk.txt")]) == 0
     shown = capsys.readouterr()
     assert [turn["emotion"] for turn in json.loads(shown.out)] == ["joy", "surprise"] and "missing" not in shown.err
+
+
+@pytest.mark.parametrize("option", ["--print_config", "--print-config"])
+def test_the_configuration_is_printed_as_toml(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["features", "--data", "x", "--model", "y", "--out", "z.safetensors", "--cross-fit", "3", option]) == 0
+    (tmp_path / "printed.toml").write_text(capsys.readouterr().out)
+    printed = read_toml(tmp_path / "printed.toml")
+    assert printed["cross_fit"] == 3 and printed["tuning"]["epochs"] == 3 and "task" not in printed and "config" not in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tuning.context", "3"], "tuning: expected --fine-tune beside it"),
+        (["--frames", "8"], "features.frames: expected --modality visual beside it, found text"),
+        (["--seconds", "8"], "features.seconds: expected --modality audio beside it, found text"),
+        (["--encoders", "e"], "encoders: expected --fine-tune beside it"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["features", "--data", "x", "--model", "y", "--out", "z.safetensors", *options]) == 2
+    assert message in capsys.readouterr().err
