@@ -117,7 +117,8 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         *manifest.sequences.values(),
     ]
     said = {name: read_note(file) for name, file in {**manifest.sequences, **manifest.features}.items()}
-    made = {name: note["extractor"] for name, note in said.items() if isinstance(note.get("extractor"), str)}
+    beside = {name: file.parent for name, file in {**manifest.sequences, **manifest.features}.items()}
+    made = {name: _located(note["extractor"], beside[name]) for name, note in said.items() if isinstance(note.get("extractor"), str)}
     fitted = {name: note["fitted"] for name, note in said.items() if isinstance(note.get("fitted"), dict)}
     corpus = assemble(
         _read(manifest.annotations, manifest.dataset),
@@ -133,6 +134,12 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         files={file.relative_to(path.parent).as_posix(): file for file in files},
     )
     return replace(corpus, provenance={**corpus.provenance, "fitted": fitted}) if fitted else corpus
+
+
+def _located(extractor: str, beside: Path) -> str:
+    """The name of an encoder, by its whole path where it is a folder that a feature file names as seen from itself."""
+    folder, colon, options = extractor.partition(":")
+    return f"{(beside / folder).resolve()}{colon}{options}" if (beside / folder).is_dir() else extractor
 
 
 def _load_files(files: Sequence[Path], task: Task | None, strict: bool, name: str | None) -> Corpus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import Tensor
@@ -39,7 +40,8 @@ def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, shar
         output = {} if config.output == "features" else {"output": config.output}
         said = {key: encoder.about[key] for key in ("fitted_to", "chosen_on", "cross_fit", "settings")}
         fitted = {"dialogues": list(corpus.splits["train"]), "cross_fit": config.cross_fit}
-        made = {"extractor": join_options(str(folder), **output), "output": config.output, **said, "fitted": fitted}
+        place = os.path.relpath(folder, Path(config.out).parent)  # where it stands, seen from the feature file
+        made = {"extractor": join_options(Path(place).as_posix(), **output), "output": config.output, **said, "fitted": fitted}
     else:
         encoder = TextEncoder(config.model, device=device, pooling=config.pooling, layer=config.layer, precision=precision)
         given = {"pooling": (config.pooling, "own"), "layer": (config.layer, -1)}

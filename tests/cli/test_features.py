@@ -73,7 +73,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
     assert (array.argmax(1) == target)[target >= 0].mean() > 0.9 and np.allclose(np.exp(array).sum(1), 1, atol=1e-5)
     assert read_features(features)[1].shape == (72, 24)
     said = note(logp)
-    assert said["extractor"] == f"{tmp_path / 't'}:output=log-probabilities" and note(features)["extractor"] == str(tmp_path / "t")
+    assert said["extractor"] == "t:output=log-probabilities" and note(features)["extractor"] == "t"  # as seen from the file
     assert said["fitted_to"] == "the labels of the training split of talks (28 utterances)" and said["cross_fit"] == 2
     assert capsys.readouterr().out.count("written:") == 2
 
@@ -253,10 +253,11 @@ def test_what_fits_no_modality(
 
 
 def test_a_model_with_a_prior_labels_raw_text(
-    talks: Corpus, data: Path, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    talks: Corpus, data: Path, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files of features name their encoders, so does the model that is trained on them, and `predict` finds them."""
     write_turns(talks, tmp_path / "table.csv")
+    monkeypatch.chdir(tmp_path)
     common = ["features", "--data", str(data), "--model", str(tiny_encoder), "--out"]
     tuned = [
         "--fine-tune",
@@ -269,7 +270,7 @@ def test_a_model_with_a_prior_labels_raw_text(
         "--tuning.learning_rate",
         "3e-3",
     ]
-    assert main([*common, str(tmp_path / "text.safetensors")]) == main([*common, str(tmp_path / "logp.safetensors"), *tuned]) == 0
+    assert main([*common, "text.safetensors"]) == main([*common, "logp.safetensors", *tuned]) == 0
     (tmp_path / "corpus.toml").write_text(
         'annotations = "table.csv"\nlabels = ["joy", "surprise"]\n[features]\ntext = "text.safetensors"\ntext_logp = "logp.safetensors"\n'
     )
@@ -277,14 +278,16 @@ def test_a_model_with_a_prior_labels_raw_text(
         "experiment",
         "bigru",
         "--data",
-        str(tmp_path),
+        ".",
         "--out",
-        str(tmp_path / "run"),
+        "run",
         "--pipeline.prior",
         "text_logp",
     ]
     assert main(run) == 0
     (tmp_path / "talk.txt").write_text("Ann: we won !\nBob: really ?\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # the encoders are found from any folder
     capsys.readouterr()
     assert main(["predict", "--model", str(tmp_path / "run"), "--json", str(tmp_path / "talk.txt")]) == 0
     shown = capsys.readouterr()
