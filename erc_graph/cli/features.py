@@ -79,9 +79,9 @@ def main(argv: Sequence[str]) -> int:
 def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
     from erc_graph.data.load import load_corpus
     from erc_graph.features.extract import check_target, extract
-    from erc_graph.features.of_pictures import picture_task
-    from erc_graph.features.of_sound import sound_task
-    from erc_graph.features.of_text import text_task
+    from erc_graph.features.of_pictures import picture_extraction
+    from erc_graph.features.of_sound import sound_extraction
+    from erc_graph.features.of_text import text_extraction
     from erc_graph.features.processes import Share
 
     check_target(Path(config.out))
@@ -89,22 +89,22 @@ def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
     quiet = None if share.first else True
     corpus = load_corpus(config.data, task=config.task)
     if config.modality == "text":
-        task = text_task(corpus, config, tuning, share, quiet)
+        extraction = text_extraction(corpus, config, tuning, share, quiet)
     else:
-        task = {"audio": sound_task, "visual": picture_task}[config.modality](corpus, config, share)
-    reasons = extract(Path(config.out), task, share=share, quiet=quiet)
+        extraction = {"audio": sound_extraction, "visual": picture_extraction}[config.modality](corpus, config, share)
+    reasons = extract(Path(config.out), extraction, share=share, quiet=quiet)
     if share.first:
-        for note in [*_remarks(task), *(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])]:
+        for note in [*_remarks(extraction), *(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])]:
             print(printable(f"note: {note}"), file=sys.stderr)
         if len(reasons) > 5:
             print(f"note: and {len(reasons) - 5} more", file=sys.stderr)
-        print(f"written: {config.out} ({len(task.ids) - len(reasons)} utterances)")
+        print(f"written: {config.out} ({len(extraction.ids) - len(reasons)} utterances)")
     return 0
 
 
-def _remarks(task: Extraction) -> Iterator[str]:
+def _remarks(extraction: Extraction) -> Iterator[str]:
     """What was done to the input, once for all."""
-    note, number = task.note, len(task.ids)
+    note, number = extraction.note, len(extraction.ids)
     if cut := note.get("cut_to_length"):
         most = f"{note['longest']} tokens that the model takes" if "longest" in note else f"{note['seconds']:g} seconds"
         yield f"{cut} of {number} {'texts' if 'longest' in note else 'recordings'} are longer than the {most}, and were cut"

@@ -63,12 +63,12 @@ def check_target(out: Path) -> None:
         raise StorageError(f"{out}: expected a file to write, found a folder of that name; choose another --out")
 
 
-def extract(out: Path, task: Extraction, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
+def extract(out: Path, extraction: Extraction, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
     """Compute what is not computed yet, and write the file.
 
     Args:
         out: The feature file, `.safetensors`; appears complete or not at all.
-        task: What to compute.
+        extraction: What to compute.
         share: Which part of several processes this one is.
         quiet: No progress bar; unset: none where standard error is no terminal.
 
@@ -77,13 +77,13 @@ def extract(out: Path, task: Extraction, *, share: Share | None = None, quiet: b
 
     Raises:
         CorpusError: nothing could be computed.
-        CheckpointError: parts of another task stand beside `out`.
+        CheckpointError: parts of another run stand beside `out`.
         StorageError: the file system refuses.
     """
     check_target(out)
     share = share or Share()
     folder = out.with_name(f"{out.name}.parts")
-    plan = {"note": dict(task.note), "utterances": hashlib.sha256(json.dumps(list(task.ids)).encode()).hexdigest()}
+    plan = {"note": dict(extraction.note), "utterances": hashlib.sha256(json.dumps(list(extraction.ids)).encode()).hexdigest()}
     if (folder / PLAN).is_file():
         try:
             same = json.loads((folder / PLAN).read_bytes()) == json.loads(json.dumps(plan))
@@ -98,28 +98,30 @@ def extract(out: Path, task: Extraction, *, share: Share | None = None, quiet: b
     else:
         wait_for(lambda: (folder / PLAN).is_file() or out.is_file())
     done = {row for rows in _finished(folder) for row in rows}
-    todo = [row for row in range(len(task.ids)) if row not in done]
+    todo = [row for row in range(len(extraction.ids)) if row not in done]
     try:
-        _compute(folder, task, todo, len(done), share, quiet)
+        _compute(folder, extraction, todo, len(done), share, quiet)
     except BaseException:
         if share.of == 1 and not any(folder.glob("*.safetensors")):  # nothing to go on from
             shutil.rmtree(folder, ignore_errors=True)
         raise
     if not share.first:
         return {}
-    wait_for(lambda: sum(map(len, _finished(folder))) >= len(task.ids))
-    return _assemble(out, folder, task)
+    wait_for(lambda: sum(map(len, _finished(folder))) >= len(extraction.ids))
+    return _assemble(out, folder, extraction)
 
 
-def _compute(folder: Path, task: Extraction, todo: list[int], done: int, share: Share, quiet: bool | None) -> None:
-    batches = [[todo[i] for i in chosen] for chosen in chunks([task.sizes[row] for row in todo], task.budget)]
+def _compute(folder: Path, extraction: Extraction, todo: list[int], done: int, share: Share, quiet: bool | None) -> None:
+    batches = [[todo[i] for i in chosen] for chosen in chunks([extraction.sizes[row] for row in todo], extraction.budget)]
     rows: list[int] = []
     values: list[Tensor | str] = []
     since = time.monotonic()
-    with tqdm(total=len(task.ids), initial=done, desc=str(task.note.get("modality", "features")), disable=quiet, unit="utt") as bar:
+    with tqdm(
+        total=len(extraction.ids), initial=done, desc=str(extraction.note.get("modality", "features")), disable=quiet, unit="utt"
+    ) as bar:
         for number, batch in enumerate(batches):
             if number % share.of == share.number:
-                values += task.compute(batch)
+                values += extraction.compute(batch)
                 rows += batch
                 if time.monotonic() - since > SECONDS:
                     _save_part(folder, rows, values)
@@ -145,7 +147,7 @@ def _finished(folder: Path) -> list[list[int]]:
     return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
 
 
-def _assemble(out: Path, folder: Path, task: Extraction) -> dict[str, str]:
+def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]:
     found: dict[int, Tensor] = {}
     reasons: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -153,15 +155,15 @@ def _assemble(out: Path, folder: Path, task: Extraction) -> dict[str, str]:
         rows, lengths = tensors["rows"].tolist(), tensors["lengths"]
         parts = tensors["values"].split(lengths.clamp(min=0).tolist())
         found |= {row: part for row, part, length in zip(rows, parts, lengths.tolist(), strict=True) if length >= 0}
-        reasons |= {task.ids[int(row)]: reason for row, reason in json.loads(metadata["reasons"]).items()}
+        reasons |= {extraction.ids[int(row)]: reason for row, reason in json.loads(metadata["reasons"]).items()}
     if not found:
         first = next(iter(reasons.items()), ("", "nothing to compute"))
         shutil.rmtree(folder, ignore_errors=True)
         raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); mend the input and give the command again")
     order = sorted(found)
-    ids = [task.ids[row] for row in order]
-    note = {**task.note, "left_out": len(reasons)}
-    if task.sequences:
+    ids = [extraction.ids[row] for row in order]
+    note = {**extraction.note, "left_out": len(reasons)}
+    if extraction.sequences:
         write_sequences(out, ids, Ragged.of([found[row] for row in order]), note)
     else:
         write_features(out, ids, torch.cat([found[row] for row in order]), note)

@@ -17,7 +17,7 @@ from erc_graph.features.frames import FrameEncoder
 from erc_graph.features.processes import Share
 
 
-def picture_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
+def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
     """The utterances that have face frames, and the model that sees them.
 
     Raises:

@@ -23,7 +23,7 @@ from erc_graph.features.tuned import join_options, split_options
 SECONDS = 60.0  # of sound in a batch, padding included
 
 
-def sound_task(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
+def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
     """The utterances that have a recording, and what hears it.
 
     Raises:

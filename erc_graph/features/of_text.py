@@ -18,7 +18,7 @@ from erc_graph.features.text import TextEncoder, revision
 from erc_graph.features.tuned import TunedEncoder, TuningConfig, join_options, tune
 
 
-def text_task(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Extraction:
+def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Extraction:
     """The utterances that have words, and the encoder; tunes it first where that is wanted.
 
     Raises:

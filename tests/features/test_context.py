@@ -13,7 +13,7 @@ from erc_graph.data.transcripts import load_transcript
 from erc_graph.errors import ConfigError
 from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.context import readings
-from erc_graph.features.of_text import text_task
+from erc_graph.features.of_text import text_extraction
 from erc_graph.features.processes import Share
 from erc_graph.features.tokens import Tokens, read_json
 from erc_graph.features.tuned import TunedEncoder, TuningConfig, tune
@@ -97,7 +97,7 @@ def test_features_and_prediction_read_the_same(echoes: Corpus, tuned: Path, tmp_
         data="unused", model=read_json(tuned / "tuned.json")["model"], out=str(tmp_path / "x.safetensors"), fine_tune=True,
         encoders=str(tuned), output="log-probabilities",
     )  # fmt: skip
-    task = text_task(echoes, config, SETTINGS, Share(), quiet=True)
+    task = text_extraction(echoes, config, SETTINGS, Share(), quiet=True)
     extracted = torch.stack([value for value in task.compute(list(range(len(task.ids)))) if not isinstance(value, str)])
     extractors = {"text_logp": f"{tuned}:output=log-probabilities"}
     schema = Schema(widths={"text_logp": 2}, task=echoes.task, provenance={"extractors": extractors})
