@@ -212,9 +212,10 @@ class StageRun:
 
     def reduced(self) -> float:
         """Factor of the learning rate by what the epochs so far have shown; 1 unless the schedule is `plateau`."""
-        config, epochs = self.run.config, self.run.history.stages[self.index].epochs
+        config = self.run.config
         if config.schedule != "plateau":
             return 1.0
+        epochs = self.run.history.stages[self.index].epochs
         judged = all(epoch.dev for epoch in epochs)
         figures = [epoch.dev[config.criterion] if judged else epoch.loss for epoch in epochs]
         lower = not judged or config.criterion in LOWER_IS_BETTER
