@@ -30,8 +30,7 @@ TUNED = {
     "fitted": "vectors of an encoder fitted to the training labels",
     "crossfit": "vectors of three cross-fitted encoders",
     "prior": "frozen vectors, cross-fitted log-probabilities behind the scores",
-    "context": "the same, of encoders that read three earlier turns",
-    "context-stream": "the same, log-probabilities also a modality of the graph",
+    "context": "the same, and those of encoders that read three earlier turns",
     "endtoend": "last two layers of the encoder trained through the graph",
 }
 
