@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,15 @@ from erc_graph.training.checkpoint import State
 SMALL = {"pmf": {"width": 8}, "mff": {"width": 8}, "mal": {"width": 8, "hidden": 8}}
 OPTIONS = [f"--pipeline.{part}.{name}={value}" for part, values in SMALL.items() for name, value in values.items()]
 unix = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many as a worker has: sums are bit for bit the same for the same number of threads alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def plan(data: Path, folder: Path, **values: object) -> Plan:

@@ -165,7 +165,7 @@ def test_the_graph_of_any_recipe(graph: str) -> None:
     if graph == "none":
         assert found is None and pipeline.convolutions() == {} and pipeline.recipe is None
     else:
-        assert found is not None and found.node_types == ["fused"] and set(pipeline.convolutions()) == {"fused"}
+        assert found is not None and found.node_types == ["fused"] and set(pipeline.convolutions()) == {"conversation"}
         assert found["fused"].num_nodes == len(corpus[0])
     assert pipeline.training
     pipeline(pipeline.schema.batch(corpus)).scores.sum().backward()
