@@ -116,9 +116,9 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
         *manifest.features.values(),
         *manifest.sequences.values(),
     ]
-    said = {name: read_note(file) for name, file in {**manifest.sequences, **manifest.features}.items()}
-    beside = {name: file.parent for name, file in {**manifest.sequences, **manifest.features}.items()}
-    made = {name: _located(note["extractor"], beside[name]) for name, note in said.items() if isinstance(note.get("extractor"), str)}
+    place = {**manifest.sequences, **manifest.features}
+    said = {name: read_note(file) for name, file in place.items()}
+    made = {name: _located(note["extractor"], place[name].parent) for name, note in said.items() if isinstance(note.get("extractor"), str)}
     fitted = {name: note["fitted"] for name, note in said.items() if isinstance(note.get("fitted"), dict)}
     corpus = assemble(
         _read(manifest.annotations, manifest.dataset),

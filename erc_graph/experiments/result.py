@@ -6,7 +6,6 @@ import csv
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         from erc_graph.data.sample import sample_bayes_limit
 
         with suppress(CorpusError):  # features of the user's own, of which nothing is known
-            context = not build(replace(experiment, run=replace(experiment.run, members=1)), corpus, seed=0).alone
+            context = not build(experiment, corpus, seed=0).alone
             limit = sample_bayes_limit(corpus, modalities=modalities, context=context)
             result["bayes_limit"], result["bayes_limit_of"] = limit, "conversations" if context else "single utterances"
             result["accuracy_over_bayes_limit"] = metrics["test"]["accuracy"]["mean"] / limit

@@ -295,17 +295,20 @@ class HFF(Pipeline):
         self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 
     @property
+    def over_turns(self) -> bool:
+        """Whether level 2 attends to other turns."""
+        return self.attend is not None and self.config.attend == "turns"
+
+    @property
     def causal(self) -> bool:
         """Whether nothing reads later turns: neither conversation nor attention, one direction, no figures of whole dialogues."""
-        over_turns = self.attend is not None and self.config.attend == "turns"
         backwards = self.encode is not None and self.config.bidirectional
-        return self.context.causal and not (over_turns or backwards or self.config.speaker_relative)
+        return self.context.causal and not (self.over_turns or backwards or self.config.speaker_relative)
 
     @property
     def alone(self) -> bool:
         """Whether neither graph nor level 2 or 3 reads other turns, and no input is relative to the whole dialogue."""
-        over_turns = self.attend is not None and self.config.attend == "turns"
-        return self.context.alone and self.encode is None and not over_turns and not self.config.speaker_relative
+        return self.context.alone and not (self.over_turns or self.encode is not None or self.config.speaker_relative)
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
         """Sound becomes its coefficients once, and not in every epoch."""
@@ -354,9 +357,10 @@ class HFF(Pipeline):
     def levels(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
         """Levels 2 and 3: `(N, width)`, from level 1 and the noise of (20)."""
         first = fused.mean if noise is None else fused.mean + noise * fused.deviation  # Eq. (20)
-        second = self.attend(fused, first, batch) if self.attend else fused.weighted + first
         if self.joined:
             second = torch.relu(self.joined(fused.states.flatten(1)))
+        else:
+            second = self.attend(fused, first, batch) if self.attend else fused.weighted + first
         return second if self.encode is None else self.encode(self.dropout(second), batch)  # Eqs. (24)-(27), over turns
 
     def states(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
