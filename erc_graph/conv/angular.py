@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from erc_graph.conv.layout import Rows
 from erc_graph.conv.operator import WrittenPropagation, accumulators
 from erc_graph.conv.propagation import METHODS, Method
 from erc_graph.data.batch import Batch
@@ -128,9 +129,8 @@ class AngularConv(nn.Module):
 class _Layers(Function):
     """All layers, piece by piece, with a backward pass of its own: what a piece needs for a moment stays in the processor's cache.
 
-    Kept are the states that go into every layer, and where the last ReLU was open. What was spread is computed again for a piece, all
-    layers at once; it is kept where all rows are one piece, which would need the memory anyway, and spreading keeps its weights. A
-    state that is kept has been through dropout: where it is positive, ReLU was open and dropout let it pass.
+    Kept are the states that go into every layer, and where the last ReLU was open; what was spread is computed again. A state that is
+    kept has been through dropout: where it is positive, ReLU was open and dropout let it pass.
     """
 
     @staticmethod
@@ -152,10 +152,9 @@ class _Layers(Function):
         output = states.new_empty(*states.shape[:-1], width * (2 if config.residual else 1))
         if config.residual:
             torch.mul(states, here, out=output[..., :width])
-        rows, whole = propagation.layout.rows, propagation.keeps and len(propagation.layout.pieces) == 1
-        # (rows, layers, width), layers side by side in memory where several are spread at once
-        kept = states.new_empty(config.depth, rows, width).transpose(0, 1) if whole else states.new_empty(rows, config.depth, width)
-        spreads = torch.empty_like(kept) if whole else kept.new_empty(0)
+        rows, depth = propagation.layout.rows, config.depth
+        # (rows, layers, width), layers side by side in memory where they are spread at once in the backward pass
+        kept = states.new_empty(rows, depth, width) if propagation.at_once else states.new_empty(depth, rows, width).transpose(0, 1)
         closed = torch.empty_like(kept[:, 0], dtype=torch.bool)
         for piece in propagation.layout.pieces:
             own = propagation.narrow(piece, parts)
@@ -164,23 +163,23 @@ class _Layers(Function):
             initial = torch.addmm(bias, x, weight.T).relu_() if dropout else torch.addmm(bias, x, weight.T, out=layers[0]).relu_()
             if dropout:
                 layers[0].copy_(initial)
-            for layer, ((of_spread, of_initial), state, hidden) in enumerate(zip(matrices, layers[:-1], layers[1:], strict=True)):
+            spread = Rows(piece, x)  # what went in is not needed any more
+            for (of_spread, of_initial), state, hidden in zip(matrices, layers[:-1], layers[1:], strict=True):
                 if dropout:
                     dropped(state, dropout, inplace=True)
-                spread = spreads[:, layer] if len(spreads) else x
-                propagation.apply(piece, state, own, spread)
-                torch.mm(spread, of_spread, out=hidden).addmm_(initial, of_initial).relu_()
+                propagation.apply(Rows(piece, state), own, spread)
+                torch.mm(spread.rows, of_spread, out=hidden).addmm_(initial, of_initial).relu_()
             closed[piece.rows] = layers[-1] <= 0
             piece.put(layers[-1].mul_(piece.take(here)), output[..., -width:])
         ctx.propagation, ctx.config, ctx.dropout = propagation, config, dropout
-        ctx.save_for_backward(states, here, weight, bias, kept, closed, spreads, *rest)
+        ctx.save_for_backward(states, here, weight, bias, kept, closed, *rest)
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         propagation, config, dropout = ctx.propagation, ctx.config, ctx.dropout
-        states, here, weight, bias, kept, closed, saved, *rest = ctx.saved_tensors
+        states, here, weight, bias, kept, closed, *rest = ctx.saved_tensors
         weights, parts = rest[: config.depth], tuple(rest[config.depth :])
         matrices = [_mixed(config, theta, matrix) for theta, matrix in zip(config.thetas, weights, strict=True)]
         into = accumulators(parts, ctx.needs_input_grad[7 + config.depth :])
@@ -189,36 +188,38 @@ class _Layers(Function):
         width, scale = states.shape[-1], 1 / (1 - dropout) if dropout < 1 else 0.0
         for piece in propagation.layout.pieces:
             own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
-            given, spreads = kept[piece.rows], saved
-            if not len(saved):
-                spreads = torch.empty_like(given)
-                propagation.apply(piece, given.flatten(1), own, spreads.flatten(1))
-            x = piece.take(states)
-            initial = torch.addmm(bias, x, weight.T).relu_() if dropout else given[:, 0]
-            to_hidden = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0)
-            to_initial, to_spread = torch.zeros_like(x), torch.empty_like(x)
+            above, given = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0), kept[piece.rows]
+            # where layers are not spread at once, all have one room
+            spreads = torch.empty_like(given) if propagation.at_once else torch.empty_like(above)[:, None].expand_as(given)
+            if propagation.at_once:
+                propagation.apply(Rows(piece, given.flatten(1)), own, Rows(piece, spreads.flatten(1)))
+            initial = torch.addmm(bias, piece.take(states), weight.T).relu_() if dropout else given[:, 0]
+            to_initial, to_spread, to_hidden = torch.zeros_like(above), Rows(piece, torch.empty_like(above)), Rows(piece, above)
             for layer in reversed(range(config.depth)):
                 theta, (of_spread, of_initial) = config.thetas[layer], matrices[layer]
-                state, spread, (to_first, to_second) = given[:, layer], spreads[:, layer], to_weights[layer].split(width)
-                to_first.addmm_(spread.T, to_hidden, alpha=theta)
-                to_second.addmm_(initial.T, to_hidden, alpha=theta)
-                torch.mm(to_hidden, of_spread.T, out=to_spread)
-                to_initial.addmm_(to_hidden, of_initial.T)
-                propagation.pull(piece, to_spread, state, spread, own, to_own, to_hidden)
-                if len(saved):
-                    propagation.pull_edges(piece, to_spread, state, own, to_own)
+                state, spread = Rows(piece, given[:, layer]), Rows(piece, spreads[:, layer])
+                to_first, to_second = to_weights[layer].split(width)
+                if not propagation.at_once:
+                    propagation.apply(state, own, spread)
+                to_first.addmm_(spread.rows.T, above, alpha=theta)
+                to_second.addmm_(initial.T, above, alpha=theta)
+                torch.mm(above, of_spread.T, out=to_spread.rows)
+                to_initial.addmm_(above, of_initial.T)
+                propagation.pull(to_spread, state, spread, own, to_own, to_hidden)
+                if propagation.at_once:
+                    spread.rows.copy_(to_spread.rows)
                 else:
-                    spread.copy_(to_spread)
+                    propagation.pull_edges(to_spread, state, own, to_own)
                 if layer or dropout:
-                    shut(to_hidden, state, to_hidden)
+                    shut(above, state.rows, above)
                 if dropout:
-                    to_hidden.mul_(scale)
-            if not len(saved):
-                propagation.pull_edges(piece, spreads.flatten(1), given.flatten(1), own, to_own)
-            shut(to_initial.add_(to_hidden), initial, to_initial)
-            to_weight.addmm_(to_initial.T, x)
+                    above.mul_(scale)
+            if propagation.at_once:
+                propagation.pull_edges(Rows(piece, spreads.flatten(1)), Rows(piece, given.flatten(1)), own, to_own)
+            shut(to_initial.add_(above), initial, to_initial)
+            to_weight.addmm_(to_initial.T, piece.take(states))
             to_bias.add_(to_initial.sum(0))
-            piece.put(torch.mm(to_initial, weight, out=x), to_states)
+            piece.put(torch.mm(to_initial, weight, out=above), to_states)
         if config.residual:
             to_states.addcmul_(grad[..., :width], here)
         return None, None, None, to_states, None, to_weight, to_bias, *to_weights, *into

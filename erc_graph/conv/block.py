@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from erc_graph.conv.layout import Bucket, Layout, Piece
+from erc_graph.conv.layout import Bucket, Layout, Piece, Rows
 from erc_graph.conv.operator import (
     LEAST,
     Factor,
     WrittenPropagation,
     bend,
+    blend,
     factors,
     full_precision,
     inverse_root,
@@ -78,29 +79,31 @@ class _Weights(Function):
         mix = states.new_empty(layout.turns if structure.mixes else 0, streams, streams)
         degree, root = torch.zeros_like(here), torch.empty_like(here)
         for piece, rules in structure.pieces():
-            unit, _ = _directions(piece.take(states))
-            there, total, r = here[piece.rows], degree[piece.rows], root[piece.rows]
-            weights, pairs = inside[piece.weights], mix[piece.turns]
+            unit, _ = _directions(piece, states)
+            there, total, r = (Rows(piece, rows[piece.rows, None]) for rows in (here, degree, root))
+            pairs = mix[piece.turns]
+            weights = piece.squares(inside[piece.weights]) if rules else []
             if structure.bent:
-                bend(_cosines(piece, unit, out=weights))
+                _cosines(unit, weights)
+                bend(inside[piece.weights])
             else:
-                weights.zero_()
-            for (bucket, weight), factor in zip(piece.squares(weights), rules, strict=True) if rules else ():
-                _by_stream(weight, bucket, factor)
-                total[bucket.first : bucket.end] = torch.bmm(weight, bucket.sequences(there)).flatten()
+                inside[piece.weights].zero_()
+            for weight, factor, ones, sums in zip(weights, rules, there.sequences, total.sequences, strict=True) if rules else ():
+                _by_stream(weight, streams, *factor)
+                torch.bmm(weight, ones, out=sums)
             if structure.mixes:
                 if structure.across[0]:
-                    bend(_cosines_of_turns(piece, unit, out=pairs))
+                    bend(_cosines_of_turns(unit, out=pairs))
                 else:
                     pairs.zero_()
-                weigh(pairs, *structure.across).mul_(_others(piece, there))
-                piece.add_by_row(total, pairs.sum(-1))
-            torch.mul(there, inverse_root(total), out=r)
-            for bucket, weight in piece.squares(weights) if rules else ():
-                weight.mul_(bucket.sequences(r)).mul_(bucket.sequences(r).mT)
+                weigh(pairs, *structure.across).mul_(_others(there))
+                piece.add_by_row(total.rows[:, 0], pairs.sum(-1))
+            torch.mul(there.rows, inverse_root(total.rows), out=r.rows)
+            for weight, own in zip(weights, r.sequences, strict=True) if rules else ():
+                weight.mul_(own).mul_(own.mT)
             if structure.mixes:
-                by_turn = piece.by_turn(r)
-                pairs.mul_(by_turn[:, :, None]).mul_(by_turn[:, None, :])
+                by_turn = piece.by_turn(r.rows)
+                pairs.mul_(by_turn).mul_(by_turn.mT)
         ctx.save_for_backward(states, here, root, degree, inside, mix)
         ctx.structure = structure
         return inside, mix
@@ -115,68 +118,66 @@ class _Weights(Function):
             return None, None, None
         to_states = torch.empty_like(states, memory_format=torch.contiguous_format)
         for piece, rules in structure.pieces():
-            unit, shrink = _directions(piece.take(states))
-            there, r = here[piece.rows], root[piece.rows]
+            unit, shrink = _directions(piece, states)
+            there, r = (Rows(piece, rows[piece.rows, None]) for rows in (here, root))
             grads, to_pairs = to_inside[piece.weights], to_mix[piece.turns]
-            moved = torch.zeros_like(r)  # by how much the loss grows with every degree
-            for bucket, part in piece.squares(grads * inside[piece.weights]) if rules else ():
-                moved[bucket.first : bucket.end] = (part.sum(-1) + part.sum(-2)).flatten()
+            moved = Rows(piece, torch.zeros_like(r.rows))  # by how much the loss grows with every degree
+            if rules:
+                for part, sums in zip(piece.squares(grads * inside[piece.weights]), moved.sequences, strict=True):
+                    torch.sum(part, -1, keepdim=True, out=sums).add_(part.sum(-2)[..., None])
             if structure.mixes:
                 both = to_pairs * mix[piece.turns]
-                piece.add_by_row(moved, both.sum(-1) + both.sum(-2))
-            moved *= torch.where(degree[piece.rows] > LEAST, -0.5 * r.square(), 0.0)
-            to_unit = torch.zeros_like(unit)
+                piece.add_by_row(moved.rows[:, 0], both.sum(-1) + both.sum(-2))
+            moved.rows.mul_(torch.where(degree[piece.rows, None] > LEAST, -0.5 * r.rows.square(), 0.0))
+            to_unit = Rows(piece, torch.zeros_like(unit.rows))
             if structure.bent:
-                steep = slope(_cosines(piece, unit, out=torch.empty_like(grads)))
-                squares = zip(piece.squares(grads), piece.squares(steep), rules, strict=True)
-                for (bucket, grad), (_, part), (angular, _) in squares:
-                    _by_stream(part, bucket, (angular, 0.0))
-                    own, u = bucket.sequences(r), bucket.sequences(unit)
-                    edge = torch.addcmul(bucket.sequences(moved) * bucket.sequences(there).mT, grad * own, own.mT).mul_(part)
-                    torch.bmm(edge + edge.mT, u, out=bucket.sequences(to_unit))
+                edges = torch.empty_like(grads)
+                views = piece.squares(edges)
+                _cosines(unit, views)
+                slope(edges)
+                columns = zip(views, piece.squares(grads), rules, *(one.sequences for one in (unit, r, there, moved, to_unit)), strict=True)
+                for edge, grad, (angular, _), u, own, ones, more, to_u in columns:
+                    _by_stream(edge, structure.streams, angular, 0.0)
+                    edge.mul_(torch.addcmul(more * ones.mT, grad * own, own.mT))
+                    torch.bmm(edge + edge.mT, u, out=to_u)
             if across:
-                steep = slope(_cosines_of_turns(piece, unit, out=torch.empty_like(to_pairs)))
-                by_turn = piece.by_turn(r)
-                edge = torch.addcmul(piece.by_turn(moved)[:, :, None], to_pairs * by_turn[:, :, None], by_turn[:, None, :])
-                edge.mul_(steep).mul_(_others(piece, there)).mul_(across)
-                for bucket, part in piece.mixes(edge + edge.mT):
-                    bucket.streams_of(to_unit).add_(torch.bmm(part, bucket.streams_of(unit)))
-            along = torch.linalg.vecdot(to_unit, unit)[:, None]
-            piece.put(to_unit.addcmul_(unit, along, value=-1).mul_(shrink), to_states)
+                edges, by_turn = slope(_cosines_of_turns(unit, out=torch.empty_like(to_pairs))), piece.by_turn(r.rows)
+                edges.mul_(torch.addcmul(piece.by_turn(moved.rows), to_pairs * by_turn, by_turn.mT)).mul_(_others(there)).mul_(across)
+                blend(piece.mixes(edges + edges.mT), unit, to_unit)
+            along = torch.linalg.vecdot(to_unit.rows, unit.rows)[:, None]
+            piece.put(to_unit.rows.addcmul_(unit.rows, along, value=-1).mul_(shrink), to_states)
         return to_states, None, None
 
 
-def _directions(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows scaled to length one, in place, and what they were multiplied by."""
+def _directions(piece: Piece, states: Tensor) -> tuple[Rows, Tensor]:
+    """Rows of a piece scaled to length one, and what they were multiplied by."""
+    rows = piece.take(states)
     shrink = torch.rsqrt(torch.linalg.vecdot(rows, rows)[:, None] + TINY)
-    return rows.mul_(shrink), shrink
+    return Rows(piece, rows.mul_(shrink)), shrink
 
 
-def _cosines(piece: Piece, unit: Tensor, out: Tensor) -> Tensor:
-    """Of all pairs within streams, flat."""
-    for bucket, square in piece.squares(out):
-        u = bucket.sequences(unit)
+def _cosines(unit: Rows, squares: Sequence[Tensor]) -> None:
+    """Of all pairs within streams."""
+    for u, square in zip(unit.sequences, squares, strict=True):
         torch.bmm(u, u.mT, out=square)
-    return out
 
 
-def _cosines_of_turns(piece: Piece, unit: Tensor, out: Tensor) -> Tensor:
+def _cosines_of_turns(unit: Rows, out: Tensor) -> Tensor:
     """Of the streams of every turn, `(turns, S, S)`."""
-    for bucket, part in piece.mixes(out):
-        u = bucket.streams_of(unit)
+    for u, part in zip(unit.streams, unit.piece.mixes(out), strict=True):
         torch.bmm(u, u.mT, out=part)
     return out
 
 
-def _others(piece: Piece, here: Tensor) -> Tensor:
+def _others(here: Rows) -> Tensor:
     """`(turns, S, S)` one where two different streams have the turn, else zero."""
-    there = piece.by_turn(here)
-    return (there[:, :, None] * there[:, None, :]) * (1 - torch.eye(there.shape[1], device=here.device, dtype=here.dtype))
+    there = here.piece.by_turn(here.rows)
+    return (there * there.mT).mul_(1 - torch.eye(there.shape[1], device=there.device, dtype=there.dtype))
 
 
-def _by_stream(weight: Tensor, bucket: Bucket, factor: tuple[Factor, Factor]) -> None:
+def _by_stream(weight: Tensor, streams: int, angular: Factor, unit: Factor) -> None:
     """Apply factors `(dialogues, turns, turns)` or smaller to the weights of every stream, in place."""
-    weigh(weight.view(bucket.streams, bucket.dialogues, bucket.turns, bucket.turns), *factor)
+    weigh(weight.unflatten(0, (streams, -1)), angular, unit)
 
 
 class BlockPropagation(WrittenPropagation):
@@ -212,43 +213,33 @@ class BlockPropagation(WrittenPropagation):
         with full_precision(own.device):
             self.parts = _Weights.apply(own, here, self.structure)
 
-    def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Weights within streams and across them."""
+    def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights within streams and across them, per bucket."""
         inside, mix = parts
-        return None if inside is None else inside[piece.weights], None if mix is None else mix[piece.turns]
+        squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
+        return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []
 
-    def apply(self, piece: Piece, x: Tensor, parts: tuple[Tensor, ...], out: Tensor) -> None:
+    def apply(self, x: Rows, parts: tuple[list[Tensor], list[Tensor]], out: Rows) -> None:
         """Write `P x`."""
-        self._sum(piece, x, parts, out, back=False)
+        self._sum(x, *parts, out)
 
-    def pull(
-        self,
-        piece: Piece,
-        grad: Tensor,
-        x: Tensor,
-        out: Tensor,
-        parts: tuple[Tensor, ...],
-        into: tuple[Tensor | None, ...],
-        to_x: Tensor,
-    ) -> None:
+    def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[list[Tensor], list[Tensor]], into: tuple[Any, ...], to_x: Rows) -> None:
         """Write the gradient of `x`."""
-        self._sum(piece, grad, parts, to_x, back=True)
+        inside, mix = ([part.mT for part in one] for one in parts)
+        self._sum(grad, inside, mix, to_x)
 
-    def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
+    def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[list[Tensor], list[Tensor]]) -> None:
         """Add the gradients of the weights."""
         to_inside, to_mix = into
-        if to_inside is not None and len(to_inside):
-            for bucket, part in piece.squares(to_inside):
-                part.baddbmm_(bucket.sequences(grad), bucket.sequences(x).mT)
-        if to_mix is not None and len(to_mix):
-            for bucket, part in piece.mixes(to_mix):
-                part.baddbmm_(bucket.streams_of(grad), bucket.streams_of(x).mT)
+        for to_weight, g, values in zip(to_inside, grad.sequences, x.sequences, strict=True) if to_inside else ():
+            to_weight.baddbmm_(g, values.mT)
+        for to_part, g, values in zip(to_mix, grad.streams, x.streams, strict=True) if to_mix else ():
+            to_part.baddbmm_(g, values.mT)
 
-    def _sum(self, piece: Piece, x: Tensor, parts: tuple[Tensor, ...], out: Tensor, *, back: bool) -> None:
-        inside, mix = parts
-        if not len(inside):
-            out.zero_()
-        for bucket, weight in piece.squares(inside) if len(inside) else ():
-            torch.bmm(weight.mT if back else weight, bucket.sequences(x), out=bucket.sequences(out))
-        for bucket, part in piece.mixes(mix) if len(mix) else ():
-            bucket.streams_of(out).add_(torch.bmm(part.mT if back else part, bucket.streams_of(x)))
+    def _sum(self, x: Rows, inside: Sequence[Tensor], mix: Sequence[Tensor], out: Rows) -> None:
+        if not inside:
+            out.rows.zero_()
+        for weight, values, into in zip(inside, x.sequences, out.sequences, strict=True) if inside else ():
+            torch.bmm(weight, values, out=into)
+        if mix:
+            blend(mix, x, out)

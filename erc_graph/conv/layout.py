@@ -13,9 +13,8 @@ what it made in the processor's cache, and needs working memory for one piece on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from torch.autograd import Function
 
 SLACK = 0.9  # a dialogue shares a bucket with one that is longer by a tenth, or by
 FEW = 2  # turns
-PIECE = 448  # rows of a piece on one thread, unless one dialogue has more; several threads and a GPU share all rows better
+PIECE = 1000  # rows of a piece on the CPU, unless one dialogue has more; a GPU takes all rows at once
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class Piece:
         real: `(n,)` the rows with a node, counted from the first of the piece, in order.
         padding: `(R - n,)` the rows without.
         nodes: `(n,)` the nodes in the real rows.
+        by_turns: `(turns × S,)` the row of every stream of every turn.
     """
 
     buckets: tuple[Bucket, ...]
@@ -87,6 +87,7 @@ class Piece:
     real: Tensor
     padding: Tensor
     nodes: Tensor
+    by_turns: Tensor
 
     def take(self, x: Tensor) -> Tensor:
         """`(N, S, k)` → `(R, k)`, a new tensor, zero where there is no node."""
@@ -98,23 +99,44 @@ class Piece:
         """Write `(R, k)` to the nodes of `(N, S, k)`; no other piece has them."""
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
-    def squares(self, weights: Tensor) -> Iterator[tuple[Bucket, Tensor]]:
-        """Every bucket with its `(streams × dialogues, turns, turns)` in the flat weights of the piece."""
-        for bucket, part in zip(self.buckets, weights.split([bucket.weights for bucket in self.buckets]), strict=True):
-            yield bucket, part.view(bucket.streams * bucket.dialogues, bucket.turns, bucket.turns)
+    def squares(self, weights: Tensor) -> list[Tensor]:
+        """Per bucket `(streams × dialogues, turns, turns)` of the flat weights of the piece, views."""
+        parts = weights.split([bucket.weights for bucket in self.buckets])
+        return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
-    def mixes(self, turns: Tensor) -> Iterator[tuple[Bucket, Tensor]]:
-        """Every bucket with its `(dialogues × turns, ...)` of a tensor over the turns of the piece."""
-        yield from zip(self.buckets, turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]), strict=True)
+    def mixes(self, turns: Tensor) -> list[Tensor]:
+        """Per bucket `(dialogues × turns, ...)` of a tensor over the turns of the piece, views."""
+        return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
-        """`(R,)` → `(turns, S)`."""
-        return torch.cat([bucket.streams_of(rows[:, None])[..., 0] for bucket in self.buckets])
+        """`(R, k)` → `(turns, S, k)`."""
+        return rows.index_select(0, self.by_turns).unflatten(0, (-1, self.buckets[0].streams if self.buckets else 1))
 
     def add_by_row(self, rows: Tensor, turns: Tensor) -> None:
         """Add `(turns, S)` to `(R,)`."""
-        for bucket, part in self.mixes(turns):
-            rows[bucket.first : bucket.end] += part.T.flatten()
+        rows.index_add_(0, self.by_turns, turns.flatten())
+
+
+class Rows:
+    """Rows of a piece with the views of them that are multiplied; each is made once, for all layers.
+
+    Args:
+        piece: The piece.
+        rows: `(R, k)`, may be some columns of a wider tensor.
+    """
+
+    def __init__(self, piece: Piece, rows: Tensor) -> None:
+        self.piece, self.rows = piece, rows
+
+    @cached_property
+    def sequences(self) -> list[Tensor]:
+        """Per bucket `(streams × dialogues, turns, k)`."""
+        return [bucket.sequences(self.rows) for bucket in self.piece.buckets]
+
+    @cached_property
+    def streams(self) -> list[Tensor]:
+        """Per bucket `(dialogues × turns, streams, k)`."""
+        return [bucket.streams_of(self.rows) for bucket in self.piece.buckets]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +205,7 @@ def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> La
         streams: `S`.
         device: Where the batch is.
     """
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    return _in_buckets(sizes, streams, device, PIECE if alone else 2**62)
+    return _in_buckets(sizes, streams, device, PIECE if device.type == "cpu" else 2**62)
 
 
 @lru_cache(maxsize=64)
@@ -252,7 +273,9 @@ def _layout(pieces: list[list[Bucket]], rows: int, place: Tensor, device: torch.
     for buckets, end in zip(pieces, ends, strict=True):
         part = node[first:end]
         real, padding = (part >= 0).nonzero().flatten(), (part < 0).nonzero().flatten()
-        index = [_sent(indices, device) for indices in (part.clamp(min=0), real, padding, part[real])]
+        turn_rows = [torch.arange(b.first, b.end, device="cpu").view(b.streams, -1).T.flatten() for b in buckets]
+        by_turns = torch.cat(turn_rows) if turn_rows else real[:0]
+        index = [_sent(indices, device) for indices in (part.clamp(min=0), real, padding, part[real], by_turns)]
         turns, weights = sum(b.dialogues * b.turns for b in buckets), sum(b.weights for b in buckets)
         found.append(Piece(tuple(buckets), slice(first, end), slice(turn, turn + turns), slice(weight, weight + weights), *index))
         first, turn, weight = end, turn + turns, weight + weights

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from erc_graph.conv.layout import Layout, Piece
+from erc_graph.conv.layout import Layout, Piece, Rows
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import SQUEEZE
@@ -50,48 +50,37 @@ class WrittenPropagation(Propagation):
         layout: Where the nodes stand, and the pieces.
         parts: What the weights are made of; gradients go there.
         streams: `S`.
-        keeps: Whether the weights are kept, so that memory is no reason to compute again what was spread.
+        at_once: Whether weights are made anew for every product, so that one product for all layers is best.
     """
 
     layout: Layout
     parts: tuple[Tensor, ...]
     streams: int
-    keeps: bool = True
+    at_once: bool = False
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Of the parts, or of tensors of their shapes, what belongs to a piece, as views."""
+        """What belongs to a piece, as views: of the parts, or of tensors of their shapes (`None`: that gradient is not asked for)."""
 
     @abstractmethod
-    def apply(self, piece: Piece, x: Tensor, parts: tuple[Tensor, ...], out: Tensor) -> None:
+    def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
         """Write `P x` of a piece to `out`, `(R, k)` both; autograd does not look.
 
         Args:
-            piece: The piece.
-            x: Its rows.
+            x: Rows of the piece; may be some columns of a wider tensor.
             parts: Narrowed to the piece.
-            out: May be some columns of a wider tensor.
+            out: The same rows, contiguous.
         """
 
     @abstractmethod
-    def pull(
-        self,
-        piece: Piece,
-        grad: Tensor,
-        x: Tensor,
-        out: Tensor,
-        parts: tuple[Tensor, ...],
-        into: tuple[Tensor | None, ...],
-        to_x: Tensor,
-    ) -> None:
+    def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Any, ...], into: tuple[Any, ...], to_x: Rows) -> None:
         """Write the gradient of `x` to `to_x`, given that of `out = P x`; add those of parts that belong to single nodes to `into`."""
 
     @abstractmethod
-    def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
-        """Add the gradients of parts that belong to edges to `into`, where that is a tensor.
+    def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[Any, ...]) -> None:
+        """Add the gradients of parts that belong to edges to `into`, where that is asked for.
 
         Args:
-            piece: The piece.
             grad: `(R, L k)` of the outcomes of one propagation, or of several side by side.
             x: `(R, L k)` what was propagated.
             parts: Narrowed to the piece.
@@ -117,7 +106,7 @@ class _Spread(Function):
     def forward(ctx: Any, propagation: WrittenPropagation, x: Tensor, *parts: Tensor) -> Tensor:
         out = torch.empty_like(x)
         for piece in propagation.layout.pieces:
-            propagation.apply(piece, x[piece.rows], propagation.narrow(piece, parts), out[piece.rows])
+            propagation.apply(Rows(piece, x[piece.rows]), propagation.narrow(piece, parts), Rows(piece, out[piece.rows]))
         ctx.propagation = propagation
         ctx.save_for_backward(x, out, *parts)
         return out
@@ -132,10 +121,16 @@ class _Spread(Function):
         with full_precision(x.device):
             for piece in propagation.layout.pieces:
                 own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
-                above, below = grad[piece.rows], x[piece.rows]
-                propagation.pull(piece, above, below, out[piece.rows], own, to_own, to_x[piece.rows])
-                propagation.pull_edges(piece, above, below, own, to_own)
+                above, below, beside, to_below = (Rows(piece, rows[piece.rows]) for rows in (grad, x, out, to_x))
+                propagation.pull(above, below, beside, own, to_own, to_below)
+                propagation.pull_edges(above, below, own, to_own)
         return None, to_x, *into
+
+
+def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
+    """Add what the streams of every turn get from each other; `mixes` per bucket `(dialogues × turns, S, S)`."""
+    for mix, values, into in zip(mixes, x.streams, out.streams, strict=True):
+        into.add_(torch.bmm(mix, values))
 
 
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:

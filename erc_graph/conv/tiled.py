@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from erc_graph.conv.layout import Bucket, Piece, in_buckets, in_one_string
+from erc_graph.conv.layout import Bucket, Piece, Rows, in_buckets, in_one_string
 from erc_graph.conv.operator import (
     Factor,
     WrittenPropagation,
     bend,
+    blend,
     factors,
     full_precision,
     inverse_root,
@@ -238,7 +239,7 @@ class _Degrees(Function):
 class TiledPropagation(WrittenPropagation):
     """Weights are computed when they are needed; same arguments as `BlockPropagation`, but for the layout, which is its own."""
 
-    keeps = False
+    at_once = True
 
     def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> None:
         within, across = rules_by_scope(recipe)
@@ -252,7 +253,7 @@ class TiledPropagation(WrittenPropagation):
             degree = _Degrees.apply(here, unit, self.plan)
             mix = self._mix(here, unit, scales(across)) if any(scales(across)) and self.streams > 1 and len(own) else None
             if mix is not None:
-                parts = [part.sum(-1).T.reshape(-1) for piece in layout.pieces for _, part in piece.mixes(mix[piece.turns])]
+                parts = [part.sum(-1).T.reshape(-1) for piece in layout.pieces for part in piece.mixes(mix[piece.turns])]
                 parts.append(degree.new_zeros(layout.rows - sum(len(part) for part in parts)))
                 degree = degree + torch.cat(parts)[:, None]
             self.parts = (unit, here * inverse_root(degree), here.new_empty(0) if mix is None else mix)
@@ -267,52 +268,42 @@ class TiledPropagation(WrittenPropagation):
 
     def _turns(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(turns, S, k)`."""
-        return torch.cat([bucket.streams_of(rows[piece.rows]) for piece in self.layout.pieces for bucket in piece.buckets])
+        return torch.cat([piece.by_turn(rows[piece.rows]) for piece in self.layout.pieces])
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
         """Directions, roots and mixes."""
         places = (piece.rows, piece.rows, piece.turns)
         return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
 
-    def apply(self, piece: Piece, x: Tensor, parts: tuple[Tensor, ...], out: Tensor) -> None:
+    def apply(self, x: Rows, parts: tuple[Tensor, ...], out: Rows) -> None:
         """Write `P x`."""
         unit, root, mix = parts
-        y = x * root
-        self.plan.sum(piece, y, unit, out)
-        for bucket, part in piece.mixes(mix) if len(mix) else ():
-            bucket.streams_of(out).add_(torch.bmm(part, bucket.streams_of(y)))
-        out.mul_(root)
+        y = Rows(x.piece, x.rows * root)
+        self.plan.sum(x.piece, y.rows, unit, out.rows)
+        if len(mix):
+            blend(x.piece.mixes(mix), y, out)
+        out.rows.mul_(root)
 
-    def pull(
-        self,
-        piece: Piece,
-        grad: Tensor,
-        x: Tensor,
-        out: Tensor,
-        parts: tuple[Tensor, ...],
-        into: tuple[Tensor | None, ...],
-        to_x: Tensor,
-    ) -> None:
+    def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...], to_x: Rows) -> None:
         """Write the gradient of `x`; add that of the roots."""
         unit, root, mix = parts
-        above = grad * root
-        self.plan.pull(piece, above, unit, to_x)
-        for bucket, part in piece.mixes(mix) if len(mix) else ():
-            bucket.streams_of(to_x).add_(torch.bmm(part.mT, bucket.streams_of(above)))
+        above = Rows(x.piece, grad.rows * root)
+        self.plan.pull(x.piece, above.rows, unit, to_x.rows)
+        if len(mix):
+            blend(x.piece.mixes(mix.mT), above, to_x)
         to_root = into[1]
         if to_root is not None:
-            along = torch.linalg.vecdot(grad, out)[:, None]
-            to_root += torch.where(root > 0, along / root, 0.0) + torch.linalg.vecdot(to_x, x)[:, None]
-        to_x.mul_(root)
+            along = torch.linalg.vecdot(grad.rows, out.rows)[:, None]
+            to_root += torch.where(root > 0, along / root, 0.0) + torch.linalg.vecdot(to_x.rows, x.rows)[:, None]
+        to_x.rows.mul_(root)
 
-    def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
+    def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
         """Add the gradients of directions and mixes."""
         unit, root, _ = parts
         to_unit, _, to_mix = into
         if to_unit is not None:
-            self.plan.pull_edges(piece, grad, x, unit, root, to_unit)
+            self.plan.pull_edges(x.piece, grad.rows, x.rows, unit, root, to_unit)
         if to_mix is not None and len(to_mix):
-            r = piece.by_turn(root[:, 0])
-            for bucket, part in piece.mixes(scaled := torch.zeros_like(to_mix)):
-                torch.bmm(bucket.streams_of(grad), bucket.streams_of(x).mT, out=part)
-            to_mix.add_(scaled.mul_(r[:, :, None]).mul_(r[:, None, :]))
+            r = x.piece.by_turn(root)
+            scaled = torch.cat([g @ values.mT for g, values in zip(grad.streams, x.streams, strict=True)])
+            to_mix.add_(scaled.mul_(r).mul_(r.mT))

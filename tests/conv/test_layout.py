@@ -61,7 +61,6 @@ def test_little_is_padding() -> None:
 
 @pytest.mark.parametrize("most", [1, 6, 30, 10**6])
 def test_pieces_are_all_rows_once_and_no_larger_than_asked(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # several threads share all rows
     monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
     sizes, streams = (3, 9, 2, 8, 9, 1, 1), 2
     layout, nodes = in_buckets(sizes, streams, CPU), torch.arange(1, 67).view(33, 2, 1)
