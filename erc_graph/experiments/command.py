@@ -371,8 +371,9 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
 
 def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None) -> int:
     from erc_graph.data.splits import folds
-    from erc_graph.experiments.run import build
+    from erc_graph.experiments.run import build, check
 
+    check(experiment, corpus)
     pipeline = build(experiment, corpus, 0)
     divisions = folds(corpus, experiment.run.protocol)
     print(f"method      {experiment.method}, {sum(p.numel() for p in pipeline.parameters()):,} parameters")

@@ -10,7 +10,7 @@ from erc_graph.data.load import corpus_sha256
 from erc_graph.data.splits import folds
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.config import Experiment
-from erc_graph.experiments.run import Job, train_job
+from erc_graph.experiments.run import Job, check, train_job
 from erc_graph.training.config import LOWER_IS_BETTER
 from erc_graph.training.tuning import SearchSpace, tune
 
@@ -20,6 +20,7 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
 
     Raises:
         ConfigError: the experiment declares no ranges, a range is of no known field, or the protocol has several folds.
+        CorpusError: nothing can be learned from the corpus (`erc_graph.experiments.run.check`).
     """
     if not experiment.search:
         raise ConfigError("--tune: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
@@ -35,6 +36,7 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
         if not key.startswith(("pipeline.", "training.")):
             raise ConfigError(f"search.{key}: expected a key of pipeline or training")
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
+    check(experiment, corpus)
     criterion = experiment.training.criterion
 
     def objective(changes: dict[str, Any]) -> float:

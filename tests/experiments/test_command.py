@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from erc_graph.data.load import load_corpus
 from erc_graph.experiments.command import main as command
 from erc_graph.experiments.command import make_parser
 from erc_graph.experiments.compare import compare_runs
@@ -183,6 +185,19 @@ def test_dry_run_writes_nothing(small: Path, tmp_path: Path, capsys: pytest.Capt
     assert run("--data", small, "--dry-run") == 0
     assert "stages      mff+mal" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["--dry-run"], ["--config", "own.toml", "--tune", 2]])
+def test_a_corpus_of_one_label_is_refused_before_anything_is_tried(
+    command: list[object], small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    corpus = load_corpus(small)
+    replace(corpus, target=corpus.target.clamp(min=0, max=0)).save(tmp_path / "corpus")
+    (tmp_path / "own.toml").write_text('[search]\n"pipeline.conv.depth" = {choices = [1, 2]}\n')
+    assert run("--data", "corpus", "--out", "run", *command) == 2
+    assert "expected two labels or more" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_printed_configuration_is_read_back(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
