@@ -1,4 +1,4 @@
-"""Multi-head self-attention over the turns of a dialogue, and the Transformer encoder made of it."""
+"""Multi-head attention over the turns of a dialogue or the modalities of an utterance, and the Transformer encoder made of it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class SelfAttention(nn.Module):
         return self.output(attended.flatten()[None]), memory
 
 
-class CrossAttention(nn.Module):
+class ModalityAttention(nn.Module):
     """Multi-head attention from an utterance's fused state to its modalities.
 
     Args:

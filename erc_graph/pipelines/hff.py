@@ -100,7 +100,7 @@ from torch import Tensor, nn
 from erc_graph.conv.angular import AngularConv
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
-from erc_graph.encoders.attention import CrossAttention, SelfAttention
+from erc_graph.encoders.attention import ModalityAttention, SelfAttention
 from erc_graph.encoders.attentive import AttentiveGRU, first_and_mean
 from erc_graph.encoders.convolution import FrameConvolution, ResidualImages
 from erc_graph.encoders.dropout import Dropout
@@ -233,7 +233,7 @@ class CrossModal(nn.Module):
         self.attention = nn.ModuleList(
             SelfAttention(width, width, heads=heads, head_width=each, dropout=dropout)
             if config.attend == "turns"
-            else CrossAttention(width, heads=heads, head_width=each, dropout=dropout)
+            else ModalityAttention(width, heads=heads, head_width=each, dropout=dropout)
             for _ in range(config.layers)
         )
         self.feedforward = nn.ModuleList(

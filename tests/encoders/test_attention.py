@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from erc_graph.encoders.attention import CrossAttention, SelfAttention, TransformerEncoder
+from erc_graph.encoders.attention import ModalityAttention, SelfAttention, TransformerEncoder
 
 
 def oracle(attention, states, ptr):
@@ -137,7 +137,7 @@ def test_heads_as_wide_as_one_likes(batches):
 
 @pytest.mark.parametrize("heads", [1, 4, 6])
 def test_attention_to_modalities_equals_a_loop(heads):
-    attention = CrossAttention(5, heads=heads, head_width=3).double()
+    attention = ModalityAttention(5, heads=heads, head_width=3).double()
     states, modalities = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
     present = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [False, False, False]])
     found = attention(states, modalities, present)
