@@ -3,10 +3,11 @@
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 [--json FILE] [--png FILE]
 
 Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, which is the same network with a linear
-layer over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against the BiGRU, on the same inputs, folds and seeds; each as it is, and with
-modality dropout in training. Swap noise that the settings have is the BiGRU's too, and it is shown without
-it as well. Each is trained once per seed; then one modality at a time fails in the test part, in the same utterances for all. Noise is
-normal with mean and deviation of each feature in the training part: as plausible as a number can be that says nothing.
+layer over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against the
+BiGRU, on the same inputs, folds and seeds; each as it is, and with modality dropout in training. Swap noise that the settings have is the
+BiGRU's too, and it is shown without it as well. Each is trained once per seed; then one modality at a time fails in the test part, in the
+same utterances for all. Noise is normal with mean and deviation of each feature in the training part: as plausible as a number can be
+that says nothing.
 """
 
 from __future__ import annotations
