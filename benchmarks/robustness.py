@@ -4,10 +4,10 @@
 
 Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, which is the same network with a linear
 layer over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against the
-BiGRU, on the same inputs, folds and seeds; each as it is, and with modality dropout in training. Swap noise that the settings have is the
-BiGRU's too, and it is shown without it as well. Each is trained once per seed; then one modality at a time fails in the test part, in the
-same utterances for all. Noise is normal with mean and deviation of each feature in the training part: as plausible as a number can be
-that says nothing.
+BiGRU, on the same inputs, folds and seeds; each as it is, and with two shares of modality dropout in training. Swap noise that the
+settings have is the BiGRU's too, and it is shown without it as well. Each is trained once per seed; then one modality at a time fails in
+the test part, in the same utterances for all. Noise is normal with mean and deviation of each feature in the training part: as plausible
+as a number can be that says nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from erc_graph.training.metrics import evaluate
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
-HIDDEN = 0.2  # of the modalities, in training with modality dropout
+HIDDEN = (0.2, 0.5)  # of the modalities, in training with modality dropout
+
+STYLES = {"dropout 0.2": "--", "dropout 0.5": "-.", "without": ":"}
 
 
 def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, seed: int = 0) -> Batch:
@@ -67,7 +69,9 @@ def methods(experiment: Experiment, corpus: Any) -> dict[str, Experiment]:
         "concatenation": experiment.changed({"pipeline.concatenate": True, "pipeline.nodes": "fused"}),
         "BiGRU": baseline_of(experiment, corpus),
     }
-    found |= {f"{name}, modality dropout": one.changed({"pipeline.modality_dropout": HIDDEN}) for name, one in found.items()}
+    plain = tuple(found.items())
+    for share in HIDDEN:
+        found |= {f"{name}, modality dropout {share}": one.changed({"pipeline.modality_dropout": share}) for name, one in plain}
     if not experiment.pipeline.swap_noise:
         return found
     return found | {"BiGRU, without swap noise": found["BiGRU"].changed({"pipeline.swap_noise": {}})}
@@ -119,7 +123,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
                 own = [row for row in rows if (row["method"], row["modality"], row["kind"]) == (name, modality, kind)]
                 values = np.array([row["weighted_f1"] for row in own])
                 colour = {"HFF": "C0", "BiGRU": "C1", "concatenation": "C2"}[name.split(",")[0]]
-                dashed = "--" if "dropout" in name else ":" if "without" in name else "-"
+                dashed = next((style for word, style in STYLES.items() if word in name), "-")
                 shares = [100 * row["share"] for row in own]
                 ax.plot(shares, values.mean(1), dashed, color=colour, marker="o", markersize=3, label=name)
                 if values.shape[1] > 1:
