@@ -28,9 +28,10 @@ MODALITIES = ("text", "audio", "visual")
 TUNED = {
     "frozen": "frozen sentence vectors",
     "fitted": "vectors of an encoder fitted to the training labels",
-    "crossfit": "vectors of three cross-fitted encoders",
+    "crossfit": "vectors of five cross-fitted encoders",
     "prior": "frozen vectors, cross-fitted log-probabilities behind the scores",
     "context": "the same, and those of encoders that read three earlier turns",
+    "five": "the same again, and those of five cross-fitted encoders, tuned at a higher rate",
     "endtoend": "last two layers of the encoder trained through the graph",
 }
 

@@ -115,7 +115,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     rows = result["rows"]
     names = list(dict.fromkeys(row["method"] for row in rows))
     modalities = list(dict.fromkeys(row["modality"] for row in rows))
-    figure, axes = plt.subplots(2, len(modalities), figsize=(3.2 * len(modalities) + 0.6, 5.4), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(2, len(modalities), figsize=(3.2 * len(modalities) + 0.6, 5.6), sharex=True, sharey=True, squeeze=False)
     for i, kind in enumerate(("missing", "noise")):
         for j, modality in enumerate(modalities):
             ax = axes[i][j]
@@ -137,7 +137,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
                 ax.set_xlabel("% of the test utterances")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=9)
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.tight_layout(rect=(0, 0.035 * -(-len(names) // 3), 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
