@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from erc_graph.conv.layout import Rows
-from erc_graph.conv.operator import WrittenPropagation, accumulators
+from erc_graph.conv.operator import WrittenPropagation, accumulators, backward_in_full_precision
 from erc_graph.conv.propagation import METHODS, Method
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import Dropout, dropped
@@ -147,7 +146,7 @@ class _Layers(Function):
     ) -> Tensor:
         weights, parts = rest[: config.depth], rest[config.depth :]
         matrices = [_mixed(config, theta, matrix) for theta, matrix in zip(config.thetas, weights, strict=True)]
-        width = states.shape[-1]
+        states, width = states.contiguous(), states.shape[-1]
         here = present[..., None].to(states.dtype)
         output = states.new_empty(*states.shape[:-1], width * (2 if config.residual else 1))
         if config.residual:
@@ -176,7 +175,7 @@ class _Layers(Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @backward_in_full_precision
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         propagation, config, dropout = ctx.propagation, ctx.config, ctx.dropout
         states, here, weight, bias, kept, closed, *rest = ctx.saved_tensors
@@ -189,17 +188,19 @@ class _Layers(Function):
         for piece in propagation.layout.pieces:
             own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
             above, given = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0), kept[piece.rows]
-            # where layers are not spread at once, all have one room
-            spreads = torch.empty_like(given) if propagation.at_once else torch.empty_like(above)[:, None].expand_as(given)
+            spread = Rows(piece, torch.empty_like(above))
             if propagation.at_once:
+                spreads = torch.empty_like(given)
                 propagation.apply(Rows(piece, given.flatten(1)), own, Rows(piece, spreads.flatten(1)))
             initial = torch.addmm(bias, piece.take(states), weight.T).relu_() if dropout else given[:, 0]
-            to_initial, to_spread, to_hidden = torch.zeros_like(above), Rows(piece, torch.empty_like(above)), Rows(piece, above)
+            to_initial, to_spread = torch.zeros_like(above), Rows(piece, torch.empty_like(above))
+            to_hidden = Rows(piece, above)  # of a layer's input, and above the layer below: one tensor
             for layer in reversed(range(config.depth)):
                 theta, (of_spread, of_initial) = config.thetas[layer], matrices[layer]
-                state, spread = Rows(piece, given[:, layer]), Rows(piece, spreads[:, layer])
-                to_first, to_second = to_weights[layer].split(width)
-                if not propagation.at_once:
+                state, (to_first, to_second) = Rows(piece, given[:, layer]), to_weights[layer].split(width)
+                if propagation.at_once:
+                    spread = Rows(piece, spreads[:, layer])
+                else:
                     propagation.apply(state, own, spread)
                 to_first.addmm_(spread.rows.T, above, alpha=theta)
                 to_second.addmm_(initial.T, above, alpha=theta)

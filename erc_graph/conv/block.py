@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from erc_graph.conv.layout import Bucket, Layout, Piece, Rows
 from erc_graph.conv.operator import (
     LEAST,
     Factor,
     WrittenPropagation,
+    backward_in_full_precision,
     bend,
     blend,
     factors,
@@ -109,7 +109,7 @@ class _Weights(Function):
         return inside, mix
 
     @staticmethod
-    @once_differentiable
+    @backward_in_full_precision
     def backward(ctx: Any, to_inside: Tensor, to_mix: Tensor) -> tuple[Tensor | None, None, None]:
         states, here, root, degree, inside, mix = ctx.saved_tensors
         structure: _Structure = ctx.structure

@@ -110,7 +110,7 @@ class Piece:
 
     def by_turn(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(turns, S, k)`."""
-        return rows.index_select(0, self.by_turns).unflatten(0, (-1, self.buckets[0].streams if self.buckets else 1))
+        return rows.index_select(0, self.by_turns).unflatten(0, (-1, self.buckets[0].streams))
 
     def add_by_row(self, rows: Tensor, turns: Tensor) -> None:
         """Add `(turns, S)` to `(R,)`."""
@@ -118,7 +118,7 @@ class Piece:
 
 
 class Rows:
-    """Rows of a piece with the views of them that are multiplied; each is made once, for all layers.
+    """Rows of a piece with the views of them that are multiplied, made when first asked for, and kept.
 
     Args:
         piece: The piece.
@@ -211,7 +211,7 @@ def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> La
 @lru_cache(maxsize=64)
 def _in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device, most: int) -> Layout:
     groups: list[list[int]] = []
-    for dialogue in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+    for dialogue in sorted((i for i, size in enumerate(sizes) if size), key=lambda i: -sizes[i]):
         longest = sizes[groups[-1][0]] if groups else 0
         alike = groups and sizes[dialogue] >= min(SLACK * longest, longest - FEW)
         if alike and (len(groups[-1]) + 1) * longest * streams <= most:
@@ -274,8 +274,7 @@ def _layout(pieces: list[list[Bucket]], rows: int, place: Tensor, device: torch.
         part = node[first:end]
         real, padding = (part >= 0).nonzero().flatten(), (part < 0).nonzero().flatten()
         turn_rows = [torch.arange(b.first, b.end, device="cpu").view(b.streams, -1).T.flatten() for b in buckets]
-        by_turns = torch.cat(turn_rows) if turn_rows else real[:0]
-        index = [_sent(indices, device) for indices in (part.clamp(min=0), real, padding, part[real], by_turns)]
+        index = [_sent(indices, device) for indices in (part.clamp(min=0), real, padding, part[real], torch.cat(turn_rows))]
         turns, weights = sum(b.dialogues * b.turns for b in buckets), sum(b.weights for b in buckets)
         found.append(Piece(tuple(buckets), slice(first, end), slice(turn, turn + turns), slice(weight, weight + weights), *index))
         first, turn, weight = end, turn + turns, weight + weights

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -21,6 +22,24 @@ from erc_graph.graphs.weights import SQUEEZE
 STEEP = 0.5 / math.asin(SQUEEZE)  # of `angular`: ½ + STEEP · asin(SQUEEZE · cos)
 LEAST = 1e-12  # a degree below this counts as this
 Factor = Tensor | float
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Without autocast: products of directions in half precision exceed one and arccos is lost."""
+    with torch.autocast(device.type, enabled=False):
+        yield
+
+
+def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that may be asked for inside autocast: like `once_differentiable`, for `staticmethod` to be put on top."""
+
+    @wraps(backward)
+    def precise(ctx: Any, *grads: Tensor) -> Any:
+        with full_precision(grads[0].device):
+            return backward(ctx, *grads)
+
+    return once_differentiable(precise)
 
 
 class Propagation(ABC):
@@ -94,7 +113,7 @@ class WrittenPropagation(Propagation):
     def spread(self, rows: Tensor) -> Tensor:
         """`P x` on rows."""
         with full_precision(rows.device):
-            return _Spread.apply(self, rows.to(self.parts[0].dtype), *self.parts).to(rows.dtype)
+            return _Spread.apply(self, rows.to(self.parts[0].dtype).contiguous(), *self.parts).to(rows.dtype)
 
     def back(self, rows: Tensor) -> Tensor:
         """`(R, k)` → `(N, S, k)`."""
@@ -112,18 +131,17 @@ class _Spread(Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @backward_in_full_precision
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         propagation = ctx.propagation
         x, out, *parts = ctx.saved_tensors
         into = accumulators(parts, ctx.needs_input_grad[2:])
-        to_x = torch.empty_like(x)
-        with full_precision(x.device):
-            for piece in propagation.layout.pieces:
-                own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
-                above, below, beside, to_below = (Rows(piece, rows[piece.rows]) for rows in (grad, x, out, to_x))
-                propagation.pull(above, below, beside, own, to_own, to_below)
-                propagation.pull_edges(above, below, own, to_own)
+        grad, to_x = grad.contiguous(), torch.empty_like(x)
+        for piece in propagation.layout.pieces:
+            own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
+            above, below, beside, to_below = (Rows(piece, rows[piece.rows]) for rows in (grad, x, out, to_x))
+            propagation.pull(above, below, beside, own, to_own, to_below)
+            propagation.pull_edges(above, below, own, to_own)
         return None, to_x, *into
 
 
@@ -136,13 +154,6 @@ def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
     """Zeros to add gradients to, where they are asked for."""
     return [torch.zeros_like(part) if need else None for part, need in zip(parts, needed, strict=True)]
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Without autocast: products of directions in half precision exceed one and arccos is lost."""
-    with torch.autocast(device.type, enabled=False):
-        yield
 
 
 def working(x: Tensor) -> Tensor:

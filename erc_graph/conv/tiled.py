@@ -24,6 +24,7 @@ from erc_graph.conv.layout import Bucket, Piece, Rows, in_buckets, in_one_string
 from erc_graph.conv.operator import (
     Factor,
     WrittenPropagation,
+    backward_in_full_precision,
     bend,
     blend,
     factors,
@@ -224,7 +225,7 @@ class _Degrees(Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @backward_in_full_precision
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, None]:
         here, unit = ctx.saved_tensors
         if not ctx.needs_input_grad[1]:

@@ -6,8 +6,9 @@ are of this kind. Cross-fitting avoids it, as in stacked generalisation (Wolpert
 divided into `K` folds, `K` encoders are tuned, each without one fold, and every training utterance goes through the encoder that never saw
 its dialogue; development and test utterances, which none of them was fitted to, get the mean over all.
 
-The mean is right for class log-probabilities, whose entries mean the same in every encoder. Hidden states of different
-encoders live in spaces of their own; their mean exists, but a model on top learns little from such a mixture.
+The mean is right for class log-probabilities, whose entries mean the same in every encoder. Hidden states of different encoders live in
+spaces of their own; but encoders that start from one pretrained encoder and are tuned for a few epochs stay near each other, and what they
+say of unseen utterances is worth more to a model on top than frozen or fitted states (docs/features.md has the figures).
 """
 
 from __future__ import annotations

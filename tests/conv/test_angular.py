@@ -206,7 +206,6 @@ def test_pieces_of_any_size_give_the_same(method: str, monkeypatch: pytest.Monke
     conv = AngularConv(5, AngularConvConfig(depth=3, method=method)).double()  # type: ignore[arg-type]
     found = []
     for most in (1, 20, 60, 10**6):
-        monkeypatch.setattr("torch.get_num_threads", lambda: 1)
         monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
         leaf = states.clone().requires_grad_()
         output = conv(leaf, present, batch, load_recipe("speaker"))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.conv.propagation import METHODS
 from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError
@@ -98,3 +99,41 @@ def test_without_dgl_the_message_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ConfigError, match=r'DGL cannot be imported \(no dgl here\); pip install "erc_graph\[dgl\]"'):
         METHODS["dgl"](load_recipe("pairwise"), batch, states, present)
+
+
+@pytest.mark.parametrize("recipe", ["pairwise", "window"])
+@pytest.mark.parametrize("method", ["block", "tiled"])
+def test_rows_and_gradients_may_lie_in_memory_as_they_like(method: str, recipe: str) -> None:
+    batch, states, present = make_batch(7, 3), torch.randn(10, 2, 3).double(), torch.ones(10, 2, dtype=torch.bool)
+    spread = METHODS[method](load_recipe(recipe), batch, states, present)
+    rows = spread.rows(states).requires_grad_()
+    columns = rows.detach().T.contiguous().T.requires_grad_()
+    assert not columns.is_contiguous()
+    torch.testing.assert_close(spread.spread(columns), spread.spread(rows))
+    for grad in (torch.ones(1, 1).double().expand_as(rows), torch.randn(3, len(rows)).double().T):
+        (own,), (other,) = (torch.autograd.grad(spread.spread(leaf), leaf, g) for leaf, g in ((columns, grad), (rows, grad.contiguous())))
+        torch.testing.assert_close(own, other)
+
+
+@pytest.mark.parametrize("recipe", ["pairwise", "window"])
+@pytest.mark.parametrize("method", ["block", "tiled"])
+def test_a_backward_pass_inside_autocast_is_in_full_precision(method: str, recipe: str) -> None:
+    batch, states, present = make_batch(7, 3), torch.randn(10, 2, 8), torch.ones(10, 2, dtype=torch.bool)
+    conv = AngularConv(8, AngularConvConfig(method=method))  # type: ignore[arg-type]
+    found = []
+    for enabled in (False, True):
+        leaf = states.clone().requires_grad_()
+        output = conv(leaf, present, batch, load_recipe(recipe))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            output.square().sum().backward()
+        found.append(leaf.grad)
+    # what the tiles leave to autograd itself (the mix of a turn's streams) is lowered, as everywhere in PyTorch
+    tolerance = {"block": 0.0, "tiled": 2e-2}[method]
+    torch.testing.assert_close(found[1], found[0], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_dialogue_of_no_turns_is_nobody(method: str) -> None:
+    states, present = torch.randn(5, 2, 3), torch.ones(5, 2, dtype=torch.bool)
+    one, other = (METHODS[method](load_recipe("pairwise"), make_batch(*sizes), states, present)(states) for sizes in ((0, 3, 0, 2), (3, 2)))
+    assert torch.equal(one, other)

@@ -123,7 +123,6 @@ def test_time_and_memory_of_a_window_do_not_know_its_conversation(monkeypatch: p
 @pytest.mark.parametrize("method", ["block", "tiled"])
 def test_dropout_is_the_same_derivative(method: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the random numbers held, gradients through dropout are those of finite differences, in one piece or in several."""
-    monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # several threads share all rows
     monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
     batch, present = make_batch(5, 2), torch.ones(7, 2, dtype=torch.bool)
     conv = AngularConv(3, AngularConvConfig(depth=3, method=method), dropout=0.4).double()  # type: ignore[arg-type]
@@ -145,7 +144,6 @@ def test_dropout_is_the_same_derivative(method: str, most: int, monkeypatch: pyt
 @pytest.mark.parametrize("recipe", list_recipes())
 @pytest.mark.parametrize("method", ["block", "tiled"])
 def test_written_layers_are_the_layers_that_autograd_sees(method: str, recipe: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # several threads share all rows
     monkeypatch.setattr("erc_graph.conv.layout.PIECE", most)
     batch = make_batch(9, 4, 1)
     states, present = torch.randn(14, 3, 5, dtype=torch.float64), torch.rand(14, 3) < 0.8
