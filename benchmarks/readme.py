@@ -31,7 +31,7 @@ TUNED = {
     "crossfit": "vectors of five cross-fitted encoders",
     "prior": "frozen vectors, cross-fitted log-probabilities behind the scores",
     "context": "the same, and those of encoders that read three earlier turns",
-    "five": "the same again, and those of five cross-fitted encoders, tuned at a higher rate",
+    "five": "frozen vectors, log-probabilities of five encoders at a higher rate, and of those with earlier turns",
     "endtoend": "last two layers of the encoder trained through the graph",
 }
 

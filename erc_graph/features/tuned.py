@@ -7,8 +7,8 @@ divided into `K` folds, `K` encoders are tuned, each without one fold, and every
 its dialogue; development and test utterances, which none of them was fitted to, get the mean over all.
 
 The mean is right for class log-probabilities, whose entries mean the same in every encoder. Hidden states of different encoders live in
-spaces of their own; but encoders that start from one pretrained encoder and are tuned for a few epochs stay near each other, and what they
-say of unseen utterances is worth more to a model on top than frozen or fitted states (docs/features.md has the figures).
+spaces of their own; still, on IEMOCAP and MELD what five encoders tuned from one pretrained encoder say of unseen utterances is worth more
+to a model on top than frozen or fitted states (docs/features.md has the figures), probably because a few epochs move them little.
 """
 
 from __future__ import annotations
