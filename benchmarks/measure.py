@@ -32,6 +32,7 @@ from erc_graph.report.tables import text_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 THREADS = 2
+PEAKS = 3  # processes whose peaks the median is taken of: where freed memory goes differs from run to run
 Run = Callable[[], object]
 Row = dict[str, Any]
 
@@ -119,7 +120,8 @@ def rows_of(
     least, least_cpu = timed.get("floor", (None, None))
     rows = []
     for method in runs:
-        peak = alone(module, case, method)[0] if memory is None or method in memory else None
+        measured = memory is None or method in memory
+        peak = median(alone(module, case, method)[0] for _ in range(PEAKS)) if measured else None
         clock, cpu = timed[method]
         row: Row = {"case": case, "method": method, "seconds": clock, "peak_bytes": peak, "floor_seconds": least}
         rows.append({**row, "cpu_seconds": cpu, **({"floor_cpu_seconds": least_cpu} if floor else {})})
