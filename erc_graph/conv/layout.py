@@ -22,7 +22,7 @@ from torch.autograd import Function
 
 SLACK = 0.9  # a dialogue shares a bucket with one that is longer by a tenth, or by
 FEW = 2  # turns
-PIECE = 1000  # rows of a piece on the CPU, unless one dialogue has more; a GPU takes all rows at once
+PIECE = 1700  # rows of a piece on the CPU, unless one dialogue has more; a GPU takes all rows at once
 
 
 @dataclass(frozen=True)
