@@ -37,8 +37,7 @@ from erc_graph.training.metrics import evaluate
 RESULTS = Path(__file__).resolve().parent / "results"
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 HIDDEN = (0.2, 0.5)  # of the modalities, in training with modality dropout
-
-STYLES = {"dropout 0.2": "--", "dropout 0.5": "-.", "without": ":"}
+STYLES = {f"dropout {share}": style for share, style in zip(HIDDEN, ("--", "-."), strict=True)} | {"without": ":"}
 
 
 def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, seed: int = 0) -> Batch:

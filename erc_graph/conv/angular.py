@@ -188,10 +188,11 @@ class _Layers(Function):
         for piece in propagation.layout.pieces:
             own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
             above, given = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0), kept[piece.rows]
-            spread = Rows(piece, torch.empty_like(above))
             if propagation.at_once:
                 spreads = torch.empty_like(given)
                 propagation.apply(Rows(piece, given.flatten(1)), own, Rows(piece, spreads.flatten(1)))
+            else:
+                spread = Rows(piece, torch.empty_like(above))
             initial = torch.addmm(bias, piece.take(states), weight.T).relu_() if dropout else given[:, 0]
             to_initial, to_spread = torch.zeros_like(above), Rows(piece, torch.empty_like(above))
             to_hidden = Rows(piece, above)  # of a layer's input, and above the layer below: one tensor
