@@ -30,6 +30,7 @@ class FeaturesConfig:
         fine_tune: First tune the text encoder on the single utterances of the training split.
         cross_fit: Tune so many encoders, each without one part of the training dialogues; a training utterance goes through the one that
             never saw its dialogue. 0: one encoder, fitted to all of them.
+        repeats: Do that so many times, with other folds and starts; every utterance gets the mean of the encoders that may read it.
         encoders: Folder of the tuned encoders, used again and continued; unset: OUT without its ending, and `.tuned`.
         task: Label set to tune on, for example `iemocap4`; unset: the corpus's own.
         tokens: Most tokens of a batch, padding included.
@@ -50,6 +51,7 @@ class FeaturesConfig:
     output: Literal["features", "log-probabilities"] = "features"
     fine_tune: bool = False
     cross_fit: int = 0
+    repeats: int = 1
     encoders: str | None = None
     task: str | None = None
     tokens: int = 4096
@@ -74,11 +76,15 @@ class FeaturesConfig:
             source=(self.source is None or self.modality != "text", "nothing for text, which stands in the corpus"),
             fine_tune=(not self.fine_tune or self.modality == "text", "false for what is no text"),
             cross_fit=(self.cross_fit == 0 or self.cross_fit >= 2, "0, or 2 folds or more"),
+            repeats=(self.repeats >= 1, "1 or more"),
         )
         for name, usual, modality in (("seconds", 30.0, "audio"), ("frames", 32, "visual")):
             if getattr(self, name) != usual and self.modality != modality:
                 raise ConfigError(f"features.{name}: expected --modality {modality} beside it, found {self.modality}, which has none")
-        tuned = {"cross_fit": self.cross_fit, "encoders": self.encoders, "task": self.task, "output": self.output != "features"}
+        tuned = {
+            "cross_fit": self.cross_fit, "repeats": self.repeats > 1, "encoders": self.encoders, "task": self.task,
+            "output": self.output != "features",
+        }  # fmt: skip
         for name, given in tuned.items():
             if given and not self.fine_tune:
                 raise ConfigError(f"{name}: expected --fine-tune beside it, which makes the encoders that it is about")

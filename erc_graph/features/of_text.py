@@ -34,11 +34,11 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
     if config.fine_tune:
         folder = Path(config.encoders or f"{config.out.removesuffix('.safetensors')}.tuned")
         encoder = tune(
-            corpus, config.model, folder, tuning, cross_fit=config.cross_fit, output=config.output, device=device, precision=precision,
-            share=share, quiet=quiet,
+            corpus, config.model, folder, tuning, cross_fit=config.cross_fit, repeats=config.repeats, output=config.output, device=device,
+            precision=precision, share=share, quiet=quiet,
         )  # fmt: skip
         output = {} if config.output == "features" else {"output": config.output}
-        said = {key: encoder.about[key] for key in ("fitted_to", "chosen_on", "cross_fit", "settings")}
+        said = {key: encoder.about[key] for key in ("fitted_to", "chosen_on", "cross_fit", "settings")} | {"repeats": config.repeats}
         fitted = {"dialogues": list(corpus.splits["train"]), "cross_fit": config.cross_fit}
         place = os.path.relpath(folder, Path(config.out).parent)  # where it stands, seen from the feature file
         made = {"extractor": join_options(Path(place).as_posix(), **output), "output": config.output, **said, "fitted": fitted}

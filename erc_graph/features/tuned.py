@@ -4,7 +4,8 @@ What an encoder says of the utterances that it was tuned on is fitted to their l
 sees far better features in training than it will ever meet. COSMIC's published features (Ghosal et al., *COSMIC*, Findings of EMNLP 2020)
 are of this kind. Cross-fitting avoids it, as in stacked generalisation (Wolpert, Neural Networks 5, 1992): the training dialogues are
 divided into `K` folds, `K` encoders are tuned, each without one fold, and every training utterance goes through the encoder that never saw
-its dialogue; development and test utterances, which none of them was fitted to, get the mean over all.
+its dialogue; development and test utterances, which none of them was fitted to, get the mean over all. Repeated with other folds, it gives
+every utterance the mean of several encoders, training utterances as well.
 
 The mean is right for class log-probabilities, whose entries mean the same in every encoder. Hidden states of different encoders live in
 spaces of their own; still, on IEMOCAP and MELD what five encoders tuned from one pretrained encoder say of unseen utterances is worth more
@@ -19,7 +20,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -90,6 +91,7 @@ def tune(
     config: TuningConfig,
     *,
     cross_fit: int = 0,
+    repeats: int = 1,
     output: Output = "features",
     device: torch.device | str = "cpu",
     precision: Literal["no", "bf16"] = "no",
@@ -106,6 +108,7 @@ def tune(
         folder: Where the encoders go; it is a text encoder itself afterwards (`TunedEncoder`).
         config: How.
         cross_fit: Number of folds, 2 or more; 0: a single encoder, fitted to all training dialogues.
+        repeats: So many times, each with folds and a start of its own: repeat `r` is what the seed `config.seed + r` gives by itself.
         output: What the encoder says in the end.
         device: Where it computes.
         precision: `bf16`: matrix products in 16 bits.
@@ -118,7 +121,7 @@ def tune(
         CheckpointError: the folder has an encoder with other settings.
     """
     share = share or Share()
-    about = _about(corpus, model, config, cross_fit, precision)
+    about = _about(corpus, model, config, cross_fit, precision, repeats)
     if (folder / ABOUT).is_file():
         _same(read_json(folder / ABOUT), about, folder)
     elif share.first:
@@ -129,12 +132,13 @@ def tune(
     data = _Utterances(corpus, model, config.context)
     for number, (name, held_out) in enumerate(about["members"].items()):
         if number % share.of == share.number and not (folder / name).is_dir():
-            _Run(data, name, set(held_out), folder, config, torch.device(device), precision, quiet).fit()
+            seeded = replace(config, seed=config.seed + number // max(cross_fit, 1))
+            _Run(data, name, set(held_out), folder, seeded, torch.device(device), precision, quiet).fit()
     wait_for(lambda: all((folder / name).is_dir() for name in about["members"]))
     return TunedEncoder(folder, output=output, device=device, precision=precision)
 
 
-def _about(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, precision: str) -> dict[str, Any]:
+def _about(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, precision: str, repeats: int = 1) -> dict[str, Any]:
     """Everything that decides the result, as plain values."""
     if "train" not in corpus.splits:
         raise CorpusError(f"{corpus.name}: expected a training split to tune on; give `splits` in corpus.toml")
@@ -152,7 +156,11 @@ def _about(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, pre
         "fitted_to": f"the labels of the training split of {corpus.name} ({labelled} utterances)",
         "chosen_on": "development split" if "dev" in corpus.splits else "nothing: the last epoch",
         "cross_fit": cross_fit,
-        "members": _members(corpus, cross_fit, config.seed),
+        "members": {
+            name if repeat == 0 else f"repeat-{repeat}-{name}": unseen
+            for repeat in range(repeats)
+            for name, unseen in _members(corpus, cross_fit, config.seed + repeat).items()
+        },
         "settings": {**asdict(config), "precision": precision},
     }
 
@@ -415,19 +423,22 @@ class TunedEncoder:
 
         Args:
             texts: `n` sentences, with what was said before them where `context` is not zero.
-            dialogues: `n` names of their dialogues: one that an encoder was not tuned on while the others were goes through that encoder
+            dialogues: `n` names of their dialogues: one that some encoders were not tuned on while the others were goes through those
                 alone. Left out: the mean over all encoders.
             tokens: Most padded tokens in one forward pass.
         """
         ids, _ = self.tokens(texts)
         vectors = torch.zeros(len(texts), self.width)
-        own = {name: member for member, unseen in self.members.items() for name in unseen}
-        member_of = [own.get(name) for name in dialogues] or [None] * len(texts)
+        fair: dict[str, set[str]] = {}  # dialogue → encoders that never saw it while others did
+        for member, unseen in self.members.items():
+            for name in unseen:
+                fair.setdefault(name, set()).add(member)
+        asked = [fair.get(name, self.members.keys()) for name in dialogues] or [self.members.keys()] * len(texts)
         for member in self.members:
-            rows = [i for i, only in enumerate(member_of) if only in (None, member)]
+            rows = [i for i, those in enumerate(asked) if member in those]
             for chosen in chunks([len(ids[i]) for i in rows], tokens):
                 at = [rows[i] for i in chosen]
-                shares = torch.tensor([1.0 if member_of[i] else 1 / len(self.members) for i in at])
+                shares = torch.tensor([1 / len(asked[i]) for i in at])
                 vectors[at] += shares[:, None] * self._ask(member, [ids[i] for i in at])
         if self.output == "log-probabilities" and self.kind == "classification":
             vectors = vectors.log_softmax(-1)  # the mean of log-probabilities sums to less than one

@@ -82,6 +82,23 @@ def test_every_training_utterance_goes_through_the_encoder_that_never_saw_its_di
     torch.testing.assert_close(TunedEncoder(crossed)(texts), torch.stack(states).mean(0))
 
 
+def test_a_repeat_is_what_the_next_seed_gives_by_itself(talks: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
+    quick = replace(QUICK, epochs=1)
+    twice, first, second = (tmp_path / name for name in ("twice", "first", "second"))
+    tune(talks, str(tiny_encoder), twice, quick, cross_fit=2, repeats=2, quiet=True)
+    tune(talks, str(tiny_encoder), first, quick, cross_fit=2, quiet=True)
+    tune(talks, str(tiny_encoder), second, replace(quick, seed=1), cross_fit=2, quiet=True)
+    texts, learnt = ["we won !", "really ?", "won hello"], talks.splits["train"]
+    both, *alone = (TunedEncoder(folder) for folder in (twice, first, second))
+    assert list(both.members) == ["fold-0", "fold-1", "repeat-1-fold-0", "repeat-1-fold-1"]
+    assert set(alone[0].members.values()) != set(alone[1].members.values())  # other folds
+    for dialogue in (*learnt, talks.splits["test"][0]):
+        expected = sum(encoder(texts, dialogues=[dialogue] * 3) for encoder in alone) / 2
+        torch.testing.assert_close(both(texts, dialogues=[dialogue] * 3), expected)
+    with pytest.raises(CheckpointError, match="another members"):
+        tune(talks, str(tiny_encoder), twice, quick, cross_fit=2, quiet=True)
+
+
 def replace_members(folder: Path, members: dict[str, list[str]]) -> Path:
     copy = folder.with_name("-".join([folder.name, *members]))
     if not copy.exists():
