@@ -4,7 +4,7 @@
 
 Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, which is the same network with a linear
 layer over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against the
-BiGRU, on the same inputs, folds and seeds; each as it is, and with two shares of modality dropout in training. Swap noise that the
+BiGRU, on the same inputs, folds and seeds; each without modality dropout in training, and with two shares of it. Swap noise that the
 settings have is the BiGRU's too, and it is shown without it as well. Each is trained once per seed; then one modality at a time fails in
 the test part, in the same utterances for all. Noise is normal with mean and deviation of each feature in the training part: as plausible
 as a number can be that says nothing.
@@ -63,14 +63,16 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
 
 def methods(experiment: Experiment, corpus: Any) -> dict[str, Experiment]:
     """What is compared, by name."""
-    found = {
+    each = {
         "HFF": experiment,
         "concatenation": experiment.changed({"pipeline.concatenate": True, "pipeline.nodes": "fused"}),
         "BiGRU": baseline_of(experiment, corpus),
     }
-    plain = tuple(found.items())
-    for share in HIDDEN:
-        found |= {f"{name}, modality dropout {share}": one.changed({"pipeline.modality_dropout": share}) for name, one in plain}
+    found = {
+        f"{name}, modality dropout {share}" if share else name: one.changed({"pipeline.modality_dropout": share})
+        for share in (0.0, *HIDDEN)
+        for name, one in each.items()
+    }
     if not experiment.pipeline.swap_noise:
         return found
     return found | {"BiGRU, without swap noise": found["BiGRU"].changed({"pipeline.swap_noise": {}})}

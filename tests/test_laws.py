@@ -137,6 +137,7 @@ VARIANTS: dict[str, Callable[[], Pipeline]] = {
     "hff one modality": lambda: HFF(stand(THREE, "text"), small_hff(bidirectional=True, graph="none")),
     "hff score": lambda: HFF(stand(SCORE), small_hff(samples=3, graph="none", speaker_relative=["audio"])),
     "hff bare": lambda: HFF(stand(), small_hff(dynamic=False, uncertainty=False, attention=False, temporal=False)),
+    "hff shrinking": lambda: HFF(stand(), small_hff(shrink=True, residual=True, bidirectional=True)),
     "causal hff": lambda: HFF(stand(), small_hff(graph="none")),
     "causal hff without turns": lambda: HFF(stand(), small_hff(graph="none", turns=False)),
     "graph causal": lambda: Pairwise(stand(), little(graph="causal")),

@@ -85,7 +85,9 @@ Differences from the paper:
   the text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With
   a single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two figures.
 - Behind level 3 stands the conversation (`graph`), which the paper does not have: `none` is its own model.
-- `swap_noise`, `modality_dropout`, `speaker_relative`, `bidirectional` and `concatenate` are not in the paper.
+- (17) and (18) as printed have no mask, so that the share of a missing f̂ goes to a vector of zeros. Here what is there gets all of it,
+  unless `shrink` says otherwise: then f^(2) is scaled by the share that (17) without a mask leaves to what is there.
+- `swap_noise`, `modality_dropout`, `speaker_relative`, `bidirectional`, `residual` and `concatenate` are not in the paper.
 """
 
 from __future__ import annotations
@@ -125,6 +127,7 @@ class HFFConfig:
         nodes: One node per turn, the `fused` vector, or beside it one per modality (`modalities`).
         width: Width of the common space.
         dynamic: Weigh modalities by (17); off: equally.
+        shrink: What is missing leaves its share of (17) empty: the less there is, the smaller f^(2), and the more the other turns count.
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
         concatenate: In the place of levels 1 and 2 a linear layer over all modalities side by side, zeros for what is missing: what the
@@ -133,6 +136,7 @@ class HFFConfig:
         attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
         turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
         bidirectional: It reads them in both directions (not in the paper).
+        residual: What it reads is added to what it says (not in the paper).
         layers: Of level 2.
         heads: Of each layer.
         head_width: Of each head.
@@ -156,6 +160,7 @@ class HFFConfig:
     nodes: Literal["fused", "modalities"] = "fused"
     width: int = 128
     dynamic: bool = True
+    shrink: bool = False
     uncertainty: bool = True
     attention: bool = True
     concatenate: bool = False
@@ -163,6 +168,7 @@ class HFFConfig:
     attend: Literal["modalities", "turns"] = "modalities"
     turns: bool | None = None
     bidirectional: bool = False
+    residual: bool = False
     layers: int = 4
     heads: int = 8
     head_width: int = 16
@@ -208,6 +214,7 @@ class Fusion:
         states: f̂: `(N, modalities, width)`, zero where a modality is missing.
         dynamic: α: `(N, modalities)`.
         weighted: f^(0): `(N, width)`.
+        filled: `(N, 1)` share of (17) that falls on what is there; one without `shrink`.
         mean: μ of (20): `(N, width)`; f^(0) without uncertainty.
         deviation: σ of (20): `(N, width)`; zero without uncertainty.
         precision: w as shares: `(N, modalities, width)`; `None` without uncertainty.
@@ -218,6 +225,7 @@ class Fusion:
     states: Tensor
     dynamic: Tensor
     weighted: Tensor
+    filled: Tensor
     mean: Tensor
     deviation: Tensor
     precision: Tensor | None
@@ -346,13 +354,18 @@ class HFF(Pipeline):
         states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
         alpha = equal_weights(here, states.dtype) if self.weigh is None else self.weigh(states, here)  # Eq. (17)
         weighted = (alpha[..., None] * states).sum(1)  # Eq. (18)
+        filled = torch.ones_like(weighted[:, :1])
+        if self.config.shrink:
+            everything = torch.ones_like(here)
+            unmasked = equal_weights(everything, states.dtype) if self.weigh is None else self.weigh(states, everything)
+            filled = (unmasked * here).sum(1, keepdim=True)
         if not self.bayes:
-            return Fusion(here, states, alpha, weighted, weighted, torch.zeros_like(weighted), None, None)
+            return Fusion(here, states, alpha, weighted, filled, weighted, torch.zeros_like(weighted), None, None)
         pairs = [self.bayes[m](states[:, i]) for i, m in enumerate(self.modalities)]
         mean, variance = (torch.stack(parts, 1) for parts in zip(*pairs, strict=True))
         share = precision_weights(variance, here, self.config.epsilon)  # Eq. (19)
         mean, deviation = (share * mean).sum(1), (share.square() * variance).sum(1).clamp(min=1e-12).sqrt()
-        return Fusion(here, states, alpha, weighted, mean, deviation, share, variance.masked_fill(~here[..., None], math.inf))
+        return Fusion(here, states, alpha, weighted, filled, mean, deviation, share, variance.masked_fill(~here[..., None], math.inf))
 
     def levels(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
         """Levels 2 and 3: `(N, width)`, from level 1 and the noise of (20)."""
@@ -360,8 +373,11 @@ class HFF(Pipeline):
         if self.joined:
             second = torch.relu(self.joined(fused.states.flatten(1)))
         else:
-            second = self.attend(fused, first, batch) if self.attend else fused.weighted + first
-        return second if self.encode is None else self.encode(self.dropout(second), batch)  # Eqs. (24)-(27), over turns
+            second = fused.filled * (self.attend(fused, first, batch) if self.attend else fused.weighted + first)
+        if self.encode is None:
+            return second
+        final = self.encode(self.dropout(second), batch)  # Eqs. (24)-(27), over turns
+        return second + final if self.config.residual else final
 
     def states(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
         """What the classifier reads, the conversation in it: `(N, context.output_width)`."""

@@ -158,6 +158,35 @@ def test_without_its_parts_it_is_a_mean(corpus: Corpus) -> None:
         torch.testing.assert_close(pipeline(batch).states[row], expected)  # type: ignore[index]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_what_is_missing_leaves_its_share_empty(dynamic: bool, corpus: Corpus) -> None:
+    """f^(0) is what (17) and (18) say as printed, a missing modality a vector of zeros; nothing changes where all are there."""
+    bare = {"dynamic": dynamic, "attention": False, "temporal": False, "graph": "none"}
+    whole, less, batch = build(corpus, **bare), build(corpus, shrink=True, **bare), corpus.batch()
+    less.load_state_dict(whole.state_dict())
+    fused = less.fuse(batch)
+    for row in range(batch.utterances):
+        scores = less.weigh.score(fused.states[row].flatten()) if less.weigh else torch.zeros(len(less.modalities))
+        printed = scores.softmax(0) @ fused.states[row]
+        torch.testing.assert_close(fused.filled[row] * fused.weighted[row], printed)
+    before, after = whole(batch).states, less(batch).states
+    assert before is not None and after is not None
+    torch.testing.assert_close(after, fused.filled * before)
+    full = fused.present.all(1)
+    assert full.any() and (fused.filled[full] == pytest.approx(1)) and (fused.filled[~full] < 1).all()
+
+
+@torch.no_grad()
+def test_the_recurrence_adds_what_it_reads(corpus: Corpus) -> None:
+    plain, residual, batch = build(corpus, graph="none"), build(corpus, graph="none", residual=True), corpus.batch()
+    residual.load_state_dict(plain.state_dict())
+    fused = plain.fuse(batch)
+    assert plain.attend is not None
+    second = plain.attend(fused, fused.mean, batch) * fused.present.any(1, keepdim=True)
+    torch.testing.assert_close(residual(batch).states, plain(batch).states + second)
+
+
 def affine(net: Any, row: np.ndarray, part: slice = slice(None)) -> np.ndarray:
     return net.weight[part].detach().double().numpy() @ row + net.bias[part].detach().double().numpy()
 
