@@ -400,5 +400,6 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     modalities = [name for name in schema(experiment, corpus).modalities if name != "speaker"]
     relative = [name for name in getattr(experiment.pipeline, "speaker_relative", []) if name in modalities]
     noise = {name: share for name, share in getattr(experiment.pipeline, "swap_noise", {}).items() if name in modalities}
-    baseline = BiGRUConfig(speaker_relative=relative, prior=getattr(experiment.pipeline, "prior", None), swap_noise=noise)
+    prior, around = getattr(experiment.pipeline, "prior", None), getattr(experiment.pipeline, "prior_around", False)
+    baseline = BiGRUConfig(speaker_relative=relative, prior=prior, prior_around=around, swap_noise=noise)
     return Experiment(method="bigru", run=replace(experiment.run, modalities=modalities), pipeline=baseline, training=own)

@@ -113,7 +113,7 @@ class Schema:
                 raise ConfigError(f"{option}: expected modalities of the corpus ({', '.join(self.modalities)}), found {name!r}")
         return modalities
 
-    def prior(self, joined: str | None) -> Prior | None:
+    def prior(self, joined: str | None, around: bool = False) -> Prior | None:
         """What adds the feature set, or several joined by `+`, to the scores; `None` where none is wanted.
 
         Raises:
@@ -127,7 +127,9 @@ class Schema:
                     f"pipeline.prior: expected a feature set {name!r} of {self.outputs} log-probabilities (as `erc-graph features "
                     f"--fine-tune --output log-probabilities` writes them), found {found}"
                 )
-        return Prior(*names) if names else None
+        if around and not names:
+            raise ConfigError("pipeline.prior_around: expected pipeline.prior beside it, whose frequencies in a conversation are meant")
+        return Prior(*names, around=around) if names else None
 
     @property
     def outputs(self) -> int:

@@ -31,6 +31,7 @@ class BiGRUConfig:
         speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
         prior: Feature set of class log-probabilities, or several joined by `+`, that is read like the others, and added to the scores
             (`erc_graph.encoders.prior`).
+        prior_around: Add how frequent the classes are in the conversation as far as the prior sees, with a learned weight.
         bidirectional: Read in both directions; off: forward alone, so that nothing comes from later turns.
         modality_dropout: Share of modalities that are hidden in training.
         swap_noise: Modality → share of training rows that carry another utterance's features.
@@ -41,6 +42,7 @@ class BiGRUConfig:
     dropout: float = 0.4
     speaker_relative: list[str] = field(default_factory=list)
     prior: str | None = None
+    prior_around: bool = False
     bidirectional: bool = True
     modality_dropout: float = 0.0
     swap_noise: dict[str, float] = field(default_factory=dict)
@@ -73,12 +75,12 @@ class BiGRU(Pipeline):
         self.encode = Recurrent("gru", width, width, bidirectional=self.config.bidirectional, layers=self.config.layers, dropout=dropout)
         self.dropout = Dropout(dropout)
         self.classify = nn.Linear(width, schema.outputs)
-        self.prior = schema.prior(self.config.prior)
+        self.prior = schema.prior(self.config.prior, self.config.prior_around)
 
     @property
     def causal(self) -> bool:
         """Whether the GRU reads forward alone, and its inputs need no later turn."""
-        return not (self.config.bidirectional or self.config.speaker_relative)
+        return not (self.config.bidirectional or self.config.speaker_relative or self.config.prior_around)
 
     def fit_inputs(self, train: Batch) -> None:
         """Fit the scaling of all inputs on training data."""

@@ -70,8 +70,8 @@ Differences from the paper:
   of that turn, which know its neighbours, still go through the skip connections.
 - `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier turns alone, as far
   back as the recipe's edges reach, and the recipe must not have an edge from a later turn. The paper reads whole conversations.
-- `prior`, `text_layers`, `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in
-  front of GRU2) are not in the paper.
+- `prior`, `prior_around`, `text_layers`, `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and
+  `mff.project` (one in front of GRU2) are not in the paper.
 """
 
 from __future__ import annotations
@@ -253,6 +253,7 @@ class PairwiseConfig:
             (`erc_graph.encoders.prior`), so that the conversation only corrects them (not in the paper).
         text_layers: Last layers of a text encoder that are trained with the rest, where the corpus has its token states as sequences
             (`erc_graph.encoders.text`; not in the paper).
+        prior_around: Add how frequent the classes are in the conversation as far as the prior sees, with a learned weight.
         prior_stream: The prior is also a modality of the graph; off: it is added, and nothing else.
         speakers: Distinct speaker embeddings.
         given_speakers: Take speaker vectors from the feature set `speaker`.
@@ -274,6 +275,7 @@ class PairwiseConfig:
     auxiliary: float = 0.3
     context_text: str = "text"
     prior: str | None = None
+    prior_around: bool = False
     prior_stream: bool = False
     text_layers: TextLayersConfig = field(default_factory=TextLayersConfig)
     speakers: int = 8
@@ -295,8 +297,8 @@ class PairwiseConfig:
             gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
             auxiliary=_weight(self.auxiliary),
             causal=(
-                not (self.causal and (self.mff.bidirectional or self.speaker_relative)),
-                "false where mff.bidirectional or speaker_relative is set, which need later turns",
+                not (self.causal and (self.mff.bidirectional or self.speaker_relative or self.prior_around)),
+                "false where mff.bidirectional, speaker_relative or prior_around is set, which need later turns",
             ),
             speakers=_count(self.speakers),
             stages=(
@@ -477,7 +479,7 @@ class Pairwise(Pipeline):
                 "set pipeline.graph to causal_window or causal, or pipeline.causal to false"
             )
         roles = self.roles(config)
-        self.prior = schema.prior(config.prior)
+        self.prior = schema.prior(config.prior, config.prior_around)
         lacking = [name for name in roles if name not in schema.widths]
         if lacking:
             option = "context_text" if lacking[0] == config.context_text else "given_speakers"

@@ -77,6 +77,49 @@ def test_training_starts_from_what_it_says(stages: str, corpus: Corpus) -> None:
 def test_the_baseline_gets_it_too(corpus: Corpus) -> None:
     experiment = Experiment(method="pairwise", run=RunConfig(), pipeline=PairwiseConfig(prior="logp"), training=TrainingConfig())
     assert baseline_of(experiment, corpus).pipeline.prior == "logp"
+    around = experiment.changed({"pipeline.prior_around": True})
+    assert baseline_of(around, corpus).pipeline.prior_around and not baseline_of(experiment, corpus).pipeline.prior_around
+
+
+def test_the_conversation_is_an_expert_of_its_own(corpus: Corpus) -> None:
+    """Against a loop over dialogues, turns and experts; nothing at first, for its weight is zero."""
+    other = (corpus.features["logp"].roll(1, 1) * 0.5).log_softmax(-1)
+    here = torch.arange(corpus.utterances) % 3 > 0
+    first = corpus.rows([0])
+    here[first] = False
+    shown = {**corpus.present, "logp": corpus.present["logp"].clone(), "other": here}
+    shown["logp"][first] = False  # nobody says anything of the first dialogue
+    both = replace(corpus, features={**corpus.features, "other": other.masked_fill(~here[:, None], torch.nan)}, present=shown)
+    batch, scores = both.batch(), torch.randn(corpus.utterances, 6)
+    plain, around = Prior("logp", "other"), Prior("logp", "other", around=True)
+    assert torch.equal(plain(scores, batch), around(scores, batch)) and around.around is not None
+    with torch.no_grad():
+        around.around.fill_(0.5)
+    moved = (around(scores, batch) - plain(scores, batch)).detach()
+    for start, end in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True):
+        votes = [both.features[name][row].exp() for row in range(start, end) for name in ("logp", "other") if shown[name][row]]
+        expected = 0.5 * (sum(votes) / len(votes)).log() if votes else torch.zeros(6)
+        torch.testing.assert_close(moved[start:end], expected.expand(end - start, 6), atol=1e-5, rtol=1e-4)
+    assert not moved[first].any() and moved.isfinite().all()
+
+
+def test_the_frequencies_of_a_score_task_are_its_mean() -> None:
+    corpus = sample_corpus(dialogues=3, seed=1)
+    said = torch.randn(corpus.utterances, 1)
+    batch = replace(corpus, features={"p": said}, present={"p": torch.ones(corpus.utterances, dtype=torch.bool)}).batch()
+    mean = Prior("p", around=True).frequencies([said], batch)
+    for start, end in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True):
+        torch.testing.assert_close(mean[start:end], said[start:end].mean(0).expand(end - start, 1))
+
+
+@pytest.mark.parametrize("kind", [Pairwise, BiGRU])
+def test_frequencies_need_experts_and_later_turns(kind: type, corpus: Corpus) -> None:
+    schema = Schema.of(corpus)
+    with pytest.raises(ConfigError, match=r"prior_around: expected pipeline\.prior beside it"):
+        kind(schema, kind.Config(prior_around=True))  # type: ignore[attr-defined]
+    assert not BiGRU(schema, BiGRUConfig(prior="logp", prior_around=True, bidirectional=False)).causal
+    with pytest.raises(ConfigError, match="prior_around is set, which need later turns"):
+        PairwiseConfig(prior="logp", prior_around=True, causal=True, graph="causal")
 
 
 @pytest.mark.parametrize("kind", [Pairwise, BiGRU])
