@@ -32,6 +32,8 @@ TUNED = {
     "prior": "frozen vectors, cross-fitted log-probabilities behind the scores",
     "context": "the same, and those of encoders that read three earlier turns",
     "five": "frozen vectors, log-probabilities of five encoders at a higher rate, and of those with earlier turns",
+    "repeats": "the same without audio, log-probabilities of nine encoders more, and how frequent the classes are in the conversation",
+    "most": "the same, log-probabilities of encoders with earlier turns at a higher rate, and five networks",
     "endtoend": "last two layers of the encoder trained through the graph",
 }
 
