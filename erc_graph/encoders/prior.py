@@ -27,8 +27,8 @@ class Prior(nn.Module):
     fitted to the labels of the training utterances (`erc-graph features --cross-fit`), or :math:`w` is learned on what the model never
     meets again.
 
-    With `around` the conversation is an expert, too: :math:`\bar p_d` is the mean of what all experts say of all turns of dialogue `d`,
-    that is, how frequent every class is there as far as they see, as the classes' own frequencies are a prior in Bayes' rule.
+    With `around` the conversation is an expert, too: :math:`\bar p_d` is the plain mean of the probabilities that all experts give to all
+    turns of dialogue `d` (at least 1e-6): how frequent every class is there as far as they see, as frequencies are a prior in Bayes' rule.
 
     Args:
         names: The feature sets: log-probabilities in label order (for a score task the score), as wide as the model's own scores.
@@ -42,7 +42,7 @@ class Prior(nn.Module):
         self.around = nn.Parameter(torch.zeros(())) if around else None
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
-        """`(N, C)` → `(N, C)`; what is missing adds nothing."""
+        """`(N, C)` → `(N, C)`; what is missing adds nothing of its own."""
         said = [torch.where(batch.present[name][:, None], batch.features[name], 0.0) for name in self.names]
         for weight, one in zip(self.weight, said, strict=True):
             scores = scores + weight * one

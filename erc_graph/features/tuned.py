@@ -116,11 +116,13 @@ def tune(
         quiet: No progress bar; unset: none where standard error is no terminal.
 
     Raises:
-        ConfigError: an impossible number of folds.
+        ConfigError: an impossible number of folds or repeats.
         CorpusError: no texts, no training split, or nothing labelled in it.
         CheckpointError: the folder has an encoder with other settings.
     """
     share = share or Share()
+    if repeats < 1:
+        raise ConfigError(f"repeats: expected 1 or more, found {repeats}")
     about = _about(corpus, model, config, cross_fit, precision, repeats)
     if (folder / ABOUT).is_file():
         _same(read_json(folder / ABOUT), about, folder)

@@ -127,7 +127,7 @@ class HFFConfig:
         nodes: One node per turn, the `fused` vector, or beside it one per modality (`modalities`).
         width: Width of the common space.
         dynamic: Weigh modalities by (17); off: equally.
-        shrink: What is missing leaves its share of (17) empty: the less there is, the smaller f^(2), and the more the other turns count.
+        shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it (nodes of the modalities stay as they are).
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
         concatenate: In the place of levels 1 and 2 a linear layer over all modalities side by side, zeros for what is missing: what the
@@ -136,7 +136,7 @@ class HFFConfig:
         attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
         turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
         bidirectional: It reads them in both directions (not in the paper).
-        residual: What it reads is added to what it says (not in the paper).
+        residual: f^(2) is added to h_t, where level 3 reads turns (not in the paper).
         layers: Of level 2.
         heads: Of each layer.
         head_width: Of each head.
