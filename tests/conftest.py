@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import Task
 
 DATA = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora"))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts without: no Ctrl-C would ever arrive
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
