@@ -352,13 +352,14 @@ class HFF(Pipeline):
         here = torch.stack([present[m] for m in self.modalities], 1)
         projected = [self.project[m](self.dropout(vectors[m])) for m in self.modalities]
         states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
-        alpha = equal_weights(here, states.dtype) if self.weigh is None else self.weigh(states, here)  # Eq. (17)
-        weighted = (alpha[..., None] * states).sum(1)  # Eq. (18)
-        filled = torch.ones_like(weighted[:, :1])
+
+        def shares(of: Tensor) -> Tensor:
+            return equal_weights(of, states.dtype) if self.weigh is None else self.weigh(states, of)
+
+        alpha, filled = shares(here), torch.ones_like(here[:, :1], dtype=states.dtype)  # Eq. (17)
         if self.config.shrink:
-            everything = torch.ones_like(here)
-            unmasked = equal_weights(everything, states.dtype) if self.weigh is None else self.weigh(states, everything)
-            filled = (unmasked * here).sum(1, keepdim=True)
+            filled = (shares(torch.ones_like(here)) * here).sum(1, keepdim=True)
+        weighted = (alpha[..., None] * states).sum(1)  # Eq. (18)
         if not self.bayes:
             return Fusion(here, states, alpha, weighted, filled, weighted, torch.zeros_like(weighted), None, None)
         pairs = [self.bayes[m](states[:, i]) for i, m in enumerate(self.modalities)]
