@@ -2,6 +2,7 @@
 
 Case `reference`: sixteen dialogues of 30 to 90 turns, three modalities, width 200, recipe `pairwise`. Case `small`: two dialogues of ten
 turns, where a loop over edges can stand beside the rest. Whatever depends on lengths alone (edges, masks, layouts) is made beforehand.
+`block` is compiled where there is a compiler (environment `compiled`); `batched` is its form in PyTorch.
 Cases `windowed N`: one conversation of N turns, one modality, width 64, recipe `window`: does the time per turn stay?
 """
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of, there, timings
-from erc_graph.conv import propagation
+from erc_graph.conv import compiled, propagation
 from erc_graph.conv.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.graphs.edges import merged_edges
@@ -28,7 +29,7 @@ NAME = "benchmarks.angular_conv"
 WARM = "small"
 DEPTH = 4
 LENGTHS = {"reference": tuple(range(30, 94, 4)), "small": (10, 10)}  # sixteen lengths, 30, 34, … 90
-METHODS = ("block", "tiled", "pyg", "dgl", "dense")
+METHODS = ("block", "batched", "tiled", "pyg", "dgl", "dense")
 TURNS = (10**3, 10**4, 10**5, 10**6)
 
 
@@ -68,6 +69,19 @@ def through(conv: AngularConv, states: Tensor, forward: Callable[[], Tensor]) ->
     return run
 
 
+def uncompiled(run: Run) -> Run:
+    """`block` as it is where there is no compiler."""
+
+    def batched() -> None:
+        saved, compiled.ready = compiled.ready, lambda: False
+        try:
+            run()
+        finally:
+            compiled.ready = saved
+
+    return batched
+
+
 def prepare(case: str, method: str) -> Run:
     """What is timed: a method on a case."""
     if case.startswith("windowed"):
@@ -80,6 +94,9 @@ def prepare(case: str, method: str) -> Run:
         return through(conv, states, dense(conv, states, batch))
     if method == "loop":
         return through(conv, states, loop(conv, states, batch))
+    if method == "batched":
+        one = convolution(200, "block", conv)
+        return uncompiled(through(one, states, lambda: one(states, present, batch, recipe)))
     one = convolution(200, method, conv)
     if method in ("pyg", "dgl"):
         listed = cache(lambda: merged_edges(recipe, batch, {str(i): present[:, i] for i in range(3)}))

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from erc_graph.conv.layout import Rows
+from erc_graph.conv import compiled
+from erc_graph.conv.layout import Rows, in_buckets
 from erc_graph.conv.operator import WrittenPropagation, accumulators, backward_in_full_precision
-from erc_graph.conv.propagation import METHODS, Method
+from erc_graph.conv.propagation import METHODS, Method, block_propagation, in_blocks
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import Dropout, dropped
 from erc_graph.errors import expect
@@ -104,8 +105,10 @@ class AngularConv(nn.Module):
         Returns:
             `(N, S, output_width)`, zero for absent nodes.
         """
-        propagation = self.propagation(recipe, batch, states, present)
         x = self.dropout(states)
+        if self._compiled(x, batch, recipe):
+            return self._layers(states, x, present, batch, recipe)
+        propagation = self.propagation(recipe, batch, states, present)
         if (
             isinstance(propagation, WrittenPropagation)
             and x.dtype == self.first.weight.dtype == propagation.parts[0].dtype
@@ -123,6 +126,28 @@ class AngularConv(nn.Module):
         hidden = propagation.back(hidden)
         output = torch.cat([x, hidden], -1) if self.config.residual else hidden
         return output * present[..., None].to(output.dtype)
+
+    def _compiled(self, x: Tensor, batch: Batch, recipe: GraphRecipe) -> bool:
+        """Whether the compiled form can be taken."""
+        return (
+            self.propagation is block_propagation
+            and x.device.type == "cpu"
+            and x.dtype == self.first.weight.dtype == torch.float32
+            and not autocast(x)
+            and self.dropout.p < 1
+            and compiled.fits(batch.sizes, x.shape[1])
+            and in_blocks(recipe, batch, x.shape[1])
+            and compiled.ready()
+        )
+
+    def _layers(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> Tensor:
+        """All layers in their compiled form."""
+        config, share = self.config, self.dropout.p if self.training else 0.0
+        passed = compiled.passing(in_buckets(batch.sizes, x.shape[1], x.device), share, config.depth, x) if share else None
+        plan = compiled.Plan(recipe, batch, present.contiguous(), config.thetas, config.residual, share, passed)
+        with torch.no_grad():
+            matrices = torch.stack([torch.cat(_mixed(config, *layer)) for layer in zip(config.thetas, self.weights, strict=True)])
+        return compiled.layers(plan, matrices, states, x, self.first.weight, self.first.bias, list(self.weights))
 
 
 class _Layers(Function):

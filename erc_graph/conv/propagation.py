@@ -39,6 +39,16 @@ SPARSE = 4  # how many times fewer weights a band must have than blocks
 MANY = 2**24  # weights that `block` keeps at most: 64 MiB in float32, and as much again for their slopes
 
 
+def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:
+    """Whether the weights of all pairs of turns of a dialogue are kept, and not made tile by tile."""
+    within, _ = rules_by_scope(recipe)
+    weights, rows = streams * sum(size * size for size in batch.sizes), streams * batch.utterances
+    reach = sum(max((rule.past or 0, rule.future or 0)[i] for rule in within) for i in (0, 1)) if within else 0
+    # In a band every turn has a tile of weights, computed again for every layer: worth it where few of a dialogue's turns are in reach.
+    narrow = windowed(within) and weights > SPARSE * (max(BAND, reach) + reach) * rows
+    return weights <= MANY and not narrow
+
+
 def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagation:
     """Propagation as batched matrix products.
 
@@ -54,14 +64,9 @@ def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present
     Raises:
         ConfigError: an edge rule across streams reaches other turns.
     """
-    within, _ = rules_by_scope(recipe)
-    layout = in_buckets(batch.sizes, states.shape[1], batch.device)
-    reach = sum(max((rule.past or 0, rule.future or 0)[i] for rule in within) for i in (0, 1)) if within else 0
-    # In a band every turn has a tile of weights, computed again for every layer: worth it where few of a dialogue's turns are in reach.
-    narrow = windowed(within) and layout.weights > SPARSE * (max(BAND, reach) + reach) * layout.rows
-    if layout.weights > MANY or narrow:
+    if not in_blocks(recipe, batch, states.shape[1]):
         return TiledPropagation(recipe, batch, states, present)
-    return BlockPropagation(recipe, batch, states, present, layout)
+    return BlockPropagation(recipe, batch, states, present, in_buckets(batch.sizes, states.shape[1], batch.device))
 
 
 class _Listed(Propagation):

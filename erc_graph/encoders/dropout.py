@@ -5,11 +5,22 @@ PyTorch draws one number of a slow generator for each value there, a fifth of a 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 STEPS = 2**16  # of the share: four values have their decision from one 64-bit number
+
+
+def passes(shape: Sequence[int], share: float) -> Tensor:
+    """What dropout lets pass on a CPU: bool of any shape, false for a share of the values, to the nearest 1 / 65536."""
+    count = math.prod(shape)
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    lost = min(round(share * STEPS), STEPS - 1)
+    return (bits[:count] >= lost - STEPS // 2).view(*shape)
 
 
 def dropped(values: Tensor, share: float, *, inplace: bool = False) -> Tensor:
@@ -22,10 +33,7 @@ def dropped(values: Tensor, share: float, *, inplace: bool = False) -> Tensor:
     """
     if values.device.type != "cpu" or not 0 < share < 1:
         return F.dropout(values, share, inplace=inplace)
-    bits = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    lost = min(round(share * STEPS), STEPS - 1)
-    kept = (bits[: values.numel()] >= lost - STEPS // 2).view_as(values)
-    factor = kept.to(values.dtype).mul_(1 / (1 - share))
+    factor = passes(values.shape, share).to(values.dtype).mul_(1 / (1 - share))
     return values.mul_(factor) if inplace else values * factor
 
 

@@ -14,8 +14,10 @@ PACKAGES = ("torch", "torch-geometric", "dgl", "transformers", "accelerate", "nu
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Versions, git commit and device, as plain values."""
+    """Versions, git commit, device and whether the graph's layers are compiled, as plain values."""
     import torch
+
+    from erc_graph.conv import compiled
 
     versions = {}
     for name in PACKAGES:
@@ -30,6 +32,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
+        "compiled": compiled.ready(),
         "packages": versions,
     }
 

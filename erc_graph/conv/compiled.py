@@ -1,0 +1,214 @@
+"""The layers of `erc_graph.conv.angular` in C (`compiled.c`): whole dialogues go through all of them without a wait.
+
+PyTorch shares out its threads product by product, and they wait for each other hundreds of times in a step. Here a worker takes a few
+dialogues at a time from their weights to their states, and back, and meets the others once; the matrix products are those of PyTorch's
+own BLAS. The batched form (`erc_graph.conv.block`, and `_Layers` of `erc_graph.conv.angular`) gives the same values and gradients to
+rounding. It is the oracle, and what runs without a compiler, on a GPU, in other precisions and under autocast.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from erc_graph.conv.compiler import library, sgemm
+from erc_graph.conv.layout import Layout
+from erc_graph.conv.operator import LEAST, STEEP, rules_by_scope, scales
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.dropout import passes
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
+from erc_graph.graphs.weights import SQUEEZE, TINY
+
+SOURCE = Path(__file__).with_suffix(".c")
+ALL = -1  # of the turns
+FEW = 512  # rows that one worker has done before PyTorch has started its products
+UNEVEN = 1.5  # times its share that a worker may have to do, measured
+SPEAKERS = ("any", "same", "other")
+
+
+def _fields(kind: type, *names: str) -> tuple[tuple[str, type], ...]:
+    return tuple((name, kind) for name in names)
+
+
+class _Rule(ctypes.Structure):
+    """`Rule` of the C file."""
+
+    _fields_ = (*_fields(ctypes.c_long, "past", "future", "loops", "speaker"), *_fields(ctypes.c_double, "angular", "unit"))
+
+
+class _Task(ctypes.Structure):
+    """`Task` of the C file."""
+
+    _fields_ = (
+        *_fields(ctypes.c_void_p, "gemm"),
+        *_fields(ctypes.c_long, "threads", "dialogues", "streams", "width", "depth", "residual", "rules"),
+        *_fields(ctypes.c_double, "squeeze", "steep", "tiny", "least", "across_angular", "across_unit", "scale"),
+        *_fields(ctypes.c_void_p, "theta", "ptr", "speaker", "within", "present", "seen", "states", "first", "bias", "matrices", "passed"),
+        *_fields(ctypes.c_void_p, "kept", "inside", "mix", "root", "degree", "open", "output", "grad"),
+        *_fields(ctypes.c_long, "by_turn", "by_stream", "by_column"),
+        *_fields(ctypes.c_void_p, "to_seen", "to_states", "to_weights", "others"),
+    )
+
+
+def _rule(rule: EdgeRule) -> _Rule:
+    past, future = (ALL if turns is None else turns for turns in (rule.past, rule.future))
+    return _Rule(past, future, rule.self_loops, SPEAKERS.index(rule.speaker), *scales([rule]))
+
+
+def ready() -> bool:
+    """Whether there is a compiled form on this machine; it is compiled if need be."""
+    return library(SOURCE) is not None and sgemm() is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What forward and backward pass have in common.
+
+    Attributes:
+        recipe: The graph.
+        batch: The dialogues.
+        present: `(N, S)` bool.
+        thetas: `θ_l` of every layer.
+        residual: Whether the states that go in come out beside the others.
+        dropout: Share of the values that are lost before every layer, below 1.
+        passed: `(depth, N, S, w)` bool, what dropout lets pass; `None` without dropout.
+    """
+
+    recipe: GraphRecipe
+    batch: Batch
+    present: Tensor
+    thetas: tuple[float, ...]
+    residual: bool
+    dropout: float
+    passed: Tensor | None
+
+    def run(self, threads: int, tensors: Mapping[str, Tensor | None], grad: Tensor | None = None) -> None:
+        """The forward pass over all dialogues, or the backward pass for the gradient of the output.
+
+        Args:
+            threads: How many workers.
+            tensors: The fields of `Task` by name, float32 (`open`: bool) and contiguous, on the CPU.
+            grad: `(N, S, ...)`, strided as it likes.
+
+        Raises:
+            MemoryError: a worker found no memory.
+        """
+        within, across = rules_by_scope(self.recipe)
+        rules = (_Rule * len(within))(*map(_rule, within))
+        theta = (ctypes.c_double * len(self.thetas))(*self.thetas)
+        across_angular, across_unit = scales(across)
+        task = _Task(
+            gemm=sgemm(),
+            threads=threads,
+            dialogues=len(self.batch),
+            streams=self.present.shape[1],
+            depth=len(self.thetas),
+            residual=self.residual,
+            rules=len(rules),
+            squeeze=SQUEEZE,
+            steep=STEEP,
+            tiny=TINY,
+            least=LEAST,
+            across_angular=across_angular,
+            across_unit=across_unit,
+            scale=1 / (1 - self.dropout),
+            theta=ctypes.addressof(theta),
+            within=ctypes.addressof(rules),
+        )
+        held = {name: getattr(self.batch, name).long().contiguous() for name in ("ptr", "speaker")}
+        held = {**held, "present": self.present, "passed": self.passed, **tensors}
+        for name, tensor in held.items():
+            setattr(task, name, None if tensor is None else tensor.data_ptr())
+        task.width = len(held["bias"])
+        if grad is not None:
+            task.grad, (task.by_turn, task.by_stream, task.by_column) = grad.data_ptr(), grad.stride()
+        compiled = library(SOURCE)
+        if compiled is None or compiled.run(ctypes.byref(task), int(grad is not None)):
+            raise MemoryError("no memory for the layers of the graph convolution")
+
+
+def fits(sizes: Sequence[int], streams: int) -> bool:
+    """Whether dialogues of these lengths give all workers something to do: PyTorch's products share one long dialogue, workers cannot."""
+    threads, turns = torch.get_num_threads(), sum(sizes)
+    return turns > 0 and (turns * streams <= FEW or max(sizes) * threads <= UNEVEN * turns)
+
+
+def passing(layout: Layout, share: float, depth: int, like: Tensor) -> Tensor:
+    """`(depth, N, S, w)` bool: what dropout lets pass before every layer, drawn in the order in which the batched form draws it."""
+    passed = torch.empty(depth, *like.shape, dtype=torch.bool)
+    for piece in layout.pieces:
+        for layer in passed:
+            piece.put(passes((len(piece.node), like.shape[-1]), share), layer)
+    return passed
+
+
+def layers(plan: Plan, matrices: Tensor, seen: Tensor, states: Tensor, first: Tensor, bias: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """All layers.
+
+    Args:
+        plan: Graph, dialogues and settings.
+        matrices: `(depth, 2 w, w)` what `[P h, h^0]` is multiplied by: `weights` times `θ_l`, and something on the diagonals.
+        seen: `(N, S, w)` states that the angular weights are taken from.
+        states: `(N, S, w)` states that go in.
+        first: `(w, w)` weight of the first linear layer.
+        bias: `(w,)` its bias.
+        weights: `(2 w, w)` for every layer; the gradients go there.
+
+    Returns:
+        `(N, S, w)`, or `(N, S, 2 w)` with `residual`.
+    """
+    return _Layers.apply(plan, matrices, seen, states, first, bias, *weights)
+
+
+class _Layers(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, plan: Plan, matrices: Tensor, seen: Tensor, states: Tensor, first: Tensor, bias: Tensor, *weights: Tensor
+    ) -> Tensor:
+        ctx.alike = seen is states
+        states, first, bias = states.contiguous(), first.contiguous(), bias.contiguous()
+        seen = states if ctx.alike else seen.contiguous()
+        (turns, streams, width), sizes = states.shape, plan.batch.sizes
+        rows = turns * streams
+        tensors: dict[str, Tensor] = {
+            "matrices": matrices,
+            "states": states,
+            "seen": seen,
+            "first": first,
+            "bias": bias,
+            "kept": states.new_empty(len(weights), rows, width),
+            "inside": states.new_empty(streams * sum(size * size for size in sizes)),
+            "mix": states.new_empty(rows, streams),
+            "root": states.new_empty(rows),
+            "degree": states.new_empty(rows),
+            "open": torch.empty(rows, width, dtype=torch.bool),
+        }
+        output = states.new_empty(turns, streams, width * (2 if plan.residual else 1))
+        ctx.plan, ctx.names, ctx.threads = plan, tuple(tensors), max(1, min(torch.get_num_threads(), len(sizes)))
+        plan.run(ctx.threads, {**tensors, "output": output})
+        ctx.save_for_backward(*tensors.values())
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        states, first, bias, matrices = (tensors[name] for name in ("states", "first", "bias", "matrices"))
+        to_states = torch.empty_like(states)
+        to_seen = None if not ctx.needs_input_grad[2] else to_states if ctx.alike else torch.zeros_like(states)
+        parts = [first.numel(), bias.numel(), matrices.numel()]
+        to_weights, others = states.new_zeros(sum(parts)), states.new_zeros(ctx.threads - 1, sum(parts))
+        into = {"to_seen": to_seen, "to_states": to_states, "to_weights": to_weights, "others": others}
+        ctx.plan.run(ctx.threads, {**tensors, **into}, grad)
+        for other in others:
+            to_weights.add_(other)
+        to_first, to_bias, to_matrices = to_weights.split(parts)
+        return None, None, None if ctx.alike else to_seen, to_states, to_first.view_as(first), to_bias, *to_matrices.view_as(matrices)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from erc_graph.conv import compiler
+
+library = compiler.library.__wrapped__  # what is kept would hide what is tried here
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or not (shutil.which("cc") or shutil.which("gcc")), reason="no C compiler")
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("ERC_GRAPH_COMPILED", raising=False)
+    monkeypatch.setenv("ERC_GRAPH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "answer.c"
+    path.write_text("int answer(void) { return 41; }\n")
+    return path
+
+
+def kept(source: Path) -> list[Path]:
+    return sorted((source.parent / "cache").iterdir())
+
+
+def test_compiled_once_and_again_when_the_source_changes(source: Path) -> None:
+    assert library(source).answer() == 41
+    (first,) = kept(source)
+    made = first.stat().st_mtime_ns
+    assert library(source).answer() == 41
+    assert [path.stat().st_mtime_ns for path in kept(source)] == [made]
+    source.write_text("int answer(void) { return 42; }\n")
+    assert library(source).answer() == 42
+    assert len(kept(source)) == 2
+
+
+def test_only_the_owner_may_write_where_it_lies(source: Path) -> None:
+    library(source)
+    assert (source.parent / "cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = source.parent / "cache"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with caplog.at_level(logging.WARNING):
+        assert library(source) is None
+    assert f"answer.c is not compiled, its slower form in PyTorch is used: others may write to {folder}" in caplog.text
+    assert kept(source) == []
+
+
+def test_an_error_of_the_compiler_is_said_and_leaves_nothing(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source.write_text("int answer(void) { return ; nonsense }\n")
+    with caplog.at_level(logging.WARNING):
+        assert library(source) is None
+    assert "answer.c is not compiled" in caplog.text
+    assert kept(source) == []
+
+
+def test_a_name_that_is_nowhere_is_found_out_when_it_is_loaded(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source.write_text("int unheard_of(void); int answer(void) { return unheard_of(); }\n")
+    with caplog.at_level(logging.WARNING):
+        assert library(source) is None
+    assert "unheard_of" in caplog.text
+
+
+def test_switched_off(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERC_GRAPH_COMPILED", "0")
+    assert library(source) is None
+    assert not (source.parent / "cache").exists()
+
+
+def test_without_a_compiler(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(source.parent))
+    assert library(source) is None
+    assert not (source.parent / "cache").exists()
+
+
+def test_where_it_lies_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ERC_GRAPH_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiler._folder() == tmp_path / "erc_graph"
+
+
+def test_pytorch_has_the_product() -> None:
+    assert compiler.sgemm()
