@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.profiler import record_function
 
 from erc_graph.conv.compiler import library, sgemm
 from erc_graph.conv.layout import Layout
@@ -28,6 +29,7 @@ from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import SQUEEZE, TINY
 
 SOURCE = Path(__file__).with_suffix(".c")
+EVENT = "erc_graph::"  # what compiled passes are called in a profile starts with this
 ALL = -1  # of the turns
 FEW = 512  # rows that one worker has done before PyTorch has started its products
 UNEVEN = 1.5  # times its share that a worker may have to do, measured
@@ -131,7 +133,9 @@ class Plan:
         if grad is not None:
             task.grad, (task.by_turn, task.by_stream, task.by_column) = grad.data_ptr(), grad.stride()
         compiled = library(SOURCE)
-        if compiled is None or compiled.run(ctypes.byref(task), int(grad is not None)):
+        with record_function(f"{EVENT}{'layers' if grad is None else 'layers_backward'}"):
+            failed = compiled is None or compiled.run(ctypes.byref(task), int(grad is not None))
+        if failed:
             raise MemoryError("no memory for the layers of the graph convolution")
 
 
