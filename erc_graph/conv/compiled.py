@@ -145,6 +145,11 @@ def fits(sizes: Sequence[int], streams: int) -> bool:
     return turns > 0 and (turns * streams <= FEW or max(sizes) * threads <= UNEVEN * turns)
 
 
+def _workers(dialogues: int) -> int:
+    """As many as PyTorch has threads, and dialogues for them; not one where it has more, or its BLAS would share out each product."""
+    return min(torch.get_num_threads(), max(dialogues, 2))
+
+
 def passing(layout: Layout, share: float, depth: int, like: Tensor) -> Tensor:
     """`(depth, N, S, w)` bool: what dropout lets pass before every layer, drawn in the order in which the batched form draws it."""
     passed = torch.empty(depth, *like.shape, dtype=torch.bool)
@@ -196,7 +201,7 @@ class _Layers(Function):
             "open": torch.empty(rows, width, dtype=torch.bool),
         }
         output = states.new_empty(turns, streams, width * (2 if plan.residual else 1))
-        ctx.plan, ctx.names, ctx.threads = plan, tuple(tensors), max(1, min(torch.get_num_threads(), len(sizes)))
+        ctx.plan, ctx.names, ctx.threads = plan, tuple(tensors), _workers(len(sizes))
         plan.run(ctx.threads, {**tensors, "output": output})
         ctx.save_for_backward(*tensors.values())
         return output

@@ -142,6 +142,14 @@ def test_states_that_need_no_gradient() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in conv.parameters())
 
 
+@pytest.mark.parametrize(("threads", "dialogues", "workers"), [(1, 1, 1), (1, 9, 1), (2, 1, 2), (4, 1, 2), (4, 3, 3), (4, 9, 4)])
+def test_a_single_dialogue_has_two_workers_so_that_its_products_are_not_shared_out(
+    threads: int, dialogues: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert compiled._workers(dialogues) == workers
+
+
 def test_one_long_dialogue_is_left_to_the_products_that_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert compiled.fits([1000, 900], 1)
