@@ -73,11 +73,8 @@ def uncompiled(run: Run) -> Run:
     """`block` as it is where there is no compiler."""
 
     def batched() -> None:
-        saved, compiled.ready = compiled.ready, lambda: False
-        try:
+        with compiled.without():
             run()
-        finally:
-            compiled.ready = saved
 
     return batched
 

@@ -106,8 +106,8 @@ class AngularConv(nn.Module):
             `(N, S, output_width)`, zero for absent nodes.
         """
         x = self.dropout(states)
-        if self._compiled(x, batch, recipe):
-            return self._layers(states, x, present, batch, recipe)
+        if self._can_be_compiled(states, x, present, batch, recipe):
+            return self._all_layers(states, x, present, batch, recipe)
         propagation = self.propagation(recipe, batch, states, present)
         if (
             isinstance(propagation, WrittenPropagation)
@@ -127,27 +127,25 @@ class AngularConv(nn.Module):
         output = torch.cat([x, hidden], -1) if self.config.residual else hidden
         return output * present[..., None].to(output.dtype)
 
-    def _compiled(self, x: Tensor, batch: Batch, recipe: GraphRecipe) -> bool:
-        """Whether the compiled form can be taken."""
+    def _can_be_compiled(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> bool:
         return (
             self.propagation is block_propagation
-            and x.device.type == "cpu"
-            and x.dtype == self.first.weight.dtype == torch.float32
+            and compiled.fits(batch, states, x, present, [self.first.weight, self.first.bias, *self.weights])
             and not autocast(x)
             and self.dropout.p < 1
-            and compiled.fits(batch.sizes, x.shape[1])
             and in_blocks(recipe, batch, x.shape[1])
             and compiled.ready()
         )
 
-    def _layers(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> Tensor:
-        """All layers in their compiled form."""
+    def _all_layers(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> Tensor:
+        """What `forward` returns, from the compiled form."""
         config, share = self.config, self.dropout.p if self.training else 0.0
-        passed = compiled.passing(in_buckets(batch.sizes, x.shape[1], x.device), share, config.depth, x) if share else None
-        plan = compiled.Plan(recipe, batch, present.contiguous(), config.thetas, config.residual, share, passed)
+        streams = x.shape[1]
+        plan = compiled.Plan(recipe, batch, streams, self.width, config.thetas, config.residual, share)
+        passed = compiled.passing(in_buckets(batch.sizes, streams, x.device), share, config.depth, x) if share else None
         with torch.no_grad():
             matrices = torch.stack([torch.cat(_mixed(config, *layer)) for layer in zip(config.thetas, self.weights, strict=True)])
-        return compiled.layers(plan, matrices, states, x, self.first.weight, self.first.bias, list(self.weights))
+        return compiled.layers(plan, matrices, present, passed, states, x, self.first.weight, self.first.bias, list(self.weights))
 
 
 class _Layers(Function):

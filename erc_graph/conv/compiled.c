@@ -4,6 +4,7 @@
    time, through all layers; their rows stand in the order dialogue, stream, turn, without padding. Matrix products are the BLAS's. */
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,17 +12,17 @@ typedef void Gemm(const char *, const char *, const int *, const int *, const in
                   const int *, const float *, float *, const int *);
 
 typedef struct {
-  long past, future; /* turns, below 0: all */
-  long loops, speaker; /* 0 any, 1 same, 2 other */
+  int64_t past, future; /* turns, below 0: all */
+  int64_t loops, speaker; /* 0 any, 1 same, 2 other */
   double angular, unit;
 } Rule;
 
 typedef struct {
   Gemm *gemm;
-  long threads, dialogues, streams, width, depth, residual, rules;
+  int64_t threads, dialogues, streams, width, depth, residual, rules;
   double squeeze, steep, tiny, least, across_angular, across_unit, scale;
   const double *theta;
-  const long *ptr, *speaker;
+  const int64_t *ptr, *speaker;
   const Rule *within;
   const unsigned char *present; /* (N, S) */
   const float *seen, *states;   /* (N, S, w): what weights are taken from, and what goes in */
@@ -34,35 +35,35 @@ typedef struct {
   unsigned char *open;          /* (R w) where the last ReLU was open */
   float *output;                /* (N, S, w or 2 w) */
   const float *grad;            /* of the output, with its strides */
-  long by_turn, by_stream, by_column;
+  int64_t by_turn, by_stream, by_column;
   float *to_seen, *to_states; /* (N, S, w) */
   float *to_weights, *others; /* (w w + w + depth 2 w w): of first, bias, matrices; (threads - 1, ...) the other workers' */
 } Task;
 
 /* A dialogue of a worker: its turns, and where its rows and weights begin. */
 typedef struct {
-  long at, turns, row, weight;
+  int64_t at, turns, row, weight;
 } Dialogue;
 
 enum { ROWS = 256 }; /* of the dialogues that are taken through the layers together, unless one has more */
 
 /* c (m, n) = alpha a b + beta c, row by row; a and b transposed where asked. */
-static void product(const Task *t, int ta, int tb, long m, long n, long k, float alpha, const float *a, long lda, const float *b, long ldb,
-                    float beta, float *c, long ldc) {
+static void product(const Task *t, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
+                    float beta, float *c, int64_t ldc) {
   int m_ = m, n_ = n, k_ = k, lda_ = lda, ldb_ = ldb, ldc_ = ldc;
   t->gemm(tb ? "T" : "N", ta ? "T" : "N", &n_, &m_, &k_, &alpha, b, &ldb_, a, &lda_, &beta, c, &ldc_);
 }
 
-static inline float dot(const float *restrict a, const float *restrict b, long n) {
+static inline float dot(const float *restrict a, const float *restrict b, int64_t n) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (long i = 0; i < n; i++) sum += a[i] * b[i];
+  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
   return sum;
 }
 
-static inline void add(float *restrict to, float by, const float *restrict x, long n) {
+static inline void add(float *restrict to, float by, const float *restrict x, int64_t n) {
 #pragma omp simd
-  for (long i = 0; i < n; i++) to[i] += by * x[i];
+  for (int64_t i = 0; i < n; i++) to[i] += by * x[i];
 }
 
 static inline float positive(float x) { return x < 0 ? 0 : x; } /* what is not a number stays */
@@ -74,7 +75,8 @@ static inline float squeezed(const Task *t, float cosine) {
 
 /* Angular similarity of a cosine; arcsine as in Cephes, to a few units in the last place. */
 static inline float angular(const Task *t, float cosine) {
-  float x = squeezed(t, cosine), a = fabsf(x), large = a > 0.5f;
+  float x = squeezed(t, cosine), a = fabsf(x);
+  int large = a > 0.5f;
   float z = large ? 0.5f * (1 - a) : a * a, y = large ? sqrtf(z) : a;
   float p = ((((4.2163199048e-2f * z + 2.4181311049e-2f) * z + 4.5470025998e-2f) * z + 7.4953002686e-2f) * z + 1.6666752422e-1f) * z * y + y;
   p = large ? 1.5707963267948966f - 2 * p : p;
@@ -86,36 +88,36 @@ static inline float slope(const Task *t, float cosine) {
   return (float)(t->steep * t->squeeze) / sqrtf(1 - x * x);
 }
 
-static inline long node(const Task *t, const Dialogue *d, long stream, long turn) { return (d->at + turn) * t->streams + stream; }
+static inline int64_t node(const Task *t, const Dialogue *d, int64_t stream, int64_t turn) { return (d->at + turn) * t->streams + stream; }
 
-static inline float here(const Task *t, const Dialogue *d, long stream, long turn) { return t->present[node(t, d, stream, turn)]; }
+static inline float here(const Task *t, const Dialogue *d, int64_t stream, int64_t turn) { return t->present[node(t, d, stream, turn)]; }
 
 /* Rows of a dialogue from (N, S, w). */
 static void gather(const Task *t, const Dialogue *d, const float *from, float *to) {
-  for (long s = 0; s < t->streams; s++)
-    for (long i = 0; i < d->turns; i++, to += t->width) memcpy(to, from + node(t, d, s, i) * t->width, t->width * sizeof(float));
+  for (int64_t s = 0; s < t->streams; s++)
+    for (int64_t i = 0; i < d->turns; i++, to += t->width) memcpy(to, from + node(t, d, s, i) * t->width, t->width * sizeof(float));
 }
 
 /* Rows scaled to length one, and by what. */
 static void directions(const Task *t, const Dialogue *d, float *unit, float *shrink) {
-  long w = t->width;
+  int64_t w = t->width;
   gather(t, d, t->seen, unit);
-  for (long r = 0; r < t->streams * d->turns; r++, unit += w) {
+  for (int64_t r = 0; r < t->streams * d->turns; r++, unit += w) {
     shrink[r] = 1 / sqrtf(dot(unit, unit, w) + (float)t->tiny);
-    for (long j = 0; j < w; j++) unit[j] *= shrink[r];
+    for (int64_t j = 0; j < w; j++) unit[j] *= shrink[r];
   }
 }
 
 /* What the similarity of two turns is multiplied by, and what is added, (n, n) each. Returns whether any similarity counts. */
 static int factors(const Task *t, const Dialogue *d, float *by, float *plus) {
-  long n = d->turns, bent = 0;
+  int64_t n = d->turns, bent = 0;
   memset(by, 0, n * n * sizeof(float));
   memset(plus, 0, n * n * sizeof(float));
   for (const Rule *rule = t->within; rule < t->within + t->rules; rule++) {
     bent |= rule->angular != 0;
-    for (long i = 0; i < n; i++) {
-      long low = rule->past < 0 || rule->past > i ? 0 : i - rule->past, high = rule->future < 0 || rule->future >= n - i ? n : i + rule->future + 1;
-      for (long j = low; j < high; j++) {
+    for (int64_t i = 0; i < n; i++) {
+      int64_t low = rule->past < 0 || rule->past > i ? 0 : i - rule->past, high = rule->future < 0 || rule->future >= n - i ? n : i + rule->future + 1;
+      for (int64_t j = low; j < high; j++) {
         int same = rule->speaker == 0 || (t->speaker[d->at + i] == t->speaker[d->at + j]) == (rule->speaker == 1);
         float on = same && (rule->loops || i != j);
         by[i * n + j] += on * (float)rule->angular;
@@ -128,51 +130,51 @@ static int factors(const Task *t, const Dialogue *d, float *by, float *plus) {
 
 /* Normalised weights of a dialogue. */
 static void weigh(const Task *t, const Dialogue *d, const float *unit, float *by, float *plus) {
-  long n = d->turns, S = t->streams, w = t->width;
+  int64_t n = d->turns, S = t->streams, w = t->width;
   float *root = t->root + d->row, *degree = t->degree + d->row, *mix = t->mix + d->at * S * S;
   int bent = factors(t, d, by, plus);
-  for (long s = 0; s < S; s++) {
+  for (int64_t s = 0; s < S; s++) {
     float *weight = t->inside + d->weight + s * n * n, there[n];
-    for (long j = 0; j < n; j++) there[j] = here(t, d, s, j);
+    for (int64_t j = 0; j < n; j++) there[j] = here(t, d, s, j);
     if (t->rules && bent) {
       const float *u = unit + s * n * w;
       product(t, 0, 1, n, n, w, 1, u, w, u, w, 0, weight, n);
 #pragma omp simd
-      for (long e = 0; e < n * n; e++) weight[e] = by[e] * angular(t, weight[e]) + plus[e];
+      for (int64_t e = 0; e < n * n; e++) weight[e] = by[e] * angular(t, weight[e]) + plus[e];
     } else memcpy(weight, plus, n * n * sizeof(float));
-    for (long i = 0; i < n; i++) degree[s * n + i] = dot(weight + i * n, there, n);
+    for (int64_t i = 0; i < n; i++) degree[s * n + i] = dot(weight + i * n, there, n);
   }
-  for (long i = 0; i < n; i++)
-    for (long s = 0; s < S; s++)
-      for (long o = 0; o < S; o++) {
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t s = 0; s < S; s++)
+      for (int64_t o = 0; o < S; o++) {
         float *pair = mix + (i * S + s) * S + o;
         *pair = 0;
         if (s == o || !here(t, d, s, i) || !here(t, d, o, i)) continue;
         if (t->across_angular != 0) *pair = (float)t->across_angular * angular(t, dot(unit + (s * n + i) * w, unit + (o * n + i) * w, w));
         degree[s * n + i] += *pair += (float)t->across_unit;
       }
-  for (long s = 0; s < S; s++)
-    for (long i = 0; i < n; i++) {
+  for (int64_t s = 0; s < S; s++)
+    for (int64_t i = 0; i < n; i++) {
       float of = degree[s * n + i];
       root[s * n + i] = of > 0 && here(t, d, s, i) ? 1 / sqrtf(of > (float)t->least ? of : (float)t->least) : 0;
     }
-  for (long s = 0; s < S; s++)
-    for (long i = 0; i < n; i++) {
+  for (int64_t s = 0; s < S; s++)
+    for (int64_t i = 0; i < n; i++) {
       float *row = t->inside + d->weight + (s * n + i) * n;
-      for (long j = 0; j < n; j++) row[j] *= root[s * n + i] * root[s * n + j];
-      for (long o = 0; o < S; o++) mix[(i * S + s) * S + o] *= root[s * n + i] * root[o * n + i];
+      for (int64_t j = 0; j < n; j++) row[j] *= root[s * n + i] * root[s * n + j];
+      for (int64_t o = 0; o < S; o++) mix[(i * S + s) * S + o] *= root[s * n + i] * root[o * n + i];
     }
 }
 
 /* out = P x, or its transpose's; rows of `out` lie `ld` apart. */
-static void propagate(const Task *t, const Dialogue *d, int transposed, const float *x, float *out, long ld) {
-  long n = d->turns, S = t->streams, w = t->width;
+static void propagate(const Task *t, const Dialogue *d, int transposed, const float *x, float *out, int64_t ld) {
+  int64_t n = d->turns, S = t->streams, w = t->width;
   const float *mix = t->mix + d->at * S * S;
-  for (long s = 0; s < S; s++)
+  for (int64_t s = 0; s < S; s++)
     product(t, transposed, 0, n, w, n, 1, t->inside + d->weight + s * n * n, n, x + s * n * w, w, 0, out + s * n * ld, ld);
-  for (long s = 0; s < S; s++)
-    for (long i = 0; i < n; i++)
-      for (long o = 0; o < S; o++) {
+  for (int64_t s = 0; s < S; s++)
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t o = 0; o < S; o++) {
         float by = mix[transposed ? (i * S + o) * S + s : (i * S + s) * S + o];
         if (by != 0) add(out + (s * n + i) * ld, by, x + (o * n + i) * w, w);
       }
@@ -180,85 +182,86 @@ static void propagate(const Task *t, const Dialogue *d, int transposed, const fl
 
 /* Add the gradient of the weights, given that of out = P x. */
 static void propagate_weights(const Task *t, const Dialogue *d, const float *grad, const float *x, float *to_inside, float *to_mix) {
-  long n = d->turns, S = t->streams, w = t->width;
+  int64_t n = d->turns, S = t->streams, w = t->width;
   const float *mix = t->mix + d->at * S * S;
-  for (long s = 0; s < S; s++) product(t, 0, 1, n, n, w, 1, grad + s * n * w, w, x + s * n * w, w, 1, to_inside + s * n * n, n);
-  for (long i = 0; i < n; i++)
-    for (long s = 0; s < S; s++)
-      for (long o = 0; o < S; o++)
+  for (int64_t s = 0; s < S; s++) product(t, 0, 1, n, n, w, 1, grad + s * n * w, w, x + s * n * w, w, 1, to_inside + s * n * n, n);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t s = 0; s < S; s++)
+      for (int64_t o = 0; o < S; o++)
         if (mix[(i * S + s) * S + o] != 0) to_mix[(i * S + s) * S + o] += dot(grad + (s * n + i) * w, x + (o * n + i) * w, w);
 }
 
 /* The gradient of states from that of the normalised weights; `to_inside` and `edge` are used up. */
 static void weigh_back(const Task *t, const Dialogue *d, const float *unit, const float *shrink, float *by, float *plus, float *to_inside,
                        const float *to_mix, float *moved, float *edge, float *to_unit) {
-  long n = d->turns, S = t->streams, w = t->width;
+  int64_t n = d->turns, S = t->streams, w = t->width;
   const float *root = t->root + d->row, *degree = t->degree + d->row, *mix = t->mix + d->at * S * S;
   int bent = factors(t, d, by, plus);
   memset(to_unit, 0, S * n * w * sizeof(float));
   memset(moved, 0, S * n * sizeof(float));
-  for (long s = 0; s < S; s++)
-    for (long i = 0; i < n; i++) {
+  for (int64_t s = 0; s < S; s++)
+    for (int64_t i = 0; i < n; i++) {
       const float *row = t->inside + d->weight + (s * n + i) * n, *grad = to_inside + (s * n + i) * n;
       moved[s * n + i] += dot(row, grad, n);
-      for (long j = 0; j < n; j++) moved[s * n + j] += row[j] * grad[j];
-      for (long o = 0; o < S; o++) {
+      for (int64_t j = 0; j < n; j++) moved[s * n + j] += row[j] * grad[j];
+      for (int64_t o = 0; o < S; o++) {
         float both = mix[(i * S + s) * S + o] * to_mix[(i * S + s) * S + o];
         moved[s * n + i] += both;
         moved[o * n + i] += both;
       }
     }
-  for (long r = 0; r < S * n; r++) moved[r] *= degree[r] > (float)t->least ? -0.5f * root[r] * root[r] : 0;
-  for (long s = 0; bent && s < S; s++) {
+  for (int64_t r = 0; r < S * n; r++) moved[r] *= degree[r] > (float)t->least ? -0.5f * root[r] * root[r] : 0;
+  for (int64_t s = 0; bent && s < S; s++) {
     const float *u = unit + s * n * w, *r = root + s * n;
     float *grad = to_inside + s * n * n, there[n];
-    for (long j = 0; j < n; j++) there[j] = here(t, d, s, j);
+    for (int64_t j = 0; j < n; j++) there[j] = here(t, d, s, j);
     product(t, 0, 1, n, n, w, 1, u, w, u, w, 0, edge, n);
-    for (long i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
       float mine = r[i], more = moved[s * n + i];
 #pragma omp simd
-      for (long j = 0; j < n; j++)
+      for (int64_t j = 0; j < n; j++)
         grad[i * n + j] = by[i * n + j] * slope(t, edge[i * n + j]) * (mine * r[j] * grad[i * n + j] + more * there[j]);
     }
-    for (long i = 0; i < n; i++)
-      for (long j = 0; j <= i; j++) edge[i * n + j] = edge[j * n + i] = grad[i * n + j] + grad[j * n + i];
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j <= i; j++) edge[i * n + j] = edge[j * n + i] = grad[i * n + j] + grad[j * n + i];
     product(t, 0, 0, n, w, n, 1, edge, n, u, w, 0, to_unit + s * n * w, w);
   }
-  for (long i = 0; t->across_angular != 0 && i < n; i++)
-    for (long s = 0; s < S; s++)
-      for (long o = 0; o < s; o++) {
-        long a = s * n + i, b = o * n + i;
+  for (int64_t i = 0; t->across_angular != 0 && i < n; i++)
+    for (int64_t s = 0; s < S; s++)
+      for (int64_t o = 0; o < s; o++) {
+        int64_t a = s * n + i, b = o * n + i;
         if (!here(t, d, s, i) || !here(t, d, o, i)) continue;
         float f = (to_mix[(i * S + s) * S + o] + to_mix[(i * S + o) * S + s]) * root[a] * root[b] + moved[a] + moved[b];
         f *= (float)t->across_angular * slope(t, dot(unit + a * w, unit + b * w, w));
         add(to_unit + a * w, f, unit + b * w, w);
         add(to_unit + b * w, f, unit + a * w, w);
       }
-  for (long s = 0; s < S; s++)
-    for (long i = 0; i < n; i++) {
-      long r = s * n + i;
+  for (int64_t s = 0; s < S; s++)
+    for (int64_t i = 0; i < n; i++) {
+      int64_t r = s * n + i;
       const float *u = unit + r * w, *v = to_unit + r * w;
       float *to = t->to_seen + node(t, d, s, i) * w, along = dot(u, v, w);
-      for (long j = 0; j < w; j++) to[j] += shrink[r] * (v[j] - along * u[j]); /* may be the gradient of `states` too */
+      for (int64_t j = 0; j < w; j++) to[j] += shrink[r] * (v[j] - along * u[j]); /* may be the gradient of `states` too */
     }
 }
 
 /* h0 = ReLU(x W0 + b) to rows that lie `ld` apart. */
-static void initial(const Task *t, long rows, const float *x, float *out, long ld) {
-  long w = t->width;
-  for (long r = 0; r < rows; r++) memcpy(out + r * ld, t->bias, w * sizeof(float));
+static void initial(const Task *t, int64_t rows, const float *x, float *out, int64_t ld) {
+  int64_t w = t->width;
+  for (int64_t r = 0; r < rows; r++) memcpy(out + r * ld, t->bias, w * sizeof(float));
   product(t, 0, 1, rows, w, w, 1, x, w, t->first, w, 1, out, ld);
-  for (long r = 0; r < rows; r++)
-    for (long j = 0; j < w; j++) out[r * ld + j] = positive(out[r * ld + j]);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t j = 0; j < w; j++) out[r * ld + j] = positive(out[r * ld + j]);
 }
 
-/* What lies in a worker's memory, for one group of dialogues. */
+/* What lies in a worker's memory, for one group of dialogues; the second line is the backward pass's alone. */
 typedef struct {
-  float *both, *above, *to_initial, *to_spread, *shrink, *moved, *by, *plus, *edge, *to_inside, *to_mix;
+  float *both, *above, *to_spread, *shrink, *by, *plus;
+  float *to_initial, *moved, *edge, *to_inside, *to_mix;
 } Room;
 
 static void forward_group(const Task *t, const Dialogue *first, const Dialogue *end, Room m) {
-  long S = t->streams, w = t->width, base = first->row, rows = end[-1].row + S * end[-1].turns - base, out = t->residual ? 2 * w : w;
+  int64_t S = t->streams, w = t->width, base = first->row, rows = end[-1].row + S * end[-1].turns - base, out = t->residual ? 2 * w : w;
   float *kept = t->kept + base * t->depth * w;
   for (const Dialogue *d = first; d < end; d++) {
     float *unit = m.to_spread + (d->row - base) * w;
@@ -267,61 +270,61 @@ static void forward_group(const Task *t, const Dialogue *first, const Dialogue *
     gather(t, d, t->states, m.above + (d->row - base) * w);
   }
   initial(t, rows, m.above, m.both + w, 2 * w);
-  for (long r = 0; r < rows; r++) memcpy(kept + r * w, m.both + (2 * r + 1) * w, w * sizeof(float));
-  for (long l = 0; l < t->depth; l++) {
+  for (int64_t r = 0; r < rows; r++) memcpy(kept + r * w, m.both + (2 * r + 1) * w, w * sizeof(float));
+  for (int64_t l = 0; l < t->depth; l++) {
     float *state = kept + l * rows * w, *hidden = l + 1 < t->depth ? state + rows * w : m.above;
     for (const Dialogue *d = first; d < end; d++) {
-      long r = d->row - base;
-      for (long s = 0; t->passed && s < S; s++)
-        for (long i = 0; i < d->turns; i++) {
+      int64_t r = d->row - base;
+      for (int64_t s = 0; t->passed && s < S; s++)
+        for (int64_t i = 0; i < d->turns; i++) {
           const unsigned char *pass = t->passed + (l * t->ptr[t->dialogues] * S + node(t, d, s, i)) * w;
           float *row = state + (r + s * d->turns + i) * w, scale = t->scale;
-          for (long j = 0; j < w; j++) row[j] *= pass[j] * scale;
+          for (int64_t j = 0; j < w; j++) row[j] *= pass[j] * scale;
         }
       propagate(t, d, 0, state + r * w, m.both + r * 2 * w, 2 * w);
     }
     product(t, 0, 0, rows, w, 2 * w, 1, m.both, 2 * w, t->matrices + l * 2 * w * w, w, 0, hidden, w);
-    for (long e = 0; e < rows * w; e++) hidden[e] = positive(hidden[e]);
+    for (int64_t e = 0; e < rows * w; e++) hidden[e] = positive(hidden[e]);
   }
   unsigned char *open = t->open + base * w;
-  for (long e = 0; e < rows * w; e++) open[e] = !(m.above[e] <= 0);
+  for (int64_t e = 0; e < rows * w; e++) open[e] = !(m.above[e] <= 0);
   for (const Dialogue *d = first; d < end; d++)
-    for (long s = 0; s < S; s++)
-      for (long i = 0; i < d->turns; i++) {
-        long r = d->row - base + s * d->turns + i;
+    for (int64_t s = 0; s < S; s++)
+      for (int64_t i = 0; i < d->turns; i++) {
+        int64_t r = d->row - base + s * d->turns + i;
         float *to = t->output + node(t, d, s, i) * out, there = here(t, d, s, i);
         if (t->residual) {
           const float *from = t->states + node(t, d, s, i) * w;
-          for (long j = 0; j < w; j++) to[j] = there * from[j];
+          for (int64_t j = 0; j < w; j++) to[j] = there * from[j];
           to += w;
         }
-        for (long j = 0; j < w; j++) to[j] = there * m.above[r * w + j];
+        for (int64_t j = 0; j < w; j++) to[j] = there * m.above[r * w + j];
       }
 }
 
 static void backward_group(const Task *t, const Dialogue *first, const Dialogue *end, Room m, float *to_weights) {
-  long S = t->streams, w = t->width, base = first->row, rows = end[-1].row + S * end[-1].turns - base;
+  int64_t S = t->streams, w = t->width, base = first->row, rows = end[-1].row + S * end[-1].turns - base;
   const float *kept = t->kept + base * t->depth * w;
   const unsigned char *open = t->open + base * w;
   float *to_first = to_weights, *to_bias = to_first + w * w, *to_matrices = to_bias + w;
-  long weights = end[-1].weight + S * end[-1].turns * end[-1].turns - first->weight;
+  int64_t weights = end[-1].weight + S * end[-1].turns * end[-1].turns - first->weight;
   memset(m.to_inside, 0, weights * sizeof(float));
   memset(m.to_mix, 0, rows * S * sizeof(float));
   memset(m.to_initial, 0, rows * w * sizeof(float));
   for (const Dialogue *d = first; d < end; d++) {
     gather(t, d, t->states, m.to_spread + (d->row - base) * w);
-    for (long s = 0; s < S; s++)
-      for (long i = 0; i < d->turns; i++) {
-        long r = d->row - base + s * d->turns + i;
+    for (int64_t s = 0; s < S; s++)
+      for (int64_t i = 0; i < d->turns; i++) {
+        int64_t r = d->row - base + s * d->turns + i;
         const float *grad = t->grad + (d->at + i) * t->by_turn + s * t->by_stream + (t->residual ? w * t->by_column : 0);
         float there = here(t, d, s, i);
-        for (long j = 0; j < w; j++) m.above[r * w + j] = open[r * w + j] ? there * grad[j * t->by_column] : 0;
+        for (int64_t j = 0; j < w; j++) m.above[r * w + j] = open[r * w + j] ? there * grad[j * t->by_column] : 0;
       }
   }
   if (t->passed) initial(t, rows, m.to_spread, m.both + w, 2 * w);
   else
-    for (long r = 0; r < rows; r++) memcpy(m.both + (2 * r + 1) * w, kept + r * w, w * sizeof(float));
-  for (long l = t->depth - 1; l >= 0; l--) {
+    for (int64_t r = 0; r < rows; r++) memcpy(m.both + (2 * r + 1) * w, kept + r * w, w * sizeof(float));
+  for (int64_t l = t->depth - 1; l >= 0; l--) {
     const float *state = kept + l * rows * w, *matrix = t->matrices + l * 2 * w * w;
     for (const Dialogue *d = first; d < end; d++)
       propagate(t, d, 0, state + (d->row - base) * w, m.both + (d->row - base) * 2 * w, 2 * w);
@@ -329,30 +332,30 @@ static void backward_group(const Task *t, const Dialogue *first, const Dialogue 
     product(t, 0, 1, rows, w, w, 1, m.above, w, matrix, w, 0, m.to_spread, w);
     product(t, 0, 1, rows, w, w, 1, m.above, w, matrix + w * w, w, 1, m.to_initial, w);
     for (const Dialogue *d = first; d < end; d++) {
-      long r = d->row - base;
+      int64_t r = d->row - base;
       propagate_weights(t, d, m.to_spread + r * w, state + r * w, m.to_inside + d->weight - first->weight, m.to_mix + r * S);
       propagate(t, d, 1, m.to_spread + r * w, m.above + r * w, w);
     }
     float scale = t->passed ? t->scale : 1;
     if (l || t->passed)
-      for (long e = 0; e < rows * w; e++) m.above[e] = state[e] <= 0 ? 0 : scale * m.above[e];
+      for (int64_t e = 0; e < rows * w; e++) m.above[e] = state[e] <= 0 ? 0 : scale * m.above[e];
   }
-  for (long r = 0; r < rows; r++)
-    for (long j = 0; j < w; j++) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t j = 0; j < w; j++) {
       float *to = m.to_initial + r * w + j;
       *to = m.both[(2 * r + 1) * w + j] <= 0 ? 0 : *to + m.above[r * w + j];
     }
   for (const Dialogue *d = first; d < end; d++) gather(t, d, t->states, m.to_spread + (d->row - base) * w);
   product(t, 1, 0, w, w, rows, 1, m.to_initial, w, m.to_spread, w, 1, to_first, w);
-  for (long r = 0; r < rows; r++) add(to_bias, 1, m.to_initial + r * w, w);
+  for (int64_t r = 0; r < rows; r++) add(to_bias, 1, m.to_initial + r * w, w);
   product(t, 0, 0, rows, w, w, 1, m.to_initial, w, t->first, w, 0, m.above, w);
   for (const Dialogue *d = first; d < end; d++) {
-    long r = d->row - base;
-    for (long s = 0; s < S; s++)
-      for (long i = 0; i < d->turns; i++) {
+    int64_t r = d->row - base;
+    for (int64_t s = 0; s < S; s++)
+      for (int64_t i = 0; i < d->turns; i++) {
         const float *grad = t->grad + (d->at + i) * t->by_turn + s * t->by_stream, *row = m.above + (r + s * d->turns + i) * w;
         float *to = t->to_states + node(t, d, s, i) * w, there = t->residual ? here(t, d, s, i) : 0;
-        for (long j = 0; j < w; j++) to[j] = row[j] + (there != 0 ? grad[j * t->by_column] : 0);
+        for (int64_t j = 0; j < w; j++) to[j] = row[j] + (there != 0 ? grad[j * t->by_column] : 0);
       }
     if (!t->to_seen) continue;
     directions(t, d, m.both, m.shrink);
@@ -360,30 +363,35 @@ static void backward_group(const Task *t, const Dialogue *first, const Dialogue 
   }
 }
 
-static double cost(const Task *t, long turns) {
+static double cost(const Task *t, int64_t turns) {
   return (double)t->streams * turns * (6.0 * t->width * t->depth + 3.0 * t->width + (4.0 * t->depth + 3) * turns);
 }
 
-/* Who takes which dialogues: the longest first, each to the worker with the least to do. Returns the dialogues of every worker in order. */
-static Dialogue *plan(const Task *t, long *ends) {
-  long D = t->dialogues, S = t->streams, row = 0, weight = 0, count = 0, longest = 0;
+/* Who takes which dialogues: the longest first, each to the worker with the least to do. Returns the dialogues of every worker in order, and
+   in `ends` where each worker's end; NULL where there was no memory. */
+static Dialogue *plan(const Task *t, int64_t *ends) {
+  int64_t D = t->dialogues, S = t->streams, row = 0, weight = 0, count = 0, longest = 0;
   Dialogue *found = malloc((D + 1) * sizeof *found);
-  long *owner = malloc((D + 1) * sizeof *owner), *order = malloc((D + 1) * sizeof *order), *slots;
+  int64_t *owner = malloc((D + 1) * sizeof *owner), *order = malloc((D + 1) * sizeof *order), *slots;
   double *load = calloc(t->threads, sizeof *load);
-  for (long b = 0; b < D; b++) longest = t->ptr[b + 1] - t->ptr[b] > longest ? t->ptr[b + 1] - t->ptr[b] : longest;
+  for (int64_t b = 0; b < D; b++) longest = t->ptr[b + 1] - t->ptr[b] > longest ? t->ptr[b + 1] - t->ptr[b] : longest;
   slots = calloc(longest + 2, sizeof *slots); /* counting sort, longest first, ties in order */
-  for (long b = 0; b < D; b++) slots[longest - (t->ptr[b + 1] - t->ptr[b]) + 1]++;
-  for (long n = 0; n <= longest; n++) slots[n + 1] += slots[n];
-  for (long b = 0; b < D; b++) order[slots[longest - (t->ptr[b + 1] - t->ptr[b])]++] = b;
-  for (long i = 0; i < D; i++) {
-    long least = 0;
-    for (long k = 1; k < t->threads; k++) least = load[k] < load[least] ? k : least;
+  if (!found || !owner || !order || !slots || !load) {
+    free(found), free(owner), free(order), free(slots), free(load);
+    return NULL;
+  }
+  for (int64_t b = 0; b < D; b++) slots[longest - (t->ptr[b + 1] - t->ptr[b]) + 1]++;
+  for (int64_t n = 0; n <= longest; n++) slots[n + 1] += slots[n];
+  for (int64_t b = 0; b < D; b++) order[slots[longest - (t->ptr[b + 1] - t->ptr[b])]++] = b;
+  for (int64_t i = 0; i < D; i++) {
+    int64_t least = 0;
+    for (int64_t k = 1; k < t->threads; k++) least = load[k] < load[least] ? k : least;
     load[least] += cost(t, t->ptr[order[i] + 1] - t->ptr[order[i]]);
     owner[i] = least;
   }
-  for (long k = 0; k < t->threads; k++) {
-    for (long i = 0; i < D; i++) {
-      long at = t->ptr[order[i]], n = t->ptr[order[i] + 1] - at;
+  for (int64_t k = 0; k < t->threads; k++) {
+    for (int64_t i = 0; i < D; i++) {
+      int64_t at = t->ptr[order[i]], n = t->ptr[order[i] + 1] - at;
       if (owner[i] != k || !n) continue;
       found[count++] = (Dialogue){at, n, row, weight};
       row += S * n;
@@ -401,35 +409,51 @@ static const Dialogue *group_of(const Task *t, const Dialogue *first, const Dial
   return d;
 }
 
-static float *cut(float **from, long count) {
+/* A part of a worker's memory, `count` numbers from the start of a cache line. */
+static float *cut(float **from, int64_t count) {
   float *part = *from;
-  if (part) *from += (count + 15) / 16 * 16;
+  *from += (count + 15) / 16 * 16;
   return part;
 }
 
 /* Returns 0, or 1 where there was no memory. */
 int run(const Task *t, int backward) {
-  long ends[t->threads], failed = 0;
+  int64_t ends[t->threads], failed = 0;
   Dialogue *dialogues = plan(t, ends);
+  if (!dialogues) return 1;
 #pragma omp parallel for num_threads(t->threads) schedule(static, 1) reduction(+ : failed)
-  for (long k = 0; k < t->threads; k++) {
+  for (int64_t k = 0; k < t->threads; k++) {
     const Dialogue *first = dialogues + (k ? ends[k - 1] : 0), *end = dialogues + ends[k];
-    long rows = 0, weights = 0, square = 0, S = t->streams, w = t->width;
+    int64_t rows = 0, weights = 0, square = 0, S = t->streams, w = t->width;
     for (const Dialogue *d = first, *next; d < end; d = next) {
       next = group_of(t, d, end);
-      long r = next[-1].row + S * next[-1].turns - d->row, e = next[-1].weight + S * next[-1].turns * next[-1].turns - d->weight;
+      int64_t r = next[-1].row + S * next[-1].turns - d->row, e = next[-1].weight + S * next[-1].turns * next[-1].turns - d->weight;
       rows = r > rows ? r : rows;
       weights = e > weights ? e : weights;
       for (; d < next; d++) square = d->turns * d->turns > square ? d->turns * d->turns : square;
     }
-    long size = rows * (5 * w + 2 + S) + 3 * square + weights + 16 * 11;
-    float *room = end > first ? aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64) : NULL, *left = room;
+    if (first == end) continue;
+    int64_t size = rows * (4 * w + 1) + 2 * square + 16 * 6;
+    if (backward) size += rows * (w + 1 + S) + square + weights + 16 * 5;
+    float *room = aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64), *left = room;
     if (!room) {
-      failed += end > first;
+      failed++;
       continue;
     }
-    Room m = {cut(&left, 2 * rows * w), cut(&left, rows * w), cut(&left, rows * w), cut(&left, rows * w), cut(&left, rows),
-              cut(&left, rows), cut(&left, square), cut(&left, square), cut(&left, square), cut(&left, weights), cut(&left, rows * S)};
+    Room m = {0};
+    m.both = cut(&left, 2 * rows * w);
+    m.above = cut(&left, rows * w);
+    m.to_spread = cut(&left, rows * w);
+    m.shrink = cut(&left, rows);
+    m.by = cut(&left, square);
+    m.plus = cut(&left, square);
+    if (backward) {
+      m.to_initial = cut(&left, rows * w);
+      m.moved = cut(&left, rows);
+      m.edge = cut(&left, square);
+      m.to_inside = cut(&left, weights);
+      m.to_mix = cut(&left, rows * S);
+    }
     for (const Dialogue *d = first, *next; d < end; d = next) {
       next = group_of(t, d, end);
       if (backward) backward_group(t, d, next, m, k ? t->others + (k - 1) * (w * w + w + t->depth * 2 * w * w) : t->to_weights);

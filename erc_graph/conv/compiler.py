@@ -1,8 +1,8 @@
 """C sources beside their Python modules, compiled on first use and kept.
 
-A library lies in `$ERC_GRAPH_CACHE`, or else in `~/.cache/erc_graph`, under a name made from source, compiler and processor, and is
-written atomically. It is code that will run: a folder that others may write to is not used. Without a compiler, on another system than
-Linux, or with `ERC_GRAPH_COMPILED=0` there is no library, and callers do without.
+A library lies in `$ERC_GRAPH_CACHE`, or else in `$XDG_CACHE_HOME/erc_graph` or `~/.cache/erc_graph`, under a name made from source,
+compiler and processor, and is written atomically. It is code that will run: what others may write to is not used. Without a compiler, on
+another system than Linux, or with `ERC_GRAPH_COMPILED=0` there is no library, and callers do without.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pathlib import Path
 
 import torch
 
+COMPILERS = ("gcc", "cc")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
-PATIENCE = 120  # seconds for the compiler
+PATIENCE = 120  # seconds for a compiler
 
 _log = logging.getLogger(__name__)
 
@@ -37,42 +38,68 @@ def library(source: Path) -> ctypes.CDLL | None:
     Returns:
         The library, or `None` where there can be none.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if sys.platform != "linux" or compiler is None or os.environ.get("ERC_GRAPH_COMPILED") == "0":
+    if sys.platform != "linux" or os.environ.get("ERC_GRAPH_COMPILED") == "0":
         return None
-    try:
-        path = _folder() / f"{source.stem}-{_digest(source, compiler)}.so"
-        if not path.exists():
-            _compile(source, compiler, path)
-        return ctypes.CDLL(str(path), mode=os.RTLD_NOW)  # a name that PyTorch does not have is found out here, not in the call
-    except (OSError, subprocess.SubprocessError) as problem:
+    problem = None
+    for compiler in filter(None, map(shutil.which, COMPILERS)):
+        try:
+            path = _folder() / f"{source.stem}-{_digest(source, compiler)}.so"
+            try:
+                return _load(path)
+            except OSError:  # there is none, or one that was cut short
+                _compile(source, compiler, path)
+                return _load(path)
+        except (OSError, subprocess.SubprocessError) as found:
+            problem = found
+    if problem is not None:
         _log.warning("%s is not compiled, its slower form in PyTorch is used: %s", source.name, problem)
-        return None
+    return None
 
 
 @lru_cache
 def sgemm() -> int | None:
-    """Address of the single-precision matrix product (Fortran interface) of the BLAS that PyTorch brings; `None` where it is hidden."""
+    """Address of the single-precision matrix product (Fortran interface, 32-bit integers) of PyTorch's BLAS; `None` where it is hidden."""
     try:
         found = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).sgemm_
     except (OSError, AttributeError):
         return None
-    return ctypes.cast(found, ctypes.c_void_p).value
+    one, two, out = (ctypes.c_float * 4)(1, 2, 3, 4), (ctypes.c_float * 4)(5, 6, 7, 8), (ctypes.c_float * 4)()
+    size, alpha, beta = ctypes.byref((ctypes.c_int * 2)(2, 0)), ctypes.byref(ctypes.c_float(1)), ctypes.byref(ctypes.c_float(0))
+    found(b"N", b"N", size, size, size, alpha, one, size, two, size, beta, out, size)
+    return ctypes.cast(found, ctypes.c_void_p).value if list(out) == [23, 34, 31, 46] else None
 
 
 def _folder() -> Path:
     """Where libraries lie.
 
     Raises:
-        OSError: it cannot be made, or others may write to it.
+        OSError: it cannot be made, or is not the user's alone.
     """
-    chosen = os.environ.get("ERC_GRAPH_CACHE")
-    folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "erc_graph"
+    chosen = os.environ.get("ERC_GRAPH_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "erc_graph"
+    )
+    if chosen.startswith("~"):
+        raise FileNotFoundError("there is no home folder; name a folder in ERC_GRAPH_CACHE")
+    folder = Path(chosen).absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
+    return _own(folder)
+
+
+def _own(path: Path) -> Path:
+    """The path itself.
+
+    Raises:
+        PermissionError: it belongs to another user, or others may write to it.
+    """
+    found = path.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f"others may write to {folder}; name a folder of your own in ERC_GRAPH_CACHE")
-    return folder
+        raise PermissionError(f"{path} belongs to another user, or others may write to it; name a folder of your own in ERC_GRAPH_CACHE")
+    return path
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """A name that PyTorch does not have is found out here, not in the call."""
+    return ctypes.CDLL(str(_own(path)), mode=os.RTLD_NOW)
 
 
 def _digest(source: Path, compiler: str) -> str:
@@ -91,7 +118,8 @@ def _compile(source: Path, compiler: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built, linked = Path(folder) / "object.o", Path(folder) / "library.so"
         for command in ([*FLAGS, "-c", str(source), "-o", str(built)], ["-shared", str(built), "-o", str(linked)]):
-            done = subprocess.run([compiler, *command], capture_output=True, timeout=PATIENCE, text=True, check=False)
+            done = subprocess.run([compiler, *command], capture_output=True, timeout=PATIENCE, errors="replace", check=False)
             if done.returncode:
                 raise OSError((done.stderr.strip().splitlines() or [f"{compiler} failed"])[-1])
+        linked.chmod(0o700)
         os.replace(linked, path)

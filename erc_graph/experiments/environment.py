@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torch-geometric", "dgl", "transformers", "accelerate", "nu
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Versions, git commit, device and whether the graph's layers are compiled, as plain values."""
+    """Versions, git commit, device and whether compiled layers of the graph are to be had, as plain values."""
     import torch
 
     from erc_graph.conv import compiled
@@ -32,7 +32,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
-        "compiled": compiled.ready(),
+        "compiled": device == "cpu" and compiled.ready(),
         "packages": versions,
     }
 

@@ -48,7 +48,67 @@ def test_a_folder_that_others_may_write_to_is_not_used(source: Path, caplog: pyt
     folder.chmod(0o777)
     with caplog.at_level(logging.WARNING):
         assert library(source) is None
-    assert f"answer.c is not compiled, its slower form in PyTorch is used: others may write to {folder}" in caplog.text
+    assert f"answer.c is not compiled, its slower form in PyTorch is used: {folder} belongs to another user, or others may" in caplog.text
+    assert kept(source) == []
+
+
+def left_over(source: Path, content: bytes, mode: int = 0o700) -> Path:
+    """A file under the name that the library will have."""
+    gcc = next(filter(None, map(shutil.which, compiler.COMPILERS)))
+    path = compiler._folder() / f"{source.stem}-{compiler._digest(source, gcc)}.so"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def test_a_library_that_others_may_write_to_is_made_anew(source: Path) -> None:
+    path = left_over(source, b"anything", 0o777)
+    assert library(source).answer() == 41
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF"])
+def test_a_library_that_was_cut_short_is_made_anew(content: bytes, source: Path) -> None:
+    path = left_over(source, content)
+    assert library(source).answer() == 41
+    assert kept(source) == [path]
+
+
+def test_a_folder_named_from_here(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setenv("ERC_GRAPH_CACHE", "cache")
+    assert library(source).answer() == 41
+
+
+def test_no_home(source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("ERC_GRAPH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does where there is none
+    with caplog.at_level(logging.WARNING):
+        assert library(source) is None
+    assert "there is no home folder; name a folder in ERC_GRAPH_CACHE" in caplog.text
+
+
+def fake(folder: Path, name: str, body: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def test_a_compiler_that_fails_is_not_the_last_one(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = source.parent / "bin"
+    folder.mkdir()
+    fake(folder, compiler.COMPILERS[0], "exit 1")
+    monkeypatch.setattr(compiler, "COMPILERS", (str(folder / compiler.COMPILERS[0]), *compiler.COMPILERS[::-1]))
+    assert library(source).answer() == 41
+
+
+def test_a_compiler_that_says_what_is_no_text(source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    fake(source.parent, "odd", r"[ $1 = --version ] || { printf '\377\376 is wrong' >&2; exit 1; }")
+    monkeypatch.setattr(compiler, "COMPILERS", (str(source.parent / "odd"),))
+    with caplog.at_level(logging.WARNING):
+        assert library(source) is None
+    assert "is wrong" in caplog.text
     assert kept(source) == []
 
 
@@ -87,3 +147,12 @@ def test_where_it_lies_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_pytorch_has_the_product() -> None:
     assert compiler.sgemm()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_product_that_is_hidden_or_another_is_not_used(hidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def library(_: str) -> object:
+        return object() if hidden else type("Odd", (), {"sgemm_": lambda *_: None})
+
+    monkeypatch.setattr(compiler.ctypes, "CDLL", library)
+    assert compiler.sgemm.__wrapped__() is None
