@@ -2,7 +2,7 @@
 
 A library lies in `$ERC_GRAPH_CACHE`, or else in `$XDG_CACHE_HOME/erc_graph` or `~/.cache/erc_graph`, under a name made from source,
 compiler and processor, and is written atomically. It is code that will run: what others may write to is not used. Without a compiler, on
-another system than Linux, or with `ERC_GRAPH_COMPILED=0` there is no library, and callers do without.
+another system than Linux, or with `ERC_GRAPH_COMPILED=0` (`false`, `no`, `off`) there is no library, and callers do without.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+PREFIX = "compiling-"
 COMPILERS = ("gcc", "cc")
+OFF = ("0", "false", "no", "off")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+DIGEST = hashlib.sha256().digest_size  # bytes at the end of a library
 PATIENCE = 120  # seconds for a compiler
 
 _log = logging.getLogger(__name__)
@@ -38,7 +42,7 @@ def library(source: Path) -> ctypes.CDLL | None:
     Returns:
         The library, or `None` where there can be none.
     """
-    if sys.platform != "linux" or os.environ.get("ERC_GRAPH_COMPILED") == "0":
+    if sys.platform != "linux" or os.environ.get("ERC_GRAPH_COMPILED", "").lower() in OFF:
         return None
     problem = None
     for compiler in filter(None, map(shutil.which, COMPILERS)):
@@ -46,7 +50,7 @@ def library(source: Path) -> ctypes.CDLL | None:
             path = _folder() / f"{source.stem}-{_digest(source, compiler)}.so"
             try:
                 return _load(path)
-            except OSError:  # there is none, or one that was cut short
+            except OSError:  # there is none, or one that is not whole
                 _compile(source, compiler, path)
                 return _load(path)
         except (OSError, subprocess.SubprocessError) as found:
@@ -75,9 +79,8 @@ def _folder() -> Path:
     Raises:
         OSError: it cannot be made, or is not the user's alone.
     """
-    chosen = os.environ.get("ERC_GRAPH_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "erc_graph"
-    )
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    chosen = os.path.expanduser(os.environ.get("ERC_GRAPH_CACHE") or os.path.join(caches, "erc_graph"))
     if chosen.startswith("~"):
         raise FileNotFoundError("there is no home folder; name a folder in ERC_GRAPH_CACHE")
     folder = Path(chosen).absolute()
@@ -98,8 +101,15 @@ def _own(path: Path) -> Path:
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    """A name that PyTorch does not have is found out here, not in the call."""
-    return ctypes.CDLL(str(_own(path)), mode=os.RTLD_NOW)
+    """A library that is whole; a name that PyTorch does not have is found out here, not in the call.
+
+    Raises:
+        OSError: it is not there, not the user's alone, or not whole.
+    """
+    content = _own(path).read_bytes()
+    if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
+        raise OSError(f"{path} is damaged")  # where a part is missing the loader would end the process
+    return ctypes.CDLL(str(path), mode=os.RTLD_NOW)
 
 
 def _digest(source: Path, compiler: str) -> str:
@@ -115,11 +125,16 @@ def _compile(source: Path, compiler: str, path: Path) -> None:
     Raises:
         OSError: what the compiler said last.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    for left in path.parent.glob(f"{PREFIX}*"):  # by a run that was killed
+        if time.time() - left.stat().st_mtime > 10 * PATIENCE:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=PREFIX) as folder:
         built, linked = Path(folder) / "object.o", Path(folder) / "library.so"
         for command in ([*FLAGS, "-c", str(source), "-o", str(built)], ["-shared", str(built), "-o", str(linked)]):
             done = subprocess.run([compiler, *command], capture_output=True, timeout=PATIENCE, errors="replace", check=False)
             if done.returncode:
                 raise OSError((done.stderr.strip().splitlines() or [f"{compiler} failed"])[-1])
+        content = linked.read_bytes()
+        linked.write_bytes(content + hashlib.sha256(content).digest())  # the loader does not look at what stands behind a library
         linked.chmod(0o700)
         os.replace(linked, path)

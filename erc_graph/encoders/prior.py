@@ -14,7 +14,7 @@ def prior_names(joined: str | None) -> tuple[str, ...]:
     >>> prior_names("text_logp+context_logp"), prior_names(None)
     (('text_logp', 'context_logp'), ())
     """
-    return tuple(joined.split("+")) if joined else ()
+    return () if joined is None else tuple(joined.split("+"))
 
 
 class Prior(nn.Module):

@@ -49,6 +49,20 @@ def load_tables(method: str) -> dict[int, Table]:
     return parse_tables(read_toml(path), str(path)) if path else {}
 
 
+def find_table(method: str, number: int | None) -> Table | None:
+    """A table of a method; `None` for a first one that has no rows: the paper's main result.
+
+    Raises:
+        ConfigError: it has no such table.
+    """
+    tables = load_tables(method)
+    if number == 1 and number not in tables:
+        return None
+    if number is None or number not in tables:
+        raise ConfigError(f"table: expected one of {', '.join(map(str, sorted({1, *tables})))}, found {number}")
+    return tables[number]
+
+
 def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
     """Tables from plain values; see `load_tables`."""
     from pydantic import ConfigDict, ValidationError, create_model

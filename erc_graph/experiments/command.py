@@ -207,10 +207,10 @@ def _main(method: str, arguments: list[str]) -> int:
     if (experiment.run.data, experiment.run.strict) != (data, strict):
         raise ConfigError(f"--data: read {data!r} from the arguments, but the options say {experiment.run.data!r}; name it once")
     folder = Path(options.out or Path("runs") / f"{method}-{corpus.name}")
-    if options.dry_run:
-        return _dry_run(experiment, corpus, folder, committed)
     if options.table is not None and options.tune:
         raise ConfigError("--table and --tune: expected one of them; tune first, then run the table with --config")
+    if options.dry_run:
+        return _dry_run(experiment, corpus, folder, committed, options.table)
     if options.tune and not main_process():
         raise ConfigError("--tune: expected one process; tune alone, then train with several")
     with _held(folder):
@@ -318,18 +318,16 @@ def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *
 
 
 def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | None, launch: Launch, *, resume: bool) -> int:
-    from erc_graph.experiments.ablation import load_tables
+    from erc_graph.experiments.ablation import find_table
     from erc_graph.experiments.display import print_table
     from erc_graph.experiments.tables import run_table
 
-    tables = load_tables(experiment.method)
-    if number == 1 and number not in tables:  # the paper's main result
+    chosen = find_table(experiment.method, number)
+    if chosen is None:
         return _run(experiment, corpus, folder, launch, resume=resume)
-    if number is None or number not in tables:
-        raise ConfigError(f"table: expected one of {', '.join(map(str, sorted({1, *tables})))}, found {number}")
     if not resume:
-        _start(experiment, corpus, folder, launch, command="table", table=number)
-    table = run_table(experiment, corpus, folder, tables[number], launch=launch, resume=resume, write=main_process())
+        _start(experiment, corpus, folder, launch, command="table", table=chosen.number)
+    table = run_table(experiment, corpus, folder, chosen, launch=launch, resume=resume, write=main_process())
     if not main_process():
         return 0
     print_table(table)
@@ -369,10 +367,12 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
         return _run(experiment, corpus, folder, launch, resume=True)
 
 
-def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None) -> int:
+def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None, number: int | None) -> int:
     from erc_graph.data.splits import folds
+    from erc_graph.experiments.ablation import find_table
     from erc_graph.experiments.run import build, check
 
+    table = None if number is None else find_table(experiment.method, number)
     check(experiment, corpus)
     pipeline = build(experiment, corpus, 0)
     divisions = folds(corpus, experiment.run.protocol)
@@ -384,5 +384,7 @@ def _dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Pa
     for fold in divisions:
         print(f"  {fold.name:<16} {len(fold.train)} / {len(fold.dev)} / {len(fold.test)} dialogues for train / dev / test")
     print(f"seeds       {experiment.run.seeds}" + (f", {experiment.run.members} networks each" if experiment.run.members > 1 else ""))
+    if table is not None:
+        print(f"table       {table.number}: {table.title} ({len(table.rows)} rows)")
     print(f"output      {folder}")
     return 0

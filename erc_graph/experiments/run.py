@@ -181,12 +181,15 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
         if experiment.run.strict:
             raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to read the beginning of them")
         logging.getLogger(__name__).warning("  note: %s; the rest of them is not read", sentence)
+    prior = prior_names(getattr(experiment.pipeline, "prior", None))
+    if corpus.task.kind == "classification":
+        _check_prior(corpus, prior)
     for fold in folds(corpus, experiment.run.protocol):
         parts = Parts.of(corpus, fold, read)
         check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
         if not parts.test.judged.any():
             raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
-        _check_fitted(corpus, fold, (*read.modalities, *prior_names(getattr(experiment.pipeline, "prior", None))))
+        _check_fitted(corpus, fold, (*read.modalities, *prior))
 
 
 def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
@@ -213,6 +216,26 @@ def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
             raise CorpusError(
                 f"train part of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with NaN or inf, in "
                 f"all {len(rows)} utterances; look at the feature files"
+            )
+
+
+def _check_prior(corpus: Corpus, names: Iterable[str]) -> None:
+    """Refuse what cannot be the log-probabilities of classes.
+
+    Raises:
+        CorpusError: probabilities that do not add up to one.
+    """
+    for name in names:
+        if name not in corpus.features:
+            continue  # the pipeline says so
+        values = corpus.features[name][corpus.present[name]]
+        off = (values.float().logsumexp(-1).exp() - 1).abs() > 0.05
+        if off.any():
+            where = corpus.utterance_ids[int(corpus.present[name].nonzero()[:, 0][off][0])]
+            raise CorpusError(
+                f"pipeline.prior: expected log-probabilities in {name!r}, found {int(off.sum())} of {len(values)} utterances (first: "
+                f"{where}) whose probabilities do not add up to one; make them with `erc-graph features --fine-tune --output "
+                "log-probabilities`"
             )
 
 

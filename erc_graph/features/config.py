@@ -74,6 +74,7 @@ class FeaturesConfig:
             frames=(self.frames >= 1, "1 or more"),
             pooling=(self.pooling in POOLINGS[self.modality], f"one of {', '.join(POOLINGS[self.modality])} for {self.modality}"),
             source=(self.source is None or self.modality != "text", "nothing for text, which stands in the corpus"),
+            encoders=(self.encoders != "", "a folder"),
             fine_tune=(not self.fine_tune or self.modality == "text", "false for what is no text"),
             cross_fit=(self.cross_fit == 0 or self.cross_fit >= 2, "0, or 2 folds or more"),
             repeats=(self.repeats >= 1, "1 or more"),

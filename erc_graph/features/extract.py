@@ -43,6 +43,7 @@ class Extraction:
         budget: Most input items of a batch, padding included.
         sequences: Whether sequences come out.
         note: Model, layer, pooling, versions: what the file says about itself, and what a continued run must have in common.
+        inputs: What else it must have in common: a digest of the texts.
     """
 
     ids: Sequence[str]
@@ -51,6 +52,7 @@ class Extraction:
     budget: int
     sequences: bool
     note: Mapping[str, Any] = field(default_factory=dict)
+    inputs: str = ""
 
 
 def check_target(out: Path) -> None:
@@ -83,7 +85,8 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
     check_target(out)
     share = share or Share()
     folder = out.with_name(f"{out.name}.parts")
-    plan = {"note": dict(extraction.note), "utterances": hashlib.sha256(json.dumps(list(extraction.ids)).encode()).hexdigest()}
+    inputs = json.dumps([list(extraction.ids), list(extraction.sizes), extraction.inputs]).encode()
+    plan = {"note": dict(extraction.note), "utterances": hashlib.sha256(inputs).hexdigest()}
     if (folder / PLAN).is_file():
         try:
             same = json.loads((folder / PLAN).read_bytes()) == json.loads(json.dumps(plan))
@@ -144,7 +147,10 @@ def _save_part(folder: Path, rows: list[int], values: list[Tensor | str]) -> Non
 
 def _finished(folder: Path) -> list[list[int]]:
     """Rows of every part that is there."""
-    return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
+    try:
+        return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; remove it, and what it had is computed again") from None
 
 
 def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -73,5 +75,5 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
     }  # fmt: skip
     return Extraction(
         ids=[corpus.utterance_ids[row] for row in rows], sizes=[len(one) for one in ids], compute=compute, budget=config.tokens,
-        sequences=config.pooling == "words", note=note,
+        sequences=config.pooling == "words", note=note, inputs=hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
     )  # fmt: skip

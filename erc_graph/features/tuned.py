@@ -14,6 +14,7 @@ to a model on top than frozen or fitted states (docs/features.md has the figures
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -73,11 +74,11 @@ class TuningConfig:
             self,
             epochs=(self.epochs >= 1, "1 or more"),
             batch_size=(self.batch_size >= 1, "1 or more"),
-            learning_rate=(self.learning_rate > 0, "a number above 0"),
+            learning_rate=(0 < self.learning_rate < math.inf, "a number above 0"),
             weight_decay=(self.weight_decay >= 0, "a number of 0 or more"),
             dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
             context=(self.context >= 0, "0 or more"),
-            seed=(self.seed >= 0, "0 or more"),
+            seed=(0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
         )
 
 
@@ -118,14 +119,16 @@ def tune(
     Raises:
         ConfigError: an impossible number of folds or repeats.
         CorpusError: no texts, no training split, or nothing labelled in it.
-        CheckpointError: the folder has an encoder with other settings.
+        CheckpointError: the folder has encoders with other settings, or of other utterances; a state in it is damaged; or the loss is
+            not a number.
     """
     share = share or Share()
     if repeats < 1:
         raise ConfigError(f"repeats: expected 1 or more, found {repeats}")
     about = _about(corpus, model, config, cross_fit, precision, repeats)
     if (folder / ABOUT).is_file():
-        _same(read_json(folder / ABOUT), about, folder)
+        if _same(folder, about) and share.first:
+            write_json(folder / ABOUT, about)
     elif share.first:
         _refuse_foreign(folder)
         write_json(folder / ABOUT, about)
@@ -158,6 +161,7 @@ def _about(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, pre
         "fitted_to": f"the labels of the training split of {corpus.name} ({labelled} utterances)",
         "chosen_on": "development split" if "dev" in corpus.splits else "nothing: the last epoch",
         "cross_fit": cross_fit,
+        "utterances": _digest(corpus, config.context),
         "members": {
             name if repeat == 0 else f"repeat-{repeat}-{name}": unseen
             for repeat in range(repeats)
@@ -173,7 +177,8 @@ def _members(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
         return {"all": []}
     ids = corpus.splits["train"]
     if not 2 <= cross_fit <= len(ids):
-        raise ConfigError(f"cross-fit: expected 2 to {len(ids)} folds (as many as training dialogues), or 0, found {cross_fit}")
+        most = f"2 to {len(ids)} folds (as many as training dialogues), or 0" if len(ids) > 1 else "0, for there is one training dialogue"
+        raise ConfigError(f"cross-fit: expected {most}, found {cross_fit}")
     order = np.random.default_rng(seed).permutation(len(ids))
     sizes = corpus.lengths[[corpus.position[ids[i]] for i in order]].numpy()
     fold = np.minimum((sizes.cumsum() - sizes / 2) * cross_fit // sizes.sum(), cross_fit - 1).astype(int)
@@ -181,10 +186,43 @@ def _members(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
     return {f"fold-{k}": sorted(ids[i] for i in order[fold == k]) for k in range(cross_fit)}
 
 
-def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    for key, value in json.loads(json.dumps(wanted)).items():
-        if not isinstance(found, dict) or found.get(key) != value:
-            raise CheckpointError(f"{folder}: was tuned with another {key}; choose another folder (--encoders), or remove it")
+def _digest(corpus: Corpus, context: int) -> str:
+    """Of all that is learned from: names, texts (with what was said before) and targets, training and development split apart."""
+    read, found = readings(corpus, context), hashlib.sha256()
+    for split in ("train", "dev"):
+        rows = corpus.rows(corpus.position[name] for name in corpus.splits.get(split, ())).tolist()
+        names = [(corpus.dialogue_ids[int(corpus.dialogue_of[row])], corpus.utterance_ids[row]) for row in rows]
+        found.update(json.dumps([split, names, [read[row] for row in rows]]).encode())
+        found.update(corpus.target[rows].numpy().tobytes())
+    return found.hexdigest()
+
+
+def _same(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether the folder's encoders are the first ones of the wanted, and more are to come.
+
+    Raises:
+        CheckpointError: they are others.
+    """
+    found, wanted = read_json(folder / ABOUT), json.loads(json.dumps(wanted))
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{folder / ABOUT}: not what an {FORM} says of itself; remove {folder} to tune anew")
+    said = {
+        "utterances": "on other dialogues, texts or labels",
+        "members": "with other folds, or more of them (--cross-fit, --repeats)",
+        "format": "by something else",
+    }
+    for key, value in wanted.items():
+        begun = found.get(key)
+        same = begun == value or (key == "members" and isinstance(begun, dict) and _begins(value, begun))
+        if not same:
+            raise CheckpointError(
+                f"{folder}: was tuned {said.get(key, f'with another {key}')}; choose another folder (--encoders), or remove it"
+            )
+    return bool(found["members"] != wanted["members"])
+
+
+def _begins(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+    return 0 < len(part) <= len(whole) and all(name in whole and whole[name] == unseen for name, unseen in part.items())
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -274,6 +312,8 @@ class _Run:
             title = f"{self.name}: epoch {epoch + 1} of {self.config.epochs}"
             for step, rows in enumerate(tqdm(self.order(steps), desc=title, disable=self.quiet, unit="step", leave=False)):
                 self.step(rows, epoch * steps + step, self.config.epochs * steps)
+            if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
+                raise CheckpointError(f"{self.name}: weights that are not a number after epoch {epoch + 1}; lower --tuning.learning_rate")
             figure = self.judge()
             if not self.figures or figure > max(self.figures) or not self.dev:
                 self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
@@ -339,7 +379,7 @@ class _Run:
         """Continue from the state on disk, if there is one."""
         if not self.state.is_file():
             return
-        tensors, metadata = load_tensors(self.state)
+        tensors, metadata = _kept(self.state, self.state)
         try:
             self.model.load_state_dict(_under("model.", tensors))
             self.best = {name: value.clone() for name, value in _under("best.", tensors).items()}
@@ -362,6 +402,14 @@ class _Run:
             figures = {"development": json.dumps(self.figures)} if self.dev else {}
             save_tensors(temporary / HEAD, dict(self.model.classify.state_dict()), figures)
         self.state.unlink(missing_ok=True)
+
+
+def _kept(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file of an encoder; what is to be removed where it is damaged, so that the command makes it again, is the `whole`."""
+    try:
+        return load_tensors(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; remove {whole} and give the command again") from None
 
 
 def _under(stem: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -410,7 +458,7 @@ class TunedEncoder:
         self.states, self.heads = {}, {}
         for name in self.members:
             config = read_json(folder / name / "config.json")
-            head = load_tensors(folder / name / HEAD)[0]
+            head = _kept(folder / name / HEAD, folder / name)[0]
             self.states[name], hidden, _ = token_states(folder / name, config, self.device)
             if set(head) != {"weight", "bias"} or head["weight"].shape[1:] != (hidden,):
                 raise CheckpointError(f"{folder / name / HEAD}: expected weight and bias of a classifier of {hidden} numbers")

@@ -117,9 +117,11 @@ class Schema:
         """What adds the feature set, or several joined by `+`, to the scores; `None` where none is wanted.
 
         Raises:
-            ConfigError: no such feature set, or one that is not as wide as the scores.
+            ConfigError: no such feature set, one that is not as wide as the scores, or one twice.
         """
         names = prior_names(joined)
+        if len(set(names)) < len(names):
+            raise ConfigError(f"pipeline.prior: expected every feature set once, found {joined!r}")
         for name in names:
             if self.widths.get(name) != self.outputs:
                 found = f"a width of {self.widths[name]}" if name in self.widths else f"none of that name among {', '.join(self.widths)}"

@@ -200,7 +200,10 @@ class HFFConfig:
             kl=(self.kl >= 0, "a number of 0 or more"),
             epsilon=(self.epsilon > 0, "a number above 0"),
             tokens=(1 <= self.tokens <= 10_000, "a number from 1 to 10000"),
-            samples=(self.samples == 0 or (self.samples > 0 and self.uncertainty), "0 or, with uncertainty, more"),
+            samples=(
+                self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
+                "0 or, with uncertainty and without concatenate, more",
+            ),
             swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
         )
 

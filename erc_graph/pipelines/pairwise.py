@@ -300,6 +300,7 @@ class PairwiseConfig:
                 not (self.causal and (self.mff.bidirectional or self.speaker_relative or self.prior_around)),
                 "false where mff.bidirectional, speaker_relative or prior_around is set, which need later turns",
             ),
+            prior_stream=(not self.prior_stream or self.prior is not None, "false without pipeline.prior, which it is about"),
             speakers=_count(self.speakers),
             stages=(
                 self.stages == "joint" or not self.swap_noise,

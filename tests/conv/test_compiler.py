@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -67,11 +68,32 @@ def test_a_library_that_others_may_write_to_is_made_anew(source: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("content", [b"", b"\x7fELF"])
-def test_a_library_that_was_cut_short_is_made_anew(content: bytes, source: Path) -> None:
-    path = left_over(source, content)
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.99])
+def test_a_library_that_was_cut_short_is_made_anew(share: float, source: Path) -> None:
+    gcc = next(filter(None, map(shutil.which, compiler.COMPILERS)))
+    other = source.with_name("whole.so")
+    compiler._compile(source, gcc, other)
+    whole = other.read_bytes()
+    path = left_over(source, whole[: int(share * len(whole))])
     assert library(source).answer() == 41
     assert kept(source) == [path]
+
+
+def test_another_library_under_its_name_is_made_anew(source: Path) -> None:
+    import _ctypes
+
+    left_over(source, Path(_ctypes.__file__).read_bytes())
+    assert library(source).answer() == 41
+
+
+def test_what_a_killed_compiler_left_goes(source: Path) -> None:
+    old, new = (compiler._folder() / f"{compiler.PREFIX}{name}" for name in ("old", "new"))
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (0, 0))
+    library(source)
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_a_folder_named_from_here(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +149,9 @@ def test_a_name_that_is_nowhere_is_found_out_when_it_is_loaded(source: Path, cap
     assert "unheard_of" in caplog.text
 
 
-def test_switched_off(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ERC_GRAPH_COMPILED", "0")
+@pytest.mark.parametrize("word", ["0", "false", "No", "off"])
+def test_switched_off(word: str, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERC_GRAPH_COMPILED", word)
     assert library(source) is None
     assert not (source.parent / "cache").exists()
 

@@ -8,9 +8,9 @@ import torch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample import sample_corpus
 from erc_graph.encoders.prior import Prior
-from erc_graph.errors import ConfigError
-from erc_graph.experiments.config import Experiment, RunConfig
-from erc_graph.experiments.run import baseline_of
+from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.experiments.config import Experiment, RunConfig, from_dict
+from erc_graph.experiments.run import baseline_of, check
 from erc_graph.pipelines.base import Schema
 from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
 from erc_graph.pipelines.pairwise import MffConfig, Pairwise, PairwiseConfig, PmfConfig
@@ -127,6 +127,22 @@ def test_what_is_no_prior(kind: type, corpus: Corpus) -> None:
     for name, found in (("text", "a width of 16"), ("logits", "none of that name among audio, logp, text")):
         with pytest.raises(ConfigError, match=f"pipeline.prior: expected a feature set '{name}' of 6 log-probabilities .*found {found}"):
             kind(Schema.of(corpus), kind.Config(prior=name))  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"pipeline\.prior: expected every feature set once, found 'logp\+logp'"):
+        kind(Schema.of(corpus), kind.Config(prior="logp+logp"))  # type: ignore[attr-defined]
+
+
+def test_a_stream_of_a_prior_without_one() -> None:
+    with pytest.raises(ConfigError, match=r"pipeline\.prior_stream: expected false without pipeline\.prior"):
+        PairwiseConfig(prior_stream=True)
+
+
+@pytest.mark.parametrize("method", ["pairwise", "bigru"])
+def test_what_does_not_add_up_to_one_is_no_prior(method: str, corpus: Corpus) -> None:
+    experiment = from_dict(method, {"dataset": "sample", "seeds": 1, "pipeline": {"prior": "logp"}}, "a test")
+    check(experiment, corpus)
+    twice = replace(corpus, features={**corpus.features, "logp": corpus.features["logp"] * 2})
+    with pytest.raises(CorpusError, match=r"expected log-probabilities in 'logp', found .* whose probabilities do not add up to one"):
+        check(experiment, twice)
 
 
 def test_several_begin_as_their_mean_and_each_has_a_weight(corpus: Corpus) -> None:

@@ -167,8 +167,13 @@ def test_a_table_prints_measured_beside_published(small: Path, tmp_path: Path, c
 
 
 def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--data", small, "--out", tmp_path / "run", "--table", 9) == 2
-    assert "table: expected one of 1, 2, 3, 4, 5, found 9" in capsys.readouterr().err
+    for dry in ((), ("--dry-run",)):
+        assert run("--data", small, "--out", tmp_path / "run", "--table", 9, *dry) == 2
+        assert "table: expected one of 1, 2, 3, 4, 5, found 9" in capsys.readouterr().err
+    assert run("--data", small, "--table", 2, "--tune", 2, "--dry-run") == 2
+    assert "--table and --tune: expected one of them" in capsys.readouterr().err
+    assert run("--data", small, "--table", 2, "--dry-run") == 0
+    assert "table       2: " in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 

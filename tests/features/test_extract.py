@@ -80,7 +80,7 @@ def test_other_settings_or_utterances_do_not_go_on_with_it(tmp_path: Path, monke
     out = tmp_path / "text.safetensors"
     with pytest.raises(KeyboardInterrupt):
         extract(out, task(compute=stop), quiet=True)
-    for other in (task(note={"model": "another"}), task(ids=[*IDS[:-1], "v"])):
+    for other in (task(note={"model": "another"}), task(ids=[*IDS[:-1], "v"]), task(inputs="other texts")):
         with pytest.raises(CheckpointError, match="parts of another run"):
             extract(out, other, quiet=True)
     (tmp_path / "b.safetensors.parts").mkdir()

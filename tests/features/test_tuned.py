@@ -97,7 +97,7 @@ def test_a_repeat_is_what_the_next_seed_gives_by_itself(talks: Corpus, tiny_enco
         torch.testing.assert_close(both(texts, dialogues=[dialogue] * 3), expected)
     with pytest.raises(ConfigError, match="repeats: expected 1 or more, found 0"):
         tune(talks, str(tiny_encoder), tmp_path / "none", quick, repeats=0)
-    with pytest.raises(CheckpointError, match="another members"):
+    with pytest.raises(CheckpointError, match=r"with other folds, or more of them"):
         tune(talks, str(tiny_encoder), twice, quick, cross_fit=2, quiet=True)
 
 
@@ -158,6 +158,67 @@ def test_a_damaged_state_is_refused(talks: Corpus, tiny_encoder: Path, tmp_path:
         tune(talks, str(tiny_encoder), tmp_path / "tuned", QUICK, quiet=True)
 
 
+def changed(talks: Corpus, what: str) -> Corpus:
+    """Another label, text or split in the training or the development part."""
+    train, dev, test = (talks.splits[name] for name in ("train", "dev", "test"))
+    target, texts = talks.target.clone(), list(talks.texts)
+    row = int(talks.rows([talks.position[dev[0] if "development" in what else train[0]]])[0])
+    if "label" in what:
+        target[row] = 1 - target[row]
+    if "text" in what:
+        texts[row] += " !"
+    splits = {**talks.splits, "train": (test[0], *train[1:]), "test": (train[0], *test[1:])} if what == "split" else talks.splits
+    return replace(talks, target=target, texts=tuple(texts), splits=splits)
+
+
+@pytest.mark.parametrize("what", ["training label", "training text", "development label", "development text", "split"])
+@pytest.mark.parametrize("folds", [0, 3])
+def test_encoders_of_other_data_are_not_used(
+    what: str, folds: int, talks: Corpus, fitted: Path, crossed: Path, tiny_encoder: Path
+) -> None:
+    """Else what was a training dialogue then, and is a test dialogue now, would be known to them."""
+    folder = crossed if folds else fitted
+    with pytest.raises(CheckpointError, match=r"was tuned (on other dialogues, texts or labels|with other folds); choose another folder"):
+        tune(changed(talks, what), str(tiny_encoder), folder, QUICK, cross_fit=folds, quiet=True)
+
+
+def test_other_test_dialogues_do_not_matter(talks: Corpus, fitted: Path, tiny_encoder: Path) -> None:
+    tune(replace(talks, splits={**talks.splits, "test": talks.splits["test"][1:]}), str(tiny_encoder), fitted, QUICK, quiet=True)
+
+
+def test_more_repeats_go_on_and_fewer_are_refused(talks: Corpus, crossed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(crossed, tmp_path / "tuned"))
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/model.safetensors")}
+    encoder = tune(talks, str(tiny_encoder), folder, QUICK, cross_fit=3, repeats=2, quiet=True)
+    assert len(encoder.members) == 6
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    with pytest.raises(CheckpointError, match=r"was tuned with other folds, or more of them \(--cross-fit, --repeats\)"):
+        tune(talks, str(tiny_encoder), folder, QUICK, cross_fit=3, quiet=True)
+
+
+def test_weights_that_are_not_a_number_are_not_kept(talks: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"all: weights that are not a number after epoch 1; lower --tuning\.learning_rate"):
+        tune(talks, str(tiny_encoder), tmp_path / "t", replace(QUICK, learning_rate=1e30), quiet=True)
+    assert not (tmp_path / "t" / "all").exists()
+
+
+@pytest.mark.parametrize("what", ["state", "classifier", "about"])
+def test_what_is_damaged_and_what_to_do(what: str, talks: Corpus, fitted: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / "tuned"))
+    if what == "state":
+        shutil.rmtree(folder / "all")
+        (folder / f"all.{module.STATE}").write_bytes(b"half")
+        remedy = rf"all\.{module.STATE} and give the command again"
+    elif what == "classifier":
+        (folder / "all" / HEAD).write_bytes(b"half")
+        remedy = r"tuned/all and give the command again"
+    else:
+        (folder / ABOUT).write_text("[]")
+        remedy = r"tuned to tune anew"
+    with pytest.raises(CheckpointError, match=f"remove .*{remedy}"):
+        tune(talks, str(tiny_encoder), folder, QUICK, quiet=True)
+
+
 def test_processes_share_the_folds(talks: Corpus, crossed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     """The second of two takes fold 1; the first, which here comes later, the others, and finds that one done."""
     (tmp_path / "tuned").mkdir()
@@ -208,6 +269,12 @@ def test_what_cannot_be_tuned(talks: Corpus, fitted: Path, tiny_encoder: Path, t
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(StorageError, match="is not empty; expected a new folder for the tuned encoders"):
         tune(talks, model, tmp_path / "full", QUICK)
+    with pytest.raises(ConfigError, match="cross-fit: expected 0, for there is one training dialogue, found 2"):
+        tune(replace(talks, splits={**talks.splits, "train": talks.splits["train"][:1]}), model, new, QUICK, cross_fit=2)
+    with pytest.raises(ConfigError, match=r"tuning.seed: expected a whole number from 0 to 2\*\*63 - 1"):
+        TuningConfig(seed=2**63)
+    with pytest.raises(ConfigError, match=r"tuning.learning_rate: expected a number above 0, found inf"):
+        TuningConfig(learning_rate=float("inf"))
     with pytest.raises(ConfigError, match=r"tuning.epochs: expected 1 or more, found 0\ntuning.dropout: expected a number in"):
         TuningConfig(epochs=0, dropout=1)
 
