@@ -146,12 +146,12 @@ class Plan:
         within, across = rules_by_scope(self.recipe)
         rules = (_Rule * len(within))(*map(_rule, within))
         theta = (ctypes.c_double * len(self.thetas))(*self.thetas)
-        ptr = (ctypes.c_int64 * (len(self.batch) + 1))(*accumulate(self.batch.sizes, initial=0))
+        ptr = (ctypes.c_int64 * (len(self.batch.sizes) + 1))(*accumulate(self.batch.sizes, initial=0))
         across_angular, across_unit = scales(across)
         task = _Task(
             gemm=sgemm(),
             threads=threads,
-            dialogues=len(self.batch),
+            dialogues=len(self.batch.sizes),
             streams=self.streams,
             width=self.width,
             depth=len(self.thetas),
@@ -264,7 +264,7 @@ class CompiledLayers(Function):
             "open": states.new_empty(rows, width, dtype=torch.bool),
         }
         output = states.new_empty(turns, streams, width * (2 if plan.residual else 1))
-        ctx.plan, ctx.names, ctx.threads = plan, tuple(tensors), _workers(len(plan.batch))
+        ctx.plan, ctx.names, ctx.threads = plan, tuple(tensors), _workers(len(plan.batch.sizes))
         plan.run(ctx.threads, {**tensors, "output": output})
         ctx.save_for_backward(*tensors.values())
         return output
