@@ -129,7 +129,8 @@ def test_without_a_graph_an_utterance_stands_for_itself_and_with_one_it_does_not
     for graph in ("none", "speaker"):
         pipeline = build(name, corpus, graph=graph)
         batch = pipeline.schema.batch(corpus)
-        each = replace(batch, ptr=torch.arange(batch.utterances + 1), speaker=torch.zeros_like(batch.speaker))
+        ptr, sizes = torch.arange(batch.utterances + 1), (1,) * batch.utterances
+        each = replace(batch, ptr=ptr, sizes=sizes, speaker=torch.zeros_like(batch.speaker))
         difference = (ask(pipeline, batch) - ask(pipeline, each)).abs().amax(1)
         assert (difference < 1e-3).all() if graph == "none" else (difference > 1e-3).float().mean() > 0.5
 

@@ -106,6 +106,7 @@ def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: S
         and present.dtype == torch.bool
         and seen.shape == states.shape == (*present.shape, len(weights[0]))
         and turns == len(batch.speaker) == rows[0] > 0
+        and min(batch.sizes) >= 0
         and (rows.numel() <= FEW or max(batch.sizes) * threads <= UNEVEN * turns)
     )
 

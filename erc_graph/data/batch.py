@@ -86,6 +86,10 @@ class Batch:
     def __post_init__(self) -> None:
         if not self.sizes:
             object.__setattr__(self, "sizes", tuple(self.ptr.diff().tolist()))
+        elif len(self.sizes) != len(self.ptr) - 1:
+            raise ValueError(
+                f"batch: expected the sizes of {len(self.ptr) - 1} dialogues, found {len(self.sizes)}; give them with another ptr"
+            )
 
     def __len__(self) -> int:
         return len(self.ptr) - 1

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -322,7 +322,8 @@ def test_a_single_dialogue_has_two_workers_so_that_its_products_are_not_shared_o
 def test_one_long_dialogue_is_left_to_the_products_that_share_it(lengths: tuple[int, ...], streams: int, threads: int, fits: bool) -> None:
     torch.set_num_threads(threads)
     rows = sum(lengths)
-    batch = replace(make_batch(1), ptr=torch.tensor([0, rows]), speaker=torch.zeros(rows, dtype=torch.long), sizes=lengths)
+    ptr = torch.tensor([0, *accumulate(lengths)])
+    batch = replace(make_batch(1), ptr=ptr, speaker=torch.zeros(rows, dtype=torch.long), sizes=lengths)
     states, weights = torch.zeros(rows, streams, 4), [torch.zeros(4, 4), torch.zeros(4)]
     assert compiled.fits(batch, states, states, torch.ones(rows, streams) > 0, weights) is fits
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,3 +143,9 @@ def test_slopes_of_padding(backwards):
     for function, value in ((batch.pad, rows), (batch.unpad, padded)):
         assert torch.autograd.gradcheck(lambda x, f=function: f(x, backwards=backwards), value)
         assert torch.autograd.gradgradcheck(lambda x, f=function: f(x, backwards=backwards), value)
+
+
+def test_sizes_that_are_those_of_another_batch():
+    batch = batch_of([2, 3])
+    with pytest.raises(ValueError, match="expected the sizes of 5 dialogues, found 2; give them with another ptr"):
+        replace(batch, ptr=torch.arange(6))

@@ -173,9 +173,7 @@ def changed(talks: Corpus, what: str) -> Corpus:
 
 @pytest.mark.parametrize("what", ["training label", "training text", "development label", "development text", "split"])
 @pytest.mark.parametrize("folds", [0, 3])
-def test_encoders_of_other_data_are_not_used(
-    what: str, folds: int, talks: Corpus, fitted: Path, crossed: Path, tiny_encoder: Path
-) -> None:
+def test_encoders_of_other_data_are_not_used(what: str, folds: int, talks: Corpus, fitted: Path, crossed: Path, tiny_encoder: Path) -> None:
     """Else what was a training dialogue then, and is a test dialogue now, would be known to them."""
     folder = crossed if folds else fitted
     with pytest.raises(CheckpointError, match=r"was tuned (on other dialogues, texts or labels|with other folds); choose another folder"):
