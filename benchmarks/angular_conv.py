@@ -3,7 +3,8 @@
 Case `reference`: sixteen dialogues of 30 to 90 turns, three modalities, width 200, recipe `pairwise`. Case `small`: two dialogues of ten
 turns, where a loop over edges can stand beside the rest. Whatever depends on lengths alone (edges, masks, layouts) is made beforehand.
 `block` is compiled where there is a compiler (environment `compiled`); `batched` is its form in PyTorch.
-Cases `windowed N`: one conversation of N turns, one modality, width 64, recipe `window`: does the time per turn stay?
+Cases `windowed N`: one conversation of N turns, one modality, width 64, recipe `window`, in turns with each other: does the time per
+turn stay?
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ DEPTH = 4
 LENGTHS = {"reference": tuple(range(30, 94, 4)), "small": (10, 10)}  # sixteen lengths, 30, 34, … 90
 METHODS = ("block", "batched", "tiled", "pyg", "dgl", "dense")
 TURNS = (10**3, 10**4, 10**5, 10**6)
+AT_LEAST = 10**5  # turns of a timed run of a windowed case, over again where the conversation is shorter
+WINDOWED = 5  # interleaved repeats of these
 
 
 def make_batch(lengths: tuple[int, ...]) -> Batch:
@@ -206,6 +209,16 @@ def floor(lengths: tuple[int, ...], streams: int, width: int) -> Run:
     return run
 
 
+def again(run: Run, times: int) -> Run:
+    """The same, several times over."""
+
+    def runs() -> None:
+        for _ in range(times):
+            run()
+
+    return runs
+
+
 def prepare_windowed(turns: int, method: str) -> Run:
     """One conversation, recipe `window`."""
     batch, states, present, conv = make_inputs((turns,), 1, 64)
@@ -223,10 +236,11 @@ def main(argv: list[str] | None = None) -> int:
         methods = tuple(name for name in methods if name != "dgl" or options.device == "cpu")  # PyPI's DGL knows no GPU
         runs = {method: prepare(case, method) for method in methods}
         rows += rows_of(NAME, case, runs, floor=prepare(case, "floor"), repeats=options.repeats)
-    for case, turns in windowed.items():
-        if case not in options.cases:
-            continue
-        clock, cpu = timings({"block": prepare(case, "block")}, 3 if turns > 10**5 else options.repeats)["block"]
+    chosen = {case: turns for case, turns in windowed.items() if case in options.cases}
+    times = {case: max(1, AT_LEAST // turns) for case, turns in chosen.items()}
+    timed = timings({case: again(prepare(case, "block"), times[case]) for case in chosen}, WINDOWED)
+    for case in chosen:
+        clock, cpu = (seconds / times[case] for seconds in timed[case])
         peak = alone(NAME, case, "block")[0]
         row: Row = {"case": case, "method": "block", "seconds": clock, "peak_bytes": peak, "floor_seconds": None, "cpu_seconds": cpu}
         rows.append(row)
