@@ -1,11 +1,12 @@
 r"""Deep angular graph convolution: GCNII layers over a conversation graph with angular weights (MMGCN; pairwise fusion, Eqs. (5), (10)).
 
 .. math::
-    h^0 &= \mathrm{ReLU}(x W_0) \\
+    h^0 &= \mathrm{ReLU}(x W_0 + b_0) \\
     h^{l} &= \mathrm{ReLU}\big((1 - \theta_l) ((1 - \alpha) P h^{l-1} + \alpha h^0) + \theta_l [P h^{l-1}, h^0] W_l\big),
     \quad \theta_l = \log(\lambda / l + 1)
 
-`P` is the propagation of `erc_graph.conv.propagation`; its weights come from the states `x` and are the same in every layer.
+`P` is the propagation of `erc_graph.conv.propagation`; its weights come from the states that go in and are the same in every layer. In
+training `x` is these states after dropout, and so is what every layer propagates.
 Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
 """
 

@@ -4,7 +4,7 @@ Weights of a bucket are one `(streams × dialogues, turns, turns)`, from Gram pr
 Forward and backward are written out, because autograd would keep and pass through every step of arithmetic a matrix of its own.
 
 With `G = U Uᵀ` the cosines, `A = K ∘ a(G) + C` the weights of the rules, `d_i = Σ_j A_ij t_j` the degrees over nodes that are there,
-`r = d^-1/2`, and `Ŵ_ij = r_i A_ij r_j`, the gradient of a loss `ℓ` with `E = ∂ℓ/∂Ŵ` is
+`r_i = t_i max(d_i, 1e-12)^-1/2` (0 where there is no edge), and `Ŵ_ij = r_i A_ij r_j`, the gradient of a loss `ℓ` with `E = ∂ℓ/∂Ŵ` is
 
 .. math::
     ∂ℓ/∂d_i = -\\tfrac12 r_i^2 \\textstyle\\sum_j (E ∘ Ŵ)_{ij} + (E ∘ Ŵ)_{ji}, \\quad

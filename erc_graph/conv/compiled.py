@@ -1,9 +1,9 @@
 """The layers of `erc_graph.conv.angular` in C (`compiled.c`): whole dialogues go through all of them without a wait.
 
 PyTorch shares out its threads product by product, and they wait for each other hundreds of times in a step. Here a worker takes a few
-dialogues at a time from their weights to their states, and back, and meets the others once; the matrix products are those of PyTorch's
-own BLAS. The batched form (`erc_graph.conv.block`, and `_Layers` of `erc_graph.conv.angular`) gives the same values and gradients to
-rounding. It is the oracle, and what runs without a compiler, on a GPU, in other precisions and under autocast.
+dialogues at a time from their weights to their states, and back, and meets the others once in each pass; the matrix products are those
+of PyTorch's own BLAS. The batched form (`erc_graph.conv.block`, and `_Layers` of `erc_graph.conv.angular`) gives the same values and
+gradients to rounding. It is the oracle, and what runs without a compiler, on a GPU, in other precisions and under autocast.
 """
 
 from __future__ import annotations
@@ -226,11 +226,11 @@ def layers(
     Returns:
         `(N, S, w)`, or `(N, S, 2 w)` with `residual`.
     """
-    return CompiledLayers.apply(plan, matrices, present, passed, seen, states, first, bias, *weights)
+    return _CompiledLayers.apply(plan, matrices, present, passed, seen, states, first, bias, *weights)
 
 
-class CompiledLayers(Function):
-    """`layers` for autograd."""
+class _CompiledLayers(Function):
+    """`layers` for autograd; its own name begins so that a profile tells it from PyTorch's operations."""
 
     @staticmethod
     def forward(
