@@ -33,7 +33,7 @@ LENGTHS = {"reference": tuple(range(30, 94, 4)), "small": (10, 10)}  # sixteen l
 METHODS = ("block", "batched", "tiled", "pyg", "dgl", "dense")
 TURNS = (10**3, 10**4, 10**5, 10**6)
 AT_LEAST = 10**5  # turns of a timed run of a windowed case, over again where the conversation is shorter
-WINDOWED = 5  # interleaved repeats of these
+WINDOWED = 5  # interleaved repeats of these at most
 
 
 def make_batch(lengths: tuple[int, ...]) -> Batch:
@@ -94,10 +94,7 @@ def prepare(case: str, method: str) -> Run:
         return through(conv, states, dense(conv, states, batch))
     if method == "loop":
         return through(conv, states, loop(conv, states, batch))
-    if method == "batched":
-        one = convolution(200, "block", conv)
-        return uncompiled(through(one, states, lambda: one(states, present, batch, recipe)))
-    one = convolution(200, method, conv)
+    one = convolution(200, "block" if method == "batched" else method, conv)
     if method in ("pyg", "dgl"):
         listed = cache(lambda: merged_edges(recipe, batch, {str(i): present[:, i] for i in range(3)}))
 
@@ -109,7 +106,8 @@ def prepare(case: str, method: str) -> Run:
                 propagation.merged_edges = saved
 
         return through(one, states, forward)
-    return through(one, states, lambda: one(states, present, batch, recipe))
+    run = through(one, states, lambda: one(states, present, batch, recipe))
+    return uncompiled(run) if method == "batched" else run
 
 
 def layers(conv: AngularConv, states: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
@@ -238,7 +236,7 @@ def main(argv: list[str] | None = None) -> int:
         rows += rows_of(NAME, case, runs, floor=prepare(case, "floor"), repeats=options.repeats)
     chosen = {case: turns for case, turns in windowed.items() if case in options.cases}
     times = {case: max(1, AT_LEAST // turns) for case, turns in chosen.items()}
-    timed = timings({case: again(prepare(case, "block"), times[case]) for case in chosen}, WINDOWED)
+    timed = timings({case: again(prepare(case, "block"), times[case]) for case in chosen}, min(options.repeats, WINDOWED))
     for case in chosen:
         clock, cpu = (seconds / times[case] for seconds in timed[case])
         peak = alone(NAME, case, "block")[0]

@@ -13,6 +13,7 @@ Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -145,7 +146,7 @@ class AngularConv(nn.Module):
         plan = compiled.Plan(recipe, batch, streams, self.width, config.thetas, config.residual, share)
         passed = compiled.passing(in_buckets(batch.sizes, streams, x.device), share, config.depth, x) if share else None
         with torch.no_grad():
-            matrices = torch.stack([torch.cat(_mixed(config, *layer)) for layer in zip(config.thetas, self.weights, strict=True)])
+            matrices = torch.stack(_mixed(config, list(self.weights)))
         return compiled.layers(plan, matrices, present, passed, states, x, self.first.weight, self.first.bias, list(self.weights))
 
 
@@ -169,7 +170,7 @@ class _Layers(Function):
         *rest: Tensor,
     ) -> Tensor:
         weights, parts = rest[: config.depth], rest[config.depth :]
-        matrices = [_mixed(config, theta, matrix) for theta, matrix in zip(config.thetas, weights, strict=True)]
+        matrices = [matrix.split(len(weight)) for matrix in _mixed(config, weights)]
         states, width = states.contiguous(), states.shape[-1]
         here = present[..., None].to(states.dtype)
         output = states.new_empty(*states.shape[:-1], width * (2 if config.residual else 1))
@@ -204,7 +205,7 @@ class _Layers(Function):
         propagation, config, dropout = ctx.propagation, ctx.config, ctx.dropout
         states, here, weight, bias, kept, closed, *rest = ctx.saved_tensors
         weights, parts = rest[: config.depth], tuple(rest[config.depth :])
-        matrices = [_mixed(config, theta, matrix) for theta, matrix in zip(config.thetas, weights, strict=True)]
+        matrices = [matrix.split(len(weight)) for matrix in _mixed(config, weights)]
         into = accumulators(parts, ctx.needs_input_grad[7 + config.depth :])
         to_states = torch.empty_like(states, memory_format=torch.contiguous_format)
         to_weight, to_bias, *to_weights = (torch.zeros_like(tensor) for tensor in (weight, bias, *weights))
@@ -251,13 +252,16 @@ class _Layers(Function):
         return None, None, None, to_states, None, to_weight, to_bias, *to_weights, *into
 
 
-def _mixed(config: AngularConvConfig, theta: float, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """What `P h` and what `h^0` are multiplied by; what is mixed in with `1 - θ` is in there and costs no pass of its own."""
-    matrix = theta * weight
-    of_spread, of_initial = matrix.split(len(weight) // 2)
-    of_spread.diagonal().add_((1 - theta) * (1 - config.alpha))
-    of_initial.diagonal().add_((1 - theta) * config.alpha)
-    return of_spread, of_initial
+def _mixed(config: AngularConvConfig, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Per layer what `[P h, h^0]` is multiplied by; what is mixed in with `1 - θ` is in there and costs no pass of its own."""
+    matrices = []
+    for theta, weight in zip(config.thetas, weights, strict=True):
+        matrix = theta * weight
+        of_spread, of_initial = matrix.split(len(weight) // 2)
+        of_spread.diagonal().add_((1 - theta) * (1 - config.alpha))
+        of_initial.diagonal().add_((1 - theta) * config.alpha)
+        matrices.append(matrix)
+    return matrices
 
 
 def autocast(x: Tensor) -> bool:

@@ -40,7 +40,7 @@ typedef struct {
   float *to_weights, *others; /* (w w + w + depth 2 w w): of first, bias, matrices; (threads - 1, ...) the other workers' */
 } Task;
 
-/* A dialogue of a worker: its turns, and where its rows and weights begin. */
+/* A dialogue of a worker: its turns, and where its rows and weights begin; the next one's are where they end. */
 typedef struct {
   int64_t at, turns, row, weight;
 } Dialogue;
@@ -136,7 +136,7 @@ static void weigh(const Task *t, const Dialogue *d, const float *unit, float *by
   for (int64_t s = 0; s < S; s++) {
     float *weight = t->inside + d->weight + s * n * n, there[n];
     for (int64_t j = 0; j < n; j++) there[j] = here(t, d, s, j);
-    if (t->rules && bent) {
+    if (bent) {
       const float *u = unit + s * n * w;
       product(t, 0, 1, n, n, w, 1, u, w, u, w, 0, weight, n);
 #pragma omp simd
@@ -261,7 +261,7 @@ typedef struct {
 } Room;
 
 static void forward_group(const Task *t, const Dialogue *first, const Dialogue *end, Room m) {
-  int64_t S = t->streams, w = t->width, base = first->row, rows = end[-1].row + S * end[-1].turns - base, out = t->residual ? 2 * w : w;
+  int64_t S = t->streams, w = t->width, base = first->row, rows = end->row - base, out = t->residual ? 2 * w : w;
   float *kept = t->kept + base * t->depth * w;
   for (const Dialogue *d = first; d < end; d++) {
     float *unit = m.to_spread + (d->row - base) * w;
@@ -303,16 +303,15 @@ static void forward_group(const Task *t, const Dialogue *first, const Dialogue *
 }
 
 static void backward_group(const Task *t, const Dialogue *first, const Dialogue *end, Room m, float *to_weights) {
-  int64_t S = t->streams, w = t->width, base = first->row, rows = end[-1].row + S * end[-1].turns - base;
+  int64_t S = t->streams, w = t->width, base = first->row, rows = end->row - base;
   const float *kept = t->kept + base * t->depth * w;
   const unsigned char *open = t->open + base * w;
   float *to_first = to_weights, *to_bias = to_first + w * w, *to_matrices = to_bias + w;
-  int64_t weights = end[-1].weight + S * end[-1].turns * end[-1].turns - first->weight;
-  memset(m.to_inside, 0, weights * sizeof(float));
+  memset(m.to_inside, 0, (end->weight - first->weight) * sizeof(float));
   memset(m.to_mix, 0, rows * S * sizeof(float));
   memset(m.to_initial, 0, rows * w * sizeof(float));
   for (const Dialogue *d = first; d < end; d++) {
-    gather(t, d, t->states, m.to_spread + (d->row - base) * w);
+    if (t->passed) gather(t, d, t->states, m.to_spread + (d->row - base) * w);
     for (int64_t s = 0; s < S; s++)
       for (int64_t i = 0; i < d->turns; i++) {
         int64_t r = d->row - base + s * d->turns + i;
@@ -367,45 +366,51 @@ static double cost(const Task *t, int64_t turns) {
   return (double)t->streams * turns * (6.0 * t->width * t->depth + 3.0 * t->width + (4.0 * t->depth + 3) * turns);
 }
 
-/* Who takes which dialogues: the longest first, each to the worker with the least to do. Returns the dialogues of every worker in order, and
-   in `ends` where each worker's end; NULL where there was no memory. */
+/* The longest first, ties in order. */
+static int longer(const void *one, const void *other) {
+  const Dialogue *a = one, *b = other;
+  return a->turns != b->turns ? (a->turns < b->turns ? 1 : -1) : (a->at > b->at) - (a->at < b->at);
+}
+
+/* Who takes which dialogues: the longest first, each to the worker with the least to do. Returns the dialogues of every worker in order,
+   and behind them one that is none, where the last one ends; in `ends` where each worker's end. NULL where there was no memory. */
 static Dialogue *plan(const Task *t, int64_t *ends) {
-  int64_t D = t->dialogues, S = t->streams, row = 0, weight = 0, count = 0, longest = 0;
-  Dialogue *found = malloc((D + 1) * sizeof *found);
-  int64_t *owner = malloc((D + 1) * sizeof *owner), *order = malloc((D + 1) * sizeof *order), *slots;
+  int64_t S = t->streams, D = 0, count = 0;
+  Dialogue *sorted = malloc((t->dialogues + 1) * sizeof *sorted), *found = calloc(t->dialogues + 1, sizeof *found);
+  int64_t *owner = malloc((t->dialogues + 1) * sizeof *owner);
   double *load = calloc(t->threads, sizeof *load);
-  for (int64_t b = 0; b < D; b++) longest = t->ptr[b + 1] - t->ptr[b] > longest ? t->ptr[b + 1] - t->ptr[b] : longest;
-  slots = calloc(longest + 2, sizeof *slots); /* counting sort, longest first, ties in order */
-  if (!found || !owner || !order || !slots || !load) {
-    free(found), free(owner), free(order), free(slots), free(load);
-    return NULL;
-  }
-  for (int64_t b = 0; b < D; b++) slots[longest - (t->ptr[b + 1] - t->ptr[b]) + 1]++;
-  for (int64_t n = 0; n <= longest; n++) slots[n + 1] += slots[n];
-  for (int64_t b = 0; b < D; b++) order[slots[longest - (t->ptr[b + 1] - t->ptr[b])]++] = b;
-  for (int64_t i = 0; i < D; i++) {
-    int64_t least = 0;
-    for (int64_t k = 1; k < t->threads; k++) least = load[k] < load[least] ? k : least;
-    load[least] += cost(t, t->ptr[order[i] + 1] - t->ptr[order[i]]);
-    owner[i] = least;
-  }
-  for (int64_t k = 0; k < t->threads; k++) {
+  if (sorted && found && owner && load) {
+    for (int64_t b = 0; b < t->dialogues; b++)
+      if (t->ptr[b + 1] > t->ptr[b]) sorted[D++] = (Dialogue){t->ptr[b], t->ptr[b + 1] - t->ptr[b], 0, 0};
+    qsort(sorted, D, sizeof *sorted, longer);
     for (int64_t i = 0; i < D; i++) {
-      int64_t at = t->ptr[order[i]], n = t->ptr[order[i] + 1] - at;
-      if (owner[i] != k || !n) continue;
-      found[count++] = (Dialogue){at, n, row, weight};
-      row += S * n;
-      weight += S * n * n;
+      int64_t least = 0;
+      for (int64_t k = 1; k < t->threads; k++) least = load[k] < load[least] ? k : least;
+      load[least] += cost(t, sorted[i].turns);
+      owner[i] = least;
     }
-    ends[k] = count;
+    for (int64_t k = 0; k < t->threads; k++) {
+      for (int64_t i = 0; i < D; i++) {
+        if (owner[i] != k) continue;
+        Dialogue *d = found + count++;
+        int64_t n = d->turns = sorted[i].turns;
+        d->at = sorted[i].at;
+        d[1].row = d->row + S * n;
+        d[1].weight = d->weight + S * n * n;
+      }
+      ends[k] = count;
+    }
+  } else {
+    free(found);
+    found = NULL;
   }
-  free(owner), free(order), free(slots), free(load);
+  free(sorted), free(owner), free(load);
   return found;
 }
 
-static const Dialogue *group_of(const Task *t, const Dialogue *first, const Dialogue *end) {
+static const Dialogue *group_of(const Dialogue *first, const Dialogue *end) {
   const Dialogue *d = first + 1;
-  while (d < end && d->row + t->streams * d->turns - first->row <= ROWS) d++;
+  while (d < end && d[1].row - first->row <= ROWS) d++;
   return d;
 }
 
@@ -426,8 +431,8 @@ int run(const Task *t, int backward) {
     const Dialogue *first = dialogues + (k ? ends[k - 1] : 0), *end = dialogues + ends[k];
     int64_t rows = 0, weights = 0, square = 0, S = t->streams, w = t->width;
     for (const Dialogue *d = first, *next; d < end; d = next) {
-      next = group_of(t, d, end);
-      int64_t r = next[-1].row + S * next[-1].turns - d->row, e = next[-1].weight + S * next[-1].turns * next[-1].turns - d->weight;
+      next = group_of(d, end);
+      int64_t r = next->row - d->row, e = next->weight - d->weight;
       rows = r > rows ? r : rows;
       weights = e > weights ? e : weights;
       for (; d < next; d++) square = d->turns * d->turns > square ? d->turns * d->turns : square;
@@ -455,7 +460,7 @@ int run(const Task *t, int backward) {
       m.to_mix = cut(&left, rows * S);
     }
     for (const Dialogue *d = first, *next; d < end; d = next) {
-      next = group_of(t, d, end);
+      next = group_of(d, end);
       if (backward) backward_group(t, d, next, m, k ? t->others + (k - 1) * (w * w + w + t->depth * 2 * w * w) : t->to_weights);
       else forward_group(t, d, next, m);
     }

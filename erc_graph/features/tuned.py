@@ -119,8 +119,8 @@ def tune(
     Raises:
         ConfigError: an impossible number of folds or repeats.
         CorpusError: no texts, no training split, or nothing labelled in it.
-        CheckpointError: the folder has encoders with other settings, or of other utterances; a state in it is damaged; or the loss is
-            not a number.
+        CheckpointError: the folder has encoders with other settings, or of other utterances; a state in it is damaged; or weights
+            are not a number.
     """
     share = share or Share()
     if repeats < 1:
@@ -213,16 +213,12 @@ def _same(folder: Path, wanted: Mapping[str, Any]) -> bool:
     }
     for key, value in wanted.items():
         begun = found.get(key)
-        same = begun == value or (key == "members" and isinstance(begun, dict) and _begins(value, begun))
-        if not same:
+        first = key == "members" and isinstance(begun, dict) and bool(begun) and {**value, **begun} == value
+        if begun != value and not first:
             raise CheckpointError(
                 f"{folder}: was tuned {said.get(key, f'with another {key}')}; choose another folder (--encoders), or remove it"
             )
     return bool(found["members"] != wanted["members"])
-
-
-def _begins(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
-    return 0 < len(part) <= len(whole) and all(name in whole and whole[name] == unseen for name, unseen in part.items())
 
 
 def _refuse_foreign(folder: Path) -> None:
