@@ -38,7 +38,7 @@ def precision_weights(variance: Tensor, present: Tensor, epsilon: float) -> Tens
     Args:
         variance: `(N, modalities, width)`.
         present: `(N, modalities)` bool.
-        epsilon: Keeps the weight finite.
+        epsilon: Keeps the weight finite; the larger beside the variances, the more alike the shares.
 
     Returns:
         `(N, modalities, width)`; each channel sums to one over what is present, to zero where nothing is.

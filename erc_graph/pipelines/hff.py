@@ -70,8 +70,10 @@ Differences from the paper:
 - (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
 - (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
   mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise.
-  The divergence from a unit prior, which (31) lacks, is added with the weight `kl`. Noise is drawn in training; in evaluation μ is taken,
-  or the mean probability over `samples` draws, the same for every utterance, so that company changes nothing.
+  A variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors, often the one that says
+  the most, counts least: `epsilon` may be as large as the variances. The divergence from a unit prior, which (31) lacks, is added with
+  the weight `kl`. Noise is drawn in training; in evaluation μ is taken, or the mean probability over `samples` draws, the same for every
+  utterance, so that company changes nothing.
 - A missing modality has α and w of zero, exactly, and is not attended to. The paper speaks of missing modalities and does not say how.
 - (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
   Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other turns could be attended to
@@ -144,7 +146,7 @@ class HFFConfig:
         hidden: Width of the classifier's hidden layer.
         cls: Text that is words: [CLS], the first, and the mean of all, (10)-(12), in the place of GRU and attention.
         kl: Weight of the divergence of the variational layers from their prior, which is a sum over their weights.
-        epsilon: Constant in (19).
+        epsilon: Constant in (19). The larger beside the variances, the more alike the weights.
         samples: Draws of (20) in evaluation; 0: the mean itself.
         dropout: Everywhere but in classifier and graph.
         classifier_dropout: In the classifier.
