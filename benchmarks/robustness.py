@@ -1,6 +1,7 @@
 """How much a method loses where a modality fails: weighted F1 as a share of its test vectors is missing, or is noise.
 
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 [--json FILE] [--png FILE]
+    python -m benchmarks.robustness --data corpora/mosi --seeds 3 --folds 5 --others visual
 
 Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, which is the same network with a linear
 layer over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against the
@@ -8,6 +9,10 @@ BiGRU, on the same inputs, folds and seeds; each without modality dropout in tra
 settings have is the BiGRU's too, and it is shown without it as well. Each is trained once per seed; then one modality at a time fails in
 the test part, in utterances that are drawn ten times, the same for all; a figure is the mean over the draws. Noise is normal with mean and
 deviation of each feature in the training part: as plausible as a number can be that says nothing.
+
+With `--folds K` the test part is left alone: every training and development dialogue is judged once, by networks that were trained on the
+other folds, and a figure is that of all of them together; without modality dropout. Features that know the labels of these dialogues are
+named by `--others`: what is judged has those of another utterance.
 """
 
 from __future__ import annotations
@@ -20,11 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.model_selection import KFold
+from torch import Tensor
 from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.load import load_corpus
-from erc_graph.data.splits import folds
+from erc_graph.data.splits import Fold, folds
 from erc_graph.data.storage import write_json
 from erc_graph.data.toml import read_toml
 from erc_graph.experiments.config import Experiment, experiment_file, from_dict
@@ -62,8 +69,8 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
     return replace(batch, features={**batch.features, modality: values})
 
 
-def methods(experiment: Experiment, corpus: Any) -> dict[str, Experiment]:
-    """What is compared, by name."""
+def methods(experiment: Experiment, corpus: Any, shares: Sequence[float]) -> dict[str, Experiment]:
+    """What is compared, by name; with these shares of modality dropout beside none."""
     each = {
         "HFF": experiment,
         "concatenation": experiment.changed({"pipeline.concatenate": True, "pipeline.nodes": "fused"}),
@@ -71,40 +78,68 @@ def methods(experiment: Experiment, corpus: Any) -> dict[str, Experiment]:
     }
     found = {
         f"{name}, modality dropout {share}" if share else name: one.changed({"pipeline.modality_dropout": share})
-        for share in (0.0, *HIDDEN)
+        for share in (0.0, *shares)
         for name, one in each.items()
     }
-    if not experiment.pipeline.swap_noise:
+    if not shares or not experiment.pipeline.swap_noise:
         return found
     return found | {"BiGRU, without swap noise": found["BiGRU"].changed({"pipeline.swap_noise": {}})}
 
 
-def measure(data: str, seeds: int) -> dict[str, Any]:
+def divisions(corpus: Any, experiment: Experiment, parts: int) -> list[Fold]:
+    """The test part, or all other dialogues in `parts` folds."""
+    if not parts:
+        return list(folds(corpus, experiment.run.protocol))
+    if experiment.training.selection != "last":
+        raise SystemExit(f"--folds: expected settings with training.selection = 'last', found {experiment.training.selection!r}")
+    ids = np.array([name for split in ("train", "dev") for name in corpus.splits.get(split, ())])
+    cut = KFold(parts, shuffle=True, random_state=0).split(ids)
+    return [Fold(name=f"fold {i}", train=tuple(ids[rest]), dev=(), test=tuple(ids[held])) for i, (rest, held) in enumerate(cut)]
+
+
+def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[str, str, float, int], Tensor], Tensor]:
+    """Train, and judge in every condition: (modality, kind, share, draw) → scores of what is judged; and their targets."""
+    pipeline, _, test = train_job(job, corpus, quiet=True)
+    train = Parts.of(corpus, job.fold, pipeline.schema).train
+    rows = torch.randperm(test.utterances, generator=torch.Generator().manual_seed(DRAWS))
+    known = {name: test.features[name][rows] for name in others}, {name: test.present[name][rows] for name in others}
+    test = replace(test, features={**test.features, **known[0]}, present={**test.present, **known[1]})
+    scores = {
+        (modality, kind, share, draw): infer(pipeline, failed(test, train, modality, kind, share, draw)).scores[test.judged]
+        for modality in corpus.modalities
+        for kind in ("missing", "noise")
+        for share in SHARES
+        for draw in range(DRAWS if share else 1)
+    }
+    return scores, test.target[test.judged]
+
+
+def measure(data: str, seeds: int, parts: int = 0, others: Sequence[str] = ()) -> dict[str, Any]:
     """Train all methods with all seeds, and judge them in every condition."""
     corpus = load_corpus(data)
     committed = experiment_file("hff", corpus.name)
     experiment = from_dict("hff", read_toml(committed) if committed else {}, str(committed))
     experiment = replace(experiment, run=replace(experiment.run, data=corpus.name))
-    compared = methods(experiment, corpus)
-    (fold,) = folds(corpus, experiment.run.protocol)
-    rows = []
+    compared = methods(experiment, corpus, () if parts else HIDDEN)
+    cut, rows = divisions(corpus, experiment, parts), []
     for name, chosen in compared.items():
         found: dict[tuple[str, str, float], list[float]] = {}
         for seed in tqdm(range(seeds), desc=name):
-            pipeline, _, test = train_job(Job(experiment=chosen, seed=seed, fold=fold, name=name), corpus, quiet=True)
-            train, goal = Parts.of(corpus, fold, pipeline.schema).train, test.target[test.judged]
-            for modality in corpus.modalities:
-                for kind in ("missing", "noise"):
-                    for share in SHARES:
-                        drawn = [failed(test, train, modality, kind, share, draw) for draw in range(DRAWS if share else 1)]
-                        values = [evaluate(infer(pipeline, one).scores[one.judged], goal, corpus.task)["weighted_f1"] for one in drawn]
-                        found.setdefault((modality, kind, share), []).append(float(np.mean(values)))
+            scores, goals = zip(
+                *(outcomes(Job(experiment=chosen, seed=seed, fold=fold, name=name), corpus, others) for fold in cut), strict=True
+            )
+            drawn: dict[tuple[str, str, float], list[float]] = {}
+            for condition in scores[0]:
+                together = torch.cat([each[condition] for each in scores])
+                drawn.setdefault(condition[:3], []).append(evaluate(together, torch.cat(goals), corpus.task)["weighted_f1"])
+            for key, values in drawn.items():
+                found.setdefault(key, []).append(float(np.mean(values)))
         rows += [
             {"method": name, "modality": modality, "kind": kind, "share": share, "weighted_f1": values}
             for (modality, kind, share), values in found.items()
         ]
     settings = {name: chosen.as_dict() for name, chosen in compared.items()}
-    given = {"corpus": corpus.name, "seeds": seeds, "draws": DRAWS, "hidden": HIDDEN}
+    given = {"corpus": corpus.name, "seeds": seeds, "draws": DRAWS, "folds": parts, "others": list(others)}
     return {**given, "rows": rows, "config": settings, "environment": environment("cpu")}
 
 
@@ -160,11 +195,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="sample", help="corpus of vectors (default: sample)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="default: results/robustness-DATASET.json")
+    parser.add_argument(
+        "--folds", type=int, default=0, metavar="K", help="judge training and development dialogues in K folds, not the test part"
+    )
+    parser.add_argument("--others", nargs="+", default=[], metavar="MODALITY", help="what is judged has those of another utterance")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="default: results/robustness-DATASET.json, or -folds.json")
     parser.add_argument("--png", type=Path, metavar="FILE", help="default: beside the JSON")
     options = parser.parse_args(argv)
-    result = measure(options.data, options.seeds)
-    path = options.json or RESULTS / f"robustness-{result['corpus']}.json"
+    result = measure(options.data, options.seeds, options.folds, options.others)
+    path = options.json or RESULTS / f"robustness-{result['corpus']}{'-folds' if options.folds else ''}.json"
     write_json(path, result)
     plot(result, options.png or path.with_suffix(".png"))
     table = {}
