@@ -93,6 +93,8 @@ def divisions(corpus: Any, experiment: Experiment, parts: int) -> list[Fold]:
     if experiment.training.selection != "last":
         raise SystemExit(f"--folds: expected settings with training.selection = 'last', found {experiment.training.selection!r}")
     ids = np.array([name for split in ("train", "dev") for name in corpus.splits.get(split, ())])
+    if not 2 <= parts <= len(ids):
+        raise SystemExit(f"--folds: expected 2 to {len(ids)}, as many as there are dialogues, found {parts}")
     cut = KFold(parts, shuffle=True, random_state=0).split(ids)
     return [Fold(name=f"fold {i}", train=tuple(ids[rest]), dev=(), test=tuple(ids[held])) for i, (rest, held) in enumerate(cut)]
 
@@ -117,6 +119,10 @@ def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[s
 def measure(data: str, seeds: int, parts: int = 0, others: Sequence[str] = ()) -> dict[str, Any]:
     """Train all methods with all seeds, and judge them in every condition."""
     corpus = load_corpus(data)
+    if unknown := set(others) - set(corpus.modalities):
+        raise SystemExit(
+            f"--others: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {', '.join(sorted(unknown))}"
+        )
     committed = experiment_file("hff", corpus.name)
     experiment = from_dict("hff", read_toml(committed) if committed else {}, str(committed))
     experiment = replace(experiment, run=replace(experiment.run, data=corpus.name))
