@@ -11,8 +11,8 @@ the test part, in utterances that are drawn ten times, the same for all; a figur
 deviation of each feature in the training part: as plausible as a number can be that says nothing.
 
 With `--folds K` the test part is left alone: every training and development dialogue is judged once, by networks that were trained on the
-other folds, and a figure is that of all of them together; without modality dropout. Features that know the labels of these dialogues are
-named by `--others`: what is judged has those of another utterance.
+other folds, and a figure is that of all of them together; only the three methods themselves. Features that know the labels of these
+dialogues are named by `--others`: what is judged has those of an utterance of another dialogue, so that they have failed from the start.
 """
 
 from __future__ import annotations
@@ -69,6 +69,16 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
     return replace(batch, features={**batch.features, modality: values})
 
 
+def with_vectors_of_others(batch: Batch, modalities: Sequence[str]) -> Batch:
+    """The batch with these modalities taken from utterances of other dialogues, drawn at random, the same at any time."""
+    own = torch.bincount(batch.dialogue)[batch.dialogue]
+    drawn = torch.rand(batch.utterances, generator=torch.Generator().manual_seed(DRAWS)).to(batch.device)
+    rows = (drawn * (batch.utterances - own)).long()
+    rows += torch.where(rows >= batch.ptr[batch.dialogue], own, 0)  # past the own dialogue
+    features = batch.features | {name: batch.features[name][rows] for name in modalities}
+    return replace(batch, features=features, present=batch.present | {name: batch.present[name][rows] for name in modalities})
+
+
 def methods(experiment: Experiment, corpus: Any, shares: Sequence[float]) -> dict[str, Experiment]:
     """What is compared, by name; with these shares of modality dropout beside none."""
     each = {
@@ -103,9 +113,7 @@ def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[s
     """Train, and judge in every condition: (modality, kind, share, draw) → scores of what is judged; and their targets."""
     pipeline, _, test = train_job(job, corpus, quiet=True)
     train = Parts.of(corpus, job.fold, pipeline.schema).train
-    rows = torch.randperm(test.utterances, generator=torch.Generator().manual_seed(DRAWS))
-    known = {name: test.features[name][rows] for name in others}, {name: test.present[name][rows] for name in others}
-    test = replace(test, features={**test.features, **known[0]}, present={**test.present, **known[1]})
+    test = with_vectors_of_others(test, others)
     scores = {
         (modality, kind, share, draw): infer(pipeline, failed(test, train, modality, kind, share, draw)).scores[test.judged]
         for modality in corpus.modalities
@@ -145,7 +153,14 @@ def measure(data: str, seeds: int, parts: int = 0, others: Sequence[str] = ()) -
             for (modality, kind, share), values in found.items()
         ]
     settings = {name: chosen.as_dict() for name, chosen in compared.items()}
-    given = {"corpus": corpus.name, "seeds": seeds, "draws": DRAWS, "folds": parts, "others": list(others)}
+    given = {
+        "corpus": corpus.name,
+        "seeds": seeds,
+        "draws": DRAWS,
+        "hidden": [] if parts else HIDDEN,
+        "folds": parts,
+        "others": list(others),
+    }
     return {**given, "rows": rows, "config": settings, "environment": environment("cpu")}
 
 
@@ -204,10 +219,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--folds", type=int, default=0, metavar="K", help="judge training and development dialogues in K folds, not the test part"
     )
-    parser.add_argument("--others", nargs="+", default=[], metavar="MODALITY", help="what is judged has those of another utterance")
+    parser.add_argument(
+        "--others", nargs="+", default=[], metavar="MODALITY", help="with --folds: what is judged has those of another dialogue"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: results/robustness-DATASET.json, or -folds.json")
     parser.add_argument("--png", type=Path, metavar="FILE", help="default: beside the JSON")
     options = parser.parse_args(argv)
+    if options.others and not options.folds:
+        parser.error("--others: expected beside --folds")
     result = measure(options.data, options.seeds, options.folds, options.others)
     path = options.json or RESULTS / f"robustness-{result['corpus']}{'-folds' if options.folds else ''}.json"
     write_json(path, result)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.robustness import divisions, failed, measure
+from benchmarks.robustness import divisions, failed, measure, with_vectors_of_others
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample import sample_corpus
 from erc_graph.experiments.config import Experiment, from_dict
@@ -69,3 +69,12 @@ def test_noise_has_the_moments_of_the_training_part(corpus: Corpus) -> None:
     torch.testing.assert_close(noise.mean(0), known.mean(0), atol=0.2, rtol=0)
     torch.testing.assert_close(noise.std(0), known.std(0), atol=0, rtol=0.15)
     assert not (noise == batch.features["audio"]).all(1).any()
+
+
+def test_vectors_of_others_are_of_other_dialogues(corpus: Corpus) -> None:
+    batch = corpus.batch()
+    numbered = replace(batch, features={**batch.features, "visual": torch.arange(batch.utterances)[:, None].float()})
+    taken = with_vectors_of_others(numbered, ["visual"]).features["visual"][:, 0].long()
+    assert not (batch.dialogue[taken] == batch.dialogue).any()
+    assert len(taken.unique()) > batch.utterances / 2 and batch.dialogue[taken].unique().tolist() == list(range(len(batch)))
+    assert with_vectors_of_others(numbered, []).features["visual"] is numbered.features["visual"]

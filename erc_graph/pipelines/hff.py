@@ -70,8 +70,8 @@ Differences from the paper:
 - (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
 - (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
   mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise.
-  A variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors, often the one that says
-  the most, counts least: `epsilon` may be as large as the variances. The divergence from a unit prior, which (31) lacks, is added with
+  A variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors tends to count least; a
+  larger `epsilon` makes the weights more alike. The divergence from a unit prior, which (31) lacks, is added with
   the weight `kl`. Noise is drawn in training; in evaluation μ is taken, or the mean probability over `samples` draws, the same for every
   utterance, so that company changes nothing.
 - A missing modality has α and w of zero, exactly, and is not attended to. The paper speaks of missing modalities and does not say how.
