@@ -4,8 +4,8 @@
     python -m benchmarks.robustness --data corpora/mosi --seeds 3 --folds 5 --others visual
 
 Hierarchical feature fusion (the committed settings of that corpus) against plain concatenation, which is the same network with a linear
-layer over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against the
-BiGRU, on the same inputs, folds and seeds; each without modality dropout in training, and with two shares of it. Swap noise that the
+layer and a ReLU over all modalities in the place of the fusion (and one node per turn, with which it is better than with more), and against
+the BiGRU, on the same inputs, folds and seeds; each without modality dropout in training, and with two shares of it. Swap noise that the
 settings have is the BiGRU's too, and it is shown without it as well. Each is trained once per seed; then one modality at a time fails in
 the test part, in utterances that are drawn ten times, the same for all; a figure is the mean over the draws. Noise is normal with mean and
 deviation of each feature in the training part: as plausible as a number can be that says nothing.
@@ -71,6 +71,8 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
 
 def with_vectors_of_others(batch: Batch, modalities: Sequence[str]) -> Batch:
     """The batch with these modalities taken from utterances of other dialogues, drawn at random, the same at any time."""
+    if modalities and len(batch) < 2:
+        raise SystemExit("--others: expected two or more dialogues in every fold, found one")
     own = torch.bincount(batch.dialogue)[batch.dialogue]
     drawn = torch.rand(batch.utterances, generator=torch.Generator().manual_seed(DRAWS)).to(batch.device)
     rows = (drawn * (batch.utterances - own)).long()

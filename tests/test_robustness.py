@@ -78,3 +78,5 @@ def test_vectors_of_others_are_of_other_dialogues(corpus: Corpus) -> None:
     assert not (batch.dialogue[taken] == batch.dialogue).any()
     assert len(taken.unique()) > batch.utterances / 2 and batch.dialogue[taken].unique().tolist() == list(range(len(batch)))
     assert with_vectors_of_others(numbered, []).features["visual"] is numbered.features["visual"]
+    with pytest.raises(SystemExit, match="--others: expected two or more dialogues in every fold, found one"):
+        with_vectors_of_others(corpus[0].corpus.batch(), ["visual"])
