@@ -132,8 +132,8 @@ class HFFConfig:
         shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it (nodes of the modalities stay as they are).
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
-        concatenate: In the place of levels 1 and 2 a linear layer and a ReLU over all modalities side by side, zeros for what is missing: what the
-            fusion is compared with (not in the paper).
+        concatenate: In the place of levels 1 and 2 a linear layer and a ReLU over all modalities side by side, zeros for what is missing:
+            what the fusion is compared with (not in the paper).
         temporal: Level 3.
         attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
         turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
