@@ -12,7 +12,8 @@ deviation of each feature in the training part: as plausible as a number can be 
 
 With `--folds K` the test part is left alone: every training and development dialogue is judged once, by networks that were trained on the
 other folds, and a figure is that of all of them together; only the three methods themselves. Features that know the labels of these
-dialogues are named by `--others`: what is judged has those of an utterance of another dialogue, so that they have failed from the start.
+dialogues are named by `--others`: what is judged has those of an utterance of another dialogue, drawn ten times as well, so that they have
+failed from the start.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ def failed(batch: Batch, train: Batch, modality: str, kind: str, share: float, s
     return replace(batch, features={**batch.features, modality: values})
 
 
-def with_vectors_of_others(batch: Batch, modalities: Sequence[str]) -> Batch:
-    """The batch with these modalities taken from utterances of other dialogues, drawn at random, the same at any time."""
+def with_vectors_of_others(batch: Batch, modalities: Sequence[str], seed: int = 0) -> Batch:
+    """The batch with these modalities taken from utterances of other dialogues, drawn at random with this seed."""
     if modalities and len(batch) < 2:
         raise SystemExit("--others: expected two or more dialogues in every fold, found one")
     own = torch.bincount(batch.dialogue)[batch.dialogue]
-    drawn = torch.rand(batch.utterances, generator=torch.Generator().manual_seed(DRAWS)).to(batch.device)
+    drawn = torch.rand(batch.utterances, generator=torch.Generator().manual_seed(seed)).to(batch.device)
     rows = (drawn * (batch.utterances - own)).long()
     rows += torch.where(rows >= batch.ptr[batch.dialogue], own, 0)  # past the own dialogue
     features = batch.features | {name: batch.features[name][rows] for name in modalities}
@@ -115,13 +116,13 @@ def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[s
     """Train, and judge in every condition: (modality, kind, share, draw) → scores of what is judged; and their targets."""
     pipeline, _, test = train_job(job, corpus, quiet=True)
     train = Parts.of(corpus, job.fold, pipeline.schema).train
-    test = with_vectors_of_others(test, others)
+    judged = [with_vectors_of_others(test, others, draw) for draw in range(DRAWS)]
     scores = {
-        (modality, kind, share, draw): infer(pipeline, failed(test, train, modality, kind, share, draw)).scores[test.judged]
+        (modality, kind, share, draw): infer(pipeline, failed(judged[draw], train, modality, kind, share, draw)).scores[test.judged]
         for modality in corpus.modalities
         for kind in ("missing", "noise")
         for share in SHARES
-        for draw in range(DRAWS if share else 1)
+        for draw in range(DRAWS if share or others else 1)
     }
     return scores, test.target[test.judged]
 
