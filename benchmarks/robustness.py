@@ -117,12 +117,15 @@ def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[s
     pipeline, _, test = train_job(job, corpus, quiet=True)
     train = Parts.of(corpus, job.fold, pipeline.schema).train
     judged = [with_vectors_of_others(test, others, draw) for draw in range(DRAWS)]
+    whole = [infer(pipeline, one).scores[test.judged] for one in judged[: DRAWS if others else 1]]  # nothing fails, whatever the modality
     scores = {
         (modality, kind, share, draw): infer(pipeline, failed(judged[draw], train, modality, kind, share, draw)).scores[test.judged]
+        if share
+        else whole[draw]
         for modality in corpus.modalities
         for kind in ("missing", "noise")
         for share in SHARES
-        for draw in range(DRAWS if share or others else 1)
+        for draw in range(DRAWS if share else len(whole))
     }
     return scores, test.target[test.judged]
 

@@ -71,9 +71,9 @@ Differences from the paper:
 - (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
   mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise.
   A variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors tends to count least; a
-  larger `epsilon` makes the weights more alike. The divergence from a unit prior, which (31) lacks, is added with
-  the weight `kl`. Noise is drawn in training; in evaluation μ is taken, or the mean probability over `samples` draws, the same for every
-  utterance, so that company changes nothing.
+  larger `epsilon` makes the weights more alike. The divergence from a unit prior, which (31) lacks, is added with the weight `kl`. Noise
+  is drawn in training; in evaluation μ is taken, or the mean probability over `samples` draws, the same for every utterance, so that
+  company changes nothing.
 - A missing modality has α and w of zero, exactly, and is not attended to. The paper speaks of missing modalities and does not say how.
 - (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
   Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other turns could be attended to
