@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of, there, timings
-from erc_graph.conv import compiled, propagation
-from erc_graph.conv.angular import AngularConv, AngularConvConfig
+from erc_graph.conv.angular import compiled, propagation
+from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.graphs.edges import merged_edges
 from erc_graph.graphs.recipe import load_recipe

@@ -7,7 +7,7 @@ included. Reading the corpus and judging the development part are no part of an 
 |---|---|
 | `pmf …`, `mff+mal` | one epoch of a stage of pairwise fusion |
 | `pairwise` | one epoch of every stage, together |
-| `bigru` | `erc_graph.pipelines.bigru`, which reads as fast as the stages do: the yardstick, and the floor of the table |
+| `bigru` | `erc_graph.methods.bigru`, which reads as fast as the stages do: the yardstick, and the floor of the table |
 | `bigru_torch` | the same with `torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences |
 
 `outside` is the share of an epoch that passes outside tensor operations: all time under `torch.profiler` that is the own time of no
@@ -30,15 +30,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.measure import Row, arguments, finish, rows_of
-from erc_graph.conv.compiled import EVENT
+from erc_graph.conv.angular.compiled import EVENT
 from erc_graph.data.batch import Batch
-from erc_graph.data.load import load_corpus
-from erc_graph.data.toml import read_toml
-from erc_graph.experiments.config import from_dict
+from erc_graph.data.files.load import load_corpus
+from erc_graph.data.files.toml import read_toml
+from erc_graph.experiments.experiment import from_dict
 from erc_graph.experiments.run import build
-from erc_graph.pipelines.base import Pipeline
-from erc_graph.pipelines.bigru import BiGRU
-from erc_graph.training.device import make_accelerator
+from erc_graph.methods.base import Pipeline
+from erc_graph.methods.bigru import BiGRU
+from erc_graph.training.accelerator import make_accelerator
 from erc_graph.training.stages import Run, StageRun
 
 FILE = Path(__file__).resolve().parents[1] / "experiments" / "pairwise_iemocap6.toml"

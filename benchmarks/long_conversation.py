@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.angular_conv import convolution, floor, make_inputs, through
 from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of
-from erc_graph.conv import propagation
+from erc_graph.conv.angular import propagation
 from erc_graph.graphs.recipe import load_recipe
 
 NAME = "benchmarks.long_conversation"

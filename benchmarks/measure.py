@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 
-from erc_graph.data.storage import write_json
+from erc_graph.data.files.storage import write_json
 from erc_graph.experiments.environment import environment
-from erc_graph.report.tables import text_table
+from erc_graph.report.text_tables import text_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 THREADS = 2

@@ -81,7 +81,7 @@ def main() -> int:
         milliseconds = warm(options.model, talk, 4 * options.repeats)
     import torch
 
-    from erc_graph.data.storage import write_json
+    from erc_graph.data.files.storage import write_json
 
     result = {
         "turns": TURNS,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.experiments.display import measured, table_rows
-from erc_graph.pipelines import PIPELINES
-from erc_graph.report.tables import markdown_table
+from erc_graph.methods import PIPELINES
+from erc_graph.report.text_tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

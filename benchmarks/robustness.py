@@ -31,15 +31,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
-from erc_graph.data.load import load_corpus
+from erc_graph.data.files.load import load_corpus
+from erc_graph.data.files.storage import write_json
+from erc_graph.data.files.toml import read_toml
 from erc_graph.data.splits import Fold, folds
-from erc_graph.data.storage import write_json
-from erc_graph.data.toml import read_toml
-from erc_graph.experiments.config import Experiment, experiment_file, from_dict
 from erc_graph.experiments.environment import environment
+from erc_graph.experiments.experiment import Experiment, experiment_file, from_dict
 from erc_graph.experiments.run import Job, Parts, baseline_of, train_job
-from erc_graph.pipelines.stage import infer
-from erc_graph.report.tables import text_table
+from erc_graph.methods.stage import infer
+from erc_graph.report.text_tables import text_table
 from erc_graph.training.metrics import evaluate
 
 RESULTS = Path(__file__).resolve().parent / "results"

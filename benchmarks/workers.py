@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Row, arguments, finish
-from erc_graph.data.sample import sample_corpus
-from erc_graph.experiments.config import Launch, from_dict
+from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.experiments.experiment import Launch, from_dict
 from erc_graph.experiments.launch import run_all
 from erc_graph.experiments.run import Plan
 

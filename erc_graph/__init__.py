@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from erc_graph.data.corpus import Corpus, Dialogue
-    from erc_graph.data.load import load_corpus
-    from erc_graph.data.sample import sample_bayes_limit, sample_corpus
-    from erc_graph.data.sample_raw import sample_raw_corpus
-    from erc_graph.data.transcripts import load_transcript
+    from erc_graph.data.files.load import load_corpus
+    from erc_graph.data.files.transcripts import load_transcript
+    from erc_graph.data.sample.raw import sample_raw_corpus
+    from erc_graph.data.sample.vectors import sample_bayes_limit, sample_corpus
     from erc_graph.errors import CheckpointError, ConfigError, CorpusError, ErcGraphError, StorageError
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.convert import to_dgl, to_networkx
-    from erc_graph.graphs.draw import draw_graph
     from erc_graph.graphs.graphml import write_graphml
-    from erc_graph.graphs.interactive import GraphView, show
     from erc_graph.graphs.recipe import load_recipe
+    from erc_graph.inference.answer import Answer
     from erc_graph.inference.explain import explain
-    from erc_graph.inference.predict import prepare
+    from erc_graph.inference.prepare import prepare
     from erc_graph.inference.stream import Stream, Turn
-    from erc_graph.pipelines import PIPELINES
-    from erc_graph.pipelines.answer import Answer
-    from erc_graph.pipelines.base import Pipeline, Schema
+    from erc_graph.methods import PIPELINES
+    from erc_graph.methods.base import Pipeline, Schema
+    from erc_graph.report.draw import draw_graph
+    from erc_graph.report.interactive import GraphView, show
     from erc_graph.training.config import TrainingConfig
     from erc_graph.training.loop import fit
     from erc_graph.training.metrics import evaluate
@@ -40,34 +40,34 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Answer": "pipelines.answer",
+    "Answer": "inference.answer",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "Corpus": "data.corpus",
     "CorpusError": "errors",
     "Dialogue": "data.corpus",
     "ErcGraphError": "errors",
-    "GraphView": "graphs.interactive",
-    "PIPELINES": "pipelines",
-    "Pipeline": "pipelines.base",
-    "Schema": "pipelines.base",
+    "GraphView": "report.interactive",
+    "PIPELINES": "methods",
+    "Pipeline": "methods.base",
+    "Schema": "methods.base",
     "StorageError": "errors",
     "Stream": "inference.stream",
     "TrainingConfig": "training.config",
     "Turn": "inference.stream",
     "build_graph": "graphs.build",
-    "draw_graph": "graphs.draw",
+    "draw_graph": "report.draw",
     "evaluate": "training.metrics",
     "explain": "inference.explain",
     "fit": "training.loop",
-    "load_corpus": "data.load",
+    "load_corpus": "data.files.load",
     "load_recipe": "graphs.recipe",
-    "load_transcript": "data.transcripts",
-    "prepare": "inference.predict",
-    "sample_bayes_limit": "data.sample",
-    "sample_corpus": "data.sample",
-    "sample_raw_corpus": "data.sample_raw",
-    "show": "graphs.interactive",
+    "load_transcript": "data.files.transcripts",
+    "prepare": "inference.prepare",
+    "sample_bayes_limit": "data.sample.vectors",
+    "sample_corpus": "data.sample.vectors",
+    "sample_raw_corpus": "data.sample.raw",
+    "show": "report.interactive",
     "to_dgl": "graphs.convert",
     "to_networkx": "graphs.convert",
     "write_graphml": "graphs.graphml",

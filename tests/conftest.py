@@ -51,7 +51,7 @@ def as_sequences(corpus: Corpus) -> Corpus:
 @pytest.fixture(scope="session")
 def readable() -> Callable[[Corpus, str], Corpus]:
     """A corpus of vectors in a form that a method reads."""
-    from erc_graph.pipelines import PIPELINES
+    from erc_graph.methods import PIPELINES
 
     return lambda corpus, method: corpus if "features" in PIPELINES[method].reads else as_sequences(corpus)
 

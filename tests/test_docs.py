@@ -28,10 +28,10 @@ from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
-from erc_graph.data.sample import sample_corpus
-from erc_graph.data.sample_raw import sample_raw_corpus
+from erc_graph.data.sample.raw import sample_raw_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.experiments.command import main as experiment
-from erc_graph.pipelines import PIPELINES
+from erc_graph.methods import PIPELINES
 
 if sys.version_info >= (3, 11):
     import tomllib

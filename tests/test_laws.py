@@ -17,12 +17,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from erc_graph.conv import propagation
-from erc_graph.conv.angular import AngularConv, AngularConvConfig
-from erc_graph.conv.propagation import METHODS
+from erc_graph.conv.angular import propagation
+from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
+from erc_graph.conv.angular.propagation import METHODS
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.inputs import Inputs
@@ -30,14 +30,14 @@ from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.graphs.convert import to_networkx
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
-from erc_graph.pipelines import PIPELINES
-from erc_graph.pipelines.base import Pipeline, Schema
-from erc_graph.pipelines.bigru import BiGRUConfig
-from erc_graph.pipelines.committee import Committee
-from erc_graph.pipelines.context import ContextConfig
-from erc_graph.pipelines.hff import HFF, HFFConfig
-from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
-from erc_graph.pipelines.stage import infer
+from erc_graph.methods import PIPELINES
+from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.methods.bigru import BiGRUConfig
+from erc_graph.methods.committee import Committee
+from erc_graph.methods.conversation import ContextConfig
+from erc_graph.methods.hff import HFF, HFFConfig
+from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
+from erc_graph.methods.stage import infer
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 from erc_graph.training.losses import Criterion

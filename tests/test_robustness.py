@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.robustness import divisions, failed, measure, with_vectors_of_others
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.sample import sample_corpus
-from erc_graph.experiments.config import Experiment, from_dict
+from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.experiments.experiment import Experiment, from_dict
 
 
 @pytest.fixture(scope="module")

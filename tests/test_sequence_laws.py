@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from erc_graph.conv.propagation import METHODS
+from erc_graph.conv.angular.propagation import METHODS
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
-from erc_graph.data.sample import SampleConfig, sample_corpus
-from erc_graph.data.sample_raw import sample_raw_corpus
+from erc_graph.data.sample.raw import sample_raw_corpus
+from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.graphs.recipe import list_recipes
-from erc_graph.pipelines import PIPELINES
-from erc_graph.pipelines.base import Pipeline, Schema
-from erc_graph.pipelines.stage import infer
+from erc_graph.methods import PIPELINES
+from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.methods.stage import infer
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 

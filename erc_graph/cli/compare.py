@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     if options.out is None:
         print(text if options.format == "text" and not options.json else printable(text))
         return 0
-    from erc_graph.data.storage import atomic_write
+    from erc_graph.data.files.storage import atomic_write
 
     with atomic_write(options.out) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", errors="replace")

@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     if options.action == "validate":
         return _validate(options)
 
-    from erc_graph.data.load import load_corpus
+    from erc_graph.data.files.load import load_corpus
 
     corpus = load_corpus(options.data, task=options.task, strict=options.strict)
     if options.action == "inspect":
@@ -90,7 +90,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _write(corpus: Corpus, options: argparse.Namespace) -> int:
-    from erc_graph.data.export import TABLES, write_turns
+    from erc_graph.data.files.export import TABLES, write_turns
 
     table = options.action == "convert" and options.out.suffix.lower() in TABLES
     if table:
@@ -113,7 +113,7 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
 def show(page: Mapping[str, Any]) -> str:
     """The page of `inspect` for a terminal of 80 columns."""
     from erc_graph.data.printable import one_line
-    from erc_graph.report.tables import text_table
+    from erc_graph.report.text_tables import text_table
 
     turns = page["turns"]
     lines = [

@@ -47,7 +47,7 @@ def page() -> str:
 @command
 def main(argv: Sequence[str]) -> int:
     """Run the experiment command of a method; returns the exit code."""
-    from erc_graph.pipelines import PIPELINES
+    from erc_graph.methods import PIPELINES
 
     if argv and argv[0] in ("-h", "--help"):
         print(page(), end="")

@@ -13,8 +13,8 @@ from erc_graph.data.printable import printable
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-    from erc_graph.features.config import FeaturesConfig
     from erc_graph.features.extract import Extraction
+    from erc_graph.features.features_config import FeaturesConfig
     from erc_graph.features.tuned import TuningConfig
 
 DESCRIPTION = """Compute features of a corpus and write a file that corpus.toml can name.
@@ -41,7 +41,7 @@ def make_parser() -> ArgumentParser:
     from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.options import OptionParser
-    from erc_graph.features.config import FeaturesConfig
+    from erc_graph.features.features_config import FeaturesConfig
     from erc_graph.features.tuned import TuningConfig
 
     parser = OptionParser(
@@ -64,7 +64,7 @@ def make_parser() -> ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
     from erc_graph.errors import ConfigError
-    from erc_graph.features.config import FeaturesConfig
+    from erc_graph.features.features_config import FeaturesConfig
     from erc_graph.features.tuned import TuningConfig
 
     values = vars(make_parser().parse_args(argv))
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _features(config: FeaturesConfig, tuning: TuningConfig) -> int:
-    from erc_graph.data.load import load_corpus
+    from erc_graph.data.files.load import load_corpus
     from erc_graph.features.extract import check_target, extract
     from erc_graph.features.of_pictures import picture_extraction
     from erc_graph.features.of_sound import sound_extraction

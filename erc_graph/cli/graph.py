@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
     from erc_graph.data.corpus import Corpus
-    from erc_graph.pipelines.answer import Answer
-    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.inference.answer import Answer
+    from erc_graph.methods.base import Pipeline
 
 DESCRIPTION = """Draw conversations as graphs: one lane per modality, time from left to right.
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroData], None]:
     """What a recipe makes of the wanted conversations."""
-    from erc_graph.data.load import load_corpus
+    from erc_graph.data.files.load import load_corpus
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.recipe import load_recipe
 
@@ -98,9 +98,9 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     for name in ("recipe", "modalities", "task"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name}: expected none beside --model, which has its own, found {getattr(options, name)!r}")
-    from erc_graph.data.load import load_corpus
-    from erc_graph.inference.predict import prepare
-    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.data.files.load import load_corpus
+    from erc_graph.inference.prepare import prepare
+    from erc_graph.methods.base import Pipeline
 
     pipeline = Pipeline.from_pretrained(options.model)
     corpus = wanted(load_corpus(options.data, strict=options.strict), options)
@@ -142,7 +142,7 @@ def check_name(option: str, out: Path) -> None:
 
 def write_graphs(graphs: Sequence[HeteroData], out: Path, corpus: Corpus, predictions: Sequence[Sequence[str]] | None = None) -> list[Path]:
     """One page for all conversations of a corpus, or one file for each."""
-    from erc_graph.graphs.interactive import show, write_page
+    from erc_graph.report.interactive import show, write_page
 
     ids = corpus.dialogue_ids
     if out.suffix.lower() == ".html":

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
 def methods() -> dict[str, str]:
     """Methods that can be trained: the first sentence of each one's file."""
-    from erc_graph.pipelines import PIPELINES
+    from erc_graph.methods import PIPELINES
 
     return {name: _sentence(sys.modules[method.__module__].__doc__) for name, method in PIPELINES.items()}
 
@@ -59,8 +59,8 @@ def corpora() -> dict[str, str]:
     """Data sets that are known by name: task, labels, published size, and the methods with committed settings."""
     from erc_graph.data.statistics import PUBLISHED
     from erc_graph.data.tasks import DEFAULT_TASK
-    from erc_graph.experiments.config import experiment_file
-    from erc_graph.pipelines import PIPELINES
+    from erc_graph.experiments.experiment import experiment_file
+    from erc_graph.methods import PIPELINES
 
     found = {}
     for name, task in DEFAULT_TASK.items():
@@ -89,16 +89,17 @@ def tasks() -> dict[str, str]:
 
 def formats() -> dict[str, str]:
     """Annotation files that are read, recognised by content: the first sentence of each reader."""
-    from erc_graph.data import manifest, saved, tables
-    from erc_graph.data.formats import READERS
-    from erc_graph.data.formats.refused import refuse_known
-    from erc_graph.data.formats.tuples import LAYOUTS, read_tuple
+    from erc_graph.data.files import manifest, saved_corpus
+    from erc_graph.data.files.formats import READERS
+    from erc_graph.data.files.formats.refused import refuse_known
+    from erc_graph.data.files.formats.tuples import LAYOUTS, read_tuple
+    from erc_graph.data.files.utterance_tables import MELD_COLUMNS, NEEDED, OPTIONAL
 
     found = {
         "corpus.toml": _sentence(manifest.__doc__),
-        "saved corpus": _sentence(saved.__doc__),
-        "table": f"CSV, JSON lines, JSON or Parquet with {', '.join(tables.NEEDED)}, and maybe {', '.join(tables.OPTIONAL)}.",
-        "MELD's CSVs": f"The official files with the columns {', '.join(tables.MELD_COLUMNS)}, alone or all three in a folder.",
+        "saved corpus": _sentence(saved_corpus.__doc__),
+        "table": f"CSV, JSON lines, JSON or Parquet with {', '.join(NEEDED)}, and maybe {', '.join(OPTIONAL)}.",
+        "MELD's CSVs": f"The official files with the columns {', '.join(MELD_COLUMNS)}, alone or all three in a folder.",
     }
     for name, reader in READERS.items():
         if reader is read_tuple:

@@ -17,7 +17,7 @@ from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError, ErcGraphError, StorageError
 
 if TYPE_CHECKING:
-    from erc_graph.pipelines.answer import Answer
+    from erc_graph.inference.answer import Answer
 
 EXAMPLES = """
   erc-graph predict --model runs/meld talk.txt
@@ -78,11 +78,11 @@ def _predict(options: argparse.Namespace) -> None:
     extractors = dict(_pair(value) for value in options.extractor)
     if options.draw is not None:
         check_name("--draw", options.draw)
-    from erc_graph.data.transcripts import find_recordings, load_transcript
+    from erc_graph.data.files.transcripts import find_recordings, load_transcript
 
     corpus = load_transcript(sys.stdin.buffer.read() if options.conversation == "-" else options.conversation)
-    from erc_graph.inference.predict import prepare
-    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.inference.prepare import prepare
+    from erc_graph.methods.base import Pipeline
 
     pipeline = Pipeline.from_pretrained(options.model)
     hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
@@ -121,7 +121,7 @@ BAR = 8
 
 def table(rows: Sequence[Answer], *, width: int = 80) -> str:
     """Turn, speaker, emotion, its probability as a bar and as a number, and the text; several conversations each under their name."""
-    from erc_graph.report.tables import text_table
+    from erc_graph.report.text_tables import text_table
 
     parts = []
     for dialogue in dict.fromkeys(row.dialogue for row in rows):

@@ -1,1 +1,1 @@
-"""Message passing over a graph, one operator per file. Knows nothing of papers or training."""
+"""Message passing: the contract of an operator, and one operator per file."""

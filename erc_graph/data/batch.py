@@ -70,6 +70,7 @@ class Batch:
         sequences: modality → one sequence per row (`erc_graph.data.ragged`).
         cache: outputs of frozen layers → `(N, d)`, filled by a pipeline between two stages.
         sizes: utterances per dialogue, on the host, so that shapes never wait for the device; by default read from `ptr`.
+        kept: what follows from lengths and speakers alone, such as the edges of a recipe, for those who ask again.
     """
 
     ptr: Tensor
@@ -82,6 +83,7 @@ class Batch:
     sequences: Mapping[str, Ragged] = field(default_factory=dict)
     cache: Mapping[str, Tensor] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
+    kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.sizes:
@@ -114,7 +116,7 @@ class Batch:
                 return value
             return {name: tensor.to(device) for name, tensor in value.items()}  # type: ignore[attr-defined]
 
-        return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+        return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self) if f.init})  # type: ignore[arg-type]
 
     def select(self, dialogues: Tensor) -> Batch:
         """The dialogues at the given positions, in that order.

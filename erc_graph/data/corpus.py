@@ -215,7 +215,7 @@ class Corpus:
 
     def save(self, folder: Any) -> None:
         """Write the project's own form (safetensors + JSON with SHA-256) to `folder`, atomically."""
-        from erc_graph.data.saved import save_corpus
+        from erc_graph.data.files.saved_corpus import save_corpus
 
         save_corpus(self, folder)
 

@@ -20,7 +20,7 @@ def summarise(corpus: Corpus) -> dict[str, Any]:
     that are there (a waveform's in samples, 16 000 a second); `published` is `None` where nothing is published
     about the data set, else a list of differences, empty where the corpus has the published size.
 
-    >>> from erc_graph.data.sample import sample_corpus
+    >>> from erc_graph.data.sample.vectors import sample_corpus
     >>> page = summarise(sample_corpus(dialogues=10))
     >>> page["dialogues"], list(page["modalities"]), page["published"]
     (10, ['text', 'audio', 'visual'], None)

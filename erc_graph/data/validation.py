@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from erc_graph.data.corpus import SPLITS, Corpus
-from erc_graph.data.load import MANIFEST, load_corpus
+from erc_graph.data.files.load import MANIFEST, load_corpus
 from erc_graph.data.ragged import Ragged
 from erc_graph.errors import ErcGraphError
 
@@ -58,10 +58,10 @@ def validate_corpus(path: str | os.PathLike[str], *, task: str | None = None, st
 
 def _files(path: Path, strict: bool) -> list[str]:
     """What each file of a manifest alone is refused for."""
-    from erc_graph.data.feature_files import join_features, read_features
-    from erc_graph.data.formats import merge_annotations, read_annotations
-    from erc_graph.data.manifest import read_manifest
-    from erc_graph.data.sequence_files import join_sequences, read_sequences
+    from erc_graph.data.files.feature_files import join_features, read_features
+    from erc_graph.data.files.formats import merge_annotations, read_annotations
+    from erc_graph.data.files.manifest import read_manifest
+    from erc_graph.data.files.sequence_files import join_sequences, read_sequences
     from erc_graph.data.splits import check_splits, read_splits
 
     problems: list[str] = []

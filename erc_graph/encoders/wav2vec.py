@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_graph.data.storage import load_tensors
+from erc_graph.data.files.storage import load_tensors
 from erc_graph.encoders.cross_attention import CrossAttention
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import CheckpointError, expect

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from erc_graph.data.toml import read_toml
+from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
-from erc_graph.experiments.config import FOLDERS, Experiment
-from erc_graph.pipelines import PIPELINES
+from erc_graph.experiments.experiment import FOLDERS, Experiment
+from erc_graph.methods import PIPELINES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
     from erc_graph.data.corpus import Corpus
-    from erc_graph.experiments.config import Experiment, Launch
+    from erc_graph.experiments.experiment import Experiment, Launch
 
 DESCRIPTION = {
     "pairwise": """Train and judge pairwise fusion over conversation graphs (Fan et al., 2024).
@@ -98,9 +98,9 @@ def make_parser(method: str) -> ArgumentParser:
     """The parser: every field of the configuration is an option."""
     from jsonargparse import ActionYesNo
 
-    from erc_graph.experiments.config import Launch, RunConfig, default_data
+    from erc_graph.experiments.experiment import Launch, RunConfig, default_data
     from erc_graph.experiments.options import OptionParser
-    from erc_graph.pipelines import PIPELINES
+    from erc_graph.methods import PIPELINES
     from erc_graph.training.config import TrainingConfig
 
     own = find_spec(f"erc_graph.experiments.{method}") is not None
@@ -161,7 +161,7 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method",
 
 
 def _main(method: str, arguments: list[str]) -> int:
-    from erc_graph.pipelines import PIPELINES
+    from erc_graph.methods import PIPELINES
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("data", "task", "resume", *LAUNCH):
@@ -180,9 +180,9 @@ def _main(method: str, arguments: list[str]) -> int:
             raise ConfigError(f"--resume: takes no other options but {but}; a run is continued with the settings it was started with")
         return _resume(method, Path(known.resume), {name: value for name in LAUNCH if (value := getattr(known, name)) is not None})
 
+    from erc_graph.data.files.toml import read_toml
     from erc_graph.data.tasks import DEFAULT_TASK
-    from erc_graph.data.toml import read_toml
-    from erc_graph.experiments.config import default_data, experiment_file, from_dict
+    from erc_graph.experiments.experiment import default_data, experiment_file, from_dict
 
     values: dict[str, Any] = {}
     for file in known.config:
@@ -219,7 +219,7 @@ def _main(method: str, arguments: list[str]) -> int:
         if options.table is not None:
             return _table(experiment, corpus, folder, options.table, launch, resume=False)
         if options.tune:
-            from erc_graph.experiments.search import search
+            from erc_graph.experiments.tuning import search
 
             experiment = search(experiment, corpus, folder / "tune", options.tune)
         return _run(experiment, corpus, folder, launch, resume=False)
@@ -261,7 +261,7 @@ def _way_on(folder: Path) -> str:
 
 
 def _experiment(method: str, parser: ArgumentParser, options: Any, file: Mapping[str, Any]) -> Experiment:
-    from erc_graph.experiments.config import from_dict
+    from erc_graph.experiments.experiment import from_dict
 
     values = json.loads(parser.dump(options, format="json", skip_validation=True))
     chosen = {key: value for key, value in values.items() if key not in COMMAND_ONLY and value is not None}
@@ -270,7 +270,7 @@ def _experiment(method: str, parser: ArgumentParser, options: Any, file: Mapping
 
 
 def _load(data: str, task: str | None, strict: bool) -> Corpus:
-    from erc_graph.data.load import load_corpus
+    from erc_graph.data.files.load import load_corpus
 
     corpus = load_corpus(data, task=task, strict=strict)
     if main_process():
@@ -281,8 +281,8 @@ def _load(data: str, task: str | None, strict: bool) -> Corpus:
 
 def _start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:
     """Write the settings that `--resume` continues with; what cannot run is refused before anything is written."""
-    from erc_graph.data.load import corpus_sha256
-    from erc_graph.data.storage import write_json
+    from erc_graph.data.files.load import corpus_sha256
+    from erc_graph.data.files.storage import write_json
     from erc_graph.experiments.run import check
 
     check(experiment, corpus)
@@ -336,7 +336,7 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, number: int | N
 
 
 def _launch(options: Any) -> Launch:
-    from erc_graph.experiments.config import Launch
+    from erc_graph.experiments.experiment import Launch
     from erc_graph.experiments.launch import check_launch
 
     launch = Launch(**{name: getattr(options, name) for name in LAUNCH})
@@ -345,8 +345,8 @@ def _launch(options: Any) -> Launch:
 
 
 def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
-    from erc_graph.data.load import corpus_sha256
-    from erc_graph.experiments.config import from_dict
+    from erc_graph.data.files.load import corpus_sha256
+    from erc_graph.experiments.experiment import from_dict
     from erc_graph.experiments.settings import read_settings
 
     path = folder / "config.json"

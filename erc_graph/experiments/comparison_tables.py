@@ -13,7 +13,7 @@ from typing import Any
 from erc_graph.experiments.compare import LOWER_IS_BETTER, RunComparison, Test, letter
 from erc_graph.experiments.display import METRICS
 from erc_graph.report.latex import latex_comment, latex_table
-from erc_graph.report.tables import markdown_table, mean_std, text_table
+from erc_graph.report.text_tables import markdown_table, mean_std, text_table
 
 _TITLES = {name: title for columns in METRICS.values() for name, title in columns}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from erc_graph.experiments.config import Published
-from erc_graph.report.tables import mean_std, text_table
+from erc_graph.experiments.experiment import Published
+from erc_graph.report.text_tables import mean_std, text_table
 
 METRICS = {
     "classification": (("accuracy", "accuracy"), ("weighted_f1", "wF1"), ("macro_f1", "macro F1"), ("calibration_error", "ECE")),

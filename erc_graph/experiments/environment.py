@@ -17,7 +17,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     """Versions, git commit, device and whether compiled layers of the graph are to be had, as plain values."""
     import torch
 
-    from erc_graph.conv import compiled
+    from erc_graph.conv.angular import compiled
 
     versions = {}
     for name in PACKAGES:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.errors import ConfigError, ErcGraphError
-from erc_graph.experiments.config import Launch
+from erc_graph.experiments.experiment import Launch
 from erc_graph.experiments.run import Job, Outcome, Plan, run_experiment, run_job
 from erc_graph.training.tracking import check_tracker
 

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import tomli_w
 from jsonargparse import ArgumentParser, set_dumper
 
+from erc_graph.data.files.toml import read_toml
 from erc_graph.data.printable import one_line
-from erc_graph.data.toml import read_toml
 
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "a table", "str": "a text"}
 _LIST = re.compile(r"(typing\.(Optional|Union)\[)?list\[str\]")

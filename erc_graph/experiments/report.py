@@ -18,14 +18,14 @@ from tqdm import tqdm
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import folds, judged_rows
 from erc_graph.errors import CheckpointError, CorpusError, ErcGraphError
-from erc_graph.experiments.config import Experiment, from_dict
 from erc_graph.experiments.display import METRICS, SELECTION
+from erc_graph.experiments.experiment import Experiment, from_dict
 from erc_graph.experiments.result import PREDICTIONS, RESULT
 from erc_graph.experiments.run import fold_folder
 from erc_graph.experiments.settings import FILE, in_words, read_object, read_settings
-from erc_graph.pipelines import PIPELINES
-from erc_graph.pipelines.base import Pipeline
-from erc_graph.pipelines.stage import infer
+from erc_graph.methods import PIPELINES
+from erc_graph.methods.base import Pipeline
+from erc_graph.methods.stage import infer
 from erc_graph.report.explorer import Conversation, Edges
 from erc_graph.report.predictions import Predictions, read_predictions
 from erc_graph.training.checkpoint import BEST
@@ -194,7 +194,7 @@ def _explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: l
 
 
 def _corpus(experiment: Experiment, digest: str) -> Corpus:
-    from erc_graph.data.load import corpus_sha256, load_corpus
+    from erc_graph.data.files.load import corpus_sha256, load_corpus
 
     run = experiment.run
     corpus = load_corpus(run.data, task=run.task, strict=run.strict)

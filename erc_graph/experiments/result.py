@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.storage import atomic_write, write_json
+from erc_graph.data.files.storage import atomic_write, write_json
 from erc_graph.errors import CorpusError, ErcGraphError
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.run import Outcome, SeedResult, build, fold_folder, majority_metrics, schema
@@ -28,7 +28,7 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
     """The content of result.json."""
-    from erc_graph.data.load import corpus_sha256
+    from erc_graph.data.files.load import corpus_sha256
 
     experiment, corpus = outcome.experiment, outcome.corpus
     modalities = list(schema(experiment, corpus).modalities)
@@ -57,7 +57,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         "data": {key: corpus.provenance[key] for key in ("format", "extractors", "notes") if key in corpus.provenance},
     }
     if "sample" in corpus.provenance and corpus.task.name == "sample6" and experiment.run.protocol == "official":
-        from erc_graph.data.sample import sample_bayes_limit
+        from erc_graph.data.sample.vectors import sample_bayes_limit
 
         with suppress(CorpusError):  # features of the user's own, of which nothing is known
             context = not build(experiment, corpus, seed=0).alone
@@ -147,8 +147,8 @@ def write_pictures(folder: Path, outcome: Outcome) -> None:
 def draw_conversation(path: Path, outcome: Outcome, turns: int = 24) -> bool:
     """Draw the test conversation whose length is nearest to `turns`, with the weights of the trained pipeline; false without a graph."""
     from erc_graph.data.splits import folds
-    from erc_graph.graphs.draw import draw_graph
-    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.methods.base import Pipeline
+    from erc_graph.report.draw import draw_graph
     from erc_graph.training.checkpoint import BEST
 
     experiment, corpus, seed = outcome.experiment, outcome.corpus, outcome.seeds[0]

@@ -20,13 +20,13 @@ from tqdm import tqdm
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import Fold, folds, judged_rows
-from erc_graph.encoders.prior import prior_names
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.experiments.config import Experiment
-from erc_graph.pipelines import PIPELINES
-from erc_graph.pipelines.base import Pipeline, Schema
-from erc_graph.pipelines.committee import Committee
-from erc_graph.pipelines.stage import Prediction, infer
+from erc_graph.experiments.experiment import Experiment
+from erc_graph.methods import PIPELINES
+from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.methods.committee import Committee
+from erc_graph.methods.prior import prior_names
+from erc_graph.methods.stage import Prediction, infer
 from erc_graph.training.checkpoint import LAST, State
 from erc_graph.training.history import History
 from erc_graph.training.loop import check_fit, fit
@@ -408,7 +408,7 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     Its settings are its own, everywhere the same, and not tuned. What is about the inputs it has from the experiment: figures relative to
     the speaker, the prior, swap noise; and how an epoch is chosen: on the development split (40 epochs at most), or fixed beforehand (10).
     """
-    from erc_graph.pipelines.bigru import BiGRUConfig
+    from erc_graph.methods.bigru import BiGRUConfig
     from erc_graph.training.config import TrainingConfig
 
     own = TrainingConfig(

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.storage import atomic_write, write_json
+from erc_graph.data.files.storage import atomic_write, write_json
 from erc_graph.data.tasks import DEFAULT_TASK
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import Table, folder_name, row_experiment
-from erc_graph.experiments.config import Experiment, Launch
 from erc_graph.experiments.display import table_rows
 from erc_graph.experiments.environment import environment
+from erc_graph.experiments.experiment import Experiment, Launch
 from erc_graph.experiments.launch import run_all
 from erc_graph.experiments.result import baselines, spread
 from erc_graph.experiments.run import Plan, baseline_of
@@ -35,9 +35,9 @@ def run_table(
     Returns:
         The content of the JSON file.
     """
-    from erc_graph.data.load import corpus_sha256
+    from erc_graph.data.files.load import corpus_sha256
     from erc_graph.report.projection import plot_projections
-    from erc_graph.report.tables import markdown_table
+    from erc_graph.report.text_tables import markdown_table
 
     check_distinct(experiment, corpus, table)
     changes = [row_experiment(experiment, row, corpus.modalities) for row in table.rows]

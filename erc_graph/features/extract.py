@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from erc_graph.data.feature_files import write_features
+from erc_graph.data.files.feature_files import write_features
+from erc_graph.data.files.sequence_files import write_sequences
+from erc_graph.data.files.storage import load_tensors, save_tensors, write_json
 from erc_graph.data.ragged import Ragged
-from erc_graph.data.sequence_files import write_sequences
-from erc_graph.data.storage import load_tensors, save_tensors, write_json
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 from erc_graph.features.processes import Share, wait_for
 from erc_graph.features.tokens import chunks

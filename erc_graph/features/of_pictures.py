@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.pictures import ENDINGS, read_frames, spread
-from erc_graph.data.sound import find_files
+from erc_graph.data.files.pictures import ENDINGS, read_frames, spread
+from erc_graph.data.files.sound import find_files
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.extract import Extraction, versions
+from erc_graph.features.features_config import FeaturesConfig
 from erc_graph.features.frames import FrameEncoder
 from erc_graph.features.processes import Share
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.sound import ENDINGS, find_files, look, read_sound
 from erc_graph.data.ragged import SAMPLING_RATE
-from erc_graph.data.sound import ENDINGS, find_files, look, read_sound
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.extract import Extraction, versions
+from erc_graph.features.features_config import FeaturesConfig
 from erc_graph.features.processes import Share
 from erc_graph.features.tuned import join_options, split_options
 

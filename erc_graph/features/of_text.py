@@ -11,10 +11,10 @@ from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.errors import CorpusError
-from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.context import readings
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.extract import Extraction, versions
+from erc_graph.features.features_config import FeaturesConfig
 from erc_graph.features.processes import Share
 from erc_graph.features.text import TextEncoder, revision
 from erc_graph.features.tuned import TunedEncoder, TuningConfig, join_options, tune

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from erc_graph.data.hub import hub_folder, hub_name
-from erc_graph.data.storage import load_tensors, sha256
+from erc_graph.data.files.hub import hub_folder, hub_name
+from erc_graph.data.files.storage import load_tensors, sha256
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features.bert import Bert, is_bert
 from erc_graph.features.context import Reading

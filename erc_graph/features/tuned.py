@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.storage import atomic_folder, load_tensors, save_tensors, write_json
+from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, write_json
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError, StorageError, expect
 from erc_graph.features.context import Reading, readings
 from erc_graph.features.processes import Share, wait_for

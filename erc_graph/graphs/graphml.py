@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erc_graph.data.storage import atomic_write
+from erc_graph.data.files.storage import atomic_write
 from erc_graph.graphs.convert import Labels, label_names, to_networkx
 
 if TYPE_CHECKING:

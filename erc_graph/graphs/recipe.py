@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from erc_graph.data.toml import read_toml
+from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
 
 # A wheel carries the recipes inside the package; an editable install and a bare checkout have them beside it.

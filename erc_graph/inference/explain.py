@@ -9,7 +9,7 @@ asked twice, from two baselines `b`:
 
 | question | varied | from | to |
 |---|---|---|---|
-| edges | a multiplier on every message of every graph (`erc_graph.conv.explained`) | 0: no message | 1: the graph as it is |
+| edges | a multiplier on every message of every graph (`erc_graph.conv.angular.explained`) | 0: no message | 1: the graph as it is |
 | inputs | the features of every turn and modality | the mean of the training split | the features as they are |
 
 Edges tell what the graph brings; LSTM, GRU and attention carry context beside it, and only the inputs see all ways together. What each
@@ -30,15 +30,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from erc_graph.conv.explained import MultipliedEdges, propagated_by
-from erc_graph.conv.operator import Propagation
+from erc_graph.conv.angular.explained import MultipliedEdges, propagated_by
+from erc_graph.conv.angular.written import Propagation
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.build import build_from_states
 from erc_graph.graphs.recipe import GraphRecipe
-from erc_graph.pipelines.base import Pipeline
+from erc_graph.methods.base import Pipeline
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -145,7 +145,7 @@ class Explanation:
         """
         from torch_geometric.data import HeteroData
 
-        from erc_graph.graphs.draw import draw_graph
+        from erc_graph.report.draw import draw_graph
 
         if not self.graphs:
             raise ConfigError("explanation: expected a method with a graph to draw, found one without; `inputs` says which turns matter")

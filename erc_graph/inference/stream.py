@@ -5,9 +5,9 @@ The pipeline's own forward pass is asked about one turn at a time; only the thre
 those of the pipeline over the whole conversation, to rounding, and under a windowed recipe a turn costs the same at any length.
 
 >>> import torch
->>> from erc_graph.data.sample import sample_corpus
->>> from erc_graph.pipelines.base import Schema
->>> from erc_graph.pipelines.pairwise import Pairwise, PairwiseConfig
+>>> from erc_graph.data.sample.vectors import sample_corpus
+>>> from erc_graph.methods.base import Schema
+>>> from erc_graph.methods.pairwise import Pairwise, PairwiseConfig
 >>> corpus = sample_corpus(dialogues=3, seed=0).split("test")  # one dialogue
 >>> pipeline = Pairwise(Schema.of(corpus), PairwiseConfig(graph="causal_window", causal=True))
 >>> stream = pipeline.stream()
@@ -31,14 +31,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from erc_graph.conv.angular import AngularConv
-from erc_graph.conv.step import AngularMemory, angular_step
+from erc_graph.conv.angular.angular import AngularConv
+from erc_graph.conv.angular.step import AngularMemory, angular_step
 from erc_graph.data.batch import Batch
 from erc_graph.data.window import Window
 from erc_graph.encoders.attention import SelfAttention
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
-from erc_graph.pipelines.base import Pipeline
+from erc_graph.methods.base import Pipeline
 
 if TYPE_CHECKING:
     Feature = Tensor | np.ndarray | Sequence[float] | None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erc_graph.data.storage import atomic_write
+from erc_graph.data.files.storage import atomic_write
 from erc_graph.errors import ConfigError
 
 if TYPE_CHECKING:

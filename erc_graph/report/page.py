@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erc_graph.data.files.storage import atomic_write
 from erc_graph.data.palette import label_colours
 from erc_graph.data.printable import one_line
-from erc_graph.data.storage import atomic_write
 from erc_graph.errors import ErcGraphError
 from erc_graph.report import curves as curves_
 from erc_graph.report.calibration import ACCURACY, GAP, plot_calibration, reliability
@@ -29,7 +29,7 @@ from erc_graph.report.explorer import Conversation, json_block, pack
 from erc_graph.report.figure import FAINT, INK, SOFT
 from erc_graph.report.predictions import Predictions
 from erc_graph.report.projection import plot_projection
-from erc_graph.report.tables import mean_std
+from erc_graph.report.text_tables import mean_std
 
 if TYPE_CHECKING:
     from jinja2 import Environment

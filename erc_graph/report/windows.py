@@ -58,7 +58,7 @@ def plot_word_frames(graph: HeteroData, path: str | Path, *, title: str | None =
     """The bipartite graph of an utterance: words above, frames below, a line as thick as the word's weight for the frame.
 
     Args:
-        graph: Of `erc_graph.graphs.windows.window_graph`.
+        graph: Of `erc_graph.graphs.word_windows.window_graph`.
         path: Ends in `.png`, `.svg` or `.pdf`.
         title: By default the numbers of words, frames and edges.
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from erc_graph.data.storage import load_tensors, save_tensors
+from erc_graph.data.files.storage import load_tensors, save_tensors
 from erc_graph.errors import CheckpointError
 from erc_graph.training.config import TrainingConfig
 

@@ -15,9 +15,9 @@ import torch
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.training.accelerator import make_accelerator
 from erc_graph.training.checkpoint import ANEW, LAST, refused
 from erc_graph.training.config import TrainingConfig
-from erc_graph.training.device import make_accelerator
 from erc_graph.training.history import History, StageHistory
 from erc_graph.training.losses import counted
 from erc_graph.training.metrics import METRICS
@@ -26,7 +26,7 @@ from erc_graph.training.stages import Run, StageRun
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.methods.base import Pipeline
 
 
 def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfig, device: str = "auto") -> Accelerator:

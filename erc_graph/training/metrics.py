@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.pipelines.stage import Prediction, infer
+from erc_graph.methods.stage import Prediction, infer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

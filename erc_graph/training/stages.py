@@ -19,10 +19,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
-from erc_graph.data.storage import load_tensors
+from erc_graph.data.files.storage import load_tensors
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError
-from erc_graph.pipelines.stage import Prediction, Stage, infer
+from erc_graph.methods.stage import Prediction, Stage, infer
 from erc_graph.training.checkpoint import (
     ANEW,
     BEST,

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from erc_graph.cli.main import main
-from erc_graph.data.load import corpus_sha256, load_corpus
-from erc_graph.data.sample import sample_corpus
-from erc_graph.data.sample_raw import sample_raw_corpus
+from erc_graph.data.files.load import corpus_sha256, load_corpus
+from erc_graph.data.sample.raw import sample_raw_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import torch
 
 from erc_graph.cli.main import main
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.export import write_turns
-from erc_graph.data.feature_files import read_features
+from erc_graph.data.files.export import write_turns
+from erc_graph.data.files.feature_files import read_features
+from erc_graph.data.files.sequence_files import read_sequences
+from erc_graph.data.files.storage import load_tensors
+from erc_graph.data.files.toml import read_toml
 from erc_graph.data.ragged import Ragged
-from erc_graph.data.sequence_files import read_sequences
-from erc_graph.data.storage import load_tensors
-from erc_graph.data.toml import read_toml
 from erc_graph.features.text import TextEncoder
 from erc_graph.features.waves import WaveEncoder
 

@@ -11,11 +11,11 @@ import torch
 
 from erc_graph.cli.graph import file_names
 from erc_graph.cli.main import main
-from erc_graph.data.load import load_corpus
-from erc_graph.data.sample import SampleConfig, sample_corpus
-from erc_graph.pipelines.base import Pipeline, Schema
-from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
-from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
+from erc_graph.data.files.load import load_corpus
+from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
+from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_an_experiment_gets_its_options(capsys: pytest.CaptureFixture[str]) -> N
 def test_lists_come_from_the_places_that_know(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     from erc_graph.data.tasks import DEFAULT_TASK, TASKS
     from erc_graph.graphs.recipe import list_recipes
-    from erc_graph.pipelines import PIPELINES
+    from erc_graph.methods import PIPELINES
 
     assert main(["list", kind, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from erc_graph.cli.main import main
 from erc_graph.cli.predict import make_parser, meter, table
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS
-from erc_graph.pipelines.answer import Answer
-from erc_graph.pipelines.base import Schema
-from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
-from erc_graph.pipelines.pairwise import Pairwise
+from erc_graph.inference.answer import Answer
+from erc_graph.methods.base import Schema
+from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.pairwise import Pairwise
 
 TALK = "Ann: We won!\nBob: really?\nAnn: you are joking \x1b[31m\n"
 
@@ -178,7 +178,7 @@ def test_ctrl_c(model: Path, talk: Path, monkeypatch: pytest.MonkeyPatch, capsys
     def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("erc_graph.inference.predict.prepare", stop)
+    monkeypatch.setattr("erc_graph.inference.prepare.prepare", stop)
     assert main(["predict", "--model", str(model), str(talk)]) == 130
     assert capsys.readouterr().err == "stopped\n"
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from erc_graph.data.formats import merge_annotations, read_annotations
-from erc_graph.data.load import load_corpus
+from erc_graph.data.files.formats import merge_annotations, read_annotations
+from erc_graph.data.files.load import load_corpus
 from erc_graph.errors import CorpusError
 
 LENGTH, WIDTH = 6, {"text": 5, "audio": 4, "vision": 3}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CorpusError
 

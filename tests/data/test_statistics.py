@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.statistics import PUBLISHED, check_statistics
 from erc_graph.data.tasks import TASKS
 

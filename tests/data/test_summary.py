@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from erc_graph.data.ragged import Ragged
-from erc_graph.data.sample import sample_corpus
-from erc_graph.data.sample_raw import sample_raw_corpus
+from erc_graph.data.sample.raw import sample_raw_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.summary import summarise, summary_html
 from erc_graph.data.tasks import get_task
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from erc_graph.data.ragged import Ragged
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.validation import _content, validate_corpus
 
 TABLE = "dialogue,turn,speaker,text,label,split\n" + "".join(

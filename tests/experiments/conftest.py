@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,16 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from erc_graph.data.load import load_corpus
+from erc_graph.data.files.load import load_corpus
 from erc_graph.experiments.command import main as command
 from erc_graph.experiments.command import make_parser
 from erc_graph.experiments.compare import compare_runs
 from erc_graph.experiments.pairwise import main
 from erc_graph.experiments.report import make_report
-from erc_graph.pipelines.base import Pipeline
-from erc_graph.pipelines.bigru import BiGRU
-from erc_graph.pipelines.committee import Committee
-from erc_graph.pipelines.pairwise import Pairwise
+from erc_graph.methods.base import Pipeline
+from erc_graph.methods.bigru import BiGRU
+from erc_graph.methods.committee import Committee
+from erc_graph.methods.pairwise import Pairwise
 
 QUICK = [
     *("--training.epochs", "2", "--pipeline.pmf.width", "8", "--pipeline.mff.width", "8"),
@@ -144,7 +144,7 @@ def test_resume_of_what_is_no_run(content: str | None, tmp_path: Path, capsys: p
 
 
 def test_resume_refuses_changed_data(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from erc_graph.data.sample import sample_corpus
+    from erc_graph.data.sample.vectors import sample_corpus
 
     sample_corpus(dialogues=24, seed=3).save(tmp_path / "corpus")
     assert run("--data", tmp_path / "corpus", "--out", tmp_path / "run", *QUICK) == 0
@@ -417,10 +417,10 @@ def test_the_baseline_has_a_command_of_its_own(small: Path, tmp_path: Path) -> N
 def test_tuning_of_a_protocol_with_folds_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from erc_graph.data.sample import sample_corpus
+    from erc_graph.data.sample.vectors import sample_corpus
     from erc_graph.errors import ConfigError
-    from erc_graph.experiments.config import from_dict
-    from erc_graph.experiments.search import search
+    from erc_graph.experiments.experiment import from_dict
+    from erc_graph.experiments.tuning import search
 
     corpus = sample_corpus(dialogues=24, seed=3)
     names = tuple(f"Ses{i % 3 + 1:02d}F_{i}" for i in range(len(corpus)))

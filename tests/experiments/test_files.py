@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.files.toml import read_toml
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import DEFAULT_TASK, TASKS
-from erc_graph.data.toml import read_toml
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import load_tables, parse_tables, row_experiment
-from erc_graph.experiments.config import default_data, experiment_file, from_dict
-from erc_graph.pipelines import PIPELINES
-from erc_graph.pipelines.base import Schema
+from erc_graph.experiments.experiment import default_data, experiment_file, from_dict
+from erc_graph.methods import PIPELINES
+from erc_graph.methods.base import Schema
 from erc_graph.training.losses import Criterion
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.feature_files import write_features
-from erc_graph.data.load import load_corpus
-from erc_graph.data.sample import sample_corpus
-from erc_graph.data.sample_raw import sample_raw_corpus
+from erc_graph.data.files.feature_files import write_features
+from erc_graph.data.files.load import load_corpus
+from erc_graph.data.sample.raw import sample_raw_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS, Task
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments import run
-from erc_graph.experiments.config import Experiment, from_dict
+from erc_graph.experiments.experiment import Experiment, from_dict
 from erc_graph.experiments.run import build, check
 
 

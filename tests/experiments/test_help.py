@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from erc_graph.experiments.command import main, make_parser
-from erc_graph.pipelines import PIPELINES
+from erc_graph.methods import PIPELINES
 
 
 @pytest.mark.parametrize("method", PIPELINES)

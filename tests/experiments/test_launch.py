@@ -17,9 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from erc_graph.data.load import load_corpus
+from erc_graph.data.files.load import load_corpus
 from erc_graph.errors import ConfigError
-from erc_graph.experiments.config import Launch, from_dict
+from erc_graph.experiments.experiment import Launch, from_dict
 from erc_graph.experiments.launch import check_launch, run_all, train_all
 from erc_graph.experiments.pairwise import main
 from erc_graph.experiments.run import Plan

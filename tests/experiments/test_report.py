@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.errors import CheckpointError
 from erc_graph.experiments.command import main
 from erc_graph.experiments.report import make_report
@@ -60,8 +60,8 @@ def test_figures_are_those_of_the_run(run: Path, small: Path) -> None:
 
 
 def test_edges_are_those_of_the_models_graph(run: Path, small: Path) -> None:
-    from erc_graph.data.load import load_corpus
-    from erc_graph.pipelines.base import Pipeline
+    from erc_graph.data.files.load import load_corpus
+    from erc_graph.methods.base import Pipeline
 
     data = data_of(make_report(run).path)
     corpus, pipeline = load_corpus(small), Pipeline.from_pretrained(run)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from erc_graph.data.storage import load_tensors
+from erc_graph.data.files.storage import load_tensors
 from erc_graph.features.bert import Bert, is_bert
 
 

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.transcripts import load_transcript
+from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.errors import ConfigError
-from erc_graph.features.config import FeaturesConfig
 from erc_graph.features.context import readings
+from erc_graph.features.features_config import FeaturesConfig
 from erc_graph.features.of_text import text_extraction
 from erc_graph.features.processes import Share
 from erc_graph.features.tokens import Tokens, read_json
 from erc_graph.features.tuned import TunedEncoder, TuningConfig, tune
-from erc_graph.inference.predict import prepare
-from erc_graph.pipelines.base import Schema
-from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
+from erc_graph.inference.prepare import prepare
+from erc_graph.methods.base import Schema
+from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 
 TALK = load_transcript(b"Ann: We won!\nBob: really?\nAnn:\nBob: you are joking\nAnn: hello")
 

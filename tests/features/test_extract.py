@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from erc_graph.data.feature_files import read_features
-from erc_graph.data.sequence_files import read_sequences
-from erc_graph.data.storage import load_tensors
+from erc_graph.data.files.feature_files import read_features
+from erc_graph.data.files.sequence_files import read_sequences
+from erc_graph.data.files.storage import load_tensors
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 from erc_graph.features import extract as module
 from erc_graph.features.extract import Extraction, extract

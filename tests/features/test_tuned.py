@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.storage import load_tensors, save_tensors
+from erc_graph.data.files.storage import load_tensors, save_tensors
 from erc_graph.data.tasks import TASKS
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError, StorageError
 from erc_graph.features import tuned as module

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.sample import SampleConfig, sample_corpus
-from erc_graph.data.sample_raw import sample_raw_corpus
+from erc_graph.data.sample.raw import sample_raw_corpus
+from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.build import build_from_states, build_graph

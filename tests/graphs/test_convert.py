@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.build import build_graph
 from erc_graph.graphs.convert import label_name, to_dgl, to_networkx

@@ -6,7 +6,7 @@ from pathlib import Path
 import networkx
 import pytest
 
-from erc_graph.data.sample import SampleConfig, sample_corpus
+from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.errors import ConfigError, StorageError
 from erc_graph.graphs.build import build_graph
 from erc_graph.graphs.convert import to_networkx

@@ -11,22 +11,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import erc_graph.graphs.draw
-from erc_graph.conv.angular import AngularConv, AngularConvConfig
-from erc_graph.conv.explained import MultipliedEdges, propagated_by
-from erc_graph.conv.operator import Propagation
+import erc_graph.report.draw
+from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
+from erc_graph.conv.angular.explained import MultipliedEdges, propagated_by
+from erc_graph.conv.angular.written import Propagation
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
-from erc_graph.data.sample import SampleConfig, sample_corpus
+from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.data.tasks import Task
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.recipe import load_recipe
 from erc_graph.inference.explain import Explanation, explain
-from erc_graph.pipelines.base import Pipeline, Schema
-from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
-from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
-from erc_graph.pipelines.stage import Prediction
+from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
+from erc_graph.methods.stage import Prediction
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 
@@ -269,7 +269,7 @@ def test_table(explanation: Explanation) -> None:
 def test_the_picture_has_the_weightiest_edges(explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert explanation.draw(tmp_path / "fused.png").read_bytes().startswith(b"\x89PNG")
     drawn = []
-    monkeypatch.setattr(erc_graph.graphs.draw, "draw_graph", lambda graph, path, title: drawn.append(graph))
+    monkeypatch.setattr(erc_graph.report.draw, "draw_graph", lambda graph, path, title: drawn.append(graph))
     explanation.draw("unused.png", "audio+text", most=5)
     joined = [edge for edge in explanation.edges(part="audio+text") if (edge.source, edge.source_turn) != (edge.target, edge.target_turn)]
     expected = {

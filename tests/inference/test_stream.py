@@ -18,11 +18,11 @@ from erc_graph.data.tasks import Task
 from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.inference.stream import Stream, Turn
-from erc_graph.pipelines.base import Pipeline, Schema
-from erc_graph.pipelines.bigru import BiGRU, BiGRUConfig
-from erc_graph.pipelines.context import ContextConfig
-from erc_graph.pipelines.hff import HFF, HFFConfig
-from erc_graph.pipelines.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
+from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.conversation import ContextConfig
+from erc_graph.methods.hff import HFF, HFFConfig
+from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 
 WIDTHS = {"text": 5, "audio": 3, "visual": 4, "bert": 6, "speaker": 2}
 THREE = Task(name="three", labels=("sad", "angry", "happy"))

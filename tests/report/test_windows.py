@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.windows import window_graph
+from erc_graph.graphs.word_windows import window_graph
 from erc_graph.report.windows import plot_heat, plot_word_frames
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import Task
-from erc_graph.pipelines.stage import Prediction, Stage
+from erc_graph.methods.stage import Prediction, Stage
 
 LABELS = ("sad", "angry", "happy")
 

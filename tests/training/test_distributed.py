@@ -15,9 +15,9 @@ import json, os, sys
 from dataclasses import asdict
 from pathlib import Path
 import torch
-from erc_graph.data.sample import sample_corpus
+from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.splits import folds
-from erc_graph.experiments.config import from_dict
+from erc_graph.experiments.experiment import from_dict
 from erc_graph.experiments.run import Job, train_job
 
 torch.set_num_threads(1)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from erc_graph.data.storage import load_tensors
+from erc_graph.data.files.storage import load_tensors
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError, StorageError
-from erc_graph.pipelines.stage import Stage, infer
+from erc_graph.methods.stage import Stage, infer
 from erc_graph.training import checkpoint
 from erc_graph.training.checkpoint import BEST, LAST, State, load_weights
 from erc_graph.training.config import TrainingConfig

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.pipelines.stage import infer
+from erc_graph.methods.stage import infer
 from erc_graph.training.metrics import METRICS, calibration_error, confusion, evaluate, majority, predict
 
 

@@ -10,12 +10,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from erc_graph.data.batch import Batch, ranges
-from erc_graph.data.sample import sample_corpus
-from erc_graph.pipelines.base import Schema
-from erc_graph.pipelines.bigru import BiGRU
-from erc_graph.pipelines.pairwise import MffConfig, Pairwise, PairwiseConfig
+from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.methods.base import Schema
+from erc_graph.methods.bigru import BiGRU
+from erc_graph.methods.pairwise import MffConfig, Pairwise, PairwiseConfig
+from erc_graph.training.accelerator import make_accelerator
 from erc_graph.training.config import TrainingConfig
-from erc_graph.training.device import make_accelerator
 from erc_graph.training.schedule import batch_order
 from erc_graph.training.stages import Run, StageRun
 

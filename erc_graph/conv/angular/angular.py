@@ -1,0 +1,269 @@
+r"""Deep angular graph convolution: GCNII layers over a conversation graph with angular weights (MMGCN; pairwise fusion, Eqs. (5), (10)).
+
+.. math::
+    h^0 &= \mathrm{ReLU}(x W_0 + b_0) \\
+    h^{l} &= \mathrm{ReLU}\big((1 - \theta_l) ((1 - \alpha) P h^{l-1} + \alpha h^0) + \theta_l [P h^{l-1}, h^0] W_l\big),
+    \quad \theta_l = \log(\lambda / l + 1)
+
+`P` is the propagation of `erc_graph.conv.angular.propagation`; its weights come from the states that go in, the same in every layer. In
+training `x` is these states after dropout, and so is what every layer propagates.
+Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from erc_graph.conv.angular import compiled
+from erc_graph.graphs.layout import Rows, in_buckets
+from erc_graph.conv.angular.propagation import METHODS, Method, block_propagation, in_blocks
+from erc_graph.conv.angular.written import WrittenPropagation, accumulators, backward_in_full_precision
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.dropout import Dropout, dropped
+from erc_graph.errors import expect
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+def shut(grad: Tensor, out: Tensor, into: Tensor) -> Tensor:
+    """`grad` where ReLU's output is positive, else zero, written to `into`."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=into)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AngularConvConfig:
+    """Deep angular graph convolution.
+
+    Attributes:
+        depth: Number of layers.
+        alpha: Share of the first state in every layer (initial residual).
+        lambda_: Strength of the layer's own matrix; it fades with depth.
+        residual: Put the states that went in beside the ones that come out.
+        method: `block` (batched products; tile by tile where dialogues are long), `tiled`, `pyg` or `dgl` (edges); all agree.
+    """
+
+    depth: int = 2
+    alpha: float = 0.1
+    lambda_: float = 0.5
+    residual: bool = True
+    method: Method = "block"
+
+    @cached_property
+    def thetas(self) -> tuple[float, ...]:
+        """`θ_l` of every layer."""
+        return tuple(math.log(self.lambda_ / layer + 1) for layer in range(1, self.depth + 1))
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.conv",
+            self,
+            depth=(self.depth >= 1, "1 or more"),
+            alpha=(0 <= self.alpha <= 1, "a number from 0 to 1"),
+            lambda_=(self.lambda_ > 0, "a number above 0"),
+            method=(self.method in METHODS, f"one of {', '.join(METHODS)}"),
+        )
+
+
+class AngularConv(nn.Module):
+    """Deep angular graph convolution over the streams of a batch.
+
+    Args:
+        width: Width of the node states.
+        config: Depth and mixing.
+        dropout: Before every layer, in training.
+    """
+
+    def __init__(self, width: int, config: AngularConvConfig, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.width = width
+        self.propagation = METHODS[config.method]  # erc_graph.conv.angular.explained puts another in its place
+        self.first = nn.Linear(width, width)
+        bound = 1 / math.sqrt(width)
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(2 * width, width).uniform_(-bound, bound)) for _ in range(config.depth))
+        self.dropout = Dropout(dropout)
+
+    @property
+    def output_width(self) -> int:
+        """Width of the states that come out."""
+        return self.width * (2 if self.config.residual else 1)
+
+    def forward(self, states: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> Tensor:
+        """Spread the states over the graph.
+
+        Args:
+            states: `(N, S, width)` one node per utterance and stream.
+            present: `(N, S)` bool.
+            batch: The dialogues.
+            recipe: The graph.
+
+        Returns:
+            `(N, S, output_width)`, zero for absent nodes.
+        """
+        x = self.dropout(states)
+        if self._can_be_compiled(states, x, present, batch, recipe):
+            return self._all_layers(states, x, present, batch, recipe)
+        propagation = self.propagation(recipe, batch, states, present)
+        if (
+            isinstance(propagation, WrittenPropagation)
+            and x.dtype == self.first.weight.dtype == propagation.parts[0].dtype
+            and not autocast(x)
+        ):
+            share = self.dropout.p if self.training else 0.0
+            first = self.first.weight, self.first.bias
+            return _Layers.apply(propagation, self.config, share, x, present, *first, *self.weights, *propagation.parts)
+        initial = hidden = torch.relu(self.first(propagation.rows(x)))
+        alpha = self.config.alpha
+        for theta, weight in zip(self.config.thetas, self.weights, strict=True):
+            spread = propagation.spread(self.dropout(hidden))
+            mixed = (1 - alpha) * spread + alpha * initial
+            hidden = torch.relu((1 - theta) * mixed + theta * torch.cat([spread, initial], -1) @ weight)
+        hidden = propagation.back(hidden)
+        output = torch.cat([x, hidden], -1) if self.config.residual else hidden
+        return output * present[..., None].to(output.dtype)
+
+    def _can_be_compiled(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> bool:
+        return (
+            self.propagation is block_propagation
+            and compiled.fits(batch, states, x, present, [self.first.weight, self.first.bias, *self.weights])
+            and not autocast(x)
+            and self.dropout.p < 1
+            and in_blocks(recipe, batch, x.shape[1])
+            and compiled.ready()
+        )
+
+    def _all_layers(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> Tensor:
+        """What `forward` returns, from the compiled form."""
+        config, share = self.config, self.dropout.p if self.training else 0.0
+        streams = x.shape[1]
+        plan = compiled.Plan(recipe, batch, streams, self.width, config.thetas, config.residual, share)
+        passed = compiled.passing(in_buckets(batch.sizes, streams, x.device), share, config.depth, x) if share else None
+        with torch.no_grad():
+            matrices = torch.stack(_mixed(config, list(self.weights)))
+        return compiled.layers(plan, matrices, present, passed, states, x, self.first.weight, self.first.bias, list(self.weights))
+
+
+class _Layers(Function):
+    """All layers, piece by piece, with a backward pass of its own: what a piece needs for a moment stays in the processor's cache.
+
+    Kept are the states that go into every layer, and where the last ReLU was open; what was spread is computed again. A state that is
+    kept has been through dropout: where it is positive, ReLU was open and dropout let it pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        propagation: WrittenPropagation,
+        config: AngularConvConfig,
+        dropout: float,
+        states: Tensor,
+        present: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        *rest: Tensor,
+    ) -> Tensor:
+        weights, parts = rest[: config.depth], rest[config.depth :]
+        matrices = [matrix.split(len(weight)) for matrix in _mixed(config, weights)]
+        states, width = states.contiguous(), states.shape[-1]
+        here = present[..., None].to(states.dtype)
+        output = states.new_empty(*states.shape[:-1], width * (2 if config.residual else 1))
+        if config.residual:
+            torch.mul(states, here, out=output[..., :width])
+        rows, depth = propagation.layout.rows, config.depth
+        # (rows, layers, width), layers side by side in memory where they are spread at once in the backward pass
+        kept = states.new_empty(rows, depth, width) if propagation.at_once else states.new_empty(depth, rows, width).transpose(0, 1)
+        closed = torch.empty_like(kept[:, 0], dtype=torch.bool)
+        for piece in propagation.layout.pieces:
+            own = propagation.narrow(piece, parts)
+            x = piece.take(states)
+            layers = [*kept[piece.rows].unbind(1), torch.empty_like(x)]
+            initial = torch.addmm(bias, x, weight.T).relu_() if dropout else torch.addmm(bias, x, weight.T, out=layers[0]).relu_()
+            if dropout:
+                layers[0].copy_(initial)
+            spread = Rows(piece, x)  # what went in is not needed any more
+            for (of_spread, of_initial), state, hidden in zip(matrices, layers[:-1], layers[1:], strict=True):
+                if dropout:
+                    dropped(state, dropout, inplace=True)
+                propagation.apply(Rows(piece, state), own, spread)
+                torch.mm(spread.rows, of_spread, out=hidden).addmm_(initial, of_initial).relu_()
+            closed[piece.rows] = layers[-1] <= 0
+            piece.put(layers[-1].mul_(piece.take(here)), output[..., -width:])
+        ctx.propagation, ctx.config, ctx.dropout = propagation, config, dropout
+        ctx.save_for_backward(states, here, weight, bias, kept, closed, *rest)
+        return output
+
+    @staticmethod
+    @backward_in_full_precision
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        propagation, config, dropout = ctx.propagation, ctx.config, ctx.dropout
+        states, here, weight, bias, kept, closed, *rest = ctx.saved_tensors
+        weights, parts = rest[: config.depth], tuple(rest[config.depth :])
+        matrices = [matrix.split(len(weight)) for matrix in _mixed(config, weights)]
+        into = accumulators(parts, ctx.needs_input_grad[7 + config.depth :])
+        to_states = torch.empty_like(states, memory_format=torch.contiguous_format)
+        to_weight, to_bias, *to_weights = (torch.zeros_like(tensor) for tensor in (weight, bias, *weights))
+        width, scale = states.shape[-1], 1 / (1 - dropout) if dropout < 1 else 0.0
+        for piece in propagation.layout.pieces:
+            own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
+            above, given = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0), kept[piece.rows]
+            if propagation.at_once:
+                spreads = torch.empty_like(given)
+                propagation.apply(Rows(piece, given.flatten(1)), own, Rows(piece, spreads.flatten(1)))
+            else:
+                spread = Rows(piece, torch.empty_like(above))
+            initial = torch.addmm(bias, piece.take(states), weight.T).relu_() if dropout else given[:, 0]
+            to_initial, to_spread = torch.zeros_like(above), Rows(piece, torch.empty_like(above))
+            to_hidden = Rows(piece, above)  # of a layer's input, and above the layer below: one tensor
+            for layer in reversed(range(config.depth)):
+                theta, (of_spread, of_initial) = config.thetas[layer], matrices[layer]
+                state, (to_first, to_second) = Rows(piece, given[:, layer]), to_weights[layer].split(width)
+                if propagation.at_once:
+                    spread = Rows(piece, spreads[:, layer])
+                else:
+                    propagation.apply(state, own, spread)
+                to_first.addmm_(spread.rows.T, above, alpha=theta)
+                to_second.addmm_(initial.T, above, alpha=theta)
+                torch.mm(above, of_spread.T, out=to_spread.rows)
+                to_initial.addmm_(above, of_initial.T)
+                propagation.pull(to_spread, state, spread, own, to_own, to_hidden)
+                if propagation.at_once:
+                    spread.rows.copy_(to_spread.rows)
+                else:
+                    propagation.pull_edges(to_spread, state, own, to_own)
+                if layer or dropout:
+                    shut(above, state.rows, above)
+                if dropout:
+                    above.mul_(scale)
+            if propagation.at_once:
+                propagation.pull_edges(Rows(piece, spreads.flatten(1)), Rows(piece, given.flatten(1)), own, to_own)
+            shut(to_initial.add_(above), initial, to_initial)
+            to_weight.addmm_(to_initial.T, piece.take(states))
+            to_bias.add_(to_initial.sum(0))
+            piece.put(torch.mm(to_initial, weight, out=above), to_states)
+        if config.residual:
+            to_states.addcmul_(grad[..., :width], here)
+        return None, None, None, to_states, None, to_weight, to_bias, *to_weights, *into
+
+
+def _mixed(config: AngularConvConfig, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Per layer what `[P h, h^0]` is multiplied by; what is mixed in with `1 - θ` is in there and costs no pass of its own."""
+    matrices = []
+    for theta, weight in zip(config.thetas, weights, strict=True):
+        matrix = theta * weight
+        of_spread, of_initial = matrix.split(len(weight) // 2)
+        of_spread.diagonal().add_((1 - theta) * (1 - config.alpha))
+        of_initial.diagonal().add_((1 - theta) * config.alpha)
+        matrices.append(matrix)
+    return matrices
+
+
+def autocast(x: Tensor) -> bool:
+    """Whether products on the device of `x` are to be taken in lower precision."""
+    return torch.is_autocast_enabled(x.device.type)

@@ -1,0 +1,289 @@
+"""The layers of `erc_graph.conv.angular.angular` in C (`compiled.c`): whole dialogues go through all of them without a wait.
+
+PyTorch shares out its threads product by product, and they wait for each other hundreds of times in a step. Here a worker takes a few
+dialogues at a time from their weights to their states, and back, and meets the others once in each pass; the matrix products are those
+of PyTorch's own BLAS. The batched form (`conv.angular.block`, and `_Layers` of `conv.angular.angular`) gives the same values and
+gradients to rounding. It is the oracle, and what runs without a compiler, on a GPU, in other precisions and under autocast.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.profiler import record_function
+
+from erc_graph.conv.angular.compiler import library, sgemm
+from erc_graph.graphs.layout import Layout
+from erc_graph.conv.angular.written import LEAST, STEEP, rules_by_scope, scales
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.dropout import passes
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
+from erc_graph.graphs.weights import SQUEEZE, TINY
+
+SOURCE = Path(__file__).with_suffix(".c")
+EVENT = "erc_graph::"  # what compiled passes are called in a profile starts with this
+ALL = -1  # of the turns
+FEW = 512  # rows that one worker has done before PyTorch has started its products
+UNEVEN = 1.5  # times its share that a worker may have to do, measured
+SPEAKERS = ("any", "same", "other")
+
+
+def _fields(kind: type, *names: str) -> tuple[tuple[str, type], ...]:
+    return tuple((name, kind) for name in names)
+
+
+class _Rule(ctypes.Structure):
+    """`Rule` of the C file."""
+
+    _fields_ = (*_fields(ctypes.c_int64, "past", "future", "loops", "speaker"), *_fields(ctypes.c_double, "angular", "unit"))
+
+
+class _Task(ctypes.Structure):
+    """`Task` of the C file."""
+
+    _fields_ = (
+        *_fields(ctypes.c_void_p, "gemm"),
+        *_fields(ctypes.c_int64, "threads", "dialogues", "streams", "width", "depth", "residual", "rules"),
+        *_fields(ctypes.c_double, "squeeze", "steep", "tiny", "least", "across_angular", "across_unit", "scale"),
+        *_fields(ctypes.c_void_p, "theta", "ptr", "speaker", "within", "present", "seen", "states", "first", "bias", "matrices", "passed"),
+        *_fields(ctypes.c_void_p, "kept", "inside", "mix", "root", "degree", "open", "output", "grad"),
+        *_fields(ctypes.c_int64, "by_turn", "by_stream", "by_column"),
+        *_fields(ctypes.c_void_p, "to_seen", "to_states", "to_weights", "others"),
+    )
+
+
+def _rule(rule: EdgeRule) -> _Rule:
+    past, future = (ALL if turns is None else turns for turns in (rule.past, rule.future))
+    return _Rule(past, future, rule.self_loops, SPEAKERS.index(rule.speaker), *scales([rule]))
+
+
+_allowed = True
+
+
+def ready() -> bool:
+    """Whether there is a compiled form on this machine; it is compiled if need be."""
+    return _allowed and sgemm() is not None and library(SOURCE) is not None
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Inside, everything goes as it does where there is no compiler."""
+    global _allowed
+    before, _allowed = _allowed, False
+    try:
+        yield
+    finally:
+        _allowed = before
+
+
+def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: Sequence[Tensor]) -> bool:
+    """Whether the compiled form can be taken, and is the faster one; anything else is the batched form's to do, or to refuse.
+
+    One long dialogue is left to PyTorch's products, which share it; workers cannot.
+
+    Args:
+        batch: The dialogues.
+        seen: States that the angular weights are taken from.
+        states: States that go in.
+        present: Where they are.
+        weights: The first linear layer's weight, `(w, w)`, its bias, and the matrices of the layers.
+    """
+    rows, turns, threads = states.shape[:-1], sum(batch.sizes), torch.get_num_threads()
+    every = (seen, states, *weights)
+    return (
+        all(tensor.device.type == "cpu" for tensor in (*every, present, batch.ptr, batch.speaker))
+        and all(tensor.dtype == torch.float32 for tensor in every)
+        and present.dtype == torch.bool
+        and seen.shape == states.shape == (*present.shape, len(weights[0]))
+        and turns == len(batch.speaker) == rows[0] > 0
+        and min(batch.sizes) >= 0
+        and (rows.numel() <= FEW or max(batch.sizes) * threads <= UNEVEN * turns)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What forward and backward pass have in common.
+
+    Attributes:
+        recipe: The graph.
+        batch: The dialogues.
+        streams: `S`.
+        width: `w`.
+        thetas: `θ_l` of every layer.
+        residual: Whether the states that go in come out beside the others.
+        dropout: Share of the values that are lost before every layer, below 1.
+    """
+
+    recipe: GraphRecipe
+    batch: Batch
+    streams: int
+    width: int
+    thetas: tuple[float, ...]
+    residual: bool
+    dropout: float
+
+    def run(self, threads: int, tensors: Mapping[str, Tensor | None], grad: Tensor | None = None) -> None:
+        """The forward pass over all dialogues, or the backward pass for the gradient of the output.
+
+        Args:
+            threads: How many workers.
+            tensors: The fields of `Task` by name, float32 (`present`, `passed`, `open`: bool) and contiguous, on the CPU.
+            grad: `(N, S, ...)`, strided as it likes.
+
+        Raises:
+            MemoryError: a worker found no memory.
+        """
+        within, across = rules_by_scope(self.recipe)
+        rules = (_Rule * len(within))(*map(_rule, within))
+        theta = (ctypes.c_double * len(self.thetas))(*self.thetas)
+        ptr = (ctypes.c_int64 * (len(self.batch.sizes) + 1))(*accumulate(self.batch.sizes, initial=0))
+        across_angular, across_unit = scales(across)
+        task = _Task(
+            gemm=sgemm(),
+            threads=threads,
+            dialogues=len(self.batch.sizes),
+            streams=self.streams,
+            width=self.width,
+            depth=len(self.thetas),
+            residual=self.residual,
+            rules=len(rules),
+            squeeze=SQUEEZE,
+            steep=STEEP,
+            tiny=TINY,
+            least=LEAST,
+            across_angular=across_angular,
+            across_unit=across_unit,
+            scale=1 / (1 - self.dropout),
+            theta=ctypes.addressof(theta),
+            ptr=ctypes.addressof(ptr),
+            within=ctypes.addressof(rules),
+        )
+        given = {**tensors, "speaker": self.batch.speaker.long().contiguous()}
+        for name, tensor in given.items():
+            setattr(task, name, None if tensor is None else tensor.data_ptr())
+        if grad is not None:
+            task.grad, (task.by_turn, task.by_stream, task.by_column) = grad.data_ptr(), grad.stride()
+        compiled = library(SOURCE)
+        assert compiled is not None  # `ready` was asked
+        with record_function(f"{EVENT}{'layers' if grad is None else 'layers_backward'}"):
+            failed = compiled.run(ctypes.byref(task), int(grad is not None))
+        if failed:
+            raise MemoryError("no memory for the layers of the graph convolution")
+
+
+def _workers(dialogues: int) -> int:
+    """As many as PyTorch has threads, and dialogues for them; not one where it has more.
+
+    Inside a team of OpenMP's threads the BLAS takes one for each product; asked by a single worker it would share out each of them.
+    """
+    return min(torch.get_num_threads(), max(dialogues, 2))
+
+
+def passing(layout: Layout, share: float, depth: int, like: Tensor) -> Tensor:
+    """`(depth, N, S, w)` bool: what dropout lets pass before every layer, drawn in the order in which the batched form draws it."""
+    passed = like.new_empty(depth, *like.shape, dtype=torch.bool)
+    for piece in layout.pieces:
+        for layer in passed:
+            piece.put(passes((len(piece.node), like.shape[-1]), share), layer)
+    return passed
+
+
+def layers(
+    plan: Plan,
+    matrices: Tensor,
+    present: Tensor,
+    passed: Tensor | None,
+    seen: Tensor,
+    states: Tensor,
+    first: Tensor,
+    bias: Tensor,
+    weights: Sequence[Tensor],
+) -> Tensor:
+    """All layers.
+
+    Args:
+        plan: Graph, dialogues and settings.
+        matrices: `(depth, 2 w, w)` what `[P h, h^0]` is multiplied by: `weights` times `θ_l`, and something on the diagonals.
+        present: `(N, S)` bool.
+        passed: `(depth, N, S, w)` bool, what dropout lets pass before every layer; `None` without dropout.
+        seen: `(N, S, w)` states that the angular weights are taken from.
+        states: `(N, S, w)` states that go in.
+        first: `(w, w)` weight of the first linear layer.
+        bias: `(w,)` its bias.
+        weights: `(2 w, w)` for every layer; the gradients go there.
+
+    Returns:
+        `(N, S, w)`, or `(N, S, 2 w)` with `residual`.
+    """
+    return _CompiledLayers.apply(plan, matrices, present, passed, seen, states, first, bias, *weights)
+
+
+class _CompiledLayers(Function):
+    """`layers` for autograd; its own name begins so that a profile tells it from PyTorch's operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        plan: Plan,
+        matrices: Tensor,
+        present: Tensor,
+        passed: Tensor | None,
+        seen: Tensor,
+        states: Tensor,
+        first: Tensor,
+        bias: Tensor,
+        *weights: Tensor,
+    ) -> Tensor:
+        """Output of all layers."""
+        ctx.alike = seen is states
+        states = states.contiguous()
+        (turns, streams, width), rows = states.shape, states.shape[:-1].numel()
+        tensors = {
+            "matrices": matrices,
+            "present": present.contiguous(),
+            "passed": passed,
+            "seen": states if ctx.alike else seen.contiguous(),
+            "states": states,
+            "first": first.contiguous(),
+            "bias": bias.contiguous(),
+            "kept": states.new_empty(len(weights), rows, width),
+            "inside": states.new_empty(streams * sum(size * size for size in plan.batch.sizes)),
+            "mix": states.new_empty(rows, streams),
+            "root": states.new_empty(rows),
+            "degree": states.new_empty(rows),
+            "open": states.new_empty(rows, width, dtype=torch.bool),
+        }
+        output = states.new_empty(turns, streams, width * (2 if plan.residual else 1))
+        ctx.plan, ctx.names, ctx.threads = plan, tuple(tensors), _workers(len(plan.batch.sizes))
+        plan.run(ctx.threads, {**tensors, "output": output})
+        ctx.save_for_backward(*tensors.values())
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of `seen`, `states`, `first`, `bias` and `weights`; those of the weights lie side by side in one block of memory."""
+        tensors = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        states, first, bias, matrices = (tensors[name] for name in ("states", "first", "bias", "matrices"))
+        to_states = torch.empty_like(states)
+        to_seen = None if not ctx.needs_input_grad[4] else to_states if ctx.alike else torch.zeros_like(states)
+        parts = [first.numel(), bias.numel(), matrices.numel()]
+        to_weights, others = states.new_zeros(sum(parts)), states.new_zeros(ctx.threads - 1, sum(parts))
+        into = {"to_seen": to_seen, "to_states": to_states, "to_weights": to_weights, "others": others}
+        ctx.plan.run(ctx.threads, {**tensors, **into}, grad)
+        for other in others:
+            to_weights.add_(other)
+        to_first, to_bias, to_matrices = to_weights.split(parts)
+        to_seen = None if ctx.alike else to_seen
+        return None, None, None, None, to_seen, to_states, to_first.view_as(first), to_bias, *to_matrices.view_as(matrices)

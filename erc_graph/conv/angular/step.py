@@ -1,0 +1,117 @@
+r"""The deep angular graph convolution of a running conversation: one turn at a time, over a causal recipe.
+
+In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, row and degree of a turn depend on that turn and earlier ones alone, so nothing that was
+computed for a turn ever changes. A new turn needs, of every turn that its edges reach: the direction of its node states, for the angular
+weights, and for each layer :math:`D^{-1/2} h^{l-1}`, which it sends. Both are kept, as far back as the recipe reaches and no further: the
+cost of a turn is that of its own row of `P`.
+
+The states of all layers agree with `AngularConv` over the whole conversation to rounding, whatever its method, edges across streams at
+other turns included.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from erc_graph.conv.angular.angular import AngularConv
+from erc_graph.data.batch import Batch
+from erc_graph.data.window import Window
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
+from erc_graph.graphs.weights import angular, directions
+
+
+class AngularMemory:
+    """What a turn of the convolution needs of earlier ones.
+
+    Args:
+        recipe: Causal.
+        depth: Number of layers.
+    """
+
+    def __init__(self, recipe: GraphRecipe, depth: int) -> None:
+        self.recipe = recipe
+        self.directions, self.present, self.speaker = (Window(recipe.past) for _ in range(3))
+        self.sent = [Window(recipe.past) for _ in range(depth)]
+        self._scales: dict[tuple[str, str], Tensor] = {}
+
+    def row(self, states: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+        """Take up a turn, and give its row of `W` and its degree.
+
+        Args:
+            states: `(S, d)`
+            present: `(S,)` bool.
+            speaker: `(1,)`
+
+        Returns:
+            `(S, turns * S)` weights, `[target stream, source turn and stream]`, and `(S, 1)` in-degrees.
+        """
+        unit = directions(states)
+        seen = self.directions.push(unit)  # (turns, S, d)
+        here = self.present.push(present.to(unit.dtype)).flatten()
+        speakers = self.speaker.push(speaker)
+        weights = unit.new_zeros(len(unit), len(here))
+        for (kind, who), scale in self._scale(len(seen), unit).items():
+            if kind == "angular":
+                scale = scale * angular((unit @ seen.flatten(0, 1).T).clamp_(-1, 1))
+            if who != "any":
+                same = (speakers == speaker).expand(-1, len(unit)).flatten()
+                scale = scale * (same if who == "same" else ~same)
+            weights = weights + scale
+        weights = weights * (here * here[-len(unit) :, None])
+        return weights, weights.sum(1, keepdim=True)
+
+    def forget(self) -> None:
+        """Take the newest turn back, when all its layers are done."""
+        for window in (self.directions, self.present, self.speaker, *self.sent):
+            window.forget()
+
+    def _scale(self, turns: int, like: Tensor) -> dict[tuple[str, str], Tensor]:
+        """`(S, turns * S)` γ of every edge of the newest turn, zero where there is none, by what else its weight depends on."""
+        if not self._scales or next(iter(self._scales.values())).shape[1] != turns * len(like):
+            behind = torch.arange(turns - 1, -1, -1, device=like.device)
+            own = torch.eye(len(like), dtype=torch.bool, device=like.device)
+
+            def edges(rule: EdgeRule) -> Tensor:
+                near = torch.ones_like(behind, dtype=torch.bool) if rule.past is None else behind <= rule.past
+                near = near if rule.self_loops else near & (behind > 0)
+                return (near[:, None] & (own if rule.scope == "within" else ~own)[:, None]).flatten(1).to(like.dtype) * rule.scale
+
+            self._scales = {}
+            for rule in self.recipe.edges:
+                what = rule.weight, rule.speaker
+                self._scales[what] = self._scales.get(what, 0) + edges(rule)
+        return self._scales
+
+
+def angular_step(
+    conv: AngularConv, states: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe, memory: AngularMemory | None
+) -> tuple[Tensor, AngularMemory]:
+    """One more turn of `AngularConv`, in evaluation mode.
+
+    Args:
+        conv: The operator.
+        states: `(1, S, width)` the turn's node states.
+        present: `(1, S)` bool.
+        batch: The turn.
+        recipe: Causal.
+        memory: What the turn before handed on; `None` at the first.
+
+    Returns:
+        `(1, S, output_width)`, zero for absent nodes, and what to hand on.
+    """
+    memory = memory or AngularMemory(recipe, conv.config.depth)
+    x = states[0]
+    weights, degree = memory.row(x, present[0], batch.speaker)
+    root = torch.where(degree > 0, degree.clamp(min=1e-12).rsqrt(), 0.0)
+    initial = hidden = torch.relu(conv.first(x))
+    for layer, (weight, window) in enumerate(zip(conv.weights, memory.sent, strict=True), start=1):
+        theta = math.log(conv.config.lambda_ / layer + 1)
+        sent = window.push((root * hidden).to(weights.dtype))  # (turns, S, width)
+        spread = (root * (weights @ sent.flatten(0, 1))).to(x.dtype)
+        mixed = (1 - conv.config.alpha) * spread + conv.config.alpha * initial
+        hidden = torch.relu(theta * torch.cat([spread, initial], -1) @ weight + (1 - theta) * mixed)
+    output = torch.cat([x, hidden], -1) if conv.config.residual else hidden
+    return (output * present[0][:, None].to(output.dtype))[None], memory

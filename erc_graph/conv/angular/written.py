@@ -1,0 +1,241 @@
+"""What the ways of computing a propagation have in common: their form, and how edge rules and cosines become weights."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from erc_graph.graphs.layout import Layout, Piece, Rows
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
+from erc_graph.graphs.weights import SQUEEZE
+
+STEEP = 0.5 / math.asin(SQUEEZE)  # of `angular`: ½ + STEEP · asin(SQUEEZE · cos)
+LEAST = 1e-12  # a degree below this counts as this
+Factor = Tensor | float
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Without autocast: products of directions in half precision exceed one and arccos is lost."""
+    with torch.autocast(device.type, enabled=False):
+        yield
+
+
+def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that may be asked for inside autocast: like `once_differentiable`, for `staticmethod` to be put on top."""
+
+    @wraps(backward)
+    def precise(ctx: Any, *grads: Tensor) -> Any:
+        with full_precision(grads[0].device):
+            return backward(ctx, *grads)
+
+    return once_differentiable(precise)
+
+
+class Propagation(ABC):
+    """`P` of one batch, on nodes that stand as rows in the order that suits the operator."""
+
+    @abstractmethod
+    def rows(self, x: Tensor) -> Tensor:
+        """`(N, S, k)` → `(R, k)`."""
+
+    @abstractmethod
+    def spread(self, rows: Tensor) -> Tensor:
+        """`P x` on rows: `(R, k)` → `(R, k)`. What stands in rows of no node does not matter as long as it is finite."""
+
+    @abstractmethod
+    def back(self, rows: Tensor) -> Tensor:
+        """`(R, k)` → `(N, S, k)`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`P x`: `(N, S, k)` → `(N, S, k)`."""
+        return self.back(self.spread(self.rows(x)))
+
+
+class WrittenPropagation(Propagation):
+    """A propagation whose gradient is written out, so that whole layers can be computed piece by piece without autograd in between.
+
+    Attributes:
+        layout: Where the nodes stand, and the pieces.
+        parts: What the weights are made of; gradients go there.
+        streams: `S`.
+        at_once: Whether weights are made anew for every product, so that one product for all layers is best.
+    """
+
+    layout: Layout
+    parts: tuple[Tensor, ...]
+    streams: int
+    at_once: bool = False
+
+    @abstractmethod
+    def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """What belongs to a piece, as views: of the parts, or of tensors of their shapes (`None`: that gradient is not asked for)."""
+
+    @abstractmethod
+    def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
+        """Write `P x` of a piece to `out`, `(R, k)` both; autograd does not look.
+
+        Args:
+            x: Rows of the piece; may be some columns of a wider tensor.
+            parts: Narrowed to the piece.
+            out: The same rows, contiguous.
+        """
+
+    @abstractmethod
+    def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Any, ...], into: tuple[Any, ...], to_x: Rows) -> None:
+        """Write the gradient of `x` to `to_x`, given that of `out = P x`; add those of parts that belong to single nodes to `into`."""
+
+    @abstractmethod
+    def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[Any, ...]) -> None:
+        """Add the gradients of parts that belong to edges to `into`, where that is asked for.
+
+        Args:
+            grad: `(R, L k)` of the outcomes of one propagation, or of several side by side.
+            x: `(R, L k)` what was propagated.
+            parts: Narrowed to the piece.
+            into: The same.
+        """
+
+    def rows(self, x: Tensor) -> Tensor:
+        """`(N, S, k)` → `(R, k)`."""
+        return self.layout.arrange(x)
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """`P x` on rows."""
+        with full_precision(rows.device):
+            return _Spread.apply(self, rows.to(self.parts[0].dtype).contiguous(), *self.parts).to(rows.dtype)
+
+    def back(self, rows: Tensor) -> Tensor:
+        """`(R, k)` → `(N, S, k)`."""
+        return self.layout.restore(rows, self.streams)
+
+
+class _Spread(Function):
+    @staticmethod
+    def forward(ctx: Any, propagation: WrittenPropagation, x: Tensor, *parts: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        for piece in propagation.layout.pieces:
+            propagation.apply(Rows(piece, x[piece.rows]), propagation.narrow(piece, parts), Rows(piece, out[piece.rows]))
+        ctx.propagation = propagation
+        ctx.save_for_backward(x, out, *parts)
+        return out
+
+    @staticmethod
+    @backward_in_full_precision
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        propagation = ctx.propagation
+        x, out, *parts = ctx.saved_tensors
+        into = accumulators(parts, ctx.needs_input_grad[2:])
+        grad, to_x = grad.contiguous(), torch.empty_like(x)
+        for piece in propagation.layout.pieces:
+            own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
+            above, below, beside, to_below = (Rows(piece, rows[piece.rows]) for rows in (grad, x, out, to_x))
+            propagation.pull(above, below, beside, own, to_own, to_below)
+            propagation.pull_edges(above, below, own, to_own)
+        return None, to_x, *into
+
+
+def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
+    """Add what the streams of every turn get from each other; `mixes` per bucket `(dialogues × turns, S, S)`."""
+    for mix, values, into in zip(mixes, x.streams, out.streams, strict=True):
+        into.add_(torch.bmm(mix, values))
+
+
+def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+    """Zeros to add gradients to, where they are asked for."""
+    return [torch.zeros_like(part) if need else None for part, need in zip(parts, needed, strict=True)]
+
+
+def working(x: Tensor) -> Tensor:
+    """Half precision to float32; what is float32 or float64 stays."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def inverse_root(degree: Tensor) -> Tensor:
+    """`degree^-1/2`, zero where a node has no edge."""
+    return torch.where(degree > 0, degree.clamp(min=LEAST).rsqrt(), 0.0)
+
+
+def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]:
+    """Rules within streams and rules across streams of one turn.
+
+    Raises:
+        ConfigError: an edge rule across streams reaches other turns.
+    """
+    across = [rule for rule in recipe.edges if rule.scope == "across"]
+    for rule in across:
+        if rule.past != 0 or rule.future != 0:
+            raise ConfigError(f"recipe {recipe.name}: relation {rule.relation!r} joins streams at other turns; use method 'pyg' or 'dgl'")
+    # Across, the one source is the utterance itself: its own speaker, and no edge at all without "self-loops".
+    across = [rule for rule in across if rule.self_loops and rule.speaker != "other"]
+    return [rule for rule in recipe.edges if rule.scope == "within"], across
+
+
+def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
+    """Sum of γ of angular rules, and of unit rules."""
+    angular, unit = ([rule.scale for rule in rules if rule.weight == weight] for weight in ("angular", "unit"))
+    return sum(angular), sum(unit)
+
+
+def is_whole(rule: EdgeRule) -> bool:
+    """Whether a rule joins all turns of a dialogue."""
+    return rule.past is None and rule.future is None and rule.self_loops and rule.speaker == "any"
+
+
+def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtype: torch.dtype) -> tuple[Factor, Factor]:
+    """What the angular similarity of two turns is multiplied by, and what is added: the rules as arithmetic.
+
+    Args:
+        rules: Rules within streams.
+        behind: `(targets, sources)` how many turns the source lies before the target.
+        same: `(..., targets, sources)` whether both are of one speaker; needed where a rule asks.
+        dtype: Of the similarities.
+    """
+    angular, unit = scales([rule for rule in rules if is_whole(rule)])
+    found: dict[str, Factor] = {"angular": angular, "unit": unit}
+    for rule in rules:
+        if is_whole(rule):
+            continue
+        mask = torch.ones_like(behind, dtype=torch.bool) if rule.past is None else behind <= rule.past
+        mask = mask if rule.future is None else mask & (behind >= -rule.future)
+        mask = mask if rule.self_loops else mask & (behind != 0)
+        if rule.speaker != "any" and same is not None:
+            mask = mask & (same if rule.speaker == "same" else ~same)
+        found[rule.weight] = found[rule.weight] + mask.to(dtype).mul_(rule.scale)
+    return found["angular"], found["unit"]
+
+
+def is_none(factor: Factor) -> bool:
+    """Whether a factor is zero by the rules."""
+    return not isinstance(factor, Tensor) and factor == 0.0
+
+
+def bend(cosine: Tensor) -> Tensor:
+    """Angular similarity of cosines, in place."""
+    return _squeeze(cosine).asin_().mul_(STEEP).add_(0.5)
+
+
+def slope(cosine: Tensor) -> Tensor:
+    """How fast the angular similarity grows with the cosines, in place."""
+    return _squeeze(cosine).square_().neg_().add_(1).rsqrt_().mul_(STEEP * SQUEEZE)
+
+
+def _squeeze(cosine: Tensor) -> Tensor:
+    return cosine.mul_(SQUEEZE).clamp_(-SQUEEZE, SQUEEZE)  # TF32 leaves products of directions above one
+
+
+def weigh(similarity: Tensor, angular: Factor, unit: Factor) -> Tensor:
+    """`angular · similarity + unit`, in place."""
+    if isinstance(angular, Tensor) or angular != 1.0:
+        similarity.mul_(angular)
+    return similarity if is_none(unit) else similarity.add_(unit)

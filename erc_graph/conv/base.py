@@ -1,0 +1,54 @@
+"""The contract of a graph operator: an `OverTurns` that passes states along the edges of a recipe."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.turns import OverTurns
+from erc_graph.graphs.edges import Edges, Watch, edges_of
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Conv(OverTurns):
+    """Message passing over the graph of a recipe.
+
+    A subclass sets its weights and implements `pass_on`. All that is sent goes through `edges.spread`, so that weights can be shown and
+    single messages explained for every operator alike.
+
+    Args:
+        recipe: Which edges there are; says how many relations.
+
+    Attributes:
+        reach: How many times `recipe.past` a turn reads back: layers, and one more where a source's own edges count (its degree).
+        watch: While a method is being explained or drawn, who looks at the messages (`erc_graph.inference.explain`).
+    """
+
+    reach: int = 1
+
+    def __init__(self, recipe: GraphRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.watch: Watch | None = None
+
+    @property
+    def causal(self) -> bool:
+        """Whether no edge comes from a later turn."""
+        return self.recipe.causal
+
+    @property
+    def past(self) -> int | None:
+        """How many turns back a turn reads; `None`: all."""
+        return None if self.recipe.past is None else self.reach * self.recipe.past
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
+        states = self.pass_on(nodes.masked(), edges_of(self.recipe, nodes, batch, watch=self.watch))
+        return nodes.with_states(states * nodes.present[..., None].to(states.dtype))
+
+    @abstractmethod
+    def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
+        """`(N, S, inputs)`, zero for absent nodes → `(N, S, width)`; what is said of absent nodes does not matter."""

@@ -1,0 +1,61 @@
+"""The turns of a corpus as a table that `load_corpus` and a spreadsheet can read; features stay behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.storage import atomic_write
+from erc_graph.errors import ConfigError
+
+TABLES = (".csv", ".jsonl")
+
+
+def turns(corpus: Corpus) -> list[dict[str, Any]]:
+    """One flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and `label`, `sentiment`, `split` where known.
+
+    Labels are those of the files, not of the task, so that every task can be chosen again; `sentiment` is a score where the corpus
+    has scores and its task does not need the names.
+    """
+    scored = "score" in corpus.annotations and corpus.task.column != "sentiment"
+    sources = {"label": "label", "sentiment": "score" if scored else "sentiment"}
+    columns = {name: corpus.annotations[key] for name, key in sources.items() if corpus.annotations.get(key)}
+    split_of = {dialogue: split for split, ids in corpus.splits.items() for dialogue in ids}
+    rows: list[dict[str, Any]] = []
+    for dialogue, start, end in zip(corpus.dialogue_ids, corpus.ptr[:-1].tolist(), corpus.ptr[1:].tolist(), strict=True):
+        for row in range(start, end):
+            values = {
+                "dialogue": dialogue,
+                "turn": row - start,
+                "speaker": corpus.speakers[row],
+                "text": corpus.texts[row] if corpus.texts else "",
+                "utterance": corpus.utterance_ids[row],
+                **{name: column[row] for name, column in columns.items()},
+            }
+            rows.append(values | ({"split": split_of.get(dialogue)} if split_of else {}))
+    return rows
+
+
+def write_turns(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
+    """Write `turns` as CSV or as JSON lines, all or nothing.
+
+    Raises:
+        ConfigError: the file name ends in neither `.csv` nor `.jsonl`.
+        StorageError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in TABLES:
+        raise ConfigError(f"{path}: expected a file name ending in {' or '.join(TABLES)}, found {path.suffix or 'no ending'!r}")
+    rows = turns(corpus)
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        if path.suffix.lower() == ".jsonl":
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+    return path

@@ -1,0 +1,304 @@
+"""Feature files: rows of numbers that belong to utterances by id, and the join to a corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from erc_graph.data.files.storage import load_tensors, save_tensors, stay_inside
+from erc_graph.errors import CheckpointError, CorpusError
+
+FORMS = (
+    ".npz with `utterance` and `features`, .npy with <name>.ids.txt or <name>.ids.json beside it, "
+    ".safetensors with the tensor `features` and the ids as JSON in the metadata key `utterance`, "
+    "or a folder of one <utterance>.npy per utterance"
+)
+
+
+NPZ_ARRAYS = ("utterance", "features")
+
+
+def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
+    """Utterance ids and their rows.
+
+    Args:
+        path: `.npz`, `.npy` with an id list beside it, `.safetensors`, or a folder of one `<utterance>.npy` per utterance.
+
+    Returns:
+        `n` ids, and the array `(n, d)` in the file's own floating-point or integer type.
+
+    Raises:
+        CorpusError: no such form, damaged, object arrays, duplicate ids, or ids and rows that differ in number.
+    """
+    path = Path(path)
+    if path.is_dir():
+        ids, array = _read_folder(path)
+    elif path.suffix == ".npz":
+        ids, array = _read_npz(path)
+    elif path.suffix == ".npy":
+        ids, array = _read_id_list(path), load_array(path)
+    elif path.suffix == ".safetensors":
+        ids, array = _read_safetensors(path)
+    else:
+        raise CorpusError(f"{path}: not a feature file; expected {FORMS}")
+    _check_array(array, path)
+    if array.ndim == 3:
+        raise CorpusError(
+            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); sequences are named under [sequences]"
+        )
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise CorpusError(f"{path}: expected features of shape (utterances, width), found {array.shape}")
+    if len(ids) != len(array):
+        raise CorpusError(f"{path}: {len(ids)} utterance ids but {len(array)} rows of features; expected one row per id")
+    check_unique(ids, path)
+    return ids, array
+
+
+def check_unique(ids: Sequence[str], path: Path) -> None:
+    """Refuse an id that stands twice.
+
+    Raises:
+        CorpusError: names the first.
+    """
+    if len(set(ids)) < len(ids):
+        seen: set[str] = set()
+        twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        raise CorpusError(f"{path}: utterance id {twice[0]!r} is a duplicate ({len(twice)} such rows); keep one row per id")
+
+
+def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> tuple[np.ndarray, list[str]]:
+    """Where each utterance of the corpus stands in a file.
+
+    Args:
+        ids: `n` ids of the file.
+        utterance_ids: `U` ids of the corpus.
+        where: How messages call the file's content, for example `features.audio (audio.npz)`.
+
+    Returns:
+        `(U,)` int64 row, -1 where there is none; sentences on what is missing or left over.
+
+    Raises:
+        CorpusError: no row belongs to any utterance.
+    """
+    position = dict(zip(ids, range(len(ids)), strict=True))
+    row = np.fromiter(map(position.get, utterance_ids, repeat(-1)), dtype=np.int64, count=len(utterance_ids))
+    found = row >= 0
+    if not found.any():
+        raise CorpusError(
+            f"{where}: none of its {len(ids)} rows matches an utterance (first row {next(iter(ids), '')!r}, first utterance "
+            f"{next(iter(utterance_ids), '')!r}); these are features of another corpus, or their ids are written differently"
+        )
+    report = []
+    left_over = len(ids) - int(found.sum())
+    if left_over:
+        known = set(utterance_ids)
+        first = [name for name in ids if name not in known][:3]
+        report.append(f"{where}: {left_over} of {len(ids)} rows match no utterance (first: {', '.join(first)})")
+    absent = np.flatnonzero(~found)
+    if len(absent):
+        first = [utterance_ids[i] for i in absent[:3]]
+        report.append(f"{where}: {len(absent)} of {len(row)} utterances have no row and are missing (first: {', '.join(first)})")
+    return row, report
+
+
+def join_features(
+    ids: Sequence[str], array: np.ndarray, utterance_ids: Sequence[str], *, where: str = "features", strict: bool = False
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Rows in the order of the corpus.
+
+    Args:
+        ids: `n` ids of the rows.
+        array: `(n, d)`.
+        utterance_ids: `U` ids of the corpus.
+        where: How messages call these features, for example `features.audio (audio.npz)`.
+        strict: Refuse rows with NaN or inf instead of masking them.
+
+    Returns:
+        Features `(U, d)` float32, zero where missing; presence `(U,)` bool; sentences on what is missing or left over.
+
+    Raises:
+        CorpusError: no row belongs to any utterance; or `strict` and a row is not finite.
+    """
+    row, report = find_rows(ids, utterance_ids, where)
+    found = row >= 0
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is masked as such
+        features = np.zeros((len(row), array.shape[1]), dtype=np.float32)
+        features[found] = array[row[found]]
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        bad = [utterance_ids[i] for i in np.flatnonzero(~finite)[:3]]
+        if strict:
+            raise CorpusError(
+                f"{where}: {int((~finite).sum())} rows with NaN or inf (first: {', '.join(bad)}), refused by strict; "
+                "without it they count as missing"
+            )
+        report.append(f"{where}: {int((~finite).sum())} rows with NaN or inf are masked as missing (first: {', '.join(bad)})")
+        features[~finite] = 0
+    return features, found & finite, report
+
+
+# -- the four forms ------------------------------------------------------------------------
+
+
+def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
+    """`np.load` that builds arrays of numbers and text and nothing else, with the errors that a user understands.
+
+    Returns:
+        The array, or of an archive the arrays of `names` (`None` for others).
+
+    Raises:
+        CorpusError: missing, damaged, object arrays, or a member that is no array.
+    """
+    try:
+        with path.open("rb") as stream:  # np.load would leave a damaged archive open
+            loaded = np.load(stream, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                return loaded
+            arrays = {}
+            for name in loaded.files:
+                arrays[name] = loaded[name] if name in names else None
+                if isinstance(arrays[name], bytes):  # what numpy gives for a member that is no .npy
+                    raise CorpusError(f"{path}: the member {name!r} is no array, but a file of other content; save it with np.savez")
+            return arrays
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file") from None
+    except MemoryError:
+        raise CorpusError(f"{path}: claims an array that does not fit into memory; damaged, or made to harm") from None
+    except CorpusError:
+        raise
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, SyntaxError) as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):  # what numpy supposes of anything that it does not know
+            if not _known(path):
+                raise CorpusError(
+                    f"{path}: neither .npy nor .npz, but a file of other content (text?); save the array with numpy"
+                ) from error
+            raise CorpusError(
+                f"{path}: holds Python objects (an object array), which can run code and are never loaded; "
+                "save plain arrays: numbers for `features`, fixed-width text for `utterance`"
+            ) from error
+        raise CorpusError(f"{path}: not a readable numpy file, damaged or incomplete ({error})") from error
+
+
+def _known(path: Path) -> bool:
+    """Whether the file begins as an array, an archive or a pickle does."""
+    with path.open("rb") as stream:
+        return stream.read(6).startswith((b"\x93NUMPY", b"PK", b"\x80"))
+
+
+def _check_array(array: Any, path: Path) -> None:
+    if not isinstance(array, np.ndarray):
+        raise CorpusError(f"{path}: an .npz archive; expected a single array, or the ending .npz")
+    if array.dtype.kind not in "fiub":
+        raise CorpusError(f"{path}: features of type {array.dtype}; expected numbers (floating point or integer)")
+
+
+def as_ids(values: Any, path: Path) -> list[str]:
+    """Utterance ids from an array or a list; refuses what is neither text nor a whole number."""
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1 or values.dtype.kind not in "USiu":
+            raise CorpusError(f"{path}: `utterance` is {values.dtype} of shape {values.shape}; expected one text id per row")
+        if values.dtype.kind == "S":
+            values = np.char.decode(values, "utf-8", "surrogateescape")
+        return [str(value) for value in values.tolist()]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise CorpusError(f"{path}: expected a JSON list of utterance ids as strings")
+    return values
+
+
+def parse_ids(text: str, path: Path) -> list[str]:
+    """Utterance ids from a JSON list."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+        raise CorpusError(f"{path}: the utterance ids are not valid JSON ({error})") from error
+    return as_ids(values, path)
+
+
+def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
+    arrays = load_array(path)
+    if not isinstance(arrays, dict):
+        raise CorpusError(f"{path}: a single array; expected an .npz archive with `utterance` and `features`")
+    for key in NPZ_ARRAYS:
+        if key not in arrays:
+            raise CorpusError(f"{path}: no array {key!r}; expected `utterance` and `features`, found {', '.join(arrays) or 'none'}")
+    return as_ids(arrays["utterance"], path), arrays["features"]
+
+
+def _read_id_list(path: Path) -> list[str]:
+    for beside in (path.with_suffix(".ids.txt"), path.with_suffix(".ids.json")):
+        if stay_inside(beside).is_file():
+            try:
+                text = beside.read_text(encoding="utf-8-sig")
+            except (UnicodeDecodeError, OSError) as error:
+                raise CorpusError(f"{beside}: not readable as UTF-8 text ({error})") from error
+            return [line for line in text.split("\n") if line] if beside.suffix == ".txt" else parse_ids(text, beside)
+    raise CorpusError(f"{path}: no utterance ids beside it; expected {path.stem}.ids.txt (one per line) or {path.stem}.ids.json")
+
+
+def _read_safetensors(path: Path) -> tuple[list[str], np.ndarray]:
+    try:
+        tensors, metadata = load_tensors(path)
+    except CheckpointError as error:
+        raise CorpusError(str(error)) from error
+    if "features" not in tensors:
+        raise CorpusError(f"{path}: no tensor 'features'; found {', '.join(tensors) or 'none'}")
+    if "utterance" not in metadata:
+        raise CorpusError(f"{path}: no key 'utterance' (a JSON list of ids) in the metadata; found {', '.join(metadata) or 'none'}")
+    features = tensors["features"]
+    return parse_ids(metadata["utterance"], path), (features.float() if features.is_floating_point() else features).numpy()
+
+
+def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
+    files = sorted(file for file in path.iterdir() if file.suffix == ".npy" and not file.name.startswith("."))
+    if not files:
+        raise CorpusError(f"{path}: a folder without .npy files; expected one <utterance>.npy per utterance")
+    rows: list[np.ndarray] = []
+    for file in files:
+        row = load_array(stay_inside(file))
+        _check_array(row, file)
+        if row.ndim == 2:
+            raise CorpusError(
+                f"{file}: a sequence of shape {row.shape}; expected one vector per utterance (1-D): "
+                "name the folder under [sequences], or reduce each to its mean over time"
+            )
+        if row.ndim != 1 or (rows and row.shape != rows[0].shape):
+            raise CorpusError(f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found shape {row.shape}")
+        rows.append(row)
+    return [file.stem for file in files], np.stack(rows)
+
+
+# -- writing -------------------------------------------------------------------------------
+
+
+def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: Tensor, note: Mapping[str, Any]) -> None:
+    """Write vectors as `.safetensors` that a manifest can name, atomically.
+
+    Args:
+        path: The file.
+        ids: `n` utterance ids.
+        features: `(n, d)`.
+        note: What made them (model, layer, versions); plain JSON values, kept under the metadata key `note`.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    save_tensors(path, {"features": features}, {"utterance": json.dumps(list(ids)), "note": json.dumps(dict(note))})
+
+
+def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a feature file or a file of sequences says about itself; empty for one that says nothing."""
+    try:
+        _, metadata = load_tensors(path)
+        note = json.loads(metadata.get("note", "{}"))
+    except (CheckpointError, ValueError, RecursionError):  # whoever reads the numbers says what is wrong with the file
+        return {}
+    return note if isinstance(note, dict) else {}

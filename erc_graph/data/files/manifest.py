@@ -1,0 +1,133 @@
+"""`corpus.toml`: which files make a corpus."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PureWindowsPath
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from erc_graph.data.files.toml import read_toml
+from erc_graph.data.tasks import TASKS
+from erc_graph.errors import CorpusError
+
+MANIFEST = "corpus.toml"
+
+
+def _problem(text: str) -> PydanticCustomError:
+    return PydanticCustomError("manifest", "{text}", {"text": text})
+
+
+def _inside(value: Any, info: ValidationInfo) -> Path:
+    """The path of a file that lies in the manifest's folder."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise _problem("expected the path of a file, relative to the manifest, as a string")
+    folder: Path = (info.context or {})["folder"]
+    relative = Path(value)
+    if relative.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in PureWindowsPath(value).parts:
+        raise _problem("expected a path within the manifest's folder, not an absolute one and without '..'; move or copy the file there")
+    path = folder / relative
+    try:
+        inside, exists = path.resolve().is_relative_to(folder.resolve()), path.exists()
+    except (OSError, RuntimeError) as error:  # links in a circle, a name too long
+        raise _problem(f"no path that can be followed ({getattr(error, 'strerror', None) or 'links in a circle'})") from None
+    if not inside:
+        raise _problem("leads out of the manifest's folder by a link; copy the file there")
+    if not exists:
+        raise _problem(f"no such file in {folder}")
+    return path
+
+
+FileInside = Annotated[Path, BeforeValidator(_inside)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Manifest(BaseModel):
+    """A checked `corpus.toml`; every path exists and lies in its folder.
+
+    Attributes:
+        dataset: Label set and default task; a key of `tasks.DEFAULT_TASK` or a name of one's own.
+        annotations: One known file or several.
+        splits: JSON file: train/dev/test → dialogue ids.
+        features: Modality → file of rows joined by utterance id.
+        sequences: Modality → file or folder of one sequence per utterance (words, frames, samples), joined by utterance id.
+        extractors: Modality → what made the features.
+        task: A name of `tasks.TASKS`, where the data set's own is not wanted.
+        labels: Names of the file's labels in index order.
+        name: What the corpus is called, where `dataset` is not enough.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    annotations: Annotated[list[FileInside], Field(min_length=1)]
+    dataset: Name | None = None
+    splits: FileInside | None = None
+    features: dict[str, FileInside] = {}
+    sequences: dict[str, FileInside] = {}
+    extractors: dict[str, str] = {}
+    task: str | None = None
+    labels: list[Name] | None = None
+    name: Name | None = None
+
+    @field_validator("annotations", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("features", "sequences", mode="after")
+    @classmethod
+    def _modalities(cls, value: dict[str, Path]) -> dict[str, Path]:
+        for name in value:
+            # Names of node types and of submodules: `+` joins fused pairs, and a dot would split a parameter's name.
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise _problem(f"modality {name!r}: expected letters, digits and '_', beginning with a letter")
+        return value
+
+    @field_validator("task", mode="after")
+    @classmethod
+    def _known_task(cls, value: str | None) -> str | None:
+        if value is not None and value not in TASKS:
+            raise _problem(f"expected one of {', '.join(sorted(TASKS))}")
+        return value
+
+    @field_validator("labels", mode="after")
+    @classmethod
+    def _distinct(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and (len(value) < 2 or len(set(value)) < len(value)):
+            raise _problem("expected two or more different names in index order")
+        return value
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """The manifest in the file `path`.
+
+    Raises:
+        CorpusError: not TOML (with the line), or anything in it is wrong: one message with every problem, each
+            with its key, what was expected and what was found.
+    """
+    path = Path(path)
+    values = read_toml(path, CorpusError)
+    try:
+        return Manifest.model_validate(values, context={"folder": path.parent})
+    except ValidationError as error:
+        problems = [_sentence(problem) for problem in error.errors(include_url=False)]
+        counted = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise CorpusError("\n  ".join([f"{path}: {counted}", *problems])) from None
+
+
+def _sentence(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; known: {', '.join(Manifest.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{key}: missing; expected the annotation file, or a list of files, that the corpus is read from"
+    expected = problem["msg"].replace("Input should be", "expected").replace("should have", "expected")
+    return f"{key}: {expected}; found {_short(problem['input'])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(str(value)) if isinstance(value, Path) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

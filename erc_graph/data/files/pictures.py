@@ -1,0 +1,103 @@
+"""Face frames of an utterance: from an array, a folder of pictures, or a video; always `(T, 3, H, W)` uint8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.data.files.feature_files import load_array
+from erc_graph.data.files.storage import stay_inside
+from erc_graph.errors import ConfigError, CorpusError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
+ENDINGS = (".npy", *VIDEOS, "")  # the last: a folder of pictures
+MOST_PIXELS = 64_000_000  # of a picture: a small file can claim to be a huge one
+
+
+def read_frames(path: Path, most: int) -> Tensor:
+    """Frames `(T, 3, H, W)` uint8, at most so many, at equal distances.
+
+    Args:
+        path: `.npy` of shape `(T, H, W, 3)` or `(T, 3, H, W)` uint8, a folder of pictures in the order of their names, or a video.
+        most: How many frames.
+
+    Raises:
+        CorpusError: cannot be read, or no frame in it.
+        ConfigError: a video, and nothing is installed that reads it.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith("."))
+        _expect_some(len(files), path)
+        return torch.stack(_same_size([_picture(stay_inside(files[i])) for i in spread(len(files), most)], path))
+    if path.suffix == ".npy":
+        return _array(path, most)
+    return _video(path, most)
+
+
+def spread(number: int, most: int) -> list[int]:
+    """At most `most` positions of `number`, at equal distances, the middles of equal parts.
+
+    >>> spread(10, 3), spread(2, 5)
+    ([1, 5, 8], [0, 1])
+    """
+    return list(range(number)) if number <= most else [int((i + 0.5) * number / most) for i in range(most)]
+
+
+def _expect_some(number: int, path: Path) -> None:
+    if not number:
+        raise CorpusError(f"{path.name}: no face frames in it")
+
+
+def _array(path: Path, most: int) -> Tensor:
+    array = load_array(path)
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 4 or 3 not in (array.shape[1], array.shape[3]):
+        found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
+        raise CorpusError(f"{path.name}: expected frames (T, 3, H, W) or (T, H, W, 3) uint8, found {found}")
+    _expect_some(array.size, path)
+    frames = torch.from_numpy(array[spread(len(array), most)])
+    return frames if array.shape[1] == 3 else frames.permute(0, 3, 1, 2).contiguous()
+
+
+def _picture(path: Path) -> Tensor:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise CorpusError(f"{path.name}: {image.width} x {image.height} pixels; expected up to {MOST_PIXELS}")
+            pixels = np.asarray(image.convert("RGB"))
+    except CorpusError:
+        raise
+    except Exception as error:  # of the decoders, of many kinds
+        raise CorpusError(f"{path.name}: not a picture that can be read ({' '.join(str(error).split())[:120]})") from None
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def _same_size(pictures: list[Tensor], path: Path) -> list[Tensor]:
+    sizes = {tuple(picture.shape[1:]) for picture in pictures}
+    if len(sizes) > 1:
+        raise CorpusError(f"{path.name}: pictures of {len(sizes)} sizes; expected one size for the frames of an utterance")
+    return pictures
+
+
+def _video(path: Path, most: int) -> Tensor:
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigError(
+            f'videos are read by PyAV: pip install "erc_graph[vision]" ({error}); or give a folder of pictures per utterance'
+        ) from None
+    try:
+        with av.open(str(path)) as video:
+            number = sum(1 for _ in video.decode(video=0))
+        wanted = set(spread(number, most))
+        with av.open(str(path)) as video:
+            frames = [frame.to_ndarray(format="rgb24") for i, frame in enumerate(video.decode(video=0)) if i in wanted]
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
+        raise CorpusError(f"{path.name}: not a video that can be read ({' '.join(str(error).split())[:120]})") from None
+    _expect_some(len(frames), path)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()

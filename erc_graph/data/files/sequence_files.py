@@ -1,0 +1,272 @@
+"""Sequence files: words, frames or samples that belong to utterances by id, and the join to a corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.data.files.feature_files import as_ids, check_unique, find_rows, load_array, parse_ids
+from erc_graph.data.files.pictures import PICTURES, VIDEOS, read_frames
+from erc_graph.data.files.sound import ENDINGS, look, read_sound
+from erc_graph.data.files.storage import load_tensors, save_tensors, stay_inside
+from erc_graph.data.ragged import SAMPLING_RATE, Ragged
+from erc_graph.errors import CheckpointError, CorpusError
+
+FORMS = (
+    ".safetensors with the tensors `values` and `offsets` and the ids as JSON in the metadata key `utterance`, "
+    ".npz with `utterance`, `values` and `offsets`, or a folder with, per utterance, one <utterance>.npy of shape (items, ...), one sound "
+    "file, one video, or one folder of pictures"
+)
+ARRAYS = ("utterance", "values", "offsets")
+FRAMES = 32  # pictures per utterance; of more, so many at equal distances are taken
+
+
+def read_sequences(path: str | os.PathLike[str], *, strict: bool = False, notes: list[str] | None = None) -> tuple[list[str], Ragged]:
+    """Utterance ids and their sequences.
+
+    Args:
+        path: `.safetensors` (memory-mapped), `.npz`, or a folder with one `<utterance>.npy`, one sound file (`<utterance>.wav`, `.flac`,
+            …), one video (`.mp4`, …) or one folder of pictures per utterance. Sound becomes mono and 16 kHz; of pictures at most
+            `FRAMES` are taken.
+        strict: Refuse a file that is unreadable, empty or silent, instead of leaving it out.
+        notes: Remarks on what was resampled, turned round or left out are added here.
+
+    Returns:
+        `n` ids and `n` sequences: uint8 where the file has bytes (images), else float32.
+
+    Raises:
+        CorpusError: no such form, damaged, object arrays, duplicate ids, offsets that do not fit; images that are no bytes, samples far
+            outside [-1, 1].
+        ConfigError: sound files, and the libraries that read them are not installed.
+    """
+    path, notes = Path(path), [] if notes is None else notes
+    if path.is_dir():
+        ids, values, offsets = _read_folder(path, strict, notes)
+    elif path.suffix == ".safetensors":
+        ids, values, offsets = _read_safetensors(path)
+    elif path.suffix == ".npz":
+        ids, values, offsets = _read_npz(path)
+    else:
+        raise CorpusError(f"{path}: not a file of sequences; expected {FORMS}")
+    if not len(values.shape) or any(size == 0 for size in values.shape[1:]):
+        raise CorpusError(f"{path}: expected values of shape (items, ...), found {tuple(values.shape)}")
+    values = _checked_items(values, path, notes)
+    if offsets.ndim != 1 or len(offsets) != len(ids) + 1:
+        raise CorpusError(f"{path}: {len(ids)} utterance ids but offsets of shape {tuple(offsets.shape)}; expected one more than ids")
+    check_unique(ids, path)
+    try:
+        return ids, Ragged(values, offsets)
+    except CorpusError as error:
+        raise CorpusError(f"{path}: {error}") from None
+
+
+def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences: Ragged, note: Mapping[str, Any]) -> None:
+    """Write sequences as `.safetensors` that a manifest can name, atomically.
+
+    Args:
+        path: The file.
+        ids: `n` utterance ids.
+        sequences: Of the same number.
+        note: What made them (model, layer, versions); plain JSON values, kept under the metadata key `note`.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    metadata = {"utterance": json.dumps(list(ids)), "note": json.dumps(dict(note))}
+    save_tensors(path, {"values": sequences.values, "offsets": sequences.ptr}, metadata)
+
+
+def join_sequences(
+    ids: Sequence[str], sequences: Ragged, utterance_ids: Sequence[str], *, where: str = "sequences", strict: bool = False
+) -> tuple[Ragged, list[str]]:
+    """Sequences in the order of the corpus.
+
+    Args:
+        ids: `n` ids of the sequences.
+        sequences: `n` sequences.
+        utterance_ids: `U` ids of the corpus.
+        where: How messages call them, for example `sequences.text (words.npz)`.
+        strict: Refuse items with NaN or inf instead of leaving them out.
+
+    Returns:
+        `U` sequences, empty where missing; sentences on what is missing, left over or left out.
+
+    Raises:
+        CorpusError: no sequence belongs to any utterance; or `strict` and an item is not finite.
+    """
+    row, report = find_rows(ids, utterance_ids, where)
+    values, lengths, start = sequences.values, sequences.lengths, sequences.ptr[:-1]
+    if values.is_floating_point() and len(values):
+        finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
+        if not finite.all():  # as the audio of MMSA's MOSEI, which has -inf in it
+            count = int((~finite).sum())
+            owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+            first = ids[int(owner[~finite][0])]
+            if strict:
+                raise CorpusError(
+                    f"{where}: {count} items with NaN or inf (first in {first}), refused by strict; without it they are left out"
+                )
+            report.append(f"{where}: {count} items with NaN or inf are left out (first in {first})")
+            values, lengths = values[finite], torch.zeros_like(lengths).index_add(0, owner, finite.long())
+            start = lengths.cumsum(0) - lengths
+    kept = Ragged(values, torch.cat([start, start.new_full((1,), len(values))]))
+    if list(utterance_ids) == list(ids):
+        return kept, report  # as it lies on the disk
+    nothing = Ragged(values, torch.cat([kept.ptr, kept.ptr[-1:]]))  # one more, empty, for those without a row
+    return nothing.take(torch.from_numpy(np.where(row < 0, len(ids), row))), report
+
+
+def _checked_items(values: Tensor, path: Path, notes: list[str]) -> Tensor:
+    """Images as bytes with the channels in front, samples in [-1, 1]."""
+    if values.ndim == 4:
+        if values.dtype != torch.uint8:
+            raise CorpusError(f"{path}: images of shape {tuple(values.shape[1:])} as fractions; expected bytes (uint8), 0 to 255")
+        if values.shape[1] not in (1, 3) and values.shape[3] in (1, 3):
+            notes.append(f"{path.name}: images of shape {tuple(values.shape[1:])}; the channels are put in front")
+            return values.permute(0, 3, 1, 2).contiguous()
+    if values.ndim == 1 and len(values):
+        most = float(torch.where(values.isfinite(), values, 0).abs().max())
+        if values.dtype == torch.uint8 or most > 2:  # a little beyond 1 is what resampling does
+            raise CorpusError(f"{path}: samples up to {most:g}; expected a waveform in [-1, 1]; divide 16-bit samples by 32768")
+    return values
+
+
+# -- the three forms -----------------------------------------------------------------------
+
+
+def _numbers(values: np.ndarray, path: Path) -> Tensor:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        raise CorpusError(f"{path}: values of type {getattr(values, 'dtype', type(values).__name__)}; expected numbers")
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is left out as such
+        return torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.float32))
+
+
+def _read_npz(path: Path) -> tuple[list[str], Tensor, Tensor]:
+    arrays = load_array(path, ARRAYS)
+    if not isinstance(arrays, dict):
+        raise CorpusError(f"{path}: a single array; expected an .npz archive with {', '.join(ARRAYS)}")
+    for key in ARRAYS:
+        if key not in arrays:
+            raise CorpusError(f"{path}: no array {key!r}; expected {', '.join(ARRAYS)}, found {', '.join(arrays) or 'none'}")
+    offsets = arrays["offsets"]
+    if offsets.dtype.kind not in "iu":
+        raise CorpusError(f"{path}: offsets of type {offsets.dtype}; expected integers")
+    return as_ids(arrays["utterance"], path), _numbers(arrays["values"], path), torch.from_numpy(offsets.astype(np.int64))
+
+
+def _read_safetensors(path: Path) -> tuple[list[str], Tensor, Tensor]:
+    try:
+        tensors, metadata = load_tensors(path)
+    except CheckpointError as error:
+        raise CorpusError(str(error)) from error
+    lacking = [name for name in ("values", "offsets") if name not in tensors]
+    if lacking:
+        raise CorpusError(f"{path}: no tensor {lacking[0]!r}; expected `values` and `offsets`, found {', '.join(tensors) or 'none'}")
+    if "utterance" not in metadata:
+        raise CorpusError(f"{path}: no key 'utterance' (a JSON list of ids) in the metadata; found {', '.join(metadata) or 'none'}")
+    values, offsets = tensors["values"], tensors["offsets"]
+    if offsets.is_floating_point() or offsets.is_complex() or offsets.dtype == torch.bool:
+        raise CorpusError(f"{path}: offsets of type {offsets.dtype}; expected integers")
+    values = values if values.dtype in (torch.uint8, torch.float32) else values.float()
+    return parse_ids(metadata["utterance"], path), values, offsets.long()
+
+
+def _read_folder(path: Path, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    there = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    kinds = {
+        ".npy files": [file for file in there if file.suffix == ".npy"],
+        "sound files": [file for file in there if file.suffix.lower() in ENDINGS],
+        "videos": [file for file in there if file.suffix.lower() in VIDEOS],
+        "folders of pictures": [file for file in there if file.is_dir()],
+    }
+    here = {kind: files for kind, files in kinds.items() if files}
+    if len(here) > 1:
+        found_here = " and ".join(f"{len(files)} {kind}" for kind, files in here.items())
+        raise CorpusError(f"{path}: {found_here}; expected one kind, move the others away")
+    if not here:
+        raise CorpusError(
+            f"{path}: nothing in it that is read; expected per utterance one <utterance>.npy of shape (items, ...), one sound file "
+            f"({', '.join(ENDINGS)}), one video ({', '.join(VIDEOS)}) or one folder of pictures ({', '.join(PICTURES)})"
+        )
+    (kind, files), *_ = here.items()
+    if kind == ".npy files":
+        return _read_arrays(files)
+    if kind == "sound files":
+        return _read_sounds(path, files, strict, notes)
+    return _read_pictures(path, files, kind, strict, notes)
+
+
+def _read_arrays(files: Sequence[Path]) -> tuple[list[str], Tensor, Tensor]:
+    found: list[Tensor] = []
+    for file in files:
+        values = _numbers(load_array(stay_inside(file)), file)
+        if not values.ndim or (found and values.shape[1:] != found[0].shape[1:]):
+            raise CorpusError(
+                f"{file}: expected items of one shape {tuple(found[0].shape[1:]) if found else ''}, found {tuple(values.shape)}"
+            )
+        found.append(values)
+    if len({values.dtype for values in found}) > 1:
+        found = [values.float() for values in found]
+    sequences = Ragged.of(found)
+    return [file.stem for file in files], sequences.values, sequences.ptr
+
+
+def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    rates: Counter[int] = Counter()
+
+    def heard(file: Path) -> Tensor:
+        wave = read_sound(file)
+        rates[look(file).rate] += 1
+        return wave
+
+    ids, waves = _readable(path, files, "sound files", heard, strict, notes)
+    if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:
+        said = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
+        notes.append(f"{path.name}: sound files resampled to {SAMPLING_RATE} Hz: {said}")
+    sequences = Ragged.of(waves)
+    return ids, sequences.values, sequences.ptr
+
+
+def _read_pictures(path: Path, files: Sequence[Path], kind: str, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    ids, frames = _readable(path, files, kind, lambda file: read_frames(file, FRAMES), strict, notes)
+    for name, own in zip(ids, frames, strict=True):
+        if own.shape[1:] != frames[0].shape[1:]:
+            sizes = [" x ".join(map(str, one.shape[2:])) for one in (frames[0], own)]
+            raise CorpusError(f"{path}: expected pictures of one size, found {sizes[0]} in {ids[0]} and {sizes[1]} in {name}")
+    sequences = Ragged.of(frames)
+    return ids, sequences.values, sequences.ptr
+
+
+def _readable(
+    path: Path, files: Sequence[Path], kind: str, read: Callable[[Path], Tensor], strict: bool, notes: list[str]
+) -> tuple[list[str], list[Tensor]]:
+    """Ids and content of the files that can be read; what is left out is noted, or refused.
+
+    Raises:
+        CorpusError: none can be read; or `strict` and one cannot.
+    """
+    ids: list[str] = []
+    found: list[Tensor] = []
+    bad: list[str] = []
+    for file in files:
+        try:
+            found.append(read(stay_inside(file)))
+        except CorpusError as error:
+            bad.append(str(error))
+        else:
+            ids.append(file.name if file.is_dir() else file.stem)
+    if not found:
+        raise CorpusError(f"{path}: none of {len(files)} {kind} can be used; the first: {bad[0]}")
+    if bad and strict:
+        raise CorpusError(f"{path}: {len(bad)} of {len(files)} {kind} cannot be used, refused by strict; the first: {bad[0]}")
+    if bad:
+        notes.append(f"{path.name}: {len(bad)} of {len(files)} {kind} are left out; the first: {bad[0]}")
+    return ids, found

@@ -1,0 +1,51 @@
+"""What passes between the parts of a method: one state per utterance and stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """The nodes of a batch.
+
+    Attributes:
+        states: `(N, S, width)`, `N` utterances and `S` streams; what stands where a node is absent is never read.
+        present: `(N, S)` bool.
+        streams: Names of the streams, in order: modalities, fused pairs, or the turn itself.
+
+    >>> nodes = Nodes.of_turns(torch.ones(3, 4))
+    >>> nodes.streams, nodes.states.shape, nodes.width, bool(nodes.present.all())
+    (('turn',), torch.Size([3, 1, 4]), 4, True)
+    """
+
+    states: Tensor
+    present: Tensor
+    streams: tuple[str, ...]
+
+    @classmethod
+    def of_turns(cls, states: Tensor, present: Tensor | None = None) -> Nodes:
+        """One stream, the turn.
+
+        Args:
+            states: `(N, width)`
+            present: `(N,)` bool; unset: all.
+        """
+        here = torch.ones(len(states), dtype=torch.bool, device=states.device) if present is None else present
+        return cls(states[:, None], here[:, None], ("turn",))
+
+    @property
+    def width(self) -> int:
+        """Width of the states."""
+        return self.states.shape[-1]
+
+    def with_states(self, states: Tensor) -> Nodes:
+        """The same nodes with other states: `(N, S, any width)`."""
+        return replace(self, states=states)
+
+    def masked(self) -> Tensor:
+        """`(N, S, width)`: the states, zero where a node is absent."""
+        return torch.where(self.present[..., None], self.states, 0.0)

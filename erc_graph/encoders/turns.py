@@ -1,0 +1,74 @@
+"""Parts that look at other turns: the only kind of module that may.
+
+What a method is follows from its parts. It is causal if all of them are; it judges utterances alone if it has none; and it can be asked
+turn by turn, because each part knows how to take one more turn.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+
+
+class OverTurns(nn.Module):
+    """A part that looks at other turns.
+
+    A subclass says whether it is `causal` and how far back it reads (`past`), and implements `forward`. `step` is right for every causal
+    part: it keeps the turns in reach and reads them again. A part with a faster way (a recurrence, a cache of keys) overrides it.
+    """
+
+    @property
+    @abstractmethod
+    def causal(self) -> bool:
+        """Whether nothing of a later turn reaches a turn."""
+
+    @property
+    def past(self) -> int | None:
+        """How many turns back a turn reads; `None`: all."""
+        return None
+
+    @abstractmethod
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, S, any width)`."""
+
+    def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
+        """One more turn of a running dialogue, in evaluation mode.
+
+        Args:
+            nodes: `(1, S, width)` the nodes of the turn.
+            batch: The turn.
+            memory: What the turn before handed on; `None` at the first. It is never changed, so that a turn can be taken back.
+
+        Returns:
+            `(1, S, any width)`, and what to hand on.
+        """
+        now = (nodes.states, nodes.present, batch.speaker)
+        states, present, speaker = now if memory is None else (torch.cat(pair) for pair in zip(memory, now, strict=True))
+        if self.past is not None and len(states) > self.past + 1:
+            states, present, speaker = (value[-self.past - 1 :] for value in (states, present, speaker))
+        answer = self(Nodes(states, present, nodes.streams), _dialogue(speaker))
+        return Nodes(answer.states[-1:], answer.present[-1:], answer.streams), (states, present, speaker)
+
+
+def _dialogue(speaker: Tensor) -> Batch:
+    """A batch of one dialogue of which nothing but the speakers is known."""
+    turns = len(speaker)
+    return Batch(
+        ptr=torch.tensor([0, turns], device=speaker.device),
+        speaker=speaker,
+        target=torch.full((turns,), -1, device=speaker.device),
+        judged=torch.zeros(turns, dtype=torch.bool, device=speaker.device),
+        row=torch.arange(turns, device=speaker.device),
+        sizes=(turns,),
+    )
+
+
+def over_turns(part: nn.Module, rows: Tensor, batch: Batch) -> Tensor:
+    """Apply a part to one stream: `(N, width)` → `(N, any width)`."""
+    return part(Nodes.of_turns(rows), batch).states[:, 0]

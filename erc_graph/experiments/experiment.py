@@ -1,0 +1,212 @@
+"""What an experiment is made of: `experiments/<method>_<dataset>.toml`, and options on top of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from erc_graph.errors import ConfigError
+from erc_graph.methods import PIPELINES
+from erc_graph.training.config import TrainingConfig
+from erc_graph.training.search import SearchSpace
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+FOLDERS = (_PACKAGE / "_recipes" / "experiments", _PACKAGE.parent / "experiments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What is run.
+
+    Attributes:
+        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, sound, faces), which
+            is the default of a method that reads sequences.
+        task: Label set, for example `iemocap4`; unset: the corpus's own.
+        modalities: Feature sets to use, as `text,audio`; unset: all that the corpus has.
+        protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
+        seeds: Number of seeds, 0 to N-1.
+        members: Networks per run that are trained side by side and vote with the mean of their probabilities; the BiGRU has as many.
+        device: `auto`, `cpu` or `cuda`.
+        strict: Refuse features with NaN or inf instead of treating them as missing.
+        baseline: Also train the plain BiGRU on the same features, folds and seeds.
+    """
+
+    data: str = "sample"
+    task: str | None = None
+    modalities: list[str] | None = None
+    protocol: Literal["official", "session5", "speaker10"] = "official"
+    seeds: int = 1
+    members: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    strict: bool = False
+    baseline: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"seeds: expected 1 or more, found {self.seeds}")
+        if self.members < 1:
+            raise ConfigError(f"members: expected 1 or more, found {self.members}")
+        if self.modalities is not None and not self.modalities:
+            raise ConfigError("modalities: expected one or more, found an empty list")
+        if self.modalities is not None and len(set(self.modalities)) < len(self.modalities):
+            raise ConfigError(f"modalities: expected each once, found {', '.join(self.modalities)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How the runs of an experiment are carried out; nothing in it changes a result.
+
+    Attributes:
+        workers: Runs (a seed, on a fold, of a table's row) that are trained at the same time, each in a process of its own.
+            Unset: one, in this process; with `ray`: as many as the cluster has processors.
+        launcher: `local`: processes on this machine; `ray`: a Ray cluster, that of RAY_ADDRESS or a new one here (extra `ray`).
+        track: Also send configuration and figures to `tensorboard`, `wandb` or `mlflow` (the extra of that name).
+    """
+
+    workers: int | None = None
+    launcher: Literal["local", "ray"] = "local"
+    track: Literal["tensorboard", "wandb", "mlflow"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers: expected 1 or more, found {self.workers}")
+
+    @property
+    def apart(self) -> bool:
+        """Whether runs are trained elsewhere than in this process."""
+        return self.launcher == "ray" or (self.workers or 1) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow:
+    """One printed line of a paper's table: figures in per cent, unset where the paper has none."""
+
+    name: str
+    accuracy: float | None = None
+    unweighted_accuracy: float | None = None
+    acc7: float | None = None
+    weighted_f1: float | None = None
+    acc2_nonzero: float | None = None
+    f1_nonzero: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A paper's own table.
+
+    Attributes:
+        source: Paper, table, and the features it stands on.
+        row: Its lines.
+    """
+
+    source: str = ""
+    row: list[PublishedRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A method with everything that decides its result.
+
+    Attributes:
+        method: A key of `PIPELINES`.
+        run: What is run.
+        pipeline: The pipeline's own configuration.
+        training: The loop's configuration.
+        search: Dotted key → range, for `--tune`.
+        published: The paper's own table; never mixed with measured figures.
+    """
+
+    method: str
+    run: RunConfig
+    pipeline: Any
+    training: TrainingConfig
+    search: Mapping[str, Any] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
+
+    def changed(self, changes: Mapping[str, Any]) -> Experiment:
+        """The same experiment with some values changed, by dotted key (`pipeline.pmf.enabled`, `training.epochs`, `modalities`)."""
+        values = self.as_dict()
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            node: Any = values
+            for part in path:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or last not in node:
+                raise ConfigError(f"{key}: expected a field of the configuration of {self.method}, found no such field")
+            node[last] = value
+        return from_dict(self.method, values, "changes")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values: the fields of `RunConfig` at the top, `pipeline` and `training` as tables."""
+        return {
+            **dataclasses.asdict(self.run),
+            "pipeline": dataclasses.asdict(self.pipeline),
+            "training": dataclasses.asdict(self.training),
+            "search": dict(self.search),
+            "published": dataclasses.asdict(self.published),
+        }
+
+
+def default_data(method: str) -> str:
+    """The sample corpus in the form that the method reads."""
+    return "sample-raw" if PIPELINES[method].reads[0] == "sequences" else RunConfig.data
+
+
+def experiment_file(method: str, dataset: str) -> Path | None:
+    """The committed experiment of a method on a data set, if there is one."""
+    for folder in FOLDERS:
+        path = folder / f"{method}_{dataset}.toml"
+        if path.is_file():
+            return path
+    return None
+
+
+def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
+    """An experiment from plain values; what they leave out has its default.
+
+    Raises:
+        ConfigError: every unknown key, wrong type and impossible value at once, each with its path.
+    """
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    pipeline = PIPELINES[method].Config
+    fields: dict[str, Any] = {f.name: (f.type, f.default) for f in dataclasses.fields(RunConfig)}
+    fields |= {
+        "data": (str, default_data(method)),
+        "method": (str, method),
+        "dataset": (str, ""),
+        "pipeline": (pipeline, pipeline()),
+        "training": (TrainingConfig, TrainingConfig()),
+    }
+    fields |= {"search": (dict[str, Any], {}), "published": (Published, Published()), "record": (dict[str, Any], {})}
+    model = create_model("Experiment", __config__=ConfigDict(extra="forbid", strict=False), __module__=__name__, **fields)
+    try:
+        checked: Any = model.model_validate_json(json.dumps(dict(values), default=str), strict=True)
+        run = RunConfig(**{f.name: getattr(checked, f.name) for f in dataclasses.fields(RunConfig)})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(problem, where) for problem in error.errors())) from None
+    if checked.search:
+        SearchSpace.from_dict(checked.search)
+    if checked.method != method:
+        raise ConfigError(f"{where}: method: expected {method!r}, found {checked.method!r}")
+    return Experiment(
+        method=method,
+        run=run,
+        pipeline=checked.pipeline,
+        training=checked.training,
+        search=checked.search,
+        published=checked.published,
+    )
+
+
+def _sentence(problem: Mapping[str, Any], where: str) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where}: {path}: unknown key; `--help` lists the known ones"
+    if problem["type"] == "value_error":  # a check of our own, which says it all
+        return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
+    return f"{where}: {path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}"

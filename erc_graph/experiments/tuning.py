@@ -1,0 +1,54 @@
+"""`--tune N`: search the declared ranges on the development split; the test split is never touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.load import corpus_sha256
+from erc_graph.data.splits import folds
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.experiment import Experiment
+from erc_graph.experiments.run import Job, check, train_job
+from erc_graph.training.config import LOWER_IS_BETTER
+from erc_graph.training.search import SearchSpace, tune
+
+
+def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
+    """Try `trials` settings; returns the experiment with the best one. Every trial stays on record in `folder/trials.json`.
+
+    Raises:
+        ConfigError: the experiment declares no ranges, a range is of no known field, or the protocol has several folds.
+        CorpusError: nothing can be learned from the corpus (`erc_graph.experiments.run.check`).
+    """
+    if not experiment.search:
+        raise ConfigError("--tune: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
+                          '"training.learning_rate" = {low = 1e-4, high = 1e-3, log = true}')  # fmt: skip
+    divisions = folds(corpus, experiment.run.protocol)
+    if len(divisions) > 1:
+        raise ConfigError(
+            f"--tune: protocol {experiment.run.protocol} has {len(divisions)} folds, and development data of one are test data of another; "
+            "tune with --protocol official, then run the folds with --config"
+        )
+    space = SearchSpace.from_dict(experiment.search)
+    for key, span in space.ranges.items():
+        if not key.startswith(("pipeline.", "training.")):
+            raise ConfigError(f"search.{key}: expected a key of pipeline or training")
+        experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
+    check(experiment, corpus)
+    criterion = experiment.training.criterion
+
+    def objective(changes: dict[str, Any]) -> float:
+        changed = experiment.changed(changes)
+        return train_job(Job(experiment=changed, seed=0, fold=divisions[0], name="trial"), corpus)[1].dev[criterion]
+
+    if experiment.training.selection != "dev":
+        raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")
+    settings = {
+        key: value for key, value in experiment.as_dict().items() if key in ("pipeline", "training", "modalities", "protocol", "members")
+    }
+    context = {"data_sha256": corpus_sha256(corpus), "method": experiment.method, **settings}
+    direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"
+    found = tune(objective, space, trials, 0, folder, direction=direction, context=context)
+    return experiment.changed(found.best.parameters)

@@ -1,0 +1,138 @@
+"""What a pipeline says about one utterance, and asking it about whole conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus, Dialogue, shape_text
+from erc_graph.data.ragged import Ragged
+from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.methods.stage import infer
+
+if TYPE_CHECKING:
+    from erc_graph.methods.base import Pipeline
+
+BUDGET = 4096  # padded turns in one forward pass: memory stays small, whatever the lengths
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One utterance with its predicted emotion.
+
+    Attributes:
+        dialogue: The conversation's id.
+        turn: Position in the conversation, from 0.
+        speaker: Who speaks.
+        text: What is said; empty where the corpus has no text.
+        emotion: The most probable label; for a score task the score as text, such as `+0.8`.
+        probabilities: Label → probability, summing to one, in the task's order; empty for a score task.
+        score: Of a score task.
+    """
+
+    dialogue: str
+    turn: int
+    speaker: str
+    text: str
+    emotion: str
+    probabilities: dict[str, float] = field(default_factory=dict)
+    score: float | None = None
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the emotion; `None` for a score."""
+        return self.probabilities.get(self.emotion)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values: `turn`, `speaker`, `text`, `emotion`, `probabilities`, and `score` for a score task."""
+        plain: dict[str, Any] = {
+            "turn": self.turn, "speaker": self.speaker, "text": self.text, "emotion": self.emotion, "probabilities": self.probabilities,
+        }  # fmt: skip
+        return plain if self.score is None else {**plain, "score": self.score}
+
+
+def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue]) -> list[Answer]:
+    """`Pipeline.predict`."""
+    if isinstance(dialogues, Dialogue):
+        dialogues = dialogues.corpus
+    if not isinstance(dialogues, Corpus):
+        return [row for dialogue in dialogues for row in answers(pipeline, dialogue)]
+    corpus, task = dialogues, pipeline.task
+    if not len(corpus):
+        return []
+    scores = ask(pipeline, pipeline.schema.batch(complete(corpus, pipeline)).to(pipeline.device)).cpu()
+    says: list[tuple[str, dict[str, float], float | None]]
+    if task.kind == "score":
+        says = [(f"{value:+.1f}", {}, value) for value in scores[:, 0].tolist()]
+    else:
+        chances = scores.double().softmax(-1)
+        best = [task.labels[i] for i in chances.argmax(-1).tolist()]
+        says = [(name, dict(zip(task.labels, row, strict=True)), None) for name, row in zip(best, chances.tolist(), strict=True)]
+    places = zip(corpus.dialogue_of.tolist(), corpus.batch(()).turn.tolist(), strict=True)
+    texts = corpus.texts or ("",) * corpus.utterances
+    return [
+        Answer(
+            dialogue=corpus.dialogue_ids[place], turn=turn, speaker=speaker, text=text, emotion=emotion, probabilities=chance, score=score
+        )
+        for (place, turn), speaker, text, (emotion, chance, score) in zip(places, corpus.speakers, texts, says, strict=True)
+    ]
+
+
+def complete(corpus: Corpus, pipeline: Pipeline) -> Corpus:
+    """The corpus with exactly what the pipeline reads; a modality that it lacks is there as missing in every row.
+
+    Raises:
+        CorpusError: nothing of it, or features or items of another shape.
+    """
+    widths, items = pipeline.schema.widths, pipeline.schema.sequences
+    if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
+        shapes = {**{name: str(width) for name, width in widths.items()}, **{name: shape_text(item) for name, item in items.items()}}
+        wanted = ", ".join(f"{name} ({shape})" for name, shape in shapes.items())
+        kinds = " and ".join(kind for kind, read in (("features", widths), ("sequences", items)) if read)
+        raise CorpusError(f"{corpus.name}: expected {kinds} {wanted}; found {', '.join(corpus.modalities) or 'none'}")
+    features, present, sequences = {}, {}, {}
+    for name, width in widths.items():
+        features[name] = corpus.features.get(name, torch.zeros(corpus.utterances, width))
+        present[name] = corpus.present.get(name, torch.zeros(corpus.utterances, dtype=torch.bool))
+        if (found := features[name].shape[1]) != width:
+            raise CorpusError(f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}")
+    for name, item in items.items():
+        nothing = Ragged(torch.zeros(0, *item), torch.zeros(corpus.utterances + 1, dtype=torch.long))
+        sequences[name] = corpus.sequences.get(name, nothing)
+        if (shape := sequences[name].item) != item:
+            raise CorpusError(f"{corpus.name}: sequences.{name}: expected items of {shape_text(item)}, found {shape_text(shape)}")
+    return replace(corpus, features=features, present=present, sequences=sequences)
+
+
+def ask(pipeline: Pipeline, batch: Batch) -> Tensor:
+    """Scores `(N, C)` in the row order of `batch`; similar lengths together, at most `BUDGET` padded turns in a forward pass.
+
+    Raises:
+        CheckpointError: scores that are no numbers.
+    """
+    batch = replace(batch, row=torch.arange(batch.utterances, device=batch.device))
+    scores = torch.empty(batch.utterances, pipeline.schema.outputs, device=batch.device)
+    for chosen in _chunks(batch.lengths.cpu()):
+        part = batch.select(chosen.to(batch.device))
+        scores[part.row] = infer(pipeline, part, len(part)).scores
+    if wrong := int((~scores.isfinite()).any(1).sum()):
+        raise CheckpointError(
+            f"{type(pipeline).__name__}: gives scores that are not numbers in {wrong} of {len(scores)} turns; its training diverged "
+            "(train it anew at a lower training.learning_rate), or the features are of another size than in training"
+        )
+    return scores
+
+
+def _chunks(lengths: Tensor) -> Iterator[Tensor]:
+    """Positions of dialogues, the longest first, as many as fit into the budget (one at least)."""
+    order = lengths.argsort(descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        size = max(1, BUDGET // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size

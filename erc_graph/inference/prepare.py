@@ -1,0 +1,185 @@
+"""From a raw conversation to what a pipeline reads: features by the extractors that the model names; the rest counts as missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus, shape_text
+from erc_graph.data.files.sound import read_sound
+from erc_graph.data.ragged import Ragged
+from erc_graph.data.tasks import Task
+from erc_graph.errors import CheckpointError, ConfigError, CorpusError
+from erc_graph.inference.answer import complete
+from erc_graph.methods.base import Pipeline
+
+LONGEST = 2000  # turns: a complete graph has their square
+SECONDS = 30.0  # of a recording; what is longer is cut there, as `erc-graph features` does
+
+
+def prepare(
+    corpus: Corpus,
+    pipeline: Pipeline,
+    *,
+    extractors: Mapping[str, str] | None = None,
+    recordings: Mapping[str, Path] | None = None,
+    say: Callable[[str], None] | None = None,
+    encode: Callable[[Sequence[str]], Tensor] | None = None,
+) -> Corpus:
+    """The conversations with everything that the pipeline reads, as far as it can be had.
+
+    Vectors and sequences in the corpus are taken as they are. Text and sound that lack them go through the encoders that the model
+    names in its provenance; a model of raw waveforms gets those of the recordings. What then is not there is missing, and said.
+    Labels become those of the pipeline's task, where they can.
+
+    Args:
+        corpus: From `load_transcript`, or any other.
+        pipeline: Whose features are wanted.
+        extractors: Modality → encoder, instead of those that the model names.
+        recordings: Utterance id → sound file, as `find_recordings` has them; unset: waveforms of the corpus alone.
+        say: Called with each remark for the user, once.
+        encode: Sentences → vectors: an encoder that is loaded already.
+
+    Raises:
+        CorpusError: a conversation of more than `LONGEST` turns, vectors of another width, or nothing that can be computed.
+        ConfigError: one of `extractors` is of a modality that the pipeline does not read.
+        CheckpointError: a text encoder or one of `extractors` cannot be found, or is another one than the model's by its width.
+    """
+    schema = pipeline.schema
+    if int(corpus.lengths.max()) > LONGEST:
+        raise CorpusError(f"{corpus.name}: a conversation of {int(corpus.lengths.max())} turns; expected up to {LONGEST}: divide it")
+    if unknown := [name for name in extractors or {} if name not in schema.modalities]:
+        raise ConfigError(f"extractor: expected one of what the model reads ({', '.join(schema.modalities)}), found {unknown[0]!r}")
+    named = {**schema.provenance.get("extractors", {}), **(extractors or {})}
+    features = {name: corpus.features[name] for name in schema.widths if name in corpus.features}
+    present = {name: corpus.present[name] for name in features}
+    spoken = any(map(str.strip, corpus.texts))
+    # A model may read several sentence vectors (`text`, `text_roberta`); a set of another name is one where the caller says so.
+    for name in [name for name in schema.widths if name in named and _of_text(name, extractors)]:
+        if name in features or not spoken:
+            continue
+        features[name] = _encoded(corpus, str(named[name]), schema.widths[name], name, encode)
+        present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
+    sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
+    for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
+        sequences[name] = _words(corpus.texts, str(named[name]))
+    remarks = list(corpus.provenance.get("remarks", ()))
+    if unread := [name for name in corpus.features if name not in schema.widths]:
+        remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
+    here = {*features, *sequences}
+    unheard = [name for name in (*schema.widths, *schema.sequences) if name.startswith("audio") and name not in here]
+    if unheard and (waves := _waves(corpus, recordings or {}, remarks)) is not None:
+        for name in unheard:
+            if schema.sequences.get(name) == ():
+                sequences[name] = waves
+            elif name in schema.widths and name in named:
+                try:
+                    features[name], present[name] = _heard(waves, str(named[name]), schema.widths[name], name)
+                except (CheckpointError, ConfigError) as error:  # made by something that is no encoder, or is not here
+                    if name in (extractors or {}):
+                        raise
+                    remarks.append(str(error))
+    if not features and not sequences:
+        raise CorpusError(_nothing(corpus, pipeline, named))
+    if absent := [name for name in (*schema.widths, *schema.sequences) if name not in {*features, *sequences}]:
+        made = [f"{name} ({named[name]})" if name in named else name for name in absent]
+        remarks.append(f"{', '.join(made)}: not given, and cannot be computed here; counts as missing in every turn")
+    if say:
+        for remark in remarks:
+            say(remark)
+    return complete(replace(_for_task(corpus, pipeline.task), features=features, present=present, sequences=sequences), pipeline)
+
+
+def _of_text(name: str, extractors: Mapping[str, str] | None) -> bool:
+    return name.startswith("text") or (name in (extractors or {}) and not name.startswith("audio"))
+
+
+def _for_task(corpus: Corpus, task: Task) -> Corpus:
+    """The corpus with the labels of the task; without any where it knows others."""
+    if corpus.task == task:
+        return corpus
+    try:
+        return corpus.with_task(task)
+    except CorpusError:
+        score = task.kind == "score"
+        nothing = torch.full((corpus.utterances,), float("nan")) if score else torch.full((corpus.utterances,), -1)
+        return replace(corpus, task=task, target=nothing)
+
+
+def _waves(corpus: Corpus, recordings: Mapping[str, Path], remarks: list[str]) -> Ragged | None:
+    """Waveforms of the utterances: the corpus's own, or of its recordings; `None` where there are none. Remarks name what is broken."""
+    own = corpus.sequences.get("audio")
+    if own is not None and own.item == ():
+        return own
+    waves, broken = [], []
+    for name in corpus.utterance_ids:
+        wave = torch.zeros(0)
+        if name in recordings:
+            try:
+                wave = read_sound(recordings[name], seconds=SECONDS)
+            except (CorpusError, ConfigError) as error:
+                broken.append(str(error))
+        waves.append(wave)
+    if broken:
+        remarks.append(broken[0] + (f"; and {len(broken) - 1} more recordings" if len(broken) > 1 else ""))
+    return Ragged.of(waves) if any(len(wave) for wave in waves) else None
+
+
+def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor, Tensor]:
+    """Vectors `(U, width)` of the recordings, and which utterances have one `(U,)`."""
+    from erc_graph.features.of_sound import load_sound_encoder
+
+    rows = waves.present.nonzero()[:, 0].tolist()
+    heard = load_sound_encoder(name)([waves[row] for row in rows])
+    vectors, present = torch.zeros(len(waves), width), torch.zeros(len(waves), dtype=torch.bool)
+    for row, vector in zip(rows, heard, strict=True):
+        if isinstance(vector, str):  # why this one has none
+            continue
+        if len(vector) != width:
+            raise CheckpointError(f"{modality}: the model reads vectors of {width} numbers, {name!r} gives {len(vector)}")
+        vectors[row], present[row] = vector, True
+    return vectors, present
+
+
+def _encoded(corpus: Corpus, name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:
+    if encode is None:
+        from erc_graph.features.context import readings
+        from erc_graph.features.tuned import load_text_encoder
+
+        encoder = load_text_encoder(name)
+        vectors = encoder(readings(corpus, encoder.context))
+    else:
+        vectors = encode(corpus.texts)
+    if vectors.shape[1] != width:
+        raise CheckpointError(f"{modality}: the model reads vectors of {width} numbers, the encoder {name!r} gives {vectors.shape[1]}")
+    return vectors
+
+
+def _words(texts: Sequence[str], name: str) -> Ragged:
+    """States of the tokens, as a corpus has them that was trained on."""
+    from erc_graph.features.text import TextEncoder
+    from erc_graph.features.tuned import load_text_encoder
+
+    encoder = load_text_encoder(name)
+    if not isinstance(encoder, TextEncoder) or encoder.pooling != "words":
+        raise CheckpointError(f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words")
+    return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])
+
+
+def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) -> str:
+    if not pipeline.schema.widths:
+        read = ", ".join(f"{name} ({shape_text(item)})" for name, item in pipeline.schema.sequences.items())
+        return f"{corpus.name}: this model reads sequences: {read}; expected a corpus with them, or recordings for its sound"
+    widths = ", ".join(f'"{name}": [{width} numbers]' for name, width in pipeline.schema.widths.items())
+    if corpus.features:
+        return f'{corpus.name}: expected "features": {{{widths}}}, found only others: {", ".join(corpus.features)[:200]}'
+    if any(name.startswith("text") and name in named for name in pipeline.schema.widths):
+        return f'{corpus.name}: nothing is said in it, and no vectors are given; expected text, or in JSON "features": {{{widths}}}'
+    return (
+        f"{corpus.name}: this model reads vectors for which it names no text encoder; give them per turn in JSON, "
+        f'"features": {{{widths}}}, or name the encoder that they were made with (--extractor text=FOLDER)'
+    )

@@ -1,0 +1,216 @@
+"""Saved pipelines: a folder of `config.json` and `model.safetensors` that needs no other file, and what experiments leave.
+
+The weights carry the normalisation of the features as buffers; `config.json` is what `Pipeline.describe` gives. An experiment's
+`best.safetensors` has the same description in its metadata. Reading runs nothing, allocates nothing but what the file holds, and
+checks every value.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from erc_graph.data.files.hub import hub_folder, hub_name
+from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, write_json
+from erc_graph.data.shapes import shapes_only
+from erc_graph.data.tasks import Task
+from erc_graph.errors import CheckpointError, ErcGraphError
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.base import VERSION, Pipeline, Schema
+from erc_graph.methods.committee import Committee
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = "erc_graph pipeline"
+BEST, RESULT, FIRST = "best.safetensors", "result.json", "seed-0"  # of an experiment
+
+
+def save_pipeline(pipeline: Pipeline, folder: str | os.PathLike[str]) -> None:
+    """`Pipeline.save_pretrained`."""
+    with atomic_folder(folder, (CONFIG, WEIGHTS)) as temporary:
+        write_json(temporary / CONFIG, {"format": FORMAT, **pipeline.describe()})
+        save_tensors(temporary / WEIGHTS, pipeline.state_dict(), {"format": "pt", "kind": "erc_graph weights"})
+
+
+def load_pipeline(source: str | os.PathLike[str]) -> Pipeline:
+    """`Pipeline.from_pretrained`, of any class."""
+    path = Path(source)
+    try:
+        exists = path.exists()
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, links in a circle
+        exists = False
+    if not exists:
+        # `runs/x` where there is a folder `runs` is meant as a path: no network is asked about a slip of the keyboard.
+        if not hub_name(os.fspath(source)) or "/" not in os.fspath(source) or path.parent.is_dir():
+            raise CheckpointError(f"{source}: no such file or folder; expected a saved pipeline, the folder of a run, or a hub name")
+        path = hub_folder(os.fspath(source), (CONFIG, WEIGHTS))
+    weights, config = _find(path)
+    tensors, metadata = load_tensors(weights)
+    if config is None:
+        if "model" not in metadata:
+            raise CheckpointError(
+                f"{weights}: weights without a description of their pipeline; expected the metadata `model`, or {CONFIG} beside"
+            )
+        description = _json(metadata["model"], weights)
+        if "version" not in description:
+            description = {**description, "provenance": _old_provenance(weights)}
+    else:
+        try:
+            text = config.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{config}: cannot be read ({error.strerror or error})") from None
+        description = _json(text, config)
+        if description.pop("format", None) != FORMAT:
+            raise CheckpointError(f'{config}: not a saved pipeline; expected the field "format": "{FORMAT}"')
+    return _restore(description, tensors, config or weights)
+
+
+def _find(path: Path) -> tuple[Path, Path | None]:
+    """Weights, and the description beside them (`None`: in their metadata)."""
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"{path}: expected a folder or a .safetensors file")
+        beside = path.with_name(CONFIG)
+        return path, beside if path.name == WEIGHTS and beside.is_file() else None
+    if (path / WEIGHTS).is_file() and (path / CONFIG).is_file():
+        return path / WEIGHTS, path / CONFIG
+    if (path / BEST).is_file():
+        return path / BEST, None
+    seeds = sorted(path.glob("seed-*"), key=lambda seed: (len(seed.name), seed.name))
+    for seed in seeds:
+        if (seed / BEST).is_file():
+            if seed.name != FIRST:
+                logging.getLogger(__name__).warning("note: %s: %s has no model; %s is used", path, FIRST, seed.name)
+            if (path / CONFIG).is_file() and not (path / RESULT).is_file():
+                logging.getLogger(__name__).warning("note: %s: the run is not finished; --resume continues it", path)
+            return seed / BEST, None
+    inner = sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/{BEST}"))
+    inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
+    if inner:
+        raise CheckpointError(f"{path}: holds {len(inner)} trained pipelines, one per fold or row; name one, for example {path / inner[0]}")
+    raise CheckpointError(f"{path}: no trained pipeline in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
+
+
+def _json(text: str | bytes, where: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: the description of the pipeline is not valid JSON ({str(error)[:120]})") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where}: expected a JSON object that describes the pipeline, found a {type(value).__name__}")
+    return value
+
+
+def _old_provenance(weights: Path) -> dict[str, Any]:
+    """What made the features, for weights of version 0, which do not say it: from the `result.json` of their run, if it is there."""
+    for folder in weights.parents[1:3]:
+        try:
+            result = json.loads((folder / RESULT).read_bytes())
+            return {"corpus": result["dataset"], "extractors": dict(result["data"]["extractors"])}
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
+            continue
+    return {}
+
+
+def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: Path) -> Pipeline:
+    from erc_graph.methods import PIPELINES
+
+    version = description.get("version", 0)
+    if type(version) is not int or not 0 <= version <= VERSION:
+        raise CheckpointError(f"{where}: saved in version {version!r} of the form, this erc_graph reads up to {VERSION}; upgrade erc_graph")
+    known = {kind.__name__: kind for kind in PIPELINES.values()}
+    name = description.get("pipeline")
+    if not isinstance(name, str) or name not in known:
+        raise CheckpointError(f"{where}: pipeline: expected one of {', '.join(known)}, found {str(name)[:60]!r}; upgrade erc_graph")
+    most = max([10_000, *(size for value in tensors.values() for size in value.shape)])
+    if (largest := _largest(description.get("config"))) > most:  # no weight of that size is there: nothing is tried with it
+        raise CheckpointError(f"{where}: config: expected whole numbers up to {most}, found {largest}")
+    with _refused(where):
+        config, schema, recipe, count = _checked(known[name], description)
+        if not 1 <= count <= max(1, len(tensors)):  # every member has weights of its own
+            raise ValueError(f"members: expected 1 to {len(tensors)}, found {count}")
+        # The recipe's content, not its name: a file of that name may not be there, or may have changed.
+        given = config if recipe is None or not hasattr(config, "graph") else replace(config, graph=recipe)
+        with shapes_only():  # no memory is taken on the word of a file
+            members = [known[name](schema, given) for _ in range(count)]
+        for member in members:
+            member.config = config
+        pipeline = Committee(members) if "members" in description else members[0]
+        expected = pipeline.state_dict()
+        for key, value in tensors.items():
+            if key in expected and value.dtype != expected[key].dtype:
+                raise CheckpointError(f"{where}: {key}: expected {expected[key].dtype}, found {value.dtype}")
+            if value.is_floating_point() and not value.isfinite().all():
+                raise CheckpointError(f"{where}: {key}: has NaN or inf; the training went wrong, or the file is damaged")
+        pipeline.load_state_dict(tensors, assign=True)
+    return pipeline.eval()
+
+
+def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any, Schema, GraphRecipe | None, int]:
+    """Configuration, schema, recipe and number of members, every value of the right type."""
+    from pydantic import ConfigDict, create_model
+
+    strict = ConfigDict(extra="forbid", strict=True, frozen=True)
+    fields: dict[str, Any] = {
+        "config": (kind.Config, ...), "recipe": (GraphRecipe | None, None), "widths": (dict[str, int], ...), "task": (Task, ...),
+        "sequences": (dict[str, list[int]], {}), "provenance": (dict[str, Any], {}), "version": (int, 0), "pipeline": (str, ...),
+        "members": (int, 1),
+    }  # fmt: skip
+    values = dict(description)
+    if isinstance(recipe := values.get("recipe"), dict):  # examples are for the tests of a recipe's file
+        values["recipe"] = {key: value for key, value in recipe.items() if key != "examples"}
+    saved: Any = create_model("Saved", __config__=strict, __module__=__name__, **fields).model_validate_json(json.dumps(values))
+    task: Task = saved.task
+    if task.kind == "classification" and (not task.labels or len(set(task.labels)) < len(task.labels)):
+        raise ValueError("task.labels: expected names, each once")
+    sizes = [*saved.widths.values(), *(size for item in saved.sequences.values() for size in item)]
+    if not (saved.widths or saved.sequences) or min(sizes, default=1) < 1:
+        raise ValueError("widths: expected modality → number of features (sequences: shape of an item), 1 or more")
+    extractors = saved.provenance.get("extractors", {})
+    if not isinstance(extractors, dict) or not all(isinstance(name, str) for name in extractors.values()):
+        raise ValueError("provenance.extractors: expected modality → name")
+    sequences = {name: tuple(item) for name, item in saved.sequences.items()}
+    schema = Schema(widths=saved.widths, task=task, sequences=sequences, provenance=saved.provenance)
+    return saved.config, schema, saved.recipe, saved.members
+
+
+def _largest(value: Any) -> int:
+    """The largest whole number anywhere in plain values."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, int) else 0
+
+
+@contextmanager
+def _refused(where: Path) -> Iterator[None]:
+    """Whatever a damaged or hostile description makes the constructors say becomes one clear line."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors(include_url=False)]
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise CheckpointError(
+            f"{where}: not a description that this erc_graph knows ({_line(problems[0])}{more}); saved by another version, or damaged"
+        ) from None
+    except ErcGraphError as error:
+        raise CheckpointError(f"{where}: {_line(str(error))}") from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError, MemoryError, RecursionError,
+            ZeroDivisionError) as error:  # fmt: skip
+        raise CheckpointError(f"{where}: weights and description do not fit each other, or are damaged ({_line(str(error))})") from None
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]

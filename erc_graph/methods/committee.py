@@ -1,0 +1,133 @@
+r"""Several networks of one method and one configuration that differ in their first weights alone, and vote.
+
+.. math:: p(y \mid x) = \frac{1}{M} \sum_m p_m(y \mid x)
+
+(Hansen and Salamon, "Neural network ensembles", IEEE PAMI 12, 1990; Lakshminarayanan et al., "Simple and scalable predictive uncertainty
+estimation using deep ensembles", NeurIPS 2017.) For a score task the mean is that of the scores. What the networks say together is what
+the development split selects on and what the test judges; the loss is the sum of theirs, so that each is trained as if it were alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.angular.angular import AngularConv
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Dialogue
+from erc_graph.methods.base import HeteroData, Pipeline
+from erc_graph.methods.stage import Prediction, Stage
+
+Ask = Callable[[Batch], Prediction]
+
+
+class Committee(Pipeline):
+    """A pipeline of any method, several times.
+
+    Args:
+        members: Pipelines of one class, schema and configuration.
+    """
+
+    def __init__(self, members: Sequence[Pipeline]) -> None:
+        super().__init__(members[0].schema, members[0].config)
+        self.members = nn.ModuleList(members)
+
+    @property
+    def networks(self) -> list[Pipeline]:
+        """The members."""
+        return cast("list[Pipeline]", list(self.members))
+
+    @property
+    def causal(self) -> bool:
+        """As its members."""
+        return self.networks[0].causal
+
+    @property
+    def alone(self) -> bool:
+        """That of the members, which are of one configuration."""
+        return self.networks[0].alone
+
+    def describe(self) -> dict[str, Any]:
+        """A member's description, and how many there are."""
+        return {**self.networks[0].describe(), "members": len(self.members)}
+
+    def fit_inputs(self, train: Batch) -> None:
+        """Fit the scaling of all inputs of every member on training data."""
+        for member in self.networks:
+            member.fit_inputs(train)
+
+    def stages(self) -> list[Stage]:
+        """The members' stages, side by side."""
+        return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
+
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """As its members; each has a part of the cache, and the sequences that it adds, for itself.
+
+        What else they change, such as pooled sequences, knows no weights.
+        """
+        started = [member.start_stage(index, batch) for member in self.networks]
+        if all(part is batch for part in started):
+            return batch
+        cache = {f"{i}.{name}": value for i, part in enumerate(started) for name, value in part.cache.items()}
+        sequences = {
+            name if name in batch.sequences else f"{i}.{name}": value
+            for i, part in reversed(list(enumerate(started)))
+            for name, value in part.sequences.items()
+        }
+        return replace(started[0], cache=cache, sequences=sequences)
+
+    def graph(self, dialogue: Dialogue) -> HeteroData | None:
+        """The graph of a conversation with the weights that the first member gives it; all have the same edges."""
+        return self.networks[0].graph(dialogue)
+
+    def cut(self, batch: Batch) -> list[str]:
+        """As each of its members."""
+        return self.networks[0].cut(batch)
+
+    def trust(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean of the members' shares."""
+        shares = [member.trust(batch) for member in self.networks]
+        return {name: torch.stack([share[name] for share in shares]).mean(0) for name in shares[0]}
+
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """Those of all members: `fused (1)` is the part `fused` of the first."""
+        every = enumerate((member.convolutions() for member in self.networks), 1)
+        return {f"{name} ({i})": conv for i, convolutions in every for name, conv in convolutions.items()}
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Scores of every utterance, `(N, C)`: logarithms of the mean probabilities, or the mean of the scores `(N, 1)`."""
+        return _vote(self.networks, batch)
+
+
+def _together(stages: Sequence[Stage]) -> Stage:
+    """One stage of all members as one stage."""
+    modules = tuple(stage.module for stage in stages)
+    asked = [stage.forward for stage in stages]
+    rates = tuple(rate for stage in stages for rate in stage.rates)
+    return replace(stages[0], module=nn.ModuleList(modules), forward=lambda batch: _vote(asked, batch), rates=rates, parts=modules)
+
+
+def _vote(members: Sequence[Ask], batch: Batch) -> Prediction:
+    """Ask every member about a batch, and average what they say."""
+    answers = [ask(_own(batch, index)) for index, ask in enumerate(members)]
+    scores = torch.stack([answer.scores for answer in answers])  # (members, N, C)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    voted = scores.log_softmax(-1).logsumexp(0) - math.log(len(members)) if scores.shape[-1] > 1 else scores.mean(0)
+    states = [answer.states for answer in answers if answer.states is not None]
+    return Prediction(scores=voted, states=torch.cat(states, -1) if states else None, members=tuple(answers))
+
+
+def _own(batch: Batch, index: int) -> Batch:
+    """The batch with a member's part of the cache and of the sequences; no modality has a dot in its name."""
+    mark = f"{index}."
+
+    def own(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name.removeprefix(mark): value for name, value in values.items() if name.startswith(mark)}
+
+    given = {name: value for name, value in batch.sequences.items() if "." not in name}
+    return replace(batch, cache=own(batch.cache), sequences={**given, **own(batch.sequences)})

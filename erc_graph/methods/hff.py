@@ -1,0 +1,445 @@
+r"""Multimodal Emotion Recognition Based on Hierarchical Feature Fusion (Xie, Zhou and Zhu, Journal of Computers 36(2), 2025).
+
+Speech: cepstral coefficients of the waveform, convolutions over their frames.
+
+.. math::
+    X(t, f) &= \sum_n x_s(n)\, w(n - t)\, e^{-j 2 \pi f n} \tag{1} \\
+    M(f) &= 2595 \log_{10}(1 + f / 700) \tag{2} \\
+    S_m &= \sum_k |X(t, f_k)|^2 H_m(f_k) \tag{3} \\
+    S'_m &= \log |S_m| \tag{4} \\
+    c_n &= \sum_m S'_m \cos((m - 0.5)\, n \pi / M) \tag{5} \\
+    h^{(i)} &= \mathrm{ReLU}(W^{(i)} * h^{(i-1)} + b^{(i)}) \tag{6} \\
+    p_j &= \max(h_j) \tag{7} \\
+    f_s &= \mathrm{CNN}(X_{mfcc}) \tag{8}
+
+Text: the states of BERT. Vision: a residual network over each frame.
+
+.. math::
+    h_i &= \mathrm{BERT}(x_i) \tag{9} \\
+    f_{CLS} &= h_{CLS} \tag{10} \\
+    f_{mean} &= \textstyle\frac1n \sum_i h_i \tag{11} \\
+    f_t &= [f_{CLS}, f_{mean}] \tag{12} \\
+    y &= f(x) + x \tag{13} \\
+    f'_v &= \mathrm{ResNet}(v'_i) \tag{14} \\
+    f'_v &= \textstyle\frac1N \sum_j f'^{\,j}_v \tag{15}
+
+Level 1, preliminary fusion: modalities in one space, weighted by what they say and by how sure they are.
+
+.. math::
+    \hat f_m &= \mathrm{Linear}(f_m) \tag{16} \\
+    \alpha &= \mathrm{softmax}(W_{dyn} [\hat f_s, \hat f_t, \hat f_v]) \tag{17} \\
+    f^{(0)} &= \alpha_s \hat f_s + \alpha_t \hat f_t + \alpha_v \hat f_v \tag{18} \\
+    w_m &= 1 / (\sigma_m^2 + \epsilon) \tag{19} \\
+    f^{(1)} &= \mu + \epsilon \cdot \sigma, \quad \epsilon \sim N(0, I) \tag{20}
+
+Level 2, multi-head cross-modal attention. Level 3, a gated recurrent unit over time. Then the classifier.
+
+.. math::
+    Q &= f^{(0)} W_Q, \quad K = f^{(0)} W_K, \quad V = f^{(0)} W_V \tag{21} \\
+    \mathrm{Attention}(Q, K, V) &= \mathrm{softmax}(Q K^\top / \sqrt{d_k})\, V \tag{22} \\
+    f^{(2)} &= \mathrm{MultiHead}(Q, K, V) + f^{(1)} \tag{23} \\
+    z_t &= \sigma(W_z [h_{t-1}, x_t]) \tag{24} \\
+    r_t &= \sigma(W_r [h_{t-1}, x_t]) \tag{25} \\
+    \tilde h_t &= \tanh(W_h [r_t \odot h_{t-1}, x_t]) \tag{26} \\
+    h_t &= (1 - z_t) \odot h_{t-1} + z_t \odot \tilde h_t \tag{27} \\
+    f_{final} &= \textstyle\sum_t \beta_t h_t \tag{28} \\
+    z_i &= \mathrm{ReLU}(W_i F + b_i) \tag{29} \\
+    p &= \mathrm{softmax}(W_{out} z_{final} + b_{out}) \tag{30} \\
+    L &= -\textstyle\frac1N \sum_n \sum_c y_{n,c} \log p_{n,c} \tag{31}
+
+| paper | here | shape |
+|---|---|---|
+| c_n, X_mfcc | `HFF.front` of a waveform | (chunk, frames, width) |
+| f'_v | `HFF.images` | (chunk, frames, width) |
+| f_m, m ∈ {s, t, v} | `HFF.vectors` | modality → (utterances, its width) |
+| f̂_m | `HFF.project[m]` | (utterances, modalities, width) |
+| α | `Fusion.dynamic` | (utterances, modalities) |
+| w_m, as shares | `Fusion.precision` | (utterances, modalities, width) |
+| σ_m² | `Fusion.variance` | (utterances, modalities, width) |
+| f^(0), μ, σ | `Fusion.weighted`, `.mean`, `.deviation` | (utterances, width) |
+| MultiHead, d_k | `CrossModal.attention`, `head_width` | (utterances, width) |
+| h_t, over turns | `HFF.encode` | (utterances, width) |
+| h_t, β, over frames | `HFF.pool[m]` | (chunk, width) |
+
+Differences from the paper:
+
+- (9), (14): pretrained networks stand outside; a corpus has their states as words and frames, or as one vector per utterance. Raw faces
+  are read by a small residual network, trained with the rest, without batch normalisation.
+- (12) is an option (`cls`) for text that is words, the first of them [CLS]; by default a GRU reads them as it reads frames. The paper
+  says both 768 (section 4.1) and, by (12), 1536 values; here words and coefficients of sound are first projected to the common width.
+- (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
+- (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
+  mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise.
+  A variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors tends to count least; a
+  larger `epsilon` makes the weights more alike. The divergence from a unit prior, which (31) lacks, is added with the weight `kl`. Noise
+  is drawn in training; in evaluation μ is taken, or the mean probability over `samples` draws, the same for every utterance, so that
+  company changes nothing.
+- A missing modality has α and w of zero, exactly, and is not attended to. The paper speaks of missing modalities and does not say how.
+- (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
+  Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other turns could be attended to
+  (`attend = "turns"`); but the attention is to find what modalities have in common and what one adds to another: keys and values are the
+  f̂ of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
+- (24)-(28), "time": where a modality is a sequence, its frames or words pass GRU and attentive sum before they are fused, since they have
+  no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the turns of the dialogue and h_t itself is
+  classified, since (28) would leave one vector for all turns. `turns` asks for that over sequences as well, or forbids it. In (26) the
+  reset gate stands behind its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
+- Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that
+  the text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With
+  a single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two figures.
+- Behind level 3 stands the conversation (`graph`), which the paper does not have: `none` is its own model.
+- (17) and (18) as printed have no mask, so that the share of a missing f̂ goes to a vector of zeros. Here what is there gets all of it,
+  unless `shrink` says otherwise: then f^(2) is scaled by the share that (17) without a mask leaves to what is there.
+- `swap_noise`, `modality_dropout`, `speaker_relative`, `bidirectional`, `residual` and `concatenate` are not in the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.angular.angular import AngularConv
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Dialogue
+from erc_graph.encoders.attention import ModalityAttention, SelfAttention
+from erc_graph.encoders.attentive import AttentiveGRU, first_and_mean
+from erc_graph.encoders.convolution import FrameConvolution, ResidualImages
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.frontend import FrontEnds, items_per_frame
+from erc_graph.encoders.inputs import Inputs, hidden, swapped
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.sequences import encode_sequences, masked_mean
+from erc_graph.encoders.variational import VariationalLinear
+from erc_graph.encoders.weighting import DynamicWeights, equal_weights, precision_weights
+from erc_graph.errors import ConfigError, expect
+from erc_graph.methods.base import Classifier, HeteroData, Pipeline, Schema
+from erc_graph.methods.conversation import FUSED, ContextConfig, ConversationContext
+from erc_graph.methods.stage import Prediction, evaluating
+
+
+@dataclass(frozen=True, kw_only=True)
+class HFFConfig:
+    """Hierarchical feature fusion.
+
+    Attributes:
+        graph: Recipe of the conversation graph: a name, a TOML file, or `none`, the paper's own model.
+        nodes: One node per turn, the `fused` vector, or beside it one per modality (`modalities`).
+        width: Width of the common space.
+        dynamic: Weigh modalities by (17); off: equally.
+        shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it (nodes of the modalities stay as they are).
+        uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
+        attention: Level 2; off: f^(0) + f^(1).
+        concatenate: In the place of levels 1 and 2 a linear layer and a ReLU over all modalities side by side, zeros for what is missing:
+            what the fusion is compared with (not in the paper).
+        temporal: Level 3.
+        attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
+        turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
+        bidirectional: It reads them in both directions (not in the paper).
+        residual: f^(2) is added to h_t, where level 3 reads turns (not in the paper).
+        layers: Of level 2.
+        heads: Of each layer.
+        head_width: Of each head.
+        feedforward: Hidden width of each layer.
+        hidden: Width of the classifier's hidden layer.
+        cls: Text that is words: [CLS], the first, and the mean of all, (10)-(12), in the place of GRU and attention.
+        kl: Weight of the divergence of the variational layers from their prior, which is a sum over their weights.
+        epsilon: Constant in (19). The larger beside the variances, the more alike the weights.
+        samples: Draws of (20) in evaluation; 0: the mean itself.
+        dropout: Everywhere but in classifier and graph.
+        classifier_dropout: In the classifier.
+        swap_noise: Modality → share of training rows that carry another utterance's features (not in the paper).
+        modality_dropout: Share of modalities that are hidden in training (not in the paper).
+        speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue
+            (not in the paper).
+        tokens: Most frames or words that are encoded at once.
+        context: The graph stage.
+    """
+
+    graph: str = "speaker"
+    nodes: Literal["fused", "modalities"] = "fused"
+    width: int = 128
+    dynamic: bool = True
+    shrink: bool = False
+    uncertainty: bool = True
+    attention: bool = True
+    concatenate: bool = False
+    temporal: bool = True
+    attend: Literal["modalities", "turns"] = "modalities"
+    turns: bool | None = None
+    bidirectional: bool = False
+    residual: bool = False
+    layers: int = 4
+    heads: int = 8
+    head_width: int = 16
+    feedforward: int = 512
+    hidden: int = 128
+    cls: bool = False
+    kl: float = 1e-6
+    epsilon: float = 1e-6
+    samples: int = 0
+    dropout: float = 0.1
+    classifier_dropout: float = 0.3
+    swap_noise: dict[str, float] = field(default_factory=dict)
+    modality_dropout: float = 0.0
+    speaker_relative: list[str] = field(default_factory=list)
+    tokens: int = 8192
+    context: ContextConfig = field(default_factory=ContextConfig)
+
+    def __post_init__(self) -> None:
+        sizes = {name: (getattr(self, name) >= 1, "1 or more") for name in ("layers", "heads", "head_width", "feedforward", "hidden")}
+        shares = {
+            name: (0 <= getattr(self, name) < 1, "a number in [0, 1)") for name in ("dropout", "classifier_dropout", "modality_dropout")
+        }
+        expect(
+            "pipeline",
+            self,
+            **sizes,
+            **shares,
+            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
+            kl=(self.kl >= 0, "a number of 0 or more"),
+            epsilon=(self.epsilon > 0, "a number above 0"),
+            tokens=(1 <= self.tokens <= 10_000, "a number from 1 to 10000"),
+            samples=(
+                self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
+                "0 or, with uncertainty and without concatenate, more",
+            ),
+            swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
+        )
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What level 1 gives for the `N` utterances of a batch.
+
+    Attributes:
+        present: `(N, modalities)` bool.
+        states: f̂: `(N, modalities, width)`, zero where a modality is missing.
+        dynamic: α: `(N, modalities)`.
+        weighted: f^(0): `(N, width)`.
+        filled: `(N, 1)` share of (17) that falls on what is there; one without `shrink`.
+        mean: μ of (20): `(N, width)`; f^(0) without uncertainty.
+        deviation: σ of (20): `(N, width)`; zero without uncertainty.
+        precision: w as shares: `(N, modalities, width)`; `None` without uncertainty.
+        variance: σ²: `(N, modalities, width)`; infinite where a modality is missing; `None` without uncertainty.
+    """
+
+    present: Tensor
+    states: Tensor
+    dynamic: Tensor
+    weighted: Tensor
+    filled: Tensor
+    mean: Tensor
+    deviation: Tensor
+    precision: Tensor | None
+    variance: Tensor | None
+
+
+class CrossModal(nn.Module):
+    """Level 2: Transformer layers whose first has its query from f^(0) and its residual from f^(1)."""
+
+    def __init__(self, config: HFFConfig) -> None:
+        super().__init__()
+        width, heads, each, dropout = config.width, config.heads, config.head_width, config.dropout
+        self.attention = nn.ModuleList(
+            SelfAttention(width, width, heads=heads, head_width=each, dropout=dropout)
+            if config.attend == "turns"
+            else ModalityAttention(width, heads=heads, head_width=each, dropout=dropout)
+            for _ in range(config.layers)
+        )
+        self.feedforward = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, config.feedforward), nn.ReLU(), Dropout(dropout), nn.Linear(config.feedforward, width))
+            for _ in range(config.layers)
+        )
+        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * config.layers))
+        self.dropout = Dropout(dropout)
+
+    def forward(self, fused: Fusion, first: Tensor, batch: Batch) -> Tensor:
+        """f^(2): `(N, width)` from level 1 and f^(1)."""
+        query, states = fused.weighted, first
+        for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
+            turns = isinstance(attention, SelfAttention)
+            asked = attention(query, batch) if turns else attention(query, fused.states, fused.present)  # Eqs. (21), (22)
+            states = self.norm[2 * i](states + self.dropout(asked))  # Eq. (23)
+            query = states = self.norm[2 * i + 1](states + self.dropout(feedforward(states)))
+        return states
+
+
+class HFF(Pipeline):
+    """Hierarchical feature fusion for any number of modalities, and the conversation around it."""
+
+    Config = HFFConfig
+    reads = ("sequences", "features")
+
+    def __init__(self, schema: Schema, config: HFFConfig | None = None) -> None:
+        super().__init__(schema)
+        self.config = config = config or HFFConfig()
+        width, self.modalities = config.width, schema.modalities
+        self.dropout = Dropout(config.dropout)
+
+        self.inputs = Inputs(schema.widths, speaker_relative=schema.known(config.speaker_relative, "pipeline.speaker_relative"))
+        self.front = FrontEnds({m: item for m, item in schema.sequences.items() if len(item) < 2}, width)
+        self.images = nn.ModuleDict({m: ResidualImages(item[0], width) for m, item in schema.sequences.items() if len(item) > 1})
+        self.convolve = nn.ModuleDict({m: FrameConvolution(width) for m, item in schema.sequences.items() if not item})
+        words = {m for m, item in schema.sequences.items() if config.cls and m == "text" and len(item) == 1}
+        self.pool = nn.ModuleDict({m: AttentiveGRU(width) for m in schema.sequences if config.temporal and m not in words})
+        self.widths = {**self.inputs.output_widths, **{m: width * (1 + (m in words)) for m in schema.sequences}}
+        self.words = frozenset(words)
+
+        self.project = nn.ModuleDict({m: nn.Linear(self.widths[m], width) for m in self.modalities})
+        self.joined = nn.Linear(len(self.modalities) * width, width) if config.concatenate else None
+        self.weigh = DynamicWeights(len(self.modalities), width) if config.dynamic and not self.joined else None
+        sure = config.uncertainty and not self.joined
+        self.bayes = nn.ModuleDict({m: VariationalLinear(width, width) for m in self.modalities} if sure else {})
+
+        turns = not schema.sequences if config.turns is None else config.turns
+        self.attend = CrossModal(config) if config.attention and not self.joined else None
+        self.encode = Recurrent("gru", width, width, bidirectional=config.bidirectional) if turns and config.temporal else None
+
+        streams = {FUSED: width}
+        if config.nodes == "modalities":
+            if FUSED in self.modalities:
+                raise ConfigError(f"modalities: with pipeline.nodes = 'modalities' a feature set cannot be called {FUSED!r}")
+            streams |= dict.fromkeys(self.modalities, width)
+        self.context = ConversationContext(streams, config.graph, config.context)
+        self.recipe = self.context.recipe
+        self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
+
+    @property
+    def over_turns(self) -> bool:
+        """Whether level 2 attends to other turns."""
+        return self.attend is not None and self.config.attend == "turns"
+
+    @property
+    def causal(self) -> bool:
+        """Whether nothing reads later turns: neither conversation nor attention, one direction, no figures of whole dialogues."""
+        backwards = self.encode is not None and self.config.bidirectional
+        return self.context.causal and not (self.over_turns or backwards or self.config.speaker_relative)
+
+    @property
+    def alone(self) -> bool:
+        """Whether neither graph nor level 2 or 3 reads other turns, and no input is relative to the whole dialogue."""
+        return self.context.alone and not (self.over_turns or self.encode is not None or self.config.speaker_relative)
+
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """Sound becomes its coefficients once, and not in every epoch."""
+        return self.front.prepared(batch)
+
+    def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:
+        """f_m of some utterances from their items: `(n, L, *item)` and `(n, L)` bool → `(n, width)`, or twice that for words with [CLS]."""
+        read = self.images if modality in self.images else self.front
+        states, mask = read[modality](padded, mask)  # Eqs. (1)-(5) of sound, Eq. (9) of words, Eqs. (13)-(15) of faces
+        if modality in self.convolve:
+            states, mask = self.convolve[modality](states, mask)  # Eqs. (6)-(8)
+        states = self.dropout(states)
+        if modality in self.words:
+            return first_and_mean(states, mask)  # Eqs. (10)-(12)
+        return self.pool[modality](states, mask) if modality in self.pool else masked_mean(states, mask)  # Eqs. (24)-(28), within
+
+    def vectors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """f_m by modality, `(N, its width)`, and where it is present, `(N,)` bool."""
+        found, present = self.inputs(batch), {m: batch.present[m] for m in self.schema.widths}
+        for m in self.schema.sequences:
+            sequences = batch.sequences[m]
+            budget = self.config.tokens * items_per_frame(sequences.item)
+            width = self.widths[m]
+            found[m] = encode_sequences(lambda padded, mask, m=m: self.frames(m, padded, mask), sequences, width, budget)  # type: ignore[misc]
+            present[m] = sequences.present
+        return found, present
+
+    def fuse(self, batch: Batch) -> Fusion:
+        """Level 1."""
+        vectors, present = self.vectors(batch)
+        if self.training and self.config.modality_dropout:
+            present = hidden(present, self.config.modality_dropout)
+        here = torch.stack([present[m] for m in self.modalities], 1)
+        projected = [self.project[m](self.dropout(vectors[m])) for m in self.modalities]
+        states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
+
+        def shares(of: Tensor) -> Tensor:
+            return equal_weights(of, states.dtype) if self.weigh is None else self.weigh(states, of)
+
+        alpha, filled = shares(here), torch.ones_like(here[:, :1], dtype=states.dtype)  # Eq. (17)
+        if self.config.shrink:
+            filled = (shares(torch.ones_like(here)) * here).sum(1, keepdim=True)
+        weighted = (alpha[..., None] * states).sum(1)  # Eq. (18)
+        if not self.bayes:
+            return Fusion(here, states, alpha, weighted, filled, weighted, torch.zeros_like(weighted), None, None)
+        pairs = [self.bayes[m](states[:, i]) for i, m in enumerate(self.modalities)]
+        mean, variance = (torch.stack(parts, 1) for parts in zip(*pairs, strict=True))
+        share = precision_weights(variance, here, self.config.epsilon)  # Eq. (19)
+        mean, deviation = (share * mean).sum(1), (share.square() * variance).sum(1).clamp(min=1e-12).sqrt()
+        return Fusion(here, states, alpha, weighted, filled, mean, deviation, share, variance.masked_fill(~here[..., None], math.inf))
+
+    def levels(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
+        """Levels 2 and 3: `(N, width)`, from level 1 and the noise of (20)."""
+        first = fused.mean if noise is None else fused.mean + noise * fused.deviation  # Eq. (20)
+        if self.joined:
+            second = torch.relu(self.joined(fused.states.flatten(1)))
+        else:
+            second = fused.filled * (self.attend(fused, first, batch) if self.attend else fused.weighted + first)
+        if self.encode is None:
+            return second
+        final = self.encode(self.dropout(second), batch)  # Eqs. (24)-(27), over turns
+        return second + final if self.config.residual else final
+
+    def states(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
+        """What the classifier reads, the conversation in it: `(N, context.output_width)`."""
+        return self.context(*self.streams(fused, self.levels(fused, noise, batch)), batch)
+
+    def streams(self, fused: Fusion, final: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Vectors and presence of the graph's nodes."""
+        vectors = {FUSED: final, **dict(zip(self.modalities, fused.states.unbind(1), strict=True))}
+        present = {FUSED: fused.present.any(1), **dict(zip(self.modalities, fused.present.unbind(1), strict=True))}
+        return {m: vectors[m] for m in self.context.streams}, {m: present[m] for m in self.context.streams}
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Scores of every utterance: `(N, C)`."""
+        if self.training and self.config.swap_noise:
+            batch = swapped(batch, {m: share for m, share in self.config.swap_noise.items() if m in batch.features})
+        fused = self.fuse(batch)
+        if self.training or not self.config.samples:
+            noise = torch.randn_like(fused.mean) if self.training and self.bayes else None
+            states = self.states(fused, noise, batch)
+            scores = self.classify(states)  # Eqs. (29), (30); Eq. (31) is the training's loss
+        else:
+            draws = [self.states(fused, noise, batch) for noise in self.draws()]
+            states, scores = torch.stack(draws).mean(0), torch.stack([self.classify(draw) for draw in draws])
+            mean = scores.log_softmax(-1).logsumexp(0) - math.log(len(draws))  # of the probabilities
+            scores = mean if self.task.labels else scores.mean(0)
+        return Prediction(scores=scores, penalty=self.config.kl * self.divergence(), states=states)
+
+    def draws(self) -> Tensor:
+        """Noise of (20) in evaluation: `(samples, width)`, the same at any time, for any utterance."""
+        noise = torch.randn(self.config.samples, self.config.width, generator=torch.Generator().manual_seed(0))
+        return noise.to(self.device, next(self.parameters()).dtype)
+
+    def divergence(self) -> Tensor | float:
+        """Of all variational layers from their prior, in nats."""
+        return torch.stack([layer.divergence() for layer in self.bayes.values()]).sum() if self.bayes else 0.0  # type: ignore[operator]
+
+    @torch.no_grad()
+    def weights(self, batch: Batch) -> Fusion:
+        """Which modality counted how much in every utterance, and how sure the method was of it: α, shares by precision, variances."""
+        with evaluating(self):
+            return self.fuse(batch)
+
+    def trust(self, batch: Batch) -> dict[str, Tensor]:
+        """How much each modality counts in a turn: its precision, mean over the channels (α without uncertainty); 0 where it is missing."""
+        fused = self.weights(batch)
+        shares = fused.dynamic if fused.precision is None else fused.precision.mean(-1)
+        return dict(zip(self.modalities, shares.unbind(1), strict=True))
+
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """The conversation's, as `conversation`, if there is one."""
+        return self.context.convolutions()
+
+    @torch.no_grad()
+    def graph(self, dialogue: Dialogue) -> HeteroData | None:
+        """The graph of a conversation with the weights that this pipeline gives it; `None` for the recipe `none`."""
+        batch = self.schema.batch(dialogue.corpus).to(self.device)
+        with evaluating(self):
+            fused = self.fuse(batch)
+            return self.context.graph(*self.streams(fused, self.levels(fused, None, batch)), batch, dialogue.corpus)

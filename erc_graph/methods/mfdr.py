@@ -1,0 +1,385 @@
+r"""MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition (Zhao et al., Interspeech 2024).
+
+Words take up the sound of their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
+unit reads z beside g, multi-head attention over z:
+
+.. math::
+    r_t &= \sigma(W_{hr} h_{t-1} + W_{zr} z_t + W_{gr} g_t + b_r) \tag{1} \\
+    \tilde z_t &= \tanh(W_{z \tilde z} z_t + W_{h \tilde z} (r_t \odot h_{t-1}) + b_{\tilde z}) \tag{2} \\
+    \tilde g_t &= \tanh(W_{g \tilde g} g_t + W_{h \tilde g} (r_t \odot h_{t-1}) + b_{\tilde g}) \tag{3} \\
+    \tilde h_t &= \tilde z_t + \tilde g_t \tag{4} \\
+    u_t &= \sigma(W_{\tilde z u} \tilde z_t + W_{\tilde g u} \tilde g_t + W_{hu} (r_t \odot h_{t-1}) + b_u) \tag{5} \\
+    h_t &= r_t \odot h_{t-1} + u_t \odot \tilde h_t \tag{6}
+
+Dynamic frame convolution makes few states of the many, twice:
+
+.. math::
+    \bar N_f &= \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7} \\
+    \Phi &= W(M) \tag{8}
+
+What is left is the vector of the utterance: the state of a node of the conversation graph, or with `graph = "none"`, the paper's own model,
+what the classifier sees.
+
+| paper | here | shape |
+|---|---|---|
+| words, frames | `fronts` | (utterances, L or T, width) |
+| q, k, v | `attend.query`, `.key`, `.value` | (utterances, L or T, width) |
+| ω_X, h_X | `sawa.window`, `sawa.hop` | |
+| diag_att | `attend.weights` | (utterances, L, T) |
+| z | `combine` | (utterances, L, width) |
+| g, h | `perceive.attend`, `perceive.cell` | (utterances, L, width or gcpu.width) |
+| M, W, Φ | `refine.layers[i].map`, `.first` to `.last`, `.kernels` | (D, L), …, (N_f, D, ω_f) |
+| L, T | `words`, `frames` | |
+
+Differences from the paper:
+
+- It sees one utterance at a time; here a conversation graph stands behind it. A batch is of dialogues, not of utterances.
+- Word i of n attends to window ⌊i N / n⌋ of the N that the utterance's own frames fill, the paper's word i to window i: there L and N are
+  50, and real utterances have fewer. Masked elsewhere.
+- Algorithm 1: what lies beyond the utterance's first or last frame is not there, so a window at its border is not moved inwards but
+  grows to one side ("special processing", not described). Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries;
+  here half of those that are there. The mean of line 11 is that of the entries written so far. Lines 9 and 10 print indices with ω_X
+  where frames move by h_X.
+- z is values of frames alone, in which the words themselves are lost; here they are added and the sum is normalised, as behind any
+  cross-attention. `sawa.residual = false` is the printed form.
+- Widths are 256 (the paper's hidden size) everywhere; heads and dropout are not given.
+- MGRU (Fig. 4): its update gate is taken as the reset gate's twin, over h, z and g. "w/o Context" is taken as g = z.
+- (8) prints Φ ∈ N_f × f × f × D; a frame leaves one state, so the second f would only be summed over. M's places are those of the words.
+  W is convolution, layer normalisation, ReLU, convolution. A frame that reaches over the utterance's end counts what is real.
+- "Linear" maps every state to one as wide. What goes to the classifier are the frames side by side (`dfc.readout = "flat"`, the paper's
+  compact representation), or their mean over what is real, the default, which does not depend on the longest utterance.
+- Utterances without frames: the words stand in for them, and attend to themselves. Utterances without words: the mean of each window
+  stands in for its word. So a corpus with text alone, or audio alone, works.
+- A waveform is read as MFCCs, 100 frames per second, of which `stride` are one; WavLM has 50. Longer utterances are cut to L and T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.conv.angular.angular import AngularConv
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Dialogue
+from erc_graph.data.ragged import chunked
+from erc_graph.encoders.dfc import FramePooling, Pooling
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.frontend import FrontEnds
+from erc_graph.encoders.gcpu import Cell, ContextPerception
+from erc_graph.encoders.sawa import SlidingAdaptiveWindowAttention, window_start, windows_of
+from erc_graph.encoders.sequences import encode_together, masked_mean
+from erc_graph.errors import ConfigError, expect
+from erc_graph.methods.base import Classifier, HeteroData, Pipeline, Schema
+from erc_graph.methods.conversation import FUSED, ContextConfig, ConversationContext
+from erc_graph.methods.stage import Prediction, evaluating
+
+Padded = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SawaConfig:
+    """Sliding adaptive window attention.
+
+    Attributes:
+        window: ω_X, frames of a window; 0: every word attends to all frames ("full-size").
+        hop: h_X, frames from one window to the next.
+        adaptive: Windows grow where many frames are like the word.
+        residual: The words are added to what they take up.
+    """
+
+    window: int = 10
+    hop: int = 5
+    adaptive: bool = True
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.sawa",
+            self,
+            window=(self.window >= 0 and self.window % 2 == 0, "an even number of frames, or 0 for all"),
+            hop=(
+                self.hop >= 1 and (not self.adaptive or not self.window or 2 * self.hop == self.window),
+                "1 or more, and half the window where windows grow (adaptive)",
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcpuConfig:
+    """Gated context perception unit.
+
+    Attributes:
+        width: Of its states.
+        cell: `gcpu`, `mgru` (complementary update) or `gru` (of z alone).
+        context: The second input is multi-head attention over z; off: z itself.
+        heads: Of that attention.
+    """
+
+    width: int = 256
+    cell: Cell = "gcpu"
+    context: bool = True
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        expect("pipeline.gcpu", self, width=(self.width >= 1, "1 or more"), heads=(self.heads >= 1, "1 or more"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DfcConfig:
+    """Dynamic frame convolution.
+
+    Attributes:
+        pooling: `dfc`; `max` or `avg` of the same frames; `linear`, every state for itself.
+        window: ω_f, states of a frame.
+        hops: h_f of each layer.
+        middle: Channels inside the block that makes the kernels.
+        readout: What is left per utterance: frames side by side (`flat`), or their `mean`.
+    """
+
+    pooling: Pooling = "dfc"
+    window: int = 3
+    hops: list[int] = field(default_factory=lambda: [2, 3])
+    middle: int = 64
+    readout: Literal["mean", "flat"] = "mean"
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.dfc",
+            self,
+            window=(self.window >= 1, "1 or more"),
+            hops=(bool(self.hops) and min(self.hops) >= 1, "one number of 1 or more for each layer"),
+            middle=(self.middle >= 1, "1 or more"),
+        )
+
+    def least(self) -> int:
+        """States that a sequence must be able to have, so that every layer has a frame."""
+        length = 1
+        for hop in reversed(self.hops):
+            length = (length - 1) * hop + self.window
+        return length
+
+
+@dataclass(frozen=True, kw_only=True)
+class MFDRConfig:
+    """The whole method.
+
+    Attributes:
+        graph: Recipe of the conversation graph: a name or a TOML file; `none`: one utterance at a time, as in the paper.
+        text: Modality of the words.
+        audio: Modality of the frames; any that has sequences, also `visual`.
+        words: L, words that are read of an utterance.
+        frames: T, frames that are read of an utterance, after `stride`.
+        stride: Neighbouring frames whose mean is one (MFCCs of a waveform come at 100 per second).
+        width: Of words, frames and z.
+        dropout: After SAWA, after the recurrence, and in the classifier.
+        hidden: Width of the classifier's hidden layer.
+        tokens: Most words and frames that are computed at once, padding included; changes memory and time alone.
+        sawa: Words take up sound.
+        gcpu: Recurrence over them.
+        dfc: Fewer states.
+        context: Graph stage.
+    """
+
+    graph: str = "speaker"
+    text: str = "text"
+    audio: str = "audio"
+    words: int = 50
+    frames: int = 255
+    stride: int = 1
+    width: int = 256
+    dropout: float = 0.3
+    hidden: int = 128
+    tokens: int = 8192
+    sawa: SawaConfig = field(default_factory=SawaConfig)
+    gcpu: GcpuConfig = field(default_factory=GcpuConfig)
+    dfc: DfcConfig = field(default_factory=DfcConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
+
+    def __post_init__(self) -> None:
+        least = self.dfc.least()
+        expect(
+            "pipeline",
+            self,
+            audio=(self.audio != self.text, "another modality than pipeline.text"),
+            words=(self.words >= least, f"{least} or more, so that each layer of dfc has a frame"),
+            frames=(self.frames >= 1, "1 or more"),
+            stride=(self.stride >= 1, "1 or more"),
+            width=(self.width >= 1, "1 or more"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            hidden=(self.hidden >= 1, "1 or more"),
+            tokens=(self.tokens >= 1, "1 or more"),
+        )
+
+
+class MFDR(Pipeline):
+    """Words that take up sound window by window, a recurrence that knows the whole, frames with kernels of their own; then the graph."""
+
+    Config = MFDRConfig
+    reads = ("sequences",)
+
+    def __init__(self, schema: Schema, config: MFDRConfig | None = None) -> None:
+        config = config or MFDRConfig()
+        read = {name: schema.sequences[name] for name in (config.text, config.audio) if name in schema.sequences}
+        if not read:
+            found = ", ".join(schema.modalities) or "none"
+            raise ConfigError(f"modalities: MFDR needs sequences of {config.text} or {config.audio}; found {found}")
+        super().__init__(replace(schema, widths={}, sequences=read), config)
+        width, sawa, gcpu, dfc = config.width, config.sawa, config.gcpu, config.dfc
+        self.fronts = FrontEnds(read, width)
+        self.attend = SlidingAdaptiveWindowAttention(width, window=sawa.window, hop=sawa.hop, adaptive=sawa.adaptive)
+        self.norm = nn.LayerNorm(width) if sawa.residual else None
+        self.perceive = ContextPerception(width, gcpu.width, cell=gcpu.cell, context=gcpu.context, heads=gcpu.heads, dropout=config.dropout)
+        self.refine = FramePooling(config.words, gcpu.width, kind=dfc.pooling, window=dfc.window, hops=dfc.hops, middle=dfc.middle)
+        self.dropout = Dropout(config.dropout)
+        self.vector_width = gcpu.width * (self.refine.count if dfc.readout == "flat" else 1)
+        self.context = ConversationContext({FUSED: self.vector_width}, config.graph, config.context)
+        self.recipe = self.context.recipe
+        self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.dropout)
+
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """MFCCs are computed once."""
+        return self.fronts.prepared(batch)
+
+    def cut(self, batch: Batch) -> list[str]:
+        """Utterances with more words or frames than are read."""
+        config, found = self.config, []
+        for name, lengths in self.fronts.count(batch).items():
+            what, most, stride = ("words", config.words, 1) if name == config.text else ("frames", config.frames, config.stride)
+            if count := int((lengths // stride > most).sum()):
+                found.append(f"{count} of {batch.utterances} utterances have more than {most} {what} (pipeline.{what})")
+        return found
+
+    def read(self, padded: Mapping[str, Padded]) -> tuple[Padded, Padded]:
+        """Words and frames of the utterances with their masks; what one of them lacks the other stands in for.
+
+        Args:
+            padded: Modality → its values and mask; a modality that the corpus lacks is not there.
+        """
+        config, window = self.config, self.config.sawa.window
+        found: dict[str, Padded] = {name: self.fronts[name](*padded[name]) for name in padded}
+        if config.audio not in found:
+            words = _first(found[config.text], config.words)
+            return words, words
+        frames = _first(windows_of(*found[config.audio], config.stride, config.stride), config.frames)
+        longest = frames[0].shape[1]
+        words = _first(windows_of(*frames, window or longest, config.sawa.hop if window else longest), config.words)
+        if config.text in found:
+            words = _or_else(_first(found[config.text], config.words), words)
+        return words, _or_else(frames, words)
+
+    def combine(self, padded: Mapping[str, Padded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """z `(n, L, width)`, its mask `(n, L)`, the weights `(n, L, T)`, and the mask of what is attended to."""
+        (words, mask), (frames, real) = self.read(padded)
+        mixed, weights, seen = self.attend(words, mask, frames, real)  # Algorithm 1
+        return mixed if self.norm is None else self.norm(words + self.dropout(mixed)), mask, weights, seen
+
+    def vectors(self, batch: Batch) -> Tensor:
+        """One vector per utterance, `(N, vector_width)`; zero where it has neither words nor frames."""
+        batch = self.fronts.prepared(batch)
+        return encode_together(self.vector, {name: batch.sequences[name] for name in self.fronts}, self.vector_width, self.config.tokens)
+
+    def vector(self, padded: Mapping[str, Padded]) -> Tensor:
+        """Some utterances, `(n, vector_width)`."""
+        combined, mask, _, _ = self.combine(padded)
+        hidden = self.dropout(self.perceive(combined, mask))  # Eqs. (1)-(6)
+        frames, real = self.refine(hidden, mask)  # Eqs. (7), (8)
+        if self.config.dfc.readout == "mean":
+            return masked_mean(frames, real)
+        return F.pad(frames, (0, 0, 0, self.refine.count - frames.shape[1])).flatten(1)
+
+    def present(self, batch: Batch) -> Tensor:
+        """`(N,)` bool: utterances with words or frames."""
+        return torch.stack([batch.sequences[name].present for name in self.fronts]).any(0)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no conversation around a turn."""
+        return self.context.alone
+
+    @property
+    def causal(self) -> bool:
+        """Whether the conversation around a turn is read up to it alone."""
+        return self.context.causal
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Scores of every utterance: `(N, C)`."""
+        states = self.context({FUSED: self.vectors(batch)}, {FUSED: self.present(batch)}, batch)
+        return Prediction(scores=self.classify(states), states=states)
+
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """The conversation's, as `conversation`, if there is one."""
+        return self.context.convolutions()
+
+    @torch.no_grad()
+    def graph(self, dialogue: Dialogue) -> HeteroData | None:
+        """The graph of a conversation with the weights that this pipeline gives it; `None` with the recipe `none`."""
+        batch = self.schema.batch(dialogue.corpus).to(self.device)
+        with evaluating(self):
+            return self.context.graph({FUSED: self.vectors(batch)}, {FUSED: self.present(batch)}, batch, dialogue.corpus)
+
+    @torch.no_grad()
+    def windows(self, dialogue: Dialogue, turn: int) -> HeteroData:
+        """The bipartite graph of the words and frames of an utterance, with the weights of its windows (`erc_graph.graphs.word_windows`).
+
+        Args:
+            dialogue: The conversation.
+            turn: Which of its utterances, from 0.
+
+        Raises:
+            ConfigError: no such turn, or one without words and frames.
+        """
+        from erc_graph.graphs.word_windows import window_graph
+
+        batch = self.schema.batch(dialogue.corpus).to(self.device)
+        if not 0 <= turn < len(dialogue) or not self.present(batch)[turn]:
+            raise ConfigError(f"turn: expected one of 0 to {len(dialogue) - 1} with {' or '.join(self.fronts)}, found {turn}")
+        with evaluating(self):
+            _, _, weights, seen = self.combine({name: batch.sequences[name].take([turn]).pad() for name in self.fronts})
+        return window_graph(weights[0], seen[0], dialogue.texts[turn].split() if dialogue.texts else ())
+
+    @torch.no_grad()
+    def heat(self, batch: Batch, windows: int = 10) -> Tensor:
+        """Fig. 3: the mean weight of every frame, over the words of each of the first windows.
+
+        Args:
+            batch: Utterances with frames.
+            windows: How many.
+
+        Returns:
+            `(windows, frames)`, as many frames as the last of these windows can reach.
+        """
+        window, hop = self.config.sawa.window or 10, self.config.sawa.hop
+        reach = (windows - 1) * hop + 2 * window
+        total, count = torch.zeros(windows, reach, device=self.device), torch.zeros(windows, 1, device=self.device)
+        with evaluating(self):
+            batch = self.fronts.prepared(batch)
+            sequences = {name: batch.sequences[name] for name in self.fronts}
+            for rows in chunked(torch.stack([value.lengths for value in sequences.values()]).sum(0), self.config.tokens):
+                (words, mask), (frames, real) = self.read({name: value.take(rows).pad() for name, value in sequences.items()})
+                weights = self.attend.weights(words, mask, frames, real)[0]
+                index = window_start(mask.sum(1), real.sum(1), mask.shape[1], window, hop) // hop
+                chosen = mask & (index < windows)
+                weights = F.pad(weights, (0, max(0, reach - weights.shape[-1])))[..., :reach]
+                total.index_add_(0, index[chosen], weights[chosen])
+                count.index_add_(0, index[chosen], count.new_ones(int(chosen.sum()), 1))
+        return total / count.clamp(min=1)
+
+
+def _first(padded: Padded, most: int) -> Padded:
+    """The first items of every sequence."""
+    return padded[0][:, :most], padded[1][:, :most]
+
+
+def _or_else(own: Padded, other: Padded) -> Padded:
+    """Where a sequence has nothing, the other one."""
+    longest = max(own[1].shape[1], other[1].shape[1])
+    lacks = ~own[1].any(1, keepdim=True)
+    (rows, mask), (stand, real) = (
+        (F.pad(v, (0, 0, 0, longest - v.shape[1])), F.pad(m, (0, longest - m.shape[1]))) for v, m in (own, other)
+    )
+    return torch.where(lacks[..., None], stand, rows), torch.where(lacks, real, mask)

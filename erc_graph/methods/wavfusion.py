@@ -1,0 +1,380 @@
+r"""WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition (Li, Luo and Xia, MMM 2025).
+
+One utterance at a time: sound, words and face frames become one vector.
+
+.. math::
+    e^v &= \Phi_{visual}(S^v) \tag{1} \\
+    X^{v1} &= F_{SA}(F_{GRU}(e^v)) \tag{2} \\
+    X^{v2} &= F_{LVC}(e^v) \tag{3} \\
+    X^v &= X^{v1} \oplus X^{v2} \tag{4} \\
+    e^t &= \Phi_{text}(S^t) \tag{5} \\
+    X^t &= F_{SA}(F_{GRU}(e^t)) \tag{6} \\
+    X^a &= F_{ST}(S^a) \tag{7} \\
+    X^{F1} &= \mathrm{CM}_{A-T}(X^a, X^t) \tag{8} \\
+    X^{F2} &= \mathrm{CM}_{A-V}(X^a, X^v) \tag{9} \\
+    P &= \mathrm{sigmoid}(\mathrm{FC}(X^{F1} \oplus X^{F2})) \tag{10} \\
+    X^F &= P \odot X^{F1} + (1 - P) \odot X^{F2} \tag{11} \\
+    X^m_{com} &= \mathrm{SD}(X^m), \quad m \in (a, t, v) \tag{12} \\
+    L_{mar} &= \frac{1}{|M|} \sum_{(i,j,k) \in M} \max(0, \alpha - \cos(x_i, x_j) + \cos(x_i, x_k)) \tag{13} \\
+    L_{task} &= -\frac{1}{N} \sum_j y_j \log \hat y_j \tag{14} \\
+    L &= L_{task} + \lambda L_{mar} \tag{15}
+
+Then the conversation around it (`erc_graph.methods.conversation`): X^F is the state of a node. With `graph = "none"` it is the
+paper's method.
+
+| paper | here | shape |
+|---|---|---|
+| Φ_visual, Φ_text | features of the corpus; `WavFusion.front` scales and projects them | (frames, width) |
+| F_SA(F_GRU(·)) | `FrameEncoder.agru` | (frames, width) |
+| F_LVC | `FrameEncoder.lvc` | (frames, width) |
+| F_ST, shallow layers | `WavFusion.shallow` | (frames, wav2vec.width) |
+| CM_A-T, CM_A-V, P | `GatedCrossAttention` in `WavFusion.deep` | (frames, wav2vec.width) |
+| deep layers | `WavFusion.deep`, `deep` of them | (frames, wav2vec.width) |
+| SD | `WavFusion.shared` | (samples, width) |
+| λ, α | `margin_weight`, `margin` | |
+
+Differences from the paper:
+
+- (1), (5): EfficientNet and RoBERTa are frozen there; here a corpus has their frames (`erc-graph features`), which are scaled and
+  projected to one width. Pictures of a corpus (bytes) pass a small convolutional net that is trained.
+- (2), (6): the self-attention has a residual path and a norm, as a Transformer layer has.
+- (3): layer norm for batch norm and a mean for a sum over time (`erc_graph.encoders.visual_centre`).
+- (7): wav2vec 2.0 is taken as base, from a folder (`wav2vec.folder`); its last `deep` layers are replaced, feed-forward and norms begin as
+  those of the layers replaced. Without a folder it is small, has random weights and is trained as a whole (`frozen`), which takes more
+  sound than a small corpus has: `sound = "mfcc"` gives the deep layers cepstral coefficients. Where the corpus has frames for sound (of
+  WavLM, say), these, scaled and projected, are X^a.
+- (8), (9): queries come from the sound, keys and values from the other modality. A layer has attention to each other modality in the
+  place of self-attention, and keeps its residual path, which is where the sound itself goes on.
+- (10): one softmax for any number of others, which for two is the printed sigmoid. One that an utterance lacks has share zero; who lacks
+  all keeps the sound alone.
+- Between (11) and the classifier, which are not joined in print: mean over the frames.
+- No sound: a learned frame asks in its place, in an utterance that lacks it as in a corpus that does. One modality alone, as in Table 3:
+  no gate, no margin loss; sound passes the layers as they are, words and faces the encoder of (2) to (6).
+- `deep = 0` is Table 6's "concat": the means over the frames of all modalities side by side.
+- (12): SD needs one width, so each modality's mean over its frames is scaled (layer norm) and projected to it first. SD and projection
+  have no bias: with one, (13) falls fastest where it makes all samples equal, and from there no gradient leads away.
+- (13): the printed bracket closes too early. α is not given. Samples are the utterances of the batch with a label, once per modality that
+  they have. A score task has no classes, and no margin loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import prod
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from erc_graph.conv.angular.angular import AngularConv
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Dialogue
+from erc_graph.data.ragged import SAMPLING_RATE, Ragged
+from erc_graph.encoders.agru import AGRU
+from erc_graph.encoders.cross_attention import CrossAttention
+from erc_graph.encoders.frontend import FrontEnds
+from erc_graph.encoders.gated_attention import GatedCrossAttention
+from erc_graph.encoders.sequences import encode_sequences, encode_together, map_sequences, masked_mean
+from erc_graph.encoders.visual_centre import LearnableVisualCentre
+from erc_graph.encoders.wav2vec import Layer, Wav2vec, Wav2vecConfig, read_wav2vec
+from erc_graph.errors import ConfigError, expect
+from erc_graph.methods.base import Classifier, HeteroData, Pipeline, Schema
+from erc_graph.methods.conversation import FUSED, ContextConfig, ConversationContext
+from erc_graph.methods.penalties import margin_loss
+from erc_graph.methods.stage import Prediction, evaluating
+
+FRAMES = 50  # per second of sound, what seconds count as in words and pictures
+NUMBERS = 1 << 24  # most of a chunk of pictures
+SHALLOW = "audio.shallow"  # among the sequences of a batch; no modality has a dot in its name
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavFusionConfig:
+    """WavFusion over conversation graphs.
+
+    Attributes:
+        graph: Recipe over the utterances: a name, a TOML file, or `none`, the paper's own model.
+        deep: Last layers of wav2vec 2.0 that ask the other modalities; 0: none, all modalities side by side.
+        lvc: Modalities that get a learnable visual centre.
+        width: Width of words and faces, and of SD.
+        heads: Heads of all attention but wav2vec's own.
+        codes: Words of LVC's codebook.
+        margin_weight: λ, weight of the margin loss.
+        margin: α.
+        hidden: Width of the fully connected layer.
+        dropout: In encoders, deep layers and classifier.
+        frozen: Whether the shallow layers stay as they are; unset: where they are pretrained. Then their frames are computed once.
+        cache: Keep the frames of frozen layers in memory: 150 kB for a second of sound with wav2vec 2.0 base.
+        checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
+        seconds: Sound in one forward pass of the encoders, padding included; changes memory and time, not the result.
+        sound: What makes frames of a waveform: `wav2vec`, or `mfcc`: cepstral coefficients, scaled and projected, for where nothing
+            pretrained is at hand. The deep layers are those of wav2vec 2.0 either way.
+        wav2vec: The encoder of the sound.
+        context: The graph stage.
+    """
+
+    graph: str = "speaker"
+    deep: int = 3
+    lvc: list[str] = field(default_factory=lambda: ["visual"])
+    width: int = 64
+    heads: int = 4
+    codes: int = 16
+    margin_weight: float = 1.0
+    margin: float = 0.2
+    hidden: int = 64
+    dropout: float = 0.2
+    frozen: bool | None = None
+    cache: bool = True
+    checkpointing: bool = False
+    seconds: float = 60.0
+    sound: Literal["wav2vec", "mfcc"] = "wav2vec"
+    wav2vec: Wav2vecConfig = field(default_factory=Wav2vecConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline",
+            self,
+            deep=(self.deep >= 0, "0 or more"),
+            width=(self.width >= 1, "1 or more"),
+            heads=(self.heads >= 1, "1 or more"),
+            codes=(self.codes >= 1, "1 or more"),
+            margin_weight=(self.margin_weight >= 0, "a number of 0 or more"),
+            margin=(self.margin >= 0, "a number of 0 or more"),
+            hidden=(self.hidden >= 1, "1 or more"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            seconds=(self.seconds > 0, "a number above 0"),
+        )
+
+
+class FrameEncoder(nn.Module):
+    """Words or faces of an utterance, from projected features on: A-GRU, and LVC beside it where it is wanted."""
+
+    def __init__(self, config: WavFusionConfig, *, lvc: bool) -> None:
+        super().__init__()
+        self.agru = AGRU(config.width, config.width, heads=config.heads, dropout=config.dropout)
+        self.lvc = LearnableVisualCentre(config.width, config.width, codes=config.codes) if lvc else None
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, width)`, `(n, L)` bool → `(n, L, width)`, or twice as wide with LVC."""
+        states = self.agru(frames, mask)  # Eqs. (2), (6)
+        return states if self.lvc is None else torch.cat([states, self.lvc(frames, mask)], -1)  # Eqs. (3), (4)
+
+
+class WavFusion(Pipeline):
+    """Sound that asks words and faces in the deep layers of wav2vec 2.0, then the conversation; any of the three may be missing."""
+
+    Config = WavFusionConfig
+    reads = ("sequences",)
+
+    def __init__(self, schema: Schema, config: WavFusionConfig | None = None) -> None:
+        super().__init__(schema)
+        config = config or WavFusionConfig()
+        sound, weights, heard = replace(config.wav2vec, folder=""), None, schema.sequences.get("audio")
+        if config.wav2vec.folder and heard is not None:
+            sound, weights = read_wav2vec(config.wav2vec.folder)
+        if config.deep > sound.layers:
+            raise ConfigError(f"pipeline.deep: expected at most {sound.layers}, the layers of wav2vec 2.0, found {config.deep}")
+        frozen = weights is not None if config.frozen is None else config.frozen
+        # What is saved must be built again without the folder.
+        self.config = config = replace(config, wav2vec=sound, frozen=frozen if weights else config.frozen)
+        self.others = tuple(name for name in schema.modalities if name != "audio")
+        self.front = FrontEnds({name: schema.sequences[name] for name in self.others}, config.width)
+        self.encode = nn.ModuleDict({name: FrameEncoder(config, lvc=name in config.lvc) for name in self.others})
+        widths = {name: config.width * (2 if name in config.lvc else 1) for name in self.others}
+        self.silence = nn.Parameter(0.02 * torch.randn(sound.width))
+        self.shallow: Wav2vec | FrontEnds | None = None
+        if heard == () and config.sound == "wav2vec":
+            self.shallow = Wav2vec(sound, sound.layers - config.deep)
+            self.shallow.requires_grad_(not frozen)
+        elif heard is not None:
+            self.shallow = FrontEnds({"audio": heard}, sound.width)
+        asked = config.deep if heard is not None or len(widths) > 1 else 0  # words or faces alone: nobody asks them
+        self.deep = nn.ModuleList(Layer(sound, self._attention(widths), config.dropout) for _ in range(asked))
+        self.final = nn.LayerNorm(sound.width) if sound.norm_first else nn.Identity()
+        if weights is not None:
+            self._take(weights)
+        parts = {**({} if self.shallow is None else {"audio": sound.width}), **widths}
+        output = sound.width if self.deep else sum(parts.values())
+        self.project = nn.ModuleDict()
+        if len(parts) > 1 and config.margin_weight and self.task.kind == "classification":
+            self.project = nn.ModuleDict(
+                {name: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.width, bias=False)) for name, width in parts.items()}
+            )
+            self.shared = nn.Linear(config.width, config.width, bias=False)
+        self.context = ConversationContext({FUSED: output}, config.graph, config.context)
+        self.recipe = self.context.recipe
+        self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.dropout)
+
+    def _attention(self, widths: Mapping[str, int]) -> nn.Module:
+        """Of a deep layer: to the other modalities; where there are none, the layer's own."""
+        sound, dropout = self.config.wav2vec, self.config.dropout
+        if widths:
+            return GatedCrossAttention(sound.width, widths, heads=self.config.heads, dropout=dropout)
+        return CrossAttention(sound.width, sound.width, sound.width, heads=sound.heads, dropout=dropout)
+
+    def _take(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin as the pretrained model."""
+        if isinstance(self.shallow, Wav2vec):
+            self.shallow.take(weights)
+        for index, layer in enumerate(self.deep, self.config.wav2vec.layers - len(self.deep)):
+            mark = f"layers.{index}."
+            cast(Layer, layer).take({name.removeprefix(mark): value for name, value in weights.items() if name.startswith(mark)})
+        if isinstance(self.final, nn.LayerNorm):
+            self.final.load_state_dict({end: weights[f"final.{end}"] for end in ("weight", "bias")})
+
+    @property
+    def causal(self) -> bool:
+        """Whether the conversation around a turn is read up to it alone."""
+        return self.context.causal
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no conversation around a turn."""
+        return self.context.alone
+
+    def _tokens(self, item: tuple[int, ...]) -> int:
+        """Items of a chunk: samples, words, frames or pictures."""
+        return max(1, min(int(self.config.seconds * (FRAMES if item else SAMPLING_RATE)), NUMBERS // prod(item)))
+
+    def frames(self, batch: Batch) -> Ragged:
+        """X^a: `(frames, wav2vec.width)` of every utterance; none where it has no sound."""
+        if SHALLOW in batch.sequences:
+            return batch.sequences[SHALLOW]
+        if self.shallow is None:
+            nothing = self.silence.new_zeros(0, self.config.wav2vec.width)
+            return Ragged(nothing, torch.zeros(batch.utterances + 1, dtype=torch.long))
+        waves, encode = batch.sequences["audio"], self.shallow if isinstance(self.shallow, Wav2vec) else self.shallow["audio"]
+        width, tokens = self.config.wav2vec.width, self._tokens(waves.item)
+        return map_sequences(partial(self._checkpointed, encode), waves, width, tokens)  # Eq. (7)
+
+    @torch.no_grad()
+    def start_stage(self, index: int, batch: Batch) -> Batch:
+        """What frozen layers make of the sound is computed once, and so are cepstral coefficients."""
+        if isinstance(self.shallow, FrontEnds):
+            return self.shallow.prepared(batch)
+        if not (self.config.cache and isinstance(self.shallow, Wav2vec)) or any(p.requires_grad for p in self.shallow.parameters()):
+            return batch
+        return replace(batch, sequences={**batch.sequences, SHALLOW: self.frames(batch)})
+
+    def states(self, batch: Batch) -> dict[str, Ragged]:
+        """X^t and X^v: modality → frames of every utterance."""
+        found = {}
+        for name in self.others:
+
+            def function(padded: Tensor, mask: Tensor, name: str = name) -> tuple[Tensor, Tensor]:
+                frames, mask = self.front[name](padded, mask)  # Eqs. (1), (5)
+                return self.encode[name](frames, mask), mask
+
+            width = self.config.width * (2 if name in self.config.lvc else 1)
+            found[name] = map_sequences(function, batch.sequences[name], width, self._tokens(self.schema.sequences[name]))
+        return found
+
+    def fuse(self, sound: Ragged, others: Mapping[str, Ragged]) -> tuple[Tensor, Tensor]:
+        """The deep layers, and the mean over their frames.
+
+        Args:
+            sound: X^a.
+            others: X^t and X^v.
+
+        Returns:
+            `(N, wav2vec.width)`, and the mean share of each other modality in the gates, `(N, others)`.
+        """
+
+        def function(padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+            (states, mask), heard = padded["audio"], {name: padded[name] for name in others}
+            trust = states.new_zeros(len(states), len(others))
+            for layer in self.deep:
+                states, shares = self._checkpointed(self._layer, layer, states, mask, heard)
+                trust = trust + masked_mean(shares, mask) / len(self.deep)
+            return torch.cat([masked_mean(self.final(states), mask), trust], -1)
+
+        width = self.config.wav2vec.width
+        found = encode_together(function, {"audio": self._filled(sound), **others}, width + len(others), self._tokens((width,)))
+        return found[:, :width], found[:, width:]
+
+    @staticmethod
+    def _layer(layer: Layer, states: Tensor, mask: Tensor, others: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """One deep layer: `(n, L, width)` and the shares of the others `(n, L, others)`."""
+        shares = states.new_zeros(*states.shape[:2], len(others))
+
+        def ask(queries: Tensor) -> Tensor:
+            nonlocal shares
+            if not others:
+                return layer.attention(queries, queries, mask)
+            heard, gate = layer.attention(queries, others)  # Eqs. (8)-(11)
+            shares = gate.detach().mean(-1)
+            return heard
+
+        return layer(states, ask), shares
+
+    def _checkpointed(self, function, *inputs):  # type: ignore[no-untyped-def]
+        """Call a function, keeping nothing for the way back but what goes in."""
+        if self.config.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(function, *inputs, use_reentrant=False)
+        return function(*inputs)
+
+    def _filled(self, sound: Ragged) -> Ragged:
+        """The frames, and the learned one where there is none."""
+        lengths = sound.lengths.clamp(min=1)
+        ptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        absent = (sound.lengths == 0).nonzero().squeeze(1)
+        everything = torch.ones(int(ptr[-1]), dtype=torch.bool)
+        everything[ptr[absent]] = False
+        place = everything.nonzero().squeeze(1).to(sound.device)
+        values = self.silence.to(sound.values.dtype).expand(len(everything), -1).index_copy(0, place, sound.values)
+        return Ragged(values, ptr)
+
+    def vectors(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """X^F as one vector per utterance `(N, k)`; which have any modality, `(N,)` bool; and means of X^m, by modality, where wanted."""
+        sound, others = self.frames(batch), self.states(batch)
+        every = others if self.shallow is None else {"audio": sound, **others}
+        present = torch.stack([value.present for value in every.values()]).any(0)
+        means = {}
+        if not self.deep or (self.training and self.project):
+            tokens = self._tokens((self.config.width,))
+            means = {name: encode_sequences(masked_mean, value, value.item[0], tokens) for name, value in every.items()}
+        if not self.deep:
+            return torch.cat(list(means.values()), -1), present, means
+        return self.fuse(sound, others)[0], present, means
+
+    def discrepancy(self, means: Mapping[str, Tensor], batch: Batch) -> Tensor | float:
+        """λ L_mar over the labelled utterances of the batch, once per modality that they have."""
+        if not (self.training and self.project):
+            return 0.0
+        counts = batch.judged & (batch.target >= 0)
+        here = {name: counts & batch.sequences[name].present for name in means}
+        common = [self.shared(self.project[name](means[name][rows])) for name, rows in here.items()]  # Eq. (12)
+        modality = torch.cat([torch.full((len(rows),), i, device=batch.device) for i, rows in enumerate(common)])
+        target = torch.cat([batch.target[rows] for rows in here.values()])
+        return self.config.margin_weight * margin_loss(torch.cat(common), modality, target, self.config.margin)  # Eq. (13)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Scores of every utterance: `(N, C)`; the training adds their cross entropy to the penalty."""
+        fused, present, means = self.vectors(batch)
+        states = self.context({FUSED: fused}, {FUSED: present}, batch)
+        return Prediction(scores=self.classify(states), penalty=self.discrepancy(means, batch), states=states)  # Eqs. (14), (15)
+
+    @torch.no_grad()
+    def trust(self, batch: Batch) -> dict[str, Tensor]:
+        """Share of each other modality in what the sound hears, mean over channels, frames and deep layers; empty with less than two."""
+        if len(self.others) < 2 or not self.deep:
+            return {}
+        with evaluating(self):
+            shares = self.fuse(self.frames(batch), self.states(batch))[1]
+        return dict(zip(self.others, shares.unbind(1), strict=True))
+
+    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
+        """The conversation's, as `conversation`, if there is one."""
+        return self.context.convolutions()
+
+    @torch.no_grad()
+    def graph(self, dialogue: Dialogue) -> HeteroData | None:
+        """The graph of a conversation with the weights that this pipeline gives it; `None` with the recipe `none`."""
+        batch = self.schema.batch(dialogue.corpus).to(self.device)
+        with evaluating(self):
+            fused, present, _ = self.vectors(batch)
+            return self.context.graph({FUSED: fused}, {FUSED: present}, batch, dialogue.corpus)

@@ -1,0 +1,236 @@
+"""Conversation graphs as one HTML page that opens offline: hover or focus a turn and see its edges.
+
+Why no library: those that can be inlined (vis-network, plotly) weigh from half a megabyte to several and lay nodes out by force or as a
+chart; time from left to right is the point here. The page is `interactive.html` beside this file, 20 kB, plus the graphs as JSON; texts
+reach it as text nodes only, and its content security policy allows nothing from anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from erc_graph.data.files.storage import atomic_write
+from erc_graph.data.palette import emotion_colour
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.convert import Labels, label_names
+from erc_graph.graphs.graphml import write_graphml
+from erc_graph.report.draw import _letter, draw_graph
+from erc_graph.report.drawn_edges import joined_pairs, strongest
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+KINDS = ("png", "svg", "graphml", "html")
+_PAGE = Path(__file__).with_suffix(".html")
+_MOST = 3  # arcs that a turn brings along at rest, as in `draw_graph`
+
+
+def write_page(
+    graphs: Iterable[HeteroData], path: str | Path, *, predictions: Iterable[Labels | None] | None = None, title: str | None = None
+) -> Path:
+    """Write one self-contained page of one or several conversation graphs, all or nothing.
+
+    Args:
+        graphs: From `build_graph` or a pipeline's `graph`.
+        path: Ends in `.html`.
+        predictions: Per graph one per utterance, as for `draw_graph`. Where no turn has a label, nodes have their colours.
+        title: Of the page.
+
+    Raises:
+        ConfigError: another file type, no graph, or predictions that do not fit.
+        StorageError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"graph page: expected a file name ending in .html, found {path.name!r}")
+    text = page(graphs, predictions=predictions, title=title)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+    return path
+
+
+def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] | None = None, title: str | None = None) -> str:
+    """The page of `write_page` as text.
+
+    Raises:
+        ConfigError: no graph, or predictions that do not fit.
+    """
+    known = list(graphs)
+    guesses = [None] * len(known) if predictions is None else list(predictions)
+    if not known or len(guesses) != len(known):
+        raise ConfigError(f"graph page: expected one graph or more, and as many rows of predictions, found {len(known)} and {len(guesses)}")
+    views = [view for graph, guess in zip(known, guesses, strict=True) for view in _views(graph, guess)]
+    heading = title if title is not None else views[0]["id"] if len(views) == 1 else f"{len(views)} conversations"
+    # `<` never appears in the data as itself: no text can end the element that holds it.
+    data = json.dumps(views, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    template = _PAGE.read_text(encoding="utf-8")
+    start, middle, end = template.split("{{title}}")[0], template.split("{{title}}")[1].split("{{data}}")[0], template.split("{{data}}")[1]
+    return "".join((start, escape(heading), middle, data, end)).encode("utf-8", "replace").decode()
+
+
+def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]]:
+    """What the page knows of each dialogue of a graph, as plain JSON values; node `lane * turns + turn`."""
+    lanes = list(graph.node_types)
+    node = graph[lanes[0]]
+    score = node.y.is_floating_point()
+    count = len(graph.speakers)
+    true = label_names(node.y, graph.labels, count, "labels", score)
+    guess = [None] * count if predictions is None else label_names(predictions, graph.labels, count, "predictions", score)
+    relations = list(dict.fromkeys(kind[1] for kind in graph.edge_types))
+    edges = {key: [] for key in ("source", "target", "relation", "weight")}  # type: dict[str, list[np.ndarray]]
+    for m, relation, n in graph.edge_types:
+        edge = graph[m, relation, n]
+        source, target = edge.edge_index.cpu().numpy()
+        edges["source"].append(source + lanes.index(m) * count)
+        edges["target"].append(target + lanes.index(n) * count)
+        edges["relation"].append(np.full(len(source), relations.index(relation)))
+        edges["weight"].append(
+            edge.edge_weight.detach().float().cpu().numpy() if "edge_weight" in edge else np.full(len(source), np.nan, dtype=np.float32)
+        )
+    flat = {key: np.concatenate(parts) if parts else np.empty(0, dtype=np.int64) for key, parts in edges.items()}
+    rest = _rest(graph, lanes, count)
+    ends = graph.ptr.tolist()
+    used = list(dict.fromkeys(name for name in [*(graph.labels or ["negative", "neutral", "positive"]), *true, *guess] if name is not None))
+    views = []
+    for dialogue, first, last in zip(graph.dialogue_ids, ends[:-1], ends[1:], strict=True):
+        turns = last - first
+
+        def own(rows: np.ndarray, first: int = first, turns: int = turns) -> np.ndarray:
+            """Node of this dialogue's view for a node of the graph."""
+            return rows // count * turns + rows % count - first
+
+        def inside(rows: np.ndarray, first: int = first, last: int = last) -> np.ndarray:
+            return (rows % count >= first) & (rows % count < last)
+
+        here, still = inside(flat["target"]), inside(rest["a"])
+        codes = node.speaker[first:last].tolist()
+        called: dict[int, str] = {}
+        for code, name in zip(codes, graph.speakers[first:last], strict=True):
+            called.setdefault(code, name)
+        present = {*true[first:last], *guess[first:last]}
+        views.append(
+            {
+                "id": dialogue,
+                "lanes": lanes,
+                "turns": turns,
+                "turn": node.turn[first:last].tolist(),
+                "speaker": codes,
+                "speakers": {code: [_letter(code), name] for code, name in sorted(called.items())},
+                "label": true[first:last],
+                "guess": guess[first:last] if predictions is not None else None,
+                "colours": {name: emotion_colour(name) for name in used if name in present},
+                "text": list(graph.texts[first:last]),
+                "present": [graph[lane].present[first:last].int().tolist() for lane in lanes],
+                "relations": relations,
+                "edges": {
+                    "source": own(flat["source"][here]).tolist(),
+                    "target": own(flat["target"][here]).tolist(),
+                    "relation": flat["relation"][here].tolist(),
+                    "weight": _rounded(flat["weight"][here]),
+                },
+                "rest": {
+                    "a": own(rest["a"][still]).tolist(),
+                    "b": own(rest["b"][still]).tolist(),
+                    "relation": rest["relation"][still].tolist(),
+                    "weight": _rounded(rest["weight"][still]),
+                },
+            }
+        )
+    return views
+
+
+def _rest(graph: HeteroData, lanes: list[str], count: int) -> dict[str, np.ndarray]:
+    """The pairs that are drawn while no turn is chosen: the strongest within a lane, all across lanes."""
+    parts: dict[str, list[np.ndarray]] = {"a": [], "b": [], "relation": [], "weight": []}
+    for i, first in enumerate(lanes):
+        for j, second in enumerate(lanes[i:], start=i):
+            if not any({kind[0], kind[2]} == {first, second} for kind in graph.edge_types):
+                continue
+            pairs = joined_pairs(graph, first, second)
+            if i == j:
+                pairs = pairs.take(pairs.a != pairs.b)
+                pairs = pairs.take(strongest(pairs, _MOST))
+            parts["a"].append(pairs.a + i * count)
+            parts["b"].append(pairs.b + j * count)
+            parts["relation"].append(pairs.relations)
+            parts["weight"].append(pairs.weight)
+    return {key: np.concatenate(values) if values else np.empty(0, dtype=np.int64) for key, values in parts.items()}
+
+
+def _rounded(weights: np.ndarray) -> list[float | None]:
+    """Weights with three digits, as drawn; `None` where the graph has none."""
+    return [None if weight != weight else round(weight, 3) for weight in weights.astype(np.float64).tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class GraphView:
+    """A graph to look at: a notebook shows it as an interactive page, `save` writes it in any form.
+
+    Attributes:
+        graph: From `build_graph` or a pipeline's `graph`.
+        predictions: One per utterance, as for `draw_graph`; unset: none.
+        title: Unset: the dialogue's name.
+    """
+
+    graph: HeteroData
+    predictions: Labels | None = None
+    title: str | None = None
+
+    def __repr__(self) -> str:
+        graph = self.graph
+        edges = sum(graph[kind].num_edges for kind in graph.edge_types)
+        what = graph.dialogue_ids[0] if len(graph.dialogue_ids) == 1 else f"{len(graph.dialogue_ids)} dialogues"
+        return f"GraphView({what}: {len(graph.speakers)} turns in {', '.join(graph.node_types)}; {edges} edges)"
+
+    @cached_property
+    def html(self) -> str:
+        """The page, self-contained."""
+        return page([self.graph], predictions=[self.predictions], title=self.title)
+
+    def _repr_html_(self) -> str:
+        # In a frame of its own: the notebook's styles and scripts and those of the page do not meet.
+        return (
+            f'<iframe title="{escape(repr(self), quote=True)}" srcdoc="{escape(self.html, quote=True)}" sandbox="allow-scripts" '
+            'style="width:100%;height:640px;border:0"></iframe>'
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write a `.png`, `.svg`, `.graphml` or `.html` file, all or nothing.
+
+        Raises:
+            ConfigError: another ending, or predictions that do not fit.
+            StorageError: the file cannot be written.
+        """
+        path = Path(path)
+        kind = path.suffix.lower().removeprefix(".")
+        if kind not in KINDS:
+            raise ConfigError(f"graph: expected a file name ending in {', '.join(f'.{kind}' for kind in KINDS)}, found {path.name!r}")
+        if kind == "graphml":
+            return write_graphml(self.graph, path, predictions=self.predictions)
+        if kind == "html":
+            return write_page([self.graph], path, predictions=[self.predictions], title=self.title)
+        return draw_graph(self.graph, path, predictions=self.predictions, title=self.title)
+
+
+def show(graph: HeteroData, *, predictions: Labels | None = None, title: str | None = None) -> GraphView:
+    """A graph as a notebook shows it: hover or focus a turn and see its edges.
+
+    Args:
+        graph: From `build_graph` or a pipeline's `graph`.
+        predictions: One per utterance, as for `draw_graph`.
+        title: Unset: the dialogue's name.
+
+    >>> from erc_graph.data.sample.vectors import sample_corpus
+    >>> from erc_graph.graphs.build import build_graph
+    >>> show(build_graph(sample_corpus(dialogues=10)[0], "window"))
+    GraphView(sample-0: 27 turns in text, audio, visual; 1315 edges)
+    """
+    return GraphView(graph=graph, predictions=predictions, title=title)

@@ -1,0 +1,250 @@
+"""A search over declared ranges of configuration values, judged on the development split."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tqdm import tqdm
+
+from erc_graph.data.files.storage import write_json
+from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError, StorageError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+RECORD = "trials.json"
+_NO_MEMORY = re.compile("allocate memory|out of memory|not enough memory")  # PyTorch says so in a RuntimeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Values of one configuration key: an interval, or choices.
+
+    Attributes:
+        low: Smallest value; whole numbers are searched where both ends are whole.
+        high: Largest value.
+        log: On a logarithmic scale.
+        choices: Any values that TOML has; instead of an interval.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def problem(self) -> str | None:
+        """What is wrong with it, or nothing."""
+        if self.choices:
+            return None if self.low is None and self.high is None and not self.log else "choices or an interval, not both"
+        ends = (self.low, self.high)
+        if not all(isinstance(end, (int, float)) and not isinstance(end, bool) and math.isfinite(end) for end in ends):
+            return "numbers `low` and `high`, or `choices`"
+        if self.low >= self.high:  # type: ignore[operator]
+            return "`low` below `high`"
+        return "`low` above 0 with `log`" if self.log and self.low <= 0 else None  # type: ignore[operator]
+
+    def distribution(self) -> BaseDistribution:
+        """The same for optuna; choices by position, since TOML has values that optuna does not."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.choices:
+            return CategoricalDistribution(tuple(range(len(self.choices))))
+        kind = IntDistribution if isinstance(self.low, int) and isinstance(self.high, int) else FloatDistribution
+        return kind(self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Dotted configuration key (`training.learning_rate`) → its range."""
+
+    ranges: Mapping[str, Range]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SearchSpace:
+        """From a table of TOML.
+
+        For example `"training.learning_rate" = {low = 1e-5, high = 1e-3, log = true}` or `"model.width" = {choices = [128, 256]}`.
+
+        Raises:
+            ConfigError: names every key that is not a range, what was expected and what was found.
+        """
+        ranges, problems = {}, []
+        for key, value in values.items():
+            known = isinstance(value, Mapping) and set(value) <= {"low", "high", "log", "choices"}
+            good = known and isinstance(value.get("choices", []), (list, tuple)) and isinstance(value.get("log", False), bool)
+            if not good:
+                problems.append(f"tune.{key}: expected a table of low, high and log, or of choices, found {value!r}")
+                continue
+            ranges[key] = Range(**{**value, "choices": tuple(value.get("choices", ()))})
+            if (expected := ranges[key].problem()) is not None:
+                problems.append(f"tune.{key}: expected {expected}, found {dict(value)!r}")
+        if not values:
+            problems.append("tune: expected at least one configuration key with a range, found none")
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return cls(ranges)
+
+
+@dataclass
+class Trial:
+    """One tried setting; `value` is unset where it failed, and `error` says why."""
+
+    number: int
+    parameters: dict[str, Any]
+    value: float | None
+    seconds: float
+    error: str | None = None
+
+
+@dataclass
+class Search:
+    """All trials of a search."""
+
+    trials: list[Trial] = field(default_factory=list)
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+    @property
+    def best(self) -> Trial:
+        """The best trial, the earliest of equals.
+
+        Raises:
+            ConfigError: every trial failed.
+        """
+        done = [trial for trial in self.trials if trial.value is not None]
+        if not done:
+            first = self.trials[0].error if self.trials else "none was run"
+            raise ConfigError(f"tune: expected a trial that gives a number, found none in {len(self.trials)}; the first: {first}")
+        sign = 1 if self.direction == "maximize" else -1
+        return max(done, key=lambda trial: sign * trial.value)  # type: ignore[operator]
+
+
+def tune(
+    objective: Callable[[dict[str, Any]], float],
+    space: SearchSpace,
+    trials: int,
+    seed: int,
+    folder: Path,
+    *,
+    direction: Literal["maximize", "minimize"] = "maximize",
+    context: Mapping[str, Any] | None = None,
+    quiet: bool | None = None,
+) -> Search:
+    """Search with optuna's tree-structured Parzen estimator.
+
+    After every trial `folder/trials.json` has all of them. A search that was interrupted goes on from there, and tries what it
+    would have tried without the interruption.
+
+    Args:
+        objective: Configuration key → value to a figure of the development split (never of the test split). An `ErcGraphError`, a
+            lack of memory or a figure that is no number makes the trial a failed one.
+        space: What is searched.
+        trials: How many in all, those of the record among them.
+        seed: Of the search.
+        folder: Where the record is.
+        direction: Whether a high or a low figure is good.
+        context: What else the figures depend on (digest of the data, settings that are not searched), as values that JSON has; it is
+            kept in the record, and a record of another context is not continued.
+        quiet: No progress bar; unset: none where standard error is no terminal.
+
+    Raises:
+        CheckpointError: the record is damaged, or of another search or context.
+        StorageError: the record cannot be written.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space_values = {key: asdict(span) for key, span in space.ranges.items()}
+    head = _plain({"seed": seed, "direction": direction, "space": space_values, "context": dict(context or {})})
+    search = Search(_read(folder / RECORD, head), direction)
+    study = optuna.create_study(direction=direction)
+    distributions = {key: space.ranges[key].distribution() for key in space.ranges}
+    with _refused(folder / RECORD):
+        for trial in search.trials:
+            study.add_trial(_frozen(trial, space, distributions))
+    for number in tqdm(
+        range(len(search.trials), trials), desc="tune", total=trials, initial=len(search.trials), leave=False, disable=quiet
+    ):
+        study.sampler = optuna.samplers.TPESampler(seed=seed + number)  # what is tried depends on the record and the number only
+        asked = study.ask(distributions)
+        parameters = {key: space.ranges[key].choices[v] if space.ranges[key].choices else v for key, v in asked.params.items()}
+        start, value, error = time.perf_counter(), None, None
+        try:
+            value = float(objective(parameters))
+        except StorageError:
+            raise
+        except ErcGraphError as refusal:
+            error = str(refusal)
+        except (MemoryError, RuntimeError) as failure:
+            if not (isinstance(failure, MemoryError) or _NO_MEMORY.search(str(failure))):
+                raise
+            error = f"out of memory: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}"
+        if value is not None and not math.isfinite(value):
+            value, error = None, f"the figure is {value}"
+        study.tell(asked, value, state=optuna.trial.TrialState.FAIL if value is None else None)
+        search.trials.append(Trial(number, parameters, value, time.perf_counter() - start, error))
+        write_json(folder / RECORD, {**head, "trials": [asdict(trial) for trial in search.trials]})
+    return search
+
+
+def _frozen(trial: Trial, space: SearchSpace, distributions: dict[str, BaseDistribution]) -> Any:
+    """A recorded trial for optuna, which refuses parameters that are missing or out of range."""
+    import optuna
+
+    if trial.value is not None and not (isinstance(trial.value, (int, float)) and math.isfinite(trial.value)):
+        raise ValueError(f"trial {trial.number}: value {trial.value!r}")
+    choices = {key: [json.dumps(choice) for choice in space.ranges[key].choices] for key in trial.parameters}
+    parameters = {key: choices[key].index(json.dumps(v)) if choices[key] else v for key, v in trial.parameters.items()}
+    state = optuna.trial.TrialState.FAIL if trial.value is None else optuna.trial.TrialState.COMPLETE
+    return optuna.trial.create_trial(state=state, value=trial.value, params=parameters, distributions=distributions)
+
+
+def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
+    """Trials of an earlier part of the same search."""
+    if not path.exists():
+        return []
+    with _refused(path):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        trials = [Trial(**trial) for trial in record.pop("trials")]
+        then, now = dict(_flat(_plain(record))), dict(_flat(head))
+    changed = [f"{name} {then.get(name)!r} → {now.get(name)!r}" for name in {**then, **now} if then.get(name) != now.get(name)]
+    if changed:
+        more = f" and {len(changed) - 8} more" if len(changed) > 8 else ""
+        raise CheckpointError(
+            f"{path}: expected the record of the same search, found another: {', '.join(changed[:8])}{more}; "
+            "choose another folder, or delete the record to search anew"
+        )
+    return trials
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the content of a record into one clear error."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: expected the record of a search, found something damaged ({error}); "
+            "choose another folder, or delete the record to search anew"
+        ) from error
+
+
+def _plain(values: dict[str, Any]) -> Any:
+    """As they come back from the record: tuples as lists, no NaN and infinity."""
+    return json.loads(json.dumps(values, default=str), parse_constant=lambda _: None)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything in nested tables."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

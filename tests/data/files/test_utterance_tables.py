@@ -1,0 +1,183 @@
+"""Tables of utterances: CSV, JSON lines, JSON, Parquet, and MELD's own columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from erc_graph.data.files.formats import merge_annotations, read_annotations
+from erc_graph.data.files.utterance_tables import split_of_name
+from erc_graph.errors import CorpusError
+
+HEADER = "dialogue,turn,speaker,text,utterance,label,sentiment,split\n"
+ROWS = (
+    HEADER
+    + 'b,1,Ann,"Well, yes.",b-1,joy,1.5,train\n'
+    + "a,0,Bob,No.,a-0,,,test\n"
+    + "b,0,Bob,Hello?,b-0,anger,-2,train\n"
+    + "a,10,Ann,Oh!,a-10,joy,0,test\n"
+    + "a,2,Bob,So,a-2,joy,0.5,test\n"
+)
+MELD_HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
+
+
+def write(tmp_path: Path, content: str | bytes, name: str = "table.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def check(path: Path, format: str) -> None:
+    read = read_annotations(path)
+    assert read.format == f"table of utterances ({format})" and read.dataset is None
+    assert read.dialogue_ids == ["b", "a"] and read.lengths == [2, 3]
+    assert read.utterance_ids == ["b-0", "b-1", "a-0", "a-2", "a-10"]  # turns are numbers: 10 comes after 2
+    assert read.speakers == ["Bob", "Ann", "Bob", "Bob", "Ann"]
+    assert read.texts == ["Hello?", "Well, yes.", "No.", "So", "Oh!"]
+    assert read.columns == {"label": ["anger", "joy", None, "joy", "joy"], "score": [-2.0, 1.5, None, 0.5, 0.0]}
+    assert read.labels == ["anger", "joy"]
+    assert read.splits == {"train": ["b"], "test": ["a"]}
+
+
+def records() -> list[dict[str, object]]:
+    import csv
+
+    rows: list[dict[str, object]] = [dict(row) for row in csv.DictReader(ROWS.splitlines())]
+    for row in rows:
+        row["turn"] = int(str(row["turn"]))
+        row["sentiment"] = float(str(row["sentiment"])) if row["sentiment"] else None
+        row["label"] = row["label"] or None
+    return rows
+
+
+def test_csv_with_every_separator_and_mark(tmp_path: Path) -> None:
+    check(write(tmp_path, ROWS), "CSV")
+    check(write(tmp_path, b"\xef\xbb\xbf" + ROWS.replace("\n", "\r\n").encode()), "CSV")
+    semicolons = ROWS.replace('"Well, yes."', "Well@ yes.").replace(",", ";").replace("@", ",")
+    check(write(tmp_path, semicolons), "CSV")
+    check(write(tmp_path, semicolons.replace(";", "\t")), "CSV")
+    check(write(tmp_path, ROWS, "renamed.pkl"), "CSV")  # the name says nothing
+
+
+def test_json_lines_and_json(tmp_path: Path) -> None:
+    check(write(tmp_path, "\n".join(json.dumps(row) for row in records()) + "\n"), "JSON lines")
+    check(write(tmp_path, json.dumps(records(), indent=1)), "JSON")
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    path = tmp_path / "table.bin"
+    pyarrow.parquet.write_table(pa.Table.from_pylist(records()), path)
+    check(path, "Parquet")
+    write(tmp_path, path.read_bytes()[:200], "cut")
+    with pytest.raises(CorpusError, match="truncated or corrupt Parquet"):
+        read_annotations(tmp_path / "cut")
+
+
+def test_minimal_table_gets_ids_and_a_data_set_from_the_caller(tmp_path: Path) -> None:
+    path = write(tmp_path, "Dialogue,Turn,Speaker,Text,label\nx,3,,hi,positive\nx,4,A,ho,negative\n")
+    read = read_annotations(path, dataset="mosi")
+    assert read.utterance_ids == ["x_3", "x_4"] and read.speakers == ["speaker", "A"]
+    assert read.dataset == "mosi" and read.labels == [] and read.splits == {} and read.columns == {"label": ["positive", "negative"]}
+
+
+def test_sentiment_names(tmp_path: Path) -> None:
+    read = read_annotations(write(tmp_path, "dialogue,turn,speaker,text,sentiment\nx,0,A,hi,positive\nx,1,A,ho,\n"))
+    assert read.columns == {"sentiment": ["positive", None]}
+
+
+def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    read = read_annotations(write(tmp_path, f"dialogue,turn,speaker,text\nx,0,A,{'a' * 200_000}\n"))
+    assert len(read.texts[0]) == 200_000 and csv.field_size_limit() == before
+
+
+def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
+    read = read_annotations(write(tmp_path, b"dialogue,turn,speaker,text\nx,0,A,it\x92s\n"))
+    assert read.texts == ["it’s"] and "Windows-1252" in read.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("dialogue,turn,text\nx,0,hi\n", "no column 'speaker'"),
+        (HEADER, "no rows"),
+        (HEADER + "x,0,A\n", "line 2: 3 fields, header 8"),
+        ("dialogue,turn,speaker,text\nx,0,A,hi, there\n", "line 2: 5 fields, header 4"),
+        ("dialogue,dialogue\nx,y\n", "column name is used twice"),
+        (HEADER + 'x,0,A,"open\n', "not a valid CSV"),
+        (HEADER + ",0,A,hi,,,,\n", "empty `dialogue`"),
+        (HEADER + "x,one,A,hi,,,,\n", "line 2: turn 'one' is no whole number"),
+        (HEADER + "x,inf,A,hi,,,,\n", "no whole number"),
+        (HEADER + "x,0,A,hi,,,,\nx,0.0,B,ho,,,,\n", r"line 3: turn 0 of dialogue 'x' stands there already \(line 2\); number each once"),
+        (HEADER + "x,0,A,hi,u,,,\ny,0,B,ho,u,,,\n", r"line 3: duplicate utterance id 'u' \(first in line 2\)"),
+        (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,test\n", "line 3: dialogue 'x' is in two splits"),
+        (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,\n", r"two splits \(train, none\)"),
+        (HEADER + "x,0,A,hi,,,,holdout\n", "split 'holdout' is not one of train, dev, test"),
+        (HEADER + "x,0,A,hi,,,1.5,\nx,1,B,ho,,,good,\n", "line 3: sentiment 'good' is no finite number"),
+        (HEADER + "x,0,A,hi,,,nan,\n", "'nan' is no finite number"),
+        (b"dialogue,turn,speaker,text\nx,0,A,\x81\n", "neither UTF-8 nor Windows-1252"),
+        (b"dialogue\x00,turn\n", "binary content"),
+        (b"\x07\x81\xfe\x1f random", "binary content, no known format"),
+        (b"\x13\xe9, no NUL", "binary content, no known format"),
+        ('{"dialogue": "x", "turn": 0}\n{"dialogue"\n', "line 2: not valid JSON"),
+        ('{"dialogue": "x", "turn": {"a": 1}}\n', "line 1: expected a flat object"),
+        ('{"dialogue": "x", "turn": 0, "speaker": "A"}\n', "no column 'text'"),
+        ('[{"dialogue": "x", "turn": [1]}]', "row 1: expected a flat object"),
+        ("{}", "may have utterance, label, sentiment, split; found none"),
+        ("", "is empty"),
+        ("  \n", "is empty"),
+    ],
+)
+def test_tables_that_cannot_be_used(content: str | bytes, match: str, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=match):
+        read_annotations(write(tmp_path, content))
+
+
+def meld(*rows: str) -> str:
+    return MELD_HEADER + "".join(f"1,{row},8,21,0,1\n" for row in rows)
+
+
+def test_meld_official_csvs(tmp_path: Path) -> None:
+    train = write(
+        tmp_path, meld("B,Ross,joy,positive,4,2", "A,Joey,neutral,neutral,4,0", "C,Ross,anger,negative,0,0"), "train_sent_emo.csv"
+    )
+    dev = write(tmp_path, meld("D,Ross,Fear,negative,4,0"), "dev_sent_emo.csv")
+    read = merge_annotations([read_annotations(train), read_annotations(dev)])
+    assert read.format == "MELD's official CSV" and read.dataset == "meld"
+    assert read.dialogue_ids == ["train_dia4", "train_dia0", "dev_dia4"] and read.lengths == [2, 1, 1]
+    assert read.utterance_ids == ["train_dia4_utt0", "train_dia4_utt2", "train_dia0_utt0", "dev_dia4_utt0"]
+    assert read.texts == ["A", "B", "C", "D"] and read.speakers == ["Joey", "Ross", "Ross", "Ross"]
+    assert read.columns == {
+        "label": ["neutral", "joy", "anger", "fear"],
+        "sentiment": ["neutral", "positive", "negative", "negative"],
+    }
+    assert read.splits == {"train": ["train_dia4", "train_dia0"], "dev": ["dev_dia4"]} and read.labels == []
+
+
+def test_meld_csvs_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="split is told by the file's name alone"):
+        read_annotations(write(tmp_path, meld("A,Ross,joy,positive,0,0"), "sent_emo.csv"))
+    with pytest.raises(CorpusError, match="line 2: emotion 'bored' is outside the set"):
+        read_annotations(write(tmp_path, meld("A,Ross,bored,positive,0,0"), "train_sent_emo.csv"))
+    with pytest.raises(CorpusError, match="line 2: sentiment 'mixed' is outside the set"):
+        read_annotations(write(tmp_path, meld("A,Ross,joy,mixed,0,0"), "train_sent_emo.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train_sent_emo.csv", "train"),
+        ("MELD.val.csv", "dev"),
+        ("test_data_roberta.json.feature", "test"),
+        ("train_test.csv", None),
+        ("attest.csv", None),
+    ],
+)
+def test_split_of_a_name(name: str, split: str | None) -> None:
+    assert split_of_name(Path(name)) == split

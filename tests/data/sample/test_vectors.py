@@ -1,0 +1,259 @@
+"""The sample corpus is what its docstring says, and its limit is exact."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from erc_graph.data.sample.vectors import CONFUSED, SampleConfig, sample_bayes_limit, sample_corpus, sample_posterior
+from erc_graph.data.sample import vectors as sample
+from erc_graph.data.tasks import TASKS
+from erc_graph.errors import ConfigError, CorpusError
+
+LABELS = TASKS["sample6"].labels
+PRIOR = [sample.BASE[name] for name in LABELS]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return sample_corpus()
+
+
+@pytest.fixture(scope="module")
+def large():
+    return sample_corpus(dialogues=1000, seed=7)
+
+
+# -- the generator ----------------------------------------------------------------------------------------------------------------
+
+
+def test_shape_of_the_corpus(corpus) -> None:
+    assert corpus.name == "sample" and corpus.task is TASKS["sample6"]
+    assert {name: tuple(value.shape) for name, value in corpus.features.items()} == {
+        "text": (corpus.utterances, 16),
+        "audio": (corpus.utterances, 8),
+        "visual": (corpus.utterances, 8),
+    }
+    assert sorted(itertools.chain(*corpus.splits.values())) == sorted(corpus.dialogue_ids)
+    assert [len(corpus.splits[name]) for name in ("train", "dev", "test")] == [360, 90, 150]
+    assert (int(corpus.lengths.min()), int(corpus.lengths.max())) == (6, 30)
+    assert {len(set(dialogue.speakers)) for dialogue in corpus} == {2, 3, 4, 5}
+    assert len(set(corpus.utterance_ids)) == corpus.utterances
+    assert len(corpus.split("test").batch()) == 150
+
+
+def test_missing_vectors_are_zero_masked_and_some_utterances_have_none(corpus) -> None:
+    present = np.stack([corpus.present[name].numpy() for name in corpus.modalities])
+    assert (1 - present.mean(1)) == pytest.approx([0.08] * 3, abs=0.01)
+    assert (~present).all(0).any(), "a model must live with an utterance that has no vector at all"
+    for name, value in corpus.features.items():
+        assert not value[~corpus.present[name]].any() and value[corpus.present[name]].any(1).all()
+    assert all(bool(text) == bool(there) for text, there in zip(corpus.texts, corpus.present["text"], strict=True))
+
+
+def test_text_is_made_from_the_emotion_and_speaks_to_somebody_else(corpus) -> None:
+    for dialogue in corpus:
+        for name, text, label in zip(dialogue.speakers, dialogue.texts, dialogue.labels, strict=True):
+            assert name not in text
+            if text:
+                assert any(text == form.format(name=other) for form in sample.SENTENCES[label] for other in sample.NAMES)
+
+
+def test_same_seed_same_corpus_on_any_machine() -> None:
+    def fingerprint(seed: int) -> str:
+        corpus = sample_corpus(dialogues=40, seed=seed)
+        arrays = [corpus.target, *corpus.features.values(), *corpus.present.values()]
+        words = json.dumps([corpus.speakers, corpus.texts, corpus.dialogue_ids])
+        return hashlib.sha256(words.encode() + b"".join(array.numpy().tobytes() for array in arrays)).hexdigest()[:16]
+
+    assert fingerprint(3) == fingerprint(3) != fingerprint(4)
+    assert fingerprint(0) == "8c9756724bc3c046"
+
+
+def test_generation_is_quick() -> None:
+    start = time.perf_counter()
+    sample_corpus()
+    assert time.perf_counter() - start < 0.5
+
+
+def test_emotions_follow_the_equation(large) -> None:
+    """Counts of (own last, other's last) → next, gathered in a loop, against the equation written out."""
+    counts = np.zeros((7, 7, 6))
+    for dialogue in large:
+        felt: dict[str, int] = {}
+        for turn, (name, label) in enumerate(zip(dialogue.speakers, dialogue.corpus.target.tolist(), strict=True)):
+            others = [s for s in dialogue.speakers[:turn] if s != name]
+            counts[felt.get(name, 6), felt[others[-1]] if others else 6, label] += 1
+            felt[name] = label
+    config = SampleConfig()
+    for a, b in itertools.product(range(7), range(7)):
+        seen = counts[a, b].sum()
+        for e in range(6):
+            chance = loop_chance(e, None if a == 6 else a, None if b == 6 else b, config)
+            if seen > 50:
+                assert counts[a, b, e] / seen == pytest.approx(chance, abs=5 * np.sqrt(chance * (1 - chance) / seen) + 1e-9)
+    assert counts.sum((0, 1)) / counts.sum() == pytest.approx(PRIOR, abs=0.02)  # each turn alone follows BASE
+
+
+def test_each_modality_confuses_its_own_pairs() -> None:
+    config = SampleConfig()
+    means = sample.class_means(config)
+    for modality, mean in means.items():
+        for i, j in itertools.combinations(range(6), 2):
+            distance = np.linalg.norm(mean[i] - mean[j])
+            if (LABELS[i], LABELS[j]) in CONFUSED[modality] or (LABELS[j], LABELS[i]) in CONFUSED[modality]:
+                assert distance == pytest.approx(config.detail * config.separation * np.sqrt(2))
+            else:
+                assert distance > 1.0 * config.separation
+    assert not set.intersection(*(set(pairs) for pairs in CONFUSED.values()))
+
+
+def test_vectors_scatter_normally_around_their_point(large) -> None:
+    for modality, mean in sample.class_means(SampleConfig()).items():
+        rows = large.present[modality].numpy()
+        rest = large.features[modality].numpy()[rows] - mean[large.target.numpy()[rows]]
+        assert np.cov(rest.T) == pytest.approx(np.eye(rest.shape[1]), abs=0.04)
+        assert rest.mean(0) == pytest.approx(np.zeros(rest.shape[1]), abs=0.04)
+
+
+# -- the limit --------------------------------------------------------------------------------------------------------------------
+
+
+def loop_chance(e: int, own: int | None, other: int | None, config: SampleConfig) -> float:
+    chance, rest = 0.0, 1.0
+    if own is not None:
+        chance += config.inertia * (e == own)
+        rest -= config.inertia
+    if other is not None:
+        chance += config.contagion * (e == other)
+        rest -= config.contagion
+    return chance + rest * PRIOR[e]
+
+
+def loop_posterior(speakers: list[int], likelihood: np.ndarray, config: SampleConfig) -> np.ndarray:
+    """All sequences of emotions, one after the other."""
+    turns = len(speakers)
+    total = np.zeros((turns, 6))
+    for path in itertools.product(range(6), repeat=turns):
+        weight = 1.0
+        for t in range(turns):
+            own = [path[j] for j in range(t) if speakers[j] == speakers[t]]
+            other = [path[j] for j in range(t) if speakers[j] != speakers[t]]
+            weight *= loop_chance(path[t], own[-1] if own else None, other[-1] if other else None, config) * likelihood[t, path[t]]
+        for t in range(turns):
+            total[t, path[t]] += weight
+    return total / total.sum(1, keepdims=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(0, 999))
+def test_posterior_equals_enumeration(names: list[int], seed: int) -> None:
+    speakers = [list(dict.fromkeys(names)).index(name) for name in names]
+    rng = np.random.default_rng(seed)
+    config = SampleConfig(inertia=rng.uniform(0, 0.6), contagion=rng.uniform(0, 0.4))
+    likelihood = rng.uniform(0, 1, (len(speakers), 6)) ** 3
+    assert sample._smooth(np.array(speakers), likelihood, config) == pytest.approx(loop_posterior(speakers, likelihood, config))
+
+
+@pytest.mark.parametrize("speakers", [[0, 1, 2, 0, 1], [0, 1, 0, 0, 1], [0, 0, 0, 1, 2], [0, 1, 2, 3, 4]])
+def test_posterior_equals_enumeration_of_longer_dialogues(speakers: list[int]) -> None:
+    likelihood = np.random.default_rng(1).uniform(0, 1, (5, 6)) ** 4
+    found = sample._smooth(np.array(speakers), likelihood, SampleConfig())
+    assert found == pytest.approx(loop_posterior(speakers, likelihood, SampleConfig()))
+
+
+def test_posterior_of_a_corpus_equals_enumeration_from_vectors() -> None:
+    config = SampleConfig(turns=(1, 4), missing=0.3, separation=1.2)
+    corpus = sample_corpus(dialogues=12, seed=2, config=config)
+    means = sample.class_means(config)
+    found = sample_posterior(corpus)
+    for i, dialogue in enumerate(corpus):
+        likelihood = np.ones((len(dialogue), 6))
+        for t, e, name in itertools.product(range(len(dialogue)), range(6), corpus.modalities):
+            if dialogue.corpus.present[name][t]:
+                likelihood[t, e] *= np.exp(-0.5 * ((dialogue.corpus.features[name][t].numpy() - means[name][e]) ** 2).sum())
+        rows = slice(int(corpus.ptr[i]), int(corpus.ptr[i + 1]))
+        expected = loop_posterior(dialogue.corpus.speaker.tolist(), likelihood, config)
+        assert found[rows] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+        alone = likelihood * PRIOR
+        assert sample_posterior(corpus, context=False)[rows] == pytest.approx(alone / alone.sum(1, keepdims=True), rel=1e-4, abs=1e-9)
+
+
+def test_the_best_rule_is_as_often_right_as_it_expects(large) -> None:
+    for context in (True, False):
+        posterior = sample_posterior(large, context=context)
+        assert posterior.sum(1) == pytest.approx(np.ones(large.utterances))
+        expected = sample_bayes_limit(large, split=None, context=context)
+        realised = sample_bayes_limit(large, split=None, context=context, realised=True)
+        right = posterior.argmax(1) == large.target.numpy()
+        per_dialogue = np.add.reduceat(right - posterior.max(1), large.ptr[:-1].numpy())
+        error = per_dialogue.std() * np.sqrt(len(large)) / large.utterances
+        assert abs(realised - expected) < 4 * error < 0.02
+        # Calibrated over the whole range, not just on the average.
+        for low in (0.3, 0.5, 0.7, 0.9):
+            rows = (posterior.max(1) >= low) & (posterior.max(1) < low + 0.2)
+            assert right[rows].mean() == pytest.approx(posterior.max(1)[rows].mean(), abs=0.05)
+
+
+def test_context_is_worth_at_least_six_points_and_the_limit_is_not_trivial(corpus) -> None:
+    limit = sample_bayes_limit()
+    assert limit == sample_bayes_limit(corpus) == sample_bayes_limit(corpus.split("test"), split=None)
+    assert 0.85 < limit < 0.92
+    assert sample_bayes_limit(corpus, context=False) < limit - 0.06
+
+
+def test_no_context_in_the_generator_means_none_in_the_limit() -> None:
+    corpus = sample_corpus(dialogues=20, config=SampleConfig(inertia=0, contagion=0))
+    assert sample_posterior(corpus) == pytest.approx(sample_posterior(corpus, context=False))
+
+
+def test_limit_survives_json() -> None:
+    config = SampleConfig(turns=(2, 5), separation=1.0)
+    small = sample_corpus(dialogues=10, config=config)
+    loaded = replace(small, provenance=json.loads(json.dumps(small.provenance)))
+    assert sample_bayes_limit(loaded) == sample_bayes_limit(small) != sample_bayes_limit(sample_corpus(dialogues=10))
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"turns": (8, 6)}, r"sample.turns: expected 1 <= fewest <= most, found \(8, 6\)"),
+        ({"speakers": (1, 3)}, r"sample.speakers: expected 2 <= fewest"),
+        ({"speakers": (2, 13)}, "sample.speakers: at most 12, found 13"),
+        ({"missing": 1.5}, "sample.missing: expected a number from 0 to 1, found 1.5"),
+        ({"separation": float("nan")}, "sample.separation: expected a number from 0 to 100, found nan"),
+        ({"inertia": 0.7, "contagion": 0.5}, r"inertia \+ contagion is at most 1"),
+    ],
+)
+def test_impossible_numbers(values, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SampleConfig(**values)
+
+
+def test_too_few_dialogues() -> None:
+    with pytest.raises(ConfigError, match="at least 3 dialogues, one per split; found 2"):
+        sample_corpus(dialogues=2)
+    assert [len(names) for names in sample_corpus(dialogues=3).splits.values()] == [1, 1, 1]
+
+
+def test_limit_of_another_corpus(corpus) -> None:
+    with pytest.raises(CorpusError, match="known only for a generated corpus with task sample6, found task sample6 of format 'MELD'"):
+        sample_bayes_limit(replace(corpus, provenance={"format": "MELD"}))
+
+
+def test_the_limit_is_not_known_of_other_vectors():
+    corpus = sample_corpus(dialogues=4)
+    other = replace(corpus, features={**corpus.features, "text": corpus.features["text"][:, :5]})
+    with pytest.raises(CorpusError, match=r"features\.text: .* generated vectors of 16 numbers, found others of 5"):
+        sample_bayes_limit(other)

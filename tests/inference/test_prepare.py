@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from erc_graph.data.files.sound import read_sound
+from erc_graph.data.files.transcripts import find_recordings, load_transcript
+from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.data.tasks import TASKS
+from erc_graph.errors import CheckpointError, ConfigError, CorpusError
+from erc_graph.features.mfcc import mfcc
+from erc_graph.features.text import TextEncoder
+from erc_graph.inference.prepare import LONGEST, prepare
+from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+
+TALK = load_transcript(b"Ann: We won!\nBob: really?\nAnn:\nBob: you are joking")
+
+
+def model(widths: dict[str, int], **extractors: str) -> Pipeline:
+    return BiGRU(Schema(widths=widths, task=TASKS["meld7"], provenance={"extractors": extractors}), BiGRUConfig(width=8)).eval()
+
+
+def test_text_goes_through_the_encoder_that_the_model_names(tiny_encoder: Path) -> None:
+    notes: list[str] = []
+    ready = prepare(TALK, model({"text": 24}, text=str(tiny_encoder)), say=notes.append)
+    expected = TextEncoder(str(tiny_encoder))(TALK.texts)
+    torch.testing.assert_close(ready.features["text"], expected)
+    assert ready.present["text"].tolist() == [True, True, False, True]  # silence is missing
+    assert ready.task == TASKS["meld7"] and not ready.labelled.any() and notes == []
+
+
+def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
+    notes: list[str] = []
+    pipeline = model({"audio": 3, "text": 24, "visual": 2}, text=str(tiny_encoder), audio="Praat")
+    ready = prepare(TALK, pipeline, say=notes.append)
+    assert notes == ["audio (Praat), visual: not given, and cannot be computed here; counts as missing in every turn"]
+    assert len(pipeline.predict(ready)) == 4
+
+
+def sine(path: Path, hertz: float, seconds: float = 0.5, rate: int = 16_000) -> Tensor:
+    """A tone in a file; what is read of it."""
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate), rate, subtype="FLOAT")
+    return read_sound(path)
+
+
+def test_sound_files_beside_the_transcript_are_heard(tiny_encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "talk.txt").write_text("Ann: We won!\nBob: really?\nAnn: you are joking\n")
+    waves = {0: sine(tmp_path / "talk_0.wav", 300), 2: sine(tmp_path / "talk_02.wav", 900)}
+    sine(tmp_path / "other_1.wav", 100)
+    talk = load_transcript(tmp_path / "talk.txt")
+    found = find_recordings(talk, tmp_path)
+    assert found == {"talk_0": tmp_path / "talk_0.wav"}  # of three turns no number has zeros in front
+    (tmp_path / "talk_02.wav").rename(tmp_path / "talk_2.wav")
+    notes: list[str] = []
+    pipeline = model({"audio": 40, "text": 24}, text=str(tiny_encoder), audio="mfcc")
+    ready = prepare(talk, pipeline, recordings=find_recordings(talk, tmp_path), say=notes.append)
+    assert notes == [] and ready.present["audio"].tolist() == [True, False, True]
+    for row, wave in waves.items():
+        frames = mfcc(wave[None], torch.ones(1, len(wave), dtype=torch.bool))[0][0]
+        torch.testing.assert_close(ready.features["audio"][row], frames.mean(0))
+    assert len(pipeline.predict(ready)) == 3
+
+
+def test_many_turns_have_zeros_in_front_or_not(tmp_path: Path) -> None:
+    talk = load_transcript("\n".join(f"Ann: {i}" for i in range(12)).encode(), name="talk")
+    for name in ("talk_3.wav", "talk_04.mp3", "talk_11.flac", "talk_12.wav", "talk_5.txt", ".talk_6.wav", "talk_x.wav"):
+        (tmp_path / name).touch()
+    assert {name: path.name for name, path in find_recordings(talk, tmp_path).items()} == {
+        "talk_03": "talk_3.wav", "talk_04": "talk_04.mp3", "talk_11": "talk_11.flac",
+    }  # fmt: skip
+    assert find_recordings(talk, tmp_path / "nowhere") == {}
+    (tmp_path / "talk_7.wav").mkdir()
+    os.mkfifo(tmp_path / "talk_8.wav")
+    (tmp_path / "talk_9.wav").symlink_to(Path(__file__))
+    with pytest.raises(CorpusError, match=r"talk_9\.wav"):
+        find_recordings(talk, tmp_path)
+    (tmp_path / "talk_9.wav").unlink()
+    assert len(find_recordings(talk, tmp_path)) == 3
+
+
+def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("soundfile")
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    sine(tmp_path / "b.wav", 300)
+    ids = TALK.utterance_ids
+    notes: list[str] = []
+    for made in ("mfcc", "Praat, eight scalars", "opensmile:none"):
+        pipeline = model({"audio": 40, "text": 24}, text=str(tiny_encoder), audio=made)
+        recordings = {ids[0]: tmp_path / "a.wav", **({ids[1]: tmp_path / "b.wav"} if made != "mfcc" else {})}
+        ready = prepare(TALK, pipeline, recordings=recordings, say=notes.append)
+        assert not ready.present["audio"].any() and "a.wav: not a sound file" in notes[0]
+        assert notes[-1] == f"audio ({made}): not given, and cannot be computed here; counts as missing in every turn"
+        notes.clear()
+    with pytest.raises(CheckpointError, match=r"speech model '\./nowhere'"):
+        prepare(TALK, pipeline, recordings=recordings, extractors={"audio": "./nowhere"})
+    narrow = model({"audio": 3}, audio="mfcc")
+    with pytest.raises(CheckpointError, match="audio: the model reads vectors of 3 numbers, 'mfcc' gives 40"):
+        prepare(TALK, narrow, recordings={ids[1]: tmp_path / "b.wav"}, extractors={"audio": "mfcc"})
+
+
+def test_a_model_of_waveforms_gets_them(tmp_path: Path) -> None:
+    wave = sine(tmp_path / "b.wav", 300)
+    read = Schema(widths={}, task=TASKS["meld7"], sequences={"audio": ()})
+    pipeline = BiGRU(Schema(widths={"text": 2}, task=TASKS["meld7"]), BiGRUConfig(width=8)).eval()
+    pipeline.schema = read
+    ready = prepare(TALK, pipeline, recordings={TALK.utterance_ids[1]: tmp_path / "b.wav"})
+    assert ready.sequences["audio"].sizes == (0, len(wave), 0, 0) and (ready.sequences["audio"][1] == wave).all()
+    assert prepare(ready, pipeline).sequences["audio"] is ready.sequences["audio"]
+    with pytest.raises(CorpusError, match=r"this model reads sequences: audio \(samples\); expected a corpus with them"):
+        prepare(TALK, pipeline)
+
+
+def test_given_vectors_are_taken_as_they_are(tiny_encoder: Path) -> None:
+    turns = [{"text": "we won", "features": {"text": [1.0] * 24}}, {"text": "really"}]
+    ready = prepare(load_transcript(json.dumps(turns).encode()), model({"text": 24}, text=str(tiny_encoder)))
+    assert ready.features["text"][0].tolist() == [1.0] * 24
+    assert ready.present["text"].tolist() == [True, False]
+
+
+def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
+    notes: list[str] = []
+    features = {"text": [1.0, float("nan")], "Audio": [1.0], "visal": [2.0]}
+    turns: list[dict[str, Any]] = [{"text": "we won", "features": features}, {"text": "really", "features": {"text": [1, 2]}}]
+    prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}), say=notes.append)
+    assert notes == [
+        "features.text: 1 turn with NaN or inf counts as missing (first: turn 0)",
+        "features of Audio, visal are not read: the model reads audio, text",
+        "audio: not given, and cannot be computed here; counts as missing in every turn",
+    ]
+    del turns[0]["features"], turns[1]["features"]["text"]
+    turns[1]["features"]["Audio"] = [1.0]
+    with pytest.raises(CorpusError, match=r'expected "features": {"audio": \[1 numbers\], .*}, found only others: Audio'):
+        prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}))
+
+
+def test_an_extractor_of_what_is_not_read_is_refused(tiny_encoder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"extractor: expected one of what the model reads \(text\), found 'smell'"):
+        prepare(TALK, model({"text": 24}, text=str(tiny_encoder)), extractors={"smell": "mfcc"})
+
+
+def test_a_model_of_vectors_takes_vectors() -> None:
+    corpus = sample_corpus(dialogues=3, seed=1)
+    pipeline = BiGRU(Schema.of(corpus), BiGRUConfig(width=8)).eval()
+    turns = [
+        {"speaker": speaker, "text": text, "features": {name: corpus.features[name][row].tolist() for name in corpus.modalities}}
+        for row, (speaker, text) in enumerate(zip(corpus[0].speakers, corpus[0].texts, strict=True))
+    ]
+    everything = replace(corpus, present={name: torch.ones(corpus.utterances, dtype=torch.bool) for name in corpus.modalities})
+    rows = pipeline.predict(prepare(load_transcript(json.dumps(turns).encode()), pipeline))
+    expected = pipeline.predict(everything[0])
+    torch.testing.assert_close([list(row.probabilities.values()) for row in rows], [list(row.probabilities.values()) for row in expected])
+    own = prepare(corpus, pipeline)
+    assert own.task is corpus.task and torch.equal(own.target, corpus.target)
+    with pytest.raises(CorpusError, match=r"names no text encoder; give them per turn in JSON, \"features\": \{\"audio\": \[\d+ numbers\]"):
+        prepare(TALK, pipeline)
+
+
+def test_a_score_task_has_no_labels_either(tiny_encoder: Path) -> None:
+    schema = Schema(widths={"text": 24}, task=TASKS["sentiment"], provenance={"extractors": {"text": str(tiny_encoder)}})
+    ready = prepare(TALK, BiGRU(schema, BiGRUConfig(width=8)))
+    assert ready.target.isnan().all()
+
+
+def test_another_encoder(tiny_encoder: Path) -> None:
+    assert prepare(TALK, model({"text": 24}), extractors={"text": str(tiny_encoder)}).features["text"].shape == (4, 24)
+    assert prepare(TALK, model({"words": 24}), extractors={"words": str(tiny_encoder)}).features["words"].shape == (4, 24)
+    assert prepare(TALK, model({"text": 5}, text="it"), encode=lambda texts: torch.ones(len(texts), 5)).features["text"].sum() == 20
+
+
+def test_what_is_refused(tiny_encoder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"text: the model reads vectors of 25 numbers, the encoder .* gives 24"):
+        prepare(TALK, model({"text": 25}, text=str(tiny_encoder)))
+    with pytest.raises(CorpusError, match="nothing is said in it, and no vectors are given; expected text, or in JSON"):
+        prepare(load_transcript(b"Ann:\nBob:"), model({"text": 24}, text=str(tiny_encoder)))
+    long = "\n".join(["Ann: hello"] * (LONGEST + 1)).encode()
+    with pytest.raises(CorpusError, match=f"a conversation of {LONGEST + 1} turns; expected up to {LONGEST}: divide it"):
+        prepare(load_transcript(long), model({"text": 24}, text=str(tiny_encoder)))
+    with pytest.raises(CheckpointError, match="text encoder 'no such thing!'"):
+        prepare(TALK, model({"text": 24}, text="no such thing!"))

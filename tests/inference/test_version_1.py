@@ -1,0 +1,52 @@
+"""Models that were saved in version 1 give the scores that they gave then.
+
+`version_1/` was written by the last commit that saved in version 1: 53 small pipelines with random weights, the conversations that they
+were asked about, and their scores.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.files.storage import load_tensors
+from erc_graph.data.ragged import Ragged
+from erc_graph.methods.base import Pipeline
+
+FOLDER = Path(__file__).parent / "version_1"
+MODELS = json.loads((FOLDER / "models.json").read_text(encoding="utf-8"))
+
+
+def test_there_are_models() -> None:
+    assert len(MODELS) == 53
+    assert {model["config"]["pipeline"] for model in MODELS.values()} == {"BiGRU", "HFF", "MFDR", "Pairwise", "WavFusion"}
+
+
+@pytest.fixture(scope="module")
+def tensors() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    return load_tensors(FOLDER / "models.safetensors")[0], load_tensors(FOLDER / "scores.safetensors")[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_those_of_version_1(name: str, tensors: tuple[dict[str, torch.Tensor], ...], tmp_path: Path) -> None:
+    weights, recorded = tensors
+    (tmp_path / "config.json").write_text(json.dumps(MODELS[name]["config"]))
+    own = {key.removeprefix(f"{name}/"): value for key, value in weights.items() if key.startswith(f"{name}/")}
+    save_file(own, tmp_path / "model.safetensors", {"format": "pt", "kind": "erc_graph weights"})
+    pipeline = Pipeline.from_pretrained(tmp_path)
+    given = {key.removeprefix("inputs/"): value for key, value in recorded.items() if key.startswith("inputs/")}
+    batch = Batch(
+        **{key: given[key] for key in ("ptr", "speaker", "target", "judged")},
+        row=torch.arange(len(given["speaker"])),
+        features={key.removeprefix("features."): value for key, value in given.items() if key.startswith("features.")},
+        present={key.removeprefix("present."): value for key, value in given.items() if key.startswith("present.")},
+        sequences={to: Ragged(given[f"{kind}.values"], given[f"{kind}.ptr"]) for to, kind in MODELS[name]["sequences"].items()},
+    )
+    with torch.no_grad():
+        scores = pipeline(batch).scores
+    torch.testing.assert_close(scores, recorded[f"scores/{name}"], rtol=0, atol=1e-6)
