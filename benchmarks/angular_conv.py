@@ -22,8 +22,8 @@ from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of, ther
 from erc_graph.conv.angular import compiled, propagation
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.edges import merged_edges
 from erc_graph.graphs.recipe import load_recipe
+from erc_graph.graphs.rule_edges import merged_edges
 from erc_graph.graphs.weights import SQUEEZE, TINY, angular, directions
 
 NAME = "benchmarks.angular_conv"

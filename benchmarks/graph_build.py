@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, arguments, finish, rows_of
-from erc_graph.graphs import edges
+from erc_graph.graphs import rule_edges
 from erc_graph.graphs.recipe import load_recipe
 
 MODALITIES = ("text", "audio", "visual")
@@ -39,11 +39,11 @@ Edges = dict[tuple[str, str, str], Tensor]
 def block(lengths: tuple[int, ...], dtype: torch.dtype | None = None, *, kept: bool = False) -> Edges:
     """Index arithmetic, as `build_graph` does it."""
     if not kept:
-        edges.forget()
+        rule_edges.forget()
     ptr = torch.tensor([0, *lengths]).cumsum(0)
     rows = int(ptr[-1])
     present = dict.fromkeys(MODALITIES, torch.ones(rows, dtype=torch.bool))
-    return edges.graph_edges(RECIPE, ptr, torch.zeros(rows, dtype=torch.long), present, sizes=lengths, dtype=dtype)
+    return rule_edges.graph_edges(RECIPE, ptr, torch.zeros(rows, dtype=torch.long), present, sizes=lengths, dtype=dtype)
 
 
 def cartesian(lengths: tuple[int, ...]) -> Edges:

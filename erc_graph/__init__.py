@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from erc_graph.data.corpus import Corpus, Dialogue
     from erc_graph.data.files.load import load_corpus
     from erc_graph.data.files.transcripts import load_transcript
+    from erc_graph.data.sample.bayes_limit import sample_bayes_limit
     from erc_graph.data.sample.raw import sample_raw_corpus
-    from erc_graph.data.sample.vectors import sample_bayes_limit, sample_corpus
+    from erc_graph.data.sample.vectors import sample_corpus
     from erc_graph.errors import CheckpointError, ConfigError, CorpusError, ErcGraphError, StorageError
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.convert import to_dgl, to_networkx
@@ -64,7 +65,7 @@ _HOME = {
     "load_recipe": "graphs.recipe",
     "load_transcript": "data.files.transcripts",
     "prepare": "inference.prepare",
-    "sample_bayes_limit": "data.sample.vectors",
+    "sample_bayes_limit": "data.sample.bayes_limit",
     "sample_corpus": "data.sample.vectors",
     "sample_raw_corpus": "data.sample.raw",
     "show": "report.interactive",

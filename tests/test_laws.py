@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from erc_graph.encoders.inputs import Inputs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -25,7 +26,6 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
-from erc_graph.encoders.inputs import Inputs
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.graphs.convert import to_networkx

@@ -152,7 +152,7 @@ def show(page: Mapping[str, Any]) -> str:
     elif not page["sequences"]:
         lines += ["", "no features"]
     if page["sequences"]:
-        from erc_graph.data.corpus import shape_text
+        from erc_graph.data.ragged import shape_text
 
         rows = [
             [

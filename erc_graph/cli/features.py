@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from erc_graph.features.extract import Extraction
     from erc_graph.features.features_config import FeaturesConfig
-    from erc_graph.features.tuned import TuningConfig
+    from erc_graph.features.fine_tuning import TuningConfig
 
 DESCRIPTION = """Compute features of a corpus and write a file that corpus.toml can name.
 
@@ -42,7 +42,7 @@ def make_parser() -> ArgumentParser:
 
     from erc_graph.experiments.options import OptionParser
     from erc_graph.features.features_config import FeaturesConfig
-    from erc_graph.features.tuned import TuningConfig
+    from erc_graph.features.fine_tuning import TuningConfig
 
     parser = OptionParser(
         prog="erc-graph features", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter,
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
     from erc_graph.errors import ConfigError
     from erc_graph.features.features_config import FeaturesConfig
-    from erc_graph.features.tuned import TuningConfig
+    from erc_graph.features.fine_tuning import TuningConfig
 
     values = vars(make_parser().parse_args(argv))
     tuning = TuningConfig(**vars(values.pop("tuning")))

@@ -91,7 +91,6 @@ def formats() -> dict[str, str]:
     """Annotation files that are read, recognised by content: the first sentence of each reader."""
     from erc_graph.data.files import manifest, saved_corpus
     from erc_graph.data.files.formats import READERS
-    from erc_graph.data.files.formats.refused import refuse_known
     from erc_graph.data.files.formats.tuples import LAYOUTS, read_tuple
     from erc_graph.data.files.utterance_tables import MELD_COLUMNS, NEEDED, OPTIONAL
 
@@ -104,7 +103,7 @@ def formats() -> dict[str, str]:
     for name, reader in READERS.items():
         if reader is read_tuple:
             found[name] = "; ".join(layout.name for layout in LAYOUTS) + "."
-        elif reader is not refuse_known:
+        else:
             found[name] = _sentence(inspect.getdoc(reader))
     return found
 

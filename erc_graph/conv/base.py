@@ -9,7 +9,7 @@ from torch import Tensor
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.turns import OverTurns
-from erc_graph.graphs.edges import Edges, Watch, edges_of
+from erc_graph.graphs.edges import Edges, Layout, Watch, edges_of
 from erc_graph.graphs.recipe import GraphRecipe
 
 
@@ -24,6 +24,8 @@ class Conv(OverTurns):
 
     Attributes:
         reach: How many times `recipe.past` a turn reads back: layers, and one more where a source's own edges count (its degree).
+        label: What the part is called in graphs and explanations; empty: its place in the method.
+        layout: How the edges are held (`erc_graph.graphs.edges`); all agree.
         watch: While a method is being explained or drawn, who looks at the messages (`erc_graph.inference.explain`).
     """
 
@@ -32,6 +34,8 @@ class Conv(OverTurns):
     def __init__(self, recipe: GraphRecipe) -> None:
         super().__init__()
         self.recipe = recipe
+        self.label = ""
+        self.layout: Layout = "auto"
         self.watch: Watch | None = None
 
     @property
@@ -46,7 +50,7 @@ class Conv(OverTurns):
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
-        states = self.pass_on(nodes.masked(), edges_of(self.recipe, nodes, batch, watch=self.watch))
+        states = self.pass_on(nodes.masked(), edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout))
         return nodes.with_states(states * nodes.present[..., None].to(states.dtype))
 
     @abstractmethod

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
-    """Concatenated `arange(start[i], start[i] + count[i])`, without a loop; `total` is the sum of `count` where it is known.
+    """Return `arange(start[i], start[i] + count[i])` of all `i`, concatenated; `total` is the sum of `count` where it is known.
 
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3])).tolist()
     [5, 6, 0, 1, 2]
@@ -107,7 +107,7 @@ class Batch:
         return self.speaker.device
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
 
         def move(value: object) -> object:
             if isinstance(value, Tensor):
@@ -119,7 +119,7 @@ class Batch:
         return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self) if f.init})  # type: ignore[arg-type]
 
     def select(self, dialogues: Tensor) -> Batch:
-        """The dialogues at the given positions, in that order.
+        """Return the dialogues at the given positions, in that order.
 
         Args:
             dialogues: `(d,)` int64 positions, on the CPU.
@@ -127,7 +127,7 @@ class Batch:
         return next(self.split([dialogues]))
 
     def split(self, groups: Sequence[Tensor]) -> Iterator[Batch]:
-        """The dialogues of every group as a batch; all their indices are made at once, on the host, and go to the device together.
+        """Return the dialogues of every group as a batch; all indices are made at once, on the host, and go to the device together.
 
         Args:
             groups: `(d,)` int64 positions of each group, on the CPU.
@@ -158,7 +158,7 @@ class Batch:
         )
 
     def with_cache(self, cache: Mapping[str, Tensor]) -> Batch:
-        """The same rows with outputs of frozen layers beside them."""
+        """Return the same rows with outputs of frozen layers beside them."""
         return replace(self, cache=dict(cache))
 
     # -- index arithmetic ------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Batch:
         return self.dialogue * self.longest + self.lengths[self.dialogue] - 1 - self.turn
 
     def pad(self, packed: Tensor, *, backwards: bool = False) -> Tensor:
-        """`(N, ...)` packed rows → `(D, L, ...)`, zero where there is no turn.
+        """Pad packed rows `(N, ...)` to `(D, L, ...)`, zero where there is no turn.
 
         Args:
             packed: Rows.
@@ -208,5 +208,5 @@ class Batch:
         return flat.view(len(self), self.longest, *packed.shape[1:])
 
     def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
-        """`(D, L, ...)` → `(N, ...)` packed rows."""
+        """Pack `(D, L, ...)` into rows `(N, ...)`."""
         return _Collect.apply(padded.flatten(0, 1), self._slot_backwards if backwards else self._slot)

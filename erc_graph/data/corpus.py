@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,11 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.batch import Batch, ranges
-from erc_graph.data.ragged import Ragged
+from erc_graph.data.files.saved_corpus import save_corpus
+from erc_graph.data.ragged import Ragged, shape_text
+from erc_graph.data.summary import summary_html
 from erc_graph.data.tasks import Task, apply_task, get_task
 from erc_graph.errors import CorpusError
-
-SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,8 +85,6 @@ class Corpus:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from erc_graph.data.summary import summary_html
-
         return summary_html(self)
 
     @property
@@ -131,12 +130,12 @@ class Corpus:
         return self.target >= 0 if self.task.kind == "classification" else ~self.target.isnan()
 
     def rows(self, positions: Iterable[int]) -> Tensor:
-        """Rows of the dialogues at `positions`, in that order."""
+        """Return the rows of the dialogues at `positions`, in that order."""
         index = torch.as_tensor(list(positions), dtype=torch.long)
         return ranges(self.ptr[index], self.lengths[index])
 
     def split(self, name: str) -> Corpus:
-        """The dialogues of one split.
+        """Return the dialogues of one split.
 
         Raises:
             CorpusError: the corpus has no such split.
@@ -146,7 +145,7 @@ class Corpus:
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:
-        """The given dialogues, in the given order; splits keep what is left of them.
+        """Return the given dialogues, in the given order; splits keep what is left of them.
 
         Raises:
             CorpusError: an id that the corpus does not have, or one that is given twice.
@@ -183,12 +182,17 @@ class Corpus:
         )
 
     def with_task(self, task: str | Task) -> Corpus:
-        """The same conversations with another target, for example `iemocap4` instead of `iemocap6`."""
+        """Return the same conversations with another target, for example `iemocap4` instead of `iemocap6`.
+
+        Raises:
+            ConfigError: no task of that name.
+            CorpusError: the files did not say what the task needs, or a label is outside its set.
+        """
         chosen = get_task(task) if isinstance(task, str) else task
         return replace(self, task=chosen, target=apply_task(chosen, self.annotations, self.utterances))
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
-        """All dialogues as tensors; `Batch.select` takes mini-batches out of it by index arithmetic.
+        """Return all dialogues as tensors; `Batch.select` takes mini-batches out of it by index arithmetic.
 
         Args:
             modalities: Feature sets to take; by default all.
@@ -213,10 +217,13 @@ class Corpus:
             sequences={name: self.sequences[name] for name in inner},
         )
 
-    def save(self, folder: Any) -> None:
-        """Write the project's own form (safetensors + JSON with SHA-256) to `folder`, atomically."""
-        from erc_graph.data.files.saved_corpus import save_corpus
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the project's own form (safetensors + JSON with SHA-256) to `folder`, atomically; a corpus saved there before is replaced.
 
+        Raises:
+            CorpusError: the splits name dialogues that the corpus does not have, or other splits than train, dev and test.
+            StorageError: the folder holds other files, or the file system refuses; nothing is left half-written.
+        """
         save_corpus(self, folder)
 
 
@@ -256,14 +263,5 @@ class Dialogue:
         return tuple(task.labels[value] if value >= 0 else None for value in target)
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
-        """This dialogue as tensors."""
+        """Return this dialogue as tensors."""
         return self.corpus.batch(modalities, sequences)
-
-
-def shape_text(item: tuple[int, ...]) -> str:
-    """What one item of a sequence is, in words.
-
-    >>> shape_text(()), shape_text((768,)), shape_text((3, 48, 48))
-    ('samples', '768', '3×48×48')
-    """
-    return "×".join(map(str, item)) or "samples"

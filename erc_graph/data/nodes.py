@@ -16,6 +16,7 @@ class Nodes:
         states: `(N, S, width)`, `N` utterances and `S` streams; what stands where a node is absent is never read.
         present: `(N, S)` bool.
         streams: Names of the streams, in order: modalities, fused pairs, or the turn itself.
+        whole: Whether all nodes are known to be present.
 
     >>> nodes = Nodes.of_turns(torch.ones(3, 4))
     >>> nodes.streams, nodes.states.shape, nodes.width, bool(nodes.present.all())
@@ -25,17 +26,18 @@ class Nodes:
     states: Tensor
     present: Tensor
     streams: tuple[str, ...]
+    whole: bool = False
 
     @classmethod
     def of_turns(cls, states: Tensor, present: Tensor | None = None) -> Nodes:
-        """One stream, the turn.
+        """Build nodes of one stream, the turn.
 
         Args:
             states: `(N, width)`
             present: `(N,)` bool; unset: all.
         """
         here = torch.ones(len(states), dtype=torch.bool, device=states.device) if present is None else present
-        return cls(states[:, None], here[:, None], ("turn",))
+        return cls(states[:, None], here[:, None], ("turn",), present is None)
 
     @property
     def width(self) -> int:
@@ -43,9 +45,9 @@ class Nodes:
         return self.states.shape[-1]
 
     def with_states(self, states: Tensor) -> Nodes:
-        """The same nodes with other states: `(N, S, any width)`."""
+        """Return the same nodes with other states: `(N, S, any width)`."""
         return replace(self, states=states)
 
     def masked(self) -> Tensor:
-        """`(N, S, width)`: the states, zero where a node is absent."""
-        return torch.where(self.present[..., None], self.states, 0.0)
+        """Return the states `(N, S, width)`, zero where a node is absent."""
+        return self.states if self.whole else torch.where(self.present[..., None], self.states, 0.0)

@@ -28,7 +28,7 @@ _SCALE = ("#B2182B", "#E58368", "#B8B8B8", "#6BACD1", "#2166AC")  # negative to 
 
 
 def emotion_colour(name: str | None) -> str:
-    """Colour of an emotion as `#RRGGBB`; synonyms (joy, happy, happiness) share one, upper and lower case are the same.
+    """Return the colour of an emotion as `#RRGGBB`; synonyms (joy, happy, happiness) share one, upper and lower case are the same.
 
     An unknown name always gets the same one of a few other colours; `None` (unlabelled) is light grey.
 
@@ -42,7 +42,7 @@ def emotion_colour(name: str | None) -> str:
 
 
 def label_colours(names: Sequence[str]) -> list[str]:
-    """Colours of a label set, different as far as there are colours; numbers (scores in order) run from red over grey to blue.
+    """Return colours of a label set, different as far as there are colours; scores in order run from red over grey to blue.
 
     >>> label_colours(["joy", "-1"])[0] == emotion_colour("joy")
     True

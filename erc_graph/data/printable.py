@@ -19,7 +19,7 @@ def open_streams() -> None:
 
 
 def printable(text: object) -> str:
-    r"""Text without the control characters that move a terminal's cursor or change its colours; line breaks stay.
+    r"""Return text without the control characters that move a terminal's cursor or change its colours; line breaks stay.
 
     >>> printable("red\x1b[31m\ntext")
     'red [31m\ntext'
@@ -28,7 +28,7 @@ def printable(text: object) -> str:
 
 
 def one_line(text: object, most: int = 40) -> str:
-    r"""Text of at most `most` printable characters, without line breaks and control characters.
+    r"""Return text of at most `most` printable characters, without line breaks and control characters.
 
     >>> one_line("two\nlines\x1b[31m")
     'two lines [31m'

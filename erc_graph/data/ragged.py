@@ -52,7 +52,7 @@ class Ragged:
 
     @classmethod
     def of(cls, sequences: Sequence[Tensor]) -> Ragged:
-        """From one tensor `(T_i, *item)` per utterance, one at least."""
+        """Pack one tensor `(T_i, *item)` per utterance, one at least."""
         lengths = torch.tensor([0, *(len(sequence) for sequence in sequences)])
         return cls(torch.cat(list(sequences)), lengths.cumsum(0))
 
@@ -95,11 +95,11 @@ class Ragged:
         return (self.lengths > 0).to(self.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> Ragged:
-        """The same sequences on another device."""
+        """Return the same sequences on another device."""
         return Ragged(self.values.to(device), self.ptr)
 
     def take(self, rows: Tensor | Sequence[int]) -> Ragged:
-        """The sequences of the given utterances, in that order.
+        """Return the sequences of the given utterances, in that order.
 
         Args:
             rows: `(n,)` int64 positions, on the host.
@@ -116,7 +116,7 @@ class Ragged:
         return Ragged(self.values.index_select(0, index.to(self.device, non_blocking=True)), ptr)
 
     def pad(self) -> tuple[Tensor, Tensor]:
-        """`(U, L, *item)`, zero behind each sequence's end, and the mask `(U, L)` bool of what is real; `L` is the longest."""
+        """Return `(U, L, *item)`, zero behind each sequence's end, and the mask `(U, L)` bool of what is real; `L` is the longest."""
         longest = int(self.lengths.max()) if len(self) else 0
         mask = torch.arange(longest) < self.lengths[:, None]
         if len(self.values) >= LONG * max(1, len(self)):
@@ -127,7 +127,7 @@ class Ragged:
         return flat.view(len(self), longest, *self.item), mask.to(self.device, non_blocking=True)
 
     def chunks(self, tokens: int) -> Iterator[tuple[Tensor, Ragged]]:
-        """Utterances of similar length together, the longest first.
+        """Return utterances of similar length together, the longest first.
 
         Args:
             tokens: Most items of a chunk once it is padded; one utterance that is longer is a chunk of its own.
@@ -140,7 +140,7 @@ class Ragged:
 
 
 def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Positions of similar length together, the longest first; see `Ragged.chunks`.
+    """Return positions of similar length together, the longest first; see `Ragged.chunks`.
 
     >>> [rows.tolist() for rows in chunked(torch.tensor([2, 0, 9, 3]), 6)]
     [[2], [3, 0]]
@@ -151,3 +151,12 @@ def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
         rows = order[start : min(end, start + max(1, tokens // int(lengths[order[start]])))]
         yield rows
         start += len(rows)
+
+
+def shape_text(item: tuple[int, ...]) -> str:
+    """Return in words what one item of a sequence is.
+
+    >>> shape_text(()), shape_text((768,)), shape_text((3, 48, 48))
+    ('samples', '768', '3×48×48')
+    """
+    return "×".join(map(str, item)) or "samples"

@@ -25,7 +25,7 @@ class _NotDrawn(TorchFunctionMode):
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Inside, tensors have shape and type but no memory, so that a file's numbers cost nothing; then `load_state_dict(assign=True)`.
+    """Make tensors have shape and type but no memory inside, so that a file's numbers cost nothing; then `load_state_dict(assign=True)`.
 
     >>> with shapes_only():
     ...     layer = torch.nn.Linear(10**9, 10**9)

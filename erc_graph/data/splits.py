@@ -10,18 +10,22 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from erc_graph.data.corpus import SPLITS, Corpus
 from erc_graph.errors import ConfigError, CorpusError
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
+
+SPLITS = ("train", "dev", "test")
 
 
 def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON object in a split file; `check_splits` says whether it is one of splits.
+    """Read the JSON object in a split file; `check_splits` says whether it is one of splits.
 
     Raises:
         CorpusError: not JSON, not an object, or a name that stands in it twice.
@@ -45,7 +49,12 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where: str) -> dict[str, tuple[str, ...]]:
-    """Splits of existing dialogues, each dialogue in one split at most; an empty split is left out.
+    """Return splits of existing dialogues, each dialogue in one split at most; an empty split is left out.
+
+    Args:
+        splits: Split → dialogue ids, as a file has them.
+        dialogue_ids: Those of the corpus.
+        where: What the splits come from, for messages.
 
     Raises:
         CorpusError: unknown split name, unknown dialogue, or a dialogue that stands in two splits or twice in one.
@@ -72,7 +81,12 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
 
 
 def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Dialogues that stay and dialogues that are held out, chosen by a hash of the id: the order of the ids does not matter.
+    """Divide dialogues into those that stay and those held out, by a hash of the id: the order of the ids does not matter.
+
+    Args:
+        dialogue_ids: To choose from.
+        fraction: Share that is held out; at least one dialogue is, and at least one stays.
+        seed: Another seed holds out other dialogues.
 
     >>> stay, held_out = hold_out([f"d{i}" for i in range(20)])
     >>> len(stay), len(held_out)
@@ -91,7 +105,12 @@ def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) 
 
 
 def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> Corpus:
-    """The corpus with a development split taken out of its training dialogues; unchanged where it has one.
+    """Return the corpus with a development split taken out of its training dialogues; unchanged where it has one.
+
+    Args:
+        corpus: With a training split.
+        fraction: Share of the training dialogues.
+        seed: Chooses them, see `hold_out`.
 
     Raises:
         ConfigError: no training split, fewer than two training dialogues, or an impossible fraction.
@@ -127,7 +146,12 @@ class Fold:
 
 
 def judged_rows(corpus: Corpus, dialogue_ids: Collection[str], speakers: Collection[str] | None = None) -> Tensor:
-    """`(U,)` bool: labelled utterances of these dialogues, of these speakers only where given.
+    """Return `(U,)` bool: labelled utterances of these dialogues, of these speakers only where given.
+
+    Args:
+        corpus: `U` utterances.
+        dialogue_ids: Dialogues to evaluate on.
+        speakers: Whose utterances count; `None`: everyone's.
 
     Raises:
         CorpusError: unknown dialogue.
@@ -213,7 +237,7 @@ PROTOCOLS: dict[str, Callable[[Corpus, int], list[Fold]]] = {
 
 
 def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[Fold]:
-    """The divisions that a protocol makes of a corpus.
+    """Return the divisions that a protocol makes of a corpus.
 
     Args:
         corpus: The whole corpus.

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from erc_graph.data.corpus import SPLITS, Corpus
+from erc_graph.data.splits import SPLITS
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def check_statistics(corpus: Corpus) -> list[str]:
-    """Where the corpus differs from what is published about its data set, one sentence each; empty where nothing is known.
+    """Compare the corpus with what is published about its data set: a sentence per difference; none where nothing is known.
 
     The data set is `corpus.provenance["dataset"]`. A difference is for the user to know, not an error: files of the
     same name differ.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from erc_graph.data.corpus import Corpus, shape_text
 from erc_graph.data.palette import label_colours
+from erc_graph.data.ragged import shape_text
 from erc_graph.data.statistics import PUBLISHED, check_statistics
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
 
 
 def summarise(corpus: Corpus) -> dict[str, Any]:
-    """What there is to know about a corpus at a glance, as plain JSON values.
+    """Return what there is to know about a corpus at a glance, as plain JSON values.
 
     `labels` counts the labelled utterances by label, in the task's order (scores: rounded, -3 to +3), in all and by split;
     `modalities` has the width and the number of utterances that lack a row, `sequences` the shape of an item and the lengths of those
@@ -91,7 +94,7 @@ def _classes(corpus: Corpus) -> tuple[list[str], torch.Tensor]:
 
 
 def summary_html(corpus: Corpus) -> str:
-    """The same as a fragment of HTML: readable on a dark and on a light page, every name escaped."""
+    """Return the same as a fragment of HTML: readable on a dark and on a light page, every name escaped."""
     page = summarise(corpus)
     most = max((counts["all"] for counts in page["labels"].values()), default=0) or 1
     total = page["labelled"] or 1

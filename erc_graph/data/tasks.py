@@ -69,7 +69,7 @@ DEFAULT_TASK = {
 
 
 def get_task(name: str) -> Task:
-    """Task by name.
+    """Return the task of that name.
 
     Raises:
         ConfigError: unknown name; the message lists the known ones.
@@ -80,7 +80,7 @@ def get_task(name: str) -> Task:
 
 
 def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterances: int) -> Tensor:
-    """Targets of `task` from what the files say.
+    """Return the targets of `task` from what the files say.
 
     Returns:
         `(utterances,)` int64 label index (-1: none), or float32 score (NaN: none).

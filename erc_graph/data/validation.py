@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from erc_graph.data.corpus import SPLITS, Corpus
+from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.load import MANIFEST, load_corpus
 from erc_graph.data.ragged import Ragged
+from erc_graph.data.splits import SPLITS
 from erc_graph.errors import ErcGraphError
 
 

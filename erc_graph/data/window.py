@@ -31,7 +31,7 @@ class Window:
         self._end = 0
 
     def push(self, row: Tensor) -> Tensor:
-        """Take up a row; `(...)` → `(n, ...)` the rows that count, oldest first, at most `past + 1`; a view, good until the next push."""
+        """Take up a row `(...)` and return the rows that count `(n, ...)`, oldest first, at most `past + 1`; a view until the next push."""
         if self._rows is None:
             self._rows = row.new_empty(_FIRST, *row.shape)
         if self._end == len(self._rows):

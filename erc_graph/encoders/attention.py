@@ -7,11 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from erc_graph.data.window import Window
 from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.turns import OverRows
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(OverRows):
     """Multi-head self-attention between all turns of a dialogue, or from each turn to those before it (Vaswani et al., 2017).
 
     Args:
@@ -36,29 +38,29 @@ class SelfAttention(nn.Module):
         past: int | None = None,
     ) -> None:
         super().__init__()
-        self.causal, self.past = causal, past
+        self._causal, self._past = causal, past
         self.heads, self.head_width = heads, head_width or -(-width // heads)
         self.query_key_value = nn.Linear(inputs, 3 * heads * self.head_width)
         self.output = nn.Linear(heads * self.head_width, width)
         self.dropout = dropout
 
-    def forward(self, states: Tensor, batch: Batch) -> Tensor:
+    @property
+    def causal(self) -> bool:
+        """Whether a turn attends to no later turn."""
+        return self._causal
+
+    @property
+    def past(self) -> int | None:
+        """How many turns back a turn attends to."""
+        return self._past
+
+    def read(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, inputs)` packed rows → `(N, width)`."""
         packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
         # What lies before a real turn is real: a causal mask needs no second one for padding, which would leave rows without any key.
         mask = self._behind(batch) if self.causal else batch.mask[:, None, None, :]
-        return self.output(batch.unpad(self._attend(batch.pad(packed), mask)).flatten(1))
-
-    def padded(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Attention without a batch of dialogues: `(n, L, inputs)`, read where the mask `(n, L)` is true → `(n, L, width)`."""
-        packed = self.query_key_value(states).unflatten(-1, (3, self.heads, self.head_width))
-        return self.output(self._attend(packed, mask[:, None, None, :]).flatten(2))
-
-    def _attend(self, packed: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
-        query, key, value = packed.permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
+        attended = _attend(batch.pad(packed), mask, self.dropout if self.training else 0.0)
+        return self.output(batch.unpad(attended).flatten(1))
 
     def _behind(self, batch: Batch) -> Tensor:
         """`(L, L)` bool, `[query turn, key turn]`: the turn itself and those that it may look back to."""
@@ -66,7 +68,7 @@ class SelfAttention(nn.Module):
         behind = turn[:, None] - turn
         return (behind >= 0) if self.past is None else (behind >= 0) & (behind <= self.past)
 
-    def step(self, states: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
+    def read_next(self, states: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
         """One more turn of a running dialogue, in evaluation mode, for causal attention.
 
         Args:
@@ -82,6 +84,34 @@ class SelfAttention(nn.Module):
         key, value = memory.push(packed[1:]).permute(1, 2, 0, 3)  # each (heads, turns, head width)
         attended = F.scaled_dot_product_attention(packed[0][:, None], key, value)
         return self.output(attended.flatten()[None]), memory
+
+
+class FrameAttention(nn.Module):
+    """Multi-head self-attention between the items of a sequence: words or frames of an utterance.
+
+    Args:
+        width: Width of the items that go in and come out.
+        heads: Number of heads, each `width / heads` wide, rounded up.
+        dropout: On the attention weights, in training.
+    """
+
+    def __init__(self, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, -(-width // heads)
+        self.query_key_value = nn.Linear(width, 3 * heads * self.head_width)
+        self.output = nn.Linear(heads * self.head_width, width)
+        self.dropout = dropout
+
+    def forward(self, items: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, width)`, read where the mask `(n, L)` is true → `(n, L, width)`."""
+        packed = self.query_key_value(items).unflatten(-1, (3, self.heads, self.head_width))
+        return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
+
+
+def _attend(packed: Tensor, mask: Tensor, dropout: float) -> Tensor:
+    """`(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
+    query, key, value = packed.permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
 
 
 class ModalityAttention(nn.Module):
@@ -157,9 +187,9 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * layers))
         self.dropout = Dropout(dropout)
 
-    def forward(self, states: Tensor, batch: Batch) -> Tensor:
-        """`(N, width)` packed rows → `(N, width)`."""
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, S, width)`, every stream by itself."""
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
-            states = self.norm[2 * i](states + self.dropout(attention(states, batch)))
-            states = self.norm[2 * i + 1](states + self.dropout(feedforward(states)))
-        return states
+            states = self.norm[2 * i](nodes.masked() + self.dropout(attention(nodes, batch).states))
+            nodes = nodes.with_states(self.norm[2 * i + 1](states + self.dropout(feedforward(states))))
+        return nodes

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from erc_graph.encoders.attention import SelfAttention
+from erc_graph.encoders.attention import FrameAttention
 
 Cell = Literal["gcpu", "mgru", "gru"]
 
@@ -30,7 +30,7 @@ class ContextPerception(nn.Module):
 
     def __init__(self, inputs: int, width: int, *, cell: Cell = "gcpu", context: bool = True, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attend = SelfAttention(inputs, inputs, heads=heads, dropout=dropout) if context and cell != "gru" else None
+        self.attend = FrameAttention(inputs, heads=heads, dropout=dropout) if context and cell != "gru" else None
         self.cell: nn.Module = (
             nn.GRU(inputs, width, batch_first=True) if cell == "gru" else (GCPU if cell == "gcpu" else MGRU)(inputs, width)
         )
@@ -40,7 +40,7 @@ class ContextPerception(nn.Module):
         if isinstance(self.cell, nn.GRU):
             hidden = self.cell(states)[0]
         else:
-            hidden = self.cell(states, states if self.attend is None else self.attend.padded(states, mask))
+            hidden = self.cell(states, states if self.attend is None else self.attend(states, mask))
         return hidden * mask[..., None]  # no real item comes after a padded one: nothing of the padding was read
 
 

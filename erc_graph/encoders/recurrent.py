@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from erc_graph.data.batch import Batch
 from erc_graph.encoders import gru
 from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.turns import OverRows, over_turns
 from erc_graph.errors import ConfigError
 
 Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an LSTM
 
 
-class Recurrent(nn.Module):
+class Recurrent(OverRows):
     """One state per turn from a recurrent net over the dialogue (pairwise fusion, Eqs. (1), (8), (11)).
 
     Dialogues are padded at their end, and the backward direction reads each dialogue from its own last turn, so that neither direction
@@ -60,7 +61,12 @@ class Recurrent(nn.Module):
         """PyTorch's nets of a layer: forward, and backward where it is read."""
         return list(cast(nn.ModuleList, self.layers[layer]))
 
-    def forward(self, states: Tensor, batch: Batch) -> Tensor:
+    @property
+    def causal(self) -> bool:
+        """Whether the dialogue is read forward alone."""
+        return len(self.nets(0)) == 1
+
+    def read(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, inputs)` packed rows → `(N, width)`."""
         for index in range(len(self.layers)):
             states = self.dropout(states) if index else states
@@ -77,7 +83,7 @@ class Recurrent(nn.Module):
             )
         return states
 
-    def step(self, states: Tensor, batch: Batch, memory: Memory | None) -> tuple[Tensor, Memory]:
+    def read_next(self, states: Tensor, batch: Batch, memory: Memory | None) -> tuple[Tensor, Memory]:
         """One more turn of a running dialogue, in evaluation mode; forward direction alone.
 
         Args:
@@ -115,9 +121,9 @@ def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Bat
         `(N, width)` of each stream.
     """
     if not all(type(net) is Recurrent for net in nets):  # one turn at a time (`erc_graph.inference.stream`)
-        return [net(rows, batch) for net, rows in zip(nets, states, strict=True)]
+        return [over_turns(net, rows, batch) for net, rows in zip(nets, states, strict=True)]
     shapes = {(len(net.layers), *((type(part), part.hidden_size) for part in net.nets(0))) for net in nets}
     alike = len(shapes) == 1 and len(nets[0].layers) == 1 and isinstance(nets[0].nets(0)[0], nn.GRU)
     if alike and all(map(gru.usable, states)):
         return gru.read([net.nets(0) for net in nets], states, batch)
-    return [net(rows, batch) for net, rows in zip(nets, states, strict=True)]
+    return [net.read(rows, batch) for net, rows in zip(nets, states, strict=True)]

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.encoders.inputs import Inputs
+from erc_graph.encoders.missing import Missing
+
+KEPT_APART = 8  # speakers with an embedding of their own
+
+
+class Speakers(Protocol):
+    """What is known of the speakers of a batch: their order of appearance, and maybe a given vector with its presence."""
+
+    @property
+    def batch(self) -> Batch:
+        """The dialogues."""
+
+    @property
+    def speaker(self) -> tuple[Tensor, Tensor] | None:
+        """`(N, width)` given vectors and `(N,)` whether they are there."""
 
 
 class SpeakerEmbedding(nn.Module):
@@ -16,21 +32,21 @@ class SpeakerEmbedding(nn.Module):
     Args:
         width: Width of the node states that it is added to.
         speakers: Number of distinct embeddings.
-        given: Width of given speaker vectors (a `speaker` feature set, for instance of a recognition model), used in place of the
-            learned embedding; 0 for the learned one.
+        given: Width of given speaker vectors, used in place of the learned embedding; 0 for the learned one.
     """
 
-    def __init__(self, width: int, *, speakers: int = 8, given: int = 0) -> None:
+    def __init__(self, width: int, *, speakers: int = KEPT_APART, given: int = 0) -> None:
         super().__init__()
-        self.inputs = Inputs({"speaker": given}) if given else None
+        self.missing = Missing({"speaker": given}) if given else None
         self.embedding = None if given else nn.Embedding(speakers, width)
         if self.embedding is not None:  # as small as the first states of a recurrent net, so that it does not drown them
             nn.init.normal_(self.embedding.weight, std=0.1)
         self.weight = nn.Linear(given or width, width, bias=False)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, given: Speakers) -> Tensor:
         """`(N, width)`, one row per utterance."""
-        if self.inputs is not None:
-            return self.weight(self.inputs(batch)["speaker"])
+        if self.missing is not None and given.speaker is not None:
+            vectors, present = given.speaker
+            return self.weight(self.missing({"speaker": vectors}, {"speaker": present})["speaker"])
         assert self.embedding is not None
-        return self.weight(self.embedding(batch.speaker.clamp(max=self.embedding.num_embeddings - 1)))
+        return self.weight(self.embedding(given.batch.speaker.clamp(max=self.embedding.num_embeddings - 1)))

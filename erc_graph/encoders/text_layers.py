@@ -1,4 +1,4 @@
-"""The upper layers of a pretrained text encoder, trained with the pipeline on top of them; the layers below are frozen and cached.
+"""The upper layers of a pretrained text encoder, trained with the method on top of them; the layers below are frozen and cached.
 
 What the frozen layers say of every token is computed once (`erc-graph features --pooling words --layer K`) and stands in the corpus as a
 sequence. The layers above it start from the pretrained ones and are trained end to end, through the graph, at a lower learning rate.
@@ -16,41 +16,38 @@ from erc_graph.data.ragged import Ragged
 from erc_graph.encoders.sequences import encode_sequences, masked_mean
 from erc_graph.errors import ConfigError, expect
 from erc_graph.features.bert import Bert, is_bert
+from erc_graph.features.encoder_names import split_options
 from erc_graph.features.text import find_encoder
 from erc_graph.features.tokens import read_json
-from erc_graph.features.tuned import split_options
+
+DROPOUT = 0.1  # in the layers
+TOKENS = 4096  # most tokens of a chunk, padding included
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextLayersConfig:
-    """The last layers of a text encoder, trained with the pipeline.
+    """The last layers of a text encoder, trained with the method.
 
     Attributes:
         layers: How many; 0: none, words are read as their mean and deviation.
         heads: Attention heads of each, as the pretrained model has.
         hidden: Width of their feed-forward part, as the pretrained model has.
-        rate: Their learning rate, as a share of the stage's.
-        dropout: In the layers.
-        tokens: Most tokens of a chunk, padding included.
+        rate: Their learning rate, as a share of the others'.
     """
 
     layers: int = 0
     heads: int = 12
     hidden: int = 1536
     rate: float = 0.05
-    dropout: float = 0.1
-    tokens: int = 4096
 
     def __post_init__(self) -> None:
         expect(
-            "pipeline.text_layers",
+            "inputs.text_layers",
             self,
             layers=(self.layers >= 0, "0 or more"),
             heads=(self.heads >= 1, "1 or more"),
             hidden=(self.hidden >= 1, "1 or more"),
             rate=(self.rate > 0, "a number above 0"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-            tokens=(self.tokens >= 1, "1 or more"),
         )
 
 
@@ -68,11 +65,9 @@ class TextLayers(nn.Module):
     def __init__(self, width: int, config: TextLayersConfig) -> None:
         super().__init__()
         if width % config.heads:
-            raise ConfigError(
-                f"pipeline.text_layers.heads: expected a divisor of {width}, the width of a token state, found {config.heads}"
-            )
+            raise ConfigError(f"inputs.text_layers.heads: expected a divisor of {width}, the width of a token state, found {config.heads}")
         self.width, self.config = width, config
-        layer = nn.TransformerEncoderLayer(width, config.heads, config.hidden, config.dropout, "gelu", 1e-12, batch_first=True)
+        layer = nn.TransformerEncoderLayer(width, config.heads, config.hidden, DROPOUT, "gelu", 1e-12, batch_first=True)
         self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
 
     def start_from(self, made_by: str) -> None:
@@ -89,25 +84,25 @@ class TextLayers(nn.Module):
         folder = find_encoder(name)
         config = read_json(folder / "config.json")
         if not is_bert(config):
-            raise ConfigError(f"pipeline.text_layers: expected an encoder of BERT's shape, found {config.get('model_type')!r} ({name})")
+            raise ConfigError(f"inputs.text_layers: expected an encoder of BERT's shape, found {config.get('model_type')!r} ({name})")
         bert = Bert(config, load_tensors(folder / "model.safetensors")[0])
         depth = len(bert.encode.layers)
         layer = int(options.get("layer", -1)) % (depth + 1)
         if options.get("pooling") != "words" or depth - layer != self.config.layers:
             raise ConfigError(
-                f"pipeline.text_layers.layers: expected token states of layer {depth - self.config.layers} (erc-graph features --pooling "
+                f"inputs.text_layers.layers: expected token states of layer {depth - self.config.layers} (erc-graph features --pooling "
                 f"words --layer {depth - self.config.layers}), found {made_by!r}"
             )
         given = {name: value.shape for name, value in bert.encode.layers[layer:].state_dict().items()}
         own = {name: value.shape for name, value in self.layers.layers.state_dict().items()}
         if given != own or bert.encode.layers[0].self_attn.num_heads != self.config.heads:
             heads, hidden = config["num_attention_heads"], config["intermediate_size"]
-            raise ConfigError(f"pipeline.text_layers: expected heads {heads} and hidden {hidden}, as {name} has")
+            raise ConfigError(f"inputs.text_layers: expected heads {heads} and hidden {hidden}, as {name} has")
         self.layers.layers.load_state_dict(bert.encode.layers[layer:].state_dict())
 
     def forward(self, words: Ragged) -> Tensor:
         """Vectors `(U, width)`; zero for an utterance without words."""
-        return encode_sequences(self._pooled, words, self.width, self.config.tokens)
+        return encode_sequences(self._pooled, words, self.width, TOKENS)
 
     def _pooled(self, padded: Tensor, mask: Tensor) -> Tensor:
         return masked_mean(self.layers(padded, src_key_padding_mask=~mask), mask)
@@ -122,7 +117,7 @@ def made_by(provenance: Mapping[str, object], modality: str) -> str:
     extractors = provenance.get("extractors")
     if not isinstance(extractors, Mapping) or modality not in extractors:
         raise ConfigError(
-            f"pipeline.text_layers: expected the corpus to say what made sequences.{modality} (a file of erc-graph features does; else "
+            f"inputs.text_layers: expected the corpus to say what made sequences.{modality} (a file of erc-graph features does; else "
             f"[extractors] of corpus.toml), found nothing"
         )
     return str(extractors[modality])

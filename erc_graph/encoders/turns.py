@@ -43,7 +43,8 @@ class OverTurns(nn.Module):
         Args:
             nodes: `(1, S, width)` the nodes of the turn.
             batch: The turn.
-            memory: What the turn before handed on; `None` at the first. It is never changed, so that a turn can be taken back.
+            memory: What the turn before handed on; `None` at the first. It is not changed, so that a turn can be taken back; or it has a
+                method `forget` that takes the newest turn back.
 
         Returns:
             `(1, S, any width)`, and what to hand on.
@@ -54,6 +55,28 @@ class OverTurns(nn.Module):
             states, present, speaker = (value[-self.past - 1 :] for value in (states, present, speaker))
         answer = self(Nodes(states, present, nodes.streams), _dialogue(speaker))
         return Nodes(answer.states[-1:], answer.present[-1:], answer.streams), (states, present, speaker)
+
+
+class OverRows(OverTurns):
+    """A part that reads every stream by itself, as packed rows."""
+
+    @abstractmethod
+    def read(self, rows: Tensor, batch: Batch) -> Tensor:
+        """`(N, width)` → `(N, any width)`."""
+
+    @abstractmethod
+    def read_next(self, row: Tensor, batch: Batch, memory: Any) -> tuple[Tensor, Any]:
+        """One more turn, in evaluation mode: `(1, width)` → `(1, any width)`, and what to hand on."""
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, S, any width)`; zeros are read where a node is absent."""
+        return nodes.with_states(torch.stack([self.read(rows, batch) for rows in nodes.masked().unbind(1)], 1))
+
+    def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
+        """One more turn of every stream."""
+        memories = memory or [None] * nodes.states.shape[1]
+        found = [self.read_next(row, batch, own) for row, own in zip(nodes.masked().unbind(1), memories, strict=True)]
+        return nodes.with_states(torch.stack([row for row, _ in found], 1)), [own for _, own in found]
 
 
 def _dialogue(speaker: Tensor) -> Batch:

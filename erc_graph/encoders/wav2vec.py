@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,22 +21,16 @@ from torch.nn import functional as F
 from erc_graph.data.files.storage import load_tensors
 from erc_graph.encoders.cross_attention import CrossAttention
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.errors import CheckpointError, expect
+from erc_graph.errors import CheckpointError, ConfigError, expect
 from erc_graph.features.text import find_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wav2vecConfig:
-    """wav2vec 2.0; by default a small one with random weights. Base is 768 wide, with 12 layers and heads, 3072 and 512 channels.
+class Extractor:
+    """The convolutions of wav2vec 2.0, and where its norms stand; by default those of a small one.
 
     Attributes:
-        folder: A pretrained model, whose sizes then count: a folder (config.json, model.safetensors, as transformers saves it) or a name
-            on the hub; empty: none.
-        width: Width of the frames.
-        layers: Transformer layers.
-        heads: Attention heads of each.
-        feedforward: Width between.
-        channels: Of the convolutions.
+        channels: Of the convolutions; base: 512.
         kernels: Samples (frames) that each convolution reads.
         strides: Samples (frames) between.
         positions: Frames that the convolution of positions reads.
@@ -45,11 +40,6 @@ class Wav2vecConfig:
         bias: Convolutions with a bias.
     """
 
-    folder: str = ""
-    width: int = 64
-    layers: int = 4
-    heads: int = 4
-    feedforward: int = 128
     channels: int = 32
     kernels: list[int] = field(default_factory=lambda: [10, 3, 3, 3, 3, 2, 2])
     strides: list[int] = field(default_factory=lambda: [5, 2, 2, 2, 2, 2, 2])
@@ -60,18 +50,16 @@ class Wav2vecConfig:
     bias: bool = False
 
     def __post_init__(self) -> None:
+        lists = {name: [value for value in getattr(self, name) if type(value) is int and value >= 1] for name in ("kernels", "strides")}
         expect(
-            "pipeline.wav2vec",
+            "pipeline.wav2vec.extractor",
             self,
-            layers=(self.layers >= 1, "1 or more"),
-            heads=(self.heads >= 1 and self.width % max(1, self.heads) == 0, "a divisor of the width"),
-            feedforward=(self.feedforward >= 1, "1 or more"),
-            channels=(self.channels >= 1, "1 or more"),
-            kernels=(bool(self.kernels) and min(self.kernels, default=0) >= 1, "one or more numbers of 1 or more"),
-            strides=(len(self.strides) == len(self.kernels) and min(self.strides, default=0) >= 1, "one of 1 or more per kernel"),
-            positions=(self.positions >= 1, "1 or more"),
-            position_groups=(self.position_groups >= 1 and self.width % max(1, self.position_groups) == 0, "a divisor of the width"),
+            **{name: (_is_count(getattr(self, name)), "1 or more") for name in ("channels", "positions", "position_groups")},
+            kernels=(bool(self.kernels) and lists["kernels"] == self.kernels, "one or more numbers of 1 or more"),
+            strides=(lists["strides"] == self.strides and len(self.strides) == len(self.kernels), "one of 1 or more per kernel"),
             norm=(self.norm in ("group", "layer"), "group or layer"),
+            norm_first=(isinstance(self.norm_first, bool), "true or false"),
+            bias=(isinstance(self.bias, bool), "true or false"),
         )
 
     @property
@@ -81,6 +69,51 @@ class Wav2vecConfig:
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
         return samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wav2vecConfig:
+    """wav2vec 2.0; by default a small one with random weights. Base is 768 wide, with 12 layers and heads, and 3072 between.
+
+    Attributes:
+        folder: A pretrained model, whose sizes then count: a folder (config.json, model.safetensors, as transformers saves it) or a name
+            on the hub; empty: none.
+        width: Width of the frames.
+        layers: Transformer layers.
+        heads: Attention heads of each.
+        feedforward: Width between.
+        extractor: What else a pretrained model says of itself (`Extractor`); empty: a small one.
+    """
+
+    folder: str = ""
+    width: int = 64
+    layers: int = 4
+    heads: int = 4
+    feedforward: int = 128
+    extractor: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.extractor) - {known.name for known in fields(Extractor)}
+        if unknown:
+            raise ConfigError(f"pipeline.wav2vec.extractor: unknown key {sorted(map(str, unknown))[0]!r}")
+        groups = self.sizes.position_groups
+        expect(
+            "pipeline.wav2vec",
+            self,
+            layers=(self.layers >= 1, "1 or more"),
+            heads=(self.heads >= 1 and self.width % max(1, self.heads) == 0, "a divisor of the width"),
+            feedforward=(self.feedforward >= 1, "1 or more"),
+            width=(self.width >= 1 and self.width % groups == 0, f"a multiple of {groups}, the groups of the convolution of positions"),
+        )
+
+    @cached_property
+    def sizes(self) -> Extractor:
+        """The convolutions and norms."""
+        return Extractor(**self.extractor)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -106,7 +139,7 @@ class Layer(nn.Module):
 
     def __init__(self, config: Wav2vecConfig, attention: nn.Module, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention, self.first = attention, config.norm_first
+        self.attention, self.first = attention, config.sizes.norm_first
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(2))
         self.feedforward = nn.Sequential(
             nn.Linear(config.width, config.feedforward), nn.GELU(), Dropout(dropout), nn.Linear(config.feedforward, config.width)
@@ -138,18 +171,20 @@ class Wav2vec(nn.Module):
     def __init__(self, config: Wav2vecConfig, layers: int) -> None:
         super().__init__()
         self.config = config
-        wide = [1, *(config.channels for _ in config.kernels)]
+        wide = [1, *(config.sizes.channels for _ in config.sizes.kernels)]
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(inputs, config.channels, kernel, stride, bias=config.bias)
-            for inputs, kernel, stride in zip(wide, config.kernels, config.strides, strict=False)
+            nn.Conv1d(inputs, config.sizes.channels, kernel, stride, bias=config.sizes.bias)
+            for inputs, kernel, stride in zip(wide, config.sizes.kernels, config.sizes.strides, strict=False)
         )
-        self.group_norm = MaskedGroupNorm(config.channels, config.channels) if config.norm == "group" else None
-        self.channel_norms = nn.ModuleList(nn.LayerNorm(config.channels) for _ in (config.kernels if config.norm == "layer" else ()))
-        self.project_norm, self.project = nn.LayerNorm(config.channels), nn.Linear(config.channels, config.width)
+        self.group_norm = MaskedGroupNorm(config.sizes.channels, config.sizes.channels) if config.sizes.norm == "group" else None
+        self.channel_norms = nn.ModuleList(
+            nn.LayerNorm(config.sizes.channels) for _ in (config.sizes.kernels if config.sizes.norm == "layer" else ())
+        )
+        self.project_norm, self.project = nn.LayerNorm(config.sizes.channels), nn.Linear(config.sizes.channels, config.width)
         self.position = nn.Conv1d(
-            config.width, config.width, config.positions, padding=config.positions // 2, groups=config.position_groups
+            config.width, config.width, config.sizes.positions, padding=config.sizes.positions // 2, groups=config.sizes.position_groups
         )
-        self.norm = None if config.norm_first else nn.LayerNorm(config.width)
+        self.norm = None if config.sizes.norm_first else nn.LayerNorm(config.width)
         self.layers = nn.ModuleList(
             Layer(config, CrossAttention(config.width, config.width, config.width, heads=config.heads)) for _ in range(layers)
         )
@@ -168,11 +203,11 @@ class Wav2vec(nn.Module):
         count = length[:, None]
         waves = (waves - (waves * mask).sum(1, keepdim=True) / count) * mask
         waves = waves * (waves.square().sum(1, keepdim=True) / count + 1e-7).rsqrt()
-        states = F.pad(waves, (0, max(0, self.config.shortest - waves.shape[1])))[:, None]
-        length = length.clamp(min=self.config.shortest)
+        states = F.pad(waves, (0, max(0, self.config.sizes.shortest - waves.shape[1])))[:, None]
+        length = length.clamp(min=self.config.sizes.shortest)
         for index, convolution in enumerate(self.convolutions):
             states = convolution(states)
-            length = (length - self.config.kernels[index]) // self.config.strides[index] + 1
+            length = (length - self.config.sizes.kernels[index]) // self.config.sizes.strides[index] + 1
             if index == 0 and self.group_norm is not None:
                 states = self.group_norm(states, torch.arange(states.shape[-1], device=length.device) < length[:, None])
             if self.channel_norms:
@@ -214,14 +249,16 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
             layers=sizes["num_hidden_layers"],
             heads=sizes["num_attention_heads"],
             feedforward=sizes["intermediate_size"],
-            channels=sizes["conv_dim"][0],
-            kernels=list(sizes["conv_kernel"]),
-            strides=list(sizes["conv_stride"]),
-            positions=sizes["num_conv_pos_embeddings"],
-            position_groups=sizes["num_conv_pos_embedding_groups"],
-            norm=sizes["feat_extract_norm"],
-            norm_first=sizes["do_stable_layer_norm"],
-            bias=sizes["conv_bias"],
+            extractor={
+                "channels": sizes["conv_dim"][0],
+                "kernels": list(sizes["conv_kernel"]),
+                "strides": list(sizes["conv_stride"]),
+                "positions": sizes["num_conv_pos_embeddings"],
+                "position_groups": sizes["num_conv_pos_embedding_groups"],
+                "norm": sizes["feat_extract_norm"],
+                "norm_first": sizes["do_stable_layer_norm"],
+                "bias": sizes["conv_bias"],
+            },
         )
         return config, _renamed(load_tensors(path / "model.safetensors")[0], config)
     except CheckpointError:
@@ -239,19 +276,19 @@ def _renamed(weights: Mapping[str, Tensor], config: Wav2vecConfig) -> dict[str, 
     stem = "wav2vec2." if any(name.startswith("wav2vec2.") for name in weights) else ""
     given = {name.removeprefix(stem): value.float() for name, value in weights.items()}
     names: dict[str, str] = {"project_norm": "feature_projection.layer_norm", "project": "feature_projection.projection"}
-    for index in range(len(config.kernels)):
+    for index in range(len(config.sizes.kernels)):
         names[f"convolutions.{index}"] = f"feature_extractor.conv_layers.{index}.conv"
-        if config.norm == "layer":
+        if config.sizes.norm == "layer":
             names[f"channel_norms.{index}"] = f"feature_extractor.conv_layers.{index}.layer_norm"
-    if config.norm == "group":
+    if config.sizes.norm == "group":
         names["group_norm"] = "feature_extractor.conv_layers.0.layer_norm"
-    names["final" if config.norm_first else "norm"] = "encoder.layer_norm"
+    names["final" if config.sizes.norm_first else "norm"] = "encoder.layer_norm"
     for index in range(config.layers):
         names |= {f"layers.{index}.{own}": f"encoder.layers.{index}.{other}" for own, other in _LAYER.items()}
     found: dict[str, Tensor] = {}
     for own, other in names.items():
         found[f"{own}.weight"] = given[f"{other}.weight"]
-        if config.bias or not own.startswith("convolutions"):
+        if config.sizes.bias or not own.startswith("convolutions"):
             found[f"{own}.bias"] = given[f"{other}.bias"]
     return found | _position({name.rpartition("pos_conv_embed.conv.")[2]: value for name, value in given.items() if "pos_conv" in name})
 

@@ -281,7 +281,7 @@ def _load(data: str, task: str | None, strict: bool) -> Corpus:
 
 def _start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:
     """Write the settings that `--resume` continues with; what cannot run is refused before anything is written."""
-    from erc_graph.data.files.load import corpus_sha256
+    from erc_graph.data.digest import corpus_sha256
     from erc_graph.data.files.storage import write_json
     from erc_graph.experiments.run import check
 
@@ -345,7 +345,7 @@ def _launch(options: Any) -> Launch:
 
 
 def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
-    from erc_graph.data.files.load import corpus_sha256
+    from erc_graph.data.digest import corpus_sha256
     from erc_graph.experiments.experiment import from_dict
     from erc_graph.experiments.settings import read_settings
 

@@ -194,7 +194,8 @@ def _explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: l
 
 
 def _corpus(experiment: Experiment, digest: str) -> Corpus:
-    from erc_graph.data.files.load import corpus_sha256, load_corpus
+    from erc_graph.data.digest import corpus_sha256
+    from erc_graph.data.files.load import load_corpus
 
     run = experiment.run
     corpus = load_corpus(run.data, task=run.task, strict=run.strict)

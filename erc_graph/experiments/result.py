@@ -28,7 +28,7 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
     """The content of result.json."""
-    from erc_graph.data.files.load import corpus_sha256
+    from erc_graph.data.digest import corpus_sha256
 
     experiment, corpus = outcome.experiment, outcome.corpus
     modalities = list(schema(experiment, corpus).modalities)
@@ -57,7 +57,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
         "data": {key: corpus.provenance[key] for key in ("format", "extractors", "notes") if key in corpus.provenance},
     }
     if "sample" in corpus.provenance and corpus.task.name == "sample6" and experiment.run.protocol == "official":
-        from erc_graph.data.sample.vectors import sample_bayes_limit
+        from erc_graph.data.sample.bayes_limit import sample_bayes_limit
 
         with suppress(CorpusError):  # features of the user's own, of which nothing is known
             context = not build(experiment, corpus, seed=0).alone

@@ -35,7 +35,7 @@ def run_table(
     Returns:
         The content of the JSON file.
     """
-    from erc_graph.data.files.load import corpus_sha256
+    from erc_graph.data.digest import corpus_sha256
     from erc_graph.report.projection import plot_projections
     from erc_graph.report.text_tables import markdown_table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.load import corpus_sha256
+from erc_graph.data.digest import corpus_sha256
 from erc_graph.data.splits import folds
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import Experiment

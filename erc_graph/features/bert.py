@@ -53,11 +53,11 @@ class Bert(nn.Module):
         return self.position.num_embeddings
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Token ids `(B, L)` and whether they are real `(B, L)` bool → states `(B, L, width)`."""
+        """Compute states `(B, L, width)` of token ids `(B, L)` and whether they are real `(B, L)` bool."""
         return self.hidden(tokens, mask)[-1]
 
     def hidden(self, tokens: Tensor, mask: Tensor, layers: int | None = None) -> list[Tensor]:
-        """What goes into the first layer, and what comes out of each of the first `layers` (all): tensors `(B, L, width)`."""
+        """Return what goes into the first layer, and what comes out of each of the first `layers` (all): tensors `(B, L, width)`."""
         position = self.position.weight[: tokens.shape[1]] + self.segment.weight[0]
         states = [self.norm(self.token(tokens) + position)]
         for layer in self.encode.layers[:layers]:
@@ -66,7 +66,7 @@ class Bert(nn.Module):
 
 
 def is_bert(config: Mapping[str, Any]) -> bool:
-    """Whether the configuration is of an encoder that `Bert` computes exactly."""
+    """Return whether the configuration is of an encoder that `Bert` computes exactly."""
     return (
         config.get("model_type") == "bert"
         and config.get("hidden_act") == "gelu"

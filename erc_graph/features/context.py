@@ -12,7 +12,7 @@ Reading = str | tuple[str, str]  # an utterance, or an utterance and what was sa
 
 
 def readings(corpus: Corpus, context: int) -> list[Reading]:
-    """What an encoder reads of every utterance.
+    """Return what an encoder reads of every utterance.
 
     Args:
         corpus: `U` utterances with texts.

@@ -10,7 +10,7 @@ from erc_graph.errors import ConfigError
 
 
 def find_device(wanted: str, local: int = 0) -> torch.device:
-    """`auto`, `cpu` or `cuda` → the device; of several processes on a machine each has a GPU of its own.
+    """Return the device for `auto`, `cpu` or `cuda`; of several processes on a machine each has a GPU of its own.
 
     Raises:
         ConfigError: no GPU where one is wanted.
@@ -23,7 +23,7 @@ def find_device(wanted: str, local: int = 0) -> torch.device:
 
 
 def find_precision(wanted: Literal["auto", "no", "bf16"], device: torch.device) -> Literal["no", "bf16"]:
-    """`auto` is `bf16` on a GPU that has it, else `no`."""
+    """Return `bf16` or `no`; `auto` is `bf16` on a GPU that has it, else `no`."""
     if wanted != "auto":
         return wanted
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"

@@ -178,5 +178,5 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Package → its version, for a note."""
+    """Return package → its version, for a note."""
     return {name: importlib.metadata.version(name) for name in packages}

@@ -26,7 +26,7 @@ FLOOR = 1e-6
 
 
 def mel(frequency: Tensor) -> Tensor:
-    """Hz → mel.
+    """Convert Hz to mel.
 
     >>> round(float(mel(torch.tensor(1000.0))))
     1000
@@ -36,7 +36,7 @@ def mel(frequency: Tensor) -> Tensor:
 
 @lru_cache
 def filters(count: int = 40, rate: int = RATE, bins: int = BINS) -> Tensor:
-    """H_m: `(bins / 2 + 1, count)` triangles from 0 Hz to half the rate."""
+    """Return the filters H_m: `(bins / 2 + 1, count)` triangles from 0 Hz to half the rate."""
     top = float(mel(torch.tensor(rate / 2)))
     edges = 700 * (10 ** (torch.linspace(0, top, count + 2, dtype=torch.float64) / 2595) - 1)
     frequency = torch.linspace(0, rate / 2, bins // 2 + 1, dtype=torch.float64)[:, None]
@@ -47,13 +47,13 @@ def filters(count: int = 40, rate: int = RATE, bins: int = BINS) -> Tensor:
 
 @lru_cache
 def cosines(filters: int = 40, coefficients: int = 40) -> Tensor:
-    """`(filters, coefficients)` of the discrete cosine transform, c_0 first."""
+    """Return `(filters, coefficients)` of the discrete cosine transform, c_0 first."""
     m, n = torch.arange(1, filters + 1, dtype=torch.float64)[:, None], torch.arange(coefficients, dtype=torch.float64)
     return torch.cos((m - 0.5) * n * math.pi / filters).float()
 
 
 def mfcc(waves: Tensor, mask: Tensor, *, mels: int = 40, coefficients: int = 40) -> tuple[Tensor, Tensor]:
-    """Coefficients of every window that lies in an utterance; one that is shorter than a window has one, filled up with silence.
+    """Compute the coefficients of every window of an utterance; one that is shorter than a window has one, filled up with silence.
 
     Args:
         waves: `(n, L)` float32 at 16 kHz, zero behind each utterance's end.

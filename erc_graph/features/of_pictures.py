@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.pictures import ENDINGS, read_frames, spread
+from erc_graph.data.files.pictures import ENDINGS, evenly_spaced, read_frames
 from erc_graph.data.files.sound import find_files
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.device import find_device, find_precision
@@ -18,9 +18,10 @@ from erc_graph.features.processes import Share
 
 
 def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
-    """The utterances that have face frames, and the model that sees them.
+    """Find the utterances that have face frames, and the model that sees them.
 
     Raises:
+        ConfigError: a layer is chosen.
         CorpusError: no frames; or `strict` and a file that cannot be read.
     """
     if config.layer != -1:
@@ -46,7 +47,7 @@ def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> 
         if own is None or config.source is not None:
             return read_frames(files[ids[row]], config.frames)
         whole = own[rows[row]]
-        return whole[spread(len(whole), config.frames)]
+        return whole[evenly_spaced(len(whole), config.frames)]
 
     def compute(chosen: list[int]) -> list[Tensor | str]:
         found: list[Tensor | str] = []

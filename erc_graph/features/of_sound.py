@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.sound import ENDINGS, find_files, look, read_sound
+from erc_graph.data.files.sound import ENDINGS, find_files, read_header, read_sound
 from erc_graph.data.ragged import SAMPLING_RATE
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.device import find_device, find_precision
+from erc_graph.features.encoder_names import join_options, split_options
 from erc_graph.features.extract import Extraction, versions
 from erc_graph.features.features_config import FeaturesConfig
 from erc_graph.features.processes import Share
-from erc_graph.features.tuned import join_options, split_options
 
 SECONDS = 60.0  # of sound in a batch, padding included
 
 
 def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
-    """The utterances that have a recording, and what hears it.
+    """Find the utterances that have a recording, and what hears it.
 
     Raises:
         CorpusError: no recordings; or `strict` and one that cannot be read or is too long.
@@ -54,7 +54,7 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
 
 
 def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
-    """What hears recordings, by the name that a corpus or a model has for it: waveforms → one vector each, or why there is none.
+    """Load what hears recordings, by the name in a corpus or a model: waveforms → one vector each, or why there is none.
 
     Raises:
         CheckpointError: not found, or no speech model.
@@ -86,7 +86,7 @@ def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list
     rates: Counter[int] = Counter()
     for name, path in files.items():
         try:
-            about = look(path)
+            about = read_header(path)
         except CorpusError:  # said when its turn comes
             sizes.append(1)
             continue

@@ -13,15 +13,17 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.errors import CorpusError
 from erc_graph.features.context import readings
 from erc_graph.features.device import find_device, find_precision
+from erc_graph.features.encoder_names import join_options
 from erc_graph.features.extract import Extraction, versions
 from erc_graph.features.features_config import FeaturesConfig
+from erc_graph.features.fine_tuning import TuningConfig, tune
 from erc_graph.features.processes import Share
 from erc_graph.features.text import TextEncoder, revision
-from erc_graph.features.tuned import TunedEncoder, TuningConfig, join_options, tune
+from erc_graph.features.tuned import TunedEncoder
 
 
 def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Extraction:
-    """The utterances that have words, and the encoder; tunes it first where that is wanted.
+    """Find the utterances that have words, and the encoder; tunes it first where that is wanted.
 
     Raises:
         CorpusError: no texts; or `strict` and a text that is longer than the model takes.

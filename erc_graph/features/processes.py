@@ -27,7 +27,7 @@ class Share:
 
     @classmethod
     def of_launcher(cls) -> Share:
-        """As the launcher says in `RANK`, `WORLD_SIZE` and `LOCAL_RANK`; alone without one."""
+        """Read the share from `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, as the launcher sets them; alone without one."""
         number, of, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         return cls(number, max(1, of), local)
 

@@ -32,7 +32,7 @@ FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/config.json")
 
 
 def find_encoder(name: str) -> Path:
-    """Folder of a text encoder.
+    """Return the folder of a text encoder.
 
     Args:
         name: Of an encoder in `PACKAGES` (with or without `sentence-transformers/` in front), a folder, or a name on the hub.
@@ -58,7 +58,7 @@ def find_encoder(name: str) -> Path:
 
 
 def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str] = ()) -> Path:
-    """Folder of a pretrained model.
+    """Return the folder of a pretrained model.
 
     Args:
         name: A folder, or a name on the hub.
@@ -84,7 +84,7 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
 
 
 def revision(folder: Path) -> str:
-    """Which version of a model it is: the hub's commit, or the SHA-256 of the weights in a folder."""
+    """Return which version of a model it is: the hub's commit, or the SHA-256 of the weights in a folder."""
     if folder.parent.name == "snapshots":
         return folder.name
     weights = folder / "model.safetensors"
@@ -161,7 +161,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def words(self, texts: Sequence[Reading], *, tokens: int = 4096) -> list[Tensor]:
-        """States of the tokens of every text: `(tokens, width)` float32 on the CPU."""
+        """Compute the states of the tokens of every text: `(tokens, width)` float32 on the CPU."""
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         ids, _ = self.tokens(texts)
         for rows in chunks([len(one) for one in ids], tokens):
@@ -182,7 +182,7 @@ class TextEncoder:
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over real tokens: `(n, L, d)` and `(n, L)` bool → `(n, d)`."""
+    """Average states over real tokens: `(n, L, d)` and `(n, L)` bool → `(n, d)`."""
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
 
@@ -190,7 +190,7 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 def token_states(
     folder: Path, config: dict[str, Any], device: torch.device, layer: Layer = -1
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], int, int]:
-    """Token states of a layer as a function of ids and mask, their width, and the most tokens.
+    """Return the token states of a layer as a function of ids and mask, their width, and the most tokens.
 
     Raises:
         ConfigError: the model has no such layer.
@@ -222,7 +222,7 @@ def _width(width: int, layer: Layer) -> int:
 
 
 def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[list[Tensor]], Tensor]]:
-    """Which of the `depth + 1` hidden states (0: the embeddings), and how several become one.
+    """Return which of the `depth + 1` hidden states are meant (0: the embeddings), and how several become one.
 
     Raises:
         ConfigError: the model has no such layer.
@@ -238,7 +238,7 @@ def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[l
 
 
 def pretrained(folder: Path) -> Any:
-    """transformers' own model of a folder; no pickle is read and no code of the folder is run.
+    """Load transformers' own model of a folder; no pickle is read and no code of the folder is run.
 
     Raises:
         CheckpointError: it cannot be loaded.
@@ -255,7 +255,7 @@ def pretrained(folder: Path) -> Any:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """transformers without its progress bars and remarks."""
+    """Run transformers without its progress bars and remarks."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

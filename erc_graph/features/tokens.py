@@ -59,14 +59,14 @@ class Tokens:
         return ids, cut
 
     def own(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L)` bool: the tokens of the utterance itself, without those of its context, which stands behind the first closing token."""
+        """Return `(n, L)` bool: the tokens of the utterance itself, without its context, which stands behind the first closing token."""
         if self.closing is None:
             return mask
         closed = ids == self.closing
         return mask & (closed.cumsum(1) - closed.long() == 0)
 
     def pad(self, sentences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Ids `(n, L)` int64, and which of them are real `(n, L)` bool."""
+        """Return ids `(n, L)` int64, and which of them are real `(n, L)` bool."""
         lengths = torch.tensor([len(one) for one in sentences])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         ids = torch.full(mask.shape, self.padding)
@@ -82,7 +82,7 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2ve
 
 
 def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[list[int]]:
-    """Positions by similar length, the longest first; each chunk holds at most `budget` items once it is padded, or a single one.
+    """Group positions by similar length, the longest first; each chunk holds at most `budget` items once padded, or a single one.
 
     >>> list(chunks([1, 5, 2, 2], budget=6))
     [[1], [2, 3, 0]]
@@ -96,7 +96,7 @@ def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[lis
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file of a pretrained model.
+    """Read a JSON file of a pretrained model.
 
     Raises:
         CheckpointError: missing, or not JSON.

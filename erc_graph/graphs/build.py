@@ -27,8 +27,8 @@ from torch import Tensor
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.graphs.edges import graph_edges
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, load_recipe
+from erc_graph.graphs.rule_edges import graph_edges
 from erc_graph.graphs.weights import angular, directions
 
 if TYPE_CHECKING:

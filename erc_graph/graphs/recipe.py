@@ -1,91 +1,29 @@
 """Graph recipes: which edges a conversation graph has, as data (`graphs/<name>.toml`) and as one frozen dataclass.
 
-A recipe quantifies over streams (one state per turn: a modality, a fused pair), turns and speakers, and knows nothing of states:
-
-    relation = "context"   scope = "within"   past = "all"   future = "all"     # complete graph inside every stream
-    relation = "cross"     scope = "across"   past = 0       future = 0         # same utterance, every ordered pair of streams
+relation = "context"   scope = "within"   past = "all"   future = "all"     # complete graph inside every stream
+relation = "cross"     scope = "across"   past = 0       future = 0         # same utterance, every ordered pair of streams
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
+from erc_graph.graphs.rules import EdgeRule, HyperedgeRule
+
+__all__ = ["EdgeRule", "Example", "GraphRecipe", "HyperedgeRule", "list_recipes", "load_recipe"]
 
 # A wheel carries the recipes inside the package; an editable install and a bare checkout have them beside it.
 _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "_recipes" / "graphs", _PACKAGE.parent / "graphs")
 
-
-def _reach(value: Any) -> int | None:
-    if value is None or value == "all":
-        return None
-    if type(value) is not int or not 0 <= value <= 10**9:
-        raise ConfigError('expected a whole number of turns from 0, or "all"')
-    return value
-
-
-def _scale(value: Any) -> float:
-    if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
-        raise ConfigError("expected a finite number from 0")
-    return float(value)
-
-
-def _relation(value: Any) -> str:
-    # Relations become names of modules and of edge types in PyG and DGL: one plain word each.
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", value):
-        raise ConfigError("expected a word of a-z, 0-9 and _ that starts with a letter")
-    return value
-
-
-Reach = Annotated[int | None, BeforeValidator(_reach)]
 _FORBID: dict[str, Any] = {"extra": "forbid"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EdgeRule:
-    """One relation of a recipe. An edge points from source to target; the source turn lies in `[target - past, target + future]`.
-
-    Attributes:
-        relation: Name of the relation, the middle of the edge type `(source stream, relation, target stream)`.
-        scope: `within` one stream, or `across`: between two different streams, every ordered pair.
-        past: How many turns before the target; `None` (`"all"` in TOML) for all of them.
-        future: How many turns after the target; `None` for all.
-        self_loops: Whether the target's own turn is a source: within a stream a self-loop, across the same utterance.
-        speaker: `any`, or only sources by the `same` speaker as the target's, or only by an`other`.
-        weight: `angular` similarity of the two states, or `unit`.
-        scale: γ, a factor on the weight.
-
-    Raises:
-        ConfigError: an impossible relation name, reach or scale.
-    """
-
-    relation: Annotated[str, BeforeValidator(_relation)]
-    scope: Literal["within", "across"]
-    past: Reach
-    future: Reach
-    self_loops: bool = True
-    speaker: Literal["any", "same", "other"] = "any"
-    weight: Literal["angular", "unit"] = "angular"
-    scale: Annotated[float, BeforeValidator(_scale)] = 1.0
-
-    __pydantic_config__ = _FORBID
-
-    def __post_init__(self) -> None:
-        for name, check in (("relation", _relation), ("past", _reach), ("future", _reach), ("scale", _scale)):
-            value = getattr(self, name)
-            try:
-                check(value)
-            except ConfigError as problem:
-                raise ConfigError(f"edge rule {self.relation!r}: {name}: {problem}, found {value!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +34,15 @@ class Example:
         speakers: Speaker per utterance.
         streams: Streams of the graph.
         absent: Stream → turns at which it is missing.
-        edges: Relation → number of edges, over all streams and pairs of streams.
+        edges: Relation → number of edges, over all streams and pairs of streams; an edge that counts several times is one.
+        hyperedges: Relation → number of hyperedges with a node in them.
     """
 
     speakers: Annotated[tuple[str, ...], Field(min_length=1)]
     streams: Annotated[tuple[str, ...], Field(min_length=1)]
     absent: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    edges: dict[str, int]
+    edges: dict[str, int] = field(default_factory=dict)
+    hyperedges: dict[str, int] = field(default_factory=dict)
 
     __pydantic_config__ = _FORBID
 
@@ -115,61 +55,89 @@ class GraphRecipe:
         name: The file's name without `.toml`, unless the file says otherwise.
         description: One sentence.
         source: Paper and place that states it.
-        edges: The relations; a graph has the edges of all of them.
+        edges: The rules; a graph has the edges of all of them.
+        hyperedges: The hyperedges, if any (`[[hyperedge]]` in TOML).
         examples: Conversations with their number of edges per relation, counted by hand (`[[example]]` in TOML).
 
     Raises:
-        ConfigError: no relation, a relation named twice, or an example that counts other relations.
+        ConfigError: no rule, a relation named twice, or an example that counts other relations.
     """
 
     name: str
     description: str
     source: str
-    edges: tuple[EdgeRule, ...]
+    edges: tuple[EdgeRule, ...] = ()
+    hyperedges: Annotated[tuple[HyperedgeRule, ...], Field(validation_alias=AliasChoices("hyperedge", "hyperedges"))] = ()
     examples: Annotated[tuple[Example, ...], Field(alias="example")] = ()
 
     __pydantic_config__ = _FORBID
 
     def __post_init__(self) -> None:
-        if not self.edges:
+        if not self.edges and not self.hyperedges:
             raise ConfigError(f"graph recipe {self.name!r}: edges: expected at least one rule, found none")
-        repeated = sorted({name for name in self.relations if self.relations.count(name) > 1})
+        names = (*self.relations, *(rule.relation for rule in self.hyperedges))
+        repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"graph recipe {self.name!r}: edges: expected every relation once, found {repeated[0]!r} again; rename one")
         for i, example in enumerate(self.examples):
-            if set(example.edges) != set(self.relations):
-                raise ConfigError(
-                    f"graph recipe {self.name!r}: example[{i}].edges: expected a count for each of {', '.join(self.relations)}, "
-                    f"found {', '.join(example.edges) or 'none'}"
-                )
+            for what, counts, known in (
+                ("edges", example.edges, self.relations),
+                ("hyperedges", example.hyperedges, tuple(rule.relation for rule in self.hyperedges)),
+            ):
+                if set(counts) != set(known):
+                    raise ConfigError(
+                        f"graph recipe {self.name!r}: example[{i}].{what}: expected a count for each of {', '.join(known) or 'none'}, "
+                        f"found {', '.join(counts) or 'none'}"
+                    )
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Names of the relations, in order."""
-        return tuple(rule.relation for rule in self.edges)
+        """Names of the relations, in order; a rule for speaker pairs has one for every pair."""
+        return tuple(name for rule in self.edges for name in rule.relations)
 
     @property
     def causal(self) -> bool:
-        """Whether no edge comes from a later turn."""
-        return all(rule.future == 0 for rule in self.edges)
+        """Whether no edge and no hyperedge brings anything from a later turn."""
+        return all(rule.future == 0 for rule in self.edges) and all(rule.over == "turn" for rule in self.hyperedges)
 
     @property
     def past(self) -> int | None:
-        """How many turns back an edge reaches at most; `None`: all."""
-        reaches = [rule.past for rule in self.edges]
+        """How many turns back a turn reads at most, to have its edges and their sources; `None`: all."""
+        reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
 
+    def past_only(self) -> GraphRecipe:
+        """The same recipe without edges from later turns; a rule that is left without any possible edge is dropped.
+
+        >>> load_recipe("speaker").past_only().relations
+        ('same_past', 'other_past', 'cross')
+
+        Raises:
+            ConfigError: a hyperedge joins turns, or no rule is left.
+        """
+        for rule in self.hyperedges:
+            if rule.over != "turn":
+                raise ConfigError(
+                    f"graph recipe {self.name!r}: hyperedge {rule.relation!r} joins all turns of a {rule.over} and brings later turns to "
+                    "earlier ones: expected edges only, for a causal graph; take another recipe"
+                )
+        rules = tuple(replace(rule, future=0) for rule in self.edges if rule.past != 0 or rule.self_loops)
+        if not rules and not self.hyperedges:
+            raise ConfigError(f"graph recipe {self.name!r}: expected a rule with edges from the past, found only edges from later turns")
+        return replace(self, edges=rules, examples=())
+
     def with_scale(self, relation: str, scale: float) -> GraphRecipe:
-        """The same recipe with another γ for one relation.
+        """The same recipe with another γ for the rule of one name.
 
         >>> load_recipe("pairwise").with_scale("cross", 0.3).edges[1].scale
         0.3
 
         Raises:
-            ConfigError: the recipe has no such relation, or the scale is impossible.
+            ConfigError: the recipe has no such rule, or the scale is impossible.
         """
-        if relation not in self.relations:
-            raise ConfigError(f"graph recipe {self.name!r}: no relation {relation!r}; it has {', '.join(self.relations)}")
+        names = [rule.relation for rule in self.edges]
+        if relation not in names:
+            raise ConfigError(f"graph recipe {self.name!r}: no relation {relation!r}; it has {', '.join(names)}")
         return replace(self, edges=tuple(replace(rule, scale=scale) if rule.relation == relation else rule for rule in self.edges))
 
 

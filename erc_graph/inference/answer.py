@@ -1,22 +1,20 @@
-"""What a pipeline says about one utterance, and asking it about whole conversations."""
+"""What a method says about one utterance, and asking it about whole conversations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Corpus, Dialogue, shape_text
-from erc_graph.data.ragged import Ragged
+from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.inference.saved import Network
 from erc_graph.methods.stage import infer
-
-if TYPE_CHECKING:
-    from erc_graph.methods.base import Pipeline
 
 BUDGET = 4096  # padded turns in one forward pass: memory stays small, whatever the lengths
 
@@ -56,16 +54,16 @@ class Answer:
         return plain if self.score is None else {**plain, "score": self.score}
 
 
-def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue]) -> list[Answer]:
-    """`Pipeline.predict`."""
+def answers(method: Network, dialogues: Corpus | Dialogue | Iterable[Dialogue]) -> list[Answer]:
+    """What a method says about every utterance, in the order given; see `Pipeline.predict`."""
     if isinstance(dialogues, Dialogue):
         dialogues = dialogues.corpus
     if not isinstance(dialogues, Corpus):
-        return [row for dialogue in dialogues for row in answers(pipeline, dialogue)]
-    corpus, task = dialogues, pipeline.task
+        return [row for dialogue in dialogues for row in answers(method, dialogue)]
+    corpus, task = dialogues, method.task
     if not len(corpus):
         return []
-    scores = ask(pipeline, pipeline.schema.batch(complete(corpus, pipeline)).to(pipeline.device)).cpu()
+    scores = ask(method, method.schema.batch(complete(corpus, method)).to(method.device)).cpu()
     says: list[tuple[str, dict[str, float], float | None]]
     if task.kind == "score":
         says = [(f"{value:+.1f}", {}, value) for value in scores[:, 0].tolist()]
@@ -83,13 +81,13 @@ def answers(pipeline: Pipeline, dialogues: Corpus | Dialogue | Iterable[Dialogue
     ]
 
 
-def complete(corpus: Corpus, pipeline: Pipeline) -> Corpus:
-    """The corpus with exactly what the pipeline reads; a modality that it lacks is there as missing in every row.
+def complete(corpus: Corpus, method: Network) -> Corpus:
+    """The corpus with exactly what the method reads; a modality that it lacks is there as missing in every row.
 
     Raises:
         CorpusError: nothing of it, or features or items of another shape.
     """
-    widths, items = pipeline.schema.widths, pipeline.schema.sequences
+    widths, items = method.schema.widths, method.schema.sequences
     if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
         shapes = {**{name: str(width) for name, width in widths.items()}, **{name: shape_text(item) for name, item in items.items()}}
         wanted = ", ".join(f"{name} ({shape})" for name, shape in shapes.items())
@@ -109,20 +107,20 @@ def complete(corpus: Corpus, pipeline: Pipeline) -> Corpus:
     return replace(corpus, features=features, present=present, sequences=sequences)
 
 
-def ask(pipeline: Pipeline, batch: Batch) -> Tensor:
+def ask(method: Network, batch: Batch) -> Tensor:
     """Scores `(N, C)` in the row order of `batch`; similar lengths together, at most `BUDGET` padded turns in a forward pass.
 
     Raises:
         CheckpointError: scores that are no numbers.
     """
     batch = replace(batch, row=torch.arange(batch.utterances, device=batch.device))
-    scores = torch.empty(batch.utterances, pipeline.schema.outputs, device=batch.device)
+    scores = torch.empty(batch.utterances, method.schema.outputs, device=batch.device)
     for chosen in _chunks(batch.lengths.cpu()):
         part = batch.select(chosen.to(batch.device))
-        scores[part.row] = infer(pipeline, part, len(part)).scores
+        scores[part.row] = infer(method, part, len(part)).scores
     if wrong := int((~scores.isfinite()).any(1).sum()):
         raise CheckpointError(
-            f"{type(pipeline).__name__}: gives scores that are not numbers in {wrong} of {len(scores)} turns; its training diverged "
+            f"{type(method).__name__}: gives scores that are not numbers in {wrong} of {len(scores)} turns; its training diverged "
             "(train it anew at a lower training.learning_rate), or the features are of another size than in training"
         )
     return scores

@@ -9,7 +9,7 @@ asked twice, from two baselines `b`:
 
 | question | varied | from | to |
 |---|---|---|---|
-| edges | a multiplier on every message of every graph (`erc_graph.conv.angular.explained`) | 0: no message | 1: the graph as it is |
+| edges | a multiplier on every message of every graph (`erc_graph.graphs.edges.Watch`) | 0: no message | 1: the graph as it is |
 | inputs | the features of every turn and modality | the mean of the training split | the features as they are |
 
 Edges tell what the graph brings; LSTM, GRU and attention carry context beside it, and only the inputs see all ways together. What each
@@ -25,25 +25,23 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from erc_graph.conv.angular.explained import MultipliedEdges, propagated_by
-from erc_graph.conv.angular.written import Propagation
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
-from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.graphs.build import build_from_states
-from erc_graph.graphs.recipe import GraphRecipe
-from erc_graph.methods.base import Pipeline
+from erc_graph.graphs.edges import Watch
+from erc_graph.inference.graphs import Seen, graph_of, look, operators, watched
+from erc_graph.inference.saved import Network
+from erc_graph.methods.inputs import Inputs
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-_CELLS = 2**23  # entries of adjacencies that are held at a time
+_NUMBERS = 2**24  # of messages and features that are held at a time
 _MOST_STEPS = 800
 
 
@@ -174,11 +172,13 @@ class Explanation:
         return self.table()
 
 
-def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01) -> Explanation:
+def explain(
+    pipeline: Network | Explainable, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01
+) -> Explanation:
     """Which edges, turns and modalities decided on the label of a turn.
 
     Args:
-        pipeline: A trained pipeline; its mode (training or evaluation) is as before afterwards.
+        pipeline: A trained method, or a pipeline that holds one; its mode (training or evaluation) is as before afterwards.
         dialogue: The conversation, with all features that the pipeline reads.
         turn: Which turn, from 0; negative: from the end.
         label: Which label; unset: the predicted one.
@@ -189,6 +189,7 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
         ConfigError: no such turn or label, or no tolerance above 0.
         CorpusError: no dialogue, or it lacks features that the pipeline reads, or has others.
     """
+    method: Network = getattr(pipeline, "method", pipeline)
     if not isinstance(dialogue, Dialogue):
         raise CorpusError(f"dialogue: expected a conversation, such as corpus[0], found a {type(dialogue).__name__}")
     try:
@@ -200,21 +201,21 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
     if not tolerance > 0:
         raise ConfigError(f"tolerance: expected a number above 0, found {tolerance}")
     turn %= len(dialogue)
-    labels = pipeline.task.labels if pipeline.task.kind == "classification" else ()
+    labels = method.task.labels if method.task.kind == "classification" else ()
     if label is not None and label not in labels:
         raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
-    if pipeline.schema.sequences:
-        read = ", ".join(pipeline.schema.sequences)
+    if method.schema.sequences:
+        read = ", ".join(method.schema.sequences)
         raise ConfigError(f"explain: expected a pipeline that reads one vector per utterance, found one that reads sequences ({read})")
-    batch = dialogue.batch(pipeline.schema.widths).to(pipeline.device)
-    for name, width in pipeline.schema.widths.items():
+    batch = dialogue.batch(method.schema.widths).to(method.device)
+    for name, width in method.schema.widths.items():
         if batch.features[name].shape[1] != width:
             found = batch.features[name].shape[1]
             raise CorpusError(
                 f"{dialogue.id!r}: expected {width} {name} features per turn, as in training, found {found}; use the same files"
             )
-    with _asked(pipeline):
-        seen, scores = _look(pipeline, batch)
+    with _asked(method):
+        seen, scores = look(method, batch)
         scores = scores[turn]
         index = labels.index(label) if label is not None else int(scores.argmax())
 
@@ -223,8 +224,8 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
             return _log_odds(at_turn, index) if labels else at_turn[:, 0]
 
         f = value(batch).item()
-        graphs, graph_effect, edge_gap = _edges(pipeline, batch, seen, value, dialogue, tolerance)
-        inputs, input_effect, input_gap = _inputs(pipeline, batch, value, tolerance)
+        graphs, graph_effect, edge_gap = _edges(method, batch, seen, value, dialogue, tolerance)
+        inputs, input_effect, input_gap = _inputs(method, batch, value, tolerance)
     return Explanation(
         dialogue=dialogue,
         turn=turn,
@@ -240,66 +241,46 @@ def explain(pipeline: Pipeline, dialogue: Dialogue, turn: int, *, label: str | N
     )
 
 
-class _Seen(NamedTuple):
-    """What a convolution was given for the dialogue."""
+class Explainable(Protocol):
+    """What holds a method."""
 
-    recipe: GraphRecipe
-    states: Tensor
-    present: Tensor
-
-
-def _look(pipeline: Pipeline, batch: Batch) -> tuple[dict[str, _Seen], Tensor]:
-    """What every convolution is given, in the order in which they are asked, and the scores."""
-    seen: dict[str, _Seen] = {}
-
-    def watched(name: str) -> Callable[[GraphRecipe, Batch, Tensor, Tensor], Propagation]:
-        def propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagation:
-            seen[name] = _Seen(recipe, states, present)
-            return MultipliedEdges()(recipe, batch, states, present)
-
-        return propagation
-
-    with ExitStack() as stack, torch.no_grad():
-        for name, (conv, _) in pipeline.convolutions().items():
-            stack.enter_context(propagated_by(conv, watched(name)))
-        scores = pipeline(batch).scores.float()
-    return seen, scores
+    @property
+    def method(self) -> Network:
+        """The network."""
 
 
 def _edges(
-    pipeline: Pipeline, batch: Batch, seen: dict[str, _Seen], value: Callable[[Batch], Tensor], dialogue: Dialogue, tolerance: float
+    method: Network, batch: Batch, seen: dict[str, Seen], value: Callable[[Batch], Tensor], dialogue: Dialogue, tolerance: float
 ) -> tuple[dict[str, HeteroData], float, float]:
     """Graphs with their edges' attribution, what they add up to, and the gap."""
-    graphs: dict[str, HeteroData] = {}
-    convolutions = pipeline.convolutions()
-    for name, (recipe, states, present) in seen.items():
-        streams = convolutions[name][1]
-        nodes, here = (dict(zip(streams, rows.unbind(1), strict=True)) for rows in (states, present))
-        graphs[name] = build_from_states(batch, nodes, here, recipe, dialogue.corpus)
-    names = [name for name, graph in graphs.items() if graph.num_edges]
+    graphs = {name: graph_of(one, batch, dialogue.corpus) for name, one in seen.items()}
+    parts = operators(method)
+    names = [name for name, one in seen.items() if sum(one.types.values())]
 
     def answer(*multipliers: Tensor) -> Tensor:  # each (K, E)
         with ExitStack() as stack:
             for name, multiplier in zip(names, multipliers, strict=True):
-                stack.enter_context(propagated_by(convolutions[name][0], MultipliedEdges(multiplier)))
+                stack.enter_context(watched(parts[name], Watch(multiplier)))
             return value(_copies(batch, len(multipliers[0])))
 
-    ones = tuple(torch.ones(1, graphs[name].num_edges, device=batch.device) for name in names)
-    cells = sum(graph.num_nodes**2 for graph in graphs.values())
-    attributions, effect, gap = _integrate(answer, ones, tuple(map(torch.zeros_like, ones)), cells, tolerance)
+    dtype = next(method.parameters()).dtype
+    ones = tuple(torch.ones(1, sum(seen[name].types.values()), device=batch.device, dtype=dtype) for name in names)
+    numbers = sum(one.shape[1] * nodes.width for one, name in zip(ones, names, strict=True) if (nodes := seen[name].nodes))
+    attributions, effect, gap = _integrate(answer, ones, tuple(map(torch.zeros_like, ones)), numbers, tolerance)
     for name, attribution in zip(names, attributions, strict=True):
-        graph = graphs[name]
-        parts = attribution[0].split([graph[kind].num_edges for kind in graph.edge_types])
-        for kind, part in zip(graph.edge_types, parts, strict=True):
-            graph[kind].edge_attribution = part
+        graph, types = graphs[name], seen[name].types
+        for kind, part in zip(types, attribution[0].split(list(types.values())), strict=True):
+            turned = kind[::-1]  # both ways of an incidence are one edge of the picture
+            if kind in graph.edge_types:
+                graph[kind].edge_attribution = part
+            else:
+                graph[turned].edge_attribution = graph[turned].edge_attribution + part
     return {name: graph.to("cpu") for name, graph in graphs.items()}, effect, gap
 
 
-def _inputs(pipeline: Pipeline, batch: Batch, value: Callable[[Batch], Tensor], tolerance: float) -> tuple[dict[str, Tensor], float, float]:
+def _inputs(method: Network, batch: Batch, value: Callable[[Batch], Tensor], tolerance: float) -> tuple[dict[str, Tensor], float, float]:
     """Attribution `(T,)` by modality, what they add up to, and the gap."""
-    means = {
-        name: module.get_buffer(f"mean_{name}") for module in pipeline.modules() if isinstance(module, Inputs) for name in module.widths
-    }
+    means = {name: module.get_buffer(f"mean_{name}") for module in method.modules() if isinstance(module, Inputs) for name in module.scaled}
 
     def answer(*features: Tensor) -> Tensor:  # each (K, T, d)
         copies = _copies(batch, len(features[0]))
@@ -308,12 +289,12 @@ def _inputs(pipeline: Pipeline, batch: Batch, value: Callable[[Batch], Tensor], 
 
     own = tuple(batch.features[name][None] for name in means)
     base = tuple(torch.where(batch.present[name][:, None], mean, batch.features[name])[None] for name, mean in means.items())
-    attributions, effect, gap = _integrate(answer, own, base, (len(means) * batch.utterances) ** 2, tolerance)
+    attributions, effect, gap = _integrate(answer, own, base, 64 * sum(value.numel() for value in own), tolerance)
     return {name: part[0].sum(-1).cpu() for name, part in zip(means, attributions, strict=True)}, effect, gap
 
 
 def _integrate(
-    answer: Callable[..., Tensor], inputs: tuple[Tensor, ...], baselines: tuple[Tensor, ...], cells: int, tolerance: float
+    answer: Callable[..., Tensor], inputs: tuple[Tensor, ...], baselines: tuple[Tensor, ...], numbers: int, tolerance: float
 ) -> tuple[tuple[Tensor, ...], float, float]:
     """Integrated gradients from baselines to inputs, f(inputs) - f(baselines), and what the attributions miss of it."""
     if not inputs:
@@ -322,7 +303,7 @@ def _integrate(
 
     with torch.no_grad():
         effect = (answer(*inputs) - answer(*baselines)).item()
-    steps, at_a_time = 50, max(1, _CELLS // max(1, cells))
+    steps, at_a_time = 50, max(1, _NUMBERS // max(1, numbers))
     while True:
         found = IntegratedGradients(answer).attribute(
             inputs, baselines, n_steps=steps, method="gausslegendre", internal_batch_size=min(steps, at_a_time)
@@ -349,11 +330,11 @@ def _remark(gap: float) -> str:
 
 
 @contextmanager
-def _asked(pipeline: Pipeline) -> Iterator[None]:
+def _asked(method: Network) -> Iterator[None]:
     """Evaluation mode, weights without gradients, and recurrent nets that can be differentiated in that mode on a GPU too."""
-    modes = {module: module.training for module in pipeline.modules()}
-    trained = {weight: weight.requires_grad for weight in pipeline.parameters()}
-    pipeline.eval().requires_grad_(False)
+    modes = {module: module.training for module in method.modules()}
+    trained = {weight: weight.requires_grad for weight in method.parameters()}
+    method.eval().requires_grad_(False)
     try:
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             yield

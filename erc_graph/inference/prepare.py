@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from erc_graph.data.corpus import Corpus, shape_text
+from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.sound import read_sound
-from erc_graph.data.ragged import Ragged
+from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.inference.answer import complete
-from erc_graph.methods.base import Pipeline
+from erc_graph.inference.pipeline import Pipeline
 
 LONGEST = 2000  # turns: a complete graph has their square
 SECONDS = 30.0  # of a recording; what is longer is cut there, as `erc-graph features` does
@@ -91,7 +91,7 @@ def prepare(
     if say:
         for remark in remarks:
             say(remark)
-    return complete(replace(_for_task(corpus, pipeline.task), features=features, present=present, sequences=sequences), pipeline)
+    return complete(replace(_for_task(corpus, pipeline.task), features=features, present=present, sequences=sequences), pipeline.method)
 
 
 def _of_text(name: str, extractors: Mapping[str, str] | None) -> bool:
@@ -148,7 +148,7 @@ def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor,
 def _encoded(corpus: Corpus, name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:
     if encode is None:
         from erc_graph.features.context import readings
-        from erc_graph.features.tuned import load_text_encoder
+        from erc_graph.features.encoder_names import load_text_encoder
 
         encoder = load_text_encoder(name)
         vectors = encoder(readings(corpus, encoder.context))
@@ -161,8 +161,8 @@ def _encoded(corpus: Corpus, name: str, width: int, modality: str, encode: Calla
 
 def _words(texts: Sequence[str], name: str) -> Ragged:
     """States of the tokens, as a corpus has them that was trained on."""
+    from erc_graph.features.encoder_names import load_text_encoder
     from erc_graph.features.text import TextEncoder
-    from erc_graph.features.tuned import load_text_encoder
 
     encoder = load_text_encoder(name)
     if not isinstance(encoder, TextEncoder) or encoder.pooling != "words":

@@ -1,6 +1,6 @@
-"""Saved pipelines: a folder of `config.json` and `model.safetensors` that needs no other file, and what experiments leave.
+"""Saved models: a folder of `config.json` and `model.safetensors` that needs no other file, and what experiments leave.
 
-The weights carry the normalisation of the features as buffers; `config.json` is what `Pipeline.describe` gives. An experiment's
+The weights carry the normalisation of the features as buffers; `config.json` is what `Method.describe` gives. An experiment's
 `best.safetensors` has the same description in its metadata. Reading runs nothing, allocates nothing but what the file holds, and
 checks every value.
 """
@@ -24,23 +24,44 @@ from erc_graph.data.shapes import shapes_only
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ErcGraphError
 from erc_graph.graphs.recipe import GraphRecipe
-from erc_graph.methods.base import VERSION, Pipeline, Schema
+from erc_graph.inference.version_1 import upgraded
+from erc_graph.methods import METHODS
+from erc_graph.methods.base import VERSION, Method
 from erc_graph.methods.committee import Committee
+from erc_graph.methods.inputs import InputsConfig
+from erc_graph.methods.prior import PriorConfig
+from erc_graph.methods.schema import Schema
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = "erc_graph pipeline"
 BEST, RESULT, FIRST = "best.safetensors", "result.json", "seed-0"  # of an experiment
 
 
-def save_pipeline(pipeline: Pipeline, folder: str | os.PathLike[str]) -> None:
-    """`Pipeline.save_pretrained`."""
+Network = Method | Committee
+
+
+def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
+    """Write `config.json` and `model.safetensors` to `folder`, all or nothing: everything that `load_network` needs.
+
+    Raises:
+        StorageError: the folder holds other files, or the file system refuses.
+    """
     with atomic_folder(folder, (CONFIG, WEIGHTS)) as temporary:
-        write_json(temporary / CONFIG, {"format": FORMAT, **pipeline.describe()})
-        save_tensors(temporary / WEIGHTS, pipeline.state_dict(), {"format": "pt", "kind": "erc_graph weights"})
+        write_json(temporary / CONFIG, {"format": FORMAT, **method.describe()})
+        save_tensors(temporary / WEIGHTS, method.state_dict(), {"format": "pt", "kind": "erc_graph weights"})
 
 
-def load_pipeline(source: str | os.PathLike[str]) -> Pipeline:
-    """`Pipeline.from_pretrained`, of any class."""
+def load_network(source: str | os.PathLike[str], own: type[Method] | None = None) -> Network:
+    """Return the method that was saved, in evaluation mode on the CPU; nothing in the files is run.
+
+    Args:
+        source: What `save_network` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file, or the name
+            of a model on the Hugging Face hub (`someone/model`).
+        own: The class of a method that does not come with the package.
+
+    Raises:
+        CheckpointError: nothing there, damaged, of a newer version, or of a class that is not known.
+    """
     path = Path(source)
     try:
         exists = path.exists()
@@ -49,14 +70,14 @@ def load_pipeline(source: str | os.PathLike[str]) -> Pipeline:
     if not exists:
         # `runs/x` where there is a folder `runs` is meant as a path: no network is asked about a slip of the keyboard.
         if not hub_name(os.fspath(source)) or "/" not in os.fspath(source) or path.parent.is_dir():
-            raise CheckpointError(f"{source}: no such file or folder; expected a saved pipeline, the folder of a run, or a hub name")
+            raise CheckpointError(f"{source}: no such file or folder; expected a saved model, the folder of a run, or a hub name")
         path = hub_folder(os.fspath(source), (CONFIG, WEIGHTS))
     weights, config = _find(path)
     tensors, metadata = load_tensors(weights)
     if config is None:
         if "model" not in metadata:
             raise CheckpointError(
-                f"{weights}: weights without a description of their pipeline; expected the metadata `model`, or {CONFIG} beside"
+                f"{weights}: weights without a description of their method; expected the metadata `model`, or {CONFIG} beside"
             )
         description = _json(metadata["model"], weights)
         if "version" not in description:
@@ -68,8 +89,8 @@ def load_pipeline(source: str | os.PathLike[str]) -> Pipeline:
             raise CheckpointError(f"{config}: cannot be read ({error.strerror or error})") from None
         description = _json(text, config)
         if description.pop("format", None) != FORMAT:
-            raise CheckpointError(f'{config}: not a saved pipeline; expected the field "format": "{FORMAT}"')
-    return _restore(description, tensors, config or weights)
+            raise CheckpointError(f'{config}: not a saved model; expected the field "format": "{FORMAT}"')
+    return _restore(description, tensors, config or weights, own)
 
 
 def _find(path: Path) -> tuple[Path, Path | None]:
@@ -94,17 +115,17 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     inner = sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/{BEST}"))
     inner = inner or sorted(file.parent.relative_to(path).as_posix() for file in path.glob(f"*/*/{BEST}"))
     if inner:
-        raise CheckpointError(f"{path}: holds {len(inner)} trained pipelines, one per fold or row; name one, for example {path / inner[0]}")
-    raise CheckpointError(f"{path}: no trained pipeline in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
+        raise CheckpointError(f"{path}: holds {len(inner)} trained models, one per fold or row; name one, for example {path / inner[0]}")
+    raise CheckpointError(f"{path}: no trained model in it; expected {CONFIG} and {WEIGHTS}, or the folder of a run with {FIRST}/{BEST}")
 
 
 def _json(text: str | bytes, where: Path) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: the description of the pipeline is not valid JSON ({str(error)[:120]})") from None
+        raise CheckpointError(f"{where}: the description of the method is not valid JSON ({str(error)[:120]})") from None
     if not isinstance(value, dict):
-        raise CheckpointError(f"{where}: expected a JSON object that describes the pipeline, found a {type(value).__name__}")
+        raise CheckpointError(f"{where}: expected a JSON object that describes the method, found a {type(value).__name__}")
     return value
 
 
@@ -119,49 +140,61 @@ def _old_provenance(weights: Path) -> dict[str, Any]:
     return {}
 
 
-def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: Path) -> Pipeline:
-    from erc_graph.methods import PIPELINES
-
+def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: Path, own: type[Method] | None) -> Network:
     version = description.get("version", 0)
     if type(version) is not int or not 0 <= version <= VERSION:
         raise CheckpointError(f"{where}: saved in version {version!r} of the form, this erc_graph reads up to {VERSION}; upgrade erc_graph")
-    known = {kind.__name__: kind for kind in PIPELINES.values()}
-    name = description.get("pipeline")
-    if not isinstance(name, str) or name not in known:
-        raise CheckpointError(f"{where}: pipeline: expected one of {', '.join(known)}, found {str(name)[:60]!r}; upgrade erc_graph")
     most = max([10_000, *(size for value in tensors.values() for size in value.shape)])
     if (largest := _largest(description.get("config"))) > most:  # no weight of that size is there: nothing is tried with it
         raise CheckpointError(f"{where}: config: expected whole numbers up to {most}, found {largest}")
     with _refused(where):
-        config, schema, recipe, count = _checked(known[name], description)
+        if version < VERSION:
+            description, tensors = upgraded(description, tensors, where)
+        kind = _kind(description.get("method"), where, own)
+        schema, configs, recipe, count = _checked(kind, description)
+        config = configs["config"]
         if not 1 <= count <= max(1, len(tensors)):  # every member has weights of its own
             raise ValueError(f"members: expected 1 to {len(tensors)}, found {count}")
         # The recipe's content, not its name: a file of that name may not be there, or may have changed.
         given = config if recipe is None or not hasattr(config, "graph") else replace(config, graph=recipe)
         with shapes_only():  # no memory is taken on the word of a file
-            members = [known[name](schema, given) for _ in range(count)]
+            members = [kind(schema, given, inputs=configs["inputs"], prior=configs["prior"]) for _ in range(count)]
         for member in members:
-            member.config = config
-        pipeline = Committee(members) if "members" in description else members[0]
-        expected = pipeline.state_dict()
+            member.config = config if given is config else replace(member.config, graph=config.graph)
+        method = Committee(members) if "members" in description else members[0]
+        expected = method.state_dict()
         for key, value in tensors.items():
             if key in expected and value.dtype != expected[key].dtype:
                 raise CheckpointError(f"{where}: {key}: expected {expected[key].dtype}, found {value.dtype}")
             if value.is_floating_point() and not value.isfinite().all():
                 raise CheckpointError(f"{where}: {key}: has NaN or inf; the training went wrong, or the file is damaged")
-        pipeline.load_state_dict(tensors, assign=True)
-    return pipeline.eval()
+        method.load_state_dict(tensors, assign=True)
+    return method.eval()
 
 
-def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any, Schema, GraphRecipe | None, int]:
-    """Configuration, schema, recipe and number of members, every value of the right type."""
+def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
+    """The class of that name."""
+    known = {kind.__name__: kind for kind in ([own] if own is not None else METHODS.values())}
+    if isinstance(name, str) and name in known:
+        return known[name]
+    found = f"{str(name)[:60]!r}"
+    if own is not None:
+        raise CheckpointError(f"{where}: method: expected {own.__name__}, which was named, found {found}; name the method of this model")
+    raise CheckpointError(
+        f"{where}: method: expected one of {', '.join(known)}, found {found}; a method of your own is named with its file: "
+        "--method FILE.py:CLASS"
+    )
+
+
+def _checked(kind: type[Method], description: Mapping[str, Any]) -> tuple[Schema, dict[str, Any], GraphRecipe | None, int]:
+    """Schema, configurations, recipe and number of members, every value of the right type."""
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True, frozen=True)
     fields: dict[str, Any] = {
-        "config": (kind.Config, ...), "recipe": (GraphRecipe | None, None), "widths": (dict[str, int], ...), "task": (Task, ...),
-        "sequences": (dict[str, list[int]], {}), "provenance": (dict[str, Any], {}), "version": (int, 0), "pipeline": (str, ...),
-        "members": (int, 1),
+        "config": (kind.Config, ...), "inputs": (InputsConfig, InputsConfig()), "prior": (PriorConfig, PriorConfig()),
+        "recipe": (GraphRecipe | None, None), "widths": (dict[str, int], ...), "task": (Task, ...), "sequences": (dict[str, list[int]], {}),
+        "provenance": (dict[str, Any], {}), "version": (int, 0), "method": (str, ...), "members": (int, 1),
     }  # fmt: skip
     values = dict(description)
     if isinstance(recipe := values.get("recipe"), dict):  # examples are for the tests of a recipe's file
@@ -178,7 +211,7 @@ def _checked(kind: type[Pipeline], description: Mapping[str, Any]) -> tuple[Any,
         raise ValueError("provenance.extractors: expected modality → name")
     sequences = {name: tuple(item) for name, item in saved.sequences.items()}
     schema = Schema(widths=saved.widths, task=task, sequences=sequences, provenance=saved.provenance)
-    return saved.config, schema, saved.recipe, saved.members
+    return schema, {name: getattr(saved, name) for name in ("config", "inputs", "prior")}, saved.recipe, saved.members
 
 
 def _largest(value: Any) -> int:

@@ -1,29 +1,30 @@
 """A conversation judged turn by turn, as it happens.
 
-The pipeline's own forward pass is asked about one turn at a time; only the three parts that look at other turns (`Recurrent`,
-`SelfAttention`, `AngularConv`) are replaced by their form for one turn, which keeps what it needs of the turns before. So the answers are
-those of the pipeline over the whole conversation, to rounding, and under a windowed recipe a turn costs the same at any length.
+The method's own forward pass is asked about one turn at a time; only the parts that look at other turns (`OverTurns`) are replaced by
+their form for one turn, which keeps what it needs of the turns before. So the answers are those of the method over the whole conversation,
+to rounding, and under a windowed recipe a turn costs the same at any length.
 
 >>> import torch
 >>> from erc_graph.data.sample.vectors import sample_corpus
->>> from erc_graph.methods.base import Schema
+>>> from erc_graph.inference.pipeline import Pipeline
 >>> from erc_graph.methods.pairwise import Pairwise, PairwiseConfig
+>>> from erc_graph.methods.schema import Schema
 >>> corpus = sample_corpus(dialogues=3, seed=0).split("test")  # one dialogue
->>> pipeline = Pairwise(Schema.of(corpus), PairwiseConfig(graph="causal_window", causal=True))
+>>> pipeline = Pipeline(Pairwise(Schema.of(corpus), PairwiseConfig(graph="causal_window", causal=True)).eval())
 >>> stream = pipeline.stream()
 >>> for row, speaker in enumerate(corpus.speakers):
 ...     features = {name: values[row] for name, values in corpus.features.items() if corpus.present[name][row]}
 ...     turn = stream.push(speaker, features)
 >>> turn.emotion in corpus.task.labels, round(sum(turn.probabilities.values()), 5)
 (True, 1.0)
->>> torch.allclose(torch.tensor(turn.scores), pipeline.eval()(corpus.batch()).scores[-1], atol=1e-5)
+>>> torch.allclose(torch.tensor(turn.scores), pipeline(corpus.batch()).scores[-1], atol=1e-5)
 True
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,36 +32,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from erc_graph.conv.angular.angular import AngularConv
-from erc_graph.conv.angular.step import AngularMemory, angular_step
 from erc_graph.data.batch import Batch
-from erc_graph.data.window import Window
-from erc_graph.encoders.attention import SelfAttention
-from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.turns import OverTurns
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
-from erc_graph.methods.base import Pipeline
+from erc_graph.inference.saved import Network
 
 if TYPE_CHECKING:
     Feature = Tensor | np.ndarray | Sequence[float] | None
 
-# Parts that look at other turns → their form for one turn: `(part, *inputs, memory)` → `(output, memory)`.
-STEPS: dict[type[nn.Module], Callable[..., tuple[Tensor, Any]]] = {
-    AngularConv: angular_step,
-    Recurrent: Recurrent.step,
-    SelfAttention: SelfAttention.step,
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What a pipeline says about an utterance.
+    """What a model says about an utterance.
 
     Attributes:
         turn: Position in the conversation, from 0.
         speaker: Who spoke.
         emotion: The most probable label; `None` where the task is a score.
         probabilities: Label → probability; empty where the task is a score.
-        scores: The pipeline's own output: logits in label order, or the score alone.
+        scores: The model's own output: logits in label order, or the score alone.
     """
 
     turn: int
@@ -71,29 +62,30 @@ class Turn:
 
 
 class Stream:
-    """A running conversation. Streams of one pipeline know nothing of each other; they read its weights and change nothing of it.
+    """A running conversation. Streams of one model know nothing of each other; they read its weights and change nothing of it.
 
     Args:
-        pipeline: A causal one.
+        method: A causal one.
 
     Raises:
-        ConfigError: the pipeline reads later turns too.
+        ConfigError: the method reads later turns too; says which of its parts does.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        if not pipeline.causal:
+    def __init__(self, method: Network) -> None:
+        if not method.causal:
+            networks = getattr(method, "networks", [method])
+            ahead = ", ".join(name for name, part in networks[0].over_turns() if not part.causal)
             raise ConfigError(
-                f"stream: expected a pipeline that reads no later turns, found a {type(pipeline).__name__} that does; train one with "
-                "pipeline.causal true and pipeline.graph causal_window (BiGRU: pipeline.bidirectional false)"
+                f"stream: expected a model that reads no later turns, found one in which {ahead} does; train one with pipeline.causal true"
             )
-        if pipeline.schema.sequences:
-            read = ", ".join(pipeline.schema.sequences)
-            raise ConfigError(f"stream: expected a pipeline that reads one vector per utterance, found one that reads sequences ({read})")
-        self.pipeline = pipeline
+        if method.schema.sequences:
+            read = ", ".join(method.schema.sequences)
+            raise ConfigError(f"stream: expected a model that reads one vector per utterance, found one that reads sequences ({read})")
+        self.method = method
         self.turns = 0
         self._speakers: dict[str, int] = {}
         self._parts: list[_Part] = []
-        self._ask = _in_steps(pipeline, self._parts, {})
+        self._ask = _in_steps(method, self._parts, {})
         self._whole = True
 
     @torch.inference_mode()
@@ -123,12 +115,12 @@ class Stream:
             largest = max((float(row.abs().max()) for row in batch.features.values()), default=0.0)
             raise CorpusError(
                 f"turn {self.turns}: expected features like those of the training, found some (the largest: {largest:.3g}) whose scores "
-                "are not numbers; look at them, or train the pipeline anew if this happens with all"
+                "are not numbers; look at them, or train the model anew if this happens with all"
             )
         self._speakers.setdefault(speaker, len(self._speakers))
         self.turns += 1
         self._whole = True
-        labels = self.pipeline.task.labels if self.pipeline.task.kind == "classification" else ()
+        labels = self.method.task.labels if self.method.task.kind == "classification" else ()
         shares = dict(zip(labels, scores.softmax(-1).tolist(), strict=True)) if labels else {}
         return Turn(
             turn=self.turns - 1,
@@ -145,7 +137,7 @@ class Stream:
 
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:
         """The utterance as a batch of one row."""
-        widths = self.pipeline.schema.widths
+        widths = self.method.schema.widths
         if not isinstance(speaker, str):
             raise CorpusError(f"turn {self.turns}: speaker: expected a name as text, found a {type(speaker).__name__}")
         if not isinstance(features, Mapping):
@@ -153,7 +145,7 @@ class Stream:
         unknown = [name for name in features if name not in widths]
         if unknown:
             raise CorpusError(f"turn {self.turns}: expected features of {', '.join(widths)}, found {unknown[0]!r}")
-        first = next(self.pipeline.parameters())
+        first = next(self.method.parameters())
         rows, present = {}, {}
         for name, width in widths.items():
             value = features.get(name)
@@ -186,7 +178,7 @@ class _Part(nn.Module):
     A part that is asked several times about a turn (one GRU for all pairs) reads as many sequences, and has a memory of each.
     """
 
-    def __init__(self, part: nn.Module) -> None:
+    def __init__(self, part: OverTurns) -> None:
         super().__init__()
         self.part = part
         self.memories: list[Any] = []
@@ -198,16 +190,16 @@ class _Part(nn.Module):
         self.before, self.asked = list(self.memories), 0
 
     def forget(self) -> None:
-        """Everything as before the turn, which was whole; lists of states were made anew by it, windows were written on."""
+        """Everything as before the turn, which was whole; memories that were written on take it back."""
         self.memories = self.before
-        for memory in self.memories:
-            if isinstance(memory, (Window, AngularMemory)):
+        for memory in _each(self.memories):
+            if hasattr(memory, "forget"):
                 memory.forget()
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         if self.asked == len(self.memories):
             self.memories.append(None)
-        output, self.memories[self.asked] = STEPS[type(self.part)](self.part, *inputs, self.memories[self.asked])
+        output, self.memories[self.asked] = self.part.step(nodes, batch, self.memories[self.asked])
         self.asked += 1
         return output
 
@@ -215,7 +207,7 @@ class _Part(nn.Module):
 def _in_steps(module: nn.Module, parts: list[_Part], known: dict[nn.Module, nn.Module]) -> Any:
     """The same module with the same parameters, in evaluation mode, with every part that looks at other turns in its form for one."""
     if module not in known:
-        if type(module) in STEPS:
+        if isinstance(module, OverTurns):
             known[module] = part = _Part(module)
             parts.append(part)
         else:
@@ -225,10 +217,11 @@ def _in_steps(module: nn.Module, parts: list[_Part], known: dict[nn.Module, nn.M
     return known[module]
 
 
+def _each(memory: Any) -> list[Any]:
+    """All that is in a memory, lists taken apart."""
+    return [part for item in memory for part in _each(item)] if isinstance(memory, (list, tuple)) else [memory]
+
+
 def _nbytes(memory: Any) -> int:
     """Bytes of all tensors and windows in a memory."""
-    if isinstance(memory, (Tensor, Window)):
-        return memory.nbytes
-    if isinstance(memory, AngularMemory):
-        return _nbytes([memory.directions, memory.present, memory.speaker, *memory.sent])
-    return sum(_nbytes(each) for each in memory) if isinstance(memory, (list, tuple)) else 0
+    return sum(getattr(part, "nbytes", 0) for part in _each(memory))

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from erc_graph.methods.base import Pipeline
-from erc_graph.methods.bigru import BiGRU
-from erc_graph.methods.hff import HFF
-from erc_graph.methods.mfdr import MFDR
-from erc_graph.methods.pairwise import Pairwise
-from erc_graph.methods.wavfusion import WavFusion
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-PIPELINES: dict[str, type[Pipeline]] = {
-    "bigru": BiGRU,
-    "hff": HFF,
-    "mfdr": MFDR,
-    "pairwise": Pairwise,
-    "wavfusion": WavFusion,
+if TYPE_CHECKING:
+    from erc_graph.methods.base import Method
+
+_CLASSES = {
+    "bigru": "bigru:BiGRU",
+    "hff": "hff:HFF",
+    "mfdr": "mfdr:MFDR",
+    "pairwise": "pairwise:Pairwise",
+    "wavfusion": "wavfusion:WavFusion",
 }
+
+
+class _Methods(Mapping[str, "type[Method]"]):
+    """Name → class; a method's file is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> type[Method]:
+        module, _, kind = _CLASSES[name].partition(":")
+        found: type[Method] = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+METHODS: Mapping[str, type[Method]] = _Methods()

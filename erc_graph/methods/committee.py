@@ -17,30 +17,68 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from erc_graph.conv.angular.angular import AngularConv
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Dialogue
-from erc_graph.methods.base import HeteroData, Pipeline
+from erc_graph.data.tasks import Task
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import InputsConfig
+from erc_graph.methods.prior import PriorConfig
+from erc_graph.methods.schema import Schema
 from erc_graph.methods.stage import Prediction, Stage
 
 Ask = Callable[[Batch], Prediction]
 
 
-class Committee(Pipeline):
-    """A pipeline of any method, several times.
+class Committee(nn.Module):
+    """A method, several times: what a `Method` answers and how it is trained, without being one.
 
     Args:
-        members: Pipelines of one class, schema and configuration.
+        members: Methods of one class, schema and configuration.
     """
 
-    def __init__(self, members: Sequence[Pipeline]) -> None:
-        super().__init__(members[0].schema, members[0].config)
+    def __init__(self, members: Sequence[Method]) -> None:
+        super().__init__()
         self.members = nn.ModuleList(members)
 
     @property
-    def networks(self) -> list[Pipeline]:
+    def networks(self) -> list[Method]:
         """The members."""
-        return cast("list[Pipeline]", list(self.members))
+        return cast("list[Method]", list(self.members))
+
+    @property
+    def schema(self) -> Schema:
+        """What all read."""
+        return self.networks[0].schema
+
+    @property
+    def config(self) -> Any:
+        """Of all."""
+        return self.networks[0].config
+
+    @property
+    def inputs_config(self) -> InputsConfig:
+        """Of all."""
+        return self.networks[0].inputs_config
+
+    @property
+    def prior_config(self) -> PriorConfig:
+        """Of all."""
+        return self.networks[0].prior_config
+
+    @property
+    def recipe(self) -> GraphRecipe | None:
+        """Of all."""
+        return self.networks[0].recipe
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.schema.task
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.networks[0].device
 
     @property
     def causal(self) -> bool:
@@ -48,9 +86,9 @@ class Committee(Pipeline):
         return self.networks[0].causal
 
     @property
-    def alone(self) -> bool:
-        """That of the members, which are of one configuration."""
-        return self.networks[0].alone
+    def utterance_level(self) -> bool:
+        """As its members."""
+        return self.networks[0].utterance_level
 
     def describe(self) -> dict[str, Any]:
         """A member's description, and how many there are."""
@@ -81,10 +119,6 @@ class Committee(Pipeline):
         }
         return replace(started[0], cache=cache, sequences=sequences)
 
-    def graph(self, dialogue: Dialogue) -> HeteroData | None:
-        """The graph of a conversation with the weights that the first member gives it; all have the same edges."""
-        return self.networks[0].graph(dialogue)
-
     def cut(self, batch: Batch) -> list[str]:
         """As each of its members."""
         return self.networks[0].cut(batch)
@@ -93,11 +127,6 @@ class Committee(Pipeline):
         """Mean of the members' shares."""
         shares = [member.trust(batch) for member in self.networks]
         return {name: torch.stack([share[name] for share in shares]).mean(0) for name in shares[0]}
-
-    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """Those of all members: `fused (1)` is the part `fused` of the first."""
-        every = enumerate((member.convolutions() for member in self.networks), 1)
-        return {f"{name} ({i})": conv for i, convolutions in every for name, conv in convolutions.items()}
 
     def forward(self, batch: Batch) -> Prediction:
         """Scores of every utterance, `(N, C)`: logarithms of the mean probabilities, or the mean of the scores `(N, 1)`."""

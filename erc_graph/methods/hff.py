@@ -58,7 +58,7 @@ Level 2, multi-head cross-modal attention. Level 3, a gated recurrent unit over 
 | σ_m² | `Fusion.variance` | (utterances, modalities, width) |
 | f^(0), μ, σ | `Fusion.weighted`, `.mean`, `.deviation` | (utterances, width) |
 | MultiHead, d_k | `CrossModal.attention`, `head_width` | (utterances, width) |
-| h_t, over turns | `HFF.encode` | (utterances, width) |
+| h_t, over turns | `HFF.read` | (utterances, width) |
 | h_t, β, over frames | `HFF.pool[m]` | (chunk, width) |
 
 Differences from the paper:
@@ -89,7 +89,7 @@ Differences from the paper:
 - Behind level 3 stands the conversation (`graph`), which the paper does not have: `none` is its own model.
 - (17) and (18) as printed have no mask, so that the share of a missing f̂ goes to a vector of zeros. Here what is there gets all of it,
   unless `shrink` says otherwise: then f^(2) is scaled by the share that (17) without a mask leaves to what is there.
-- `swap_noise`, `modality_dropout`, `speaker_relative`, `bidirectional`, `residual` and `concatenate` are not in the paper.
+- `bidirectional`, `residual` and `concatenate` are not in the paper.
 """
 
 from __future__ import annotations
@@ -101,23 +101,27 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from erc_graph.conv.angular.angular import AngularConv
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Dialogue
 from erc_graph.encoders.attention import ModalityAttention, SelfAttention
 from erc_graph.encoders.attentive import AttentiveGRU, first_and_mean
 from erc_graph.encoders.convolution import FrameConvolution, ResidualImages
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds, items_per_frame
-from erc_graph.encoders.inputs import Inputs, hidden, swapped
+from erc_graph.encoders.missing import Missing
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.sequences import encode_sequences, masked_mean
+from erc_graph.encoders.turns import over_turns
 from erc_graph.encoders.variational import VariationalLinear
 from erc_graph.encoders.weighting import DynamicWeights, equal_weights, precision_weights
-from erc_graph.errors import ConfigError, expect
-from erc_graph.methods.base import Classifier, HeteroData, Pipeline, Schema
-from erc_graph.methods.conversation import FUSED, ContextConfig, ConversationContext
+from erc_graph.errors import expect
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Classifier
 from erc_graph.methods.stage import Prediction, evaluating
+
+TOKENS = 8192  # most frames or words that are encoded at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +130,10 @@ class HFFConfig:
 
     Attributes:
         graph: Recipe of the conversation graph: a name, a TOML file, or `none`, the paper's own model.
-        nodes: One node per turn, the `fused` vector, or beside it one per modality (`modalities`).
+        causal: Nothing comes from later turns: level 3 and the conversation read forward, edges from later turns are left out.
         width: Width of the common space.
         dynamic: Weigh modalities by (17); off: equally.
-        shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it (nodes of the modalities stay as they are).
+        shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it.
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
         concatenate: In the place of levels 1 and 2 a linear layer and a ReLU over all modalities side by side, zeros for what is missing:
@@ -150,16 +154,11 @@ class HFFConfig:
         samples: Draws of (20) in evaluation; 0: the mean itself.
         dropout: Everywhere but in classifier and graph.
         classifier_dropout: In the classifier.
-        swap_noise: Modality → share of training rows that carry another utterance's features (not in the paper).
-        modality_dropout: Share of modalities that are hidden in training (not in the paper).
-        speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue
-            (not in the paper).
-        tokens: Most frames or words that are encoded at once.
-        context: The graph stage.
+        conversation: The graph stage.
     """
 
     graph: str = "speaker"
-    nodes: Literal["fused", "modalities"] = "fused"
+    causal: bool = False
     width: int = 128
     dynamic: bool = True
     shrink: bool = False
@@ -182,17 +181,12 @@ class HFFConfig:
     samples: int = 0
     dropout: float = 0.1
     classifier_dropout: float = 0.3
-    swap_noise: dict[str, float] = field(default_factory=dict)
-    modality_dropout: float = 0.0
-    speaker_relative: list[str] = field(default_factory=list)
-    tokens: int = 8192
-    context: ContextConfig = field(default_factory=ContextConfig)
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
     def __post_init__(self) -> None:
         sizes = {name: (getattr(self, name) >= 1, "1 or more") for name in ("layers", "heads", "head_width", "feedforward", "hidden")}
-        shares = {
-            name: (0 <= getattr(self, name) < 1, "a number in [0, 1)") for name in ("dropout", "classifier_dropout", "modality_dropout")
-        }
+        shares = {name: (0 <= getattr(self, name) < 1, "a number in [0, 1)") for name in ("dropout", "classifier_dropout")}
+        alone = not (self.bidirectional or (self.attention and self.attend == "turns" and not self.concatenate))
         expect(
             "pipeline",
             self,
@@ -201,12 +195,11 @@ class HFFConfig:
             width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
             kl=(self.kl >= 0, "a number of 0 or more"),
             epsilon=(self.epsilon > 0, "a number above 0"),
-            tokens=(1 <= self.tokens <= 10_000, "a number from 1 to 10000"),
+            causal=(not self.causal or alone, "false where bidirectional or attend = 'turns' is set, which need later turns"),
             samples=(
                 self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
                 "0 or, with uncertainty and without concatenate, more",
             ),
-            swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
         )
 
 
@@ -261,31 +254,35 @@ class CrossModal(nn.Module):
         query, states = fused.weighted, first
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
             turns = isinstance(attention, SelfAttention)
-            asked = attention(query, batch) if turns else attention(query, fused.states, fused.present)  # Eqs. (21), (22)
+            asked = over_turns(attention, query, batch) if turns else attention(query, fused.states, fused.present)  # Eqs. (21), (22)
             states = self.norm[2 * i](states + self.dropout(asked))  # Eq. (23)
             query = states = self.norm[2 * i + 1](states + self.dropout(feedforward(states)))
         return states
 
 
-class HFF(Pipeline):
+class HFF(Method):
     """Hierarchical feature fusion for any number of modalities, and the conversation around it."""
 
     Config = HFFConfig
     reads = ("sequences", "features")
+    paper = Paper(
+        title="Multimodal Emotion Recognition Based on Hierarchical Feature Fusion",
+        authors="Xie, Zhou and Zhu",
+        venue="Journal of Computers 36(2)",
+        year=2025,
+    )
 
-    def __init__(self, schema: Schema, config: HFFConfig | None = None) -> None:
-        super().__init__(schema)
-        self.config = config = config or HFFConfig()
-        width, self.modalities = config.width, schema.modalities
+    def build(self, config: HFFConfig, shapes: Shapes) -> None:
+        """The three levels, the conversation, and the classifier."""
+        width, self.modalities, items = config.width, shapes.modalities, shapes.items
         self.dropout = Dropout(config.dropout)
-
-        self.inputs = Inputs(schema.widths, speaker_relative=schema.known(config.speaker_relative, "pipeline.speaker_relative"))
-        self.front = FrontEnds({m: item for m, item in schema.sequences.items() if len(item) < 2}, width)
-        self.images = nn.ModuleDict({m: ResidualImages(item[0], width) for m, item in schema.sequences.items() if len(item) > 1})
-        self.convolve = nn.ModuleDict({m: FrameConvolution(width) for m, item in schema.sequences.items() if not item})
-        words = {m for m, item in schema.sequences.items() if config.cls and m == "text" and len(item) == 1}
-        self.pool = nn.ModuleDict({m: AttentiveGRU(width) for m in schema.sequences if config.temporal and m not in words})
-        self.widths = {**self.inputs.output_widths, **{m: width * (1 + (m in words)) for m in schema.sequences}}
+        self.missing = Missing(shapes.widths)
+        self.front = FrontEnds({m: item for m, item in items.items() if len(item) < 2}, width)
+        self.images = nn.ModuleDict({m: ResidualImages(item[0], width) for m, item in items.items() if len(item) > 1})
+        self.convolve = nn.ModuleDict({m: FrameConvolution(width) for m, item in items.items() if not item})
+        words = {m for m, item in items.items() if config.cls and m == "text" and len(item) == 1}
+        self.pool = nn.ModuleDict({m: AttentiveGRU(width) for m in items if config.temporal and m not in words})
+        self.widths = {**shapes.widths, **{m: width * (1 + (m in words)) for m in items}}
         self.words = frozenset(words)
 
         self.project = nn.ModuleDict({m: nn.Linear(self.widths[m], width) for m in self.modalities})
@@ -294,38 +291,11 @@ class HFF(Pipeline):
         sure = config.uncertainty and not self.joined
         self.bayes = nn.ModuleDict({m: VariationalLinear(width, width) for m in self.modalities} if sure else {})
 
-        turns = not schema.sequences if config.turns is None else config.turns
+        turns = not items if config.turns is None else config.turns
         self.attend = CrossModal(config) if config.attention and not self.joined else None
-        self.encode = Recurrent("gru", width, width, bidirectional=config.bidirectional) if turns and config.temporal else None
-
-        streams = {FUSED: width}
-        if config.nodes == "modalities":
-            if FUSED in self.modalities:
-                raise ConfigError(f"modalities: with pipeline.nodes = 'modalities' a feature set cannot be called {FUSED!r}")
-            streams |= dict.fromkeys(self.modalities, width)
-        self.context = ConversationContext(streams, config.graph, config.context)
-        self.recipe = self.context.recipe
-        self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
-
-    @property
-    def over_turns(self) -> bool:
-        """Whether level 2 attends to other turns."""
-        return self.attend is not None and self.config.attend == "turns"
-
-    @property
-    def causal(self) -> bool:
-        """Whether nothing reads later turns: neither conversation nor attention, one direction, no figures of whole dialogues."""
-        backwards = self.encode is not None and self.config.bidirectional
-        return self.context.causal and not (self.over_turns or backwards or self.config.speaker_relative)
-
-    @property
-    def alone(self) -> bool:
-        """Whether neither graph nor level 2 or 3 reads other turns, and no input is relative to the whole dialogue."""
-        return self.context.alone and not (self.over_turns or self.encode is not None or self.config.speaker_relative)
-
-    def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Sound becomes its coefficients once, and not in every epoch."""
-        return self.front.prepared(batch)
+        self.read = Recurrent("gru", width, width, bidirectional=config.bidirectional) if turns and config.temporal else None
+        self.conversation = Conversation({FUSED: width}, self.recipe, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 
     def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:
         """f_m of some utterances from their items: `(n, L, *item)` and `(n, L)` bool → `(n, width)`, or twice that for words with [CLS]."""
@@ -338,23 +308,18 @@ class HFF(Pipeline):
             return first_and_mean(states, mask)  # Eqs. (10)-(12)
         return self.pool[modality](states, mask) if modality in self.pool else masked_mean(states, mask)  # Eqs. (24)-(28), within
 
-    def vectors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """f_m by modality, `(N, its width)`, and where it is present, `(N,)` bool."""
-        found, present = self.inputs(batch), {m: batch.present[m] for m in self.schema.widths}
-        for m in self.schema.sequences:
-            sequences = batch.sequences[m]
-            budget = self.config.tokens * items_per_frame(sequences.item)
+    def vectors(self, given: Given) -> dict[str, Tensor]:
+        """f_m by modality, `(N, its width)`."""
+        found = self.missing(given.values, given.present)
+        for m, sequences in given.sequences.items():
+            budget = TOKENS * items_per_frame(sequences.item)
             width = self.widths[m]
             found[m] = encode_sequences(lambda padded, mask, m=m: self.frames(m, padded, mask), sequences, width, budget)  # type: ignore[misc]
-            present[m] = sequences.present
-        return found, present
+        return found
 
-    def fuse(self, batch: Batch) -> Fusion:
+    def fuse(self, given: Given) -> Fusion:
         """Level 1."""
-        vectors, present = self.vectors(batch)
-        if self.training and self.config.modality_dropout:
-            present = hidden(present, self.config.modality_dropout)
-        here = torch.stack([present[m] for m in self.modalities], 1)
+        vectors, here = self.vectors(given), given.here(self.modalities)
         projected = [self.project[m](self.dropout(vectors[m])) for m in self.modalities]
         states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
 
@@ -380,32 +345,24 @@ class HFF(Pipeline):
             second = torch.relu(self.joined(fused.states.flatten(1)))
         else:
             second = fused.filled * (self.attend(fused, first, batch) if self.attend else fused.weighted + first)
-        if self.encode is None:
+        if self.read is None:
             return second
-        final = self.encode(self.dropout(second), batch)  # Eqs. (24)-(27), over turns
+        final = over_turns(self.read, self.dropout(second), batch)  # Eqs. (24)-(27), over turns
         return second + final if self.config.residual else final
 
-    def states(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
-        """What the classifier reads, the conversation in it: `(N, context.output_width)`."""
-        return self.context(*self.streams(fused, self.levels(fused, noise, batch)), batch)
+    def states(self, fused: Fusion, noise: Tensor | None, given: Given) -> Tensor:
+        """What the classifier reads, the conversation in it: `(N, conversation.width)`."""
+        return self.conversation({FUSED: self.levels(fused, noise, given.batch)}, {FUSED: fused.present.any(1)}, given)
 
-    def streams(self, fused: Fusion, final: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Vectors and presence of the graph's nodes."""
-        vectors = {FUSED: final, **dict(zip(self.modalities, fused.states.unbind(1), strict=True))}
-        present = {FUSED: fused.present.any(1), **dict(zip(self.modalities, fused.present.unbind(1), strict=True))}
-        return {m: vectors[m] for m in self.context.streams}, {m: present[m] for m in self.context.streams}
-
-    def forward(self, batch: Batch) -> Prediction:
-        """Scores of every utterance: `(N, C)`."""
-        if self.training and self.config.swap_noise:
-            batch = swapped(batch, {m: share for m, share in self.config.swap_noise.items() if m in batch.features})
-        fused = self.fuse(batch)
+    def answer(self, given: Given) -> Prediction:
+        """Scores of every utterance `(N, C)`, and the divergence of the variational layers."""
+        fused = self.fuse(given)
         if self.training or not self.config.samples:
             noise = torch.randn_like(fused.mean) if self.training and self.bayes else None
-            states = self.states(fused, noise, batch)
+            states = self.states(fused, noise, given)
             scores = self.classify(states)  # Eqs. (29), (30); Eq. (31) is the training's loss
         else:
-            draws = [self.states(fused, noise, batch) for noise in self.draws()]
+            draws = [self.states(fused, noise, given) for noise in self.draws()]
             states, scores = torch.stack(draws).mean(0), torch.stack([self.classify(draw) for draw in draws])
             mean = scores.log_softmax(-1).logsumexp(0) - math.log(len(draws))  # of the probabilities
             scores = mean if self.task.labels else scores.mean(0)
@@ -424,22 +381,10 @@ class HFF(Pipeline):
     def weights(self, batch: Batch) -> Fusion:
         """Which modality counted how much in every utterance, and how sure the method was of it: α, shares by precision, variances."""
         with evaluating(self):
-            return self.fuse(batch)
+            return self.fuse(self.given(batch))
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
         """How much each modality counts in a turn: its precision, mean over the channels (α without uncertainty); 0 where it is missing."""
         fused = self.weights(batch)
         shares = fused.dynamic if fused.precision is None else fused.precision.mean(-1)
         return dict(zip(self.modalities, shares.unbind(1), strict=True))
-
-    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """The conversation's, as `conversation`, if there is one."""
-        return self.context.convolutions()
-
-    @torch.no_grad()
-    def graph(self, dialogue: Dialogue) -> HeteroData | None:
-        """The graph of a conversation with the weights that this pipeline gives it; `None` for the recipe `none`."""
-        batch = self.schema.batch(dialogue.corpus).to(self.device)
-        with evaluating(self):
-            fused = self.fuse(batch)
-            return self.context.graph(*self.streams(fused, self.levels(fused, None, batch)), batch, dialogue.corpus)

@@ -57,16 +57,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_graph.conv.angular.angular import AngularConv
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Dialogue
-from erc_graph.data.ragged import chunked
+from erc_graph.data.ragged import Ragged, chunked
 from erc_graph.encoders.dfc import FramePooling, Pooling
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds
@@ -74,10 +73,20 @@ from erc_graph.encoders.gcpu import Cell, ContextPerception
 from erc_graph.encoders.sawa import SlidingAdaptiveWindowAttention, window_start, windows_of
 from erc_graph.encoders.sequences import encode_together, masked_mean
 from erc_graph.errors import ConfigError, expect
-from erc_graph.methods.base import Classifier, HeteroData, Pipeline, Schema
-from erc_graph.methods.conversation import FUSED, ContextConfig, ConversationContext
-from erc_graph.methods.stage import Prediction, evaluating
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Classifier
+from erc_graph.methods.schema import Schema
+from erc_graph.methods.stage import evaluating
 
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+TEXT, AUDIO = "text", "audio"
+HEADS = 4  # of the attention in the recurrence
+TOKENS = 8192  # most words and frames that are computed at once, padding included
 Padded = tuple[Tensor, Tensor]
 
 
@@ -117,16 +126,14 @@ class GcpuConfig:
         width: Of its states.
         cell: `gcpu`, `mgru` (complementary update) or `gru` (of z alone).
         context: The second input is multi-head attention over z; off: z itself.
-        heads: Of that attention.
     """
 
     width: int = 256
     cell: Cell = "gcpu"
     context: bool = True
-    heads: int = 4
 
     def __post_init__(self) -> None:
-        expect("pipeline.gcpu", self, width=(self.width >= 1, "1 or more"), heads=(self.heads >= 1, "1 or more"))
+        expect("pipeline.gcpu", self, width=(self.width >= 1, "1 or more"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,86 +177,85 @@ class MFDRConfig:
 
     Attributes:
         graph: Recipe of the conversation graph: a name or a TOML file; `none`: one utterance at a time, as in the paper.
-        text: Modality of the words.
-        audio: Modality of the frames; any that has sequences, also `visual`.
+        causal: Nothing comes from later turns: the conversation is read forward, edges from later turns are left out.
         words: L, words that are read of an utterance.
         frames: T, frames that are read of an utterance, after `stride`.
         stride: Neighbouring frames whose mean is one (MFCCs of a waveform come at 100 per second).
         width: Of words, frames and z.
         dropout: After SAWA, after the recurrence, and in the classifier.
         hidden: Width of the classifier's hidden layer.
-        tokens: Most words and frames that are computed at once, padding included; changes memory and time alone.
         sawa: Words take up sound.
         gcpu: Recurrence over them.
         dfc: Fewer states.
-        context: Graph stage.
+        conversation: Graph stage.
     """
 
     graph: str = "speaker"
-    text: str = "text"
-    audio: str = "audio"
+    causal: bool = False
     words: int = 50
     frames: int = 255
     stride: int = 1
     width: int = 256
     dropout: float = 0.3
     hidden: int = 128
-    tokens: int = 8192
     sawa: SawaConfig = field(default_factory=SawaConfig)
     gcpu: GcpuConfig = field(default_factory=GcpuConfig)
     dfc: DfcConfig = field(default_factory=DfcConfig)
-    context: ContextConfig = field(default_factory=ContextConfig)
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
     def __post_init__(self) -> None:
         least = self.dfc.least()
         expect(
             "pipeline",
             self,
-            audio=(self.audio != self.text, "another modality than pipeline.text"),
             words=(self.words >= least, f"{least} or more, so that each layer of dfc has a frame"),
             frames=(self.frames >= 1, "1 or more"),
             stride=(self.stride >= 1, "1 or more"),
             width=(self.width >= 1, "1 or more"),
             dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
             hidden=(self.hidden >= 1, "1 or more"),
-            tokens=(self.tokens >= 1, "1 or more"),
         )
 
 
-class MFDR(Pipeline):
+class MFDR(Method):
     """Words that take up sound window by window, a recurrence that knows the whole, frames with kernels of their own; then the graph."""
 
     Config = MFDRConfig
     reads = ("sequences",)
+    paper = Paper(
+        title="MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition",
+        authors="Zhao et al.",
+        venue="Interspeech",
+        year=2024,
+    )
 
-    def __init__(self, schema: Schema, config: MFDRConfig | None = None) -> None:
-        config = config or MFDRConfig()
-        read = {name: schema.sequences[name] for name in (config.text, config.audio) if name in schema.sequences}
+    @classmethod
+    def narrow(cls, schema: Schema) -> Schema:
+        """Words and frames, or one of them."""
+        read = {name: schema.sequences[name] for name in (TEXT, AUDIO) if name in schema.sequences}
         if not read:
             found = ", ".join(schema.modalities) or "none"
-            raise ConfigError(f"modalities: MFDR needs sequences of {config.text} or {config.audio}; found {found}")
-        super().__init__(replace(schema, widths={}, sequences=read), config)
+            raise ConfigError(f"modalities: MFDR needs sequences of {TEXT} or {AUDIO}; found {found}")
+        return replace(schema, widths={}, sequences=read)
+
+    def build(self, config: MFDRConfig, shapes: Shapes) -> None:
+        """SAWA, GCPU, DFC, the conversation, and the classifier."""
         width, sawa, gcpu, dfc = config.width, config.sawa, config.gcpu, config.dfc
-        self.fronts = FrontEnds(read, width)
+        self.fronts = FrontEnds(shapes.items, width)
         self.attend = SlidingAdaptiveWindowAttention(width, window=sawa.window, hop=sawa.hop, adaptive=sawa.adaptive)
         self.norm = nn.LayerNorm(width) if sawa.residual else None
-        self.perceive = ContextPerception(width, gcpu.width, cell=gcpu.cell, context=gcpu.context, heads=gcpu.heads, dropout=config.dropout)
+        self.perceive = ContextPerception(width, gcpu.width, cell=gcpu.cell, context=gcpu.context, heads=HEADS, dropout=config.dropout)
         self.refine = FramePooling(config.words, gcpu.width, kind=dfc.pooling, window=dfc.window, hops=dfc.hops, middle=dfc.middle)
         self.dropout = Dropout(config.dropout)
         self.vector_width = gcpu.width * (self.refine.count if dfc.readout == "flat" else 1)
-        self.context = ConversationContext({FUSED: self.vector_width}, config.graph, config.context)
-        self.recipe = self.context.recipe
-        self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.dropout)
-
-    def start_stage(self, index: int, batch: Batch) -> Batch:
-        """MFCCs are computed once."""
-        return self.fronts.prepared(batch)
+        self.conversation = Conversation({FUSED: self.vector_width}, self.recipe, config.conversation, causal=config.causal)
+        self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:
         """Utterances with more words or frames than are read."""
         config, found = self.config, []
         for name, lengths in self.fronts.count(batch).items():
-            what, most, stride = ("words", config.words, 1) if name == config.text else ("frames", config.frames, config.stride)
+            what, most, stride = ("words", config.words, 1) if name == TEXT else ("frames", config.frames, config.stride)
             if count := int((lengths // stride > most).sum()):
                 found.append(f"{count} of {batch.utterances} utterances have more than {most} {what} (pipeline.{what})")
         return found
@@ -262,14 +268,14 @@ class MFDR(Pipeline):
         """
         config, window = self.config, self.config.sawa.window
         found: dict[str, Padded] = {name: self.fronts[name](*padded[name]) for name in padded}
-        if config.audio not in found:
-            words = _first(found[config.text], config.words)
+        if AUDIO not in found:
+            words = _first(found[TEXT], config.words)
             return words, words
-        frames = _first(windows_of(*found[config.audio], config.stride, config.stride), config.frames)
+        frames = _first(windows_of(*found[AUDIO], config.stride, config.stride), config.frames)
         longest = frames[0].shape[1]
         words = _first(windows_of(*frames, window or longest, config.sawa.hop if window else longest), config.words)
-        if config.text in found:
-            words = _or_else(_first(found[config.text], config.words), words)
+        if TEXT in found:
+            words = _or_else(_first(found[TEXT], config.words), words)
         return words, _or_else(frames, words)
 
     def combine(self, padded: Mapping[str, Padded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -278,10 +284,9 @@ class MFDR(Pipeline):
         mixed, weights, seen = self.attend(words, mask, frames, real)  # Algorithm 1
         return mixed if self.norm is None else self.norm(words + self.dropout(mixed)), mask, weights, seen
 
-    def vectors(self, batch: Batch) -> Tensor:
+    def vectors(self, sequences: Mapping[str, Ragged]) -> Tensor:
         """One vector per utterance, `(N, vector_width)`; zero where it has neither words nor frames."""
-        batch = self.fronts.prepared(batch)
-        return encode_together(self.vector, {name: batch.sequences[name] for name in self.fronts}, self.vector_width, self.config.tokens)
+        return encode_together(self.vector, sequences, self.vector_width, TOKENS)
 
     def vector(self, padded: Mapping[str, Padded]) -> Tensor:
         """Some utterances, `(n, vector_width)`."""
@@ -292,35 +297,11 @@ class MFDR(Pipeline):
             return masked_mean(frames, real)
         return F.pad(frames, (0, 0, 0, self.refine.count - frames.shape[1])).flatten(1)
 
-    def present(self, batch: Batch) -> Tensor:
-        """`(N,)` bool: utterances with words or frames."""
-        return torch.stack([batch.sequences[name].present for name in self.fronts]).any(0)
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is no conversation around a turn."""
-        return self.context.alone
-
-    @property
-    def causal(self) -> bool:
-        """Whether the conversation around a turn is read up to it alone."""
-        return self.context.causal
-
-    def forward(self, batch: Batch) -> Prediction:
-        """Scores of every utterance: `(N, C)`."""
-        states = self.context({FUSED: self.vectors(batch)}, {FUSED: self.present(batch)}, batch)
-        return Prediction(scores=self.classify(states), states=states)
-
-    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """The conversation's, as `conversation`, if there is one."""
-        return self.context.convolutions()
-
-    @torch.no_grad()
-    def graph(self, dialogue: Dialogue) -> HeteroData | None:
-        """The graph of a conversation with the weights that this pipeline gives it; `None` with the recipe `none`."""
-        batch = self.schema.batch(dialogue.corpus).to(self.device)
-        with evaluating(self):
-            return self.context.graph({FUSED: self.vectors(batch)}, {FUSED: self.present(batch)}, batch, dialogue.corpus)
+    def encode(self, given: Given) -> Tensor:
+        """`(N, conversation.width)`"""
+        sequences = self.fronts.prepared(given.batch).sequences
+        vectors = self.vectors({name: sequences[name] for name in given.sequences})
+        return self.conversation({FUSED: vectors}, {FUSED: given.here(given.sequences).any(1)}, given)
 
     @torch.no_grad()
     def windows(self, dialogue: Dialogue, turn: int) -> HeteroData:
@@ -336,7 +317,7 @@ class MFDR(Pipeline):
         from erc_graph.graphs.word_windows import window_graph
 
         batch = self.schema.batch(dialogue.corpus).to(self.device)
-        if not 0 <= turn < len(dialogue) or not self.present(batch)[turn]:
+        if not 0 <= turn < len(dialogue) or not any(batch.sequences[name].present[turn] for name in self.fronts):
             raise ConfigError(f"turn: expected one of 0 to {len(dialogue) - 1} with {' or '.join(self.fronts)}, found {turn}")
         with evaluating(self):
             _, _, weights, seen = self.combine({name: batch.sequences[name].take([turn]).pad() for name in self.fronts})
@@ -359,7 +340,7 @@ class MFDR(Pipeline):
         with evaluating(self):
             batch = self.fronts.prepared(batch)
             sequences = {name: batch.sequences[name] for name in self.fronts}
-            for rows in chunked(torch.stack([value.lengths for value in sequences.values()]).sum(0), self.config.tokens):
+            for rows in chunked(torch.stack([value.lengths for value in sequences.values()]).sum(0), TOKENS):
                 (words, mask), (frames, real) = self.read({name: value.take(rows).pad() for name, value in sequences.items()})
                 weights = self.attend.weights(words, mask, frames, real)[0]
                 index = window_start(mask.sum(1), real.sum(1), mask.shape[1], window, hop) // hop

@@ -25,7 +25,7 @@ Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
 
 | paper | here | shape |
 |---|---|---|
-| u^m | `Inputs` of the pair | (utterances, features of m) |
+| u^m | `Given.values[m]` | (utterances, features of m) |
 | l^m | `PairFusion.encode[m]` | (utterances, pmf.width) |
 | w_ps s, w_ms s | `PairFusion.speaker`, `MultipleFeaturesFusion.speaker` | (utterances, width) |
 | GCN_p, GCN_f | `PairFusion.conv`, `MultipleFeaturesFusion.conv` | (utterances, streams, 2 × width) |
@@ -35,17 +35,15 @@ Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
 | E^(Bt) | `MultipleFeaturesFusion.transform` | (utterances, mff.width) |
 | ATT_i, l | `MultimodalAttention.attention`, `mal.layers` | (utterances, mal.width) |
 | λ_p1, λ_m1 | `pmf.density`, `mal.density` | |
-| λ_p2, λ_m2 | `pmf.weight_decay`, `mal.weight_decay` | |
-
-Widths are those with `conv.residual`, the default: the states that go into the graph stand beside those that come out.
+| λ_p2, λ_m2 | `training.weight_decay` | |
 
 Differences from the paper:
 
 - (2), (9): the speaker embedding is learned, of the speaker's order in the dialogue, and added. The text also speaks of vectors of a
-  recognition model, concatenated: given vectors (a feature set `speaker`, with `given_speakers`) are an option, added like the learned.
+  recognition model, concatenated: given vectors (`inputs.given_speakers`) are added like the learned.
 - (3) prints m1 and m2 for an intra-modal edge, a slip: both nodes are of one modality.
-- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); its depth is not given and is an option. As there, what went in stands
-  beside what comes out (`conv.residual`), so that (6) also weighs the states that went in.
+- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); its depth is not given and is an option. As there, what went in is
+  concatenated with what comes out, so that (6) also weighs the states that went in.
 - (6), (14): the L1 norm is a mean over entries by default, so that λ does not depend on batch and width. The paper's λ belongs to a sum:
   under the mean it is weaker by the number of entries, some hundred thousand, and does next to nothing. `density_reduction = "sum"` is the
   printed norm, per batch.
@@ -53,7 +51,7 @@ Differences from the paper:
   `(w / 2) ‖θ‖²` would; decoupled (AdamW) is an option of the training. Gradients are clipped before that, which the paper does not say.
 - (3), (4): arccos has no gradient at ±1; cosines are multiplied by 1 − 10⁻⁵ first and the outcome scaled back to [0, 1]
   (`erc_graph.graphs.weights`), which moves a weight by 0.0015 at most.
-- (8) prints VA twice, the third line is AT. "GRU1" is shared by the letter; separate weights are the default, shared an option.
+- (8) prints VA twice, the third line is AT. "GRU1" is shared by the letter; here every pair has its own weights.
 - (8), (11): GRUs read forward by the letter; reading in both directions is an option (`mff.bidirectional`).
 - Between (11) and (12): the Transformer encoder has no positions (the GRU before it knows the order) and a feed-forward layer of twice the
   width, neither of which the paper gives.
@@ -63,20 +61,20 @@ Differences from the paper:
   reading wants; on MELD row 15 has the figures of row 42, which has attention. The paper contradicts itself there.
 - Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is
   none, the only pair. Without PMF a pair's stream is its two BiLSTM states side by side, without graph and loss, trained in stage 2.
-- "Bt" is a second text feature; where the corpus has one, both roles use it.
+- "Bt" is `inputs.second_text`; unset, the text has both roles.
 - `stages = "joint"` trains everything in one loop with the PMF classifiers as auxiliary losses. With two stages the epoch of each stage is
   chosen on the development split, by the stage's own classifier.
 - A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
   of that turn, which know its neighbours, still go through the skip connections.
 - `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier turns alone, as far
-  back as the recipe's edges reach, and the recipe must not have an edge from a later turn. The paper reads whole conversations.
-- `prior`, `prior_around`, `text_layers`, `swap_noise`, `speaker_relative`, `pmf.project` (a linear layer in front of each BiLSTM) and
-  `mff.project` (one in front of GRU2) are not in the paper.
+  back as the recipe's edges reach, and edges from later turns are left out. The paper reads whole conversations.
+- `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in front of GRU2) are not in the paper.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import Literal, cast
 
@@ -85,20 +83,21 @@ from torch import Tensor, nn
 
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Dialogue
+from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.inputs import Inputs, swapped
-from erc_graph.encoders.pooled import pooled, pooled_width
+from erc_graph.encoders.missing import Missing
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
-from erc_graph.encoders.text_layers import TextLayers, TextLayersConfig, made_by
+from erc_graph.encoders.turns import over_turns
 from erc_graph.errors import ConfigError, expect
-from erc_graph.graphs.recipe import GraphRecipe, list_recipes, load_recipe
-from erc_graph.methods.base import Classifier, HeteroData, Pipeline, Schema, in_parts
+from erc_graph.graphs.recipe import GraphRecipe, list_recipes
+from erc_graph.methods.base import NONE, Method, in_parts
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Classifier
 from erc_graph.methods.penalties import Reduction, density
-from erc_graph.methods.prior import prior_names
-from erc_graph.methods.stage import Prediction, Stage, evaluating
+from erc_graph.methods.stage import Prediction, Stage
 
 Check = tuple[bool, str]
 
@@ -119,14 +118,6 @@ def _even(width: int) -> dict[str, Check]:
     return {"width": (width >= 2 and width % 2 == 0, "an even number of 2 or more (half of it for each direction)")}
 
 
-def _training(config: PmfConfig | MalConfig) -> dict[str, Check]:
-    return {
-        "learning_rate": (config.learning_rate is None or config.learning_rate > 0, "a number above 0"),
-        "weight_decay": (config.weight_decay is None or config.weight_decay >= 0, "a number of 0 or more"),
-        "epochs": (config.epochs is None or config.epochs >= 1, "1 or more"),
-    }
-
-
 @dataclass(frozen=True, kw_only=True)
 class PmfConfig:
     """Pairwise modalities fusion (stage 1).
@@ -137,9 +128,6 @@ class PmfConfig:
         dropout: In encoders, graph and classifier.
         project: A linear layer with ReLU in front of each BiLSTM (not in the paper).
         density: λ_p1, weight of the density loss.
-        learning_rate: Of stage 1; unset: the training's.
-        weight_decay: λ_p2; unset: the training's.
-        epochs: Of stage 1; unset: the training's.
     """
 
     enabled: bool = True
@@ -147,12 +135,9 @@ class PmfConfig:
     dropout: float = 0.2
     project: bool = False
     density: float = 2e-5
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    epochs: int | None = None
 
     def __post_init__(self) -> None:
-        expect("pipeline.pmf", self, **_even(self.width), **_training(self), dropout=_share(self.dropout), density=_weight(self.density))
+        expect("pipeline.pmf", self, **_even(self.width), dropout=_share(self.dropout), density=_weight(self.density))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +147,6 @@ class MffConfig:
     Attributes:
         width: Width of node states.
         dropout: In graph and Transformer encoder.
-        shared_gru: One GRU1 for all pairs, by the letter of (8).
         bidirectional: GRU1 and GRU2 read in both directions.
         project: A linear layer with ReLU in front of GRU2 (not in the paper).
         gcn: The second graph; off: E^(VAT) is the GRU states side by side.
@@ -174,7 +158,6 @@ class MffConfig:
 
     width: int = 128
     dropout: float = 0.2
-    shared_gru: bool = False
     bidirectional: bool = False
     project: bool = False
     gcn: bool = True
@@ -204,9 +187,6 @@ class MalConfig:
         hidden: Width of the fully connected layer.
         dropout: In attention and classifier.
         density: λ_m1, weight of the density loss.
-        learning_rate: Of stage 2; unset: the training's.
-        weight_decay: λ_m2; unset: the training's.
-        epochs: Of stage 2; unset: the training's.
     """
 
     attention: bool = True
@@ -219,15 +199,11 @@ class MalConfig:
     hidden: int = 128
     dropout: float = 0.2
     density: float = 2e-5
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    epochs: int | None = None
 
     def __post_init__(self) -> None:
         expect(
             "pipeline.mal",
             self,
-            **_training(self),
             layers=_count(self.layers),
             heads=_count(self.heads),
             width=_count(self.width),
@@ -243,26 +219,13 @@ class PairwiseConfig:
 
     Attributes:
         graph: Recipe of both graphs: a name or a TOML file.
-        causal: Nothing comes from later turns: recurrent nets read forward, attention looks back as far as the recipe, which must be
-            causal too (`causal`, `causal_window`). Such a pipeline can listen live (`stream`).
+        causal: Nothing comes from later turns: recurrent nets read forward, attention looks back as far as the recipe, and edges from
+            later turns are left out. Such a method can listen live (`stream`).
         gamma: γ, scale of edges across streams; unset: the recipe's.
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
         auxiliary: Weight of the PMF losses when joint.
-        context_text: Feature set in the role of "Bt".
-        prior: Feature set of class log-probabilities, or several joined by `+`, that is added to the scores
-            (`erc_graph.methods.prior`), so that the conversation only corrects them (not in the paper).
-        text_layers: Last layers of a text encoder that are trained with the rest, where the corpus has its token states as sequences
-            (`erc_graph.encoders.text_layers`; not in the paper).
-        prior_around: Add how frequent the classes are in the conversation as far as the prior sees, with a learned weight.
-        prior_stream: The prior is also a modality of the graph; off: it is added, and nothing else.
-        speakers: Distinct speaker embeddings.
-        given_speakers: Take speaker vectors from the feature set `speaker`.
-        swap_noise: Modality → share of training rows that carry another utterance's features (not in the paper); for features that were
-            fitted to the training labels.
-        speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue
-            (not in the paper).
         density_reduction: `mean` over entries or `sum`, the printed norm.
-        conv: Graph convolution of both stages.
+        depth: Layers of the graph convolution, in both stages.
         pmf: Stage 1.
         mff: First half of stage 2.
         mal: Second half of stage 2.
@@ -273,57 +236,34 @@ class PairwiseConfig:
     gamma: float | None = None
     stages: Literal["two", "joint"] = "two"
     auxiliary: float = 0.3
-    context_text: str = "text"
-    prior: str | None = None
-    prior_around: bool = False
-    prior_stream: bool = False
-    text_layers: TextLayersConfig = field(default_factory=TextLayersConfig)
-    speakers: int = 8
-    given_speakers: bool = False
-    swap_noise: dict[str, float] = field(default_factory=dict)
-    speaker_relative: list[str] = field(default_factory=list)
     density_reduction: Reduction = "mean"
-    conv: AngularConvConfig = field(default_factory=AngularConvConfig)
+    depth: int = 2
     pmf: PmfConfig = field(default_factory=PmfConfig)
     mff: MffConfig = field(default_factory=MffConfig)
     mal: MalConfig = field(default_factory=MalConfig)
 
     def __post_init__(self) -> None:
-        if self.graph == "none":
+        if self.graph == NONE:
             raise ConfigError(f"pipeline.graph: expected a recipe ({', '.join(list_recipes())}), which pairwise needs, found 'none'")
         expect(
             "pipeline",
             self,
             gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
             auxiliary=_weight(self.auxiliary),
-            causal=(
-                not (self.causal and (self.mff.bidirectional or self.speaker_relative or self.prior_around)),
-                "false where mff.bidirectional, speaker_relative or prior_around is set, which need later turns",
-            ),
-            prior_stream=(not self.prior_stream or self.prior is not None, "false without pipeline.prior, which it is about"),
-            speakers=_count(self.speakers),
-            stages=(
-                self.stages == "joint" or not self.swap_noise,
-                "'joint' with swap_noise (a first stage of its own would see clean features)",
-            ),
-            text_layers=(
-                self.stages == "joint" or not self.pmf.enabled or not self.text_layers.layers,
-                "none with two stages, the first of which would be trained on other states than the second",
-            ),
-            swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
+            causal=(not (self.causal and self.mff.bidirectional), "false where mff.bidirectional is set, which needs later turns"),
+            depth=_count(self.depth),
         )
 
 
 class PairFusion(nn.Module):
     """PMF of one pair of modalities, or of a single one."""
 
-    def __init__(self, schema: Schema, modalities: tuple[str, ...], config: PairwiseConfig, recipe: GraphRecipe) -> None:
+    def __init__(self, shapes: Shapes, modalities: tuple[str, ...], config: PairwiseConfig, recipe: GraphRecipe) -> None:
         super().__init__()
         pmf = config.pmf
-        self.modalities, self.recipe, self.enabled = modalities, recipe, pmf.enabled
-        relative = schema.known(config.speaker_relative, "pipeline.speaker_relative")
-        self.inputs = Inputs({name: schema.widths[name] for name in modalities}, speaker_relative=relative)
-        widths = self.inputs.output_widths
+        self.modalities, self.enabled = modalities, pmf.enabled
+        widths = {name: shapes.widths[name] for name in modalities}
+        self.missing = Missing(widths)
         self.dropout = Dropout(pmf.dropout)
         self.project = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(widths[name], pmf.width), nn.ReLU()) for name in modalities} if pmf.project else {}
@@ -333,34 +273,30 @@ class PairFusion(nn.Module):
         self.encode = nn.ModuleDict({name: Recurrent("lstm", widths[name], pmf.width, bidirectional=both) for name in modalities})
         self.output_width = pmf.width * len(modalities)
         if pmf.enabled:
-            self.speaker = _speaker(schema, pmf.width, config)
-            self.conv = AngularConv(pmf.width, config.conv, dropout=pmf.dropout)
-            self.output_width = self.conv.output_width * len(modalities)
-            self.classify = Classifier(self.output_width, schema.outputs, hidden=pmf.width, dropout=pmf.dropout)
+            self.speaker = SpeakerEmbedding(pmf.width, given=shapes.speaker)
+            self.conv = AngularConv(pmf.width, recipe, AngularConvConfig(depth=config.depth), dropout=pmf.dropout)
+            self.output_width = self.conv.width * len(modalities)
+            self.classify = Classifier(self.output_width, shapes.outputs, hidden=pmf.width, dropout=pmf.dropout)
             self.penalty = pmf.density
             self.reduction: Reduction = config.density_reduction
 
-    def present(self, batch: Batch) -> Tensor:
-        """`(utterances, modalities)` bool."""
-        return torch.stack([batch.present[m] for m in self.modalities], 1)
-
-    def nodes(self, batch: Batch) -> Tensor:
+    def nodes(self, given: Given) -> Nodes:
         """n^m: `(utterances, modalities, width)`; without PMF the bare BiLSTM states."""
-        features = self.inputs(batch)
+        features = self.missing(given.values, given.present)
         features = {m: self.project[m](value) if self.project else value for m, value in features.items()}
-        states = torch.stack([self.encode[m](self.dropout(features[m]), batch) for m in self.modalities], 1)  # Eq. (1)
-        return states + self.speaker(batch)[:, None] if self.enabled else states  # Eq. (2)
+        read = [over_turns(self.encode[m], self.dropout(features[m]), given.batch) for m in self.modalities]  # Eq. (1)
+        states = torch.stack(read, 1)
+        states = states + self.speaker(given)[:, None] if self.enabled else states  # Eq. (2)
+        return Nodes(states, given.here(self.modalities), self.modalities)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, given: Given) -> Tensor:
         """E^(m1m2): `(utterances, output_width)`."""
-        nodes, present = self.nodes(batch), self.present(batch)
-        if not self.enabled:
-            return (nodes * present[..., None]).flatten(1)
-        return self.conv(nodes, present, batch, self.recipe).flatten(1)  # Eqs. (3)-(5)
+        nodes = self.nodes(given)
+        return (self.conv(nodes, given.batch).states if self.enabled else nodes.masked()).flatten(1)  # Eqs. (3)-(5)
 
-    def predict(self, batch: Batch) -> Prediction:
+    def predict(self, given: Given) -> Prediction:
         """Stage 1: the pair's own classifier and density loss."""
-        fused = self(batch)
+        fused = self(given)
         penalty = self.penalty * density(fused, self.reduction)  # Eqs. (6), (7)
         return Prediction(scores=self.classify(fused), penalty=penalty, penalty_reduction=self.reduction, states=fused)
 
@@ -368,24 +304,21 @@ class PairFusion(nn.Module):
 class MultipleFeaturesFusion(nn.Module):
     """MFF: the second graph, over the fused pairs, and the context of the second text feature."""
 
-    def __init__(self, schema: Schema, widths: dict[str, int], config: PairwiseConfig, recipe: GraphRecipe) -> None:
+    def __init__(self, shapes: Shapes, widths: dict[str, int], config: PairwiseConfig, recipe: GraphRecipe) -> None:
         super().__init__()
         mff = config.mff
-        self.recipe = recipe
 
         def gru(inputs: int) -> Recurrent:
             return Recurrent("gru", inputs, mff.width, bidirectional=mff.bidirectional)
 
-        self.shared = gru(next(iter(widths.values()))) if mff.shared_gru else None  # all pairs are as wide as each other
-        self.encode = nn.ModuleDict({} if mff.shared_gru else {pair: gru(width) for pair, width in widths.items()})
+        self.encode = nn.ModuleDict({pair: gru(width) for pair, width in widths.items()})
         self.dropout = Dropout(mff.dropout)
-        self.speaker = _speaker(schema, mff.width, config) if mff.speaker else None
-        self.conv = AngularConv(mff.width, config.conv, dropout=mff.dropout) if mff.gcn else None
-        self.output_width = len(widths) * (self.conv.output_width if self.conv else mff.width)
-        used = mff.context_encoder or config.mal.context_skip
-        self.context = config.context_text if used and config.context_text in schema.widths else ""
-        self.inputs = Inputs({self.context: schema.widths[self.context]} if self.context else {}, speaker_relative=config.speaker_relative)
-        width = self.inputs.output_widths[self.context] if self.context else 0
+        self.speaker = SpeakerEmbedding(mff.width, given=shapes.speaker) if mff.speaker else None
+        self.conv = AngularConv(mff.width, recipe, AngularConvConfig(depth=config.depth), dropout=mff.dropout) if mff.gcn else None
+        self.output_width = len(widths) * (self.conv.width if self.conv else mff.width)
+        width = shapes.second_text or shapes.widths.get("text", 0)
+        self.context = bool(width and (mff.context_encoder or config.mal.context_skip))
+        self.missing = Missing({"Bt": width} if self.context else {})
         self.project = nn.Sequential(nn.Linear(width, mff.width), nn.ReLU()) if self.context and mff.project else None
         self.encode_context = gru(mff.width if self.project else width) if self.context else None
         self.transform = None
@@ -395,24 +328,25 @@ class MultipleFeaturesFusion(nn.Module):
             )
             self.output_width += mff.width
 
-    def nodes(self, batch: Batch, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def nodes(self, given: Given, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
-        nets = [cast(Recurrent, self.encode[p]) if self.shared is None else self.shared for p in pairs]  # one GRU1, or one for each
-        hidden = dict(zip(pairs, side_by_side(nets, [self.dropout(e) for e in pairs.values()], batch), strict=True))  # Eq. (8)
-        nodes = torch.stack(list(hidden.values()), 1)
-        return (nodes if self.speaker is None else nodes + self.speaker(batch)[:, None]), hidden  # Eq. (9)
+        nets = [cast(Recurrent, self.encode[pair]) for pair in pairs]
+        read = side_by_side(nets, [self.dropout(e) for e in pairs.values()], given.batch)  # Eq. (8)
+        nodes = torch.stack(read, 1)
+        return (nodes if self.speaker is None else nodes + self.speaker(given)[:, None]), dict(zip(pairs, read, strict=True))  # Eq. (9)
 
-    def forward(self, batch: Batch, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, given: Given, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """E^(MF) `(utterances, output_width)`, and the GRU states by stream (`Bt` for the second text feature)."""
-        nodes, hidden = self.nodes(batch, pairs)
-        fused = self.conv(nodes, present, batch, self.recipe) if self.conv else nodes * present[..., None]  # Eq. (10)
-        fused = fused.flatten(1)
+        states, hidden = self.nodes(given, pairs)
+        nodes = Nodes(states, present, tuple(pairs))
+        fused = (self.conv(nodes, given.batch).states if self.conv else nodes.masked()).flatten(1)  # Eq. (10)
         if self.encode_context is not None:
-            features = self.inputs(batch)[self.context]
+            value, here = given.second_text or (given.values["text"], given.present["text"])
+            features = self.missing({"Bt": value}, {"Bt": here})["Bt"]
             features = self.project(features) if self.project else features
-            hidden["Bt"] = self.encode_context(self.dropout(features), batch)  # Eq. (11)
+            hidden["Bt"] = over_turns(self.encode_context, self.dropout(features), given.batch)  # Eq. (11)
             if self.transform is not None:
-                fused = torch.cat([fused, self.transform(hidden["Bt"], batch)], -1)  # Eq. (12)
+                fused = torch.cat([fused, over_turns(self.transform, hidden["Bt"], given.batch)], -1)  # Eq. (12)
         return fused, hidden
 
 
@@ -452,49 +386,49 @@ class MultimodalAttention(nn.Module):
         state = fused
         for layer, attention in enumerate(self.attention):
             joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state
-            state = attention(self.dropout(joined), batch)  # Eq. (13)
+            state = over_turns(attention, self.dropout(joined), batch)  # Eq. (13)
             state = state + self.carry[layer](joined) if self.carry else state
         if len(self.attention) < 2 and self.pair_skip:
             state = torch.cat([state, pair], -1)
         return torch.cat([state, context], -1) if self.context_skip and context is not None else state  # of Eq. (14)
 
 
-class Pairwise(Pipeline):
+class Pairwise(Method):
     """Fusing pairwise modalities over conversation graphs, for one to three modalities and any second text feature."""
 
     Config = PairwiseConfig
-    reads = ("features", "sequences")
+    reads_second_text = True
+    paper = Paper(
+        title="Fusing Pairwise Modalities for Emotion Recognition in Conversations",
+        authors="Fan et al.",
+        venue="Information Fusion 106",
+        year=2024,
+    )
 
-    def __init__(self, schema: Schema, config: PairwiseConfig | None = None) -> None:
-        super().__init__(schema)
-        self.config = config = config or PairwiseConfig()
-        self.text_layers = _text_layers(schema, config.text_layers)
-        schema = _vectors(schema, self.text_layers is not None)
-        recipe = load_recipe(config.graph)
+    def build(self, config: PairwiseConfig, shapes: Shapes) -> None:
+        """PMF of every pair, MFF and MAL."""
+        if config.stages == "two" and config.pmf.enabled and self.inputs.text_layers is not None:
+            raise ConfigError(
+                "inputs.text_layers: expected none with pipeline.stages 'two', whose first stage would be trained on other states than the "
+                "second; set pipeline.stages to 'joint'"
+            )
+        assert self.recipe is not None
         if config.gamma is not None:
-            for rule in recipe.edges:
-                recipe = recipe.with_scale(rule.relation, config.gamma) if rule.scope == "across" else recipe
-        if config.causal and not recipe.causal:
-            raise ConfigError(
-                f"pipeline.causal: expected a graph without edges from later turns, found {recipe.name!r}; "
-                "set pipeline.graph to causal_window or causal, or pipeline.causal to false"
-            )
-        roles = self.roles(config)
-        self.prior = schema.prior(config.prior, config.prior_around)
-        lacking = [name for name in roles if name not in schema.widths]
-        if lacking:
-            option = "context_text" if lacking[0] == config.context_text else "given_speakers"
-            raise ConfigError(f"pipeline.{option}: expected a feature set `{lacking[0]}`; the corpus has {', '.join(schema.widths)}")
-        self.modalities = tuple(sorted(name for name in schema.widths if name not in (*roles, "speaker")))
+            for rule in self.recipe.edges:
+                if rule.scope == "across":
+                    self.recipe = self.recipe.with_scale(rule.relation, config.gamma)
+        recipe, self.modalities = self.recipe, tuple(sorted(shapes.widths))
         if not self.modalities:
-            raise ConfigError(
-                f"modalities: the pairwise method needs at least one of text, audio, visual; found {', '.join(schema.widths)}"
-            )
+            raise ConfigError("modalities: the pairwise method needs text, audio or visual; found none beside the second text")
         groups = list(combinations(self.modalities, min(2, len(self.modalities))))
-        self.recipe = recipe
-        self.fusion = nn.ModuleDict({"+".join(group): PairFusion(schema, group, config, recipe) for group in groups})
+        self.fusion = nn.ModuleDict({"+".join(group): PairFusion(shapes, group, config, recipe) for group in groups})
         widths = {name: fusion.output_width for name, fusion in self.fusions.items()}
-        self.mff = MultipleFeaturesFusion(schema, widths, config, recipe)
+        self.mff = MultipleFeaturesFusion(shapes, widths, config, recipe)
+        for name, fusion in self.fusions.items():
+            if fusion.enabled:
+                fusion.conv.label = name
+        if self.mff.conv is not None:
+            self.mff.conv.label = "fused"
         without_text = [name for name in self.fusion if "text" not in name.split("+")]
         self.skip = (without_text or list(self.fusion))[0]
         width = config.mff.width
@@ -502,164 +436,66 @@ class Pairwise(Pipeline):
             self.mff.output_width,
             width,
             width if self.mff.context else 0,
-            schema.outputs,
+            shapes.outputs,
             config.mal,
             causal=config.causal,
             past=recipe.past,
         )
 
     @property
-    def causal(self) -> bool:
-        """Whether `pipeline.causal` is set."""
-        return self.config.causal
-
-    @staticmethod
-    def roles(config: PairwiseConfig) -> tuple[str, ...]:
-        """Feature sets that are no modality of the graph: the second text feature, given speaker vectors, log-probabilities."""
-        prior = () if config.prior_stream else prior_names(config.prior)
-        return ((config.context_text,) if config.context_text != "text" else ()) + (("speaker",) if config.given_speakers else ()) + prior
-
-    @property
     def fusions(self) -> dict[str, PairFusion]:
         """PMF by pair."""
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
-    def fit_inputs(self, train: Batch) -> None:
-        """Fit the scaling of all inputs on training data; layers of a text encoder start from the pretrained ones."""
-        if self.text_layers is not None:
-            self.text_layers.start_from(made_by(self.schema.provenance, "text"))
-            self.text_layers.eval()
-        with torch.no_grad():
-            super().fit_inputs(self.read(train))
-
-    def read(self, batch: Batch) -> Batch:
-        """The batch with a vector in the place of every sequence: words through the layers that are trained, others pooled."""
-        if not (self.schema.sequences and batch.sequences):
-            return batch
-        vectors, words = pooled(batch), batch.sequences.get("text")
-        if self.text_layers is None or words is None:
-            return vectors
-        return replace(vectors, features={**vectors.features, "text": self.text_layers(words)})
-
     def stages(self) -> list[Stage]:
         """PMF of every pair, then MFF with MAL; or all at once."""
-        pmf, mal = self.config.pmf, self.config.mal
-        last = Stage(
-            name="mff+mal",
-            module=self,
-            forward=self.forward,
-            learning_rate=mal.learning_rate,
-            weight_decay=mal.weight_decay,
-            epochs=mal.epochs,
-            rates=() if self.text_layers is None else ((self.text_layers, self.config.text_layers.rate),),
-        )
-        if self.config.stages == "joint" or not pmf.enabled:
-            return [last]
-        pairs = [
-            Stage(
-                name=f"pmf {name}",
-                module=fusion,
-                forward=fusion.predict,
-                learning_rate=pmf.learning_rate,
-                weight_decay=pmf.weight_decay,
-                epochs=pmf.epochs,
-            )
-            for name, fusion in self.fusions.items()
-        ]
-        own = [self.mff, self.mal, *([self.prior] if self.prior else [])]
-        return [*pairs, replace(last, module=nn.ModuleList(own))]
+        if self.config.stages == "joint" or not self.config.pmf.enabled:
+            return [self.stage("mff+mal", self)]
+        pairs = [self.stage(f"pmf {name}", fusion, answer=fusion.predict) for name, fusion in self.fusions.items()]
+        return [*pairs, self.stage("mff+mal", self.mff, self.mal)]
 
     @torch.no_grad()
-    def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Before the last of two stages: keep what the trained and frozen pairs say, instead of asking them in every epoch."""
-        batch = batch if self.text_layers is not None else self.read(batch)
-        if index == 0 or index < len(self.stages()) - 1:
+    def keep(self, index: int, batch: Batch) -> Batch:
+        """Before the last of two stages: keep what the trained and frozen pairs say, instead of asking them in every epoch.
+
+        Not with swap noise or modality dropout, in which they see other features in every epoch.
+        """
+        noisy = self.inputs_config.swap_noise or self.inputs_config.modality_dropout
+        if index == 0 or index < len(self.stages()) - 1 or noisy:
             return batch
         self.eval()
-        return batch.with_cache({name: in_parts(fusion, batch) for name, fusion in self.fusions.items()})
 
-    def pairs(self, batch: Batch) -> dict[str, Tensor]:
+        def ask(fusion: PairFusion, part: Batch) -> Tensor:
+            return fusion(self.given(part))
+
+        return batch.with_cache({name: in_parts(partial(ask, fusion), batch) for name, fusion in self.fusions.items()})
+
+    def pairs(self, given: Given) -> dict[str, Tensor]:
         """E^(m1m2) of every pair, from the cache where it is there."""
-        return {name: batch.cache[name] if name in batch.cache else fusion(batch) for name, fusion in self.fusions.items()}
+        cache = given.batch.cache
+        return {name: cache[name] if name in cache else fusion(given) for name, fusion in self.fusions.items()}
 
-    def present(self, batch: Batch) -> Tensor:
+    def present(self, given: Given) -> Tensor:
         """`(utterances, pairs)` bool: a fused pair is present where any of its parts is."""
-        return torch.stack([fusion.present(batch).any(1) for fusion in self.fusions.values()], 1)
+        return torch.stack([given.here(fusion.modalities).any(1) for fusion in self.fusions.values()], 1)
 
-    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """GCN_p by pair, and GCN_f as `fused`."""
-        found = {name: (fusion.conv, fusion.modalities) for name, fusion in self.fusions.items() if fusion.enabled}
-        return {**found, "fused": (self.mff.conv, tuple(self.fusion))} if self.mff.conv else found
-
-    @torch.no_grad()
-    def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData:
-        """The graph of a conversation with the weights that this pipeline gives it.
-
-        Args:
-            dialogue: The conversation.
-            part: A pair such as `audio+text` (nodes: its modalities) or `fused` (nodes: the pairs); unset: the only pair, else `fused`.
-
-        Raises:
-            ConfigError: no such part.
-        """
-        from erc_graph.graphs.build import build_from_states
-
-        part = part or ("fused" if len(self.fusion) > 1 else next(iter(self.fusion)))
-        if part != "fused" and part not in self.fusion:
-            raise ConfigError(f"part: expected fused or one of {', '.join(self.fusion)}, found {part!r}")
-        with evaluating(self):
-            batch = self.read(self.schema.batch(dialogue.corpus).to(self.device))
-            if part == "fused":
-                streams, (nodes, _), here = tuple(self.fusion), self.mff.nodes(batch, self.pairs(batch)), self.present(batch)
-            else:
-                fusion = self.fusions[part]
-                streams, nodes, here = fusion.modalities, fusion.nodes(batch), fusion.present(batch)
-        states, present = dict(zip(streams, nodes.unbind(1), strict=True)), dict(zip(streams, here.unbind(1), strict=True))
-        return build_from_states(batch, states, present, self.recipe, dialogue.corpus)
-
-    def forward(self, batch: Batch) -> Prediction:
-        """Scores of every utterance: `(utterances, classes)`."""
-        batch = self.read(batch)
-        if self.training and self.config.swap_noise:
-            batch = swapped(batch, {name: share for name, share in self.config.swap_noise.items() if name in batch.features})
-        pairs = self.pairs(batch)
-        fused, hidden = self.mff(batch, pairs, self.present(batch))  # Eqs. (8)-(12)
-        states = self.mal(fused, hidden[self.skip], hidden.get("Bt"), batch)  # Eq. (13)
-        penalty = self.config.mal.density * density(states, self.config.density_reduction)  # Eqs. (14), (15)
+    def answer(self, given: Given) -> Prediction:
+        """Scores of every utterance `(utterances, classes)`, and the density losses."""
+        reduction = self.config.density_reduction
+        pairs = self.pairs(given)
+        fused, hidden = self.mff(given, pairs, self.present(given))  # Eqs. (8)-(12)
+        states = self.mal(fused, hidden[self.skip], hidden.get("Bt"), given.batch)  # Eq. (13)
+        penalty = self.config.mal.density * density(states, reduction)  # Eqs. (14), (15)
         auxiliary = {}
         if self.config.stages == "joint" and self.config.pmf.enabled:
             auxiliary = {name: fusion.classify(pairs[name]) for name, fusion in self.fusions.items()}
             for name in pairs:
-                penalty = penalty + self.config.auxiliary * self.config.pmf.density * density(pairs[name], self.config.density_reduction)
-        scores = self.mal.classify(states)
+                penalty = penalty + self.config.auxiliary * self.config.pmf.density * density(pairs[name], reduction)
         return Prediction(
-            scores=scores if self.prior is None else self.prior(scores, batch),
+            scores=self.mal.classify(states),
             penalty=penalty,
-            penalty_reduction=self.config.density_reduction,
+            penalty_reduction=reduction,
             auxiliary=auxiliary,
             auxiliary_weight=self.config.auxiliary,
             states=states,
         )
-
-
-def _text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers | None:
-    """The layers that are trained with the pipeline, where there are any."""
-    if not config.layers:
-        return None
-    item = schema.sequences.get("text", ())
-    if len(item) != 1:
-        found = "text is no sequence" if not item else f"items of shape {item}"
-        raise ConfigError(
-            f"pipeline.text_layers.layers: expected token states of text, a sequence (erc-graph features --pooling words), found {found}"
-        )
-    return TextLayers(item[0], config)
-
-
-def _vectors(schema: Schema, words: bool) -> Schema:
-    """The schema with a width for every sequence: of a token state where layers read `words`, else of its mean and deviation."""
-    widths = {name: item[0] if words and name == "text" else pooled_width(item) for name, item in schema.sequences.items()}
-    return replace(schema, widths={**schema.widths, **widths}, sequences={})
-
-
-def _speaker(schema: Schema, width: int, config: PairwiseConfig) -> SpeakerEmbedding:
-    return SpeakerEmbedding(width, speakers=config.speakers, given=schema.widths["speaker"] if config.given_speakers else 0)

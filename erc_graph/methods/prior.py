@@ -1,61 +1,107 @@
-"""What other classifiers said of each utterance, as the scores that the conversation then corrects."""
+r"""What other classifiers said of each utterance, as the scores that a method then corrects: the table `[prior]` of every experiment.
+
+.. math:: s_i = f_i + \sum_k w_k \log p_i^k + v \log \bar p_{d(i)}
+
+A product of experts (Hinton, Neural Computation 14, 2002) all but one of which are fixed: the method :math:`f` need not learn again what
+they know, and starts from it. :math:`w` is learned: how far each is to be trusted; it begins with their mean. The features must not be
+fitted to the labels of the training utterances (`erc-graph features --cross-fit`), or :math:`w` is learned on what the method never
+meets again.
+
+With `around` the conversation is an expert, too: :math:`\bar p_d` is the plain mean of the probabilities that all experts give to all
+turns of dialogue `d` (at least 1e-6): how frequent every class is there as far as they see, as frequencies are a prior in Bayes' rule.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.turns import OverTurns
+from erc_graph.errors import ConfigError
+from erc_graph.methods.schema import Schema
 
 
-def prior_names(joined: str | None) -> tuple[str, ...]:
-    """The feature sets that an option `prior` names.
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """Log-probabilities of other classifiers, added to the scores.
 
-    >>> prior_names("text_logp+context_logp"), prior_names(None)
-    (('text_logp', 'context_logp'), ())
+    Attributes:
+        features: Feature sets of class log-probabilities; empty: none.
+        around: Add how frequent the classes are in the conversation as far as they see, with a learned weight.
+        stream: They are also modalities that the method reads; off: they are added, and nothing else.
     """
-    return () if joined is None else tuple(joined.split("+"))
+
+    features: list[str] = field(default_factory=list)
+    around: bool = False
+    stream: bool = False
+
+    def __post_init__(self) -> None:
+        if len(set(self.features)) < len(self.features):
+            raise ConfigError(f"prior.features: expected every feature set once, found {', '.join(self.features)}")
+        for name in ("around", "stream"):
+            if getattr(self, name) and not self.features:
+                raise ConfigError(f"prior.{name}: expected prior.features beside it, which it is about")
 
 
 class Prior(nn.Module):
-    r"""Scores with log-probabilities behind them.
-
-    .. math:: s_i = f_i + \sum_k w_k \log p_i^k + v \log \bar p_{d(i)}
-
-    A product of experts (Hinton, Neural Computation 14, 2002) all but one of which are fixed: the model :math:`f` need not learn again what
-    they know, and starts from it. :math:`w` is learned: how far each is to be trusted; it begins with their mean. The features must not be
-    fitted to the labels of the training utterances (`erc-graph features --cross-fit`), or :math:`w` is learned on what the model never
-    meets again.
-
-    With `around` the conversation is an expert, too: :math:`\bar p_d` is the plain mean of the probabilities that all experts give to all
-    turns of dialogue `d` (at least 1e-6): how frequent every class is there as far as they see, as frequencies are a prior in Bayes' rule.
+    """Scores with log-probabilities behind them.
 
     Args:
-        names: The feature sets: log-probabilities in label order (for a score task the score), as wide as the model's own scores.
-        around: Add the conversation's own; its weight `v` begins with zero.
+        config: At least one feature set: log-probabilities in label order (for a score task the score), as wide as the scores.
+        schema: What the corpus has.
+
+    Raises:
+        ConfigError: no such feature set, or one that is not as wide as the scores.
     """
 
-    def __init__(self, *names: str, around: bool = False) -> None:
+    def __init__(self, config: PriorConfig, schema: Schema) -> None:
         super().__init__()
-        self.names = names
-        self.weight = nn.Parameter(torch.full((len(names),), 1 / len(names)))
-        self.around = nn.Parameter(torch.zeros(())) if around else None
+        self.names = tuple(config.features)
+        for name in self.names:
+            if schema.widths.get(name) != schema.outputs:
+                found = (
+                    f"a width of {schema.widths[name]}" if name in schema.widths else f"none of that name among {', '.join(schema.widths)}"
+                )
+                raise ConfigError(
+                    f"prior.features: expected a feature set {name!r} of {schema.outputs} log-probabilities (as `erc-graph features "
+                    f"--fine-tune --output log-probabilities` writes them), found {found}"
+                )
+        self.weight = nn.Parameter(torch.full((len(self.names),), 1 / len(self.names)))
+        self.around = Around() if config.around else None
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
         """`(N, C)` → `(N, C)`; what is missing adds nothing of its own."""
-        said = [torch.where(batch.present[name][:, None], batch.features[name], 0.0) for name in self.names]
-        for weight, one in zip(self.weight, said, strict=True):
+        here = torch.stack([batch.present[name] for name in self.names], 1)
+        said = torch.stack([batch.features[name] for name in self.names], 1)
+        said = torch.where(here[..., None], said, 0.0).to(scores.dtype)  # (N, experts, C)
+        for weight, one in zip(self.weight, said.unbind(1), strict=True):
             scores = scores + weight * one
-        return scores if self.around is None else scores + self.around * self.frequencies(said, batch)
+        return scores if self.around is None else scores + self.around(Nodes(said, here, self.names), batch).states[:, 0]
 
-    def frequencies(self, said: list[Tensor], batch: Batch) -> Tensor:
-        r""":math:`\log \bar p` of every utterance's dialogue: `(N, C)`; for a score task the mean score; zero where nothing is there."""
-        here = torch.stack([batch.present[name] for name in self.names], 1).to(said[0].dtype)  # (N, experts)
-        values = torch.stack(said, 1)
+
+class Around(OverTurns):
+    """How frequent every class is in the whole conversation as far as the experts see, with a learned weight that begins with zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    @property
+    def causal(self) -> bool:
+        """No: frequencies are those of the whole dialogue."""
+        return False
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        r""":math:`v \log \bar p` of every utterance's dialogue: `(N, experts, C)` → `(N, 1, C)`; a mean score for a score task."""
+        here, values = nodes.present.to(nodes.states.dtype), nodes.states
         values = values.exp() if values.shape[-1] > 1 else values
         votes = torch.cat([(values * here[..., None]).sum(1), here.sum(1, keepdim=True)], 1)
         sums = votes.new_zeros(len(batch), votes.shape[1]).index_add(0, batch.dialogue, votes)
         mean = sums[:, :-1] / sums[:, -1:].clamp(min=1)
-        if values.shape[-1] > 1:
+        if values.shape[-1] > 1:  # zero where nothing is there
             mean = torch.where(sums[:, -1:] > 0, mean.clamp(min=1e-6).log(), 0.0)
-        return mean[batch.dialogue]
+        return Nodes.of_turns(self.weight * mean[batch.dialogue])

@@ -69,9 +69,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from erc_graph.conv.angular.angular import AngularConv
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Dialogue
 from erc_graph.data.ragged import SAMPLING_RATE, Ragged
 from erc_graph.encoders.agru import AGRU
 from erc_graph.encoders.cross_attention import CrossAttention
@@ -81,12 +79,16 @@ from erc_graph.encoders.sequences import encode_sequences, encode_together, map_
 from erc_graph.encoders.visual_centre import LearnableVisualCentre
 from erc_graph.encoders.wav2vec import Layer, Wav2vec, Wav2vecConfig, read_wav2vec
 from erc_graph.errors import ConfigError, expect
-from erc_graph.methods.base import Classifier, HeteroData, Pipeline, Schema
-from erc_graph.methods.conversation import FUSED, ContextConfig, ConversationContext
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Classifier
 from erc_graph.methods.penalties import margin_loss
 from erc_graph.methods.stage import Prediction, evaluating
 
 FRAMES = 50  # per second of sound, what seconds count as in words and pictures
+SECONDS = 60  # of sound in one forward pass of the encoders, padding included
 NUMBERS = 1 << 24  # most of a chunk of pictures
 SHALLOW = "audio.shallow"  # among the sequences of a batch; no modality has a dot in its name
 
@@ -97,6 +99,7 @@ class WavFusionConfig:
 
     Attributes:
         graph: Recipe over the utterances: a name, a TOML file, or `none`, the paper's own model.
+        causal: Nothing comes from later turns: the conversation is read forward, edges from later turns are left out.
         deep: Last layers of wav2vec 2.0 that ask the other modalities; 0: none, all modalities side by side.
         lvc: Modalities that get a learnable visual centre.
         width: Width of words and faces, and of SD.
@@ -106,17 +109,17 @@ class WavFusionConfig:
         margin: α.
         hidden: Width of the fully connected layer.
         dropout: In encoders, deep layers and classifier.
-        frozen: Whether the shallow layers stay as they are; unset: where they are pretrained. Then their frames are computed once.
-        cache: Keep the frames of frozen layers in memory: 150 kB for a second of sound with wav2vec 2.0 base.
+        frozen: Whether the shallow layers stay as they are; unset: where they are pretrained. Then their frames are computed once, and
+            kept: 150 kB for a second of sound with wav2vec 2.0 base.
         checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
-        seconds: Sound in one forward pass of the encoders, padding included; changes memory and time, not the result.
         sound: What makes frames of a waveform: `wav2vec`, or `mfcc`: cepstral coefficients, scaled and projected, for where nothing
             pretrained is at hand. The deep layers are those of wav2vec 2.0 either way.
         wav2vec: The encoder of the sound.
-        context: The graph stage.
+        conversation: The graph stage.
     """
 
     graph: str = "speaker"
+    causal: bool = False
     deep: int = 3
     lvc: list[str] = field(default_factory=lambda: ["visual"])
     width: int = 64
@@ -127,12 +130,10 @@ class WavFusionConfig:
     hidden: int = 64
     dropout: float = 0.2
     frozen: bool | None = None
-    cache: bool = True
     checkpointing: bool = False
-    seconds: float = 60.0
     sound: Literal["wav2vec", "mfcc"] = "wav2vec"
     wav2vec: Wav2vecConfig = field(default_factory=Wav2vecConfig)
-    context: ContextConfig = field(default_factory=ContextConfig)
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
     def __post_init__(self) -> None:
         expect(
@@ -146,7 +147,6 @@ class WavFusionConfig:
             margin=(self.margin >= 0, "a number of 0 or more"),
             hidden=(self.hidden >= 1, "1 or more"),
             dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-            seconds=(self.seconds > 0, "a number above 0"),
         )
 
 
@@ -164,16 +164,21 @@ class FrameEncoder(nn.Module):
         return states if self.lvc is None else torch.cat([states, self.lvc(frames, mask)], -1)  # Eqs. (3), (4)
 
 
-class WavFusion(Pipeline):
+class WavFusion(Method):
     """Sound that asks words and faces in the deep layers of wav2vec 2.0, then the conversation; any of the three may be missing."""
 
     Config = WavFusionConfig
     reads = ("sequences",)
+    paper = Paper(
+        title="WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition",
+        authors="Li, Luo and Xia",
+        venue="MMM",
+        year=2025,
+    )
 
-    def __init__(self, schema: Schema, config: WavFusionConfig | None = None) -> None:
-        super().__init__(schema)
-        config = config or WavFusionConfig()
-        sound, weights, heard = replace(config.wav2vec, folder=""), None, schema.sequences.get("audio")
+    def build(self, config: WavFusionConfig, shapes: Shapes) -> None:
+        """Shallow layers, encoders of words and faces, deep layers, the conversation, and the classifier."""
+        sound, weights, heard = replace(config.wav2vec, folder=""), None, shapes.items.get("audio")
         if config.wav2vec.folder and heard is not None:
             sound, weights = read_wav2vec(config.wav2vec.folder)
         if config.deep > sound.layers:
@@ -181,9 +186,9 @@ class WavFusion(Pipeline):
         frozen = weights is not None if config.frozen is None else config.frozen
         # What is saved must be built again without the folder.
         self.config = config = replace(config, wav2vec=sound, frozen=frozen if weights else config.frozen)
-        self.others = tuple(name for name in schema.modalities if name != "audio")
-        self.front = FrontEnds({name: schema.sequences[name] for name in self.others}, config.width)
-        self.encode = nn.ModuleDict({name: FrameEncoder(config, lvc=name in config.lvc) for name in self.others})
+        self.others = tuple(name for name in shapes.modalities if name != "audio")
+        self.front = FrontEnds({name: shapes.items[name] for name in self.others}, config.width)
+        self.encoders = nn.ModuleDict({name: FrameEncoder(config, lvc=name in config.lvc) for name in self.others})
         widths = {name: config.width * (2 if name in config.lvc else 1) for name in self.others}
         self.silence = nn.Parameter(0.02 * torch.randn(sound.width))
         self.shallow: Wav2vec | FrontEnds | None = None
@@ -194,7 +199,7 @@ class WavFusion(Pipeline):
             self.shallow = FrontEnds({"audio": heard}, sound.width)
         asked = config.deep if heard is not None or len(widths) > 1 else 0  # words or faces alone: nobody asks them
         self.deep = nn.ModuleList(Layer(sound, self._attention(widths), config.dropout) for _ in range(asked))
-        self.final = nn.LayerNorm(sound.width) if sound.norm_first else nn.Identity()
+        self.final = nn.LayerNorm(sound.width) if sound.sizes.norm_first else nn.Identity()
         if weights is not None:
             self._take(weights)
         parts = {**({} if self.shallow is None else {"audio": sound.width}), **widths}
@@ -205,9 +210,8 @@ class WavFusion(Pipeline):
                 {name: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.width, bias=False)) for name, width in parts.items()}
             )
             self.shared = nn.Linear(config.width, config.width, bias=False)
-        self.context = ConversationContext({FUSED: output}, config.graph, config.context)
-        self.recipe = self.context.recipe
-        self.classify = Classifier(self.context.output_width, schema.outputs, hidden=config.hidden, dropout=config.dropout)
+        self.conversation = Conversation({FUSED: output}, self.recipe, config.conversation, causal=config.causal)
+        self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def _attention(self, widths: Mapping[str, int]) -> nn.Module:
         """Of a deep layer: to the other modalities; where there are none, the layer's own."""
@@ -226,19 +230,9 @@ class WavFusion(Pipeline):
         if isinstance(self.final, nn.LayerNorm):
             self.final.load_state_dict({end: weights[f"final.{end}"] for end in ("weight", "bias")})
 
-    @property
-    def causal(self) -> bool:
-        """Whether the conversation around a turn is read up to it alone."""
-        return self.context.causal
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is no conversation around a turn."""
-        return self.context.alone
-
     def _tokens(self, item: tuple[int, ...]) -> int:
         """Items of a chunk: samples, words, frames or pictures."""
-        return max(1, min(int(self.config.seconds * (FRAMES if item else SAMPLING_RATE)), NUMBERS // prod(item)))
+        return max(1, min(SECONDS * (FRAMES if item else SAMPLING_RATE), NUMBERS // prod(item)))
 
     def frames(self, batch: Batch) -> Ragged:
         """X^a: `(frames, wav2vec.width)` of every utterance; none where it has no sound."""
@@ -252,11 +246,11 @@ class WavFusion(Pipeline):
         return map_sequences(partial(self._checkpointed, encode), waves, width, tokens)  # Eq. (7)
 
     @torch.no_grad()
-    def start_stage(self, index: int, batch: Batch) -> Batch:
-        """What frozen layers make of the sound is computed once, and so are cepstral coefficients."""
-        if isinstance(self.shallow, FrontEnds):
-            return self.shallow.prepared(batch)
-        if not (self.config.cache and isinstance(self.shallow, Wav2vec)) or any(p.requires_grad for p in self.shallow.parameters()):
+    def keep(self, index: int, batch: Batch) -> Batch:
+        """What frozen layers make of the sound is computed once."""
+        if not isinstance(self.shallow, Wav2vec) or any(p.requires_grad for p in self.shallow.parameters()):
+            return batch
+        if self.inputs_config.modality_dropout:  # other recordings are hidden in every epoch
             return batch
         return replace(batch, sequences={**batch.sequences, SHALLOW: self.frames(batch)})
 
@@ -267,7 +261,7 @@ class WavFusion(Pipeline):
 
             def function(padded: Tensor, mask: Tensor, name: str = name) -> tuple[Tensor, Tensor]:
                 frames, mask = self.front[name](padded, mask)  # Eqs. (1), (5)
-                return self.encode[name](frames, mask), mask
+                return self.encoders[name](frames, mask), mask
 
             width = self.config.width * (2 if name in self.config.lvc else 1)
             found[name] = map_sequences(function, batch.sequences[name], width, self._tokens(self.schema.sequences[name]))
@@ -352,11 +346,12 @@ class WavFusion(Pipeline):
         target = torch.cat([batch.target[rows] for rows in here.values()])
         return self.config.margin_weight * margin_loss(torch.cat(common), modality, target, self.config.margin)  # Eq. (13)
 
-    def forward(self, batch: Batch) -> Prediction:
-        """Scores of every utterance: `(N, C)`; the training adds their cross entropy to the penalty."""
-        fused, present, means = self.vectors(batch)
-        states = self.context({FUSED: fused}, {FUSED: present}, batch)
-        return Prediction(scores=self.classify(states), penalty=self.discrepancy(means, batch), states=states)  # Eqs. (14), (15)
+    def answer(self, given: Given) -> Prediction:
+        """Scores of every utterance `(N, C)`; the training adds their cross entropy to the penalty."""
+        fused, present, means = self.vectors(given.batch)
+        states = self.conversation({FUSED: fused}, {FUSED: present}, given)
+        penalty = self.discrepancy(means, given.batch)
+        return Prediction(scores=self.classify(states), penalty=penalty, states=states)  # Eqs. (14), (15)
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
@@ -366,15 +361,3 @@ class WavFusion(Pipeline):
         with evaluating(self):
             shares = self.fuse(self.frames(batch), self.states(batch))[1]
         return dict(zip(self.others, shares.unbind(1), strict=True))
-
-    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        """The conversation's, as `conversation`, if there is one."""
-        return self.context.convolutions()
-
-    @torch.no_grad()
-    def graph(self, dialogue: Dialogue) -> HeteroData | None:
-        """The graph of a conversation with the weights that this pipeline gives it; `None` with the recipe `none`."""
-        batch = self.schema.batch(dialogue.corpus).to(self.device)
-        with evaluating(self):
-            fused, present, _ = self.vectors(batch)
-            return self.context.graph({FUSED: fused}, {FUSED: present}, batch, dialogue.corpus)

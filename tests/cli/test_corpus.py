@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from erc_graph.cli.main import main
-from erc_graph.data.files.load import corpus_sha256, load_corpus
+from erc_graph.data.digest import corpus_sha256
+from erc_graph.data.files.load import load_corpus
 from erc_graph.data.sample.raw import sample_raw_corpus
 from erc_graph.data.sample.vectors import sample_corpus
 

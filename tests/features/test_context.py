@@ -13,10 +13,11 @@ from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.errors import ConfigError
 from erc_graph.features.context import readings
 from erc_graph.features.features_config import FeaturesConfig
+from erc_graph.features.fine_tuning import TuningConfig, tune
 from erc_graph.features.of_text import text_extraction
 from erc_graph.features.processes import Share
 from erc_graph.features.tokens import Tokens, read_json
-from erc_graph.features.tuned import TunedEncoder, TuningConfig, tune
+from erc_graph.features.tuned import TunedEncoder
 from erc_graph.inference.prepare import prepare
 from erc_graph.methods.base import Schema
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.edges import graph_edges
 from erc_graph.graphs.recipe import EdgeRule, Example, GraphRecipe, list_recipes, load_recipe
+from erc_graph.graphs.rule_edges import graph_edges
 
 GOOD = """
 description = "d"
@@ -93,7 +93,10 @@ def test_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("past = 1", "past = -1"), r'edges\[0\].past: expected a whole number of turns from 0, or "all", found -1'),
+        (
+            ("past = 1", "past = -1"),
+            r'edges\[0\].past: expected a whole number of turns from 0, "all", or "own:k" .*, found -1',
+        ),
         (("past = 1", "past = 1.5"), r"edges\[0\].past: expected a whole number .* found 1.5"),
         (("past = 1", "past = true"), r"edges\[0\].past: expected a whole number .* found True"),
         (("past = 1", f"past = {10**30}"), r"edges\[0\].past: expected a whole number"),
@@ -105,11 +108,11 @@ def test_unknown_name_lists_the_known_ones() -> None:
         (("past = 1", "past = 1\nscale = nan"), r"edges\[0\].scale: expected a finite number from 0, found nan"),
         (("past = 1", "past = 1\nscale = '1'"), r"edges\[0\].scale: expected a finite number from 0, found '1'"),
         (("past = 1", "past = 1\nself_loops = 1"), r"edges\[0\].self_loops: expected a valid boolean, found 1"),
-        (("past = 1", "past = 1\nspeaker = 'me'"), r"edges\[0\].speaker: expected 'any', 'same' or 'other', found 'me'"),
-        (("past = 1", "past = 1\nweight = 'cosine'"), r"edges\[0\].weight: expected 'angular' or 'unit', found 'cosine'"),
+        (("past = 1", "past = 1\nspeaker = 'me'"), r"edges\[0\].speaker: expected 'any', 'same', 'other' or 'pair', found 'me'"),
+        (("past = 1", "past = 1\nweight = 'cosine'"), r"edges\[0\].weight: expected 'angular', 'unit' or 'learned', found 'cosine'"),
         (('description = "d"', "description = 2001-01-01\nsorce = 1"), "sorce: unknown key"),
         (('source = "s"', ""), "source: expected a value, found none"),
-        ((GOOD, GOOD.split("[[")[0]), "edges: expected a value, found none"),
+        ((GOOD, GOOD.split("[[")[0]), "edges: expected at least one rule, found none"),
         ((GOOD, GOOD.split("[[")[0] + "edges = []"), "edges: expected at least one rule, found none"),
         ((GOOD, GOOD + "[[edges]]" + GOOD.split("[[edges]]")[1]), "every relation once, found 'near' again"),
         (

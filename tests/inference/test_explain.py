@@ -9,17 +9,17 @@ from statistics import fmean
 
 import pytest
 import torch
+from erc_graph.conv.angular.explained import MultipliedEdges, propagated_by
+from erc_graph.encoders.inputs import Inputs
 from torch import Tensor, nn
 
 import erc_graph.report.draw
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
-from erc_graph.conv.angular.explained import MultipliedEdges, propagated_by
 from erc_graph.conv.angular.written import Propagation
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.data.tasks import Task
-from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.recipe import load_recipe
 from erc_graph.inference.explain import Explanation, explain

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from erc_graph.encoders.inputs import Inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import Task
-from erc_graph.encoders.inputs import Inputs
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.inference.stream import Stream, Turn
 from erc_graph.methods.base import Pipeline, Schema

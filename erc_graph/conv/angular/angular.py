@@ -23,12 +23,16 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from erc_graph.conv.angular import compiled
-from erc_graph.graphs.layout import Rows, in_buckets
-from erc_graph.conv.angular.propagation import METHODS, Method, block_propagation, in_blocks
-from erc_graph.conv.angular.written import WrittenPropagation, accumulators, backward_in_full_precision
+from erc_graph.conv.angular.propagation import FORMS, in_blocks
+from erc_graph.conv.angular.step import angular_step
+from erc_graph.conv.angular.written import WrittenPropagation, accumulators, backward_in_full_precision, inverse_root
+from erc_graph.conv.base import Conv
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout, dropped
-from erc_graph.errors import expect
+from erc_graph.errors import ConfigError, expect
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.layout import Rows, in_buckets
 from erc_graph.graphs.recipe import GraphRecipe
 
 
@@ -46,14 +50,12 @@ class AngularConvConfig:
         alpha: Share of the first state in every layer (initial residual).
         lambda_: Strength of the layer's own matrix; it fades with depth.
         residual: Put the states that went in beside the ones that come out.
-        method: `block` (batched products; tile by tile where dialogues are long), `tiled`, `pyg` or `dgl` (edges); all agree.
     """
 
     depth: int = 2
     alpha: float = 0.1
     lambda_: float = 0.5
     residual: bool = True
-    method: Method = "block"
 
     @cached_property
     def thetas(self) -> tuple[float, ...]:
@@ -67,50 +69,80 @@ class AngularConvConfig:
             depth=(self.depth >= 1, "1 or more"),
             alpha=(0 <= self.alpha <= 1, "a number from 0 to 1"),
             lambda_=(self.lambda_ > 0, "a number above 0"),
-            method=(self.method in METHODS, f"one of {', '.join(METHODS)}"),
         )
 
 
-class AngularConv(nn.Module):
+class AngularConv(Conv):
     """Deep angular graph convolution over the streams of a batch.
 
     Args:
         width: Width of the node states.
+        recipe: The graph.
         config: Depth and mixing.
         dropout: Before every layer, in training.
+
+    Attributes:
+        layout: `auto` (batched products, compiled where there is a compiler; tile by tile where dialogues are long), `tiled`, or a layout
+            of `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All agree.
+
+    Raises:
+        ConfigError: a recipe with words that angular weights have no use for.
     """
 
-    def __init__(self, width: int, config: AngularConvConfig, *, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.config = config
-        self.width = width
-        self.propagation = METHODS[config.method]  # erc_graph.conv.angular.explained puts another in its place
+    def __init__(self, width: int, recipe: GraphRecipe, config: AngularConvConfig | None = None, *, dropout: float = 0.0) -> None:
+        super().__init__(recipe)
+        self.config = config = config or AngularConvConfig()
+        self.inputs = width
+        _refuse(recipe)
+        # What is more than windows within streams, or joins streams at other turns, has no batched form.
+        self.listed = any(not rule.windowed or (rule.scope == "across" and (rule.past, rule.future) != (0, 0)) for rule in recipe.edges)
         self.first = nn.Linear(width, width)
         bound = 1 / math.sqrt(width)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(2 * width, width).uniform_(-bound, bound)) for _ in range(config.depth))
         self.dropout = Dropout(dropout)
 
     @property
-    def output_width(self) -> int:
+    def width(self) -> int:
         """Width of the states that come out."""
-        return self.width * (2 if self.config.residual else 1)
+        return self.inputs * (2 if self.config.residual else 1)
 
-    def forward(self, states: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> Tensor:
-        """Spread the states over the graph.
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
+        if self.watch is not None or self.layout not in FORMS or self.listed:
+            return super().forward(nodes, batch)
+        return nodes.with_states(self._spread(nodes.states, nodes.present, batch))
 
-        Args:
-            states: `(N, S, width)` one node per utterance and stream.
-            present: `(N, S)` bool.
-            batch: The dialogues.
-            recipe: The graph.
+    def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
+        """The layers over listed edges, message by message."""
+        is_angular = [rule.weight == "angular" for rule in self.recipe.edges]
+        dropped_out, weight = self.dropout(x), None
+        if any(is_angular):
+            weight = edges.angular(x)
+            if not all(is_angular):
+                weight = torch.where(edges.at_relation(torch.tensor(is_angular, device=x.device)), weight, 1.0)
+        root = inverse_root(edges.degree(weight))[..., None]
+        if root.ndim == 4:  # one head
+            root = root[0]
+        initial = hidden = torch.relu(self.first(dropped_out))
+        alpha = self.config.alpha
+        for theta, matrix in zip(self.config.thetas, self.weights, strict=True):
+            spread = root * edges.spread(root * self.dropout(hidden), weight)
+            mixed = (1 - alpha) * spread + alpha * initial
+            hidden = torch.relu((1 - theta) * mixed + theta * torch.cat([spread, initial], -1) @ matrix)
+        return torch.cat([dropped_out, hidden], -1) if self.config.residual else hidden
 
-        Returns:
-            `(N, S, output_width)`, zero for absent nodes.
-        """
-        x = self.dropout(states)
-        if self._can_be_compiled(states, x, present, batch, recipe):
-            return self._all_layers(states, x, present, batch, recipe)
-        propagation = self.propagation(recipe, batch, states, present)
+    def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
+        """One more turn, at the cost of its own row of `P`."""
+        if self.listed:
+            return super().step(nodes, batch, memory)
+        states, memory = angular_step(self, nodes.states, nodes.present, batch, memory)
+        return nodes.with_states(states), memory
+
+    def _spread(self, states: Tensor, present: Tensor, batch: Batch) -> Tensor:
+        x, recipe = self.dropout(states), self.recipe
+        if self._can_be_compiled(states, x, present, batch):
+            return self._all_layers(states, x, present, batch)
+        propagation = FORMS[self.layout](recipe, batch, states, present)
         if (
             isinstance(propagation, WrittenPropagation)
             and x.dtype == self.first.weight.dtype == propagation.parts[0].dtype
@@ -129,21 +161,21 @@ class AngularConv(nn.Module):
         output = torch.cat([x, hidden], -1) if self.config.residual else hidden
         return output * present[..., None].to(output.dtype)
 
-    def _can_be_compiled(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> bool:
+    def _can_be_compiled(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch) -> bool:
         return (
-            self.propagation is block_propagation
+            self.layout == "auto"
             and compiled.fits(batch, states, x, present, [self.first.weight, self.first.bias, *self.weights])
             and not autocast(x)
             and self.dropout.p < 1
-            and in_blocks(recipe, batch, x.shape[1])
+            and in_blocks(self.recipe, batch, x.shape[1])
             and compiled.ready()
         )
 
-    def _all_layers(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe) -> Tensor:
+    def _all_layers(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch) -> Tensor:
         """What `forward` returns, from the compiled form."""
         config, share = self.config, self.dropout.p if self.training else 0.0
         streams = x.shape[1]
-        plan = compiled.Plan(recipe, batch, streams, self.width, config.thetas, config.residual, share)
+        plan = compiled.Plan(self.recipe, batch, streams, self.inputs, config.thetas, config.residual, share)
         passed = compiled.passing(in_buckets(batch.sizes, streams, x.device), share, config.depth, x) if share else None
         with torch.no_grad():
             matrices = torch.stack(_mixed(config, list(self.weights)))
@@ -262,6 +294,16 @@ def _mixed(config: AngularConvConfig, weights: Sequence[Tensor]) -> list[Tensor]
         of_initial.diagonal().add_((1 - theta) * config.alpha)
         matrices.append(matrix)
     return matrices
+
+
+def _refuse(recipe: GraphRecipe) -> None:
+    found = (
+        ["[[hyperedge]]"]
+        if recipe.hyperedges
+        else [f"{rule.relation!r}, whose weights are learned" for rule in recipe.edges if rule.weight == "learned"]
+    )
+    if found:
+        raise ConfigError(f"recipe {recipe.name}: expected edges for angular weights, found {found[0]}; use another recipe")
 
 
 def autocast(x: Tensor) -> bool:

@@ -23,10 +23,10 @@ from torch.autograd.function import once_differentiable
 from torch.profiler import record_function
 
 from erc_graph.conv.angular.compiler import library, sgemm
-from erc_graph.graphs.layout import Layout
 from erc_graph.conv.angular.written import LEAST, STEEP, rules_by_scope, scales
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import passes
+from erc_graph.graphs.layout import Layout
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import SQUEEZE, TINY
 
@@ -63,7 +63,7 @@ class _Task(ctypes.Structure):
 
 
 def _rule(rule: EdgeRule) -> _Rule:
-    past, future = (ALL if turns is None else turns for turns in (rule.past, rule.future))
+    past, future = (ALL if turns is None else turns for turns in (rule.behind, rule.ahead))
     return _Rule(past, future, rule.self_loops, SPEAKERS.index(rule.speaker), *scales([rule]))
 
 

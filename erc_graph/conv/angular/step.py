@@ -5,22 +5,26 @@ computed for a turn ever changes. A new turn needs, of every turn that its edges
 weights, and for each layer :math:`D^{-1/2} h^{l-1}`, which it sends. Both are kept, as far back as the recipe reaches and no further: the
 cost of a turn is that of its own row of `P`.
 
-The states of all layers agree with `AngularConv` over the whole conversation to rounding, whatever its method, edges across streams at
+The states of all layers agree with `AngularConv` over the whole conversation to rounding, whatever its form, edges across streams at
 other turns included.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from erc_graph.conv.angular.angular import AngularConv
+from erc_graph.conv.angular.written import windows_only
 from erc_graph.data.batch import Batch
 from erc_graph.data.window import Window
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import angular, directions
+
+if TYPE_CHECKING:
+    from erc_graph.conv.angular.angular import AngularConv
 
 
 class AngularMemory:
@@ -32,6 +36,7 @@ class AngularMemory:
     """
 
     def __init__(self, recipe: GraphRecipe, depth: int) -> None:
+        windows_only(recipe)
         self.recipe = recipe
         self.directions, self.present, self.speaker = (Window(recipe.past) for _ in range(3))
         self.sent = [Window(recipe.past) for _ in range(depth)]
@@ -63,6 +68,11 @@ class AngularMemory:
         weights = weights * (here * here[-len(unit) :, None])
         return weights, weights.sum(1, keepdim=True)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(window.nbytes for window in (self.directions, self.present, self.speaker, *self.sent))
+
     def forget(self) -> None:
         """Take the newest turn back, when all its layers are done."""
         for window in (self.directions, self.present, self.speaker, *self.sent):
@@ -75,7 +85,7 @@ class AngularMemory:
             own = torch.eye(len(like), dtype=torch.bool, device=like.device)
 
             def edges(rule: EdgeRule) -> Tensor:
-                near = torch.ones_like(behind, dtype=torch.bool) if rule.past is None else behind <= rule.past
+                near = torch.ones_like(behind, dtype=torch.bool) if rule.behind is None else behind <= rule.behind
                 near = near if rule.self_loops else near & (behind > 0)
                 return (near[:, None] & (own if rule.scope == "within" else ~own)[:, None]).flatten(1).to(like.dtype) * rule.scale
 
@@ -87,7 +97,7 @@ class AngularMemory:
 
 
 def angular_step(
-    conv: AngularConv, states: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe, memory: AngularMemory | None
+    conv: AngularConv, states: Tensor, present: Tensor, batch: Batch, memory: AngularMemory | None
 ) -> tuple[Tensor, AngularMemory]:
     """One more turn of `AngularConv`, in evaluation mode.
 
@@ -96,13 +106,12 @@ def angular_step(
         states: `(1, S, width)` the turn's node states.
         present: `(1, S)` bool.
         batch: The turn.
-        recipe: Causal.
         memory: What the turn before handed on; `None` at the first.
 
     Returns:
         `(1, S, output_width)`, zero for absent nodes, and what to hand on.
     """
-    memory = memory or AngularMemory(recipe, conv.config.depth)
+    memory = memory or AngularMemory(conv.recipe, conv.config.depth)
     x = states[0]
     weights, degree = memory.row(x, present[0], batch.speaker)
     root = torch.where(degree > 0, degree.clamp(min=1e-12).rsqrt(), 0.0)

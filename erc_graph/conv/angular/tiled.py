@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from erc_graph.graphs.layout import Bucket, Piece, Rows, in_buckets, in_one_string
 from erc_graph.conv.angular.written import (
     Factor,
     WrittenPropagation,
@@ -38,6 +37,7 @@ from erc_graph.conv.angular.written import (
     working,
 )
 from erc_graph.data.batch import Batch
+from erc_graph.graphs.layout import Bucket, Piece, Rows, in_buckets, in_one_string
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import TINY, angular
 
@@ -115,7 +115,7 @@ class _Plan:
 
     def __init__(self, rules: Sequence[EdgeRule], batch: Batch, streams: int, dtype: torch.dtype) -> None:
         self.rules, self.dtype = rules, dtype
-        reach = [(rule.past, rule.future) for rule in rules]
+        reach = [(rule.behind, rule.ahead) for rule in rules]
         self.window = windowed(rules)
         if self.window:
             self.past, self.future = (max((pair[i] or 0 for pair in reach), default=0) for i in (0, 1))
@@ -192,7 +192,7 @@ class _Plan:
 
 def windowed(rules: Sequence[EdgeRule]) -> bool:
     """Whether no rule reaches all turns, so that tiles may be cut as bands."""
-    return all(rule.past is not None and rule.future is not None for rule in rules)
+    return all(rule.behind is not None and rule.ahead is not None for rule in rules)
 
 
 class _Directions(Function):

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from erc_graph.graphs.layout import Layout, Piece, Rows
 from erc_graph.errors import ConfigError
+from erc_graph.graphs.layout import Layout, Piece, Rows
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import SQUEEZE
 
@@ -166,16 +166,31 @@ def inverse_root(degree: Tensor) -> Tensor:
     return torch.where(degree > 0, degree.clamp(min=LEAST).rsqrt(), 0.0)
 
 
+def windows_only(recipe: GraphRecipe) -> None:
+    """Refuse rules that are more than a window of turns.
+
+    Raises:
+        ConfigError: a rule has words that only listed edges know.
+    """
+    for rule in recipe.edges:
+        if not rule.windowed:
+            raise ConfigError(
+                f"recipe {recipe.name}: relation {rule.relation!r}: expected past and future in turns, speaker any, same or other, weight "
+                "angular or unit, all streams, times 1; take the layout 'list' for other rules"
+            )
+
+
 def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]:
     """Rules within streams and rules across streams of one turn.
 
     Raises:
-        ConfigError: an edge rule across streams reaches other turns.
+        ConfigError: an edge rule across streams reaches other turns, or a rule is no window of turns.
     """
+    windows_only(recipe)
     across = [rule for rule in recipe.edges if rule.scope == "across"]
     for rule in across:
         if rule.past != 0 or rule.future != 0:
-            raise ConfigError(f"recipe {recipe.name}: relation {rule.relation!r} joins streams at other turns; use method 'pyg' or 'dgl'")
+            raise ConfigError(f"recipe {recipe.name}: relation {rule.relation!r} joins streams at other turns; take the layout 'list'")
     # Across, the one source is the utterance itself: its own speaker, and no edge at all without "self-loops".
     across = [rule for rule in across if rule.self_loops and rule.speaker != "other"]
     return [rule for rule in recipe.edges if rule.scope == "within"], across
@@ -189,7 +204,7 @@ def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
 
 def is_whole(rule: EdgeRule) -> bool:
     """Whether a rule joins all turns of a dialogue."""
-    return rule.past is None and rule.future is None and rule.self_loops and rule.speaker == "any"
+    return rule.behind is None and rule.ahead is None and rule.self_loops and rule.speaker == "any"
 
 
 def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtype: torch.dtype) -> tuple[Factor, Factor]:
@@ -206,8 +221,8 @@ def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtyp
     for rule in rules:
         if is_whole(rule):
             continue
-        mask = torch.ones_like(behind, dtype=torch.bool) if rule.past is None else behind <= rule.past
-        mask = mask if rule.future is None else mask & (behind >= -rule.future)
+        mask = torch.ones_like(behind, dtype=torch.bool) if rule.behind is None else behind <= rule.behind
+        mask = mask if rule.ahead is None else mask & (behind >= -rule.ahead)
         mask = mask if rule.self_loops else mask & (behind != 0)
         if rule.speaker != "any" and same is not None:
             mask = mask & (same if rule.speaker == "same" else ~same)

@@ -16,7 +16,7 @@ TABLES = (".csv", ".jsonl")
 
 
 def turns(corpus: Corpus) -> list[dict[str, Any]]:
-    """One flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and `label`, `sentiment`, `split` where known.
+    """Return a flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and `label`, `sentiment`, `split` where known.
 
     Labels are those of the files, not of the task, so that every task can be chosen again; `sentiment` is a score where the corpus
     has scores and its task does not need the names.

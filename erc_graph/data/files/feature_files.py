@@ -28,7 +28,7 @@ NPZ_ARRAYS = ("utterance", "features")
 
 
 def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
-    """Utterance ids and their rows.
+    """Read utterance ids and their rows.
 
     Args:
         path: `.npz`, `.npy` with an id list beside it, `.safetensors`, or a folder of one `<utterance>.npy` per utterance.
@@ -76,7 +76,7 @@ def check_unique(ids: Sequence[str], path: Path) -> None:
 
 
 def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> tuple[np.ndarray, list[str]]:
-    """Where each utterance of the corpus stands in a file.
+    """Return where each utterance of the corpus stands in a file.
 
     Args:
         ids: `n` ids of the file.
@@ -113,7 +113,7 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
 def join_features(
     ids: Sequence[str], array: np.ndarray, utterance_ids: Sequence[str], *, where: str = "features", strict: bool = False
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Rows in the order of the corpus.
+    """Put rows into the order of the corpus.
 
     Args:
         ids: `n` ids of the rows.
@@ -150,7 +150,7 @@ def join_features(
 
 
 def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
-    """`np.load` that builds arrays of numbers and text and nothing else, with the errors that a user understands.
+    """Read as `np.load` does, but only arrays of numbers and text, with errors that a user understands.
 
     Returns:
         The array, or of an archive the arrays of `names` (`None` for others).
@@ -202,7 +202,11 @@ def _check_array(array: Any, path: Path) -> None:
 
 
 def as_ids(values: Any, path: Path) -> list[str]:
-    """Utterance ids from an array or a list; refuses what is neither text nor a whole number."""
+    """Return utterance ids from an array or a list.
+
+    Raises:
+        CorpusError: ids that are neither text nor whole numbers, or not one per row.
+    """
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or values.dtype.kind not in "USiu":
             raise CorpusError(f"{path}: `utterance` is {values.dtype} of shape {values.shape}; expected one text id per row")
@@ -215,7 +219,11 @@ def as_ids(values: Any, path: Path) -> list[str]:
 
 
 def parse_ids(text: str, path: Path) -> list[str]:
-    """Utterance ids from a JSON list."""
+    """Read utterance ids from a JSON list.
+
+    Raises:
+        CorpusError: not JSON, or no list of strings.
+    """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
@@ -295,7 +303,7 @@ def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: T
 
 
 def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a feature file or a file of sequences says about itself; empty for one that says nothing."""
+    """Read what a feature file or a file of sequences says about itself; empty for one that says nothing."""
     try:
         _, metadata = load_tensors(path)
         note = json.loads(metadata.get("note", "{}"))

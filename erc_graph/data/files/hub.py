@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 def hub_name(name: str) -> bool:
-    """Whether this could be the name of a model on the hub: `someone/model`, or one of the hub's own old names without an owner.
+    """Return whether this could be the name of a model on the hub: `someone/model`, or one of the hub's old names without an owner.
 
     >>> hub_name("sentence-transformers/all-MiniLM-L6-v2"), hub_name("../model"), hub_name("runs/meld/seed-0")
     (True, False, False)
@@ -21,7 +21,7 @@ def hub_name(name: str) -> bool:
 
 
 def hub_folder(name: str, patterns: Sequence[str]) -> Path:
-    """Folder with those files of a model that match the patterns; what is in the cache already is not fetched again.
+    """Return a folder with the files of a model that match the patterns; what is in the cache already is not fetched again.
 
     Args:
         name: `someone/model`.

@@ -102,7 +102,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """The manifest in the file `path`.
+    """Read the manifest in the file `path`.
 
     Raises:
         CorpusError: not TOML (with the line), or anything in it is wrong: one message with every problem, each

@@ -19,7 +19,7 @@ MOST_PIXELS = 64_000_000  # of a picture: a small file can claim to be a huge on
 
 
 def read_frames(path: Path, most: int) -> Tensor:
-    """Frames `(T, 3, H, W)` uint8, at most so many, at equal distances.
+    """Read frames `(T, 3, H, W)` uint8, at most so many, at equal distances.
 
     Args:
         path: `.npy` of shape `(T, H, W, 3)` or `(T, 3, H, W)` uint8, a folder of pictures in the order of their names, or a video.
@@ -32,16 +32,16 @@ def read_frames(path: Path, most: int) -> Tensor:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith("."))
         _expect_some(len(files), path)
-        return torch.stack(_same_size([_picture(stay_inside(files[i])) for i in spread(len(files), most)], path))
+        return torch.stack(_same_size([_picture(stay_inside(files[i])) for i in evenly_spaced(len(files), most)], path))
     if path.suffix == ".npy":
         return _array(path, most)
     return _video(path, most)
 
 
-def spread(number: int, most: int) -> list[int]:
-    """At most `most` positions of `number`, at equal distances, the middles of equal parts.
+def evenly_spaced(number: int, most: int) -> list[int]:
+    """Return at most `most` positions of `number`, at equal distances, the middles of equal parts.
 
-    >>> spread(10, 3), spread(2, 5)
+    >>> evenly_spaced(10, 3), evenly_spaced(2, 5)
     ([1, 5, 8], [0, 1])
     """
     return list(range(number)) if number <= most else [int((i + 0.5) * number / most) for i in range(most)]
@@ -58,7 +58,7 @@ def _array(path: Path, most: int) -> Tensor:
         found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
         raise CorpusError(f"{path.name}: expected frames (T, 3, H, W) or (T, H, W, 3) uint8, found {found}")
     _expect_some(array.size, path)
-    frames = torch.from_numpy(array[spread(len(array), most)])
+    frames = torch.from_numpy(array[evenly_spaced(len(array), most)])
     return frames if array.shape[1] == 3 else frames.permute(0, 3, 1, 2).contiguous()
 
 
@@ -94,7 +94,7 @@ def _video(path: Path, most: int) -> Tensor:
     try:
         with av.open(str(path)) as video:
             number = sum(1 for _ in video.decode(video=0))
-        wanted = set(spread(number, most))
+        wanted = set(evenly_spaced(number, most))
         with av.open(str(path)) as video:
             frames = [frame.to_ndarray(format="rgb24") for i, frame in enumerate(video.decode(video=0)) if i in wanted]
     except (av.error.FFmpegError, IndexError, ValueError) as error:

@@ -7,17 +7,19 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, sha256, write_json
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.splits import check_splits
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, CorpusError
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
 
 MANIFEST = "corpus.json"
 TENSORS = "corpus.safetensors"
@@ -66,8 +68,8 @@ def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
         write_json(temporary / MANIFEST, {**manifest, "sha256": _digest(manifest)})
 
 
-def load_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> Corpus:
-    """The corpus that `save_corpus` wrote; features are memory-mapped.
+def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[str, Any]:
+    """Read what `save_corpus` wrote, as the fields of a `Corpus`; features are memory-mapped.
 
     Args:
         folder: The folder, or the `corpus.json` in it.
@@ -90,7 +92,7 @@ def load_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> Corpu
     except CheckpointError as error:
         raise CorpusError(str(error)) from error
     try:
-        return _build(manifest, tensors, path, strict)
+        return _fields(manifest, tensors, path, strict)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CorpusError):
             raise
@@ -119,7 +121,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _build(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, strict: bool) -> Corpus:
+def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, strict: bool) -> dict[str, Any]:
     def names(values: Any) -> tuple[str, ...]:
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise TypeError("expected a list of strings")
@@ -162,19 +164,19 @@ def _build(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, str
         expect(len(value) == rows, f"sequences/{name}: expected {rows} sequences, found {len(value)}")
         if strict and value.values.is_floating_point() and not value.values.isfinite().all():
             raise CorpusError(f"{path.with_name(TENSORS)}: sequences/{name}: items with NaN or inf, refused by strict")
-    return Corpus(
-        name=manifest["name"],
-        task=task,
-        dialogue_ids=dialogue_ids,
-        ptr=ptr,
-        utterance_ids=utterance_ids,
-        speakers=speakers,
-        texts=texts,
-        target=target,
-        features=features,
-        present=present,
-        sequences=sequences,
-        splits=check_splits(manifest["splits"], dialogue_ids, str(path)),
-        annotations=annotations,
-        provenance=manifest["provenance"],
-    )
+    return {
+        "name": manifest["name"],
+        "task": task,
+        "dialogue_ids": dialogue_ids,
+        "ptr": ptr,
+        "utterance_ids": utterance_ids,
+        "speakers": speakers,
+        "texts": texts,
+        "target": target,
+        "features": features,
+        "present": present,
+        "sequences": sequences,
+        "splits": check_splits(manifest["splits"], dialogue_ids, str(path)),
+        "annotations": annotations,
+        "provenance": manifest["provenance"],
+    }

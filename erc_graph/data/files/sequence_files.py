@@ -15,7 +15,7 @@ from torch import Tensor
 
 from erc_graph.data.files.feature_files import as_ids, check_unique, find_rows, load_array, parse_ids
 from erc_graph.data.files.pictures import PICTURES, VIDEOS, read_frames
-from erc_graph.data.files.sound import ENDINGS, look, read_sound
+from erc_graph.data.files.sound import ENDINGS, read_header, read_sound
 from erc_graph.data.files.storage import load_tensors, save_tensors, stay_inside
 from erc_graph.data.ragged import SAMPLING_RATE, Ragged
 from erc_graph.errors import CheckpointError, CorpusError
@@ -30,7 +30,7 @@ FRAMES = 32  # pictures per utterance; of more, so many at equal distances are t
 
 
 def read_sequences(path: str | os.PathLike[str], *, strict: bool = False, notes: list[str] | None = None) -> tuple[list[str], Ragged]:
-    """Utterance ids and their sequences.
+    """Read utterance ids and their sequences.
 
     Args:
         path: `.safetensors` (memory-mapped), `.npz`, or a folder with one `<utterance>.npy`, one sound file (`<utterance>.wav`, `.flac`,
@@ -87,7 +87,7 @@ def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences:
 def join_sequences(
     ids: Sequence[str], sequences: Ragged, utterance_ids: Sequence[str], *, where: str = "sequences", strict: bool = False
 ) -> tuple[Ragged, list[str]]:
-    """Sequences in the order of the corpus.
+    """Put sequences into the order of the corpus.
 
     Args:
         ids: `n` ids of the sequences.
@@ -224,7 +224,7 @@ def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[st
 
     def heard(file: Path) -> Tensor:
         wave = read_sound(file)
-        rates[look(file).rate] += 1
+        rates[read_header(file).rate] += 1
         return wave
 
     ids, waves = _readable(path, files, "sound files", heard, strict, notes)

@@ -37,7 +37,7 @@ class Recording:
 
 
 def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: str) -> dict[str, Path]:
-    """Utterance id → its file (or folder), of those that are there.
+    """Return utterance id → its file (or folder), of those that are there.
 
     Args:
         folder: Where they lie, each named by an utterance id.
@@ -65,8 +65,8 @@ def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: s
     return named
 
 
-def look(path: Path) -> Recording:
-    """The header of a sound file.
+def read_header(path: Path) -> Recording:
+    """Read the header of a sound file.
 
     Raises:
         CorpusError: unreadable, nothing in it, or a rate or length that no recording of an utterance has.
@@ -87,7 +87,7 @@ def look(path: Path) -> Recording:
 
 
 def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
-    """A waveform `(samples,)` float32 in [-1, 1]: the mean of the channels, resampled to 16 kHz.
+    """Read a waveform `(samples,)` float32 in [-1, 1]: the mean of the channels, resampled to 16 kHz.
 
     Args:
         path: The file.
@@ -96,7 +96,7 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
     Raises:
         CorpusError: unreadable, empty, or silence: all samples the same.
     """
-    soundfile, about = _soundfile(), look(path)
+    soundfile, about = _soundfile(), read_header(path)
     try:
         frames = -1 if seconds is None else int(seconds * about.rate)
         samples, rate = soundfile.read(str(path), frames=frames, dtype="float32", always_2d=True)

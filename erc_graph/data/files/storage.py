@@ -51,7 +51,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there becomes `path` when the block ends without an error.
+    """Give a temporary path beside `path`; what is written there becomes `path` when the block ends without an error.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -80,7 +80,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Iterator[Path]:
-    """A temporary folder beside `path` that becomes `path` when the block ends without an error.
+    """Give a temporary folder beside `path` that becomes `path` when the block ends without an error.
 
     Args:
         path: The folder to make, or to replace as a whole.
@@ -193,7 +193,7 @@ def _sort_metadata(path: Path) -> None:
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, memory-mapped: what is never touched is never read.
+    """Read tensors and metadata of a safetensors file, memory-mapped: what is never touched is never read.
 
     Raises:
         CheckpointError: no such file, or it is damaged.
@@ -210,7 +210,7 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 
 def stay_inside(path: Path) -> Path:
-    """The path, where it is no link or one that stays in its own folder: a corpus reads nothing that does not come with it.
+    """Return the path, where it is no link or one that stays in its own folder: a corpus reads nothing that does not come with it.
 
     Raises:
         CorpusError: a link out of the folder, or links in a circle.
@@ -226,7 +226,7 @@ def stay_inside(path: Path) -> Path:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file, or of a folder: of the names and digests of its files and folders."""
+    """Return the hexadecimal SHA-256 of a file, or of a folder: of the names and digests of its files and folders."""
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():

@@ -16,7 +16,7 @@ else:
 
 
 def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = ConfigError, *, what: str = "") -> dict[str, Any]:
-    """The tables of a TOML file.
+    """Read the tables of a TOML file.
 
     Args:
         path: The file; a byte order mark in front of it is no problem.

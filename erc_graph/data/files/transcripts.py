@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.load import assemble, load_corpus
+from erc_graph.data.files.assembly import assemble
+from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.sound import ENDINGS
 from erc_graph.data.files.storage import stay_inside
 from erc_graph.data.files.utterance_tables import read_csv, table_annotations
@@ -46,7 +47,7 @@ Row = dict[str, Any]
 
 
 def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Corpus:
-    """The conversations in a file, as a corpus without labels.
+    """Load the conversations in a file as a corpus without labels.
 
     Args:
         source: A file: plain text of `Speaker: text` lines (a line without a speaker goes on with the turn before), a JSON list of
@@ -79,7 +80,7 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
 
 
 def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
-    """Sound files of a conversation: utterance id → its file, of those that lie in a folder.
+    """Return the sound files of a conversation: utterance id → its file, of those that lie in a folder.
 
     Args:
         corpus: From `load_transcript`; of `talk.txt` the turns are `talk_0`, `talk_1`, …, with zeros in front where there are many.

@@ -33,13 +33,13 @@ SPLIT_NAMES = {
 
 
 def split_of_name(path: Path) -> str | None:
-    """The split that a file's name tells (`train_sent_emo.csv`), or `None`."""
+    """Return the split that a file's name tells (`train_sent_emo.csv`), or `None`."""
     words = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.name.lower()) if word in SPLIT_NAMES]
     return words[0] if len(set(words)) == 1 else None
 
 
 def read_csv(content: bytes, path: Path) -> tuple[list[Row], list[int], list[str]]:
-    """Rows of a CSV (comma, semicolon or tab; UTF-8 with or without mark, else Windows-1252), their lines, and notes.
+    """Read rows of a CSV (comma, semicolon or tab; UTF-8 with or without mark, else Windows-1252), their lines, and notes.
 
     Raises:
         CorpusError: not text, no rows, or a row with another number of fields than the header.
@@ -86,7 +86,7 @@ def read_csv(content: bytes, path: Path) -> tuple[list[Row], list[int], list[str
 
 
 def read_json_lines(content: bytes, path: Path) -> tuple[list[Row], list[int]]:
-    """Rows of a file with one JSON object per line, and their lines.
+    """Read rows of a file with one JSON object per line, and their lines.
 
     Raises:
         CorpusError: a line that is no flat JSON object.
@@ -105,14 +105,18 @@ def read_json_lines(content: bytes, path: Path) -> tuple[list[Row], list[int]]:
 
 
 def flat_row(value: Any, path: Path, where: str) -> Row:
-    """A JSON object as a row of text; `null` is empty."""
+    """Return a JSON object as a row of text; `null` is empty.
+
+    Raises:
+        CorpusError: not an object, or one with lists or objects in it.
+    """
     if not isinstance(value, dict) or any(isinstance(part, dict | list) for part in value.values()):
         raise CorpusError(f"{path}: {where}: expected a flat object with {', '.join(NEEDED)}")
     return {name: "" if part is None else str(part) for name, part in value.items()}
 
 
 def read_parquet(path: Path) -> list[Row]:
-    """Rows of a Parquet file.
+    """Read the rows of a Parquet file.
 
     Raises:
         CorpusError: pyarrow is not installed, or the file is damaged.
@@ -134,7 +138,7 @@ def read_parquet(path: Path) -> list[Row]:
 def table_annotations(
     rows: list[Row], path: Path, format: str, *, lines: Iterable[int] | None = None, dataset: str | None = None
 ) -> Annotations:
-    """A table as annotations: MELD's own columns, or `dialogue, turn, speaker, text` with `utterance, label, sentiment, split`.
+    """Read a table: MELD's own columns, or `dialogue, turn, speaker, text` with `utterance, label, sentiment, split`.
 
     A numeric `sentiment` is a score. Dialogues stand in order of first appearance, utterances by turn.
 

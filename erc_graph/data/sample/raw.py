@@ -64,7 +64,7 @@ CONTRASTS: dict[str, dict[str, dict[str, int]]] = {
 
 
 def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConfig | None = None) -> Corpus:
-    """Generated conversations as raw input: words, 16 kHz waveforms and face frames; no features.
+    """Generate conversations as raw input: words, 16 kHz waveforms and face frames; no features.
 
     Dialogues, speakers, emotions, splits and what is missing are those of `sample_corpus` with the same numbers.
 
@@ -111,7 +111,7 @@ def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConf
 
 
 def contrasts(modality: str, vectors: NDArray[Any]) -> dict[str, Array]:
-    """Projections of vectors `(n, d)` on the contrasts of a modality: property → `(n,)`, of variance one given the emotion."""
+    """Project vectors `(n, d)` on the contrasts of a modality: property → `(n,)`, of variance one given the emotion."""
     points = class_means(SampleConfig(separation=1, detail=1))[modality]  # orthonormal
     found = {}
     for name, weights in CONTRASTS[modality].items():
@@ -144,7 +144,7 @@ def _split(sentence: str) -> list[str]:
 
 
 def word_vectors(texts: tuple[str, ...]) -> tuple[Single, NDArray[np.int64]]:
-    """Every word and punctuation mark of the sentences has a vector `(32,)`, drawn once and for all.
+    """Return the vectors `(32,)` of words and punctuation marks, drawn once and for all.
 
     Returns:
         `(T, 32)` the words of all texts, one after the other, and `(U,)` the number of words of each.
@@ -171,7 +171,7 @@ def _soft(values: Array, most: float = 3.0) -> Array:
 
 
 def render_voices(rng: np.random.Generator, part: dict[str, Array], who: NDArray[np.int64], samples: NDArray[np.int64]) -> Single:
-    """Harmonic voices, packed: `(samples.sum(),)` in [-1, 1], on the grid of 16-bit sound.
+    """Render harmonic voices, packed: `(samples.sum(),)` in [-1, 1], on the grid of 16-bit sound.
 
     A period is a sum of harmonics with a slope per octave (`brightness`) and three resonances; it is read at the pitch, which falls a
     little, shakes in loudness (`tremor`), and has noise on top (`breath`).
@@ -235,7 +235,7 @@ def _periods(part: dict[str, Array], who: NDArray[np.int64]) -> Single:
 
 
 def render_faces(rng: np.random.Generator, part: dict[str, Array], who: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Drawn faces, packed: `(frames.sum(), 3, 32, 32)` RGB bytes; the expression grows over the frames of an utterance."""
+    """Draw faces, packed: `(frames.sum(), 3, 32, 32)` RGB bytes; the expression grows over the frames of an utterance."""
     owner = np.repeat(np.arange(len(who)), frames)
     number = np.arange(len(owner)) - np.repeat(frames.cumsum() - frames, frames)
     grown = 0.7 + 0.3 * number / np.maximum(frames[owner] - 1, 1)

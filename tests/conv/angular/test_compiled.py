@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conv.angular.test_angular import make_batch
 from torch import Tensor
 
 from erc_graph.conv.angular import compiled, compiler
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.graphs.recipe import FOLDERS, GraphRecipe, load_recipe
+from tests.conv.angular.test_angular import make_batch
 
 POSSIBLE = any(map(shutil.which, compiler.COMPILERS)) and compiler.sgemm() is not None
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="no C compiler")

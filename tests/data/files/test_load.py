@@ -7,19 +7,16 @@ import os
 import pickle
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from erc_graph.data.annotations import Annotations
-from erc_graph.data.corpus import Corpus
+from erc_graph.data.digest import corpus_sha256
 from erc_graph.data.files.feature_files import write_features
-from erc_graph.data.files.load import assemble, corpus_sha256, load_corpus
+from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.storage import sha256
-from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError, CorpusError
 
 COLUMNS = ("dialogue", "turn", "utterance", "speaker", "text", "label")
@@ -93,81 +90,6 @@ def test_everything_joins(folder, caplog):
     # The numbers of MELD are other ones: said in the notes and as a warning, hidden nowhere.
     assert "meld: 3 dialogues, published are 1432" in corpus.provenance["notes"]
     assert any(r.levelno == logging.WARNING and "3 dialogues, published are 1432" in r.message for r in caplog.records)
-
-
-def test_one_digest_for_results(folder):
-    before = corpus_sha256(folder.load())
-    assert before == corpus_sha256(folder.load())
-    folder.features(IDS, np.ones((6, 2)))
-    assert corpus_sha256(folder.load()) != before
-    one, other = load_corpus("sample"), load_corpus("sample")
-    assert corpus_sha256(one) == corpus_sha256(other)
-    assert corpus_sha256(one) != corpus_sha256(one.subset(one.dialogue_ids[:5]))
-
-
-def test_the_digest_is_of_the_content_not_of_the_files(folder, tmp_path):
-    corpus = folder.load()
-    digest = corpus_sha256(corpus)
-    corpus.save(tmp_path / "saved")
-    assert corpus_sha256(load_corpus(tmp_path / "saved")) == digest
-    with (folder.path / "audio.npz").open("wb") as stream:  # the same rows in other bytes
-        np.savez_compressed(stream, features=np.arange(12.0).reshape(6, 2)[::-1], utterance=np.array(IDS[::-1]))
-    assert corpus_sha256(folder.load()) == digest
-    folder.manifest(extra='task = "meld3"\n')
-    folder.table([(*row, "neutral") for row in ROWS], (*COLUMNS, "sentiment"))
-    assert corpus_sha256(folder.load()) != digest
-
-
-def test_the_digest_notices_every_part(folder):
-    corpus = folder.load()
-    task, zero = corpus.task, corpus.features["audio"]
-    others = [
-        replace(corpus, task=replace(task, labels=task.labels[::-1])),  # only the manifest says so
-        replace(corpus, task=replace(task, name="other")),
-        replace(corpus, dialogue_ids=("d0", "d1", "d9")),
-        replace(corpus, ptr=torch.tensor([0, 2, 5, 6])),
-        replace(corpus, utterance_ids=(*IDS[:-1], "x")),
-        replace(corpus, speakers=("x", *corpus.speakers[1:])),
-        replace(corpus, texts=()),
-        replace(corpus, target=corpus.target.clamp(max=0)),
-        replace(corpus, target=corpus.target.float()),
-        replace(corpus, splits={**corpus.splits, "train": ("d2",), "test": ("d0",)}),
-        replace(corpus, features={"audio": zero + 1}),
-        replace(corpus, features={"audio": zero.reshape(3, 4)}),
-        replace(corpus, features={"video": zero}, present={"video": corpus.present["audio"]}),
-        replace(corpus, present={"audio": torch.zeros(6, dtype=torch.bool)}),
-    ]
-    assert len({corpus_sha256(one) for one in [corpus, *others]}) == len(others) + 1
-
-
-def test_the_digest_does_not_depend_on_the_order_of_names_or_the_layout_in_memory(folder):
-    corpus = folder.load()
-    rows, present = corpus.features["audio"], corpus.present["audio"]
-    one = replace(corpus, features={"audio": rows, "text": rows + 1}, present={"audio": present, "text": present})
-    other = replace(
-        corpus,
-        features={"text": (rows + 1).T.contiguous().T, "audio": rows},
-        present={"text": present, "audio": present},
-        splits={**dict(reversed(corpus.splits.items()))},
-    )
-    assert corpus_sha256(one) == corpus_sha256(other)
-    assert corpus_sha256(replace(one, provenance={}, name="other")) == corpus_sha256(one)
-
-
-def test_the_digest_is_the_same_on_every_machine():
-    """A constant: a change of what is hashed makes old results look like those of other data."""
-    corpus = Corpus(
-        name="two",
-        task=Task(name="two", labels=("no", "yes")),
-        dialogue_ids=("d",),
-        ptr=torch.tensor([0, 2]),
-        utterance_ids=("a", "\ud800"),
-        speakers=("Ä", "b"),
-        target=torch.tensor([1, -1]),
-        features={"audio": torch.tensor([[0.5], [0.0]])},
-        present={"audio": torch.tensor([True, False])},
-    )
-    assert corpus_sha256(corpus) == "1094af7196e8fb53b7b9359de08048b3ffd3bf275ff2946bd9260bfe38008416"
 
 
 def test_manifest_or_folder_or_table(folder):
@@ -351,7 +273,7 @@ def test_what_cannot_be_read(folder, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "secret.npz")
 
-    monkeypatch.setattr("erc_graph.data.files.load.read_features", refuse)
+    monkeypatch.setattr("erc_graph.data.files.assembly.read_features", refuse)
     with pytest.raises(CorpusError, match=r"secret\.npz: cannot be read \(Permission denied\)"):
         folder.load()
 
@@ -370,59 +292,6 @@ def test_pickles_never_run(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match=r"a\.pkl"):
         load_corpus(tmp_path / "a.pkl")
     assert os.listdir(tmp_path) == ["a.pkl"]
-
-
-# -- what readers hand over ----------------------------------------------------------------
-
-
-def said(**changes) -> Annotations:
-    values = {
-        "format": "a test", "dialogue_ids": ["d0", "d1"], "lengths": [2, 1], "utterance_ids": ["u0", "u1", "u2"],
-        "speakers": ["a", "b", "c"], "columns": {"label": ["x", None, "y"]},
-    }  # fmt: skip
-    return Annotations(**{**values, **changes})
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"dialogue_ids": [], "lengths": []}, r"a test: no dialogue in it"),
-        ({"lengths": [2, 2]}, r"2 dialogues with 2 lengths that sum to 4, but 3 utterances"),
-        ({"lengths": [3]}, r"2 dialogues with 1 lengths"),
-        ({"lengths": [3, 0]}, r"dialogue 'd1' is empty; expected one utterance or more"),
-        ({"dialogue_ids": ["d", "d"]}, r"duplicate dialogue id 'd' \(2 times\)"),
-        ({"utterance_ids": ["u", "v", "u"]}, r"duplicate utterance id 'u' \(2 times\)"),
-        ({"speakers": ["a"]}, r"speakers: 1 values for 3 utterances"),
-        ({"texts": ["a"]}, r"texts: 1 values for 3 utterances"),
-        ({"columns": {"label": ["x"]}}, r"label: 1 values for 3 utterances"),
-        ({"features": {"text": np.ones((2, 4))}}, r"text: 2 values for 3 utterances"),
-        ({"columns": {"score": [1, "high", 2]}}, r"dialogue 'd0', utterance 'u1': score 'high'; expected a finite number"),
-        ({"columns": {"score": [1, 2, float("inf")]}}, r"dialogue 'd1', utterance 'u2': score inf; expected a finite number"),
-        ({"splits": {"train": ["d0"], "test": ["d0"]}}, r"a test: dialogue 'd0' stands in train and in test"),
-    ],
-)
-def test_annotations_that_contradict_themselves(changes, message):
-    with pytest.raises(CorpusError, match=message):
-        assemble(said(**changes))
-
-
-def test_features_of_the_annotation_file_are_masked_too_and_those_of_the_manifest_win(tmp_path):
-    own = {"text": np.array([[1.0], [np.inf], [3.0]]), "audio": np.ones((3, 1))}
-    np.savez(tmp_path / "f.npz", utterance=["u2", "u0"], features=[[7.0, 7.0], [8.0, 8.0]])
-    corpus = assemble(said(features=own), features={"audio": tmp_path / "f.npz"})
-    assert corpus.present["text"].tolist() == [True, False, True]
-    assert corpus.features["audio"].tolist() == [[8, 8], [0, 0], [7, 7]]
-    with pytest.raises(CorpusError, match=r"features\.text \(annotation file\): 1 rows with NaN or inf \(first: u1\), refused"):
-        assemble(said(features=own), strict=True)
-
-
-def test_a_score_or_a_sentiment_where_there_is_no_label():
-    scored = assemble(said(dataset="mosi", columns={"score": [1, float("nan"), None]}))
-    assert scored.task.name == "sentiment" and scored.labelled.tolist() == [True, False, False]
-    assert scored.annotations["score"] == (1.0, None, None)
-    felt = assemble(said(columns={"sentiment": ["good", None, "bad"]}))
-    assert (felt.task.column, felt.task.labels, felt.target.tolist()) == ("sentiment", ("bad", "good"), [1, -1, 0])
-    assert assemble(said(labels=["y", "x"])).target.tolist() == [1, -1, 0]
 
 
 # -- real corpora --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from erc_graph.data.files import pictures as module
-from erc_graph.data.files.pictures import read_frames, spread
+from erc_graph.data.files.pictures import evenly_spaced, read_frames
 from erc_graph.errors import ConfigError, CorpusError
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (6, 3, 10, 8), dtype=np.uint8)
@@ -24,7 +24,7 @@ def test_arrays_of_both_layouts_and_folders_of_pictures_are_the_same(tmp_path: P
     (tmp_path / "c" / "notes.txt").touch()
     for name in ("a.npy", "b.npy", "c"):
         assert torch.equal(read_frames(tmp_path / name, 32), torch.from_numpy(FRAMES))
-        assert torch.equal(read_frames(tmp_path / name, 2), torch.from_numpy(FRAMES[spread(6, 2)]))
+        assert torch.equal(read_frames(tmp_path / name, 2), torch.from_numpy(FRAMES[evenly_spaced(6, 2)]))
 
 
 def test_a_video(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_video(tmp_path: Path) -> None:
             video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         video.mux(stream.encode())
     frames = read_frames(tmp_path / "a.mkv", 5)
-    assert frames.shape == (5, 3, 32, 16) and frames[:, 1, 0, 0].tolist() == [25 * i for i in spread(10, 5)]
+    assert frames.shape == (5, 3, 32, 16) and frames[:, 1, 0, 0].tolist() == [25 * i for i in evenly_spaced(10, 5)]
     assert (frames[:, 0] == 5).all()
     (tmp_path / "b.mp4").write_bytes(b"no video")
     with pytest.raises(CorpusError, match=r"b.mp4: not a video that can be read"):

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.load import corpus_sha256, load_corpus
-from erc_graph.data.files.saved_corpus import _digest, load_saved, save_corpus
+from erc_graph.data.digest import corpus_sha256
+from erc_graph.data.files.load import load_corpus
+from erc_graph.data.files.saved_corpus import _digest, read_saved, save_corpus
 from erc_graph.data.files.storage import save_tensors, sha256
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample.vectors import sample_corpus
@@ -122,13 +123,13 @@ def test_round_trip_of_odd_strings(tmp_path, ids, words, score):
         provenance={"notes": words, ids[0]: {"deep": [1, None, True, 0.1]}},
     )
     save_corpus(corpus, tmp_path / "odd")
-    assert_same(load_saved(tmp_path / "odd"), corpus)
+    assert_same(load_corpus(tmp_path / "odd"), corpus)
 
 
 def test_empty_parts(tmp_path):
     empty = sample_corpus(dialogues=3).subset([])
     save_corpus(replace(empty, features={}, present={}, annotations={}, texts=()), tmp_path / "empty")
-    assert len(load_saved(tmp_path / "empty")) == 0
+    assert len(load_corpus(tmp_path / "empty")) == 0
 
 
 def test_saving_again_replaces_even_the_folder_it_was_read_from(corpus, folder):
@@ -248,7 +249,7 @@ def test_a_score_is_no_index(corpus, folder):
 
 def test_missing_files(folder):
     with pytest.raises(CorpusError, match=r"corpus\.json: cannot be read \(No such file"):
-        load_saved(folder.parent)
+        read_saved(folder.parent)
     (folder / "corpus.safetensors").unlink()
     with pytest.raises(CorpusError, match=r"corpus\.safetensors: missing; corpus\.json belongs to it"):
         load_corpus(folder)

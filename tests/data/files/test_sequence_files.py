@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from erc_graph.data.files.load import corpus_sha256, load_corpus
+from erc_graph.data.digest import corpus_sha256
+from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.sequence_files import FRAMES, join_sequences, read_sequences, write_sequences
 from erc_graph.data.files.storage import sha256
 from erc_graph.data.ragged import Ragged

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from erc_graph.data.files import sound as module
-from erc_graph.data.files.sound import ENDINGS, find_files, look, read_sound
+from erc_graph.data.files.sound import ENDINGS, find_files, read_header, read_sound
 from erc_graph.errors import ConfigError, CorpusError
 
 soundfile = pytest.importorskip("soundfile")
@@ -27,7 +27,7 @@ def test_any_rate_and_any_number_of_channels_become_mono_at_16_khz(tmp_path: Pat
     expected = torch.from_numpy(tone(16000) / 2).float()
     assert wave.dtype == torch.float32 and abs(len(wave) - 8000) <= 1
     torch.testing.assert_close(wave[500:7500], expected[500:7500], atol=2e-3, rtol=0)
-    about = look(tmp_path / f"a{ending}")
+    about = read_header(tmp_path / f"a{ending}")
     assert (about.rate, about.channels, about.seconds) == (rate, 2, 0.5)
 
 
@@ -96,4 +96,4 @@ def test_without_the_libraries_it_says_what_to_install(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(builtins, "__import__", no)
     with pytest.raises(ConfigError, match=r'pip install "erc_graph\[audio\]"'):
-        module.look(tmp_path / "a.wav")
+        module.read_header(tmp_path / "a.wav")

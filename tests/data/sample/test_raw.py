@@ -13,8 +13,9 @@ import torch
 from erc_graph.data.files.load import load_corpus
 from erc_graph.data.ragged import SAMPLING_RATE
 from erc_graph.data.sample import raw as sample_raw
+from erc_graph.data.sample.bayes_limit import sample_bayes_limit, sample_posterior
 from erc_graph.data.sample.raw import CONTRASTS, RAW, contrasts, render_faces, render_voices, sample_raw_corpus
-from erc_graph.data.sample.vectors import NAMES, SENTENCES, TASK, class_means, sample_bayes_limit, sample_corpus, sample_posterior
+from erc_graph.data.sample.vectors import NAMES, SENTENCES, TASK, class_means, sample_corpus
 from erc_graph.errors import ConfigError, CorpusError
 
 

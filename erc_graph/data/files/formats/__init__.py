@@ -1,7 +1,7 @@
 """Annotation files that users of the field already have, recognised by their content.
 
-`READERS` holds the layouts of files that are already opened (pickles and JSON), tried in order: each gives annotations or `None`.
-A new layout is one function in a file of this folder and one line there.
+`read_annotations` tells the container by its first bytes. Tables (CSV, JSON lines, Parquet) have one layout; what a pickle or a JSON file
+holds goes through `READERS`, tried in order. A new layout is one function in a file of this folder and one line in `READERS`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from erc_graph.errors import CorpusError
 
 __all__ = ["READERS", "merge_annotations", "read_annotations"]
 
-READERS: dict[str, Callable[[Any, Path, int, str | None], Annotations | None]] = {
+Reader = Callable[[Any, Path, int, str | None], Annotations | None]
+"""Takes the opened content, the path for messages, the size of the file in bytes (a bound on what it may claim to hold) and the data set
+where the caller knows it; gives `None` where the content is of another layout. It reads plain containers and numpy arrays alone."""
+
+READERS: dict[str, Reader] = {
     "tuples and lists of fields": read_tuple,
     "dict of named fields": read_dict,
     "dict of samples": read_samples,
     "splits of arrays": read_arrays,
     "list of dialogues": read_dialogues,
-    "known but not read": refuse_known,
 }
 
 # A pickle of protocol 0 or 1 has no mark; it begins with containers and memo instructions, or with the name of a class.
@@ -39,7 +42,7 @@ _OLD_PICKLE = re.compile(rb"\(*(?:[(\]}][ldtq]?[pq(\x00-\x1f\]}]|\([ldt]|c[A-Za-
 
 
 def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotations:
-    """What an annotation file says: dialogues, speakers, texts, labels, and splits and features where it has them.
+    """Read what an annotation file says: dialogues, speakers, texts, labels, and splits and features where it has them.
 
     Args:
         path: A pickle, JSON, JSON lines, CSV or Parquet file in one of the known layouts.
@@ -91,6 +94,7 @@ def _read_object(content: Any, path: Path, size: int, dataset: str | None) -> An
         annotations = read(content, path, size, dataset)
         if annotations is not None:
             return annotations
+    refuse_known(content, path)
     found = f"{type(content).__name__} of {len(content)}" if isinstance(content, dict | list | tuple | set) else type(content).__name__
     keys = f" with the keys {', '.join(str(key)[:30] for key in list(content)[:6])}" if isinstance(content, dict) else ""
     raise CorpusError(

@@ -14,7 +14,7 @@ from erc_graph.errors import CorpusError
 
 
 def merge_annotations(parts: list[Annotations]) -> Annotations:
-    """One corpus of several files.
+    """Join several files to one corpus.
 
     Files with different dialogues are put one after the other (MELD's three CSVs). Files with the same dialogues are joined
     turn by turn (M3NET: MMGCN's file and COSMIC's): the first names speakers, utterances and texts, the others add

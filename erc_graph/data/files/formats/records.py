@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from erc_graph.data.annotations import Annotations
-from erc_graph.data.files.formats.dialogues import Fields, pack, spell
+from erc_graph.data.files.formats.fields import Fields
+from erc_graph.data.files.formats.packing import pack
+from erc_graph.data.files.formats.values import spell
 from erc_graph.data.files.pickles import read_pickle
 from erc_graph.data.files.storage import stay_inside
 from erc_graph.data.files.utterance_tables import SPLIT_NAMES, split_of_name
@@ -19,7 +21,11 @@ _SHORT = {"hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc":
 
 
 def read_dict(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A dict of fields: `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`, `trainVid`, `testVid`, maybe `valVid`."""
+    """A dict of fields: `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`, `trainVid`, `testVid`, maybe `valVid`.
+
+    Raises:
+        CorpusError: no speakers or labels, or fields that disagree.
+    """
     if not isinstance(content, dict) or not {"trainVid", "testVid"} <= content.keys():
         return None
     fields = {_plain_name(name): value for name, value in content.items() if isinstance(name, str)}
@@ -49,7 +55,11 @@ def _plain_name(name: str) -> str:
 
 
 def read_samples(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A dict split → list of dialogues, each a dict `vid`, `speakers`, `labels`, `text`, `audio`, `visual`, `sentence` (CORECT)."""
+    """A dict split → list of dialogues, each a dict `vid`, `speakers`, `labels`, `text`, `audio`, `visual`, `sentence` (CORECT).
+
+    Raises:
+        CorpusError: a sample without `vid`, `speaker` or `label`, a dialogue id that stands twice, or fields that disagree.
+    """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
     if not all(isinstance(samples, list | tuple) and all(isinstance(s, dict) for s in samples) for samples in content.values()):
@@ -90,7 +100,11 @@ def read_samples(content: Any, path: Path, size: int, dataset: str | None = None
 
 
 def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A JSON list of dialogues, each a list of `{text, speaker, label?, cls}` (DAG-ERC; MultiDAG: `cls` = three vectors)."""
+    """A JSON list of dialogues, each a list of `{text, speaker, label?, cls}` (DAG-ERC; MultiDAG: `cls` = three vectors).
+
+    Raises:
+        CorpusError: an utterance without `text` or `speaker`, a vocabulary of another form, or fields that disagree.
+    """
     if not isinstance(content, list) or not content or not all(isinstance(dialogue, list) for dialogue in content):
         return None
     split = split_of_name(path)

@@ -12,11 +12,11 @@ from erc_graph.errors import CorpusError
 _TABLE = "write a table with the columns dialogue, turn, speaker, text, label (CSV) and features as .npz (utterance, features)"
 
 
-def refuse_known(content: Any, path: Path, size: int, dataset: str | None = None) -> None:
+def refuse_known(content: Any, path: Path) -> None:
     """Name the file where it is known.
 
     Raises:
-        CorpusError: MultiEMO and MELD feature files, MERBench labels.
+        CorpusError: a file of features alone, as MultiEMO has them.
     """
     if not isinstance(content, dict) or not content:
         return

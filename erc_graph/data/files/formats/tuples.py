@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from erc_graph.data.annotations import Annotations
-from erc_graph.data.files.formats.dialogues import Fields, pack, spell
+from erc_graph.data.files.formats.fields import Fields
+from erc_graph.data.files.formats.packing import pack
+from erc_graph.data.files.formats.values import spell
 from erc_graph.errors import CorpusError
 
 _ROBERTA = "roberta1 roberta2 roberta3 roberta4"
@@ -65,7 +67,7 @@ _VECTOR = {"vector", "one-hot", "frames"}
 
 
 def read_tuple(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Annotations of a tuple or list of fields; `None` where the content is something else.
+    """Read annotations of a tuple or list of fields; `None` where the content is something else.
 
     Raises:
         CorpusError: a tuple of fields, but none of the known layouts; or one whose fields disagree.

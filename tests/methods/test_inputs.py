@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from erc_graph.encoders.inputs import Inputs, hidden, swapped
 
 WIDTHS = {"text": 5, "audio": 3}

@@ -7,75 +7,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from erc_graph.data.annotations import Annotations
-from erc_graph.data.tasks import DEFAULT_TASK, IEMOCAP6, MELD7, TASKS
+from erc_graph.data.files.formats.datasets import INDEX_NAMES, MELD_SENTIMENT, SESSION, recognise
+from erc_graph.data.files.formats.fields import Fields
+from erc_graph.data.files.formats.values import Odd, scalar, speaker_number, spell, vector
+from erc_graph.data.tasks import DEFAULT_TASK
 from erc_graph.errors import CorpusError
-
-# Label names by the integers of the pickles. COSMIC's DailyDialog files count differently from the data set itself.
-INDEX_NAMES: dict[str, tuple[str, ...]] = {
-    "iemocap6": IEMOCAP6,
-    "iemocap4": IEMOCAP6[:4],
-    "meld": MELD7,
-    "emorynlp": TASKS["emorynlp7"].labels,
-    "dailydialog": ("happiness", "neutral", "anger", "sadness", "fear", "surprise", "disgust"),
-}
-MELD_SENTIMENT = ("neutral", "positive", "negative")
-
-# First and last key of MELD's splits in the pickles; key minus first = Dialogue_ID of the split's CSV.
-MELD_KEYS = {"train": (0, 1038), "dev": (1039, 1152), "test": (1153, 1432)}
-
-# Dialogues → data set, where nothing but the size tells (MOSI's 93 videos, both versions of EmoryNLP, DailyDialog).
-_BY_SIZE = {93: "mosi", 827: "emorynlp", 897: "emorynlp", 13118: "dailydialog"}
 
 # Windows' curly quotes and dashes that were read as Latin-1 stand where Latin-1 has control characters.
 _CP1252 = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).decode("cp1252", errors="ignore"))}
 
-_SESSION = re.compile(r"Ses0\d")
-
-
-@dataclass(kw_only=True)
-class Fields:
-    """The fields of one file, unpacked.
-
-    Attributes:
-        path: The file, for messages.
-        size: Its bytes: nothing in it can have more utterances than that.
-        format: What was recognised, in words.
-        labels: Dialogue → labels (index, name or score); its keys, in stored order, are the dialogues.
-        speakers: Dialogue → `M`/`F`, names, numbers or one-hot vectors.
-        texts: Dialogue → sentences or token lists, or `None`.
-        ids: Dialogue → utterance ids, or `None`.
-        sentiments: Dialogue → sentiment index, or `None`.
-        features: Modality → dialogue → one vector per utterance.
-        splits: Split → dialogue keys.
-        dataset: The data set where the layout or the caller knows it.
-        maybe_meld: Integer keys are MELD's, if they agree with the ranges of its splits.
-    """
-
-    path: Path
-    size: int
-    format: str
-    labels: Any
-    speakers: Any
-    texts: Any = None
-    ids: Any = None
-    sentiments: Any = None
-    features: Mapping[str, Any] = field(default_factory=dict)
-    splits: Mapping[str, Any] = field(default_factory=dict)
-    dataset: str | None = None
-    maybe_meld: bool = False
-
 
 def pack(fields: Fields) -> Annotations:
-    """One row per utterance, dialogue after dialogue, checked.
+    """Pack the fields into one row per utterance, dialogue after dialogue, checked.
 
     Raises:
         CorpusError: fields that disagree on dialogues or lengths, ragged features, labels outside the set, duplicate ids,
@@ -83,15 +33,6 @@ def pack(fields: Fields) -> Annotations:
     """
     packer = _Packer(fields)
     return packer.annotations()
-
-
-def spell(value: Any) -> str:
-    """A value for a message, short whatever it is."""
-    if isinstance(value, str | int | float | bool | np.generic) or value is None:
-        return repr(value if not isinstance(value, np.generic) else value.item())[:60]
-    if isinstance(value, np.ndarray):
-        return f"array of shape {value.shape}"
-    return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else type(value).__name__
 
 
 class _Packer:
@@ -112,9 +53,9 @@ class _Packer:
         self.total = sum(self.lengths)
         if self.total > fields.size:
             raise CorpusError(f"{self.path}: {self.total} utterances in {fields.size} bytes; refused as hostile or corrupt")
-        self.values = [_scalar(value) for value in chain.from_iterable(labels)]
+        self.values = [scalar(value) for value in chain.from_iterable(labels)]
         self.split_keys = self.read_splits()
-        self.dataset, self.names = self.recognise()
+        self.dataset, self.names = recognise(fields, self.plain, self.values, self.split_keys, self.notes)
 
     def annotations(self) -> Annotations:
         """Everything, in one row order."""
@@ -206,50 +147,11 @@ class _Packer:
             self.notes.append(f"{len(self.keys) - len(owner)} of {len(self.keys)} dialogues are in no split")
         return {split: keys for split, keys in result.items() if keys}
 
-    def recognise(self) -> tuple[str | None, list[str]]:
-        """The data set, and the dialogues' names in it."""
-        keys = list(self.plain.values())
-        names = [str(key) for key in keys]
-        top = max((value for value in self.values if type(value) in (int, float)), default=None)
-        hint = self.fields.dataset
-        if all(isinstance(key, str) and _SESSION.match(key) for key in keys):
-            if hint is not None and not hint.startswith("iemocap"):
-                raise CorpusError(f"{self.path}: the dialogues are IEMOCAP's ({names[0]!r}), but the data set is said to be {hint!r}")
-            return hint or ("iemocap4" if top is not None and top <= 3 else "iemocap6"), names
-        numbers = [int(name) if name.isdecimal() and len(name) < 6 else -1 for name in names]
-        if self.fields.maybe_meld and hint in (None, "meld") and self.agrees_with_meld(dict(zip(self.keys, numbers, strict=True))):
-            return "meld", [_meld_name(number) for number in numbers]
-        if hint is None and self.fields.maybe_meld and self.fields.sentiments is not None:
-            self.notes.append("dialogue keys are not MELD's 0-1432: ids kept as they are; labels taken in MELD's order")
-            hint = "meld"
-        return hint or _BY_SIZE.get(len(keys)), names
-
-    def agrees_with_meld(self, numbers: dict[Any, int]) -> bool:
-        """Whether integer keys lie in MELD's ranges, split by split; recovers the development split where it is pooled."""
-        if not all(0 <= number <= MELD_KEYS["test"][1] for number in numbers.values()):
-            return False
-        pooled = "dev" not in self.split_keys
-        for split, keys in self.split_keys.items():
-            first, last = MELD_KEYS[split]
-            if pooled and split == "train":
-                last = MELD_KEYS["dev"][1]
-            if not all(first <= numbers[key] <= last for key in keys):
-                return False
-        if pooled and "train" in self.split_keys:
-            train = self.split_keys["train"]
-            dev = [key for key in train if numbers[key] >= MELD_KEYS["dev"][0]]
-            if dev:
-                self.split_keys["train"] = [key for key in train if numbers[key] < MELD_KEYS["dev"][0]]
-                self.split_keys["dev"] = dev
-                self.notes.append(f"the file pools training and development: {len(dev)} development dialogues recovered by their key")
-        self.notes.append("dialogue keys translated to MELD's ids (train_dia0, dev_dia0, test_dia0, …), as in its CSVs")
-        return True
-
     def read_labels(self) -> tuple[dict[str, list[Any]], list[str]]:
         """Columns `label`, `sentiment`, `score`, and label names where the data set is not known."""
         values, columns, labels = self.values, {}, []
         for row, value in enumerate(values):
-            if isinstance(value, _Odd):
+            if isinstance(value, Odd):
                 raise CorpusError(f"{self.path}: {self.where(row)}: label must be a number or a name, found {value.text}")
         numbers = [value for value in values if isinstance(value, int | float)]
         names = INDEX_NAMES.get(self.dataset or "")
@@ -267,7 +169,7 @@ class _Packer:
         else:
             columns["label"], labels = self.read_indices(values, names)
         if self.fields.sentiments is not None:
-            sentiments = [_scalar(value) for value in chain.from_iterable(self.column("sentiments", self.fields.sentiments))]
+            sentiments = [scalar(value) for value in chain.from_iterable(self.column("sentiments", self.fields.sentiments))]
             columns["sentiment"] = self.read_names("sentiment", sentiments, MELD_SENTIMENT)
         return columns, labels
 
@@ -296,7 +198,7 @@ class _Packer:
                 result.append(None)
                 continue
             if not isinstance(value, int | float) or value != value or value in (float("inf"), float("-inf")) or value != int(value):
-                found = value.text if isinstance(value, _Odd) else spell(value)
+                found = value.text if isinstance(value, Odd) else spell(value)
                 raise CorpusError(f"{self.path}: {self.where(row)}: {what} must be a whole number, found {found}")
             if not 0 <= value < len(names):
                 raise CorpusError(
@@ -311,9 +213,9 @@ class _Packer:
         result: list[str] = []
         numbered = False
         for name, speakers in zip(self.names, self.column("speakers", self.fields.speakers), strict=True):
-            session = name[:5] if iemocap and _SESSION.match(name) else ""
+            session = name[:5] if iemocap and SESSION.match(name) else ""
             for turn, value in enumerate(speakers):
-                index = value if isinstance(value, str) else _index(value)
+                index = value if isinstance(value, str) else speaker_number(value)
                 if index is None:
                     raise CorpusError(
                         f"{self.path}: dialogue {name!r}, turn {turn}: speaker must be a name, a number or a one-hot vector, "
@@ -359,11 +261,11 @@ class _Packer:
                     "(train_dia0_0, …); to join features by MELD's ids, list its CSVs before this file under `annotations`"
                 )
             return numbered
-        ids = [_scalar(value) for value in chain.from_iterable(self.column("ids", self.fields.ids))]
+        ids = [scalar(value) for value in chain.from_iterable(self.column("ids", self.fields.ids))]
         result: list[str] = []
         names = chain.from_iterable([name] * length for name, length in zip(self.names, self.lengths, strict=True))
         for row, (name, value) in enumerate(zip(names, ids, strict=True)):
-            if isinstance(value, _Odd | float) or value is None or value == "":
+            if isinstance(value, Odd | float) or value is None or value == "":
                 raise CorpusError(f"{self.path}: {self.where(row)}: utterance id must be text or a whole number")
             local = re.fullmatch(r"(?:utt_?)?(\d+)", str(value))  # counted within the dialogue
             result.append(f"{name}_{'utt' if self.dataset == 'meld' else ''}{local[1]}" if local else value)
@@ -379,7 +281,7 @@ class _Packer:
         averaged = number = 0
         for name, values in zip(self.names, self.column(modality, mapping), strict=True):
             for turn, value in enumerate(values):
-                row = _vector(value)
+                row = vector(value)
                 if row is None:
                     raise CorpusError(f"{self.path}: dialogue {name!r}, turn {turn}: {modality}: expected numbers, found {spell(value)}")
                 if row.ndim == 2:
@@ -403,52 +305,3 @@ class _Packer:
         if averaged:
             self.notes.append(f"{modality}: {averaged} utterances have several frames, averaged over time")
         return result
-
-
-class _Odd:
-    """A value that is neither text nor a number, kept until its place can be named."""
-
-    def __init__(self, value: Any) -> None:
-        self.text = spell(value)
-
-
-def _scalar(value: Any) -> Any:
-    """Text, number or `None`; anything else as `_Odd`."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(-1)[0]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bytes):
-        value = value.decode("latin1")
-    return value if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)) else _Odd(value)
-
-
-def _index(value: Any) -> int | None:
-    """Number of a speaker: a whole number, or the place of the one in a one-hot vector."""
-    plain = _scalar(value)
-    if isinstance(plain, int | float):
-        return int(plain) if 0 <= plain < 1000 and plain == int(plain) else None
-    if isinstance(value, list | tuple | np.ndarray):
-        numbers = [_scalar(part) for part in value] if len(value) <= 1000 else []
-        if numbers.count(1) == 1 and numbers.count(0) == len(numbers) - 1:
-            return numbers.index(1)
-    return None
-
-
-def _vector(value: Any) -> np.ndarray | None:
-    """`(width,)` float32, or `(frames, width)`; `None` where it is no numbers."""
-    if not isinstance(value, list | tuple | np.ndarray):
-        return None
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            row = np.asarray(value, dtype=np.float32)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if row.ndim > 1 and row.size == max(row.shape):  # one vector with axes of length one
-        row = row.reshape(-1)
-    return row if row.ndim == 1 or (row.ndim == 2 and row.size) else None
-
-
-def _meld_name(number: int) -> str:
-    split = next(name for name, (_, last) in MELD_KEYS.items() if number <= last)
-    return f"{split}_dia{number - MELD_KEYS[split][0]}"

@@ -1,0 +1,244 @@
+"""From annotations to a corpus: what an annotation file says, joined with features, sequences, splits and task, and checked."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from erc_graph.data.annotations import Annotations
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.feature_files import join_features, read_features
+from erc_graph.data.files.sequence_files import join_sequences, read_sequences
+from erc_graph.data.files.storage import sha256
+from erc_graph.data.ragged import Ragged
+from erc_graph.data.splits import check_splits, read_splits
+from erc_graph.data.statistics import check_statistics
+from erc_graph.data.tasks import DEFAULT_TASK, TASKS, Task, apply_task, get_task
+from erc_graph.errors import CorpusError
+
+logger = logging.getLogger("erc_graph")
+
+
+def assemble(
+    annotations: Annotations,
+    *,
+    dataset: str | None = None,
+    task: str | Task | None = None,
+    labels: Sequence[str] | None = None,
+    splits: Path | None = None,
+    features: Mapping[str, Path] | None = None,
+    sequences: Mapping[str, Path] | None = None,
+    extractors: Mapping[str, str] | None = None,
+    name: str | None = None,
+    strict: bool = False,
+    files: Mapping[str, Path] | None = None,
+) -> Corpus:
+    """Build a corpus out of what a file says and what is given beside it; what is given wins.
+
+    Args:
+        annotations: What the annotation files say.
+        dataset: Data set, known or not.
+        task: What to predict. Left out: `labels`, the data set's own task, or what the file says.
+        labels: Names of the file's labels in index order.
+        splits: JSON file of train/dev/test → dialogue ids.
+        features: Modality → feature file.
+        sequences: Modality → file of sequences.
+        extractors: Modality → what made its features.
+        name: What to call the corpus.
+        strict: Refuse features with NaN or inf.
+        files: Name → file, whose SHA-256 become part of the provenance.
+
+    Raises:
+        CorpusError: parts that do not fit each other, or labels outside the set.
+    """
+    _check_structure(annotations)
+    dataset = dataset or annotations.dataset
+    name = name or dataset or "corpus"
+    notes = [
+        f"recognised {annotations.format}: {len(annotations.dialogue_ids)} dialogues, {len(annotations.utterance_ids)} utterances",
+        *annotations.notes,
+    ]
+    columns = _columns(annotations, labels or _own_labels(dataset))
+    chosen = get_task(task) if isinstance(task, str) else task or _choose_task(dataset, labels, annotations, columns, name, notes)
+    if not columns:  # nothing is labelled: transcripts to predict on
+        notes.append("no labels: the utterances can be predicted, not judged")
+        columns = {chosen.column: (None,) * len(annotations.utterance_ids)}
+    _check_labels(chosen, columns, annotations)
+    tensors, present = _join(annotations, features or {}, strict, notes)
+    inner = _join_sequences(annotations, sequences or {}, strict, notes)
+    unknown = sorted(set(extractors or {}) - set(tensors) - set(inner))
+    if unknown:
+        known = ", ".join(dict.fromkeys([*tensors, *inner])) or "none"
+        raise CorpusError(f"extractors.{unknown[0]}: the corpus has no such modality; it has {known}")
+    where, divided = (str(splits), read_splits(splits)) if splits else (annotations.format, annotations.splits)
+    parts = check_splits(divided, annotations.dialogue_ids, where)
+    left_out = len(annotations.dialogue_ids) - sum(map(len, parts.values()))
+    if parts and left_out:
+        notes.append(f"{left_out} of {len(annotations.dialogue_ids)} dialogues are in no split")
+    lengths = torch.tensor(annotations.lengths, dtype=torch.long)
+    corpus = Corpus(
+        name=name,
+        task=chosen,
+        dialogue_ids=tuple(annotations.dialogue_ids),
+        ptr=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
+        utterance_ids=tuple(annotations.utterance_ids),
+        speakers=tuple(annotations.speakers),
+        texts=tuple(annotations.texts),
+        target=apply_task(chosen, columns, len(annotations.utterance_ids)),
+        features={modality: torch.from_numpy(value) for modality, value in tensors.items()},
+        present={modality: torch.from_numpy(value) for modality, value in present.items()},
+        sequences=inner,
+        splits=parts,
+        annotations=columns,
+        provenance={
+            "format": annotations.format,
+            "dataset": dataset,
+            "files": {label: sha256(file) for label, file in (files or {}).items()},
+            "extractors": dict(extractors or {}),
+            "notes": notes,
+        },
+    )
+    for note in notes:
+        logger.info("%s: %s", name, note)
+    differences = check_statistics(corpus)
+    for difference in differences:
+        logger.warning("%s", difference)
+    notes.extend(differences)  # the list that stands in the provenance
+    return corpus
+
+
+def _check_structure(annotations: Annotations) -> None:
+    """Lengths that fit, names that are unique, no empty dialogue."""
+    where, rows = annotations.format, len(annotations.utterance_ids)
+    if not annotations.dialogue_ids:
+        raise CorpusError(f"{where}: no dialogue in it; expected one or more")
+    if len(annotations.lengths) != len(annotations.dialogue_ids) or sum(annotations.lengths) != rows:
+        raise CorpusError(
+            f"{where}: {len(annotations.dialogue_ids)} dialogues with {len(annotations.lengths)} lengths that sum to "
+            f"{sum(annotations.lengths)}, but {rows} utterances"
+        )
+    for dialogue, length in zip(annotations.dialogue_ids, annotations.lengths, strict=True):
+        if length < 1:
+            raise CorpusError(f"{where}: dialogue {dialogue!r} is empty; expected one utterance or more, remove it")
+    for what, ids in (("dialogue", annotations.dialogue_ids), ("utterance", annotations.utterance_ids)):
+        if len(set(ids)) < len(ids):
+            twice, times = Counter(ids).most_common(1)[0]
+            raise CorpusError(f"{where}: duplicate {what} id {twice!r} ({times} times); expected unique ids, rename or remove them")
+    sized: dict[str, Any] = {"speakers": annotations.speakers, **annotations.columns, **annotations.features, **annotations.sequences}
+    if annotations.texts:
+        sized["texts"] = annotations.texts
+    for what, values in sized.items():
+        if len(values) != rows:
+            raise CorpusError(f"{where}: {what}: {len(values)} values for {rows} utterances")
+
+
+def _own_labels(dataset: str | None) -> tuple[str, ...]:
+    return TASKS[DEFAULT_TASK[dataset]].labels if dataset in DEFAULT_TASK else ()
+
+
+def _columns(annotations: Annotations, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """The annotations with names instead of indices of labels, and `None` where a score is NaN."""
+    columns = {column: tuple(values) for column, values in annotations.columns.items()}
+    values = columns.get("label", ())
+    if names and all(_is_index(value) and value not in names for value in values if value is not None):
+        columns["label"] = tuple(names[int(v)] if v is not None and 0 <= int(v) < len(names) else v for v in values)
+    if "score" in columns:
+        columns["score"] = tuple(_score(value, row, annotations) for row, value in enumerate(columns["score"]))
+    return {column: values for column, values in columns.items() if len(values)}
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) or (isinstance(value, str) and value.isascii() and value.isdigit())
+
+
+def _score(value: Any, row: int, annotations: Annotations) -> float | None:
+    try:
+        number = math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        number = math.inf
+    if math.isinf(number):
+        raise CorpusError(f"{annotations.format}: {_place(annotations, row)}: score {value!r}; expected a finite number")
+    return None if math.isnan(number) else number
+
+
+def _place(annotations: Annotations, row: int) -> str:
+    dialogue = int(np.searchsorted(np.cumsum(annotations.lengths), row, side="right"))
+    return f"dialogue {annotations.dialogue_ids[dialogue]!r}, utterance {annotations.utterance_ids[row]!r}"
+
+
+def _choose_task(
+    dataset: str | None,
+    labels: Sequence[str] | None,
+    annotations: Annotations,
+    columns: Mapping[str, tuple[Any, ...]],
+    name: str,
+    notes: list[str],
+) -> Task:
+    """What to predict where nobody says: the labels given, the data set's own task, or what the file has."""
+    if labels:
+        return Task(name=name, labels=tuple(labels))
+    default = TASKS[DEFAULT_TASK[dataset]] if dataset in DEFAULT_TASK else None
+    if default is not None and (default.column in columns or not columns):
+        return default
+    for column in ("label",) if "score" in columns else ("label", "sentiment"):
+        found = sorted({str(value) for value in columns.get(column, ()) if value is not None})
+        if found:
+            own = tuple(annotations.labels) if column == "label" and annotations.labels else tuple(found)
+            notes.append(f"task: the file's own {column} names, in this order: {', '.join(own)}")
+            return Task(name=name, labels=own, column=column)
+    if "score" in columns:
+        notes.append("task: the file's scores")
+        return TASKS["sentiment"]
+    return default or Task(name=name)
+
+
+def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotations: Annotations) -> None:
+    """What `apply_task` refuses, with the place where it is."""
+    if task.kind == "score" or task.column not in columns:
+        return
+    values = columns[task.column]
+    allowed = {None, *task.drop, *task.labels, *task.mapping}
+    outside = [row for row, value in enumerate(values) if value not in allowed]
+    if outside:
+        row = outside[0]
+        raise CorpusError(
+            f"{_place(annotations, row)}: label {values[row]!r} is outside the set of task {task.name} ({', '.join(task.labels)}); "
+            f"{len(outside)} such labels; choose another task, or name the labels in corpus.toml"
+        )
+
+
+def _join(
+    annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Features and presence per modality: those of the manifest first, then what only the annotation file has."""
+    features, present = {}, {}
+    for modality in [*files, *(name for name in annotations.features if name not in files)]:
+        if modality in files:
+            where = f"features.{modality} ({files[modality].name})"
+            ids, array = read_features(files[modality])
+        else:
+            where, ids, array = f"features.{modality} (annotation file)", annotations.utterance_ids, annotations.features[modality]
+        features[modality], present[modality], report = join_features(ids, array, annotations.utterance_ids, where=where, strict=strict)
+        notes.extend(report)
+    return features, present
+
+
+def _join_sequences(annotations: Annotations, files: Mapping[str, Path], strict: bool, notes: list[str]) -> dict[str, Ragged]:
+    """Sequences per modality: those of the manifest first, then what only the annotation file has."""
+    found = {}
+    for modality in [*files, *(name for name in annotations.sequences if name not in files)]:
+        if modality in files:
+            where = f"sequences.{modality} ({files[modality].name})"
+            ids, sequences = read_sequences(files[modality], strict=strict, notes=notes)
+        else:
+            where, ids, sequences = f"sequences.{modality} (annotation file)", annotations.utterance_ids, annotations.sequences[modality]
+        found[modality], report = join_sequences(ids, sequences, annotations.utterance_ids, where=where, strict=strict)
+        notes.extend(report)
+    return found

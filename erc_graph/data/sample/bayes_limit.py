@@ -1,0 +1,169 @@
+r"""The accuracy that no classifier can beat on the sample corpus, exactly.
+
+Given all vectors of a dialogue, :math:`P(e_t \mid x_1 … x_T)` follows exactly from the forward–backward recursion over the joint
+state of all speakers' last emotions. The mean of its maximum is the accuracy that no classifier can beat on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.sample.vectors import TASK, WIDTH, Array, SampleConfig, class_means, prior, sample_corpus
+from erc_graph.errors import CorpusError
+
+
+def transition(config: SampleConfig, *, own: bool = True, other: bool = True) -> Array:
+    r"""Return :math:`P(e \mid a, b)` as `(a, b, e)`; an axis that is not there (`own=False`, `other=False`) has length one."""
+    kinds = len(TASK.labels)
+    same = np.eye(kinds)
+    alpha, beta = config.inertia * own, config.contagion * other
+    keep = alpha * same[:, None, :] if own else np.zeros((1, 1, kinds))
+    take = beta * same[None, :, :] if other else np.zeros((1, 1, kinds))
+    return keep + take + (1 - alpha - beta) * prior()
+
+
+def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig) -> Array:
+    """Forward–backward for one dialogue.
+
+    The state is one axis per speaker, in order of appearance: that speaker's last emotion; of length one before the first turn.
+    A turn changes only the axis of its speaker and looks at one other axis, so it is a small product over these two, the others
+    along: five speakers have 7776 states, but no matrix of 7776 × 7776 is ever made.
+
+    Args:
+        speaker: `(T,)` order of first appearance.
+        likelihood: `(T, 6)` density of the turn's vectors under each emotion, up to a factor.
+
+    Returns:
+        `(T, 6)` posterior.
+    """
+    people, kinds = int(speaker.max()) + 1, likelihood.shape[1]
+    others = [next((int(s) for s in speaker[:t][::-1] if s != speaker[t]), None) for t in range(len(speaker))]
+
+    def front(state: Array, turn: int) -> tuple[Array, int | None]:
+        """The state with the axes of the speaker and of the other in front: `(a, b, rest...)`."""
+        s, o = int(speaker[turn]), others[turn]
+        if o is None:
+            return np.moveaxis(state, s, 0)[:, None], None
+        return np.moveaxis(state, (s, o), (0, 1)), o
+
+    def back(state: Array, turn: int, other: int | None) -> Array:
+        s = int(speaker[turn])
+        return np.moveaxis(state[:, 0], 0, s) if other is None else np.moveaxis(state, (0, 1), (s, other))
+
+    def normal(state: Array) -> Array:
+        return state / state.sum()
+
+    alphas, kernels = [], []
+    state = np.ones((1,) * people)
+    for t in range(len(speaker)):
+        joint, other = front(state, t)  # (a, b, rest)
+        kernel = transition(config, own=joint.shape[0] == kinds, other=other is not None) * likelihood[t]  # (a, b, e)
+        state = normal(back(np.einsum("ab...,abe->eb...", joint, kernel), t, other))
+        alphas.append(state)
+        kernels.append(kernel)
+    posterior = np.empty_like(likelihood)
+    beta = np.ones_like(state)
+    for t in reversed(range(len(speaker))):
+        axes = tuple(axis for axis in range(people) if axis != speaker[t])
+        posterior[t] = normal((alphas[t] * beta).sum(axes))
+        ahead, other = front(beta, t)  # (e, b, rest)
+        beta = normal(back(np.einsum("eb...,abe->ab...", ahead, kernels[t]), t, other))
+    return posterior
+
+
+def _config_of(corpus: Corpus) -> SampleConfig:
+    made: Mapping[str, Any] | None = corpus.provenance.get("sample")
+    if made is None or corpus.task.labels != TASK.labels:
+        raise CorpusError(
+            f"{corpus.name}: the Bayes limit is known only for a generated corpus with task {TASK.name}, found task "
+            f"{corpus.task.name} of format {corpus.provenance.get('format', 'unknown')!r}; use sample_corpus()"
+        )
+    # A saved corpus comes back with lists for tuples.
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in made.items()}
+    return SampleConfig(**{field.name: values[field.name] for field in fields(SampleConfig)})
+
+
+def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Vectors and where they are; of the raw form those that were rendered, drawn again, where the corpus has the rendering."""
+    made = corpus.provenance["sample"]
+    features, present = corpus.features, corpus.present
+    if made.get("raw"):
+        hidden = sample_corpus(dialogues=made["dialogues"], seed=made["seed"], config=config)
+        features = hidden.subset(corpus.dialogue_ids).features
+        present = {**present, **{name: value.present for name, value in corpus.sequences.items()}}
+    for name in modalities:
+        if name not in features or name not in present:
+            raise CorpusError(f"{corpus.name}: no modality {name!r} of the sample corpus; it has {', '.join(present) or 'none'}")
+        if (width := features[name].shape[1]) != WIDTH.get(name):
+            raise CorpusError(
+                f"{corpus.name}: features.{name}: the Bayes limit is known for the generated vectors of {WIDTH.get(name)} numbers, "
+                f"found others of {width}"
+            )
+    return {name: (features[name], present[name]) for name in modalities}
+
+
+def sample_posterior(corpus: Corpus, *, context: bool = True, modalities: Collection[str] | None = None) -> Array:
+    """Return the exact probability of every emotion given the vectors, what no model can know better.
+
+    Args:
+        corpus: A sample corpus, or a split or subset of one (whole dialogues). Of the raw form the vectors behind it count.
+        context: Given all vectors and speakers of the dialogue; else given the vectors of the utterance alone.
+        modalities: Which vectors are given; all where left out.
+
+    Returns:
+        `(U, 6)` rows that sum to one, in the order of the task's labels.
+
+    Raises:
+        CorpusError: not a sample corpus, or it has no such modality.
+    """
+    config = _config_of(corpus)
+    log = np.zeros((corpus.utterances, len(TASK.labels)))
+    means = class_means(config)
+    for name, (vectors, present) in _vectors(corpus, config, means if modalities is None else modalities).items():
+        gap = vectors.numpy().astype(np.float64)[:, None, :] - means[name]
+        log -= 0.5 * (gap**2).sum(-1) * present.numpy()[:, None]
+    likelihood = np.exp(log - log.max(1, keepdims=True))
+    if not context:
+        joint = likelihood * prior()
+        return joint / joint.sum(1, keepdims=True)
+    speaker, ptr = corpus.speaker.numpy(), corpus.ptr.tolist()
+    slices = [slice(start, end) for start, end in pairwise(ptr)]
+    return np.concatenate([_smooth(speaker[rows], likelihood[rows], config) for rows in slices])
+
+
+def sample_bayes_limit(
+    corpus: Corpus | None = None,
+    *,
+    split: str | None = "test",
+    context: bool = True,
+    modalities: Collection[str] | None = None,
+    realised: bool = False,
+) -> float:
+    """Return the accuracy that no classifier can beat on average: the mean over utterances of the largest exact posterior.
+
+    Of the raw sample corpus it is that of the vectors behind words, voices and faces: an upper bound, for rendering loses something.
+
+    Args:
+        corpus: A sample corpus; the default one when left out.
+        split: Which split is judged; `None`: all of it.
+        context: Of classifiers that see the conversation; else of those that see single utterances.
+        modalities: What the classifiers see; all where left out.
+        realised: Instead of the expectation, how often the best rule is right about the labels as they happened to be drawn.
+
+    Raises:
+        CorpusError: not a sample corpus, or no such split or modality.
+    """
+    corpus = sample_corpus() if corpus is None else corpus
+    chosen = corpus if split is None else corpus.split(split)
+    posterior = sample_posterior(chosen, context=context, modalities=modalities)
+    if realised:
+        return float((posterior.argmax(1) == chosen.target.numpy())[chosen.labelled.numpy()].mean())
+    return float(posterior.max(1).mean())

@@ -1,0 +1,29 @@
+"""What stands in a sequence where a modality is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Missing(nn.Module):
+    """A learned vector per modality, in the place of what is missing.
+
+    Args:
+        widths: Modality → width of its vectors.
+    """
+
+    def __init__(self, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
+
+    def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Modality → `(N, width)`, of the modalities that this knows.
+
+        Args:
+            values: Modality → `(N, width)`.
+            present: Modality → `(N,)` bool.
+        """
+        return {name: torch.where(present[name][:, None], values[name], vector) for name, vector in self.vectors.items()}

@@ -1,0 +1,63 @@
+"""Encoders by name: how a corpus or a model names one, with its options, and how it is found again."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from erc_graph.errors import CheckpointError
+from erc_graph.features.text import Pooling, TextEncoder
+from erc_graph.features.tuned import OUTPUTS, TunedEncoder
+from erc_graph.features.tuned_files import ABOUT
+
+
+def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextEncoder | TunedEncoder:
+    """Load the encoder that a corpus or a model names, with its options behind it.
+
+    Args:
+        name: As `find_encoder` has it, or the folder of tuned encoders; then, where they are not the usual ones, a colon and options:
+            `NAME:layer=-2,pooling=cls`, `FOLDER:output=log-probabilities`.
+        device: Where it computes.
+
+    Raises:
+        CheckpointError: not found, its files are incomplete, damaged or of an unknown kind, or an option that it does not have.
+    """
+    where, options = split_options(name)
+    tuned = False
+    with suppress(OSError, ValueError):  # a name that no file can have
+        tuned = (Path(where) / ABOUT).is_file()
+    known = {"output": OUTPUTS} if tuned else {"pooling": tuple(one for one in get_args(Pooling) if one != "frames"), "layer": None}
+    for key, value in options.items():
+        if key not in known or value not in (known[key] or (value,)):
+            raise CheckpointError(f"text encoder {name[:80]!r}: expected options {', '.join(known)}, found {key}={value}")
+    chosen: dict[str, Any] = dict(options)
+    if tuned:
+        return TunedEncoder(Path(where), device=device, **chosen)
+    if "layer" in options and not options["layer"].startswith("last4"):
+        chosen["layer"] = int(options["layer"])
+    return TextEncoder(where, device=device, **chosen)
+
+
+def split_options(name: str) -> tuple[str, dict[str, str]]:
+    """Split the name of an encoder into name and options.
+
+    >>> split_options("runs/text.tuned:output=log-probabilities")
+    ('runs/text.tuned', {'output': 'log-probabilities'})
+    >>> split_options("C:/models/bert")
+    ('C:/models/bert', {})
+    """
+    found = re.fullmatch(r"(.+):((?:[a-z]+=[a-z0-9+-]+,?)+)", name, re.S)
+    return (name, {}) if found is None else (found[1], dict(part.split("=") for part in found[2].strip(",").split(",")))
+
+
+def join_options(name: str, **options: str | int) -> str:
+    """Join name and options of an encoder, the way back of `split_options`.
+
+    >>> join_options("bert", layer=-2), join_options("bert")
+    ('bert:layer=-2', 'bert')
+    """
+    return f"{name}:{','.join(f'{key}={value}' for key, value in options.items())}" if options else name

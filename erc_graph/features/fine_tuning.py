@@ -1,0 +1,117 @@
+"""Text encoders are tuned on single utterances, before any conversation is looked at.
+
+What an encoder says of the utterances that it was tuned on is fitted to their labels: a model of conversations that learns on top of it
+sees far better features in training than it will ever meet. COSMIC's published features (Ghosal et al., *COSMIC*, Findings of EMNLP 2020)
+are of this kind. Cross-fitting avoids it (`erc_graph.features.cross_fitting`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.storage import write_json
+from erc_graph.errors import ConfigError, expect
+from erc_graph.features.processes import Share, wait_for
+from erc_graph.features.tuned import Output, TunedEncoder
+from erc_graph.features.tuned_files import ABOUT, continues, describe, refuse_foreign
+from erc_graph.features.utterance_classifier import TuningRun, Utterances
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """How a text encoder is tuned.
+
+    Attributes:
+        epochs: Passes over the training utterances; the one that is best on the development split is kept.
+        batch_size: Utterances per step.
+        learning_rate: The highest; it grows from zero in the first tenth of the steps and falls to zero in a line.
+        weight_decay: Of AdamW, on matrices alone.
+        dropout: In front of the classifier (inside the encoder: as its own files say).
+        context: Turns before the utterance that the encoder reads too, as far as its tokens reach.
+        seed: Of classifier, order, dropout and folds.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    context: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        expect(
+            "tuning",
+            self,
+            epochs=(self.epochs >= 1, "1 or more"),
+            batch_size=(self.batch_size >= 1, "1 or more"),
+            learning_rate=(0 < self.learning_rate < math.inf, "a number above 0"),
+            weight_decay=(self.weight_decay >= 0, "a number of 0 or more"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            context=(self.context >= 0, "0 or more"),
+            seed=(0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
+        )
+
+
+def tune(
+    corpus: Corpus,
+    model: str,
+    folder: Path,
+    config: TuningConfig,
+    *,
+    cross_fit: int = 0,
+    repeats: int = 1,
+    output: Output = "features",
+    device: torch.device | str = "cpu",
+    precision: Literal["no", "bf16"] = "no",
+    share: Share | None = None,
+    quiet: bool | None = None,
+) -> TunedEncoder:
+    """Tune a pretrained encoder on the training split; what is finished in `folder` is taken, what was begun is continued.
+
+    Continuing ends in the same result as never having stopped. Several processes share the encoders of the folds.
+
+    Args:
+        corpus: Texts, targets and splits.
+        model: See `find_encoder`.
+        folder: Where the encoders go; it is a text encoder itself afterwards (`TunedEncoder`).
+        config: How.
+        cross_fit: Number of folds, 2 or more; 0: a single encoder, fitted to all training dialogues.
+        repeats: So many times, each with folds and a start of its own: repeat `r` is what the seed `config.seed + r` gives by itself.
+        output: What the encoder says in the end.
+        device: Where it computes.
+        precision: `bf16`: matrix products in 16 bits.
+        share: Which part of several processes this one is.
+        quiet: No progress bar; unset: none where standard error is no terminal.
+
+    Raises:
+        ConfigError: an impossible number of folds or repeats.
+        CorpusError: no texts, no training split, or nothing labelled in it.
+        CheckpointError: the folder has encoders with other settings, or of other utterances; a state in it is damaged; or weights
+            are not a number.
+    """
+    share = share or Share()
+    if repeats < 1:
+        raise ConfigError(f"repeats: expected 1 or more, found {repeats}")
+    about = describe(corpus, model, config, cross_fit, precision, repeats)
+    if (folder / ABOUT).is_file():
+        if continues(folder, about) and share.first:
+            write_json(folder / ABOUT, about)
+    elif share.first:
+        refuse_foreign(folder)
+        write_json(folder / ABOUT, about)
+    else:
+        wait_for(lambda: (folder / ABOUT).is_file())
+    data = Utterances(corpus, model, config.context)
+    for number, (name, held_out) in enumerate(about["members"].items()):
+        if number % share.of == share.number and not (folder / name).is_dir():
+            seeded = replace(config, seed=config.seed + number // max(cross_fit, 1))
+            TuningRun(data, name, set(held_out), folder, seeded, torch.device(device), precision, quiet).fit()
+    wait_for(lambda: all((folder / name).is_dir() for name in about["members"]))
+    return TunedEncoder(folder, output=output, device=device, precision=precision)

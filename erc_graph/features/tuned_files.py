@@ -1,0 +1,117 @@
+"""The files of tuned encoders: what a folder of them says of itself, and whether it belongs to what is wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.storage import load_tensors
+from erc_graph.errors import CheckpointError, CorpusError, StorageError
+from erc_graph.features.context import readings
+from erc_graph.features.cross_fitting import members
+from erc_graph.features.tokens import read_json
+
+if TYPE_CHECKING:
+    from erc_graph.features.fine_tuning import TuningConfig
+
+
+FORM, VERSION = "erc_graph tuned text encoder", 1
+ABOUT, HEAD, STATE = "tuned.json", "classifier.safetensors", "training.safetensors"
+FILES = ("config.json", "model.safetensors", "tokenizer.json", HEAD)
+
+
+def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, precision: str, repeats: int = 1) -> dict[str, Any]:
+    """Return everything that decides the result, as plain values.
+
+    Raises:
+        ConfigError: an impossible number of folds.
+        CorpusError: no training split, no texts, or nothing labelled.
+    """
+    if "train" not in corpus.splits:
+        raise CorpusError(f"{corpus.name}: expected a training split to tune on; give `splits` in corpus.toml")
+    if not any(map(str.strip, corpus.texts)):
+        raise CorpusError(f"{corpus.name}: expected texts to tune on, found none")
+    train = corpus.split("train")
+    labelled = sum(bool(text.strip()) for text, known in zip(train.texts, train.labelled.tolist(), strict=True) if known)
+    if not labelled:
+        raise CorpusError(f"{corpus.name}: expected labelled utterances in the training split, found none")
+    return {
+        "format": FORM,
+        "version": VERSION,
+        "model": model,
+        "task": {"name": corpus.task.name, "kind": corpus.task.kind, "labels": list(corpus.task.labels)},
+        "fitted_to": f"the labels of the training split of {corpus.name} ({labelled} utterances)",
+        "chosen_on": "development split" if "dev" in corpus.splits else "nothing: the last epoch",
+        "cross_fit": cross_fit,
+        "utterances": _digest(corpus, config.context),
+        "members": members(corpus, cross_fit, config.seed, repeats),
+        "settings": {**asdict(config), "precision": precision},
+    }
+
+
+def _digest(corpus: Corpus, context: int) -> str:
+    """Of all that is learned from: names, texts (with what was said before) and targets, training and development split apart."""
+    read, found = readings(corpus, context), hashlib.sha256()
+    for split in ("train", "dev"):
+        rows = corpus.rows(corpus.position[name] for name in corpus.splits.get(split, ())).tolist()
+        names = [(corpus.dialogue_ids[int(corpus.dialogue_of[row])], corpus.utterance_ids[row]) for row in rows]
+        found.update(json.dumps([split, names, [read[row] for row in rows]]).encode())
+        found.update(corpus.target[rows].numpy().tobytes())
+    return found.hexdigest()
+
+
+def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether the folder's encoders are the first ones of the wanted, and more are to come.
+
+    Raises:
+        CheckpointError: they are others.
+    """
+    found, wanted = read_json(folder / ABOUT), json.loads(json.dumps(wanted))
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{folder / ABOUT}: not what an {FORM} says of itself; remove {folder} to tune anew")
+    said = {
+        "utterances": "on other dialogues, texts or labels",
+        "members": "with other folds, or more of them (--cross-fit, --repeats)",
+        "format": "by something else",
+    }
+    for key, value in wanted.items():
+        begun = found.get(key)
+        first = key == "members" and isinstance(begun, dict) and bool(begun) and {**value, **begun} == value
+        if begun != value and not first:
+            raise CheckpointError(
+                f"{folder}: was tuned {said.get(key, f'with another {key}')}; choose another folder (--encoders), or remove it"
+            )
+    return bool(found["members"] != wanted["members"])
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises:
+        StorageError: it is a file, or not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StorageError(f"{folder}: is not empty; expected a new folder for the tuned encoders")
+
+
+def read_part(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and metadata of a file of an encoder.
+
+    Args:
+        path: The file.
+        whole: What is to be removed where the file is damaged, so that the command makes it again.
+
+    Raises:
+        CheckpointError: damaged or missing.
+    """
+    try:
+        return load_tensors(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; remove {whole} and give the command again") from None

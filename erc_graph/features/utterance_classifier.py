@@ -1,0 +1,239 @@
+"""The tuning of one text encoder: a classifier of single utterances on top, and a state on disk after every epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.storage import atomic_folder, save_tensors
+from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.features.context import readings
+from erc_graph.features.text import find_encoder, mean_state, pretrained
+from erc_graph.features.tokens import Tokens, chunks, read_json
+from erc_graph.features.tuned_files import FILES, HEAD, STATE, read_part
+
+if TYPE_CHECKING:
+    from erc_graph.features.fine_tuning import TuningConfig
+
+
+class Utterances:
+    """Token ids and targets of a corpus, as a model of single utterances is tuned on them.
+
+    Args:
+        corpus: `U` utterances with texts and targets.
+        model: Name of the pretrained encoder, see `find_encoder`.
+        context: Turns before each utterance that are read too.
+    """
+
+    def __init__(self, corpus: Corpus, model: str, context: int) -> None:
+        self.source = find_encoder(model)
+        self.tokens = Tokens(self.source, read_json(self.source / "config.json"))
+        self.ids = self.tokens(readings(corpus, context))[0]
+        self.target, self.task = corpus.target, corpus.task
+        spoken = torch.tensor([bool(text.strip()) for text in corpus.texts])
+        self.usable = corpus.labelled & spoken
+        names = [corpus.dialogue_ids[i] for i in corpus.dialogue_of.tolist()]
+        self.dialogue = np.asarray(names, dtype=object)
+        self.splits = corpus.splits
+
+    def rows(self, split: str, without: set[str]) -> list[int]:
+        """Return the rows of a split that have words and a target, but for the dialogues in `without`."""
+        wanted = set(self.splits.get(split, ())) - without
+        return [row for row in self.usable.nonzero()[:, 0].tolist() if self.dialogue[row] in wanted]
+
+
+class Classified(nn.Module):
+    """A pretrained encoder, the mean of the states of the utterance's tokens, and a linear classifier.
+
+    Args:
+        folder: Of the pretrained encoder.
+        outputs: Number of classes, or 1.
+        dropout: In front of the classifier.
+    """
+
+    def __init__(self, folder: Path, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = pretrained(folder)
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Linear(self.encoder.config.hidden_size, outputs)
+        nn.init.normal_(self.classify.weight, std=0.02)
+        nn.init.zeros_(self.classify.bias)
+
+    def forward(self, ids: Tensor, mask: Tensor, own: Tensor) -> Tensor:
+        """Return scores `(n, outputs)` of token ids `(n, L)`, which of them are real, and which are the utterance's own."""
+        states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return self.classify(self.dropout(mean_state(states, own)))
+
+
+class TuningRun:
+    """The tuning of one encoder, with a state on disk after every epoch.
+
+    Args:
+        data: Utterances of the whole corpus.
+        name: Of the encoder, in messages and as its folder.
+        held_out: Training dialogues that it never sees.
+        folder: Of all tuned encoders; the encoder's own appears in it when it is done.
+        config: How it is tuned.
+        device: Where it computes.
+        precision: `bf16`: matrix products in 16 bits.
+        quiet: No progress bar.
+
+    Raises:
+        CorpusError: no labelled training utterance outside the held-out dialogues.
+    """
+
+    def __init__(
+        self,
+        data: Utterances,
+        name: str,
+        held_out: set[str],
+        folder: Path,
+        config: TuningConfig,
+        device: torch.device,
+        precision: str,
+        quiet: bool | None,
+    ) -> None:
+        self.data, self.name, self.config, self.device, self.quiet = data, name, config, device, quiet
+        self.folder, self.state = folder / name, folder / f"{name}.{STATE}"
+        self.train, self.dev = data.rows("train", held_out), data.rows("dev", set())
+        if not self.train:
+            raise CorpusError(f"{name}: expected labelled training utterances outside the fold, found none; use fewer folds")
+        outputs = len(data.task.labels) if data.task.kind == "classification" else 1
+        torch.manual_seed(config.seed)
+        self.model = Classified(data.source, outputs, config.dropout).to(device)
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
+        self.cast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        self.figures: list[float] = []
+        self.best: dict[str, Tensor] = {}
+
+    def fit(self) -> None:
+        """Run all epochs that are left; then the encoder's folder appears, complete, and the state goes.
+
+        Raises:
+            CheckpointError: the state on disk is damaged, or weights are not a number.
+        """
+        self.load()
+        steps = math.ceil(len(self.train) / self.config.batch_size)
+        for epoch in range(len(self.figures), self.config.epochs):
+            torch.manual_seed(int(np.random.SeedSequence((self.config.seed, epoch)).generate_state(1, np.uint32)[0]))
+            self.model.train()
+            title = f"{self.name}: epoch {epoch + 1} of {self.config.epochs}"
+            for step, rows in enumerate(tqdm(self.order(steps), desc=title, disable=self.quiet, unit="step", leave=False)):
+                self.step(rows, epoch * steps + step, self.config.epochs * steps)
+            if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
+                raise CheckpointError(f"{self.name}: weights that are not a number after epoch {epoch + 1}; lower --tuning.learning_rate")
+            figure = self.judge()
+            if not self.figures or figure > max(self.figures) or not self.dev:
+                self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            self.figures.append(figure)
+            self.save()
+        self.finish()
+
+    def order(self, steps: int) -> list[list[int]]:
+        """Return the rows of every step of an epoch: random, but of similar length."""
+        size, pool = self.config.batch_size, 16
+        mixed = [self.train[i] for i in torch.randperm(len(self.train)).tolist()]
+        found = []
+        for start in range(0, len(mixed), size * pool):
+            alike = sorted(mixed[start : start + size * pool], key=lambda row: len(self.data.ids[row]))
+            found += [alike[i : i + size] for i in range(0, len(alike), size)]
+        return [found[i] for i in torch.randperm(steps).tolist()]
+
+    def step(self, rows: list[int], step: int, steps: int) -> None:
+        """Update the weights once, on the utterances of `rows`; `step` of all `steps` sets the learning rate."""
+        warm = 0.1 * steps
+        factor = (step + 1) / warm if step + 1 < warm else (steps - step) / (steps - warm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * min(1.0, factor)
+        loss = self.loss(self.scores(rows), rows)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def scores(self, rows: list[int]) -> Tensor:
+        """Return the scores `(n, outputs)` of `n` utterances, float32."""
+        ids, mask = self.data.tokens.pad([self.data.ids[row] for row in rows], self.device)
+        with self.cast:
+            scores = self.model(ids, mask, self.data.tokens.own(ids, mask))
+        return scores.float()
+
+    def loss(self, scores: Tensor, rows: list[int]) -> Tensor:
+        """Return cross-entropy, or for a score task the mean absolute error."""
+        target = self.data.target[rows].to(self.device)
+        return F.cross_entropy(scores, target) if self.data.task.kind == "classification" else F.l1_loss(scores[:, 0], target)
+
+    @torch.no_grad()
+    def judge(self) -> float:
+        """Return weighted F1 on the development split (for scores: the absolute error, negative); 0 where there is none."""
+        if not self.dev:
+            return 0.0
+        self.model.eval()
+        scores = torch.empty(len(self.dev), self.model.classify.out_features)
+        for chosen in chunks([len(self.data.ids[row]) for row in self.dev], 4096):
+            scores[chosen] = self.scores([self.dev[i] for i in chosen]).cpu()
+        target = self.data.target[self.dev]
+        if self.data.task.kind == "score":
+            return -float((scores[:, 0] - target).abs().mean())
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(target.numpy(), scores.argmax(-1).numpy(), average="weighted", zero_division=0))
+
+    def save(self) -> None:
+        """Write weights, best weights, optimizer and development figures, for `load`."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+        save_tensors(self.state, tensors, {"figures": json.dumps(self.figures)})
+
+    def load(self) -> None:
+        """Continue from the state on disk, if there is one.
+
+        Raises:
+            CheckpointError: damaged, or not the state of this tuning.
+        """
+        if not self.state.is_file():
+            return
+        tensors, metadata = read_part(self.state, self.state)
+        try:
+            self.model.load_state_dict(_under("model.", tensors))
+            self.best = {name: value.clone() for name, value in _under("best.", tensors).items()}
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, value in _under("optimizer.", tensors).items():
+                number, _, kind = name.partition(".")
+                moments.setdefault(int(number), {})[kind] = value
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+            self.figures = [float(figure) for figure in json.loads(metadata["figures"])]
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise CheckpointError(f"{self.state}: not the state of this tuning ({reason}); remove it to begin anew") from None
+
+    def finish(self) -> None:
+        """Write the encoder with its best weights, and remove the state."""
+        self.model.load_state_dict(self.best)
+        with atomic_folder(self.folder, FILES) as temporary:
+            self.model.encoder.config.save_pretrained(temporary)
+            save_tensors(temporary / "model.safetensors", self.model.encoder.state_dict(), {"format": "pt"})
+            shutil.copyfile(self.data.source / "tokenizer.json", temporary / "tokenizer.json")
+            figures = {"development": json.dumps(self.figures)} if self.dev else {}
+            save_tensors(temporary / HEAD, dict(self.model.classify.state_dict()), figures)
+        self.state.unlink(missing_ok=True)
+
+
+def _under(stem: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(stem): value for name, value in tensors.items() if name.startswith(stem)}

@@ -1,0 +1,111 @@
+"""What every operator sends its messages along: the five primitives of message passing, whatever the edges look like in memory.
+
+A **slot** is a place for an edge; a layout has `P` of them. In a list every slot is an edge, in padded blocks some are none. A value per
+slot is a tensor `(H, P)`, heads first, and operators calculate with it without knowing the layout.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.graphs.hyperedges import HyperEdges, Members
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Edges(ABC):
+    """The edges of a recipe between the nodes of a batch, where both ends are present.
+
+    Args:
+        recipe: The recipe.
+        nodes: Whose presence counts.
+        batch: The dialogues.
+    """
+
+    def __init__(self, recipe: GraphRecipe, nodes: Nodes, batch: Batch) -> None:
+        self.recipe, self.present, self.streams, self.batch = recipe, nodes.present, nodes.streams, batch
+
+    @cached_property
+    def hyper(self) -> HyperEdges:
+        """The hyperedges of the recipe."""
+        return HyperEdges(self.recipe, self.present, self.streams, Members.kept(self.recipe, self.present.shape[1], self.batch))
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Names of the `R` relations."""
+        return self.recipe.relations
+
+    @property
+    @abstractmethod
+    def relation(self) -> Tensor:
+        """`(P,)` int64 relation of every slot, anything from 0 to R - 1 where there is no edge."""
+
+    @property
+    @abstractmethod
+    def valid(self) -> Tensor:
+        """`(P,)` bool: the slots that are edges."""
+
+    @abstractmethod
+    def dot(self, target: Tensor, source: Tensor) -> Tensor:
+        """`q_i · k_j`: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+
+    @abstractmethod
+    def add(self, target: Tensor, source: Tensor) -> Tensor:
+        """`a_i + b_j`: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+
+    @abstractmethod
+    def angular(self, states: Tensor) -> Tensor:
+        """`1 - arccos(cos) / π` of both ends, as `erc_graph.graphs.weights.angular`: `(N, S, k)` → `(1, P)`."""
+
+    @abstractmethod
+    def softmax(self, score: Tensor) -> Tensor:
+        """Softmax over the edges into every target: `(H, P)` → `(H, P)`, zero where there is no edge.
+
+        An edge that counts several times is as many edges; the value is that of one of them.
+        """
+
+    @abstractmethod
+    def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
+        """Sum of `scale · times · weight` over the edges into every node, or out of it.
+
+        Args:
+            weight: `(H, P)`; unset: ones.
+            outgoing: Of the edges out of it.
+
+        Returns:
+            `(H, N, S)`, without `H` if there is no weight.
+        """
+
+    def at_relation(self, table: Tensor) -> Tensor:
+        """Rows of a table by relation: `(R, ...)` → `(P, ...)`."""
+        return table.index_select(0, self.relation)
+
+    def spread(
+        self, x: Tensor, weight: Tensor | None = None, *, by_relation: bool = False, mean: bool = False, shown: Tensor | None = None
+    ) -> Tensor:
+        """Sum of `scale · times · weight · x_source` over the edges into every target. All that an operator sends goes through here.
+
+        Args:
+            x: `(N, S, H, k)`, or `(N, S, k)` for one head. Absent nodes are not read.
+            weight: `(H, P)`, or `(1, P)` for all heads; unset: ones. Slots that are no edges are not read.
+            by_relation: One sum per relation.
+            mean: Divided by the number of edges (of the relation) into the target.
+            shown: `(H, P)` the weight to be shown in pictures, where `weight` is not all of it.
+
+        Returns:
+            `(N, S, H, k)`, or `(N, S, R, H, k)` by relation; without `H` if `x` has none.
+        """
+        heads = x.shape[2] if x.ndim == 4 else 1
+        rows = x if x.ndim == 4 and weight is not None and len(weight) > 1 else x.flatten(2)[:, :, None]
+        out = self._sum(rows, weight, by_relation, mean, shown)
+        if x.ndim == 3:
+            return out.squeeze(-2)
+        return out if rows is x else out.squeeze(-2).unflatten(-1, (heads, -1))
+
+    @abstractmethod
+    def _sum(self, x: Tensor, weight: Tensor | None, by_relation: bool, mean: bool, shown: Tensor | None) -> Tensor:
+        """`spread` of `(N, S, H, k)` with `(H, P)` → `(N, S, H, k)`, or `(N, S, R, H, k)`."""

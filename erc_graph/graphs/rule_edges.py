@@ -1,0 +1,282 @@
+"""Edges of a recipe by index arithmetic: from lengths and speakers alone, with no loop over utterances or edges.
+
+Rows are packed utterances (`erc_graph.data.batch.Batch`): dialogue `i` is rows `ptr[i]:ptr[i + 1]`. A windowed rule costs time
+and memory linear in the turns; only a rule over `all` turns is quadratic, because its edges are.
+
+How many edges there are follows from the lengths by a formula, so that nothing waits for the device; edges are made in int32 where rows and
+edges fit into it, and those of the last sets of lengths (and speakers, where a rule asks for them) are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
+
+EdgeType = tuple[str, str, str]
+_FREE: dict[str, Any] = {"relation": "r", "weight": "unit", "scale": 1.0, "source": None, "target": None, "times": 1}  # nothing to the rows
+KEPT = 2**21  # edges of a rule above which they are not kept: 16 MiB
+
+
+def reached(sizes: tuple[int, ...], reach: int | None) -> int:
+    """Pairs of a turn and an earlier one at most `reach` turns away, over all dialogues.
+
+    >>> reached((4,), None), reached((4, 2), 1)
+    (6, 4)
+    """
+    total = 0
+    for turns in sizes:
+        near = turns - 1 if reach is None else min(reach, turns - 1)
+        total += near * (near + 1) // 2 + (turns - 1 - near) * near
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Turns:
+    """Where every row stands in its dialogue, and among the turns of its speaker.
+
+    Attributes:
+        start: `(N,)` first row of the dialogue.
+        end: `(N,)` one past its last row.
+        own: `(N,)` place of the row when rows are sorted by dialogue and speaker, turns in order.
+        order: `(N,)` the row at every such place.
+        own_start: `(N,)` place of the speaker's first turn.
+        own_end: `(N,)` one past the place of the speaker's last turn.
+    """
+
+    start: Tensor
+    end: Tensor
+    speaker: Tensor
+
+    @classmethod
+    def of(cls, ptr: Tensor, speaker: Tensor, turns: int) -> Turns:
+        """From the first row of every dialogue, then `N`."""
+        dialogue = torch.repeat_interleave(ptr.diff(), output_size=turns)
+        return cls(ptr[:-1].index_select(0, dialogue), ptr[1:].index_select(0, dialogue), speaker)
+
+    @cached_property
+    def order(self) -> Tensor:
+        """`(N,)` rows by dialogue, speaker and turn."""
+        by_speaker = torch.argsort(self.speaker, stable=True)
+        return by_speaker[torch.argsort(self.start[by_speaker], stable=True)].to(self.start.dtype)
+
+    @cached_property
+    def own(self) -> Tensor:
+        """`(N,)` place of every row in `order`."""
+        return torch.empty_like(self.order).index_copy_(0, self.order.long(), self._row)
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        start, speaker = self.start[self.order], self.speaker[self.order]
+        fresh = torch.ones(len(start) + 1, dtype=torch.bool, device=start.device)
+        fresh[1:-1] = (start[1:] != start[:-1]) | (speaker[1:] != speaker[:-1])
+        place = fresh.nonzero().flatten().to(start.dtype)
+        group = fresh[:-1].cumsum(0)[self.own] - 1
+        return place[group], place[group + 1]
+
+    @property
+    def own_start(self) -> Tensor:
+        """`(N,)` place in `order` of the first turn of the row's speaker."""
+        return self._ends[0]
+
+    @property
+    def own_end(self) -> Tensor:
+        """`(N,)` one past the place of the last turn of the row's speaker."""
+        return self._ends[1]
+
+    @property
+    def first(self) -> Tensor:
+        """`(N,)` bool: the first turn of its speaker."""
+        return self.own == self.own_start
+
+    def reach(self, rule: EdgeRule) -> tuple[Tensor, Tensor]:
+        """`(N,)` first source of every target, and one past the last: rows, or places in `order` where a rule counts own turns."""
+        own = rule.count == "own"
+        here, start, end = (self.own, self.own_start, self.own_end) if own else (self._row, self.start, self.end)
+        first, last = start, end
+        if rule.past is not None:
+            first = self._back(rule.past) if isinstance(rule.past, str) else torch.maximum(start, here - rule.past)
+        if rule.future is not None:
+            last = self._ahead(rule.future) if isinstance(rule.future, str) else torch.minimum(end, here + rule.future + 1)
+        return first, last
+
+    @property
+    def _row(self) -> Tensor:
+        return torch.arange(len(self.start), device=self.start.device, dtype=self.start.dtype)
+
+    def _back(self, reach: str) -> Tensor:
+        place = self.own - own_turns(reach)
+        return torch.where(place >= self.own_start, self.order[place.clamp(min=0)], self.start)
+
+    def _ahead(self, reach: str) -> Tensor:
+        place = self.own + own_turns(reach)
+        return torch.where(place < self.own_end, self.order[place.clamp(max=len(self.order) - 1)] + 1, self.end)
+
+
+def own_turns(reach: str) -> int:
+    """`k` of `own:k`."""
+    return int(reach.removeprefix("own:"))
+
+
+def rule_edges(
+    rule: EdgeRule, ptr: Tensor, speaker: Tensor, *, sizes: tuple[int, ...] | None = None, dtype: torch.dtype = torch.long
+) -> tuple[Tensor, Tensor]:
+    """Edges of one rule, as if every stream were present, on the device of `ptr`.
+
+    Args:
+        rule: The rule.
+        ptr: `(D + 1,)` first row of every dialogue, then `N`.
+        speaker: `(N,)` speaker within the dialogue.
+        sizes: Utterances per dialogue on the host, where they are known: the device is not asked for them.
+        dtype: Of the rows and of their number.
+
+    Returns:
+        Source rows and target rows, `(E,)` each, sorted by target, then by source.
+
+    >>> rule = EdgeRule(relation="context", scope="within", past=1, future=0)
+    >>> [rows.tolist() for rows in rule_edges(rule, torch.tensor([0, 3]), torch.tensor([0, 1, 0]))]
+    [[0, 0, 1, 1, 2], [0, 1, 1, 2, 2]]
+    """
+    sizes = tuple(ptr.diff().tolist()) if sizes is None else sizes
+    turns = Turns.of(ptr.to(dtype), speaker, sum(sizes))
+    first, last = turns.reach(rule)
+    count = last - first
+    total = reachable(rule, sizes)
+    total = int(count.sum()) if total is None else total
+    target = torch.repeat_interleave(count, output_size=total)
+    before = (first - count.cumsum(0, dtype=dtype)).add_(count)  # the first source of a row, less the edges in front of it
+    source = torch.arange(total, device=ptr.device, dtype=dtype).add_(before.index_select(0, target))
+    if rule.count == "own":
+        source = turns.order[source]
+    keep = None if rule.self_loops else source != target
+    if rule.speaker in ("same", "other") and rule.count != "own":
+        same = speaker[source] == speaker[target]
+        chosen = same if rule.speaker == "same" else ~same
+        keep = chosen if keep is None else keep & chosen
+    if rule.first_turn == "mute":
+        chosen = ~turns.first[source]
+        keep = chosen if keep is None else keep & chosen
+    return (source, target) if keep is None else (source[keep], target[keep])
+
+
+def reachable(rule: EdgeRule, sizes: tuple[int, ...]) -> int | None:
+    """Pairs of turns in the reach of a rule, before it asks who speaks; `None` where this depends on who speaks."""
+    if rule.count == "own" or isinstance(rule.past, str) or isinstance(rule.future, str):
+        return None
+    return sum(sizes) + reached(sizes, rule.past) + reached(sizes, rule.future)
+
+
+def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """`rule_edges` as `(2, E)`, source above target: int32 where it fits, kept for the last sets of lengths. Not to be written to."""
+    total = reachable(rule, sizes)
+    total = sum(sizes) + 2 * reached(sizes, None) if total is None else total
+    dtype = torch.int32 if total < 2**30 else torch.long  # a reach of up to a milliard is added to rows
+    if total > KEPT:
+        return torch.stack(rule_edges(rule, ptr, speaker, sizes=sizes, dtype=dtype))
+    asks = rule.speaker in ("same", "other") or rule.first_turn == "mute" or reachable(rule, sizes) is None
+    who = (speaker.long().cpu().numpy().tobytes(),) if asks else ()
+    return _kept(replace(rule, **_FREE), sizes, who, dtype, ptr.device)
+
+
+def forget() -> None:
+    """Let go of all edges that are kept, for instance to measure."""
+    _kept.cache_clear()
+
+
+@lru_cache(maxsize=16)
+def _kept(rule: EdgeRule, sizes: tuple[int, ...], who: tuple[bytes, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    ptr = torch.tensor([0, *accumulate(sizes)]).to(device, non_blocking=True)
+    speaker = torch.frombuffer(bytearray(b"".join(who)), dtype=torch.long).to(device) if who and who[0] else ptr[:0]
+    return torch.stack(rule_edges(rule, ptr, speaker, sizes=sizes, dtype=dtype))
+
+
+def graph_edges(
+    recipe: GraphRecipe,
+    ptr: Tensor,
+    speaker: Tensor,
+    present: Mapping[str, Tensor],
+    *,
+    sizes: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = torch.long,
+) -> dict[EdgeType, Tensor]:
+    """Edges of every relation between the streams; relations of one rule share their rows where nothing is missing.
+
+    Args:
+        recipe: The recipe.
+        ptr: `(D + 1,)` first row of every dialogue, then `N`.
+        speaker: `(N,)` speaker within the dialogue.
+        present: stream → `(N,)` bool; an absent node has no edges.
+        sizes: Utterances per dialogue on the host, where they are known.
+        dtype: Of the rows; PyTorch Geometric wants int64. `None`: int32 where it fits, and what is kept is handed out as it is: not to be
+            written to.
+
+    Returns:
+        `(source stream, relation, target stream)` → `(2, E)` rows, source above target. Every edge type that the recipe
+        allows has an entry, if only an empty one.
+    """
+    sizes = tuple(ptr.diff().tolist()) if sizes is None else sizes
+    full = {name: bool(mask.all()) for name, mask in present.items()}
+    edges = {}
+    for rule in recipe.edges:
+        rows = rule_rows(rule, ptr, speaker, sizes)
+        rows = rows if dtype is None else rows.to(dtype)
+        pair = pair_of(rule, rows, speaker)
+        for i, relation in enumerate(rule.relations):
+            some = rows if pair is None else rows[:, pair == i]
+            for m, n in rule.joined(tuple(present)):
+                keep = None if full[m] and full[n] else present[m][some[0]] & present[n][some[1]]
+                edges[m, relation, n] = some if keep is None else some[:, keep]
+    return edges
+
+
+def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
+    """`(E,)` which of a rule's relations every edge has; `None`: there is one."""
+    if len(rule.relations) == 1:
+        return None
+    who = speaker.clamp(max=rule.pairs - 1)
+    return who[rows[0]] * rule.pairs + who[rows[1]]
+
+
+def rules_of(recipe: GraphRecipe) -> dict[str, EdgeRule]:
+    """Name of every relation → its rule."""
+    return {name: rule for rule in recipe.edges for name in rule.relations}
+
+
+def merged_edges(recipe: GraphRecipe, batch: Batch, present: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """All relations in one adjacency over `S * N` nodes; node `stream * N + row`, streams in the order of `present`.
+
+    Where two relations join the same two nodes, both edges are there: the adjacency is the sum of the relations.
+
+    Returns:
+        `(2, E)` int64 source above target, `(E,)` float32 scale γ (· times), `(E,)` bool angular weight (else unit).
+
+    Raises:
+        ConfigError: a rule whose weight is learned.
+    """
+    rules = rules_of(recipe)
+    for name, rule in rules.items():
+        if rule.weight == "learned":
+            raise ConfigError(f"recipe {recipe.name}: relation {name!r}: expected angular or unit weights, found learned")
+    base = {name: i * batch.utterances for i, name in enumerate(present)}
+    index, scale, is_angular = [torch.empty(2, 0, dtype=torch.long, device=batch.device)], [], []
+    edges = graph_edges(recipe, batch.ptr, batch.speaker, present, sizes=batch.sizes)
+    for (m, relation, n), rows in edges.items():
+        index.append(rows + rows.new_tensor([[base[m]], [base[n]]]))
+        scale.append(rules[relation].scale * rules[relation].times)
+        is_angular.append(rules[relation].weight == "angular")
+    count = torch.tensor([rows.shape[1] for rows in edges.values()], dtype=torch.long, device=batch.device)
+    per_edge = torch.repeat_interleave(torch.arange(len(edges), device=batch.device), count)
+    return (
+        torch.cat(index, 1),
+        torch.tensor(scale, device=batch.device, dtype=torch.float32)[per_edge],
+        torch.tensor(is_angular, device=batch.device, dtype=torch.bool)[per_edge],
+    )

@@ -1,0 +1,181 @@
+"""The rules of a recipe: which turns send to which (`EdgeRule`), and which nodes share a hyperedge (`HyperedgeRule`).
+
+A rule quantifies over streams (one state per turn: a modality, a fused pair), turns and speakers, and knows nothing of states.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from erc_graph.errors import ConfigError
+
+HYPEREDGE = "hyperedge"
+"""Node type of hyperedges; no stream may have this name."""
+
+
+def _reach(value: Any) -> int | str | None:
+    if value is None or value == "all":
+        return None
+    if isinstance(value, str) and re.fullmatch(r"own:[1-9][0-9]{0,8}", value):
+        return value
+    if type(value) is not int or not 0 <= value <= 10**9:
+        raise ConfigError('expected a whole number of turns from 0, "all", or "own:k" with a whole number k from 1')
+    return value
+
+
+def _scale(value: Any) -> float:
+    if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
+        raise ConfigError("expected a finite number from 0")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 10**4:
+        raise ConfigError("expected a whole number from 1")
+    return value
+
+
+def _relation(value: Any) -> str:
+    # Relations become names of modules and of edge types in PyG and DGL: one plain word each.
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", value):
+        raise ConfigError("expected a word of a-z, 0-9 and _ that starts with a letter")
+    return value
+
+
+Reach = Annotated[int | str | None, BeforeValidator(_reach)]
+Streams = Annotated[tuple[str, ...], Field(min_length=1)] | None
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+def _check(what: str, rule: Any, **checks: Callable[[Any], Any]) -> None:
+    """Check fields of a rule that was made in Python; pydantic checks files before."""
+    for name, check in checks.items():
+        value = getattr(rule, name)
+        try:
+            check(value)
+        except ConfigError as problem:
+            raise ConfigError(f"{what} {rule.relation!r}: {name}: {problem}, found {value!r}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeRule:
+    """One rule of a recipe. An edge points from source to target; the source turn lies in `[target - past, target + future]`.
+
+    Attributes:
+        relation: Name of the relation, the middle of the edge type `(source stream, relation, target stream)`.
+        scope: `within` one stream, or `across`: between two different streams, every ordered pair.
+        past: How many turns before the target; `None` (`"all"` in TOML) for all of them; `"own:k"` for all back to the k-th latest turn of
+            the target's speaker, that turn included, whoever speaks between (all of them if there are fewer).
+        future: How many turns after the target; as `past`, `"own:k"` up to the k-th next turn.
+        self_loops: Whether the target's own turn is a source: within a stream a self-loop, across the same utterance.
+        speaker: `any`, or only sources by the `same` speaker as the target's, or only by an`other`; `pair`: any, with a relation of its own
+            for every ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
+        pairs: With `pair`, how many speakers are told apart, in order of first appearance; all others are taken for the last of them.
+        weight: `angular` similarity of the two states, `unit`, or `learned`: the operator computes it.
+        scale: γ, a factor on the weight.
+        count: Whether `past` and `future` count `turns`, or the speaker's `own` turns; then turns of one speaker are joined only.
+        first_turn: Whether the first turn of a speaker `speaks`, or is `mute`: sends nothing by this rule.
+        source: Names of the streams that send; unset: all.
+        target: Names of the streams that receive; unset: all.
+        times: An edge counts this many times.
+
+    Raises:
+        ConfigError: an impossible relation name, reach, scale or number, or words that contradict each other.
+    """
+
+    relation: Annotated[str, BeforeValidator(_relation)]
+    scope: Literal["within", "across"]
+    past: Reach
+    future: Reach
+    self_loops: bool = True
+    speaker: Literal["any", "same", "other", "pair"] = "any"
+    pairs: Annotated[int, BeforeValidator(_whole)] = 2
+    weight: Literal["angular", "unit", "learned"] = "angular"
+    scale: Annotated[float, BeforeValidator(_scale)] = 1.0
+    count: Literal["turns", "own"] = "turns"
+    first_turn: Literal["speaks", "mute"] = "speaks"
+    source: Streams = None
+    target: Streams = None
+    times: Annotated[int, BeforeValidator(_whole)] = 1
+
+    __pydantic_config__ = _FORBID
+
+    def __post_init__(self) -> None:
+        _check("edge rule", self, relation=_relation, past=_reach, future=_reach, scale=_scale, pairs=_whole, times=_whole)
+        here = f"edge rule {self.relation!r}"
+        if self.count == "own" and self.speaker != "same":
+            raise ConfigError(f'{here}: count = "own" joins turns of one speaker: expected speaker = "same", found {self.speaker!r}')
+        for name, reach in (("past", self.past), ("future", self.future)):
+            if self.count == "own" and isinstance(reach, str):
+                raise ConfigError(f'{here}: {name}: with count = "own" expected a whole number or "all", found {reach!r}; say it once')
+        if self.pairs != 2 and self.speaker != "pair":
+            raise ConfigError(f'{here}: pairs = {self.pairs}: expected speaker = "pair", found {self.speaker!r}')
+        if self.source is not None and self.target is not None and not self.joined(tuple({*self.source, *self.target})):
+            found = f"from {', '.join(self.source)} to {', '.join(self.target)}"
+            raise ConfigError(f"{here}: expected streams that can be joined {self.scope} streams, found {found}")
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Names of the relations: one, or one for every ordered pair of speakers, the source's speaker first."""
+        if self.speaker != "pair":
+            return (self.relation,)
+        return tuple(f"{self.relation}_{s}_{t}" for s in range(self.pairs) for t in range(self.pairs))
+
+    @property
+    def behind(self) -> int | None:
+        """How many turns back the rule has to see to be applied; `None`: all."""
+        return None if self.first_turn == "mute" else self._turns(self.past)
+
+    @property
+    def ahead(self) -> int | None:
+        """How many turns ahead it has to see; `None`: all."""
+        return self._turns(self.future)
+
+    def _turns(self, reach: int | str | None) -> int | None:
+        return reach if isinstance(reach, int) and (self.count == "turns" or not reach) else None
+
+    @property
+    def windowed(self) -> bool:
+        """Whether the rule says no more than a window of turns, who speaks, and one weight per edge, between any streams."""
+        plain = self.count == "turns" and self.first_turn == "speaks" and not {type(self.past), type(self.future)} & {str}
+        alike = self.speaker != "pair" and self.weight != "learned" and self.times == 1
+        return plain and alike and self.source is None and self.target is None
+
+    def joined(self, streams: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Source and target stream of every pair that the rule joins, among the given ones."""
+        return [
+            (m, n)
+            for m in streams
+            for n in streams
+            if (m == n) == (self.scope == "within")
+            and (self.source is None or m in self.source)
+            and (self.target is None or n in self.target)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyperedgeRule:
+    """Hyperedges of a recipe: sets of nodes that hear the mean of each other.
+
+    Attributes:
+        relation: Name.
+        over: `stream`: a hyperedge per dialogue and stream, of all its turns; `turn`: one per turn, of all its streams; `speaker`: one per
+            dialogue and speaker, of all turns and streams of that speaker.
+
+    Raises:
+        ConfigError: an impossible name.
+    """
+
+    relation: Annotated[str, BeforeValidator(_relation)]
+    over: Literal["stream", "turn", "speaker"]
+
+    __pydantic_config__ = _FORBID
+
+    def __post_init__(self) -> None:
+        _check("hyperedge rule", self, relation=_relation)

@@ -1,0 +1,124 @@
+"""The graphs of a conversation with the weights that a method really gives its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from erc_graph.conv.base import Conv
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.nodes import Nodes
+from erc_graph.graphs.build import build_from_states
+from erc_graph.graphs.edges import Sent, Watch
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.graphs.rules import HYPEREDGE
+from erc_graph.inference.saved import Network
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+EdgeType = tuple[str, str, str]
+
+
+def operators(method: Network) -> dict[str, Conv]:
+    """Return the graph operators of a method by name: what the method calls them, else their place in it; of several members numbered."""
+    networks = getattr(method, "networks", None)
+    found: dict[str, Conv] = {}
+    for i, network in enumerate(networks or [method], 1):
+        for path, part in network.named_modules():
+            if isinstance(part, Conv):
+                name = part.label or path
+                found[f"{name} ({i})" if networks else name] = part
+    return found
+
+
+@dataclass(eq=False)
+class Seen:
+    """What an operator was given for a batch, and what it sent.
+
+    Attributes:
+        recipe: Its graph.
+        nodes: What was given, at the last call.
+        sent: What was sent.
+    """
+
+    recipe: GraphRecipe
+    nodes: Nodes | None = None
+    sent: list[Sent] = field(default_factory=list)
+
+    @property
+    def types(self) -> dict[EdgeType, int]:
+        """Edge type → number of edges, in the order of a multiplier: ordinary edges, those into hyperedges, those out of them."""
+        every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
+        return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
+
+    def weights(self) -> dict[EdgeType, Tensor]:
+        """Edge type → `(E,)` weights, mean over the calls (the layers of an operator)."""
+        found: dict[EdgeType, list[Tensor]] = {}
+        for one in self.sent:
+            for kind, part in zip(one.types, one.weights[0].split(one.counts), strict=True):
+                found.setdefault(kind, []).append(part)
+        return {kind: torch.stack(parts).mean(0) for kind, parts in found.items()}
+
+
+@contextmanager
+def watched(part: Conv, watch: Watch) -> Iterator[None]:
+    """Inside the block, all messages of an operator go past `watch`."""
+    usual, part.watch = part.watch, watch
+    try:
+        yield
+    finally:
+        part.watch = usual
+
+
+@torch.no_grad()
+def look(method: Network, batch: Batch) -> tuple[dict[str, Seen], Tensor]:
+    """Ask a method about a batch, and look at what its operators are given and send; in the mode in which it is.
+
+    Returns:
+        Name → what was seen, of the operators that were asked, and the scores `(N, C)`.
+    """
+    seen: dict[str, Seen] = {}
+    ends: list[Callable[[], None]] = []
+    for name, part in operators(method).items():
+        one = Seen(part.recipe)
+
+        def before(_: Conv, given: tuple[Any, ...], name: str = name, one: Seen = one) -> None:
+            one.nodes = given[0]
+            seen[name] = one
+
+        ends.append(part.register_forward_pre_hook(before).remove)  # type: ignore[arg-type]
+        part.watch = Watch(record=one.sent)
+    try:
+        scores = method(batch).scores.float()
+    finally:
+        for end in ends:
+            end()
+        for part in operators(method).values():
+            part.watch = None
+    return seen, scores
+
+
+def graph_of(seen: Seen, batch: Batch, corpus: Corpus | None = None) -> HeteroData:
+    """Return the graph of an operator: its nodes' states, its edges, and the weights that its messages had.
+
+    Args:
+        seen: From `look`.
+        batch: The dialogues.
+        corpus: Where the batch comes from, row for row; gives the graph its texts and names.
+    """
+    nodes = seen.nodes
+    assert nodes is not None
+    states = dict(zip(nodes.streams, nodes.states.unbind(1), strict=True))
+    present = dict(zip(nodes.streams, nodes.present.unbind(1), strict=True))
+    graph = build_from_states(batch, states, present, seen.recipe, corpus)
+    for kind, weights in seen.weights().items():
+        if kind in graph.edge_types:
+            graph[kind].edge_weight = weights
+    return graph

@@ -1,0 +1,144 @@
+"""What a user holds: a trained method that labels conversations, listens to them, draws and explains them, and can be saved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.tasks import Task
+from erc_graph.errors import ConfigError
+from erc_graph.inference.answer import Answer, answers
+from erc_graph.inference.explain import Explanation, explain
+from erc_graph.inference.graphs import graph_of, look
+from erc_graph.inference.saved import Network, load_network, save_network
+from erc_graph.inference.stream import Stream
+from erc_graph.methods.base import Method
+from erc_graph.methods.schema import Schema
+from erc_graph.methods.stage import Prediction, evaluating
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+
+class Pipeline:
+    """A method, or several networks of one that vote, as a user holds it.
+
+    Args:
+        method: The network; what is done here changes neither its weights nor its mode.
+
+    >>> from erc_graph import METHODS, Pipeline, Schema, load_corpus
+    >>> corpus = load_corpus("sample")
+    >>> rows = Pipeline(METHODS["bigru"](Schema.of(corpus))).predict(corpus[0])
+    >>> len(rows) == len(corpus[0]), round(sum(rows[0].probabilities.values()), 3)
+    (True, 1.0)
+    """
+
+    def __init__(self, method: Network) -> None:
+        self.method = method
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], method: type[Method] | None = None) -> Pipeline:
+        """Return what was saved, in evaluation mode on the CPU; nothing in the files is run.
+
+        Args:
+            folder: What `save_pretrained` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file,
+                or the name of a model on the Hugging Face hub (`someone/model`).
+            method: The class, where it does not come with the package (`erc_graph.methods.own_file.load_method`).
+
+        Raises:
+            CheckpointError: nothing there, damaged, of a newer version, or of a method that is not known.
+        """
+        return cls(load_network(folder, method))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors` to `folder`, all or nothing: everything that `from_pretrained` needs.
+
+        Raises:
+            StorageError: the folder holds other files, or the file system refuses.
+        """
+        save_network(self.method, folder)
+
+    @property
+    def schema(self) -> Schema:
+        """What it reads, and what it predicts."""
+        return self.method.schema
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.method.task
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.method.device
+
+    @property
+    def causal(self) -> bool:
+        """Whether nothing that it says of a turn depends on later turns, so that it can listen (`stream`)."""
+        return self.method.causal
+
+    def to(self, device: torch.device | str) -> Pipeline:
+        """Move the parameters, and return the same pipeline."""
+        self.method.to(device)
+        return self
+
+    def __call__(self, batch: Batch) -> Prediction:
+        """Scores of every utterance of a batch, as the network gives them."""
+        prediction: Prediction = self.method(batch)
+        return prediction
+
+    def predict(self, dialogues: Corpus | Dialogue | Iterable[Dialogue]) -> list[Answer]:
+        """Return what the method says about every utterance, in the order given.
+
+        Args:
+            dialogues: A corpus, a conversation or several, with the features that the method reads; a modality that is not there
+                counts as missing.
+
+        Raises:
+            CorpusError: none of the features that are read, or features of another width.
+            CheckpointError: scores that are not numbers.
+        """
+        return answers(self.method, dialogues)
+
+    def stream(self) -> Stream:
+        """Return a conversation that is judged turn by turn, as it happens; see `erc_graph.inference.stream`.
+
+        Raises:
+            ConfigError: the method reads later turns too.
+        """
+        return Stream(self.method)
+
+    @torch.no_grad()
+    def graphs(self, dialogue: Dialogue) -> dict[str, HeteroData]:
+        """Return the graphs of a conversation, one per operator, with the weights that its messages have; empty for a method without."""
+        batch = self.schema.batch(dialogue.corpus).to(self.device)
+        with evaluating(self.method):
+            seen, _ = look(self.method, batch)
+        return {name: graph_of(one, batch, dialogue.corpus) for name, one in seen.items()}
+
+    def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData | None:
+        """Return one graph of a conversation, with the weights that its messages have; `None` for a method without a graph.
+
+        Args:
+            dialogue: The conversation.
+            part: Which operator; unset: the last, where all streams meet.
+
+        Raises:
+            ConfigError: no such part.
+        """
+        found = self.graphs(dialogue)
+        if part is None:
+            return found[list(found)[-1]] if found else None
+        if part not in found:
+            raise ConfigError(f"part: expected one of {', '.join(found) or 'none (a method without a graph)'}, found {part!r}")
+        return found[part]
+
+    def explain(self, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01) -> Explanation:
+        """Return which edges, turns and modalities decided on the label of a turn; see `erc_graph.inference.explain`."""
+        return explain(self.method, dialogue, turn, label=label, tolerance=tolerance)

@@ -1,0 +1,350 @@
+"""From a batch to what any method reads: the table `[inputs]` of every experiment.
+
+Scaling, noise, modality dropout, sequences as vectors, layers of a text encoder: none of it is a method's business, and the baseline has
+the same by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.data.ragged import Ragged
+from erc_graph.data.tasks import Task
+from erc_graph.encoders.pooled import pooled_width, statistics
+from erc_graph.encoders.text_layers import TextLayers, TextLayersConfig, made_by
+from erc_graph.encoders.turns import OverTurns
+from erc_graph.errors import ConfigError, expect
+from erc_graph.methods.schema import Schema
+
+LEAST_DEVIATION = 0.1  # of a speaker within a dialogue, in units of the training split's deviation
+SPEAKER = "speaker"  # the feature set of given speaker vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputsConfig:
+    """What is done with the features before a method reads them.
+
+    Attributes:
+        speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
+        swap_noise: Modality → share of training rows that carry another utterance's features; for features that were fitted to the
+            training labels.
+        modality_dropout: Share of modalities that are hidden in training, never the last one of an utterance.
+        second_text: Feature set of a second text encoder, for methods that read one ("Bt" of pairwise); no modality then.
+        given_speakers: Take speaker vectors from the feature set `speaker`, in the place of learned embeddings.
+        text_layers: Last layers of a text encoder that are trained with the method, where the corpus has its token states as sequences.
+    """
+
+    speaker_relative: list[str] = field(default_factory=list)
+    swap_noise: dict[str, float] = field(default_factory=dict)
+    modality_dropout: float = 0.0
+    second_text: str | None = None
+    given_speakers: bool = False
+    text_layers: TextLayersConfig = field(default_factory=TextLayersConfig)
+
+    def __post_init__(self) -> None:
+        expect(
+            "inputs",
+            self,
+            swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
+            modality_dropout=(0 <= self.modality_dropout < 1, "a number in [0, 1)"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """What a method is built for.
+
+    Attributes:
+        widths: Modality → width of its vectors, after scaling; in the order of the schema.
+        items: Modality that is read as a sequence → shape of one item.
+        second_text: Width of the second text feature; 0: none.
+        speaker: Width of given speaker vectors; 0: none.
+        task: What is predicted.
+        outputs: Number of scores per utterance.
+    """
+
+    widths: Mapping[str, int]
+    items: Mapping[str, tuple[int, ...]]
+    second_text: int
+    speaker: int
+    task: Task
+    outputs: int
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All of them, vectors and sequences, sorted."""
+        return tuple(sorted((*self.widths, *self.items)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """What a method is given of a batch.
+
+    Attributes:
+        batch: The dialogues.
+        values: Modality → `(N, width)` scaled vectors; zero where the modality is missing.
+        sequences: Modality → its sequences.
+        present: Modality → `(N,)` bool, of vectors and sequences.
+        second_text: `(N, width)` and its presence `(N,)`, or `None`.
+        speaker: The same of given speaker vectors.
+    """
+
+    batch: Batch
+    values: Mapping[str, Tensor]
+    sequences: Mapping[str, Ragged]
+    present: Mapping[str, Tensor]
+    second_text: tuple[Tensor, Tensor] | None = None
+    speaker: tuple[Tensor, Tensor] | None = None
+
+    def here(self, modalities: Collection[str]) -> Tensor:
+        """`(N, modalities)` bool."""
+        return torch.stack([self.present[name] for name in modalities], 1)
+
+
+class Inputs(nn.Module):
+    """Around every method: what a batch holds becomes what the method is given.
+
+    Mean and deviation are fitted once on the training split (`fit`) and stored with the model as buffers.
+
+    Args:
+        schema: What is there.
+        config: What is wanted.
+        prior: Feature sets that are added to the scores, and no modality.
+        sequences: Whether the method reads sequences; else they become vectors, their mean and deviation over time.
+        second_text: Whether the method reads a second text feature.
+
+    Raises:
+        ConfigError: a feature set that is not there, nothing left to read, or an option that the method has no use for.
+    """
+
+    def __init__(
+        self, schema: Schema, config: InputsConfig, *, prior: Collection[str] = (), sequences: bool = False, second_text: bool = False
+    ) -> None:
+        super().__init__()
+        self.config, self.schema = config, schema
+        self.text_layers = text_layers(schema, config.text_layers) if config.text_layers.layers else None
+        items = dict(schema.sequences)
+        widths = dict(schema.widths)
+        if self.text_layers is not None:
+            widths["text"] = items.pop("text")[0]
+        if not sequences:
+            widths |= {name: pooled_width(item) for name, item in items.items()}
+            items = {}
+        self.pooled = tuple(name for name in schema.sequences if name in widths and not (name == "text" and self.text_layers is not None))
+        if config.second_text is not None:
+            if not second_text:
+                raise ConfigError(f"inputs.second_text: expected none, for this method reads no second text, found {config.second_text!r}")
+            if config.second_text not in widths:
+                raise ConfigError(
+                    f"inputs.second_text: expected a feature set `{config.second_text}`; the corpus has {', '.join(widths) or 'none'}"
+                )
+        if config.given_speakers and SPEAKER not in widths:
+            raise ConfigError(f"inputs.given_speakers: expected a feature set `{SPEAKER}`; the corpus has {', '.join(widths) or 'none'}")
+        apart = {config.second_text, SPEAKER}
+        self.scaled = tuple(
+            name for name in widths
+            if name == config.second_text or (config.given_speakers if name == SPEAKER else name not in prior)
+        )  # fmt: skip
+        schema.known(list(config.speaker_relative), "inputs.speaker_relative")
+        for name in config.speaker_relative:
+            if name not in self.scaled:
+                raise ConfigError(
+                    f"inputs.speaker_relative: expected modalities that are vectors ({', '.join(self.scaled)}), found {name!r}"
+                )
+        self.speaker_relative = SpeakerRelative() if config.speaker_relative else None
+        for name in self.scaled:
+            self.register_buffer(f"mean_{name}", torch.zeros(widths[name]))
+            self.register_buffer(f"deviation_{name}", torch.ones(widths[name]))
+        wide = {name: widths[name] * (1 + (name in config.speaker_relative)) for name in self.scaled}
+        self.shapes = Shapes(
+            widths={name: width for name, width in wide.items() if name not in apart},
+            items=items,
+            second_text=wide.get(config.second_text or "", 0),
+            speaker=wide[SPEAKER] if config.given_speakers else 0,
+            task=schema.task,
+            outputs=schema.outputs,
+        )
+        if not self.shapes.modalities:
+            raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
+
+    def fit(self, train: Batch) -> None:
+        """Take mean and deviation from the present rows of training data; layers of a text encoder start from the pretrained ones."""
+        if self.text_layers is not None:
+            self.text_layers.start_from(made_by(self.schema.provenance, "text"))
+            self.text_layers.eval()
+        with torch.no_grad():
+            batch = self.vectors(train)
+            for name in self.scaled:
+                rows = batch.features[name][batch.present[name]].double()
+                if len(rows) > 1:
+                    deviation = rows.std(0, correction=0)
+                    self.get_buffer(f"mean_{name}").copy_(rows.mean(0))
+                    self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def prepared(self, batch: Batch) -> Batch:
+        """The batch with sequences that know no weights as vectors: once, and not in every epoch."""
+        waiting = [name for name in self.pooled if name in batch.sequences]
+        if not waiting:
+            return batch
+        return replace(
+            batch,
+            features={**batch.features, **{name: statistics(batch.sequences[name]) for name in waiting}},
+            present={**batch.present, **{name: batch.sequences[name].present for name in waiting}},
+            sequences={name: value for name, value in batch.sequences.items() if name not in waiting},
+        )
+
+    def vectors(self, batch: Batch) -> Batch:
+        """The batch with a vector in the place of every sequence that the method does not read itself."""
+        batch = self.prepared(batch)
+        if self.text_layers is None or "text" not in batch.sequences:
+            return batch
+        words = batch.sequences["text"]
+        return replace(
+            batch,
+            features={**batch.features, "text": self.text_layers(words)},
+            present={**batch.present, "text": words.present},
+        )
+
+    def noisy(self, batch: Batch) -> Batch:
+        """In training: the batch with swap noise and modality dropout, as far as they are wanted."""
+        config = self.config
+        if not self.training:
+            return batch
+        if config.swap_noise:
+            batch = swapped(batch, {name: share for name, share in config.swap_noise.items() if name in batch.features})
+        if config.modality_dropout:
+            lengths = {name: batch.sequences[name].present for name in self.shapes.items}
+            kept = hidden({**{name: batch.present[name] for name in self.shapes.widths}, **lengths}, config.modality_dropout)
+            batch = replace(
+                batch,
+                present={**batch.present, **{name: kept[name] for name in self.shapes.widths}},
+                sequences={**batch.sequences, **{name: silent(batch.sequences[name], kept[name]) for name in lengths}},
+            )
+        return batch
+
+    def forward(self, batch: Batch) -> Given:
+        """What the method is given; `batch` has gone through `vectors` and `noisy`."""
+        values = {}
+        for name in self.scaled:
+            here = batch.present[name][:, None]
+            scaled = (batch.features[name] - self.get_buffer(f"mean_{name}")) / self.get_buffer(f"deviation_{name}")
+            if self.speaker_relative is not None and name in self.config.speaker_relative:
+                scaled = torch.cat([scaled, self.speaker_relative(Nodes.of_turns(scaled, batch.present[name]), batch).states[:, 0]], -1)
+            values[name] = torch.where(here, scaled, 0.0)
+        shapes, second = self.shapes, self.config.second_text
+        return Given(
+            batch=batch,
+            values={name: values[name] for name in shapes.widths},
+            sequences={name: batch.sequences[name] for name in shapes.items},
+            present={
+                **{name: batch.present[name] for name in shapes.widths},
+                **{name: batch.sequences[name].present for name in shapes.items},
+            },
+            second_text=None if second is None else (values[second], batch.present[second]),
+            speaker=(values[SPEAKER], batch.present[SPEAKER]) if shapes.speaker else None,
+        )
+
+
+class SpeakerRelative(OverTurns):
+    """Values minus the speaker's own mean in the dialogue, over the speaker's own deviation there.
+
+    How loud or high somebody speaks says more about the emotion when one knows how that person speaks otherwise (speaker normalisation,
+    usual in speech emotion recognition: Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech",
+    IEEE Transactions on Affective Computing, 2013). Whole dialogues are needed, later turns included.
+    """
+
+    @property
+    def causal(self) -> bool:
+        """No: means are those of the whole dialogue."""
+        return False
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, 1, d)` scaled features → `(N, 1, d)`."""
+        return nodes.with_states(relative_to_speaker(nodes.states[:, 0], nodes.present[:, 0], batch)[:, None])
+
+
+def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor:
+    """Return values relative to the speaker's mean and deviation in the dialogue.
+
+    Args:
+        values: `(N, d)` scaled features.
+        present: `(N,)` bool; absent rows count nowhere.
+        batch: The dialogues.
+
+    Returns:
+        `(N, d)`; zero for a speaker's only turn. A deviation below `LEAST_DEVIATION` counts as that much more.
+    """
+    own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
+    here = present[:, None]
+    values = torch.where(here, values, 0.0)
+    groups = values.new_zeros(len(batch) * batch.longest, values.shape[1] + 1)
+    sums = groups.index_add(0, own, torch.cat([values, here.to(values.dtype)], -1))
+    turns = sums[:, -1:].clamp(min=1)
+    distance = torch.where(here, values - (sums[:, :-1] / turns)[own], 0.0)
+    variance = torch.zeros_like(sums[:, :-1]).index_add(0, own, distance.square()) / turns
+    deviation = (variance + 1e-12).sqrt()  # a finite slope at zero
+    return distance / (deviation[own] + LEAST_DEVIATION)
+
+
+def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
+    """Return the batch with a share of a modality's vectors traded for another utterance's; for training alone.
+
+    Features that were fitted to the training labels look far more reliable in training than they are; this restores the doubt.
+
+    Args:
+        batch: Dialogues.
+        shares: Modality → share of rows that are traded, each for a row of the batch drawn at random, missing ones included.
+    """
+    features, present = dict(batch.features), dict(batch.present)
+    for name, share in shares.items():
+        rows = torch.arange(batch.utterances, device=batch.device)
+        traded = torch.rand(len(rows), device=batch.device) < share
+        rows = torch.where(traded, torch.randint(len(rows), (len(rows),), device=batch.device), rows)
+        features[name], present[name] = features[name][rows], present[name][rows]
+    return replace(batch, features=features, present=present)
+
+
+def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Return presence with a share of the modalities of every utterance gone at random, never the last one; for training alone.
+
+    Args:
+        present: Modality → `(N,)` bool.
+        share: Probability that a modality that is there is hidden.
+    """
+    here = torch.stack(list(present.values()), 1)
+    kept = here & (torch.rand(here.shape, device=here.device) >= share)
+    kept = torch.where(kept.any(1, keepdim=True), kept, here)
+    return dict(zip(present, kept.unbind(1), strict=True))
+
+
+def silent(sequences: Ragged, kept: Tensor) -> Ragged:
+    """Return the sequences of which only those that are kept `(U,)` have items.
+
+    >>> silent(Ragged.of([torch.ones(2), torch.ones(3)]), torch.tensor([False, True])).lengths.tolist()
+    [0, 3]
+    """
+    kept = kept.cpu()
+    lengths = torch.where(kept, sequences.lengths, 0)
+    items = torch.repeat_interleave(kept, sequences.lengths)
+    return Ragged(sequences.values[items.to(sequences.device)], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+
+
+def text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers:
+    """Return the layers that are trained with the method.
+
+    Raises:
+        ConfigError: the corpus has no token states of text.
+    """
+    item = schema.sequences.get("text", ())
+    if len(item) != 1:
+        found = "text is no sequence" if not item else f"items of shape {item}"
+        raise ConfigError(
+            f"inputs.text_layers.layers: expected token states of text, a sequence (erc-graph features --pooling words), found {found}"
+        )
+    return TextLayers(item[0], config)

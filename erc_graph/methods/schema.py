@@ -1,0 +1,99 @@
+"""What a method reads of a corpus, and what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.tasks import Task
+from erc_graph.errors import ConfigError
+
+Kind = Literal["features", "sequences"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What a method reads and predicts.
+
+    Attributes:
+        widths: Modality → number of features, in the order of the model's streams.
+        task: What is predicted.
+        sequences: Modality that is a sequence in the corpus → shape of one item, `()` for a waveform.
+        provenance: Where the features came from: name and files of the corpus, modality → what made them; plain JSON values.
+
+    Raises:
+        ConfigError: a modality with a name that no submodule can have.
+    """
+
+    widths: Mapping[str, int]
+    task: Task
+    sequences: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Modalities name submodules and parameters; PyTorch's containers keep some words, such as `type`, for themselves.
+        for name in (*self.widths, *self.sequences):
+            if "." in name or "+" in name or hasattr(nn.ParameterDict(), name):
+                raise ConfigError(f"modalities: a feature set cannot be called {name!r}; give it another name in corpus.toml")
+
+    @classmethod
+    def of(cls, corpus: Corpus, modalities: tuple[str, ...] | None = None, reads: tuple[Kind, ...] = ("features", "sequences")) -> Schema:
+        """Return the schema of a corpus, or of some of its modalities.
+
+        Args:
+            corpus: The conversations.
+            modalities: Which; by default all that the corpus has in a form that is read.
+            reads: `features`: one vector per utterance, `sequences`: words, frames or samples; of two, the first that a modality has.
+
+        Raises:
+            ConfigError: a modality that the corpus does not have in such a form, or none at all.
+        """
+        forms: dict[Kind, Mapping[str, Any]] = {"features": corpus.features, "sequences": corpus.sequences}
+        has = {name: kind for kind in reversed(reads) for name in forms[kind]}
+        chosen = tuple(sorted(modalities or has))
+        unknown = [name for name in chosen if name not in has]
+        if unknown or not chosen:
+            wanted = " or ".join(reads)
+            nothing = f"none; give files under [{reads[0]}] of corpus.toml"
+            if corpus.sequences and "sequences" not in reads:
+                nothing = f"sequences ({', '.join(corpus.sequences)}), which a method reads with Schema.of(corpus, reads=METHOD.reads)"
+            known = ", ".join(has) or nothing
+            raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else wanted}; it has {known}")
+        made = {name: what for name, what in corpus.provenance.get("extractors", {}).items() if name in chosen}
+        source = {"corpus": corpus.name, "files": dict(corpus.provenance.get("files", {})), "extractors": made}
+        return cls(
+            widths={name: corpus.features[name].shape[1] for name in chosen if has[name] == "features"},
+            task=corpus.task,
+            sequences={name: corpus.sequences[name].item for name in chosen if has[name] == "sequences"},
+            provenance=source,
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of all that is read, as vectors or as sequences, sorted."""
+        return tuple(sorted((*self.widths, *self.sequences)))
+
+    def batch(self, corpus: Corpus) -> Batch:
+        """Return what is read of a corpus, as tensors."""
+        return corpus.batch(self.widths, self.sequences)
+
+    def known(self, modalities: Sequence[str], option: str) -> Sequence[str]:
+        """Return the modalities as they are.
+
+        Raises:
+            ConfigError: one that the corpus does not have; names the option.
+        """
+        for name in modalities:
+            if name not in self.modalities:
+                raise ConfigError(f"{option}: expected modalities of the corpus ({', '.join(self.modalities)}), found {name!r}")
+        return modalities
+
+    @property
+    def outputs(self) -> int:
+        """Number of scores per utterance."""
+        return len(self.task.labels) if self.task.kind == "classification" else 1
