@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from erc_graph.graphs.recipe import load_recipe
     from erc_graph.inference.answer import Answer
     from erc_graph.inference.explain import explain
+    from erc_graph.inference.pipeline import Pipeline
     from erc_graph.inference.prepare import prepare
     from erc_graph.inference.stream import Stream, Turn
-    from erc_graph.methods import PIPELINES
-    from erc_graph.methods.base import Pipeline, Schema
+    from erc_graph.methods import METHODS
+    from erc_graph.methods.schema import Schema
     from erc_graph.report.draw import draw_graph
     from erc_graph.report.interactive import GraphView, show
     from erc_graph.training.config import TrainingConfig
@@ -49,9 +50,9 @@ _HOME = {
     "Dialogue": "data.corpus",
     "ErcGraphError": "errors",
     "GraphView": "report.interactive",
-    "PIPELINES": "methods",
-    "Pipeline": "methods.base",
-    "Schema": "methods.base",
+    "METHODS": "methods",
+    "Pipeline": "inference.pipeline",
+    "Schema": "methods.schema",
     "StorageError": "errors",
     "Stream": "inference.stream",
     "TrainingConfig": "training.config",
@@ -75,7 +76,7 @@ _HOME = {
 }
 
 __all__ = [
-    "PIPELINES",
+    "METHODS",
     "Answer",
     "CheckpointError",
     "ConfigError",

@@ -38,7 +38,7 @@ class SelfAttention(OverRows):
         past: int | None = None,
     ) -> None:
         super().__init__()
-        self._causal, self._past = causal, past
+        self.width, self._causal, self._past = width, causal, past
         self.heads, self.head_width = heads, head_width or -(-width // heads)
         self.query_key_value = nn.Linear(inputs, 3 * heads * self.head_width)
         self.output = nn.Linear(heads * self.head_width, width)
@@ -177,7 +177,7 @@ class TransformerEncoder(nn.Module):
         past: int | None = None,
     ) -> None:
         super().__init__()
-        hidden = feedforward or 2 * width
+        self.width, hidden = width, feedforward or 2 * width
         self.attention = nn.ModuleList(
             SelfAttention(width, width, heads=heads, dropout=dropout, causal=causal, past=past) for _ in range(layers)
         )

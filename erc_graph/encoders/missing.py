@@ -17,6 +17,7 @@ class Missing(nn.Module):
 
     def __init__(self, widths: Mapping[str, int]) -> None:
         super().__init__()
+        self.names = tuple(widths)  # in this order, which a ParameterDict does not keep
         self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
 
     def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -26,4 +27,4 @@ class Missing(nn.Module):
             values: Modality → `(N, width)`.
             present: Modality → `(N,)` bool.
         """
-        return {name: torch.where(present[name][:, None], values[name], vector) for name, vector in self.vectors.items()}
+        return {name: torch.where(present[name][:, None], values[name], self.vectors[name]) for name in self.names}

@@ -50,7 +50,7 @@ class Recurrent(OverRows):
         directions = 2 if bidirectional else 1
         if width % directions:
             raise ConfigError(f"width: expected an even number, half for each direction, found {width}")
-        self.cell = cell
+        self.cell, self.width = cell, width
         self.layers = nn.ModuleList(
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))
             for layer in range(layers)

@@ -53,7 +53,7 @@ class OverTurns(nn.Module):
         states, present, speaker = now if memory is None else (torch.cat(pair) for pair in zip(memory, now, strict=True))
         if self.past is not None and len(states) > self.past + 1:
             states, present, speaker = (value[-self.past - 1 :] for value in (states, present, speaker))
-        answer = self(Nodes(states, present, nodes.streams), _dialogue(speaker))
+        answer = self(Nodes(states, present, nodes.streams), dialogue_of(speaker))
         return Nodes(answer.states[-1:], answer.present[-1:], answer.streams), (states, present, speaker)
 
 
@@ -79,7 +79,7 @@ class OverRows(OverTurns):
         return nodes.with_states(torch.stack([row for row, _ in found], 1)), [own for _, own in found]
 
 
-def _dialogue(speaker: Tensor) -> Batch:
+def dialogue_of(speaker: Tensor) -> Batch:
     """A batch of one dialogue of which nothing but the speakers is known."""
     turns = len(speaker)
     return Batch(

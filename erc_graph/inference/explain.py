@@ -36,6 +36,8 @@ from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.edges import Watch
 from erc_graph.inference.graphs import Seen, graph_of, look, operators, watched
 from erc_graph.inference.saved import Network
+from erc_graph.methods.base import Method
+from erc_graph.methods.committee import Committee
 from erc_graph.methods.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -189,7 +191,7 @@ def explain(
         ConfigError: no such turn or label, or no tolerance above 0.
         CorpusError: no dialogue, or it lacks features that the pipeline reads, or has others.
     """
-    method: Network = getattr(pipeline, "method", pipeline)
+    method = pipeline if isinstance(pipeline, (Method, Committee)) else pipeline.method
     if not isinstance(dialogue, Dialogue):
         raise CorpusError(f"dialogue: expected a conversation, such as corpus[0], found a {type(dialogue).__name__}")
     try:
@@ -220,7 +222,7 @@ def explain(
         index = labels.index(label) if label is not None else int(scores.argmax())
 
         def value(asked: Batch) -> Tensor:  # (K,) f of every copy
-            at_turn = pipeline(asked).scores.view(len(asked), len(dialogue), -1)[:, turn]
+            at_turn = method(asked).scores.view(len(asked), len(dialogue), -1)[:, turn]
             return _log_odds(at_turn, index) if labels else at_turn[:, 0]
 
         f = value(batch).item()

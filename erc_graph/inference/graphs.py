@@ -93,7 +93,7 @@ def look(method: Network, batch: Batch) -> tuple[dict[str, Seen], Tensor]:
             one.nodes = given[0]
             seen[name] = one
 
-        ends.append(part.register_forward_pre_hook(before).remove)  # type: ignore[arg-type]
+        ends.append(part.register_forward_pre_hook(before).remove)
         part.watch = Watch(record=one.sent)
     try:
         scores = method(batch).scores.float()

@@ -26,14 +26,14 @@ FIXED: dict[str, dict[str, Any]] = {
     },
     "MFDR": {
         **{f"context.conv.{name}": value for name, value in CONV.items()},
-        "context.conv.depth": 2, "context.speakers": 8, "text": "text", "audio": "audio", "gcpu.heads": 4,
+        "context.conv.depth": 2, "context.speakers": 8, "text": "text", "audio": "audio",
     },
     "WavFusion": {**{f"context.conv.{name}": value for name, value in CONV.items()}, "context.conv.depth": 2, "context.speakers": 8},
 }  # fmt: skip
 # What never changed a score: how a model was trained, and how much is computed at once.
 WITHOUT_EFFECT = {
     "tokens", "seconds", "cache", "conv", "pmf.learning_rate", "pmf.weight_decay", "pmf.epochs", "mff.shared_gru", "mal.learning_rate",
-    "mal.weight_decay", "mal.epochs", "speakers", "nodes", "text", "audio", "gcpu.heads",
+    "mal.weight_decay", "mal.epochs", "speakers", "nodes", "text", "audio",
 }  # fmt: skip
 EXTRACTOR = ("channels", "kernels", "strides", "positions", "position_groups", "norm", "norm_first", "bias")
 
@@ -41,7 +41,8 @@ EXTRACTOR = ("channels", "kernels", "strides", "positions", "position_groups", "
 INPUTS = (r"^(?:\S+\.)?inputs\.(mean|deviation)_(\S+)$", r"inputs.\1_\2")
 NAMES: dict[str, list[tuple[str, str]]] = {
     "BiGRU": [
-        (r"^inputs\.missing\.", "missing.vectors."), (r"^encode\.", "read."), (r"^prior\.around$", "prior.around.weight"),
+        (r"^inputs\.missing\.", "missing.vectors."), (r"^encode\.", "read."), (r"^classify\.", "classify.1."),
+        (r"^prior\.around$", "prior.around.weight"),
     ],
     "Pairwise": [
         INPUTS,

@@ -97,7 +97,7 @@ class Method(nn.Module):
     def build(self, config: Any, shapes: Shapes) -> None:
         """Make the parts, and `classify`."""
         self.chain = nn.ModuleList(self.parts(config, shapes))
-        widths = [part.width for part in self.chain if hasattr(part, "width")]
+        widths: list[int] = [part.width for part in self.chain if hasattr(part, "width")]  # type: ignore[misc]
         if not widths:
             raise ConfigError(f"{type(self).__name__}.parts: expected a part that says its `width`, found none")
         self.classify = self.head(config, widths[-1], shapes.outputs)
@@ -164,7 +164,6 @@ class Method(nn.Module):
         """What the parts are given of a batch, in training with noise."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
-    @final
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
         """Scores of every utterance: `(N, C)`.
 

@@ -77,6 +77,7 @@ class Conversation(nn.Module):
         )
         self.speaker = SpeakerEmbedding(width, given=speaker)
         self.conv = AngularConv(width, recipe, dropout=DROPOUT)
+        self.conv.label = "conversation"
         self.dropout = Dropout(DROPOUT)
         self.width += len(streams) * self.conv.width
 

@@ -85,7 +85,6 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 TEXT, AUDIO = "text", "audio"
-HEADS = 4  # of the attention in the recurrence
 TOKENS = 8192  # most words and frames that are computed at once, padding included
 Padded = tuple[Tensor, Tensor]
 
@@ -126,14 +125,16 @@ class GcpuConfig:
         width: Of its states.
         cell: `gcpu`, `mgru` (complementary update) or `gru` (of z alone).
         context: The second input is multi-head attention over z; off: z itself.
+        heads: Of that attention.
     """
 
     width: int = 256
     cell: Cell = "gcpu"
     context: bool = True
+    heads: int = 4
 
     def __post_init__(self) -> None:
-        expect("pipeline.gcpu", self, width=(self.width >= 1, "1 or more"))
+        expect("pipeline.gcpu", self, width=(self.width >= 1, "1 or more"), heads=(self.heads >= 1, "1 or more"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +245,7 @@ class MFDR(Method):
         self.fronts = FrontEnds(shapes.items, width)
         self.attend = SlidingAdaptiveWindowAttention(width, window=sawa.window, hop=sawa.hop, adaptive=sawa.adaptive)
         self.norm = nn.LayerNorm(width) if sawa.residual else None
-        self.perceive = ContextPerception(width, gcpu.width, cell=gcpu.cell, context=gcpu.context, heads=HEADS, dropout=config.dropout)
+        self.perceive = ContextPerception(width, gcpu.width, cell=gcpu.cell, context=gcpu.context, heads=gcpu.heads, dropout=config.dropout)
         self.refine = FramePooling(config.words, gcpu.width, kind=dfc.pooling, window=dfc.window, hops=dfc.hops, middle=dfc.middle)
         self.dropout = Dropout(config.dropout)
         self.vector_width = gcpu.width * (self.refine.count if dfc.readout == "flat" else 1)

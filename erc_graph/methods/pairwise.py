@@ -271,12 +271,12 @@ class PairFusion(nn.Module):
         widths = {name: pmf.width if pmf.project else widths[name] for name in modalities}
         both = not config.causal
         self.encode = nn.ModuleDict({name: Recurrent("lstm", widths[name], pmf.width, bidirectional=both) for name in modalities})
-        self.output_width = pmf.width * len(modalities)
+        self.width = pmf.width * len(modalities)
         if pmf.enabled:
             self.speaker = SpeakerEmbedding(pmf.width, given=shapes.speaker)
             self.conv = AngularConv(pmf.width, recipe, AngularConvConfig(depth=config.depth), dropout=pmf.dropout)
-            self.output_width = self.conv.width * len(modalities)
-            self.classify = Classifier(self.output_width, shapes.outputs, hidden=pmf.width, dropout=pmf.dropout)
+            self.width = self.conv.width * len(modalities)
+            self.classify = Classifier(self.width, shapes.outputs, hidden=pmf.width, dropout=pmf.dropout)
             self.penalty = pmf.density
             self.reduction: Reduction = config.density_reduction
 
@@ -290,7 +290,7 @@ class PairFusion(nn.Module):
         return Nodes(states, given.here(self.modalities), self.modalities)
 
     def forward(self, given: Given) -> Tensor:
-        """E^(m1m2): `(utterances, output_width)`."""
+        """E^(m1m2): `(utterances, width)`."""
         nodes = self.nodes(given)
         return (self.conv(nodes, given.batch).states if self.enabled else nodes.masked()).flatten(1)  # Eqs. (3)-(5)
 
@@ -315,7 +315,7 @@ class MultipleFeaturesFusion(nn.Module):
         self.dropout = Dropout(mff.dropout)
         self.speaker = SpeakerEmbedding(mff.width, given=shapes.speaker) if mff.speaker else None
         self.conv = AngularConv(mff.width, recipe, AngularConvConfig(depth=config.depth), dropout=mff.dropout) if mff.gcn else None
-        self.output_width = len(widths) * (self.conv.width if self.conv else mff.width)
+        self.width = len(widths) * (self.conv.width if self.conv else mff.width)
         width = shapes.second_text or shapes.widths.get("text", 0)
         self.context = bool(width and (mff.context_encoder or config.mal.context_skip))
         self.missing = Missing({"Bt": width} if self.context else {})
@@ -326,7 +326,7 @@ class MultipleFeaturesFusion(nn.Module):
             self.transform = TransformerEncoder(
                 mff.width, heads=mff.heads, layers=mff.layers, dropout=mff.dropout, causal=config.causal, past=recipe.past
             )
-            self.output_width += mff.width
+            self.width += mff.width
 
     def nodes(self, given: Given, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
@@ -336,7 +336,7 @@ class MultipleFeaturesFusion(nn.Module):
         return (nodes if self.speaker is None else nodes + self.speaker(given)[:, None]), dict(zip(pairs, read, strict=True))  # Eq. (9)
 
     def forward(self, given: Given, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """E^(MF) `(utterances, output_width)`, and the GRU states by stream (`Bt` for the second text feature)."""
+        """E^(MF) `(utterances, width)`, and the GRU states by stream (`Bt` for the second text feature)."""
         states, hidden = self.nodes(given, pairs)
         nodes = Nodes(states, present, tuple(pairs))
         fused = (self.conv(nodes, given.batch).states if self.conv else nodes.masked()).flatten(1)  # Eq. (10)
@@ -378,11 +378,11 @@ class MultimodalAttention(nn.Module):
             width = config.width
         if not config.attention or config.layers == 1:  # no later layer that could take the skip
             width += skip
-        self.output_width = width + (skip_context if self.context_skip else 0)
-        self.classify = Classifier(self.output_width, outputs, hidden=config.hidden, dropout=config.dropout)
+        self.width = width + (skip_context if self.context_skip else 0)
+        self.classify = Classifier(self.width, outputs, hidden=config.hidden, dropout=config.dropout)
 
     def forward(self, fused: Tensor, pair: Tensor, context: Tensor | None, batch: Batch) -> Tensor:
-        """E^(MM): `(utterances, output_width)`."""
+        """E^(MM): `(utterances, width)`."""
         state = fused
         for layer, attention in enumerate(self.attention):
             joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state
@@ -422,7 +422,7 @@ class Pairwise(Method):
             raise ConfigError("modalities: the pairwise method needs text, audio or visual; found none beside the second text")
         groups = list(combinations(self.modalities, min(2, len(self.modalities))))
         self.fusion = nn.ModuleDict({"+".join(group): PairFusion(shapes, group, config, recipe) for group in groups})
-        widths = {name: fusion.output_width for name, fusion in self.fusions.items()}
+        widths = {name: fusion.width for name, fusion in self.fusions.items()}
         self.mff = MultipleFeaturesFusion(shapes, widths, config, recipe)
         for name, fusion in self.fusions.items():
             if fusion.enabled:
@@ -433,7 +433,7 @@ class Pairwise(Method):
         self.skip = (without_text or list(self.fusion))[0]
         width = config.mff.width
         self.mal = MultimodalAttention(
-            self.mff.output_width,
+            self.mff.width,
             width,
             width if self.mff.context else 0,
             shapes.outputs,

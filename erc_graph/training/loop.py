@@ -26,7 +26,8 @@ from erc_graph.training.stages import Run, StageRun
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from erc_graph.methods.base import Pipeline
+    from erc_graph.methods.base import Method
+    from erc_graph.methods.committee import Committee
 
 
 def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfig, device: str = "auto") -> Accelerator:
@@ -59,7 +60,7 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
 
 
 def fit(
-    pipeline: Pipeline,
+    pipeline: Method | Committee,
     train: Batch,
     dev: Batch | None,
     config: TrainingConfig,

@@ -109,7 +109,7 @@ def angular_step(
         memory: What the turn before handed on; `None` at the first.
 
     Returns:
-        `(1, S, output_width)`, zero for absent nodes, and what to hand on.
+        `(1, S, width)`, zero for absent nodes, and what to hand on.
     """
     memory = memory or AngularMemory(conv.recipe, conv.config.depth)
     x = states[0]

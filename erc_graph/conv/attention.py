@@ -1,0 +1,53 @@
+r"""Graph attention by scaled dot products, in heads: the convolution of a graph Transformer.
+
+.. math::
+    a_{ij} = \mathrm{softmax}_{j \in N(i)} \frac{(W_q x_i + b_q) \cdot (W_k x_j + b_k)}{\sqrt d} \qquad
+    y_i = \Big[\sum_j a_{ij} (W_v x_j + b_v)\Big]_{\text{heads}} + W_s x_i + b_s
+
+Eqs. (3) and (4) of Shi et al., "Masked Label Prediction", IJCAI 2021, as PyG's `TransformerConv` with concatenated heads and without edge
+features; `d` is the width of a head. COGMEN (Joshi et al., NAACL 2022) uses it.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_q`, `W_k`, `W_v`, `W_s` | `query`, `key`, `value`, `skip` | `(width, inputs)`, with biases `(width,)` |
+| `a` | | `(heads, P)` |
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.conv.base import Conv
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Attention(Conv):
+    """Dot-product attention along the edges of a recipe.
+
+    Args:
+        inputs: Width of the states.
+        width: Width of the result, all heads together.
+        recipe: The graph.
+        heads: Number of heads; divides `width`.
+        dropout: Share of the attention weights that is dropped in training.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+    """
+
+    def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, heads: int = 1, dropout: float = 0.0) -> None:
+        super().__init__(recipe)
+        if width % heads:
+            raise ConfigError(f"Attention: heads: expected a divisor of the width {width}, found {heads}")
+        self.width, self.heads, self.dropout = width, heads, dropout
+        self.query, self.key, self.value, self.skip = (nn.Linear(inputs, width) for _ in range(4))
+
+    def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
+        """`(N, S, inputs)` → `(N, S, width)`"""
+        query, key, value = (part(x).unflatten(-1, (self.heads, -1)) for part in (self.query, self.key, self.value))  # (N, S, heads, d)
+        weight = edges.softmax(edges.dot(query * query.shape[-1] ** -0.5, key))  # (heads, P)
+        kept = F.dropout(weight, self.dropout, self.training)
+        return edges.spread(value, kept, shown=weight).flatten(-2) + self.skip(x)

@@ -1,0 +1,85 @@
+r"""Propagation with a signed gate on every edge: neighbours are added to a node's state or subtracted from it.
+
+.. math::
+    y^0 = x \qquad y^k_i = r_i + \sum_{j \in N(i)} \tanh(g_k^\top [y^{k-1}_i ; y^{k-1}_j] + c_k) \frac{y^{k-1}_j}{\sqrt{d_i d_j}}
+
+with the residual :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and :math:`r_i = \varepsilon x_i`
+in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026), whose inertia graph has no gate (the factor is 1). Multiple edges count
+as often as they are there, in `d` as well; a node with `d = 0` neither sends nor receives. There is no matrix and no activation.
+From the public code of both; M3NET's graph is symmetric, so that it does not matter which edges `d` counts.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `g_k` | `gate[k - 1]` | `(2, width)`, the half of the target first |
+| `c_k` | `bias[k - 1]` | `()` |
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.base import Conv
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Gated(Conv):
+    """Layers of gated propagation over the graph of a recipe.
+
+    Args:
+        inputs: Width of the states.
+        width: Width of the result: the same.
+        recipe: The graph.
+        layers: `K`.
+        residual: To the state `before` the layer, or to the `start`.
+        share: `ε`, a factor on the residual.
+        gate: Whether edges have gates.
+        degree: Whether `d` counts the edges that come `in` or those that go `out`. What goes out of a turn is known only later: with
+            `out` the operator is not causal.
+
+    Raises:
+        ConfigError: `width` is not `inputs`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        recipe: GraphRecipe,
+        *,
+        layers: int = 1,
+        residual: Literal["before", "start"] = "before",
+        share: float = 1.0,
+        gate: bool = True,
+        degree: Literal["in", "out"] = "in",
+    ) -> None:
+        super().__init__(recipe)
+        if inputs != width:
+            raise ConfigError(f"Gated: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
+        self.width, self.layers, self.residual, self.share, self.degree = width, layers, residual, share, degree
+        self.gate = nn.Parameter(torch.empty(layers, 2, width).uniform_(-1, 1) / (2 * width) ** 0.5) if gate else None
+        self.bias = nn.Parameter(torch.zeros(layers)) if gate else None
+        self.reach = layers + 1  # the degree of a source counts the edges into the source
+
+    @property
+    def causal(self) -> bool:
+        """Whether no edge comes from a later turn and no degree counts edges to later turns."""
+        return self.recipe.causal and self.degree == "in"
+
+    def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
+        """`(N, S, width)` → `(N, S, width)`"""
+        (degree,) = edges.degree(edges.valid.to(x.dtype)[None], outgoing=self.degree == "out")  # (N, S)
+        root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
+        norm = edges.dot(root, root)  # (1, P)
+        y = x
+        for k in range(self.layers):
+            weight = norm
+            if self.gate is not None and self.bias is not None:
+                of_target, of_source = (y @ self.gate[k].T)[..., None, :].unbind(-1)  # (N, S, 1) each
+                weight = edges.add(of_target + self.bias[k], of_source).tanh() * norm
+            y = self.share * (y if self.residual == "before" else x) + edges.spread(y, weight)
+        return y

@@ -1,0 +1,67 @@
+r"""Hypergraph convolution: nodes → hyperedges → nodes, by weighted means.
+
+.. math::
+    m_e = \frac{\sum_{v \in e} \gamma_v z_v}{\sum_{v \in e} \gamma_v} \qquad
+    z_v \leftarrow \mathrm{LeakyReLU}_{0.01}\Big(\frac{\sum_{e \ni v} \omega_e m_e}{\sum_{e \ni v} \omega_e} + b_l\Big)
+
+With :math:`\omega = \gamma = 1` this is :math:`D^{-1} H B^{-1} H^\top z + b` of Bai et al., "Hypergraph convolution and hypergraph
+attention", Pattern Recognition 2021, as PyG's `HypergraphConv` without its matrix, and the hypergraph branch of M3NET (Chen et al., CVPR
+2023) from its public code. There ω and γ belong to the place in the batch, and a place that was not trained has 1. Here, if they are learned, ω
+belongs to the rule that made the hyperedge, γ to the stream, and both are positive.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `b_l` | `bias[l]` | `(width,)` |
+| `log ω` | `edge_weight[l]` | `(rules,)` |
+| `log γ` | `node_weight[l]` | `(S,)` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.conv.base import Conv
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Hypergraph(Conv):
+    """Layers of hypergraph convolution over the hyperedges of a recipe.
+
+    Args:
+        inputs: Width of the states.
+        width: Width of the result: the same.
+        recipe: The graph; its ordinary edges are not used.
+        layers: Number of layers.
+        streams: Where weights are learned, the number of streams; `None`: uniform weights.
+
+    Raises:
+        ConfigError: `width` is not `inputs`, or the recipe has no hyperedges.
+    """
+
+    def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, layers: int = 1, streams: int | None = None) -> None:
+        super().__init__(recipe)
+        if inputs != width:
+            raise ConfigError(f"Hypergraph: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
+        if not recipe.hyperedges:
+            raise ConfigError(f"Hypergraph: graph recipe {recipe.name!r}: expected a [[hyperedge]], found none")
+        self.width, self.reach = width, layers
+        self.bias = nn.Parameter(torch.zeros(layers, width))
+        learned = streams is not None
+        self.edge_weight = nn.Parameter(torch.zeros(layers, len(recipe.hyperedges))) if learned else None
+        self.node_weight = nn.Parameter(torch.zeros(layers, streams)) if streams is not None else None
+
+    def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
+        """`(N, S, width)` → `(N, S, width)`"""
+        z, hyper = x, edges.hyper
+        none: Sequence[None] = [None] * len(self.bias)
+        of_edges = none if self.edge_weight is None else self.edge_weight.exp()[:, hyper.kind]  # (layers, M)
+        of_nodes = none if self.node_weight is None else self.node_weight.exp()[:, None].expand(-1, *x.shape[:2])  # (layers, N, S)
+        for bias, of_edge, of_node in zip(self.bias, of_edges, of_nodes, strict=True):
+            z = F.leaky_relu(hyper.scatter(hyper.gather(z, of_node), of_edge) + bias)
+        return z

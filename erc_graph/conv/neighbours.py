@@ -1,0 +1,41 @@
+r"""Graph convolution with one matrix for all neighbours and another for the node itself.
+
+.. math::
+    y_i = W_0 x_i + W \sum_{j \in N(i)} a_{ij} x_j + b \qquad \text{or the mean in the place of the sum}
+
+Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019, as PyG's `GraphConv`: the second layer of DialogueGCN (Ghosal et al., EMNLP
+2019, Eq. (3)), there without weights `a`.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W`, `b` | `neighbours` | `(width, inputs)`, `(width,)` |
+| `W_0` | `root` | `(width, inputs)` |
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from erc_graph.conv.base import Conv
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Neighbours(Conv):
+    """Sum or mean over the neighbours, whatever the relation.
+
+    Args:
+        inputs: Width of the states.
+        width: Width of the result.
+        recipe: The graph.
+        mean: Whether to divide by the number of neighbours.
+    """
+
+    def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, mean: bool = False) -> None:
+        super().__init__(recipe)
+        self.width, self.mean = width, mean
+        self.neighbours, self.root = nn.Linear(inputs, width), nn.Linear(inputs, width, bias=False)
+
+    def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
+        """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
+        return self.neighbours(edges.spread(x, weight, mean=self.mean)) + self.root(x)

@@ -1,0 +1,73 @@
+r"""Relational graph convolution: a matrix of its own for every relation.
+
+.. math::
+    y_i = W_0 x_i + b + \sum_r \frac{1}{c_{i,r}} \sum_{j \in N_r(i)} a_{ij} W_r x_j
+    \qquad c_{i,r} = |N_r(i)| \text{ or } 1
+
+Eq. (2) of Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, as PyG's `RGCNConv`; the
+weights `a` of edges are those of Ghosal et al., DialogueGCN, EMNLP 2019, Eq. (2), and 1 where a caller gives none. With bases, Eq. (3) of
+the first, :math:`W_r = \sum_b c_{rb} B_b`.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_r` | `weight` | `(relations, inputs, width)` |
+| `B_b`, `c_rb` | `weight`, `coefficients` | `(bases, inputs, width)`, `(relations, bases)` |
+| `W_0`, `b` | `root` | `(width, inputs)`, `(width,)` |
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.base import Conv
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Relational(Conv):
+    """R-GCN over the graph of a recipe.
+
+    Args:
+        inputs: Width of the states.
+        width: Width of the result.
+        recipe: The graph, and with it the relations.
+        bases: Number of basis matrices that the relations share; `None`: a matrix for each.
+        norm: `mean`: divide by the number of edges of the relation; `none`: a sum.
+        root: Whether a node's own state takes part by `W_0`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        recipe: GraphRecipe,
+        *,
+        bases: int | None = None,
+        norm: Literal["mean", "none"] = "mean",
+        root: bool = True,
+    ) -> None:
+        super().__init__(recipe)
+        self.width, self.norm, relations = width, norm, len(recipe.relations)
+        self.weight = nn.Parameter(torch.empty(bases or relations, inputs, width))
+        self.coefficients = nn.Parameter(torch.empty(relations, bases)) if bases else None
+        self.root = nn.Linear(inputs, width) if root else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the matrices from Glorot's uniform distribution; the bias is zero."""
+        for matrix in (self.weight, self.coefficients, self.root.weight if self.root else None):
+            if matrix is not None:
+                bound = (6 / (matrix.shape[-1] + matrix.shape[-2])) ** 0.5
+                nn.init.uniform_(matrix, -bound, bound)
+        if self.root:
+            nn.init.zeros_(self.root.bias)
+
+    def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
+        """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
+        sent = edges.spread(x, weight, by_relation=True, mean=self.norm == "mean")  # (N, S, relations, inputs)
+        matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
+        answer = sent.flatten(-2) @ matrices.flatten(0, 1)
+        return answer if self.root is None else answer + self.root(x)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from erc_graph.conv.relational import Relational
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.graphs.edges import edges_of
+from tests.conv.loops import RECIPES, WIDTH, Node, by_node, edges_by_loop, into, listed, make_batch, make_nodes, same
+
+
+def loop(conv: Relational, nodes: Nodes, batch: Batch, weight: dict[tuple[Node, Node], float] | None = None) -> Tensor:
+    """The equations, node by node."""
+    edges = edges_by_loop(conv.recipe, nodes, batch)
+
+    def state(node: Node) -> Tensor:
+        total = torch.zeros(conv.width).double()
+        if conv.root is not None:
+            total = total + conv.root(nodes.states[node])
+        for r in range(len(conv.recipe.relations)):
+            if conv.coefficients is None:
+                matrix = conv.weight[r]
+            else:
+                matrix = torch.stack([c * base for c, base in zip(conv.coefficients[r], conv.weight, strict=True)]).sum(0)
+            heard = [edge for edge in into(edges, node) if edge.relation == r]
+            for edge in heard:
+                factor = edge.scale / (len(heard) if conv.norm == "mean" else 1)
+                total = total + factor * (1 if weight is None else weight[edge.source, edge.target]) * (nodes.states[edge.source] @ matrix)
+        return total
+
+    return by_node(nodes, state, conv.width)
+
+
+@pytest.mark.parametrize("words", [{}, {"norm": "none"}, {"bases": 2}, {"root": False}], ids=str)
+@pytest.mark.parametrize("name", RECIPES)
+def test_equations(name: str, words: dict[str, object]) -> None:
+    conv = Relational(WIDTH, 4, RECIPES[name], **words).double()  # type: ignore[arg-type]
+    batch = make_batch()
+    nodes = make_nodes(batch)
+    same(conv, nodes, batch, loop(conv, nodes, batch))
+
+
+def test_weights_of_a_caller() -> None:
+    conv = Relational(WIDTH, 4, RECIPES["speaker"]).double()
+    batch = make_batch()
+    nodes = make_nodes(batch)
+    edges = edges_of(conv.recipe, nodes, batch)
+    given = torch.randn(2, *nodes.present.shape, 1, 3, dtype=torch.float64)
+    pairs = {
+        (edge.source, edge.target): float((given[0][edge.target] * given[1][edge.source]).sum())
+        for edge in edges_by_loop(conv.recipe, nodes, batch)
+    }
+    found = conv.pass_on(nodes.masked(), edges, edges.dot(*given))
+    assert torch.allclose(found[nodes.present], loop(conv, nodes, batch, pairs)[nodes.present], atol=1e-10)
+
+
+@pytest.mark.parametrize("bases", [None, 3])
+def test_pyg(bases: int | None) -> None:
+    from torch_geometric.nn import RGCNConv
+
+    recipe = RECIPES["pairs"]
+    conv = Relational(WIDTH, 4, recipe, bases=bases).double()
+    theirs = RGCNConv(WIDTH, 4, len(recipe.relations), num_bases=bases).double()
+    assert conv.root is not None
+    with torch.no_grad():
+        theirs.weight.copy_(conv.weight)
+        theirs.root.copy_(conv.root.weight.T)
+        theirs.bias.copy_(conv.root.bias.normal_())
+        if conv.coefficients is not None:
+            theirs.comp.copy_(conv.coefficients)
+    batch = make_batch()
+    nodes = make_nodes(batch)
+    source, target, relation, _ = listed(recipe, nodes, batch)
+    expected = theirs(nodes.masked().flatten(0, 1), torch.stack([source, target]), relation).view(*nodes.present.shape, 4)
+    found = conv(nodes, batch).states
+    assert torch.allclose(found[nodes.present], expected[nodes.present], atol=1e-10)
