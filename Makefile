@@ -3,6 +3,7 @@
 # make check   lint and types
 # make tables  the tables of README.md, from benchmarks/results, and the help pages of docs/commands.md
 # make docs    the pages of docs/ and the reference, as a site in docs/_build/html; a warning is an error
+# make gpu     all that is checked and measured on a GPU, with the interpreter that PYTHON names; installs nothing; needs ERC_GRAPH_DATA for corpora
 # make notebook  run docs/example.ipynb and keep what it shows
 PYTHON ?= python3
 # Small matrices: one thread is as fast, and leaves the other cores free.
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check tables docs notebook clean
+.PHONY: demo test check tables docs gpu notebook clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +43,9 @@ tables: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	rm -rf docs/_build docs/reference
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+gpu:
+	$(PYTHON) -m benchmarks.gpu benchmarks/results/gpu
 
 notebook: $(VENV)/.installed-dev
 	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False docs/example.ipynb

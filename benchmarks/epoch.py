@@ -1,18 +1,19 @@
-"""`python -m benchmarks.epoch`: one training epoch on IEMOCAP, pairwise fusion against a plain two-layer BiGRU on the same batches.
+"""`python -m benchmarks.epoch`: one training epoch of every method on real corpora, on the same batches as a plain two-layer BiGRU.
 
-The corpus is `iemocap/` in the folder named by ERC_GRAPH_DATA; settings are those of `experiments/pairwise_iemocap6.toml`, batches
-included. Reading the corpus and judging the development part are no part of an epoch.
+The corpora are `iemocap/` and `meld/` in the folder named by ERC_GRAPH_DATA. Reading a corpus and judging the development part are no
+part of an epoch.
 
-| method | what |
-|---|---|
-| `pmf …`, `mff+mal` | one epoch of a stage of pairwise fusion |
-| `pairwise` | one epoch of every stage, together |
-| `bigru` | `erc_graph.methods.bigru`, which reads as fast as the stages do: the yardstick, and the floor of the table |
-| `bigru_torch` | the same with `torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences |
+| case | batches | methods |
+|---|---|---|
+| `iemocap6`, `meld` | 16 dialogues | every method that reads vectors, with its own number of layers and states 128 wide |
+| `pairwise` | 8 dialogues, as committed | pairwise fusion as `experiments/pairwise/iemocap6.toml` has it, and the BiGRU |
 
-`outside` is the share of an epoch that passes outside tensor operations: all time under `torch.profiler` that is the own time of no
-operation, compiled pass, gradient or optimiser kernel. Gradients written in Python count as outside but for their operations, and so
-does the profiler's own work, some microseconds per operation.
+`bigru` is `erc_graph.methods.bigru`, 256 wide, the yardstick and the floor of each table; `bigru_torch` is the same with
+`torch.nn.GRU(num_layers=2, bidirectional=True)` on packed sequences. A method of several stages is the sum of an epoch of each.
+
+`outside` (of the case `pairwise`) is the share of an epoch that passes outside tensor operations: all time under `torch.profiler` that is
+the own time of no operation, compiled pass, gradient or optimiser kernel. Gradients written in Python count as outside but for their
+operations, and so does the profiler's own work, some microseconds per operation.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +34,22 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from benchmarks.measure import Row, arguments, finish, rows_of
 from erc_graph.conv.angular.compiled import EVENT
 from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.toml import read_toml
-from erc_graph.experiments.experiment import from_dict
-from erc_graph.experiments.run import build
-from erc_graph.methods.base import Pipeline
-from erc_graph.methods.bigru import BiGRU
+from erc_graph.data.nodes import Nodes
+from erc_graph.experiments.experiment import Experiment, experiment_file, from_dict
+from erc_graph.methods import METHODS
+from erc_graph.methods.base import Method
+from erc_graph.methods.schema import Schema
 from erc_graph.training.accelerator import make_accelerator
+from erc_graph.training.config import TrainingConfig
 from erc_graph.training.stages import Run, StageRun
 
-FILE = Path(__file__).resolve().parents[1] / "experiments" / "pairwise_iemocap6.toml"
+CASES = {"iemocap6": "iemocap", "meld": "meld", "pairwise": "iemocap"}
+WIDTH = 128
 INSIDE = ("aten::", "mkldnn::", EVENT, "autograd::engine::evaluate_function")
+Epoch = Callable[[], float]
 
 
 class PackedGRU(nn.Module):
@@ -52,46 +59,87 @@ class PackedGRU(nn.Module):
         super().__init__()
         self.net = nn.GRU(width, width // 2, num_layers=layers, dropout=dropout, bidirectional=True, batch_first=True)
 
-    def forward(self, states: Tensor, batch: Batch) -> Tensor:
-        """`(N, width)` packed rows → `(N, width)`."""
-        packed = pack_padded_sequence(batch.pad(states), torch.tensor(batch.sizes), batch_first=True, enforce_sorted=False)
-        return batch.unpad(pad_packed_sequence(self.net(packed)[0], batch_first=True)[0])
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, 1, width)` → `(N, 1, width)`."""
+        packed = pack_padded_sequence(batch.pad(nodes.states[:, 0]), torch.tensor(batch.sizes), batch_first=True, enforce_sorted=False)
+        return nodes.with_states(batch.unpad(pad_packed_sequence(self.net(packed)[0], batch_first=True)[0])[:, None])
 
 
-def epochs(device: str) -> dict[str, Callable[[], float]]:
-    """Method → one epoch; the methods take turns, each goes on with its own training."""
-    folder = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora")) / "iemocap"
+def corpus_of(case: str) -> Corpus:
+    """The corpus of a case, as it comes: settings choose neither features nor splits here."""
+    folder = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora")) / CASES[case]
     if not folder.is_dir():
-        raise SystemExit("epoch: set ERC_GRAPH_DATA to the folder that has iemocap/")
-    corpus = load_corpus(folder)
-    experiment = from_dict("pairwise", read_toml(FILE), str(FILE.name))
-    experiment = replace(experiment, run=replace(experiment.run, members=1))  # of a committee, one: it has as many BiGRUs beside it
-    pairwise = build(experiment, corpus, 0)
-    train = corpus.split("train").batch(tuple(pairwise.schema.widths))
-    plain, packed = BiGRU(pairwise.schema), BiGRU(pairwise.schema)
-    packed.encode = PackedGRU(packed.config.width, packed.config.layers, packed.config.dropout)  # type: ignore[assignment]
-    accelerator = make_accelerator(experiment.training, device)
-    train = train.to(accelerator.device)
-    found: dict[str, Callable[[], float]] = {}
-    for name, pipeline in (("bigru", plain), ("bigru_torch", packed), ("", pairwise)):
-        pipeline.to(accelerator.device)
-        pipeline.fit_inputs(train)
-        run = Run(accelerator=accelerator, pipeline=pipeline, task=pipeline.task, config=experiment.training, train=train, seed=0)
-        for index, stage in enumerate(pipeline.stages()):
-            pipeline.eval()
-            found[name or stage.name] = partial(one_epoch, pipeline, StageRun(run, index, stage), pipeline.start_stage(index, train))
+        raise SystemExit(f"epoch: set ERC_GRAPH_DATA to the folder that has {CASES[case]}/")
+    return load_corpus(folder)
+
+
+def settings(name: str, corpus: str) -> Experiment | None:
+    """The committed settings of a method for a corpus, where there are some."""
+    path = experiment_file(name, corpus)
+    return None if path is None else from_dict(name, read_toml(path), path.name)
+
+
+def methods(case: str, corpus: Corpus) -> Iterator[tuple[str, Method, TrainingConfig]]:
+    """Name, method and training of everything that is timed."""
+    if case == "pairwise":
+        committed = settings("pairwise", "iemocap6")
+        assert committed is not None
+        schema = Schema.of(corpus)
+        made = METHODS["pairwise"](schema, committed.pipeline, inputs=committed.inputs, prior=committed.prior)
+        baseline = METHODS["bigru"](schema, inputs=committed.inputs)
+        for name, method in (("bigru", baseline), ("pairwise", made)):
+            yield name, method, committed.training
+        return
+    training = TrainingConfig(batch_size=16)
+    for name, kind in METHODS.items():
+        if kind.reads[0] != "features":
+            continue  # words and frames: on inputs of their own
+        committed = settings(name, case)
+        config: Any = committed.pipeline if committed is not None and name != "bigru" else kind.Config()
+        if name != "bigru" and "width" in {field.name for field in fields(config)}:
+            config = replace(config, width=WIDTH)
+        yield name, kind(Schema.of(corpus), config), training
+        if name == "bigru":
+            packed: Any = kind(Schema.of(corpus), config)
+            packed.read = PackedGRU(config.width, config.layers, config.dropout)
+            yield "bigru_torch", packed, training
+
+
+def epochs(case: str, device: str, only: list[str] | None = None) -> dict[str, Epoch]:
+    """Method → one epoch of all its stages; the methods take turns, each goes on with its own training."""
+    corpus = corpus_of(case)
+    found: dict[str, Epoch] = {}
+    for name, method, training in methods(case, corpus):
+        if only and name not in (*only, "bigru"):
+            continue
+        accelerator = make_accelerator(training, device)
+        train = method.schema.batch(corpus.split("train")).to(accelerator.device)
+        method.to(accelerator.device)
+        method.fit_inputs(train)
+        run = Run(accelerator=accelerator, pipeline=method, task=method.task, config=training, train=train, seed=0)
+        method.eval()
+        stages = [
+            partial(one_epoch, method, StageRun(run, index, stage), method.start_stage(index, train))
+            for index, stage in enumerate(method.stages())
+        ]
+        found[name] = partial(all_of, stages)
     return found
 
 
-def one_epoch(pipeline: Pipeline, stage: StageRun, train: Batch) -> float:
+def all_of(stages: list[Epoch]) -> float:
+    """One epoch of every stage."""
+    return sum(stage() for stage in stages)
+
+
+def one_epoch(method: Method, stage: StageRun, train: Batch) -> float:
     """As in `StageRun.fit`, without judging."""
     trained = set(stage.parameters)
-    for parameter in pipeline.parameters():
+    for parameter in method.parameters():
         parameter.requires_grad_(parameter in trained)
     return stage.epoch(train, 0)
 
 
-def outside(epoch: Callable[[], float]) -> float:
+def outside(epoch: Epoch) -> float:
     """Share of the time outside tensor operations."""
     epoch()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
@@ -105,19 +153,18 @@ def outside(epoch: Callable[[], float]) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments("epoch", "One training epoch on IEMOCAP.", argv)
-    runs = epochs(options.device)
-    rows: list[Row] = rows_of("benchmarks.epoch", "iemocap6", runs, repeats=options.repeats, memory=())
-    measured = {row["method"]: row for row in rows}
-    stages = [measured[name] for name in runs if not name.startswith("bigru")]
-    whole = {unit: sum(row[unit] for row in stages) for unit in ("seconds", "cpu_seconds")}
-    rows.append({"case": "iemocap6", "method": "pairwise", **whole, "peak_bytes": None})
-    for row in rows:
-        row["floor_seconds"], row["floor_cpu_seconds"] = measured["bigru"]["seconds"], measured["bigru"]["cpu_seconds"]
-        if row["method"] in runs:
-            row["outside"] = round(outside(runs[row["method"]]), 3)
-    shares = {name: row["outside"] for row in rows if (name := row["method"]) in runs}
-    print("outside tensor operations: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()))
+    options = arguments("epoch", "One training epoch of every method.", argv, cases=list(CASES), threads=1, methods=True)
+    rows: list[Row] = []
+    for case in options.cases:
+        runs = epochs(case, options.device, options.methods)
+        own = rows_of("benchmarks.epoch", case, runs, repeats=options.repeats, memory=())
+        yardstick = next(row for row in own if row["method"] == "bigru")
+        for row in own:
+            row["floor_seconds"], row["floor_cpu_seconds"] = yardstick["seconds"], yardstick["cpu_seconds"]
+            if case == "pairwise":
+                row["outside"] = round(outside(runs[row["method"]]), 3)
+                print(f"outside tensor operations: {row['method']} {100 * row['outside']:.0f} %")
+        rows += own
     return finish(rows, options.json)
 
 

@@ -53,7 +53,9 @@ class There:
 there = There()
 
 
-def arguments(name: str, description: str, argv: list[str] | None = None, cases: Sequence[str] = ()) -> argparse.Namespace:
+def arguments(
+    name: str, description: str, argv: list[str] | None = None, cases: Sequence[str] = (), *, threads: int = THREADS, methods: bool = False
+) -> argparse.Namespace:
     """Options that all benchmarks share: `--json`, `--repeats`, `--threads`, `--device`; sets the threads and where tensors are made.
 
     Results of another device than the CPU go to a file of their own.
@@ -61,10 +63,12 @@ def arguments(name: str, description: str, argv: list[str] | None = None, cases:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"where the rows go (default: benchmarks/results/{name}[_DEVICE].json)")
     parser.add_argument("--repeats", type=int, default=9, help="interleaved repeats of every method (default: 9)")
-    parser.add_argument("--threads", type=int, default=THREADS, help=f"threads of torch (default: {THREADS})")
+    parser.add_argument("--threads", type=int, default=threads, help=f"threads of torch (default: {threads})")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where tensors are (default: cpu)")
     if cases:
         parser.add_argument("--cases", nargs="+", choices=cases, default=list(cases), metavar="CASE", help="only these (default: all)")
+    if methods:
+        parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, beside the yardstick (default: all)")
     options = parser.parse_args(argv)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected a GPU that PyTorch sees, found none; use --device cpu")

@@ -1,0 +1,99 @@
+"""Second half of stage 2 of pairwise fusion: MAL, Eqs. (13) to (15)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.attention import SelfAttention
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.turns import over_turns
+from erc_graph.errors import expect
+from erc_graph.methods.parts import Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class MalConfig:
+    """Multimodal attention learning (stage 2).
+
+    Attributes:
+        attention: Use ATT; off: what goes in passes unchanged.
+        layers: l, number of ATT layers.
+        heads: Heads of each.
+        width: Width of C_i.
+        residual: Add a linear map of what goes into each ATT to what comes out (not in the paper).
+        pair_skip: Concatenate h^(VA) in front of layers 2 to l.
+        context_skip: Concatenate h^(Bt) behind the last layer.
+        hidden: Width of the fully connected layer.
+        dropout: In attention and classifier.
+        density: λ_m1, weight of the density loss.
+    """
+
+    attention: bool = True
+    layers: int = 2
+    heads: int = 4
+    width: int = 128
+    residual: bool = False
+    pair_skip: bool = True
+    context_skip: bool = True
+    hidden: int = 128
+    dropout: float = 0.2
+    density: float = 2e-5
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.mal",
+            self,
+            layers=(self.layers >= 1, "1 or more"),
+            heads=(self.heads >= 1, "1 or more"),
+            width=(self.width >= 1, "1 or more"),
+            hidden=(self.hidden >= 1, "1 or more"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            density=(self.density >= 0, "a number of 0 or more"),
+        )
+
+
+class MultimodalAttention(nn.Module):
+    """MAL: attention layers with skip connections, and the classifier."""
+
+    def __init__(
+        self,
+        inputs: int,
+        skip_pair: int,
+        skip_context: int,
+        outputs: int,
+        config: MalConfig,
+        *,
+        causal: bool = False,
+        past: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.pair_skip, self.context_skip = bool(config.pair_skip and skip_pair), bool(config.context_skip and skip_context)
+        skip = skip_pair if self.pair_skip else 0
+        self.attention, self.carry = nn.ModuleList(), nn.ModuleList()
+        self.dropout = Dropout(config.dropout)
+        width = inputs
+        for layer in range(config.layers if config.attention else 0):
+            joined = width + (skip if layer else 0)
+            self.attention.append(SelfAttention(joined, config.width, heads=config.heads, dropout=config.dropout, causal=causal, past=past))
+            if config.residual:
+                self.carry.append(nn.Linear(joined, config.width, bias=False))
+            width = config.width
+        if not config.attention or config.layers == 1:  # no later layer that could take the skip
+            width += skip
+        self.width = width + (skip_context if self.context_skip else 0)
+        self.classify = Classifier(self.width, outputs, hidden=config.hidden, dropout=config.dropout)
+
+    def forward(self, fused: Tensor, pair: Tensor, context: Tensor | None, batch: Batch) -> Tensor:
+        """E^(MM): `(utterances, width)`."""
+        state = fused
+        for layer, attention in enumerate(self.attention):
+            joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state
+            state = over_turns(attention, self.dropout(joined), batch)  # Eq. (13)
+            state = state + self.carry[layer](joined) if self.carry else state
+        if len(self.attention) < 2 and self.pair_skip:
+            state = torch.cat([state, pair], -1)
+        return torch.cat([state, context], -1) if self.context_skip and context is not None else state  # of Eq. (14)

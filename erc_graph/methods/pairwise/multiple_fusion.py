@@ -1,0 +1,110 @@
+"""First half of stage 2 of pairwise fusion: MFF, Eqs. (8) to (12)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.attention import TransformerEncoder
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.missing import Missing
+from erc_graph.encoders.recurrent import Recurrent, side_by_side
+from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.encoders.turns import over_turns
+from erc_graph.errors import expect
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.inputs import Given, Shapes
+
+if TYPE_CHECKING:
+    from erc_graph.methods.pairwise.pairwise import PairwiseConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MffConfig:
+    """Multiple features fusion (stage 2).
+
+    Attributes:
+        width: Width of node states.
+        dropout: In graph and Transformer encoder.
+        bidirectional: GRU1 and GRU2 read in both directions.
+        project: A linear layer with ReLU in front of GRU2 (not in the paper).
+        gcn: The second graph; off: E^(VAT) is the GRU states side by side.
+        speaker: Add the speaker embedding (s_t in Table 4).
+        context_encoder: Use E^(Bt), the Transformer encoder's states.
+        heads: Heads of the Transformer encoder.
+        layers: Layers of the Transformer encoder.
+    """
+
+    width: int = 128
+    dropout: float = 0.2
+    bidirectional: bool = False
+    project: bool = False
+    gcn: bool = True
+    speaker: bool = True
+    context_encoder: bool = True
+    heads: int = 1
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.mff",
+            self,
+            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            heads=(self.heads >= 1, "1 or more"),
+            layers=(self.layers >= 1, "1 or more"),
+        )
+
+
+class MultipleFeaturesFusion(nn.Module):
+    """MFF: the second graph, over the fused pairs, and the context of the second text feature."""
+
+    def __init__(self, shapes: Shapes, widths: dict[str, int], config: PairwiseConfig, recipe: GraphRecipe) -> None:
+        super().__init__()
+        mff = config.mff
+
+        def gru(inputs: int) -> Recurrent:
+            return Recurrent("gru", inputs, mff.width, bidirectional=mff.bidirectional)
+
+        self.encode = nn.ModuleDict({pair: gru(width) for pair, width in widths.items()})
+        self.dropout = Dropout(mff.dropout)
+        self.speaker = SpeakerEmbedding(mff.width, given=shapes.speaker) if mff.speaker else None
+        self.conv = AngularConv(mff.width, recipe, AngularConvConfig(depth=config.depth), dropout=mff.dropout) if mff.gcn else None
+        self.width = len(widths) * (self.conv.width if self.conv else mff.width)
+        width = shapes.second_text or shapes.widths.get("text", 0)
+        self.context = bool(width and (mff.context_encoder or config.mal.context_skip))
+        self.missing = Missing({"Bt": width} if self.context else {})
+        self.project = nn.Sequential(nn.Linear(width, mff.width), nn.ReLU()) if self.context and mff.project else None
+        self.encode_context = gru(mff.width if self.project else width) if self.context else None
+        self.transform = None
+        if self.context and mff.context_encoder:
+            self.transform = TransformerEncoder(
+                mff.width, heads=mff.heads, layers=mff.layers, dropout=mff.dropout, causal=config.causal, past=recipe.past
+            )
+            self.width += mff.width
+
+    def nodes(self, given: Given, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
+        nets = [cast(Recurrent, self.encode[pair]) for pair in pairs]
+        read = side_by_side(nets, [self.dropout(e) for e in pairs.values()], given.batch)  # Eq. (8)
+        nodes = torch.stack(read, 1)
+        return (nodes if self.speaker is None else nodes + self.speaker(given)[:, None]), dict(zip(pairs, read, strict=True))  # Eq. (9)
+
+    def forward(self, given: Given, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """E^(MF) `(utterances, width)`, and the GRU states by stream (`Bt` for the second text feature)."""
+        states, hidden = self.nodes(given, pairs)
+        nodes = Nodes(states, present, tuple(pairs))
+        fused = (self.conv(nodes, given.batch).states if self.conv else nodes.masked()).flatten(1)  # Eq. (10)
+        if self.encode_context is not None:
+            value, here = given.second_text or (given.values["text"], given.present["text"])
+            features = self.missing({"Bt": value}, {"Bt": here})["Bt"]
+            features = self.project(features) if self.project else features
+            hidden["Bt"] = over_turns(self.encode_context, self.dropout(features), given.batch)  # Eq. (11)
+            if self.transform is not None:
+                fused = torch.cat([fused, over_turns(self.transform, hidden["Bt"], given.batch)], -1)  # Eq. (12)
+        return fused, hidden

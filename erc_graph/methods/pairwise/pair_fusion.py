@@ -1,0 +1,100 @@
+"""Stage 1 of pairwise fusion: PMF, once per pair of modalities, Eqs. (1) to (7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.missing import Missing
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.encoders.turns import over_turns
+from erc_graph.errors import expect
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.parts import Classifier
+from erc_graph.methods.penalties import Reduction, density
+from erc_graph.methods.stage import Prediction
+
+if TYPE_CHECKING:
+    from erc_graph.methods.pairwise.pairwise import PairwiseConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PmfConfig:
+    """Pairwise modalities fusion (stage 1).
+
+    Attributes:
+        enabled: Off: a pair's stream is its two BiLSTM states, no graph and no loss of its own.
+        width: Width of node states.
+        dropout: In encoders, graph and classifier.
+        project: A linear layer with ReLU in front of each BiLSTM (not in the paper).
+        density: λ_p1, weight of the density loss.
+    """
+
+    enabled: bool = True
+    width: int = 128
+    dropout: float = 0.2
+    project: bool = False
+    density: float = 2e-5
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline.pmf",
+            self,
+            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+            density=(self.density >= 0, "a number of 0 or more"),
+        )
+
+
+class PairFusion(nn.Module):
+    """PMF of one pair of modalities, or of a single one."""
+
+    def __init__(self, shapes: Shapes, modalities: tuple[str, ...], config: PairwiseConfig, recipe: GraphRecipe) -> None:
+        super().__init__()
+        pmf = config.pmf
+        self.modalities, self.enabled = modalities, pmf.enabled
+        widths = {name: shapes.widths[name] for name in modalities}
+        self.missing = Missing(widths)
+        self.dropout = Dropout(pmf.dropout)
+        self.project = nn.ModuleDict(
+            {name: nn.Sequential(nn.Linear(widths[name], pmf.width), nn.ReLU()) for name in modalities} if pmf.project else {}
+        )
+        widths = {name: pmf.width if pmf.project else widths[name] for name in modalities}
+        both = not config.causal
+        self.encode = nn.ModuleDict({name: Recurrent("lstm", widths[name], pmf.width, bidirectional=both) for name in modalities})
+        self.width = pmf.width * len(modalities)
+        if pmf.enabled:
+            self.speaker = SpeakerEmbedding(pmf.width, given=shapes.speaker)
+            self.conv = AngularConv(pmf.width, recipe, AngularConvConfig(depth=config.depth), dropout=pmf.dropout)
+            self.width = self.conv.width * len(modalities)
+            self.classify = Classifier(self.width, shapes.outputs, hidden=pmf.width, dropout=pmf.dropout)
+            self.penalty = pmf.density
+            self.reduction: Reduction = config.density_reduction
+
+    def nodes(self, given: Given) -> Nodes:
+        """n^m: `(utterances, modalities, width)`; without PMF the bare BiLSTM states."""
+        features = self.missing(given.values, given.present)
+        features = {m: self.project[m](value) if self.project else value for m, value in features.items()}
+        read = [over_turns(self.encode[m], self.dropout(features[m]), given.batch) for m in self.modalities]  # Eq. (1)
+        states = torch.stack(read, 1)
+        states = states + self.speaker(given)[:, None] if self.enabled else states  # Eq. (2)
+        return Nodes(states, given.here(self.modalities), self.modalities)
+
+    def forward(self, given: Given) -> Tensor:
+        """E^(m1m2): `(utterances, width)`."""
+        nodes = self.nodes(given)
+        return (self.conv(nodes, given.batch).states if self.enabled else nodes.masked()).flatten(1)  # Eqs. (3)-(5)
+
+    def predict(self, given: Given) -> Prediction:
+        """Stage 1: the pair's own classifier and density loss."""
+        fused = self(given)
+        penalty = self.penalty * density(fused, self.reduction)  # Eqs. (6), (7)
+        return Prediction(scores=self.classify(fused), penalty=penalty, penalty_reduction=self.reduction, states=fused)
