@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from erc_graph.methods import METHODS
     from erc_graph.methods.schema import Schema
     from erc_graph.report.draw import draw_graph
+    from erc_graph.report.explanation import draw_explanation
     from erc_graph.report.interactive import GraphView, show
     from erc_graph.training.config import TrainingConfig
     from erc_graph.training.loop import fit
@@ -58,6 +59,7 @@ _HOME = {
     "TrainingConfig": "training.config",
     "Turn": "inference.stream",
     "build_graph": "graphs.build",
+    "draw_explanation": "report.explanation",
     "draw_graph": "report.draw",
     "evaluate": "training.metrics",
     "explain": "inference.explain",
@@ -92,6 +94,7 @@ __all__ = [
     "TrainingConfig",
     "Turn",
     "build_graph",
+    "draw_explanation",
     "draw_graph",
     "evaluate",
     "explain",

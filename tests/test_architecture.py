@@ -125,7 +125,7 @@ def needed(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
-    """Modules that lie on a circle: what is left when all that imports nothing, or is imported by nothing, is taken away again and again."""
+    """Modules that lie on a circle: what is left when all that imports nothing, or that nothing imports, is taken away again and again."""
     graph = {name: set(others) for name, others in graph.items()}
     while True:
         imported_by_any = set().union(*graph.values()) if graph else set()

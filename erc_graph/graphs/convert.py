@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from erc_graph.errors import ConfigError
+from erc_graph.graphs.rules import HYPEREDGE
 
 if TYPE_CHECKING:
     import dgl
@@ -20,16 +21,23 @@ if TYPE_CHECKING:
 Labels = Sequence[Any] | Tensor
 
 
-def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
-    """A networkx multigraph: nodes `(stream, row)`, edges keyed by relation.
+def streams_of(graph: HeteroData) -> list[str]:
+    """The streams of a graph: its node types without the hyperedges."""
+    return [name for name in graph.node_types if name != HYPEREDGE]
 
-    Node attributes: `speaker` (name), `label` (name, a score, or `None`), `dialogue` (id), `turn`, `present`, `text`.
-    Edge attributes: `relation`, and `weight` where the graph has one.
+
+def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
+    """A networkx multigraph: nodes `(stream, row)`, edges keyed by relation; a hyperedge is a node `("hyperedge", row)`.
+
+    Node attributes: `speaker` (name), `label` (name, a score, or `None`), `dialogue` (id), `turn`, `present`, `text`; of a hyperedge
+    `kind` (number of its rule) and `name`.
+    Edge attributes: `relation`; `weight` where the graph has one; `times` where an edge is listed more than once (`weight` is then the
+    mean).
     """
     import networkx
 
     result = networkx.MultiDiGraph()
-    for stream in graph.node_types:
+    for stream in streams_of(graph):
         node = graph[stream]
         texts = graph.texts or [None] * node.num_nodes
         rows = zip(graph.speakers, node.y.tolist(), node.dialogue.tolist(), node.turn.tolist(), node.present.tolist(), texts, strict=True)
@@ -47,14 +55,24 @@ def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
             )
             for i, (speaker, label, dialogue, turn, present, text) in enumerate(rows)
         )
+    if HYPEREDGE in graph.node_types:
+        hyper = graph[HYPEREDGE]
+        about = zip(hyper.kind.tolist(), hyper.names, strict=True)
+        result.add_nodes_from(((HYPEREDGE, i), {"kind": kind, "name": name}) for i, (kind, name) in enumerate(about))
     for m, relation, n in graph.edge_types:
         edge = graph[m, relation, n]
-        source, target = edge.edge_index.tolist()
+        # A multigraph has one edge per key: edges that are listed several times are counted.
+        index, which, times = edge.edge_index.unique(dim=1, return_inverse=True, return_counts=True)
+        attributes: list[dict[str, Any]] = [{"relation": relation} for _ in times]
         if "edge_weight" in edge:
-            attributes: Any = ({"relation": relation, "weight": weight} for weight in edge.edge_weight.tolist())
-        else:
-            attributes = ({"relation": relation} for _ in source)
-        result.add_edges_from(((m, i), (n, j), relation, values) for i, j, values in zip(source, target, attributes, strict=True))
+            weight = edge.edge_weight.detach()
+            total = weight.new_zeros(len(times)).index_add_(0, which, weight)
+            for values, mean in zip(attributes, (total / times).tolist(), strict=True):
+                values["weight"] = mean
+        for values, count in zip(attributes, times.tolist(), strict=True):
+            if count > 1:
+                values["times"] = count
+        result.add_edges_from(((m, i), (n, j), relation, values) for i, j, values in zip(*index.tolist(), attributes, strict=True))
     return result
 
 
@@ -76,6 +94,8 @@ def import_dgl() -> Any:
 def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
     """A DGL heterograph: node data `x`, `present`, `speaker`, `y`, `dialogue`, `turn`; edge data `weight` where there is one.
 
+    Hyperedges are a node type with `kind`.
+
     Raises:
         ConfigError: DGL is not installed, or its compiled part cannot be loaded.
     """
@@ -85,7 +105,7 @@ def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
         warnings.simplefilter("ignore")
         result = dgl.heterograph(index, num_nodes_dict={stream: graph[stream].num_nodes for stream in graph.node_types})
         for stream in graph.node_types:
-            for name in ("x", "present", "speaker", "y", "dialogue", "turn"):
+            for name in ("x", "present", "speaker", "y", "dialogue", "turn", "kind"):
                 if name in graph[stream]:
                     result.nodes[stream].data[name] = graph[stream][name]
         for kind in graph.edge_types:

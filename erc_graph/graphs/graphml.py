@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erc_graph.data.files.storage import atomic_write
-from erc_graph.graphs.convert import Labels, label_names, to_networkx
+from erc_graph.graphs.convert import Labels, label_names, streams_of, to_networkx
+from erc_graph.graphs.rules import HYPEREDGE
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | None = None) -> Path:
     """Write the edges and weights of `to_networkx` as GraphML, all or nothing.
 
-    A node is called `stream/row` and has its `stream`; what is unknown (a label, a text) is left out; characters that XML does not
-    have become spaces; edges are numbered.
+    A node is called `stream/row` and has its `stream` (`hyperedge` for a hyperedge); what is unknown (a label, a text) is left out;
+    characters that XML does not have become spaces; edges are numbered.
 
     Args:
         graph: From `build_graph`, or a pipeline's `graph`.
@@ -32,10 +33,11 @@ def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | 
 
     full = to_networkx(graph)
     if predictions is not None:
-        node = graph[graph.node_types[0]]
+        node = graph[streams_of(graph)[0]]
         guess = label_names(predictions, graph.labels, node.num_nodes, "predictions", node.y.is_floating_point())
-        for (_, row), values in full.nodes(data=True):
-            values["predicted"] = guess[row]
+        for (stream, row), values in full.nodes(data=True):
+            if stream != HYPEREDGE:
+                values["predicted"] = guess[row]
     safe = networkx.MultiDiGraph()
     name = {node: f"{node[0]}/{node[1]}" for node in full}
     safe.add_nodes_from((name[node], _plain({"stream": node[0], **values})) for node, values in full.nodes(data=True))

@@ -24,7 +24,6 @@ import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -127,48 +126,6 @@ class Explanation:
             cells = "".join(f"{value[turn]:>+10.3f}" for value in self.inputs.values())
             lines.append(f"  {turn:>6}{self.turns[turn]:>+9.3f}{cells}")
         return "\n".join(lines)
-
-    def draw(self, path: str | Path, part: str | None = None, most: int = 12) -> Path:
-        """Draw the weightiest edges of one part of the graph, those for the label apart from those against it.
-
-        Args:
-            path: Ends in `.png` or `.svg`.
-            part: A pair such as `audio+text`, or `fused`; unset: the last, where all streams meet.
-            most: How many edges.
-
-        Returns:
-            The path.
-
-        Raises:
-            ConfigError: a method without a graph, no such part, or another file type.
-            StorageError: the file cannot be written.
-        """
-        from torch_geometric.data import HeteroData
-
-        from erc_graph.report.draw import draw_graph
-
-        if not self.graphs:
-            raise ConfigError("explanation: expected a method with a graph to draw, found one without; `inputs` says which turns matter")
-        part = part or list(self.graphs)[-1]
-        if part not in self.graphs:
-            raise ConfigError(f"part: expected one of {', '.join(self.graphs)}, found {part!r}")
-        whole = self.graphs[part]
-        graph = HeteroData()
-        for name in whole.node_types:
-            for key, value in whole[name].items():
-                graph[name][key] = value
-        for name in ("ptr", "texts", "speakers", "dialogue_ids", "labels"):
-            graph[name] = whole[name]
-        edges = self.edges(part=part)
-        total = sum(abs(edge.attribution) for edge in edges) or 1.0
-        kinds: dict[tuple[str, str, str], list[Edge]] = {}
-        for edge in [edge for edge in edges if (edge.source, edge.source_turn) != (edge.target, edge.target_turn)][:most]:
-            kinds.setdefault((edge.source, "for" if edge.attribution > 0 else "against", edge.target), []).append(edge)
-        for kind in sorted(kinds, key=lambda kind: (kind[1] != "for", kind)):
-            graph[kind].edge_index = torch.tensor([[edge.source_turn, edge.target_turn] for edge in kinds[kind]]).T
-            graph[kind].edge_weight = torch.tensor([100 * abs(edge.attribution) / total for edge in kinds[kind]])
-        title = f"{self.dialogue.id}, turn {self.turn}: {self.label} – edges of {part}, % of all"
-        return draw_graph(graph, path, title=title)
 
     def __repr__(self) -> str:
         return self.table()

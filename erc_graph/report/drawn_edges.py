@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,78 +11,169 @@ import numpy as np
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
+STRANDS = 3  # an edge that is listed more often is drawn as often as this
+
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Joined pairs of nodes of two streams (or of one): both directions and all relations taken together.
+class Lines:
+    """What joins nodes of two streams (or of one), each line once per relation and direction.
+
+    An edge and its reverse of the same relation and the same weight are one line without direction.
 
     Attributes:
         a: `(E,)` rows in the first stream; within one stream the earlier row.
         b: `(E,)` rows in the second stream.
+        relation: `(E,)` index of the relation among those given.
         weight: `(E,)` mean weight, NaN where the graph has none.
-        relations: `(E,)` names of the relations that join the pair, as `same_past / same_future`.
-        backward: Whether an edge within a stream points back in time.
+        towards: `(E,)` 1: from a to b, -1: from b to a, 0: both.
+        times: `(E,)` how often the edge is listed.
     """
 
     a: np.ndarray
     b: np.ndarray
+    relation: np.ndarray
     weight: np.ndarray
-    relations: np.ndarray
-    backward: bool
+    towards: np.ndarray
+    times: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> Pairs:
-        """Only the chosen pairs."""
-        return Pairs(self.a[chosen], self.b[chosen], self.weight[chosen], self.relations[chosen], self.backward)
+    def take(self, chosen: np.ndarray) -> Lines:
+        """Only the chosen lines."""
+        return Lines(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    @property
+    def pair(self) -> np.ndarray:
+        """`(E,)` number of the pair of nodes that a line joins."""
+        code: np.ndarray = np.unique(self.a * (int(self.b.max(initial=0)) + 1) + self.b, return_inverse=True)[1]
+        return code
 
 
-def joined_pairs(graph: HeteroData, first: str, second: str) -> Pairs:
-    """All edges between two streams, in either direction, as pairs."""
-    kinds = [kind for kind in graph.edge_types if {kind[0], kind[2]} == {first, second}]
-    relations = list(dict.fromkeys(kind[1] for kind in kinds))
-    index, weight, bit = [], [], []
-    for kind in kinds:
-        edge = graph[kind]
-        index.append(edge.edge_index.cpu().numpy()[:: 1 if kind[0] == first else -1])
+def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str]) -> Lines:
+    """All edges between two streams, in either direction, as lines.
+
+    Args:
+        graph: From `build_graph`.
+        first: A stream.
+        second: Another one, or the same.
+        relations: Names that `Lines.relation` counts in; has every relation of the graph.
+    """
+    index, weight, kind, forward = (
+        [np.empty((2, 0), dtype=np.int64)],
+        [np.empty(0)],
+        [np.empty(0, dtype=np.int64)],
+        [np.empty(0, dtype=bool)],
+    )
+    for source, relation, target in graph.edge_types:
+        if {source, target} != {first, second}:
+            continue
+        edge = graph[source, relation, target]
+        ends = edge.edge_index.cpu().numpy()
+        index.append(ends if source == first else ends[::-1])
         known = "edge_weight" in edge
-        weight.append(edge.edge_weight.detach().float().cpu().numpy() if known else np.full(edge.num_edges, np.nan))
-        bit.append(np.full(edge.num_edges, 1 << relations.index(kind[1])))
+        weight.append(edge.edge_weight.detach().double().cpu().numpy() if known else np.full(ends.shape[1], np.nan))
+        kind.append(np.full(ends.shape[1], relations.index(relation)))
+        forward.append(ends[0] <= ends[1] if first == second else np.full(ends.shape[1], source == first))
     ends = np.concatenate(index, axis=1)
-    backward = first == second and bool((ends[0] > ends[1]).any())
-    if first == second:
-        ends = np.sort(ends, axis=0)
+    ends = np.sort(ends, axis=0) if first == second else ends
     width = int(ends.max(initial=0)) + 1
-    code, which = np.unique(ends[0] * width + ends[1], return_inverse=True)
-    mean = np.bincount(which, np.concatenate(weight), len(code)) / np.bincount(which, minlength=len(code))
-    bits = np.zeros(len(code), dtype=np.int64)
-    np.bitwise_or.at(bits, which, np.concatenate(bit))
-    sets, of = np.unique(bits, return_inverse=True)
-    names = [" / ".join(name for i, name in enumerate(relations) if mask >> i & 1) for mask in sets.tolist()]
-    return Pairs(code // width, code % width, mean, np.array(names, dtype=object)[of], backward)
+    code, which = np.unique((ends[0] * width + ends[1]) * len(relations) + np.concatenate(kind), return_inverse=True)
+    ahead, amount = np.concatenate(forward), np.concatenate(weight)
+    sides = []  # how often and how heavy, from a to b and from b to a
+    for side in (ahead, ~ahead):
+        count = np.bincount(which[side], minlength=len(code))
+        sides.append((count, np.bincount(which[side], amount[side], len(code)) / np.maximum(count, 1)))
+    (times, there), (back_times, back) = sides
+    both = (times == back_times) & ((np.abs(there - back) <= 1e-6 * np.abs(there)) | (np.isnan(there) & np.isnan(back)))
+    parts = [(both, 0, times, there), (~both & (times > 0), 1, times, there), (~both & (back_times > 0), -1, back_times, back)]
+    pair, relation = np.divmod(code, max(1, len(relations)))
+    return Lines(
+        a=np.concatenate([pair[mask] // width for mask, *_ in parts]),
+        b=np.concatenate([pair[mask] % width for mask, *_ in parts]),
+        relation=np.concatenate([relation[mask] for mask, *_ in parts]),
+        weight=np.concatenate([mean[mask] for mask, _, _, mean in parts]),
+        towards=np.concatenate([np.full(int(mask.sum()), way) for mask, way, _, _ in parts]),
+        times=np.concatenate([count[mask] for mask, _, count, _ in parts]),
+    )
 
 
-def strongest(pairs: Pairs, most: int) -> np.ndarray:
-    """`(E,)` bool: pairs within one stream that are among the `most` strongest of at least one end; among equals the nearest."""
-    order = np.lexsort((pairs.b - pairs.a, -np.nan_to_num(pairs.weight)))  # strongest first
-    ends = np.concatenate([pairs.a[order], pairs.b[order]])
-    pair = np.concatenate([order, order])
-    rank = np.tile(np.arange(len(order)), 2)
-    by_node = np.lexsort((rank, ends))
+def carpet(count: int) -> tuple[int, int]:
+    """How many pairs per node a picture of `count` turns shows whole, and how many neighbours each node brings along beyond that."""
+    return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
+
+
+def strongest(lines: Lines, count: int) -> np.ndarray:
+    """`(E,)` bool: the lines within one stream that a picture shows: all, or those of each node's strongest neighbours (see `carpet`).
+
+    Among equals the nearest; a pair is as strong as the strongest of its lines.
+
+    Args:
+        lines: Within one stream.
+        count: Turns that are shown together.
+    """
+    pair = lines.pair
+    first = np.unique(pair, return_index=True)[1]
+    whole, most = carpet(count)
+    if len(first) <= whole * count:
+        return np.ones(len(pair), dtype=bool)
+    weight = np.zeros(len(first))
+    np.maximum.at(weight, pair, np.nan_to_num(lines.weight))
+    a, b = lines.a[first], lines.b[first]
+    order = np.lexsort((b - a, -weight))  # strongest first
+    ends, of = np.concatenate([a[order], b[order]]), np.concatenate([order, order])
+    by_node = np.lexsort((np.tile(np.arange(len(order)), 2), ends))
     place = np.arange(len(by_node)) - np.searchsorted(ends[by_node], ends[by_node])
-    keep = np.zeros(len(pairs.a), dtype=bool)
-    keep[pair[by_node[place < most]]] = True
-    return keep
+    keep = np.zeros(len(first), dtype=bool)
+    keep[of[by_node[place < most]]] = True
+    chosen: np.ndarray = keep[pair]
+    return chosen
 
 
-def arcs(start: np.ndarray, end: np.ndarray, y: float, rise: float, longest: float) -> np.ndarray:
-    """Half ellipses `(E, 33, 2)` above `y` (the y axis points down), the higher the wider; `rise` at width `longest`."""
-    angle = np.linspace(math.pi, 0, 33)
-    reach = (end - start)[:, None]
-    height = rise * (reach / longest) ** 0.6
-    return np.stack([(start + end)[:, None] / 2 + reach / 2 * np.cos(angle), y - height * np.sin(angle)], axis=-1)
+def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
+    """One line for every time an edge is listed (at most three), and its place `(E,)`, from 0, in the bundle between its two nodes.
+
+    Args:
+        lines: What to draw.
+        apart: Whether lines that go back are drawn elsewhere, and so are a bundle of their own.
+    """
+    many = lines.take(np.repeat(np.arange(len(lines.a)), np.minimum(lines.times, STRANDS)))
+    bundle = 2 * many.pair + (many.towards < 0 if apart else 0)
+    order = np.argsort(bundle, kind="stable")
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - np.searchsorted(bundle[order], bundle[order])
+    return many, place
 
 
-def bows(start: np.ndarray, end: np.ndarray, y_start: float, y_end: float, bow: float) -> np.ndarray:
-    """Lines `(E, 25, 2)` from lane to lane, bent to the right by `bow` in the middle, around the node of a lane between."""
+def arcs(start: np.ndarray, end: np.ndarray, y: float, height: np.ndarray) -> np.ndarray:
+    """Half ellipses `(E, 65, 2)` from `start` to `end`, by `height (E,)` above `y` (the y axis points down), below where it is negative."""
+    angle = np.linspace(math.pi, 0, 65)
+    middle, reach = (start + end)[:, None] / 2, (end - start)[:, None] / 2
+    return np.stack([middle + reach * np.cos(angle), y - height[:, None] * np.sin(angle)], axis=-1)
+
+
+def bows(start: np.ndarray, end: np.ndarray, y_start: float, y_end: float, bow: np.ndarray) -> np.ndarray:
+    """Lines `(E, 25, 2)` from lane to lane, bent to the right by `bow (E,)` in the middle, around the node of a lane between."""
     t = np.linspace(0, 1, 25)
-    x = start[:, None] + (end - start)[:, None] * t + bow * 4 * t * (1 - t)
+    x = start[:, None] + (end - start)[:, None] * t + bow[:, None] * 4 * t * (1 - t)
     return np.stack([x, np.broadcast_to(y_start + (y_end - y_start) * t, x.shape)], axis=-1)
+
+
+def heads(points: np.ndarray, centre: np.ndarray, radius: float, length: float, width: np.ndarray) -> np.ndarray:
+    """Arrowheads `(E, 3, 2)`, tip first, at the rim of the node in which a curve ends.
+
+    Args:
+        points: `(E, P, 2)`, from source to target.
+        centre: `(E, 2)` of the target.
+        radius: Of the node.
+        length: Of a head.
+        width: `(E,)` of a head.
+    """
+    away = np.linalg.norm(points - centre[:, None], axis=2)
+    outside = away >= radius
+    last = np.where(outside.any(1), outside.shape[1] - 1 - outside[:, ::-1].argmax(1), 0)  # the last point before the rim
+    rows, after = np.arange(len(points)), np.minimum(last + 1, points.shape[1] - 1)
+    share = np.clip((away[rows, last] - radius) / np.maximum(away[rows, last] - away[rows, after], 1e-9), 0, 1)[:, None]
+    tip = points[rows, last] + share * (points[rows, after] - points[rows, last])
+    ahead = tip - points[rows, np.maximum(last - 1, 0)]
+    ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+    side = ahead[:, ::-1] * np.array([-1, 1]) * width[:, None] / 2
+    base = tip - length * ahead
+    return np.stack([tip, base + side, base - side], axis=1)

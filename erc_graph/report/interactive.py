@@ -8,10 +8,11 @@ reach it as text nodes only, and its content security policy allows nothing from
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +21,20 @@ import numpy as np
 from erc_graph.data.files.storage import atomic_write
 from erc_graph.data.palette import emotion_colour
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.convert import Labels, label_names
+from erc_graph.graphs.convert import Labels, label_names, streams_of
 from erc_graph.graphs.graphml import write_graphml
-from erc_graph.report.draw import _letter, draw_graph
-from erc_graph.report.drawn_edges import joined_pairs, strongest
+from erc_graph.graphs.rules import HYPEREDGE
+from erc_graph.report.draw import draw_graph
+from erc_graph.report.drawn_edges import joined_lines, strongest
+from erc_graph.report.drawn_hyperedges import Membership, membership
+from erc_graph.report.pen import letter
+from erc_graph.report.relation_styles import DASHES, looks
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 KINDS = ("png", "svg", "graphml", "html")
 _PAGE = Path(__file__).with_suffix(".html")
-_MOST = 3  # arcs that a turn brings along at rest, as in `draw_graph`
 
 
 def write_page(
@@ -78,25 +82,18 @@ def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] |
 
 def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]]:
     """What the page knows of each dialogue of a graph, as plain JSON values; node `lane * turns + turn`."""
-    lanes = list(graph.node_types)
+    lanes = streams_of(graph)
     node = graph[lanes[0]]
     score = node.y.is_floating_point()
     count = len(graph.speakers)
     true = label_names(node.y, graph.labels, count, "labels", score)
     guess = [None] * count if predictions is None else label_names(predictions, graph.labels, count, "predictions", score)
-    relations = list(dict.fromkeys(kind[1] for kind in graph.edge_types))
-    edges = {key: [] for key in ("source", "target", "relation", "weight")}  # type: dict[str, list[np.ndarray]]
-    for m, relation, n in graph.edge_types:
-        edge = graph[m, relation, n]
-        source, target = edge.edge_index.cpu().numpy()
-        edges["source"].append(source + lanes.index(m) * count)
-        edges["target"].append(target + lanes.index(n) * count)
-        edges["relation"].append(np.full(len(source), relations.index(relation)))
-        edges["weight"].append(
-            edge.edge_weight.detach().float().cpu().numpy() if "edge_weight" in edge else np.full(len(source), np.nan, dtype=np.float32)
-        )
-    flat = {key: np.concatenate(parts) if parts else np.empty(0, dtype=np.int64) for key, parts in edges.items()}
-    rest = _rest(graph, lanes, count)
+    kinds = [kind for kind in graph.edge_types if HYPEREDGE not in (kind[0], kind[2])]
+    found, look_of = looks(kinds)
+    relations = list(look_of)
+    flat = _edges(graph, kinds, lanes, relations)
+    rest = _rest(graph, lanes, relations)
+    hyper = membership(graph, lanes)
     ends = graph.ptr.tolist()
     used = list(dict.fromkeys(name for name in [*(graph.labels or ["negative", "neutral", "positive"]), *true, *guess] if name is not None))
     views = []
@@ -110,7 +107,6 @@ def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]
         def inside(rows: np.ndarray, first: int = first, last: int = last) -> np.ndarray:
             return (rows % count >= first) & (rows % count < last)
 
-        here, still = inside(flat["target"]), inside(rest["a"])
         codes = node.speaker[first:last].tolist()
         called: dict[int, str] = {}
         for code, name in zip(codes, graph.speakers[first:last], strict=True):
@@ -123,46 +119,81 @@ def _views(graph: HeteroData, predictions: Labels | None) -> list[dict[str, Any]
                 "turns": turns,
                 "turn": node.turn[first:last].tolist(),
                 "speaker": codes,
-                "speakers": {code: [_letter(code), name] for code, name in sorted(called.items())},
+                "speakers": {code: [letter(code), name] for code, name in sorted(called.items())},
                 "label": true[first:last],
                 "guess": guess[first:last] if predictions is not None else None,
                 "colours": {name: emotion_colour(name) for name in used if name in present},
                 "text": list(graph.texts[first:last]),
                 "present": [graph[lane].present[first:last].int().tolist() for lane in lanes],
                 "relations": relations,
-                "edges": {
-                    "source": own(flat["source"][here]).tolist(),
-                    "target": own(flat["target"][here]).tolist(),
-                    "relation": flat["relation"][here].tolist(),
-                    "weight": _rounded(flat["weight"][here]),
-                },
-                "rest": {
-                    "a": own(rest["a"][still]).tolist(),
-                    "b": own(rest["b"][still]).tolist(),
-                    "relation": rest["relation"][still].tolist(),
-                    "weight": _rounded(rest["weight"][still]),
-                },
+                "look": [look_of[relation] for relation in relations],
+                "looks": [{"name": look.name, "colour": look.colour, "dash": DASHES[look.dash]} for look in found],
+                "edges": _listed(flat, inside(flat["target"]), own, ("source", "target")),
+                "rest": _listed(rest, inside(rest["a"]), own, ("a", "b")),
+                "hyper": [] if hyper is None else _hyperedges(hyper, inside(hyper.row), first, turns),
             }
         )
     return views
 
 
-def _rest(graph: HeteroData, lanes: list[str], count: int) -> dict[str, np.ndarray]:
-    """The pairs that are drawn while no turn is chosen: the strongest within a lane, all across lanes."""
-    parts: dict[str, list[np.ndarray]] = {"a": [], "b": [], "relation": [], "weight": []}
+def _edges(graph: HeteroData, kinds: list[tuple[str, str, str]], lanes: list[str], relations: list[str]) -> dict[str, np.ndarray]:
+    """All edges between nodes of streams; node `lane * rows + row`."""
+    parts: dict[str, list[np.ndarray]] = {key: [np.empty(0, dtype=np.int64)] for key in ("source", "target", "relation", "weight")}
+    count = len(graph.speakers)
+    for m, relation, n in kinds:
+        edge = graph[m, relation, n]
+        source, target = edge.edge_index.cpu().numpy()
+        parts["source"].append(source + lanes.index(m) * count)
+        parts["target"].append(target + lanes.index(n) * count)
+        parts["relation"].append(np.full(len(source), relations.index(relation)))
+        parts["weight"].append(
+            edge.edge_weight.detach().float().cpu().numpy() if "edge_weight" in edge else np.full(len(source), np.nan, dtype=np.float32)
+        )
+    return {key: np.concatenate(values) for key, values in parts.items()}
+
+
+def _rest(graph: HeteroData, lanes: list[str], relations: list[str]) -> dict[str, np.ndarray]:
+    """The lines that are drawn while no turn is chosen: as in `draw_graph`, within a lane those of the strongest neighbours."""
+    count = len(graph.speakers)
+    parts: dict[str, list[np.ndarray]] = {
+        key: [np.empty(0, dtype=np.int64)] for key in ("a", "b", "relation", "weight", "towards", "times")
+    }
     for i, first in enumerate(lanes):
         for j, second in enumerate(lanes[i:], start=i):
-            if not any({kind[0], kind[2]} == {first, second} for kind in graph.edge_types):
-                continue
-            pairs = joined_pairs(graph, first, second)
+            lines = joined_lines(graph, first, second, relations)
             if i == j:
-                pairs = pairs.take(pairs.a != pairs.b)
-                pairs = pairs.take(strongest(pairs, _MOST))
-            parts["a"].append(pairs.a + i * count)
-            parts["b"].append(pairs.b + j * count)
-            parts["relation"].append(pairs.relations)
-            parts["weight"].append(pairs.weight)
-    return {key: np.concatenate(values) if values else np.empty(0, dtype=np.int64) for key, values in parts.items()}
+                lines = lines.take(lines.a != lines.b)
+                shown = np.zeros(len(lines.a), dtype=bool)
+                for start, end in pairwise(graph.ptr.tolist()):
+                    own = np.flatnonzero((lines.a >= start) & (lines.a < end))
+                    shown[own] = strongest(lines.take(own), end - start)
+                lines = lines.take(shown)
+            parts["a"].append(lines.a + i * count)
+            parts["b"].append(lines.b + j * count)
+            for key in ("relation", "weight", "towards", "times"):
+                parts[key].append(getattr(lines, key))
+    return {key: np.concatenate(values) for key, values in parts.items()}
+
+
+def _listed(
+    flat: dict[str, np.ndarray], chosen: np.ndarray, own: Callable[[np.ndarray], np.ndarray], ends: tuple[str, str]
+) -> dict[str, list[Any]]:
+    """The chosen rows of columns as lists, with the nodes of the view."""
+    found = {key: own(values[chosen]) if key in ends else values[chosen] for key, values in flat.items()}
+    return {key: _rounded(values) if key == "weight" else values.astype(np.int64).tolist() for key, values in found.items()}
+
+
+def _hyperedges(found: Membership, here: np.ndarray, first: int, turns: int) -> list[dict[str, Any]]:
+    """The hyperedges of one dialogue, with their members as nodes of the view."""
+    upright = found.upright
+    listed: dict[int, dict[str, Any]] = {}
+    columns = (found.edge[here].tolist(), (found.stream * turns + found.row - first)[here].tolist(), _rounded(found.weight[here]))
+    for edge, member, weight in zip(*columns, strict=True):
+        about = {"name": found.names[edge], "relation": found.relations[edge], "upright": bool(upright[edge]), "members": [], "weight": []}
+        one = listed.setdefault(edge, about)
+        one["members"].append(member)
+        one["weight"].append(weight)
+    return list(listed.values())
 
 
 def _rounded(weights: np.ndarray) -> list[float | None]:
@@ -186,9 +217,9 @@ class GraphView:
 
     def __repr__(self) -> str:
         graph = self.graph
-        edges = sum(graph[kind].num_edges for kind in graph.edge_types)
+        edges = sum(graph[kind].num_edges for kind in graph.edge_types if HYPEREDGE not in (kind[0], kind[2]))
         what = graph.dialogue_ids[0] if len(graph.dialogue_ids) == 1 else f"{len(graph.dialogue_ids)} dialogues"
-        return f"GraphView({what}: {len(graph.speakers)} turns in {', '.join(graph.node_types)}; {edges} edges)"
+        return f"GraphView({what}: {len(graph.speakers)} turns in {', '.join(streams_of(graph))}; {edges} edges)"
 
     @cached_property
     def html(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.build import build_graph
-from erc_graph.graphs.convert import label_name, to_dgl, to_networkx
+from erc_graph.graphs.convert import label_name, streams_of, to_dgl, to_networkx
 from erc_graph.graphs.recipe import list_recipes
 
 CORPUS = sample_corpus(dialogues=4, seed=2)
@@ -44,6 +44,48 @@ def test_networkx_has_the_same_nodes_edges_and_weights(name: str) -> None:
             "present": bool(CORPUS.present[stream][i]),
             "text": CORPUS.texts[i],
         }
+
+
+def with_hyperedges(graph: Any) -> Any:
+    """A hyperedge of the first two turns with text, and one of the third in two streams; and edges that are listed twice."""
+    hyper = graph["hyperedge"]
+    hyper.kind, hyper.names, hyper.num_nodes = torch.tensor([0, 1]), ["first", "third"], 2
+    graph["text", "stream", "hyperedge"].edge_index = torch.tensor([[0, 1], [0, 0]])
+    graph["text", "stream", "hyperedge"].edge_weight = torch.tensor([0.25, 0.75])
+    graph["hyperedge", "stream", "text"].edge_index = torch.tensor([[0], [1]])
+    graph["audio", "turn", "hyperedge"].edge_index = torch.tensor([[2], [1]])
+    graph["text", "twice", "text"].edge_index = torch.tensor([[0, 3, 0, 0], [1, 2, 1, 1]])
+    graph["text", "twice", "text"].edge_weight = torch.tensor([0.5, 1.0, 0.5, 0.5])
+    return graph
+
+
+def test_networkx_has_hyperedges_and_counts_repeated_edges() -> None:
+    other = to_networkx(with_hyperedges(build_graph(CORPUS, "window")))
+    assert [other.nodes["hyperedge", i] for i in range(2)] == [{"kind": 0, "name": "first"}, {"kind": 1, "name": "third"}]
+    assert other.number_of_nodes() == 3 * CORPUS.utterances + 2
+    around = {
+        (a, b, key): {name: value for name, value in values.items() if name != "relation"}
+        for a, b, key, values in other.edges(keys=True, data=True)
+        if "hyperedge" in (a[0], b[0]) or key == "twice"
+    }
+    assert around == {
+        (("text", 0), ("hyperedge", 0), "stream"): {"weight": 0.25},
+        (("text", 1), ("hyperedge", 0), "stream"): {"weight": 0.75},
+        (("hyperedge", 0), ("text", 1), "stream"): {},
+        (("audio", 2), ("hyperedge", 1), "turn"): {},
+        (("text", 0), ("text", 1), "twice"): {"weight": 0.5, "times": 3},
+        (("text", 3), ("text", 2), "twice"): {"weight": 1.0},
+    }
+    assert streams_of(build_graph(CORPUS, "window")) == ["text", "audio", "visual"]
+
+
+def test_dgl_has_hyperedges_and_repeated_edges() -> None:
+    pytest.importorskip("dgl")
+    other = to_dgl(with_hyperedges(build_graph(CORPUS, "window")))
+    assert other.num_nodes("hyperedge") == 2 and other.nodes["hyperedge"].data["kind"].tolist() == [0, 1]
+    assert other.edges[("text", "stream", "hyperedge")].data["weight"].tolist() == [0.25, 0.75]
+    assert [ends.tolist() for ends in other.edges(etype=("hyperedge", "stream", "text"))] == [[0], [1]]
+    assert other.num_edges(("text", "twice", "text")) == 4
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import networkx
 import pytest
+import torch
 
 from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.errors import ConfigError, StorageError
@@ -37,6 +38,19 @@ def test_what_is_read_again_is_the_graph(tmp_path: Path) -> None:
             )
         )
         assert ours == theirs
+
+
+def test_hyperedges_and_repeated_edges(tmp_path: Path) -> None:
+    graph = build_graph(sample_corpus(dialogues=3, seed=1, config=SampleConfig(turns=(3, 3), speakers=(2, 2)))[0])
+    hyper = graph["hyperedge"]
+    hyper.kind, hyper.names, hyper.num_nodes = torch.tensor([2]), ["all of <text>"], 1
+    graph["text", "stream", "hyperedge"].edge_index = torch.tensor([[0, 1], [0, 0]])
+    graph["text", "twice", "text"].edge_index = torch.tensor([[0, 0], [1, 1]])
+    path = write_graphml(graph, tmp_path / "a.graphml", predictions=["joy", None, "fear"])
+    read = networkx.read_graphml(path, force_multigraph=True)
+    assert read.nodes["hyperedge/0"] == {"stream": "hyperedge", "kind": 2, "name": "all of <text>"}
+    assert {a for a, _, values in read.in_edges("hyperedge/0", data=True) if values["relation"] == "stream"} == {"text/0", "text/1"}
+    assert [values for a, b, values in read.edges(data=True) if values["relation"] == "twice"] == [{"relation": "twice", "times": 2}]
 
 
 def test_predictions_are_an_attribute(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from erc_graph.report.explorer import Conversation, Edges
 from erc_graph.report.page import Contents
 from erc_graph.report.predictions import Predictions
 from erc_graph.training.history import Epoch, History, StageHistory
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 LABELS = ("joy", "sadness", "neutral")
 HOSTILE = "<script>alert(1)</script>"
@@ -98,3 +102,53 @@ def make() -> Callable[..., Contents]:
         return Contents(**{**values, **changes})
 
     return contents
+
+
+def talk(
+    speakers: Sequence[int],
+    edges: Mapping[tuple[str, str, str], Sequence[tuple[int, ...]]],
+    *,
+    weights: Mapping[tuple[str, str, str], Sequence[float]] | None = None,
+    hyperedges: Sequence[str] = (),
+    streams: Sequence[str] = ("text",),
+    names: Sequence[str] = (),
+    texts: Sequence[str] = (),
+) -> HeteroData:
+    """A graph of one conversation by hand: edges `(source turn, target turn)` by type, hyperedges by name."""
+    from torch_geometric.data import HeteroData
+
+    graph, turns = HeteroData(), len(speakers)
+    for stream in streams:
+        node = graph[stream]
+        node.present, node.speaker = torch.ones(turns, dtype=torch.bool), torch.tensor(speakers)
+        node.dialogue, node.turn = torch.zeros(turns, dtype=torch.long), torch.arange(turns)
+        node.y, node.num_nodes = torch.arange(turns) % 3, turns
+    if hyperedges:
+        node = graph["hyperedge"]
+        node.kind, node.names, node.num_nodes = torch.zeros(len(hyperedges), dtype=torch.long), list(hyperedges), len(hyperedges)
+    for kind, ends in edges.items():
+        graph[kind].edge_index = torch.tensor(ends, dtype=torch.long).view(-1, 2).T
+        if weights is not None and kind in weights:
+            graph[kind].edge_weight = torch.tensor(weights[kind])
+    graph.ptr = torch.tensor([0, turns])
+    graph.texts = list(texts)
+    graph.speakers = [(names or ("Ann", "Bob", "Eve", "Kim", "Lee", "Mia", "Ned", "Pia", "Tom"))[code] for code in speakers]
+    graph.dialogue_ids, graph.labels = ["talk"], list(LABELS)
+    return graph
+
+
+def four_relations(turns: int = 12, speakers: int = 2, window: int = 3, streams: Sequence[str] = ("text",), **changes: Any) -> HeteroData:
+    """Same or other speaker, past or future, within a window, with random weights; `cross` between streams."""
+    random = np.random.default_rng(1)
+    who = [turn % speakers for turn in range(turns)]
+    edges: dict[tuple[str, str, str], list[tuple[int, ...]]] = {}
+    for stream in streams:
+        for i in range(turns):
+            for j in range(max(0, i - window), min(turns, i + window + 1)):
+                relation = f"{'same' if who[i] == who[j] else 'other'}_{'past' if i <= j else 'future'}"
+                edges.setdefault((stream, relation, stream), []).append((i, j))
+        for other in streams:
+            if other != stream:
+                edges[stream, "cross", other] = [(i, i) for i in range(turns)]
+    weights = {kind: random.random(len(ends)).tolist() for kind, ends in edges.items()}
+    return talk(who, edges, weights=weights, streams=streams, **changes)

@@ -19,6 +19,7 @@ from erc_graph.graphs.build import build_from_states, build_graph
 from erc_graph.graphs.convert import label_names
 from erc_graph.report import draw
 from erc_graph.report.draw import draw_graph
+from tests.report.conftest import four_relations, talk
 
 HOSTILE = (
     "$\\frac{",
@@ -82,13 +83,8 @@ def test_hostile_names_are_only_text(tmp_path: Path, suffix: str) -> None:
     assert os.listdir(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize(("turns", "speakers", "modalities"), [(1, 2, 1), (3, 3, 3), (20, 5, 2), (60, 4, 3)])
-@pytest.mark.parametrize("together", [False, True])
-def test_no_two_texts_overlap(turns: int, speakers: int, modalities: int, together: bool) -> None:
-    corpus = make(turns, speakers)
-    chosen = corpus.modalities[:modalities]
-    graph = build_graph(corpus, "speaker", chosen) if together else build_graph(corpus[0], "pairwise", chosen)
-    shown = picture(graph, guess=["joy"] * len(graph.speakers))
+def check_texts(shown: Any) -> None:
+    """All texts lie inside the picture, and no two overlap."""
     renderer = FigureCanvasAgg(shown.figure).get_renderer()
     x0, y0, x1, y1 = np.array([text.get_window_extent(renderer).extents for text in shown.axes.texts]).T
     width, height = shown.figure.get_size_inches() * shown.figure.dpi
@@ -102,17 +98,84 @@ def test_no_two_texts_overlap(turns: int, speakers: int, modalities: int, togeth
     assert not [(texts(shown)[i], texts(shown)[j]) for i, j in clash]
 
 
+@pytest.mark.parametrize(("turns", "speakers", "modalities"), [(1, 2, 1), (3, 3, 3), (20, 5, 2), (60, 4, 3)])
+@pytest.mark.parametrize("together", [False, True])
+def test_no_two_texts_overlap(turns: int, speakers: int, modalities: int, together: bool) -> None:
+    corpus = make(turns, speakers)
+    chosen = corpus.modalities[:modalities]
+    graph = build_graph(corpus, "speaker", chosen) if together else build_graph(corpus[0], "pairwise", chosen)
+    check_texts(picture(graph, guess=["joy"] * len(graph.speakers)))
+
+
+WEIRD = (
+    "They gave the part to somebody else. Again.",
+    "$\\frac{",
+    "line\nbreak\x00\x1b[31m",
+    "\ud800",
+    "名前は何ですか" * 5,
+    "x" * 500,
+    "",
+    "שלום עולם מה שלומך היום",
+    "🙂🙂👩‍👩‍👧 ok",
+    "W" * 80,
+    "مرحبا بالعالم كيف حالك",
+    "a b " * 80,
+)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("streams", [("text",), ("text", "audio", "visual")])
+@pytest.mark.parametrize("hyper", [False, True])
+def test_no_two_texts_overlap_with_relations_hyperedges_and_weird_words(streams: tuple[str, ...], hyper: bool) -> None:
+    members = {(stream, "speaker", "hyperedge"): [(turn, turn % 9) for turn in range(12)] for stream in streams}
+    graph = four_relations(12, 9, streams=streams, names=WEIRD, texts=WEIRD, hyperedges=[name[:40] for name in WEIRD[:9]] if hyper else ())
+    for kind, ends in members.items() if hyper else ():
+        graph[kind].edge_index = torch.tensor(ends).T
+    shown = picture(graph, guess=["joy"] * 12, title=WEIRD[5])
+    check_texts(shown)
+    assert {"They gave the"} <= {line for line in texts(shown) if line.startswith("They")}
+    assert not any("\x1b" in line or "\n" in line for line in texts(shown))
+
+
+def test_words_below_the_turns_only_where_there_is_room() -> None:
+    few, many = (four_relations(count, texts=["hello there"] * count) for count in (12, 30))
+    assert texts(picture(few)).count("hello there") == 12
+    assert not any("hello" in text for text in texts(picture(many)))
+
+
+def test_letters_stand_in_large_nodes_and_below_small_ones() -> None:
+    from erc_graph.report.pen import letter
+
+    small, large = picture(four_relations(60, 3)), picture(four_relations(12, 3))
+    assert "speaker" in texts(small) and "speaker" not in texts(large)
+    for shown in (small, large):
+        placed = [text for text in shown.axes.texts if len(text.get_text()) == 1 and text.get_text().isalpha()]
+        found = {round(text.get_position()[0], 6): text.get_text() for text in placed}
+        assert found == {round(x, 6): letter(code) for x, code in zip(shown.x.tolist(), shown.speaker.tolist(), strict=True)}
+    heights = {text.get_position()[1] for text in large.axes.texts if text.get_text() in "ABC"}
+    assert heights == {large.y["text"]}
+
+
+def test_speaker_pairs_of_nine_speakers_have_two_entries() -> None:
+    ends: dict[tuple[str, str, str], list[tuple[int, ...]]] = {}
+    for i in range(18):
+        for j in range(18):
+            ends.setdefault(("text", f"{'past' if i <= j else 'future'}_{i % 9}_{j % 9}", "text"), []).append((i, j))
+    found = texts(picture(talk([turn % 9 for turn in range(18)], ends)))
+    assert [text for text in found if "speaker pairs" in text] == ["past (81 speaker pairs)", "future (81 speaker pairs)"]
+
+
 def test_keys_name_what_is_there() -> None:
     corpus = make(20, 3)
     graph = build_graph(corpus[0], modalities=("text", "audio"))
     found = texts(picture(graph))
-    assert {"text", "audio", "Emotion", "Speaker", "Edges: context", "not weighted", "speaker", "turn"} <= set(found)
+    assert {"text", "audio", "Emotion", "Speaker", "Relation", "context", "Weight", "not weighted", "turn"} <= set(found)
     for label in set(corpus[0].labels):
         assert str(label) in found
     for name in set(corpus[0].speakers):
         assert any(text[2:] == name for text in found)
     assert "predicted" not in found
-    assert any("3 strongest of every node" in text for text in found)
+    assert any("each node's 3 strongest neighbours" in text for text in found)
     guess = ["anger" if label != "anger" else "fear" for label in corpus[0].labels]
     assert {"predicted", "predicted otherwise"} <= set(texts(picture(graph, guess)))
 

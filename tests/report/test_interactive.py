@@ -21,6 +21,7 @@ from erc_graph.errors import ConfigError, StorageError
 from erc_graph.graphs.build import build_graph
 from erc_graph.report import interactive
 from erc_graph.report.interactive import page, show, write_page
+from tests.report.conftest import four_relations, talk
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -156,6 +157,40 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="a part of the path is a file"):
         write_page([graph], tmp_path / "file" / "a.html")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_relations_share_looks_and_lines_have_directions() -> None:
+    (view,) = data(page([four_relations(6)]))
+    looks = [view["looks"][view["look"][relation]] for relation in map(view["relations"].index, ("same_past", "other_future"))]
+    assert [look["name"] for look in looks] == ["same_past", "other_future"]
+    assert looks[0]["colour"] != looks[1]["colour"] and looks[0]["dash"] != looks[1]["dash"]
+    rest, edges = view["rest"], view["edges"]
+    found = {
+        (a, b, r) if way > 0 else (b, a, r) for a, b, r, way in zip(rest["a"], rest["b"], rest["relation"], rest["towards"], strict=True)
+    }
+    expected = {(s, t, r) for s, t, r in zip(edges["source"], edges["target"], edges["relation"], strict=True) if s != t}
+    assert found == expected and set(rest["times"]) == {1} and set(rest["towards"]) == {1, -1}
+
+
+def test_hyperedges_with_their_members() -> None:
+    ends = {("text", "speaker", "hyperedge"): [(0, 0), (2, 0), (1, 1)], ("audio", "turn", "hyperedge"): [(1, 2)]}
+    weights = {("text", "speaker", "hyperedge"): [0.5, 0.25, 1.0]}
+    (view,) = data(page([talk([0, 1, 0], ends, weights=weights, hyperedges=("A</script>", "B", "turn 1"), streams=("text", "audio"))]))
+    assert view["lanes"] == ["text", "audio"] and view["relations"] == [] and view["edges"]["source"] == []
+    assert view["hyper"] == [
+        {"name": "A</script>", "relation": "speaker", "upright": False, "members": [0, 2], "weight": [0.5, 0.25]},
+        {"name": "B", "relation": "speaker", "upright": False, "members": [1], "weight": [1.0]},
+        {"name": "turn 1", "relation": "turn", "upright": True, "members": [4], "weight": [None]},
+    ]
+
+
+def test_every_dialogue_has_its_own_hyperedges() -> None:
+    graph = build_graph(make(3, 3), "window")
+    node = graph["hyperedge"]
+    node.kind, node.names, node.num_nodes = torch.zeros(3, dtype=torch.long), ["a", "b", "c"], 3
+    graph["audio", "stream", "hyperedge"].edge_index = torch.tensor([[0, 1, 3, 6, 8], [0, 0, 1, 2, 2]])
+    views = data(page([graph]))
+    assert [[(one["name"], one["members"]) for one in view["hyper"]] for view in views] == [[("a", [3, 4])], [("b", [3])], [("c", [3, 5])]]
 
 
 PROBE = """<script>
