@@ -1,7 +1,7 @@
 # make demo    virtual environment, pinned install, the main job on the sample corpus
 # make test    the same, and the tests
 # make check   lint and types
-# make tables  the tables of README.md, from benchmarks/results, and the help pages of docs/commands.md
+# make tables  the tables of README.md, from experiments/results, and the help pages of docs/commands.md
 # make docs    the pages of docs/ and the reference, as a site in docs/_build/html; a warning is an error
 # make gpu     all that is checked and measured on a GPU, with the interpreter that PYTHON names; installs nothing; needs ERC_GRAPH_DATA for corpora
 # make notebook  run docs/example.ipynb and keep what it shows

@@ -35,14 +35,16 @@ from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.storage import write_json
 from erc_graph.data.files.toml import read_toml
 from erc_graph.data.splits import Fold, folds
+from erc_graph.experiments.baseline import baseline_of
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.experiment import Experiment, experiment_file, from_dict
-from erc_graph.experiments.run import Job, Parts, baseline_of, train_job
+from erc_graph.experiments.jobs import Job
+from erc_graph.experiments.run import Parts, train_job
 from erc_graph.methods.stage import infer
 from erc_graph.report.text_tables import text_table
 from erc_graph.training.metrics import evaluate
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 HIDDEN = (0.2, 0.5)  # of the modalities, in training with modality dropout
 DRAWS = 10  # of the utterances that fail: in one draw of MOSI's test part a single utterance is 0.13 points
@@ -86,17 +88,17 @@ def methods(experiment: Experiment, corpus: Any, shares: Sequence[float]) -> dic
     """What is compared, by name; with these shares of modality dropout beside none."""
     each = {
         "HFF": experiment,
-        "concatenation": experiment.changed({"pipeline.concatenate": True, "pipeline.nodes": "fused"}),
+        "concatenation": experiment.changed({"pipeline.concatenate": True}),
         "BiGRU": baseline_of(experiment, corpus),
     }
     found = {
-        f"{name}, modality dropout {share}" if share else name: one.changed({"pipeline.modality_dropout": share})
+        f"{name}, modality dropout {share}" if share else name: one.changed({"inputs.modality_dropout": share})
         for share in (0.0, *shares)
         for name, one in each.items()
     }
-    if not shares or not experiment.pipeline.swap_noise:
+    if not shares or not experiment.inputs.swap_noise:
         return found
-    return found | {"BiGRU, without swap noise": found["BiGRU"].changed({"pipeline.swap_noise": {}})}
+    return found | {"BiGRU, without swap noise": found["BiGRU"].changed({"inputs.swap_noise": {}})}
 
 
 def divisions(corpus: Any, experiment: Experiment, parts: int) -> list[Fold]:
@@ -228,13 +230,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--others", nargs="+", default=[], metavar="MODALITY", help="with --folds: what is judged has those of another dialogue"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="default: results/robustness-DATASET.json, or -folds.json")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="default: experiments/results/CORPUS/robustness.json, or robustness-folds.json"
+    )
     parser.add_argument("--png", type=Path, metavar="FILE", help="default: beside the JSON")
     options = parser.parse_args(argv)
     if options.others and not options.folds:
         parser.error("--others: expected beside --folds")
     result = measure(options.data, options.seeds, options.folds, options.others)
-    path = options.json or RESULTS / f"robustness-{result['corpus']}{'-folds' if options.folds else ''}.json"
+    path = options.json or RESULTS / result["corpus"] / f"robustness{'-folds' if options.folds else ''}.json"
     write_json(path, result)
     plot(result, options.png or path.with_suffix(".png"))
     table = {}

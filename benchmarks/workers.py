@@ -16,8 +16,8 @@ import torch
 from benchmarks.measure import Row, arguments, finish
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.experiments.experiment import Launch, from_dict
+from erc_graph.experiments.jobs import Plan
 from erc_graph.experiments.launch import run_all
-from erc_graph.experiments.run import Plan
 
 SEEDS, EPOCHS = 4, 10
 

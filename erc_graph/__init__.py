@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from erc_graph.inference.prepare import prepare
     from erc_graph.inference.stream import Stream, Turn
     from erc_graph.methods import METHODS
+    from erc_graph.methods.base import Method
     from erc_graph.methods.schema import Schema
     from erc_graph.report.draw import draw_graph
     from erc_graph.report.explanation import draw_explanation
@@ -52,6 +53,7 @@ _HOME = {
     "ErcGraphError": "errors",
     "GraphView": "report.interactive",
     "METHODS": "methods",
+    "Method": "methods.base",
     "Pipeline": "inference.pipeline",
     "Schema": "methods.schema",
     "StorageError": "errors",
@@ -87,6 +89,7 @@ __all__ = [
     "Dialogue",
     "ErcGraphError",
     "GraphView",
+    "Method",
     "Pipeline",
     "Schema",
     "StorageError",

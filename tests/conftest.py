@@ -51,9 +51,9 @@ def as_sequences(corpus: Corpus) -> Corpus:
 @pytest.fixture(scope="session")
 def readable() -> Callable[[Corpus, str], Corpus]:
     """A corpus of vectors in a form that a method reads."""
-    from erc_graph.methods import PIPELINES
+    from erc_graph.methods import METHODS
 
-    return lambda corpus, method: corpus if "features" in PIPELINES[method].reads else as_sequences(corpus)
+    return lambda corpus, method: corpus if "features" in METHODS[method].reads else as_sequences(corpus)
 
 
 @pytest.fixture

@@ -28,6 +28,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {printable(message)}; see {self.prog} --help\n")
 
 
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a method of the user's own: a run of one does not say by itself which file is imported."""
+    parser.add_argument("--method", metavar="FILE.py:CLASS", help="the method of the run, where it comes from a file of your own")
+
+
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Help of at most 80 columns, description and examples as written."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 
 from erc_graph.cli.command import Parser, command
+from erc_graph.errors import ConfigError
 
 DESCRIPTION = "Train and judge a method on a corpus, beside the majority class and a BiGRU."
 EXAMPLES = """  erc-graph experiment pairwise
@@ -16,6 +16,8 @@ EXAMPLES = """  erc-graph experiment pairwise
       a corpus of your own, five seeds
   erc-graph experiment pairwise --resume runs/meld
       continue a run that was stopped
+  erc-graph experiment --method my_method.py:Own --data corpora/meld
+      the class Own in a file of yours
   erc-graph experiment pairwise --help
       all options of a method
 """
@@ -25,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command, with those of all methods in it."""
     from erc_graph.cli.completion import hang
     from erc_graph.cli.list import methods
-    from erc_graph.experiments.command import make_parser as of_method
+    from erc_graph.experiments.parser import make_parser as of_method
 
     words = methods()
     parser = Parser(prog="erc-graph experiment", description=DESCRIPTION)
@@ -47,15 +49,36 @@ def page() -> str:
 @command
 def main(argv: Sequence[str]) -> int:
     """Run the experiment command of a method; returns the exit code."""
-    from erc_graph.methods import PIPELINES
-
-    if argv and argv[0] in ("-h", "--help"):
-        print(page(), end="")
-        return 0
-    if not argv or argv[0] not in PIPELINES:
-        found = repr(argv[0]) if argv else "none"
-        print(f"error: expected a method ({', '.join(PIPELINES)}), found {found}; see erc-graph experiment --help", file=sys.stderr)
-        return 2
     from erc_graph.experiments.command import main as experiment
 
-    return experiment(argv[0], argv[1:])
+    method, others = named(argv)
+    if method is None and ("-h" in argv or "--help" in argv):
+        print(page(), end="")
+        return 0
+    from erc_graph.methods import METHODS
+    from erc_graph.methods.own_file import find_method
+
+    if method is None:
+        raise ConfigError(f"method: expected one of {', '.join(METHODS)}, or --method FILE.py:CLASS, found none; see --help")
+    find_method(method)  # an unknown one is refused before its options are read
+    return experiment(method, others)
+
+
+def named(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The method, as the first word or with `--method`, and the other arguments.
+
+    Raises:
+        ConfigError: it is named twice.
+    """
+    found = [argv[0]] if argv and not argv[0].startswith("-") else []
+    others: list[str] = []
+    words = iter(argv[len(found) :])
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option != "--method":
+            others.append(word)
+        elif value or not equals:
+            found.append(value if equals else next(words, ""))
+    if len(found) > 1:
+        raise ConfigError(f"method: expected it once, found {found[0]!r} and {found[1]!r}")
+    return (found[0] if found else None), others

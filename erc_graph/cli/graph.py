@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erc_graph.cli.command import Parser, command, remark
+from erc_graph.cli.command import Parser, add_method, command, remark
 from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from erc_graph.data.corpus import Corpus
     from erc_graph.inference.answer import Answer
-    from erc_graph.methods.base import Pipeline
+    from erc_graph.inference.pipeline import Pipeline
 
 DESCRIPTION = """Draw conversations as graphs: one lane per modality, time from left to right.
 
@@ -53,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: how many conversations (default: 1)")
     parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of one's own .toml (default: pairwise)")
-    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved pipeline, or a name on the hub")
+    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved model, or a name on the hub")
+    add_method(parser)
     parser.add_argument("--modalities", nargs="+", metavar="NAME", help="lanes (default: all that the corpus has)")
     parser.add_argument(
         "--out", type=Path, default=Path("graph.png"), metavar="FILE", help="ends in .png, .svg, .graphml or .html (default: graph.png)"
@@ -100,13 +101,31 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
             raise ConfigError(f"--{name}: expected none beside --model, which has its own, found {getattr(options, name)!r}")
     from erc_graph.data.files.load import load_corpus
     from erc_graph.inference.prepare import prepare
-    from erc_graph.methods.base import Pipeline
 
-    pipeline = Pipeline.from_pretrained(options.model)
+    pipeline = load_model(options.model, options.method)
     corpus = wanted(load_corpus(options.data, strict=options.strict), options)
     corpus = prepare(corpus, pipeline, say=remark)
-    recipe = pipeline.describe()["recipe"]
-    return recipe and recipe["name"], corpus, model_graphs(pipeline, corpus), emotions(pipeline.predict(corpus))
+    recipe = pipeline.method.recipe
+    return recipe.name if recipe else None, corpus, model_graphs(pipeline, corpus), emotions(pipeline.predict(corpus))
+
+
+def load_model(source: str, method: str | None) -> Pipeline:
+    """A trained model, and a method of the user's own where it is named.
+
+    Args:
+        source: Folder of a run, a saved model, or a name on the hub.
+        method: File and class of the method, `my_method.py:Own`.
+
+    Raises:
+        ConfigError: the run's method comes from a file that is not named, or that cannot be imported.
+        CheckpointError: nothing there, or damaged.
+    """
+    from erc_graph.experiments.settings import named_again
+    from erc_graph.inference.pipeline import Pipeline
+    from erc_graph.methods.own_file import find_method
+
+    own = named_again(source, method)
+    return Pipeline.from_pretrained(source, find_method(own) if own else None)
 
 
 def model_graphs(pipeline: Pipeline, corpus: Corpus) -> list[HeteroData]:
@@ -118,7 +137,7 @@ def model_graphs(pipeline: Pipeline, corpus: Corpus) -> list[HeteroData]:
     graphs = [pipeline.graph(dialogue) for dialogue in corpus]
     drawn = [graph for graph in graphs if graph is not None]
     if len(drawn) < len(graphs):
-        raise ConfigError(f"{type(pipeline).__name__} has no graph; expected a model of a method with one, such as pairwise")
+        raise ConfigError(f"{type(pipeline.method).__name__} has no graph; expected a model of a method with one, such as pairwise")
     return drawn
 
 

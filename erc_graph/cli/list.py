@@ -42,10 +42,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def methods() -> dict[str, str]:
-    """Methods that can be trained: the first sentence of each one's file."""
-    from erc_graph.methods import PIPELINES
+    """Methods that can be trained: the paper of each, or the first sentence of its file."""
+    from erc_graph.methods import METHODS
 
-    return {name: _sentence(sys.modules[method.__module__].__doc__) for name, method in PIPELINES.items()}
+    found = {}
+    for name, method in METHODS.items():
+        found[name] = str(method.paper) if method.paper else _sentence(sys.modules[method.__module__].__doc__)
+    return found
 
 
 def recipes() -> dict[str, str]:
@@ -60,14 +63,14 @@ def corpora() -> dict[str, str]:
     from erc_graph.data.statistics import PUBLISHED
     from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.experiment import experiment_file
-    from erc_graph.methods import PIPELINES
+    from erc_graph.methods import METHODS
 
     found = {}
     for name, task in DEFAULT_TASK.items():
         words = [f"task {task}"]
         if name in PUBLISHED:
             words.append(f"{PUBLISHED[name].dialogues} dialogues, {PUBLISHED[name].utterances} utterances published")
-        if own := [method for method in PIPELINES if experiment_file(method, name)]:
+        if own := [method for method in METHODS if experiment_file(method, name)]:
             words.append(f"settings for {', '.join(own)}")
         found[name] = "; ".join(words)
     return found

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erc_graph.cli.command import Parser, command, remark
-from erc_graph.cli.graph import check_name, emotions, model_graphs, write_graphs
+from erc_graph.cli.command import Parser, add_method, command, remark
+from erc_graph.cli.graph import check_name, emotions, load_model, model_graphs, write_graphs
 from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError, ErcGraphError, StorageError
 
@@ -46,7 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
         examples=EXAMPLES.strip("\n"),
     )
     parser.add_argument("conversation", help="transcript, JSON, JSON lines or CSV; a corpus; `-` for standard input")
-    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved pipeline, or a name on the hub")
+    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, or a name on the hub")
+    add_method(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of turns with all probabilities")
     form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")
@@ -82,9 +83,8 @@ def _predict(options: argparse.Namespace) -> None:
 
     corpus = load_transcript(sys.stdin.buffer.read() if options.conversation == "-" else options.conversation)
     from erc_graph.inference.prepare import prepare
-    from erc_graph.methods.base import Pipeline
 
-    pipeline = Pipeline.from_pretrained(options.model)
+    pipeline = load_model(options.model, options.method)
     hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
     recordings = find_recordings(corpus, Path(options.conversation).parent) if hears and options.conversation != "-" else {}
     corpus = prepare(corpus, pipeline, extractors=extractors, recordings=recordings, say=remark)

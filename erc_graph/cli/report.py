@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from erc_graph.cli.command import Parser, command
+from erc_graph.cli.command import Parser, add_method, command
 
 EXAMPLES = """
   erc-graph report runs/meld               writes runs/meld/report.html; open it
@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="folder of a finished experiment (its --out)")
     parser.add_argument("--no-text", dest="text", action="store_false", help="leave out what was said")
     parser.add_argument("--all", dest="scope", action="store_const", const="all", default="test", help="explore training conversations too")
+    add_method(parser)
     parser.add_argument("--json", action="store_true", help="print the headline as JSON")
     return parser
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     from erc_graph.experiments.report import make_report
 
-    made = make_report(options.run, text=options.text, scope=options.scope)
+    made = make_report(options.run, text=options.text, scope=options.scope, method=options.method)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
     if made.licensed:

@@ -9,7 +9,6 @@ from typing import Any
 from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import FOLDERS, Experiment
-from erc_graph.methods import PIPELINES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +88,13 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
         return f"not run: the corpus has no {', '.join(lacking)}"
     changes = {**row.changes, "baseline": False}
     if "modalities" in changes:  # what a method reads besides its modalities stays
-        chosen = list(changes["modalities"])
-        roles = PIPELINES[experiment.method].roles(experiment.pipeline)
-        if "text" not in chosen and hasattr(experiment.pipeline, "context_text"):  # a row without text has no second text feature either
-            roles = tuple(name for name in roles if name != experiment.pipeline.context_text)
-            changes["pipeline.context_text"] = "text"
-        changes["modalities"] = [*chosen, *roles]
+        inputs, chosen = experiment.inputs, list(changes["modalities"])
+        beside = [*experiment.prior.features, *(["speaker"] if inputs.given_speakers else [])]
+        if inputs.second_text and "text" in chosen:
+            beside.append(inputs.second_text)
+        else:  # a row without text has no second text feature either
+            changes["inputs.second_text"] = None
+        changes["modalities"] = [*chosen, *(name for name in beside if name not in chosen)]
     return experiment.changed(changes)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erc_graph.experiments.experiment import Published
+from erc_graph.experiments.published import PublishedTable
 from erc_graph.report.text_tables import mean_std, text_table
 
 METRICS = {
@@ -20,7 +20,7 @@ def measured(values: Mapping[str, Any]) -> str:
     return mean_std(values["values"])
 
 
-def print_result(result: Mapping[str, Any], published: Published) -> None:
+def print_result(result: Mapping[str, Any]) -> None:
     """The table of a run."""
     kind = "classification" if result["labels"] else "score"
     columns = METRICS[kind] if kind == "classification" else (*METRICS[kind], *NONZERO)
@@ -40,11 +40,15 @@ def print_result(result: Mapping[str, Any], published: Published) -> None:
             print(f"             (no classifier of {of} of this data beats it on average)")
     if "p_value_against_bigru" in result["baselines"]:
         print(f"wF1 against BiGRU: p = {result['baselines']['p_value_against_bigru']['weighted_f1']:.3f} (paired permutation over seeds)")
-    if published.row:
-        print(f"\npublished, per cent, on other features: {published.source}")
-        shown = [(key, title) for key, title in PRINTED if any(getattr(row, key) is not None for row in published.row)]
-        rows = [[row.name, *(_printed(getattr(row, key)) for key, _ in shown)] for row in published.row]
-        print(text_table(["published", *(title for _, title in shown)], rows))
+
+
+def print_published(tables: Sequence[PublishedTable]) -> None:
+    """What papers print on the same corpus, in a table of its own."""
+    for table in tables:
+        print(f"\npublished, per cent, on other features: {table.source}")
+        shown = [(key, title) for key, title in PRINTED if any(key in row.figures for row in table.rows)]
+        rows = [[row.name, *(_printed(row.figures.get(key)) for key, _ in shown), row.epoch_on_test] for row in table.rows]
+        print(text_table(["published", *(title for _, title in shown), "epoch chosen on test"], rows))
 
 
 PRINTED = (("accuracy", "accuracy"), ("unweighted_accuracy", "UA"), ("acc7", "ACC-7"), ("weighted_f1", "wF1"), *NONZERO)

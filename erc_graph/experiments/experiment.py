@@ -1,4 +1,4 @@
-"""What an experiment is made of: `experiments/<method>_<dataset>.toml`, and options on top of it."""
+"""What an experiment is made of: `experiments/<method>/<corpus>.toml`, and options on top of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from erc_graph.errors import ConfigError
-from erc_graph.methods import PIPELINES
+from erc_graph.experiments.moved import moved_keys, say, up_to_date
+from erc_graph.methods.inputs import InputsConfig
+from erc_graph.methods.own_file import absolute, find_method, same_method
+from erc_graph.methods.prior import PriorConfig
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.search import SearchSpace
 
@@ -82,56 +85,33 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedRow:
-    """One printed line of a paper's table: figures in per cent, unset where the paper has none."""
-
-    name: str
-    accuracy: float | None = None
-    unweighted_accuracy: float | None = None
-    acc7: float | None = None
-    weighted_f1: float | None = None
-    acc2_nonzero: float | None = None
-    f1_nonzero: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A paper's own table.
-
-    Attributes:
-        source: Paper, table, and the features it stands on.
-        row: Its lines.
-    """
-
-    source: str = ""
-    row: list[PublishedRow] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A method with everything that decides its result.
 
     Attributes:
-        method: A key of `PIPELINES`.
+        method: A key of `METHODS`, or a user's own file and class, `my_method.py:Own`.
         run: What is run.
-        pipeline: The pipeline's own configuration.
+        pipeline: The method's own configuration.
         training: The loop's configuration.
+        inputs: What is done with the features before any method reads them.
+        prior: What is added to the scores behind any method.
         search: Dotted key → range, for `--tune`.
-        published: The paper's own table; never mixed with measured figures.
     """
 
     method: str
     run: RunConfig
     pipeline: Any
     training: TrainingConfig
+    inputs: InputsConfig = field(default_factory=InputsConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
     search: Mapping[str, Any] = field(default_factory=dict)
-    published: Published = field(default_factory=Published)
 
     def changed(self, changes: Mapping[str, Any]) -> Experiment:
         """The same experiment with some values changed, by dotted key (`pipeline.pmf.enabled`, `training.epochs`, `modalities`)."""
         values = self.as_dict()
+        moved = moved_keys(find_method(self.method))
         for key, value in changes.items():
-            *path, last = key.split(".")
+            *path, last = moved.get(key, key).split(".")
             node: Any = values
             for part in path:
                 node = node.get(part) if isinstance(node, dict) else None
@@ -140,29 +120,40 @@ class Experiment:
             node[last] = value
         return from_dict(self.method, values, "changes")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: plain values, for a class from a user's own file is imported there anew."""
+        return from_dict, (absolute(self.method), self.as_dict(), "experiment")
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: the fields of `RunConfig` at the top, `pipeline` and `training` as tables."""
+        """Plain values: the fields of `RunConfig` at the top, the other configurations as tables."""
         return {
             **dataclasses.asdict(self.run),
+            "inputs": dataclasses.asdict(self.inputs),
             "pipeline": dataclasses.asdict(self.pipeline),
+            "prior": dataclasses.asdict(self.prior),
             "training": dataclasses.asdict(self.training),
             "search": dict(self.search),
-            "published": dataclasses.asdict(self.published),
         }
 
 
 def default_data(method: str) -> str:
     """The sample corpus in the form that the method reads."""
-    return "sample-raw" if PIPELINES[method].reads[0] == "sequences" else RunConfig.data
+    return "sample-raw" if find_method(method).reads[0] == "sequences" else RunConfig.data
 
 
 def experiment_file(method: str, dataset: str) -> Path | None:
-    """The committed experiment of a method on a data set, if there is one."""
-    for folder in FOLDERS:
-        path = folder / f"{method}_{dataset}.toml"
-        if path.is_file():
-            return path
-    return None
+    """The committed experiment of a method on a corpus, if there is one; `default` is for corpora without one of their own."""
+    paths = [folder / method / f"{dataset}.toml" for folder in FOLDERS if Path(dataset).name == dataset]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def settings_name(path: Path) -> str:
+    """What a file of committed settings is called in messages.
+
+    >>> settings_name(Path("somewhere/experiments/hff/meld.toml"))
+    'experiments/hff/meld.toml'
+    """
+    return "/".join(path.parts[-3:])
 
 
 def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
@@ -173,16 +164,21 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
     """
     from pydantic import ConfigDict, ValidationError, create_model
 
-    pipeline = PIPELINES[method].Config
+    kind = find_method(method)
+    pipeline = kind.Config
+    values, notes = up_to_date(values, kind, where)
+    say(notes)
     fields: dict[str, Any] = {f.name: (f.type, f.default) for f in dataclasses.fields(RunConfig)}
     fields |= {
         "data": (str, default_data(method)),
         "method": (str, method),
         "dataset": (str, ""),
+        "inputs": (InputsConfig, InputsConfig()),
         "pipeline": (pipeline, pipeline()),
+        "prior": (PriorConfig, PriorConfig()),
         "training": (TrainingConfig, TrainingConfig()),
     }
-    fields |= {"search": (dict[str, Any], {}), "published": (Published, Published()), "record": (dict[str, Any], {})}
+    fields |= {"search": (dict[str, Any], {}), "record": (dict[str, Any], {})}
     model = create_model("Experiment", __config__=ConfigDict(extra="forbid", strict=False), __module__=__name__, **fields)
     try:
         checked: Any = model.model_validate_json(json.dumps(dict(values), default=str), strict=True)
@@ -191,15 +187,16 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
         raise ConfigError("\n".join(_sentence(problem, where) for problem in error.errors())) from None
     if checked.search:
         SearchSpace.from_dict(checked.search)
-    if checked.method != method:
+    if not same_method(checked.method, method):
         raise ConfigError(f"{where}: method: expected {method!r}, found {checked.method!r}")
     return Experiment(
         method=method,
         run=run,
         pipeline=checked.pipeline,
         training=checked.training,
+        inputs=checked.inputs,
+        prior=checked.prior,
         search=checked.search,
-        published=checked.published,
     )
 
 

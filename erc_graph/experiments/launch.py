@@ -28,7 +28,8 @@ from tqdm import tqdm
 from erc_graph.data.corpus import Corpus
 from erc_graph.errors import ConfigError, ErcGraphError
 from erc_graph.experiments.experiment import Launch
-from erc_graph.experiments.run import Job, Outcome, Plan, run_experiment, run_job
+from erc_graph.experiments.jobs import Job, Outcome, Plan
+from erc_graph.experiments.run import run_experiment, run_job
 from erc_graph.training.tracking import check_tracker
 
 PATIENCE = 20.0  # seconds that a worker has to leave its run, before it is killed

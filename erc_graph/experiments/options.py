@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import SUPPRESS
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any, NoReturn
@@ -44,6 +45,14 @@ class OptionParser(ArgumentParser):
                 if option == "--config":
                     read_toml(value)
         return super().parse_args(args, *others, **named)
+
+    def add_class_arguments(self, *args: Any, **named: Any) -> list[str]:
+        """The fields of a dataclass as options; not each table of them as a file, for which `--config` is there."""
+        added: list[str] = super().add_class_arguments(*args, **named)
+        for action in self._actions:
+            if type(action).__name__ == "_ActionConfigLoad":
+                action.help = SUPPRESS
+        return added
 
     def _known(self, argument: str) -> str:
         """`--fine-tune` as the option is called inside."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erc_graph.errors import CheckpointError
+from erc_graph.errors import CheckpointError, ConfigError
+from erc_graph.methods.own_file import is_own, same_method
 
 FILE = "config.json"
 
@@ -60,6 +61,40 @@ def in_words(error: Exception) -> str:
     if isinstance(error, (TypeError, AttributeError)):
         return "a value of another kind"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def named_again(folder: str | Path, method: str | None) -> str | None:
+    """Return the file and class of the method of a run or a model, where it is a user's own.
+
+    Nothing is imported because a folder says so: the user names the file again.
+
+    Args:
+        folder: Of a run or of one of its seeds, or a saved model.
+        method: What the user names: a file and a class, `my_method.py:Own`; unset: nothing.
+
+    Raises:
+        ConfigError: the run's method comes from a file that is not named; or another method is.
+    """
+    stored = _stored_method(Path(folder))
+    if stored is None or (method is None and not is_own(stored)):
+        return method
+    if method is None:
+        raise ConfigError(f"{folder}: this run's method comes from the file {stored}; name it again with --method {stored}")
+    if not same_method(stored, method):
+        raise ConfigError(f"{folder}: --method: expected the method of this run, {stored}, found {method}")
+    return method if is_own(method) else None
+
+
+def _stored_method(folder: Path) -> str | None:
+    """The method in the settings of the run that a folder or a file belongs to; `None` where there are none."""
+    for place in (folder, *list(folder.parents)[:3]):
+        try:
+            values = read_object(place / FILE)
+        except (OSError, ValueError):
+            continue
+        if "command" in values:  # a saved model has a file of that name, too
+            return values["method"] if isinstance(values.get("method"), str) else None
+    return None
 
 
 def read_settings(folder: Path) -> Settings:

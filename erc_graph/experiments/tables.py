@@ -10,12 +10,14 @@ from erc_graph.data.files.storage import atomic_write, write_json
 from erc_graph.data.tasks import DEFAULT_TASK
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import Table, folder_name, row_experiment
+from erc_graph.experiments.baseline import baseline_of
 from erc_graph.experiments.display import table_rows
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.experiment import Experiment, Launch
+from erc_graph.experiments.findings import baselines, spread
+from erc_graph.experiments.jobs import Plan
 from erc_graph.experiments.launch import run_all
-from erc_graph.experiments.result import baselines, spread
-from erc_graph.experiments.run import Plan, baseline_of
+from erc_graph.methods.own_file import short_name
 
 
 def run_table(
@@ -67,7 +69,7 @@ def run_table(
                 projections.append((f"row {row.name}", first.states.numpy(), corpus.target[first.rows].numpy()))
         rows.append(entry)
     result = {
-        "method": experiment.method,
+        "method": short_name(experiment.method),
         "number": table.number,
         "title": table.title,
         "columns": list(table.columns),
@@ -103,7 +105,7 @@ def check_distinct(experiment: Experiment, corpus: Corpus, table: Table) -> None
         changed = row_experiment(experiment, row, corpus.modalities)
         if isinstance(changed, str):
             continue
-        network = repr((changed.pipeline, changed.run.modalities, changed.run.protocol))
+        network = repr((changed.pipeline, changed.inputs, changed.prior, changed.run.modalities, changed.run.protocol))
         if network in seen:
             raise ConfigError(
                 f"table {table.number}: rows {seen[network]} and {row.name} are the same network under these settings; "

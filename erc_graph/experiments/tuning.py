@@ -9,10 +9,14 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.digest import corpus_sha256
 from erc_graph.data.splits import folds
 from erc_graph.errors import ConfigError
+from erc_graph.experiments.checks import check
 from erc_graph.experiments.experiment import Experiment
-from erc_graph.experiments.run import Job, check, train_job
+from erc_graph.experiments.jobs import Job
+from erc_graph.experiments.run import train_job
 from erc_graph.training.config import LOWER_IS_BETTER
 from erc_graph.training.search import SearchSpace, tune
+
+TABLES = ("inputs", "pipeline", "prior", "training")  # what a search may change
 
 
 def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
@@ -20,7 +24,7 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
 
     Raises:
         ConfigError: the experiment declares no ranges, a range is of no known field, or the protocol has several folds.
-        CorpusError: nothing can be learned from the corpus (`erc_graph.experiments.run.check`).
+        CorpusError: nothing can be learned from the corpus (`erc_graph.experiments.checks.check`).
     """
     if not experiment.search:
         raise ConfigError("--tune: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
@@ -33,8 +37,8 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
         )
     space = SearchSpace.from_dict(experiment.search)
     for key, span in space.ranges.items():
-        if not key.startswith(("pipeline.", "training.")):
-            raise ConfigError(f"search.{key}: expected a key of pipeline or training")
+        if key.partition(".")[0] not in TABLES:
+            raise ConfigError(f"search.{key}: expected a key of {', '.join(TABLES)}")
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
     check(experiment, corpus)
     criterion = experiment.training.criterion
@@ -45,9 +49,7 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
 
     if experiment.training.selection != "dev":
         raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")
-    settings = {
-        key: value for key, value in experiment.as_dict().items() if key in ("pipeline", "training", "modalities", "protocol", "members")
-    }
+    settings = {key: value for key, value in experiment.as_dict().items() if key in (*TABLES, "modalities", "protocol", "members")}
     context = {"data_sha256": corpus_sha256(corpus), "method": experiment.method, **settings}
     direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"
     found = tune(objective, space, trials, 0, folder, direction=direction, context=context)

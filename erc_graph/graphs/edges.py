@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.graphs.edge_blocks import EdgeBlocks
 from erc_graph.graphs.edge_list import EdgeList, Listed
 from erc_graph.graphs.messages import Edges
+from erc_graph.graphs.pair_blocks import Blocks, padded_slots
 from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.graphs.rule_edges import reached
+from erc_graph.graphs.rules import EdgeRule
 from erc_graph.graphs.watch import Sent, Watch
 
 __all__ = ["Edges", "Sent", "Watch", "edges_of"]
 
+MOST = 2**24  # slots of blocks, above which edges are listed
+SPARSE = 12  # a slot of a block costs about a twelfth of an edge in a list
 Layout = Literal["auto", "list", "blocks", "dgl"]
 
 
@@ -31,12 +37,38 @@ def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | 
     key = "edges", recipe.edges, recipe.hyperedges, nodes.streams
     if watch is not None:
         return EdgeList(recipe, nodes, batch, _listed(key, recipe, nodes, batch).between(nodes.present), watch)
+    if layout == "auto":
+        layout = "blocks" if _dense(recipe, nodes.streams, batch) else "list"
+    present = nodes.present
     place = (*key, layout)
     found: Any = batch.kept.get(place)
-    if found is None or found.present is not nodes.present:
-        found = batch.kept[place] = EdgeList(recipe, nodes, batch, _listed(key, recipe, nodes, batch).between(nodes.present))
-    edges: Edges = found
-    return edges
+    if found is not None and (found.present is present or (found.full and bool(present.all()))):
+        return cast(Edges, found)
+    made: Edges
+    if layout == "blocks" and padded_slots(recipe, nodes.streams, batch.sizes):
+        pairs = (*key, "pairs")
+        if pairs not in batch.kept:
+            batch.kept[pairs] = Blocks.of(recipe, nodes.streams, batch)
+        made = EdgeBlocks(recipe, nodes, batch, batch.kept[pairs])
+    else:
+        made = EdgeList(recipe, nodes, batch, _listed(key, recipe, nodes, batch).between(present))
+    batch.kept[place] = made
+    return made
+
+
+def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
+    """Whether padded blocks cost less than a list: not if they are too large, or nearly all of their slots are empty."""
+    slots = padded_slots(recipe, streams, batch.sizes)
+    return 0 < slots <= MOST and slots <= SPARSE * sum(at_most(rule, batch.sizes) * len(rule.joined(streams)) for rule in recipe.edges)
+
+
+def at_most(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
+    """About how many edges a rule has within a stream, before it asks who speaks; own turns are taken to be every second one."""
+    total = sum(sizes)
+    for reach in (rule.past, rule.future):
+        far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)
+        total += reached(sizes, far)
+    return total
 
 
 def _listed(key: tuple[Any, ...], recipe: GraphRecipe, nodes: Nodes, batch: Batch) -> Listed:

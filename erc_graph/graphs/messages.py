@@ -30,6 +30,11 @@ class Edges(ABC):
         self.recipe, self.present, self.streams, self.batch = recipe, nodes.present, nodes.streams, batch
 
     @cached_property
+    def full(self) -> bool:
+        """Whether all nodes are present."""
+        return bool(self.present.all())
+
+    @cached_property
     def hyper(self) -> HyperEdges:
         """The hyperedges of the recipe."""
         return HyperEdges(self.recipe, self.present, self.streams, Members.kept(self.recipe, self.present.shape[1], self.batch))

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from erc_graph.methods.registry import Registry
 
-if TYPE_CHECKING:
-    from erc_graph.methods.base import Method
-
-_CLASSES = {
-    "bigru": "bigru:BiGRU",
-    "hff": "hff:HFF",
-    "mfdr": "mfdr:MFDR",
-    "pairwise": "pairwise:Pairwise",
-    "wavfusion": "wavfusion:WavFusion",
-}
-
-
-class _Methods(Mapping[str, "type[Method]"]):
-    """Name → class; a method's file is imported when it is asked for."""
-
-    def __getitem__(self, name: str) -> type[Method]:
-        module, _, kind = _CLASSES[name].partition(":")
-        found: type[Method] = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_CLASSES)
-
-    def __len__(self) -> int:
-        return len(_CLASSES)
-
-
-METHODS: Mapping[str, type[Method]] = _Methods()
+METHODS = Registry(
+    {
+        "bigru": "erc_graph.methods.bigru:BiGRU",
+        "hff": "erc_graph.methods.hff:HFF",
+        "mfdr": "erc_graph.methods.mfdr:MFDR",
+        "pairwise": "erc_graph.methods.pairwise:Pairwise",
+        "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
+    }
+)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
+
+SMALL = ("a", "an", "and", "for", "from", "in", "of", "on", "the", "to", "towards", "with")  # words that no key begins with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +36,47 @@ class Paper:
         Hu et al., "MMGCN", ACL, 2021
         """
         return f'{self.authors}, "{self.title}", {self.venue}, {self.year}'
+
+    @property
+    def key(self) -> str:
+        """The key of the BibTeX entry: family name of the first author, year, first word of the title.
+
+        >>> Paper(title="The MM-DFN Network", authors="Dvořák, Hu and Li", venue="ICASSP", year=2022).key
+        'dvorak2022mmdfn'
+        """
+        words = [re.sub(r"[^a-z0-9]", "", _ascii(word).lower()) for word in self.title.split()]
+        title = next((word for word in words if word and word not in SMALL), "")
+        return re.sub(r"[^a-z]", "", _ascii(re.split(r", | and | et al", self.authors)[0]).lower()) + f"{self.year}{title}"
+
+    @property
+    def bibtex(self) -> str:
+        """The BibTeX entry.
+
+        >>> print(Paper(title="MMGCN", authors="Hu, Liu and Zhao", venue="ACL", year=2021, url="https://aclanthology.org").bibtex)
+        @misc{hu2021mmgcn,
+          title = {{MMGCN}},
+          author = {Hu and Liu and Zhao},
+          howpublished = {ACL},
+          year = {2021},
+          url = {https://aclanthology.org},
+        }
+        """
+        names = [name for name in re.split(r", (?:and )?| and ", self.authors.replace(" et al.", " and others")) if name]
+        fields = {
+            "title": f"{{{_escaped(self.title)}}}",
+            "author": _escaped(" and ".join(names)),
+            "howpublished": _escaped(self.venue),
+            "year": str(self.year),
+            **({"url": self.url} if self.url else {}),
+        }
+        return "\n".join([f"@misc{{{self.key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"])
+
+
+def _ascii(text: str) -> str:
+    """Letters without their accents."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+def _escaped(text: str) -> str:
+    """What LaTeX takes as it stands."""
+    return re.sub(r"([&%#_$])", r"\\\1", text)

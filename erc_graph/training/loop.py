@@ -73,7 +73,7 @@ def fit(
     description: str = "",
     on_epoch: Callable[[History], None] | None = None,
 ) -> History:
-    """Train a pipeline in place, stage after stage; afterwards it has the chosen weights.
+    """Train a network in place, stage after stage; afterwards it has the chosen weights.
 
     Ctrl-C ends it at once; the checkpoint of the last whole epoch stays.
 

@@ -1,4 +1,4 @@
-"""One stage of a training run: epochs, steps, judging, and which epoch is kept."""
+"""One stage of a training run: epochs, steps, and judging after each epoch."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ from erc_graph.training.checkpoint import (
     save_weights,
     snapshot,
 )
-from erc_graph.training.config import LOWER_IS_BETTER, TrainingConfig
-from erc_graph.training.history import Epoch, History, StageHistory
+from erc_graph.training.config import TrainingConfig
+from erc_graph.training.history import Epoch, History
 from erc_graph.training.losses import Criterion, counted
 from erc_graph.training.metrics import evaluate
-from erc_graph.training.schedule import batch_order, plateau, rate
+from erc_graph.training.schedule import batch_order, rate
+from erc_graph.training.selection import figure, improved, reduced, stalled
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -167,7 +168,7 @@ class StageRun:
         title = f"{run.description} {self.stage.name}".strip()
         bar = tqdm(total=self.epochs, initial=len(history.epochs), desc=title, leave=False, disable=run.quiet)
         try:
-            while len(history.epochs) < self.epochs and not self.stalled(history):
+            while len(history.epochs) < self.epochs and not stalled(history, run.config):
                 start = time.perf_counter()
                 loss = self.epoch(train, len(history.epochs))
                 seconds = time.perf_counter() - start
@@ -175,51 +176,22 @@ class StageRun:
                     if dev is None:
                         self.scores(train.select(torch.arange(min(4, len(train)))))
                     history.epochs.append(Epoch(loss, self.judge(dev) if dev is not None else {}, seconds))
-                    if self.improved(history):
+                    if improved(history, run.config):
                         history.chosen = len(history.epochs)
                         self.best = snapshot(self.stage.module)
                         run.save_best()
                 run.save(self.index, self.tensors())
                 if run.on_epoch:
                     run.on_epoch(run.history)
-                bar.set_postfix({name: f"{value:.4f}" for name, value in self.figure(history.epochs[-1]).items()}, refresh=False)
+                bar.set_postfix({name: f"{value:.4f}" for name, value in figure(history.epochs[-1], run.config).items()}, refresh=False)
                 bar.update()
         finally:
             bar.close()
             for parameter in self.frozen:
                 parameter.requires_grad_(True)
         self.stage.module.load_state_dict(self.best)
-        chosen = ", ".join(f"{name} {value:.4f}" for name, value in self.figure(history.best).items())
+        chosen = ", ".join(f"{name} {value:.4f}" for name, value in figure(history.best, run.config).items())
         log.info("%s: epoch %d of %d chosen, %s", title, history.chosen, len(history.epochs), chosen)
-
-    def figure(self, epoch: Epoch) -> dict[str, float]:
-        """The number that selects, or the training loss where there is no development part."""
-        name = self.run.config.criterion
-        return {f"dev {name}": epoch.dev[name]} if epoch.dev else {"loss": epoch.loss}
-
-    def improved(self, history: StageHistory) -> bool:
-        """Whether the newest epoch is the one to keep so far."""
-        config = self.run.config
-        if config.selection == "last" or not history.chosen:
-            return True
-        new, old = history.epochs[-1].dev[config.criterion], history.best.dev[config.criterion]
-        return new < old if config.criterion in LOWER_IS_BETTER else new > old
-
-    def stalled(self, history: StageHistory) -> bool:
-        """Whether early stopping ends the stage."""
-        config = self.run.config
-        return config.selection == "dev" and 0 < config.patience <= len(history.epochs) - history.chosen
-
-    def reduced(self) -> float:
-        """Factor of the learning rate by what the epochs so far have shown; 1 unless the schedule is `plateau`."""
-        config = self.run.config
-        if config.schedule != "plateau":
-            return 1.0
-        epochs = self.run.history.stages[self.index].epochs
-        judged = all(epoch.dev for epoch in epochs)
-        figures = [epoch.dev[config.criterion] if judged else epoch.loss for epoch in epochs]
-        lower = not judged or config.criterion in LOWER_IS_BETTER
-        return plateau(figures, lower=lower, wait=config.plateau, factor=config.plateau_factor)
 
     def epoch(self, train: Batch, number: int) -> float:
         """One pass over the training part; returns the mean loss of the judged utterances.
@@ -230,7 +202,7 @@ class StageRun:
         run, config = self.run, self.run.config
         run.pipeline.eval()
         self.stage.module.train()
-        self.scale = self.reduced()
+        self.scale = reduced(run.history.stages[self.index], config)
         batches = batch_order(run.lengths, config.batch_size, (run.seed, self.index, number), config.batch_tokens)
         judged = [int(run.judged[index].sum()) for index in batches]
         rows = [int(run.lengths[index].sum()) for index in batches]

@@ -75,11 +75,11 @@ def test_an_experiment_gets_its_options(capsys: pytest.CaptureFixture[str]) -> N
 def test_lists_come_from_the_places_that_know(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     from erc_graph.data.tasks import DEFAULT_TASK, TASKS
     from erc_graph.graphs.recipe import list_recipes
-    from erc_graph.methods import PIPELINES
+    from erc_graph.methods import METHODS
 
     assert main(["list", kind, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    known = {"methods": PIPELINES, "recipes": list_recipes(), "corpora": DEFAULT_TASK, "tasks": TASKS}
+    known = {"methods": METHODS, "recipes": list_recipes(), "corpora": DEFAULT_TASK, "tasks": TASKS}
     assert set(found) == set(known.get(kind, found)) and len(found) > 1
     assert all(len(words) > 5 and "\n" not in words and "`" not in words for words in found.values())
     assert main(["list", kind]) == 0

@@ -18,9 +18,9 @@ from erc_graph.cli.predict import make_parser, meter, table
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS
 from erc_graph.inference.answer import Answer
-from erc_graph.methods.base import Schema
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.pairwise import Pairwise
+from erc_graph.methods.schema import Schema
 
 TALK = "Ann: We won!\nBob: really?\nAnn: you are joking \x1b[31m\n"
 

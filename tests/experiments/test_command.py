@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 
 from erc_graph.data.files.load import load_corpus
 from erc_graph.experiments.command import main as command
-from erc_graph.experiments.command import make_parser
 from erc_graph.experiments.compare import compare_runs
 from erc_graph.experiments.pairwise import main
+from erc_graph.experiments.parser import make_parser
 from erc_graph.experiments.report import make_report
-from erc_graph.methods.base import Pipeline
+from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.bigru import BiGRU
 from erc_graph.methods.committee import Committee
 from erc_graph.methods.pairwise import Pairwise
@@ -64,11 +64,11 @@ def test_a_run_leaves_everything_it_promises(small: Path, tmp_path: Path, capsys
     with safe_open(out / "seed-0" / "best.safetensors", "pt") as file:
         model = json.loads(file.metadata()["model"])
     assert (
-        model["pipeline"] == "Pairwise"
+        model["method"] == "Pairwise"
         and model["task"]["labels"] == result["labels"]
         and set(model["widths"]) == {"audio", "text", "visual"}
     )
-    assert model["config"] == result["config"]["pipeline"]
+    assert [model[name] for name in ("config", "inputs", "prior")] == [result["config"][name] for name in ("pipeline", "inputs", "prior")]
     shown = capsys.readouterr().out
     assert "BiGRU" in shown and "majority" in shown and "Bayes limit" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if line.startswith(("measured", "majority", "BiGRU", "pairwise")))
@@ -89,10 +89,10 @@ def test_members_train_and_vote_and_the_baseline_has_as_many(small: Path, tmp_pa
     result = json.loads((out / "result.json").read_text())
     assert result["members"] == result["config"]["members"] == 2
     for folder, kind in ((out, Pairwise), (out / "bigru", BiGRU)):
-        pipeline = Pipeline.from_pretrained(folder)
-        assert isinstance(pipeline, Committee) and len(pipeline.networks) == 2 and isinstance(pipeline.networks[0], kind)
+        network = Pipeline.from_pretrained(folder).method
+        assert isinstance(network, Committee) and len(network.networks) == 2 and isinstance(network.networks[0], kind)
     assert (out / "graph.png").is_file() and (out / "tsne.png").is_file()
-    assert not sum(p.numel() for p in Pipeline.from_pretrained(out).parameters()) - result["parameters"]
+    assert not sum(p.numel() for p in Pipeline.from_pretrained(out).method.parameters()) - result["parameters"]
     page = make_report(out)
     assert "2 networks each, whose mean is judged" in page.path.read_text(encoding="utf-8")
 
@@ -199,33 +199,31 @@ def test_a_corpus_of_one_label_is_refused_before_anything_is_tried(
     monkeypatch.chdir(tmp_path)
     corpus = load_corpus(small)
     replace(corpus, target=corpus.target.clamp(min=0, max=0)).save(tmp_path / "corpus")
-    (tmp_path / "own.toml").write_text('[search]\n"pipeline.conv.depth" = {choices = [1, 2]}\n')
+    (tmp_path / "own.toml").write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
     assert run("--data", "corpus", "--out", "run", *command) == 2
     assert "expected two labels or more" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_printed_configuration_is_read_back(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--data", small, "--pipeline.conv.depth", 5, "--print_config") == 0
+    assert run("--data", small, "--pipeline.depth", 5, "--print_config") == 0
     printed = capsys.readouterr().out
     file = tmp_path / "own.toml"
     file.write_text(printed[printed.index("data =") :])
     assert run("--config", file, "--dry-run") == 0
-    assert run("--config", file, "--pipeline.conv.depth", 6, "--print_config") == 0
+    assert run("--config", file, "--pipeline.depth", 6, "--print_config") == 0
     assert "depth = 6" in capsys.readouterr().out
 
 
 def test_tuning_keeps_its_record(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
-    file.write_text(
-        '[search]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n"pipeline.conv.depth" = {choices = [1, 2]}\n'
-    )
+    file.write_text('[search]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n"pipeline.depth" = {choices = [1, 2]}\n')
     out = tmp_path / "run"
     assert run("--config", file, "--data", small, "--out", out, "--tune", 2, *QUICK, "--training.epochs", 1) == 0
     trials = json.loads((out / "tune" / "trials.json").read_text())["trials"]
     assert len(trials) == 2
     best = max(trials, key=lambda trial: trial["value"])["parameters"]
-    assert json.loads((out / "result.json").read_text())["config"]["pipeline"]["conv"]["depth"] == best["pipeline.conv.depth"]
+    assert json.loads((out / "result.json").read_text())["config"]["pipeline"]["depth"] == best["pipeline.depth"]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +249,7 @@ def test_tuning_of_impossible_ranges(content: str, message: str, small: Path, tm
         ("[pipeline.pmf]\nwidht = 3", "pipeline.pmf.widht: unknown key"),
         ("[training]\nepochs = -1", "training.epochs: expected an integer of 1 or more, found -1"),
         ("[pipeline.pmf]\ndropout = 1.5", "pipeline.pmf.dropout: expected a number in"),
-        ("[pipeline.conv]\ndepth = 'deep'", "pipeline.conv.depth: input should be a valid integer"),
+        ("[pipeline]\ndepth = 'deep'", "pipeline.depth: input should be a valid integer"),
         ('method = "bigru"', "method: expected 'pairwise', found 'bigru'"),
         ("seeds = ", "not valid TOML"),
         ("seeds = 0", "seeds: expected 1 or more, found 0"),
@@ -343,7 +341,7 @@ def test_disk_full_while_saving(small: Path, tmp_path: Path, capsys: pytest.Capt
 def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    assert "examples:" in shown and "--pipeline.conv.depth" in shown and "--training.label_smoothing" in shown
+    assert "examples:" in shown and "--pipeline.depth" in shown and "--training.label_smoothing" in shown
     code = (
         "import sys; from erc_graph.experiments.pairwise import main; main(['--help']); "
         "print([name for name in ('torch_geometric', 'dgl', 'transformers', 'matplotlib') if name in sys.modules], file=sys.stderr)"
@@ -358,7 +356,7 @@ def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
         (["--data", ""], "--data: expected a corpus"),
         (["--tas", "meld7"], "--tas"),
         (["--tune", "2", "--table", "2"], "--table and --tune: expected one of them"),
-        (["--pipeline.swap_noise", '{"smell": 0.5}'], "swap_noise: expected modalities of the corpus"),
+        (["--inputs.swap_noise", '{"smell": 0.5}'], "inputs.swap_noise: expected modalities of the corpus"),
         (["--modalities", "[]"], "modalities: expected one or more"),
         (["--modalities", '["text", "text"]'], "modalities: expected each once"),
         (["--training.criterion", "mae"], "training.criterion: expected one of"),

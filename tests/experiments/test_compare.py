@@ -16,7 +16,7 @@ from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.experiments.compare import compare_runs, load_run
 from erc_graph.experiments.comparison_tables import as_csv, as_latex, as_markdown, as_text, as_values
-from erc_graph.experiments.result import spread
+from erc_graph.experiments.findings import spread
 from erc_graph.training.metrics import evaluate
 
 LABELS = ["joy", "sad", "other"]

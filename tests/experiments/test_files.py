@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from erc_graph.data.tasks import DEFAULT_TASK, TASKS
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import load_tables, parse_tables, row_experiment
 from erc_graph.experiments.experiment import default_data, experiment_file, from_dict
-from erc_graph.methods import PIPELINES
-from erc_graph.methods.base import Schema
+from erc_graph.methods import METHODS
+from erc_graph.methods.schema import Schema
 from erc_graph.training.losses import Criterion
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
-FILES = sorted(ROOT.glob("*.toml"))
+FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("tables", "published", "results"))
+FILES = sorted(path for method in FOLDERS for path in (ROOT / method).glob("*.toml"))
 WIDTHS = {"audio": 3, "text": 5, "visual": 4}
 ITEMS = {"audio": (), "text": (5,), "visual": (3, 16, 16)}  # a waveform, words, faces
 
@@ -52,28 +54,33 @@ def frames(item: tuple[int, ...], missing: int) -> Ragged:
 
 
 def test_there_are_as_many_as_expected() -> None:
-    found = sorted(path.stem for path in FILES)
-    assert [name for name in found if name.startswith("hff")] == ["hff_iemocap6", "hff_meld", "hff_mosi", "hff_sample", "hff_sample-raw"]
-    assert [name for name in found if name.startswith("mfdr")] == [
-        f"mfdr_{c}" for c in ("iemocap4", "iemocap6", "meld", "mosei", "sample-raw")
-    ]
-    assert [name for name in found if name.startswith("pairwise")] == [f"pairwise_{c}" for c in ("iemocap6", "meld", "mosi", "sample")]
-    assert [name for name in found if name.startswith("wavfusion")] == [f"wavfusion_{c}" for c in ("iemocap6", "meld", "sample-raw")]
+    found = {method: sorted(path.stem for path in FILES if path.parent.name == method) for method in FOLDERS}
+    assert found == {
+        "bigru": ["default", "default-last"],
+        "hff": ["iemocap6", "meld", "mosi", "sample", "sample-raw"],
+        "mfdr": ["iemocap4", "iemocap6", "meld", "mosei", "sample-raw"],
+        "pairwise": ["iemocap6", "meld", "mosi", "sample"],
+        "wavfusion": ["iemocap6", "meld", "sample-raw"],
+    }
     assert {"hff", "mfdr", "pairwise", "wavfusion"} <= {path.stem for path in (ROOT / "tables").glob("*.toml")}
+    assert {path.name for path in ROOT.iterdir()} == {*FOLDERS, "tables", "published", "results"}, "a folder per method, and these"
+    assert set(FOLDERS) <= set(METHODS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_an_experiment_is_built_and_trains_a_step(path: Path) -> None:
-    method, dataset = path.stem.split("_")
+    method, dataset = path.parent.name, path.stem
     values = read_toml(path)
-    assert values["method"] == method and values["dataset"] == dataset and experiment_file(method, dataset) is not None
+    assert values["method"] == method and experiment_file(method, dataset) is not None
+    assert values.get("dataset") == (None if dataset.startswith("default") else dataset)
     experiment = from_dict(method, values, path.name)
     assert experiment.run.data == default_data(method), "a committed experiment names no data of its own"
-    task = TASKS[DEFAULT_TASK[dataset]]
-    batch = tiny(len(task.labels))
-    raw = "features" not in PIPELINES[method].reads or dataset.endswith("-raw")
+    task = TASKS[DEFAULT_TASK.get(dataset, "sample6")]
+    whole = tiny(len(task.labels))
+    raw = "features" not in METHODS[method].reads or dataset.endswith("-raw")
     schema = Schema(widths={} if raw else WIDTHS, sequences=ITEMS if raw else {}, task=task)
-    pipeline = PIPELINES[method](schema, experiment.pipeline).train()
+    batch = replace(whole, features={}, present={}) if raw else replace(whole, sequences={})
+    pipeline = METHODS[method](schema, experiment.pipeline, inputs=experiment.inputs, prior=experiment.prior).train()
     pipeline.fit_inputs(batch)
     for index, stage in enumerate(pipeline.stages()):
         prediction = stage.forward(pipeline.start_stage(index, batch))
@@ -81,6 +88,11 @@ def test_an_experiment_is_built_and_trains_a_step(path: Path) -> None:
         pipeline.zero_grad()
         loss.backward()
         assert torch.isfinite(loss) and any(p.grad is not None and p.grad.any() for p in stage.module.parameters())
+
+
+def test_a_corpus_is_no_path() -> None:
+    assert experiment_file("pairwise", "meld") is not None
+    assert experiment_file("pairwise", "../hff/meld") is None and experiment_file("pairwise", "nowhere") is None
 
 
 def test_rows_of_the_tables() -> None:
@@ -102,14 +114,14 @@ def test_rows_of_wavfusion() -> None:
     tables = load_tables("wavfusion")
     assert {number: len(table.rows) for number, table in tables.items()} == {3: 6, 4: 2, 5: 5, 6: 5}
     assert experiment_file("wavfusion", "sample-raw") is not None
-    experiment = from_dict("wavfusion", read_toml(ROOT / "wavfusion_sample-raw.toml"), "test")
+    experiment = from_dict("wavfusion", read_toml(ROOT / "wavfusion" / "sample-raw.toml"), "test")
     for table in tables.values():
         for row in table.rows:
             changed = row_experiment(experiment, row, tuple(ITEMS))
             assert not isinstance(changed, str) and not changed.run.baseline
             chosen = changed.run.modalities or list(ITEMS)
             schema = Schema(widths={}, sequences={name: ITEMS[name] for name in chosen}, task=TASKS["sample6"])
-            pipeline = PIPELINES["wavfusion"](schema, changed.pipeline).train()
+            pipeline = METHODS["wavfusion"](schema, changed.pipeline).train()
             pipeline.fit_inputs(tiny(6))
             assert torch.isfinite(pipeline(tiny(6)).scores).all()
     deep = [row_experiment(experiment, row, tuple(ITEMS)) for row in tables[6].rows]
@@ -146,9 +158,12 @@ def test_rows_of_mfdr() -> None:
 
 
 def test_a_row_keeps_the_second_text_feature() -> None:
-    experiment = from_dict("pairwise", {"pipeline": {"context_text": "bert"}}, "test")
-    changed = row_experiment(experiment, load_tables("pairwise")[3].rows[5], ("audio", "bert", "text", "visual"))
-    assert not isinstance(changed, str) and changed.run.modalities == ["audio", "visual", "text", "bert"]
+    experiment = from_dict("pairwise", {"inputs": {"second_text": "bert"}, "prior": {"features": ["logp"]}}, "test")
+    available = ("audio", "bert", "logp", "text", "visual")
+    changed = row_experiment(experiment, load_tables("pairwise")[3].rows[5], available)
+    assert not isinstance(changed, str) and changed.run.modalities == ["audio", "visual", "text", "logp", "bert"]
+    changed = row_experiment(experiment, load_tables("pairwise")[3].rows[0], available)
+    assert not isinstance(changed, str) and changed.run.modalities == ["audio", "logp"] and changed.inputs.second_text is None
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from erc_graph.data.sample.raw import sample_raw_corpus
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS, Task
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.experiments import run
+from erc_graph.experiments import checks
+from erc_graph.experiments.checks import check
 from erc_graph.experiments.experiment import Experiment, from_dict
-from erc_graph.experiments.run import build, check
+from erc_graph.experiments.run import build
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_cross_fitted_features_are_let_through_and_it_is_said(
 def test_a_corpus_that_nothing_can_be_learnt_from_is_refused_before_a_network_is_built(
     corpus: Corpus, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "build", None)
+    monkeypatch.setattr(checks, "build", None)
     none = torch.full_like(corpus.target, -1)
     for task in (corpus.task, Task(name="unlabelled")):
         with pytest.raises(CorpusError, match=rf"expected labels to learn from, found none in {len(none)} utterances; add a `label`"):
@@ -87,11 +88,11 @@ def test_a_method_without_a_graph_sees_single_utterances(method: str) -> None:
     raw = sample_raw_corpus(dialogues=4)
     for graph, alone in (("none", True), ("window", False)):
         experiment = from_dict(method, {"dataset": "sample-raw", "pipeline": {"graph": graph}}, "a test")
-        assert build(experiment, raw, 0).alone is alone
+        assert build(experiment, raw, 0).utterance_level is alone
 
 
 def test_over_vectors_the_third_level_of_hff_reads_other_turns(corpus: Corpus, experiment: Experiment) -> None:
-    assert not build(experiment, corpus, 0).alone
+    assert not build(experiment, corpus, 0).utterance_level
     for turns in (True, False):
         hff = from_dict("hff", {"dataset": "sample", "pipeline": {"graph": "none", "turns": turns}}, "a test")
-        assert build(hff, corpus, 0).alone is not turns
+        assert build(hff, corpus, 0).utterance_level is not turns

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from erc_graph.data.files.load import load_corpus
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import Launch, from_dict
+from erc_graph.experiments.jobs import Plan
 from erc_graph.experiments.launch import check_launch, run_all, train_all
 from erc_graph.experiments.pairwise import main
-from erc_graph.experiments.run import Plan
 from erc_graph.training.checkpoint import State
 
 SMALL = {"pmf": {"width": 8}, "mff": {"width": 8}, "mal": {"width": 8, "hidden": 8}}

@@ -61,7 +61,7 @@ def test_figures_are_those_of_the_run(run: Path, small: Path) -> None:
 
 def test_edges_are_those_of_the_models_graph(run: Path, small: Path) -> None:
     from erc_graph.data.files.load import load_corpus
-    from erc_graph.methods.base import Pipeline
+    from erc_graph.inference.pipeline import Pipeline
 
     data = data_of(make_report(run).path)
     corpus, pipeline = load_corpus(small), Pipeline.from_pretrained(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.edges import Edges, edges_of
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
 
-LAYOUTS: list[Literal["list"]] = ["list"]
+LAYOUTS = ["list", "blocks"]
 STREAMS = ("text", "audio", "visual")
 
 
@@ -164,7 +164,7 @@ def check(recipe: GraphRecipe, batch: Batch, streams: tuple[str, ...], present: 
     def result(score: Tensor, angle: Tensor, soft: Tensor, sums: list[Tensor], degrees: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         values = [score, angle, soft, *sums, *degrees]
         torch.manual_seed(2)
-        loss = sum((value * torch.randn_like(value)).sum() for value in values)
+        loss = sum((value * torch.randn(value.shape, dtype=value.dtype)).sum() for value in values)
         wanted = [*leaf.values(), table]
         return values, list(torch.autograd.grad(loss, wanted))  # type: ignore[arg-type]
 

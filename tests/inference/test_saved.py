@@ -143,7 +143,8 @@ def test_another_seed_and_an_unfinished_run_are_said(run: Path, caplog: pytest.L
 
 def test_an_experiment_is_loaded_from_its_own_folder(tmp_path: Path) -> None:
     from erc_graph.experiments.experiment import from_dict
-    from erc_graph.experiments.run import Plan, run_experiment
+    from erc_graph.experiments.jobs import Plan
+    from erc_graph.experiments.run import run_experiment
 
     corpus = sample_corpus(dialogues=12, seed=1)
     experiment = from_dict("bigru", {"pipeline": {"width": 8, "layers": 1}, "training": {"epochs": 1}}, "test")

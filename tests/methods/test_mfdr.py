@@ -17,8 +17,8 @@ from erc_graph.data.tasks import Task
 from erc_graph.encoders.sawa import windows_of
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.ablation import load_tables, row_experiment
+from erc_graph.experiments.checks import check
 from erc_graph.experiments.experiment import from_dict
-from erc_graph.experiments.run import check
 from erc_graph.methods.base import Pipeline, Schema
 from erc_graph.methods.conversation import ContextConfig
 from erc_graph.methods.mfdr import MFDR, DfcConfig, GcpuConfig, MFDRConfig, SawaConfig

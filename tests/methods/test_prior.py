@@ -8,8 +8,9 @@ import torch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.experiments.baseline import baseline_of
+from erc_graph.experiments.checks import check
 from erc_graph.experiments.experiment import Experiment, RunConfig, from_dict
-from erc_graph.experiments.run import baseline_of, check
 from erc_graph.methods.base import Schema
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.pairwise import MffConfig, Pairwise, PairwiseConfig, PmfConfig

@@ -18,7 +18,8 @@ import torch
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.splits import folds
 from erc_graph.experiments.experiment import from_dict
-from erc_graph.experiments.run import Job, train_job
+from erc_graph.experiments.jobs import Job
+from erc_graph.experiments.run import train_job
 
 torch.set_num_threads(1)
 corpus, histories = sample_corpus(dialogues=24, seed=3), []

@@ -14,7 +14,8 @@ from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.splits import folds
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import from_dict
-from erc_graph.experiments.run import Job, run_job
+from erc_graph.experiments.jobs import Job
+from erc_graph.experiments.run import run_job
 from erc_graph.training import tracking
 from erc_graph.training.tracking import check_tracker, tracked
 

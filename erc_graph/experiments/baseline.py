@@ -1,0 +1,56 @@
+"""What every method is compared with: the most frequent class, and the plain BiGRU on the same inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.toml import read_toml
+from erc_graph.data.splits import folds, judged_rows
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.experiment import Experiment, experiment_file, from_dict, settings_name
+from erc_graph.experiments.jobs import SeedResult
+from erc_graph.experiments.run import schema
+from erc_graph.training.metrics import evaluate, majority
+
+
+def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
+    """The class that is most frequent in training (or the median score), on the same test utterances, fold by fold."""
+    scores = []
+    for fold in folds(corpus, experiment.run.protocol):
+        train = corpus.target[judged_rows(corpus, fold.train)]
+        count = int(judged_rows(corpus, fold.test, fold.test_speakers).sum())
+        if corpus.task.kind == "score":
+            scores.append(train.median().expand(count, 1))
+        else:
+            scores.append(majority(train, count, len(corpus.task.labels)))
+    return evaluate(torch.cat(scores), corpus.target[like.rows], corpus.task)
+
+
+def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
+    """The plain BiGRU with the same inputs, prior, protocol and seeds, and with as many members.
+
+    Its hyperparameters stand in `experiments/bigru/default.toml`, or `default-last.toml` where the number of epochs is fixed beforehand:
+    everywhere the same, and not tuned. A second text feature is a modality like the others to it; it has no use for speaker vectors.
+
+    Raises:
+        ConfigError: these files are not there, or broken.
+    """
+    last = experiment.training.selection == "last"
+    path = experiment_file("bigru", "default-last" if last else "default")
+    if path is None:
+        raise ConfigError(
+            "experiments/bigru: expected default.toml and default-last.toml, the settings of the baseline; install erc_graph anew"
+        )
+    own = from_dict("bigru", read_toml(path), settings_name(path))
+    modalities = [name for name in schema(experiment, corpus).modalities if name != "speaker"]
+    relative = [name for name in experiment.inputs.speaker_relative if name in modalities]
+    return replace(
+        own,
+        run=replace(experiment.run, modalities=modalities),
+        training=replace(own.training, selection=experiment.training.selection, criterion=experiment.training.criterion),
+        inputs=replace(experiment.inputs, speaker_relative=relative, second_text=None, given_speakers=False),
+        prior=experiment.prior,
+    )

@@ -1,0 +1,112 @@
+"""What cannot run is refused before anything is trained or written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.splits import Fold, folds, judged_rows
+from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.experiments.experiment import Experiment
+from erc_graph.experiments.run import Parts, build, schema
+from erc_graph.training.loop import check_fit
+
+
+def check(experiment: Experiment, corpus: Corpus) -> None:
+    """Refuse what cannot run, before anything is trained or written.
+
+    Raises:
+        ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
+        CorpusError: no labels, or one alone; a part of a fold has nothing to learn from or to judge; with `strict`, sequences longer than
+            the method reads.
+    """
+    unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
+    if unknown:
+        raise ConfigError(f"inputs.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
+    _check_learnable(experiment, corpus)
+    network = build(experiment, corpus, 0)
+    read = network.schema
+    for sentence in network.cut(read.batch(corpus)):
+        if experiment.run.strict:
+            raise CorpusError(f"{corpus.name}: {sentence}; leave out --strict to read the beginning of them")
+        logging.getLogger(__name__).warning("  note: %s; the rest of them is not read", sentence)
+    prior = experiment.prior.features
+    if corpus.task.kind == "classification":
+        _check_prior(corpus, prior)
+    for fold in folds(corpus, experiment.run.protocol):
+        parts = Parts.of(corpus, fold, read)
+        check_fit(corpus.task, parts.train, parts.dev, experiment.training, experiment.run.device)
+        if not parts.test.judged.any():
+            raise CorpusError(f"test part of fold {fold.name}: expected labelled utterances, found none in {len(fold.test)} dialogues")
+        _check_fitted(corpus, fold, (*read.modalities, *prior))
+
+
+def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
+    """Refuse what any network would learn nothing from.
+
+    Raises:
+        CorpusError: no labels at all, or a training part with one of them alone, or without any features.
+    """
+    if not corpus.labelled.any():
+        raise CorpusError(
+            f"{corpus.name}: expected labels to learn from, found none in {corpus.utterances} utterances; add a `label` column "
+            "(or `sentiment`)"
+        )
+    read = schema(experiment, corpus)
+    for fold in folds(corpus, experiment.run.protocol):
+        found = corpus.target[judged_rows(corpus, fold.train)].unique()
+        if len(found) == 1:
+            value = found.item()
+            label = repr(corpus.task.labels[int(value)]) if corpus.task.kind == "classification" else value
+            raise CorpusError(f"train part of fold {fold.name}: expected two labels or more, found {label} alone; label others, too")
+        rows = corpus.rows(corpus.position[name] for name in fold.train)
+        here = [*(corpus.present[name] for name in read.widths), *(corpus.sequences[name].present for name in read.sequences)]
+        if not any(present[rows].any() for present in here):
+            raise CorpusError(
+                f"train part of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with NaN or inf, in "
+                f"all {len(rows)} utterances; look at the feature files"
+            )
+
+
+def _check_prior(corpus: Corpus, names: Iterable[str]) -> None:
+    """Refuse what cannot be the log-probabilities of classes.
+
+    Raises:
+        CorpusError: probabilities that do not add up to one.
+    """
+    for name in names:
+        if name not in corpus.features:
+            continue  # the method says so
+        values = corpus.features[name][corpus.present[name]]
+        off = (values.float().logsumexp(-1).exp() - 1).abs() > 0.05
+        if off.any():
+            where = corpus.utterance_ids[int(corpus.present[name].nonzero()[:, 0][off][0])]
+            raise CorpusError(
+                f"prior.features: expected log-probabilities in {name!r}, found {int(off.sum())} of {len(values)} utterances (first: "
+                f"{where}) whose probabilities do not add up to one; make them with `erc-graph features --fine-tune --output "
+                "log-probabilities`"
+            )
+
+
+def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None:
+    """Features that were fitted to the labels of dialogues which a fold judges are refused; where they are cross-fitted, it is said.
+
+    Raises:
+        ConfigError: features of a modality know the labels of test dialogues.
+    """
+    for name in dict.fromkeys(modalities):
+        fitted = corpus.provenance.get("fitted", {}).get(name, {})
+        known = set(fitted.get("dialogues", ()))
+        judged = {part: [one for one in ids if one in known] for part, ids in (("test", fold.test), ("development", fold.dev))}
+        if judged["test"] and not fitted.get("cross_fit"):
+            raise ConfigError(
+                f"{name}: its encoder was tuned on the labels of {len(judged['test'])} of the {len(fold.test)} test dialogues of fold "
+                f"{fold.name} (first: {judged['test'][0]}); leave it out (--modalities), or use the protocol that it was tuned for"
+            )
+        for part, ids in judged.items():
+            if ids:
+                logging.getLogger(__name__).warning(
+                    "  note: %s: its encoders were tuned on the labels of %d %s dialogues of fold %s%s",
+                    name, len(ids), part, fold.name, ", each read by one that never saw it" if fitted.get("cross_fit") else "",
+                )  # fmt: skip

@@ -1,0 +1,137 @@
+"""What an experiment is cut into: jobs, which can be trained in any order and anywhere, and what comes of them.
+
+The unit is the job: one seed on one fold, in a folder of its own, where it leaves a checkpoint that can be continued. Jobs share
+nothing, so that they can be trained in any order (`launch.train_all`); what is read from a finished one is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.splits import Fold, folds
+from erc_graph.experiments.experiment import Experiment
+from erc_graph.methods.own_file import short_name
+from erc_graph.training.checkpoint import LAST, State
+from erc_graph.training.history import History
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training: a seed on a fold.
+
+    Attributes:
+        experiment: What is trained.
+        seed: Of the first weights, the order of the dialogues and dropout.
+        fold: Who is trained on, selected on and judged.
+        folder: Where its checkpoints go; unset: nowhere.
+        name: In front of progress bars and errors.
+    """
+
+    experiment: Experiment
+    seed: int
+    fold: Fold
+    folder: Path | None = None
+    name: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train.
+
+        Raises:
+            CheckpointError: what stands in the folder is damaged, or of another version.
+        """
+        path = self.folder / LAST if self.folder else None
+        return path is not None and path.exists() and State.load(path).finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An experiment with all its seeds and folds.
+
+    Attributes:
+        experiment: What to run.
+        folder: Where each seed's checkpoints go, in `seed-N`, in a folder per fold in it where there are several; unset: nowhere.
+        name: In front of progress bars and errors; unset: the method.
+    """
+
+    experiment: Experiment
+    folder: Path | None = None
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.name or short_name(self.experiment.method)
+
+    def jobs(self, corpus: Corpus) -> list[Job]:
+        """All seeds on all folds, seed after seed.
+
+        Raises:
+            ConfigError: the protocol does not fit the corpus.
+        """
+        divisions = folds(corpus, self.experiment.run.protocol)
+        found = []
+        for seed in range(self.experiment.run.seeds):
+            place = self.folder / f"seed-{seed}" if self.folder else None
+            for fold in divisions:
+                own = fold_folder(place, divisions, fold) if place else None
+                name = f"{self.title} seed {seed}" + (f" {fold.name}" if len(divisions) > 1 else "")
+                found.append(Job(experiment=self.experiment, seed=seed, fold=fold, folder=own, name=name))
+        return found
+
+
+@dataclass
+class SeedResult:
+    """One seed: test predictions pooled over the folds.
+
+    Attributes:
+        seed: The seed.
+        test: Metrics on all judged test utterances of all folds together.
+        dev: Metrics on the development parts, mean over folds.
+        rows: `(n,)` corpus rows of the judged test utterances.
+        scores: `(n, C)` logits, or the score.
+        states: `(n, k)` states in front of the classifier, or `None`.
+        histories: One per fold.
+        device: Where it was trained.
+        parameters: Number of weights of the network.
+        utterance_level: Whether nothing that it says of a turn depends on other turns.
+    """
+
+    seed: int
+    test: dict[str, float]
+    dev: dict[str, float]
+    rows: Tensor
+    scores: Tensor
+    states: Tensor | None
+    histories: list[History] = field(default_factory=list)
+    device: str = "cpu"
+    parameters: int = 0
+    utterance_level: bool = False
+
+
+@dataclass
+class Outcome:
+    """All seeds of one experiment."""
+
+    experiment: Experiment
+    corpus: Corpus
+    seeds: list[SeedResult]
+
+    def values(self, metric: str, part: str = "test") -> list[float]:
+        """A metric per seed."""
+        return [getattr(seed, part)[metric] for seed in self.seeds]
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean over seeds, folds and stages."""
+        return float(np.mean([history.seconds_per_epoch for seed in self.seeds for history in seed.histories]))
+
+
+def fold_folder(folder: Path, divisions: list[Fold], fold: Fold) -> Path:
+    """Where a fold's checkpoints go: the seed's own folder where it is the only fold."""
+    return folder / fold.name.replace(" ", "-") if len(divisions) > 1 else folder

@@ -1,0 +1,121 @@
+"""The parser of an experiment's command: every field of the configuration is an option."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import shutil
+import sys
+import textwrap
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+EPILOG = """examples:
+  {program}
+      a generated corpus, a few minutes at most
+  {program} --data corpora/iemocap \\
+      --seeds 5 --out runs/iemocap
+      a corpus of your own, five seeds
+  {program} --data corpora/meld \\
+      --training.epochs 30 --training.learning_rate 1e-3
+      other epochs, another rate
+  {program} --resume runs/iemocap
+      continue a run that was stopped
+"""
+GRAPH = """  {program} --graph window
+      another graph; short for --pipeline.graph
+"""
+
+
+TABLES = ("search", "record")
+LAUNCH = ("workers", "launcher", "track")
+SHORT = {"--graph": "--pipeline.graph"}
+COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", *LAUNCH, *TABLES)
+
+
+def description(method: str) -> str:
+    """What the help page of a method begins with: what it is, and what a run without options does."""
+    from erc_graph.experiments.experiment import default_data
+    from erc_graph.methods.own_file import find_method, is_own, short_name
+
+    kind, name = find_method(method), short_name(method)
+    words = (inspect.getdoc(sys.modules[kind.__module__]) or "").partition("\n\n")[0]
+    what = f"{name}: {kind.paper}" if kind.paper else f"{name}. {words}"
+    raw = default_data(method) == "sample-raw"
+    sample = "raw sample corpus: words, sound, faces" if raw else "sample corpus"
+    committed = f"the committed settings for that corpus, if there are some (experiments/{name}/CORPUS.toml), else the defaults below"
+    settings = "the defaults below" if is_own(method) else committed
+    how = (
+        f"Without options it runs on the generated {sample}. With --data it takes {settings}, for the modalities that the corpus has. "
+        "Every option overrides them."
+    )
+    paragraphs = (" ".join(f"Train and judge {what}".split()), how)
+    return "\n\n".join(textwrap.fill(text, 78, break_on_hyphens=False) for text in paragraphs)
+
+
+def make_parser(method: str) -> ArgumentParser:
+    """The parser: every field of the configuration is an option."""
+    from jsonargparse import ActionYesNo
+
+    from erc_graph.experiments.experiment import Launch, RunConfig, default_data
+    from erc_graph.experiments.options import OptionParser
+    from erc_graph.methods.inputs import InputsConfig
+    from erc_graph.methods.own_file import find_method, is_own
+    from erc_graph.methods.prior import PriorConfig
+    from erc_graph.training.config import TrainingConfig
+
+    kind = find_method(method)
+    entry = not is_own(method) and find_spec(f"erc_graph.experiments.{method}") is not None
+    program = f"python -m erc_graph.experiments.{method}" if entry else f"erc-graph experiment {method}"
+    parser = OptionParser(
+        prog=program,
+        description=description(method),
+        epilog=EPILOG.format(program=program) + (GRAPH.format(program=program) if hasattr(kind.Config, "graph") else ""),
+        usage="%(prog)s [options]",
+        formatter_class=_Formatter,
+        unwritten=COMMAND_ONLY,
+    )
+    parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
+    parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-CORPUS).")
+    parser.add_argument("--resume", metavar="DIR", help="Continue the run in DIR, in place, with its own settings.")
+    parser.add_argument("--table", type=int, metavar="N", help="Run the rows of the paper's Table N and print measured beside published.")
+    parser.add_argument(
+        "--tune",
+        type=int,
+        default=0,
+        metavar="N",
+        help="First search N settings in the ranges of [search], on the development split.",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="Say what would be run; train nothing, write nothing.")
+    parser.add_class_arguments(Launch)
+    parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})
+    parser.add_argument(
+        "--strict", action=ActionYesNo(no_prefix="no-"), help="Refuse features with NaN or inf instead of treating them as missing."
+    )
+    parser.add_argument(
+        "--baseline",
+        action=ActionYesNo(no_prefix="no-"),
+        default=True,
+        help="Also train the plain BiGRU on the same features, folds and seeds.",
+    )
+    parser.add_class_arguments(InputsConfig, "inputs")
+    parser.add_class_arguments(kind.Config, "pipeline")
+    parser.add_class_arguments(PriorConfig, "prior")
+    parser.add_class_arguments(TrainingConfig, "training")
+    parser.set_defaults({"data": default_data(method)})
+    for hidden in ("method", "dataset"):
+        parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
+    for hidden in TABLES:
+        parser.add_argument(f"--{hidden}", type=dict[str, Any], help=argparse.SUPPRESS)
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 80 columns, description and examples as written."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        width = min(80, shutil.get_terminal_size().columns)
+        super().__init__(prog, **{**options, "max_help_position": 28, "width": width})

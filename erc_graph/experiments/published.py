@@ -1,0 +1,135 @@
+"""Figures that papers print, in `experiments/published/<corpus>.toml`; they are shown beside measured ones, never mixed with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from erc_graph.data.files.toml import read_toml
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.experiment import FOLDERS
+
+METRICS = ("accuracy", "unweighted_accuracy", "acc7", "weighted_f1", "acc2_nonzero", "f1_nonzero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow:
+    """One printed line; figures in per cent, unset where the paper has none.
+
+    Attributes:
+        method: Its name as it is printed.
+        protocol: Where it is not that of the table.
+        features: What the line has beside the features of the table.
+        epoch_on_test: Whether the method's public code chooses the epoch on the test set.
+    """
+
+    method: str
+    protocol: str = ""
+    features: str = ""
+    epoch_on_test: Literal["yes", "no", "unknown"] = "unknown"
+    accuracy: float | None = None
+    unweighted_accuracy: float | None = None
+    acc7: float | None = None
+    weighted_f1: float | None = None
+    acc2_nonzero: float | None = None
+    f1_nonzero: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The method with what is special about the line.
+
+        >>> PublishedRow(method="MHA", protocol="10-fold", features="with faces", accuracy=75.6).name
+        'MHA, 10-fold, with faces'
+        """
+        return ", ".join(word for word in (self.method, self.protocol, self.features) if word)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The printed figures by metric."""
+        return {name: value for name in METRICS if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """A table of a paper on one corpus.
+
+    Attributes:
+        of: The method whose paper it is.
+        paper: Authors, venue and year.
+        table: Number of the table.
+        features: Of the paper's own method.
+        rows: Its lines.
+        note: What a reader of its figures has to know.
+    """
+
+    of: str
+    paper: str
+    table: str
+    features: str
+    rows: tuple[PublishedRow, ...]
+    note: str = ""
+
+    @property
+    def source(self) -> str:
+        """Paper, table and features, for a heading."""
+        return "; ".join(word for word in (f"{self.paper}, {self.table}", self.features, self.note) if word)
+
+
+def load_published(dataset: str) -> tuple[PublishedTable, ...]:
+    """Return everything that is printed on a corpus; empty where nothing is known.
+
+    Raises:
+        ConfigError: a key that is missing or unknown, a row without a figure, or one that is listed twice.
+    """
+    path = next((p for folder in FOLDERS if (p := folder / "published" / f"{dataset}.toml").is_file()), None)
+    return parse_published(read_toml(path), str(path)) if path and Path(dataset).name == dataset else ()
+
+
+def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTable, ...]:
+    """Return the tables of plain values; see `load_published`."""
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    model = create_model("Published", __config__=ConfigDict(extra="forbid"), dataset=(str, ...), table=(list[PublishedTable], []))
+    try:
+        tables = tuple(model.model_validate(dict(values)).table)  # type: ignore[attr-defined]
+    except ValidationError as error:
+        problems = [f"{where}: {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+    seen = set()
+    for table in tables:
+        for row in table.rows:
+            here = f"{where}: {table.paper}, {table.table}: {row.name}"
+            if not row.figures:
+                raise ConfigError(f"{here}: expected a figure ({', '.join(METRICS)}), found none")
+            if (key := (table.paper, table.table, row.name)) in seen:
+                raise ConfigError(f"{here}: expected every printed line once, found it twice")
+            seen.add(key)
+    return tables
+
+
+def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]:
+    """Return what is shown beside a run: the table of the method's own paper; for another method its lines in all tables.
+
+    Args:
+        method: Name in the registry.
+        dataset: Name of the corpus.
+        task: What is predicted; where it is not the usual one of the corpus, figures on the corpus do not count.
+    """
+    from erc_graph.data.tasks import DEFAULT_TASK
+
+    usual = DEFAULT_TASK.get(dataset) == task
+    tables = load_published(dataset) if usual else load_published(task)
+    own = [table for table in tables if table.of == method]
+    return own or list(_lines_of(method, tables))
+
+
+def _lines_of(method: str, tables: tuple[PublishedTable, ...]) -> Iterator[PublishedTable]:
+    def plain(name: str) -> str:
+        return "".join(c for c in name.lower() if c.isalnum())
+
+    for table in tables:
+        rows = tuple(row for row in table.rows if plain(row.method) == plain(method))
+        if rows:
+            yield PublishedTable(of=table.of, paper=table.paper, table=table.table, features=table.features, rows=rows, note=table.note)

@@ -1,0 +1,153 @@
+"""Finished runs as they stand in their folders: figures per seed, what was judged and how, and the predictions of the first seed."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erc_graph.errors import CheckpointError
+from erc_graph.experiments.result import PREDICTIONS, RESULT
+from erc_graph.experiments.settings import in_words, read_object
+
+# What has to be the same so that two figures can be compared at all.
+SAME = ("dataset", "task", "labels", "protocol")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+        name: The path it was given by.
+        method: Its method.
+        facts: What was judged and how: data set, task, protocol, modalities, digest of the data, versions.
+        values: metric → seed → figure on the test split.
+        folder: Where its predictions are, if anywhere.
+    """
+
+    name: str
+    method: str
+    facts: Mapping[str, Any]
+    values: Mapping[str, Mapping[int, float]]
+    folder: Path | None = None
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in the run's order; the predictions are those of the first."""
+        return list(self.facts["seeds"])
+
+    @property
+    def kind(self) -> str:
+        """`classification` or `score`."""
+        return "classification" if self.facts["labels"] else "score"
+
+    @cached_property
+    def predictions(self) -> Predictions | None:
+        """Predictions of the first seed, where the run has them."""
+        path = self.folder / PREDICTIONS if self.folder else None
+        return read_predictions(path, self.facts["labels"]) if path and path.is_file() else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Predictions of one seed on the test split.
+
+    Attributes:
+        keys: Dialogue, utterance and label (as in the file) per row, in sorted order.
+        sums: `(dialogues, K)` per dialogue: flat confusion matrices, or what `score_figures` needs.
+    """
+
+    keys: tuple[tuple[str, str, str], ...]
+    sums: np.ndarray
+
+
+def load_run(path: str | Path) -> Run:
+    """A run by its folder, the `bigru` folder in it (the baseline trained beside), or a result file.
+
+    Raises:
+        CheckpointError: no result there, or a damaged one.
+    """
+    path = Path(path)
+    file = path if path.suffix == ".json" else path / RESULT
+    baseline = not file.exists() and path.name == "bigru" and (path.parent / RESULT).is_file()
+    if baseline:
+        file = path.parent / RESULT
+    try:
+        return _read(read_object(file), str(path), None if file == path else path, baseline)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{file}: no such file; expected the folder of a finished run (a stopped one: --resume)") from None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file}: expected the result of a run, found something else ({in_words(error)}); --resume writes it anew"
+        ) from None
+
+
+def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: bool) -> Run:
+    figures = result["baselines"]["bigru"] if baseline else result["metrics"]["test"]
+    seeds = [int(seed) for seed in result["seeds"]]
+    values = {
+        metric: {seed: float(v) for seed, v in zip(seeds, entry["values"], strict=True) if v is not None and math.isfinite(v)}
+        for metric, entry in figures.items()
+        if isinstance(entry, Mapping) and "values" in entry
+    }
+    environment, data = result.get("environment") or {}, result.get("data") or {}
+    if not seeds or not values:
+        raise ValueError("no seeds or no figures")
+    facts = {
+        **{key: result[key] for key in (*SAME, "selection", "modalities", "data_sha256")},
+        "seeds": seeds,
+        "members": result.get("members", 1),
+        "extractors": data.get("extractors"),
+        "strict": (result.get("config") or {}).get("strict"),
+        "torch": (environment.get("packages") or {}).get("torch"),
+        **{key: environment.get(key) for key in ("erc_graph", "git_commit", "device")},
+    }
+    if not (isinstance(facts["labels"], list) and isinstance(facts["modalities"], list)):
+        raise TypeError("labels and modalities are lists")
+    if not (isinstance(result["method"], str) and isinstance(facts["members"], int)):
+        raise TypeError("a name and a number")
+    facts["modalities"] = sorted(map(str, facts["modalities"]))
+    return Run(name=name, method="bigru" if baseline else result["method"], facts=facts, values=values, folder=folder)
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
+    """The predictions in a run's `predictions.csv`.
+
+    Raises:
+        CheckpointError: not such a file, or damaged.
+    """
+    from erc_graph.training.metrics import seven
+
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = sorted((row["dialogue"], row["utterance"], row["label"], row["prediction"]) for row in csv.DictReader(file))
+        if not rows:
+            raise ValueError("no rows")
+        if len({row[:2] for row in rows}) < len(rows):
+            raise ValueError("an utterance that is judged twice")
+        _, unit = np.unique([row[0] for row in rows], return_inverse=True)
+        if labels:
+            index = {name: i for i, name in enumerate(labels)}
+            if other := sorted({name for row in rows for name in row[2:]} - index.keys()):
+                raise ValueError(f"the label {other[0]!r}")
+            truth, guess = (np.array([index[row[column]] for row in rows]) for column in (2, 3))
+            sums = np.zeros((unit.max() + 1, len(labels) ** 2))
+            np.add.at(sums, (unit, truth * len(labels) + guess), 1)
+        else:
+            true, guessed = (np.array([float(row[column]) for row in rows]) for column in (2, 3))
+            sums = np.zeros((unit.max() + 1, 6))
+            np.add.at(sums, (unit, 2 * (true >= 0) + (guessed >= 0)), 1)
+            sums[:, 4] = np.bincount(unit, seven(true) == seven(guessed))
+            sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path}: expected the predictions of a run, found something else ({in_words(error)}); --resume writes it anew"
+        ) from None
+    return Predictions(keys=tuple(row[:3] for row in rows), sums=sums)

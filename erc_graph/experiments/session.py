@@ -1,0 +1,171 @@
+"""One session in the folder of a run: begin it or go on with it, and write what came of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erc_graph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
+    from erc_graph.experiments.ablation import Table
+    from erc_graph.experiments.experiment import Experiment, Launch
+
+
+def main_process() -> bool:
+    """Whether this is the only process, or the first of several started by `accelerate launch`: the one that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Run in a folder that no other command runs in; Ctrl-C says how to go on."""
+    from erc_graph.experiments.lock import alone
+
+    with alone(folder) if main_process() else nullcontext():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_way_on(folder)) from None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that has something: a run is never written over."""
+    names = _names(folder)
+    if "config.json" in names:
+        raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
+    if [name for name in names if name != "tune"]:
+        raise ConfigError(f"{folder}: expected an empty or new folder, found {names[0]!r} in it; choose another --out")
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in the folder of a run, without the lock of this command."""
+    from erc_graph.experiments.lock import LOCK
+
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+
+
+def _way_on(folder: Path) -> str:
+    """What to do after Ctrl-C."""
+    if (folder / "config.json").exists():
+        return f"the last whole epoch is kept, --resume {folder} continues from it"
+    return "the same command goes on with the trials that are done" if (folder / "tune").exists() else ""
+
+
+def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:
+    """Write the settings that `--resume` continues with; what cannot run is refused before anything is written."""
+    from erc_graph.data.digest import corpus_sha256
+    from erc_graph.data.files.storage import write_json
+    from erc_graph.experiments.checks import check
+
+    check(experiment, corpus)
+    values = {"launch": vars(launch), **experiment.as_dict()}
+    if Path(experiment.run.data).exists():
+        values["data"] = str(Path(experiment.run.data).resolve())  # so that the run can be continued from any folder
+    if main_process():
+        write_json(folder / "config.json", {**command, "method": experiment.method, "data_sha256": corpus_sha256(corpus), **values})
+
+
+def run_session(
+    experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, table: int | None = None, resume: bool = False
+) -> int:
+    """Train and judge an experiment, or the rows of a table; returns the exit code.
+
+    Args:
+        experiment: What to run.
+        corpus: On what.
+        folder: Where everything goes; held by this process.
+        launch: How the runs are carried out.
+        table: Number of a table of the paper.
+        resume: Go on with what stands in the folder.
+
+    Raises:
+        ErcGraphError: what cannot run; nothing is written then.
+    """
+    from erc_graph.experiments.ablation import find_table
+
+    chosen = None if table is None else find_table(experiment.method, table)
+    if not resume:
+        command: dict[str, Any] = {"command": "run"} if chosen is None else {"command": "table", "table": chosen.number}
+        start(experiment, corpus, folder, launch, **command)
+    if chosen is None:
+        _run(experiment, corpus, folder, launch, resume=resume)
+    else:
+        _table(experiment, corpus, folder, chosen, launch, resume=resume)
+    if main_process():
+        print(f"\nwritten to {folder}: {', '.join(_names(folder))}")
+    return 0
+
+
+def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, resume: bool) -> None:
+    from erc_graph.experiments.baseline import baseline_of
+    from erc_graph.experiments.display import print_published, print_result
+    from erc_graph.experiments.findings import summary
+    from erc_graph.experiments.jobs import Plan
+    from erc_graph.experiments.launch import run_all
+    from erc_graph.experiments.published import printed_beside
+    from erc_graph.experiments.result import write_result
+    from erc_graph.experiments.run_pictures import write_pictures
+
+    plans = [Plan(experiment=experiment, folder=folder)]
+    if experiment.run.baseline and experiment.method != "bigru":
+        plans.append(Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU"))
+    outcome, *others = run_all(plans, corpus, folder, launch=launch, resume=resume)
+    if not main_process():
+        return
+    baseline = others[0] if others else None
+    result = summary(outcome, baseline)
+    write_result(folder, result, corpus, outcome.seeds[0], baseline.seeds[0] if baseline else None)
+    write_pictures(folder, outcome)  # last: no picture can cost a result
+    print_result(result)
+    print_published(printed_beside(experiment.method, corpus.name, corpus.task.name))
+
+
+def _table(experiment: Experiment, corpus: Corpus, folder: Path, table: Table, launch: Launch, *, resume: bool) -> None:
+    from erc_graph.experiments.display import print_table
+    from erc_graph.experiments.tables import run_table
+
+    result = run_table(experiment, corpus, folder, table, launch=launch, resume=resume, write=main_process())
+    if main_process():
+        print_table(result)
+
+
+def dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None, number: int | None) -> int:
+    """Say what would be run; train nothing, write nothing.
+
+    Args:
+        experiment: What would be run.
+        corpus: On what.
+        folder: Where the results would go.
+        committed: The committed settings that were read, if any.
+        number: Of a table of the paper, if one was asked for.
+
+    Raises:
+        ErcGraphError: what could not run.
+    """
+    from erc_graph.data.splits import folds
+    from erc_graph.experiments.ablation import find_table
+    from erc_graph.experiments.checks import check
+    from erc_graph.experiments.experiment import settings_name
+    from erc_graph.experiments.run import build
+
+    table = None if number is None else find_table(experiment.method, number)
+    check(experiment, corpus)
+    network = build(experiment, corpus, 0)
+    divisions = folds(corpus, experiment.run.protocol)
+    print(f"method      {experiment.method}, {sum(p.numel() for p in network.parameters()):,} parameters")
+    print(f"settings    {settings_name(committed) if committed else 'defaults and options'}")
+    print(f"modalities  {', '.join(network.schema.modalities)}")
+    print(f"stages      {', '.join(stage.name for stage in network.stages())}")
+    print(f"protocol    {experiment.run.protocol}, epoch chosen on: {experiment.training.selection}")
+    for fold in divisions:
+        print(f"  {fold.name:<16} {len(fold.train)} / {len(fold.dev)} / {len(fold.test)} dialogues for train / dev / test")
+    print(f"seeds       {experiment.run.seeds}" + (f", {experiment.run.members} networks each" if experiment.run.members > 1 else ""))
+    if table is not None:
+        print(f"table       {table.number}: {table.title} ({len(table.rows)} rows)")
+    print(f"output      {folder}")
+    return 0

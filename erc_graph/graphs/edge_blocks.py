@@ -1,0 +1,304 @@
+"""Edges as padded blocks: every primitive is a few batched matrix products, for graphs in which a good part of all pairs are edges.
+
+The primitives are three products of a matrix of slots `W` with rows: `W x`, `Wᵀ y` and the slots of `y xᵀ`. They are gradients of each other,
+so they are written as such: autograd's own gradients of gathering are slow on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.graphs.block_relations import RelationRows
+from erc_graph.graphs.messages import Edges
+from erc_graph.graphs.pair_blocks import Blocks, Bucket, as_given, fold, outer, product, unfold
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.graphs.weights import angular, directions
+
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+Blocked = list[Tensor]
+"""Per bucket `(H, D, S, T, k)`: rows, or with `K` slots in the place of `k` the slots."""
+
+
+class EdgeBlocks(Edges):
+    """Edges as padded blocks.
+
+    Args:
+        recipe: The recipe.
+        nodes: Whose presence counts.
+        batch: The dialogues.
+        blocks: All padded pairs of the batch.
+    """
+
+    def __init__(self, recipe: GraphRecipe, nodes: Nodes, batch: Batch, blocks: Blocks) -> None:
+        super().__init__(recipe, nodes, batch)
+        self.blocks = blocks
+        self._bits: dict[int, Tensor | None] = {}
+        self._rows: dict[int, _Rows] = {}
+        self._masks: dict[torch.dtype, Sequence[Tensor]] = {}
+
+    @cached_property
+    def relation(self) -> Tensor:
+        """`(P,)` int64, 0 where there is no edge."""
+        return self.blocks.over_slots("relation", torch.long)
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """`(P,)` bool."""
+        valid = self.blocks.over_slots("edge", torch.bool)
+        if self.full:
+            return valid
+        here = self._row_map(1).take(self.present[..., None, None].float())
+        both = [torch.cat(parts, -1) for bucket, rows in zip(self.blocks.buckets, here, strict=True) if (parts := _ends(bucket, rows))]
+        return valid & torch.cat([part.flatten() for part in both]).bool() if both else valid
+
+    def dot(self, target: Tensor, source: Tensor) -> Tensor:
+        """`(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        dtype = torch.promote_types(target.dtype, source.dtype)
+        out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
+        return out
+
+    def add(self, target: Tensor, source: Tensor) -> Tensor:
+        """`(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        # a + b = (a, 1) · (1, b)
+        return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))
+
+    def angular(self, states: Tensor) -> Tensor:
+        """`(N, S, k)` → `(1, P)`."""
+        unit = directions(states if self.full else torch.where(self.present[..., None], states, 0.0))[:, :, None]
+        return angular(self.dot(unit, unit))
+
+    def softmax(self, score: Tensor) -> Tensor:
+        """`(H, P)` → `(H, P)`."""
+        out: Tensor = _Softmax.apply(score, self)
+        return out
+
+    def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
+        """`(H, N, S)`, or `(N, S)`."""
+        if weight is None:
+            return self._plain_degree[int(outgoing)]
+        one = weight.new_ones(*self.present.shape, len(weight), 1)
+        return self._product(weight, one, outgoing).squeeze(-1).movedim(-1, 0)
+
+    @cached_property
+    def _plain_degree(self) -> tuple[Tensor, Tensor]:
+        weight = torch.ones(1, self.blocks.slots, device=self.present.device)
+        one = weight.new_ones(*self.present.shape, 1, 1)
+        into, out = (self._product(weight, one, outgoing)[:, :, 0, 0] for outgoing in (False, True))
+        return into, out
+
+    @cached_property
+    def _count(self) -> Tensor:
+        """`(N, S)` edges into every node, with multiplicity, at least one."""
+        times = self.valid.float() if self._times is None else self._times * self.valid
+        total = [part.sum(-1, keepdim=True) for part in self.split(times[None])]
+        return self._row_map(1).put(total).clamp(min=1)[:, :, 0, 0]
+
+    @cached_property
+    def _times(self) -> Tensor | None:
+        """`(P,)` how often an edge counts."""
+        return None if all(rule.times == 1 for rule in self.recipe.edges) else self.blocks.over_slots("times", torch.float32)
+
+    @cached_property
+    def _factor(self) -> Tensor | None:
+        """`(P,)` scale · times."""
+        one = all(rule.times * rule.scale == 1 for rule in self.recipe.edges)
+        return None if one else self.blocks.over_slots("factor", torch.float64)
+
+    def _sum(self, x: Tensor, weight: Tensor | None, by_relation: bool, mean: bool, shown: Tensor | None) -> Tensor:
+        if by_relation:
+            return self._by_relation.spread(self, x, weight, mean)
+        if weight is None:
+            weight = x.new_ones(1, self.blocks.slots)
+        out = self._product(weight, x, False)
+        return out / self._count[..., None, None].to(out.dtype) if mean else out
+
+    @cached_property
+    def _by_relation(self) -> RelationRows:
+        return RelationRows(self.blocks, self.valid, self.relation, self._times, self._factor, len(self.relations), self.present.numel())
+
+    def _product(self, weight: Tensor, x: Tensor, transposed: bool) -> Tensor:
+        dtype = torch.promote_types(weight.dtype, x.dtype)
+        out: Tensor = _Product.apply(weight.to(dtype), x.to(dtype), self, transposed)
+        return out
+
+    # -- between nodes, rows and slots -----------------------------------------------------
+
+    def take(self, x: Tensor) -> Blocked:
+        """`(N, S, H, k)` → rows, zero where no present node stands."""
+        return self._row_map(x.shape[2]).take(x)
+
+    def put(self, rows: Blocked) -> Tensor:
+        """Rows → `(N, S, H, k)`, zero for absent nodes."""
+        return self._row_map(len(rows[0])).put(rows)
+
+    def split(self, slots: Tensor) -> Blocked:
+        """`(H, P)` → slots per bucket, views."""
+        return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
+
+    def join(self, slots: Blocked) -> Tensor:
+        """Slots per bucket → `(H, P)`."""
+        flat = [part.reshape(len(part), -1) for part in slots]
+        return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+
+    def cleaned(self, slots: Tensor) -> Blocked:
+        """`(H, P)` → slots per bucket, new tensors, times scale and multiplicity; zero where there is no edge, whatever stood there."""
+        parts = self.edges_only(slots)
+        if self._factor is not None:
+            factor = self._factor.to(slots.dtype)[None]
+            parts = [part * scale for part, scale in zip(parts, self.split(factor), strict=True)]
+        return parts
+
+    def edges_only(self, slots: Tensor) -> Blocked:
+        """`(H, P)` → slots per bucket, new tensors, zero where there is no edge."""
+        bits = self._bits_of(slots.element_size())
+        if bits is None:
+            return [part.contiguous() for part in self.split(slots)]
+        # Bits, since a product with zero would let NaN through, and a choice by a mask takes four times as long.
+        words = [one & other for one, other in zip(self.split(slots.detach().view(bits.dtype)), self.split(bits), strict=True)]
+        return [part.view(slots.dtype) for part in words]
+
+    def score_masks(self, dtype: torch.dtype) -> Sequence[Tensor]:
+        """Per bucket what is added to scores before a softmax: log of the multiplicity, a very small number where there is no edge."""
+        if dtype not in self._masks:
+            times = torch.zeros(()) if self._times is None else self._times.clamp(min=1).log()
+            mask = torch.where(self.valid, times.to(dtype), torch.finfo(dtype).min / 4)
+            self._masks[dtype] = self.split(mask[None])
+        return self._masks[dtype]
+
+    @cached_property
+    def lonely(self) -> Sequence[Tensor]:
+        """Per bucket the rows without an edge."""
+        return [(~part[0].any(-1)).flatten().nonzero().flatten() for part in self.split(self.valid[None])]
+
+    def _bits_of(self, size: int) -> Tensor | None:
+        """`(1, P)` all bits where there is an edge and none where there is none; `None`: all slots are edges."""
+        if size not in self._bits:
+            word = torch.where(self.valid, -1, 0).to(_WORDS[size])[None]
+            self._bits[size] = None if bool(self.valid.all()) else word
+        return self._bits[size]
+
+    def _row_map(self, heads: int) -> _Rows:
+        if heads not in self._rows:
+            self._rows[heads] = _Rows(self.blocks, self.present, heads, self.full)
+        return self._rows[heads]
+
+
+def _ends(bucket: Bucket, here: Tensor) -> Blocked:
+    """Per chunk whether both ends are present, from `(1, D, S, T, 1)`."""
+    return [unfold(chunk.kind, torch.bmm(rows := fold(chunk.kind, here), rows.transpose(1, 2)), bucket.shape) for chunk in bucket.chunks]
+
+
+class _Rows:
+    """Where the heads of every node stand: rows of a bucket head by head."""
+
+    def __init__(self, blocks: Blocks, present: Tensor, heads: int, full: bool) -> None:
+        counts = [bucket.rows for bucket in blocks.buckets]
+        self.shape, self.heads = present.shape, heads
+        self.shapes = [(heads, *bucket.shape) for bucket in blocks.buckets]
+        if heads == 1:
+            self.index, real = blocks.node, blocks.real
+        else:
+            head = torch.arange(heads, device=present.device)[:, None]
+            self.index = torch.cat([blocks.node[:0], *((part * heads + head).flatten() for part in blocks.node.split(counts))])
+            real = torch.cat([blocks.real[:0], *(part.repeat(heads) for part in blocks.real.split(counts))])
+        at = real.nonzero().flatten()
+        self.place = torch.empty(present.numel() * heads, dtype=torch.long, device=present.device).index_copy_(0, self.index[at], at)
+        self.absent: Tensor | None = None
+        if not full:
+            flat = present.flatten().repeat_interleave(heads)
+            self.absent, real = (~flat).nonzero().flatten(), real & flat[self.index]
+        self.empty = (~real).nonzero().flatten()
+
+    def take(self, x: Tensor) -> Blocked:
+        rows = x.reshape(-1, x.shape[-1]).index_select(0, self.index).index_fill_(0, self.empty, 0)
+        parts = rows.split([h * d * s * t for h, d, s, t in self.shapes])
+        return [part.view(*shape, -1) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def put(self, rows: Blocked) -> Tensor:
+        flat = [part.reshape(-1, part.shape[-1]) for part in rows]
+        out = (flat[0] if len(flat) == 1 else torch.cat(flat)).index_select(0, self.place)
+        out = out if self.absent is None else out.index_fill_(0, self.absent, 0)
+        return out.view(*self.shape, self.heads, -1)
+
+
+class _Outer(Function):
+    """`q_i · k_j` on slots."""
+
+    @staticmethod
+    def forward(ctx: Any, target: Tensor, source: Tensor, edges: EdgeBlocks) -> Tensor:
+        with as_given(target):
+            targets, sources = edges.take(target), edges.take(source)
+            ctx.edges, ctx.count = edges, len(targets)
+            ctx.save_for_backward(*targets, *sources)
+            slots = [outer(*parts) for parts in zip(edges.blocks.buckets, targets, sources, strict=True)]
+            return edges.join(slots)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        edges, saved = ctx.edges, ctx.saved_tensors
+        targets, sources, slots = saved[: ctx.count], saved[ctx.count :], edges.split(grad.contiguous())
+        buckets, found = edges.blocks.buckets, []
+        for needed, rows, transposed in ((ctx.needs_input_grad[0], sources, False), (ctx.needs_input_grad[1], targets, True)):
+            parts = [product(bucket, w, x, transposed) for bucket, w, x in zip(buckets, slots, rows, strict=True)] if needed else []
+            found.append(edges.put(parts) if needed else None)
+        return found[0], found[1], None
+
+
+class _Product(Function):
+    """`W x` of cleaned slots, or `Wᵀ y`."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: Tensor, edges: EdgeBlocks, transposed: bool) -> Tensor:
+        with as_given(x):
+            slots, rows = edges.cleaned(weight), edges.take(x)
+            ctx.edges, ctx.transposed, ctx.count = edges, transposed, len(rows)
+            ctx.save_for_backward(*slots, *rows)
+            return edges.put([product(*parts, transposed) for parts in zip(edges.blocks.buckets, slots, rows, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        edges, saved = ctx.edges, ctx.saved_tensors
+        slots, rows, given = saved[: ctx.count], saved[ctx.count :], edges.take(grad)
+        buckets = edges.blocks.buckets
+        to_weight = to_x = None
+        if ctx.needs_input_grad[0]:
+            ends = (rows, given) if ctx.transposed else (given, rows)
+            parts = [outer(*three) for three in zip(buckets, *ends, strict=True)]
+            to_weight = edges.join(edges.cleaned(edges.join(parts)))
+        if ctx.needs_input_grad[1]:
+            to_x = edges.put([product(*three, not ctx.transposed) for three in zip(buckets, slots, given, strict=True)])
+        return to_weight, to_x, None, None
+
+
+class _Softmax(Function):
+    """Softmax over the slots of a row that are edges; zero on all others."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, edges: EdgeBlocks) -> Tensor:
+        ctx.edges, parts = edges, []
+        for slots, mask, lonely in zip(edges.edges_only(score), edges.score_masks(score.dtype), edges.lonely, strict=True):
+            weight = torch.softmax(slots.add(mask), -1)
+            weight.view(len(score), -1, weight.shape[-1]).index_fill_(1, lonely, 0)
+            parts.append(weight)
+        out = edges.join(parts)
+        ctx.save_for_backward(out)
+        if edges._times is None:
+            return out
+        return out / edges._times.clamp(min=1).to(out.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        edges, (out,) = ctx.edges, ctx.saved_tensors
+        if edges._times is not None:
+            grad = grad / edges._times.clamp(min=1).to(grad.dtype)
+        pairs = zip(edges.split(grad.contiguous()), edges.split(out), strict=True)
+        parts = [torch._softmax_backward_data(g.contiguous(), w.contiguous(), -1, out.dtype) for g, w in pairs]
+        return edges.join(parts), None

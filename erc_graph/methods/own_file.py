@@ -1,0 +1,148 @@
+"""A method in a user's own file: `my_method.py:Own`.
+
+The file is run, so it is loaded where the user names it, on a command line or in a call, and never because a run or a model names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from erc_graph.data.printable import one_line
+from erc_graph.errors import ConfigError
+from erc_graph.methods import METHODS
+from erc_graph.methods.registry import refuse_other
+
+if TYPE_CHECKING:
+    from erc_graph.methods.base import Method
+
+
+def is_own(method: str) -> bool:
+    """Return whether a method is named by its file.
+
+    >>> is_own("my_method.py:Own"), is_own("pairwise")
+    (True, False)
+    """
+    return ":" in method or method.endswith(".py")
+
+
+def own_parts(method: str) -> tuple[Path, str]:
+    """Return the file and the class of `my_method.py:Own`; the class is empty where none is named.
+
+    >>> own_parts("folder/my_method.py:Own")
+    (PosixPath('folder/my_method.py'), 'Own')
+    """
+    file, _, kind = method.rpartition(":") if not method.endswith(".py") else (method, "", "")
+    return Path(file), kind
+
+
+def short_name(method: str) -> str:
+    """Return what a method is called in tables: its name in the registry, or its class.
+
+    >>> short_name("pairwise"), short_name("folder/my_method.py:Own")
+    ('pairwise', 'Own')
+    """
+    return own_parts(method)[1] or Path(method).stem if is_own(method) else method
+
+
+def same_method(first: str, second: str) -> bool:
+    """Return whether two names are of one method; of a file only its last part counts, for it may have been named from elsewhere.
+
+    >>> same_method("my_method.py:Own", "../my_method.py:Own"), same_method("pairwise", "hff")
+    (True, False)
+    """
+    if not (is_own(first) and is_own(second)):
+        return first == second
+    (one, kind), (other, other_kind) = own_parts(first), own_parts(second)
+    return (one.name, kind) == (other.name, other_kind)
+
+
+def absolute(method: str) -> str:
+    """Return the name as it can be used from any folder."""
+    if not is_own(method):
+        return method
+    file, kind = own_parts(method)
+    return f"{file.resolve()}:{kind}" if kind else str(file.resolve())
+
+
+def find_method(method: str) -> type[Method]:
+    """Return a method by its name in `METHODS`, or from a user's own file.
+
+    Raises:
+        ConfigError: no such method; or what `load_method` says.
+    """
+    if is_own(method):
+        return load_method(method)
+    if method not in METHODS:
+        near = get_close_matches(method, METHODS, 1)
+        nearest = f" (nearest: {near[0]})" if near else ""
+        raise ConfigError(f"method: expected one of {', '.join(METHODS)}, or FILE.py:CLASS, found {one_line(method, 80)!r}{nearest}")
+    return METHODS[method]
+
+
+def load_method(method: str) -> type[Method]:
+    """Import the file of `my_method.py:Own` under a name of its own and return the class.
+
+    Modules beside the file can be imported by it. The same content is imported once.
+
+    Raises:
+        ConfigError: the file does not exist, fails to import, has no such class, or the class is no method.
+    """
+    file, kind = own_parts(method)
+    if not file.is_file():
+        raise ConfigError(f"--method: expected a Python file with a method, as my_method.py:Own, found no file {one_line(str(file), 200)}")
+    module = _imported(file.resolve())
+    if not kind or not hasattr(module, kind):
+        classes = [name for name, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+        wanted = f"found no class {kind!r}" if kind else "found no name of a class"
+        raise ConfigError(f"--method: expected {file.name}:CLASS, {wanted}; {file} has {', '.join(classes) or 'no class'}")
+    found = getattr(module, kind)
+    refuse_other(found, f"{file}: {kind}")
+    return found
+
+
+def _imported(file: Path) -> ModuleType:
+    """The module of a file; its name is that of the content, so that a file that has changed is imported anew."""
+    name = f"erc_graph_own_{hashlib.sha256(str(file).encode() + b'|' + file.read_bytes()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"--method: expected a Python file (.py), found {file}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their own module up
+    try:
+        with _beside(file.parent):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        _show(error, file)
+        words = one_line(f"{type(error).__name__}: {error}", 200)
+        raise ConfigError(f"{file}: cannot be imported ({words}); the lines above say where") from None
+    return module
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Modules beside the file can be imported, as if the file had been run."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _show(error: BaseException, file: Path) -> None:
+    """The traceback from the user's file on; a syntax error has none."""
+    found = error.__traceback__
+    while found is not None and found.tb_frame.f_code.co_filename != str(file):
+        found = found.tb_next
+    traceback.print_exception(type(error), error, found)

@@ -1,0 +1,90 @@
+"""Methods by name: those of this package, and those that installed packages offer under the entry point `erc_graph.methods`."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from erc_graph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from erc_graph.methods.base import Method
+
+GROUP = "erc_graph.methods"
+
+
+class Registry(Mapping[str, "type[Method]"]):
+    """Name → class; a method's file is imported when that method is asked for, and not before.
+
+    Args:
+        homes: Name → `module:Class`.
+    """
+
+    def __init__(self, homes: Mapping[str, str]) -> None:
+        self.homes = dict(homes)
+
+    @cached_property
+    def offered(self) -> dict[str, EntryPoint]:
+        """What installed packages offer; a name of this package is not given away."""
+        found = {}
+        for entry in entry_points(group=GROUP):
+            if entry.name in self.homes or entry.name in found:
+                logging.getLogger(__name__).warning(
+                    "note: the method %s that the package %s offers is left out, for the name is taken", entry.name, _package(entry)
+                )
+            else:
+                found[entry.name] = entry
+        return found
+
+    def __getitem__(self, name: str) -> type[Method]:
+        if name in self.homes:
+            module, _, kind = self.homes[name].partition(":")
+            return getattr(importlib.import_module(module), kind)
+        entry = self.offered[name]
+        try:
+            found = entry.load()
+        except Exception as error:
+            raise ConfigError(
+                f"method {name}: {entry.value} of the package {_package(entry)} cannot be imported ({type(error).__name__}: {error})"
+            ) from error
+        refuse_other(found, f"method {name}: {entry.value} of the package {_package(entry)}")
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.homes or name in self.offered
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted([*self.homes, *self.offered]))
+
+    def __len__(self) -> int:
+        return len(self.homes) + len(self.offered)
+
+    def of_class(self, kind: str) -> str | None:
+        """The name of the method whose class is called `kind`; nothing is imported for it."""
+        homes = {**self.homes, **{name: entry.value for name, entry in self.offered.items()}}
+        return next((name for name, home in homes.items() if home.partition(":")[2] == kind), None)
+
+
+def refuse_other(found: object, where: str) -> None:
+    """Refuse what cannot be a method.
+
+    Raises:
+        ConfigError: no class, not a `Method`, or without a configuration.
+    """
+    import dataclasses
+
+    from erc_graph.methods.base import Method
+
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        kind = "a class of another kind" if isinstance(found, type) else f"a {type(found).__name__}"
+        raise ConfigError(f"{where}: expected a subclass of erc_graph.methods.base.Method, found {kind}")
+    if not dataclasses.is_dataclass(getattr(found, "Config", None)):
+        raise ConfigError(f"{where}: expected a dataclass `Config` in the class, which has its options; found none")
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "?"
