@@ -44,6 +44,7 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.schema import Schema
 from erc_graph.training.accelerator import make_accelerator
 from erc_graph.training.config import TrainingConfig
+from erc_graph.training.history import StageHistory
 from erc_graph.training.stages import Run, StageRun
 
 CASES = {"iemocap6": "iemocap", "meld": "meld", "pairwise": "iemocap"}
@@ -92,13 +93,13 @@ def methods(case: str, corpus: Corpus) -> Iterator[tuple[str, Method, TrainingCo
         return
     training = TrainingConfig(batch_size=16)
     for name, kind in METHODS.items():
-        if kind.reads[0] != "features":
+        if "features" not in kind.reads:
             continue  # words and frames: on inputs of their own
         committed = settings(name, case)
         config: Any = committed.pipeline if committed is not None and name != "bigru" else kind.Config()
         if name != "bigru" and "width" in {field.name for field in fields(config)}:
             config = replace(config, width=WIDTH)
-        yield name, kind(Schema.of(corpus), config), training
+        yield name, kind(Schema.of(corpus, reads=kind.reads), config), training
         if name == "bigru":
             packed: Any = kind(Schema.of(corpus), config)
             packed.read = PackedGRU(config.width, config.layers, config.dropout)
@@ -118,10 +119,10 @@ def epochs(case: str, device: str, only: list[str] | None = None) -> dict[str, E
         method.fit_inputs(train)
         run = Run(accelerator=accelerator, pipeline=method, task=method.task, config=training, train=train, seed=0)
         method.eval()
-        stages = [
-            partial(one_epoch, method, StageRun(run, index, stage), method.start_stage(index, train))
-            for index, stage in enumerate(method.stages())
-        ]
+        stages: list[Epoch] = []
+        for index, stage in enumerate(method.stages()):
+            run.history.stages.append(StageHistory(stage.name))
+            stages.append(partial(one_epoch, method, StageRun(run, index, stage), method.start_stage(index, train)))
         found[name] = partial(all_of, stages)
     return found
 

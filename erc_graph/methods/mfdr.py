@@ -57,7 +57,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,8 @@ from erc_graph.methods.stage import evaluating
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+else:  # PyG takes seconds to import, and jsonargparse would import it for `--help`
+    HeteroData = Any
 
 TEXT, AUDIO = "text", "audio"
 TOKENS = 8192  # most words and frames that are computed at once, padding included
