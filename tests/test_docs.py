@@ -31,7 +31,6 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from erc_graph.data.sample.raw import sample_raw_corpus
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.experiments.command import main as experiment
-from erc_graph.methods import PIPELINES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -157,10 +156,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sample_corpus.__kwdefaults__, "dialogues", 24)
     monkeypatch.setitem(sample_raw_corpus.__kwdefaults__, "dialogues", 12)
-    methods, modules = dict(PIPELINES), set(sys.modules)
+    modules = set(sys.modules)
     yield tmp_path
-    PIPELINES.clear()
-    PIPELINES.update(methods)
     for name in set(sys.modules) - modules:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]

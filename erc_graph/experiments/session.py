@@ -153,7 +153,8 @@ def dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Pat
     from erc_graph.experiments.experiment import settings_name
     from erc_graph.experiments.run import build
 
-    table = None if number is None else find_table(experiment.method, number)
+    if number is not None:
+        find_table(experiment.method, number)  # an unknown one is refused first
     check(experiment, corpus)
     network = build(experiment, corpus, 0)
     divisions = folds(corpus, experiment.run.protocol)
@@ -165,7 +166,23 @@ def dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Pat
     for fold in divisions:
         print(f"  {fold.name:<16} {len(fold.train)} / {len(fold.dev)} / {len(fold.test)} dialogues for train / dev / test")
     print(f"seeds       {experiment.run.seeds}" + (f", {experiment.run.members} networks each" if experiment.run.members > 1 else ""))
-    if table is not None:
-        print(f"table       {table.number}: {table.title} ({len(table.rows)} rows)")
+    if number is not None:
+        for line in _table_lines(experiment, corpus, number):
+            print(line)
     print(f"output      {folder}")
     return 0
+
+
+def _table_lines(experiment: Experiment, corpus: Corpus, number: int) -> list[str]:
+    """What `--table` would run: the rows of an ablation, or the main result."""
+    from erc_graph.experiments.ablation import find_table, row_experiment
+
+    table = find_table(experiment.method, number)
+    if table is None:
+        return [f"table       {number}: the main result: the settings above as they are, and published figures beside it"]
+    lines = [f"table       {table.number}: {table.title} ({len(table.rows)} rows, each with these seeds)"]
+    for row in table.rows:
+        changed = row_experiment(experiment, row, corpus.modalities)
+        changes = ", ".join(f"{key} = {value!r}" for key, value in row.changes.items()) or "the full method"
+        lines.append(f"  {row.name:<16} {changed if isinstance(changed, str) else changes}")
+    return lines

@@ -1,7 +1,7 @@
 """Edges as padded blocks: every primitive is a few batched matrix products, for graphs in which a good part of all pairs are edges.
 
-The primitives are three products of a matrix of slots `W` with rows: `W x`, `Wᵀ y` and the slots of `y xᵀ`. They are gradients of each other,
-so they are written as such: autograd's own gradients of gathering are slow on a CPU.
+The primitives are three products of a matrix of slots `W` with rows: `W x`, `Wᵀ y` and the slots of `y xᵀ`. Each is the gradient of the
+others, and they are written as such: autograd's own gradients of gathering are slow on a CPU.
 """
 
 from __future__ import annotations
@@ -150,17 +150,28 @@ class EdgeBlocks(Edges):
 
     def cleaned(self, slots: Tensor) -> Blocked:
         """`(H, P)` → slots per bucket, new tensors, times scale and multiplicity; zero where there is no edge, whatever stood there."""
-        parts = self.edges_only(slots)
+        return self.scaled(self.edges_only(slots))
+
+    def clean(self, parts: Blocked) -> Blocked:
+        """The same of slots per bucket, in place."""
+        bits = self._bits_of(parts[0].element_size())
+        if bits is not None:
+            for part, word in zip(parts, self.split(bits), strict=True):
+                part.view(bits.dtype).bitwise_and_(word)
+        return self.scaled(parts)
+
+    def scaled(self, parts: Blocked) -> Blocked:
+        """Slots per bucket times scale and multiplicity, in place."""
         if self._factor is not None:
-            factor = self._factor.to(slots.dtype)[None]
-            parts = [part * scale for part, scale in zip(parts, self.split(factor), strict=True)]
+            for part, factor in zip(parts, self.split(self._factor.to(parts[0].dtype)[None]), strict=True):
+                part.mul_(factor)
         return parts
 
     def edges_only(self, slots: Tensor) -> Blocked:
         """`(H, P)` → slots per bucket, new tensors, zero where there is no edge."""
         bits = self._bits_of(slots.element_size())
         if bits is None:
-            return [part.contiguous() for part in self.split(slots)]
+            return [part.clone(memory_format=torch.contiguous_format) for part in self.split(slots)]
         # Bits, since a product with zero would let NaN through, and a choice by a mask takes four times as long.
         words = [one & other for one, other in zip(self.split(slots.detach().view(bits.dtype)), self.split(bits), strict=True)]
         return [part.view(slots.dtype) for part in words]
@@ -272,7 +283,7 @@ class _Product(Function):
         if ctx.needs_input_grad[0]:
             ends = (rows, given) if ctx.transposed else (given, rows)
             parts = [outer(*three) for three in zip(buckets, *ends, strict=True)]
-            to_weight = edges.join(edges.cleaned(edges.join(parts)))
+            to_weight = edges.join(edges.clean(parts))
         if ctx.needs_input_grad[1]:
             to_x = edges.put([product(*three, not ctx.transposed) for three in zip(buckets, slots, given, strict=True)])
         return to_weight, to_x, None, None
@@ -285,7 +296,7 @@ class _Softmax(Function):
     def forward(ctx: Any, score: Tensor, edges: EdgeBlocks) -> Tensor:
         ctx.edges, parts = edges, []
         for slots, mask, lonely in zip(edges.edges_only(score), edges.score_masks(score.dtype), edges.lonely, strict=True):
-            weight = torch.softmax(slots.add(mask), -1)
+            weight = torch.softmax(slots.add_(mask), -1)
             weight.view(len(score), -1, weight.shape[-1]).index_fill_(1, lonely, 0)
             parts.append(weight)
         out = edges.join(parts)

@@ -51,6 +51,7 @@ class Method(nn.Module):
         reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
         reads_second_text: Whether `inputs.second_text` means something to it.
         can_be_causal: Whether there is a form of it that reads no later turns (`Config(causal=True)`).
+        couples_batch: Whether the dialogues of a batch change each other's gradients in training; never their scores in evaluation.
         unused: Parameter whose gradient is always zero → the reason.
 
     Raises:
@@ -62,6 +63,7 @@ class Method(nn.Module):
     reads: ClassVar[tuple[Kind, ...]] = ("features", "sequences")
     reads_second_text: ClassVar[bool] = False
     can_be_causal: ClassVar[bool] = True
+    couples_batch: ClassVar[bool] = False
     unused: ClassVar[Mapping[str, str]] = {}
 
     @final
@@ -75,6 +77,7 @@ class Method(nn.Module):
         self.inputs = Inputs(
             self.schema, self.inputs_config, prior=apart, sequences=self.reads[0] == "sequences", second_text=self.reads_second_text
         )
+        self._refuse_causal()
         self.recipe = self._recipe()
         self.build(self.config, self.inputs.shapes)
         self._refuse_parts_that_look_ahead()
@@ -242,11 +245,13 @@ class Method(nn.Module):
         recipe = load_recipe(graph)
         return recipe.past_only() if getattr(self.config, "causal", False) else recipe
 
+    def _refuse_causal(self) -> None:
+        if getattr(self.config, "causal", False) and not self.can_be_causal:
+            raise ConfigError(f"pipeline.causal: expected false, for {type(self).__name__} always reads later turns, found true")
+
     def _refuse_parts_that_look_ahead(self) -> None:
         if not getattr(self.config, "causal", False):
             return
-        if not self.can_be_causal:
-            raise ConfigError(f"pipeline.causal: expected false, for {type(self).__name__} always reads later turns, found true")
         ahead = [name for name, part in self.over_turns() if not part.causal]
         if ahead:
             raise ConfigError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.turns import OverTurns, over_turns
 from erc_graph.methods.inputs import Given
 
 
@@ -40,16 +41,20 @@ class Streams(nn.Module):
     Args:
         widths: Modality → width.
         width: Width of the states.
+        read: Stream → a part over its turns, behind the map; only of streams that are there.
     """
 
-    def __init__(self, widths: Mapping[str, int], width: int) -> None:
+    def __init__(self, widths: Mapping[str, int], width: int, read: Mapping[str, OverTurns] | None = None) -> None:
         super().__init__()
         self.names, self.width = tuple(widths), width
+        self.read = nn.ModuleDict({name: part for name, part in (read or {}).items() if name in widths})
         self.project = nn.ModuleDict({name: nn.Linear(inputs, width) for name, inputs in widths.items()})
 
     def forward(self, given: Given) -> Nodes:
         """`(N, S, width)`."""
-        states = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)
+        rows = {name: self.project[name](given.values[name]) for name in self.names}
+        rows |= {name: over_turns(part, rows[name], given.batch) for name, part in self.read.items()}
+        states = torch.stack([rows[name] for name in self.names], 1)
         return Nodes(states, given.here(self.names), self.names)
 
 

@@ -236,8 +236,8 @@ class _Picture:
         blocks = [
             Block("Speaker", people),
             Block("Predicted" if self.predicted else "Emotion", emotions),
-            *self.strokes.keys(),
-            *(self.hyper.keys() if self.hyper else []),
+            *self.strokes.key_blocks(),
+            *(self.hyper.key_blocks() if self.hyper else []),
             Block("Nodes", marks),
         ]
         return [block for block in blocks if block.entries]

@@ -57,7 +57,7 @@ class HyperedgeMarks:
         from matplotlib.patches import FancyBboxPatch
 
         found = self.found
-        half = size / 2 + 0.07
+        half = min(size / 2 + 0.07, 0.75 * size)  # outlines of neighbours do not touch
         bounds = np.searchsorted(found.edge, np.arange(len(found.names) + 1))  # members are sorted by hyperedge
         for edge in np.flatnonzero(self.upright).tolist():
             mine = slice(bounds[edge], bounds[edge + 1])
@@ -91,7 +91,7 @@ class HyperedgeMarks:
                 for place, share in zip(places.tolist(), strength.tolist(), strict=True):
                     pen.mark([place], y, 0.07 + 0.07 * share, "s", colour, linewidths=0, zorder=4)
 
-    def keys(self) -> list[Block]:
+    def key_blocks(self) -> list[Block]:
         """One entry per rule, and what the size of a mark says."""
         entries = []
         for relation in self.relations:

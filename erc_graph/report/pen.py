@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ def wrapped(text: str, size: float, room: float, most: int) -> list[str]:
             lines.append("")
             words.insert(0, word)
         else:
-            fits = next((n for n in range(len(word) - 1, 1, -1) if width([word[:n]], size) <= room), 1)
+            fits = max(1, bisect_right(range(1, len(word)), room, key=lambda n: width([word[:n]], size)))
             lines[-1] = word[:fits]
             words.insert(0, word[fits:])
             lines.append("")

@@ -142,7 +142,7 @@ class Strokes:
             PolyCollection(list(tips), facecolors=rgba[directed], edgecolors="none", zorder=zorder + 0.1), autolim=False
         )
 
-    def keys(self) -> list[Block]:
+    def key_blocks(self) -> list[Block]:
         """The relations that are there, and the range of weights."""
         used = sorted({int(k) for look in self.look.values() for k in np.unique(look)})
         entries = [Entry(self.looks[k].name, line=_sample(0.6, self.looks[k].paint, DASHES[self.looks[k].dash])) for k in used]

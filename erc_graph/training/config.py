@@ -48,8 +48,9 @@ class TrainingConfig:
         plateau: With schedule `plateau`: epochs in a row without a better figure that are waited before the rate falls.
         plateau_factor: With schedule `plateau`: what the rate is multiplied with then.
         warmup: Share of a stage's steps in which the learning rate grows linearly from zero.
-        loss: `cross_entropy` or `focal`; score tasks always have the absolute error.
-        focal_gamma: Exponent of the focal loss; 0 is cross entropy.
+        loss: `cross_entropy`, `focal`, or `legacy_focal` (that of the public code of MMGCN and
+            M3NET); score tasks always have the absolute error.
+        focal_gamma: Exponent of both focal losses; 0 is cross entropy.
         class_weights: By the frequencies of the training part: `none`, `balanced` (inverse frequency), `sqrt` (its square root).
         label_smoothing: Share of the target that is spread over all classes.
         selection: `dev`: the epoch that is best on the development part; `last`: the last one.
@@ -70,7 +71,7 @@ class TrainingConfig:
     plateau: int = 2
     plateau_factor: float = 0.5
     warmup: float = 0.0
-    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "legacy_focal"] = "cross_entropy"
     focal_gamma: float = 2.0
     class_weights: Literal["none", "balanced", "sqrt"] = "none"
     label_smoothing: float = 0.0

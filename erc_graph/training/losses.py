@@ -49,12 +49,22 @@ def cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None = None, 
 def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
     r"""Focal loss per row, :math:`-(1-p)^\gamma \log p` of the right class: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
 
-    It falls towards zero as the right class gets certain. (The focal loss of a public MMGCN implementation puts log p
-    where p belongs and so *rises* there; results with it are results of another loss.)
+    It falls towards zero as the right class gets certain; see `legacy_focal` for one that does not.
     """
     log_p = scores.log_softmax(-1).gather(-1, target.clamp_min(0)[:, None]).squeeze(-1)
     doubt = -torch.expm1(log_p)  # 1 - p, exact where p is close to one
     return doubt.clamp_min(1e-8) ** gamma * cross_entropy(scores, target, weight, label_smoothing)
+
+
+def legacy_focal(scores: Tensor, target: Tensor, gamma: float = 2.5) -> Tensor:
+    r"""The focal loss of the public code of MMGCN and M3NET, per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
+
+    :math:`-\frac1C \sum_c (1 - y_c \log p_c)^\gamma \log p_c` with the target `y` as zeros and a one: log p stands where p
+    belongs, and other classes count in full. It *rises* as the right class gets certain. For results as published, and for nothing else.
+    """
+    log_p = scores.log_softmax(-1)
+    right = F.one_hot(target.clamp_min(0), scores.shape[-1])
+    return -((1 - right * log_p) ** gamma * log_p).mean(-1) * (target >= 0)
 
 
 def absolute_error(scores: Tensor, target: Tensor) -> Tensor:
@@ -81,4 +91,6 @@ class Criterion:
         target, smoothing = batch.target.masked_fill(~keep, -1), self.config.label_smoothing
         if self.config.loss == "focal":
             return focal(scores, target, self.config.focal_gamma, self.weight, smoothing).sum()
+        if self.config.loss == "legacy_focal":
+            return legacy_focal(scores, target, self.config.focal_gamma).sum()
         return cross_entropy(scores, target, self.weight, smoothing).sum()

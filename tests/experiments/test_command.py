@@ -173,7 +173,11 @@ def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run("--data", small, "--table", 2, "--tune", 2, "--dry-run") == 2
     assert "--table and --tune: expected one of them" in capsys.readouterr().err
     assert run("--data", small, "--table", 2, "--dry-run") == 0
-    assert "table       2: " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "table       2: Components (6 rows, each with these seeds)" in shown
+    assert "  11               pipeline.pmf.enabled = False, " in shown
+    assert run("--data", small, "--table", 1, "--dry-run") == 0
+    assert "table       1: the main result: the settings above as they are, and published" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 

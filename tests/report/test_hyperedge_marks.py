@@ -22,7 +22,9 @@ def marks(count: int = 2) -> HyperedgeMarks:
     }
     weights = {("text", "speaker", "hyperedge"): np.linspace(0.1, 0.9, 2 * count).tolist()}
     names = [f"speaker {i}" for i in range(count)] + ["turn 0", "turn 1"]
-    found = membership(talk([turn % count % 9 for turn in range(2 * count)], edges, weights=weights, hyperedges=names, streams=STREAMS), STREAMS)
+    found = membership(
+        talk([turn % count % 9 for turn in range(2 * count)], edges, weights=weights, hyperedges=names, streams=STREAMS), STREAMS
+    )
     assert found is not None
     return HyperedgeMarks(found, np.zeros(2 * count, dtype=int))
 
@@ -31,7 +33,9 @@ def test_rows_and_outlines_are_where_their_members_are() -> None:
     axes = Figure().add_axes((0, 0, 1, 1))
     x = np.array([0.5, 1.5, 2.5, 3.5])
     marks().draw(Pen(axes), x, 0.0, 4.0, [1.0, 2.0], 0.3)
-    boxes = [patch.get_path().get_extents(patch.get_transform() - axes.transData) for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    boxes = [
+        patch.get_path().get_extents(patch.get_transform() - axes.transData) for patch in axes.patches if isinstance(patch, FancyBboxPatch)
+    ]
     assert [round(box.x0 + box.width / 2, 3) for box in boxes] == [0.5, 1.5]
     assert boxes[0].y0 < 1.0 - 0.15 and boxes[0].y1 > 2.0 + 0.15 and 1.0 + 0.15 < boxes[1].y1 < 2.0 - 0.15
     assert [set(line.get_xdata()) for line in axes.lines] == [{0.5, 2.5}, {1.5, 3.5}]
@@ -44,7 +48,7 @@ def test_rows_and_outlines_are_where_their_members_are() -> None:
 
 
 def test_keys_name_the_rules_and_the_weights() -> None:
-    (block,) = marks().keys()
+    (block,) = marks().key_blocks()
     assert [entry.text for entry in block.entries] == ["speaker", "turn", "larger, wider: weight 0.90", "smaller, finer: weight 0.10"]
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -242,3 +243,51 @@ def test_the_page_reacts_in_a_browser(tmp_path: Path) -> None:
     assert said[4].startswith("turn 3, ") and f", {streams[1]}, " in said[4]
     assert said[5:] == [8, None, True, "talks: <b>two", 3]
     assert "<title>talks</title>" in shown
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra [browser]")
+    if shutil.which("chromium") is None:
+        pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield chromium
+        chromium.close()
+
+
+WIDE = ("They gave the part to somebody else. Again.", "<b>x", "x" * 500, "W" * 80, "שלום עולם", "🙂🙂 ok", "", "a\x1b[31m\nb", "名前" * 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_relations_hyperedges_and_weird_words_in_a_browser(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    streams = ("text", "audio")
+    graph = four_relations(9, 9, streams=streams, names=WIDE, texts=WIDE, hyperedges=("even", "x" * 99, "turn 0"))
+    for stream in streams:
+        graph[stream, "speaker", "hyperedge"].edge_index = torch.tensor([[0, 2, 4, 1, 3], [0, 0, 0, 1, 1]])
+        graph[stream, "turn", "hyperedge"].edge_index = torch.tensor([[0], [2]])
+    said: list[str] = []
+    shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    shown.on("console", lambda message: said.append(message.text))
+    shown.goto(write_page([graph], tmp_path / "page.html").as_uri())
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    lines = shown.locator(".rest path").count()
+    assert shown.locator(".rest polygon").count() == lines > 0  # every line has its arrowhead: all weights differ
+    boxes = "[...document.querySelectorAll('svg[role] text')].filter(e => e.textContent).map(e => e.getBoundingClientRect())"
+    apart = "(a, b) => a.right <= b.left + .5 || b.right <= a.left + .5 || a.bottom <= b.top + .5 || b.bottom <= a.top + .5"
+    assert shown.evaluate(f"{{ const apart = {apart}, all = {boxes}; all.every((a, i) => all.slice(i + 1).every((b) => apart(a, b))); }}")
+    assert shown.locator(".hyper.upright").count() == 1 and shown.locator("g.hyper").count() == 2
+    shown.locator("g.hyper").first.focus()
+    assert shown.locator(".node.member").count() == 6 and shown.inner_text("aside h2") == "Hyperedge even"
+    shown.keyboard.press("Escape")
+    assert shown.locator(".node.member").count() == 0 and shown.locator("aside .talk li").count() == 9
+    shown.locator("aside .talk li").nth(4).click()
+    assert shown.inner_text("aside h2") == "Turn 4, text" and "even" in shown.inner_text("aside")
+    shown.keyboard.press("Escape")
+    shown.locator("#relations input").nth([look["name"] for look in data(page([graph]))[0]["looks"]].index("other_past")).uncheck()
+    assert 0 < shown.locator(".rest path").count() < lines
+    assert said == []
+    shown.close()

@@ -7,7 +7,10 @@ from erc_graph.report import legend
 from erc_graph.report.legend import Block, Entry, columns, size
 from erc_graph.report.pen import Pen
 
-BLOCKS = [Block("People", [Entry(f"name {i}", node={}) for i in range(7)]), Block("Lines", [Entry("line", line={}), Entry("other", line={})])]
+BLOCKS = [
+    Block("People", [Entry(f"name {i}", node={}) for i in range(7)]),
+    Block("Lines", [Entry("line", line={}), Entry("other", line={})]),
+]
 
 
 def names(found: list[list[Block]]) -> list[str]:

@@ -66,7 +66,7 @@ def test_relations_weights_and_patterns_of_lines() -> None:
     assert set(found) == set(looks)
     thin, middle, thick = found[looks[1]], found[looks[0]], found[looks[3]]
     assert thin < middle < thick and thin[1] < middle[1] < thick[1] and found[looks[2]] == thin
-    keys = {block.heading: [entry.text for entry in block.entries] for block in strokes.keys()}
+    keys = {block.heading: [entry.text for entry in block.entries] for block in strokes.key_blocks()}
     assert keys == {"Relation": ["same_past", "other_past", "same_future", "other_future"], "Weight": ["1.00", "0.20"]}
 
 
@@ -75,7 +75,7 @@ def test_equal_or_missing_weights_are_drawn_alike(weight: float | None) -> None:
     kind = ("text", "past", "text")
     strokes, (lines,), _ = drawn(talk([0] * 3, {kind: [(0, 1), (1, 2)]}, weights=None if weight is None else {kind: [weight] * 2}))
     assert len(set(lines.get_linewidths())) == 1
-    assert [entry.text for entry in strokes.keys()[1].entries] == ["not weighted" if weight is None else "0.50"]
+    assert [entry.text for entry in strokes.key_blocks()[1].entries] == ["not weighted" if weight is None else "0.50"]
 
 
 def test_relations_between_the_same_nodes_stand_beside_each_other() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from erc_graph.training.config import TrainingConfig
-from erc_graph.training.losses import Criterion, absolute_error, class_weights, counted, cross_entropy, focal
+from erc_graph.training.losses import Criterion, absolute_error, class_weights, counted, cross_entropy, focal, legacy_focal
 
 
 @pytest.fixture
@@ -56,6 +56,21 @@ def test_focal_gradient_is_finite_where_the_right_class_is_certain(gamma):
     assert scores.grad is not None and scores.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.5])
+def test_legacy_focal_against_loops(scores, target, gamma):
+    expected = []
+    for row, right in zip(scores.log_softmax(-1).tolist(), target.tolist(), strict=True):
+        expected.append(0.0 if right < 0 else -sum((1 - (c == right) * lp) ** gamma * lp for c, lp in enumerate(row)) / 3)
+    assert legacy_focal(scores, target, gamma).tolist() == pytest.approx(expected)
+
+
+def test_legacy_focal_rises_as_the_right_class_gets_certain():
+    p = torch.tensor([0.6, 0.9, 0.99, 0.999], dtype=torch.float64)
+    rest = ((1 - p) / 6)[:, None].expand(-1, 6)
+    loss = legacy_focal(torch.cat([p[:, None], rest], 1).log(), torch.zeros(4, dtype=torch.long), 2.5)
+    assert loss.tolist() == pytest.approx([2.53, 3.53, 5.48, 7.46], abs=0.01)
+
+
 def test_class_weights():
     target = torch.tensor([0] * 6 + [1] * 3 + [2])
     assert class_weights(target, 3, "none") is None
@@ -70,6 +85,13 @@ def test_class_weights():
 def test_absolute_error():
     error = absolute_error(torch.tensor([[1.0], [2.0], [-1.0]]), torch.tensor([0.5, float("nan"), 1.0]))
     assert error.tolist() == [0.5, 0.0, 2.0]
+
+
+def test_criterion_with_legacy_focal(train, task):
+    criterion = Criterion(task, TrainingConfig(loss="legacy_focal", focal_gamma=2.5), train)
+    scores = torch.randn(train.utterances, 3, generator=torch.Generator().manual_seed(0))
+    rows = counted(train, task)
+    assert float(criterion(scores, train)) == pytest.approx(float(legacy_focal(scores[rows], train.target[rows], 2.5).sum()), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal"])

@@ -8,6 +8,9 @@ r"""Deep angular graph convolution: GCNII layers over a conversation graph with 
 `P` is the propagation of `erc_graph.conv.angular.propagation`; its weights come from the states that go in, the same in every layer. In
 training `x` is these states after dropout, and so is what every layer propagates.
 Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
+
+Their first form, :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a square
+:math:`W_l`, is the same with :math:`[(1 - \alpha) W_l ; \alpha W_l]` in the place of the matrix above, and is computed so.
 """
 
 from __future__ import annotations
@@ -50,12 +53,14 @@ class AngularConvConfig:
         alpha: Share of the first state in every layer (initial residual).
         lambda_: Strength of the layer's own matrix; it fades with depth.
         residual: Put the states that went in beside the ones that come out.
+        variant: The form with a matrix for what is spread and one for `h^0`; off: one matrix for their mixture.
     """
 
     depth: int = 2
     alpha: float = 0.1
     lambda_: float = 0.5
     residual: bool = True
+    variant: bool = True
 
     @cached_property
     def thetas(self) -> tuple[float, ...]:
@@ -79,6 +84,7 @@ class AngularConv(Conv):
         width: Width of the node states.
         recipe: The graph.
         config: Depth and mixing.
+        hidden: Width of the layers; unset: that of the node states.
         dropout: Before every layer, in training.
 
     Attributes:
@@ -89,22 +95,39 @@ class AngularConv(Conv):
         ConfigError: a recipe with words that angular weights have no use for.
     """
 
-    def __init__(self, width: int, recipe: GraphRecipe, config: AngularConvConfig | None = None, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        recipe: GraphRecipe,
+        config: AngularConvConfig | None = None,
+        *,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__(recipe)
         self.config = config = config or AngularConvConfig()
         self.inputs = width
         _refuse(recipe)
         # What is more than windows within streams, or joins streams at other turns, has no batched form.
         self.listed = any(not rule.windowed or (rule.scope == "across" and (rule.past, rule.future) != (0, 0)) for rule in recipe.edges)
-        self.first = nn.Linear(width, width)
-        bound = 1 / math.sqrt(width)
-        self.weights = nn.ParameterList(nn.Parameter(torch.empty(2 * width, width).uniform_(-bound, bound)) for _ in range(config.depth))
+        self.hidden = hidden = hidden or width
+        self.first = nn.Linear(width, hidden)
+        bound, rows = 1 / math.sqrt(hidden), hidden * (1 + config.variant)
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(rows, hidden).uniform_(-bound, bound)) for _ in range(config.depth))
         self.dropout = Dropout(dropout)
 
     @property
     def width(self) -> int:
         """Width of the states that come out."""
-        return self.inputs * (2 if self.config.residual else 1)
+        return self.hidden + (self.inputs if self.config.residual else 0)
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """`(2 hidden, hidden)` of every layer: what `θ [P h, h^0]` is multiplied by."""
+        if self.config.variant:
+            return list(self.weights)
+        alpha = self.config.alpha
+        return [torch.cat([(1 - alpha) * weight, alpha * weight]) for weight in self.weights]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
@@ -125,7 +148,7 @@ class AngularConv(Conv):
             root = root[0]
         initial = hidden = torch.relu(self.first(dropped_out))
         alpha = self.config.alpha
-        for theta, matrix in zip(self.config.thetas, self.weights, strict=True):
+        for theta, matrix in zip(self.config.thetas, self.matrices, strict=True):
             spread = root * edges.spread(root * self.dropout(hidden), weight)
             mixed = (1 - alpha) * spread + alpha * initial
             hidden = torch.relu((1 - theta) * mixed + theta * torch.cat([spread, initial], -1) @ matrix)
@@ -150,10 +173,10 @@ class AngularConv(Conv):
         ):
             share = self.dropout.p if self.training else 0.0
             first = self.first.weight, self.first.bias
-            return _Layers.apply(propagation, self.config, share, x, present, *first, *self.weights, *propagation.parts)
+            return _Layers.apply(propagation, self.config, share, x, present, *first, *self.matrices, *propagation.parts)
         initial = hidden = torch.relu(self.first(propagation.rows(x)))
         alpha = self.config.alpha
-        for theta, weight in zip(self.config.thetas, self.weights, strict=True):
+        for theta, weight in zip(self.config.thetas, self.matrices, strict=True):
             spread = propagation.spread(self.dropout(hidden))
             mixed = (1 - alpha) * spread + alpha * initial
             hidden = torch.relu((1 - theta) * mixed + theta * torch.cat([spread, initial], -1) @ weight)
@@ -175,11 +198,12 @@ class AngularConv(Conv):
         """What `forward` returns, from the compiled form."""
         config, share = self.config, self.dropout.p if self.training else 0.0
         streams = x.shape[1]
-        plan = compiled.Plan(self.recipe, batch, streams, self.inputs, config.thetas, config.residual, share)
-        passed = compiled.passing(in_buckets(batch.sizes, streams, x.device), share, config.depth, x) if share else None
+        plan = compiled.Plan(self.recipe, batch, streams, self.inputs, self.hidden, config.thetas, config.residual, share)
+        passed = compiled.passing(in_buckets(batch.sizes, streams, x.device), share, config.depth, self.hidden, x) if share else None
+        weights = self.matrices
         with torch.no_grad():
-            matrices = torch.stack(_mixed(config, list(self.weights)))
-        return compiled.layers(plan, matrices, present, passed, states, x, self.first.weight, self.first.bias, list(self.weights))
+            mixed = torch.stack(_mixed(config, weights))
+        return compiled.layers(plan, mixed, present, passed, states, x, self.first.weight, self.first.bias, weights)
 
 
 class _Layers(Function):
@@ -202,12 +226,13 @@ class _Layers(Function):
         *rest: Tensor,
     ) -> Tensor:
         weights, parts = rest[: config.depth], rest[config.depth :]
-        matrices = [matrix.split(len(weight)) for matrix in _mixed(config, weights)]
-        states, width = states.contiguous(), states.shape[-1]
+        width, inputs = weight.shape
+        matrices = [matrix.split(width) for matrix in _mixed(config, weights)]
+        states = states.contiguous()
         here = present[..., None].to(states.dtype)
-        output = states.new_empty(*states.shape[:-1], width * (2 if config.residual else 1))
+        output = states.new_empty(*states.shape[:-1], width + (inputs if config.residual else 0))
         if config.residual:
-            torch.mul(states, here, out=output[..., :width])
+            torch.mul(states, here, out=output[..., :inputs])
         rows, depth = propagation.layout.rows, config.depth
         # (rows, layers, width), layers side by side in memory where they are spread at once in the backward pass
         kept = states.new_empty(rows, depth, width) if propagation.at_once else states.new_empty(depth, rows, width).transpose(0, 1)
@@ -215,11 +240,11 @@ class _Layers(Function):
         for piece in propagation.layout.pieces:
             own = propagation.narrow(piece, parts)
             x = piece.take(states)
-            layers = [*kept[piece.rows].unbind(1), torch.empty_like(x)]
+            layers = [*kept[piece.rows].unbind(1), x.new_empty(len(x), width)]
             initial = torch.addmm(bias, x, weight.T).relu_() if dropout else torch.addmm(bias, x, weight.T, out=layers[0]).relu_()
             if dropout:
                 layers[0].copy_(initial)
-            spread = Rows(piece, x)  # what went in is not needed any more
+            spread = Rows(piece, x if inputs == width else torch.empty_like(layers[-1]))  # what went in is not needed any more
             for (of_spread, of_initial), state, hidden in zip(matrices, layers[:-1], layers[1:], strict=True):
                 if dropout:
                     dropped(state, dropout, inplace=True)
@@ -241,7 +266,7 @@ class _Layers(Function):
         into = accumulators(parts, ctx.needs_input_grad[7 + config.depth :])
         to_states = torch.empty_like(states, memory_format=torch.contiguous_format)
         to_weight, to_bias, *to_weights = (torch.zeros_like(tensor) for tensor in (weight, bias, *weights))
-        width, scale = states.shape[-1], 1 / (1 - dropout) if dropout < 1 else 0.0
+        (width, inputs), scale = weight.shape, 1 / (1 - dropout) if dropout < 1 else 0.0
         for piece in propagation.layout.pieces:
             own, to_own = propagation.narrow(piece, parts), propagation.narrow(piece, into)
             above, given = piece.take(grad[..., -width:]).mul_(piece.take(here)).masked_fill_(closed[piece.rows], 0), kept[piece.rows]
@@ -278,9 +303,9 @@ class _Layers(Function):
             shut(to_initial.add_(above), initial, to_initial)
             to_weight.addmm_(to_initial.T, piece.take(states))
             to_bias.add_(to_initial.sum(0))
-            piece.put(torch.mm(to_initial, weight, out=above), to_states)
+            piece.put(torch.mm(to_initial, weight, out=above if inputs == width else None), to_states)
         if config.residual:
-            to_states.addcmul_(grad[..., :width], here)
+            to_states.addcmul_(grad[..., :inputs], here)
         return None, None, None, to_states, None, to_weight, to_bias, *to_weights, *into
 
 

@@ -19,25 +19,25 @@ typedef struct {
 
 typedef struct {
   Gemm *gemm;
-  int64_t threads, dialogues, streams, width, depth, residual, rules;
+  int64_t threads, dialogues, streams, inputs, width, depth, residual, rules; /* of the states v = inputs, of the layers w = width */
   double squeeze, steep, tiny, least, across_angular, across_unit, scale;
   const double *theta;
   const int64_t *ptr, *speaker;
   const Rule *within;
   const unsigned char *present; /* (N, S) */
-  const float *seen, *states;   /* (N, S, w): what weights are taken from, and what goes in */
-  const float *first, *bias;    /* (w, w), (w) */
+  const float *seen, *states;   /* (N, S, v): what weights are taken from, and what goes in */
+  const float *first, *bias;    /* (w, v), (w) */
   const float *matrices;        /* (depth, 2 w, w) what [P h, h0] is multiplied by */
   const unsigned char *passed;  /* (depth, N, S, w) what dropout lets pass, or none */
   float *kept;                  /* (R depth w) states that go into every layer */
   float *inside, *mix;          /* (sum S n n), (N S S) normalised weights */
   float *root, *degree;         /* (R) */
   unsigned char *open;          /* (R w) where the last ReLU was open */
-  float *output;                /* (N, S, w or 2 w) */
+  float *output;                /* (N, S, w or v + w) */
   const float *grad;            /* of the output, with its strides */
   int64_t by_turn, by_stream, by_column;
-  float *to_seen, *to_states; /* (N, S, w) */
-  float *to_weights, *others; /* (w w + w + depth 2 w w): of first, bias, matrices; (threads - 1, ...) the other workers' */
+  float *to_seen, *to_states; /* (N, S, v) */
+  float *to_weights, *others; /* (w v + w + depth 2 w w): of first, bias, matrices; (threads - 1, ...) the other workers' */
 } Task;
 
 /* A dialogue of a worker: its turns, and where its rows and weights begin; the next one's are where they end. */
@@ -92,19 +92,19 @@ static inline int64_t node(const Task *t, const Dialogue *d, int64_t stream, int
 
 static inline float here(const Task *t, const Dialogue *d, int64_t stream, int64_t turn) { return t->present[node(t, d, stream, turn)]; }
 
-/* Rows of a dialogue from (N, S, w). */
+/* Rows of a dialogue from (N, S, v). */
 static void gather(const Task *t, const Dialogue *d, const float *from, float *to) {
   for (int64_t s = 0; s < t->streams; s++)
-    for (int64_t i = 0; i < d->turns; i++, to += t->width) memcpy(to, from + node(t, d, s, i) * t->width, t->width * sizeof(float));
+    for (int64_t i = 0; i < d->turns; i++, to += t->inputs) memcpy(to, from + node(t, d, s, i) * t->inputs, t->inputs * sizeof(float));
 }
 
 /* Rows scaled to length one, and by what. */
 static void directions(const Task *t, const Dialogue *d, float *unit, float *shrink) {
-  int64_t w = t->width;
+  int64_t v = t->inputs;
   gather(t, d, t->seen, unit);
-  for (int64_t r = 0; r < t->streams * d->turns; r++, unit += w) {
-    shrink[r] = 1 / sqrtf(dot(unit, unit, w) + (float)t->tiny);
-    for (int64_t j = 0; j < w; j++) unit[j] *= shrink[r];
+  for (int64_t r = 0; r < t->streams * d->turns; r++, unit += v) {
+    shrink[r] = 1 / sqrtf(dot(unit, unit, v) + (float)t->tiny);
+    for (int64_t j = 0; j < v; j++) unit[j] *= shrink[r];
   }
 }
 
@@ -130,15 +130,15 @@ static int factors(const Task *t, const Dialogue *d, float *by, float *plus) {
 
 /* Normalised weights of a dialogue. */
 static void weigh(const Task *t, const Dialogue *d, const float *unit, float *by, float *plus) {
-  int64_t n = d->turns, S = t->streams, w = t->width;
+  int64_t n = d->turns, S = t->streams, v = t->inputs;
   float *root = t->root + d->row, *degree = t->degree + d->row, *mix = t->mix + d->at * S * S;
   int bent = factors(t, d, by, plus);
   for (int64_t s = 0; s < S; s++) {
     float *weight = t->inside + d->weight + s * n * n, there[n];
     for (int64_t j = 0; j < n; j++) there[j] = here(t, d, s, j);
     if (bent) {
-      const float *u = unit + s * n * w;
-      product(t, 0, 1, n, n, w, 1, u, w, u, w, 0, weight, n);
+      const float *u = unit + s * n * v;
+      product(t, 0, 1, n, n, v, 1, u, v, u, v, 0, weight, n);
 #pragma omp simd
       for (int64_t e = 0; e < n * n; e++) weight[e] = by[e] * angular(t, weight[e]) + plus[e];
     } else memcpy(weight, plus, n * n * sizeof(float));
@@ -150,7 +150,7 @@ static void weigh(const Task *t, const Dialogue *d, const float *unit, float *by
         float *pair = mix + (i * S + s) * S + o;
         *pair = 0;
         if (s == o || !here(t, d, s, i) || !here(t, d, o, i)) continue;
-        if (t->across_angular != 0) *pair = (float)t->across_angular * angular(t, dot(unit + (s * n + i) * w, unit + (o * n + i) * w, w));
+        if (t->across_angular != 0) *pair = (float)t->across_angular * angular(t, dot(unit + (s * n + i) * v, unit + (o * n + i) * v, v));
         degree[s * n + i] += *pair += (float)t->across_unit;
       }
   for (int64_t s = 0; s < S; s++)
@@ -194,10 +194,10 @@ static void propagate_weights(const Task *t, const Dialogue *d, const float *gra
 /* The gradient of states from that of the normalised weights; `to_inside` and `edge` are used up. */
 static void weigh_back(const Task *t, const Dialogue *d, const float *unit, const float *shrink, float *by, float *plus, float *to_inside,
                        const float *to_mix, float *moved, float *edge, float *to_unit) {
-  int64_t n = d->turns, S = t->streams, w = t->width;
+  int64_t n = d->turns, S = t->streams, v = t->inputs;
   const float *root = t->root + d->row, *degree = t->degree + d->row, *mix = t->mix + d->at * S * S;
   int bent = factors(t, d, by, plus);
-  memset(to_unit, 0, S * n * w * sizeof(float));
+  memset(to_unit, 0, S * n * v * sizeof(float));
   memset(moved, 0, S * n * sizeof(float));
   for (int64_t s = 0; s < S; s++)
     for (int64_t i = 0; i < n; i++) {
@@ -212,10 +212,10 @@ static void weigh_back(const Task *t, const Dialogue *d, const float *unit, cons
     }
   for (int64_t r = 0; r < S * n; r++) moved[r] *= degree[r] > (float)t->least ? -0.5f * root[r] * root[r] : 0;
   for (int64_t s = 0; bent && s < S; s++) {
-    const float *u = unit + s * n * w, *r = root + s * n;
+    const float *u = unit + s * n * v, *r = root + s * n;
     float *grad = to_inside + s * n * n, there[n];
     for (int64_t j = 0; j < n; j++) there[j] = here(t, d, s, j);
-    product(t, 0, 1, n, n, w, 1, u, w, u, w, 0, edge, n);
+    product(t, 0, 1, n, n, v, 1, u, v, u, v, 0, edge, n);
     for (int64_t i = 0; i < n; i++) {
       float mine = r[i], more = moved[s * n + i];
 #pragma omp simd
@@ -224,7 +224,7 @@ static void weigh_back(const Task *t, const Dialogue *d, const float *unit, cons
     }
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j <= i; j++) edge[i * n + j] = edge[j * n + i] = grad[i * n + j] + grad[j * n + i];
-    product(t, 0, 0, n, w, n, 1, edge, n, u, w, 0, to_unit + s * n * w, w);
+    product(t, 0, 0, n, v, n, 1, edge, n, u, v, 0, to_unit + s * n * v, v);
   }
   for (int64_t i = 0; t->across_angular != 0 && i < n; i++)
     for (int64_t s = 0; s < S; s++)
@@ -232,24 +232,24 @@ static void weigh_back(const Task *t, const Dialogue *d, const float *unit, cons
         int64_t a = s * n + i, b = o * n + i;
         if (!here(t, d, s, i) || !here(t, d, o, i)) continue;
         float f = (to_mix[(i * S + s) * S + o] + to_mix[(i * S + o) * S + s]) * root[a] * root[b] + moved[a] + moved[b];
-        f *= (float)t->across_angular * slope(t, dot(unit + a * w, unit + b * w, w));
-        add(to_unit + a * w, f, unit + b * w, w);
-        add(to_unit + b * w, f, unit + a * w, w);
+        f *= (float)t->across_angular * slope(t, dot(unit + a * v, unit + b * v, v));
+        add(to_unit + a * v, f, unit + b * v, v);
+        add(to_unit + b * v, f, unit + a * v, v);
       }
   for (int64_t s = 0; s < S; s++)
     for (int64_t i = 0; i < n; i++) {
       int64_t r = s * n + i;
-      const float *u = unit + r * w, *v = to_unit + r * w;
-      float *to = t->to_seen + node(t, d, s, i) * w, along = dot(u, v, w);
-      for (int64_t j = 0; j < w; j++) to[j] += shrink[r] * (v[j] - along * u[j]); /* may be the gradient of `states` too */
+      const float *u = unit + r * v, *to_u = to_unit + r * v;
+      float *to = t->to_seen + node(t, d, s, i) * v, along = dot(u, to_u, v);
+      for (int64_t j = 0; j < v; j++) to[j] += shrink[r] * (to_u[j] - along * u[j]); /* may be the gradient of `states` too */
     }
 }
 
 /* h0 = ReLU(x W0 + b) to rows that lie `ld` apart. */
 static void initial(const Task *t, int64_t rows, const float *x, float *out, int64_t ld) {
-  int64_t w = t->width;
+  int64_t v = t->inputs, w = t->width;
   for (int64_t r = 0; r < rows; r++) memcpy(out + r * ld, t->bias, w * sizeof(float));
-  product(t, 0, 1, rows, w, w, 1, x, w, t->first, w, 1, out, ld);
+  product(t, 0, 1, rows, w, v, 1, x, v, t->first, v, 1, out, ld);
   for (int64_t r = 0; r < rows; r++)
     for (int64_t j = 0; j < w; j++) out[r * ld + j] = positive(out[r * ld + j]);
 }
@@ -261,13 +261,13 @@ typedef struct {
 } Room;
 
 static void forward_group(const Task *t, const Dialogue *first, const Dialogue *end, Room m) {
-  int64_t S = t->streams, w = t->width, base = first->row, rows = end->row - base, out = t->residual ? 2 * w : w;
+  int64_t S = t->streams, v = t->inputs, w = t->width, base = first->row, rows = end->row - base, out = t->residual ? v + w : w;
   float *kept = t->kept + base * t->depth * w;
   for (const Dialogue *d = first; d < end; d++) {
-    float *unit = m.to_spread + (d->row - base) * w;
+    float *unit = m.to_spread + (d->row - base) * v;
     directions(t, d, unit, m.shrink);
     weigh(t, d, unit, m.by, m.plus);
-    gather(t, d, t->states, m.above + (d->row - base) * w);
+    gather(t, d, t->states, m.above + (d->row - base) * v);
   }
   initial(t, rows, m.above, m.both + w, 2 * w);
   for (int64_t r = 0; r < rows; r++) memcpy(kept + r * w, m.both + (2 * r + 1) * w, w * sizeof(float));
@@ -294,28 +294,28 @@ static void forward_group(const Task *t, const Dialogue *first, const Dialogue *
         int64_t r = d->row - base + s * d->turns + i;
         float *to = t->output + node(t, d, s, i) * out, there = here(t, d, s, i);
         if (t->residual) {
-          const float *from = t->states + node(t, d, s, i) * w;
-          for (int64_t j = 0; j < w; j++) to[j] = there * from[j];
-          to += w;
+          const float *from = t->states + node(t, d, s, i) * v;
+          for (int64_t j = 0; j < v; j++) to[j] = there * from[j];
+          to += v;
         }
         for (int64_t j = 0; j < w; j++) to[j] = there * m.above[r * w + j];
       }
 }
 
 static void backward_group(const Task *t, const Dialogue *first, const Dialogue *end, Room m, float *to_weights) {
-  int64_t S = t->streams, w = t->width, base = first->row, rows = end->row - base;
+  int64_t S = t->streams, v = t->inputs, w = t->width, base = first->row, rows = end->row - base;
   const float *kept = t->kept + base * t->depth * w;
   const unsigned char *open = t->open + base * w;
-  float *to_first = to_weights, *to_bias = to_first + w * w, *to_matrices = to_bias + w;
+  float *to_first = to_weights, *to_bias = to_first + w * v, *to_matrices = to_bias + w;
   memset(m.to_inside, 0, (end->weight - first->weight) * sizeof(float));
   memset(m.to_mix, 0, rows * S * sizeof(float));
   memset(m.to_initial, 0, rows * w * sizeof(float));
   for (const Dialogue *d = first; d < end; d++) {
-    if (t->passed) gather(t, d, t->states, m.to_spread + (d->row - base) * w);
+    if (t->passed) gather(t, d, t->states, m.to_spread + (d->row - base) * v);
     for (int64_t s = 0; s < S; s++)
       for (int64_t i = 0; i < d->turns; i++) {
         int64_t r = d->row - base + s * d->turns + i;
-        const float *grad = t->grad + (d->at + i) * t->by_turn + s * t->by_stream + (t->residual ? w * t->by_column : 0);
+        const float *grad = t->grad + (d->at + i) * t->by_turn + s * t->by_stream + (t->residual ? v * t->by_column : 0);
         float there = here(t, d, s, i);
         for (int64_t j = 0; j < w; j++) m.above[r * w + j] = open[r * w + j] ? there * grad[j * t->by_column] : 0;
       }
@@ -344,17 +344,17 @@ static void backward_group(const Task *t, const Dialogue *first, const Dialogue 
       float *to = m.to_initial + r * w + j;
       *to = m.both[(2 * r + 1) * w + j] <= 0 ? 0 : *to + m.above[r * w + j];
     }
-  for (const Dialogue *d = first; d < end; d++) gather(t, d, t->states, m.to_spread + (d->row - base) * w);
-  product(t, 1, 0, w, w, rows, 1, m.to_initial, w, m.to_spread, w, 1, to_first, w);
+  for (const Dialogue *d = first; d < end; d++) gather(t, d, t->states, m.to_spread + (d->row - base) * v);
+  product(t, 1, 0, w, v, rows, 1, m.to_initial, w, m.to_spread, v, 1, to_first, v);
   for (int64_t r = 0; r < rows; r++) add(to_bias, 1, m.to_initial + r * w, w);
-  product(t, 0, 0, rows, w, w, 1, m.to_initial, w, t->first, w, 0, m.above, w);
+  product(t, 0, 0, rows, v, w, 1, m.to_initial, w, t->first, v, 0, m.above, v);
   for (const Dialogue *d = first; d < end; d++) {
     int64_t r = d->row - base;
     for (int64_t s = 0; s < S; s++)
       for (int64_t i = 0; i < d->turns; i++) {
-        const float *grad = t->grad + (d->at + i) * t->by_turn + s * t->by_stream, *row = m.above + (r + s * d->turns + i) * w;
-        float *to = t->to_states + node(t, d, s, i) * w, there = t->residual ? here(t, d, s, i) : 0;
-        for (int64_t j = 0; j < w; j++) to[j] = row[j] + (there != 0 ? grad[j * t->by_column] : 0);
+        const float *grad = t->grad + (d->at + i) * t->by_turn + s * t->by_stream, *row = m.above + (r + s * d->turns + i) * v;
+        float *to = t->to_states + node(t, d, s, i) * v, there = t->residual ? here(t, d, s, i) : 0;
+        for (int64_t j = 0; j < v; j++) to[j] = row[j] + (there != 0 ? grad[j * t->by_column] : 0);
       }
     if (!t->to_seen) continue;
     directions(t, d, m.both, m.shrink);
@@ -363,7 +363,7 @@ static void backward_group(const Task *t, const Dialogue *first, const Dialogue 
 }
 
 static double cost(const Task *t, int64_t turns) {
-  return (double)t->streams * turns * (6.0 * t->width * t->depth + 3.0 * t->width + (4.0 * t->depth + 3) * turns);
+  return (double)t->streams * turns * (6.0 * t->width * t->depth + 3.0 * t->inputs + (4.0 * t->depth + 3) * turns);
 }
 
 /* The longest first, ties in order. */
@@ -429,7 +429,7 @@ int run(const Task *t, int backward) {
 #pragma omp parallel for num_threads(t->threads) schedule(static, 1) reduction(+ : failed)
   for (int64_t k = 0; k < t->threads; k++) {
     const Dialogue *first = dialogues + (k ? ends[k - 1] : 0), *end = dialogues + ends[k];
-    int64_t rows = 0, weights = 0, square = 0, S = t->streams, w = t->width;
+    int64_t rows = 0, weights = 0, square = 0, S = t->streams, v = t->inputs, w = t->width, wide = v > w ? v : w;
     for (const Dialogue *d = first, *next; d < end; d = next) {
       next = group_of(d, end);
       int64_t r = next->row - d->row, e = next->weight - d->weight;
@@ -438,7 +438,7 @@ int run(const Task *t, int backward) {
       for (; d < next; d++) square = d->turns * d->turns > square ? d->turns * d->turns : square;
     }
     if (first == end) continue;
-    int64_t size = rows * (4 * w + 1) + 2 * square + 16 * 6;
+    int64_t size = rows * (2 * w + v + 2 * wide + 1) + 2 * square + 16 * 6;
     if (backward) size += rows * (w + 1 + S) + square + weights + 16 * 5;
     float *room = aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64), *left = room;
     if (!room) {
@@ -446,9 +446,9 @@ int run(const Task *t, int backward) {
       continue;
     }
     Room m = {0};
-    m.both = cut(&left, 2 * rows * w);
-    m.above = cut(&left, rows * w);
-    m.to_spread = cut(&left, rows * w);
+    m.both = cut(&left, rows * (2 * w > v ? 2 * w : v));
+    m.above = cut(&left, rows * wide);
+    m.to_spread = cut(&left, rows * wide);
     m.shrink = cut(&left, rows);
     m.by = cut(&left, square);
     m.plus = cut(&left, square);
@@ -461,7 +461,7 @@ int run(const Task *t, int backward) {
     }
     for (const Dialogue *d = first, *next; d < end; d = next) {
       next = group_of(d, end);
-      if (backward) backward_group(t, d, next, m, k ? t->others + (k - 1) * (w * w + w + t->depth * 2 * w * w) : t->to_weights);
+      if (backward) backward_group(t, d, next, m, k ? t->others + (k - 1) * (w * v + w + t->depth * 2 * w * w) : t->to_weights);
       else forward_group(t, d, next, m);
     }
     free(room);

@@ -53,7 +53,7 @@ class _Task(ctypes.Structure):
 
     _fields_ = (
         *_fields(ctypes.c_void_p, "gemm"),
-        *_fields(ctypes.c_int64, "threads", "dialogues", "streams", "width", "depth", "residual", "rules"),
+        *_fields(ctypes.c_int64, "threads", "dialogues", "streams", "inputs", "width", "depth", "residual", "rules"),
         *_fields(ctypes.c_double, "squeeze", "steep", "tiny", "least", "across_angular", "across_unit", "scale"),
         *_fields(ctypes.c_void_p, "theta", "ptr", "speaker", "within", "present", "seen", "states", "first", "bias", "matrices", "passed"),
         *_fields(ctypes.c_void_p, "kept", "inside", "mix", "root", "degree", "open", "output", "grad"),
@@ -96,7 +96,7 @@ def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: S
         seen: States that the angular weights are taken from.
         states: States that go in.
         present: Where they are.
-        weights: The first linear layer's weight, `(w, w)`, its bias, and the matrices of the layers.
+        weights: The first linear layer's weight, `(w, v)`, its bias, and the matrices of the layers.
     """
     rows, turns, threads = states.shape[:-1], sum(batch.sizes), torch.get_num_threads()
     every = (seen, states, *weights)
@@ -104,7 +104,7 @@ def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: S
         all(tensor.device.type == "cpu" for tensor in (*every, present, batch.ptr, batch.speaker))
         and all(tensor.dtype == torch.float32 for tensor in every)
         and present.dtype == torch.bool
-        and seen.shape == states.shape == (*present.shape, len(weights[0]))
+        and seen.shape == states.shape == (*present.shape, weights[0].shape[1])
         and turns == len(batch.speaker) == rows[0] > 0
         and min(batch.sizes) >= 0
         and (rows.numel() <= FEW or max(batch.sizes) * threads <= UNEVEN * turns)
@@ -119,7 +119,8 @@ class Plan:
         recipe: The graph.
         batch: The dialogues.
         streams: `S`.
-        width: `w`.
+        inputs: `v`, width of the states that go in.
+        width: `w`, of the layers.
         thetas: `θ_l` of every layer.
         residual: Whether the states that go in come out beside the others.
         dropout: Share of the values that are lost before every layer, below 1.
@@ -128,6 +129,7 @@ class Plan:
     recipe: GraphRecipe
     batch: Batch
     streams: int
+    inputs: int
     width: int
     thetas: tuple[float, ...]
     residual: bool
@@ -154,6 +156,7 @@ class Plan:
             threads=threads,
             dialogues=len(self.batch.sizes),
             streams=self.streams,
+            inputs=self.inputs,
             width=self.width,
             depth=len(self.thetas),
             residual=self.residual,
@@ -190,12 +193,12 @@ def _workers(dialogues: int) -> int:
     return min(torch.get_num_threads(), max(dialogues, 2))
 
 
-def passing(layout: Layout, share: float, depth: int, like: Tensor) -> Tensor:
+def passing(layout: Layout, share: float, depth: int, width: int, like: Tensor) -> Tensor:
     """`(depth, N, S, w)` bool: what dropout lets pass before every layer, drawn in the order in which the batched form draws it."""
-    passed = like.new_empty(depth, *like.shape, dtype=torch.bool)
+    passed = like.new_empty(depth, *like.shape[:-1], width, dtype=torch.bool)
     for piece in layout.pieces:
         for layer in passed:
-            piece.put(passes((len(piece.node), like.shape[-1]), share), layer)
+            piece.put(passes((len(piece.node), width), share), layer)
     return passed
 
 
@@ -217,14 +220,14 @@ def layers(
         matrices: `(depth, 2 w, w)` what `[P h, h^0]` is multiplied by: `weights` times `θ_l`, and something on the diagonals.
         present: `(N, S)` bool.
         passed: `(depth, N, S, w)` bool, what dropout lets pass before every layer; `None` without dropout.
-        seen: `(N, S, w)` states that the angular weights are taken from.
-        states: `(N, S, w)` states that go in.
-        first: `(w, w)` weight of the first linear layer.
+        seen: `(N, S, v)` states that the angular weights are taken from.
+        states: `(N, S, v)` states that go in.
+        first: `(w, v)` weight of the first linear layer.
         bias: `(w,)` its bias.
         weights: `(2 w, w)` for every layer; the gradients go there.
 
     Returns:
-        `(N, S, w)`, or `(N, S, 2 w)` with `residual`.
+        `(N, S, w)`, or `(N, S, v + w)` with `residual`.
     """
     return _CompiledLayers.apply(plan, matrices, present, passed, seen, states, first, bias, *weights)
 
@@ -248,7 +251,7 @@ class _CompiledLayers(Function):
         """Output of all layers."""
         ctx.alike = seen is states
         states = states.contiguous()
-        (turns, streams, width), rows = states.shape, states.shape[:-1].numel()
+        (turns, streams, inputs), rows, width = states.shape, states.shape[:-1].numel(), len(first)
         tensors = {
             "matrices": matrices,
             "present": present.contiguous(),
@@ -264,7 +267,7 @@ class _CompiledLayers(Function):
             "degree": states.new_empty(rows),
             "open": states.new_empty(rows, width, dtype=torch.bool),
         }
-        output = states.new_empty(turns, streams, width * (2 if plan.residual else 1))
+        output = states.new_empty(turns, streams, width + (inputs if plan.residual else 0))
         ctx.plan, ctx.names, ctx.threads = plan, tuple(tensors), _workers(len(plan.batch.sizes))
         plan.run(ctx.threads, {**tensors, "output": output})
         ctx.save_for_backward(*tensors.values())

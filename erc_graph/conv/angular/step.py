@@ -116,7 +116,7 @@ def angular_step(
     weights, degree = memory.row(x, present[0], batch.speaker)
     root = torch.where(degree > 0, degree.clamp(min=1e-12).rsqrt(), 0.0)
     initial = hidden = torch.relu(conv.first(x))
-    for layer, (weight, window) in enumerate(zip(conv.weights, memory.sent, strict=True), start=1):
+    for layer, (weight, window) in enumerate(zip(conv.matrices, memory.sent, strict=True), start=1):
         theta = math.log(conv.config.lambda_ / layer + 1)
         sent = window.push((root * hidden).to(weights.dtype))  # (turns, S, width)
         spread = (root * (weights @ sent.flatten(0, 1))).to(x.dtype)

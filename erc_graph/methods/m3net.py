@@ -1,0 +1,150 @@
+r"""M3NET: a hypergraph and a multi-frequency graph, side by side over one node per utterance and modality.
+
+Chen, Shao, Zhu and Shen, "Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for Emotion Recognition in
+Conversation", CVPR 2023, pages 10761-10770. The equations are numbered here.
+
+.. math::
+    u_i &= \tfrac14 \textstyle\sum_{k=1}^4 \mathrm{BatchNorm}_k(r_{k,i}) \tag{1} \\
+    x^l &= \mathrm{BiGRU}(W_l u + b_l) + S_{s(i)}, \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{2} \\
+    z^0 &= y^0 = W_1 x + b_1 \tag{3} \\
+    m_e &= B_e^{-1} \textstyle\sum_{v \in e} z_v, \qquad
+    z_v \leftarrow \mathrm{LeakyReLU}_{0.01}\big(D_v^{-1} \sum_{e \ni v} m_e + b\big) \tag{4} \\
+    y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
+    \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
+
+with the layers `N_L` of (4), over a hyperedge for every modality and one for every turn, and `N_K` of (5).
+
+| symbol | attribute | shape |
+|---|---|---|
+| `BatchNorm_k` | `norm[k]` | `(features,)` |
+| `W_l`, `W_a`, `W_v` | `streams.project[τ]` | `(width, features)` |
+| `S` | `speaker.embedding` times `speaker.weight` | `(speakers, width)` |
+| `W_1`, `b_1` | `node` | `(hidden, width)`, `(hidden,)` |
+| `b` of (4) | `hypergraph.bias[l - 1]` | `(hidden,)` |
+| `g`, `c` | `frequencies.gate[k - 1]`, `frequencies.bias[k - 1]` | `(2, hidden)`, `()` |
+| `W`, `b` of (6) | `classify` | `(labels, S · 2 hidden)`, `(labels,)` |
+
+Differences from the paper and from its public code:
+
+- The paper's text was not at hand; equations are those of the public code.
+- Hyperedges and nodes have the weight one. In the code they have learned weights that belong to the place in the batch, and not to a kind
+  of hyperedge or node: the same dialogue has other scores at another place, and since the training order never changes, a weight can
+  remember a dialogue. At a place without training it is one. With `weights = "kind"` a hyperedge has a positive weight by its kind and a
+  node by its modality, and means are weighted.
+- One text vector per utterance is taken as it is. Several (`text1` to `text4`: the last layers of RoBERTa) have (1), over the rows that are
+  there; in training that norm couples the dialogues of a batch. In the code it also counts the padding.
+- The text has a linear map in front of the GRU always; in the code only where its width is not `width` (IEMOCAP).
+- The GRU stops at the end of a dialogue. In the code it reads padding, and batch mates change the scores.
+- A speaker is known by the order of appearance, so that renaming speakers changes nothing.
+- Loss for MELD: see `erc_graph.methods.mmgcn`; the same "focal" loss, `training.loss = "legacy_focal"`.
+- A missing modality has no node and no part in a hyperedge; zeros stand for it in (6). The code needs three modalities.
+- The method is never causal: the hyperedge of a modality joins all turns.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.gated import Gated
+from erc_graph.conv.hypergraph import Hypergraph
+from erc_graph.encoders.batch_norm import MaskedBatchNorm
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.errors import ConfigError, expect
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class M3NETConfig:
+    """M3NET.
+
+    Attributes:
+        graph: Recipe of both graphs.
+        causal: Must be false: the hyperedge of a modality joins all turns.
+        width: `D`, width of the encoders' states.
+        hidden: Width of the nodes.
+        hyper_layers: `N_L`.
+        layers: `N_K`.
+        weights: Of hyperedges and nodes: `uniform`, or by `kind`.
+        dropout: Between the layers of the GRU and in front of the classifier.
+    """
+
+    graph: str = "m3net"
+    causal: bool = False
+    width: int = 128
+    hidden: int = 128
+    hyper_layers: int = 3
+    layers: int = 4
+    weights: Literal["uniform", "kind"] = "uniform"
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline",
+            self,
+            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
+            hidden=(self.hidden >= 1, "1 or more"),
+            hyper_layers=(self.hyper_layers >= 1, "1 or more"),
+            layers=(self.layers >= 1, "1 or more"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+        )
+
+
+class M3NET(Method):
+    """Means over modalities and turns, and signed messages between nodes."""
+
+    Config = M3NETConfig
+    can_be_causal = False
+    couples_batch = True
+    paper = Paper(
+        title="Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for Emotion Recognition in Conversation",
+        authors="Chen et al.",
+        venue="CVPR",
+        year=2023,
+        code="https://github.com/feiyuchen7/M3NET",
+    )
+
+    def build(self, c: M3NETConfig, shapes: Shapes) -> None:
+        """Encoders, both graphs and the classifier."""
+        texts = {name: width for name, width in shapes.widths.items() if re.fullmatch(r"text\d*", name)}
+        if len(set(texts.values())) > 1:
+            raise ConfigError(f"modalities: expected text features of one width for M3NET, found {texts}; leave some out")
+        others = {name: width for name, width in shapes.widths.items() if name not in texts}
+        widths = dict(sorted({**others, **dict.fromkeys(["text"] if texts else [], max(texts.values(), default=0))}.items()))
+        self.norm = nn.ModuleDict({name: MaskedBatchNorm(width) for name, width in texts.items()} if len(texts) > 1 else {})
+        gru = Recurrent("gru", c.width, c.width, bidirectional=True, layers=2, dropout=c.dropout)
+        self.streams = Streams(widths, c.width, read={"text": gru})
+        self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if texts else None
+        self.node = nn.Linear(c.width, c.hidden)
+        learned = len(widths) if c.weights == "kind" else None
+        self.hypergraph = Hypergraph(c.hidden, c.hidden, self.recipe, layers=c.hyper_layers, streams=learned)
+        self.frequencies = Gated(c.hidden, c.hidden, self.recipe, layers=c.layers)
+        states = len(widths) * 2 * c.hidden
+        self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(states, shapes.outputs))  # Eq. (6)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, S · 2 hidden)`."""
+        nodes = self.streams(self.averaged(given) if self.norm else given)  # Eq. (2): (N, S, width)
+        x = nodes.states
+        if self.speaker is not None:
+            text = torch.tensor([name == "text" for name in nodes.streams], device=x.device)
+            x = x + self.speaker(given)[:, None] * text[:, None]
+        nodes = nodes.with_states(self.node(x))  # Eq. (3): (N, S, hidden)
+        z, y = (part(nodes, given.batch).states for part in (self.hypergraph, self.frequencies))  # Eqs. (4), (5)
+        return torch.cat([z, y], -1).flatten(1)
+
+    def averaged(self, given: Given) -> Given:
+        """With one text in the place of several: the mean over those that are there."""
+        here = given.here(tuple(self.norm))  # (N, texts)
+        total = torch.stack([norm(given.values[name], given.present[name]) for name, norm in self.norm.items()]).sum(0)
+        text = total / here.sum(1, keepdim=True).clamp(min=1)  # Eq. (1): (N, features)
+        return replace(given, values={**given.values, "text": text}, present={**given.present, "text": here.any(1)})

@@ -1,0 +1,137 @@
+r"""MMGCN: one node per utterance and modality, and deep graph convolution over angular weights.
+
+Hu, Liu, Zhao and Jin, "MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in Conversation",
+ACL-IJCNLP 2021. The equations are numbered here.
+
+.. math::
+    u^\tau_i &= W_\tau x^\tau_i + b_\tau, \qquad u^t = \mathrm{BiLSTM}(u^t) \tag{1} \\
+    n^\tau_i &= [u^\tau_i ; S_{s(i)}] \tag{2} \\
+    A_{ij} &= 1 - \arccos(\cos(n_i, n_j)) / \pi \ \text{within a modality}, \quad
+    \gamma \, (\ldots) \ \text{across, same utterance} \tag{3} \\
+    P &= (D + I)^{-1/2} (A + I) (D + I)^{-1/2} \tag{4} \\
+    h^0 &= \mathrm{ReLU}(n W_0 + b_0) \tag{5} \\
+    h^l &= \mathrm{ReLU}\big(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \beta_l) I + \beta_l W_l)\big), \quad
+    \beta_l = \ln(\eta / l + 1) \tag{6} \\
+    e_i &= [n^\tau_i ; h^{K,\tau}_i]_\tau, \qquad \mathrm{scores}_i = W \, \mathrm{ReLU}(e_i) + b \tag{7}
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_τ`, `b_τ` | `streams.project[τ]` | `(width, features)`, `(width,)` |
+| `S` | `speaker.embedding` times `speaker.weight` | `(speakers, width)` |
+| `W_0`, `b_0` | `conv.first` | `(hidden, 2 width)`, `(hidden,)` |
+| `W_l` | `conv.weights[l - 1]` | `(hidden, hidden)`; `(2 hidden, hidden)` with `variant` |
+| `W`, `b` | `classify` | `(labels, S (2 width + hidden))`, `(labels,)` |
+
+Differences from the paper and from its public code:
+
+- The paper's text was not at hand. Equations are those of the public code with the paper's choices where the two are said to differ:
+  γ = 0.7, A + I, a square `W_l`, few layers, the speaker in all modalities. The code has γ = 1, no I (recipe `mmgcn`), `variant`, the
+  speaker added to the text alone (`speaker = "add_text"`), and 64 layers whatever its option says. Published figures come from the code.
+- The width of a speaker's embedding is not known; it is that of the states. A speaker is known by the order of appearance, not by a row
+  of the corpus's list, so that renaming speakers changes nothing.
+- The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's `arccos(0.99999 cos)`, whose self-loops have 0.9986.
+  A state of zeros has cosine 0; in the code it makes all scores of the batch NaN.
+- The LSTM stops at the end of a dialogue. In the code it reads on into the padding, so that batch mates change the scores.
+- The code's focal loss for MELD has the log-probability in the place of the probability and rises as the right class gets certain. It is
+  there as `training.loss = "legacy_focal"`; the default is the paper's cross entropy.
+- A missing modality has no node; in the readout zeros stand for it. One modality alone works, too; in the code it does not.
+- `causal` reads forward and drops edges from later turns; the paper reads whole conversations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.errors import expect
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMGCNConfig:
+    """MMGCN.
+
+    Attributes:
+        graph: Recipe: γ, and whether I is added.
+        causal: Read forward, without edges from later turns.
+        width: Width of the encoders' states.
+        hidden: Width of the graph's layers.
+        layers: `K`.
+        alpha: α, share of the first state in every layer.
+        eta: η, strength of the layers' own matrices.
+        variant: A matrix of its own for `h^0` in every layer, as the public code (GCNII*).
+        speaker: The embedding is `concat`enated with the states, `add`ed to them, or added to the text alone (`add_text`).
+        dropout: Before, between and after the layers, and between those of the LSTM.
+    """
+
+    graph: str = "mmgcn_paper"
+    causal: bool = False
+    width: int = 128
+    hidden: int = 64
+    layers: int = 4
+    alpha: float = 0.1
+    eta: float = 0.5
+    variant: bool = False
+    speaker: Literal["concat", "add", "add_text"] = "concat"
+    dropout: float = 0.4
+
+    def __post_init__(self) -> None:
+        expect(
+            "pipeline",
+            self,
+            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
+            hidden=(self.hidden >= 1, "1 or more"),
+            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
+        )
+
+
+class MMGCN(Method):
+    """Deep graph convolution over one node per utterance and modality."""
+
+    Config = MMGCNConfig
+    paper = Paper(
+        title="MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in Conversation",
+        authors="Hu et al.",
+        venue="ACL-IJCNLP",
+        year=2021,
+        url="https://arxiv.org/abs/2107.06779",
+        code="https://github.com/hujingwen6666/MMGCN",
+    )
+
+    def build(self, c: MMGCNConfig, shapes: Shapes) -> None:
+        """Encoders, speaker, graph and classifier."""
+        lstm = Recurrent("lstm", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
+        self.streams = Streams(shapes.widths, c.width, read={"text": lstm})
+        spoken = c.speaker != "add_text" or "text" in shapes.widths
+        self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if spoken else None
+        gcnii = AngularConvConfig(depth=c.layers, alpha=c.alpha, lambda_=c.eta, variant=c.variant)
+        width = c.width * (1 + (c.speaker == "concat"))
+        self.conv = AngularConv(width, self.recipe, gcnii, hidden=c.hidden, dropout=c.dropout)
+        self.dropout = Dropout(c.dropout)
+        states = len(shapes.widths) * self.conv.width
+        self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(states, shapes.outputs))  # Eq. (7)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, S (node width + hidden))`."""
+        nodes = self.streams(given)  # Eq. (1): (N, S, width)
+        x = nodes.states
+        if self.speaker is not None:
+            spoken = self.speaker(given)[:, None]  # (N, 1, width)
+            if self.config.speaker == "concat":
+                x = torch.cat([x, spoken.expand_as(x)], -1)  # Eq. (2): (N, S, 2 width)
+            else:
+                heard = [self.config.speaker == "add" or name == "text" for name in nodes.streams]
+                x = x + spoken * torch.tensor(heard, device=x.device)[:, None]
+        x = self.conv(nodes.with_states(x), given.batch).states  # Eqs. (3)-(6)
+        n, h = x.split([self.conv.inputs, self.conv.hidden], -1)
+        return torch.cat([n, self.dropout(h)], -1).flatten(1)  # Eq. (7)
