@@ -42,7 +42,7 @@ from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 from erc_graph.training.losses import Criterion
 
-RECIPES = list_recipes()
+RECIPES = [name for name in list_recipes() if load_recipe(name).windowed]  # what the angular convolution goes along
 WIDTHS = {"text": 5, "audio": 3, "visual": 4}
 THREE = Task(name="three", labels=("sad", "angry", "happy"))
 SCORE = Task(name="score", kind="score", column="score")

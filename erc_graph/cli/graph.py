@@ -105,7 +105,7 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     pipeline = load_model(options.model, options.method)
     corpus = wanted(load_corpus(options.data, strict=options.strict), options)
     corpus = prepare(corpus, pipeline, say=remark)
-    recipe = pipeline.method.recipe
+    recipe = pipeline.method.graph
     return recipe.name if recipe else None, corpus, model_graphs(pipeline, corpus), emotions(pipeline.predict(corpus))
 
 

@@ -15,10 +15,14 @@ features; `d` is the width of a head. COGMEN (Joshi et al., NAACL 2022) uses it.
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erc_graph.conv.base import Conv
+from erc_graph.encoders.dropout import dropped
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.edges import Edges
 from erc_graph.graphs.recipe import GraphRecipe
@@ -47,7 +51,9 @@ class Attention(Conv):
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
         """`(N, S, inputs)` → `(N, S, width)`"""
-        query, key, value = (part(x).unflatten(-1, (self.heads, -1)) for part in (self.query, self.key, self.value))  # (N, S, heads, d)
-        weight = edges.softmax(edges.dot(query * query.shape[-1] ** -0.5, key))  # (heads, P)
-        kept = F.dropout(weight, self.dropout, self.training)
-        return edges.spread(value, kept, shown=weight).flatten(-2) + self.skip(x)
+        shrink = (self.heads / self.width) ** 0.5  # 1 / √d
+        weight = torch.cat([shrink * self.query.weight, self.key.weight, self.value.weight])
+        bias = torch.cat([shrink * self.query.bias, self.key.bias, self.value.bias])
+        parts = F.linear(x, weight, bias).unflatten(-1, (3, self.heads, -1))  # (N, S, 3, heads, d)
+        drop = partial(dropped, share=self.dropout) if self.training and self.dropout else None
+        return edges.attend(parts, drop).flatten(-2) + self.skip(x)

@@ -50,8 +50,9 @@ class Conv(OverTurns):
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
-        states = self.pass_on(nodes.masked(), edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout))
-        return nodes.with_states(states * nodes.present[..., None].to(states.dtype))
+        edges = edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout)
+        states = self.pass_on(nodes.states if edges.full else nodes.masked(), edges)
+        return nodes.with_states(states if edges.full else states * nodes.present[..., None].to(states.dtype))
 
     @abstractmethod
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:

@@ -6,19 +6,20 @@ r"""Hypergraph convolution: nodes → hyperedges → nodes, by weighted means.
 
 With :math:`\omega = \gamma = 1` this is :math:`D^{-1} H B^{-1} H^\top z + b` of Bai et al., "Hypergraph convolution and hypergraph
 attention", Pattern Recognition 2021, as PyG's `HypergraphConv` without its matrix, and the hypergraph branch of M3NET (Chen et al., CVPR
-2023) from its public code. There ω and γ belong to the place in the batch, and a place that was not trained has 1. Here, if they are learned, ω
-belongs to the rule that made the hyperedge, γ to the stream, and both are positive.
+2023) from its public code. There ω and γ belong to the place in the batch, and a place that was not trained has 1. Here, if they are
+learned, ω belongs to the rule that made the hyperedge (and to its stream, if it has one), γ to the stream, and both are positive.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `b_l` | `bias[l]` | `(width,)` |
-| `log ω` | `edge_weight[l]` | `(rules,)` |
+| `log ω` | `edge_weight[l]` | `(kinds,)` |
 | `log γ` | `node_weight[l]` | `(S,)` |
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -52,15 +53,17 @@ class Hypergraph(Conv):
             raise ConfigError(f"Hypergraph: graph recipe {recipe.name!r}: expected a [[hyperedge]], found none")
         self.width, self.reach = width, layers
         self.bias = nn.Parameter(torch.zeros(layers, width))
-        learned = streams is not None
-        self.edge_weight = nn.Parameter(torch.zeros(layers, len(recipe.hyperedges))) if learned else None
+        kinds = [streams or 1 if rule.over == "stream" else 1 for rule in recipe.hyperedges]
+        self.first_kind = list(accumulate(kinds, initial=0))
+        self.edge_weight = nn.Parameter(torch.zeros(layers, self.first_kind.pop())) if streams is not None else None
         self.node_weight = nn.Parameter(torch.zeros(layers, streams)) if streams is not None else None
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
         """`(N, S, width)` → `(N, S, width)`"""
         z, hyper = x, edges.hyper
         none: Sequence[None] = [None] * len(self.bias)
-        of_edges = none if self.edge_weight is None else self.edge_weight.exp()[:, hyper.kind]  # (layers, M)
+        kind = torch.tensor(self.first_kind, device=x.device)[hyper.kind] + hyper.stream.clamp(min=0)  # (M,)
+        of_edges = none if self.edge_weight is None else self.edge_weight.exp()[:, kind]  # (layers, M)
         of_nodes = none if self.node_weight is None else self.node_weight.exp()[:, None].expand(-1, *x.shape[:2])  # (layers, N, S)
         for bias, of_edge, of_node in zip(self.bias, of_edges, of_nodes, strict=True):
             z = F.leaky_relu(hyper.scatter(hyper.gather(z, of_node), of_edge) + bias)

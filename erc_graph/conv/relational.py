@@ -69,5 +69,6 @@ class Relational(Conv):
         """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
         sent = edges.spread(x, weight, by_relation=True, mean=self.norm == "mean")  # (N, S, relations, inputs)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
-        answer = sent.flatten(-2) @ matrices.flatten(0, 1)
-        return answer if self.root is None else answer + self.root(x)
+        flat, matrix = sent.flatten(2).flatten(0, 1), matrices.flatten(0, 1)
+        rows = flat @ matrix if self.root is None else torch.addmm(self.root(x).flatten(0, 1), flat, matrix)
+        return rows.view(*x.shape[:2], self.width)

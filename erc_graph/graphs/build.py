@@ -9,7 +9,10 @@ Every stream has one node per turn, so that turns align across streams; `present
 | | `speaker`, `dialogue`, `turn` | `(N,)` int64: order of first appearance in the dialogue; which dialogue; which turn of it |
 | | `y` | `(N,)` label index (-1: none), or score (NaN: none) |
 | `graph[edge type]` | `edge_index` | `(2, E)` source above target |
-| | `edge_weight` | `(E,)` γ · angular similarity, or γ; absent where angular weights cannot be had (see `build_graph`) |
+| | `edge_weight` | `(E,)` γ · angular similarity, or γ, times how often the edge counts; absent where it is learned or cannot be had |
+| `graph["hyperedge"]` | `kind` | `(M,)` number of the rule, into `names`; only where the recipe has hyperedges |
+| | `names` | relations of the rules |
+| `graph[stream, relation, "hyperedge"]`, and back | `edge_index` | `(2, I)` in the order of the nodes |
 | `graph` | `ptr` | `(D + 1,)` first row of every dialogue, then `N` |
 | | `texts`, `speakers`, `dialogue_ids`, `labels` | names, lists: per utterance (texts may be empty), dialogue and label index |
 """
@@ -27,8 +30,10 @@ from torch import Tensor
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.errors import ConfigError, CorpusError
+from erc_graph.graphs.hyperedges import Members
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, load_recipe
-from erc_graph.graphs.rule_edges import graph_edges
+from erc_graph.graphs.rule_edges import graph_edges, rules_of
+from erc_graph.graphs.rules import HYPEREDGE
 from erc_graph.graphs.weights import angular, directions
 
 if TYPE_CHECKING:
@@ -114,14 +119,14 @@ def _assemble(
 
     graph = HeteroData()
     for name, mask in present.items():
-        if name in NAMES:
+        if name in (*NAMES, HYPEREDGE):
             raise ConfigError(f"graph: a stream cannot be called {name!r}, an attribute of the graph; rename the modality")
         node = graph[name]
         if name in states:
             node.x = states[name]
         node.present, node.speaker, node.y = mask, batch.speaker, batch.target
         node.dialogue, node.turn, node.num_nodes = batch.dialogue, batch.turn, batch.utterances
-    rules = {rule.relation: rule for rule in recipe.edges}
+    rules = rules_of(recipe)
     unit = {name: directions(value) for name, value in states.items()}
     for (m, relation, n), index in graph_edges(recipe, batch.ptr, batch.speaker, present, sizes=batch.sizes).items():
         edge = graph[m, relation, n]
@@ -129,6 +134,8 @@ def _assemble(
         weight = _weight(rules[relation], index, unit.get(m), unit.get(n))
         if weight is not None:
             edge.edge_weight = weight
+    if recipe.hyperedges:
+        _add_hyperedges(graph, batch, present, recipe)
     graph.ptr = batch.ptr
     graph.texts = list(corpus.texts) if corpus else []
     graph.speakers = list(corpus.speakers) if corpus else [f"speaker {i + 1}" for i in batch.speaker.tolist()]
@@ -137,16 +144,34 @@ def _assemble(
     return graph
 
 
+def _add_hyperedges(graph: HeteroData, batch: Batch, present: Mapping[str, Tensor], recipe: GraphRecipe) -> None:
+    members = Members.of(recipe, len(present), batch)
+    node = graph[HYPEREDGE]
+    node.kind, node.names, node.num_nodes = members.kind, [rule.relation for rule in recipe.hyperedges], len(members.kind)
+    incidences = {}
+    for rule, index in zip(recipe.hyperedges, members.index, strict=True):
+        for s, (stream, here) in enumerate(present.items()):
+            row = here.nonzero().flatten()
+            incidences[stream, rule.relation] = torch.stack([row, index[row, s]])
+    for (stream, relation), index in incidences.items():
+        graph[stream, relation, HYPEREDGE].edge_index = index
+    for (stream, relation), index in incidences.items():
+        graph[HYPEREDGE, relation, stream].edge_index = index.flip(0)
+
+
 def _weight(rule: EdgeRule, index: Tensor, source: Tensor | None, target: Tensor | None) -> Tensor | None:
     """`(E,)` weights of one relation from directions `(N, d)`, or `None` where the rule compares what cannot be compared."""
+    if rule.weight == "learned":
+        return None
+    scale = rule.scale * rule.times
     if rule.weight == "unit":
-        return torch.full((index.shape[1],), rule.scale, device=index.device)
+        return torch.full((index.shape[1],), scale, device=index.device)
     if source is None or target is None or source.shape[1] != target.shape[1]:
         return None
     # In pieces: a corpus has hundreds of thousands of edges, and gathering both ends at once would take gigabytes.
     pieces = index.split(max(1, _CHUNK // max(1, source.shape[1])), dim=1)
     cosine = [(source[i] * target[j]).sum(-1) for i, j in pieces]
-    return rule.scale * angular(torch.cat(cosine))
+    return scale * angular(torch.cat(cosine))
 
 
 def _as_corpus(dialogues: Dialogue | Corpus | Iterable[Dialogue]) -> Corpus:

@@ -6,7 +6,7 @@ others, and they are written as such: autograd's own gradients of gathering are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.autograd import Function
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.graphs.block_attention import Attend
 from erc_graph.graphs.block_relations import RelationRows
 from erc_graph.graphs.messages import Edges
 from erc_graph.graphs.pair_blocks import Blocks, Bucket, as_given, fold, outer, product, unfold
@@ -78,6 +79,11 @@ class EdgeBlocks(Edges):
     def softmax(self, score: Tensor) -> Tensor:
         """`(H, P)` → `(H, P)`."""
         out: Tensor = _Softmax.apply(score, self)
+        return out
+
+    def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """`(N, S, 3, H, k)` → `(N, S, H, k)`."""
+        out: Tensor = Attend.apply(x, drop, self)
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
@@ -183,6 +189,14 @@ class EdgeBlocks(Edges):
             mask = torch.where(self.valid, times.to(dtype), torch.finfo(dtype).min / 4)
             self._masks[dtype] = self.split(mask[None])
         return self._masks[dtype]
+
+    def scales(self, dtype: torch.dtype) -> Sequence[Tensor | None]:
+        """Per bucket the scale of every slot; `None`: one."""
+        if all(rule.scale == 1 for rule in self.recipe.edges):
+            return [None] * len(self.blocks.buckets)
+        times = 1 if self._times is None else self._times.clamp(min=1)
+        factor = self.blocks.over_slots("factor", torch.float64) / times
+        return self.split(factor.to(dtype)[None])
 
     @cached_property
     def lonely(self) -> Sequence[Tensor]:

@@ -7,6 +7,7 @@ slot is a tensor `(H, P)`, heads first, and operators calculate with it without 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 from torch import Tensor
@@ -72,6 +73,20 @@ class Edges(ABC):
 
         An edge that counts several times is as many edges; the value is that of one of them.
         """
+
+    def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Attention: `softmax` of the `dot` products of queries and keys, and `spread` of the values with these weights.
+
+        Args:
+            x: `(N, S, 3, H, k)` queries, keys and values.
+            drop: What is done to the weights before they are used, if anything: dropout.
+
+        Returns:
+            `(N, S, H, k)`
+        """
+        query, key, value = x.unbind(2)
+        weight = self.softmax(self.dot(query, key))
+        return self.spread(value, weight if drop is None else drop(weight), shown=weight)
 
     @abstractmethod
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:

@@ -106,6 +106,11 @@ class GraphRecipe:
         reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
 
+    @property
+    def windowed(self) -> bool:
+        """Whether all rules are plain windows (see `EdgeRule.windowed`), as the angular convolution needs them."""
+        return not self.hyperedges and all(rule.windowed for rule in self.edges)
+
     def past_only(self) -> GraphRecipe:
         """The same recipe without edges from later turns; a rule that is left without any possible edge is dropped.
 

@@ -16,7 +16,7 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.turns import OverTurns
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.recipe import GraphRecipe, load_recipe
+from erc_graph.graphs.recipe import GraphRecipe, list_recipes, load_recipe
 from erc_graph.methods.inputs import Given, Inputs, InputsConfig, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.prior import Prior, PriorConfig
@@ -47,6 +47,7 @@ class Method(nn.Module):
         prior: What is added to the scores behind.
 
     Attributes:
+        graph: Recipe of its graph; `None`: it has none.
         paper: Where it was published; `None`: nowhere.
         reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
         reads_second_text: Whether `inputs.second_text` means something to it.
@@ -78,7 +79,7 @@ class Method(nn.Module):
             self.schema, self.inputs_config, prior=apart, sequences=self.reads[0] == "sequences", second_text=self.reads_second_text
         )
         self._refuse_causal()
-        self.recipe = self._recipe()
+        self.graph = self._graph()
         self.build(self.config, self.inputs.shapes)
         self._refuse_parts_that_look_ahead()
 
@@ -140,6 +141,18 @@ class Method(nn.Module):
     def task(self) -> Task:
         """What is predicted."""
         return self.schema.task
+
+    @property
+    def recipe(self) -> GraphRecipe:
+        """The graph, for methods that need one; `graph` is `None` where there is none.
+
+        Raises:
+            ConfigError: the graph is `none`.
+        """
+        if self.graph is None:
+            known = ", ".join(list_recipes())
+            raise ConfigError(f"pipeline.graph: expected a recipe ({known}), which {type(self).__name__} needs, found 'none'")
+        return self.graph
 
     @property
     def device(self) -> torch.device:
@@ -223,7 +236,7 @@ class Method(nn.Module):
         Class, configuration, content of the graph recipe, inputs, prior, task with its label names, and where the features came from. The
         normalisation of the features is among the weights, as buffers.
         """
-        schema, recipe = self.schema, self.recipe
+        schema, recipe = self.schema, self.graph
         return {
             "version": VERSION,
             "method": type(self).__name__,
@@ -237,7 +250,7 @@ class Method(nn.Module):
             "provenance": dict(schema.provenance),
         }
 
-    def _recipe(self) -> GraphRecipe | None:
+    def _graph(self) -> GraphRecipe | None:
         """The graph that the configuration names; with `causal` without its edges from later turns."""
         graph = getattr(self.config, "graph", NONE)
         if graph == NONE:

@@ -66,9 +66,9 @@ class Committee(nn.Module):
         return self.networks[0].prior_config
 
     @property
-    def recipe(self) -> GraphRecipe | None:
+    def graph(self) -> GraphRecipe | None:
         """Of all."""
-        return self.networks[0].recipe
+        return self.networks[0].graph
 
     @property
     def task(self) -> Task:

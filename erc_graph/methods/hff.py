@@ -294,7 +294,7 @@ class HFF(Method):
         turns = not items if config.turns is None else config.turns
         self.attend = CrossModal(config) if config.attention and not self.joined else None
         self.read = Recurrent("gru", width, width, bidirectional=config.bidirectional) if turns and config.temporal else None
-        self.conversation = Conversation({FUSED: width}, self.recipe, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = Conversation({FUSED: width}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 
     def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:

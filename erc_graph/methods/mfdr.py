@@ -251,7 +251,7 @@ class MFDR(Method):
         self.refine = FramePooling(config.words, gcpu.width, kind=dfc.pooling, window=dfc.window, hops=dfc.hops, middle=dfc.middle)
         self.dropout = Dropout(config.dropout)
         self.vector_width = gcpu.width * (self.refine.count if dfc.readout == "flat" else 1)
-        self.conversation = Conversation({FUSED: self.vector_width}, self.recipe, config.conversation, causal=config.causal)
+        self.conversation = Conversation({FUSED: self.vector_width}, self.graph, config.conversation, causal=config.causal)
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:

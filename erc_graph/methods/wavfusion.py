@@ -210,7 +210,7 @@ class WavFusion(Method):
                 {name: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.width, bias=False)) for name, width in parts.items()}
             )
             self.shared = nn.Linear(config.width, config.width, bias=False)
-        self.conversation = Conversation({FUSED: output}, self.recipe, config.conversation, causal=config.causal)
+        self.conversation = Conversation({FUSED: output}, self.graph, config.conversation, causal=config.causal)
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def _attention(self, widths: Mapping[str, int]) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from erc_graph.conv.attention import Attention
 from erc_graph.conv.base import Conv
 from erc_graph.conv.directed import Directed
 from erc_graph.conv.gated import Gated
+from erc_graph.conv.hypergraph import Hypergraph
 from erc_graph.conv.neighbours import Neighbours
 from erc_graph.conv.relational import Relational
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
-from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, load_recipe
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, HyperedgeRule, load_recipe
 
 WIDTH = 6
 SPEAKERS = ((0, 1, 1, 0, 1, 0, 0), (0,), (0, 1, 2, 1, 1), (0, 0, 1, 0))
@@ -49,6 +50,12 @@ PAST = {
     "window": of(rule("near", 2, 0, self_loops=False, speaker="pair"), rule("again", 1, 0, self_loops=False, times=3, scale=0.4)),
     "everything": of(rule("context", None, 0, self_loops=False)),
 }
+OVER = {name: HyperedgeRule(relation=name, over=name) for name in ("stream", "turn", "speaker")}  # type: ignore[arg-type]
+HYPER = {
+    "streams and turns": replace(of(CROSS), edges=(), hyperedges=(OVER["stream"], OVER["turn"])),
+    "speakers": replace(of(CROSS), hyperedges=(OVER["speaker"],)),
+}
+TURNS = {"turns": replace(of(CROSS), edges=(), hyperedges=(OVER["turn"],))}
 OPERATORS: dict[str, Callable[[GraphRecipe], Conv]] = {
     "relational": lambda recipe: Relational(WIDTH, 4, recipe),
     "relational by bases": lambda recipe: Relational(WIDTH, 4, recipe, bases=2, norm="none"),
@@ -59,6 +66,8 @@ OPERATORS: dict[str, Callable[[GraphRecipe], Conv]] = {
     "gated from the start": lambda recipe: Gated(WIDTH, WIDTH, recipe, layers=2, residual="start", share=0.5, degree="out"),
     "not gated": lambda recipe: Gated(WIDTH, WIDTH, recipe, layers=2, gate=False),
     "directed": lambda recipe: Directed(WIDTH, WIDTH, recipe),
+    "hypergraph": lambda recipe: Hypergraph(WIDTH, WIDTH, recipe, layers=2),
+    "weighted hypergraph": lambda recipe: Hypergraph(WIDTH, WIDTH, recipe, layers=2, streams=3),
 }
 
 

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 
 from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.recipe import GraphRecipe
-from tests.conv.loops import OPERATORS, PAST, RECIPES, SPEAKERS, STREAMS, make_batch, make_nodes
+from tests.conv.loops import HYPER, OPERATORS, PAST, RECIPES, SPEAKERS, STREAMS, TURNS, WIDTH, make_batch, make_nodes
 
-CASES = [(operator, recipe) for operator in OPERATORS if operator != "directed" for recipe in RECIPES] + [
-    ("directed", name) for name in PAST
-]
-CAUSAL = {
-    "cut": RECIPES["speaker"].past_only(),
-    "cut pairs": RECIPES["pairs"].past_only(),
-    "cut twice": RECIPES["twice"].past_only(),
-    **PAST,
-}
+CUT = {f"cut {name}": RECIPES[name].past_only() for name in ("speaker", "pairs", "twice", "mute")}
+
+
+def fitting(operator: str, any_turn: Iterable[str], causal: Iterable[str], hyper: Iterable[str]) -> Iterable[str]:
+    """The recipes that an operator takes."""
+    return causal if operator == "directed" else hyper if "hypergraph" in operator else any_turn
+
+
+CASES = [(operator, name) for operator in OPERATORS for name in fitting(operator, RECIPES, PAST, HYPER)]
+CAUSAL = [(operator, name) for operator in OPERATORS for name in fitting(operator, (*CUT, *PAST), PAST, TURNS) if "start" not in operator]
 
 
 def graph(name: str) -> tuple[GraphRecipe, tuple[str, ...]]:
     """A recipe, and streams for it."""
-    return {**RECIPES, **CAUSAL}[name], ("turn",) if name in PAST else STREAMS
+    return {**RECIPES, **CUT, **PAST, **HYPER, **TURNS}[name], ("turn",) if name in PAST else STREAMS
 
 
 @pytest.mark.parametrize("layout", ["blocks", "dgl", "auto"])
-@pytest.mark.parametrize(("operator", "name"), CASES)
+@pytest.mark.parametrize(("operator", "name"), [case for case in CASES if case[0] != "directed"])
 def test_layouts_agree(operator: str, name: str, layout: str) -> None:
-    if operator == "directed":
-        pytest.skip("has one layout")
     if layout == "dgl":
         pytest.importorskip("dgl")
     recipe, streams = graph(name)
@@ -72,10 +73,7 @@ def test_dialogues_do_not_see_each_other(operator: str, name: str) -> None:
         assert torch.allclose(conv(Nodes(states, present, streams), make_batch([speakers])).states, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("operator", "name"),
-    [(operator, name) for operator in OPERATORS for name in (PAST if operator == "directed" else CAUSAL) if "start" not in operator],
-)
+@pytest.mark.parametrize(("operator", "name"), CAUSAL)
 def test_a_causal_operator_hears_the_past_only_and_can_be_asked_turn_by_turn(operator: str, name: str) -> None:
     recipe, streams = graph(name)
     conv = OPERATORS[operator](recipe).double().eval()
@@ -100,9 +98,9 @@ def _turn(batch: object, t: int) -> dict[str, torch.Tensor]:
     return {"ptr": torch.tensor([0, 1]), **rows}
 
 
-@pytest.mark.parametrize("operator", [name for name in OPERATORS if name != "directed"])
-def test_an_operator_over_later_turns_is_not_causal(operator: str) -> None:
-    assert not OPERATORS[operator](RECIPES["speaker"]).causal
+@pytest.mark.parametrize(("operator", "name"), [case for case in CASES if case[0] != "directed"])
+def test_an_operator_over_later_turns_is_not_causal(operator: str, name: str) -> None:
+    assert not OPERATORS[operator](graph(name)[0]).causal
 
 
 def test_a_layer_reads_as_far_as_its_edges_and_layers_reach() -> None:
@@ -112,9 +110,22 @@ def test_a_layer_reads_as_far_as_its_edges_and_layers_reach() -> None:
     assert OPERATORS["directed"](recipe).past is None
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_a_batch_without_utterances(operator: str) -> None:
-    conv = OPERATORS[operator](PAST["dag"])
-    nothing = make_batch([])
-    nodes = Nodes(torch.zeros(0, 1, 6), torch.zeros(0, 1, dtype=torch.bool), ("turn",))
-    assert conv(nodes, nothing).states.shape[:2] == (0, 1)
+@pytest.mark.parametrize(("operator", "name"), CASES)
+def test_a_batch_without_utterances(operator: str, name: str) -> None:
+    recipe, streams = graph(name)
+    nodes = Nodes(torch.zeros(0, len(streams), WIDTH), torch.zeros(0, len(streams), dtype=torch.bool), streams)
+    assert OPERATORS[operator](recipe)(nodes, make_batch([])).states.shape[:2] == (0, len(streams))
+
+
+@pytest.mark.parametrize(("operator", "name"), [(operator, next(iter(fitting(operator, RECIPES, PAST, HYPER)))) for operator in OPERATORS])
+def test_autocast(operator: str, name: str) -> None:
+    recipe, streams = graph(name)
+    conv, batch = OPERATORS[operator](recipe), make_batch()
+    nodes = make_nodes(batch, streams)
+    nodes = nodes.with_states(nodes.states.float().detach().requires_grad_())
+    expected = conv(nodes, batch).states
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(nodes, batch).states
+    assert torch.allclose(found.float(), expected, atol=0.1)
+    found.float().square().sum().backward()
+    assert nodes.states.grad is not None and nodes.states.grad.isfinite().all()

@@ -8,7 +8,7 @@ from erc_graph.conv.gated import Gated
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.errors import ConfigError
-from tests.conv.loops import RECIPES, WIDTH, by_node, edges_by_loop, make_batch, make_nodes, same
+from tests.conv.loops import RECIPES, WIDTH, by_node, edges_by_loop, listed, make_batch, make_nodes, same
 
 
 def loop(conv: Gated, nodes: Nodes, batch: Batch) -> Tensor:
@@ -53,6 +53,24 @@ def test_equations(name: str, words: dict[str, object]) -> None:
     else:
         assert not list(conv.parameters())
         assert torch.allclose(conv(nodes, batch).states, expected, atol=1e-10)
+
+
+def test_pyg() -> None:
+    """FAConv has this gate without a bias, over edges that count once."""
+    from torch_geometric.nn import FAConv
+
+    conv = Gated(WIDTH, WIDTH, RECIPES["speaker"], residual="start", share=0.3).double()
+    theirs = FAConv(WIDTH, eps=0.3, add_self_loops=False).double()
+    assert conv.gate is not None
+    with torch.no_grad():
+        theirs.att_r.weight.copy_(conv.gate[0, :1])
+        theirs.att_l.weight.copy_(conv.gate[0, 1:])
+    batch = make_batch()
+    nodes = make_nodes(batch)
+    source, target, *_ = listed(conv.recipe, nodes, batch)
+    x = nodes.masked().flatten(0, 1)
+    expected = theirs(x, x, torch.stack([source, target])).view_as(nodes.states)
+    assert torch.allclose(conv(nodes, batch).states[nodes.present], expected[nodes.present], atol=1e-10)
 
 
 def test_degrees_of_what_goes_out_are_known_later() -> None:

@@ -13,7 +13,8 @@ from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.graphs.build import build_from_states, build_graph
-from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
+from erc_graph.graphs.convert import streams_of
+from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, HyperedgeRule, list_recipes, load_recipe
 
 EMOTIONS = Task(name="three", labels=("calm", "glad", "cross"))
 
@@ -98,14 +99,14 @@ def test_a_corpus_is_the_union_of_its_dialogues(name: str) -> None:
     whole = build_graph(corpus, name)
     parts = [build_graph(dialogue, name) for dialogue in corpus]
     listed = build_graph(list(corpus), name)
-    for kind in whole.edge_types:
+    for kind in [kind for kind in whole.edge_types if "hyperedge" not in (kind[0], kind[2])]:
         shifted = [part[kind].edge_index + start for part, start in zip(parts, whole.ptr.tolist(), strict=False)]
         assert torch.equal(whole[kind].edge_index, torch.cat(shifted, 1))
         assert torch.equal(whole[kind].edge_index, listed[kind].edge_index)
         if "edge_weight" in whole[kind]:
             together = torch.cat([part[kind].edge_weight for part in parts])
             assert torch.allclose(whole[kind].edge_weight, together, atol=1e-6)
-    for stream in whole.node_types:
+    for stream in streams_of(whole):
         assert torch.equal(whole[stream].x, torch.cat([part[stream].x for part in parts]))
         assert torch.equal(whole[stream].speaker, listed[stream].speaker)
         assert torch.equal(whole[stream].y, listed[stream].y)
@@ -118,7 +119,7 @@ def test_renaming_speakers_changes_no_tensor() -> None:
     for name in list_recipes():
         one, two = build_graph(corpus, name), build_graph(other, name)
         assert all(torch.equal(one[kind].edge_index, two[kind].edge_index) for kind in one.edge_types)
-        assert all(torch.equal(one[stream].speaker, two[stream].speaker) for stream in one.node_types)
+        assert all(torch.equal(one[stream].speaker, two[stream].speaker) for stream in streams_of(one))
 
 
 def test_modalities_can_be_chosen_and_need_no_features() -> None:
@@ -132,6 +133,45 @@ def test_modalities_can_be_chosen_and_need_no_features() -> None:
     assert "edge_weight" not in graph["text", "context", "text"]
     assert graph["text", "context", "text"].num_edges == 16 + 1 + 36
     assert build_graph(bare, modalities=("a", "b")).num_edges == 2 * 53 + 2 * 11
+
+
+def test_hyperedges_are_nodes_with_their_members() -> None:
+    corpus = make_corpus((2, 1), widths={"text": 3, "audio": 3})
+    present = {"text": torch.tensor([True, True, True]), "audio": torch.tensor([False, True, True])}
+    rules = (HyperedgeRule(relation="who", over="speaker"), HyperedgeRule(relation="stream", over="stream"))
+    recipe = GraphRecipe(name="hyper", description="", source="", hyperedges=rules)
+    graph = build_graph(replace(corpus, present=present), recipe)
+    assert graph.node_types == ["text", "audio", "hyperedge"] and graph.validate()
+    node = graph["hyperedge"]
+    # Ada and Ben in the first dialogue, Ada in the second; then text and audio of the first, of the second
+    assert (node.names, node.kind.tolist(), node.num_nodes) == (["who", "stream"], [0, 0, 0, 1, 1, 1, 1], 7)
+    members = {kind: graph[kind].edge_index.tolist() for kind in graph.edge_types}
+    into = {
+        ("text", "who"): [[0, 1, 2], [0, 1, 2]],
+        ("audio", "who"): [[1, 2], [1, 2]],
+        ("text", "stream"): [[0, 1, 2], [3, 3, 5]],
+        ("audio", "stream"): [[1, 2], [4, 6]],
+    }
+    expected = {(stream, name, "hyperedge"): index for (stream, name), index in into.items()}
+    assert members == expected | {("hyperedge", name, stream): index[::-1] for (stream, name), index in into.items()}
+    assert list(members)[:4] == list(expected)
+    assert streams_of(graph) == ["text", "audio"]
+    other = make_corpus(widths={"hyperedge": 3})
+    with pytest.raises(ConfigError, match="a stream cannot be called 'hyperedge'"):
+        build_graph(other)
+
+
+def test_learned_weights_and_multiplicity() -> None:
+    words: Any = {"scope": "within", "past": 0, "future": 0}
+    rules = (
+        EdgeRule(relation="learned", weight="learned", **words),
+        EdgeRule(relation="twice", weight="unit", scale=0.5, times=4, **words),
+        EdgeRule(relation="alike", times=3, **words),
+    )
+    graph = build_graph(make_corpus(), GraphRecipe(name="weights", description="", source="", edges=rules))
+    assert "edge_weight" not in graph["text", "learned", "text"]
+    assert set(graph["text", "twice", "text"].edge_weight.tolist()) == {2.0}
+    assert torch.allclose(graph["text", "alike", "text"].edge_weight, torch.tensor(3.0), atol=1e-3)
 
 
 def test_unit_weights_need_no_features() -> None:

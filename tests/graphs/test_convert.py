@@ -33,9 +33,13 @@ def test_networkx_has_the_same_nodes_edges_and_weights(name: str) -> None:
     other = to_networkx(graph)
     assert Counter((*a, d["relation"], *b, d.get("weight")) for a, b, d in other.edges(data=True)) == listed(graph)
     assert all(key == d["relation"] for *_, key, d in other.edges(keys=True, data=True))
-    assert other.number_of_nodes() == 3 * CORPUS.utterances
+    hyperedges = graph["hyperedge"].num_nodes if "hyperedge" in graph.node_types else 0
+    assert other.number_of_nodes() == 3 * CORPUS.utterances + hyperedges
     dialogue = CORPUS.dialogue_of.tolist()
     for (stream, i), values in other.nodes(data=True):
+        if stream == "hyperedge":
+            assert values == {"kind": graph["hyperedge"].names[graph["hyperedge"].kind[i]]}
+            continue
         assert values == {
             "speaker": CORPUS.speakers[i],
             "label": CORPUS.annotations["label"][i],
@@ -102,7 +106,9 @@ def test_dgl_has_the_same_nodes_edges_and_weights(name: str) -> None:
             found[m, i, relation, n, j, weight] += 1
     assert found == listed(graph)
     assert set(other.canonical_etypes) == set(graph.edge_types)
-    for stream in graph.node_types:
+    if "hyperedge" in graph.node_types:
+        assert torch.equal(other.nodes["hyperedge"].data["kind"], graph["hyperedge"].kind)
+    for stream in streams_of(graph):
         assert other.num_nodes(stream) == CORPUS.utterances
         for key in ("x", "present", "speaker", "y", "dialogue", "turn"):
             assert torch.equal(other.nodes[stream].data[key], graph[stream][key])

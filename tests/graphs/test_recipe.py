@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError
+from erc_graph.graphs.hyperedges import Members
 from erc_graph.graphs.recipe import EdgeRule, Example, GraphRecipe, list_recipes, load_recipe
 from erc_graph.graphs.rule_edges import graph_edges
 
@@ -27,12 +29,15 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_shipped_recipes_and_their_examples_are_all_found() -> None:
-    assert list_recipes() == ("causal", "causal_window", "mmgcn", "pairwise", "speaker", "window")
+    assert list_recipes() == (
+        "causal", "causal_window", "cogmen", "dagerc", "dialoguegcn", "edm_contagion", "edm_inertia", "m3net", "mmgcn", "pairwise",
+        "speaker", "window",
+    )  # fmt: skip
     files = sorted((Path(__file__).parents[2] / "graphs").glob("*.toml"))
     assert [path.stem for path in files] == list(list_recipes())
     counted = {name: len(load_recipe(name).examples) for name in list_recipes()}
     assert min(counted.values()) >= 2
-    assert sum(counted.values()) == 13
+    assert sum(counted.values()) == 26
     for name in list_recipes():
         recipe = load_recipe(name)
         assert recipe.name == name
@@ -54,6 +59,12 @@ def test_examples_counted_by_hand(name: str) -> None:
         for (_, relation, _), index in edges.items():
             counted[relation] += index.shape[1]
         assert counted == example.edges, example
+        batch = Batch(ptr=torch.tensor([0, len(speaker)]), speaker=speaker, target=speaker, judged=speaker >= 0, row=speaker)
+        if recipe.hyperedges:
+            members = Members.of(recipe, len(present), batch)
+            here = torch.stack(list(present.values()), 1).expand_as(members.index)
+            kinds = members.kind[members.index[here].unique()].tolist()
+            assert {rule.relation: kinds.count(i) for i, rule in enumerate(recipe.hyperedges)} == example.hyperedges
 
 
 def test_numbers_of_the_papers() -> None:
@@ -61,8 +72,9 @@ def test_numbers_of_the_papers() -> None:
     assert (context.past, context.future, context.scale, context.weight) == (None, None, 1.0, "angular")
     assert (cross.past, cross.future, cross.scale, cross.scope) == (0, 0, 0.7, "across")
     assert load_recipe("mmgcn").edges[1].scale == 1.0
-    assert [name for name in list_recipes() if load_recipe(name).causal] == ["causal", "causal_window"]
-    assert [load_recipe(name).past for name in list_recipes()] == [None, 10, None, None, 10, 10]
+    assert [name for name in list_recipes() if load_recipe(name).causal] == ["causal", "causal_window", "dagerc"]
+    past = {"causal_window": 10, "cogmen": 5, "dialoguegcn": 10, "speaker": 10, "window": 10}
+    assert {name: load_recipe(name).past for name in list_recipes()} == dict.fromkeys(list_recipes()) | past
 
 
 def test_load_by_name_path_text_and_itself(tmp_path: Path) -> None:
@@ -84,7 +96,7 @@ def test_with_scale() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="unknown 'pairwis'; known: causal, causal_window, mmgcn, pairwise, speaker, window"):
+    with pytest.raises(ConfigError, match=r"unknown 'pairwis'; known: causal, causal_window, cogmen, dagerc, .*, speaker, window"):
         load_recipe("pairwis")
     with pytest.raises(ConfigError, match=r"unknown '\.\./graphs/pairwise'"):
         load_recipe("../graphs/pairwise")

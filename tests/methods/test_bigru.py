@@ -1,4 +1,4 @@
-"""The baseline on a corpus of sequences: their mean and deviation are its features."""
+"""The baseline: what it reads, and a corpus of sequences, whose mean and deviation are its features."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.data.tasks import Task
 from erc_graph.encoders.pooled import statistics
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.schema import Schema
 
 
 def sequences(corpus: Corpus) -> Corpus:
@@ -30,19 +32,19 @@ def test_sequences_count_as_their_statistics(tmp_path: Path) -> None:
     corpus = sequences(sample_corpus(dialogues=4))
     schema = Schema.of(corpus, reads=BiGRU.reads)
     assert schema.sequences == {"text": (16,)} and schema.modalities == ("text",) and not schema.widths
-    pipeline = BiGRU(schema, BiGRUConfig(width=8)).eval()
+    method = BiGRU(schema, BiGRUConfig(width=8)).eval()
     batch = schema.batch(corpus)
-    pipeline.fit_inputs(batch)
+    method.fit_inputs(batch)
     words = corpus.sequences["text"]
     vectors = replace(corpus, features={"text": statistics(words)}, present={"text": words.present}, sequences={})
     twin = BiGRU(Schema.of(vectors), BiGRUConfig(width=8)).eval()
-    twin.load_state_dict(pipeline.state_dict())
-    torch.testing.assert_close(pipeline(batch).scores, twin(vectors.batch()).scores)
-    torch.testing.assert_close(pipeline(pipeline.start_stage(0, batch)).scores, pipeline(batch).scores)
+    twin.load_state_dict(method.state_dict())
+    torch.testing.assert_close(method(batch).scores, twin(vectors.batch()).scores)
+    torch.testing.assert_close(method(method.start_stage(0, batch)).scores, method(batch).scores)
 
-    pipeline.save_pretrained(tmp_path / "model")
+    Pipeline(method).save_pretrained(tmp_path / "model")
     again = Pipeline.from_pretrained(tmp_path / "model")
-    ids, every = [corpus.dialogue_ids[1]], pipeline.predict(corpus)
+    ids, every = [corpus.dialogue_ids[1]], Pipeline(method).predict(corpus)
     assert again.schema.sequences == {"text": (16,)} and again.predict(corpus[1]) == [row for row in every if row.dialogue in ids]
     with pytest.raises(CorpusError, match=r"expected sequences text .16.; found none"):
         again.predict(replace(corpus, sequences={}))
@@ -50,27 +52,61 @@ def test_sequences_count_as_their_statistics(tmp_path: Path) -> None:
         again.predict(replace(corpus, sequences={"text": Ragged(torch.zeros(corpus.utterances, 3), torch.arange(corpus.utterances + 1))}))
 
 
-def test_of_two_forms_the_first_that_is_read() -> None:
-    corpus = sample_corpus(dialogues=4)
-    both = replace(corpus, sequences=sequences(corpus).sequences)
-    assert Schema.of(both, reads=("features", "sequences")).sequences == {}
-    mixed = Schema.of(both, reads=("sequences", "features"))
-    assert mixed.sequences == {"text": (16,)} and mixed.widths == {"audio": 8, "visual": 8}
-    with pytest.raises(ConfigError, match="no audio; it has text"):
-        Schema.of(both, ("audio",), reads=("sequences",))
-    with pytest.raises(ConfigError, match="has no sequences; it has none"):
-        Schema.of(corpus, reads=("sequences",))
+@pytest.mark.parametrize("layers", [1, 3])
+def test_it_reads_all_modalities_both_ways_and_no_speakers(layers: int) -> None:
+    corpus = sample_corpus(dialogues=6, seed=2)
+    method = BiGRU(Schema.of(corpus), BiGRUConfig(width=32, layers=layers)).eval()
+    batch = corpus.batch().select(torch.tensor([0, 1]))
+    answer = method(batch)
+    assert answer.scores.shape == (batch.utterances, 6) and answer.states is not None and answer.states.shape == (batch.utterances, 32)
+    assert len(method.read.layers) == layers
+    assert len(method.stages()) == 1 and method.stages()[0].module is method
+    assert not method.causal and not method.utterance_level and Pipeline(method).graph(corpus[0]) is None
+    features = {name: value.clone().requires_grad_() for name, value in batch.features.items()}
+    method(replace(batch, features=features)).scores[2].square().sum().backward()
+    own = batch.dialogue == 0
+    for name, value in features.items():
+        assert value.grad is not None
+        assert torch.equal(value.grad.abs().sum(1) > 0, own & batch.present[name])
+    assert torch.equal(method(replace(batch, speaker=batch.speaker + 1)).scores, answer.scores)
 
 
-@pytest.mark.parametrize("doubt", [{"modality_dropout": 0.4}, {"swap_noise": {"text": 0.5}}])
-def test_doubt_is_for_training_alone(doubt: dict[str, Any]) -> None:
+def test_causal_reads_forward_alone() -> None:
     corpus = sample_corpus(dialogues=4)
-    torch.manual_seed(0)
-    plain = BiGRU(Schema.of(corpus), BiGRUConfig(width=8, dropout=0.0)).eval()
-    doubtful = BiGRU(Schema.of(corpus), BiGRUConfig(width=8, dropout=0.0, **doubt)).eval()
-    doubtful.load_state_dict(plain.state_dict())
-    scores = plain(corpus.batch()).scores
-    assert torch.equal(doubtful(corpus.batch()).scores, scores)
-    assert not torch.allclose(doubtful.train()(corpus.batch()).scores, scores)
-    with pytest.raises(ConfigError, match=r"pipeline\.(modality_dropout: expected a number in|swap_noise: expected numbers from)"):
-        BiGRUConfig(**{name: {"text": 2.0} if name == "swap_noise" else 1.0 for name in doubt})
+    method = BiGRU(Schema.of(corpus), BiGRUConfig(width=8, causal=True)).eval()
+    assert method.causal
+    batch = corpus[0].batch()
+    features = {name: value.clone().requires_grad_() for name, value in batch.features.items()}
+    method(replace(batch, features=features)).scores[2].sum().backward()
+    for value in features.values():
+        assert value.grad is not None and value.grad[:3].any() and not value.grad[3:].any()
+
+
+def test_a_missing_modality_is_a_learned_vector() -> None:
+    corpus = sample_corpus(dialogues=4)
+    method = BiGRU(Schema.of(corpus), BiGRUConfig(width=8)).eval()
+    batch = corpus.batch()
+    assert all((~present).any() for present in batch.present.values())
+    other = {name: value.masked_fill(~batch.present[name][:, None], float("nan")) for name, value in batch.features.items()}
+    assert torch.equal(method(replace(batch, features=other)).scores, method(batch).scores)
+    method(batch).scores.sum().backward()
+    assert all(vector.grad is not None and vector.grad.any() for vector in method.missing.vectors.values())
+
+
+def test_a_score_has_one_output() -> None:
+    method = BiGRU(Schema(widths={"text": 4}, task=Task(name="score", kind="score", column="score")), BiGRUConfig(width=6))
+    assert method.classify[1].out_features == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": 7}, r"pipeline\.width: expected an even number of 2 or more .*, found 7"),
+        ({"layers": 0}, r"pipeline\.layers: expected 1 or more, found 0"),
+        ({"dropout": 1.0}, r"pipeline\.dropout: expected a number in \[0, 1\), found 1\.0"),
+        ({"width": 0, "layers": 0}, r"(?s)pipeline\.width.*pipeline\.layers"),
+    ],
+)
+def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        BiGRUConfig(**values)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import erc_graph
 from erc_graph.data.batch import Batch
@@ -17,12 +17,14 @@ from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS
 from erc_graph.errors import CheckpointError, ConfigError
-from erc_graph.methods import PIPELINES
-from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.methods import METHODS
+from erc_graph.methods.base import Method
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.committee import Committee
+from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
-from erc_graph.methods.stage import Prediction
+from erc_graph.methods.schema import Schema
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 
@@ -44,7 +46,7 @@ def pairwise(dropout: float = 0.0, **changes: Any) -> PairwiseConfig:
 
 
 # Networks without dropout: with it, members draw their masks one after the other.
-METHODS: dict[str, tuple[type[Pipeline], Any]] = {
+CASES: dict[str, tuple[type[Method], Any]] = {
     "bigru": (BiGRU, BiGRUConfig(width=8, dropout=0.0)),
     "pairwise": (Pairwise, pairwise()),
     "joint": (Pairwise, pairwise(stages="joint")),
@@ -52,8 +54,8 @@ METHODS: dict[str, tuple[type[Pipeline], Any]] = {
 }
 
 
-def networks(name: str, corpus: Corpus, count: int = 3) -> list[Pipeline]:
-    kind, config = METHODS[name]
+def networks(name: str, corpus: Corpus, count: int = 3) -> list[Method]:
+    kind, config = CASES[name]
     torch.manual_seed(5)
     return [kind(Schema.of(corpus, ("audio", "text")), config) for _ in range(count)]
 
@@ -64,16 +66,16 @@ def committee(name: str, corpus: Corpus, count: int = 3) -> Committee:
     return found
 
 
-def train(pipeline: Pipeline, corpus: Corpus, config: TrainingConfig = TRAINING, **options: Any) -> Any:
-    parts = (corpus.split(name).batch(pipeline.schema.widths) for name in ("train", "dev"))
-    return fit(pipeline, *parts, config, **{"seed": 3, "device": "cpu", "quiet": True, **options})
+def train(method: Method | Committee, corpus: Corpus, config: TrainingConfig = TRAINING, **options: Any) -> Any:
+    parts = (corpus.split(name).batch(method.schema.widths) for name in ("train", "dev"))
+    return fit(method, *parts, config, **{"seed": 3, "device": "cpu", "quiet": True, **options})
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CASES)
 def test_members_end_where_networks_trained_alone_end(name: str, corpus: Corpus) -> None:
     """Losses, penalties, auxiliary losses, both stages, weight decay and gradient clipping, bit for bit."""
     together, alone = committee(name, corpus), networks(name, corpus)
@@ -97,7 +99,7 @@ def test_clipping_was_at_work(corpus: Corpus) -> None:
     assert not same(clipped.state_dict(), free.state_dict())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CASES)
 def test_probabilities_are_the_mean_of_the_members(name: str, corpus: Corpus) -> None:
     together, batch = committee(name, corpus).eval(), corpus.batch()
     answer = together(batch)
@@ -106,7 +108,7 @@ def test_probabilities_are_the_mean_of_the_members(name: str, corpus: Corpus) ->
     torch.testing.assert_close(answer.scores.softmax(-1), expected)
     torch.testing.assert_close(answer.scores.exp().sum(-1), torch.ones(batch.utterances))  # logarithms of probabilities
     assert answer.states.shape == (batch.utterances, 3 * each[0].states.shape[1])
-    said = [row.probabilities for row in together.predict(corpus)]
+    said = [row.probabilities for row in Pipeline(together).predict(corpus)]
     torch.testing.assert_close(torch.tensor([list(row.values()) for row in said]), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -140,7 +142,7 @@ def test_each_member_reads_what_it_has_put_into_the_cache(corpus: Corpus) -> Non
 @pytest.mark.parametrize("name", ["bigru", "pairwise"])
 def test_resumed_equals_uninterrupted(name: str, corpus: Corpus, tmp_path: Path) -> None:
     def make() -> Committee:
-        kind, config = METHODS[name]
+        kind, config = CASES[name]
         config = pairwise(dropout=0.3) if name == "pairwise" else replace(config, dropout=0.3)
         torch.manual_seed(6)
         found = Committee([kind(Schema.of(corpus, ("audio", "text")), config) for _ in range(2)])
@@ -162,26 +164,25 @@ def test_resumed_equals_uninterrupted(name: str, corpus: Corpus, tmp_path: Path)
     again = Committee([type(whole.networks[0])(whole.schema, whole.config) for _ in range(2)])
     assert train(again, corpus, config, folder=tmp_path / "killed", resume=True) == expected
     assert same(again.state_dict(), whole.state_dict())
-    stored = Pipeline.from_pretrained(tmp_path / "killed")
+    stored = Pipeline.from_pretrained(tmp_path / "killed").method
     assert isinstance(stored, Committee) and same(stored.state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize("name", ["bigru", "pairwise"])
 def test_it_comes_back(name: str, corpus: Corpus, tmp_path: Path) -> None:
     together = committee(name, corpus)
-    together.save_pretrained(tmp_path / "model")
-    found = Pipeline.from_pretrained(tmp_path / "model")
+    Pipeline(together).save_pretrained(tmp_path / "model")
+    found = Pipeline.from_pretrained(tmp_path / "model").method
     assert isinstance(found, Committee) and len(found.networks) == 3 and not found.training
     assert found.config == together.config and found.schema == together.schema
     assert all(member.config == together.config for member in found.networks)
-    assert found.predict(corpus) == together.predict(corpus)
-    with pytest.raises(CheckpointError, match=r"expected a BiGRU, found a Committee; use Pipeline\.from_pretrained"):
-        BiGRU.from_pretrained(tmp_path / "model")
+    assert Pipeline(found).predict(corpus) == Pipeline(together).predict(corpus)
+    assert found.inputs_config == together.inputs_config and found.prior_config == together.prior_config
 
 
 @pytest.mark.parametrize("count", [0, -1, 10**9, True, "3", None, 2.0])
 def test_a_file_with_another_number_of_members_is_refused(count: object, corpus: Corpus, tmp_path: Path) -> None:
-    committee("bigru", corpus).save_pretrained(tmp_path / "model")
+    Pipeline(committee("bigru", corpus)).save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "members": count}))
     with pytest.raises(CheckpointError, match=r"members"):
@@ -190,20 +191,22 @@ def test_a_file_with_another_number_of_members_is_refused(count: object, corpus:
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_file_with_weights_of_more_or_fewer_members_is_refused(count: int, corpus: Corpus, tmp_path: Path) -> None:
-    committee("bigru", corpus).save_pretrained(tmp_path / "model")
+    Pipeline(committee("bigru", corpus)).save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "members": count}))
     with pytest.raises(CheckpointError, match=r"weights and description do not fit each other"):
         Pipeline.from_pretrained(tmp_path / "model")
 
 
-def test_graph_is_the_first_members(corpus: Corpus) -> None:
-    together = committee("pairwise", corpus)
-    graph, first = together.graph(corpus[0]), together.networks[0].graph(corpus[0])
-    assert graph is not None and first is not None
-    for kind in first.edge_types:
-        assert torch.equal(graph[kind].edge_weight, first[kind].edge_weight)
-    assert committee("bigru", corpus).graph(corpus[0]) is None
+def test_every_member_has_graphs_of_its_own(corpus: Corpus) -> None:
+    together = committee("pairwise", corpus, 2)
+    graphs = Pipeline(together).graphs(corpus[0])
+    assert list(graphs) == [f"{part} ({i})" for i in (1, 2) for part in ("audio+text", "fused")]
+    for i, member in enumerate(together.networks, 1):
+        for part, graph in Pipeline(member).graphs(corpus[0]).items():
+            for kind in graph.edge_types:
+                assert torch.equal(graphs[f"{part} ({i})"][kind].edge_weight, graph[kind].edge_weight)
+    assert Pipeline(committee("bigru", corpus)).graph(corpus[0]) is None
 
 
 def test_trust_is_the_members_mean(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,26 +234,28 @@ def test_it_listens_where_its_members_do(corpus: Corpus) -> None:
     together = Committee([Pairwise(reads, config) for _ in range(2)]).eval()
     assert together.causal
     dialogue = corpus[0]
-    stream = together.stream()
+    stream = Pipeline(together).stream()
     batch = dialogue.batch(reads.widths)
     for row, expected in enumerate(together(batch).scores):
         features = {name: batch.features[name][row] for name in reads.widths if batch.present[name][row]}
         torch.testing.assert_close(torch.tensor(stream.push(dialogue.speakers[row], features).scores), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ConfigError, match="expected a pipeline that reads no later turns, found a Committee that does"):
-        committee("pairwise", corpus).stream()
+    with pytest.raises(
+        ConfigError, match=r"expected a model that reads no later turns, found one in which fusion.audio.text.encode.audio, .* does; train"
+    ):
+        Pipeline(committee("pairwise", corpus)).stream()
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_have_members(name: str, corpus: Corpus, readable: Callable[[Corpus, str], Corpus]) -> None:
     corpus = readable(corpus, name)
-    members = [PIPELINES[name](Schema.of(corpus, reads=PIPELINES[name].reads)) for _ in range(2)]
+    members = [METHODS[name](Schema.of(corpus, reads=METHODS[name].reads)) for _ in range(2)]
     together = Committee(members)
     assert together.task is corpus.task
     for stage, own in zip(together.stages(), members[1].stages(), strict=True):
         assert stage.name == own.name
         weights: Callable[[Any], set[int]] = lambda module: {id(p) for p in module.parameters()}  # noqa: E731
         assert weights(stage.module) >= weights(own.module) and len(stage.parts) == 2
-    assert len(together.predict(corpus[0])) == len(corpus[0])
+    assert len(Pipeline(together).predict(corpus[0])) == len(corpus[0])
 
 
 def test_members_read_sequences(corpus: Corpus, tmp_path: Path) -> None:
@@ -263,33 +268,38 @@ def test_members_read_sequences(corpus: Corpus, tmp_path: Path) -> None:
     for network, member in zip(alone, together, strict=True):
         network.load_state_dict(member.state_dict())
     parts = [reads.batch(spoken.split(name)) for name in ("train", "dev")]
-    for pipeline in (Committee(together), *alone):
-        pipeline.fit_inputs(parts[0])
-        fit(pipeline, *parts, TRAINING, seed=3, device="cpu", quiet=True)
+    for method in (Committee(together), *alone):
+        method.fit_inputs(parts[0])
+        fit(method, *parts, TRAINING, seed=3, device="cpu", quiet=True)
     assert all(same(member.state_dict(), network.state_dict()) for member, network in zip(together, alone, strict=True))
-    Committee(together).save_pretrained(tmp_path / "model")
-    assert Pipeline.from_pretrained(tmp_path / "model").predict(spoken) == Committee(together).predict(spoken)
+    Pipeline(Committee(together)).save_pretrained(tmp_path / "model")
+    assert Pipeline.from_pretrained(tmp_path / "model").predict(spoken) == Pipeline(Committee(together)).predict(spoken)
 
 
 def test_sequences_that_a_member_adds_are_its_own(corpus: Corpus) -> None:
     """Frames of frozen layers differ from member to member; what a member takes away is gone for all."""
 
-    class Added(BiGRU):
-        def start_stage(self, index: int, batch: Batch) -> Batch:
-            words = batch.sequences["text"]
-            scaled = Ragged(words.values * self.classify.weight.sum(), words.ptr)
-            return replace(batch, sequences={"text": words, "text.frozen": scaled}, cache={"sum": self.classify.weight.sum().expand(3)})
+    class Added(Method):
+        Config = BiGRUConfig
+        reads = ("sequences",)
 
-    class Recorded(Added):
-        def forward(self, batch: Batch) -> Prediction:
-            seen.append(batch)
-            return super().forward(batch)
+        def build(self, config: BiGRUConfig, shapes: Shapes) -> None:
+            self.classify = nn.Linear(16, shapes.outputs)
+
+        def encode(self, given: Given) -> Tensor:
+            seen.append(given.batch)
+            return given.sequences["text"].values  # one word each
+
+        def keep(self, index: int, batch: Batch) -> Batch:
+            words, total = batch.sequences["text"], self.classify.weight.sum()
+            scaled = Ragged(words.values * total, words.ptr)
+            return replace(batch, sequences={"text": words, "text.frozen": scaled}, cache={"sum": total.expand(3)})
 
     vectors = corpus.features["text"]
     words = replace(corpus, features={}, present={}, sequences={"text": Ragged(vectors, torch.arange(len(vectors) + 1))})
     batch = words.batch((), ("text",))
     batch = replace(batch, sequences={**batch.sequences, "gone": batch.sequences["text"]})
-    together = Committee([Recorded(Schema.of(words, reads=BiGRU.reads), BiGRUConfig(width=8)) for _ in range(2)])
+    together = Committee([Added(Schema.of(words, reads=Added.reads)) for _ in range(2)])
     seen: list[Batch] = []
     started = together.start_stage(0, batch)
     assert set(started.sequences) == {"text", "0.text.frozen", "1.text.frozen"}

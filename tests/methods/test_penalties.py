@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from erc_graph.methods.penalties import margin_loss
+from erc_graph.methods.penalties import density, margin_loss
 
 
 def by_triples(states: torch.Tensor, modality: torch.Tensor, target: torch.Tensor, margin: float) -> torch.Tensor:
@@ -67,3 +67,12 @@ def test_special_states_and_half_precision() -> None:
             loss = margin_loss(states, modality, target)
         loss.backward()
         assert loss.dtype is torch.float32 and loss.isfinite() and states.grad is not None and states.grad.isfinite().all()
+
+
+def test_density_is_the_printed_norm_over_the_entries() -> None:
+    states = torch.tensor([[1.0, -2.0, 0.0], [3.0, -4.0, 2.0]], requires_grad=True)
+    assert density(states).item() == pytest.approx(2.0)
+    assert density(states, "sum").item() == pytest.approx(12.0)
+    density(states, "sum").backward()
+    assert states.grad is not None
+    assert states.grad.tolist() == [[1, -1, 0], [1, -1, 1]]

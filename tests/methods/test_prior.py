@@ -1,25 +1,29 @@
+"""Log-probabilities of other classifiers behind the scores."""
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample.vectors import sample_corpus
-from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.experiments.baseline import baseline_of
-from erc_graph.experiments.checks import check
-from erc_graph.experiments.experiment import Experiment, RunConfig, from_dict
-from erc_graph.methods.base import Schema
+from erc_graph.data.tasks import TASKS
+from erc_graph.errors import ConfigError
+from erc_graph.methods.base import Method
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.pairwise import MffConfig, Pairwise, PairwiseConfig, PmfConfig
-from erc_graph.methods.prior import Prior
+from erc_graph.methods.prior import Prior, PriorConfig
+from erc_graph.methods.schema import Schema
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 from erc_graph.training.metrics import evaluate
 
-SMALL = {"pmf": PmfConfig(width=8), "mff": MffConfig(width=8)}
+SMALL: dict[str, Any] = {"pmf": PmfConfig(width=8), "mff": MffConfig(width=8)}
+LOGP = PriorConfig(features=["logp"])
 
 
 @pytest.fixture(scope="module")
@@ -37,49 +41,61 @@ def corpus() -> Corpus:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda schema: Pairwise(schema, PairwiseConfig(prior="logp", **SMALL)),
-        lambda schema: Pairwise(schema, PairwiseConfig(prior="logp", prior_stream=True, **SMALL)),
-        lambda schema: BiGRU(schema, BiGRUConfig(prior="logp", width=8)),
+        lambda schema: Pairwise(schema, PairwiseConfig(**SMALL), prior=LOGP),
+        lambda schema: Pairwise(schema, PairwiseConfig(**SMALL), prior=PriorConfig(features=["logp"], stream=True)),
+        lambda schema: BiGRU(schema, BiGRUConfig(width=8), prior=LOGP),
     ],
     ids=["pairwise", "pairwise with its stream", "bigru"],
 )
-def test_it_is_added_to_the_scores_where_it_is_there(make: object, corpus: Corpus) -> None:
-    pipeline = make(Schema.of(corpus)).eval()  # type: ignore[operator]
+def test_it_is_added_to_the_scores_where_it_is_there(make: Callable[[Schema], Method], corpus: Corpus) -> None:
+    method = make(Schema.of(corpus)).eval()
+    assert method.prior is not None
     batch = corpus.batch()
-    scores, weight = pipeline(batch).scores, pipeline.prior.weight
+    scores, weight = method(batch).scores, method.prior.weight
     with torch.no_grad():
         weight.fill_(0.0)
-        without = pipeline(batch).scores
+        without = method(batch).scores
         weight.fill_(2.0)
-        twice = pipeline(batch).scores
+        twice = method(batch).scores
     torch.testing.assert_close(scores - without, corpus.features["logp"], atol=1e-4, rtol=0)
     torch.testing.assert_close(twice - without, 2 * corpus.features["logp"], atol=1e-4, rtol=0)
     assert (scores == without)[::10].all()  # missing there
 
 
-def test_it_is_no_modality_of_the_graph_unless_it_is_asked_to_be(corpus: Corpus) -> None:
+def test_it_is_no_modality_unless_it_is_asked_to_be(corpus: Corpus) -> None:
     schema = Schema.of(corpus)
-    assert Pairwise(schema, PairwiseConfig(prior="logp")).modalities == ("audio", "text")
-    assert Pairwise(schema, PairwiseConfig(prior="logp", prior_stream=True)).modalities == ("audio", "logp", "text")
-    assert Pairwise.roles(PairwiseConfig(prior="logp")) == ("logp",)
+    streamed = PriorConfig(features=["logp"], stream=True)
+    assert Pairwise(schema, prior=LOGP).inputs.shapes.modalities == ("audio", "text")
+    assert Pairwise(schema, prior=streamed).inputs.shapes.modalities == ("audio", "logp", "text")
+    assert BiGRU(schema, prior=LOGP).inputs.scaled == ("audio", "text") and BiGRU(schema, prior=streamed).inputs.scaled == (
+        "audio",
+        "logp",
+        "text",
+    )
 
 
 @pytest.mark.parametrize("stages", ["two", "joint"])
 def test_training_starts_from_what_it_says(stages: str, corpus: Corpus) -> None:
     """After one epoch with hardly a step the model is as good as the prior; the weight is among what is trained."""
-    pipeline = Pairwise(Schema.of(corpus), PairwiseConfig(prior="logp", stages=stages, **SMALL))  # type: ignore[arg-type]
+    method = Pairwise(Schema.of(corpus), PairwiseConfig(stages=stages, **SMALL), prior=LOGP)  # type: ignore[arg-type]
     train, dev = corpus.split("train").batch(), corpus.split("dev").batch()
-    fit(pipeline, train, dev, TrainingConfig(epochs=1, learning_rate=1e-3), seed=0, quiet=True)
-    assert pipeline.prior is not None and pipeline.prior.weight != 1
-    own = evaluate(pipeline.eval()(dev).scores, dev.target, corpus.task)["accuracy"]
+    fit(method, train, dev, TrainingConfig(epochs=1, learning_rate=1e-3), seed=0, quiet=True)
+    assert method.prior is not None and method.prior.weight != 1
+    own = evaluate(method.eval()(dev).scores, dev.target, corpus.task)["accuracy"]
     assert own > evaluate(dev.features["logp"], dev.target, corpus.task)["accuracy"] - 0.05
 
 
-def test_the_baseline_gets_it_too(corpus: Corpus) -> None:
-    experiment = Experiment(method="pairwise", run=RunConfig(), pipeline=PairwiseConfig(prior="logp"), training=TrainingConfig())
-    assert baseline_of(experiment, corpus).pipeline.prior == "logp"
-    around = experiment.changed({"pipeline.prior_around": True})
-    assert baseline_of(around, corpus).pipeline.prior_around and not baseline_of(experiment, corpus).pipeline.prior_around
+@pytest.mark.parametrize("stages", ["two", "joint"])
+def test_its_weight_is_trained_in_exactly_one_stage(stages: Any, corpus: Corpus) -> None:
+    method = Pairwise(Schema.of(corpus), PairwiseConfig(stages=stages, **SMALL), prior=LOGP)
+    assert method.prior is not None
+    found = [method.prior.weight in set(stage.module.parameters()) for stage in method.stages()]
+    assert found == [False] * (len(found) - 1) + [True]
+    first = method.eval().stages()[0].forward(corpus.batch()).scores
+    with torch.no_grad():
+        method.prior.weight.fill_(5.0)
+    same = torch.equal(first, method.stages()[0].forward(corpus.batch()).scores)
+    assert same is (stages == "two")  # the pairs' own classifiers are asked without it
 
 
 def test_the_conversation_is_an_expert_of_its_own(corpus: Corpus) -> None:
@@ -91,11 +107,12 @@ def test_the_conversation_is_an_expert_of_its_own(corpus: Corpus) -> None:
     shown = {**corpus.present, "logp": corpus.present["logp"].clone(), "other": here}
     shown["logp"][first] = False  # nobody says anything of the first dialogue
     both = replace(corpus, features={**corpus.features, "other": other.masked_fill(~here[:, None], torch.nan)}, present=shown)
-    batch, scores = both.batch(), torch.randn(corpus.utterances, 6)
-    plain, around = Prior("logp", "other"), Prior("logp", "other", around=True)
+    batch, scores, schema = both.batch(), torch.randn(corpus.utterances, 6), Schema.of(both)
+    plain = Prior(PriorConfig(features=["logp", "other"]), schema)
+    around = Prior(PriorConfig(features=["logp", "other"], around=True), schema)
     assert torch.equal(plain(scores, batch), around(scores, batch)) and around.around is not None
     with torch.no_grad():
-        around.around.fill_(0.5)
+        around.around.weight.fill_(0.5)
     moved = (around(scores, batch) - plain(scores, batch)).detach()
     for start, end in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True):
         votes = [both.features[name][row].exp() for row in range(start, end) for name in ("logp", "other") if shown[name][row]]
@@ -108,57 +125,51 @@ def test_the_frequencies_of_a_score_task_are_its_mean() -> None:
     corpus = sample_corpus(dialogues=3, seed=1)
     said = torch.randn(corpus.utterances, 1)
     batch = replace(corpus, features={"p": said}, present={"p": torch.ones(corpus.utterances, dtype=torch.bool)}).batch()
-    mean = Prior("p", around=True).frequencies([said], batch)
+    prior = Prior(PriorConfig(features=["p"], around=True), Schema(widths={"p": 1}, task=TASKS["sentiment"]))
+    assert prior.around is not None
+    with torch.no_grad():
+        prior.around.weight.fill_(2.0)
+        found = prior(torch.zeros(corpus.utterances, 1), batch)
     for start, end in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True):
-        torch.testing.assert_close(mean[start:end], said[start:end].mean(0).expand(end - start, 1))
+        torch.testing.assert_close(found[start:end], said[start:end] + 2 * said[start:end].mean(0))
 
 
 @pytest.mark.parametrize("kind", [Pairwise, BiGRU])
-def test_frequencies_need_experts_and_later_turns(kind: type, corpus: Corpus) -> None:
-    schema = Schema.of(corpus)
-    with pytest.raises(ConfigError, match=r"prior_around: expected pipeline\.prior beside it"):
-        kind(schema, kind.Config(prior_around=True))  # type: ignore[attr-defined]
-    assert not BiGRU(schema, BiGRUConfig(prior="logp", prior_around=True, bidirectional=False)).causal
-    with pytest.raises(ConfigError, match="prior_around is set, which need later turns"):
-        PairwiseConfig(prior="logp", prior_around=True, causal=True, graph="causal")
+def test_frequencies_need_later_turns(kind: type[Method], corpus: Corpus) -> None:
+    schema, around = Schema.of(corpus), PriorConfig(features=["logp"], around=True)
+    with pytest.raises(ConfigError, match=r"pipeline.causal: expected parts that read no later turns, found prior.around; change"):
+        kind(schema, kind.Config(causal=True), prior=around)
+    assert kind(schema, kind.Config(causal=True), prior=LOGP).causal and not kind(schema, prior=around).causal
 
 
 @pytest.mark.parametrize("kind", [Pairwise, BiGRU])
-def test_what_is_no_prior(kind: type, corpus: Corpus) -> None:
+def test_what_is_no_prior(kind: type[Method], corpus: Corpus) -> None:
     for name, found in (("text", "a width of 16"), ("logits", "none of that name among audio, logp, text")):
-        with pytest.raises(ConfigError, match=f"pipeline.prior: expected a feature set '{name}' of 6 log-probabilities .*found {found}"):
-            kind(Schema.of(corpus), kind.Config(prior=name))  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match=r"pipeline\.prior: expected every feature set once, found 'logp\+logp'"):
-        kind(Schema.of(corpus), kind.Config(prior="logp+logp"))  # type: ignore[attr-defined]
+        with pytest.raises(ConfigError, match=f"prior.features: expected a feature set '{name}' of 6 log-probabilities .*found {found}"):
+            kind(Schema.of(corpus), prior=PriorConfig(features=[name]))
 
 
-def test_a_stream_of_a_prior_without_one() -> None:
-    with pytest.raises(ConfigError, match=r"pipeline\.prior_stream: expected false without pipeline\.prior"):
-        PairwiseConfig(prior_stream=True)
-
-
-@pytest.mark.parametrize("method", ["pairwise", "bigru"])
-def test_what_does_not_add_up_to_one_is_no_prior(method: str, corpus: Corpus) -> None:
-    experiment = from_dict(method, {"dataset": "sample", "seeds": 1, "pipeline": {"prior": "logp"}}, "a test")
-    check(experiment, corpus)
-    twice = replace(corpus, features={**corpus.features, "logp": corpus.features["logp"] * 2})
-    with pytest.raises(CorpusError, match=r"expected log-probabilities in 'logp', found .* whose probabilities do not add up to one"):
-        check(experiment, twice)
+def test_options_that_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"prior\.features: expected every feature set once, found logp, logp"):
+        PriorConfig(features=["logp", "logp"])
+    for name in ("around", "stream"):
+        with pytest.raises(ConfigError, match=rf"prior\.{name}: expected prior.features beside it"):
+            PriorConfig(**{name: True})
 
 
 def test_several_begin_as_their_mean_and_each_has_a_weight(corpus: Corpus) -> None:
     other = corpus.features["logp"].roll(1, 1)
     both = replace(corpus, features={**corpus.features, "other": other}, present={**corpus.present, "other": corpus.present["logp"]})
-    pipeline = Pairwise(Schema.of(both), PairwiseConfig(prior="logp+other", **SMALL)).eval()  # type: ignore[arg-type]
-    assert pipeline.modalities == ("audio", "text") and pipeline.prior is not None
+    method = Pairwise(Schema.of(both), PairwiseConfig(**SMALL), prior=PriorConfig(features=["logp", "other"])).eval()
+    assert method.inputs.shapes.modalities == ("audio", "text") and method.prior is not None
     batch = both.batch()
-    scores = pipeline(batch).scores
+    scores = method(batch).scores
     with torch.no_grad():
-        pipeline.prior.weight.copy_(torch.tensor([0.0, 2.0]))
-        moved = pipeline(batch).scores
+        method.prior.weight.copy_(torch.tensor([0.0, 2.0]))
+        moved = method(batch).scores
     torch.testing.assert_close(moved - scores, 1.5 * other - 0.5 * corpus.features["logp"], atol=1e-4, rtol=0)
     with pytest.raises(ConfigError, match="expected a feature set 'third' of 6"):
-        Pairwise(Schema.of(both), PairwiseConfig(prior="logp+third", **SMALL))  # type: ignore[arg-type]
+        Pairwise(Schema.of(both), PairwiseConfig(**SMALL), prior=PriorConfig(features=["logp", "third"]))
 
 
 def test_missing_rows_with_anything_in_them_count_for_nothing() -> None:
@@ -169,4 +180,5 @@ def test_missing_rows_with_anything_in_them_count_for_nothing() -> None:
         present={"p": torch.zeros(corpus.utterances, dtype=torch.bool)},
     )
     scores = torch.randn(corpus.utterances, 6)
-    assert torch.equal(Prior("p")(scores, batch.batch()), scores)
+    prior = Prior(PriorConfig(features=["p"]), Schema.of(batch))
+    assert torch.equal(prior(scores, batch.batch()), scores)

@@ -137,7 +137,7 @@ class AngularConv(Conv):
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
         """The layers over listed edges, message by message."""
-        is_angular = [rule.weight == "angular" for rule in self.recipe.edges]
+        is_angular = [rule.weight == "angular" for rule in self.recipe.edges for _ in rule.relations]
         dropped_out, weight = self.dropout(x), None
         if any(is_angular):
             weight = edges.angular(x)

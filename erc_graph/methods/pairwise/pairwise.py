@@ -83,8 +83,7 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError, expect
-from erc_graph.graphs.recipe import list_recipes
-from erc_graph.methods.base import NONE, Method, in_parts
+from erc_graph.methods.base import Method, in_parts
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.pairwise.multimodal_attention import MalConfig, MultimodalAttention
 from erc_graph.methods.pairwise.multiple_fusion import MffConfig, MultipleFeaturesFusion
@@ -124,8 +123,6 @@ class PairwiseConfig:
     mal: MalConfig = field(default_factory=MalConfig)
 
     def __post_init__(self) -> None:
-        if self.graph == NONE:
-            raise ConfigError(f"pipeline.graph: expected a recipe ({', '.join(list_recipes())}), which pairwise needs, found 'none'")
         expect(
             "pipeline",
             self,
@@ -155,14 +152,12 @@ class Pairwise(Method):
                 "inputs.text_layers: expected none with pipeline.stages 'two', whose first stage would be trained on other states than the "
                 "second; set pipeline.stages to 'joint'"
             )
-        assert self.recipe is not None
+        recipe = self.recipe
         if config.gamma is not None:
-            for rule in self.recipe.edges:
+            for rule in recipe.edges:
                 if rule.scope == "across":
-                    self.recipe = self.recipe.with_scale(rule.relation, config.gamma)
-        recipe, self.modalities = self.recipe, tuple(sorted(shapes.widths))
-        if not self.modalities:
-            raise ConfigError("modalities: the pairwise method needs text, audio or visual; found none beside the second text")
+                    recipe = recipe.with_scale(rule.relation, config.gamma)
+        self.graph, self.modalities = recipe, tuple(sorted(shapes.widths))
         groups = list(combinations(self.modalities, min(2, len(self.modalities))))
         self.fusion = nn.ModuleDict({"+".join(group): PairFusion(shapes, group, config, recipe) for group in groups})
         widths = {name: fusion.width for name, fusion in self.fusions.items()}

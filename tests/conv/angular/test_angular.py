@@ -8,12 +8,31 @@ import torch
 from torch import Tensor
 
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
-from erc_graph.conv.angular.propagation import METHODS
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.recipe import load_recipe
+from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule, load_recipe
+from tests.conv.loops import edges_by_loop, of, rule
 
 RECIPE = load_recipe("pairwise")
+LAYOUTS = ("auto", "tiled", "list", "blocks", "dgl")
+STREAMS = ("audio", "text", "visual")
+
+
+def operator(
+    width: int, recipe: GraphRecipe = RECIPE, config: AngularConvConfig | None = None, *, dropout: float = 0.0, layout: str = "auto"
+) -> AngularConv:
+    """The operator with its edges held in a certain way."""
+    if layout == "dgl":
+        pytest.importorskip("dgl")
+    conv = AngularConv(width, recipe, config, dropout=dropout)
+    conv.layout = layout  # type: ignore[assignment]
+    return conv
+
+
+def ask(conv: AngularConv, states: Tensor, present: Tensor, batch: Batch) -> Tensor:
+    """What the operator says of `(N, S, width)` states."""
+    return conv(Nodes(states, present, STREAMS[: states.shape[1]]), batch).states
 
 
 def make_batch(*lengths: int) -> Batch:
@@ -35,7 +54,6 @@ def make_batch(*lengths: int) -> Batch:
         ({"alpha": 1.5}, r"conv\.alpha: expected a number from 0 to 1, found 1\.5"),
         ({"alpha": float("nan")}, r"conv\.alpha: expected a number from 0 to 1, found nan"),
         ({"lambda_": 0}, r"conv\.lambda_: expected a .*number.*, found 0"),
-        ({"method": "dense"}, r"conv\.method: expected one of block, tiled, pyg, dgl, found 'dense'"),
     ],
 )
 def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> None:
@@ -44,17 +62,17 @@ def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> 
 
 
 def test_all_impossible_values_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)conv\.depth.*conv\.alpha.*conv\.method"):
-        AngularConvConfig(depth=-1, alpha=2, method="dense")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"(?s)conv\.depth.*conv\.alpha.*conv\.lambda_"):
+        AngularConvConfig(depth=-1, alpha=2, lambda_=0)
 
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_width_and_what_stands_where(residual: bool) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
     present[2, 1] = False
-    conv = AngularConv(3, AngularConvConfig(residual=residual))
-    output = conv(states, present, batch, RECIPE)
-    assert conv.output_width == output.shape[-1] == (6 if residual else 3)
+    conv = operator(3, config=AngularConvConfig(residual=residual))
+    output = ask(conv, states, present, batch)
+    assert conv.width == output.shape[-1] == (6 if residual else 3)
     assert (output[~present] == 0).all()
     assert (output[..., -3:] >= 0).all()  # ReLU
     if residual:
@@ -64,9 +82,9 @@ def test_width_and_what_stands_where(residual: bool) -> None:
 @pytest.mark.parametrize("depth", [1, 3, 8])
 def test_depth_is_the_number_of_layers_that_are_used(depth: int) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
-    conv = AngularConv(3, AngularConvConfig(depth=depth))
+    conv = operator(3, config=AngularConvConfig(depth=depth))
     assert len(conv.weights) == depth
-    conv(states, present, batch, RECIPE).sum().backward()
+    ask(conv, states, present, batch).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in conv.parameters())
 
 
@@ -76,11 +94,11 @@ def test_a_deeper_causal_graph_reaches_further() -> None:
     batch, present = make_batch(6), torch.ones(6, 1, dtype=torch.bool)
     for depth in (1, 2, 3):
         states = torch.rand(6, 1, 3).requires_grad_()
-        conv = AngularConv(3, AngularConvConfig(depth=depth, residual=False))
+        conv = operator(3, window, AngularConvConfig(depth=depth, residual=False))
         with torch.no_grad():
             for parameter in conv.parameters():
                 parameter.abs_()  # so that no ReLU closes the way
-        conv(states, present, batch, window)[5].sum().backward()
+        ask(conv, states, present, batch)[5].sum().backward()
         assert states.grad is not None
         heard = (states.grad.abs().sum((1, 2)) > 0).nonzero().flatten().tolist()
         # The degree of the furthest sender counts one turn more.
@@ -89,19 +107,19 @@ def test_a_deeper_causal_graph_reaches_further() -> None:
 
 def test_everything_from_the_first_state_makes_layers_blind_to_the_graph_but_for_their_matrix() -> None:
     batch, states, present = make_batch(4), torch.randn(4, 1, 3), torch.ones(4, 1, dtype=torch.bool)
-    conv = AngularConv(3, AngularConvConfig(depth=1, alpha=1.0, residual=False))
+    conv = operator(3, config=AngularConvConfig(depth=1, alpha=1.0, residual=False))
     with torch.no_grad():
         conv.weights[0][:3] = 0  # the part that reads P h
-    alone = torch.cat([conv(states[i : i + 1], present[i : i + 1], make_batch(1), RECIPE) for i in range(4)])
-    torch.testing.assert_close(conv(states, present, batch, RECIPE), alone)
+    alone = torch.cat([ask(conv, states[i : i + 1], present[i : i + 1], make_batch(1)) for i in range(4)])
+    torch.testing.assert_close(ask(conv, states, present, batch), alone)
 
 
 def test_dropout_only_in_training() -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 8), torch.ones(6, 2, dtype=torch.bool)
-    conv = AngularConv(8, AngularConvConfig(), dropout=0.5)
-    assert not torch.equal(conv(states, present, batch, RECIPE), conv(states, present, batch, RECIPE))
+    conv = operator(8, dropout=0.5)
+    assert not torch.equal(ask(conv, states, present, batch), ask(conv, states, present, batch))
     conv.eval()
-    assert torch.equal(conv(states, present, batch, RECIPE), conv(states, present, batch, RECIPE))
+    assert torch.equal(ask(conv, states, present, batch), ask(conv, states, present, batch))
 
 
 CASES = {
@@ -113,102 +131,148 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("method", ["block", "tiled", "pyg"])
-def test_gradients_are_those_of_finite_differences(method: str, case: str) -> None:
+@pytest.mark.parametrize("layout", ["auto", "tiled", "list"])
+def test_gradients_are_those_of_finite_differences(layout: str, case: str) -> None:
     """In float64, at cosines of ±1 and with zero vectors too. ReLUs are kept away from their corner by a bias."""
     batch, present = make_batch(2, 1), torch.ones(3, 2, dtype=torch.bool)
     present[1, 1] = False
-    conv = AngularConv(3, AngularConvConfig(method=method)).double()  # type: ignore[arg-type]
+    conv = operator(3, layout=layout).double()
     with torch.no_grad():
         for parameter in conv.parameters():
             parameter.abs_()
         conv.first.bias += 4.0
     states = CASES[case](torch.randn(3, 2, 3, dtype=torch.float64)).clone().requires_grad_()
 
-    def ask(states: Tensor, *parameters: Tensor) -> Tensor:
-        return conv(states, present, batch, RECIPE)
+    def asked(states: Tensor, *parameters: Tensor) -> Tensor:
+        return ask(conv, states, present, batch)
 
     # A zero state turns within 1e-4 (the root of `TINY`) from cosine 0 to any other: the step must be far below that.
-    assert torch.autograd.gradcheck(ask, (states, *conv.parameters()), eps=1e-8, atol=1e-4, rtol=1e-3)
+    assert torch.autograd.gradcheck(asked, (states, *conv.parameters()), eps=1e-8, atol=1e-4, rtol=1e-3)
 
 
-def test_the_method_is_a_matter_of_configuration() -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_agree(layout: str) -> None:
     batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3), torch.ones(6, 2, dtype=torch.bool)
-    first = AngularConv(3, AngularConvConfig())
-    for method in METHODS:
-        other = AngularConv(3, AngularConvConfig(method=method))  # type: ignore[arg-type]
-        other.load_state_dict(first.state_dict())
-        torch.testing.assert_close(other(states, present, batch, RECIPE), first(states, present, batch, RECIPE))
+    first, other = operator(3), operator(3, layout=layout)
+    other.load_state_dict(first.state_dict())
+    torch.testing.assert_close(ask(other, states, present, batch), ask(first, states, present, batch))
 
 
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_states_and_gradients_that_do_not_lie_in_one_block(method: str) -> None:
+@pytest.mark.parametrize("layout", ["auto", "tiled"])
+def test_states_and_gradients_that_do_not_lie_in_one_block(layout: str) -> None:
     """Strided states, and the gradient of a sum, which is one number seen many times."""
     batch, present = make_batch(4, 2), torch.ones(6, 2, dtype=torch.bool)
-    conv = AngularConv(3, AngularConvConfig(method=method)).double()  # type: ignore[arg-type]
+    conv = operator(3, layout=layout).double()
     wide = torch.randn(2, 6, 7, dtype=torch.float64)
     gradients = []
     for states in (wide.transpose(0, 1)[..., 1:4], wide.transpose(0, 1)[..., 1:4].contiguous()):
         for weight in (None, torch.ones(6, 2, 6, dtype=torch.float64)):
             leaf = states.detach().requires_grad_()
             assert leaf.is_contiguous() is states.is_contiguous()
-            output = conv(leaf, present, batch, RECIPE)
+            output = ask(conv, leaf, present, batch)
             (output.sum() if weight is None else (output * weight).sum()).backward()
             gradients.append(leaf.grad)
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_nobody_is_there(method: str) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nobody_is_there(layout: str) -> None:
     batch, states = make_batch(4, 1), torch.randn(5, 2, 3, requires_grad=True)
-    conv = AngularConv(3, AngularConvConfig(method=method))  # type: ignore[arg-type]
-    output = conv(states, torch.zeros(5, 2, dtype=torch.bool), batch, RECIPE)
+    conv = operator(3, layout=layout)
+    output = ask(conv, states, torch.zeros(5, 2, dtype=torch.bool), batch)
     output.sum().backward()
     assert not output.any() and states.grad is not None and not states.grad.any()
 
 
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_no_dialogue_has_gradients_of_zero(method: str) -> None:
+@pytest.mark.parametrize("layout", ["auto", "tiled"])
+def test_no_dialogue_has_gradients_of_zero(layout: str) -> None:
     batch, states = make_batch(3).select(torch.empty(0, dtype=torch.long)), torch.zeros(0, 2, 3, requires_grad=True)
-    conv = AngularConv(3, AngularConvConfig(method=method))  # type: ignore[arg-type]
-    conv(states, torch.ones(0, 2, dtype=torch.bool), batch, RECIPE).sum().backward()
+    conv = operator(3, layout=layout)
+    ask(conv, states, torch.ones(0, 2, dtype=torch.bool), batch).sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in conv.parameters())
 
 
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_a_gradient_of_a_gradient_is_refused(method: str) -> None:
+@pytest.mark.parametrize("layout", ["auto", "tiled"])
+def test_a_gradient_of_a_gradient_is_refused(layout: str) -> None:
     """The backward pass is written out and has none of its own: an error, not a silent zero."""
     batch, present = make_batch(4), torch.ones(4, 2, dtype=torch.bool)
     states = torch.randn(4, 2, 3, requires_grad=True)
-    output = AngularConv(3, AngularConvConfig(method=method))(states, present, batch, RECIPE)  # type: ignore[arg-type]
+    output = ask(operator(3, layout=layout), states, present, batch)
     (grad,) = torch.autograd.grad(output.square().sum(), states, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
 
 
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_a_backward_pass_can_be_run_again(method: str) -> None:
+@pytest.mark.parametrize("layout", ["auto", "tiled"])
+def test_a_backward_pass_can_be_run_again(layout: str) -> None:
     """Nothing that was kept is written to."""
     batch, present = make_batch(5, 3), torch.rand(8, 2) < 0.8
     states = torch.randn(8, 2, 3, requires_grad=True)
-    conv = AngularConv(3, AngularConvConfig(depth=3, method=method), dropout=0.3)  # type: ignore[arg-type]
-    output = conv(states, present, batch, RECIPE).square().sum()
+    conv = operator(3, config=AngularConvConfig(depth=3), dropout=0.3, layout=layout)
+    output = ask(conv, states, present, batch).square().sum()
     first = torch.autograd.grad(output, (states, *conv.parameters()), retain_graph=True)
     for before, after in zip(first, torch.autograd.grad(output, (states, *conv.parameters())), strict=True):
         assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_pieces_of_any_size_give_the_same(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("layout", ["auto", "tiled"])
+def test_pieces_of_any_size_give_the_same(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, present = make_batch(9, 4, 8, 1, 2), torch.rand(24, 3) < 0.8
     states = torch.randn(24, 3, 5, dtype=torch.float64)
-    conv = AngularConv(5, AngularConvConfig(depth=3, method=method)).double()  # type: ignore[arg-type]
+    conv = operator(5, load_recipe("speaker"), AngularConvConfig(depth=3), layout=layout).double()
     found = []
     for most in (1, 20, 60, 10**6):
         monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
         leaf = states.clone().requires_grad_()
-        output = conv(leaf, present, batch, load_recipe("speaker"))
+        output = ask(conv, leaf, present, batch)
         found.append([output.detach(), *torch.autograd.grad(output.square().sum(), (leaf, *conv.parameters()))])
     for other in found[1:]:
         torch.testing.assert_close(other, found[0])
+
+
+LISTED = {
+    "other turns of other streams": of(
+        rule("context", 2, 1, weight="angular"), rule("cross", 1, 2, scope="across", self_loops=False, scale=0.7, weight="angular")
+    ),
+    "speaker pairs": of(
+        rule("context", 3, 1, speaker="pair", weight="angular", scale=0.4), rule("cross", 0, 0, scope="across", weight="unit")
+    ),
+    "own turns": of(rule("own", 2, 1, speaker="same", count="own", weight="angular"), rule("near", "own:1", 0, weight="unit", scale=0.3)),
+    "twice": of(rule("context", None, None, weight="angular", times=2), rule("near", 1, 0, weight="unit")),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_other_recipes_go_by_lists_of_edges_and_give_a_loop(name: str) -> None:
+    """`P` of the first state, in one layer whose own matrix hardly counts; auto takes what any layout takes."""
+    recipe, batch = LISTED[name], make_batch(5, 1, 4)
+    states, present = torch.randn(10, 2, 6, dtype=torch.float64), torch.rand(10, 2) < 0.8
+    conv = operator(6, recipe, AngularConvConfig(depth=1, alpha=0.0, lambda_=1e-12, residual=False)).double()
+    with torch.no_grad():
+        conv.first.weight.copy_(torch.eye(6))
+        conv.first.bias.fill_(20)  # nothing is below zero
+        found = ask(conv, states, present, batch)
+    names = {rule.relation: rule.weight for rule in recipe.edges}
+    weight: dict[Any, float] = {}
+    for edge in edges_by_loop(recipe, Nodes(states, present, STREAMS[:2]), batch):
+        cosine = torch.cosine_similarity(states[edge.source], states[edge.target], 0).clamp(-1, 1)
+        angular = names[recipe.relations[edge.relation].split("_")[0]] == "angular"
+        value = edge.scale * edge.times * (1 - cosine.acos().item() / torch.pi if angular else 1.0)
+        weight[edge.target, edge.source] = weight.get((edge.target, edge.source), 0.0) + value
+    degree: dict[Any, float] = {}
+    for (target, _), value in weight.items():
+        degree[target] = degree.get(target, 0.0) + value
+    expected = torch.zeros_like(states)
+    for (target, source), value in weight.items():
+        if source in degree:
+            expected[target] += value / (degree[target] * degree[source]) ** 0.5 * (states[source] + 20)
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-3)  # the printed arccos differs by up to 0.0015
+
+
+def test_recipes_that_have_no_angular_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"recipe test: expected edges for angular weights, found 'near', whose weights are learned; use"):
+        AngularConv(3, of(rule("near", 1, 1)))
+    both = replace(of(rule("near", 1, 1, weight="angular")), hyperedges=(HyperedgeRule(relation="all", over="stream"),))
+    with pytest.raises(ConfigError, match=r"recipe test: expected edges for angular weights, found \[\[hyperedge\]\]; use another recipe"):
+        AngularConv(3, both)

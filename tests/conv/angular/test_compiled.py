@@ -15,8 +15,8 @@ from torch import Tensor
 from erc_graph.conv.angular import compiled, compiler
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.recipe import FOLDERS, GraphRecipe, load_recipe
-from tests.conv.angular.test_angular import make_batch
+from erc_graph.graphs.recipe import FOLDERS, load_recipe
+from tests.conv.angular.test_angular import ask, make_batch, operator
 
 POSSIBLE = any(map(shutil.which, compiler.COMPILERS)) and compiler.sgemm() is not None
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="no C compiler")
@@ -46,12 +46,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         yield found
 
 
-def outcome(conv: AngularConv, states: Tensor, present: Tensor, batch: Batch, recipe: GraphRecipe, *, summed: bool = False) -> list[Tensor]:
+def outcome(conv: AngularConv, states: Tensor, present: Tensor, batch: Batch, *, summed: bool = False) -> list[Tensor]:
     """The output, and the gradients of states and of every weight."""
     torch.manual_seed(1)
     states = states.detach().requires_grad_()
     conv.zero_grad()
-    output = conv(states, present, batch, recipe)
+    output = ask(conv, states, present, batch)
     output.backward(torch.ones(()).expand(output.shape) if summed else torch.randn(output.shape))
     assert states.grad is not None
     return [output.detach(), states.grad, *(p.grad for p in conv.parameters() if p.grad is not None)]
@@ -63,17 +63,15 @@ def compare(
     states: Tensor,
     present: Tensor,
     batch: Batch,
-    recipe: str | GraphRecipe,
     *,
     summed: bool = False,
 ) -> None:
     """Both passes are compiled, and what comes out is what comes out without."""
-    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     with counted(monkeypatch) as passes:
-        fast = outcome(conv, states, present, batch, recipe, summed=summed)
+        fast = outcome(conv, states, present, batch, summed=summed)
         assert passes == [False, True]
         with compiled.without():
-            slow = outcome(conv, states.contiguous(), present.contiguous(), batch, recipe, summed=summed)
+            slow = outcome(conv, states.contiguous(), present.contiguous(), batch, summed=summed)
         assert len(passes) == 2
     assert len(fast) == len(slow) == 2 + len(list(conv.parameters()))
     for a, b in zip(fast, slow, strict=True):
@@ -109,9 +107,9 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("residual", [True, False])
 def test_equal_to_the_batched_form(recipe: str, dropout: float, residual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    conv = AngularConv(24, AngularConvConfig(depth=3, residual=residual), dropout=dropout)
+    conv = operator(24, load_recipe(recipe), AngularConvConfig(depth=3, residual=residual), dropout=dropout)
     batch, states, present = some((7, 1, 12, 3, 20), 3, 24)
-    compare(monkeypatch, conv, states, present, batch, recipe)
+    compare(monkeypatch, conv, states, present, batch)
 
 
 @pytest.mark.parametrize("lengths", [(1,), (150, 149), (2, 2, 2), (5, 40, 90, 1, 83), (4, 0, 3)])
@@ -119,17 +117,17 @@ def test_equal_to_the_batched_form(recipe: str, dropout: float, residual: bool, 
 @pytest.mark.parametrize("width", [1, 50])
 def test_sizes(lengths: tuple[int, ...], streams: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, states, present = some(lengths, streams, width)
-    compare(monkeypatch, AngularConv(width, AngularConvConfig(depth=2)), states, present, batch, "pairwise")
+    compare(monkeypatch, operator(width, config=AngularConvConfig(depth=2)), states, present, batch)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_any_number_of_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, states, present = some((9, 30, 2, 14), 2, 16)
-    conv = AngularConv(16, AngularConvConfig(depth=2))
+    conv = operator(16, load_recipe("speaker"), AngularConvConfig(depth=2))
     torch.set_num_threads(threads)
-    first, second = (outcome(conv, states, present, batch, load_recipe("speaker")) for _ in range(2))
+    first, second = (outcome(conv, states, present, batch) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    compare(monkeypatch, conv, states, present, batch, "speaker")
+    compare(monkeypatch, conv, states, present, batch)
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -138,24 +136,24 @@ def test_strides_of_all_kinds(depth: int, monkeypatch: pytest.MonkeyPatch) -> No
     turned, there = states.transpose(0, 1).contiguous().transpose(0, 1), present.T.contiguous().T
     assert not turned.is_contiguous()
     assert not there.is_contiguous()
-    compare(monkeypatch, AngularConv(8, AngularConvConfig(depth=depth)), turned, there, batch, "pairwise", summed=True)
+    compare(monkeypatch, operator(8, config=AngularConvConfig(depth=depth)), turned, there, batch, summed=True)
 
 
 def test_degrees_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     batch, states, present = some((6, 11), 2, 8)
     recipe = load_recipe("pairwise")
     tiny = replace(recipe, edges=tuple(replace(rule, scale=1e-14) for rule in recipe.edges))
-    compare(monkeypatch, AngularConv(8, AngularConvConfig(depth=2)), states, present, batch, tiny)
+    compare(monkeypatch, operator(8, tiny, AngularConvConfig(depth=2)), states, present, batch)
 
 
 def test_states_that_need_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     batch, states, present = some((6, 5), 2, 8)
-    conv, found = AngularConv(8, AngularConvConfig(), dropout=0.3), []
+    conv, found = operator(8, dropout=0.3), []
     for slow in (False, True):
         conv.zero_grad()
         torch.manual_seed(1)
         with counted(monkeypatch) as passes, compiled.without() if slow else monkeypatch.context():
-            conv(states, present, batch, load_recipe("pairwise")).sum().backward()
+            ask(conv, states, present, batch).sum().backward()
         assert len(passes) == (0 if slow else 2)
         found.append([p.grad for p in conv.parameters()])
     for a, b in zip(*found, strict=True):
@@ -167,11 +165,11 @@ def test_what_is_not_a_number_shows_and_stays_in_its_dialogue(dropout: float, mo
     batch, states, present = some((6, 5), 2, 8)
     states[7] = torch.nan
     present[:] = True
-    conv = AngularConv(8, AngularConvConfig(residual=False), dropout=dropout)
-    output = conv(states, present, batch, load_recipe("pairwise"))
+    conv = operator(8, config=AngularConvConfig(residual=False), dropout=dropout)
+    output = ask(conv, states, present, batch)
     assert output[6:].isnan().all()
     assert not output[:6].isnan().any()
-    compare(monkeypatch, conv, states, present, batch, "pairwise")
+    compare(monkeypatch, conv, states, present, batch)
 
 
 @pytest.mark.parametrize("recipe", ["pairwise", "mmgcn", "speaker"])
@@ -179,12 +177,12 @@ def test_a_propagation_written_as_a_loop(recipe: str, monkeypatch: pytest.Monkey
     """One layer whose own matrix hardly counts is `P` of the first state; `P` edge by edge from the rules, in float64."""
     batch, states, present = some((5, 8), 2, 6)
     chosen = load_recipe(recipe)
-    conv = AngularConv(6, AngularConvConfig(depth=1, alpha=0.0, lambda_=1e-12, residual=False))
+    conv = operator(6, chosen, AngularConvConfig(depth=1, alpha=0.0, lambda_=1e-12, residual=False))
     with torch.no_grad():
         conv.first.weight.copy_(torch.eye(6))
         conv.first.bias.fill_(20)  # nothing is below zero
     with counted(monkeypatch) as passes:
-        found = conv(states, present, batch, chosen)
+        found = ask(conv, states, present, batch)
     assert passes == [False]
     unit = states.double() / states.double().norm(dim=-1, keepdim=True).clamp(min=1e-30)
     expected = torch.zeros(13, 2, 6, dtype=torch.float64)
@@ -216,7 +214,7 @@ def test_nothing_flows_back_from_the_future() -> None:
     batch, states, present = some((9,), 2, 8)
     present[:] = True
     states.requires_grad_()
-    AngularConv(8, AngularConvConfig(residual=False))(states, present, batch, load_recipe("causal"))[:5].sum().backward()
+    ask(operator(8, load_recipe("causal"), AngularConvConfig(residual=False)), states, present, batch)[:5].sum().backward()
     assert states.grad is not None
     assert (states.grad[5:] == 0).all()
     assert (states.grad[:5] != 0).any()
@@ -224,10 +222,9 @@ def test_nothing_flows_back_from_the_future() -> None:
 
 def test_a_dialogue_is_the_same_alone_and_in_a_batch() -> None:
     batch, states, present = some((60, 90, 40), 2, 32)
-    conv = AngularConv(32, AngularConvConfig(depth=2)).eval()
-    recipe = load_recipe("pairwise")
-    together = conv(states, present, batch, recipe)
-    alone = conv(states[60:150], present[60:150], make_batch(90), recipe)
+    conv = operator(32, config=AngularConvConfig(depth=2)).eval()
+    together = ask(conv, states, present, batch)
+    alone = ask(conv, states[60:150], present[60:150], make_batch(90))
     torch.testing.assert_close(together[60:150], alone, rtol=1e-6, atol=1e-6)
 
 
@@ -236,7 +233,7 @@ def test_what_is_changed_before_the_backward_pass_is_noticed(slow: bool) -> None
     batch, states, present = some((6, 5), 2, 8)
     states.requires_grad_()
     with compiled.without() if slow else pytest.MonkeyPatch.context():
-        output = AngularConv(8, AngularConvConfig())(states, present, batch, load_recipe("pairwise"))
+        output = ask(operator(8), states, present, batch)
     with torch.no_grad():
         states.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -245,7 +242,7 @@ def test_what_is_changed_before_the_backward_pass_is_noticed(slow: bool) -> None
 
 def test_presence_that_is_changed_before_the_backward_pass_is_noticed() -> None:
     batch, states, present = some((6, 5), 2, 8)
-    output = AngularConv(8, AngularConvConfig())(states.requires_grad_(), present, batch, load_recipe("pairwise"))
+    output = ask(operator(8), states.requires_grad_(), present, batch)
     present[0] = False
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         output.sum().backward()
@@ -253,7 +250,7 @@ def test_presence_that_is_changed_before_the_backward_pass_is_noticed() -> None:
 
 def test_twice_backward_and_no_gradient_of_a_gradient() -> None:
     batch, states, present = some((6, 5), 2, 8)
-    output = AngularConv(8, AngularConvConfig())(states.requires_grad_(), present, batch, load_recipe("pairwise")).square().sum()
+    output = ask(operator(8), states.requires_grad_(), present, batch).square().sum()
     once, twice = (torch.autograd.grad(output, states, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(once, twice)
     (grad,) = torch.autograd.grad(output, states, create_graph=True)
@@ -263,23 +260,23 @@ def test_twice_backward_and_no_gradient_of_a_gradient() -> None:
 
 def test_inside_another_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
     batch, states, present = some((6, 5), 2, 8)
-    conv, recipe = AngularConv(8, AngularConvConfig(), dropout=0.3), load_recipe("pairwise")
+    conv = operator(8, dropout=0.3)
     torch.manual_seed(0)
-    expected = conv(states, present, batch, recipe)
+    expected = ask(conv, states, present, batch)
     torch.manual_seed(0)
     with torch.device("meta"), counted(monkeypatch) as passes:
-        found = conv(states, present, batch, recipe)
+        found = ask(conv, states, present, batch)
     assert passes == [False]
     assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(
     "what",
-    ["float64", "autocast", "pyg", "long", "without", "weights", "width 4", "width 16", "few rows", "many rows", "streams 1", "mask"],
+    ["float64", "autocast", "list", "long", "without", "weights", "width 4", "width 16", "few rows", "many rows", "streams 1", "mask"],
 )
 def test_everything_else_goes_another_way(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, states, present = some((6, 5), 2, 8)
-    conv, recipe = AngularConv(8, AngularConvConfig(method="pyg" if what == "pyg" else "block")), load_recipe("pairwise")
+    conv = operator(8, layout="list" if what == "list" else "auto")
     if what == "long":
         monkeypatch.setattr("erc_graph.conv.angular.propagation.MANY", 10)
     if what == "float64":
@@ -297,7 +294,7 @@ def test_everything_else_goes_another_way(what: str, monkeypatch: pytest.MonkeyP
         compiled.without() if what == "without" else monkeypatch.context(),
         pytest.raises((RuntimeError, IndexError)) if refused else monkeypatch.context(),
     ):
-        conv(states, present, batch, recipe)
+        ask(conv, states, present, batch)
     assert passes == []
 
 
@@ -337,4 +334,4 @@ def test_no_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "library", lambda _: Full)
     batch, states, present = some((6, 5), 2, 8)
     with pytest.raises(MemoryError, match="no memory for the layers of the graph convolution"):
-        AngularConv(8, AngularConvConfig())(states, present, batch, load_recipe("pairwise"))
+        ask(operator(8), states, present, batch)

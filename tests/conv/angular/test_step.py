@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.conv.angular.step import angular_step
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
 
 
@@ -24,7 +25,7 @@ def recipe(*rules: EdgeRule) -> GraphRecipe:
 
 
 RECIPES = {
-    **{name: load_recipe(name) for name in list_recipes() if load_recipe(name).causal},
+    **{name: load_recipe(name) for name in list_recipes() if load_recipe(name).causal and load_recipe(name).windowed},
     "unit": recipe(rule("near", "within", 2, weight="unit", scale=0.5), rule("same", "across", 0, weight="unit", scale=0.25)),
     "overlapping": recipe(rule("all", "within", None), rule("near", "within", 1, weight="unit", scale=2.0)),
     "speakers": recipe(rule("own", "within", 4, speaker="same"), rule("others", "within", 2, speaker="other", self_loops=False)),
@@ -72,23 +73,24 @@ def test_turn_by_turn_equals_the_whole_conversation(
     states = torch.randn(length, streams, 4, generator=random, dtype=torch.float64)
     states[:: 1 + seed % 5] = 0.0  # states of zeros have a direction too
     present = torch.rand(length, streams, generator=random) >= missing
-    conv = AngularConv(4, AngularConvConfig(depth=depth, residual=residual, method="pyg")).double().eval()
+    conv = AngularConv(4, RECIPES[name], AngularConvConfig(depth=depth, residual=residual)).double().eval()
+    conv.layout = "list"
     with torch.no_grad():
-        whole = conv(states, present, batch, RECIPES[name])
+        whole = conv(Nodes(states, present, ("a", "b", "c")[:streams]), batch).states
         memory = None
         for i in range(length):
-            turn, memory = angular_step(conv, states[[i]], present[[i]], turn_of(batch, i), RECIPES[name], memory)
+            turn, memory = angular_step(conv, states[[i]], present[[i]], turn_of(batch, i), memory)
             torch.testing.assert_close(turn[0], whole[i], rtol=1e-6, atol=1e-7)  # edges keep their scale in float32
 
 
 @pytest.mark.parametrize("name", ["causal", "causal_window"])
-def test_it_agrees_with_the_default_method_in_float32(name: str) -> None:
+def test_it_agrees_with_the_default_layout_in_float32(name: str) -> None:
     random = torch.Generator().manual_seed(1)
     batch = make_batch(30, random)
     states, present = torch.randn(30, 3, 8, generator=random), torch.rand(30, 3, generator=random) >= 0.2
-    conv = AngularConv(8, AngularConvConfig()).eval()
+    conv = AngularConv(8, RECIPES[name]).eval()
     with torch.no_grad():
-        whole, memory = conv(states, present, batch, RECIPES[name]), None
+        whole, memory = conv(Nodes(states, present, ("a", "b", "c")), batch).states, None
         for i in range(30):
-            turn, memory = angular_step(conv, states[[i]], present[[i]], turn_of(batch, i), RECIPES[name], memory)
+            turn, memory = angular_step(conv, states[[i]], present[[i]], turn_of(batch, i), memory)
             torch.testing.assert_close(turn[0], whole[i], rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Tiles of every size give what whole blocks give; that both agree with the definition is a law (tests/test_laws.py)."""
+"""Tiles of every size give what whole blocks give; both agree with lists of edges."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from erc_graph.conv.angular import propagation, tiled
-from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
+from erc_graph.conv.angular.angular import AngularConvConfig
 from erc_graph.conv.angular.block import BlockPropagation
-from erc_graph.conv.angular.propagation import METHODS
+from erc_graph.conv.angular.propagation import FORMS
 from erc_graph.conv.angular.tiled import TiledPropagation
 from erc_graph.data.batch import Batch
 from erc_graph.graphs.recipe import GraphRecipe, list_recipes, load_recipe
+from tests.conv.angular.test_angular import ask, operator
 
 
 def make_batch(*lengths: int) -> Batch:
@@ -39,12 +40,12 @@ def asymmetric() -> GraphRecipe:
 CASES = {**{name: load_recipe(name) for name in list_recipes()}, "asymmetric": asymmetric()}
 
 
-def outcome(method: str, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> list[Tensor]:
+def outcome(layout: str, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> list[Tensor]:
     """Of the whole convolution: output, and gradients of states and of every parameter."""
     torch.manual_seed(1)
-    conv = AngularConv(5, AngularConvConfig(depth=3, method=method)).double()  # type: ignore[arg-type]
+    conv = operator(5, recipe, AngularConvConfig(depth=3), layout=layout).double()
     states = states.clone().requires_grad_()
-    output = conv(states, present, batch, recipe)
+    output = ask(conv, states, present, batch)
     (output * torch.randn_like(output)).sum().backward()
     return [output.detach(), *(part.grad for part in (states, *conv.parameters()) if part.grad is not None)]
 
@@ -56,9 +57,9 @@ def test_small_tiles_and_all_at_once_agree_with_edges(recipe: str, streams: int,
     batch = make_batch(41, 1, 30, 7, 2)
     states = torch.randn(batch.utterances, streams, 5, dtype=torch.float64)
     present = torch.rand(batch.utterances, streams) < 0.8
-    expected = outcome("pyg", CASES[recipe], batch, states, present)
+    expected = outcome("list", CASES[recipe], batch, states, present)
     assert len(expected) == 2 + 2 + 3
-    torch.testing.assert_close(outcome("block", CASES[recipe], batch, states, present), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(outcome("auto", CASES[recipe], batch, states, present), expected, rtol=1e-6, atol=1e-7)
     for strip, band, rows in ((2**22, 32, 2**12), (1000, 4, 8), (1, 1, 1)):
         monkeypatch.setattr(tiled, "STRIP", strip)
         monkeypatch.setattr(tiled, "BAND", band)
@@ -77,20 +78,20 @@ def test_gradients_of_tiles_are_those_of_finite_differences(recipe: str, monkeyp
     states[1], states[2, 0], states[4] = states[0], -states[0, 0], 0
     x = torch.randn(11, 2, 2, dtype=torch.float64).requires_grad_()
     states = states.requires_grad_()
-    for method in ("tiled", "block"):
+    for form in FORMS:
 
-        def ask(states: Tensor, x: Tensor, method: str = method) -> Tensor:
-            return METHODS[method](CASES[recipe], batch, states, present)(x)
+        def asked(states: Tensor, x: Tensor, form: str = form) -> Tensor:
+            return FORMS[form](CASES[recipe], batch, states, present)(x)
 
         # A zero state turns within 1e-4 from cosine 0 to any other: the step must be far below that.
-        assert torch.autograd.gradcheck(ask, (states, x), eps=1e-8, atol=1e-4, rtol=1e-3)
+        assert torch.autograd.gradcheck(asked, (states, x), eps=1e-8, atol=1e-4, rtol=1e-3)
 
 
 def test_the_size_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     def kind(recipe: str, *lengths: int) -> type:
         batch = make_batch(*lengths)
         present = torch.ones(batch.utterances, 2, dtype=torch.bool)
-        return type(METHODS["block"](load_recipe(recipe), batch, torch.randn(batch.utterances, 2, 3), present))
+        return type(FORMS["auto"](load_recipe(recipe), batch, torch.randn(batch.utterances, 2, 3), present))
 
     assert kind("pairwise", 30, 90) is kind("window", 30, 90) is BlockPropagation
     assert kind("pairwise", 1000) is BlockPropagation
@@ -120,36 +121,36 @@ def test_time_and_memory_of_a_window_do_not_know_its_conversation(monkeypatch: p
 
 
 @pytest.mark.parametrize("most", [1, 10**6])
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_dropout_is_the_same_derivative(method: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("layout", FORMS)
+def test_dropout_is_the_same_derivative(layout: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the random numbers held, gradients through dropout are those of finite differences, in one piece or in several."""
     monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
     batch, present = make_batch(5, 2), torch.ones(7, 2, dtype=torch.bool)
-    conv = AngularConv(3, AngularConvConfig(depth=3, method=method), dropout=0.4).double()  # type: ignore[arg-type]
+    conv = operator(3, config=AngularConvConfig(depth=3), dropout=0.4, layout=layout).double()
     with torch.no_grad():
         conv.first.bias += 3.0
 
-    def ask(states: Tensor, *parameters: Tensor) -> Tensor:
+    def asked(states: Tensor, *parameters: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return conv(states, present, batch, load_recipe("pairwise"))
+        return ask(conv, states, present, batch)
 
     states = torch.randn(7, 2, 3, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(ask, (states, *conv.parameters()), eps=1e-7, atol=1e-5, rtol=1e-4)
+    assert torch.autograd.gradcheck(asked, (states, *conv.parameters()), eps=1e-7, atol=1e-5, rtol=1e-4)
     torch.manual_seed(5)
-    share = float((conv(states, present, batch, load_recipe("pairwise"))[..., :3] == 0).double().mean())
+    share = float((ask(conv, states, present, batch)[..., :3] == 0).double().mean())
     assert 0.1 < share < 0.7
 
 
 @pytest.mark.parametrize("most", [1, 10**6])
 @pytest.mark.parametrize("recipe", list_recipes())
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_written_layers_are_the_layers_that_autograd_sees(method: str, recipe: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("layout", FORMS)
+def test_written_layers_are_the_layers_that_autograd_sees(layout: str, recipe: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
     batch = make_batch(9, 4, 1)
     states, present = torch.randn(14, 3, 5, dtype=torch.float64), torch.rand(14, 3) < 0.8
-    written = outcome(method, load_recipe(recipe), batch, states, present)
+    written = outcome(layout, load_recipe(recipe), batch, states, present)
     monkeypatch.setattr("erc_graph.conv.angular.angular.autocast", lambda x: True)  # the other way, without lower precision
-    torch.testing.assert_close(written, outcome(method, load_recipe(recipe), batch, states, present), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(written, outcome(layout, load_recipe(recipe), batch, states, present), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("recipe", list_recipes())
@@ -157,24 +158,24 @@ def test_tiles_in_bfloat16_are_float32_rounded_once(recipe: str) -> None:
     batch = make_batch(9, 4, 1)
     half, present = torch.randn(14, 3, 4).bfloat16(), torch.rand(14, 3) < 0.8
     x = torch.randn(14, 3, 5).bfloat16()
-    low = METHODS["tiled"](load_recipe(recipe), batch, half, present)(x)
-    high = METHODS["tiled"](load_recipe(recipe), batch, half.float(), present)(x.float())
+    low = FORMS["tiled"](load_recipe(recipe), batch, half, present)(x)
+    high = FORMS["tiled"](load_recipe(recipe), batch, half.float(), present)(x.float())
     assert low.dtype is torch.bfloat16
     torch.testing.assert_close(low.float(), high, rtol=2**-8, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["block", "tiled"])
-def test_gradients_under_bfloat16_autocast_are_near_float32(method: str) -> None:
+@pytest.mark.parametrize("layout", FORMS)
+def test_gradients_under_bfloat16_autocast_are_near_float32(layout: str) -> None:
     """Within 5 % of the largest: two layers of products in eight significant bits."""
     batch, present = make_batch(12, 5), torch.ones(17, 3, dtype=torch.bool)
-    conv = AngularConv(16, AngularConvConfig(method=method))  # type: ignore[arg-type]
+    conv = operator(16, layout=layout)
     states = torch.randn(17, 3, 16)
     grads = []
     for lower in (False, True):
         leaf = states.clone().requires_grad_()
         conv.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lower):
-            output = conv(leaf, present, batch, load_recipe("pairwise"))
+            output = ask(conv, leaf, present, batch)
         output.float().square().sum().backward()
         assert leaf.grad is not None
         grads.append([leaf.grad, *(p.grad.clone() for p in conv.parameters() if p.grad is not None)])
@@ -182,9 +183,9 @@ def test_gradients_under_bfloat16_autocast_are_near_float32(method: str) -> None
         torch.testing.assert_close(low, high, rtol=0, atol=0.05 * float(high.abs().max()))
 
 
-@pytest.mark.parametrize("method", ["block", "tiled"])
+@pytest.mark.parametrize("layout", FORMS)
 @pytest.mark.parametrize("recipe", ["pairwise", "window"])
-def test_nothing_at_all(method: str, recipe: str) -> None:
+def test_nothing_at_all(layout: str, recipe: str) -> None:
     batch = make_batch(3).select(torch.empty(0, dtype=torch.long))
     states, present = torch.randn(0, 2, 3), torch.ones(0, 2, dtype=torch.bool)
-    assert AngularConv(3, AngularConvConfig(method=method))(states, present, batch, load_recipe(recipe)).shape == (0, 2, 6)  # type: ignore[arg-type]
+    assert ask(operator(3, load_recipe(recipe), layout=layout), states, present, batch).shape == (0, 2, 6)

@@ -1,0 +1,59 @@
+"""Attention over padded blocks in one go: scores, softmax and sums of a bucket one after the other, and no slots of the whole batch.
+
+What `softmax(dot(query, key))` and `spread(value, …)` give, with two copies of the rows instead of eight and none of the slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from erc_graph.graphs.pair_blocks import as_given, outer, product
+
+if TYPE_CHECKING:
+    from erc_graph.graphs.edge_blocks import EdgeBlocks
+
+
+class Attend(Function):
+    """`(N, S, 3, H, k)` queries, keys and values → `(N, S, H, k)`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, drop: Callable[[Tensor], Tensor] | None, edges: EdgeBlocks) -> Tensor:
+        """Compute all buckets."""
+        with as_given(x):
+            rows, kept, sums = edges.take(x.flatten(2, 3)), [], []
+            scales = edges.scales(x.dtype)
+            parts = zip(edges.blocks.buckets, rows, edges.score_masks(x.dtype), edges.lonely, scales, strict=True)
+            for bucket, row, mask, lonely, scale in parts:
+                query, key, value = row.unflatten(0, (3, -1)).unbind(0)  # (H, D, S, T, k)
+                score = outer(bucket, query, key).add_(mask)
+                weight = torch.softmax(score, -1)
+                weight.view(len(weight), -1, weight.shape[-1]).index_fill_(1, lonely, 0)
+                factor = scale
+                if drop is not None:
+                    factor = drop(torch.ones_like(weight) if scale is None else scale.expand_as(weight))
+                sums.append(product(bucket, weight if factor is None else weight * factor, value, False))
+                kept += [weight, weight[:0] if factor is None else factor]
+            ctx.edges, ctx.count = edges, len(rows)
+            ctx.save_for_backward(*rows, *kept)
+            return edges.put(sums)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Gradients of queries, keys and values, into rows side by side."""
+        edges, saved = ctx.edges, ctx.saved_tensors
+        rows, kept, found = saved[: ctx.count], saved[ctx.count :], []
+        for i, (bucket, row, given) in enumerate(zip(edges.blocks.buckets, rows, edges.take(grad), strict=True)):
+            query, key, value = row.unflatten(0, (3, -1)).unbind(0)
+            weight, factor = kept[2 * i], kept[2 * i + 1]
+            slope, sent = outer(bucket, given, value), weight
+            if len(factor):
+                slope, sent = slope.mul_(factor), weight * factor
+            slope = torch._softmax_backward_data(slope, weight, -1, weight.dtype)
+            parts = ((slope, key, False), (slope, query, True), (sent, given, True))
+            found.append(torch.cat([product(bucket, *part) for part in parts]))
+        return edges.put(found).unflatten(2, (3, -1)), None, None

@@ -1,0 +1,46 @@
+"""Rows of the papers' ablation tables, as changes of a method's options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomllib
+
+TABLES = Path(__file__).parents[2] / "experiments" / "tables"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its table, its name, and dotted option → value."""
+
+    number: int
+    name: str
+    changes: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.number}-{self.name}"
+
+
+def rows_of(method: str) -> list[Row]:
+    """All rows of all tables of a method."""
+    tables = tomllib.loads((TABLES / f"{method}.toml").read_text())["table"]
+    return [Row(table["number"], row["name"], row.get("changes", {})) for table in tables for row in table["rows"]]
+
+
+def changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A method's options with the changes `pipeline.…` of a row."""
+    for key, value in changes.items():
+        head, *path = key.split(".")
+        if head == "pipeline":
+            config = _with(config, path, value)
+    return config
+
+
+def _with(config: Any, path: list[str], value: Any) -> Any:
+    name, *rest = path
+    inner = getattr(config, name)
+    assert not rest or is_dataclass(inner)
+    return replace(config, **{name: _with(inner, rest, value) if rest else value})

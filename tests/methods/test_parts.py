@@ -1,0 +1,62 @@
+"""Parts that several methods are made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from erc_graph.data.nodes import Nodes
+from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.methods.inputs import Given, Inputs, InputsConfig
+from erc_graph.methods.parts import Classifier, Rowwise, Streams, Turn
+from erc_graph.methods.schema import Schema
+
+
+@pytest.fixture(scope="module")
+def given() -> Given:
+    corpus = sample_corpus(dialogues=4, seed=2)
+    inputs = Inputs(Schema.of(corpus), InputsConfig())
+    found = inputs(corpus.batch())
+    assert not found.here(("audio", "text", "visual")).all()
+    return found
+
+
+def test_a_turn_is_its_modalities_side_by_side_zero_where_one_is_missing(given: Given) -> None:
+    turn = Turn({"audio": 8, "text": 16})
+    nodes = turn(given)
+    assert nodes.streams == ("turn",) and turn.width == nodes.width == 24 and not list(turn.parameters())
+    for row in range(given.batch.utterances):
+        here = {name: bool(given.present[name][row]) for name in ("audio", "text")}
+        parts = [given.values[name][row] if here[name] else torch.zeros(width) for name, width in (("audio", 8), ("text", 16))]
+        assert torch.equal(nodes.states[row, 0], torch.cat(parts)) and bool(nodes.present[row, 0]) == any(here.values())
+
+
+def test_streams_have_a_linear_map_each(given: Given) -> None:
+    streams = Streams({"audio": 8, "text": 16}, 5)
+    nodes = streams(given)
+    assert nodes.streams == ("audio", "text") and nodes.states.shape == (given.batch.utterances, 2, 5) and streams.width == 5
+    for s, name in enumerate(nodes.streams):
+        layer = streams.project[name]
+        assert isinstance(layer, nn.Linear)
+        torch.testing.assert_close(nodes.states[:, s], given.values[name] @ layer.weight.T + layer.bias)
+        assert torch.equal(nodes.present[:, s], given.present[name])
+
+
+def test_rowwise_looks_at_one_node_at_a_time() -> None:
+    part = Rowwise(nn.Linear(3, 4), nn.Tanh())
+    nodes = Nodes(torch.randn(5, 2, 3), torch.rand(5, 2) < 0.5, ("a", "b"))
+    found = part(nodes, None)
+    assert found.streams == nodes.streams and torch.equal(found.present, nodes.present) and found.width == 4
+    assert torch.equal(found.states, part.layers(nodes.states))
+    states = nodes.states.clone().requires_grad_()
+    part(nodes.with_states(states), None).states[2, 1].sum().backward()
+    assert states.grad is not None and states.grad[2, 1].all() and int(states.grad.any(-1).sum()) == 1
+
+
+def test_classifier_is_two_layers_with_relu() -> None:
+    classify = Classifier(3, 2, hidden=4, dropout=0.5).eval()
+    states = torch.randn(5, 3)
+    (first, second) = (module for module in classify.layers if isinstance(module, torch.nn.Linear))
+    hidden = (states @ first.weight.T + first.bias).clamp(min=0)
+    torch.testing.assert_close(classify(states), hidden @ second.weight.T + second.bias)
