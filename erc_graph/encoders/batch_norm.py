@@ -1,23 +1,52 @@
-"""Batch norm over the rows that are there."""
+"""Batch normalisation over the nodes that are there."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 
-class MaskedBatchNorm(nn.BatchNorm1d):
-    """Batch norm of rows of which some are missing: those count nowhere.
 
-    In training the rows of a batch share mean and deviation; a batch of one row takes the running ones. In evaluation every row is alone.
+class BatchNorm(nn.Module):
+    """Scale every channel by mean and variance over all present nodes of a batch, in evaluation by their running means.
+
+    As `torch.nn.BatchNorm1d`, but absent nodes count nowhere, and a single node in training is scaled by the running means instead of
+    being refused. In training what comes out depends on the other dialogues of the batch (`Method.couples_batch`).
+
+    Args:
+        width: Number of channels.
+        epsilon: Added to the variance.
+        momentum: Share of a batch in the running means.
     """
 
-    def forward(self, rows: Tensor, present: Tensor) -> Tensor:  # type: ignore[override]
-        """`(N, width)` rows and `(N,)` bool → `(N, width)`, zero where a row is missing."""
-        place = present.nonzero().squeeze(1)
-        here = rows[place]
-        if len(here) > 1 or not self.training:
-            here = super().forward(here)
-        else:
-            here = nn.functional.batch_norm(here, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return torch.zeros_like(rows).index_copy(0, place, here)
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, width: int, *, epsilon: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.epsilon, self.momentum = epsilon, momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, S, width)`."""
+        mean, variance = self._batch(nodes) if self.training else (self.running_mean, self.running_var)
+        states = (nodes.states - mean) * (variance + self.epsilon).rsqrt()
+        return nodes.with_states(states * self.weight + self.bias)
+
+    def _batch(self, nodes: Nodes) -> tuple[Tensor, Tensor]:
+        """Mean and variance `(width,)` of the present nodes; the running means take their share of them."""
+        count = nodes.present.sum()
+        mean = nodes.masked().sum((0, 1)) / count.clamp(min=1)
+        distance = torch.where(nodes.present[..., None], nodes.states - mean, 0.0)
+        variance = distance.square().sum((0, 1)) / count.clamp(min=1)
+        several = count > 1
+        with torch.no_grad():
+            share = self.momentum * several
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share.to(self.running_mean.dtype))
+            unbiased = variance * count / (count - 1).clamp(min=1)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share.to(self.running_var.dtype))
+        return torch.where(several, mean, self.running_mean), torch.where(several, variance, self.running_var)

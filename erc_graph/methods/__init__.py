@@ -7,11 +7,11 @@ from erc_graph.methods.registry import Registry
 METHODS = Registry(
     {
         "bigru": "erc_graph.methods.bigru:BiGRU",
+        "cogmen": "erc_graph.methods.cogmen:COGMEN",
         "hff": "erc_graph.methods.hff:HFF",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mfdr": "erc_graph.methods.mfdr:MFDR",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
-        "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
     }
 )

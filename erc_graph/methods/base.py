@@ -54,6 +54,9 @@ class Method(nn.Module):
         can_be_causal: Whether there is a form of it that reads no later turns (`Config(causal=True)`).
         couples_batch: Whether the dialogues of a batch change each other's gradients in training; never their scores in evaluation.
         unused: Parameter whose gradient is always zero → the reason.
+        couples_batch: Whether in training what it says of a dialogue depends on the others of its batch, as with a batch norm; in
+            evaluation nothing may.
+        sequences_of: Of a method that reads sequences, the only modalities that it reads so, the others as vectors; unset: all.
 
     Raises:
         ConfigError: options that do not fit the corpus or each other; `causal` with a part that reads later turns.
@@ -66,6 +69,8 @@ class Method(nn.Module):
     can_be_causal: ClassVar[bool] = True
     couples_batch: ClassVar[bool] = False
     unused: ClassVar[Mapping[str, str]] = {}
+    couples_batch: bool = False
+    sequences_of: ClassVar[tuple[str, ...] | None] = None
 
     @final
     def __init__(self, schema: Schema, config: Any = None, *, inputs: InputsConfig | None = None, prior: PriorConfig | None = None) -> None:
@@ -75,8 +80,13 @@ class Method(nn.Module):
         self.inputs_config, self.prior_config = inputs or InputsConfig(), prior or PriorConfig()
         apart = () if self.prior_config.stream else self.prior_config.features
         self.prior = Prior(self.prior_config, schema) if self.prior_config.features else None
+        items = tuple(self.schema.sequences) if self.sequences_of is None else self.sequences_of
         self.inputs = Inputs(
-            self.schema, self.inputs_config, prior=apart, sequences=self.reads[0] == "sequences", second_text=self.reads_second_text
+            self.schema,
+            self.inputs_config,
+            prior=apart,
+            sequences=items if self.reads[0] == "sequences" else (),
+            second_text=self.reads_second_text,
         )
         self._refuse_causal()
         self.graph = self._graph()

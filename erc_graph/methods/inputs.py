@@ -116,7 +116,7 @@ class Inputs(nn.Module):
         schema: What is there.
         config: What is wanted.
         prior: Feature sets that are added to the scores, and no modality.
-        sequences: Whether the method reads sequences; else they become vectors, their mean and deviation over time.
+        sequences: Modalities that the method reads as sequences; others become vectors, their mean and deviation over time.
         second_text: Whether the method reads a second text feature.
 
     Raises:
@@ -124,7 +124,13 @@ class Inputs(nn.Module):
     """
 
     def __init__(
-        self, schema: Schema, config: InputsConfig, *, prior: Collection[str] = (), sequences: bool = False, second_text: bool = False
+        self,
+        schema: Schema,
+        config: InputsConfig,
+        *,
+        prior: Collection[str] = (),
+        sequences: Collection[str] = (),
+        second_text: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.schema = config, schema
@@ -133,9 +139,8 @@ class Inputs(nn.Module):
         widths = dict(schema.widths)
         if self.text_layers is not None:
             widths["text"] = items.pop("text")[0]
-        if not sequences:
-            widths |= {name: pooled_width(item) for name, item in items.items()}
-            items = {}
+        widths |= {name: pooled_width(item) for name, item in items.items() if name not in sequences}
+        items = {name: item for name, item in items.items() if name in sequences}
         self.pooled = tuple(name for name in schema.sequences if name in widths and not (name == "text" and self.text_layers is not None))
         if config.second_text is not None:
             if not second_text:

@@ -52,19 +52,21 @@ from torch import Tensor, nn
 
 from erc_graph.conv.gated import Gated
 from erc_graph.conv.hypergraph import Hypergraph
-from erc_graph.encoders.batch_norm import MaskedBatchNorm
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
-from erc_graph.errors import ConfigError, expect
+from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
+from erc_graph.methods.checks import Checked, Even, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class M3NETConfig:
+class M3NETConfig(Checked):
     """M3NET.
 
     Attributes:
@@ -78,25 +80,14 @@ class M3NETConfig:
         dropout: Between the layers of the GRU and in front of the classifier.
     """
 
-    graph: str = "m3net"
+    graph: Graph = "m3net"
     causal: bool = False
-    width: int = 128
-    hidden: int = 128
-    hyper_layers: int = 3
-    layers: int = 4
+    width: Even = 128
+    hidden: Size = 128
+    hyper_layers: Size = 3
+    layers: Size = 4
     weights: Literal["uniform", "kind"] = "uniform"
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline",
-            self,
-            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
-            hidden=(self.hidden >= 1, "1 or more"),
-            hyper_layers=(self.hyper_layers >= 1, "1 or more"),
-            layers=(self.layers >= 1, "1 or more"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-        )
+    dropout: Share = 0.5
 
 
 class M3NET(Method):
@@ -120,7 +111,7 @@ class M3NET(Method):
             raise ConfigError(f"modalities: expected text features of one width for M3NET, found {texts}; leave some out")
         others = {name: width for name, width in shapes.widths.items() if name not in texts}
         widths = dict(sorted({**others, **dict.fromkeys(["text"] if texts else [], max(texts.values(), default=0))}.items()))
-        self.norm = nn.ModuleDict({name: MaskedBatchNorm(width) for name, width in texts.items()} if len(texts) > 1 else {})
+        self.norm = nn.ModuleDict({name: BatchNorm(width) for name, width in texts.items()} if len(texts) > 1 else {})
         gru = Recurrent("gru", c.width, c.width, bidirectional=True, layers=2, dropout=c.dropout)
         self.streams = Streams(widths, c.width, read={"text": gru})
         self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if texts else None
@@ -144,7 +135,8 @@ class M3NET(Method):
 
     def averaged(self, given: Given) -> Given:
         """With one text in the place of several: the mean over those that are there."""
+        rows = [Nodes.of_turns(given.values[name], given.present[name]) for name in self.norm]
+        normed = [norm(nodes, given.batch).masked() for norm, nodes in zip(self.norm.values(), rows, strict=True)]
         here = given.here(tuple(self.norm))  # (N, texts)
-        total = torch.stack([norm(given.values[name], given.present[name]) for name, norm in self.norm.items()]).sum(0)
-        text = total / here.sum(1, keepdim=True).clamp(min=1)  # Eq. (1): (N, features)
+        text = torch.cat(normed, 1).sum(1) / here.sum(1, keepdim=True).clamp(min=1)  # Eq. (1): (N, features)
         return replace(given, values={**given.values, "text": text}, present={**given.present, "text": here.any(1)})

@@ -50,15 +50,15 @@ from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
-from erc_graph.errors import expect
 from erc_graph.methods.base import Method
+from erc_graph.methods.checks import Checked, Even, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMGCNConfig:
+class MMGCNConfig(Checked):
     """MMGCN.
 
     Attributes:
@@ -74,25 +74,16 @@ class MMGCNConfig:
         dropout: Before, between and after the layers, and between those of the LSTM.
     """
 
-    graph: str = "mmgcn_paper"
+    graph: Graph = "mmgcn_paper"
     causal: bool = False
-    width: int = 128
-    hidden: int = 64
+    width: Even = 128
+    hidden: Size = 64
     layers: int = 4
     alpha: float = 0.1
     eta: float = 0.5
     variant: bool = False
     speaker: Literal["concat", "add", "add_text"] = "concat"
-    dropout: float = 0.4
-
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline",
-            self,
-            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
-            hidden=(self.hidden >= 1, "1 or more"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-        )
+    dropout: Share = 0.4
 
 
 class MMGCN(Method):

@@ -28,7 +28,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["erc-graph", "corpus", "inspect", "--st"], {"--strict"}),
         (["erc-graph", "graph", "sample", "--spl"], {"--split"}),
         (["erc-graph", "experiment", ""], {"pairwise", "bigru"}),
-        (["erc-graph", "experiment", "pairwise", "--pipeline.conv.d"], {"--pipeline.conv.depth"}),
+        (["erc-graph", "experiment", "pairwise", "--pipeline.conv.d"], {"--pipeline.depth"}),
         (["erc-graph", "list", "rec"], {"recipes"}),
     ],
 )
@@ -50,7 +50,7 @@ def test_bash_completes(words: list[str], expected: set[str], script: Path) -> N
 def test_a_script_for_every_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in COMMANDS) and "--pipeline.conv.depth" in shown
+    assert all(name in shown for name in COMMANDS) and "--pipeline.depth" in shown
 
 
 def test_shells_are_those_of_shtab() -> None:

@@ -281,7 +281,7 @@ def test_a_model_with_a_prior_labels_raw_text(
         ".",
         "--out",
         "run",
-        "--pipeline.prior",
+        "--prior.features",
         "text_logp",
     ]
     assert main(run) == 0

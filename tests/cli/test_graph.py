@@ -13,9 +13,10 @@ from erc_graph.cli.graph import file_names
 from erc_graph.cli.main import main
 from erc_graph.data.files.load import load_corpus
 from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
-from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
+from erc_graph.methods.schema import Schema
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def model(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = Pairwise(Schema.of(corpus), narrow)
     pipeline.fit_inputs(corpus.batch())
     folder = tmp_path_factory.mktemp("models") / "model"
-    pipeline.save_pretrained(folder)
+    Pipeline(pipeline).save_pretrained(folder)
     return folder
 
 
@@ -130,7 +131,7 @@ def test_a_corpus_of_other_labels_is_drawn_by_what_is_predicted(small: Path, mod
         (["--recipe", "window"], "--recipe: expected none beside --model, which has its own, found 'window'"),
         (["--modalities", "text"], "--modalities: expected none beside --model"),
         (["--task", "sample6"], "--task: expected none beside --model"),
-        (["--model", "./nowhere"], "./nowhere: no such file or folder; expected a saved pipeline"),
+        (["--model", "./nowhere"], "./nowhere: no such file or folder; expected a saved model"),
     ],
 )
 def test_what_does_not_go_with_a_model(
@@ -142,6 +143,6 @@ def test_what_does_not_go_with_a_model(
 
 
 def test_a_model_without_a_graph_draws_none(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    BiGRU(Schema.of(load_corpus(small)), BiGRUConfig(width=8)).save_pretrained(tmp_path / "model")
+    Pipeline(BiGRU(Schema.of(load_corpus(small)), BiGRUConfig(width=8))).save_pretrained(tmp_path / "model")
     assert main(["graph", str(small), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "g.png")]) == 2
     assert "BiGRU has no graph; expected a model of a method with one" in capsys.readouterr().err

@@ -30,8 +30,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["predikt"], "found 'predikt'"),
-        (["experiment", "magic"], "expected a method"),
-        (["experiment"], "found none; see erc-graph experiment --help"),
+        (["experiment", "magic"], "method: expected one of bigru, "),
+        (["experiment"], "or --method FILE.py:CLASS, found none; see --help"),
         (["corpus", "look", "sample"], "invalid choice: 'look'"),
         (["corpus", "inspect"], "arguments are required: DATA; see erc-graph corpus inspect --help"),
         (["corpus", "inspect", "no\x1b[31mwhere"], "no [31mwhere: no such file"),
@@ -65,8 +65,8 @@ def test_every_help_fits_eighty_columns_and_has_examples(
 
 
 def test_an_experiment_gets_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["experiment", "pairwise", "--pipeline.conv.depth", "0", "--dry-run"]) == 2
-    assert "conv.depth: expected 1 or more, found 0" in capsys.readouterr().err
+    assert main(["experiment", "pairwise", "--pipeline.depth", "0", "--dry-run"]) == 2
+    assert "pipeline.depth: expected 1 or more, found 0" in capsys.readouterr().err
     assert main(["experiment", "bigru", "--dry-run"]) == 0
     assert "bigru" in capsys.readouterr().out
 

@@ -18,6 +18,7 @@ from erc_graph.cli.predict import make_parser, meter, table
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS
 from erc_graph.inference.answer import Answer
+from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.pairwise import Pairwise
 from erc_graph.methods.schema import Schema
@@ -31,7 +32,7 @@ def model(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     schema = Schema(widths={"audio": 3, "text": 24}, task=TASKS["meld7"], provenance={"extractors": {"text": str(tiny_encoder)}})
     folder = tmp_path_factory.mktemp("models")
-    Pairwise(schema).save_pretrained(folder / "model")
+    Pipeline(Pairwise(schema)).save_pretrained(folder / "model")
     return folder / "model"
 
 
@@ -91,9 +92,8 @@ def test_the_sound_beside_a_transcript_is_heard(tiny_encoder: Path, talk: Path, 
     soundfile = pytest.importorskip("soundfile")
     torch.manual_seed(0)
     made = {"extractors": {"text": str(tiny_encoder), "audio": "mfcc"}}
-    BiGRU(Schema(widths={"audio": 40, "text": 24}, task=TASKS["meld7"], provenance=made), BiGRUConfig(width=8)).save_pretrained(
-        tmp_path / "model"
-    )
+    schema = Schema(widths={"audio": 40, "text": 24}, task=TASKS["meld7"], provenance=made)
+    Pipeline(BiGRU(schema, BiGRUConfig(width=8))).save_pretrained(tmp_path / "model")
     command = ["predict", "--model", str(tmp_path / "model"), "--json", str(talk)]
     assert main(command) == 0
     silent = capsys.readouterr()
@@ -109,7 +109,7 @@ def test_the_sound_beside_a_transcript_is_heard(tiny_encoder: Path, talk: Path, 
 
 def test_a_labelled_conversation_is_drawn_beside_its_labels(tmp_path: Path) -> None:
     corpus = sample_corpus(dialogues=4, seed=1)
-    Pairwise(Schema.of(corpus)).save_pretrained(tmp_path / "model")
+    Pipeline(Pairwise(Schema.of(corpus))).save_pretrained(tmp_path / "model")
     corpus.subset(corpus.dialogue_ids[:1]).save(tmp_path / "one")
     assert main(["predict", "--model", str(tmp_path / "model"), "--csv", "--draw", str(tmp_path / "g.svg"), str(tmp_path / "one")]) == 0
     assert "predicted" in (tmp_path / "g.svg").read_text(encoding="utf-8")
@@ -143,7 +143,7 @@ def test_one_line_and_two(
 
 def test_a_method_without_a_graph_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = sample_corpus(dialogues=3, seed=1)
-    BiGRU(Schema.of(corpus), BiGRUConfig(width=8)).save_pretrained(tmp_path / "model")
+    Pipeline(BiGRU(Schema.of(corpus), BiGRUConfig(width=8))).save_pretrained(tmp_path / "model")
     corpus.subset(corpus.dialogue_ids[:1]).save(tmp_path / "one")
     assert main(["predict", "--model", str(tmp_path / "model"), "--draw", str(tmp_path / "g.svg"), str(tmp_path / "one")]) == 2
     assert "BiGRU has no graph" in capsys.readouterr().err

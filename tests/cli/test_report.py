@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_written(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "runs/a"]) == 0
     shown = capsys.readouterr()
-    assert shown.out == "written to runs/a/report.html (0.7 MB)\n" and asked == [("runs/a", {"text": True, "scope": "test"})]
+    assert shown.out == "written to runs/a/report.html (0.7 MB)\n" and asked == [("runs/a", {"text": True, "scope": "test", "method": None})]
     assert shown.err.splitlines() == [
         "note: No graphs: gone.",
         "note: the page carries the corpus' text, for you alone; --no-text makes one to pass on",
@@ -41,7 +41,7 @@ def test_written(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
 def test_for_machines(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "runs/a", "--json", "--no-text", "--all"]) == 0
     shown = capsys.readouterr()
-    assert json.loads(shown.out)["method"] == "pairwise" and asked[0][1] == {"text": False, "scope": "all"}
+    assert json.loads(shown.out)["method"] == "pairwise" and asked[0][1] == {"text": False, "scope": "all", "method": None}
     assert "corpus' text" not in shown.err
 
 

@@ -229,3 +229,12 @@ def test_modalities_of_sequences_are_streams_beside_features() -> None:
     for name in whole.edge_types:
         assert graph[name].edge_index.equal(whole[name].edge_index)
     assert build_graph(mixed, "window", ["visual"]).node_types == ["visual"]
+
+
+def test_relations_of_speaker_pairs_have_edges_of_their_own_and_learned_weights_are_not_there() -> None:
+    corpus = make_corpus((5,), widths={"text": 3}, present={"text": torch.ones(5, dtype=torch.bool)})  # Ada, Ben, Ada, Eve, Ada
+    rule = EdgeRule(relation="near", scope="within", past=1, future=0, self_loops=False, speaker="pair", weight="learned")
+    graph = build_graph(corpus, GraphRecipe(name="pairs", description="", source="", edges=(rule,)))
+    found = {kind[1]: graph[kind].edge_index.T.tolist() for kind in graph.edge_types}
+    assert {name: edges for name, edges in found.items() if edges} == {"near_0_1": [[0, 1], [2, 3]], "near_1_0": [[1, 2], [3, 4]]}
+    assert not any("edge_weight" in graph[kind] for kind in graph.edge_types)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.tasks import Task
+from erc_graph.methods.base import Method
+from erc_graph.methods.schema import Schema
 
 FOLDER = Path(os.environ.get("ERC_GRAPH_REFERENCE") or Path(__file__).parent / "arrays")
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5}
@@ -58,6 +63,63 @@ class Reference(Mapping[str, Tensor]):
         error = float((found.detach() - wanted).abs().max()) if wanted.numel() else 0.0
         assert error <= TOLERANCE[wanted.dtype], f"{self.system}: {name}: off by {error}"
         return error
+
+
+def batch_of(
+    speakers: Sequence[Tensor], labels: Sequence[Tensor], present: Mapping[str, Tensor] | None = None, **features: Tensor
+) -> Batch:
+    """Dialogues of given speakers, labels and features; every modality is present unless something else is said."""
+    sizes = [len(turns) for turns in speakers]
+    rows = sum(sizes)
+    return Batch(
+        ptr=torch.tensor([0, *sizes]).cumsum(0),
+        speaker=torch.cat(list(speakers)),
+        target=torch.cat(list(labels)),
+        judged=torch.ones(rows, dtype=torch.bool),
+        row=torch.arange(rows),
+        features=features,
+        present={name: torch.ones(rows, dtype=torch.bool) for name in features} | dict(present or {}),
+    )
+
+
+def random_batch(speakers: Sequence[Sequence[int]], widths: Mapping[str, int], *, classes: int, missing: float = 0.2) -> Batch:
+    """Dialogues of given speakers with random features in float64, of which some are missing, and random labels."""
+    turns = [torch.tensor(one) for one in speakers]
+    rows = sum(map(len, turns))
+    return batch_of(
+        turns,
+        [torch.randint(classes, one.shape) for one in turns],
+        {name: torch.rand(rows) >= missing for name in widths},
+        **{name: torch.randn(rows, width, dtype=torch.float64) for name, width in widths.items()},
+    )
+
+
+SPEAKERS = ((0, 1, 1, 0, 1, 0, 0, 2, 1), (0,), (0, 0, 0, 0), (0, 1, 0))
+"""A speaker who talks once, a single utterance, a speaker alone."""
+
+
+def build(method: type[Method], widths: Mapping[str, int], classes: int, config: Any, *, dtype: torch.dtype = torch.float64) -> Any:
+    """A method for features of some widths, in evaluation mode; a score without classes."""
+    kind = {"labels": tuple(map(str, range(classes)))} if classes else {"kind": "score", "column": "score"}
+    return method(Schema(widths=dict(widths), task=Task(name="reference", **kind)), config).to(dtype).eval()  # type: ignore[arg-type]
+
+
+def stir(module: nn.Module) -> None:
+    """Set all parameters and running means at random, so that none has a special value."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not name.startswith("inputs."):
+            value.copy_(value.new_empty(value.shape).uniform_(0.5, 1.5) if name.endswith("running_var") else 0.4 * torch.randn_like(value))
+
+
+def equal(found: Tensor, wanted: Tensor, module: nn.Module, *leaves: Tensor) -> None:
+    """Assert equal values, and equal gradients of the parameters that either has, and of `leaves`."""
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
+    names, values = zip(*module.named_parameters(), strict=True)
+    weight = torch.randn_like(wanted)
+    ours, theirs = (torch.autograd.grad(one, [*leaves, *values], weight, allow_unused=True) for one in (found, wanted))
+    for name, mine, other in zip((*map(str, range(len(leaves))), *names), ours, theirs, strict=True):
+        zero = torch.zeros(())
+        torch.testing.assert_close(zero if mine is None else mine, zero if other is None else other, rtol=0, atol=1e-9, msg=name)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,48 @@
+"""Matching attention: every turn looks for turns like itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.window import Window
+from erc_graph.encoders.turns import OverRows
+
+
+class MatchingAttention(OverRows):
+    r"""Attention between the turns of a dialogue, whose values are the turns themselves.
+
+    .. math::
+        y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
+
+    The nodal attention of public codes from DialogueRNN (Majumder et al., AAAI 2019) on.
+
+    Args:
+        width: Of the rows that go in and come out.
+        causal: A turn attends to itself and to earlier turns alone.
+    """
+
+    def __init__(self, width: int, *, causal: bool = False) -> None:
+        super().__init__()
+        self.width, self._causal = width, causal
+        self.transform = nn.Linear(width, width)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a turn attends to no later turn."""
+        return self._causal
+
+    def read(self, rows: Tensor, batch: Batch) -> Tensor:
+        """`(N, width)` → `(N, width)`"""
+        x = batch.pad(rows)  # (D, L, width)
+        score = (self.transform(x) @ x.transpose(1, 2)).tanh()  # (D, L, L): asked by, of
+        turn = torch.arange(batch.longest, device=batch.device)
+        mask = turn[:, None] >= turn if self.causal else batch.mask[:, None]
+        return batch.unpad(score.masked_fill(~mask, -torch.inf).softmax(-1) @ x)
+
+    def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
+        """One more turn, in evaluation mode: `(1, width)` → `(1, width)`, and the turns so far."""
+        memory = memory or Window(None)
+        rows = memory.push(row).flatten(0, -2)  # (turns, width)
+        return (self.transform(row) @ rows.T).tanh().softmax(-1) @ rows, memory

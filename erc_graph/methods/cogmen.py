@@ -1,0 +1,157 @@
+r"""COGMEN: COntextualized Graph Neural Network based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
+
+The modalities of a turn side by side, a Transformer over the dialogue, then two graph operators over a window of turns.
+
+.. math::
+    x_i &= W_x\, \mathrm{Transformer}(u)_i + b_x \tag{1} \\
+    y_i &= W_0 x_i + b_0 + \sum_{r} \frac{1}{|N_r(i)|} \sum_{j \in N_r(i)} W_r x_j \tag{2} \\
+    z_i &= \Big[\sum_{j \in N(i)} \mathrm{softmax}_j \Big( \frac{(W_q y_i) \cdot (W_k y_j)}{\sqrt d} \Big) W_v y_j\Big]_{\text{heads}}
+        + W_s y_i \tag{3} \\
+    g_i &= \mathrm{LeakyReLU}(\mathrm{Norm}(z_i)) \tag{4} \\
+    s_i &= W_2\, \mathrm{ReLU}(W_1 g_i + b_1) + b_2 \tag{5}
+
+The equations are those of the public code; their numbers are ours. All maps of (3) have biases. Relations `r`: who speaks to whom, and
+whether before or after (recipe `cogmen`).
+
+| symbol | attribute | shape |
+|---|---|---|
+| `u` | `turn` | `(N, 1, D)`, `D` all features of a turn |
+| Transformer | `context` | `(N, 1, D)` |
+| `W_x` | `project` | `(width, D)` |
+| `W_r`, `W_0` | `relate.weight`, `relate.root` | `(relations, width, width)`, `(width, width)` |
+| `W_q`, `W_k`, `W_v`, `W_s` | `attend.query`, `.key`, `.value`, `.skip` | `(heads width, width)` |
+| Norm | `norm` | over `heads width` channels |
+| `W_1`, `W_2` | `classify` | `(width, heads width)`, `(classes, width)` |
+
+**Differences from the paper and from its public code**
+
+- The code's Transformer attends to the padding of shorter dialogues, so that scores depend on the batch; here padding is masked.
+- (4): the code has a batch norm, in which a dialogue depends on its batch mates in training and which refuses a single utterance. The
+  default is a layer norm, which is not the paper's; `norm = "batch"` is the code's, over the utterances that are there.
+- The code's window is what a turn sends, so that a turn hears as far ahead as the option says back. Here a recipe says what a turn hears;
+  for equal windows both are the same.
+- The code tells speakers apart by sex, and knows two. Here they are numbered by first appearance in the dialogue, and those after the
+  second share its relations.
+- A missing modality is zero; the code cannot do without one. A turn without any modality is no node.
+- The code's embedding table, layer norm and three layers of the classifier that nothing reads are left out, as is its choice of an LSTM
+  or GRU in (1).
+- Attention heads of (1): the first number from 7 to 14 that divides `D`, else one, as in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.attention import Attention
+from erc_graph.conv.relational import Relational
+from erc_graph.encoders.attention import TransformerEncoder
+from erc_graph.encoders.batch_norm import BatchNorm
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.base import Method
+from erc_graph.methods.checks import Checked, Graph, Share, Size
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Rowwise, Turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class COGMENConfig(Checked):
+    """COGMEN.
+
+    Attributes:
+        graph: Recipe.
+        causal: Nothing comes from later turns: the Transformer looks back alone, and edges from later turns are left out.
+        width: `d`, of the states behind the Transformer, and of a head of the graph attention.
+        layers: Of the Transformer.
+        feedforward: Hidden width of each of them.
+        heads: Of the graph attention (3), concatenated.
+        norm: Of (4): a `layer` norm, or the code's `batch` norm.
+        concat_input: The classifier reads `[x_i ; g_i]`.
+        highway: A highway layer in front of the classifier.
+        dropout: In the Transformer, and in front of the last layer.
+    """
+
+    graph: Graph = "cogmen"
+    causal: bool = False
+    width: Size = 100
+    layers: Size = 2
+    feedforward: Size = 2048
+    heads: Size = 1
+    norm: Literal["layer", "batch"] = "layer"
+    concat_input: bool = False
+    highway: bool = False
+    dropout: Share = 0.5
+
+
+class Highway(nn.Module):
+    r"""A gate between two layers: :math:`\sigma(G x) \odot \mathrm{ReLU}(N x) + (1 - \sigma(G x)) \odot L x`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`(N, width)` → `(N, width)`"""
+        gate = self.gate(states).sigmoid()
+        return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)
+
+
+def heads_for(width: int) -> int:
+    """Attention heads over features of some width, as the code chooses them.
+
+    >>> heads_for(1380), heads_for(612), heads_for(13), heads_for(17)
+    (10, 9, 13, 1)
+    """
+    return next((heads for heads in range(7, 15) if width % heads == 0), 1)
+
+
+class COGMEN(Method):
+    """Transformer over the dialogue, relational convolution, graph attention."""
+
+    Config = COGMENConfig
+    paper = Paper(
+        title="COGMEN: COntextualized GNN based Multimodal Emotion recognitioN",
+        authors="Joshi et al.",
+        venue="NAACL",
+        year=2022,
+        url="https://arxiv.org/abs/2205.02455",
+        code="https://github.com/Exploration-Lab/COGMEN",
+    )
+    unused: ClassVar[Mapping[str, str]] = {
+        "attend.key.bias": "it adds the same to the scores of all senders, which cancels in the softmax of (3)"
+    }
+
+    def build(self, config: COGMENConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        recipe, dropout, output = cast(GraphRecipe, self.recipe), config.dropout, config.heads * config.width
+        self.couples_batch = config.norm == "batch"
+        self.turn = Turn(shapes.widths)
+        self.context = TransformerEncoder(
+            self.turn.width, heads=heads_for(self.turn.width), layers=config.layers, feedforward=config.feedforward, dropout=dropout,
+            causal=config.causal,
+        )  # fmt: skip
+        self.project = nn.Linear(self.turn.width, config.width)
+        self.relate = Relational(config.width, config.width, recipe)
+        self.attend = Attention(config.width, output, recipe, heads=config.heads)
+        self.norm = BatchNorm(output) if config.norm == "batch" else Rowwise(nn.LayerNorm(output))
+        read = output + config.concat_input * config.width
+        self.highway = Highway(read) if config.highway else nn.Identity()
+        self.classify = nn.Sequential(
+            nn.Linear(read, config.width), nn.ReLU(), Dropout(dropout), nn.Linear(config.width, shapes.outputs)
+        )  # Eq. (5)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, heads width)`, with `concat_input` the states in front of the graph beside it."""
+        context = self.context(self.turn(given), given.batch)  # (N, 1, D)
+        x = context.with_states(self.project(context.states))  # Eq. (1), (N, 1, width)
+        y = self.relate(x, given.batch)  # Eq. (2), (N, 1, width)
+        z = self.attend(y, given.batch)  # Eq. (3), (N, 1, heads width)
+        g = nn.functional.leaky_relu(self.norm(z, given.batch).states)  # Eq. (4)
+        states = torch.cat([x.states, g], -1) if self.config.concat_input else g
+        return self.highway(z.with_states(states).masked().flatten(1))

@@ -1,0 +1,116 @@
+r"""DAG-ERC: Directed Acyclic Graph Network for Conversational Emotion Recognition (Shen et al., ACL-IJCNLP 2021).
+
+A turn hears the turns since its speaker's own last one, that turn included, in the states that they have in the *same* layer: a graph
+that is read in the order of the conversation.
+
+.. math::
+    h^0_i &= \mathrm{ReLU}(W_1 u_i + b_1) \tag{1} \\
+    a_{ij} &= \mathrm{softmax}_{j \in N(i)}\; w_l^\top [h^{l-1}_i ; h^l_j] \tag{2} \\
+    M_i &= \sum_{j \in N(i)} a_{ij} W_{l, r_{ij}} h^l_j \tag{3} \\
+    h^l_i &= \mathrm{GRU}_C(h^{l-1}_i, M_i) + \mathrm{GRU}_P(M_i, h^{l-1}_i) \qquad \text{(input, hidden state)} \tag{4} \\
+    g_i &= [h^0_i ; h^1_i ; \dots ; h^L_i ; u_i] \tag{5} \\
+    s_i &= W_4\, \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2 g_i + b_2) + b_3) + b_4 \tag{6}
+
+The equations are those of the public code; their numbers are ours. Relations `r`: the same speaker, or another (recipe `dagerc`).
+
+| symbol | attribute | shape |
+|---|---|---|
+| `u` | `turn` | `(N, 1, D)` |
+| `W_1` | `project` | `(width, D)` |
+| `w`, `W_r`, `GRU_C`, `GRU_P` | `layers[l]`: `key`, `matrices`, `nodal`, `contextual` | see `erc_graph.conv.directed` |
+| `g` | | `(N, (layers + 1) width + D)` |
+| `W_2`, `W_3`, `W_4` | `classify` | `(width, ·)`, `(width, width)`, `(classes, width)` |
+
+**Differences from the paper and from its public code**
+
+- (2): the half of `w` that meets the receiver, and the code's bias, are the same for all senders and cancel in the softmax. Both are left
+  out: they never get a gradient.
+- (5), (6): the classifier of the code, from which the published figures come. `readout_input = false` leaves `u` out, `head_layers` is
+  the number of hidden layers.
+- The code builds an attention over the readout, a square of its width, also where it is off, and layers that nothing reads; here only
+  what is asked for is built (`nodal_attention`). Its other ways to score edges, which none of its scripts chooses, are left out.
+- The code is given text alone. Here all modalities of a turn stand side by side, zeros for a missing one; a turn without any is no node.
+- Masks are booleans. The code subtracts 1e30, which overflows in half precision.
+- Its optimiser is the AdamW of an old library: weight decay 0, epsilon 1e-6. The settings have that weight decay, and the usual epsilon.
+- Of two epochs with the same development figure the code takes the one with the better test figure. Here the first one counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.directed import Directed
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.matching import MatchingAttention
+from erc_graph.encoders.turns import over_turns
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.base import Method
+from erc_graph.methods.checks import Checked, Graph, Share, Size
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAGERCConfig(Checked):
+    """DAG-ERC.
+
+    Attributes:
+        graph: Recipe; all its edges come from earlier turns.
+        causal: Nothing comes from later turns, as is always so unless `nodal_attention` is `global`.
+        width: Of the states and of the classifier's hidden layers.
+        layers: `L`.
+        readout_input: The classifier reads the features `u` too.
+        head_layers: Hidden layers of the classifier.
+        nodal_attention: Attention over the readouts of the `past`, or of the whole dialogue (`global`), in front of the classifier.
+        dropout: In front of the last layer, and nowhere else.
+    """
+
+    graph: Graph = "dagerc"
+    causal: bool = False
+    width: Size = 300
+    layers: Size = 4
+    readout_input: bool = True
+    head_layers: Size = 2
+    nodal_attention: Literal["none", "past", "global"] = "none"
+    dropout: Share = 0.2
+
+
+class DAGERC(Method):
+    """Layers of a recurrence along the graph of a conversation; a classifier that reads all of them."""
+
+    Config = DAGERCConfig
+    paper = Paper(
+        title="Directed Acyclic Graph Network for Conversational Emotion Recognition",
+        authors="Shen et al.",
+        venue="ACL-IJCNLP",
+        year=2021,
+        url="https://arxiv.org/abs/2105.12907",
+        code="https://github.com/shenwzh3/DAG-ERC",
+    )
+
+    def build(self, config: DAGERCConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        width, recipe = config.width, cast(GraphRecipe, self.recipe)
+        self.turn = Turn(shapes.widths)
+        self.project = nn.Linear(self.turn.width, width)
+        self.layers = nn.ModuleList(Directed(width, width, recipe) for _ in range(config.layers))
+        read = (config.layers + 1) * width + config.readout_input * self.turn.width
+        attention = config.nodal_attention
+        self.attend = None if attention == "none" else MatchingAttention(read, causal=attention == "past")
+        hidden = [nn.Sequential(nn.Linear(width if i else read, width), nn.ReLU()) for i in range(config.head_layers)]
+        self.classify = nn.Sequential(*hidden, Dropout(config.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, (layers + 1) width + D)`"""
+        turn = self.turn(given)
+        states = [turn.with_states(self.project(turn.states).relu())]  # Eq. (1), (N, 1, width)
+        for layer in self.layers:
+            states.append(layer(states[-1], given.batch))  # Eqs. (2)-(4), (N, 1, width)
+        read = [*states, turn] if self.config.readout_input else states
+        rows = torch.cat([nodes.masked()[:, 0] for nodes in read], -1)  # Eq. (5)
+        return rows if self.attend is None else over_turns(self.attend, rows, given.batch)

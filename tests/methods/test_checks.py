@@ -1,0 +1,49 @@
+"""Ranges of options by annotation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from erc_graph.errors import ConfigError
+from erc_graph.methods.checks import Checked, Even, Graph, Number, Share, Size, Weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Checked):
+    share: Share = 0.0
+    size: Size = 1
+    number: Number = 0
+    even: Even = 2
+    weight: Weight = 0.0
+    graph: Graph = "window"
+    name: str = "anything"
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    assert Options(share=0.99, size=10**6, even=10, weight=1e9, name="").even == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("share", 1.0, r"pipeline\.share: expected a number in \[0, 1\), found 1\.0"),
+        ("share", -0.1, r"pipeline\.share: expected a number in \[0, 1\), found -0\.1"),
+        ("size", 0, r"pipeline\.size: expected 1 or more, found 0"),
+        ("number", -1, r"pipeline\.number: expected 0 or more, found -1"),
+        ("even", 3, r"pipeline\.even: expected an even number of 2 or more, found 3"),
+        ("even", 0, r"pipeline\.even: expected an even number of 2 or more, found 0"),
+        ("weight", -1.0, r"pipeline\.weight: expected a number of 0 or more, found -1\.0"),
+        ("graph", "none", r"pipeline\.graph: expected a recipe, which the method needs, found 'none'"),
+    ],
+)
+def test_impossible_values_are_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Options(**{name: value})
+
+
+def test_all_problems_are_in_one_message() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)pipeline\.share.*\npipeline\.size"):
+        Options(share=2.0, size=0)
