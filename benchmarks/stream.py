@@ -19,8 +19,8 @@ from benchmarks.measure import Row, Run, alone, arguments, finish, timings
 from erc_graph.data.batch import Batch
 from erc_graph.data.tasks import get_task
 from erc_graph.inference.stream import Stream
-from erc_graph.methods.base import Schema
 from erc_graph.methods.pairwise import Pairwise, PairwiseConfig
+from erc_graph.methods.schema import Schema
 
 WIDTHS = {"audio": 100, "text": 768, "visual": 512}
 RECIPES = {"window 10": "causal_window", "all earlier turns": "causal"}

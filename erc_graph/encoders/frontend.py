@@ -56,7 +56,7 @@ class FrontEnd(nn.Module):
 
     def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Unscaled frames and their mask; the padded values themselves for vectors, and for MFCCs that `prepared` has computed."""
-        return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.float(), mask)
+        return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.project.weight.dtype), mask)
 
     def count(self, sequences: Ragged) -> Tensor:
         """`(U,)` frames that every sequence becomes."""

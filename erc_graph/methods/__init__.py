@@ -8,10 +8,13 @@ METHODS = Registry(
     {
         "bigru": "erc_graph.methods.bigru:BiGRU",
         "cogmen": "erc_graph.methods.cogmen:COGMEN",
+        "dagerc": "erc_graph.methods.dagerc:DAGERC",
         "hff": "erc_graph.methods.hff:HFF",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mfdr": "erc_graph.methods.mfdr:MFDR",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
+        "pairwise": "erc_graph.methods.pairwise:Pairwise",
+        "tfn": "erc_graph.methods.tfn:TFN",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
     }
 )

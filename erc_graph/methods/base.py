@@ -52,10 +52,9 @@ class Method(nn.Module):
         reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
         reads_second_text: Whether `inputs.second_text` means something to it.
         can_be_causal: Whether there is a form of it that reads no later turns (`Config(causal=True)`).
-        couples_batch: Whether the dialogues of a batch change each other's gradients in training; never their scores in evaluation.
         unused: Parameter whose gradient is always zero → the reason.
-        couples_batch: Whether in training what it says of a dialogue depends on the others of its batch, as with a batch norm; in
-            evaluation nothing may.
+        couples_batch: What in training makes the dialogues of a batch depend on each other, such as a batch norm or a loss that compares
+            utterances; empty: nothing. In evaluation nothing may.
         sequences_of: Of a method that reads sequences, the only modalities that it reads so, the others as vectors; unset: all.
 
     Raises:
@@ -67,9 +66,8 @@ class Method(nn.Module):
     reads: ClassVar[tuple[Kind, ...]] = ("features", "sequences")
     reads_second_text: ClassVar[bool] = False
     can_be_causal: ClassVar[bool] = True
-    couples_batch: ClassVar[bool] = False
     unused: ClassVar[Mapping[str, str]] = {}
-    couples_batch: bool = False
+    couples_batch: str = ""
     sequences_of: ClassVar[tuple[str, ...] | None] = None
 
     @final
@@ -88,6 +86,11 @@ class Method(nn.Module):
             sequences=items if self.reads[0] == "sequences" else (),
             second_text=self.reads_second_text,
         )
+        if self.inputs.shapes.widths and "features" not in self.reads:
+            raise ConfigError(
+                f"modalities: expected sequences, for {type(self).__name__} reads no vectors, found vectors of "
+                f"{', '.join(self.inputs.shapes.widths)}; leave them out (prior.stream among them)"
+            )
         self._refuse_causal()
         self.graph = self._graph()
         self.build(self.config, self.inputs.shapes)

@@ -130,7 +130,7 @@ class COGMEN(Method):
     def build(self, config: COGMENConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
         recipe, dropout, output = cast(GraphRecipe, self.recipe), config.dropout, config.heads * config.width
-        self.couples_batch = config.norm == "batch"
+        self.couples_batch = "the batch norm, Eq. (4)" if config.norm == "batch" else ""
         self.turn = Turn(shapes.widths)
         self.context = TransformerEncoder(
             self.turn.width, heads=heads_for(self.turn.width), layers=config.layers, feedforward=config.feedforward, dropout=dropout,

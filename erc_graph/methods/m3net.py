@@ -95,7 +95,7 @@ class M3NET(Method):
 
     Config = M3NETConfig
     can_be_causal = False
-    couples_batch = True
+    couples_batch = "the batch norm of several texts, Eq. (1)"
     paper = Paper(
         title="Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for Emotion Recognition in Conversation",
         authors="Chen et al.",

@@ -97,7 +97,7 @@ class Around(OverTurns):
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         r""":math:`v \log \bar p` of every utterance's dialogue: `(N, experts, C)` → `(N, 1, C)`; a mean score for a score task."""
-        here, values = nodes.present.to(nodes.states.dtype), nodes.states
+        here, values = nodes.present.to(nodes.states.dtype), nodes.masked()
         values = values.exp() if values.shape[-1] > 1 else values
         votes = torch.cat([(values * here[..., None]).sum(1), here.sum(1, keepdim=True)], 1)
         sums = votes.new_zeros(len(batch), votes.shape[1]).index_add(0, batch.dialogue, votes)

@@ -169,6 +169,7 @@ class WavFusion(Method):
 
     Config = WavFusionConfig
     reads = ("sequences",)
+    couples_batch = "the margin loss, Eq. (13), which compares all labelled utterances"
     paper = Paper(
         title="WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition",
         authors="Li, Luo and Xia",

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from erc_graph.encoders.attention import ModalityAttention, SelfAttention, TransformerEncoder
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.attention import FrameAttention, ModalityAttention, SelfAttention, TransformerEncoder
+from erc_graph.encoders.turns import over_turns
 
 
 def oracle(attention, states, ptr):
@@ -34,7 +36,7 @@ def test_attention_is_the_printed_one_for_any_number_of_heads(width, heads, head
     batch = batches(4, 1, 7)
     attention = SelfAttention(5, width, heads=heads).double()
     assert attention.head_width == head_width
-    found = attention(batch.features["text"], batch)
+    found = over_turns(attention, batch.features["text"], batch)
     assert found.shape == (12, width)
     torch.testing.assert_close(found, oracle(attention, batch.features["text"], batch.ptr.tolist()), rtol=1e-10, atol=1e-12)
 
@@ -52,7 +54,7 @@ def test_attention_is_pytorchs_own_where_heads_divide_the_width(batches):
         }
     )
     expected = torch.cat([theirs(x, x, x)[0] for x in states.split(batch.lengths.tolist())])
-    torch.testing.assert_close(ours(states, batch), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(over_turns(ours, states, batch), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -76,7 +78,7 @@ def test_the_encoder_is_pytorchs_own_post_norm_one(layers, batches):
         }
         theirs.load_state_dict({name + kind: getattr(part, kind) for name, part in parts.items() for kind in ("weight", "bias")})
         dialogues = [theirs(x) for x in dialogues]
-    torch.testing.assert_close(ours(states, batch), torch.cat(dialogues), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(over_turns(ours, states, batch), torch.cat(dialogues), rtol=1e-9, atol=1e-10)
 
 
 def test_dropout_only_in_training(batches):
@@ -84,9 +86,9 @@ def test_dropout_only_in_training(batches):
     states = torch.randn(7, 6, dtype=torch.float64)
     for module in (SelfAttention(6, 6, dropout=0.5), TransformerEncoder(6, dropout=0.5)):
         module.double()
-        assert not torch.equal(module(states, batch), module(states, batch))
+        assert not torch.equal(over_turns(module, states, batch), over_turns(module, states, batch))
         module.eval()
-        assert torch.equal(module(states, batch), module(states, batch))
+        assert torch.equal(over_turns(module, states, batch), over_turns(module, states, batch))
 
 
 @pytest.mark.parametrize("past", [None, 0, 1, 3])
@@ -97,12 +99,12 @@ def test_causal_attention_is_attention_over_each_turn_and_those_before_it(past, 
     whole = SelfAttention(5, 4, heads=2).double()
     whole.load_state_dict(attention.state_dict())
     states = batch.features["text"]
-    found = attention(states, batch)
+    found = over_turns(attention, states, batch)
     for row in range(10):
         start = int(batch.ptr[batch.dialogue[row]])
         start = start if past is None else max(start, row - past)
         length = row + 1 - start
-        torch.testing.assert_close(found[row], whole(states[start : row + 1], batches(length))[-1], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found[row], over_turns(whole, states[start : row + 1], batches(length))[-1], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("past", [None, 0, 2])
@@ -111,10 +113,10 @@ def test_turn_by_turn_equals_the_whole_dialogue(width, heads, past, batches):
     batch = batches(40)
     states = torch.randn(40, 6, dtype=torch.float64)
     attention = SelfAttention(6, width, heads=heads, causal=True, past=past).double()
-    whole, memory = attention(states, batch), None
+    whole, memory = over_turns(attention, states, batch), None
     for i in range(40):
-        turn, memory = attention.step(states[[i]], batch, memory)
-        torch.testing.assert_close(turn[0], whole[i], rtol=1e-10, atol=1e-12)
+        turn, memory = attention.step(Nodes.of_turns(states[[i]]), batch, memory)
+        torch.testing.assert_close(turn.states[0, 0], whole[i], rtol=1e-10, atol=1e-12)
 
 
 def test_causal_or_not_makes_no_other_parameters():
@@ -129,9 +131,12 @@ def test_causal_or_not_makes_no_other_parameters():
 def test_heads_as_wide_as_one_likes(batches):
     batch = batches(4, 1, 7)
     attention = SelfAttention(5, 8, heads=3, head_width=4).double()
-    assert attention.head_width == 4 and attention(batch.features["text"], batch).shape == (12, 8)
+    assert attention.head_width == 4 and over_turns(attention, batch.features["text"], batch).shape == (12, 8)
     torch.testing.assert_close(
-        attention(batch.features["text"], batch), oracle(attention, batch.features["text"], batch.ptr.tolist()), rtol=1e-10, atol=1e-12
+        over_turns(attention, batch.features["text"], batch),
+        oracle(attention, batch.features["text"], batch.ptr.tolist()),
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 
@@ -158,3 +163,18 @@ def test_attention_to_modalities_equals_a_loop(heads):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     found.square().sum().backward()
     assert not modalities.grad[~present].any() and modalities.grad[:2][present[:2]].any()
+
+
+def test_attention_between_frames_is_that_between_turns(batches):
+    """A sequence for a dialogue, padding for what lies behind it."""
+    batch = batches(4, 1, 7)
+    turns, frames = SelfAttention(6, 6, heads=2).double(), FrameAttention(6, heads=2).double()
+    frames.load_state_dict(turns.state_dict())
+    states = torch.randn(12, 6, dtype=torch.float64)
+    found = batch.unpad(frames(batch.pad(states), batch.mask))
+    torch.testing.assert_close(found, over_turns(turns, states, batch), rtol=1e-10, atol=1e-12)
+
+
+def test_what_they_say_of_themselves():
+    assert not SelfAttention(6, 6).causal and SelfAttention(6, 6, causal=True, past=3).past == 3
+    assert all(layer.causal and layer.past == 3 for layer in TransformerEncoder(6, layers=2, causal=True, past=3).attention)

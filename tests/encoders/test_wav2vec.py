@@ -38,7 +38,7 @@ def pretrained(folder: Path, *, large: bool) -> Any:
 def test_layer_by_layer_it_is_the_model_of_transformers(large: bool, tmp_path: Path) -> None:
     model = pretrained(tmp_path, large=large)
     config, weights = read_wav2vec(tmp_path)
-    assert (config.width, config.layers, config.shortest, config.norm_first) == (24, 3, 400, large)
+    assert (config.width, config.layers, config.sizes.shortest, config.sizes.norm_first) == (24, 3, 400, large)
     waves = torch.randn(2, 5000)
     scaled = (waves - waves.mean(1, keepdim=True)) / (waves.var(1, correction=0, keepdim=True) + 1e-7).sqrt()
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_layer_by_layer_it_is_the_model_of_transformers(large: bool, tmp_path: P
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
 def test_alone_as_in_company(norm: str) -> None:
-    net = Wav2vec(Wav2vecConfig(norm=norm, norm_first=norm == "layer", channels=8, width=16), 2).double()
+    net = Wav2vec(Wav2vecConfig(width=16, extractor={"norm": norm, "norm_first": norm == "layer", "channels": 8}), 2).double()
     lengths = (6000, 150, 2500, 400)  # one is shorter than a frame reads
     waves = 3 + torch.randn(4, 6000).double()
     mask = torch.arange(6000) < torch.tensor(lengths)[:, None]
@@ -78,7 +78,7 @@ def test_masked_group_norm_is_that_of_the_real_frames() -> None:
 
 @pytest.mark.parametrize("wave", ["silence", "constant", "loud", "one sample"])
 def test_odd_recordings_give_numbers(wave: str) -> None:
-    net = Wav2vec(Wav2vecConfig(channels=8, width=16), 1)
+    net = Wav2vec(Wav2vecConfig(width=16, extractor={"channels": 8}), 1)
     constant = torch.ones(1, 800)
     waves = {"silence": 0 * constant, "constant": constant, "loud": 1e6 * torch.randn(1, 800), "one sample": constant[:, :1].clone()}
     sound = waves[wave].requires_grad_()
@@ -125,5 +125,9 @@ def test_folders_that_hold_no_model(tmp_path: Path) -> None:
 
 
 def test_impossible_sizes() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)wav2vec.layers.*wav2vec.heads.*wav2vec.strides.*wav2vec.norm"):
-        Wav2vecConfig(layers=0, heads=5, strides=[2], norm="batch")
+    with pytest.raises(ConfigError, match=r"(?s)wav2vec.layers.*wav2vec.heads"):
+        Wav2vecConfig(layers=0, heads=5)
+    with pytest.raises(ConfigError, match=r"(?s)wav2vec.extractor.channels.*wav2vec.extractor.strides.*wav2vec.extractor.norm"):
+        Wav2vecConfig(extractor={"channels": 0, "strides": [2], "norm": "batch"})
+    with pytest.raises(ConfigError, match=r"wav2vec.extractor: unknown key 'colour'"):
+        Wav2vecConfig(extractor={"colour": 1})

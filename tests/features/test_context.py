@@ -19,8 +19,8 @@ from erc_graph.features.processes import Share
 from erc_graph.features.tokens import Tokens, read_json
 from erc_graph.features.tuned import TunedEncoder
 from erc_graph.inference.prepare import prepare
-from erc_graph.methods.base import Schema
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.schema import Schema
 
 TALK = load_transcript(b"Ann: We won!\nBob: really?\nAnn:\nBob: you are joking\nAnn: hello")
 

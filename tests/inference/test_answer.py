@@ -10,8 +10,9 @@ from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS
 from erc_graph.errors import CheckpointError, CorpusError
 from erc_graph.inference import answer
-from erc_graph.methods import PIPELINES
-from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.methods import METHODS
+from erc_graph.methods.schema import Schema
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +20,18 @@ def corpus() -> Corpus:
     return sample_corpus(dialogues=9, seed=4)
 
 
-@pytest.fixture(scope="module", params=[name for name, kind in PIPELINES.items() if "features" in kind.reads])
+@pytest.fixture(scope="module", params=[name for name, kind in METHODS.items() if "features" in kind.reads])
 def pipeline(request: pytest.FixtureRequest, corpus: Corpus) -> Pipeline:
     torch.manual_seed(0)
-    return PIPELINES[request.param](Schema.of(corpus, reads=PIPELINES[request.param].reads))
+    return Pipeline(METHODS[request.param](Schema.of(corpus, reads=METHODS[request.param].reads)))
 
 
 def test_rows_are_those_of_each_dialogue_alone(pipeline: Pipeline, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline.train()
+    pipeline.method.train()
     monkeypatch.setattr(answer, "BUDGET", 40)  # several forward passes
     rows = pipeline.predict(corpus)
-    assert pipeline.training
-    pipeline.eval()
+    assert pipeline.method.training
+    pipeline.method.eval()
     expected = []
     for dialogue in corpus:
         with torch.no_grad():
@@ -70,15 +71,15 @@ def test_features_that_do_not_fit(pipeline: Pipeline, corpus: Corpus) -> None:
 
 
 def test_scores(corpus: Corpus) -> None:
-    pipeline = PIPELINES["bigru"](Schema(widths={"text": corpus.features["text"].shape[1]}, task=TASKS["sentiment"]))
+    pipeline = Pipeline(METHODS["bigru"](Schema(widths={"text": corpus.features["text"].shape[1]}, task=TASKS["sentiment"])))
     row = pipeline.predict(corpus[0])[0]
     assert row.score is not None and row.emotion == f"{row.score:+.1f}" and row.probabilities == {} and row.confidence is None
     assert row.as_dict()["score"] == row.score
 
 
 def test_a_network_that_diverged_gives_no_answer(corpus: Corpus) -> None:
-    pipeline = PIPELINES["bigru"](Schema.of(corpus))
+    pipeline = Pipeline(METHODS["bigru"](Schema.of(corpus)))
     with torch.no_grad():
-        next(iter(pipeline.parameters())).fill_(float("nan"))
+        next(iter(pipeline.method.parameters())).fill_(float("nan"))
     with pytest.raises(CheckpointError, match=r"BiGRU: gives scores that are not numbers in \d+ of \d+ turns; its training diverged"):
         pipeline.predict(corpus)

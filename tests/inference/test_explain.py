@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 import torch
-from erc_graph.conv.angular.explained import MultipliedEdges, propagated_by
-from erc_graph.encoders.inputs import Inputs
 from torch import Tensor, nn
 
 import erc_graph.report.explanation
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
-from erc_graph.conv.angular.written import Propagation
+from erc_graph.conv.hypergraph import Hypergraph
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.nodes import Nodes
 from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError, CorpusError
-from erc_graph.graphs.recipe import load_recipe
+from erc_graph.graphs.edges import Watch
+from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule
 from erc_graph.inference.explain import Explanation, explain
-from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.inference.graphs import operators, watched
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.methods.base import Method
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.inputs import Given, Inputs, Shapes
 from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
-from erc_graph.methods.stage import Prediction
+from erc_graph.methods.parts import Streams
+from erc_graph.methods.schema import Schema
 from erc_graph.report.explanation import draw_explanation
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
@@ -55,31 +59,25 @@ def explanation(pipeline: Pairwise, corpus: Corpus) -> Explanation:
     return explain(pipeline, corpus[0], 3)
 
 
-class Silent(Propagation):
-    """No message at all."""
-
-    def __init__(self, recipe: object, batch: Batch, states: Tensor, present: Tensor) -> None:
-        self.states, self.shape = states.flatten(0, 1), states.shape[:2]
-
-    def rows(self, x: Tensor) -> Tensor:
-        return x.flatten(0, 1)
-
-    def spread(self, rows: Tensor) -> Tensor:
-        return torch.zeros_like(rows)
-
-    def back(self, rows: Tensor) -> Tensor:
-        return rows.unflatten(0, self.shape)
+def silent(conv: AngularConv, given: tuple[Nodes, Batch], _: Nodes) -> Nodes:
+    """What the operator says where no message comes: P h is zero in every layer."""
+    nodes, alpha = given[0], conv.config.alpha
+    initial = hidden = torch.relu(conv.first(nodes.masked()))
+    for theta, matrix in zip(conv.config.thetas, conv.weights, strict=True):
+        own = torch.cat([torch.zeros_like(initial), initial], -1)
+        hidden = torch.relu((1 - theta) * alpha * initial + theta * own @ matrix)
+    return nodes.with_states(torch.cat([nodes.masked(), hidden], -1) * nodes.present[..., None])
 
 
-def log_odds(pipeline: Pipeline, batch: Batch, turn: int, label: str) -> float:
+def log_odds(pipeline: Method, batch: Batch, turn: int, label: str) -> float:
     with torch.no_grad():
         p = pipeline.eval()(batch).scores[turn].double().softmax(-1)[pipeline.task.labels.index(label)]
     return float(p.log() - (1 - p).log())
 
 
-def mean_features(pipeline: Pipeline, batch: Batch) -> Batch:
+def mean_features(pipeline: Method, batch: Batch) -> Batch:
     parts = [module for module in pipeline.modules() if isinstance(module, Inputs)]
-    means = {name: module.get_buffer(f"mean_{name}") for module in parts for name in module.widths}
+    means = {name: module.get_buffer(f"mean_{name}") for module in parts for name in module.scaled}
     return replace(batch, features={name: torch.zeros_like(value) + means[name] for name, value in batch.features.items()})
 
 
@@ -87,8 +85,8 @@ def test_edges_add_up_to_what_the_messages_change(explanation: Explanation, pipe
     batch = corpus[0].batch()
     whole = log_odds(pipeline, batch, 3, explanation.label)
     with ExitStack() as stack:
-        for conv, _ in pipeline.convolutions().values():
-            stack.enter_context(propagated_by(conv, Silent))
+        for conv in operators(pipeline).values():
+            stack.callback(conv.register_forward_hook(silent).remove)
         without = log_odds(pipeline, batch, 3, explanation.label)
     assert explanation.value == pytest.approx(whole, abs=1e-4)
     assert abs(whole - without) > 0.02
@@ -107,10 +105,11 @@ def test_inputs_add_up_to_what_the_features_change(explanation: Explanation, pip
     assert explanation.input_gap == pytest.approx(float(explanation.turns.sum()) - change, abs=1e-3)
 
 
-def test_parts_are_the_graphs_of_the_pipeline(explanation: Explanation, pipeline: Pairwise, corpus: Corpus) -> None:
+def test_parts_are_the_graphs_of_the_method(explanation: Explanation, pipeline: Pairwise, corpus: Corpus) -> None:
     assert list(explanation.graphs) == ["audio+text", "audio+visual", "text+visual", "fused"]
     for part, graph in explanation.graphs.items():
-        expected = pipeline.graph(corpus[0], part)
+        expected = Pipeline(pipeline).graph(corpus[0], part)
+        assert expected is not None
         assert graph.node_types == expected.node_types and graph.edge_types == expected.edge_types
         for kind in graph.edge_types:
             assert torch.equal(graph[kind].edge_index, expected[kind].edge_index)
@@ -143,7 +142,7 @@ def test_what_is_missing_stays_missing(explanation: Explanation, corpus: Corpus)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_pipeline_is_left_as_it_was(training: bool, pipeline: Pairwise, corpus: Corpus) -> None:
+def test_the_method_is_left_as_it_was(training: bool, pipeline: Pairwise, corpus: Corpus) -> None:
     pipeline.train(training)
     pipeline.mal.requires_grad_(False)
     before = {name: value.clone() for name, value in pipeline.state_dict().items()}
@@ -156,31 +155,38 @@ def test_the_pipeline_is_left_as_it_was(training: bool, pipeline: Pairwise, corp
     pipeline.requires_grad_(True).eval()
 
 
-class Scorer(Pipeline):
+@dataclass(frozen=True, kw_only=True)
+class ScorerConfig:
+    """Which graph."""
+
+    graph: str
+
+
+class Scorer(Method):
     """Features → one layer of the graph → a score; with weights above zero it is linear in the messages."""
 
-    def __init__(self, corpus: Corpus, recipe: str) -> None:
-        task = Task(name="score", kind="score", column="score")
-        super().__init__(Schema(widths={"text": corpus.features["text"].shape[1]}, task=task))
-        self.inputs, self.recipe = Inputs(self.schema.widths), load_recipe(recipe)
-        self.conv = AngularConv(16, AngularConvConfig(depth=1))
-        self.classify = nn.Linear(self.conv.output_width, 1)
+    Config = ScorerConfig
+
+    def build(self, config: ScorerConfig, shapes: Shapes) -> None:
+        assert self.recipe is not None
+        self.conv = AngularConv(16, self.recipe, AngularConvConfig(depth=1))
+        self.conv.label = "turns"
+        self.classify = nn.Linear(self.conv.width, 1)
         with torch.no_grad():
             self.conv.weights[0].abs_()
 
-    def convolutions(self) -> dict[str, tuple[AngularConv, tuple[str, ...]]]:
-        return {"turns": (self.conv, ("text",))}
+    def encode(self, given: Given) -> Tensor:
+        nodes = Nodes(given.values["text"][:, None], given.present["text"][:, None], ("text",))
+        return self.conv(nodes, given.batch).states.flatten(1)
 
-    def states(self, batch: Batch) -> Tensor:
-        return self.inputs(batch)["text"][:, None]
 
-    def forward(self, batch: Batch) -> Prediction:
-        spread = self.conv(self.states(batch), batch.present["text"][:, None], batch, self.recipe)
-        return Prediction(scores=self.classify(spread.flatten(1)))
+def scorer(corpus: Corpus, graph: str) -> Scorer:
+    task = Task(name="score", kind="score", column="score")
+    return Scorer(Schema(widths={"text": corpus.features["text"].shape[1]}, task=task), ScorerConfig(graph=graph)).eval()
 
 
 def test_where_the_model_is_linear_an_edge_is_worth_what_leaving_it_out_costs(corpus: Corpus) -> None:
-    pipeline, dialogue = Scorer(corpus, "window").eval(), corpus[2]
+    pipeline, dialogue = scorer(corpus, "window"), corpus[2]
     turn = max(i for i in range(len(dialogue) - 1) if dialogue.batch().present["text"][i])
     found = explain(pipeline, dialogue, turn)
     assert found.label == "score" and found.probability is None
@@ -194,13 +200,13 @@ def test_where_the_model_is_linear_an_edge_is_worth_what_leaving_it_out_costs(co
     for edge in range(len(attribution)):
         multiplier = torch.ones(1, len(attribution))
         multiplier[0, edge] = 0
-        with torch.no_grad(), propagated_by(pipeline.conv, MultipliedEdges(multiplier)):
+        with torch.no_grad(), watched(pipeline.conv, Watch(multiplier)):
             left_out = pipeline(batch).scores[turn].item()
         assert attribution[edge].item() == pytest.approx(found.value - left_out, abs=1e-5)
 
 
 def test_a_causal_graph_gives_later_turns_nothing(corpus: Corpus) -> None:
-    found = explain(Scorer(corpus, "causal"), corpus[2], 2)
+    found = explain(scorer(corpus, "causal"), corpus[2], 2)
     assert found.turns[:3].any() and not found.turns[3:].any()
 
 
@@ -235,6 +241,48 @@ def test_impossible_questions_are_refused(arguments: dict, message: str, pipelin
         explain(pipeline, corpus[0], **arguments)
 
 
+def test_a_model_of_sequences_is_refused(corpus: Corpus) -> None:
+    words = BiGRU(Schema(widths={}, sequences={"text": (4,)}, task=corpus.task), BiGRUConfig(width=8))
+    with pytest.raises(ConfigError, match=r"explain: expected a pipeline that reads one vector per utterance, found one that reads seq"):
+        explain(words, corpus[0], 0)
+
+
+def test_a_pipeline_explains_its_method(pipeline: Pairwise, explanation: Explanation, corpus: Corpus) -> None:
+    found = Pipeline(pipeline).explain(corpus[0], 3)
+    assert found.edges() == explanation.edges() and torch.equal(found.turns, explanation.turns)
+    assert explain(Pipeline(pipeline), corpus[0], 3).edges() == explanation.edges()
+
+
+def test_hyperedges_are_explained_as_edges_of_the_picture(corpus: Corpus) -> None:
+    """Both ways of an incidence add up, and all of them to what the operator's messages change."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        graph: GraphRecipe
+        dropout: float = 0.0
+
+    class Hyper(Method):
+        def build(self, config: Config, shapes: Shapes) -> None:
+            assert self.recipe is not None
+            self.streams = Streams(shapes.widths, 6)
+            self.conv = Hypergraph(6, 6, self.recipe)
+            self.classify = self.head(config, 6 * len(shapes.widths), shapes.outputs)
+
+        def encode(self, given: Given) -> Tensor:
+            return self.conv(self.streams(given), given.batch).masked().flatten(1)
+
+    Hyper.Config = Config
+    rules = tuple(HyperedgeRule(relation=over, over=over) for over in ("turn", "stream"))
+    method = Hyper(
+        Schema.of(corpus, ("audio", "text")), Config(graph=GraphRecipe(name="h", description="", source="", hyperedges=rules))
+    ).eval()
+    found = explain(method, corpus[0], 2)
+    graph = found.graphs["conv"]
+    assert graph.node_types == ["audio", "text", "hyperedge"] and abs(found.graph_effect) > 1e-3
+    total = sum(float(graph[kind].edge_attribution.sum()) for kind in graph.edge_types if "edge_attribution" in graph[kind])
+    assert total == pytest.approx(found.graph_effect, abs=0.01)
+
+
 def test_a_corpus_is_no_dialogue(pipeline: Pairwise, corpus: Corpus) -> None:
     with pytest.raises(CorpusError, match=r"dialogue: expected a conversation, such as corpus\[0\], found a Corpus"):
         explain(pipeline, corpus, 0)  # type: ignore[arg-type]
@@ -248,7 +296,7 @@ def test_features_must_be_those_of_the_training(pipeline: Pairwise, corpus: Corp
 
 def test_a_score_has_no_labels(corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match=r"label: expected one of none \(a score has no labels\), found 'joy'"):
-        explain(Scorer(corpus, "window"), corpus[0], 0, label="joy")
+        explain(scorer(corpus, "window"), corpus[0], 0, label="joy")
 
 
 def test_table(explanation: Explanation) -> None:
@@ -292,7 +340,7 @@ def mean_by_role(inertia: float, contagion: float, dialogues: int, epochs: int) 
     torch.manual_seed(0)
     config = PairwiseConfig(
         stages="joint",
-        conv=AngularConvConfig(depth=1),
+        depth=1,
         pmf=PmfConfig(width=32),
         mff=MffConfig(width=32, bidirectional=True, context_encoder=False, gcn=False),
         mal=MalConfig(width=32, hidden=32, layers=1, residual=True),

@@ -18,15 +18,17 @@ from erc_graph.data.tasks import TASKS
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.features.mfcc import mfcc
 from erc_graph.features.text import TextEncoder
+from erc_graph.inference.pipeline import Pipeline
 from erc_graph.inference.prepare import LONGEST, prepare
-from erc_graph.methods.base import Pipeline, Schema
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.schema import Schema
 
 TALK = load_transcript(b"Ann: We won!\nBob: really?\nAnn:\nBob: you are joking")
 
 
 def model(widths: dict[str, int], **extractors: str) -> Pipeline:
-    return BiGRU(Schema(widths=widths, task=TASKS["meld7"], provenance={"extractors": extractors}), BiGRUConfig(width=8)).eval()
+    schema = Schema(widths=widths, task=TASKS["meld7"], provenance={"extractors": extractors})
+    return Pipeline(BiGRU(schema, BiGRUConfig(width=8)).eval())
 
 
 def test_text_goes_through_the_encoder_that_the_model_names(tiny_encoder: Path) -> None:
@@ -111,8 +113,8 @@ def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_
 def test_a_model_of_waveforms_gets_them(tmp_path: Path) -> None:
     wave = sine(tmp_path / "b.wav", 300)
     read = Schema(widths={}, task=TASKS["meld7"], sequences={"audio": ()})
-    pipeline = BiGRU(Schema(widths={"text": 2}, task=TASKS["meld7"]), BiGRUConfig(width=8)).eval()
-    pipeline.schema = read
+    pipeline = model({"text": 2})
+    pipeline.method.schema = read
     ready = prepare(TALK, pipeline, recordings={TALK.utterance_ids[1]: tmp_path / "b.wav"})
     assert ready.sequences["audio"].sizes == (0, len(wave), 0, 0) and (ready.sequences["audio"][1] == wave).all()
     assert prepare(ready, pipeline).sequences["audio"] is ready.sequences["audio"]
@@ -150,7 +152,7 @@ def test_an_extractor_of_what_is_not_read_is_refused(tiny_encoder: Path) -> None
 
 def test_a_model_of_vectors_takes_vectors() -> None:
     corpus = sample_corpus(dialogues=3, seed=1)
-    pipeline = BiGRU(Schema.of(corpus), BiGRUConfig(width=8)).eval()
+    pipeline = Pipeline(BiGRU(Schema.of(corpus), BiGRUConfig(width=8)).eval())
     turns = [
         {"speaker": speaker, "text": text, "features": {name: corpus.features[name][row].tolist() for name in corpus.modalities}}
         for row, (speaker, text) in enumerate(zip(corpus[0].speakers, corpus[0].texts, strict=True))
@@ -167,7 +169,7 @@ def test_a_model_of_vectors_takes_vectors() -> None:
 
 def test_a_score_task_has_no_labels_either(tiny_encoder: Path) -> None:
     schema = Schema(widths={"text": 24}, task=TASKS["sentiment"], provenance={"extractors": {"text": str(tiny_encoder)}})
-    ready = prepare(TALK, BiGRU(schema, BiGRUConfig(width=8)))
+    ready = prepare(TALK, Pipeline(BiGRU(schema, BiGRUConfig(width=8))))
     assert ready.target.isnan().all()
 
 

@@ -1,3 +1,5 @@
+"""Saved models: what comes back, what experiments leave, and what is refused in one line."""
+
 from __future__ import annotations
 
 import json
@@ -21,10 +23,12 @@ from erc_graph.data.tasks import TASKS
 from erc_graph.errors import CheckpointError, ErcGraphError, StorageError
 from erc_graph.graphs.recipe import load_recipe
 from erc_graph.inference import saved
-from erc_graph.methods import PIPELINES
-from erc_graph.methods.base import Pipeline, Schema
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.methods import METHODS
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
-from erc_graph.methods.pairwise import Pairwise
+from erc_graph.methods.inputs import InputsConfig
+from erc_graph.methods.prior import PriorConfig
+from erc_graph.methods.schema import Schema
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +37,18 @@ def corpus() -> Corpus:
     return replace(corpus, provenance={**corpus.provenance, "extractors": {"text": "some encoder", "audio": "an ear"}})
 
 
-def make(name: str, corpus: Corpus, **config: Any) -> Pipeline:
-    kind = PIPELINES[name]
+def make(name: str, corpus: Corpus, inputs: InputsConfig | None = None, prior: PriorConfig | None = None, **config: Any) -> Pipeline:
+    kind = METHODS[name]
     torch.manual_seed(3)
-    pipeline = kind(Schema.of(corpus, reads=kind.reads), kind.Config(**config))
-    pipeline.fit_inputs(pipeline.schema.batch(corpus))
-    return pipeline
+    method = kind(Schema.of(corpus, reads=kind.reads), kind.Config(**config), inputs=inputs, prior=prior)
+    method.fit_inputs(method.schema.batch(corpus))
+    return Pipeline(method)
 
 
 def same(a: Pipeline, b: Pipeline, corpus: Corpus) -> bool:
-    return type(a) is type(b) and a.config == b.config and a.schema == b.schema and a.predict(corpus) == b.predict(corpus)
+    one, other = a.method, b.method
+    alike = all(getattr(one, name) == getattr(other, name) for name in ("config", "schema", "inputs_config", "prior_config"))
+    return type(one) is type(other) and alike and a.predict(corpus) == b.predict(corpus)
 
 
 @pytest.fixture
@@ -51,18 +57,18 @@ def folder(corpus: Corpus, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("name", PIPELINES)
-def test_every_pipeline_comes_back(name: str, corpus: Corpus, tmp_path: Path, readable: Callable[[Corpus, str], Corpus]) -> None:
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_comes_back(name: str, corpus: Corpus, tmp_path: Path, readable: Callable[[Corpus, str], Corpus]) -> None:
     corpus = readable(corpus, name)
     pipeline = make(name, corpus)
     pipeline.save_pretrained(tmp_path / "model")
     pipeline.save_pretrained(tmp_path / "model")  # over an older one
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
     found = Pipeline.from_pretrained(tmp_path / "model")
-    assert not found.training and not any(p.is_meta for p in found.state_dict().values())
+    assert not found.method.training and not any(p.is_meta for p in found.method.state_dict().values())
     assert same(found, pipeline, corpus)
     assert found.schema.provenance["extractors"] == {"text": "some encoder", "audio": "an ear"}
-    assert same(type(pipeline).from_pretrained(tmp_path / "model" / "model.safetensors"), pipeline, corpus)
+    assert same(Pipeline.from_pretrained(tmp_path / "model" / "model.safetensors"), pipeline, corpus)
 
 
 def test_a_fresh_process_elsewhere_needs_no_other_file(corpus: Corpus, tmp_path: Path) -> None:
@@ -81,7 +87,8 @@ import json, sys
 from erc_graph import Pipeline
 from erc_graph.data.sample.vectors import sample_corpus
 pipeline = Pipeline.from_pretrained({str(tmp_path / "model")!r})
-assert pipeline.recipe.relations == ("near", "cross") and pipeline.recipe.edges[0].past == 2 and pipeline.recipe.edges[1].scale == 0.5
+recipe = pipeline.method.recipe
+assert recipe.relations == ("near", "cross") and recipe.edges[0].past == 2 and recipe.edges[1].scale == 0.5
 print(json.dumps(pipeline.predict(sample_corpus(dialogues=6, seed=2)[0])[0].probabilities))
 loaded = [name for name in ("torch_geometric", "huggingface_hub", "transformers", "torch._dynamo", "accelerate") if name in sys.modules]
 assert not loaded, loaded
@@ -95,16 +102,42 @@ def test_a_changed_recipe_of_the_same_name_changes_nothing(corpus: Corpus, tmp_p
     pipeline = make("pairwise", corpus, gamma=0.3)
     pipeline.save_pretrained(tmp_path / "model")
     other = replace(load_recipe("causal"), name="pairwise")
-    monkeypatch.setattr("erc_graph.methods.pairwise.load_recipe", lambda found: other if found == "pairwise" else found)
+    monkeypatch.setattr("erc_graph.methods.base.load_recipe", lambda found: other if found == "pairwise" else found)
     assert same(Pipeline.from_pretrained(tmp_path / "model"), pipeline, corpus)
 
 
-def test_score_tasks_and_the_wrong_class(tmp_path: Path) -> None:
-    pipeline = BiGRU(Schema(widths={"text": 3}, task=TASKS["sentiment"]), BiGRUConfig(width=4))
+def test_inputs_and_prior_come_back(corpus: Corpus, tmp_path: Path) -> None:
+    said = torch.randn(corpus.utterances, 6).log_softmax(-1)
+    here = torch.ones(corpus.utterances, dtype=torch.bool)
+    more = replace(corpus, features={**corpus.features, "said": said}, present={**corpus.present, "said": here})
+    for name in ("bigru", "pairwise"):
+        inputs = InputsConfig(speaker_relative=["audio"], swap_noise={"text": 0.2}, modality_dropout=0.1)
+        pipeline = make(name, more, inputs, PriorConfig(features=["said"], around=True))
+        pipeline.save_pretrained(tmp_path / name)
+        assert same(Pipeline.from_pretrained(tmp_path / name), pipeline, more)
+
+
+def test_score_tasks(tmp_path: Path) -> None:
+    pipeline = Pipeline(BiGRU(Schema(widths={"text": 3}, task=TASKS["sentiment"]), BiGRUConfig(width=4)))
     pipeline.save_pretrained(tmp_path / "model")
     assert Pipeline.from_pretrained(tmp_path / "model").task == TASKS["sentiment"]
-    with pytest.raises(CheckpointError, match=r"expected a Pairwise, found a BiGRU; use Pipeline\.from_pretrained"):
-        Pairwise.from_pretrained(tmp_path / "model")
+
+
+class Own(BiGRU):
+    """A method that does not come with the package."""
+
+
+def test_a_method_of_ones_own_is_named_when_it_is_read(corpus: Corpus, tmp_path: Path) -> None:
+    pipeline = Pipeline(Own(Schema.of(corpus), BiGRUConfig(width=4)).eval())
+    pipeline.save_pretrained(tmp_path / "model")
+    assert same(Pipeline.from_pretrained(tmp_path / "model", Own), pipeline, corpus)
+    with pytest.raises(
+        CheckpointError, match=r"method: expected one of BiGRU.*, found 'Own'; a method of your own is named with its file: --m"
+    ):
+        Pipeline.from_pretrained(tmp_path / "model")
+    make("bigru", corpus).save_pretrained(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"method: expected Own, which was named, found 'BiGRU'; name the method of this model"):
+        Pipeline.from_pretrained(tmp_path / "other", Own)
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------------------
@@ -116,15 +149,15 @@ def run(corpus: Corpus, tmp_path: Path) -> Path:
     for seed in (10, 2):
         pipeline = make("bigru", corpus, width=8 if seed == 2 else 6)
         best = tmp_path / "run" / f"seed-{seed}" / "best.safetensors"
-        save_tensors(best, pipeline.state_dict(), {"kind": "erc_graph weights", "model": json.dumps(pipeline.describe())})
+        save_tensors(best, pipeline.method.state_dict(), {"kind": "erc_graph weights", "model": json.dumps(pipeline.method.describe())})
     (tmp_path / "run" / "config.json").write_text('{"command": "run", "method": "bigru"}')
     return tmp_path / "run"
 
 
 def test_a_run_gives_its_first_seed(run: Path) -> None:
-    assert Pipeline.from_pretrained(run).config.width == 8
+    assert Pipeline.from_pretrained(run).method.config.width == 8
     for path in ("seed-10", "seed-10/best.safetensors"):
-        assert Pipeline.from_pretrained(run / path).config.width == 6
+        assert Pipeline.from_pretrained(run / path).method.config.width == 6
 
 
 def test_another_seed_and_an_unfinished_run_are_said(run: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -158,9 +191,14 @@ def test_weights_of_version_0_still_load(run: Path) -> None:
     best = run / "seed-2" / "best.safetensors"
     tensors, metadata = load_tensors(best)
     model = json.loads(metadata["model"])
-    for later in ("version", "recipe", "provenance"):
+    for later in ("version", "recipe", "provenance", "method", "inputs", "prior"):
         del model[later]
-    save_tensors(best, {name: value.clone() for name, value in tensors.items()}, {"model": json.dumps(model)})
+    model["config"]["bidirectional"] = not model["config"].pop("causal")
+    old = {"missing.vectors.": "inputs.missing.", "read.": "encode.", "classify.1.": "classify."}
+    names = {name: next((now + name.removeprefix(new) for new, now in old.items() if name.startswith(new)), name) for name in tensors}
+    save_tensors(
+        best, {names[name]: value.clone() for name, value in tensors.items()}, {"model": json.dumps({**model, "pipeline": "BiGRU"})}
+    )
     assert Pipeline.from_pretrained(run).schema.provenance == {}
     (run / "result.json").write_text('{"dataset": "d", "data": {"extractors": {"text": "some encoder"}}}')
     assert Pipeline.from_pretrained(run).schema.provenance["extractors"] == {"text": "some encoder"}
@@ -174,19 +212,19 @@ def test_several_folds_are_named(run: Path) -> None:
         shutil.copy(run / "seed-2" / "best.safetensors", run / "seed-2" / fold)
     (run / "seed-2" / "best.safetensors").unlink()
     (run / "seed-10" / "best.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"holds 2 trained pipelines, one per fold or row; name one, for example .*session-1"):
+    with pytest.raises(CheckpointError, match=r"holds 2 trained models, one per fold or row; name one, for example .*session-1"):
         Pipeline.from_pretrained(run)
-    with pytest.raises(CheckpointError, match="holds 2 trained pipelines"):
+    with pytest.raises(CheckpointError, match="holds 2 trained models"):
         Pipeline.from_pretrained(run / "seed-2")
-    assert Pipeline.from_pretrained(run / "seed-2" / "session-2").config.width == 8
+    assert Pipeline.from_pretrained(run / "seed-2" / "session-2").method.config.width == 8
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------------------
 
 
-def test_places_without_a_pipeline(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_without_a_model(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no trained pipeline in it"):
+    with pytest.raises(CheckpointError, match="no trained model in it"):
         Pipeline.from_pretrained(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="no such file or folder"):
         Pipeline.from_pretrained(tmp_path / "nowhere")
@@ -205,7 +243,7 @@ def test_places_without_a_pipeline(tmp_path: Path, run: Path, monkeypatch: pytes
 def test_a_name_of_the_hub_is_fetched(folder: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(saved, "hub_folder", lambda name, patterns: asked.append((name, patterns)) or folder)
-    assert isinstance(Pipeline.from_pretrained("someone/a-model"), BiGRU)
+    assert isinstance(Pipeline.from_pretrained("someone/a-model").method, BiGRU)
     assert asked == [("someone/a-model", ("config.json", "model.safetensors"))]
 
 
@@ -225,10 +263,12 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ("change", "message"),
     [
         (lambda c: c.update(format="other"), 'expected the field "format": "erc_graph pipeline"'),
-        (lambda c: c.update(version=2), "saved in version 2 of the form, this erc_graph reads up to 1; upgrade erc_graph"),
+        (lambda c: c.update(version=3), "saved in version 3 of the form, this erc_graph reads up to 2; upgrade erc_graph"),
         (lambda c: c.update(version="1"), "saved in version '1'"),
-        (lambda c: c.update(pipeline="Later"), "pipeline: expected one of BiGRU.*Pairwise.*, found 'Later'"),
-        (lambda c: c.update(pipeline=["BiGRU"]), "pipeline: expected one of"),
+        (lambda c: c.update(method="Later"), "method: expected one of BiGRU.*Pairwise.*, found 'Later'"),
+        (lambda c: c.update(method=["BiGRU"]), "method: expected one of"),
+        (lambda c: c["inputs"].update(swap_noise={"text": 2.0}), "inputs.swap_noise: expected numbers from 0 to 1"),
+        (lambda c: c["prior"].update(around=True), "prior.around: expected prior.features beside it"),
         (lambda c: c["config"].update(new=1), "not a description that this erc_graph knows .config.new"),
         (lambda c: c["config"].update(width="8"), "not a description that this erc_graph knows .config.width"),
         (lambda c: c["config"].update(width=7), "pipeline.width: expected an even number"),
@@ -277,14 +317,14 @@ def test_an_unreadable_description(folder: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("classify.bias"), "do not fit each other"),
-        (lambda t: t.update({"classify.bias": torch.full((6,), float("nan"))}), "classify.bias: has NaN or inf"),
+        (lambda t: t.pop("classify.1.bias"), "do not fit each other"),
+        (lambda t: t.update({"classify.1.bias": torch.full((6,), float("nan"))}), "classify.1.bias: has NaN or inf"),
         (
-            lambda t: t.update({"classify.bias": torch.zeros(6, dtype=torch.float64)}),
-            "classify.bias: expected torch.float32, found torch.float64",
+            lambda t: t.update({"classify.1.bias": torch.zeros(6, dtype=torch.float64)}),
+            "classify.1.bias: expected torch.float32, found torch.float64",
         ),
-        (lambda t: t.update({"classify.bias": torch.zeros(6, dtype=torch.int64)}), "classify.bias: expected torch.float32"),
-        (lambda t: t.update({"classify.bias": torch.zeros(7)}), "do not fit each other"),
+        (lambda t: t.update({"classify.1.bias": torch.zeros(6, dtype=torch.int64)}), "classify.1.bias: expected torch.float32"),
+        (lambda t: t.update({"classify.1.bias": torch.zeros(7)}), "do not fit each other"),
         (lambda t: t.update({"more": torch.zeros(7)}), "do not fit each other"),
     ],
 )

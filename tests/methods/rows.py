@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,17 @@ def rows_of(method: str) -> list[Row]:
 
 
 def changed(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A method's options with the changes `pipeline.…` of a row."""
+    """A method's options with the changes `pipeline.…` of a row, all at once."""
+    return _with(config, {key.removeprefix("pipeline."): value for key, value in changes.items() if key.startswith("pipeline.")})
+
+
+def _with(config: Any, changes: Mapping[str, Any]) -> Any:
+    inner: dict[str, dict[str, Any]] = {}
+    own: dict[str, Any] = {}
     for key, value in changes.items():
-        head, *path = key.split(".")
-        if head == "pipeline":
-            config = _with(config, path, value)
-    return config
-
-
-def _with(config: Any, path: list[str], value: Any) -> Any:
-    name, *rest = path
-    inner = getattr(config, name)
-    assert not rest or is_dataclass(inner)
-    return replace(config, **{name: _with(inner, rest, value) if rest else value})
+        name, dot, rest = key.partition(".")
+        if dot:
+            inner.setdefault(name, {})[rest] = value
+        else:
+            own[name] = value
+    return replace(config, **own, **{name: _with(getattr(config, name), deeper) for name, deeper in inner.items()})

@@ -15,7 +15,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS
-from erc_graph.encoders.wav2vec import Extractor, Wav2vecConfig
+from erc_graph.encoders.wav2vec import Wav2vecConfig
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.graphs.recipe import list_recipes
 from erc_graph.inference.graphs import operators
@@ -31,7 +31,7 @@ from erc_graph.training.loop import fit
 from erc_graph.training.losses import Criterion
 
 ITEMS: dict[str, tuple[int, ...]] = {"audio": (), "text": (5,), "visual": (3, 8, 8)}
-EXTRACTOR = Extractor(channels=6, positions=4, position_groups=2)
+EXTRACTOR = {"channels": 6, "positions": 4, "position_groups": 2}
 SOUND = Wav2vecConfig(width=12, layers=3, heads=2, feedforward=16, extractor=EXTRACTOR)
 EMOTIONS = TASKS["meld7"]
 
@@ -73,7 +73,7 @@ CASES: dict[str, dict[str, Any]] = {
     "concat": {"deep": 0},
     "all deep": {"deep": 3},
     "no lvc": {"lvc": []},
-    "large": {"wav2vec": replace(SOUND, extractor=replace(EXTRACTOR, norm="layer", norm_first=True, bias=True))},
+    "large": {"wav2vec": replace(SOUND, extractor={**EXTRACTOR, "norm": "layer", "norm_first": True, "bias": True})},
     "mfcc": {"sound": "mfcc"},
     "audio": {"modalities": ("audio",)},
     "text": {"modalities": ("text",)},

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from erc_graph.data.batch import Batch, ranges
 from erc_graph.data.sample.vectors import sample_corpus
-from erc_graph.methods.base import Schema
 from erc_graph.methods.bigru import BiGRU
 from erc_graph.methods.pairwise import MffConfig, Pairwise, PairwiseConfig
+from erc_graph.methods.schema import Schema
 from erc_graph.training.accelerator import make_accelerator
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.schedule import batch_order

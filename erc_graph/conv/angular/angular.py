@@ -133,7 +133,7 @@ class AngularConv(Conv):
         """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
         if self.watch is not None or self.layout not in FORMS or self.listed:
             return super().forward(nodes, batch)
-        return nodes.with_states(self._spread(nodes.states, nodes.present, batch))
+        return nodes.with_states(self._spread(nodes.masked(), nodes.present, batch))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
         """The layers over listed edges, message by message."""
@@ -158,7 +158,7 @@ class AngularConv(Conv):
         """One more turn, at the cost of its own row of `P`."""
         if self.listed:
             return super().step(nodes, batch, memory)
-        states, memory = angular_step(self, nodes.states, nodes.present, batch, memory)
+        states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)
         return nodes.with_states(states), memory
 
     def _spread(self, states: Tensor, present: Tensor, batch: Batch) -> Tensor:

@@ -15,6 +15,7 @@ from erc_graph.data.tasks import get_task
 from erc_graph.encoders.attention import SelfAttention
 from erc_graph.errors import ConfigError
 from erc_graph.inference.graphs import operators
+from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import InputsConfig
 from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
