@@ -6,7 +6,6 @@ relation that have an edge get a row, so that the products stay small.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +40,9 @@ class _Plan:
     real: Tensor
 
     @classmethod
-    def of(cls, chunk: Chunk, node: Tensor, kinds: int, values: Sequence[Tensor | None]) -> _Plan:
+    def of(cls, chunk: Chunk, node: Tensor, kinds: int, values: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> _Plan:
         """From `(G, n)` nodes, `R`, and `(G, n, n)` whether slots are edges, their relation, times and factor (see `RelationRows`)."""
         valid, relation, times, factor = values
-        if valid is None or relation is None:
-            raise TypeError("expected edges and relations")
         groups, size, width = valid.shape
         edge = valid.flatten().nonzero().flatten()
         row = (edge // width) * kinds + relation.flatten()[edge]  # a row for every target and relation, most of them empty
@@ -98,15 +95,11 @@ class RelationRows:
                     return None
                 return fold(chunk.kind, values[bucket.slots].view(1, *bucket.shape, bucket.width)[..., chunk.part])
 
-            self.plans.append(
-                (
-                    bucket,
-                    [
-                        _Plan.of(chunk, fold(chunk.kind, node), kinds, [slots(v, chunk) for v in (valid, relation, times, factor)])
-                        for chunk in bucket.chunks
-                    ],
-                )
-            )
+            plans = []
+            for chunk in bucket.chunks:
+                about = (slots(valid, chunk), slots(relation, chunk), slots(times, chunk), slots(factor, chunk))
+                plans.append(_Plan.of(chunk, fold(chunk.kind, node), kinds, about))
+            self.plans.append((bucket, plans))
         self._index: dict[int, tuple[Tensor, Tensor]] = {}
         self._as: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
 
@@ -132,8 +125,7 @@ class RelationRows:
 
     def spread(self, edges: EdgeBlocks, x: Tensor, weight: Tensor | None, mean: bool) -> Tensor:
         """`(N, S, H, k)` and `(H, P)` or nothing → `(N, S, R, H, k)`."""
-        dtype = x.dtype if weight is None else torch.promote_types(x.dtype, weight.dtype)
-        out: Tensor = _ByRelation.apply(x.to(dtype), None if weight is None else weight.to(dtype), self, edges, mean)
+        out: Tensor = _ByRelation.apply(x, weight, self, edges, mean)
         return out
 
 
@@ -180,7 +172,7 @@ class _ByRelation(Function):
             for plan in plans:
                 matrix, plain = next(kept), next(matrices)
                 end = first + matrix.shape[0] * matrix.shape[1]
-                part = given[first:end].view(*matrix.shape[:2], -1)
+                part = given[first:end].view(*matrix.shape[:2], grad.shape[-1])
                 first = end
                 if ctx.needs_input_grad[0]:
                     back = unfold(plan.chunk.kind, torch.bmm(matrix.transpose(1, 2), part), bucket.shape)

@@ -10,8 +10,8 @@ Every stream has one node per turn, so that turns align across streams; `present
 | | `y` | `(N,)` label index (-1: none), or score (NaN: none) |
 | `graph[edge type]` | `edge_index` | `(2, E)` source above target |
 | | `edge_weight` | `(E,)` γ · angular similarity, or γ, times how often the edge counts; absent where it is learned or cannot be had |
-| `graph["hyperedge"]` | `kind` | `(M,)` number of the rule, into `names`; only where the recipe has hyperedges |
-| | `names` | relations of the rules |
+| `graph["hyperedge"]` | `kind` | `(M,)` number of the rule; only where the recipe has hyperedges |
+| | `names` | of every hyperedge: its stream, its speaker, or `turn i` |
 | `graph[stream, relation, "hyperedge"]`, and back | `edge_index` | `(2, I)` in the order of the nodes |
 | `graph` | `ptr` | `(D + 1,)` first row of every dialogue, then `N` |
 | | `texts`, `speakers`, `dialogue_ids`, `labels` | names, lists: per utterance (texts may be empty), dialogue and label index |
@@ -134,20 +134,27 @@ def _assemble(
         weight = _weight(rules[relation], index, unit.get(m), unit.get(n))
         if weight is not None:
             edge.edge_weight = weight
-    if recipe.hyperedges:
-        _add_hyperedges(graph, batch, present, recipe)
     graph.ptr = batch.ptr
     graph.texts = list(corpus.texts) if corpus else []
     graph.speakers = list(corpus.speakers) if corpus else [f"speaker {i + 1}" for i in batch.speaker.tolist()]
     graph.dialogue_ids = list(corpus.dialogue_ids) if corpus else [str(i) for i in range(len(batch))]
     graph.labels = list(corpus.task.labels) if corpus else []
+    if recipe.hyperedges:
+        _add_hyperedges(graph, batch, present, recipe)
     return graph
 
 
 def _add_hyperedges(graph: HeteroData, batch: Batch, present: Mapping[str, Tensor], recipe: GraphRecipe) -> None:
     members = Members.of(recipe, len(present), batch)
     node = graph[HYPEREDGE]
-    node.kind, node.names, node.num_nodes = members.kind, [rule.relation for rule in recipe.hyperedges], len(members.kind)
+    node.kind, node.num_nodes = members.kind, len(members.kind)
+    node.names = [""] * len(members.kind)
+    turns = [f"turn {turn}" for turn in batch.turn.tolist()]
+    for rule, index in zip(recipe.hyperedges, members.index, strict=True):
+        for s, stream in enumerate(present):
+            called = {"stream": [stream] * batch.utterances, "turn": turns, "speaker": graph.speakers}[rule.over]
+            for hyperedge, name in zip(index[:, s].tolist(), called, strict=True):
+                node.names[hyperedge] = name
     incidences = {}
     for rule, index in zip(recipe.hyperedges, members.index, strict=True):
         for s, (stream, here) in enumerate(present.items()):

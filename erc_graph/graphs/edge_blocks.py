@@ -119,6 +119,8 @@ class EdgeBlocks(Edges):
         return None if one else self.blocks.over_slots("factor", torch.float64)
 
     def _sum(self, x: Tensor, weight: Tensor | None, by_relation: bool, mean: bool, shown: Tensor | None) -> Tensor:
+        if by_relation and weight is not None and len(self.relations) == 1:
+            return self._sum(x, weight, False, mean, shown).unsqueeze(2)
         if by_relation:
             return self._by_relation.spread(self, x, weight, mean)
         if weight is None:
@@ -131,8 +133,7 @@ class EdgeBlocks(Edges):
         return RelationRows(self.blocks, self.valid, self.relation, self._times, self._factor, len(self.relations), self.present.numel())
 
     def _product(self, weight: Tensor, x: Tensor, transposed: bool) -> Tensor:
-        dtype = torch.promote_types(weight.dtype, x.dtype)
-        out: Tensor = _Product.apply(weight.to(dtype), x.to(dtype), self, transposed)
+        out: Tensor = _Product.apply(weight, x, self, transposed)
         return out
 
     # -- between nodes, rows and slots -----------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.edge_blocks import EdgeBlocks
+from erc_graph.graphs.edge_dgl import EdgeDgl
 from erc_graph.graphs.edge_list import EdgeList, Listed
 from erc_graph.graphs.messages import Edges
 from erc_graph.graphs.pair_blocks import Blocks, padded_slots
@@ -51,7 +52,8 @@ def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | 
             batch.kept[pairs] = Blocks.of(recipe, nodes.streams, batch)
         made = EdgeBlocks(recipe, nodes, batch, batch.kept[pairs])
     else:
-        made = EdgeList(recipe, nodes, batch, _listed(key, recipe, nodes, batch).between(present))
+        listed = _listed(key, recipe, nodes, batch).between(present)
+        made = EdgeDgl(recipe, nodes, batch, listed) if layout == "dgl" else EdgeList(recipe, nodes, batch, listed)
     batch.kept[place] = made
     return made
 
@@ -59,16 +61,16 @@ def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | 
 def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
     """Whether padded blocks cost less than a list: not if they are too large, or nearly all of their slots are empty."""
     slots = padded_slots(recipe, streams, batch.sizes)
-    return 0 < slots <= MOST and slots <= SPARSE * sum(at_most(rule, batch.sizes) * len(rule.joined(streams)) for rule in recipe.edges)
+    return 0 < slots <= MOST and slots <= SPARSE * sum(about(rule, batch.sizes) * len(rule.joined(streams)) for rule in recipe.edges)
 
 
-def at_most(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
-    """About how many edges a rule has within a stream, before it asks who speaks; own turns are taken to be every second one."""
+def about(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
+    """About how many edges a rule has within a stream; a speaker is taken to have every second turn."""
     total = sum(sizes)
     for reach in (rule.past, rule.future):
         far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)
         total += reached(sizes, far)
-    return total
+    return total // 2 if rule.speaker in ("same", "other") else total
 
 
 def _listed(key: tuple[Any, ...], recipe: GraphRecipe, nodes: Nodes, batch: Batch) -> Listed:

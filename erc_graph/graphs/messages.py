@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
@@ -120,6 +121,9 @@ class Edges(ABC):
             `(N, S, H, k)`, or `(N, S, R, H, k)` by relation; without `H` if `x` has none.
         """
         heads = x.shape[2] if x.ndim == 4 else 1
+        if weight is not None and weight.dtype != x.dtype:  # mixed precision
+            dtype = torch.promote_types(x.dtype, weight.dtype)
+            x, weight = x.to(dtype), weight.to(dtype)
         rows = x if x.ndim == 4 and weight is not None and len(weight) > 1 else x.flatten(2)[:, :, None]
         out = self._sum(rows, weight, by_relation, mean, shown)
         if x.ndim == 3:

@@ -144,7 +144,8 @@ def test_hyperedges_are_nodes_with_their_members() -> None:
     assert graph.node_types == ["text", "audio", "hyperedge"] and graph.validate()
     node = graph["hyperedge"]
     # Ada and Ben in the first dialogue, Ada in the second; then text and audio of the first, of the second
-    assert (node.names, node.kind.tolist(), node.num_nodes) == (["who", "stream"], [0, 0, 0, 1, 1, 1, 1], 7)
+    assert (node.kind.tolist(), node.num_nodes) == ([0, 0, 0, 1, 1, 1, 1], 7)
+    assert node.names == ["Ada", "Ben", "Ada", "text", "audio", "text", "audio"]
     members = {kind: graph[kind].edge_index.tolist() for kind in graph.edge_types}
     into = {
         ("text", "who"): [[0, 1, 2], [0, 1, 2]],
@@ -159,6 +160,11 @@ def test_hyperedges_are_nodes_with_their_members() -> None:
     other = make_corpus(widths={"hyperedge": 3})
     with pytest.raises(ConfigError, match="a stream cannot be called 'hyperedge'"):
         build_graph(other)
+
+
+def test_hyperedges_over_turns_are_called_by_their_turn() -> None:
+    recipe = GraphRecipe(name="hyper", description="", source="", hyperedges=(HyperedgeRule(relation="turn", over="turn"),))
+    assert build_graph(make_corpus((2, 1)), recipe)["hyperedge"].names == ["turn 0", "turn 1", "turn 0"]
 
 
 def test_learned_weights_and_multiplicity() -> None:

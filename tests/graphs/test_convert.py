@@ -38,7 +38,7 @@ def test_networkx_has_the_same_nodes_edges_and_weights(name: str) -> None:
     dialogue = CORPUS.dialogue_of.tolist()
     for (stream, i), values in other.nodes(data=True):
         if stream == "hyperedge":
-            assert values == {"kind": graph["hyperedge"].names[graph["hyperedge"].kind[i]]}
+            assert values == {"kind": int(graph["hyperedge"].kind[i]), "name": graph["hyperedge"].names[i]}
             continue
         assert values == {
             "speaker": CORPUS.speakers[i],

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
-from erc_graph.graphs.edges import Edges, edges_of
+from erc_graph.graphs.edge_blocks import EdgeBlocks
+from erc_graph.graphs.edge_list import EdgeList
+from erc_graph.graphs.edges import Edges, Watch, edges_of
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
+from erc_graph.graphs.rule_edges import graph_edges
 
-LAYOUTS = ["list", "blocks"]
+LAYOUTS: tuple[Any, ...] = ("list", "blocks", "dgl") if find_spec("dgl") else ("list", "blocks")
 STREAMS = ("text", "audio", "visual")
 
 
@@ -131,75 +137,93 @@ def slots(edges: Edges) -> Tensor:
     return torch.stack([edges.add(number, zero)[0], edges.add(zero, number)[0]], 1).round().long()
 
 
-def check(recipe: GraphRecipe, batch: Batch, streams: tuple[str, ...], present: Tensor, layout: Any, heads: int = 2) -> None:
-    """All primitives in one calculation, values and gradients."""
-    torch.manual_seed(1)
-    shape, width = present.shape, 3
-    expected = oracle(recipe, batch, streams, present)
-    states = {name: torch.randn(*shape, heads, width, dtype=torch.float64) for name in "qkv"}
-    for name in "ab":
-        states[name] = torch.randn(*shape, heads, dtype=torch.float64)
-    table = torch.randn(len(recipe.relations), heads, dtype=torch.float64, requires_grad=True)
+# by relation and mean, for every kind of weight: none, any, of a softmax, of one head for all
+OPTIONS = {"none": [(False, False), (True, True)], "any": [(False, True), (True, False)], "soft": [(False, False), (True, True)]}
+OPTIONS["angle"] = [(False, False), (True, False)]
 
-    def leaves(absent: float) -> dict[str, Tensor]:
-        here = {name: present.view(*shape, *[1] * (value.ndim - 2)) for name, value in states.items()}
-        return {name: torch.where(here[name], value, absent).requires_grad_() for name, value in states.items()}
 
-    given = leaves(math.nan)
-    edges = edges_of(recipe, Nodes(given["v"].flatten(2), present, streams), batch, layout=layout)
-    # which slot is which edge: two equal rules would differ in the relation only
-    place, number = slots(edges), {}
-    for p in edges.valid.nonzero().flatten().tolist():
-        ends = tuple(divmod(int(end), shape[1]) for end in place[p])
-        number[(*ends, int(edges.relation[p]))] = p
-    assert sorted(number) == sorted((edge.target, edge.source, edge.relation) for edge in expected)
-    assert int(edges.valid.sum()) == len(expected)
-    assert edges.relation.dtype == torch.long
-    if not expected:
-        assert not edges.spread(given["v"]).any()
-        assert not edges.degree().any()
-        return
-    at = [number[edge.target, edge.source, edge.relation] for edge in expected]
+class Case:
+    """One calculation with all primitives over a graph: its loop, and any layout."""
 
-    def result(score: Tensor, angle: Tensor, soft: Tensor, sums: list[Tensor], degrees: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        values = [score, angle, soft, *sums, *degrees]
+    def __init__(self, recipe: GraphRecipe, batch: Batch, streams: tuple[str, ...], present: Tensor, heads: int = 2) -> None:
+        self.recipe, self.batch, self.streams, self.present, self.heads = recipe, batch, streams, present, heads
+        self.edges = oracle(recipe, batch, streams, present)
+        self.states = {name: torch.randn(*present.shape, heads, 3, dtype=torch.float64) for name in "qkv"}
+        self.states |= {name: torch.randn(*present.shape, heads, dtype=torch.float64) for name in "ab"}
+        self.table = torch.randn(len(recipe.relations), heads, dtype=torch.float64)
+
+    def leaves(self, absent: float) -> dict[str, Tensor]:
+        """Fresh leaves; what stands at absent nodes."""
+        here = {name: self.present.view(*self.present.shape, *[1] * (value.ndim - 2)) for name, value in self.states.items()}
+        found = {name: torch.where(here[name], value, absent).requires_grad_() for name, value in self.states.items()}
+        return {**found, "table": self.table.clone().requires_grad_()}
+
+    def gradients(self, values: list[Tensor], leaves: dict[str, Tensor]) -> list[Tensor]:
+        """Values, then gradients of a random combination of them."""
         torch.manual_seed(2)
         loss = sum((value * torch.randn(value.shape, dtype=value.dtype)).sum() for value in values)
-        wanted = [*leaf.values(), table]
-        return values, list(torch.autograd.grad(loss, wanted))  # type: ignore[arg-type]
+        return [*values, *torch.autograd.grad(loss, list(leaves.values()))]  # type: ignore[arg-type]
 
-    leaf = given
-    score = edges.dot(leaf["q"], leaf["k"]) + edges.add(leaf["a"], leaf["b"]) + edges.at_relation(table).T
-    angle = edges.angular(leaf["v"].flatten(2))
-    soft = edges.softmax(score)
-    assert score.shape == (heads, len(edges.valid)) and angle.shape == (1, len(edges.valid))
-    assert not soft[:, ~edges.valid].any()
-    options = [(by_relation, mean) for by_relation in (False, True) for mean in (False, True)]
-    sums = [edges.spread(leaf["v"], weight, by_relation=r, mean=m) for weight in (None, score, soft, angle) for r, m in options]
-    degrees = [edges.degree(score), edges.degree(soft, outgoing=True), edges.degree(), edges.degree(outgoing=True)]
-    fast, fast_grad = result(score[:, at], angle[:, at], soft[:, at], sums, degrees)
+    def slow(self) -> list[Tensor]:
+        """By loops."""
+        leaf, slow = self.leaves(0.0), Slow(self.edges, self.present.shape, len(self.recipe.relations))
+        score = {
+            e: (leaf["q"][e.target] * leaf["k"][e.source]).sum(-1) + leaf["a"][e.target] + leaf["b"][e.source] + leaf["table"][e.relation]
+            for e in self.edges
+        }
+        unit = leaf["v"].flatten(2)
+        unit = unit / (unit.square().sum(-1, keepdim=True) + 1e-8).sqrt()
+        squeeze = 1 - 1e-5
+        angle = {
+            e: (0.5 + torch.asin(squeeze * (unit[e.target] * unit[e.source]).sum()) / (2 * math.asin(squeeze)))[None] for e in self.edges
+        }
+        weights: dict[str, Any] = {"none": None, "any": score, "soft": slow.softmax(score), "angle": angle}
+        values = [torch.stack([weights[name][e] for e in self.edges], 1) for name in ("any", "angle", "soft")]
+        values += [slow.spread(leaf["v"], weights[name], *option) for name, options in OPTIONS.items() for option in options]
+        ones = {e: torch.ones(1, dtype=torch.float64) for e in self.edges}
+        values += [slow.degree(score, False), slow.degree(weights["soft"], True), slow.degree(ones, False)[0], slow.degree(ones, True)[0]]
+        return self.gradients(values, leaf)
 
-    leaf = leaves(0.0)
-    slow = Slow(expected, shape, len(recipe.relations))
-    scores = {
-        e: (leaf["q"][e.target] * leaf["k"][e.source]).sum(-1) + leaf["a"][e.target] + leaf["b"][e.source] + table[e.relation]
-        for e in expected
-    }
-    unit = leaf["v"].flatten(2)
-    unit = unit / (unit.square().sum(-1, keepdim=True) + 1e-8).sqrt()
-    cosine = {e: (unit[e.target] * unit[e.source]).sum() for e in expected}
-    squeeze = 1 - 1e-5
-    angles = {e: (0.5 + torch.asin(squeeze * c) / (2 * math.asin(squeeze)))[None] for e, c in cosine.items()}
-    softs = slow.softmax(scores)
-    sums = [slow.spread(leaf["v"], weight, *option) for weight in (None, scores, softs, angles) for option in options]
-    ones = {e: torch.ones(1, dtype=torch.float64) for e in expected}
-    degrees = [slow.degree(scores, False), slow.degree(softs, True), slow.degree(ones, False)[0], slow.degree(ones, True)[0]]
-    stacked = [torch.stack([values[e] for e in expected], 1) for values in (scores, angles, softs)]
-    true, true_grad = result(stacked[0], stacked[1], stacked[2], sums, degrees)
-    for one, other in zip(fast, true, strict=True):
-        torch.testing.assert_close(one, other.to(one.dtype), rtol=1e-6, atol=1e-7)
-    for one, other in zip(fast_grad, true_grad, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+    def fast(self, layout: Any) -> list[Tensor]:
+        """In a layout; absent nodes are NaN."""
+        leaf = self.leaves(math.nan)
+        edges = edges_of(self.recipe, Nodes(leaf["v"].flatten(2), self.present, self.streams), self.batch, layout=layout)
+        place, number = slots(edges).tolist(), {}
+        for p in edges.valid.nonzero().flatten().tolist():
+            target, source = (divmod(end, self.present.shape[1]) for end in place[p])
+            number[target, source, int(edges.relation[p])] = p
+        assert sorted(number) == sorted((edge.target, edge.source, edge.relation) for edge in self.edges)
+        assert int(edges.valid.sum()) == len(self.edges)
+        assert (edges.relation.dtype, edges.valid.dtype, edges.relations) == (torch.long, torch.bool, self.recipe.relations)
+        at = [number[edge.target, edge.source, edge.relation] for edge in self.edges]
+        score = edges.dot(leaf["q"], leaf["k"]) + edges.add(leaf["a"], leaf["b"]) + edges.at_relation(leaf["table"]).T
+        angle = edges.angular(leaf["v"].flatten(2))
+        soft = edges.softmax(score)
+        assert score.shape == (self.heads, len(edges.valid)) and angle.shape == (1, len(edges.valid))
+        assert not soft[:, ~edges.valid].any()
+        poisoned = torch.where(edges.valid, score, math.nan)  # nothing of what stands on slots without an edge may come through
+        weights: dict[str, Any] = {"none": None, "any": poisoned, "soft": edges.softmax(poisoned), "angle": angle}
+        values = [score[:, at], angle[:, at], soft[:, at]]
+        values += [
+            edges.spread(leaf["v"], weights[name], by_relation=by_relation, mean=mean)
+            for name, options in OPTIONS.items()
+            for by_relation, mean in options
+        ]
+        values += [edges.degree(poisoned), edges.degree(soft, outgoing=True), edges.degree(), edges.degree(outgoing=True)]
+        return self.gradients(values, leaf)
+
+    def check(self) -> None:
+        """All layouts against the loop."""
+        if not self.edges:
+            for layout in LAYOUTS:
+                nodes = Nodes(self.states["v"].flatten(2), self.present, self.streams)
+                edges = edges_of(self.recipe, nodes, self.batch, layout=layout)
+                assert not edges.valid.any() and not edges.spread(self.states["v"]).any() and not edges.degree().any()
+            return
+        expected = self.slow()
+        for layout in LAYOUTS:
+            for one, other in zip(self.fast(layout), expected, strict=True):
+                torch.testing.assert_close(one.double(), other, rtol=1e-6, atol=1e-7, msg=lambda text, layout=layout: f"{layout}: {text}")
 
 
 OWN = {
@@ -218,14 +242,165 @@ OWN = {
     "no edge": recipe_of(rule("none", 0, 0, self_loops=False), rule("other", 0, 0, speaker="other")),
 }
 RECIPES = {**{name: load_recipe(name) for name in list_recipes()}, **OWN}
-DIALOGUES = [[0, 1, 0, 2, 2, 0, 1], [0], [0, 1, 1, 0, 1], [0, 0]]
+DIALOGUES = [[0, 1, 0, 2, 0], [0], [0, 1, 1]]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("streams", [1, 3])
 @pytest.mark.parametrize("name", RECIPES)
-def test_primitives_equal_a_double_loop(name: str, streams: int, layout: str) -> None:
+def test_primitives_equal_a_double_loop(name: str, streams: int) -> None:
     batch = make_batch(DIALOGUES)
-    full = torch.ones(batch.utterances, streams, dtype=torch.bool)
-    check(RECIPES[name], batch, STREAMS[:streams], full, layout)
-    check(RECIPES[name], batch, STREAMS[:streams], torch.rand(full.shape) > 0.3, layout)
+    present = torch.rand(batch.utterances, streams) > (0.3 if streams == 3 else -1)
+    Case(RECIPES[name], batch, STREAMS[:streams], present).check()
+
+
+@st.composite
+def random_rules(draw: st.DrawFn, relation: str) -> EdgeRule:
+    count = draw(st.sampled_from(["turns", "turns", "own"]))
+    reach: Any = st.none() | st.integers(0, 4)
+    reach = reach if count == "own" else reach | st.sampled_from(["own:1", "own:2"])
+    speaker = "same" if count == "own" else draw(st.sampled_from(["any", "same", "other", "pair"]))
+    scope = draw(st.sampled_from(["within", "across"]))
+    names = st.none() | st.lists(st.sampled_from(STREAMS), min_size=1, max_size=3, unique=True).map(tuple)
+    source = draw(names)
+    return EdgeRule(
+        relation=relation,
+        scope=scope,
+        past=draw(reach),
+        future=draw(reach),
+        self_loops=draw(st.booleans()),
+        speaker=speaker,
+        pairs=draw(st.integers(1, 3)) if speaker == "pair" else 2,
+        count=count,
+        first_turn=draw(st.sampled_from(["speaks", "speaks", "mute"])),
+        source=source,
+        target=draw(names) if source is None else None,
+        times=draw(st.integers(1, 3)),
+        scale=draw(st.sampled_from([1.0, 0.5])),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_rules_equal_a_double_loop(data: st.DataObject) -> None:
+    recipe = recipe_of(*(data.draw(random_rules(name)) for name in ("one", "two", "three")[: data.draw(st.integers(1, 3))]))
+    dialogues = data.draw(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), min_size=1, max_size=3))
+    streams, batch = data.draw(st.integers(1, 3)), make_batch(dialogues)
+    mask = st.lists(st.sampled_from([True, True, False]), min_size=batch.utterances * streams, max_size=batch.utterances * streams)
+    present = torch.tensor(data.draw(mask)).view(-1, streams)
+    Case(recipe, batch, STREAMS[:streams], present, heads=data.draw(st.integers(1, 2))).check()
+
+
+def test_a_target_without_edges_gets_nothing() -> None:
+    recipe, batch = recipe_of(rule("other", None, None, speaker="other")), make_batch([[0, 0, 0], [0, 1]])
+    nodes = Nodes(torch.randn(5, 1, 4), torch.ones(5, 1, dtype=torch.bool), STREAMS[:1])
+    for layout in LAYOUTS:
+        edges = edges_of(recipe, nodes, batch, layout=layout)
+        weight = edges.softmax(torch.full((2, len(edges.valid)), 100.0))
+        out = edges.spread(nodes.states, weight[:1])
+        assert torch.equal(out[:3], torch.zeros(3, 1, 4)) and torch.equal(out[3:], nodes.states[3:].flip(0))
+        assert edges.degree(weight).tolist() == [[[0.0]] * 3 + [[1.0]] * 2] * 2
+
+
+def test_a_head_more_or_less() -> None:
+    batch = make_batch(DIALOGUES)
+    nodes = Nodes(torch.randn(9, 2, 6), torch.rand(9, 2) > 0.2, STREAMS[:2])
+    for layout in LAYOUTS:
+        edges = edges_of(load_recipe("speaker"), nodes, batch, layout=layout)
+        plain = edges.spread(nodes.states)
+        assert plain.shape == (9, 2, 6)
+        split = edges.spread(nodes.states.unflatten(-1, (3, 2)))
+        assert split.shape == (9, 2, 3, 2)
+        torch.testing.assert_close(split.flatten(2), plain)
+        assert edges.spread(nodes.states, by_relation=True).shape == (9, 2, 5, 6)
+        weight = edges.angular(nodes.states)
+        one = edges.spread(nodes.states.unflatten(-1, (3, 2)), weight)
+        torch.testing.assert_close(one, edges.spread(nodes.states.unflatten(-1, (3, 2)), weight.expand(3, -1)))
+
+
+def test_what_is_the_same_for_the_next_layer_is_kept() -> None:
+    batch, recipe = make_batch(DIALOGUES), load_recipe("speaker")
+    present = torch.rand(9, 1) > 0.2
+    nodes = Nodes(torch.randn(9, 1, 4), present, STREAMS[:1])
+    for layout in LAYOUTS:
+        first = edges_of(recipe, nodes, batch, layout=layout)
+        assert edges_of(recipe, nodes.with_states(torch.randn(9, 1, 7)), batch, layout=layout) is first
+        other = edges_of(recipe, Nodes(nodes.states, ~present, STREAMS[:1]), batch, layout=layout)
+        assert other is not first and torch.equal(other.present, ~present)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sizes", "kind"),
+    [
+        ("pairwise", (40, 45, 50), EdgeBlocks),
+        ("cogmen", (40, 45, 50), EdgeBlocks),
+        ("cogmen", (5, 5, 200), EdgeList),  # few of so many pairs are edges
+        ("dagerc", (60, 60), EdgeList),
+        ("pairwise", (220,), EdgeList),  # too many pairs
+        ("pairwise", (), EdgeList),
+    ],
+)
+def test_the_layout_that_suits(recipe: str, sizes: tuple[int, ...], kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erc_graph.graphs.edges.MOST", 45000)
+    batch = make_batch([[turn % 2 for turn in range(size)] for size in sizes])
+    here = torch.ones(batch.utterances, 1, dtype=torch.bool)
+    assert type(edges_of(load_recipe(recipe), Nodes(torch.zeros(batch.utterances, 1, 1), here, STREAMS[:1]), batch)) is kind
+
+
+def test_a_watch_multiplies_and_records_every_message() -> None:
+    recipe = recipe_of(rule("near", 1, 0, scale=0.5, speaker="pair"), rule("cross", 0, 0, "across", times=2))
+    speakers, streams = [0, 1, 0, 0], STREAMS[:2]
+    present = torch.tensor([[True, True], [True, False], [True, True], [False, True]])
+    states = torch.randn(4, 2, 3)
+    one, two = make_batch([speakers]), make_batch([speakers] * 2)
+    plain = edges_of(recipe, Nodes(states, present, streams), one, layout="list")
+    graph = graph_edges(recipe, one.ptr, one.speaker, dict(zip(streams, present.T, strict=True)))
+    seen = Watch()
+    edges = edges_of(recipe, Nodes(states, present, streams), one, watch=seen)
+    weight = edges.softmax(edges.dot(states[:, :, None], states[:, :, None]))
+    out = edges.spread(states, weight)
+    torch.testing.assert_close(out, plain.spread(states, weight))
+    edges.spread(states, weight, shown=weight.new_full(weight.shape, 7.0))
+    edges.spread(states)
+    first, shown, ones = seen.record
+    assert first.types == tuple(graph) and first.counts == tuple(index.shape[1] for index in graph.values())
+    factor = torch.cat([torch.full((index.shape[1],), 2.0 if kind[1] == "cross" else 0.5) for kind, index in graph.items()])
+    torch.testing.assert_close(first.weights, (weight * factor).detach())
+    assert shown.weights.unique().tolist() == [7.0] and torch.equal(ones.weights[0], factor)
+
+    # of a second copy, only the fifth message, four times
+    count = sum(first.counts)
+    multiplier = torch.stack([torch.ones(count), torch.zeros(count)])
+    multiplier[1, 4] = 4
+    watch = Watch(multiplier)
+    both = Nodes(states.repeat(2, 1, 1), present.repeat(2, 1), streams)
+    edges = edges_of(recipe, both, two, watch=watch)
+    weights = edges.softmax(edges.dot(both.states[:, :, None], both.states[:, :, None]))
+    sent = edges.spread(both.states, weights, mean=False)
+    torch.testing.assert_close(sent[:4], out)
+    kind = [kind for kind, index in graph.items() for _ in range(index.shape[1])][4]
+    source, target = torch.cat(list(graph.values()), 1)[:, 4].tolist()
+    expected = torch.zeros(4, 2, 3)
+    expected[target, streams.index(kind[2])] = 4 * factor[4] * weight[0, 4] * states[source, streams.index(kind[0])]
+    torch.testing.assert_close(sent[4:], expected)
+    (record,) = watch.record
+    torch.testing.assert_close(record.weights, (weight * factor).detach().repeat(2, 1))
+    with pytest.raises(ValueError, match=rf"watch: expected a multiplier for {2 * count} edges of copies of one dialogue"):
+        edges_of(recipe, both, two, watch=Watch(multiplier[:, :-1]))
+    with pytest.raises(ValueError, match="of copies of one dialogue"):
+        edges_of(recipe, Nodes(states, present, streams), one, watch=Watch(multiplier))
+
+
+def test_half_precision_and_mixed_precision() -> None:
+    batch, recipe = make_batch(DIALOGUES), load_recipe("speaker")
+    states = torch.randn(9, 1, 2, 8)
+    present = torch.ones(9, 1, dtype=torch.bool)
+    for layout in ("list", "blocks"):
+        edges = edges_of(recipe, Nodes(states.flatten(2), present, STREAMS[:1]), batch, layout=layout)  # type: ignore[arg-type]
+        exact = edges.spread(states, edges.softmax(edges.dot(states, states)))
+        leaf = states.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = leaf.bfloat16()
+            mixed = edges.spread(half, edges.softmax(edges.dot(half, leaf).float()))
+        mixed.float().square().sum().backward()
+        torch.testing.assert_close(mixed.float(), exact, rtol=0.05, atol=0.05)
+        assert leaf.grad is not None and bool(leaf.grad.isfinite().all())

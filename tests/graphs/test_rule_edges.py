@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
+from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
 from erc_graph.graphs.rule_edges import KEPT, forget, graph_edges, merged_edges, reached, rule_edges, rule_rows
 
 RECIPES = [load_recipe(name) for name in list_recipes()]
+
+
+def is_weighted(recipe: GraphRecipe) -> bool:
+    return all(rule.weight != "learned" for rule in recipe.edges)
 
 
 def make_batch(dialogues: list[list[int]]) -> Batch:
@@ -55,15 +60,18 @@ def oracle(recipe: GraphRecipe, dialogues: list[list[int]], present: dict[str, l
     found: Counter[tuple[str, int, str, str, int]] = Counter()
     start = 0
     for speakers in dialogues:
+        order = list(dict.fromkeys(speakers))
         for rule in recipe.edges:
             for m in present:
                 for n in present:
-                    if (m == n) != (rule.scope == "within"):
+                    if (m == n) != (rule.scope == "within") or m not in (rule.source or present) or n not in (rule.target or present):
                         continue
                     for i in range(len(speakers)):
                         for j in range(len(speakers)):
                             if joined(rule, i, j, speakers) and present[m][start + i] and present[n][start + j]:
-                                found[m, start + i, rule.relation, n, start + j] += 1
+                                who = [min(order.index(speakers[turn]), rule.pairs - 1) for turn in (i, j)]
+                                relation = rule.relation if rule.speaker != "pair" else f"{rule.relation}_{who[0]}_{who[1]}"
+                                found[m, start + i, relation, n, start + j] += 1
         start += len(speakers)
     return found
 
@@ -102,7 +110,7 @@ def test_edges_equal_a_loop(recipe: GraphRecipe, dialogues: list[list[int]], str
     edges = graph_edges(recipe, batch.ptr, batch.speaker, {name: torch.tensor(mask) for name, mask in present.items()})
     assert listed(edges) == oracle(recipe, dialogues, present)
     assert all(index.dtype == torch.long and index.shape[0] == 2 for index in edges.values())
-    assert len(edges) == sum(streams if rule.scope == "within" else streams * (streams - 1) for rule in recipe.edges)
+    assert len(edges) == sum(len(rule.relations) * len(rule.joined(tuple(present))) for rule in recipe.edges)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -161,7 +169,7 @@ def test_a_causal_recipe_has_no_edge_from_the_future() -> None:
         assert late != recipe.causal
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if is_weighted(recipe)], ids=lambda recipe: recipe.name)
 def test_merged_edges_are_the_relations_side_by_side(recipe: GraphRecipe) -> None:
     dialogues = [[0, 1, 0, 2], [0], [0, 1, 1]]
     batch = make_batch(dialogues)
@@ -172,10 +180,16 @@ def test_merged_edges_are_the_relations_side_by_side(recipe: GraphRecipe) -> Non
     expected: Counter[tuple[int, int, float, bool]] = Counter()
     for (m, i, relation, n, j), times in oracle(recipe, dialogues, present).items():
         rule = rules[relation]
-        expected[names.index(m) * 8 + i, names.index(n) * 8 + j, rule.scale, rule.weight == "angular"] += times
+        expected[names.index(m) * 8 + i, names.index(n) * 8 + j, rule.scale * rule.times, rule.weight == "angular"] += times
     found = zip(*index.tolist(), (round(value, 6) for value in scale.tolist()), is_angular.tolist(), strict=True)
     assert Counter(found) == expected
     assert (index.dtype, scale.dtype, is_angular.dtype) == (torch.long, torch.float32, torch.bool)
+
+
+def test_learned_weights_are_not_merged() -> None:
+    batch = make_batch([[0, 1]])
+    with pytest.raises(ConfigError, match="recipe m3net: relation 'context': expected angular or unit weights, found learned"):
+        merged_edges(load_recipe("m3net"), batch, {"text": torch.ones(2, dtype=torch.bool)})
 
 
 def test_windowed_edges_of_a_long_conversation_stay_linear() -> None:

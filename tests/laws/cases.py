@@ -13,15 +13,15 @@ A combination that is refused with a `ConfigError` is no case: it is kept in `RE
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
+import tomllib
 import torch
 from torch import Tensor, nn
 
@@ -302,7 +302,7 @@ def without_dropout(module: nn.Module) -> nn.Module:
     return module
 
 
-@lru_cache(maxsize=None)
+@cache
 def stirred(case: Case) -> Network:
     """The network of a case, stirred; built once, and not to be changed."""
     with torch.random.fork_rng(devices=[]):

@@ -33,7 +33,6 @@ from tests.laws.cases import (
     scores,
     stir,
     stirred,
-    whole,
 )
 from tests.laws.test_alone import LENGTHS, check_alone
 

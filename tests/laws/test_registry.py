@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import fields, replace
 
 import pytest
+import tomllib
 
 from erc_graph.errors import ConfigError
 from erc_graph.methods import METHODS
@@ -39,7 +39,7 @@ def test_a_method_reads_all_modalities_or_one_of_them(method: str) -> None:
 def test_what_is_refused_is_refused_in_one_line() -> None:
     every_case()
     for name, reason in REFUSED.items():
-        assert "\n" not in reason and ": expected " in reason or "modalities: " in reason, name
+        assert ("\n" not in reason and ": expected " in reason) or "modalities: " in reason, name
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -227,5 +227,3 @@ def test_an_unlabelled_utterance_is_context(case: Case) -> None:
     moved = by_row(batch, {name: value.grad for name, value in given.items()})
     assert moved[judged].all()
     assert bool(moved[~judged].any()) is not network.utterance_level
-
-
