@@ -2,7 +2,8 @@
 
 Case `reference`: sixteen dialogues of 30 to 90 turns, three modalities, width 200, recipe `pairwise`. Case `small`: two dialogues of ten
 turns, where a loop over edges can stand beside the rest. Whatever depends on lengths alone (edges, masks, layouts) is made beforehand.
-`block` is compiled where there is a compiler (environment `compiled`); `batched` is its form in PyTorch.
+`auto` is compiled where there is a compiler (environment `compiled`); `batched` is its form in PyTorch; `list`, `blocks` and `dgl` are
+the layouts of edges that every operator has.
 Cases `windowed N`: one conversation of N turns, one modality, width 64, recipe `window`, in turns with each other: does the time per
 turn stay?
 """
@@ -19,18 +20,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of, there, timings
-from erc_graph.conv.angular import compiled, propagation
+from erc_graph.conv.angular import compiled
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.recipe import load_recipe
-from erc_graph.graphs.rule_edges import merged_edges
 from erc_graph.graphs.weights import SQUEEZE, TINY, angular, directions
 
 NAME = "benchmarks.angular_conv"
 WARM = "small"
 DEPTH = 4
 LENGTHS = {"reference": tuple(range(30, 94, 4)), "small": (10, 10)}  # sixteen lengths, 30, 34, … 90
-METHODS = ("block", "batched", "tiled", "pyg", "dgl", "dense")
+METHODS = ("auto", "batched", "tiled", "list", "blocks", "dgl", "dense")
 TURNS = (10**3, 10**4, 10**5, 10**6)
 AT_LEAST = 10**5  # turns of a timed run of a windowed case, over again where the conversation is shorter
 WINDOWED = 5  # interleaved repeats of these at most
@@ -43,19 +44,21 @@ def make_batch(lengths: tuple[int, ...]) -> Batch:
     return Batch(ptr=ptr, speaker=rows % 2, target=torch.zeros_like(rows), judged=rows >= 0, row=rows)
 
 
-def make_inputs(lengths: tuple[int, ...], streams: int, width: int) -> tuple[Batch, Tensor, Tensor, AngularConv]:
-    """The dialogues, states, what is present, and the layers that every method shares."""
+def make_inputs(lengths: tuple[int, ...], streams: int, width: int, recipe: str = "pairwise") -> tuple[Batch, Nodes, AngularConv]:
+    """The dialogues, their nodes, and the layers that every method shares."""
     torch.manual_seed(0)
     with there:
         batch = make_batch(lengths)
         states = torch.randn(batch.utterances, streams, width, requires_grad=True)
-        return batch, states, torch.ones(batch.utterances, streams, dtype=torch.bool), convolution(width)
+        nodes = Nodes(states, torch.ones(batch.utterances, streams, dtype=torch.bool), tuple(f"stream {i}" for i in range(streams)))
+        return batch, nodes, convolution(width, recipe)
 
 
-def convolution(width: int, method: str = "block", like: AngularConv | None = None) -> AngularConv:
+def convolution(width: int, recipe: str = "pairwise", layout: str = "auto", like: AngularConv | None = None) -> AngularConv:
     """Four layers, with the weights of another's where one is given."""
     with there:
-        conv = AngularConv(width, AngularConvConfig(depth=DEPTH, method=method))  # type: ignore[arg-type]
+        conv = AngularConv(width, load_recipe(recipe), AngularConvConfig(depth=DEPTH))
+    conv.layout = layout  # type: ignore[assignment]
     if like is not None:
         conv.load_state_dict(like.state_dict())
     return conv
@@ -73,7 +76,7 @@ def through(conv: AngularConv, states: Tensor, forward: Callable[[], Tensor]) ->
 
 
 def uncompiled(run: Run) -> Run:
-    """`block` as it is where there is no compiler."""
+    """`auto` as it is where there is no compiler."""
 
     def batched() -> None:
         with compiled.without():
@@ -86,27 +89,16 @@ def prepare(case: str, method: str) -> Run:
     """What is timed: a method on a case."""
     if case.startswith("windowed"):
         return prepare_windowed(int(case.split()[1]), method)
-    batch, states, present, conv = make_inputs(LENGTHS[case], 3, 200)
-    recipe = load_recipe("pairwise")
+    batch, nodes, conv = make_inputs(LENGTHS[case], 3, 200)
+    states = nodes.states
     if method == "floor":
         return floor(LENGTHS[case], 3, 200)
     if method == "dense":
         return through(conv, states, dense(conv, states, batch))
     if method == "loop":
         return through(conv, states, loop(conv, states, batch))
-    one = convolution(200, "block" if method == "batched" else method, conv)
-    if method in ("pyg", "dgl"):
-        listed = cache(lambda: merged_edges(recipe, batch, {str(i): present[:, i] for i in range(3)}))
-
-        def forward() -> Tensor:
-            saved, propagation.merged_edges = propagation.merged_edges, lambda *_: listed()  # edges are made once, not timed
-            try:
-                return one(states, present, batch, recipe)
-            finally:
-                propagation.merged_edges = saved
-
-        return through(one, states, forward)
-    run = through(one, states, lambda: one(states, present, batch, recipe))
+    one = convolution(200, layout="auto" if method == "batched" else method, like=conv)
+    run = through(one, states, lambda: one(nodes, batch).states)  # the batch keeps its edges: they are made once, not timed
     return uncompiled(run) if method == "batched" else run
 
 
@@ -219,10 +211,9 @@ def again(run: Run, times: int) -> Run:
 
 def prepare_windowed(turns: int, method: str) -> Run:
     """One conversation, recipe `window`."""
-    batch, states, present, conv = make_inputs((turns,), 1, 64)
-    recipe = load_recipe("window")
-    one = convolution(64, method, conv)
-    return through(one, states, lambda: one(states, present, batch, recipe))
+    batch, nodes, conv = make_inputs((turns,), 1, 64, "window")
+    one = convolution(64, "window", method, conv)
+    return through(one, nodes.states, lambda: one(nodes, batch).states)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -236,11 +227,11 @@ def main(argv: list[str] | None = None) -> int:
         rows += rows_of(NAME, case, runs, floor=prepare(case, "floor"), repeats=options.repeats)
     chosen = {case: turns for case, turns in windowed.items() if case in options.cases}
     times = {case: max(1, AT_LEAST // turns) for case, turns in chosen.items()}
-    timed = timings({case: again(prepare(case, "block"), times[case]) for case in chosen}, min(options.repeats, WINDOWED))
+    timed = timings({case: again(prepare(case, "auto"), times[case]) for case in chosen}, min(options.repeats, WINDOWED))
     for case in chosen:
         clock, cpu = (seconds / times[case] for seconds in timed[case])
-        peak = alone(NAME, case, "block")[0]
-        row: Row = {"case": case, "method": "block", "seconds": clock, "peak_bytes": peak, "floor_seconds": None, "cpu_seconds": cpu}
+        peak = alone(NAME, case, "auto")[0]
+        row: Row = {"case": case, "method": "auto", "seconds": clock, "peak_bytes": peak, "floor_seconds": None, "cpu_seconds": cpu}
         rows.append(row)
     return finish(rows, options.json)
 

@@ -117,7 +117,7 @@ def epochs(case: str, device: str, only: list[str] | None = None) -> dict[str, E
         train = method.schema.batch(corpus.split("train")).to(accelerator.device)
         method.to(accelerator.device)
         method.fit_inputs(train)
-        run = Run(accelerator=accelerator, pipeline=method, task=method.task, config=training, train=train, seed=0)
+        run = Run(accelerator=accelerator, method=method, task=method.task, config=training, train=train, seed=0)
         method.eval()
         stages: list[Epoch] = []
         for index, stage in enumerate(method.stages()):

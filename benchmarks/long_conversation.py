@@ -1,6 +1,6 @@
 """`python -m benchmarks.long_conversation`: one conversation of thousands of turns, complete graph, forward and backward.
 
-Recipe `pairwise`, three modalities, width 200, four layers. `block` keeps all weights, as long as they fit; `tiled` keeps none.
+Recipe `pairwise`, three modalities, width 200, four layers. `whole` keeps all weights, as long as they fit; `tiled` keeps none.
 Memory is that of states, gradients and everything else that one run needs.
 """
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from benchmarks.angular_conv import convolution, floor, make_inputs, through
 from benchmarks.measure import Row, Run, alone, arguments, finish, rows_of
 from erc_graph.conv.angular import propagation
-from erc_graph.graphs.recipe import load_recipe
 
 NAME = "benchmarks.long_conversation"
 WARM = "50"
@@ -27,25 +26,24 @@ def prepare(case: str, method: str) -> Run:
     turns = int(case)
     if method == "floor":
         return floor((turns,), 3, 200)
-    batch, states, present, conv = make_inputs((turns,), 3, 200)
-    one = convolution(200, method, conv)
-    recipe = load_recipe("pairwise")
+    batch, nodes, conv = make_inputs((turns,), 3, 200)
+    one = convolution(200, layout="auto" if method == "whole" else method, like=conv)
 
     def forward() -> Tensor:
-        saved, propagation.MANY = propagation.MANY, 2**40 if method == "block" else propagation.MANY  # `block`, whatever it costs
+        saved, propagation.MANY = propagation.MANY, 2**40 if method == "whole" else propagation.MANY  # whatever it costs
         try:
-            return one(states, present, batch, recipe)
+            return one(nodes, batch).states
         finally:
             propagation.MANY = saved
 
-    return through(one, states, forward)
+    return through(one, nodes.states, forward)
 
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments("long_conversation", __doc__ or "", argv)
     rows: list[Row] = []
     for turns in BOTH:
-        runs = {method: prepare(str(turns), method) for method in ("block", "tiled")}
+        runs = {method: prepare(str(turns), method) for method in ("whole", "tiled")}
         rows += rows_of(NAME, str(turns), runs, floor=prepare(str(turns), "floor"), repeats=min(options.repeats, 5))
     for turns in TILED:
         peak, taken = alone(NAME, str(turns), "tiled")  # one run: it takes minutes

@@ -1,7 +1,7 @@
 """`python -m benchmarks.stream`: what one more utterance of a running conversation costs.
 
 Three modalities, default widths, random weights (time does not depend on them). `stream` judges the next utterance; its rival, `prefix`,
-asks the same pipeline about the whole conversation again. The floor is one product of every weight matrix that an utterance meets with a
+asks the same method about the whole conversation again. The floor is one product of every weight matrix that an utterance meets with a
 vector. All lengths take turns in one process; `held_bytes` is what a stream remembers.
 """
 
@@ -34,7 +34,7 @@ CASES = {  # (recipe, turn) → methods
 PUSHES = 10  # utterances of a timed run of `stream`
 
 
-def make_pipeline(recipe: str) -> Pairwise:
+def make_method(recipe: str) -> Pairwise:
     torch.manual_seed(0)
     return Pairwise(Schema(widths=WIDTHS, task=get_task("iemocap6")), PairwiseConfig(graph=RECIPES[recipe], causal=True)).eval()
 
@@ -46,15 +46,15 @@ def say(stream: Stream, utterances: Any, count: int) -> None:
 
 def stream_at(recipe: str, turn: int) -> tuple[Stream, Run]:
     """A conversation of so many turns, and what says the next ones."""
-    stream = make_pipeline(recipe).stream()
+    stream = Stream(make_method(recipe))
     utterances = cycle([("AB"[i % 2], {name: torch.randn(width) for name, width in WIDTHS.items()}) for i in range(16)])
     say(stream, utterances, turn)
     return stream, partial(say, stream, utterances, PUSHES)
 
 
 def prefix_at(recipe: str, turn: int) -> Run:
-    """The offline pipeline over a whole conversation of so many turns."""
-    pipeline, rows = make_pipeline(recipe), torch.arange(turn)
+    """The offline method over a whole conversation of so many turns."""
+    method, rows = make_method(recipe), torch.arange(turn)
     batch = Batch(
         ptr=torch.tensor([0, turn]),
         speaker=rows % 2,
@@ -64,14 +64,14 @@ def prefix_at(recipe: str, turn: int) -> Run:
         features={name: torch.randn(turn, width) for name, width in WIDTHS.items()},
         present=dict.fromkeys(WIDTHS, rows >= 0),
     )
-    return torch.no_grad()(lambda: pipeline(batch))
+    return torch.no_grad()(lambda: method(batch))
 
 
 def floor() -> Run:
     """One product of every matrix with a vector; a pair's own classifier is not asked."""
     asked = {  # a name per matrix; embeddings are looked up
         name: parameter.detach()
-        for name, parameter in make_pipeline("window 10").named_parameters()
+        for name, parameter in make_method("window 10").named_parameters()
         if parameter.dim() == 2 and "embedding" not in name and not (name.startswith("fusion.") and "classify" in name)
     }
     matrices = list(asked.values())

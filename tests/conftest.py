@@ -31,6 +31,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="no real corpora; set ERC_GRAPH_DATA"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say over how many cases the laws held: methods with options, modalities and settings."""
+    from erc_graph.methods import METHODS
+
+    passed = [report.nodeid for report in terminalreporter.stats.get("passed", []) if "tests/laws/" in report.nodeid]
+    names = {name.partition("[")[2] for name in passed}
+    cases = {name.rstrip("]").removesuffix("-blocks") for name in names if name.partition(":")[0] in METHODS}
+    if cases:
+        methods = {name.partition(":")[0] for name in cases}
+        terminalreporter.write_line(f"laws: {len(passed)} checks passed over {len(cases)} cases of {len(methods)} methods")
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)

@@ -48,10 +48,9 @@ class Directed(Conv):
         ConfigError: `width` is not `inputs`, or the recipe has edges from the same or a later turn.
     """
 
-    layout = "list"
-
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe) -> None:
         super().__init__(recipe)
+        self.layout = "list"
         if inputs != width:
             raise ConfigError(f"Directed: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
         ahead = [rule.relation for rule in recipe.edges if rule.scope == "within" and (rule.future != 0 or rule.self_loops)]

@@ -68,7 +68,7 @@ class Batch:
         features: modality → `(N, d)`.
         present: modality → `(N,)` bool.
         sequences: modality → one sequence per row (`erc_graph.data.ragged`).
-        cache: outputs of frozen layers → `(N, d)`, filled by a pipeline between two stages.
+        cache: outputs of frozen layers → `(N, d)`, filled by a method between two stages.
         sizes: utterances per dialogue, on the host, so that shapes never wait for the device; by default read from `ptr`.
         kept: what follows from lengths and speakers alone, such as the edges of a recipe, for those who ask again.
     """

@@ -52,7 +52,7 @@ def encode_together(
         rows.append(chosen)
         states.append(function({name: value.take(chosen).pad() for name, value in sequences.items()}))
     if not rows:
-        return torch.zeros(len(lengths), width, device=next(iter(sequences.values())).device)
+        return _nothing(next(iter(sequences.values())), len(lengths), width)
     found = torch.cat(states)
     place = torch.cat(rows).to(found.device, non_blocking=True)
     return found.new_zeros(len(lengths), width).index_copy(0, place, found)
@@ -82,12 +82,18 @@ def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], s
         rows.append(chosen)
         parts.append(frames[mask])
     if not rows:
-        return Ragged(torch.zeros(0, item, device=sequences.device), torch.zeros(len(sequences) + 1, dtype=torch.long))
+        return Ragged(_nothing(sequences, 0, item), torch.zeros(len(sequences) + 1, dtype=torch.long))
     order = torch.cat(rows)
     found = Ragged(torch.cat(parts), torch.cat([lengths.new_zeros(1), lengths[order].cumsum(0)]))
     absent = (lengths == 0).nonzero().squeeze(1)
     found = Ragged(found.values, torch.cat([found.ptr, found.ptr[-1:].expand(len(absent))]))
     return found.take(torch.cat([order, absent]).argsort())
+
+
+def _nothing(sequences: Ragged, rows: int, width: int) -> Tensor:
+    """Zeros in the precision of the sequences, where these are no bytes: `(rows, width)`."""
+    values = sequences.values
+    return torch.zeros(rows, width, dtype=values.dtype if values.is_floating_point() else None, device=values.device)
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def description(method: str) -> str:
 
     kind, name = find_method(method), short_name(method)
     words = (inspect.getdoc(sys.modules[kind.__module__]) or "").partition("\n\n")[0]
-    what = f"{name}: {kind.paper}" if kind.paper else f"{name}. {words}"
+    what = f"{name}: {kind.paper}." if kind.paper else f"{name}. {words}"
     raw = default_data(method) == "sample-raw"
     sample = "raw sample corpus: words, sound, faces" if raw else "sample corpus"
     committed = f"the committed settings for that corpus, if there are some (experiments/{name}/CORPUS.toml), else the defaults below"
@@ -81,7 +81,12 @@ def make_parser(method: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-CORPUS).")
     parser.add_argument("--resume", metavar="DIR", help="Continue the run in DIR, in place, with its own settings.")
-    parser.add_argument("--table", type=int, metavar="N", help="Run the rows of the paper's Table N and print measured beside published.")
+    parser.add_argument(
+        "--table",
+        type=int,
+        metavar="N",
+        help="Run the rows of the paper's Table N and print measured beside published; without rows: the main result.",
+    )
     parser.add_argument(
         "--tune",
         type=int,
@@ -89,7 +94,9 @@ def make_parser(method: str) -> ArgumentParser:
         metavar="N",
         help="First search N settings in the ranges of [search], on the development split.",
     )
-    parser.add_argument("--dry-run", action="store_true", help="Say what would be run; train nothing, write nothing.")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="Say what would be run, with --table row by row; train nothing, write nothing."
+    )
     parser.add_class_arguments(Launch)
     parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})
     parser.add_argument(

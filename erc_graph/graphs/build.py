@@ -51,7 +51,7 @@ def build_graph(
     """The graph of one conversation, or of several side by side; node types are the modalities.
 
     Angular weights compare states of one width. Raw features of two modalities rarely have that: such edges are built without an
-    `edge_weight`. All weights are there in the graph that a pipeline makes of its own states (`build_from_states`).
+    `edge_weight`. All weights are there in the graph of a method's own states (`build_from_states`).
 
     Args:
         dialogues: A dialogue, a corpus, or dialogues (of one task, with the same features).
@@ -93,7 +93,7 @@ def build_from_states(
     recipe: str | Path | GraphRecipe,
     corpus: Corpus | None = None,
 ) -> HeteroData:
-    """The graph over a pipeline's own streams, with all its weights.
+    """The graph over a method's own streams, with all its weights.
 
     Args:
         batch: The dialogues.

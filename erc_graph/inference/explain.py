@@ -138,7 +138,7 @@ def explain(
 
     Args:
         pipeline: A trained method, or a pipeline that holds one; its mode (training or evaluation) is as before afterwards.
-        dialogue: The conversation, with all features that the pipeline reads.
+        dialogue: The conversation, with all features that the method reads.
         turn: Which turn, from 0; negative: from the end.
         label: Which label; unset: the predicted one.
         tolerance: Steps of the integrals are doubled, from 50 up to 800, until the sums of attributions are this near to what they
@@ -146,7 +146,7 @@ def explain(
 
     Raises:
         ConfigError: no such turn or label, or no tolerance above 0.
-        CorpusError: no dialogue, or it lacks features that the pipeline reads, or has others.
+        CorpusError: no dialogue, or it lacks features that the method reads, or has others.
     """
     method = pipeline if isinstance(pipeline, (Method, Committee)) else pipeline.method
     if not isinstance(dialogue, Dialogue):
@@ -165,7 +165,7 @@ def explain(
         raise ConfigError(f"label: expected one of {', '.join(labels) or 'none (a score has no labels)'}, found {label!r}")
     if method.schema.sequences:
         read = ", ".join(method.schema.sequences)
-        raise ConfigError(f"explain: expected a pipeline that reads one vector per utterance, found one that reads sequences ({read})")
+        raise ConfigError(f"explain: expected a model that reads one vector per utterance, found one that reads sequences ({read})")
     batch = dialogue.batch(method.schema.widths).to(method.device)
     for name, width in method.schema.widths.items():
         if batch.features[name].shape[1] != width:
@@ -229,11 +229,7 @@ def _edges(
     for name, attribution in zip(names, attributions, strict=True):
         graph, types = graphs[name], seen[name].types
         for kind, part in zip(types, attribution[0].split(list(types.values())), strict=True):
-            turned = kind[::-1]  # both ways of an incidence are one edge of the picture
-            if kind in graph.edge_types:
-                graph[kind].edge_attribution = part
-            else:
-                graph[turned].edge_attribution = graph[turned].edge_attribution + part
+            graph[kind].edge_attribution = part
     return {name: graph.to("cpu") for name, graph in graphs.items()}, effect, gap
 
 

@@ -173,13 +173,14 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
 
 
 def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
-    """The class of that name."""
-    known = {kind.__name__: kind for kind in ([own] if own is not None else METHODS.values())}
-    if isinstance(name, str) and name in known:
-        return known[name]
-    found = f"{str(name)[:60]!r}"
+    """The class of that name; no other one is imported."""
+    known, found = METHODS.classes, f"{str(name)[:60]!r}"
     if own is not None:
+        if name == own.__name__:
+            return own
         raise CheckpointError(f"{where}: method: expected {own.__name__}, which was named, found {found}; name the method of this model")
+    if isinstance(name, str) and name in known:
+        return METHODS[known[name]]
     raise CheckpointError(
         f"{where}: method: expected one of {', '.join(known)}, found {found}; a method of your own is named with its file: "
         "--method FILE.py:CLASS"

@@ -14,6 +14,7 @@ METHODS = Registry(
         "mfdr": "erc_graph.methods.mfdr:MFDR",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
+        "tfn": "erc_graph.methods.tfn:TFN",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
     }
 )

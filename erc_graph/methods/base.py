@@ -52,7 +52,7 @@ class Method(nn.Module):
         reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
         reads_second_text: Whether `inputs.second_text` means something to it.
         can_be_causal: Whether there is a form of it that reads no later turns (`Config(causal=True)`).
-        unused: Parameter whose gradient is always zero → the reason.
+        unused: Parameter, or a pattern with `*`, whose gradient is always zero → the reason.
         couples_batch: What in training makes the dialogues of a batch depend on each other, such as a batch norm or a loss that compares
             utterances; empty: nothing. In evaluation nothing may.
         sequences_of: Of a method that reads sequences, the only modalities that it reads so, the others as vectors; unset: all.

@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,6 @@ from erc_graph.conv.relational import Relational
 from erc_graph.encoders.attention import TransformerEncoder
 from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.base import Method
 from erc_graph.methods.checks import Checked, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
@@ -129,7 +128,7 @@ class COGMEN(Method):
 
     def build(self, config: COGMENConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
-        recipe, dropout, output = cast(GraphRecipe, self.recipe), config.dropout, config.heads * config.width
+        recipe, dropout, output = self.recipe, config.dropout, config.heads * config.width
         self.couples_batch = "the batch norm, Eq. (4)" if config.norm == "batch" else ""
         self.turn = Turn(shapes.widths)
         self.context = TransformerEncoder(

@@ -38,7 +38,7 @@ The equations are those of the public code; their numbers are ours. Relations `r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,6 @@ from erc_graph.conv.directed import Directed
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.matching import MatchingAttention
 from erc_graph.encoders.turns import over_turns
-from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.base import Method
 from erc_graph.methods.checks import Checked, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
@@ -95,7 +94,7 @@ class DAGERC(Method):
 
     def build(self, config: DAGERCConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
-        width, recipe = config.width, cast(GraphRecipe, self.recipe)
+        width, recipe = config.width, self.recipe
         self.turn = Turn(shapes.widths)
         self.project = nn.Linear(self.turn.width, width)
         self.layers = nn.ModuleList(Directed(width, width, recipe) for _ in range(config.layers))

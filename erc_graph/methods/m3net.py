@@ -95,7 +95,6 @@ class M3NET(Method):
 
     Config = M3NETConfig
     can_be_causal = False
-    couples_batch = "the batch norm of several texts, Eq. (1)"
     paper = Paper(
         title="Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for Emotion Recognition in Conversation",
         authors="Chen et al.",
@@ -112,13 +111,15 @@ class M3NET(Method):
         others = {name: width for name, width in shapes.widths.items() if name not in texts}
         widths = dict(sorted({**others, **dict.fromkeys(["text"] if texts else [], max(texts.values(), default=0))}.items()))
         self.norm = nn.ModuleDict({name: BatchNorm(width) for name, width in texts.items()} if len(texts) > 1 else {})
+        self.couples_batch = "the batch norm of several texts, Eq. (1)" if self.norm else ""
         gru = Recurrent("gru", c.width, c.width, bidirectional=True, layers=2, dropout=c.dropout)
         self.streams = Streams(widths, c.width, read={"text": gru})
         self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if texts else None
         self.node = nn.Linear(c.width, c.hidden)
         learned = len(widths) if c.weights == "kind" else None
-        self.hypergraph = Hypergraph(c.hidden, c.hidden, self.recipe, layers=c.hyper_layers, streams=learned)
-        self.frequencies = Gated(c.hidden, c.hidden, self.recipe, layers=c.layers)
+        sets, pairs = (replace(self.recipe, examples=(), **{other: ()}) for other in ("edges", "hyperedges"))
+        self.hypergraph = Hypergraph(c.hidden, c.hidden, sets, layers=c.hyper_layers, streams=learned)
+        self.frequencies = Gated(c.hidden, c.hidden, pairs, layers=c.layers)
         states = len(widths) * 2 * c.hidden
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(states, shapes.outputs))  # Eq. (6)
 

@@ -57,7 +57,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -225,6 +225,7 @@ class MFDR(Method):
 
     Config = MFDRConfig
     reads = ("sequences",)
+    unused: ClassVar[Mapping[str, str]] = {"attend.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     paper = Paper(
         title="MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition",
         authors="Zhao et al.",

@@ -124,5 +124,5 @@ class MMGCN(Method):
                 heard = [self.config.speaker == "add" or name == "text" for name in nodes.streams]
                 x = x + spoken * torch.tensor(heard, device=x.device)[:, None]
         x = self.conv(nodes.with_states(x), given.batch).states  # Eqs. (3)-(6)
-        n, h = x.split([self.conv.inputs, self.conv.hidden], -1)
-        return torch.cat([n, self.dropout(h)], -1).flatten(1)  # Eq. (7)
+        hidden = self.config.hidden
+        return torch.cat([x[..., :-hidden], self.dropout(x[..., -hidden:])], -1).flatten(1)  # Eq. (7)

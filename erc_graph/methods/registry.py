@@ -63,10 +63,11 @@ class Registry(Mapping[str, "type[Method]"]):
     def __len__(self) -> int:
         return len(self.homes) + len(self.offered)
 
-    def of_class(self, kind: str) -> str | None:
-        """The name of the method whose class is called `kind`; nothing is imported for it."""
-        homes = {**self.homes, **{name: entry.value for name, entry in self.offered.items()}}
-        return next((name for name, home in homes.items() if home.partition(":")[2] == kind), None)
+    @property
+    def classes(self) -> dict[str, str]:
+        """Name of a class → name of the method; nothing is imported for it."""
+        homes = {**{name: entry.value for name, entry in self.offered.items()}, **self.homes}
+        return {home.partition(":")[2]: name for name, home in homes.items()}
 
 
 def refuse_other(found: object, where: str) -> None:

@@ -1,4 +1,4 @@
-"""What a pipeline tells the training loop: which part is trained when, and what a forward pass gives."""
+"""What a method tells the training loop: which part is trained when, and what a forward pass gives."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Stage:
 
     Attributes:
         name: For logs and histories.
-        module: Its parameters are trained; all others of the pipeline are frozen and in evaluation mode.
+        module: Its parameters are trained; all others of the method are frozen and in evaluation mode.
         forward: Batch → prediction whose loss is minimised.
         learning_rate: Unset: the training's.
         weight_decay: Unset: the training's.
@@ -75,20 +75,20 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def infer(pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Prediction:
-    """Ask a pipeline about many dialogues, similar lengths together, in evaluation mode and without gradients.
+def infer(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Prediction:
+    """Ask a method about many dialogues, similar lengths together, in evaluation mode and without gradients.
 
     Args:
-        pipeline: Its mode (training or evaluation) is as before afterwards.
-        batch: All dialogues, on the pipeline's device.
+        method: Its mode (training or evaluation) is as before afterwards.
+        batch: All dialogues, on the method's device.
         batch_size: Dialogues per forward pass; changes memory and time, not the result.
-        forward: Another question than the pipeline's own, for example that of an earlier stage.
+        forward: Another question than the method's own, for example that of an earlier stage.
 
     Returns:
-        `scores` and, where the pipeline gives them, `states` in the row order of `batch`, as float32.
+        `scores` and, where the method gives them, `states` in the row order of `batch`, as float32.
     """
-    ask = forward or pipeline
-    with evaluating(pipeline):
+    ask = forward or method
+    with evaluating(method):
         lengths = torch.tensor(batch.sizes, dtype=torch.long)
         order = lengths.argsort(descending=True, stable=True)
         answers = [ask(part) for part in batch.split(order.split(batch_size))]

@@ -63,7 +63,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +169,7 @@ class WavFusion(Method):
 
     Config = WavFusionConfig
     reads = ("sequences",)
+    unused: ClassVar[Mapping[str, str]] = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     couples_batch = "the margin loss, Eq. (13), which compares all labelled utterances"
     paper = Paper(
         title="WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition",

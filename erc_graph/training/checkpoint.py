@@ -1,8 +1,8 @@
-"""What is on disk while and after a pipeline is trained.
+"""What is on disk while and after a method is trained.
 
 `last.safetensors` is the state after the last whole epoch, everything that continuing needs, in one file that is replaced in
 one step: named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and progress (plain JSON). `best.safetensors` is the
-pipeline's weights alone: what is judged and what labels new conversations. Nothing is pickled.
+method's weights alone: what is judged and what labels new conversations. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def refused(path: Path, advice: str = "") -> Iterator[None]:
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path}: does not fit this pipeline or is damaged: {type(error).__name__}: {error}{advice}") from error
+        raise CheckpointError(f"{path}: does not fit this method or is damaged: {type(error).__name__}: {error}{advice}") from error
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ def snapshot(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a pipeline's weights.
+    """Write a method's weights.
 
     Raises:
         StorageError: no space, no permission.
@@ -121,10 +121,10 @@ def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | No
 
 
 def load_weights(module: nn.Module, path: Path) -> dict[str, str]:
-    """Put saved weights into a pipeline; returns the metadata beside them.
+    """Put saved weights into a method; returns the metadata beside them.
 
     Raises:
-        CheckpointError: absent, damaged, or of another pipeline.
+        CheckpointError: absent, damaged, or of another method.
     """
     tensors, metadata = load_tensors(path)
     with refused(path):

@@ -1,4 +1,4 @@
-"""How a pipeline is trained: every option of the loop, with its default."""
+"""How a method is trained: every option of the loop, with its default."""
 
 from __future__ import annotations
 

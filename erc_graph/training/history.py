@@ -43,7 +43,7 @@ class History:
 
     @property
     def dev(self) -> dict[str, float]:
-        """Development metrics of the finished pipeline."""
+        """Development metrics of the finished method."""
         return self.stages[-1].best.dev
 
     @property

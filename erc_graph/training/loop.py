@@ -60,7 +60,7 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
 
 
 def fit(
-    pipeline: Method | Committee,
+    method: Method | Committee,
     train: Batch,
     dev: Batch | None,
     config: TrainingConfig,
@@ -78,7 +78,7 @@ def fit(
     Ctrl-C ends it at once; the checkpoint of the last whole epoch stays.
 
     Args:
-        pipeline: A module with `task`, `stages()` and `start_stage()`.
+        method: A module with `task`, `stages()` and `start_stage()`.
         train: Dialogues to learn from; only rows that are judged and have a target count in the loss.
         dev: Dialogues that the epoch is chosen on; with selection `last` neither they nor their targets are needed.
         config: How to train.
@@ -96,15 +96,15 @@ def fit(
         CheckpointError: nothing that can be continued.
         StorageError: a checkpoint could not be written; the previous one stays.
     """
-    task: Task = pipeline.task
+    task: Task = method.task
     accelerator = check_fit(task, train, dev, config, device)
     if dev is not None and not counted(dev, task).any():
         dev = None  # only with selection `last`: nothing to judge
     torch.manual_seed(seed + accelerator.process_index)
-    pipeline.to(accelerator.device)
+    method.to(accelerator.device)
     train, dev = train.to(accelerator.device), dev if dev is None else dev.to(accelerator.device)
     run = Run(
-        accelerator=accelerator, pipeline=pipeline, task=task, config=config, train=train, seed=seed,
+        accelerator=accelerator, method=method, task=task, config=config, train=train, seed=seed,
         folder=folder, quiet=quiet if accelerator.is_main_process else True, description=description, on_epoch=on_epoch,
     )  # fmt: skip
     if folder and not resume:
@@ -114,13 +114,13 @@ def fit(
         run.mend_best()
         return run.history
 
-    for index, stage in enumerate(pipeline.stages()):
+    for index, stage in enumerate(method.stages()):
         if state and index < state.stage:
             continue
         with torch.no_grad():
-            pipeline.eval()
-            train_part = pipeline.start_stage(index, train)
-            dev_part = None if dev is None else pipeline.start_stage(index, dev)
+            method.eval()
+            train_part = method.start_stage(index, train)
+            dev_part = None if dev is None else method.start_stage(index, dev)
         under_way = StageRun(run, index, stage)
         if state and folder and index == state.stage:
             with refused(folder / LAST, ANEW):

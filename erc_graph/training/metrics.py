@@ -141,9 +141,9 @@ def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
     return confusion_matrix(target[known].cpu(), scores[known].argmax(-1).cpu(), labels=range(len(task.labels)))
 
 
-def predict(pipeline: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Tensor:
-    """Scores of all rows of `batch`, in its order; see `pipelines.stage.infer`."""
-    return infer(pipeline, batch, batch_size, forward=forward).scores
+def predict(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Tensor:
+    """Scores of all rows of `batch`, in its order; see `erc_graph.methods.stage.infer`."""
+    return infer(method, batch, batch_size, forward=forward).scores
 
 
 def majority(train: Tensor, rows: int, classes: int) -> Tensor:

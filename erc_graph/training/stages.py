@@ -6,8 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from erc_graph.data.files.storage import load_tensors
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.methods.stage import Prediction, Stage, infer
+from erc_graph.training.averages import averaged
 from erc_graph.training.checkpoint import (
     ANEW,
     BEST,
@@ -54,7 +54,7 @@ class Run:
     """What all stages of a run share."""
 
     accelerator: Accelerator
-    pipeline: nn.Module
+    method: nn.Module
     task: Task
     config: TrainingConfig
     train: Batch
@@ -84,18 +84,18 @@ class Run:
     def save_best(self) -> None:
         """Write the weights as they are."""
         if self.folder and self.accelerator.is_main_process:
-            describe = getattr(self.pipeline, "describe", dict)
-            save_weights(self.pipeline, self.folder / BEST, {"seed": str(self.seed), "model": json.dumps(describe())})
+            describe = getattr(self.method, "describe", dict)
+            save_weights(self.method, self.folder / BEST, {"seed": str(self.seed), "model": json.dumps(describe())})
 
     def mend_best(self) -> None:
-        """Write the weights if the file with them is missing, damaged or other than the pipeline's."""
+        """Write the weights if the file with them is missing, damaged or other than the method's."""
         if not self.folder:
             return
         try:
             found, metadata = load_tensors(self.folder / BEST)
         except CheckpointError:
             found, metadata = {}, {}
-        expected = self.pipeline.state_dict()
+        expected = self.method.state_dict()
         same = found.keys() == expected.keys() and metadata.get("seed") == str(self.seed)
         if not (same and all(found[name].dtype == v.dtype and torch.equal(found[name], v.cpu()) for name, v in expected.items())):
             self.save_best()
@@ -103,18 +103,18 @@ class Run:
     def save(self, stage: int, tensors: dict[str, dict[str, Tensor]], *, finished: bool = False) -> None:
         """Write the state after a whole epoch, or the result."""
         if self.folder and self.accelerator.is_main_process:
-            tensors = {"model": self.pipeline.state_dict(), **tensors}
+            tensors = {"model": self.method.state_dict(), **tensors}
             State(stage, finished, self.seed, asdict(self.config), asdict(self.history), tensors).save(self.folder / LAST)
 
     def load(self) -> State | None:
-        """Take up a saved run: pipeline and history; the stage under way takes its own part."""
+        """Take up a saved run: method and history; the stage under way takes its own part."""
         path = self.folder / LAST if self.folder else None
         if path is None or not path.exists():
             return None
         state = State.load(path)
         with refused(path, ANEW):
             state.expect(path, self.seed, asdict(self.config))
-            self.pipeline.load_state_dict(state.tensors["model"])
+            self.method.load_state_dict(state.tensors["model"])
             self.history = History.from_dict(state.history)
         return state
 
@@ -141,7 +141,7 @@ class StageRun:
         self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
         self.parts = [[p for p in part.parameters() if p.requires_grad] for part in stage.parts] or [self.parameters]
         trained = set(self.parameters)
-        self.frozen = [p for p in run.pipeline.parameters() if p.requires_grad and p not in trained]
+        self.frozen = [p for p in run.method.parameters() if p.requires_grad and p not in trained]
         shares = {parameter: share for module, share in stage.rates for parameter in module.parameters()}
         groups: dict[float, list[nn.Parameter]] = {}
         for parameter in self.parameters:
@@ -161,7 +161,7 @@ class StageRun:
         self.best: dict[str, Tensor] = {}
 
     def fit(self, train: Batch, dev: Batch | None) -> None:
-        """Train to the end of the stage and leave the chosen weights in the pipeline."""
+        """Train to the end of the stage and leave the chosen weights in the method."""
         run, history = self.run, self.run.history.stages[self.index]
         for parameter in self.frozen:
             parameter.requires_grad_(False)
@@ -172,7 +172,7 @@ class StageRun:
                 start = time.perf_counter()
                 loss = self.epoch(train, len(history.epochs))
                 seconds = time.perf_counter() - start
-                with self.averaged():
+                with averaged(self.parameters, self.average):
                     if dev is None:
                         self.scores(train.select(torch.arange(min(4, len(train)))))
                     history.epochs.append(Epoch(loss, self.judge(dev) if dev is not None else {}, seconds))
@@ -200,7 +200,7 @@ class StageRun:
             ConfigError: the loss is no longer a number.
         """
         run, config = self.run, self.run.config
-        run.pipeline.eval()
+        run.method.eval()
         self.stage.module.train()
         self.scale = reduced(run.history.stages[self.index], config)
         batches = batch_order(run.lengths, config.batch_size, (run.seed, self.index, number), config.batch_tokens)
@@ -290,26 +290,13 @@ class StageRun:
         """
         with self.run.accelerator.autocast():
             size = min(self.run.config.batch_size, len(batch))
-            scores = infer(self.run.pipeline, batch, size, forward=self.stage.forward).scores
+            scores = infer(self.run.method, batch, size, forward=self.stage.forward).scores
         if not scores.isfinite().all():
             raise self.diverged(f"the scores after an epoch of stage {self.stage.name} are no longer numbers")
         return scores
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, the parameters are their moving averages, where there are any."""
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
-
-    def _swap(self) -> None:
-        for parameter, average in zip(self.parameters, self.average, strict=bool(self.average)):
-            parameter.data, average.data = average.data, parameter.data
-
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Everything that continuing needs beside the pipeline's weights."""
+        """Everything that continuing needs beside the method's weights."""
         scaler = self.run.accelerator.scaler
         return {
             "optimizer": optimizer_tensors(self.optimizer),
@@ -320,7 +307,7 @@ class StageRun:
         }
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Continue from what `tensors` gave; the weights are in the pipeline already."""
+        """Continue from what `tensors` gave; the weights are in the method already."""
         accelerator = self.run.accelerator
         restore_optimizer(self.optimizer, tensors.get("optimizer", {}))
         for i, average in enumerate(self.average):

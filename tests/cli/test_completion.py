@@ -28,7 +28,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["erc-graph", "corpus", "inspect", "--st"], {"--strict"}),
         (["erc-graph", "graph", "sample", "--spl"], {"--split"}),
         (["erc-graph", "experiment", ""], {"pairwise", "bigru"}),
-        (["erc-graph", "experiment", "pairwise", "--pipeline.conv.d"], {"--pipeline.depth"}),
+        (["erc-graph", "experiment", "pairwise", "--pipeline.de"], {"--pipeline.depth"}),
         (["erc-graph", "list", "rec"], {"recipes"}),
     ],
 )

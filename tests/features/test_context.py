@@ -18,6 +18,7 @@ from erc_graph.features.of_text import text_extraction
 from erc_graph.features.processes import Share
 from erc_graph.features.tokens import Tokens, read_json
 from erc_graph.features.tuned import TunedEncoder
+from erc_graph.inference.pipeline import Pipeline
 from erc_graph.inference.prepare import prepare
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.schema import Schema
@@ -102,7 +103,7 @@ def test_features_and_prediction_read_the_same(echoes: Corpus, tuned: Path, tmp_
     extracted = torch.stack([value for value in task.compute(list(range(len(task.ids)))) if not isinstance(value, str)])
     extractors = {"text_logp": f"{tuned}:output=log-probabilities"}
     schema = Schema(widths={"text_logp": 2}, task=echoes.task, provenance={"extractors": extractors})
-    ready = prepare(echoes, BiGRU(schema, BiGRUConfig(width=8)).eval())
+    ready = prepare(echoes, Pipeline(BiGRU(schema, BiGRUConfig(width=8)).eval()))
     torch.testing.assert_close(ready.features["text_logp"], extracted)
 
 

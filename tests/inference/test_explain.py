@@ -243,7 +243,7 @@ def test_impossible_questions_are_refused(arguments: dict, message: str, pipelin
 
 def test_a_model_of_sequences_is_refused(corpus: Corpus) -> None:
     words = BiGRU(Schema(widths={}, sequences={"text": (4,)}, task=corpus.task), BiGRUConfig(width=8))
-    with pytest.raises(ConfigError, match=r"explain: expected a pipeline that reads one vector per utterance, found one that reads seq"):
+    with pytest.raises(ConfigError, match=r"explain: expected a model that reads one vector per utterance, found one that reads seq"):
         explain(words, corpus[0], 0)
 
 
@@ -253,8 +253,8 @@ def test_a_pipeline_explains_its_method(pipeline: Pairwise, explanation: Explana
     assert explain(Pipeline(pipeline), corpus[0], 3).edges() == explanation.edges()
 
 
-def test_hyperedges_are_explained_as_edges_of_the_picture(corpus: Corpus) -> None:
-    """Both ways of an incidence add up, and all of them to what the operator's messages change."""
+def test_incidences_of_hyperedges_are_explained(corpus: Corpus) -> None:
+    """Both ways of them, and all add up to what the operator's messages change."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -279,7 +279,8 @@ def test_hyperedges_are_explained_as_edges_of_the_picture(corpus: Corpus) -> Non
     found = explain(method, corpus[0], 2)
     graph = found.graphs["conv"]
     assert graph.node_types == ["audio", "text", "hyperedge"] and abs(found.graph_effect) > 1e-3
-    total = sum(float(graph[kind].edge_attribution.sum()) for kind in graph.edge_types if "edge_attribution" in graph[kind])
+    assert all((kind[2], kind[1], kind[0]) in graph.edge_types for kind in graph.edge_types)
+    total = sum(float(graph[kind].edge_attribution.sum()) for kind in graph.edge_types)
     assert total == pytest.approx(found.graph_effect, abs=0.01)
 
 

@@ -28,6 +28,7 @@ from tests.laws.cases import (
     by_row,
     conversations,
     leaves,
+    networks,
     over,
     plain,
     scores,
@@ -41,7 +42,7 @@ from tests.laws.test_alone import LENGTHS, check_alone
 
 def check_gradients(network: Network, batch: Batch) -> None:
     """Later turns have a gradient unless the network says that it is causal; any other turn unless it judges utterances alone."""
-    batch, given = leaves(batch)
+    batch, given = leaves(networks(network)[0].inputs.prepared(batch))  # sequences that are pooled: as vectors
     found = scores(network, batch)
     weight, later, other = torch.randn(found.shape[1], dtype=found.dtype), False, False
     own = torch.zeros(batch.utterances, dtype=torch.bool)
@@ -61,6 +62,14 @@ def check_gradients(network: Network, batch: Batch) -> None:
 @over(anything)
 def test_causal_is_no_gradient_from_later_turns(case: Case) -> None:
     check_gradients(stirred(case), conversations(case, [5, 3], speakers=[0, 1, 0, 0, 1, 1, 0, 1]))
+
+
+@over(anything, lambda case: stirred(case).utterance_level)
+def test_an_utterance_that_is_judged_by_itself_stands_for_itself(case: Case) -> None:
+    network, batch = stirred(case), conversations(case, [5, 3])
+    rows = batch.utterances
+    apart = {"ptr": torch.arange(rows + 1), "sizes": (1,) * rows, "speaker": torch.zeros_like(batch.speaker)}
+    torch.testing.assert_close(scores(network, Batch(**{**_fields(batch), **apart})), scores(network, batch), rtol=1e-9, atol=1e-10)
 
 
 @over(plain)

@@ -176,6 +176,16 @@ def test_a_method_without_parts_says_what_is_missing(corpus: Corpus) -> None:
         Mute(Schema.of(corpus))
 
 
+def test_a_method_of_sequences_alone_reads_no_vectors(corpus: Corpus) -> None:
+    class Heard(Single):
+        reads = ("sequences",)
+
+    with pytest.raises(
+        ConfigError, match=r"modalities: expected sequences, for Heard reads no vectors, found vectors of audio, text, visual; leave"
+    ):
+        Heard(Schema.of(corpus))
+
+
 # -- causal --------------------------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,6 @@ from erc_graph.data.ragged import Ragged
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.recipe import list_recipes, load_recipe
 from erc_graph.inference.graphs import operators
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.conversation import ConversationConfig
@@ -26,6 +25,7 @@ from erc_graph.methods.inputs import InputsConfig
 from erc_graph.methods.schema import Schema
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
+from tests.conv.angular.test_angular import WINDOWED
 
 SMALL: dict[str, Any] = {
     "width": 8,
@@ -455,10 +455,8 @@ def test_an_unknown_graph_and_an_unknown_modality(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("layout", ["auto", "tiled", "list"])
-@pytest.mark.parametrize("recipe", list_recipes())
+@pytest.mark.parametrize("recipe", WINDOWED)
 def test_any_recipe_and_layout_takes_a_step(recipe: str, layout: Any) -> None:
-    if layout == "tiled" and not all(rule.windowed for rule in load_recipe(recipe).edges):
-        pytest.skip("for windows")
     pipeline, batch = raw(graph=recipe).train(), spoken()
     assert pipeline.conversation.conv is not None
     pipeline.conversation.conv.layout = layout

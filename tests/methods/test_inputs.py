@@ -171,7 +171,7 @@ def test_noise_is_for_training_alone(changes: dict[str, Any]) -> None:
 def test_modality_dropout_hides_sequences_as_well_as_vectors() -> None:
     batch = spoken(200)
     schema = Schema(widths={"audio": 3}, sequences=ITEMS, task=TASK)
-    inputs = Inputs(schema, InputsConfig(modality_dropout=0.4), sequences=True).double().train()
+    inputs = Inputs(schema, InputsConfig(modality_dropout=0.4), sequences=tuple(ITEMS)).double().train()
     noisy = inputs.noisy(batch)
     given = inputs(noisy)
     before = {"audio": batch.present["audio"], "text": batch.sequences["text"].present}
@@ -264,7 +264,7 @@ def test_sequences_are_their_statistics_for_a_method_of_vectors() -> None:
 
 def test_a_method_of_sequences_reads_them_itself() -> None:
     batch = spoken(7, 4)
-    inputs = Inputs(Schema(widths={"audio": 3}, sequences=ITEMS, task=TASK), InputsConfig(), sequences=True).double()
+    inputs = Inputs(Schema(widths={"audio": 3}, sequences=ITEMS, task=TASK), InputsConfig(), sequences=tuple(ITEMS)).double()
     assert inputs.shapes.widths == {"audio": 3} and inputs.shapes.items == ITEMS and inputs.shapes.modalities == ("audio", "text")
     assert inputs.vectors(batch) is batch
     given = inputs(batch)

@@ -17,7 +17,7 @@ from erc_graph.methods.registry import Registry, refuse_other
 
 
 def test_naming_all_methods_imports_none() -> None:
-    code = "import sys; from erc_graph.methods import METHODS; list(METHODS); 'hff' in METHODS; METHODS.of_class('HFF'); " \
+    code = "import sys; from erc_graph.methods import METHODS; list(METHODS); 'hff' in METHODS; METHODS.classes; " \
         "print([name for name in sys.modules if name == 'torch' or name.startswith('erc_graph.methods.')])"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "['erc_graph.methods.registry']"
@@ -26,8 +26,8 @@ def test_naming_all_methods_imports_none() -> None:
 def test_every_home_is_a_method_of_that_name() -> None:
     assert len(METHODS) == len(list(METHODS)) >= 5
     for name, kind in METHODS.items():
-        assert issubclass(kind, Method) and METHODS.of_class(kind.__name__) == name
-    assert "nothing" not in METHODS and METHODS.of_class("Nothing") is None
+        assert issubclass(kind, Method) and METHODS.classes[kind.__name__] == name
+    assert "nothing" not in METHODS and "Nothing" not in METHODS.classes
     with pytest.raises(KeyError):
         METHODS["nothing"]
 
@@ -54,7 +54,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 def test_packages_offer_methods(package: Registry, caplog: pytest.LogCaptureFixture) -> None:
     assert list(package) == ["bigru", "gone", "number", "other", "own"] and len(package) == 5
-    assert package["own"] is Offered and package.of_class("Offered") == "own"
+    assert package["own"] is Offered and package.classes["Offered"] == "own"
     assert package["bigru"].__name__ == "BiGRU" and "the name is taken" in caplog.text
 
 

@@ -351,7 +351,7 @@ def test_checkpoints_that_cannot_be_continued(build, train, dev, tmp_path):
     with pytest.raises(CheckpointError, match=r"seed 3 → 4"):
         run(build(), train, dev, folder=tmp_path, resume=True, seed=4)
     wide = replace(train, features={"x": train.features["x"].repeat(1, 2)})
-    with pytest.raises(CheckpointError, match="does not fit this pipeline or is damaged"):
+    with pytest.raises(CheckpointError, match="does not fit this method or is damaged"):
         run(build(width=10), wide, wide, folder=tmp_path, resume=True)
 
     path, good = tmp_path / LAST, (tmp_path / LAST).read_bytes()

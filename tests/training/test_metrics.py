@@ -111,18 +111,18 @@ def test_majority(task):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_prediction_is_in_row_order_for_any_batch_size(build, train, batch_size):
-    pipeline = build()
-    pipeline.second[2].train()  # a mode that must survive
-    modes = [module.training for module in pipeline.modules()]
-    scores = predict(pipeline, train, batch_size)
-    assert [module.training for module in pipeline.modules()] == modes
+    method = build()
+    method.second[2].train()  # a mode that must survive
+    modes = [module.training for module in method.modules()]
+    scores = predict(method, train, batch_size)
+    assert [module.training for module in method.modules()] == modes
     assert not scores.requires_grad
-    pipeline.eval()
+    method.eval()
     for i in range(len(train)):
         rows = slice(int(train.ptr[i]), int(train.ptr[i + 1]))
-        alone = pipeline(train.select(torch.tensor([i])))
+        alone = method(train.select(torch.tensor([i])))
         torch.testing.assert_close(scores[rows], alone.scores.detach())
-    whole = infer(pipeline, train, batch_size)
-    torch.testing.assert_close(whole.states, pipeline(train).states.detach())
-    first = predict(pipeline, train, batch_size, forward=pipeline.ask_first)
-    torch.testing.assert_close(first, pipeline.ask_first(train).scores.detach())
+    whole = infer(method, train, batch_size)
+    torch.testing.assert_close(whole.states, method(train).states.detach())
+    first = predict(method, train, batch_size, forward=method.ask_first)
+    torch.testing.assert_close(first, method.ask_first(train).scores.detach())

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from erc_graph.data.batch import Batch, ranges
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.methods.bigru import BiGRU
+from erc_graph.methods.inputs import InputsConfig
 from erc_graph.methods.pairwise import MffConfig, Pairwise, PairwiseConfig
 from erc_graph.methods.schema import Schema
 from erc_graph.training.accelerator import make_accelerator
@@ -45,28 +46,28 @@ def train_part(dialogues: int = 24) -> tuple[Schema, Batch]:
     return Schema.of(corpus), corpus.batch()
 
 
-def pipelines(schema: Schema) -> list[torch.nn.Module]:
-    joint = PairwiseConfig(stages="joint", swap_noise={"text": 0.2}, mff=MffConfig(bidirectional=True))
-    return [BiGRU(schema), Pairwise(schema), Pairwise(schema, joint)]
+def methods(schema: Schema) -> list[torch.nn.Module]:
+    joint = PairwiseConfig(stages="joint", mff=MffConfig(bidirectional=True))
+    return [BiGRU(schema), Pairwise(schema), Pairwise(schema, joint, inputs=InputsConfig(swap_noise={"text": 0.2}))]
 
 
 def epochs(device: str):
-    """For every stage of every pipeline: its name, and a function that makes the steps of one epoch."""
+    """For every stage of every method: its name, and a function that makes the steps of one epoch."""
     schema, train = train_part()
     train = train.to(device)
-    for pipeline in pipelines(schema):
-        pipeline.fit_inputs(train.to("cpu"))
-        pipeline.to(device)
+    for method in methods(schema):
+        method.fit_inputs(train.to("cpu"))
+        method.to(device)
         accelerator = make_accelerator(CONFIG, device)
-        run = Run(accelerator=accelerator, pipeline=pipeline, task=pipeline.task, config=CONFIG, train=train, seed=0, quiet=True)
-        for index, stage in enumerate(pipeline.stages()):
-            pipeline.eval()
-            part = pipeline.start_stage(index, train)
+        run = Run(accelerator=accelerator, method=method, task=method.task, config=CONFIG, train=train, seed=0, quiet=True)
+        for index, stage in enumerate(method.stages()):
+            method.eval()
+            part = method.start_stage(index, train)
             under_way = StageRun(run, index, stage)
             order = batch_order(run.lengths, CONFIG.batch_size, (0, index, 0))
             judged = [int(run.judged[positions].sum()) for positions in order]
             rows = [int(run.lengths[positions].sum()) for positions in order]
-            pipeline.train()
+            method.train()
             run.criterion  # noqa: B018 - made once per run, from counts on the host
             under_way.steps(part, order, judged, rows, 0)
             yield stage.name, partial(under_way.steps, part, order, judged, rows, 1)

@@ -11,10 +11,11 @@ from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule, load_recipe
+from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule, list_recipes, load_recipe
 from tests.conv.loops import edges_by_loop, of, rule
 
 RECIPE = load_recipe("pairwise")
+WINDOWED = [name for name in list_recipes() if load_recipe(name).windowed]  # recipes that have every form
 LAYOUTS = ("auto", "tiled", "list", "blocks", "dgl")
 STREAMS = ("audio", "text", "visual")
 

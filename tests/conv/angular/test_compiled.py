@@ -15,12 +15,11 @@ from torch import Tensor
 from erc_graph.conv.angular import compiled, compiler
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.recipe import FOLDERS, load_recipe
-from tests.conv.angular.test_angular import ask, make_batch, operator
+from erc_graph.graphs.recipe import load_recipe
+from tests.conv.angular.test_angular import WINDOWED, ask, make_batch, operator
 
 POSSIBLE = any(map(shutil.which, compiler.COMPILERS)) and compiler.sgemm() is not None
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="no C compiler")
-RECIPES = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.toml")})
 
 
 @pytest.fixture(autouse=True)
@@ -100,10 +99,10 @@ def test_the_compiler_has_nothing_to_say(tmp_path: Path) -> None:
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 5
+    assert len(WINDOWED) >= 5
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", WINDOWED)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("residual", [True, False])
 def test_equal_to_the_batched_form(recipe: str, dropout: float, residual: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from erc_graph.conv.angular.block import BlockPropagation
 from erc_graph.conv.angular.propagation import FORMS
 from erc_graph.conv.angular.tiled import TiledPropagation
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.recipe import GraphRecipe, list_recipes, load_recipe
-from tests.conv.angular.test_angular import ask, operator
+from erc_graph.graphs.recipe import GraphRecipe, load_recipe
+from tests.conv.angular.test_angular import WINDOWED, ask, operator
 
 
 def make_batch(*lengths: int) -> Batch:
@@ -37,7 +37,7 @@ def asymmetric() -> GraphRecipe:
     return replace(recipe, edges=(*near, across), examples=())
 
 
-CASES = {**{name: load_recipe(name) for name in list_recipes()}, "asymmetric": asymmetric()}
+CASES = {**{name: load_recipe(name) for name in WINDOWED}, "asymmetric": asymmetric()}
 
 
 def outcome(layout: str, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> list[Tensor]:
@@ -142,7 +142,7 @@ def test_dropout_is_the_same_derivative(layout: str, most: int, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("most", [1, 10**6])
-@pytest.mark.parametrize("recipe", list_recipes())
+@pytest.mark.parametrize("recipe", WINDOWED)
 @pytest.mark.parametrize("layout", FORMS)
 def test_written_layers_are_the_layers_that_autograd_sees(layout: str, recipe: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
@@ -153,7 +153,7 @@ def test_written_layers_are_the_layers_that_autograd_sees(layout: str, recipe: s
     torch.testing.assert_close(written, outcome(layout, load_recipe(recipe), batch, states, present), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("recipe", list_recipes())
+@pytest.mark.parametrize("recipe", WINDOWED)
 def test_tiles_in_bfloat16_are_float32_rounded_once(recipe: str) -> None:
     batch = make_batch(9, 4, 1)
     half, present = torch.randn(14, 3, 4).bfloat16(), torch.rand(14, 3) < 0.8

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from erc_graph.inference.method import Pipeline
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample.vectors import sample_corpus

@@ -98,10 +98,19 @@ SPEAKERS = ((0, 1, 1, 0, 1, 0, 0, 2, 1), (0,), (0, 0, 0, 0), (0, 1, 0))
 """A speaker who talks once, a single utterance, a speaker alone."""
 
 
-def build(method: type[Method], widths: Mapping[str, int], classes: int, config: Any, *, dtype: torch.dtype = torch.float64) -> Any:
-    """A method for features of some widths, in evaluation mode; a score without classes."""
-    kind = {"labels": tuple(map(str, range(classes)))} if classes else {"kind": "score", "column": "score"}
-    return method(Schema(widths=dict(widths), task=Task(name="reference", **kind)), config).to(dtype).eval()  # type: ignore[arg-type]
+def build(
+    method: type[Method],
+    widths: Mapping[str, int],
+    classes: int,
+    config: Any,
+    *,
+    sequences: Mapping[str, tuple[int, ...]] | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Any:
+    """A method for features and sequences of some widths, in evaluation mode; a score without classes."""
+    kind: dict[str, Any] = {"labels": tuple(map(str, range(classes)))} if classes else {"kind": "score", "column": "score"}
+    schema = Schema(widths=dict(widths), sequences=dict(sequences or {}), task=Task(name="reference", **kind))
+    return method(schema, config).to(dtype).eval()
 
 
 def stir(module: nn.Module) -> None:

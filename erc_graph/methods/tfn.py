@@ -1,0 +1,188 @@
+r"""TFN: Tensor Fusion Network for Multimodal Sentiment Analysis (Zadeh et al., EMNLP 2017), and the conversation around it.
+
+One utterance at a time: a small net per modality, then all products of their outputs.
+
+.. math::
+    z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))) \qquad m \in \{a, v\} \tag{1} \\
+    z_t &= W_t\, \mathrm{LSTM}(\text{words})_{\text{last}} + b_t \tag{2} \\
+    \tilde z_m &= [1 ; z_m] \tag{3} \\
+    Z &= \tilde z_a \otimes \tilde z_v \otimes \tilde z_t \tag{4} \\
+    u &= \mathrm{ReLU}(U_2\, \mathrm{ReLU}(U_1 Z)) \tag{5} \\
+    o &= U_3 u, \qquad \hat y = r\, \sigma(o) - s \text{ for a score} \tag{6}
+
+The equations are those of the public codes; their numbers are ours. All maps have biases.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `x_m` | | `(N, features)` |
+| `z_m` | `subnets[m]` | `(N, widths[m])` |
+| LSTM, `W_t` | `subnets.text.lstm`, `.linear` | `(n, words, words)`, `(widths[text], words)` |
+| `Z` | `fuse` | `(N, product of all widths[m] + 1)`, the last modality fastest |
+| `U_1`, `U_2` | `after` | `(hidden, ·)`, `(hidden, hidden)` |
+| `U_3` | `classify` | `(classes, hidden)`, with a conversation wider |
+| `r`, `s` | `span`, `shift` | |
+
+**Differences from the paper and from its public codes**
+
+- Every number of modalities has its tensor: of two it is a matrix, of one the vector itself.
+- A missing modality has :math:`z_m = 0`, so that all products with it vanish and the tensor of the others is left, and it counts nowhere
+  in the batch norm. Zeros as its *input*, which the codes would take, give another tensor.
+- (1): in training the batch norm couples the utterances of a batch. A batch of one, which the codes cannot train on, is scaled by the
+  running figures.
+- (2) reads the last true word. One code pads on the right and reads the padding, another fails for one utterance. Where the corpus
+  has one vector of text per utterance, text goes through (1), for there is no sequence to read.
+- The paper joins the LSTM's states of all words, up to a fixed number; its codes take the last one, and so does this.
+- Sound and faces that are sequences become vectors before (their mean and deviation over time); the codes average over padding, too.
+- (6): for classes the scores are `o`. Widths are far below the first code's, whose tensor has 70 785 entries.
+- The paper knows no conversation. A graph stage stands behind (5), as in other methods for single utterances; `graph = "none"` is the
+  paper's own model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.data.ragged import Ragged
+from erc_graph.encoders.batch_norm import BatchNorm
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.sequences import encode_sequences
+from erc_graph.methods.base import Method
+from erc_graph.methods.checks import Checked, Share, Size, Weight
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+
+TOKENS = 8192  # most words that are encoded at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class TFNConfig(Checked):
+    """TFN.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`, the paper's own model.
+        causal: Nothing comes from later turns.
+        width: Of `z_m`, unless `widths` says otherwise.
+        widths: Modality → width of its `z_m`.
+        words: Width of the LSTM, where text is words.
+        hidden: Of both layers behind the tensor.
+        dropout: In front of each net of (1), and behind the LSTM.
+        tensor_dropout: On the tensor.
+        span: `r`, of a score.
+        shift: `s`, of a score.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    width: Size = 16
+    widths: dict[str, int] = field(default_factory=lambda: {"text": 32})
+    words: Size = 64
+    hidden: Size = 64
+    dropout: Share = 0.3
+    tensor_dropout: Share = 0.5
+    span: Weight = 6.0
+    shift: float = 3.0
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class SubNet(nn.Module):
+    """Three layers over a batch norm: (1)."""
+
+    def __init__(self, inputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.dropout = BatchNorm(inputs), Dropout(dropout)
+        self.linear = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(3))
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
+        """`(N, 1, inputs)` → `(N, width)`"""
+        rows = self.dropout(self.norm(nodes, batch).states[:, 0])
+        for linear in self.linear:
+            rows = linear(rows).relu()
+        return rows
+
+
+class WordNet(nn.Module):
+    """An LSTM over words, and a map of its last state: (2)."""
+
+    def __init__(self, inputs: int, words: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.lstm, self.dropout, self.linear = nn.LSTM(inputs, words, batch_first=True), Dropout(dropout), nn.Linear(words, width)
+
+    def forward(self, sequences: Ragged) -> Tensor:
+        """`(N, width)`"""
+        return encode_sequences(self.read, sequences, self.linear.out_features, TOKENS)
+
+    def read(self, padded: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, inputs)`, `(n, L)` bool → `(n, width)`; the LSTM reads forward, so that what is padded behind changes nothing."""
+        states, _ = self.lstm(padded)
+        last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, states.shape[-1])
+        return self.linear(self.dropout(states.gather(1, last)[:, 0]))
+
+
+class Bounded(nn.Module):
+    """A score between `-shift` and `span - shift`."""
+
+    def __init__(self, span: float, shift: float) -> None:
+        super().__init__()
+        self.span, self.shift = span, shift
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Any shape."""
+        return self.span * scores.sigmoid() - self.shift
+
+
+class TFN(Method):
+    """All products of what the modalities say, and the conversation around them."""
+
+    Config = TFNConfig
+    reads = ("sequences", "features")
+    sequences_of = ("text",)
+    couples_batch = "the batch norm of the features, Eq. (1)"
+    paper = Paper(
+        title="Tensor Fusion Network for Multimodal Sentiment Analysis",
+        authors="Zadeh et al.",
+        venue="EMNLP",
+        year=2017,
+        code="https://github.com/A2Zadeh/TensorFusionNetwork",
+    )
+
+    def build(self, config: TFNConfig, shapes: Shapes) -> None:
+        """A net per modality, text last, as in the codes; two layers, the conversation, and the classifier."""
+        self.names = tuple(sorted(shapes.modalities, key=lambda name: name == "text"))
+        widths = {name: config.widths.get(name, config.width) for name in self.names}
+        nets: dict[str, nn.Module] = {m: SubNet(inputs, widths[m], config.dropout) for m, inputs in shapes.widths.items()}
+        nets |= {m: WordNet(item[0], config.words, widths[m], config.dropout) for m, item in shapes.items.items()}
+        self.subnets = nn.ModuleDict(nets)
+        size, hidden = prod(width + 1 for width in widths.values()), config.hidden
+        layers = [nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
+        self.after = nn.Sequential(Dropout(config.tensor_dropout), *layers)
+        streams = {FUSED: hidden}
+        self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        linear, bounded = nn.Linear(self.conversation.width, shapes.outputs), Bounded(config.span, config.shift)
+        self.classify = linear if self.task.kind == "classification" else nn.Sequential(linear, bounded)  # Eq. (6)
+
+    def vectors(self, given: Given) -> dict[str, Tensor]:
+        """`z_m`: modality → `(N, widths[m])`, zero where it is missing."""
+        z = {m: self.subnets[m](Nodes.of_turns(given.values[m], given.present[m]), given.batch) for m in given.values}  # Eq. (1)
+        z |= {m: self.subnets[m](sequences) for m, sequences in given.sequences.items()}  # Eq. (2)
+        return {m: torch.where(given.present[m][:, None], z[m], 0.0) for m in self.names}
+
+    def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
+        """`Z`: `(N, product of all widths[m] + 1)`"""
+        first, *others = (torch.cat([torch.ones_like(z[m][:, :1]), z[m]], -1) for m in self.names)  # Eq. (3)
+        for other in others:
+            first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)
+        return first
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, hidden)`, with a conversation wider."""
+        u = self.after(self.fuse(self.vectors(given)))  # Eq. (5), (N, hidden)
+        return self.conversation({FUSED: u}, {FUSED: given.here(self.names).any(1)}, given)
