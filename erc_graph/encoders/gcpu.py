@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from erc_graph.encoders.attention import FrameAttention
+from erc_graph.encoders.self_attention import FrameAttention
 
 Cell = Literal["gcpu", "mgru", "gru"]
 

@@ -49,14 +49,14 @@ from torch import Tensor, nn
 
 from erc_graph.conv.attention import Attention
 from erc_graph.conv.relational import Relational
-from erc_graph.encoders.attention import TransformerEncoder
 from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.self_attention import TransformerEncoder
 from erc_graph.methods.base import Method
-from erc_graph.methods.checks import Checked, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Rowwise, Turn
+from erc_graph.methods.ranges import Checked, Graph, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,10 +48,10 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.matching import MatchingAttention
 from erc_graph.encoders.turns import over_turns
 from erc_graph.methods.base import Method
-from erc_graph.methods.checks import Checked, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
+from erc_graph.methods.ranges import Checked, Graph, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)

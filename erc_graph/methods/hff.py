@@ -102,13 +102,13 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.encoders.attention import ModalityAttention, SelfAttention
 from erc_graph.encoders.attentive import AttentiveGRU, first_and_mean
 from erc_graph.encoders.convolution import FrameConvolution, ResidualImages
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds, items_per_frame
 from erc_graph.encoders.missing import Missing
 from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.self_attention import ModalityAttention, SelfAttention
 from erc_graph.encoders.sequences import encode_sequences, masked_mean
 from erc_graph.encoders.turns import over_turns
 from erc_graph.encoders.variational import VariationalLinear

@@ -59,10 +59,10 @@ from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
-from erc_graph.methods.checks import Checked, Even, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams
+from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class M3NET(Method):
         self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if texts else None
         self.node = nn.Linear(c.width, c.hidden)
         learned = len(widths) if c.weights == "kind" else None
-        sets, pairs = (replace(self.recipe, examples=(), **{other: ()}) for other in ("edges", "hyperedges"))
+        sets, pairs = replace(self.recipe, examples=(), edges=()), replace(self.recipe, examples=(), hyperedges=())
         self.hypergraph = Hypergraph(c.hidden, c.hidden, sets, layers=c.hyper_layers, streams=learned)
         self.frequencies = Gated(c.hidden, c.hidden, pairs, layers=c.layers)
         states = len(widths) * 2 * c.hidden

@@ -51,10 +51,10 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.methods.base import Method
-from erc_graph.methods.checks import Checked, Even, Graph, Share, Size
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams
+from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,10 +54,10 @@ from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.sequences import encode_sequences
 from erc_graph.methods.base import Method
-from erc_graph.methods.checks import Checked, Share, Size, Weight
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Share, Size, Weight
 
 TOKENS = 8192  # most words that are encoded at once
 

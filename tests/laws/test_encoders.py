@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.encoders.attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.self_attention import SelfAttention, TransformerEncoder
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.encoders.turns import OverTurns, over_turns
 from erc_graph.methods.inputs import Inputs, InputsConfig

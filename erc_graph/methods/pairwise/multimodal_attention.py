@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.encoders.attention import SelfAttention
 from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.self_attention import SelfAttention
 from erc_graph.encoders.turns import over_turns
 from erc_graph.errors import expect
 from erc_graph.methods.parts import Classifier

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.nodes import Nodes
-from erc_graph.encoders.attention import TransformerEncoder
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.missing import Missing
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
+from erc_graph.encoders.self_attention import TransformerEncoder
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.encoders.turns import over_turns
 from erc_graph.errors import expect

@@ -11,7 +11,7 @@ import torch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import get_task
-from erc_graph.encoders.attention import SelfAttention
+from erc_graph.encoders.self_attention import SelfAttention
 from erc_graph.errors import ConfigError
 from erc_graph.inference.graphs import operators
 from erc_graph.inference.pipeline import Pipeline

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from erc_graph.data.nodes import Nodes
-from erc_graph.encoders.attention import FrameAttention, ModalityAttention, SelfAttention, TransformerEncoder
+from erc_graph.encoders.self_attention import FrameAttention, ModalityAttention, SelfAttention, TransformerEncoder
 from erc_graph.encoders.turns import over_turns
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from erc_graph.errors import ConfigError
-from erc_graph.methods.checks import Checked, Even, Graph, Number, Share, Size, Weight
+from erc_graph.methods.ranges import Checked, Even, Graph, Number, Share, Size, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
