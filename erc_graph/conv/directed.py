@@ -60,7 +60,7 @@ class Directed(Conv):
                 f"Directed: graph recipe {recipe.name!r}: expected edges from earlier turns only, found others in {where}; "
                 "set future = 0 and self_loops = false"
             )
-        self.width = width
+        self.width, self.layout = width, "list"
         self.key = nn.Parameter(torch.empty(width))
         self.matrices = nn.Parameter(torch.empty(len(recipe.relations), width, width))
         self.nodal, self.contextual = nn.GRUCell(width, width), nn.GRUCell(width, width)
@@ -83,7 +83,7 @@ class Directed(Conv):
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
         """`(N, 1, width)` → `(N, 1, width)`"""
-        listed = cast(EdgeList, edges)
+        listed = edges if isinstance(edges, EdgeList) else self._listed(Nodes(x, edges.present, edges.streams), edges.batch)
         order = self._order(listed)
         share = 1 / order.number if listed.edges.factor is None else listed.edges.factor / order.number
         watched = listed.watched
@@ -111,7 +111,7 @@ class Directed(Conv):
             states, present, speaker = (value[len(value) - min(len(value), self.recipe.past) :] for value in (states, present, speaker))
         present, speaker = torch.cat([present, nodes.present]), torch.cat([speaker, batch.speaker])
         dialogue = Nodes(x.new_empty(len(speaker), 1, 0), present, nodes.streams)
-        edges = cast(EdgeList, edges_of(self.recipe, dialogue, dialogue_of(speaker), layout="list")).edges
+        edges = self._listed(dialogue, dialogue_of(speaker)).edges
         into = edges.target == len(states)
         sources = states[edges.source[into]]  # (E, width)
         times = None if edges.times is None else edges.times[into].to(x.dtype)
@@ -124,6 +124,9 @@ class Directed(Conv):
         state = self.nodal(x, message) + self.contextual(message, x)
         state = state * nodes.present.to(state.dtype)
         return nodes.with_states(state[:, None]), (torch.cat([states, state]), present, speaker)
+
+    def _listed(self, nodes: Nodes, batch: Batch) -> EdgeList:
+        return cast(EdgeList, edges_of(self.recipe, nodes, batch, layout="list"))
 
     def _order(self, listed: EdgeList) -> Order:
         """The order of the loop, kept with the batch for the next layer."""

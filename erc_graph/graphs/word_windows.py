@@ -11,12 +11,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+else:  # PyG takes seconds to import, and jsonargparse would import it for `--help` of a method that names it
+    HeteroData = Any
 
 KIND = ("frame", "window", "word")
 

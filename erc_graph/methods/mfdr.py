@@ -57,7 +57,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,7 @@ from erc_graph.encoders.gcpu import Cell, ContextPerception
 from erc_graph.encoders.sawa import SlidingAdaptiveWindowAttention, window_start, windows_of
 from erc_graph.encoders.sequences import encode_together, masked_mean
 from erc_graph.errors import ConfigError, expect
+from erc_graph.graphs.word_windows import HeteroData
 from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
 from erc_graph.methods.inputs import Given, Shapes
@@ -80,11 +81,6 @@ from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier
 from erc_graph.methods.schema import Schema
 from erc_graph.methods.stage import evaluating
-
-if TYPE_CHECKING:
-    from torch_geometric.data import HeteroData
-else:  # PyG takes seconds to import, and jsonargparse would import it for `--help`
-    HeteroData = Any
 
 TEXT, AUDIO = "text", "audio"
 TOKENS = 8192  # most words and frames that are computed at once, padding included

@@ -30,8 +30,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_written(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "runs/a"]) == 0
     shown = capsys.readouterr()
-    assert shown.out == "written to runs/a/report.html (0.7 MB)\n"
-    assert asked == [("runs/a", {"text": True, "scope": "test", "method": None})]
+    assert shown.out == "written to runs/a/report.html (0.7 MB)\n" and asked == [
+        ("runs/a", {"text": True, "scope": "test", "method": None})
+    ]
     assert shown.err.splitlines() == [
         "note: No graphs: gone.",
         "note: the page carries the corpus' text, for you alone; --no-text makes one to pass on",

@@ -29,7 +29,7 @@ def graph(name: str) -> tuple[GraphRecipe, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("layout", ["blocks", "dgl", "auto"])
-@pytest.mark.parametrize(("operator", "name"), [case for case in CASES if case[0] != "directed"])
+@pytest.mark.parametrize(("operator", "name"), CASES)
 def test_layouts_agree(operator: str, name: str, layout: str) -> None:
     if layout == "dgl":
         pytest.importorskip("dgl")

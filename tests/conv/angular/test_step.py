@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
-from erc_graph.conv.angular.step import angular_step
+from erc_graph.conv.angular.step import AngularMemory, angular_step
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
 
 
@@ -94,3 +95,10 @@ def test_it_agrees_with_the_default_layout_in_float32(name: str) -> None:
         for i in range(30):
             turn, memory = angular_step(conv, states[[i]], present[[i]], turn_of(batch, i), memory)
             torch.testing.assert_close(turn[0], whole[i], rtol=1e-4, atol=1e-5)
+
+
+def test_a_rule_that_is_no_window_is_refused() -> None:
+    for words in ({"past": "own:1"}, {"past": 2, "speaker": "pair"}, {"past": 1, "weight": "learned"}, {"past": 1, "times": 2}):
+        own = recipe(EdgeRule(relation="near", scope="within", future=0, **words))  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="recipe own: relation 'near': expected past and future in turns, speaker any, same or other"):
+            AngularMemory(own, 1)
