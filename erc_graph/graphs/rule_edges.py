@@ -18,8 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erc_graph.data.batch import Batch
-from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 
 EdgeType = tuple[str, str, str]
@@ -249,34 +247,3 @@ def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
 def rules_of(recipe: GraphRecipe) -> dict[str, EdgeRule]:
     """Name of every relation → its rule."""
     return {name: rule for rule in recipe.edges for name in rule.relations}
-
-
-def merged_edges(recipe: GraphRecipe, batch: Batch, present: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """All relations in one adjacency over `S * N` nodes; node `stream * N + row`, streams in the order of `present`.
-
-    Where two relations join the same two nodes, both edges are there: the adjacency is the sum of the relations.
-
-    Returns:
-        `(2, E)` int64 source above target, `(E,)` float32 scale γ (· times), `(E,)` bool angular weight (else unit).
-
-    Raises:
-        ConfigError: a rule whose weight is learned.
-    """
-    rules = rules_of(recipe)
-    for name, rule in rules.items():
-        if rule.weight == "learned":
-            raise ConfigError(f"recipe {recipe.name}: relation {name!r}: expected angular or unit weights, found learned")
-    base = {name: i * batch.utterances for i, name in enumerate(present)}
-    index, scale, is_angular = [torch.empty(2, 0, dtype=torch.long, device=batch.device)], [], []
-    edges = graph_edges(recipe, batch.ptr, batch.speaker, present, sizes=batch.sizes)
-    for (m, relation, n), rows in edges.items():
-        index.append(rows + rows.new_tensor([[base[m]], [base[n]]]))
-        scale.append(rules[relation].scale * rules[relation].times)
-        is_angular.append(rules[relation].weight == "angular")
-    count = torch.tensor([rows.shape[1] for rows in edges.values()], dtype=torch.long, device=batch.device)
-    per_edge = torch.repeat_interleave(torch.arange(len(edges), device=batch.device), count)
-    return (
-        torch.cat(index, 1),
-        torch.tensor(scale, device=batch.device, dtype=torch.float32)[per_edge],
-        torch.tensor(is_angular, device=batch.device, dtype=torch.bool)[per_edge],
-    )

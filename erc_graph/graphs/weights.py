@@ -38,8 +38,3 @@ def angular(cosine: Tensor) -> Tensor:
     [1.0, 0.5, 0.0]
     """
     return 0.5 + _SCALE * torch.asin(SQUEEZE * cosine)
-
-
-def angular_weight(source: Tensor, target: Tensor) -> Tensor:
-    """Angular similarity of pairs of rows: `(E, d)`, `(E, d)` → `(E,)`. A state of zeros gives ½."""
-    return angular((directions(source) * directions(target)).sum(-1))

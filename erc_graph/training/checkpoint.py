@@ -120,18 +120,6 @@ def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | No
     save_tensors(path, module.state_dict(), {"kind": "erc_graph weights", "version": VERSION, **(metadata or {})})
 
 
-def load_weights(module: nn.Module, path: Path) -> dict[str, str]:
-    """Put saved weights into a method; returns the metadata beside them.
-
-    Raises:
-        CheckpointError: absent, damaged, or of another method.
-    """
-    tensors, metadata = load_tensors(path)
-    with refused(path):
-        module.load_state_dict(tensors)
-    return metadata
-
-
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """`{parameter}.{name}` → tensor; learning rates and the like come from the configuration."""
     return {f"{i}.{name}": value for i, values in optimizer.state_dict()["state"].items() for name, value in values.items()}

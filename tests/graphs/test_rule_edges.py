@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
-from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
-from erc_graph.graphs.rule_edges import KEPT, forget, graph_edges, merged_edges, reached, rule_edges, rule_rows
+from erc_graph.graphs.rule_edges import KEPT, forget, graph_edges, reached, rule_edges, rule_rows
 
 RECIPES = [load_recipe(name) for name in list_recipes()]
-
-
-def is_weighted(recipe: GraphRecipe) -> bool:
-    return all(rule.weight != "learned" for rule in recipe.edges)
 
 
 def make_batch(dialogues: list[list[int]]) -> Batch:
@@ -167,29 +162,6 @@ def test_a_causal_recipe_has_no_edge_from_the_future() -> None:
     for recipe in RECIPES:
         late = any(bool((index[0] > index[1]).any()) for index in graph_edges(recipe, batch.ptr, batch.speaker, present).values())
         assert late != recipe.causal
-
-
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if is_weighted(recipe)], ids=lambda recipe: recipe.name)
-def test_merged_edges_are_the_relations_side_by_side(recipe: GraphRecipe) -> None:
-    dialogues = [[0, 1, 0, 2], [0], [0, 1, 1]]
-    batch = make_batch(dialogues)
-    present = {"text": [True] * 8, "audio": [True, False] * 4, "visual": [False] + [True] * 7}
-    index, scale, is_angular = merged_edges(recipe, batch, {name: torch.tensor(mask) for name, mask in present.items()})
-    rules = {name: rule for rule in recipe.edges for name in rule.relations}
-    names = list(present)
-    expected: Counter[tuple[int, int, float, bool]] = Counter()
-    for (m, i, relation, n, j), times in oracle(recipe, dialogues, present).items():
-        rule = rules[relation]
-        expected[names.index(m) * 8 + i, names.index(n) * 8 + j, rule.scale * rule.times, rule.weight == "angular"] += times
-    found = zip(*index.tolist(), (round(value, 6) for value in scale.tolist()), is_angular.tolist(), strict=True)
-    assert Counter(found) == expected
-    assert (index.dtype, scale.dtype, is_angular.dtype) == (torch.long, torch.float32, torch.bool)
-
-
-def test_learned_weights_are_not_merged() -> None:
-    batch = make_batch([[0, 1]])
-    with pytest.raises(ConfigError, match="recipe m3net: relation 'context': expected angular or unit weights, found learned"):
-        merged_edges(load_recipe("m3net"), batch, {"text": torch.ones(2, dtype=torch.bool)})
 
 
 def test_windowed_edges_of_a_long_conversation_stay_linear() -> None:

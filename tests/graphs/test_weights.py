@@ -6,8 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from erc_graph.graphs.weights import angular, angular_weight
+from erc_graph.graphs.weights import angular, directions
+
+
+def angular_weight(source: Tensor, target: Tensor) -> Tensor:
+    """Of pairs of rows: `(E, d)`, `(E, d)` → `(E,)`."""
+    return angular((directions(source) * directions(target)).sum(-1))
 
 
 def weight(a: list[float], b: list[float]) -> float:

@@ -8,6 +8,10 @@ A case is a method with a configuration, the modalities that it is given, and th
 - `around` cases: every option of `[inputs]` and `[prior]` that a forward pass shows, and a task of scores;
 - `settings` cases: every committed settings file, at a small size.
 
+The default run asks every law of the plain cases, or, where a law is dear (training, files, explanations), of those with all modalities;
+the gradients of causality of every case but other recipes; and that a dialogue is the same alone of all but the option cases. The rest is
+`slow`.
+
 A combination that is refused with a `ConfigError` is no case: it is kept in `REFUSED`, with the reason.
 """
 
@@ -21,11 +25,11 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-import tomllib
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.files.toml import read_toml
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError
@@ -203,7 +207,7 @@ AROUND: dict[str, dict[str, Any]] = {
 
 def from_settings(path: Path) -> Iterator[Case]:
     """The case of a settings file, if it is one: its own options, inputs and prior, for three modalities."""
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    values = read_toml(path)
     method = values.get("method")
     if method not in METHODS or "training" not in values:
         return
@@ -269,6 +273,11 @@ def over(default: Callable[[Case], bool], every: Callable[[Case], bool] = lambda
 def plain(case: Case) -> bool:
     """{default, causal} × {all modalities, each one alone}, and committees."""
     return case.kind == "plain"
+
+
+def near(case: Case) -> bool:
+    """All but those with an option changed."""
+    return case.kind != "option"
 
 
 def whole(case: Case) -> bool:

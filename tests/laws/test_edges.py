@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,13 +18,13 @@ from erc_graph.conv.base import Conv
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.graphs.edge_list import EdgeList
-from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.edges import Edges, Watch
 from erc_graph.graphs.hyperedges import HyperEdges
 from erc_graph.graphs.rules import HYPEREDGE
 from erc_graph.inference.explain import explain
-from erc_graph.inference.graphs import graph_of, look, operators
+from erc_graph.inference.graphs import graph_of, look, operators, watched
 from erc_graph.inference.saved import Network
-from tests.laws.cases import Case, anything, conversations, over, plain, scores, stirred, whole
+from tests.laws.cases import Case, conversations, over, scores, stirred, whole
 from tests.laws.test_presence import outcome
 
 
@@ -54,12 +55,7 @@ def held(network: Network, layout: str) -> Iterator[list[str]]:
 LAYOUTS = ("blocks", "dgl", "auto", "tiled")
 
 
-def of_graph(case: Case) -> bool:
-    """Default and causal, and every other recipe."""
-    return whole(case) or ": graph=" in case.name
-
-
-@over(of_graph, has_graph)
+@over(whole, has_graph)
 def test_layouts_agree_in_scores_and_gradients(case: Case) -> None:
     network, batch = stirred(case), conversations(case, [6, 1, 4])
     with held(network, "list"):
@@ -77,39 +73,66 @@ def test_layouts_agree_in_scores_and_gradients(case: Case) -> None:
 # -- what is drawn -----------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class Message:
+    """One `spread`: who asked for it, and with what."""
+
+    operator: str
+    edges: Edges
+    x: Tensor
+    weight: Tensor | None
+    shown: Tensor | None
+    out: Tensor
+
+
 @contextmanager
-def overheard() -> Iterator[list[tuple[Edges, Tensor, Tensor | None, dict[str, Any], Tensor]]]:
-    """Every message of every `spread` inside the block, without any watch: edges, values, weights, words, and the sum."""
-    found: list[tuple[Edges, Tensor, Tensor | None, dict[str, Any], Tensor]] = []
+def overheard(network: Network) -> Iterator[list[Message]]:
+    """All messages of every operator inside the block, on listed edges, without any watch."""
+    found: list[Message] = []
+    asking: list[str] = []
     usual = Edges.spread
 
     def spread(self: Edges, x: Tensor, weight: Tensor | None = None, **words: Any) -> Tensor:
         out = usual(self, x, weight, **words)
-        found.append((self, x, weight, words, out))
+        found.append(Message(asking[-1], self, x, weight, words.get("shown"), out))
         return out
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Edges, "spread", spread)
-        yield found
+    ends = [
+        part.register_forward_pre_hook(lambda *_, name=name: asking.append(name)).remove  # type: ignore[misc]
+        for name, part in operators(network).items()
+    ]
+    try:
+        with pytest.MonkeyPatch.context() as patch, held(network, "list"):
+            patch.setattr(Edges, "spread", spread)
+            yield found
+    finally:
+        for end in ends:
+            end()
 
 
 @over(whole, has_graph)
 def test_drawn_weights_are_those_of_the_forward_pass(case: Case) -> None:
-    """Recorded under a watch: the same as those that `spread` was given in a plain forward pass, one operator after the other."""
+    """What a watch records, and `graph` draws, is what `spread` was given in a plain forward pass, operator by operator.
+
+    An operator that sends without `spread` (a recurrence over turns) is compared with a loop in its own tests.
+    """
     network, batch = stirred(case), conversations(case, [6])
     seen, _ = look(network, batch)
-    with held(network, "list"), overheard() as sent:
+    with overheard(network) as sent:
         scores(network, batch)
-    recorded = [(name, one) for name, watched in seen.items() for one in watched.sent if HYPEREDGE not in {k for t in one.types for k in t}]
-    spreading = [name for name, part in operators(network).items() if name in seen and type(part).__name__ != "Directed"]
-    recorded = [(name, one) for name, one in recorded if name in spreading]
-    assert len(sent) == len(recorded) and bool(sent) == bool(recorded)
-    for (_, one), (edges, _, weight, words, _) in zip(recorded, sent, strict=True):
-        assert isinstance(edges, EdgeList)
-        factor = torch.ones(len(edges.relation), dtype=torch.float64) if edges.edges.factor is None else edges.edges.factor
-        shown = words.get("shown")
-        given = shown.mean(0) if shown is not None else factor if weight is None else weight.mean(0) * factor
-        torch.testing.assert_close(one.weights[0].double(), given.detach().double(), rtol=1e-6, atol=1e-9)
+    for name, one in seen.items():
+        mine = [message for message in sent if message.operator == name]
+        recorded = [entry for entry in one.sent if not any(HYPEREDGE in kind for kind in entry.types)]
+        assert one.sent and len(mine) in (0, len(recorded))
+        for entry, message in zip(recorded, mine, strict=False):
+            assert isinstance(message.edges, EdgeList)
+            factor = message.edges.edges.factor
+            factor = torch.ones(len(message.edges.relation), dtype=torch.float64) if factor is None else factor
+            given = factor if message.weight is None else message.weight.mean(0) * factor
+            given = given if message.shown is None else message.shown.mean(0)
+            torch.testing.assert_close(entry.weights[0].double(), given.detach().double(), rtol=1e-6, atol=1e-9)
+        graph = graph_of(one, batch)
+        assert all(torch.equal(graph[kind].edge_weight, value) for kind, value in one.weights().items() if kind in graph.edge_types)
 
 
 @over(whole, lambda case: any(isinstance(part, AngularConv) for part in operators(stirred(case)).values()))
@@ -117,22 +140,20 @@ def test_messages_spread_by_hand_from_the_graph_that_is_drawn(case: Case) -> Non
     """Edge by edge over the drawn graph of an angular convolution: what it summed in the forward pass."""
     network, batch = stirred(case), conversations(case, [5])
     seen, _ = look(network, batch)
-    with held(network, "list"), overheard() as sent:
+    with overheard(network) as sent:
         scores(network, batch)
-    first = 0
     for name, one in seen.items():
-        nodes, graph, calls = one.nodes, graph_of(one, batch), sent[first : first + len(one.sent)]
-        first += len(calls)
         if not isinstance(operators(network)[name], AngularConv):
             continue
-        assert nodes is not None and calls
-        for _, x, _, _, out in calls:
-            by_hand = torch.zeros_like(out)
+        nodes, graph, mine = one.nodes, graph_of(one, batch), [message for message in sent if message.operator == name]
+        assert nodes is not None and mine
+        for message in mine:
+            by_hand = torch.zeros_like(message.out)
             for source, relation, target in graph.edge_types:
                 store, s, t = graph[source, relation, target], nodes.streams.index(source), nodes.streams.index(target)
                 for (i, j), value in zip(store.edge_index.T.tolist(), store.edge_weight.tolist(), strict=True):
-                    by_hand[j, t] += value * x[i, s]
-            torch.testing.assert_close(by_hand, out, rtol=1e-5, atol=1e-7)
+                    by_hand[j, t] += value * message.x[i, s]
+            torch.testing.assert_close(by_hand, message.out, rtol=1e-5, atol=1e-7)
 
 
 # -- what edges did ----------------------------------------------------------------------------------------------------------------
@@ -160,31 +181,42 @@ def dialogue_of(batch: Batch, labels: tuple[str, ...]) -> Dialogue:
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """Inside the block nothing is sent along any edge."""
-    with pytest.MonkeyPatch.context() as patch:
+def silence(network: Network, batch: Batch) -> Iterator[None]:
+    """Inside the block nothing is sent along any edge: sums are zero; of an operator that sends without `spread`, every message is."""
+    seen, _ = look(network, batch)
+    with pytest.MonkeyPatch.context() as patch, held(network, "list"), ExitStack() as stack:
+        called: set[str] = set()
+        asking: list[str] = []
+        for name, part in operators(network).items():
+            hook = part.register_forward_pre_hook(lambda *_, name=name: asking.append(name))  # type: ignore[misc]
+            stack.callback(hook.remove)
         for kind, name in ((Edges, "spread"), (HyperEdges, "gather"), (HyperEdges, "scatter")):
             usual = getattr(kind, name)
-            patch.setattr(kind, name, lambda self, *given, usual=usual, **words: 0 * usual(self, *given, **words))
+
+            def nothing(self: Any, *given: Any, usual: Any = usual, **words: Any) -> Tensor:
+                called.add(asking[-1])
+                zero: Tensor = 0 * usual(self, *given, **words)
+                return zero
+
+            patch.setattr(kind, name, nothing)
+        scores(network, batch)
+        for name in seen.keys() - called:
+            stack.enter_context(watched(operators(network)[name], Watch(torch.zeros(1, sum(seen[name].types.values())))))
         yield
 
 
-@over(whole, lambda case: has_vectors(case) and (plain(case) or case.kind == "form"))
+@over(whole, has_vectors)
 def test_what_edges_are_said_to_do_adds_up_to_what_they_do(case: Case) -> None:
-    network = stirred(case)
-    batch = conversations(case, [5])
-    dialogue = dialogue_of(batch, network.task.labels)
-    turn = 3
+    network, turn = stirred(case), 3
+    dialogue = dialogue_of(conversations(case, [5]), network.task.labels)
     found = explain(network, dialogue, turn)
     one = dialogue.batch(network.schema.widths)
-    with held(network, "list"), torch.no_grad():
-        whole_graph = scores(network, one)[turn]
-        if any(type(part).__name__ == "Directed" for part in operators(network).values()):
-            effect = found.graph_effect  # its recurrence sends by itself; its own tests silence it
-        else:
-            with silence():
-                no_message = scores(network, one)[turn]
-            effect = log_odds(whole_graph, found.label, network) - log_odds(no_message, found.label, network)
+    with torch.no_grad():
+        with held(network, "list"):
+            all_messages = scores(network, one)[turn]
+        with silence(network, one):
+            no_message = scores(network, one)[turn]
+    effect = log_odds(all_messages, found.label, network) - log_odds(no_message, found.label, network)
     total = math.fsum(edge.attribution for edge in found.edges())
     assert abs(effect) > 1e-9
     assert abs(total - effect) <= max(0.01 * abs(effect), 1e-6)
@@ -198,7 +230,7 @@ def log_odds(values: Tensor, label: str, network: Network) -> float:
     return float(p.log() - (1 - p).log())
 
 
-@over(whole, lambda case: has_graph(case) and anything(case) and case.whole)
+@over(whole, lambda case: has_graph(case) and case.whole)
 def test_asking_for_graphs_changes_nothing(case: Case) -> None:
     network, batch = stirred(case), conversations(case, [5, 2])
     before = scores(network, batch)

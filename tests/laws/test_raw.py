@@ -33,7 +33,7 @@ def test_there_is_something_to_test() -> None:
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    """Five dialogues of raw input; the last has an utterance that is far longer than all others, and every modality is missing somewhere."""
+    """Five dialogues of raw input; the last has an utterance far longer than all others, and every modality is missing somewhere."""
     made = sample_raw_corpus(dialogues=5, seed=1, config=SampleConfig(turns=(2, 3), missing=0.2))
     parts = {}
     for name, value in made.sequences.items():

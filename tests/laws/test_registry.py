@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import pytest
-import tomllib
 
+from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
 from erc_graph.methods import METHODS
 from erc_graph.methods.prior import PriorConfig
@@ -24,7 +24,7 @@ def test_nothing_is_left_out() -> None:
         for heard in ("", ", committee", *(f", {name} alone" for name in MODALITIES))
     }
     assert len(wanted) >= 5 * len(METHODS) and wanted <= names | set(REFUSED)
-    files = {path for path in SETTINGS.rglob("*.toml") if {"method", "training"} <= set(tomllib.loads(path.read_text()))}
+    files = {path for path in SETTINGS.rglob("*.toml") if {"method", "training"} <= set(read_toml(path))}
     assert len(files) == sum(case.kind == "settings" for case in every_case()) > 0
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,8 +55,10 @@ def test_a_method_is_imported_when_it_is_asked_for() -> None:
 def test_every_equation_of_the_docstring_is_tagged_where_it_is_computed(name: str) -> None:
     module = sys.modules[METHODS[name].__module__]
     printed = {int(number) for number in re.findall(r"\\tag\{(\d+)\}", module.__doc__ or "")}
-    source = inspect.getsource(module)
-    comments = [t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT]
+    file = Path(inspect.getfile(module))
+    files = file.parent.glob("*.py") if file.parent.name != "methods" else [file]  # a method of several files has a folder
+    sources = [io.StringIO(one.read_text(encoding="utf-8")) for one in files]
+    comments = [t.string for one in sources for t in tokenize.generate_tokens(one.readline) if t.type == tokenize.COMMENT]
     assert printed == tagged(comments)
     assert printed == set(range(1, len(printed) + 1))
     assert printed or name == "bigru"
