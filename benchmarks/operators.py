@@ -54,6 +54,11 @@ class Weighted(Relational):
         return super().pass_on(x, edges, edges.softmax(edges.dot(self.bilinear(x)[:, :, None], x[:, :, None])))
 
 
+def methods_of(case: str) -> tuple[str, ...]:
+    """The methods that a case has."""
+    return {"hypergraph": ("means", "pyg"), "directed": ("written", "gru")}.get(case, METHODS)
+
+
 def recipe_of(case: str) -> GraphRecipe:
     """The graph of a case."""
     speaker = load_recipe("speaker")
@@ -108,7 +113,7 @@ def prepare(case: str, method: str) -> Run:
             modules, forward = pyg(case, recipe, nodes, batch)
         elif method == "gru":
             gru = Recurrent("gru", WIDTH, 2 * WIDTH, bidirectional=True, layers=2, dropout=0.0)
-            modules, forward = nn.ModuleList([gru]), lambda: gru(nodes.states[:, 0], batch)
+            modules, forward = nn.ModuleList([gru]), lambda: gru.read(nodes.states[:, 0], batch)
         else:
             layers = [Directed(WIDTH, WIDTH, recipe) for _ in range(DEPTH)] if case == "directed" else [operator(case, recipe)]
             modules = nn.ModuleList(layers)
@@ -201,8 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments("operators", __doc__ or "", argv, cases=CASES, threads=1)
     rows: list[Row] = []
     for case in options.cases:
-        methods = {"hypergraph": ("means", "pyg"), "directed": ("written", "gru")}.get(case, METHODS)
-        methods = tuple(name for name in methods if name != "dgl" or options.device == "cpu")  # PyPI's DGL knows no GPU
+        methods = tuple(name for name in methods_of(case) if name != "dgl" or options.device == "cpu")  # PyPI's DGL knows no GPU
         runs = {method: prepare(case, method) for method in methods}
         least = prepare(case, "floor") if " " in case and case != "gated speaker" else None
         memory = methods if case == "attention complete" else ()

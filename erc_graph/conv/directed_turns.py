@@ -143,7 +143,7 @@ class Recurrence(Function):
         """
         width, most, turns = below.shape[1], max(order.counts, default=0), len(order.counts)
         below = below.index_select(0, order.rows)
-        gates = bias.expand(len(below), -1).contiguous()
+        gates = bias.repeat(len(below), 1)
         for columns, rows in _own(width):
             gates[:, columns].addmm_(below, own[rows].T)
         eight = gates.view(-1, 8, width)

@@ -117,3 +117,11 @@ def test_another_width_and_several_streams_are_refused() -> None:
         conv(make_nodes(batch, STREAMS), batch)
     with pytest.raises(ConfigError, match="expected one stream, found 3"):
         conv.step(make_nodes(batch, STREAMS), batch, None)
+
+
+def test_a_single_turn_has_gradients() -> None:
+    conv, batch = Directed(WIDTH, WIDTH, PAST["dag"]).double(), make_batch([[0]])
+    nodes = make_nodes(batch, ("turn",), absent=False)
+    (x,) = nodes.states[0]
+    nothing = torch.zeros_like(x)[None]
+    same(conv, nodes, batch, (conv.nodal(x[None], nothing) + conv.contextual(nothing, x[None]))[None], but=("key", "matrices"))

@@ -46,3 +46,9 @@ def test_modalities_of_an_utterance_stay_together() -> None:
             expected = [part[i].mean(0) if len(part[i]) else torch.zeros(part.item) for part in (words, frames)]
             torch.testing.assert_close(found[i], torch.cat(expected))
     assert encode_together(function, {"text": words.take([2]), "audio": frames.take([2])}, 5, 8).tolist() == [[0.0] * 5]
+
+
+def test_without_any_sequence_there_are_zeros_of_the_same_precision() -> None:
+    nothing = Ragged.of([torch.zeros(0, 3, dtype=torch.float64)] * 2)
+    found = encode_sequences(lambda padded, mask: padded.sum(1), nothing, 5, 8)
+    assert found.dtype == torch.float64 and torch.equal(found, torch.zeros(2, 5, dtype=torch.float64))

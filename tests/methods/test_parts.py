@@ -8,6 +8,8 @@ from torch import nn
 
 from erc_graph.data.nodes import Nodes
 from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.encoders.turns import over_turns
 from erc_graph.methods.inputs import Given, Inputs, InputsConfig
 from erc_graph.methods.parts import Classifier, Rowwise, Streams, Turn
 from erc_graph.methods.schema import Schema
@@ -41,6 +43,15 @@ def test_streams_have_a_linear_map_each(given: Given) -> None:
         assert isinstance(layer, nn.Linear)
         torch.testing.assert_close(nodes.states[:, s], given.values[name] @ layer.weight.T + layer.bias)
         assert torch.equal(nodes.present[:, s], given.present[name])
+
+
+def test_a_net_over_the_turns_reads_its_stream_alone(given: Given) -> None:
+    net = Recurrent("gru", 5, 5)
+    streams = Streams({"audio": 8, "text": 16}, 5, read={"text": net, "visual": Recurrent("gru", 5, 5)})
+    assert set(streams.read) == {"text"}
+    found, maps = streams(given).states, streams.project
+    torch.testing.assert_close(found[:, 0], maps["audio"](given.values["audio"]))
+    torch.testing.assert_close(found[:, 1], over_turns(net, maps["text"](given.values["text"]), given.batch))
 
 
 def test_rowwise_looks_at_one_node_at_a_time() -> None:

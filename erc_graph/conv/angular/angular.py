@@ -226,7 +226,7 @@ class _Layers(Function):
         *rest: Tensor,
     ) -> Tensor:
         weights, parts = rest[: config.depth], rest[config.depth :]
-        width, inputs = weight.shape
+        width, inputs = len(weight), states.shape[-1]
         matrices = [matrix.split(width) for matrix in _mixed(config, weights)]
         states = states.contiguous()
         here = present[..., None].to(states.dtype)

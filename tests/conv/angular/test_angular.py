@@ -11,6 +11,7 @@ from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.errors import ConfigError
+from erc_graph.graphs.edges import edges_of
 from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule, list_recipes, load_recipe
 from tests.conv.loops import edges_by_loop, of, rule
 
@@ -21,12 +22,18 @@ STREAMS = ("audio", "text", "visual")
 
 
 def operator(
-    width: int, recipe: GraphRecipe = RECIPE, config: AngularConvConfig | None = None, *, dropout: float = 0.0, layout: str = "auto"
+    width: int,
+    recipe: GraphRecipe = RECIPE,
+    config: AngularConvConfig | None = None,
+    *,
+    hidden: int | None = None,
+    dropout: float = 0.0,
+    layout: str = "auto",
 ) -> AngularConv:
     """The operator with its edges held in a certain way."""
     if layout == "dgl":
         pytest.importorskip("dgl")
-    conv = AngularConv(width, recipe, config, dropout=dropout)
+    conv = AngularConv(width, recipe, config, hidden=hidden, dropout=dropout)
     conv.layout = layout  # type: ignore[assignment]
     return conv
 
@@ -78,6 +85,32 @@ def test_width_and_what_stands_where(residual: bool) -> None:
     assert (output[..., -3:] >= 0).all()  # ReLU
     if residual:
         assert torch.equal(output[present][:, :3], states[present])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("hidden", [2, 5])
+@pytest.mark.parametrize("variant", [True, False])
+def test_layers_of_another_width_and_form_against_the_equations(variant: bool, hidden: int, layout: str) -> None:
+    batch, states, present = make_batch(4, 2), torch.randn(6, 2, 3, dtype=torch.float64, requires_grad=True), torch.rand(6, 2) < 0.8
+    config = AngularConvConfig(depth=3, alpha=0.3, variant=variant)
+    conv = operator(3, config=config, hidden=hidden, layout=layout).double()
+    assert [tuple(weight.shape) for weight in conv.weights] == [(2 * hidden if variant else hidden, hidden)] * 3
+    nodes = Nodes(torch.where(present[..., None], states, 0.0), present, STREAMS[:2])
+    edges = edges_of(RECIPE, nodes, batch, layout="list")
+    weight = edges.angular(nodes.states)
+    root = edges.degree(weight)[0, ..., None].clamp(min=1e-12).rsqrt() * present[..., None]
+    first = h = torch.relu(conv.first(nodes.states))
+    for theta, matrix in zip(config.thetas, conv.weights, strict=True):
+        k = root * edges.spread(root * h, weight)
+        mixed = 0.7 * k + 0.3 * first
+        h = torch.relu((1 - theta) * mixed + theta * (torch.cat([k, first], -1) if variant else mixed) @ matrix)
+    expected = torch.cat([nodes.states, h], -1) * present[..., None]
+    found = ask(conv, states, present, batch)
+    assert conv.width == found.shape[-1] == 3 + hidden
+    torch.testing.assert_close(found, expected)
+    grad = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(value, [states, *conv.parameters()], grad) for value in (found, expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("depth", [1, 3, 8])

@@ -15,6 +15,7 @@ from torch import Tensor
 from erc_graph.conv.angular import compiled, compiler
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.recipe import load_recipe
 from tests.conv.angular.test_angular import WINDOWED, ask, make_batch, operator
 
@@ -117,6 +118,18 @@ def test_equal_to_the_batched_form(recipe: str, dropout: float, residual: bool, 
 def test_sizes(lengths: tuple[int, ...], streams: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, states, present = some(lengths, streams, width)
     compare(monkeypatch, operator(width, config=AngularConvConfig(depth=2)), states, present, batch)
+
+
+@pytest.mark.parametrize("hidden", [5, 40])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("variant", [True, False])
+def test_layers_of_another_width_and_form(
+    hidden: int, dropout: float, residual: bool, variant: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, states, present = some((7, 1, 12, 3, 20), 3, 16)
+    config = AngularConvConfig(depth=3, residual=residual, variant=variant)
+    compare(monkeypatch, operator(16, config=config, hidden=hidden, dropout=dropout), states, present, batch)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -232,7 +245,7 @@ def test_what_is_changed_before_the_backward_pass_is_noticed(slow: bool) -> None
     batch, states, present = some((6, 5), 2, 8)
     states.requires_grad_()
     with compiled.without() if slow else pytest.MonkeyPatch.context():
-        output = ask(operator(8), states, present, batch)
+        output = operator(8)(Nodes(states, torch.ones_like(present), ("audio", "text"), whole=True), batch).states
     with torch.no_grad():
         states.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -286,7 +299,7 @@ def test_everything_else_goes_another_way(what: str, monkeypatch: pytest.MonkeyP
     rows = {"few rows": 7, "many rows": 20}.get(what, 11)
     states, present = states[:1].expand(rows, -1, -1) if rows != 11 else states, torch.ones(rows, 1 if what == "streams 1" else 2) > 0
     present = present.float() if what == "mask" else present
-    refused = what in ("weights", "width 4", "width 16", "few rows", "many rows", "streams 1")
+    refused = what in ("weights", "width 4", "width 16", "few rows", "many rows", "streams 1", "mask")
     with (
         counted(monkeypatch) as passes,
         torch.autocast("cpu", torch.bfloat16, enabled=what == "autocast"),
