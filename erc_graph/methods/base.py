@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, final
 
 import torch
@@ -73,7 +73,7 @@ class Method(nn.Module):
     @final
     def __init__(self, schema: Schema, config: Any = None, *, inputs: InputsConfig | None = None, prior: PriorConfig | None = None) -> None:
         super().__init__()
-        self.schema = self.narrow(schema)
+        self.schema = self._read(schema, prior or PriorConfig())
         self.config = self.Config() if config is None else config
         self.inputs_config, self.prior_config = inputs or InputsConfig(), prior or PriorConfig()
         apart = () if self.prior_config.stream else self.prior_config.features
@@ -96,6 +96,12 @@ class Method(nn.Module):
         self.build(self.config, self.inputs.shapes)
         self._refuse_parts_that_look_ahead()
 
+    def _read(self, schema: Schema, prior: PriorConfig) -> Schema:
+        """What the method reads of a schema, and what the prior does."""
+        narrow = self.narrow(schema)
+        added = {name: schema.widths[name] for name in prior.features if name in schema.widths and name not in narrow.widths}
+        return replace(narrow, widths={**narrow.widths, **added}) if added else narrow
+
     # -- what a paper writes ---------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -117,7 +123,8 @@ class Method(nn.Module):
         widths: list[int] = [part.width for part in self.chain if hasattr(part, "width")]  # type: ignore[misc]
         if not widths:
             raise ConfigError(f"{type(self).__name__}.parts: expected a part that says its `width`, found none")
-        self.classify = self.head(config, widths[-1], shapes.outputs)
+        streams = int(getattr(self.chain[0], "count", 1))  # side by side in `encode`
+        self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
         """States of every turn in front of the classifier: `(N, width)`; several streams side by side."""

@@ -22,11 +22,12 @@ class Turn(nn.Module):
 
     Attributes:
         width: Width of the states.
+        count: Number of streams: one.
     """
 
     def __init__(self, widths: Mapping[str, int]) -> None:
         super().__init__()
-        self.names = tuple(widths)
+        self.names, self.count = tuple(widths), 1
         self.width = sum(widths.values())
 
     def forward(self, given: Given) -> Nodes:
@@ -42,11 +43,14 @@ class Streams(nn.Module):
         widths: Modality → width.
         width: Width of the states.
         read: Stream → a part over its turns, behind the map; only of streams that are there.
+
+    Attributes:
+        count: Number of streams.
     """
 
     def __init__(self, widths: Mapping[str, int], width: int, read: Mapping[str, OverTurns] | None = None) -> None:
         super().__init__()
-        self.names, self.width = tuple(widths), width
+        self.names, self.width, self.count = tuple(widths), width, len(widths)
         self.read = nn.ModuleDict({name: part for name, part in (read or {}).items() if name in widths})
         self.project = nn.ModuleDict({name: nn.Linear(inputs, width) for name, inputs in widths.items()})
 
@@ -63,11 +67,16 @@ class Rowwise(nn.Module):
 
     Args:
         *layers: Applied one after the other to `(N, S, width)`.
+
+    Attributes:
+        width: Width of the states that come out, where a linear layer among them says it.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
+        if linear := [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]:
+            self.width = linear[-1]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, width)` → `(N, S, any width)`."""

@@ -20,6 +20,7 @@ from erc_graph.inference.graphs import operators
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.conversation import ConversationConfig
 from erc_graph.methods.mfdr import MFDR, DfcConfig, GcpuConfig, MFDRConfig, SawaConfig
+from erc_graph.methods.prior import PriorConfig
 from erc_graph.methods.schema import Schema
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
@@ -312,3 +313,16 @@ def test_a_saved_method_answers_as_before(tmp_path: Path) -> None:
     assert isinstance(again.method, MFDR) and again.method.config == method.config
     torch.testing.assert_close(again(batch).scores, method(batch).scores)
     assert [row.emotion for row in again.predict(corpus)] == [row.emotion for row in Pipeline(method).predict(corpus)]
+
+
+def test_a_prior_is_read_beside_words_and_frames() -> None:
+    """MFDR reads no vectors; log-probabilities are added all the same."""
+    corpus = make_corpus()
+    said = torch.randn(corpus.utterances, 3).log_softmax(-1)
+    corpus = replace(corpus, features={"said": said}, present={"said": torch.ones(corpus.utterances, dtype=torch.bool)})
+    schema = replace(Schema.of(corpus, reads=("sequences", "features")), task=THREE)
+    plain, method = (MFDR(schema, little(), prior=prior).eval() for prior in (None, PriorConfig(features=["said"])))
+    assert method.schema.widths == {"said": 3} and not plain.schema.widths
+    method.load_state_dict(plain.state_dict(), strict=False)
+    batch = method.schema.batch(corpus)
+    torch.testing.assert_close(method(batch).scores, plain(batch).scores + said)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +13,8 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.turns import over_turns
-from erc_graph.methods.inputs import Given, Inputs, InputsConfig
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Inputs, InputsConfig, Shapes
 from erc_graph.methods.parts import Classifier, Rowwise, Streams, Turn
 from erc_graph.methods.schema import Schema
 
@@ -71,3 +75,24 @@ def test_classifier_is_two_layers_with_relu() -> None:
     (first, second) = (module for module in classify.layers if isinstance(module, torch.nn.Linear))
     hidden = (states @ first.weight.T + first.bias).clamp(min=0)
     torch.testing.assert_close(classify(states), hidden @ second.weight.T + second.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    dropout: float = 0.0
+
+
+def test_streams_stand_side_by_side_in_front_of_the_classifier() -> None:
+    """`parts()` with several streams, and a chain that ends in a linear layer: the head is as wide as what comes."""
+
+    class Chain(Method):
+        Config = Plain
+
+        def parts(self, config: Plain, shapes: Shapes) -> Iterator[nn.Module]:
+            yield Streams(shapes.widths, 6)
+            yield Rowwise(nn.Linear(6, 5), nn.ReLU())
+
+    corpus = sample_corpus(dialogues=3, seed=0)
+    method = Chain(Schema.of(corpus))
+    assert method(corpus.batch()).states.shape == (corpus.utterances, 15)  # three streams of five
+    assert method(corpus.batch()).scores.shape == (corpus.utterances, 6)
