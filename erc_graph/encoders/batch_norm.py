@@ -45,8 +45,8 @@ class BatchNorm(nn.Module):
         variance = distance.square().sum((0, 1)) / count.clamp(min=1)
         several = count > 1
         with torch.no_grad():
-            share = self.momentum * several
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share.to(self.running_mean.dtype))
+            share = several.to(self.running_mean.dtype) * self.momentum
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
             unbiased = variance * count / (count - 1).clamp(min=1)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share.to(self.running_var.dtype))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
         return torch.where(several, mean, self.running_mean), torch.where(several, variance, self.running_var)

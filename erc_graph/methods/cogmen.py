@@ -55,7 +55,7 @@ from erc_graph.encoders.self_attention import TransformerEncoder
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.parts import Rowwise, Turn
+from erc_graph.methods.parts import Highway, Rowwise, Turn
 from erc_graph.methods.ranges import Checked, Graph, Share, Size
 
 
@@ -88,19 +88,6 @@ class COGMENConfig(Checked):
     dropout: Share = 0.5
 
 
-class Highway(nn.Module):
-    r"""A gate between two layers: :math:`\sigma(G x) \odot \mathrm{ReLU}(N x) + (1 - \sigma(G x)) \odot L x`."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
-
-    def forward(self, states: Tensor) -> Tensor:
-        """`(N, width)` → `(N, width)`"""
-        gate = self.gate(states).sigmoid()
-        return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)
-
-
 def heads_for(width: int) -> int:
     """Attention heads over features of some width, as the code chooses them.
 
@@ -122,28 +109,23 @@ class COGMEN(Method):
         url="https://arxiv.org/abs/2205.02455",
         code="https://github.com/Exploration-Lab/COGMEN",
     )
-    unused: ClassVar[Mapping[str, str]] = {
-        "attend.key.bias": "it adds the same to the scores of all senders, which cancels in the softmax of (3)"
-    }
+    unused: ClassVar[Mapping[str, str]] = {"attend.key.bias": "it cancels in the softmax of (3)"}
 
-    def build(self, config: COGMENConfig, shapes: Shapes) -> None:
+    def build(self, c: COGMENConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
-        recipe, dropout, output = self.recipe, config.dropout, config.heads * config.width
-        self.couples_batch = "the batch norm, Eq. (4)" if config.norm == "batch" else ""
-        self.turn = Turn(shapes.widths)
+        self.couples_batch = "the batch norm, Eq. (4)" if c.norm == "batch" else ""
+        self.turn, output = Turn(shapes.widths), c.heads * c.width
         self.context = TransformerEncoder(
-            self.turn.width, heads=heads_for(self.turn.width), layers=config.layers, feedforward=config.feedforward, dropout=dropout,
-            causal=config.causal,
-        )  # fmt: skip
-        self.project = nn.Linear(self.turn.width, config.width)
-        self.relate = Relational(config.width, config.width, recipe)
-        self.attend = Attention(config.width, output, recipe, heads=config.heads)
-        self.norm = BatchNorm(output) if config.norm == "batch" else Rowwise(nn.LayerNorm(output))
-        read = output + config.concat_input * config.width
-        self.highway = Highway(read) if config.highway else nn.Identity()
-        self.classify = nn.Sequential(
-            nn.Linear(read, config.width), nn.ReLU(), Dropout(dropout), nn.Linear(config.width, shapes.outputs)
-        )  # Eq. (5)
+            wide := self.turn.width, heads=heads_for(wide), layers=c.layers, feedforward=c.feedforward, dropout=c.dropout, causal=c.causal
+        )
+        self.project = nn.Linear(wide, c.width)
+        self.relate = Relational(c.width, c.width, self.recipe)
+        self.attend = Attention(c.width, output, self.recipe, heads=c.heads)
+        self.norm = BatchNorm(output) if c.norm == "batch" else Rowwise(nn.LayerNorm(output))
+        read = output + c.concat_input * c.width
+        self.highway = Highway(read) if c.highway else nn.Identity()
+        # Eq. (5)
+        self.classify = nn.Sequential(nn.Linear(read, c.width), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
         """`(N, heads width)`, with `concat_input` the states in front of the graph beside it."""

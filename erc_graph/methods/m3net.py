@@ -16,7 +16,7 @@ with the layers `N_L` of (4), over a hyperedge for every modality and one for ev
 
 | symbol | attribute | shape |
 |---|---|---|
-| `BatchNorm_k` | `norm[k]` | `(features,)` |
+| `BatchNorm_k` | `texts.norm[k]` | `(features,)` |
 | `W_l`, `W_a`, `W_v` | `streams.project[τ]` | `(width, features)` |
 | `S` | `speaker.embedding` times `speaker.weight` | `(speakers, width)` |
 | `W_1`, `b_1` | `node` | `(hidden, width)`, `(hidden,)` |
@@ -43,7 +43,6 @@ Differences from the paper and from its public code:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -52,16 +51,13 @@ from torch import Tensor, nn
 
 from erc_graph.conv.gated import Gated
 from erc_graph.conv.hypergraph import Hypergraph
-from erc_graph.data.nodes import Nodes
-from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
-from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.parts import Streams
+from erc_graph.methods.parts import MeanOfTexts, Streams, added
 from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
 
 
@@ -105,39 +101,22 @@ class M3NET(Method):
 
     def build(self, c: M3NETConfig, shapes: Shapes) -> None:
         """Encoders, both graphs and the classifier."""
-        texts = {name: width for name, width in shapes.widths.items() if re.fullmatch(r"text\d*", name)}
-        if len(set(texts.values())) > 1:
-            raise ConfigError(f"modalities: expected text features of one width for M3NET, found {texts}; leave some out")
-        others = {name: width for name, width in shapes.widths.items() if name not in texts}
-        widths = dict(sorted({**others, **dict.fromkeys(["text"] if texts else [], max(texts.values(), default=0))}.items()))
-        self.norm = nn.ModuleDict({name: BatchNorm(width) for name, width in texts.items()} if len(texts) > 1 else {})
-        self.couples_batch = "the batch norm of several texts, Eq. (1)" if self.norm else ""
+        self.texts = MeanOfTexts(shapes.widths)
+        self.couples_batch, widths = self.texts.couples_batch, self.texts.widths
         gru = Recurrent("gru", c.width, c.width, bidirectional=True, layers=2, dropout=c.dropout)
         self.streams = Streams(widths, c.width, read={"text": gru})
-        self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if texts else None
+        self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if "text" in widths else None
         self.node = nn.Linear(c.width, c.hidden)
-        learned = len(widths) if c.weights == "kind" else None
         sets, pairs = replace(self.recipe, examples=(), edges=()), replace(self.recipe, examples=(), hyperedges=())
-        self.hypergraph = Hypergraph(c.hidden, c.hidden, sets, layers=c.hyper_layers, streams=learned)
+        weights = len(widths) if c.weights == "kind" else None
+        self.hypergraph = Hypergraph(c.hidden, c.hidden, sets, layers=c.hyper_layers, streams=weights)
         self.frequencies = Gated(c.hidden, c.hidden, pairs, layers=c.layers)
-        states = len(widths) * 2 * c.hidden
-        self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(states, shapes.outputs))  # Eq. (6)
+        self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(widths) * 2 * c.hidden, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
         """`(N, S · 2 hidden)`."""
-        nodes = self.streams(self.averaged(given) if self.norm else given)  # Eq. (2): (N, S, width)
-        x = nodes.states
-        if self.speaker is not None:
-            text = torch.tensor([name == "text" for name in nodes.streams], device=x.device)
-            x = x + self.speaker(given)[:, None] * text[:, None]
-        nodes = nodes.with_states(self.node(x))  # Eq. (3): (N, S, hidden)
+        nodes = self.streams(self.texts(given))  # Eqs. (1), (2): (N, S, width)
+        nodes = added(nodes, self.speaker(given), ("text",)) if self.speaker else nodes
+        nodes = nodes.with_states(self.node(nodes.states))  # Eq. (3): (N, S, hidden)
         z, y = (part(nodes, given.batch).states for part in (self.hypergraph, self.frequencies))  # Eqs. (4), (5)
         return torch.cat([z, y], -1).flatten(1)
-
-    def averaged(self, given: Given) -> Given:
-        """With one text in the place of several: the mean over those that are there."""
-        rows = [Nodes.of_turns(given.values[name], given.present[name]) for name in self.norm]
-        normed = [norm(nodes, given.batch).masked() for norm, nodes in zip(self.norm.values(), rows, strict=True)]
-        here = given.here(tuple(self.norm))  # (N, texts)
-        text = torch.cat(normed, 1).sum(1) / here.sum(1, keepdim=True).clamp(min=1)  # Eq. (1): (N, features)
-        return replace(given, values={**given.values, "text": text}, present={**given.present, "text": here.any(1)})

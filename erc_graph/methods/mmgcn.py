@@ -53,7 +53,7 @@ from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.parts import Streams
+from erc_graph.methods.parts import Streams, added
 from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
 
 
@@ -109,20 +109,16 @@ class MMGCN(Method):
         width = c.width * (1 + (c.speaker == "concat"))
         self.conv = AngularConv(width, self.recipe, gcnii, hidden=c.hidden, dropout=c.dropout)
         self.dropout = Dropout(c.dropout)
-        states = len(shapes.widths) * self.conv.width
-        self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(states, shapes.outputs))  # Eq. (7)
+        self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(shapes.widths) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
         """`(N, S (node width + hidden))`."""
         nodes = self.streams(given)  # Eq. (1): (N, S, width)
-        x = nodes.states
-        if self.speaker is not None:
-            spoken = self.speaker(given)[:, None]  # (N, 1, width)
-            if self.config.speaker == "concat":
-                x = torch.cat([x, spoken.expand_as(x)], -1)  # Eq. (2): (N, S, 2 width)
-            else:
-                heard = [self.config.speaker == "add" or name == "text" for name in nodes.streams]
-                x = x + spoken * torch.tensor(heard, device=x.device)[:, None]
-        x = self.conv(nodes.with_states(x), given.batch).states  # Eqs. (3)-(6)
+        if self.speaker and self.config.speaker == "concat":
+            spoken = self.speaker(given)[:, None].expand_as(nodes.states)
+            nodes = nodes.with_states(torch.cat([nodes.states, spoken], -1))  # Eq. (2): (N, S, 2 width)
+        elif self.speaker:
+            nodes = added(nodes, self.speaker(given), nodes.streams if self.config.speaker == "add" else ("text",))
+        x = self.conv(nodes, given.batch).states  # Eqs. (3)-(6)
         hidden = self.config.hidden
         return torch.cat([x[..., :-hidden], self.dropout(x[..., -hidden:])], -1).flatten(1)  # Eq. (7)

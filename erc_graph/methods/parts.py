@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.turns import OverTurns, over_turns
+from erc_graph.errors import ConfigError
 from erc_graph.methods.inputs import Given
 
 
@@ -62,6 +66,48 @@ class Streams(nn.Module):
         return Nodes(states, given.here(self.names), self.names)
 
 
+def added(nodes: Nodes, rows: Tensor, streams: Collection[str]) -> Nodes:
+    """Add rows `(N, width)`, one per turn, to the states `(N, S, width)` of some streams; such as a speaker's embedding."""
+    chosen = torch.tensor([name in streams for name in nodes.streams], dtype=rows.dtype, device=rows.device)
+    return nodes.with_states(nodes.states + rows[:, None] * chosen[:, None])
+
+
+class MeanOfTexts(nn.Module):
+    """One text in the place of several (`text1` to `text4`: the last layers of an encoder): the mean, each behind a batch norm of its own.
+
+    As in M3NET, MF-EDM and GraphSmile, which read four layers of RoBERTa. One text alone is handed on as it is.
+
+    Args:
+        widths: Modality → width.
+
+    Attributes:
+        widths: The same, with one `text`.
+        couples_batch: What makes the dialogues of a batch depend on each other in training; empty for one text.
+
+    Raises:
+        ConfigError: texts of different widths.
+    """
+
+    def __init__(self, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        texts = {name: width for name, width in widths.items() if re.fullmatch(r"text\d*", name)}
+        if len(set(texts.values())) > 1:
+            raise ConfigError(f"modalities: expected text features of one width, found {texts}; leave some out")
+        self.widths = dict(sorted(("text" if name in texts else name, width) for name, width in widths.items()))
+        self.norm = nn.ModuleDict({name: BatchNorm(width) for name, width in texts.items()} if len(texts) > 1 else {})
+        self.couples_batch = "the batch norm of several texts" if self.norm else ""
+
+    def forward(self, given: Given) -> Given:
+        """The mean over the texts that are there, in the place of all."""
+        if not self.norm:
+            return given
+        rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.norm}
+        normed = torch.cat([norm(rows[name], given.batch).masked() for name, norm in self.norm.items()], 1)  # (N, texts, features)
+        here = given.here(tuple(self.norm))  # (N, texts)
+        text = normed.sum(1) / here.sum(1, keepdim=True).clamp(min=1)
+        return replace(given, values={**given.values, "text": text}, present={**given.present, "text": here.any(1)})
+
+
 class Rowwise(nn.Module):
     """Layers that look at one node at a time.
 
@@ -93,3 +139,33 @@ class Classifier(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """`(N, inputs)` → `(N, outputs)`."""
         return self.layers(states)
+
+
+class Bounded(nn.Module):
+    """A score between `-shift` and `span - shift`.
+
+    Args:
+        span: Largest minus smallest score.
+        shift: Of the smallest score below zero.
+    """
+
+    def __init__(self, span: float, shift: float) -> None:
+        super().__init__()
+        self.span, self.shift = span, shift
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Bound scores of any shape."""
+        return self.span * scores.sigmoid() - self.shift
+
+
+class Highway(nn.Module):
+    r"""A gate between two layers: :math:`\sigma(G x) \odot \mathrm{ReLU}(N x) + (1 - \sigma(G x)) \odot L x`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`(N, width)` → `(N, width)`"""
+        gate = self.gate(states).sigmoid()
+        return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)

@@ -40,26 +40,22 @@ The equations are those of the public codes; their numbers are ours. All maps ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
-from erc_graph.data.ragged import Ragged
-from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.sequences import encode_sequences
+from erc_graph.encoders.subnets import LastWord, SubNet
 from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Bounded
 from erc_graph.methods.ranges import Checked, Share, Size, Weight
-
-TOKENS = 8192  # most words that are encoded at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,50 +89,12 @@ class TFNConfig(Checked):
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
-class SubNet(nn.Module):
-    """Three layers over a batch norm: (1)."""
-
-    def __init__(self, inputs: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm, self.dropout = BatchNorm(inputs), Dropout(dropout)
-        self.linear = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(3))
-
-    def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """`(N, 1, inputs)` → `(N, width)`"""
-        rows = self.dropout(self.norm(nodes, batch).states[:, 0])
-        for linear in self.linear:
-            rows = linear(rows).relu()
-        return rows
-
-
-class WordNet(nn.Module):
-    """An LSTM over words, and a map of its last state: (2)."""
-
-    def __init__(self, inputs: int, words: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.lstm, self.dropout, self.linear = nn.LSTM(inputs, words, batch_first=True), Dropout(dropout), nn.Linear(words, width)
-
-    def forward(self, sequences: Ragged) -> Tensor:
-        """`(N, width)`"""
-        return encode_sequences(self.read, sequences, self.linear.out_features, TOKENS)
-
-    def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, inputs)`, `(n, L)` bool → `(n, width)`; the LSTM reads forward, so that what is padded behind changes nothing."""
-        states, _ = self.lstm(padded)
-        last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, states.shape[-1])
-        return self.linear(self.dropout(states.gather(1, last)[:, 0]))
-
-
-class Bounded(nn.Module):
-    """A score between `-shift` and `span - shift`."""
-
-    def __init__(self, span: float, shift: float) -> None:
-        super().__init__()
-        self.span, self.shift = span, shift
-
-    def forward(self, scores: Tensor) -> Tensor:
-        """Any shape."""
-        return self.span * scores.sigmoid() - self.shift
+def products(z: Sequence[Tensor]) -> Tensor:
+    """`Z`, all products of vectors `(N, width_m)` with a one in front: `(N, product of all width_m + 1)`, the last fastest."""
+    first, *others = (torch.cat([torch.ones_like(vectors[:, :1]), vectors], -1) for vectors in z)  # Eq. (3)
+    for other in others:
+        first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)
+    return first
 
 
 class TFN(Method):
@@ -159,7 +117,7 @@ class TFN(Method):
         self.names = tuple(sorted(shapes.modalities, key=lambda name: name == "text"))
         widths = {name: config.widths.get(name, config.width) for name in self.names}
         nets: dict[str, nn.Module] = {m: SubNet(inputs, widths[m], config.dropout) for m, inputs in shapes.widths.items()}
-        nets |= {m: WordNet(item[0], config.words, widths[m], config.dropout) for m, item in shapes.items.items()}
+        nets |= {m: LastWord(item[0], config.words, widths[m], config.dropout) for m, item in shapes.items.items()}
         self.subnets = nn.ModuleDict(nets)
         size, hidden = prod(width + 1 for width in widths.values()), config.hidden
         layers = [nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
@@ -175,14 +133,7 @@ class TFN(Method):
         z |= {m: self.subnets[m](sequences) for m, sequences in given.sequences.items()}  # Eq. (2)
         return {m: torch.where(given.present[m][:, None], z[m], 0.0) for m in self.names}
 
-    def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
-        """`Z`: `(N, product of all widths[m] + 1)`"""
-        first, *others = (torch.cat([torch.ones_like(z[m][:, :1]), z[m]], -1) for m in self.names)  # Eq. (3)
-        for other in others:
-            first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)
-        return first
-
     def encode(self, given: Given) -> Tensor:
         """`(N, hidden)`, with a conversation wider."""
-        u = self.after(self.fuse(self.vectors(given)))  # Eq. (5), (N, hidden)
+        u = self.after(products(list(self.vectors(given).values())))  # Eq. (5), (N, hidden)
         return self.conversation({FUSED: u}, {FUSED: given.here(self.names).any(1)}, given)

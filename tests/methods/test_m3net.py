@@ -35,7 +35,7 @@ def batch_of(widths: Mapping[str, int], rows: int = 5) -> Batch:
 
 
 def test_texts_of_several_widths_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"modalities: expected text features of one width for M3NET, found .*'text2': 3"):
+    with pytest.raises(ConfigError, match=r"modalities: expected text features of one width, found .*'text2': 3"):
         make({"text1": 2, "text2": 3})
 
 
@@ -43,14 +43,14 @@ def test_only_several_texts_couple_a_batch() -> None:
     assert make({"audio": 2, "text1": 3, "text2": 3}).couples_batch
     alone = make({"audio": 2, "text": 3})
     assert not alone.couples_batch
-    assert not alone.norm
+    assert not alone.texts.norm
 
 
 def test_one_text_of_several_that_is_missing_is_left_out_of_the_mean() -> None:
     widths = {"text1": 3, "text2": 3}
     method, batch = make(widths).eval(), batch_of(widths)
     missing = replace(batch, present={**batch.present, "text2": torch.tensor([True, True, False, True, True])})
-    given = method.averaged(method.given(missing))
+    given = method.texts(method.given(missing))
     scale = (1 + 1e-5) ** -0.5  # fresh running figures: means of zero and variances of one
     wanted = (batch.features["text1"] + batch.features["text2"]) / 2
     wanted[2] = batch.features["text1"][2]

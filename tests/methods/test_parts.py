@@ -15,7 +15,7 @@ from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.turns import over_turns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Inputs, InputsConfig, Shapes
-from erc_graph.methods.parts import Classifier, Rowwise, Streams, Turn
+from erc_graph.methods.parts import Classifier, Rowwise, Streams, Turn, added
 from erc_graph.methods.schema import Schema
 
 
@@ -56,6 +56,13 @@ def test_a_net_over_the_turns_reads_its_stream_alone(given: Given) -> None:
     found, maps = streams(given).states, streams.project
     torch.testing.assert_close(found[:, 0], maps["audio"](given.values["audio"]))
     torch.testing.assert_close(found[:, 1], over_turns(net, maps["text"](given.values["text"]), given.batch))
+
+
+def test_rows_are_added_to_some_streams() -> None:
+    nodes, rows = Nodes(torch.randn(5, 3, 2), torch.ones(5, 3) > 0, ("a", "b", "c")), torch.randn(5, 2)
+    found = added(nodes, rows, ("a", "c")).states
+    assert torch.equal(found[:, 1], nodes.states[:, 1])
+    assert torch.equal(found[:, 0], nodes.states[:, 0] + rows) and torch.equal(found[:, 2], nodes.states[:, 2] + rows)
 
 
 def test_rowwise_looks_at_one_node_at_a_time() -> None:

@@ -67,12 +67,12 @@ def ours(put, arrays) -> M3NET:
     speakers = param["graph_model.speaker_embeddings.weight"]
     built.speaker.embedding = nn.Embedding(*speakers.shape)
     matrix = param["smax_fc.weight"].chunk(len(STREAMS), 1)
-    norms = zip(built.norm, ("normBNa", "normBNb", "normBNc", "normBNd"), strict=True)
+    norms = zip(built.texts.norm, ("normBNa", "normBNb", "normBNc", "normBNd"), strict=True)
     put(
         built,
         {
             **{
-                f"norm.{text}.{kind}": param[f"{name}.{kind}"]
+                f"texts.norm.{text}.{kind}": param[f"{name}.{kind}"]
                 for text, name in norms
                 for kind in ("weight", "bias", "running_mean", "running_var")
             },
@@ -277,8 +277,8 @@ def by_loops(built: M3NET, batch: Batch, texts: list[str]) -> Tensor:
         for name in streams:
             if name == "text" and len(texts) > 1:
                 normed = [
-                    (batch.features[t][first:last] - state[f"norm.{t}.running_mean"]) / (state[f"norm.{t}.running_var"] + 1e-5).sqrt()
-                    * state[f"norm.{t}.weight"] + state[f"norm.{t}.bias"]
+                    (batch.features[t][first:last] - state[f"texts.norm.{t}.running_mean"]) / (state[f"norm.{t}.running_var"] + 1e-5).sqrt()
+                    * state[f"texts.norm.{t}.weight"] + state[f"norm.{t}.bias"]
                     for t in texts
                 ]  # fmt: skip
                 rows = sum(normed) / len(texts)
@@ -326,7 +326,7 @@ def test_loops_over_the_equations(streams):
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.5)
-        for norm in built.norm.values():
+        for norm in built.texts.norm.values():
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.5, 2)
     batch = Batch(

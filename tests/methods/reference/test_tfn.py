@@ -14,7 +14,7 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
-from erc_graph.methods.tfn import TFN, TFNConfig
+from erc_graph.methods.tfn import TFN, TFNConfig, products
 from tests.methods.reference.conftest import SPEAKERS, Reference, batch_of, build, equal, random_batch, stir
 
 pytestmark = pytest.mark.reference
@@ -60,7 +60,7 @@ def test_a_score(reference: Callable[[str], Reference], put: Callable[..., None]
     z = model.vectors(model.given(batch))
     for ours, theirs in {"audio": "z_a", "video": "z_v", "text": "z_t"}.items():
         arrays.same(z[ours], f"mid/{theirs}")
-    tensor = model.fuse(z)
+    tensor = products([z[m] for m in model.names])
     arrays.same(tensor, "mid/fusion_tensor")
     first = model.after[1](tensor)
     arrays.same(first, "mid/post1_preact")
@@ -148,10 +148,9 @@ def test_what_is_missing_leaves_the_tensor_of_the_others() -> None:
     batch = random_batch(SPEAKERS, widths, classes=3, missing=0.0)
     gone = replace(batch, present={**batch.present, "visual": torch.zeros(batch.utterances, dtype=torch.bool)})
     z = model.vectors(model.given(gone))
-    tensor = model.fuse(z).view(-1, 4, 4, 3)  # audio, visual, text
+    tensor = products([z[m] for m in model.names]).view(-1, 4, 4, 3)  # audio, visual, text
     assert not tensor[:, :, 1:].any()
-    two = build(TFN, {"audio": 3, "text": 5}, 3, TFNConfig(graph="none", width=3, widths={"text": 2}, hidden=4))
-    assert torch.equal(tensor[:, :, 0].flatten(1), two.fuse({m: z[m] for m in ("audio", "text")}))
+    assert torch.equal(tensor[:, :, 0].flatten(1), products([z["audio"], z["text"]]))
     other = replace(gone, features={**gone.features, "visual": torch.full_like(gone.features["visual"], torch.nan)})
     assert torch.equal(model(other).scores, model(gone).scores)
 
