@@ -109,7 +109,7 @@ def test_help_of_the_command_and_of_ones_own_method(place: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "method: expected one of bigru, hff"),
+        ([], "method: expected one of bigru, cogmen"),
         (["--data", "sample"], "or --method FILE.py:CLASS, found none"),
         (["nothing"], "or FILE.py:CLASS, found 'nothing'"),
         (["bigru", "--method", "hff"], "method: expected it once, found 'bigru' and 'hff'"),

@@ -277,8 +277,8 @@ def by_loops(built: M3NET, batch: Batch, texts: list[str]) -> Tensor:
         for name in streams:
             if name == "text" and len(texts) > 1:
                 normed = [
-                    (batch.features[t][first:last] - state[f"texts.norm.{t}.running_mean"]) / (state[f"norm.{t}.running_var"] + 1e-5).sqrt()
-                    * state[f"texts.norm.{t}.weight"] + state[f"norm.{t}.bias"]
+                    (batch.features[t][first:last] - state[f"texts.norm.{t}.running_mean"]) / (state[f"texts.norm.{t}.running_var"] + 1e-5).sqrt()
+                    * state[f"texts.norm.{t}.weight"] + state[f"texts.norm.{t}.bias"]
                     for t in texts
                 ]  # fmt: skip
                 rows = sum(normed) / len(texts)
