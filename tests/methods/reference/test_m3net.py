@@ -276,11 +276,12 @@ def by_loops(built: M3NET, batch: Batch, texts: list[str]) -> Tensor:
         x, size = {}, last - first
         for name in streams:
             if name == "text" and len(texts) > 1:
-                normed = [
-                    (batch.features[t][first:last] - state[f"texts.norm.{t}.running_mean"]) / (state[f"texts.norm.{t}.running_var"] + 1e-5).sqrt()
-                    * state[f"texts.norm.{t}.weight"] + state[f"texts.norm.{t}.bias"]
-                    for t in texts
-                ]  # fmt: skip
+                normed = []
+                for t in texts:
+                    mean, variance, scale, shift = (
+                        state[f"texts.norm.{t}.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")
+                    )
+                    normed.append((batch.features[t][first:last] - mean) / (variance + 1e-5).sqrt() * scale + shift)
                 rows = sum(normed) / len(texts)
             else:
                 rows = batch.features[texts[0] if name == "text" else name][first:last]
