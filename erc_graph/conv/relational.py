@@ -21,6 +21,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from erc_graph.conv.base import Conv
 from erc_graph.graphs.edges import Edges
@@ -69,6 +70,8 @@ class Relational(Conv):
         """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
         sent = edges.spread(x, weight, by_relation=True, mean=self.norm == "mean")  # (N, S, relations, inputs)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
-        flat, matrix = sent.flatten(2).flatten(0, 1), matrices.flatten(0, 1)
-        rows = flat @ matrix if self.root is None else torch.addmm(self.root(x).flatten(0, 1), flat, matrix)
-        return rows.view(*x.shape[:2], self.width)
+        flat, matrix = sent.flatten(2), matrices.flatten(0, 1).T
+        if self.root is None:
+            return F.linear(flat, matrix)
+        # One product for a node's own state and all relations.
+        return F.linear(torch.cat([x, flat], -1), torch.cat([self.root.weight, matrix], 1), self.root.bias)

@@ -25,10 +25,11 @@ class Attend(Function):
     def forward(ctx: Any, x: Tensor, drop: Callable[[Tensor], Tensor] | None, edges: EdgeBlocks) -> Tensor:
         """Compute all buckets."""
         with as_given(x):
-            rows, kept, sums = edges.take(x.flatten(2, 3)), [], []
+            rows, kept = edges.take(x.flatten(2, 3)), []
+            sums = edges.room(x.shape[3], x.shape[4], x)
             scales = edges.scales(x.dtype)
-            parts = zip(edges.blocks.buckets, rows, edges.score_masks(x.dtype), edges.lonely, scales, strict=True)
-            for bucket, row, mask, lonely, scale in parts:
+            parts = zip(edges.blocks.buckets, rows, edges.score_masks(x.dtype), edges.lonely, scales, sums, strict=True)
+            for bucket, row, mask, lonely, scale, total in parts:
                 query, key, value = row.unflatten(0, (3, -1)).unbind(0)  # (H, D, S, T, k)
                 score = outer(bucket, query, key).add_(mask)
                 weight = torch.softmax(score, -1)
@@ -36,7 +37,7 @@ class Attend(Function):
                 factor = scale
                 if drop is not None:
                     factor = drop(torch.ones_like(weight) if scale is None else scale.expand_as(weight))
-                sums.append(product(bucket, weight if factor is None else weight * factor, value, False))
+                product(bucket, weight if factor is None else weight * factor, value, False, total)
                 kept += [weight, weight[:0] if factor is None else factor]
             ctx.edges, ctx.count = edges, len(rows)
             ctx.save_for_backward(*rows, *kept)
@@ -46,8 +47,9 @@ class Attend(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Gradients of queries, keys and values, into rows side by side."""
         edges, saved = ctx.edges, ctx.saved_tensors
-        rows, kept, found = saved[: ctx.count], saved[ctx.count :], []
-        for i, (bucket, row, given) in enumerate(zip(edges.blocks.buckets, rows, edges.take(grad), strict=True)):
+        rows, kept = saved[: ctx.count], saved[ctx.count :]
+        found = edges.room(3 * grad.shape[2], grad.shape[3], grad)
+        for i, (bucket, row, given, into) in enumerate(zip(edges.blocks.buckets, rows, edges.take(grad), found, strict=True)):
             query, key, value = row.unflatten(0, (3, -1)).unbind(0)
             weight, factor = kept[2 * i], kept[2 * i + 1]
             slope, sent = outer(bucket, given, value), weight
@@ -55,5 +57,6 @@ class Attend(Function):
                 slope, sent = slope.mul_(factor), weight * factor
             slope = torch._softmax_backward_data(slope, weight, -1, weight.dtype)
             parts = ((slope, key, False), (slope, query, True), (sent, given, True))
-            found.append(torch.cat([product(bucket, *part) for part in parts]))
+            for part, third in zip(parts, into.unflatten(0, (3, -1)), strict=True):
+                product(bucket, *part, third)
         return edges.put(found).unflatten(2, (3, -1)), None, None

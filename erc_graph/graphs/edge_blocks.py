@@ -146,6 +146,10 @@ class EdgeBlocks(Edges):
         """Rows → `(N, S, H, k)`, zero for absent nodes."""
         return self._row_map(len(rows[0])).put(rows)
 
+    def room(self, heads: int, width: int, like: Tensor) -> Blocked:
+        """Rows to be written to, side by side in memory, so that `put` need not join them."""
+        return self._row_map(heads).room(width, like)
+
     def split(self, slots: Tensor) -> Blocked:
         """`(H, P)` → slots per bucket, views."""
         return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
@@ -244,15 +248,28 @@ class _Rows:
         self.empty = (~real).nonzero().flatten()
 
     def take(self, x: Tensor) -> Blocked:
-        rows = x.reshape(-1, x.shape[-1]).index_select(0, self.index).index_fill_(0, self.empty, 0)
+        return self._apart(x.reshape(-1, x.shape[-1]).index_select(0, self.index).index_fill_(0, self.empty, 0))
+
+    def room(self, width: int, like: Tensor) -> Blocked:
+        return self._apart(like.new_empty(len(self.index), width))
+
+    def _apart(self, rows: Tensor) -> Blocked:
         parts = rows.split([h * d * s * t for h, d, s, t in self.shapes])
         return [part.view(*shape, -1) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def put(self, rows: Blocked) -> Tensor:
-        flat = [part.reshape(-1, part.shape[-1]) for part in rows]
-        out = (flat[0] if len(flat) == 1 else torch.cat(flat)).index_select(0, self.place)
+        out = self._joined(rows).index_select(0, self.place)
         out = out if self.absent is None else out.index_fill_(0, self.absent, 0)
         return out.view(*self.shape, self.heads, -1)
+
+
+    def _joined(self, rows: Blocked) -> Tensor:
+        """`(R, k)`: the rows of all buckets, as they are where they stand side by side."""
+        flat = [part.reshape(-1, part.shape[-1]) for part in rows]
+        whole = flat[0]._base
+        if whole is not None and whole.shape == (len(self.index), flat[0].shape[-1]) and all(part._base is whole for part in flat):
+            return whole
+        return flat[0] if len(flat) == 1 else torch.cat(flat)
 
 
 class _Outer(Function):

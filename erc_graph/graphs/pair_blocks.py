@@ -112,15 +112,21 @@ def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return rows.view(-1, dialogues, streams, turns, rows.shape[-1])
 
 
-def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool) -> Tensor:
-    """`W x`, or `Wᵀ y`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`."""
+def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: Tensor | None = None) -> Tensor:
+    """`W x`, or `Wᵀ y`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`, written to `out` where that is given."""
     total: Tensor | None = None
-    for kind in dict.fromkeys(chunk.kind for chunk in bucket.chunks):
+    kinds = list(dict.fromkeys(chunk.kind for chunk in bucket.chunks))
+    for kind in kinds:
         parts = [slots[..., chunk.part] for chunk in bucket.chunks if chunk.kind == kind]
         weight = fold(kind, sum(parts[1:], parts[0]))
-        out = unfold(kind, torch.bmm(weight.transpose(1, 2) if transposed else weight, fold(kind, rows)), bucket.shape)
-        total = out if total is None else total + out
-    return torch.zeros_like(rows) if total is None else total
+        factors = weight.transpose(1, 2) if transposed else weight, fold(kind, rows)
+        if kinds == ["within"] and out is not None:
+            torch.bmm(*factors, out=out.view(-1, *out.shape[-2:]))
+            return out
+        each = unfold(kind, torch.bmm(*factors), bucket.shape)
+        total = each if total is None else total + each
+    total = torch.zeros_like(rows) if total is None else total
+    return total if out is None else out.copy_(total)
 
 
 def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
