@@ -48,7 +48,7 @@ from erc_graph.training.history import StageHistory
 from erc_graph.training.stages import Run, StageRun
 
 CASES = {"iemocap6": "iemocap", "meld": "meld", "pairwise": "iemocap"}
-WIDTH = 128
+SIZES: dict[str, Any] = {"width": 128, "context": 128, "feedforward": 256}  # of states, and between those of a Transformer
 INSIDE = ("aten::", "mkldnn::", EVENT, "autograd::engine::evaluate_function")
 Epoch = Callable[[], float]
 
@@ -97,8 +97,9 @@ def methods(case: str, corpus: Corpus) -> Iterator[tuple[str, Method, TrainingCo
             continue  # words and frames: on inputs of their own
         committed = settings(name, case)
         config: Any = committed.pipeline if committed is not None and name != "bigru" else kind.Config()
-        if name != "bigru" and "width" in {field.name for field in fields(config)}:
-            config = replace(config, width=WIDTH)
+        named = {field.name for field in fields(config)}
+        if name != "bigru":
+            config = replace(config, **{key: value for key, value in SIZES.items() if key in named})
         yield name, kind(Schema.of(corpus, reads=kind.reads), config), training
         if name == "bigru":
             packed: Any = kind(Schema.of(corpus), config)

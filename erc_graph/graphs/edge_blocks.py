@@ -262,7 +262,6 @@ class _Rows:
         out = out if self.absent is None else out.index_fill_(0, self.absent, 0)
         return out.view(*self.shape, self.heads, -1)
 
-
     def _joined(self, rows: Blocked) -> Tensor:
         """`(R, k)`: the rows of all buckets, as they are where they stand side by side."""
         flat = [part.reshape(-1, part.shape[-1]) for part in rows]

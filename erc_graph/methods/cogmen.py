@@ -17,7 +17,7 @@ whether before or after (recipe `cogmen`).
 |---|---|---|
 | `u` | `turn` | `(N, 1, D)`, `D` all features of a turn |
 | Transformer | `context` | `(N, 1, D)` |
-| `W_x` | `project` | `(width, D)` |
+| `W_x` | `project.layers[0]` | `(width, D)` |
 | `W_r`, `W_0` | `relate.weight`, `relate.root` | `(relations, width, width)`, `(width, width)` |
 | `W_q`, `W_k`, `W_v`, `W_s` | `attend.query`, `.key`, `.value`, `.skip` | `(heads width, width)` |
 | Norm | `norm` | over `heads width` channels |
@@ -67,6 +67,7 @@ class COGMENConfig(Checked):
         graph: Recipe.
         causal: Nothing comes from later turns: the Transformer looks back alone, and edges from later turns are left out.
         width: `d`, of the states behind the Transformer, and of a head of the graph attention.
+        context: Width of the Transformer, behind a linear map; unset: that of the features, as in the code.
         layers: Of the Transformer.
         feedforward: Hidden width of each of them.
         heads: Of the graph attention (3), concatenated.
@@ -79,6 +80,7 @@ class COGMENConfig(Checked):
     graph: Graph = "cogmen"
     causal: bool = False
     width: Size = 100
+    context: Size | None = None
     layers: Size = 2
     feedforward: Size = 2048
     heads: Size = 1
@@ -114,11 +116,11 @@ class COGMEN(Method):
     def build(self, c: COGMENConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
         self.couples_batch = "the batch norm, Eq. (4)" if c.norm == "batch" else ""
-        self.turn, output = Turn(shapes.widths), c.heads * c.width
+        self.turn, output = Turn(shapes.widths, c.context), c.heads * c.width
         self.context = TransformerEncoder(
             wide := self.turn.width, heads=heads_for(wide), layers=c.layers, feedforward=c.feedforward, dropout=c.dropout, causal=c.causal
         )
-        self.project = nn.Linear(wide, c.width)
+        self.project = Rowwise(nn.Linear(wide, c.width))
         self.relate = Relational(c.width, c.width, self.recipe)
         self.attend = Attention(c.width, output, self.recipe, heads=c.heads)
         self.norm = BatchNorm(output) if c.norm == "batch" else Rowwise(nn.LayerNorm(output))
@@ -129,8 +131,7 @@ class COGMEN(Method):
 
     def encode(self, given: Given) -> Tensor:
         """`(N, heads width)`, with `concat_input` the states in front of the graph beside it."""
-        context = self.context(self.turn(given), given.batch)  # (N, 1, D)
-        x = context.with_states(self.project(context.states))  # Eq. (1), (N, 1, width)
+        x = self.project(self.context(self.turn(given), given.batch), given.batch)  # Eq. (1), (N, 1, width)
         y = self.relate(x, given.batch)  # Eq. (2), (N, 1, width)
         z = self.attend(y, given.batch)  # Eq. (3), (N, 1, heads width)
         g = nn.functional.leaky_relu(self.norm(z, given.batch).states)  # Eq. (4)

@@ -23,21 +23,23 @@ class Turn(nn.Module):
 
     Args:
         widths: Modality → width.
+        width: Of a linear map behind them; unset: none.
 
     Attributes:
         width: Width of the states.
         count: Number of streams: one.
     """
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
+    def __init__(self, widths: Mapping[str, int], width: int | None = None) -> None:
         super().__init__()
         self.names, self.count = tuple(widths), 1
-        self.width = sum(widths.values())
+        self.width = width or sum(widths.values())
+        self.project = nn.Linear(sum(widths.values()), width) if width else nn.Identity()
 
     def forward(self, given: Given) -> Nodes:
         """`(N, 1, width)`; a turn is present where any of its modalities is."""
         states = torch.cat([given.values[name] for name in self.names], -1)
-        return Nodes.of_turns(states, given.here(self.names).any(1))
+        return Nodes.of_turns(self.project(states), given.here(self.names).any(1))
 
 
 class Streams(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from erc_graph.errors import expect
 
@@ -33,6 +33,11 @@ class Checked:
     """
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self), include_extras=True)
-        ranges = [(name, each) for name, hint in hints.items() for each in getattr(hint, "__metadata__", ()) if isinstance(each, Range)]
-        expect("pipeline", self, **{name: (each.holds(getattr(self, name)), each.words) for name, each in ranges})
+        checks = {}
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            for kind in (hint, *get_args(hint)):  # a range, or a range and None
+                for each in getattr(kind, "__metadata__", ()):
+                    if isinstance(each, Range) and value is not None:
+                        checks[name] = each.holds(value), each.words
+        expect("pipeline", self, **checks)

@@ -19,6 +19,7 @@ class Options(Checked):
     even: Even = 2
     weight: Weight = 0.0
     graph: Graph = "window"
+    maybe: Size | None = None
     name: str = "anything"
 
 
@@ -36,6 +37,7 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
         ("even", 3, r"pipeline\.even: expected an even number of 2 or more .*, found 3"),
         ("even", 0, r"pipeline\.even: expected an even number of 2 or more .*, found 0"),
         ("weight", -1.0, r"pipeline\.weight: expected a number of 0 or more, found -1\.0"),
+        ("maybe", 0, r"pipeline\.maybe: expected 1 or more, found 0"),
         ("graph", "none", r"pipeline\.graph: expected a recipe, which the method needs, found 'none'"),
     ],
 )

@@ -36,7 +36,7 @@ def renamed(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "relate.root.weight": given["gcn.conv1.root"].T,
         "relate.root.bias": given["gcn.conv1.bias"],
     }
-    names = {"project": "rnn.transformer_out", "classify.0": "clf.lin1", "classify.3": "clf.lin2"}
+    names = {"project.layers.0": "rnn.transformer_out", "classify.0": "clf.lin1", "classify.3": "clf.lin2"}
     names |= {f"attend.{part}": f"gcn.conv2.lin_{part}" for part in ("query", "key", "value", "skip")}
     if "clf.highway.gate.0.weight" in given:
         names |= {f"highway.{part}": f"clf.highway.{part}.0" for part in ("gate", "nonlinear", "linear")}
@@ -104,7 +104,7 @@ def watched(model: Any, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         getattr(model, part).register_forward_hook(lambda _, given, found, part=part: seen.update({part: found.states[:, 0]}))
         for part in ("relate", "attend", "norm")
     ]
-    ends.append(model.project.register_forward_hook(lambda _, given, found: seen.update(nodes=found[:, 0])))
+    ends.append(model.project.register_forward_hook(lambda _, given, found: seen.update(nodes=found.states[:, 0])))
     scores = model(batch).scores
     for end in ends:
         end.remove()
@@ -192,7 +192,7 @@ def loop(model: Any, batch: Batch) -> Tensor:
         rows = range(int(batch.ptr[d]), int(batch.ptr[d + 1]))
         u = torch.stack([torch.cat([batch.features[m][i] * batch.present[m][i] for m in names]) for i in rows])
         here = torch.stack([batch.present[m][rows.start : rows.stop] for m in names]).any(0)
-        x = model.project(transformer(model, u, here))
+        x = model.project.layers(transformer(model, u, here))
         speaker = batch.speaker[rows.start : rows.stop].clamp(max=1).tolist()
 
         def heard(i: int, here: Tensor = here) -> list[int]:
