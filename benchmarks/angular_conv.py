@@ -25,13 +25,14 @@ from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.recipe import load_recipe
+from erc_graph.graphs.rule_edges import graph_edges, rules_of
 from erc_graph.graphs.weights import SQUEEZE, TINY, angular, directions
 
 NAME = "benchmarks.angular_conv"
 WARM = "small"
 DEPTH = 4
 LENGTHS = {"reference": tuple(range(30, 94, 4)), "small": (10, 10)}  # sixteen lengths, 30, 34, … 90
-METHODS = ("auto", "batched", "tiled", "list", "blocks", "dgl", "dense")
+METHODS = ("auto", "batched", "tiled", "list", "blocks", "pyg", "dgl", "dense")
 TURNS = (10**3, 10**4, 10**5, 10**6)
 AT_LEAST = 10**5  # turns of a timed run of a windowed case, over again where the conversation is shorter
 WINDOWED = 5  # interleaved repeats of these at most
@@ -95,8 +96,8 @@ def prepare(case: str, method: str) -> Run:
         return floor(LENGTHS[case], 3, 200)
     if method == "dense":
         return through(conv, states, dense(conv, states, batch))
-    if method == "loop":
-        return through(conv, states, loop(conv, states, batch))
+    if method in ("loop", "pyg"):
+        return through(conv, states, (loop if method == "loop" else pyg)(conv, states, batch))
     one = convolution(200, layout="auto" if method == "batched" else method, like=conv)
     run = through(one, states, lambda: one(nodes, batch).states)  # the batch keeps its edges: they are made once, not timed
     return uncompiled(run) if method == "batched" else run
@@ -134,6 +135,33 @@ def dense(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tenso
         root = weight.sum(1).rsqrt()
         normalised = root[:, None] * weight * root
         return layers(conv, rows, lambda x: normalised @ x)
+
+    return forward
+
+
+def pyg(conv: AngularConv, states: Tensor, batch: Batch) -> Callable[[], Tensor]:
+    """PyG's gather and scatter over its edge list, which is made beforehand."""
+    from torch_geometric.nn import SimpleConv
+
+    streams, spread = states.shape[1], SimpleConv(aggr="sum")
+
+    def edges() -> tuple[Tensor, Tensor]:
+        here = {str(i): torch.ones(batch.utterances, dtype=torch.bool, device=states.device) for i in range(streams)}
+        rules, index, scale = rules_of(conv.recipe), [], []
+        for (source, relation, target), rows in graph_edges(conv.recipe, batch.ptr, batch.speaker, here, sizes=batch.sizes).items():
+            index.append(rows + rows.new_tensor([[int(source)], [int(target)]]) * batch.utterances)
+            scale.append(torch.full((rows.shape[1],), rules[relation].scale, device=states.device))
+        return torch.cat(index, 1), torch.cat(scale)
+
+    kept = cache(edges)
+
+    def forward() -> Tensor:
+        rows, (index, scale) = states.transpose(0, 1).flatten(0, 1), kept()
+        unit = directions(rows)
+        weight = scale * angular((unit[index[0]] * unit[index[1]]).sum(-1))
+        root = weight.new_zeros(len(rows)).index_add(0, index[1], weight).rsqrt()
+        normalised = root[index[1]] * weight * root[index[0]]
+        return layers(conv, rows, lambda x: spread(x, index, normalised))
 
     return forward
 
