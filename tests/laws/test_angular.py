@@ -41,11 +41,13 @@ PLAIN = [name for name in RECIPES if all(rule.windowed and rule.times == 1 for r
 STREAMS = ("audio", "text", "visual")
 
 
-def propagation(layout: str, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Callable[[Tensor], Tensor]:
+def propagation(
+    layout: str, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor, names: tuple[str, ...] = STREAMS
+) -> Callable[[Tensor], Tensor]:
     """`x` → `P x` in some way of computing it."""
     if layout in FORMS:
         return FORMS[layout](recipe, batch, states, present)
-    nodes = Nodes(states, present, STREAMS[: states.shape[1]])
+    nodes = Nodes(states, present, names[: states.shape[1]])
     edges = edges_of(recipe, nodes, batch, layout=layout)  # type: ignore[arg-type]
     angular = torch.tensor([rule.weight == "angular" for rule in recipe.edges])
     weight = torch.where(edges.at_relation(angular), edges.angular(nodes.masked()), 1.0)
@@ -386,7 +388,7 @@ def test_networkx_graph_drawn_graph_and_operator_have_the_same_edges_and_weights
                     expected[a, b] = weights[target, source] / math.sqrt(degree[target] * degree[source])
         eye = torch.eye(len(nodes)).view(rows, len(names), len(nodes))
         for layout in ways(method.recipe):
-            spread = propagation(layout, method.recipe, dialogue.batch(), states, present)
+            spread = propagation(layout, method.recipe, dialogue.batch(), states, present, tuple(names))
             found = spread(eye).reshape(len(nodes), len(nodes))
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 

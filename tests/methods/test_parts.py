@@ -15,7 +15,7 @@ from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.turns import over_turns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Inputs, InputsConfig, Shapes
-from erc_graph.methods.parts import Classifier, Rowwise, Streams, Turn, added
+from erc_graph.methods.parts import Bounded, Classifier, Highway, MeanOfTexts, Rowwise, Streams, Turn, added
 from erc_graph.methods.schema import Schema
 
 
@@ -82,6 +82,28 @@ def test_classifier_is_two_layers_with_relu() -> None:
     (first, second) = (module for module in classify.layers if isinstance(module, torch.nn.Linear))
     hidden = (states @ first.weight.T + first.bias).clamp(min=0)
     torch.testing.assert_close(classify(states), hidden @ second.weight.T + second.bias)
+
+
+def test_several_texts_are_one_and_a_single_one_stays_as_it_is(given: Given) -> None:
+    alone = MeanOfTexts({"audio": 8, "text": 16})
+    assert alone.widths == {"audio": 8, "text": 16} and alone(given) is given
+    texts = MeanOfTexts({"text1": 4, "audio": 8, "text2": 4})
+    assert texts.widths == {"audio": 8, "text": 4} and set(texts.norm) == {"text1", "text2"}
+
+
+def test_a_score_stays_within_its_span() -> None:
+    scores = torch.tensor([-1e9, 0.0, 1e9])
+    torch.testing.assert_close(Bounded(6.0, 3.0)(scores), torch.tensor([-3.0, 0.0, 3.0]))
+
+
+def test_a_highway_is_between_two_layers() -> None:
+    part, states = Highway(3), torch.randn(5, 3)
+    with torch.no_grad():
+        part.gate.weight.zero_()
+        part.gate.bias.fill_(100.0)
+        torch.testing.assert_close(part(states), part.nonlinear(states).clamp(min=0))
+        part.gate.bias.fill_(-100.0)
+        torch.testing.assert_close(part(states), part.linear(states))
 
 
 @dataclass(frozen=True, kw_only=True)
