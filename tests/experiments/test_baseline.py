@@ -24,6 +24,7 @@ def test_what_it_has_from_the_method_and_what_is_its_own(selection: str, epochs:
         "seeds": 3, "members": 2, "modalities": ["text", "audio"],
         "training": {"selection": selection, "criterion": "macro_f1", "epochs": 7},
         "inputs": {"speaker_relative": ["audio"], "swap_noise": {"text": 0.5}, "modality_dropout": 0.1},
+        "prior": {"features": ["logp"], "around": True},
     }  # fmt: skip
     experiment = from_dict("pairwise", values, "test")
     own = baseline_of(experiment, CORPUS)

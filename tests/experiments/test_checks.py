@@ -96,3 +96,27 @@ def test_over_vectors_the_third_level_of_hff_reads_other_turns(corpus: Corpus, e
     for turns in (True, False):
         hff = from_dict("hff", {"dataset": "sample", "pipeline": {"graph": "none", "turns": turns}}, "a test")
         assert build(hff, corpus, 0).utterance_level is not turns
+
+
+@pytest.mark.parametrize("method", ["bigru", "mmgcn"])
+def test_what_does_not_add_up_to_one_is_no_prior(method: str, corpus: Corpus) -> None:
+    experiment = from_dict(method, {"dataset": "sample", "seeds": 1, "prior": {"features": ["logp"]}}, "a test")
+    values = torch.randn(corpus.utterances, len(corpus.task.labels), generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+
+    def with_prior(values: torch.Tensor) -> Corpus:
+        here = torch.ones(corpus.utterances, dtype=torch.bool)
+        return replace(corpus, features={**corpus.features, "logp": values}, present={**corpus.present, "logp": here})
+
+    check(experiment, with_prior(values))
+    with pytest.raises(CorpusError, match=r"expected log-probabilities in 'logp', found .* whose probabilities do not add up to one"):
+        check(experiment, with_prior(values * 2))
+
+
+def test_what_is_longer_than_a_method_reads_is_said_and_with_strict_refused(caplog: pytest.LogCaptureFixture) -> None:
+    corpus = sample_raw_corpus(dialogues=20)
+    few = {"dataset": "sample-raw", "seeds": 1, "pipeline": {"words": 7}}
+    with caplog.at_level(logging.WARNING):
+        check(from_dict("mfdr", few, "a test"), corpus)
+    assert "the rest of them is not read" in caplog.text
+    with pytest.raises(CorpusError, match="leave out --strict to read the beginning of them"):
+        check(from_dict("mfdr", {**few, "strict": True}, "a test"), corpus)
