@@ -101,9 +101,12 @@ def load_method(method: str) -> type[Method]:
         raise ConfigError(f"--method: expected a Python file with a method, as my_method.py:Own, found no file {one_line(str(file), 200)}")
     module = _imported(file.resolve())
     if not kind or not hasattr(module, kind):
-        classes = [name for name, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+        from erc_graph.methods.base import Method
+
+        own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
+        classes = [value.__name__ for value in own if issubclass(value, Method)]
         wanted = f"found no class {kind!r}" if kind else "found no name of a class"
-        raise ConfigError(f"--method: expected {file.name}:CLASS, {wanted}; {file} has {', '.join(classes) or 'no class'}")
+        raise ConfigError(f"--method: expected {file.name}:CLASS, {wanted}; {file} has {', '.join(classes) or 'no subclass of Method'}")
     found = getattr(module, kind)
     refuse_other(found, f"{file}: {kind}")
     return found

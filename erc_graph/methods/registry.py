@@ -81,7 +81,7 @@ def refuse_other(found: object, where: str) -> None:
     from erc_graph.methods.base import Method
 
     if not (isinstance(found, type) and issubclass(found, Method)):
-        kind = "a class of another kind" if isinstance(found, type) else f"a {type(found).__name__}"
+        kind = "a class of another kind" if isinstance(found, type) else f"a value of type {type(found).__name__}"
         raise ConfigError(f"{where}: expected a subclass of erc_graph.methods.base.Method, found {kind}")
     if not dataclasses.is_dataclass(getattr(found, "Config", None)):
         raise ConfigError(f"{where}: expected a dataclass `Config` in the class, which has its options; found none")

@@ -59,13 +59,13 @@ def test_a_file_is_loaded_once_and_anew_where_it_has_changed(file: Path) -> None
     ("name", "message"),
     [
         ("nowhere.py:Own", r"--method: expected a Python file with a method, as my_method.py:Own, found no file .*nowhere.py"),
-        ("my_method.py:Other", r"expected my_method.py:CLASS, found no class 'Other'; .*my_method.py has OwnConfig, Own, NoMethod"),
-        ("my_method.py", r"expected my_method.py:CLASS, found no name of a class; .* has OwnConfig, Own"),
+        ("my_method.py:Other", r"expected my_method.py:CLASS, found no class 'Other'; .*my_method.py has Own$"),
+        ("my_method.py", r"expected my_method.py:CLASS, found no name of a class; .* has Own$"),
         (
             "my_method.py:NoMethod",
             r"my_method.py: NoMethod: expected a subclass of erc_graph.methods.base.Method, found a class",
         ),
-        ("my_method.py:number", r"my_method.py: number: expected a subclass of .*, found a int"),
+        ("my_method.py:number", r"my_method.py: number: expected a subclass of .*, found a value of type int"),
         ("notes.txt:Own", r"expected a Python file \(.py\), found .*notes.txt"),
     ],
 )
