@@ -61,7 +61,9 @@ def test_packages_offer_methods(package: Registry, caplog: pytest.LogCaptureFixt
 def test_what_a_package_offers_may_be_no_method(package: Registry) -> None:
     with pytest.raises(ConfigError, match=r"method gone: no_such_package:X of the package .* cannot be imported \(ModuleNotFoundError"):
         package["gone"]
-    with pytest.raises(ConfigError, match=r"method number: .*expected a subclass of erc_graph\.methods\.base\.Method, found a value of type int"):
+    with pytest.raises(
+        ConfigError, match=r"method number: .*expected a subclass of erc_graph\.methods\.base\.Method, found a value of type int"
+    ):
         package["number"]
     with pytest.raises(ConfigError, match=r"method other: .*found a class of another kind"):
         package["other"]

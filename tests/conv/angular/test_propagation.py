@@ -9,22 +9,9 @@ import pytest
 import torch
 
 from erc_graph.conv.angular.propagation import FORMS
-from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import GraphRecipe, load_recipe
-from tests.conv.angular.test_angular import ask, operator
-
-
-def make_batch(*lengths: int) -> Batch:
-    length = torch.tensor(lengths)
-    rows = int(length.sum())
-    return Batch(
-        ptr=torch.cat([length.new_zeros(1), length.cumsum(0)]),
-        speaker=torch.arange(rows) % 2,
-        target=torch.zeros(rows, dtype=torch.long),
-        judged=torch.ones(rows, dtype=torch.bool),
-        row=torch.arange(rows),
-    )
+from tests.conv.angular.test_angular import ask, make_batch, operator
 
 
 def changed(relation: str, **values: Any) -> GraphRecipe:
