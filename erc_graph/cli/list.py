@@ -48,6 +48,7 @@ def methods() -> dict[str, str]:
     found = {}
     for name, method in METHODS.items():
         found[name] = str(method.paper) if method.paper else _sentence(sys.modules[method.__module__].__doc__)
+        found[name] += "" if method.can_be_causal else " (cannot be causal)"
     return found
 
 

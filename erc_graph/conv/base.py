@@ -16,8 +16,8 @@ from erc_graph.graphs.recipe import GraphRecipe
 class Conv(OverTurns):
     """Message passing over the graph of a recipe.
 
-    A subclass sets its weights and implements `pass_on`. All that is sent goes through `edges.spread`, so that weights can be shown and
-    single messages explained for every operator alike.
+    A subclass sets its weights and implements `pass_on`. Messages go through `edges.spread`, `edges.attend` or
+    `edges.hyper`, so that weights can be shown and single messages explained for every operator alike.
 
     Args:
         recipe: Which edges there are; says how many relations.

@@ -2,7 +2,7 @@
 
 The method's own forward pass is asked about one turn at a time; only the parts that look at other turns (`OverTurns`) are replaced by
 their form for one turn, which keeps what it needs of the turns before. So the answers are those of the method over the whole conversation,
-to rounding, and under a windowed recipe a turn costs the same at any length.
+to rounding, and where all parts are windowed, as their recipe is, a turn costs the same at any length.
 
 >>> import torch
 >>> from erc_graph.data.sample.vectors import sample_corpus

@@ -55,7 +55,7 @@ class Method(nn.Module):
         unused: Parameter, or a pattern with `*`, whose gradient is always zero → the reason.
         couples_batch: What in training makes the dialogues of a batch depend on each other, such as a batch norm or a loss that compares
             utterances; empty: nothing. In evaluation nothing may.
-        sequences_of: Of a method that reads sequences, the only modalities that it reads so, the others as vectors; unset: all.
+        sequences_of: Modalities that are read as sequences, the others as vectors; unset: all.
 
     Raises:
         ConfigError: options that do not fit the corpus or each other; `causal` with a part that reads later turns.
@@ -110,12 +110,12 @@ class Method(nn.Module):
         return schema
 
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
-        """The parts, in order; the first takes what is given, each says its `width` or leaves it."""
+        """The parts, in order; the first takes what is given. A part that changes the width has an attribute `width`."""
         raise NotImplementedError(f"{type(self).__name__}: expected parts(), or build() and encode()")
 
     def head(self, config: Any, width: int, outputs: int) -> nn.Module:
         """From the states of a turn `(N, width)` to its scores `(N, outputs)`."""
-        return nn.Sequential(Dropout(config.dropout), nn.Linear(width, outputs))
+        return nn.Sequential(Dropout(getattr(config, "dropout", 0.0)), nn.Linear(width, outputs))
 
     def build(self, config: Any, shapes: Shapes) -> None:
         """Make the parts, and `classify`."""

@@ -1,4 +1,4 @@
-r"""COGMEN: COntextualized Graph Neural Network based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
+r"""COGMEN: COntextualized GNN based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
 
 The modalities of a turn side by side, a Transformer over the dialogue, then two graph operators over a window of turns.
 
@@ -32,7 +32,10 @@ whether before or after (recipe `cogmen`).
   for equal windows both are the same.
 - The code tells speakers apart by sex, and knows two. Here they are numbered by first appearance in the dialogue, and those after the
   second share its relations.
-- A missing modality is zero; the code cannot do without one. A turn without any modality is no node.
+- A missing modality is zero; the code cannot do without one. A turn without any modality is no node of the graph.
+- The paper's text was not at hand; equations and differences are about the public code.
+- `context`, where it is set, is the width of a linear map in front of (1), which paper and code do not have; then `D` is that width.
+- A turn without any modality is a turn of zeros in (1). (1) has no code of positions and norms behind each part; the slope of (4) is 0.01.
 - The code's embedding table, layer norm and three layers of the classifier that nothing reads are left out, as is its choice of an LSTM
   or GRU in (1).
 - Attention heads of (1): the first number from 7 to 14 that divides `D`, else one, as in the code.

@@ -141,7 +141,7 @@ class HFFConfig:
         temporal: Level 3.
         attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
         turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
-        bidirectional: It reads them in both directions (not in the paper).
+        bidirectional: It reads them in both directions, unless the method is causal (not in the paper).
         residual: f^(2) is added to h_t, where level 3 reads turns (not in the paper).
         layers: Of level 2.
         heads: Of each layer.
@@ -186,7 +186,7 @@ class HFFConfig:
     def __post_init__(self) -> None:
         sizes = {name: (getattr(self, name) >= 1, "1 or more") for name in ("layers", "heads", "head_width", "feedforward", "hidden")}
         shares = {name: (0 <= getattr(self, name) < 1, "a number in [0, 1)") for name in ("dropout", "classifier_dropout")}
-        alone = not (self.bidirectional or (self.attention and self.attend == "turns" and not self.concatenate))
+        alone = not (self.attention and self.attend == "turns" and not self.concatenate)
         expect(
             "pipeline",
             self,
@@ -195,7 +195,7 @@ class HFFConfig:
             width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
             kl=(self.kl >= 0, "a number of 0 or more"),
             epsilon=(self.epsilon > 0, "a number above 0"),
-            causal=(not self.causal or alone, "false where bidirectional or attend = 'turns' is set, which need later turns"),
+            causal=(not self.causal or alone, "false where attend = 'turns' is set, which needs later turns"),
             samples=(
                 self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
                 "0 or, with uncertainty and without concatenate, more",
@@ -293,7 +293,8 @@ class HFF(Method):
 
         turns = not items if config.turns is None else config.turns
         self.attend = CrossModal(config) if config.attention and not self.joined else None
-        self.read = Recurrent("gru", width, width, bidirectional=config.bidirectional) if turns and config.temporal else None
+        both = config.bidirectional and not config.causal
+        self.read = Recurrent("gru", width, width, bidirectional=both) if turns and config.temporal else None
         self.conversation = Conversation({FUSED: width}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 

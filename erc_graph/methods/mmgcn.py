@@ -54,7 +54,7 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams, added
-from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
+from erc_graph.methods.ranges import Checked, Even, Fraction, Graph, Positive, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,9 @@ class MMGCNConfig(Checked):
     causal: bool = False
     width: Even = 128
     hidden: Size = 64
-    layers: int = 4
-    alpha: float = 0.1
-    eta: float = 0.5
+    layers: Size = 4
+    alpha: Fraction = 0.1
+    eta: Positive = 0.5
     variant: bool = False
     speaker: Literal["concat", "add", "add_text"] = "concat"
     dropout: Share = 0.4

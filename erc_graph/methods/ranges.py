@@ -19,8 +19,10 @@ class Range:
 
 Share = Annotated[float, Range(lambda value: 0 <= value < 1, "a number in [0, 1)")]
 Size = Annotated[int, Range(lambda value: value >= 1, "1 or more")]
-Number = Annotated[int, Range(lambda value: value >= 0, "0 or more")]
 Even = Annotated[int, Range(lambda value: value >= 2 and value % 2 == 0, "an even number of 2 or more (half of it for each direction)")]
+Fraction = Annotated[float, Range(lambda value: 0 <= value <= 1, "a number from 0 to 1")]
+Positive = Annotated[float, Range(lambda value: value > 0, "a number above 0")]
+Widths = Annotated[dict[str, int], Range(lambda value: all(width >= 1 for width in value.values()), "widths of 1 or more")]
 Weight = Annotated[float, Range(lambda value: value >= 0, "a number of 0 or more")]
 Graph = Annotated[str, Range(lambda value: value != "none", "a recipe, which the method needs")]
 

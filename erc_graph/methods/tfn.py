@@ -16,8 +16,8 @@ The equations are those of the public codes; their numbers are ours. All maps ha
 |---|---|---|
 | `x_m` | | `(N, features)` |
 | `z_m` | `subnets[m]` | `(N, widths[m])` |
-| LSTM, `W_t` | `subnets.text.lstm`, `.linear` | `(n, words, words)`, `(widths[text], words)` |
-| `Z` | `fuse` | `(N, product of all widths[m] + 1)`, the last modality fastest |
+| LSTM, `W_t` | `subnets.text.lstm`, `.linear` | `(n, L, words)` (states of `L` words), `(widths[text], words)` |
+| `Z` | `products(...)` | `(N, product of all widths[m] + 1)`, the last modality fastest |
 | `U_1`, `U_2` | `after` | `(hidden, ·)`, `(hidden, hidden)` |
 | `U_3` | `classify` | `(classes, hidden)`, with a conversation wider |
 | `r`, `s` | `span`, `shift` | |
@@ -31,7 +31,7 @@ The equations are those of the public codes; their numbers are ours. All maps ha
   running figures.
 - (2) reads the last true word. One code pads on the right and reads the padding, another fails for one utterance. Where the corpus
   has one vector of text per utterance, text goes through (1), for there is no sequence to read.
-- The paper joins the LSTM's states of all words, up to a fixed number; its codes take the last one, and so does this.
+- The paper's text was not at hand. (2) takes the LSTM's state at the last word, as its codes do.
 - Sound and faces that are sequences become vectors before (their mean and deviation over time); the codes average over padding, too.
 - (6): for classes the scores are `o`. Widths are far below the first code's, whose tensor has 70 785 entries.
 - The paper knows no conversation. A graph stage stands behind (5), as in other methods for single utterances; `graph = "none"` is the
@@ -55,7 +55,7 @@ from erc_graph.methods.conversation import FUSED, Conversation, ConversationConf
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Bounded
-from erc_graph.methods.ranges import Checked, Share, Size, Weight
+from erc_graph.methods.ranges import Checked, Share, Size, Weight, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class TFNConfig(Checked):
     graph: str = "speaker"
     causal: bool = False
     width: Size = 16
-    widths: dict[str, int] = field(default_factory=lambda: {"text": 32})
+    widths: Widths = field(default_factory=lambda: {"text": 32})
     words: Size = 64
     hidden: Size = 64
     dropout: Share = 0.3

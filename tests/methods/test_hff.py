@@ -423,8 +423,7 @@ def test_raw_input_is_saved_and_read(tmp_path: Path) -> None:
         ({"samples": 2, "uncertainty": False}, r"pipeline\.samples: expected 0 or, with uncertainty and without conc"),
         ({"samples": 2, "concatenate": True}, r"pipeline\.samples: expected 0 or, with uncertainty and without concatenate, more"),
         ({"samples": -1}, r"pipeline\.samples: expected 0 or"),
-        ({"bidirectional": True, "causal": True}, r"pipeline\.causal: expected false where bidirectional or attend = 'turns' is set"),
-        ({"attend": "turns", "causal": True}, r"pipeline\.causal: expected false where bidirectional or attend = 'turns' is set"),
+        ({"attend": "turns", "causal": True}, r"pipeline\.causal: expected false where attend = 'turns' is set"),
     ],
 )
 def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> None:

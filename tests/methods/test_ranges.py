@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from erc_graph.errors import ConfigError
-from erc_graph.methods.ranges import Checked, Even, Graph, Number, Share, Size, Weight
+from erc_graph.methods.ranges import Checked, Even, Fraction, Graph, Positive, Share, Size, Weight, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Checked):
     share: Share = 0.0
     size: Size = 1
-    number: Number = 0
+    fraction: Fraction = 0.0
+    positive: Positive = 1.0
+    widths: Widths = field(default_factory=dict)
     even: Even = 2
     weight: Weight = 0.0
     graph: Graph = "window"
@@ -33,7 +35,9 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
         ("share", 1.0, r"pipeline\.share: expected a number in \[0, 1\), found 1\.0"),
         ("share", -0.1, r"pipeline\.share: expected a number in \[0, 1\), found -0\.1"),
         ("size", 0, r"pipeline\.size: expected 1 or more, found 0"),
-        ("number", -1, r"pipeline\.number: expected 0 or more, found -1"),
+        ("fraction", 1.1, r"pipeline\.fraction: expected a number from 0 to 1, found 1\.1"),
+        ("positive", 0.0, r"pipeline\.positive: expected a number above 0, found 0\.0"),
+        ("widths", {"text": 0}, r"pipeline\.widths: expected widths of 1 or more, found \{'text': 0\}"),
         ("even", 3, r"pipeline\.even: expected an even number of 2 or more .*, found 3"),
         ("even", 0, r"pipeline\.even: expected an even number of 2 or more .*, found 0"),
         ("weight", -1.0, r"pipeline\.weight: expected a number of 0 or more, found -1\.0"),

@@ -69,7 +69,7 @@ class AngularConvConfig:
 
     def __post_init__(self) -> None:
         expect(
-            "pipeline.conv",
+            "AngularConvConfig",
             self,
             depth=(self.depth >= 1, "1 or more"),
             alpha=(0 <= self.alpha <= 1, "a number from 0 to 1"),

@@ -27,7 +27,7 @@ from erc_graph.graphs.layout import in_buckets
 from erc_graph.graphs.recipe import GraphRecipe
 
 SPARSE = 4  # how many times fewer weights a band must have than blocks
-MANY = 2**24  # weights that `block` keeps at most: 64 MiB in float32, and as much again for their slopes
+MANY = 2**24  # weights that `auto` keeps at most: 64 MiB in float32, and as much again for their slopes
 
 
 def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:

@@ -31,7 +31,7 @@ class MffConfig:
     Attributes:
         width: Width of node states.
         dropout: In graph and Transformer encoder.
-        bidirectional: GRU1 and GRU2 read in both directions.
+        bidirectional: GRU1 and GRU2 read in both directions, unless the method is causal.
         project: A linear layer with ReLU in front of GRU2 (not in the paper).
         gcn: The second graph; off: E^(VAT) is the GRU states side by side.
         speaker: Add the speaker embedding (s_t in Table 4).
@@ -69,7 +69,7 @@ class MultipleFeaturesFusion(nn.Module):
         mff = config.mff
 
         def gru(inputs: int) -> Recurrent:
-            return Recurrent("gru", inputs, mff.width, bidirectional=mff.bidirectional)
+            return Recurrent("gru", inputs, mff.width, bidirectional=mff.bidirectional and not config.causal)
 
         self.encode = nn.ModuleDict({pair: gru(width) for pair, width in widths.items()})
         self.dropout = Dropout(mff.dropout)

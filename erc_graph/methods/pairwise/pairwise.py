@@ -128,7 +128,6 @@ class PairwiseConfig:
             self,
             gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
             auxiliary=(self.auxiliary >= 0, "a number of 0 or more"),
-            causal=(not (self.causal and self.mff.bidirectional), "false where mff.bidirectional is set, which needs later turns"),
             depth=(self.depth >= 1, "1 or more"),
         )
 
