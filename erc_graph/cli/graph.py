@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of one's own .toml (default: pairwise)")
     parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved model, or a name on the hub")
     add_method(parser)
+    parser.add_argument("--part", metavar="NAME", help="which graph of a model that has several (default: the last)")
     parser.add_argument("--modalities", nargs="+", metavar="NAME", help="lanes (default: all that the corpus has)")
     parser.add_argument(
         "--out", type=Path, default=Path("graph.png"), metavar="FILE", help="ends in .png, .svg, .graphml or .html (default: graph.png)"
@@ -89,6 +90,9 @@ def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroDat
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.recipe import load_recipe
 
+    for name in ("method", "part"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"--{name}: expected --model RUN beside it, found none")
     recipe = load_recipe(options.recipe or "pairwise")
     corpus = wanted(load_corpus(options.data, task=options.task, strict=options.strict), options)
     return recipe.name, corpus, [build_graph(dialogue, recipe, options.modalities) for dialogue in corpus], None
@@ -105,8 +109,10 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     pipeline = load_model(options.model, options.method)
     corpus = wanted(load_corpus(options.data, strict=options.strict), options)
     corpus = prepare(corpus, pipeline, say=remark)
-    recipe = pipeline.method.graph
-    return recipe.name if recipe else None, corpus, model_graphs(pipeline, corpus), emotions(pipeline.predict(corpus))
+    recipe, graphs = pipeline.method.graph, model_graphs(pipeline, corpus, options.part)
+    if options.part is None and len(names := list(pipeline.graphs(next(iter(corpus))))) > 1:
+        remark(f"{names[-1]} is drawn; this model has other graphs, too: --part {' or '.join(names[:-1])}")
+    return recipe.name if recipe else None, corpus, graphs, emotions(pipeline.predict(corpus))
 
 
 def load_model(source: str, method: str | None) -> Pipeline:
@@ -128,13 +134,18 @@ def load_model(source: str, method: str | None) -> Pipeline:
     return Pipeline.from_pretrained(source, find_method(own) if own else None)
 
 
-def model_graphs(pipeline: Pipeline, corpus: Corpus) -> list[HeteroData]:
+def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) -> list[HeteroData]:
     """The graph of every conversation with the weights that a pipeline gives it.
 
+    Args:
+        pipeline: The model.
+        corpus: The conversations.
+        part: Which graph of a model that has several; unset: the last.
+
     Raises:
-        ConfigError: a method without a graph.
+        ConfigError: a method without a graph, or without such a part.
     """
-    graphs = [pipeline.graph(dialogue) for dialogue in corpus]
+    graphs = [pipeline.graph(dialogue, part) for dialogue in corpus]
     drawn = [graph for graph in graphs if graph is not None]
     if len(drawn) < len(graphs):
         raise ConfigError(f"{type(pipeline.method).__name__} has no graph; expected a model of a method with one, such as pairwise")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.turns import OverTurns
+from erc_graph.errors import ConfigError
 from erc_graph.graphs.edges import Edges, Layout, Watch, edges_of
 from erc_graph.graphs.recipe import GraphRecipe
 
@@ -30,9 +32,13 @@ class Conv(OverTurns):
     """
 
     reach: int = 1
+    reads_hyperedges: ClassVar[bool] = False
 
     def __init__(self, recipe: GraphRecipe) -> None:
         super().__init__()
+        if recipe.hyperedges and not self.reads_hyperedges:
+            kind = type(self).__name__
+            raise ConfigError(f"{kind}: graph recipe {recipe.name!r}: expected edges alone, found a [[hyperedge]]; use another recipe")
         self.recipe = recipe
         self.label = ""
         self.layout: Layout = "auto"

@@ -50,12 +50,11 @@ class Directed(Conv):
 
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe) -> None:
         super().__init__(recipe)
-        self.layout = "list"
         if inputs != width:
             raise ConfigError(f"Directed: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
         ahead = [rule.relation for rule in recipe.edges if rule.scope == "within" and (rule.future != 0 or rule.self_loops)]
-        if ahead or not recipe.causal:
-            where = ", ".join(ahead) or "hyperedges"
+        if ahead:
+            where = ", ".join(ahead)
             raise ConfigError(
                 f"Directed: graph recipe {recipe.name!r}: expected edges from earlier turns only, found others in {where}; "
                 "set future = 0 and self_loops = false"

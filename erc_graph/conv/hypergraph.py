@@ -45,6 +45,8 @@ class Hypergraph(Conv):
         ConfigError: `width` is not `inputs`, or the recipe has no hyperedges.
     """
 
+    reads_hyperedges = True
+
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, layers: int = 1, streams: int | None = None) -> None:
         super().__init__(recipe)
         if inputs != width:

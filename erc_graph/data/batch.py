@@ -70,7 +70,7 @@ class Batch:
         sequences: modality → one sequence per row (`erc_graph.data.ragged`).
         cache: outputs of frozen layers → `(N, d)`, filled by a method between two stages.
         sizes: utterances per dialogue, on the host, so that shapes never wait for the device; by default read from `ptr`.
-        kept: what follows from lengths and speakers alone, such as the edges of a recipe, for those who ask again.
+        kept: what operators have computed from lengths, speakers and presence, such as the edges of a recipe, for those who ask again.
     """
 
     ptr: Tensor

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import Fold, folds, judged_rows
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.experiment import Experiment
+from erc_graph.experiments.probe import own_code, probe
 from erc_graph.experiments.run import Parts, build, schema
+from erc_graph.methods.own_file import is_own
 from erc_graph.training.loop import check_fit
 
 
@@ -25,7 +28,11 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     if unknown:
         raise ConfigError(f"inputs.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
     _check_learnable(experiment, corpus)
-    network = build(experiment, corpus, 0)
+    own = is_own(experiment.method)
+    with own_code(experiment.method, "building it") if own else nullcontext():
+        network = build(experiment, corpus, 0)
+    if own:
+        probe(experiment.method, network, corpus)
     read = network.schema
     for sentence in network.cut(read.batch(corpus)):
         if experiment.run.strict:

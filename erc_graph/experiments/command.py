@@ -168,7 +168,7 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     from erc_graph.data.digest import corpus_sha256
     from erc_graph.experiments.experiment import from_dict
     from erc_graph.experiments.settings import read_settings
-    from erc_graph.methods.own_file import same_method
+    from erc_graph.methods.own_file import own_sha256, same_method
 
     path = folder / "config.json"
     if not path.exists():
@@ -176,6 +176,8 @@ def _resume(method: str, folder: Path, given: Mapping[str, str]) -> int:
     stored = read_settings(folder)
     if not same_method(stored.method, method):
         raise CheckpointError(f"{path}: expected a run of {method}, found one of {stored.method}")
+    if stored.method_sha256 is not None and own_sha256(method) != stored.method_sha256:
+        raise CheckpointError(f"{folder}: {method} has changed since this run began; take its file of then, or start a new run")
     experiment = from_dict(method, stored.values, str(path))
     options = [f"--{name}={value}" for name, value in {**stored.launch, **given}.items()]
     launch = _launch(make_parser(method).parse_args(options))

@@ -10,6 +10,7 @@ from typing import Any
 
 from erc_graph.data.printable import one_line
 from erc_graph.encoders.wav2vec import Extractor
+from erc_graph.errors import ConfigError
 from erc_graph.inference.version_1 import FIXED
 
 # What was an option of a method and is now around every method, or has another name.
@@ -103,7 +104,10 @@ def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[
         value = WRITTEN.get(old, lambda same: same)(value)
         usual = USUAL.get(old, _NOTHING)
         silent = not value or _plain(value) == _plain(usual) or (old.startswith("pipeline.text_layers.") and not layers)
-        if not silent and _get(found, new) is _NOTHING:
+        there = _get(found, new)
+        if not silent and there is not _NOTHING and _plain(there) != _plain(value):
+            raise ConfigError(f"{where}: {old} is now {new}, and both are there with different values; keep {new}")
+        if not silent and there is _NOTHING:
             _set(found, new, value)
             notes.append(f"{where}: {old} is now {new}")
     for key in (*GONE, *_unset(found.get("pipeline"), "pipeline"), *fixed):
@@ -131,6 +135,8 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
         values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{key.partition('.')[0]}: expected a table, found {values!r}")
     values[last] = value
 
 

@@ -121,8 +121,23 @@ def make_parser(method: str) -> ArgumentParser:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of at most 80 columns, description and examples as written."""
+    """Help of at most 80 columns, description and examples as written; every field with its kind and default."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(80, shutil.get_terminal_size().columns)
         super().__init__(prog, **{**options, "max_help_position": 28, "width": width})
+
+    def start_section(self, heading: str | None) -> None:
+        """Wrap the title of a group."""
+        super().start_section(textwrap.fill(heading, self._width - 2) if heading else heading)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        kind: Any = getattr(action, "_typehint", None) or action.type
+        return {bool: "BOOL", int: "INT", float: "FLOAT", str: "TEXT"}.get(kind, "VALUE")
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        said, default = action.help or "", action.default
+        if default in (None, argparse.SUPPRESS) or default in ("", [], {}) or not action.option_strings or "(default" in said:
+            return said
+        words = str(default).lower() if isinstance(default, bool) else str(default).replace("%", "%%")
+        return f"{said.removesuffix('.')} (default: {words})."

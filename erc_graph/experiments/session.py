@@ -34,8 +34,10 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that has something: a run is never written over."""
+    """Refuse a folder that has something: a run is never written over. Settings alone, of a run that ended in its first step, are none."""
     names = _names(folder)
+    if names == ["config.json"]:
+        return
     if "config.json" in names:
         raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
     if [name for name in names if name != "tune"]:
@@ -61,13 +63,23 @@ def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, 
     from erc_graph.data.digest import corpus_sha256
     from erc_graph.data.files.storage import write_json
     from erc_graph.experiments.checks import check
+    from erc_graph.methods.own_file import own_sha256
 
     check(experiment, corpus)
     values = {"launch": vars(launch), **experiment.as_dict()}
     if Path(experiment.run.data).exists():
         values["data"] = str(Path(experiment.run.data).resolve())  # so that the run can be continued from any folder
     if main_process():
-        write_json(folder / "config.json", {**command, "method": experiment.method, "data_sha256": corpus_sha256(corpus), **values})
+        write_json(
+            folder / "config.json",
+            {
+                **command,
+                "method": experiment.method,
+                "data_sha256": corpus_sha256(corpus),
+                "method_sha256": own_sha256(experiment.method),
+                **values,
+            },
+        )
 
 
 def run_session(

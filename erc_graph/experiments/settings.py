@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from erc_graph.errors import CheckpointError, ConfigError
-from erc_graph.methods.own_file import is_own, same_method
+from erc_graph.methods.own_file import is_own, own_parts, own_sha256, same_method
 
 FILE = "config.json"
 
@@ -23,6 +24,7 @@ class Settings:
         table: Number of the table, of the latter.
         launch: How it was launched, as options that were given.
         data_sha256: Of its corpus.
+        method_sha256: Of the file of a user's own method, when the run began.
         values: The experiment, as plain values for `from_dict`.
     """
 
@@ -31,6 +33,7 @@ class Settings:
     table: int | None
     launch: dict[str, Any]
     data_sha256: str
+    method_sha256: str | None
     values: dict[str, Any]
 
 
@@ -75,26 +78,30 @@ def named_again(folder: str | Path, method: str | None) -> str | None:
     Raises:
         ConfigError: the run's method comes from a file that is not named; or another method is.
     """
-    stored = _stored_method(Path(folder))
+    stored, code = _stored_method(Path(folder))
     if stored is None or (method is None and not is_own(stored)):
         return method
     if method is None:
         raise ConfigError(f"{folder}: this run's method comes from the file {stored}; name it again with --method {stored}")
     if not same_method(stored, method):
         raise ConfigError(f"{folder}: --method: expected the method of this run, {stored}, found {method}")
+    if is_own(method) and code is not None and own_parts(method)[0].is_file() and own_sha256(method) != code:
+        logging.getLogger(__name__).warning(
+            "note: %s has changed since this run; its weights may mean something else", own_parts(method)[0]
+        )
     return method if is_own(method) else None
 
 
-def _stored_method(folder: Path) -> str | None:
-    """The method in the settings of the run that a folder or a file belongs to; `None` where there are none."""
+def _stored_method(folder: Path) -> tuple[str | None, str | None]:
+    """The method in the settings of the run that a folder or a file belongs to, and the SHA-256 of its file; `None` where there is none."""
     for place in (folder, *list(folder.parents)[:3]):
         try:
             values = read_object(place / FILE)
         except (OSError, ValueError):
             continue
         if "command" in values:  # a saved model has a file of that name, too
-            return values["method"] if isinstance(values.get("method"), str) else None
-    return None
+            return values["method"] if isinstance(values.get("method"), str) else None, values.get("method_sha256")
+    return None, None
 
 
 def read_settings(folder: Path) -> Settings:
@@ -111,6 +118,7 @@ def read_settings(folder: Path) -> Settings:
             raise ValueError(f"command {command!r}, table {number!r}")
         if not (isinstance(method, str) and isinstance(digest, str)):
             raise TypeError
+        code = values.pop("method_sha256", None)
         launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected the settings of a run, found no such file; train again in another folder") from None
@@ -118,4 +126,4 @@ def read_settings(folder: Path) -> Settings:
         raise CheckpointError(
             f"{path}: expected the settings of a run, found something else ({in_words(error)}); train again in another folder"
         ) from None
-    return Settings(method=method, command=command, table=number, launch=launch, data_sha256=digest, values=values)
+    return Settings(method=method, command=command, table=number, launch=launch, data_sha256=digest, method_sha256=code, values=values)

@@ -7,6 +7,7 @@ relation = "cross"     scope = "across"   past = 0       future = 0         # sa
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,7 +77,7 @@ class GraphRecipe:
         if not self.edges and not self.hyperedges:
             raise ConfigError(f"graph recipe {self.name!r}: edges: expected at least one rule, found none")
         names = (*self.relations, *(rule.relation for rule in self.hyperedges))
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
             raise ConfigError(f"graph recipe {self.name!r}: edges: expected every relation once, found {repeated[0]!r} again; rename one")
         for i, example in enumerate(self.examples):
@@ -105,11 +106,6 @@ class GraphRecipe:
         """How many turns back a turn reads at most, to have its edges and their sources; `None`: all."""
         reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
-
-    @property
-    def windowed(self) -> bool:
-        """Whether all rules are plain windows (see `EdgeRule.windowed`), as the angular convolution needs them."""
-        return not self.hyperedges and all(rule.windowed for rule in self.edges)
 
     def past_only(self) -> GraphRecipe:
         """The same recipe without edges from later turns; a rule that is left without any possible edge is dropped.

@@ -49,6 +49,7 @@ class Turns:
         order: `(N,)` the row at every such place.
         own_start: `(N,)` place of the speaker's first turn.
         own_end: `(N,)` one past the place of the speaker's last turn.
+        speaker: `(N,)` index of the speaker within the dialogue.
     """
 
     start: Tensor

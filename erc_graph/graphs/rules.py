@@ -5,7 +5,6 @@ A rule quantifies over streams (one state per turn: a modality, a fused pair), t
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,15 +29,30 @@ def _reach(value: Any) -> int | str | None:
 
 
 def _scale(value: Any) -> float:
-    if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
-        raise ConfigError("expected a finite number from 0")
+    if type(value) not in (int, float) or not 0 <= value <= 1e6:
+        raise ConfigError("expected a number from 0 to 1e6")
     return float(value)
 
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= 10**4:
-        raise ConfigError("expected a whole number from 1")
+        raise ConfigError("expected a whole number from 1 to 10000")
     return value
+
+
+def _pairs(value: Any) -> int:
+    # A rule for pairs has a relation for every ordered pair, and an operator weights for each.
+    if type(value) is not int or not 1 <= value <= 16:
+        raise ConfigError("expected a whole number of speakers from 1 to 16")
+    return value
+
+
+def _one_of(*words: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value not in words:
+            raise ConfigError(f"expected one of {', '.join(words)}")
+
+    return check
 
 
 def _relation(value: Any) -> str:
@@ -95,7 +109,7 @@ class EdgeRule:
     future: Reach
     self_loops: bool = True
     speaker: Literal["any", "same", "other", "pair"] = "any"
-    pairs: Annotated[int, BeforeValidator(_whole)] = 2
+    pairs: Annotated[int, BeforeValidator(_pairs)] = 2
     weight: Literal["angular", "unit", "learned"] = "angular"
     scale: Annotated[float, BeforeValidator(_scale)] = 1.0
     count: Literal["turns", "own"] = "turns"
@@ -107,7 +121,16 @@ class EdgeRule:
     __pydantic_config__ = _FORBID
 
     def __post_init__(self) -> None:
-        _check("edge rule", self, relation=_relation, past=_reach, future=_reach, scale=_scale, pairs=_whole, times=_whole)
+        _check("edge rule", self, relation=_relation, past=_reach, future=_reach, scale=_scale, pairs=_pairs, times=_whole)
+        _check(
+            "edge rule",
+            self,
+            scope=_one_of("within", "across"),
+            speaker=_one_of("any", "same", "other", "pair"),
+            weight=_one_of("angular", "unit", "learned"),
+            count=_one_of("turns", "own"),
+            first_turn=_one_of("speaks", "mute"),
+        )
         here = f"edge rule {self.relation!r}"
         if self.count == "own" and self.speaker != "same":
             raise ConfigError(f'{here}: count = "own" joins turns of one speaker: expected speaker = "same", found {self.speaker!r}')

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = 2**24  # of messages and features that are held at a time
 _MOST_STEPS = 800
+_NEAR = 1e-6  # a gap that no tolerance makes smaller
 
 
 class Edge(NamedTuple):
@@ -240,7 +241,8 @@ def _inputs(method: Network, batch: Batch, value: Callable[[Batch], Tensor], tol
     def answer(*features: Tensor) -> Tensor:  # each (K, T, d)
         copies = _copies(batch, len(features[0]))
         flat = {name: value.flatten(0, 1) for name, value in zip(means, features, strict=True)}
-        return value(replace(copies, features={**copies.features, **flat}))
+        unread = sum(0.0 * part.sum((1, 2)) for part in features)  # a method need not read them all
+        return value(replace(copies, features={**copies.features, **flat})) + unread
 
     own = tuple(batch.features[name][None] for name in means)
     base = tuple(torch.where(batch.present[name][:, None], mean, batch.features[name])[None] for name, mean in means.items())
@@ -265,7 +267,7 @@ def _integrate(
         )
         found = tuple(part.detach().float() for part in found)
         gap = math.fsum(part.sum(dtype=torch.float64).item() for part in found) - effect
-        if abs(gap) <= tolerance * max(abs(effect), 1.0) or steps >= _MOST_STEPS:
+        if abs(gap) <= max(tolerance * abs(effect), _NEAR) or steps >= _MOST_STEPS:
             return found, effect, gap
         steps *= 2
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from erc_graph.conv.base import Conv
 from erc_graph.data.batch import Batch
@@ -17,13 +18,12 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.build import build_from_states
 from erc_graph.graphs.edges import Sent, Watch
 from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.graphs.rule_edges import EdgeType
 from erc_graph.graphs.rules import HYPEREDGE
 from erc_graph.inference.saved import Network
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
-
-EdgeType = tuple[str, str, str]
 
 
 def operators(method: Network) -> dict[str, Conv]:
@@ -33,9 +33,18 @@ def operators(method: Network) -> dict[str, Conv]:
     for i, network in enumerate(networks or [method], 1):
         for path, part in network.named_modules():
             if isinstance(part, Conv):
-                name = part.label or path
+                name = part.label or _name(path, part, network)
                 found[f"{name} ({i})" if networks else name] = part
     return found
+
+
+def _name(path: str, part: Conv, network: Module) -> str:
+    """What a part is called: its place, in a chain of parts its class (numbered where there are several)."""
+    if not path.startswith("chain."):
+        return path
+    alike = [place for place, other in network.named_modules() if type(other) is type(part) and place.startswith("chain.")]
+    number = f" {alike.index(path) + 1}" if len(alike) > 1 else ""
+    return f"{type(part).__name__}{number}"
 
 
 @dataclass(eq=False)
@@ -54,7 +63,7 @@ class Seen:
 
     @property
     def types(self) -> dict[EdgeType, int]:
-        """Edge type → number of edges, in the order of a multiplier: ordinary edges, those into hyperedges, those out of them."""
+        """Number of edges by edge type, in the order of a multiplier (ordinary edges, those into hyperedges, those out of them)."""
         every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 

@@ -111,7 +111,7 @@ class Method(nn.Module):
 
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
         """The parts, in order; the first takes what is given. A part that changes the width has an attribute `width`."""
-        raise NotImplementedError(f"{type(self).__name__}: expected parts(), or build() and encode()")
+        raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
 
     def head(self, config: Any, width: int, outputs: int) -> nn.Module:
         """From the states of a turn `(N, width)` to its scores `(N, outputs)`."""
@@ -119,7 +119,11 @@ class Method(nn.Module):
 
     def build(self, config: Any, shapes: Shapes) -> None:
         """Make the parts, and `classify`."""
-        self.chain = nn.ModuleList(self.parts(config, shapes))
+        parts = list(self.parts(config, shapes))
+        for i, part in enumerate(parts):
+            if not isinstance(part, nn.Module):
+                raise ConfigError(f"{type(self).__name__}.parts: part {i}: expected an nn.Module, found {type(part).__name__}")
+        self.chain = nn.ModuleList(parts)
         widths: list[int] = [part.width for part in self.chain if hasattr(part, "width")]  # type: ignore[misc]
         if not widths:
             raise ConfigError(f"{type(self).__name__}.parts: expected a part that says its `width`, found none")

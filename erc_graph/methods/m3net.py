@@ -54,6 +54,7 @@ from erc_graph.conv.hypergraph import Hypergraph
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
@@ -107,6 +108,9 @@ class M3NET(Method):
         self.streams = Streams(widths, c.width, read={"text": gru})
         self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if "text" in widths else None
         self.node = nn.Linear(c.width, c.hidden)
+        if not (self.recipe.edges and self.recipe.hyperedges):
+            missing = "[[hyperedge]]" if self.recipe.edges else "[[edges]]"
+            raise ConfigError(f"M3NET: graph recipe {self.recipe.name!r}: expected [[edges]] and [[hyperedge]], found no {missing}")
         sets, pairs = replace(self.recipe, examples=(), edges=()), replace(self.recipe, examples=(), hyperedges=())
         weights = len(widths) if c.weights == "kind" else None
         self.hypergraph = Hypergraph(c.hidden, c.hidden, sets, layers=c.hyper_layers, streams=weights)

@@ -98,7 +98,7 @@ def load_method(method: str) -> type[Method]:
     """
     file, kind = own_parts(method)
     if not file.is_file():
-        raise ConfigError(f"--method: expected a Python file with a method, as my_method.py:Own, found no file {one_line(str(file), 200)}")
+        raise ConfigError(f"method: expected a Python file with a method, as my_method.py:Own, found no file {one_line(str(file), 200)}")
     module = _imported(file.resolve())
     if not kind or not hasattr(module, kind):
         from erc_graph.methods.base import Method
@@ -106,7 +106,7 @@ def load_method(method: str) -> type[Method]:
         own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
         classes = [value.__name__ for value in own if issubclass(value, Method)]
         wanted = f"found no class {kind!r}" if kind else "found no name of a class"
-        raise ConfigError(f"--method: expected {file.name}:CLASS, {wanted}; {file} has {', '.join(classes) or 'no subclass of Method'}")
+        raise ConfigError(f"method: expected {file.name}:CLASS, {wanted}; {file} has {', '.join(classes) or 'no subclass of Method'}")
     found = getattr(module, kind)
     refuse_other(found, f"{file}: {kind}")
     return found
@@ -119,7 +119,7 @@ def _imported(file: Path) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"--method: expected a Python file (.py), found {file}")
+        raise ConfigError(f"method: expected a Python file (.py), found {file}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their own module up
     try:
@@ -127,7 +127,7 @@ def _imported(file: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        _show(error, file)
+        show_own(error, file)
         words = one_line(f"{type(error).__name__}: {error}", 200)
         raise ConfigError(f"{file}: cannot be imported ({words}); the lines above say where") from None
     return module
@@ -143,9 +143,14 @@ def _beside(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _show(error: BaseException, file: Path) -> None:
-    """The traceback from the user's file on; a syntax error has none."""
+def show_own(error: BaseException, file: Path) -> None:
+    """Print the traceback from the user's file on; a syntax error has none."""
     found = error.__traceback__
     while found is not None and found.tb_frame.f_code.co_filename != str(file):
         found = found.tb_next
     traceback.print_exception(type(error), error, found)
+
+
+def own_sha256(method: str) -> str | None:
+    """SHA-256 of the file of a method; `None` for one by name."""
+    return hashlib.sha256(own_parts(method)[0].read_bytes()).hexdigest() if is_own(method) else None

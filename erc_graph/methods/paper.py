@@ -15,7 +15,7 @@ class Paper:
 
     Attributes:
         title: As printed.
-        authors: As cited in a sentence, such as `Hu et al.`, or all of them, separated by ` and `.
+        authors: As cited in a sentence, such as `Hu et al.`, or all of them, with commas and an `and`.
         venue: Journal or conference with its number or pages.
         year: Of publication.
         url: Of the publication; empty where none is known.

@@ -83,8 +83,12 @@ def refuse_other(found: object, where: str) -> None:
     if not (isinstance(found, type) and issubclass(found, Method)):
         kind = "a class of another kind" if isinstance(found, type) else f"a value of type {type(found).__name__}"
         raise ConfigError(f"{where}: expected a subclass of erc_graph.methods.base.Method, found {kind}")
-    if not dataclasses.is_dataclass(getattr(found, "Config", None)):
+    config = getattr(found, "Config", None)
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise ConfigError(f"{where}: expected a dataclass `Config` in the class, which has its options; found none")
+    required = [field.name for field in dataclasses.fields(config) if field.default is field.default_factory is dataclasses.MISSING]
+    if required:
+        raise ConfigError(f"{where}: Config.{required[0]}: expected a default for every option, found none")
 
 
 def _package(entry: EntryPoint) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -100,23 +101,34 @@ def carpet(count: int) -> tuple[int, int]:
     return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
 
 
-def strongest(lines: Lines, count: int) -> np.ndarray:
-    """`(E,)` bool: the lines within one stream that a picture shows: all, or those of each node's strongest neighbours (see `carpet`).
+def crowded(lanes: Sequence[Lines], count: int) -> bool:
+    """Whether a lane has more pairs of joined nodes than a picture of `count` turns shows whole; then every lane shows fewer."""
+    return any(len(np.unique(lines.pair)) > carpet(count)[0] * count for lines in lanes)
 
-    Among equals the nearest; a pair is as strong as the strongest of its lines.
+
+def strongest(lines: Lines, count: int) -> np.ndarray:
+    """`(E,)` bool: the lines within one stream that a crowded picture shows.
+
+    With weights those of each node's strongest neighbours (see `carpet`); a pair is as strong as the strongest of its lines. Without,
+    every node's nearest neighbours of each relation.
 
     Args:
         lines: Within one stream.
         count: Turns that are shown together.
     """
-    pair = lines.pair
+    if not len(lines.a):
+        return np.ones(0, dtype=bool)
+    if np.isnan(lines.weight).all():
+        pair, most = np.arange(len(lines.a)), 1
+        kind = 2 * lines.relation + (lines.towards < 0)  # a node's nearest of each
+    else:
+        pair, most = lines.pair, carpet(count)[1]
+        kind = np.zeros(len(lines.a), dtype=np.int64)
     first = np.unique(pair, return_index=True)[1]
-    whole, most = carpet(count)
-    if len(first) <= whole * count:
-        return np.ones(len(pair), dtype=bool)
     weight = np.zeros(len(first))
-    np.maximum.at(weight, pair, np.nan_to_num(lines.weight))
-    a, b = lines.a[first], lines.b[first]
+    np.maximum.at(weight, pair, np.abs(np.nan_to_num(lines.weight)))
+    number = int(kind.max()) + 1
+    a, b = lines.a[first] * number + kind[first], lines.b[first] * number + kind[first]
     order = np.lexsort((b - a, -weight))  # strongest first
     ends, of = np.concatenate([a[order], b[order]]), np.concatenate([order, order])
     by_node = np.lexsort((np.tile(np.arange(len(order)), 2), ends))

@@ -25,7 +25,7 @@ from erc_graph.graphs.convert import Labels, label_names, streams_of
 from erc_graph.graphs.graphml import write_graphml
 from erc_graph.graphs.rules import HYPEREDGE
 from erc_graph.report.draw import draw_graph
-from erc_graph.report.drawn_edges import joined_lines, strongest
+from erc_graph.report.drawn_edges import crowded, joined_lines, strongest
 from erc_graph.report.drawn_hyperedges import Membership, membership
 from erc_graph.report.pen import letter
 from erc_graph.report.relation_styles import DASHES, looks
@@ -158,16 +158,16 @@ def _rest(graph: HeteroData, lanes: list[str], relations: list[str]) -> dict[str
     parts: dict[str, list[np.ndarray]] = {
         key: [np.empty(0, dtype=np.int64)] for key in ("a", "b", "relation", "weight", "towards", "times")
     }
+    within = [lines.take(lines.a != lines.b) for lines in (joined_lines(graph, name, name, relations) for name in lanes)]
+    shown = [np.ones(len(lines.a), dtype=bool) for lines in within]
+    for start, end in pairwise(graph.ptr.tolist()):
+        own = [np.flatnonzero((lines.a >= start) & (lines.a < end)) for lines in within]
+        if crowded([lines.take(rows) for lines, rows in zip(within, own, strict=True)], end - start):
+            for lines, rows, mask in zip(within, own, shown, strict=True):
+                mask[rows] = strongest(lines.take(rows), end - start)
     for i, first in enumerate(lanes):
         for j, second in enumerate(lanes[i:], start=i):
-            lines = joined_lines(graph, first, second, relations)
-            if i == j:
-                lines = lines.take(lines.a != lines.b)
-                shown = np.zeros(len(lines.a), dtype=bool)
-                for start, end in pairwise(graph.ptr.tolist()):
-                    own = np.flatnonzero((lines.a >= start) & (lines.a < end))
-                    shown[own] = strongest(lines.take(own), end - start)
-                lines = lines.take(shown)
+            lines = within[i].take(shown[i]) if i == j else joined_lines(graph, first, second, relations)
             parts["a"].append(lines.a + i * count)
             parts["b"].append(lines.b + j * count)
             for key in ("relation", "weight", "towards", "times"):

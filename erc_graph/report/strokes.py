@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from erc_graph.graphs.rules import HYPEREDGE
-from erc_graph.report.drawn_edges import STRANDS, Lines, arcs, bows, carpet, heads, joined_lines, strands, strongest
+from erc_graph.report.drawn_edges import STRANDS, Lines, arcs, bows, carpet, crowded, heads, joined_lines, strands, strongest
 from erc_graph.report.legend import Block, Entry
 from erc_graph.report.pen import SOFT, Pen
 from erc_graph.report.relation_styles import DASHES, looks
@@ -36,17 +36,17 @@ class Strokes:
         self.looks, look_of = looks(kinds)
         relations = list(look_of)
         self.chosen: dict[tuple[int, int], Lines] = {}
-        total = drawn = loops = 0
+        loops = 0
         for i, first in enumerate(lanes):
             for j, second in enumerate(lanes[i:], start=i):
-                lines = joined_lines(graph, first, second, relations)
+                lines = self.chosen[i, j] = joined_lines(graph, first, second, relations)
                 if i == j:
-                    inside = lines.take(lines.a != lines.b)
+                    inside = self.chosen[i, i] = lines.take(lines.a != lines.b)
                     loops += int(lines.times.sum() - inside.times.sum())
-                    total += len(inside.a)
-                    lines = inside.take(strongest(inside, count))
-                    drawn += len(lines.a)
-                self.chosen[i, j] = lines
+        whole = [self.chosen[i, i] for i in range(len(lanes))]
+        if crowded(whole, count):
+            self.chosen |= {(i, i): lines.take(strongest(lines, count)) for i, lines in enumerate(whole)}
+        total, drawn = (sum(len(lines.a) for lines in some) for some in (whole, [self.chosen[i, i] for i in range(len(lanes))]))
         self.look = {place: np.array([look_of[relations[r]] for r in lines.relation], dtype=int) for place, lines in self.chosen.items()}
         within = [self.chosen[i, i] for i in range(len(lanes))]
         backward = any((lines.towards < 0).any() for lines in within)
@@ -72,8 +72,8 @@ class Strokes:
         elif directed and not backward:
             self.remarks.append("arcs point forward in time only")
         if drawn < total:
-            equal = ", among equals the nearest" if any("edge_weight" not in graph[kind] for kind in kinds) else ""
-            self.remarks.append(f"{drawn} of {total} arcs drawn: those of each node's {carpet(count)[1]} strongest neighbours{equal}")
+            those = f"{carpet(count)[1]} strongest neighbours" if len(known) else "nearest neighbours of every kind"
+            self.remarks.append(f"{drawn} of {total} arcs drawn: those of each node's {those}")
         if loops:
             self.remarks.append(f"{loops} self-loop{'s' if loops > 1 else ''} not drawn")
         if any((lines.times > 1).any() for lines in self.chosen.values()):

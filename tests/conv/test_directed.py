@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +9,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.edges import Watch
-from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule
+from erc_graph.graphs.recipe import GraphRecipe
 from tests.conv.loops import PAST, RECIPES, STREAMS, WIDTH, edges_by_loop, into, make_batch, make_nodes, of, rule, same
 
 TURN = ("turn",)
@@ -101,7 +99,6 @@ def test_without_messages_every_turn_is_a_first_turn() -> None:
     [
         (RECIPES["speaker"], "same_past, same_future, other_future"),
         (of(rule("own", 2, 0)), "own"),
-        (replace(PAST["dag"], hyperedges=(HyperedgeRule(relation="all", over="stream"),)), "hyperedges"),
     ],
 )
 def test_edges_from_the_same_or_later_turns_are_refused(recipe: GraphRecipe, where: str) -> None:

@@ -88,7 +88,7 @@ def test_with_scale() -> None:
     assert recipe.with_scale("cross", 0.7) == recipe
     with pytest.raises(ConfigError, match="no relation 'inter'; it has context, cross"):
         recipe.with_scale("inter", 1.0)
-    with pytest.raises(ConfigError, match="edge rule 'cross': scale: expected a finite number from 0, found -1"):
+    with pytest.raises(ConfigError, match="edge rule 'cross': scale: expected a number from 0 to 1e6, found -1"):
         recipe.with_scale("cross", -1)
 
 
@@ -114,8 +114,8 @@ def test_unknown_name_lists_the_known_ones() -> None:
         (('"within"', '"both"'), r"edges\[0\].scope: expected 'within' or 'across', found 'both'"),
         (('"near"', '"Near by"'), r"edges\[0\].relation: expected a word .* found 'Near by'"),
         (("past = 1", "past = 1\nwidth = 2"), r"edges\[0\].width: unknown key"),
-        (("past = 1", "past = 1\nscale = nan"), r"edges\[0\].scale: expected a finite number from 0, found nan"),
-        (("past = 1", "past = 1\nscale = '1'"), r"edges\[0\].scale: expected a finite number from 0, found '1'"),
+        (("past = 1", "past = 1\nscale = nan"), r"edges\[0\].scale: expected a number from 0 to 1e6, found nan"),
+        (("past = 1", "past = 1\nscale = '1'"), r"edges\[0\].scale: expected a number from 0 to 1e6, found '1'"),
         (("past = 1", "past = 1\nself_loops = 1"), r"edges\[0\].self_loops: expected a valid boolean, found 1"),
         (("past = 1", "past = 1\nspeaker = 'me'"), r"edges\[0\].speaker: expected 'any', 'same', 'other' or 'pair', found 'me'"),
         (("past = 1", "past = 1\nweight = 'cosine'"), r"edges\[0\].weight: expected 'angular', 'unit' or 'learned', found 'cosine'"),

@@ -32,9 +32,9 @@ def recipe(*rules: EdgeRule, hyperedges: tuple[HyperedgeRule, ...] = ()) -> Grap
         ),
         ({"count": "own", "speaker": "same", "future": "own:2"}, 'future: with count = "own" expected'),
         ({"pairs": 3}, "pairs = 3: expected speaker = \"pair\", found 'any'"),
-        ({"pairs": 0, "speaker": "pair"}, "pairs: expected a whole number from 1, found 0"),
-        ({"times": 0}, "times: expected a whole number from 1, found 0"),
-        ({"times": 1.0}, "times: expected a whole number from 1, found 1.0"),
+        ({"pairs": 0, "speaker": "pair"}, "pairs: expected a whole number of speakers from 1 to 16, found 0"),
+        ({"times": 0}, "times: expected a whole number from 1 to 10000, found 0"),
+        ({"times": 1.0}, "times: expected a whole number from 1 to 10000, found 1.0"),
         ({"source": ("text",), "target": ("audio",)}, "expected streams that can be joined within streams, found from text to audio"),
         ({"scope": "across", "source": ("text",), "target": ("text",)}, "can be joined across streams, found from text to text"),
         ({"relation": "Near"}, "relation: expected a word"),
@@ -50,13 +50,13 @@ def test_words_that_cannot_be(words: dict[str, Any], message: str) -> None:
     ("lines", "message"),
     [
         ('past = "own:0"', r"edges\[0\].past: expected a whole number .* found 'own:0'"),
-        ('past = 1\nspeaker = "pair"\npairs = 1.5', r"edges\[0\].pairs: expected a whole number from 1, found 1.5"),
+        ('past = 1\nspeaker = "pair"\npairs = 1.5', r"edges\[0\].pairs: expected a whole number of speakers from 1 to 16, found 1.5"),
         ('past = 1\ncount = "words"', r"edges\[0\].count: expected 'turns' or 'own', found 'words'"),
         ('past = 1\ncount = "own"', r"edges\[0\]: edge rule 'near': count = \"own\" joins turns of one speaker"),
         ('past = 1\nfirst_turn = "quiet"', r"edges\[0\].first_turn: expected 'speaks' or 'mute', found 'quiet'"),
         ("past = 1\nsource = []", r"edges\[0\].source: .* at least 1 item"),
         ("past = 1\nsource = 'text'", r"edges\[0\].source: expected a valid array, found 'text'"),
-        ("past = 1\ntimes = 0", r"edges\[0\].times: expected a whole number from 1, found 0"),
+        ("past = 1\ntimes = 0", r"edges\[0\].times: expected a whole number from 1 to 10000, found 0"),
         ('past = 1\n[[hyperedge]]\nrelation = "all"\nover = "corpus"', r"hyperedge\[0\].over: expected 'stream', 'turn' or 'speaker'"),
         ('past = 1\n[[hyperedge]]\nrelation = "near"\nover = "turn"', "every relation once, found 'near' again"),
         ('past = 1\n[[hyperedge]]\nrelation = "All"\nover = "turn"', r"hyperedge\[0\].relation: expected a word"),
@@ -134,11 +134,10 @@ def test_past_only() -> None:
     assert recipe(rule(past=0, future=3, self_loops=False), rule(relation="other")).past_only().relations == ("other",)
 
 
-def test_which_recipes_are_plain_windows() -> None:
-    assert recipe(rule(speaker="same"), rule(relation="x", scope="across", weight="unit", past=None)).windowed
+def test_which_rules_are_plain_windows() -> None:
+    assert rule(speaker="same").windowed and rule(relation="x", scope="across", weight="unit", past=None).windowed
     extra: list[dict[str, Any]] = [
         {"past": "own:1"}, {"future": "own:1"}, {"count": "own", "speaker": "same"}, {"first_turn": "mute"}, {"speaker": "pair"},
         {"weight": "learned"}, {"times": 2}, {"source": ("text",)}, {"target": ("text",)},
     ]  # fmt: skip
-    assert not any(recipe(rule(**words)).windowed for words in extra)
-    assert not recipe(rule(), hyperedges=(HyperedgeRule(relation="turn", over="turn"),)).windowed
+    assert not any(rule(**words).windowed for words in extra)

@@ -47,9 +47,9 @@ def corpus() -> Corpus:
 
 def test_operators_are_called_by_their_name_or_their_place(corpus: Corpus) -> None:
     method = Attending(Schema.of(corpus))
-    assert list(operators(method)) == ["chain.1", "last"] and operators(method)["last"] is method.chain[2]
+    assert list(operators(method)) == ["Relational", "last"] and operators(method)["last"] is method.chain[2]
     together = Committee([Attending(Schema.of(corpus)) for _ in range(2)])
-    assert list(operators(together)) == ["chain.1 (1)", "last (1)", "chain.1 (2)", "last (2)"]
+    assert list(operators(together)) == ["Relational (1)", "last (1)", "Relational (2)", "last (2)"]
 
 
 def test_weights_are_those_of_the_forward_pass(corpus: Corpus) -> None:
@@ -60,7 +60,7 @@ def test_weights_are_those_of_the_forward_pass(corpus: Corpus) -> None:
     handle = method.chain[2].register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
     seen, scores = look(method, batch)
     handle.remove()
-    assert list(seen) == ["chain.1", "last"]
+    assert list(seen) == ["Relational", "last"]
     torch.testing.assert_close(scores, method(batch).scores, rtol=1e-5, atol=1e-6)  # a list, and blocks
     graph = graph_of(seen["last"], batch, corpus[0].corpus)
     assert graph["turn"].num_nodes == len(corpus[0]) and torch.equal(graph["turn"].x, given[0].states[:, 0])

@@ -39,7 +39,7 @@ from erc_graph.inference.version_1 import moved_options
 from erc_graph.methods import METHODS
 from erc_graph.methods.base import NONE, Method
 from erc_graph.methods.committee import Committee
-from erc_graph.methods.inputs import InputsConfig
+from erc_graph.methods.inputs import Inputs, InputsConfig
 from erc_graph.methods.prior import PriorConfig
 from erc_graph.methods.schema import Kind, Schema
 
@@ -308,6 +308,8 @@ def without_dropout(module: nn.Module) -> nn.Module:
         for name in ("p", "dropout"):
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, 0.0)
+        if isinstance(part, Inputs):
+            part.config = replace(part.config, swap_noise={}, modality_dropout=0.0)
     return module
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from erc_graph.conv.angular import compiled
+from erc_graph.conv.angular.layout import Rows, in_buckets
 from erc_graph.conv.angular.propagation import FORMS, in_blocks
 from erc_graph.conv.angular.step import angular_step
 from erc_graph.conv.angular.written import WrittenPropagation, accumulators, backward_in_full_precision, inverse_root
@@ -35,7 +36,6 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout, dropped
 from erc_graph.errors import ConfigError, expect
 from erc_graph.graphs.edges import Edges
-from erc_graph.graphs.layout import Rows, in_buckets
 from erc_graph.graphs.recipe import GraphRecipe
 
 
@@ -322,11 +322,7 @@ def _mixed(config: AngularConvConfig, weights: Sequence[Tensor]) -> list[Tensor]
 
 
 def _refuse(recipe: GraphRecipe) -> None:
-    found = (
-        ["[[hyperedge]]"]
-        if recipe.hyperedges
-        else [f"{rule.relation!r}, whose weights are learned" for rule in recipe.edges if rule.weight == "learned"]
-    )
+    found = [f"{rule.relation!r}, whose weights are learned" for rule in recipe.edges if rule.weight == "learned"]
     if found:
         raise ConfigError(f"recipe {recipe.name}: expected edges for angular weights, found {found[0]}; use another recipe")
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from erc_graph.conv.angular.layout import Bucket, Layout, Piece, Rows
 from erc_graph.conv.angular.written import (
     LEAST,
     Factor,
@@ -40,7 +41,6 @@ from erc_graph.conv.angular.written import (
     working,
 )
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.layout import Bucket, Layout, Piece, Rows
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.graphs.weights import TINY
 

@@ -23,10 +23,10 @@ from torch.autograd.function import once_differentiable
 from torch.profiler import record_function
 
 from erc_graph.conv.angular.compiler import library, sgemm
+from erc_graph.conv.angular.layout import Layout
 from erc_graph.conv.angular.written import LEAST, STEEP, rules_by_scope, scales
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import passes
-from erc_graph.graphs.layout import Layout
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import SQUEEZE, TINY
 

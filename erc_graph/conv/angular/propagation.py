@@ -20,10 +20,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from erc_graph.conv.angular.block import BlockPropagation
+from erc_graph.conv.angular.layout import in_buckets
 from erc_graph.conv.angular.tiled import BAND, TiledPropagation, windowed
 from erc_graph.conv.angular.written import Propagation, rules_by_scope
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.layout import in_buckets
 from erc_graph.graphs.recipe import GraphRecipe
 
 SPARSE = 4  # how many times fewer weights a band must have than blocks

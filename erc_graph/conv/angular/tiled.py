@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from erc_graph.conv.angular.layout import Bucket, Piece, Rows, in_buckets, in_one_string
 from erc_graph.conv.angular.written import (
     Factor,
     WrittenPropagation,
@@ -37,7 +38,6 @@ from erc_graph.conv.angular.written import (
     working,
 )
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.layout import Bucket, Piece, Rows, in_buckets, in_one_string
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import TINY, angular
 

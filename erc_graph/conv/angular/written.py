@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from erc_graph.conv.angular.layout import Layout, Piece, Rows
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.layout import Layout, Piece, Rows
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe
 from erc_graph.graphs.weights import SQUEEZE
 

@@ -16,7 +16,14 @@ from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule, list_recipes, lo
 from tests.conv.loops import edges_by_loop, of, rule
 
 RECIPE = load_recipe("pairwise")
-WINDOWED = [name for name in list_recipes() if load_recipe(name).windowed]  # recipes that have every form
+
+
+def windowed(recipe: GraphRecipe) -> bool:
+    """Whether all rules are plain windows, so that the recipe has every form."""
+    return not recipe.hyperedges and all(rule.windowed for rule in recipe.edges)
+
+
+WINDOWED = [name for name in list_recipes() if windowed(load_recipe(name))]
 LAYOUTS = ("auto", "tiled", "list", "blocks", "dgl")
 STREAMS = ("audio", "text", "visual")
 
@@ -58,10 +65,10 @@ def make_batch(*lengths: int) -> Batch:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"depth": 0}, r"conv\.depth: expected 1 or more, found 0"),
-        ({"alpha": 1.5}, r"conv\.alpha: expected a number from 0 to 1, found 1\.5"),
-        ({"alpha": float("nan")}, r"conv\.alpha: expected a number from 0 to 1, found nan"),
-        ({"lambda_": 0}, r"conv\.lambda_: expected a .*number.*, found 0"),
+        ({"depth": 0}, r"AngularConvConfig\.depth: expected 1 or more, found 0"),
+        ({"alpha": 1.5}, r"AngularConvConfig\.alpha: expected a number from 0 to 1, found 1\.5"),
+        ({"alpha": float("nan")}, r"AngularConvConfig\.alpha: expected a number from 0 to 1, found nan"),
+        ({"lambda_": 0}, r"AngularConvConfig\.lambda_: expected a .*number.*, found 0"),
     ],
 )
 def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> None:
@@ -70,7 +77,7 @@ def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> 
 
 
 def test_all_impossible_values_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)conv\.depth.*conv\.alpha.*conv\.lambda_"):
+    with pytest.raises(ConfigError, match=r"(?s)Config\.depth.*Config\.alpha.*Config\.lambda_"):
         AngularConvConfig(depth=-1, alpha=2, lambda_=0)
 
 
@@ -257,7 +264,7 @@ def test_pieces_of_any_size_give_the_same(layout: str, monkeypatch: pytest.Monke
     conv = operator(5, load_recipe("speaker"), AngularConvConfig(depth=3), layout=layout).double()
     found = []
     for most in (1, 20, 60, 10**6):
-        monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
+        monkeypatch.setattr("erc_graph.conv.angular.layout.PIECE", most)
         leaf = states.clone().requires_grad_()
         output = ask(conv, leaf, present, batch)
         found.append([output.detach(), *torch.autograd.grad(output.square().sum(), (leaf, *conv.parameters()))])
@@ -308,5 +315,5 @@ def test_recipes_that_have_no_angular_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"recipe test: expected edges for angular weights, found 'near', whose weights are learned; use"):
         AngularConv(3, of(rule("near", 1, 1)))
     both = replace(of(rule("near", 1, 1, weight="angular")), hyperedges=(HyperedgeRule(relation="all", over="stream"),))
-    with pytest.raises(ConfigError, match=r"recipe test: expected edges for angular weights, found \[\[hyperedge\]\]; use another recipe"):
+    with pytest.raises(ConfigError, match=r"AngularConv: graph recipe \'test\': expected edges alone, found a \[\[hyper"):
         AngularConv(3, both)

@@ -15,6 +15,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, list_recipes, load_recipe
+from tests.conv.angular.test_angular import windowed
 
 
 def rule(relation: str, scope: Any, past: int | None, **options: Any) -> EdgeRule:
@@ -26,7 +27,7 @@ def recipe(*rules: EdgeRule) -> GraphRecipe:
 
 
 RECIPES = {
-    **{name: load_recipe(name) for name in list_recipes() if load_recipe(name).causal and load_recipe(name).windowed},
+    **{name: load_recipe(name) for name in list_recipes() if load_recipe(name).causal and windowed(load_recipe(name))},
     "unit": recipe(rule("near", "within", 2, weight="unit", scale=0.5), rule("same", "across", 0, weight="unit", scale=0.25)),
     "overlapping": recipe(rule("all", "within", None), rule("near", "within", 1, weight="unit", scale=2.0)),
     "speakers": recipe(rule("own", "within", 4, speaker="same"), rule("others", "within", 2, speaker="other", self_loops=False)),

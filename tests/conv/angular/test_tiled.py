@@ -124,7 +124,7 @@ def test_time_and_memory_of_a_window_do_not_know_its_conversation(monkeypatch: p
 @pytest.mark.parametrize("layout", FORMS)
 def test_dropout_is_the_same_derivative(layout: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the random numbers held, gradients through dropout are those of finite differences, in one piece or in several."""
-    monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
+    monkeypatch.setattr("erc_graph.conv.angular.layout.PIECE", most)
     batch, present = make_batch(5, 2), torch.ones(7, 2, dtype=torch.bool)
     conv = operator(3, config=AngularConvConfig(depth=3), dropout=0.4, layout=layout).double()
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_dropout_is_the_same_derivative(layout: str, most: int, monkeypatch: pyt
 @pytest.mark.parametrize("recipe", WINDOWED)
 @pytest.mark.parametrize("layout", FORMS)
 def test_written_layers_are_the_layers_that_autograd_sees(layout: str, recipe: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
+    monkeypatch.setattr("erc_graph.conv.angular.layout.PIECE", most)
     batch = make_batch(9, 4, 1)
     states, present = torch.randn(14, 3, 5, dtype=torch.float64), torch.rand(14, 3) < 0.8
     written = outcome(layout, load_recipe(recipe), batch, states, present)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from erc_graph.graphs.layout import Layout, in_buckets, in_one_string
+from erc_graph.conv.angular.layout import Layout, in_buckets, in_one_string
 
 CPU = torch.device("cpu")
 
@@ -61,7 +61,7 @@ def test_little_is_padding() -> None:
 
 @pytest.mark.parametrize("most", [1, 6, 30, 10**6])
 def test_pieces_are_all_rows_once_and_no_larger_than_asked(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erc_graph.graphs.layout.PIECE", most)
+    monkeypatch.setattr("erc_graph.conv.angular.layout.PIECE", most)
     sizes, streams = (3, 9, 2, 8, 9, 1, 1), 2
     layout, nodes = in_buckets(sizes, streams, CPU), torch.arange(1, 67).view(33, 2, 1)
     assert [row for piece in layout.pieces for row in range(piece.rows.start, piece.rows.stop)] == list(range(layout.rows))

@@ -1,0 +1,97 @@
+"""A method of a user's own is asked about two dialogues before it is trained: what it says of itself must be so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.printable import one_line
+from erc_graph.errors import ConfigError, ErcGraphError
+from erc_graph.inference.saved import Network
+from erc_graph.methods.own_file import own_parts, show_own
+from erc_graph.methods.stage import evaluating
+
+TOLERANCE = 1e-3  # of scores that must be the same
+
+
+@contextmanager
+def own_code(method: str, doing: str) -> Iterator[None]:
+    """What goes wrong in the code of a user's own method is shown once, from their file on, and said in one line.
+
+    Args:
+        method: File and class.
+        doing: What is being done, for the line.
+
+    Raises:
+        ConfigError: something went wrong.
+    """
+    try:
+        yield
+    except ErcGraphError:
+        raise
+    except Exception as error:
+        show_own(error, own_parts(method)[0].resolve())
+        words = one_line(f"{type(error).__name__}: {error}", 160)
+        raise ConfigError(f"{method}: {doing} failed ({words}); the lines above say where") from None
+
+
+@torch.no_grad()
+def probe(method: str, network: Network, corpus: Corpus) -> None:
+    """Refuse a network whose scores have another shape, or depend on what they must not depend on.
+
+    Args:
+        method: File and class, for the messages.
+        network: Not trained yet.
+        corpus: Its first two dialogues are asked about.
+
+    Raises:
+        ConfigError: one line: what was expected, and what was found.
+    """
+    if not any(True for _ in network.parameters()):
+        raise ConfigError(f"{method}: expected parameters that can be trained, found none")
+    read, names = network.schema, corpus.dialogue_ids[:2]
+    with evaluating(network), own_code(method, "asking it about two dialogues"):
+
+        def ask(batch: Batch) -> Tensor:
+            scores = network(batch).scores
+            shape = (batch.utterances, read.outputs)
+            if not isinstance(scores, Tensor) or tuple(scores.shape) != shape:
+                found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+                raise ConfigError(f"{method}: expected scores {shape}, a row per utterance and a column per label, found {found}")
+            if not scores.isfinite().all():
+                raise ConfigError(f"{method}: expected scores that are numbers, found NaN or inf before any training")
+            return scores
+
+        together = ask(read.batch(corpus.subset(names)))
+        each = [read.batch(corpus.subset([name])) for name in names]
+        alone = [ask(batch) for batch in each]
+        if (gap := _gap(together, torch.cat(alone))) > TOLERANCE:
+            raise ConfigError(
+                f"{method}: expected the same scores of a dialogue alone and beside others, found a difference of {gap:.2g}; "
+                "something reads the dialogues around it, or padding: stay within a dialogue (an `OverTurns`)"
+            )
+        if not (network.causal or network.utterance_level):
+            return
+        for batch, scores in zip(each, alone, strict=True):
+            if (gap := _gap(ask(_other_end(batch))[:-1], scores[:-1])) > TOLERANCE:
+                raise ConfigError(
+                    f"{method}: expected no effect of the last turn on earlier ones, for all its parts are causal, found a difference of "
+                    f"{gap:.2g}; what looks at other turns has to be an `OverTurns`, and say `causal = False` where it looks ahead"
+                )
+
+
+def _other_end(batch: Batch) -> Batch:
+    """The same dialogue with other features in its last turn."""
+    features = {name: torch.cat([values[:-1], values[-1:] + 1]) for name, values in batch.features.items()}
+    return replace(batch, features=features)
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, over the size of the scores where they are large."""
+    return float(((found - expected).abs() / expected.abs().clamp(min=1)).max()) if len(found) else 0.0
