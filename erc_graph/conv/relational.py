@@ -68,10 +68,22 @@ class Relational(Conv):
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
         """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
-        sent = edges.spread(x, weight, by_relation=True, mean=self.norm == "mean")  # (N, S, relations, inputs)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
+        if weight is None and self.norm == "mean" and edges.group is not None:
+            heard = self._of_group(x, edges, edges.group, matrices[0])
+            return heard if self.root is None else self.root(x) + heard
+        sent = edges.spread(x, weight, by_relation=True, mean=self.norm == "mean")  # (N, S, relations, inputs)
         flat, matrix = sent.flatten(2), matrices.flatten(0, 1).T
         if self.root is None:
             return F.linear(flat, matrix)
         # One product for a node's own state and all relations.
         return F.linear(torch.cat([x, flat], -1), torch.cat([self.root.weight, matrix], 1), self.root.bias)
+
+    def _of_group(self, x: Tensor, edges: Edges, group: Tensor, matrix: Tensor) -> Tensor:
+        """What all nodes of a set hear alike is averaged and mapped once per set; `(N, S, inputs)` → `(N, S, width)`."""
+        flat, number = group.flatten(), edges.present.shape[1] * len(edges.batch)
+        full = torch.promote_types(x.dtype, torch.float32)
+        total = x.new_zeros(number, x.shape[-1], dtype=full).index_add(0, flat, x.flatten(0, 1).to(full))
+        count = total.new_zeros(number).index_add(0, flat, edges.present.flatten().to(full)).clamp(min=1)
+        mean = edges.recipe.edges[0].scale * total / count[:, None]
+        return (mean.to(x.dtype) @ matrix)[flat].view(*x.shape[:-1], matrix.shape[-1])

@@ -46,6 +46,20 @@ class EdgeBlocks(Edges):
         self._masks: dict[torch.dtype, Sequence[Tensor]] = {}
 
     @cached_property
+    def group(self) -> Tensor | None:
+        """`(N, S)` dialogue · S + stream, where a recipe joins all turns of a dialogue and nothing else."""
+        if len(self.recipe.edges) != 1:
+            return None
+        rule, streams = self.recipe.edges[0], self.present.shape[1]
+        turns = rule.past is None and rule.future is None and rule.self_loops and rule.count == "turns" and rule.first_turn == "speaks"
+        if not turns or rule.scope != "within" or rule.speaker != "any" or rule.source or rule.target:
+            return None
+        ptr, rows = self.batch.ptr, self.batch.utterances
+        length = ptr.diff()
+        dialogue = torch.repeat_interleave(torch.arange(len(length), device=ptr.device), length, output_size=rows)
+        return dialogue[:, None] * streams + torch.arange(streams, device=ptr.device)
+
+    @cached_property
     def relation(self) -> Tensor:
         """`(P,)` int64, 0 where there is no edge."""
         return self.blocks.over_slots("relation", torch.long)

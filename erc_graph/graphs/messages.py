@@ -42,6 +42,11 @@ class Edges(ABC):
         return HyperEdges(self.recipe, self.present, self.streams, Members.kept(self.recipe, self.present.shape[1], self.batch))
 
     @property
+    def group(self) -> Tensor | None:
+        """`(N, S)` number of a set of nodes, where every node hears its own set and nobody else, all alike; `None` where that is not so."""
+        return None
+
+    @property
     def relations(self) -> tuple[str, ...]:
         """Names of the `R` relations."""
         return self.recipe.relations

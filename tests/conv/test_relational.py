@@ -8,7 +8,7 @@ from erc_graph.conv.relational import Relational
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.edges import edges_of
-from tests.conv.loops import RECIPES, WIDTH, Node, by_node, edges_by_loop, into, listed, make_batch, make_nodes, same
+from tests.conv.loops import RECIPES, WIDTH, Node, by_node, edges_by_loop, into, listed, make_batch, make_nodes, of, rule, same
 
 
 def loop(conv: Relational, nodes: Nodes, batch: Batch, weight: dict[tuple[Node, Node], float] | None = None) -> Tensor:
@@ -40,6 +40,26 @@ def test_equations(name: str, words: dict[str, object]) -> None:
     batch = make_batch()
     nodes = make_nodes(batch)
     same(conv, nodes, batch, loop(conv, nodes, batch))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_where_all_hear_all_a_dialogue_is_heard_once(scale: float) -> None:
+    """Blocks average what all turns hear alike before the map; lists do not."""
+    recipe = of(rule("context", None, None, scale=scale, times=2))
+    conv, batch = Relational(WIDTH, 4, recipe).double(), make_batch()
+    nodes = make_nodes(batch)
+    assert edges_of(recipe, nodes, batch, layout="blocks").group is not None
+    found = []
+    for layout in ("blocks", "list"):
+        conv.layout, states = layout, nodes.states.detach().clone().requires_grad_()  # type: ignore[assignment]
+        out = conv(nodes.with_states(states), batch).states
+        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+        found.append((out, states.grad, conv.weight.grad))
+        conv.weight.grad = None
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    for other in (RECIPES["pairs"], of(rule("context", None, None, self_loops=False)), of(rule("context", 3, None))):
+        assert edges_of(other, nodes, batch, layout="blocks").group is None
 
 
 def test_weights_of_a_caller() -> None:
