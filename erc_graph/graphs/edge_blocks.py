@@ -54,10 +54,7 @@ class EdgeBlocks(Edges):
         turns = rule.past is None and rule.future is None and rule.self_loops and rule.count == "turns" and rule.first_turn == "speaks"
         if not turns or rule.scope != "within" or rule.speaker != "any" or rule.source or rule.target:
             return None
-        ptr, rows = self.batch.ptr, self.batch.utterances
-        length = ptr.diff()
-        dialogue = torch.repeat_interleave(torch.arange(len(length), device=ptr.device), length, output_size=rows)
-        return dialogue[:, None] * streams + torch.arange(streams, device=ptr.device)
+        return self.batch.dialogue[:, None] * streams + torch.arange(streams, device=self.batch.device)
 
     @cached_property
     def relation(self) -> Tensor:
