@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from erc_graph.methods.stage import Prediction, Stage
 VERSION = 2
 """Of what `Method.describe` gives; files without a number are of version 0."""
 
+Family = Literal["graph", "recurrent", "transformer", "fusion", "language model"]
 NONE = "none"  # the recipe of a method without a graph
 
 
@@ -49,6 +50,8 @@ class Method(nn.Module):
     Attributes:
         graph: Recipe of its graph; `None`: it has none.
         paper: Where it was published; `None`: nowhere.
+        family: What spreads context or joins modalities in it.
+        stands_for: The published system in whose place it stands where too little of that is known, and why; empty: none.
         reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
         reads_second_text: Whether `inputs.second_text` means something to it.
         can_be_causal: Whether there is a form of it that reads no later turns (`Config(causal=True)`).
@@ -63,6 +66,8 @@ class Method(nn.Module):
 
     Config: ClassVar[type]
     paper: ClassVar[Paper | None] = None
+    family: ClassVar[Family] = "graph"
+    stands_for: ClassVar[str] = ""
     reads: ClassVar[tuple[Kind, ...]] = ("features", "sequences")
     reads_second_text: ClassVar[bool] = False
     can_be_causal: ClassVar[bool] = True

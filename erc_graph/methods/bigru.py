@@ -46,6 +46,7 @@ class BiGRU(Method):
     """Baseline that every table shows, so that a number means something."""
 
     Config = BiGRUConfig
+    family = "recurrent"
 
     def build(self, config: BiGRUConfig, shapes: Shapes) -> None:
         """A learned vector for what is missing, a projection, the GRU, and a linear classifier."""

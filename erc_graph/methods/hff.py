@@ -264,6 +264,7 @@ class HFF(Method):
     """Hierarchical feature fusion for any number of modalities, and the conversation around it."""
 
     Config = HFFConfig
+    family = "fusion"
     reads = ("sequences", "features")
     paper = Paper(
         title="Multimodal Emotion Recognition Based on Hierarchical Feature Fusion",

@@ -220,6 +220,7 @@ class MFDR(Method):
     """Words that take up sound window by window, a recurrence that knows the whole, frames with kernels of their own; then the graph."""
 
     Config = MFDRConfig
+    family = "fusion"
     reads = ("sequences",)
     unused: ClassVar[Mapping[str, str]] = {"attend.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     paper = Paper(

@@ -20,6 +20,7 @@ class Paper:
         year: Of publication.
         url: Of the publication; empty where none is known.
         code: Public code of the authors; empty where none is known.
+        after: Too little of it is known for a faithful build; the method is one after it, and says what was guessed.
     """
 
     title: str
@@ -28,14 +29,17 @@ class Paper:
     year: int
     url: str = ""
     code: str = ""
+    after: bool = False
 
     def __str__(self) -> str:
         """One line.
 
         >>> print(Paper(title="MMGCN", authors="Hu et al.", venue="ACL", year=2021))
         Hu et al., "MMGCN", ACL, 2021
+        >>> print(Paper(title="A Title", authors="Hu et al.", venue="ACL", year=2021, after=True))
+        after Hu et al., "A Title", ACL, 2021
         """
-        return f'{self.authors}, "{self.title}", {self.venue}, {self.year}'
+        return f'{"after " if self.after else ""}{self.authors}, "{self.title}", {self.venue}, {self.year}'
 
     @property
     def key(self) -> str:

@@ -101,6 +101,7 @@ class TFN(Method):
     """All products of what the modalities say, and the conversation around them."""
 
     Config = TFNConfig
+    family = "fusion"
     reads = ("sequences", "features")
     sequences_of = ("text",)
     couples_batch = "the batch norm of the features, Eq. (1)"

@@ -168,6 +168,7 @@ class WavFusion(Method):
     """Sound that asks words and faces in the deep layers of wav2vec 2.0, then the conversation; any of the three may be missing."""
 
     Config = WavFusionConfig
+    family = "fusion"
     reads = ("sequences",)
     unused: ClassVar[Mapping[str, str]] = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     couples_batch = "the margin loss, Eq. (13), which compares all labelled utterances"
