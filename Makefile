@@ -41,7 +41,7 @@ tables: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.commands
 
 docs: $(VENV)/.installed-dev
-	rm -rf docs/_build docs/reference
+	rm -rf docs/_build docs/reference docs/methods
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 gpu:
@@ -51,4 +51,4 @@ notebook: $(VENV)/.installed-dev
 	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False docs/example.ipynb
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/reference .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) demo docs/_build docs/reference docs/methods .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,5 +1,5 @@
 """`python -m benchmarks.readme`: write the tables of README.md, docs/methods.md and docs/features.md from `experiments/results`, and the
-table of methods from the methods themselves.
+tables of methods from the methods themselves.
 
 `--check` writes nothing and ends with 1 where a page is stale. README.md has the results of `pairwise`, docs/methods.md those of the other
 methods, docs/features.md those on tuned text, each between markers of its own. Results are `result.json` files of
@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.method_pages import kinds_table, methods_table
 from erc_graph.experiments.display import measured, table_rows
 from erc_graph.methods import METHODS
 from erc_graph.report.text_tables import markdown_table
@@ -106,16 +107,6 @@ def tuned_block() -> str:
     return markdown_table(["corpus", "text", "method", "accuracy", "wF1", "macro F1", "seeds", "networks"], rows)
 
 
-def methods_block() -> str:
-    """The table of methods: name, paper, and the forms in which each reads a modality."""
-    rows = []
-    for name, method in METHODS.items():
-        paper = f"{method.paper.authors}, {method.paper.venue}, {method.paper.year}" if method.paper else "the baseline beside every result"
-        rows.append([f"`{name}`", paper, *("yes" if kind in method.reads else "" for kind in ("features", "sequences"))])
-    table = markdown_table(["method", "paper", "vectors of utterances", "sequences (words, sound, faces)"], rows)
-    return table.replace("\\`", "`")
-
-
 def between(page: str, begin: str, end: str, table: Callable[[], str]) -> str:
     """The page with the table between the two marks; the page as it is where it has no such marks."""
     if begin not in page:
@@ -131,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
         for mark, method in [("", "pairwise")] if path == README else [(f" of {name}", name) for name in METHODS]:
             new = between(new, BEGIN.format(mark), END, partial(block, method))
         new = between(new, BEGIN.format(" of tuned text"), END, tuned_block)
-        new = between(new, METHODS_BEGIN, METHODS_END, methods_block)
+        new = between(new, METHODS_BEGIN, METHODS_END, kinds_table if path == README else methods_table)
         stale |= new != text
         if "--check" not in (sys.argv[1:] if argv is None else argv):
             path.write_text(new, encoding="utf-8")

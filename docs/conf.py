@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 project = "erc_graph"
 release = version = re.search(r'__version__ = "(.+)"', (ROOT / "erc_graph" / "__init__.py").read_text(encoding="utf-8"))[1]
@@ -67,4 +69,7 @@ def mend(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    from benchmarks.method_pages import write_pages
+
     app.connect("autodoc-process-docstring", mend)
+    app.connect("builder-inited", lambda _: write_pages(ROOT / "docs" / "methods"))

@@ -20,6 +20,11 @@ DATA = Path(os.environ.get("ERC_GRAPH_DATA", "no-corpora"))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts without: no Ctrl-C would ever arrive
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Laws build the cases that the run asks for, and no others (`tests/laws/cases.py`)."""
+    os.environ["PYTEST_CHOSEN"] = config.getoption("-m")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = config.getoption("-m")
     for item in items:

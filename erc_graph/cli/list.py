@@ -42,12 +42,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def methods() -> dict[str, str]:
-    """Methods that can be trained: the paper of each, or the first sentence of its file."""
+    """Methods that can be trained: kind and paper of each, or the first sentence of its file."""
     from erc_graph.methods import METHODS
 
     found = {}
     for name, method in METHODS.items():
-        found[name] = str(method.paper) if method.paper else _sentence(sys.modules[method.__module__].__doc__)
+        words = str(method.paper) if method.paper else _sentence(sys.modules[method.__module__].__doc__)
+        found[name] = f"{method.family}: {words}"
         found[name] += "" if method.can_be_causal else " (cannot be causal)"
     return found
 

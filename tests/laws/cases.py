@@ -8,15 +8,17 @@ A case is a method with a configuration, the modalities that it is given, and th
 - `around` cases: every option of `[inputs]` and `[prior]` that a forward pass shows, and a task of scores;
 - `settings` cases: every committed settings file, at a small size.
 
-The default run asks every law of the plain cases, or, where a law is dear (training, files, explanations), of those with all modalities;
-the gradients of causality of every case but other recipes; and that a dialogue is the same alone of all but the option cases. The rest is
-`slow`.
+The default run asks every law of every method with all modalities, causal or not, or, where a law is dear (training, files,
+explanations), of its default alone. All else is `slow`; the default run does not even build it. An operator is asked about every recipe
+in `tests/conv`; here a method has its own recipe, none, and one other.
 
 A combination that is refused with a `ConfigError` is no case: it is kept in `REFUSED`, with the reason.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
@@ -33,7 +35,6 @@ from erc_graph.data.files.toml import read_toml
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.recipe import list_recipes
 from erc_graph.inference.saved import Network
 from erc_graph.inference.version_1 import moved_options
 from erc_graph.methods import METHODS
@@ -48,6 +49,7 @@ WIDTHS = {"audio": 3, "text": 5, "visual": 4, "bert": 6, "speaker": 2, "said": 3
 THREE = Task(name="three", labels=("sad", "angry", "happy"))
 SCORE = Task(name="score", kind="score", column="score")
 SETTINGS = Path(__file__).resolve().parents[2] / "experiments"
+SLOW = re.search(r"(?<!not )\bslow\b", os.environ.get("PYTEST_CHOSEN", "slow")) is not None  # asked for; `tests/conftest.py` says it
 
 # -- small configurations ----------------------------------------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ def options(config: Any) -> Iterator[tuple[str, Any]]:
         if is_dataclass(value):
             yield from ((f"{one.name}.{name}", replace_later(config, one.name, inner)) for name, inner in options(value))
             continue
-        others = [NONE, *list_recipes()] if one.name == "graph" else few(hints[one.name])
+        others = [NONE, "window" if value == "speaker" else "speaker"] if one.name == "graph" else few(hints[one.name])
         yield from ((f"{one.name}={other}", replace_later(config, one.name, other)) for other in others if other != value)
 
 
@@ -179,10 +181,13 @@ def wanted() -> Iterator[Case]:
     for method, kind in METHODS.items():
         first: Kind = kind.reads[0]
         for label, config in defaults(method).items():
-            for names in (MODALITIES, *((name,) for name in MODALITIES)):
+            for names in (MODALITIES, *((name,) for name in MODALITIES if SLOW)):
                 heard = "" if len(names) > 1 else f", {names[0]} alone"
                 yield Case("plain", f"{method}: {label}{heard}", method, config, names, first)
-            yield Case("plain", f"{method}: {label}, committee", method, config, form=first, members=2)
+            if SLOW:
+                yield Case("plain", f"{method}: {label}, committee", method, config, form=first, members=2)
+        if not SLOW:
+            continue
         plain = small(kind.Config())
         for form in kind.reads[1:]:
             yield Case("form", f"{method}: {form}", method, lambda plain=plain: plain, form=form)
@@ -190,7 +195,7 @@ def wanted() -> Iterator[Case]:
             yield Case("option", f"{method}: {name}", method, config, form=first)
         for name, around in AROUND.items():
             yield Case("around", f"{method}: {name}", method, lambda plain=plain: plain, form=first, **around)
-    for path in sorted(SETTINGS.rglob("*.toml")):
+    for path in sorted(SETTINGS.rglob("*.toml")) if SLOW else ():
         yield from from_settings(path)
 
 
@@ -264,25 +269,20 @@ def over(default: Callable[[Case], bool], every: Callable[[Case], bool] = lambda
         default: Those of the default run; the others are `slow`.
         every: Those that the law is about.
     """
-    chosen = [case for case in every_case() if every(case)]
+    chosen = [case for case in every_case() if (SLOW or default(case)) and every(case)]
     return pytest.mark.parametrize(
         "case", [pytest.param(case, id=case.name, marks=() if default(case) else pytest.mark.slow) for case in chosen]
     )
 
 
-def plain(case: Case) -> bool:
-    """{default, causal} × {all modalities, each one alone}, and committees."""
-    return case.kind == "plain"
-
-
-def near(case: Case) -> bool:
-    """All but those with an option changed."""
-    return case.kind != "option"
-
-
 def whole(case: Case) -> bool:
     """Default and causal, with all modalities; no committees."""
     return case.whole and not case.members
+
+
+def first(case: Case) -> bool:
+    """The default, with all modalities."""
+    return whole(case) and ": default" in case.name
 
 
 def anything(case: Case) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from erc_graph.data.batch import Batch
 from erc_graph.methods.committee import Committee
 from erc_graph.methods.stage import infer
-from tests.laws.cases import Case, conversations, every_case, leaves, near, over, plain, scores, stir, stirred, whole, without_dropout
+from tests.laws.cases import Case, conversations, every_case, first, leaves, over, scores, stir, stirred, whole, without_dropout
 
 Ask = Callable[[nn.Module, Batch], Tensor]
 LENGTHS = [3, 1, 5, 2, 8]  # the last is only company: longer than all, so that there is more padding
@@ -46,7 +46,7 @@ def check_alone(ask: Ask, module: nn.Module, batch: Batch) -> None:
         torch.testing.assert_close(inputs, of_inputs, rtol=1e-7, atol=1e-9)
 
 
-@over(near)
+@over(whole)
 def test_alone_in_any_batch_in_any_order(case: Case) -> None:
     check_alone(scores, stirred(case), conversations(case, LENGTHS))
 
@@ -61,7 +61,7 @@ def test_every_stage_alone_in_any_batch_in_any_order(case: Case) -> None:
         check_alone(lambda _, batch, ask=stage.forward: ask(batch).scores, network, conversations(case, LENGTHS))  # type: ignore[misc]
 
 
-@over(plain)
+@over(first)
 def test_inference_in_chunks_of_any_size(case: Case) -> None:
     network, batch = stirred(case), conversations(case, [3, 6, 1, 4])
     together = infer(network, batch, 99)

@@ -24,17 +24,15 @@ from tests.laws.cases import (
     WIDTHS,
     Case,
     Schema,
-    anything,
     by_row,
     conversations,
     leaves,
-    near,
     networks,
     over,
-    plain,
     scores,
     stir,
     stirred,
+    whole,
 )
 from tests.laws.test_alone import LENGTHS, check_alone
 
@@ -60,12 +58,12 @@ def check_gradients(network: Network, batch: Batch) -> None:
     assert other is not network.utterance_level, "other turns"
 
 
-@over(lambda case: ": graph=" not in case.name)
+@over(whole)
 def test_causal_is_no_gradient_from_later_turns(case: Case) -> None:
     check_gradients(stirred(case), conversations(case, [5, 3], speakers=[0, 1, 0, 0, 1, 1, 0, 1]))
 
 
-@over(anything, lambda case: stirred(case).utterance_level)
+@over(whole, lambda case: stirred(case).utterance_level)
 def test_an_utterance_that_is_judged_by_itself_stands_for_itself(case: Case) -> None:
     network, batch = stirred(case), conversations(case, [5, 3])
     rows = batch.utterances
@@ -73,13 +71,13 @@ def test_an_utterance_that_is_judged_by_itself_stands_for_itself(case: Case) -> 
     torch.testing.assert_close(scores(network, Batch(**{**_fields(batch), **apart})), scores(network, batch), rtol=1e-9, atol=1e-10)
 
 
-@over(plain)
+@over(whole)
 def test_what_is_asked_to_be_causal_is_causal(case: Case) -> None:
     if case.name.partition(": ")[2].startswith("causal"):
         assert stirred(case).causal
 
 
-@over(plain, lambda case: stirred(case).causal)
+@over(whole, lambda case: stirred(case).causal)
 def test_a_beginning_is_judged_as_in_the_whole(case: Case) -> None:
     """Nothing of later turns counts, their speakers and what they lack included."""
     network, batch = stirred(case), conversations(case, [9])
@@ -119,20 +117,12 @@ def streams(case: Case) -> bool:
     return stirred(case).causal and not stirred(case).schema.sequences
 
 
-@over(near, streams)
+@over(whole, streams)
 def test_streamed_equals_offline(case: Case) -> None:
     check_stream(stirred(case), conversations(case, [12]))
 
 
-def first_of_method(case: Case) -> bool:
-    """The first causal case of its method."""
-    return case is next(one for one in STREAMED if one.method == case.method)
-
-
-STREAMED = [mark.values[0] for mark in over(anything, streams).args[1]]
-
-
-@over(first_of_method, lambda case: streams(case) and (case.whole or first_of_method(case)))
+@over(whole, lambda case: whole(case) and streams(case))
 def test_200_streamed_turns_equal_offline_in_single_precision(case: Case) -> None:
     network = case.build().float().eval()
     check_stream(network, conversations(case, [200], dtype=torch.float32))

@@ -24,7 +24,7 @@ from erc_graph.graphs.rules import HYPEREDGE
 from erc_graph.inference.explain import explain
 from erc_graph.inference.graphs import graph_of, look, operators, watched
 from erc_graph.inference.saved import Network
-from tests.laws.cases import Case, conversations, over, scores, stirred, whole
+from tests.laws.cases import Case, conversations, first, over, scores, stirred, whole
 from tests.laws.test_presence import outcome
 
 
@@ -205,7 +205,7 @@ def silence(network: Network, batch: Batch) -> Iterator[None]:
         yield
 
 
-@over(whole, has_vectors)
+@over(first, has_vectors)
 def test_what_edges_are_said_to_do_adds_up_to_what_they_do(case: Case) -> None:
     network, turn = stirred(case), 3
     dialogue = dialogue_of(conversations(case, [5]), network.task.labels)
@@ -230,7 +230,7 @@ def log_odds(values: Tensor, label: str, network: Network) -> float:
     return float(p.log() - (1 - p).log())
 
 
-@over(whole, lambda case: has_graph(case) and case.whole)
+@over(first, lambda case: has_graph(case) and case.whole)
 def test_asking_for_graphs_changes_nothing(case: Case) -> None:
     network, batch = stirred(case), conversations(case, [5, 2])
     before = scores(network, batch)

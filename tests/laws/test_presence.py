@@ -14,7 +14,7 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.turns import OverTurns
 from erc_graph.inference.graphs import look, operators
 from erc_graph.inference.saved import Network
-from tests.laws.cases import Case, conversations, leaves, near, over, plain, scores, stirred, whole
+from tests.laws.cases import Case, conversations, leaves, over, scores, stirred, whole
 
 
 def nothing(batch: Batch) -> Batch:
@@ -33,13 +33,13 @@ def outcome(network: Network, batch: Batch) -> tuple[Tensor, list[Tensor]]:
     return found.detach(), [torch.zeros_like(end) if part is None else part for end, part in zip(ends, parts, strict=True)]
 
 
-@over(near)
+@over(whole)
 def test_an_absent_vector_is_never_read(case: Case) -> None:
     network, batch = stirred(case), conversations(case, [5, 3, 1], missing=0.4)
     torch.testing.assert_close(outcome(network, nothing(batch)), outcome(network, batch), rtol=0, atol=0)
 
 
-@over(plain)
+@over(whole)
 def test_an_absent_state_is_never_read_by_a_part_that_looks_at_other_turns(case: Case) -> None:
     network, batch = stirred(case), conversations(case, [5, 3, 1], missing=0.4)
     expected = scores(network, batch)
@@ -93,7 +93,7 @@ def test_an_absent_turn_sends_and_gets_nothing(case: Case) -> None:
                     assert here[graph[source, _, target].edge_index[row]].all()
 
 
-@over(plain)
+@over(whole)
 def test_dialogues_of_which_nothing_is_there(case: Case) -> None:
     """Whatever is missing, numbers come out, and the others learn."""
     network, batch = stirred(case), conversations(case, [4, 2], missing=1.1)

@@ -14,6 +14,7 @@ from erc_graph.methods.schema import Schema
 from tests.laws.cases import MODALITIES, REFUSED, SETTINGS, THREE, WIDTHS, defaults, every_case, small
 
 
+@pytest.mark.slow
 def test_nothing_is_left_out() -> None:
     """Of every method {default, causal} × {all, each alone} and committees are cases, or refused in words."""
     names = {case.name for case in every_case()}
@@ -28,6 +29,7 @@ def test_nothing_is_left_out() -> None:
     assert len(files) == sum(case.kind == "settings" for case in every_case()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_reads_all_modalities_or_one_of_them(method: str) -> None:
     plain = [case for case in every_case() if case.method == method and case.kind == "plain"]

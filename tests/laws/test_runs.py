@@ -21,7 +21,7 @@ from erc_graph.inference.saved import Network
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 from erc_graph.training.losses import Criterion
-from tests.laws.cases import Case, conversations, networks, over, plain, scores, stirred, whole
+from tests.laws.cases import Case, conversations, first, networks, over, scores, stirred, whole
 
 SIZES = (3, 2, 4, 1, 3, 2)
 
@@ -57,7 +57,7 @@ def fresh(case: Case) -> Network:
 # -- saved, and speakers -----------------------------------------------------------------------------------------------------------
 
 
-@over(whole)
+@over(first, whole)
 def test_saved_and_loaded_gives_the_same_scores(case: Case, tmp_path: Path) -> None:
     network, batch = fresh(case), conversations(case, [4, 2], dtype=torch.float32)
     Pipeline(network).save_pretrained(tmp_path / "model")
@@ -74,7 +74,7 @@ def knows_speakers(network: Network) -> bool:
     return asked or any(isinstance(part, SpeakerEmbedding) and part.missing is None for part in network.modules())
 
 
-@over(plain)
+@over(whole)
 def test_renaming_speakers_changes_nothing(case: Case) -> None:
     corpus = corpus_of(case)
     known = sorted(set(corpus.speakers))
@@ -88,7 +88,7 @@ def test_renaming_speakers_changes_nothing(case: Case) -> None:
         assert not torch.allclose(together, found)
 
 
-@over(whole)
+@over(first)
 def test_a_dialogue_of_a_corpus_is_judged_as_if_it_were_alone(case: Case) -> None:
     corpus, network = corpus_of(case), fresh(case)
     alone = torch.cat([scores(network, network.schema.batch(dialogue.corpus)) for dialogue in corpus])
@@ -98,7 +98,7 @@ def test_a_dialogue_of_a_corpus_is_judged_as_if_it_were_alone(case: Case) -> Non
 # -- labels ------------------------------------------------------------------------------------------------------------------------
 
 
-@over(whole, lambda case: case.whole or case.name.endswith(": score"))
+@over(first, lambda case: case.whole or case.name.endswith(": score"))
 def test_unlabelled_utterances_get_predictions_and_no_loss(case: Case) -> None:
     batch = conversations(case, [4, 6, 3], seed=9)
     counts = batch.judged & (batch.target >= 0 if case.task.labels else ~batch.target.isnan())
@@ -131,7 +131,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-@over(whole)
+@over(first, whole)
 def test_same_seed_same_run(case: Case) -> None:
     corpus = corpus_of(case)
     one, two, other = (fresh(case) for _ in range(3))
@@ -157,7 +157,7 @@ class Steps:
             raise KeyboardInterrupt
 
 
-@over(lambda case: whole(case) and ": default" in case.name)
+@over(first, whole)
 def test_resumed_equals_uninterrupted(case: Case, tmp_path: Path) -> None:
     corpus, uninterrupted = corpus_of(case), fresh(case)
     steps = Steps(uninterrupted)
@@ -200,7 +200,7 @@ def gradients(network: Network, case: Case) -> dict[str, float]:
     return largest
 
 
-@over(whole, whole)
+@over(first, whole)
 def test_every_parameter_learns_or_is_said_not_to(case: Case) -> None:
     network = case.build()
     network.double()
@@ -215,7 +215,7 @@ def test_every_parameter_learns_or_is_said_not_to(case: Case) -> None:
     assert listed - silent == set(), "in `unused`, and with a gradient"
 
 
-@over(whole, lambda case: case.whole)
+@over(first, lambda case: case.whole)
 def test_an_unlabelled_utterance_is_context(case: Case) -> None:
     """The loss of labelled turns reaches the features of others, unless turns are judged one by one."""
     from tests.laws.cases import by_row, leaves

@@ -1,0 +1,171 @@
+"""A page per method for the site (`make docs`), and the tables of all methods (`make tables`), from the methods themselves.
+
+A page has what the method is, its figures (measured and published apart), and the docstring of its file with all equations. `streams` and
+`causal` are read off the method at work, `parameters` off its settings for IEMOCAP with 384 text and 73 audio features.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from erc_graph.data.files.toml import read_toml
+from erc_graph.data.nodes import Nodes
+from erc_graph.data.sample.raw import sample_raw_corpus
+from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.data.tasks import TASKS
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.display import measured
+from erc_graph.experiments.experiment import experiment_file, from_dict
+from erc_graph.experiments.published import load_published
+from erc_graph.methods import METHODS
+from erc_graph.methods.base import Family, Method
+from erc_graph.methods.schema import Schema
+from erc_graph.report.text_tables import markdown_table
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments" / "results"
+CORPORA = {"iemocap6": "IEMOCAP, six emotions", "meld": "MELD", "emorynlp": "EmoryNLP", "mosi": "MOSI"}
+
+
+def built(name: str, corpus: str, schema: Schema) -> Method:
+    """The method with its committed settings for a corpus, or else its defaults."""
+    path, kind = experiment_file(name, corpus), METHODS[name]
+    if name == "bigru" or path is None:
+        return kind(schema)
+    settings = from_dict(name, read_toml(path), path.name)
+    return kind(schema, settings.pipeline, inputs=settings.inputs)
+
+
+def streams_of(name: str) -> str:
+    """How many nodes a turn has wherever the method looks at other turns, for three modalities: `1, 3`; `–` where it never does."""
+    vectors = "features" in METHODS[name].reads
+    corpus = sample_corpus(dialogues=4) if vectors else sample_raw_corpus(dialogues=4)
+    method = built(name, "sample" if vectors else "sample-raw", Schema.of(corpus, reads=METHODS[name].reads)).eval()
+    counts: set[int] = set()
+
+    def count(part: torch.nn.Module, given: tuple[Any, ...]) -> None:
+        counts.update(value.states.shape[1] for value in given if isinstance(value, Nodes))
+
+    for _, part in method.over_turns():
+        part.register_forward_pre_hook(count)
+    with torch.no_grad():
+        method(method.schema.batch(corpus))
+    return ", ".join(map(str, sorted(counts))) or "–"
+
+
+def parameters_of(name: str) -> str:
+    """Number of parameters with the settings for IEMOCAP; `–` for a method that reads raw sound or faces."""
+    schema = Schema(widths={"audio": 73, "text": 384}, task=TASKS["iemocap6"])
+    try:
+        return f"{sum(parameter.numel() for parameter in built(name, 'iemocap6', schema).parameters()):,}".replace(",", " ")
+    except ConfigError:
+        return "–"
+
+
+def causal_of(kind: type[Method]) -> str:
+    """`option`, `always` or `no`."""
+    if not kind.can_be_causal:
+        return "no"
+    return "option" if any(one.name == "causal" for one in fields(kind.Config)) else "always"
+
+
+def source_of(name: str) -> str:
+    """Where it was published, or what it stands for."""
+    kind = METHODS[name]
+    if kind.paper:
+        return f"{'after ' if kind.paper.after else ''}{kind.paper.authors}, {kind.paper.venue}, {kind.paper.year}"
+    return kind.stands_for or "the baseline beside every result"
+
+
+@cache
+def results_of(name: str, corpus: str) -> tuple[dict[str, Any], ...]:
+    """Recorded main results of a method on a corpus, with its graph."""
+    paths = [path for path in sorted((RESULTS / corpus).glob(f"{name}*.json")) if "-table-" not in path.stem]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return tuple(result for result in found if result.get("method") == name and result["config"]["pipeline"].get("graph") != "none")
+
+
+def score_of(name: str, corpus: str) -> str:
+    """Weighted F1 on the test split of the result with the most modalities; empty: not measured."""
+    found = sorted(results_of(name, corpus), key=lambda result: -len(result["modalities"]))
+    return measured(found[0]["metrics"]["test"]["weighted_f1"]) if found else ""
+
+
+def kinds_table() -> str:
+    """The methods by kind, for README.md."""
+    rows = []
+    for family in get_args(Family):
+        names = [name for name, kind in METHODS.items() if kind.family == family]
+        rows.append([family, str(len(names)), ", ".join(f"`{name}`" for name in names)])
+    return markdown_table(["kind", "", "methods"], rows).replace("\\`", "`")
+
+
+def methods_table() -> str:
+    """All methods: source, kind, inputs, causal, streams, parameters, measured figures."""
+    rows, words = [], {"features": "vectors", "sequences": "sequences"}
+    for name, kind in METHODS.items():
+        reads = ", ".join(words[form] for form in kind.reads)
+        facts = [source_of(name), kind.family, reads, causal_of(kind), streams_of(name), parameters_of(name)]
+        rows.append([f"`{name}`", *facts, score_of(name, "iemocap6"), score_of(name, "meld")])
+    head = ["method", "source", "kind", "reads", "causal", "streams", "parameters", "wF1 IEMOCAP", "wF1 MELD"]
+    return markdown_table(head, rows).replace("\\`", "`")
+
+
+def published_rows(name: str) -> list[list[str]]:
+    """What its own paper prints of it, per cent."""
+    rows = []
+    for corpus, words in CORPORA.items():
+        for table in load_published(corpus):
+            for row in table.rows if table.of == name else ():
+                figures = (row.accuracy, row.weighted_f1)
+                shown = ["" if value is None else f"{value:.2f}" for value in figures]
+                rows.append([words, row.name, *shown, table.features, row.epoch_on_test])
+    return rows
+
+
+def measured_rows(name: str) -> list[list[str]]:
+    """What was measured here, 0 to 1."""
+    rows = []
+    for corpus, words in CORPORA.items():
+        for result in results_of(name, corpus):
+            test = result["metrics"]["test"]
+            figures = [measured(test[metric]) for metric in ("accuracy", "weighted_f1", "macro_f1")]
+            rows.append([words, "+".join(result["modalities"]), *figures, str(len(test["accuracy"]["values"]))])
+    return rows
+
+
+def page(name: str) -> str:
+    """The page of a method, in Markdown."""
+    kind = METHODS[name]
+    lines = [f"# {name}", ""]
+    if kind.paper:
+        paper, links = kind.paper, []
+        links += [f"[paper]({paper.url})"] if paper.url else []
+        links += [f"[public code]({paper.code})"] if paper.code else []
+        lines += [f"{paper}{': ' if links else ''}{', '.join(links)}.", "", "```bibtex", paper.bibtex, "```", ""]
+    elif kind.stands_for:
+        lines += [kind.stands_for, ""]
+    facts = [["kind", kind.family], ["causal", causal_of(kind)], ["nodes per turn", streams_of(name)], ["parameters", parameters_of(name)]]
+    lines += [markdown_table(["", ""], facts), ""]
+    lines += [f"`erc-graph experiment {name}` trains it on the sample corpus; `--help` lists its options.", ""]
+    if rows := measured_rows(name):
+        lines += ["## Measured", "", "Test split, 0 to 1, mean and standard deviation over seeds.", ""]
+        lines += [markdown_table(["corpus", "modalities", "accuracy", "wF1", "macro F1", "seeds"], rows), ""]
+    if rows := published_rows(name):
+        lines += ["## Published", "", "Per cent, on the paper's own features; not to be compared with the measured figures.", ""]
+        lines += [markdown_table(["corpus", "row", "accuracy", "wF1", "features", "epoch chosen on test"], rows), ""]
+    docstring = ["```{eval-rst}", f".. automodule:: {kind.__module__}", "   :no-index:", "   :no-members:", "```"]
+    return "\n".join([*lines, "## Equations", "", *docstring, ""])
+
+
+def write_pages(folder: Path) -> None:
+    """One page per method into a folder."""
+    folder.mkdir(exist_ok=True)
+    for name in METHODS:
+        (folder / f"{name}.md").write_text(page(name), encoding="utf-8")
