@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 def pytest_configure(config: pytest.Config) -> None:
     """Laws build the cases that the run asks for, and no others (`tests/laws/cases.py`)."""
-    os.environ["PYTEST_CHOSEN"] = config.getoption("-m")
+    os.environ["PYTEST_CHOSEN"], os.environ["PYTEST_KEYWORD"] = config.getoption("-m"), config.getoption("-k")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

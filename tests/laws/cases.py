@@ -50,6 +50,9 @@ THREE = Task(name="three", labels=("sad", "angry", "happy"))
 SCORE = Task(name="score", kind="score", column="score")
 SETTINGS = Path(__file__).resolve().parents[2] / "experiments"
 SLOW = re.search(r"(?<!not )\bslow\b", os.environ.get("PYTEST_CHOSEN", "slow")) is not None  # asked for; `tests/conftest.py` says it
+KEYWORD = os.environ.get("PYTEST_KEYWORD", "")
+ONLY = [] if "not" in KEYWORD.split() else [name for name in METHODS if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", KEYWORD)]
+"""Methods that `-k` names: only their cases are built then."""
 
 # -- small configurations ----------------------------------------------------------------------------------------------------------
 
@@ -179,6 +182,8 @@ def defaults(method: str) -> dict[str, Callable[[], Any]]:
 def wanted() -> Iterator[Case]:
     """All combinations, refused ones too."""
     for method, kind in METHODS.items():
+        if ONLY and method not in ONLY:
+            continue
         first: Kind = kind.reads[0]
         for label, config in defaults(method).items():
             for names in (MODALITIES, *((name,) for name in MODALITIES if SLOW)):
@@ -214,7 +219,7 @@ def from_settings(path: Path) -> Iterator[Case]:
     """The case of a settings file, if it is one: its own options, inputs and prior, for three modalities."""
     values = read_toml(path)
     method = values.get("method")
-    if method not in METHODS or "training" not in values:
+    if method not in METHODS or "training" not in values or (ONLY and method not in ONLY):
         return
     from pydantic import TypeAdapter
 
