@@ -6,6 +6,7 @@ from erc_graph.methods.registry import Registry
 
 METHODS = Registry(
     {
+        "bc-lstm": "erc_graph.methods.bc_lstm:BCLSTM",
         "bigru": "erc_graph.methods.bigru:BiGRU",
         "cogmen": "erc_graph.methods.cogmen:COGMEN",
         "dagerc": "erc_graph.methods.dagerc:DAGERC",
