@@ -21,11 +21,12 @@ class MatchingAttention(OverRows):
     Args:
         width: Of the rows that go in and come out.
         causal: A turn attends to itself and to earlier turns alone.
+        bounded: With the tanh, which DialogueRNN itself does not have.
     """
 
-    def __init__(self, width: int, *, causal: bool = False) -> None:
+    def __init__(self, width: int, *, causal: bool = False, bounded: bool = True) -> None:
         super().__init__()
-        self.width, self._causal = width, causal
+        self.width, self._causal, self.bounded = width, causal, bounded
         self.transform = nn.Linear(width, width)
 
     @property
@@ -36,7 +37,7 @@ class MatchingAttention(OverRows):
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
         """`(N, width)` → `(N, width)`"""
         x = batch.pad(rows)  # (D, L, width)
-        score = (self.transform(x) @ x.transpose(1, 2)).tanh()  # (D, L, L): asked by, of
+        score = self._score(x, x)  # (D, L, L): asked by, of
         turn = torch.arange(batch.longest, device=batch.device)
         mask = turn[:, None] >= turn if self.causal else batch.mask[:, None]
         return batch.unpad(score.masked_fill(~mask, -torch.inf).softmax(-1) @ x)
@@ -45,4 +46,8 @@ class MatchingAttention(OverRows):
         """One more turn, in evaluation mode: `(1, width)` → `(1, width)`, and the turns so far."""
         memory = memory or Window(None)
         rows = memory.push(row).flatten(0, -2)  # (turns, width)
-        return (self.transform(row) @ rows.T).tanh().softmax(-1) @ rows, memory
+        return self._score(row, rows).softmax(-1) @ rows, memory
+
+    def _score(self, asking: Tensor, asked: Tensor) -> Tensor:
+        score = self.transform(asking) @ asked.transpose(-1, -2)
+        return score.tanh() if self.bounded else score

@@ -10,6 +10,7 @@ METHODS = Registry(
         "bigru": "erc_graph.methods.bigru:BiGRU",
         "cogmen": "erc_graph.methods.cogmen:COGMEN",
         "dagerc": "erc_graph.methods.dagerc:DAGERC",
+        "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "hff": "erc_graph.methods.hff:HFF",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mfdr": "erc_graph.methods.mfdr:MFDR",

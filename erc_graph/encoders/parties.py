@@ -1,0 +1,360 @@
+r"""A recurrence over the turns of a dialogue that keeps states of the dialogue and of every speaker (DialogueRNN, COSMIC).
+
+With `s` the speaker of turn `t` and `u` what is said, in each direction
+
+.. math::
+    g_t &= \mathrm{GRU}([u_t ; q_{s, t-1}], g_{t-1}) \qquad
+    c_t = \sum_{j < t} \mathrm{softmax}_j(g_j \cdot W u_t)\, g_j \\
+    q_{s, t} &= \mathrm{GRU}([u_t ; c_t], q_{s, t-1}) \qquad
+    q_{i, t} = \mathrm{GRU}([u_t ; q_{s, t}], q_{i, t-1}) \text{ or } q_{i, t-1}, \quad i \ne s \\
+    e_t &= \mathrm{GRU}(q_{s, t}, e_{t-1})
+
+Speakers may have several states; one that hears no context, but another state of its speaker, and the state `e` stand behind the loop.
+
+All dialogues and both directions of a batch take a turn together. Products with what is known before the loop are taken for all turns at
+once. What is stored is dropped in training, so that the recurrence and the attention see it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.turns import OverTurns
+
+SAID = "u"  # the given rows that the dialogue's state reads and that ask for the context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Party:
+    """One state that every speaker of a dialogue has.
+
+    Attributes:
+        width: Of the state.
+        given: Names of the given rows that it reads when its speaker speaks.
+        of: Another state of the speaker, that of this turn, which it reads in the place of the context.
+        listens: Names of the given rows that it reads, with the speaker's new state, when another speaks; `None`: it waits unchanged.
+    """
+
+    width: int
+    given: tuple[str, ...] = (SAID,)
+    of: str | None = None
+    listens: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """States after a turn: `g`, all `g` so far `(turns, n, width)`, name → speakers' states `(n × speakers, width)`, `e`."""
+
+    dialogue: Tensor | None = None
+    heard: Tensor | None = None
+    slots: Mapping[str, Tensor] = field(default_factory=dict)
+    emotion: Tensor | None = None
+
+
+class Cells(nn.Module):
+    """The parameters of one direction; see `Parties`."""
+
+    def __init__(
+        self, given: Mapping[str, int], width: int, parties: Mapping[str, Party], emotion: int, reads: Sequence[str],
+        attention: str, bounded: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+
+        def cell(names: Sequence[str], inside: int, own: int) -> nn.GRUCell:
+            return nn.GRUCell(sum(given[name] for name in names) + inside, own)
+
+        inside = {name: width if p.of is None else parties[p.of].width for name, p in parties.items()}
+        general = attention == "general"
+        self.attend = nn.Linear(given[SAID], width, bias=bounded) if general else nn.Linear(width, 1, bias=False)
+        self.dialogue = cell((SAID,), sum(p.width for p in parties.values() if p.of is None), width)
+        self.party = nn.ModuleDict({name: cell(p.given, inside[name], p.width) for name, p in parties.items()})
+        self.listener = nn.ModuleDict(
+            {name: cell(p.listens, p.width, p.width) for name, p in parties.items() if p.listens is not None and p.of is None}
+        )
+        self.emotion = cell(reads, sum(p.width for p in parties.values()), emotion)
+
+
+class Parties(OverTurns):
+    """The recurrence, from given rows side by side to `e`, forward and backward side by side.
+
+    Args:
+        given: Name → width of the given rows, `u` among them, as they stand side by side.
+        width: Of `g`.
+        parties: Name → a state of the speakers; `g` reads all that hear the context.
+        emotion: Width of `e` in each direction.
+        reads: Names of given rows that `e` reads besides all states of the speaker.
+        attention: Of the context: `general`, or `simple`: scores `w · g_j`, whatever is said.
+        bounded: `general` has a bias, and a tanh around the score.
+        bidirectional: Read the dialogue from its end, too, with parameters of its own.
+        dropout: On all states as they are stored.
+
+    Attributes:
+        width: Of what comes out.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, int],
+        width: int,
+        parties: Mapping[str, Party],
+        *,
+        emotion: int,
+        reads: Sequence[str] = (),
+        attention: Literal["general", "simple"] = "general",
+        bounded: bool = False,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.given, self.parties, self.reads, self.bounded = dict(given), dict(parties), tuple(reads), bounded and attention == "general"
+        cells = [Cells(given, width, parties, emotion, reads, attention, bounded) for _ in range(1 + bidirectional)]
+        self.directions = nn.ModuleList(cells)
+        self.general, self.width = attention == "general", len(cells) * emotion
+        self.dropout = Dropout(dropout)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the dialogue is read forward alone."""
+        return len(self.directions) == 1
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, 1, given rows side by side)` → `(N, 1, width)`"""
+        e = self.states(nodes.masked()[:, 0], batch)[0]["e"]
+        parts = [batch.unpad(own.transpose(0, 1), backwards=back) for own, back in zip(e.unbind(1), (False, True), strict=False)]
+        return nodes.with_states(torch.cat(parts, -1)[:, None])
+
+    def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
+        """One more turn of a running dialogue."""
+        states, memory = self.states(nodes.masked()[:, 0], batch, memory or Memory())
+        return nodes.with_states(states["e"].flatten(0, 2)[:, None]), memory
+
+    def states(self, rows: Tensor, batch: Batch, memory: Memory | None = None) -> tuple[dict[str, Tensor], Memory]:
+        """Compute all states of the speaker of each turn.
+
+        Args:
+            rows: `(N, given rows side by side)`.
+            batch: The dialogues.
+            memory: What earlier turns of one running dialogue handed on, at its first turn `Memory()`; unset: whole dialogues.
+
+        Returns:
+            `g`, `e` and the names of the parties → `(L, directions, D, width)`, and what to hand on.
+        """
+        with torch.autocast(rows.device.type, enabled=False):
+            return self._states(rows.to(next(self.parameters()).dtype), batch, memory)
+
+    def _states(self, rows: Tensor, batch: Batch, handed: Memory | None) -> tuple[dict[str, Tensor], Memory]:
+        memory = handed or Memory()
+        parts = dict(zip(self.given, rows.split(list(self.given.values()), -1), strict=True))
+        both, speaker = len(self.directions), self._spread([batch.speaker] * len(self.directions), batch)  # (L, both, D)
+        n = both * len(batch)
+        spare = handed is not None  # the last one is that of somebody who has not spoken yet, and has listened
+        slots = max([int(batch.speaker.max()) + 1 + spare, *map(len, memory.slots.values())])
+        place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
+
+        def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
+            """A GRU of all directions; `inside`, where it is known for all turns: `(L, both, D, k)`."""
+            cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
+            row = torch.cat([rows[:, :0], *(parts[one] for one in given)], -1)
+            gates = self._spread([F.linear(row, c.weight_ih[:, : row.shape[1]], c.bias_ih) for c in cells], batch)
+            weights = [torch.stack([getattr(c, one) for c in cells]) for one in ("weight_ih", "weight_hh", "bias_hh")]
+            copies, kept = slots if name.startswith("listener") else 1, None
+            if self.training and self.dropout.p:
+                kept = self.dropout(rows.new_ones(*gates.shape[:2], copies * len(batch), weights[1].shape[2]))
+            return _Unit(gates, weights[0][..., row.shape[1] :], weights[1], weights[2], copies, kept, inside)
+
+        main = {name: p for name, p in self.parties.items() if p.of is None}
+        units = {name: unit(f"party.{name}", p.given) for name, p in main.items()}
+        listeners = {name: unit(f"listener.{name}", p.listens) for name, p in main.items() if p.listens is not None}
+        dialogue, query = unit("dialogue", (SAID,)), self._queries(parts[SAID], batch)
+        first = rows.new_zeros(both, len(batch), dialogue.width)
+        state = {name: _grown(memory.slots.get(name), n * slots, p.width, rows) for name, p in self.parties.items()}
+        g, past = first if memory.dialogue is None else memory.dialogue, 0 if memory.heard is None else len(memory.heard)
+        heard = rows.new_empty(past + len(place), n, dialogue.width)
+        if memory.heard is not None:
+            heard[:past] = memory.heard
+        order = rows.new_zeros(()).expand_as(heard)
+        seen: dict[str, list[Tensor]] = {name: [] for name in ("g", *main)}
+        for t, here in enumerate(place):
+            own = {name: state[name].index_select(0, here).view(both, len(batch), -1) for name in main}
+            c = torch.zeros_like(first)
+            if past + t:
+                c, order = _Context.apply(query[t], g.flatten(0, 1), order, heard, past + t, self.bounded)
+            g = dialogue(t, torch.cat(list(own.values()), -1) if len(own) > 1 else next(iter(own.values())), g)
+            seen["g"].append(g)
+            for name, before in own.items():
+                new = units[name](t, c.view_as(first), before)
+                others = state[name]
+                if name in listeners:
+                    others = listeners[name](t, new, others.view(both, -1, new.shape[-1])).flatten(0, 1)
+                state[name] = others.index_copy(0, here, new.flatten(0, 1))
+                seen[name].append(new)
+        found = {name: torch.stack(values) for name, values in seen.items()}
+        for name, p in self.parties.items():
+            if p.of is not None:
+                found[name], state[name] = unit(f"party.{name}", p.given, found[p.of]).chain(state[name], place)
+        read = torch.cat([found[name] for name in self.parties], -1)
+        emotion = unit("emotion", self.reads, read)
+        e = rows.new_zeros(n, emotion.width) if memory.emotion is None else memory.emotion
+        found["e"], e = emotion.chain(e, None)
+        heard[-1:] = g.detach().flatten(0, 1)
+        return found, Memory(g, heard, state, e)
+
+    def _spread(self, rows: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Of each direction `(N, ...)` → `(L, directions, D, ...)`, the second from the end of each dialogue."""
+        padded = [batch.pad(own, backwards=back) for own, back in zip(rows, (False, True), strict=False)]
+        return torch.stack([own.transpose(0, 1) for own in padded], 1)
+
+    def _queries(self, said: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """What each turn looks for in the `g` before it: per turn `(n, width)`."""
+        maps: list[Any] = [cell.attend for cell in self.directions]
+        if self.general:
+            queries = self._spread([attend(said) for attend in maps], batch)
+        else:
+            queries = torch.stack([attend.weight for attend in maps]).expand(batch.longest, -1, len(batch), -1)
+        return queries.flatten(1, 2).unbind(0)
+
+
+class _Unit:
+    """A GRU of all directions, ready for a loop over turns.
+
+    Args:
+        gates: `(L, both, D, 3 width)` what is known of the gates of each turn.
+        inside: `(both, 3 width, k)` weights of the other inputs.
+        weight: `(both, 3 width, width)` of the state before.
+        bias: `(both, 3 width)` of the state before.
+        kept: `(L, both, copies × D, width)` factors of the new states.
+        inputs: `(L, both, D, k)` the other inputs, where they are known.
+    """
+
+    def __init__(
+        self, gates: Tensor, inside: Tensor, weight: Tensor, bias: Tensor, copies: int, kept: Tensor | None, inputs: Tensor | None
+    ) -> None:
+        turns, both, dialogues, _ = gates.shape
+        self.width, self.copies = weight.shape[2], copies
+        self.seen: list[Tensor] = []
+        self.before: list[Tensor] = []
+        self.inside, self.weight = inside.detach().transpose(1, 2), weight.detach().transpose(1, 2)
+        if inputs is None:
+            gates = _Late.apply(gates, inside, self.seen)
+        else:
+            product = inputs.transpose(0, 1).flatten(1, 2) @ inside.transpose(1, 2)
+            gates = gates + product.view(both, turns, dialogues, -1).transpose(0, 1)
+        hidden = bias[:, None].expand(turns, -1, copies * dialogues, -1)
+        self.gates, self.hidden = gates.unbind(0), _Late.apply(hidden, weight, self.before).unbind(0)
+        self.kept: Sequence[Tensor | None] = [None] * turns if kept is None else kept.unbind(0)
+
+    def __call__(self, t: int, inputs: Tensor | None, before: Tensor) -> Tensor:
+        """New states `(both, copies × D, width)` of turn `t` from those before; inputs `(both, D, k)` unless they are known."""
+        gates = self.gates[t]
+        if inputs is not None:
+            self.seen.append(inputs.detach())
+            gates = torch.baddbmm(gates, inputs, self.inside)
+        if self.copies > 1:
+            gates = gates.repeat_interleave(self.copies, 1)
+        self.before.append(before.detach())
+        new: Tensor = _Gates.apply(gates, torch.baddbmm(self.hidden[t], before, self.weight), before)
+        kept = self.kept[t]
+        return new if kept is None else new * kept
+
+    def chain(self, slots: Tensor, place: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """All turns, each from the state at its place (one per dialogue without places): `(L, both, D, width)`, and the last states."""
+        seen = []
+        for t, gates in enumerate(self.gates):
+            before = slots if place is None else slots.index_select(0, place[t])
+            new = self(t, None, before.view(*gates.shape[:2], -1))
+            slots = new.flatten(0, 1) if place is None else slots.index_copy(0, place[t], new.flatten(0, 1))
+            seen.append(new)
+        return torch.stack(seen), slots
+
+
+class _Late(Function):
+    """Gates of all turns as they are; on the way back the gradient of a weight that is used in the loop, from all turns at once.
+
+    The loop takes the weight without a gradient, and puts down what it multiplies with it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, inputs: list[Tensor]) -> Tensor:
+        ctx.inputs = inputs
+        return gates.view_as(gates)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        slope, inputs = outer.transpose(0, 1).flatten(1, 2), torch.stack(ctx.inputs, 1).flatten(1, 2)
+        return outer, slope.transpose(1, 2) @ inputs, None
+
+
+class _Context(Function):
+    """`c` of one turn, from all `g` before it, which stand in one memory; that of their gradients goes from turn to turn as `order`."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, newest: Tensor, order: Tensor, memory: Tensor, turns: int, bounded: bool) -> tuple[Tensor, Tensor]:
+        memory[turns - 1] = newest
+        ctx.heard, ctx.bounded, ctx.shape = memory[:turns], bounded, memory.shape
+        score = (ctx.heard * query).sum(-1)  # (turns, n)
+        score = score.tanh_() if bounded else score
+        share = score.softmax(0)
+        ctx.save_for_backward(query, score, share)
+        ctx.set_materialize_grads(False)
+        return (share[..., None] * ctx.heard).sum(0), order.view_as(order)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor | None, grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        query, score, share = ctx.saved_tensors
+        heard, of_query = ctx.heard, None
+        grads = torch.zeros(ctx.shape, dtype=query.dtype, device=query.device) if grads is None else grads
+        if outer is not None:
+            of_share = (heard * outer).sum(-1)
+            slope = share * (of_share - (share * of_share).sum(0))
+            slope = slope * (1 - score * score) if ctx.bounded else slope
+            grads[: len(heard)].addcmul_(share[..., None], outer).addcmul_(slope[..., None], query)
+            of_query = (slope[..., None] * heard).sum(0)
+        return of_query, grads[len(heard) - 1], grads, None, None, None
+
+
+class _Gates(Function):
+    """The equations of `torch.nn.GRU` behind its products: gates of the inputs, gates of the state, the state → the new state."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, hidden: Tensor, before: Tensor) -> Tensor:
+        width = before.shape[-1]
+        open_ = (inputs[..., : 2 * width] + hidden[..., : 2 * width]).sigmoid_()
+        share = hidden[..., 2 * width :]
+        new = torch.addcmul(inputs[..., 2 * width :], open_[..., :width], share).tanh_()
+        ctx.save_for_backward(open_, new, share, before)
+        return torch.lerp(new, before, open_[..., width:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        open_, new, share, before = ctx.saved_tensors
+        width = new.shape[-1]
+        slope, back = outer.new_empty(*new.shape[:-1], 3 * width), outer * open_[..., width:]
+        of_new, reset = slope[..., 2 * width :], open_[..., :width]
+        torch.mul(outer - back, 1 - new * new, out=of_new)
+        torch.mul(of_new, share, out=slope[..., :width])
+        torch.mul(before - new, outer, out=slope[..., width : 2 * width])
+        slope[..., : 2 * width].mul_(open_).mul_(1 - open_)
+        hidden = slope.clone()
+        hidden[..., 2 * width :].mul_(reset)
+        return slope, hidden, back
+
+
+def _grown(states: Tensor | None, count: int, width: int, rows: Tensor) -> Tensor:
+    """States of as many speakers, `(count, width)`: those that are new have the last one's, that of somebody who has not spoken."""
+    if states is None:
+        return rows.new_zeros(count, width)
+    return torch.cat([states, states[-1:].expand(count - len(states), -1)])
