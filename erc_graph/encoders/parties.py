@@ -61,6 +61,11 @@ class Memory:
     slots: Mapping[str, Tensor] = field(default_factory=dict)
     emotion: Tensor | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(0 if value is None else value.nbytes for value in (self.dialogue, self.heard, *self.slots.values(), self.emotion))
+
 
 class Cells(nn.Module):
     """The parameters of one direction; see `Parties`."""

@@ -9,6 +9,7 @@ METHODS = Registry(
         "bc-lstm": "erc_graph.methods.bc_lstm:BCLSTM",
         "bigru": "erc_graph.methods.bigru:BiGRU",
         "cogmen": "erc_graph.methods.cogmen:COGMEN",
+        "cosmic": "erc_graph.methods.cosmic:COSMIC",
         "dagerc": "erc_graph.methods.dagerc:DAGERC",
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "hff": "erc_graph.methods.hff:HFF",

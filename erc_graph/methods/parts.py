@@ -77,10 +77,11 @@ def added(nodes: Nodes, rows: Tensor, streams: Collection[str]) -> Nodes:
 class MeanOfTexts(nn.Module):
     """One text in the place of several (`text1` to `text4`: the last layers of an encoder): the mean, each behind a batch norm of its own.
 
-    As in M3NET, MF-EDM and GraphSmile, which read four layers of RoBERTa. One text alone is handed on as it is.
+    As in M3NET, MF-EDM, GraphSmile and COSMIC, which read four layers of RoBERTa. One text alone is handed on as it is.
 
     Args:
         widths: Modality → width.
+        norm: With the batch norms, or (false) without, whatever the number of texts; unset: with them, where there are several texts.
 
     Attributes:
         widths: The same, with one `text`.
@@ -90,23 +91,24 @@ class MeanOfTexts(nn.Module):
         ConfigError: texts of different widths.
     """
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
+    def __init__(self, widths: Mapping[str, int], norm: bool | None = None) -> None:
         super().__init__()
         texts = {name: width for name, width in widths.items() if re.fullmatch(r"text\d*", name)}
         if len(set(texts.values())) > 1:
             raise ConfigError(f"modalities: expected text features of one width, found {texts}; leave some out")
         self.widths = dict(sorted(("text" if name in texts else name, width) for name, width in widths.items()))
-        self.norm = nn.ModuleDict({name: BatchNorm(width) for name, width in texts.items()} if len(texts) > 1 else {})
-        self.couples_batch = "the batch norm of several texts" if self.norm else ""
+        self.names, normed = tuple(texts), len(texts) > 1 if norm is None else norm
+        self.norm = nn.ModuleDict({name: BatchNorm(width) for name, width in texts.items()} if normed else {})
+        self.couples_batch = "the batch norm of texts" if self.norm else ""
 
     def forward(self, given: Given) -> Given:
         """The mean over the texts that are there, in the place of all."""
-        if not self.norm:
+        if self.names in ((), ("text",)) and not self.norm:
             return given
-        rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.norm}
-        normed = torch.cat([norm(rows[name], given.batch).masked() for name, norm in self.norm.items()], 1)  # (N, texts, features)
-        here = given.here(tuple(self.norm))  # (N, texts)
-        text = normed.sum(1) / here.sum(1, keepdim=True).clamp(min=1)
+        rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.names}
+        rows |= {name: norm(rows[name], given.batch) for name, norm in self.norm.items()}
+        here = given.here(self.names)  # (N, texts)
+        text = torch.cat([row.masked() for row in rows.values()], 1).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
         return replace(given, values={**given.values, "text": text}, present={**given.present, "text": here.any(1)})
 
 

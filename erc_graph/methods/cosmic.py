@@ -1,0 +1,137 @@
+r"""COSMIC: COmmonSense knowledge for eMotion Identification in Conversations (Ghosal et al., Findings of EMNLP 2020).
+
+DialogueRNN with three states of every speaker, internal `q`, external `r` and intent `i`, which vectors of commonsense feed where they are.
+
+.. math::
+    u_t &= W_u\, \mathrm{Norm}(x_t) + b_u \tag{1} \\
+    g_t &= \mathrm{GRU}_g([u_t ; q_{s, t-1} ; r_{s, t-1}], g_{t-1}) \tag{2} \\
+    c_t &= \sum_{j < t} \mathrm{softmax}_j(\tanh(g_j \cdot (W u_t + b)))\, g_j \tag{3} \\
+    r_{s, t} &= \mathrm{GRU}_r([u_t ; \mathrm{xReact}_t ; c_t], r_{s, t-1}) \qquad
+    q_{s, t} = \mathrm{GRU}_q([\mathrm{xEffect}_t ; c_t], q_{s, t-1}) \tag{4} \\
+    r_{l, t} &= \mathrm{GRU}_{rl}([u_t ; \mathrm{oReact}_t ; r_{s, t}], r_{l, t-1}) \qquad
+    q_{l, t} = \mathrm{GRU}_{ql}([\mathrm{oEffect}_t ; q_{s, t}], q_{l, t-1}) \qquad l \ne s \tag{5} \\
+    i_{s, t} &= \mathrm{GRU}_i([\mathrm{xIntent}_t ; q_{s, t}], i_{s, t-1}) \tag{6} \\
+    e_t &= \mathrm{GRU}_e([u_t ; q_{s, t} ; r_{s, t} ; i_{s, t}], e_{t-1}) \tag{7} \\
+    y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot T E_t))\, E_j \qquad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
+    o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{9}
+
+The equations are those of the public code; their numbers are ours. `s` is the speaker of turn `t`.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `x`, Norm | `texts`, `turn` | `(N, 1, D)`; of several texts (`text1` to `text4`) the mean |
+| `W_u` | `project` | `(hidden, D)` |
+| `GRU`s of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | cells of torch |
+| `GRU`s of (4), (6); of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | cells of torch |
+| `T`, with a bias | `attend.transform` | `(6 width, 6 width)` |
+| `W_1`, `W_2` | `reduce`, `classify` | `(hidden, 6 width)`, `(classes, hidden)` |
+
+**Differences from the paper and from its public code**
+
+- Commonsense is read where the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET);
+  one that a corpus lacks has no part in (4) to (6). Without any the method stands, as the authors' ablation does not: it is then ours.
+- (1): the batch norm of the code counts padding; here turns with that text alone. Of its other ways to norm and to join four layers of
+  RoBERTa none is built. Other modalities stand beside the text, zeros for a missing one; the code reads text alone.
+- A GRU, norms and weights of the code that nothing reads are left out.
+- The code drops the states of all speakers at each turn, so that silent ones fade; here a state is dropped once, when it changes.
+- The code does not shuffle, and sets the seed at each epoch. Here batches and dropout differ from epoch to epoch.
+- `causal` reads forward alone, and (8) looks at no later turn. The paper's text was not at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.matching import MatchingAttention
+from erc_graph.encoders.parties import SAID, Parties, Party
+from erc_graph.encoders.turns import over_turns
+from erc_graph.errors import ConfigError
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import MeanOfTexts, Turn
+from erc_graph.methods.ranges import Checked, Share, Size
+
+COMMONSENSE = ("xEffect", "xReact", "xIntent", "oEffect", "oReact")  # relations of ATOMIC: on the speaker (x), on others (o)
+
+
+@dataclass(frozen=True, kw_only=True)
+class COSMICConfig(Checked):
+    """COSMIC.
+
+    Attributes:
+        causal: Nothing comes from later turns: the dialogue is read forward alone, and (8) looks back.
+        width: Of `g`, `q`, `r` and `i`; `e` is three times as wide.
+        hidden: Of `u` and of the classifier.
+        norm: Of texts, in (1).
+        context: Scores of (3), as printed, or `simple`: `w · g_j`, whatever is said.
+        listener: Listeners change, Eq. (5).
+        attention: Attention over the dialogue, Eq. (8).
+        residual: Add `u` to the hidden states of (9).
+        dropout: In front of the last layer.
+        state_dropout: On all states as they are stored, and on `E`.
+    """
+
+    causal: bool = False
+    width: Size = 150
+    hidden: Size = 100
+    norm: Literal["none", "batch"] = "none"
+    context: Literal["general", "simple"] = "general"
+    listener: bool = True
+    attention: bool = True
+    residual: bool = False
+    dropout: Share = 0.25
+    state_dropout: Share = 0.1
+
+
+class COSMIC(Method):
+    """Recurrent states of the dialogue and, three each, of its speakers; commonsense where it is given."""
+
+    Config = COSMICConfig
+    family = "recurrent"
+    paper = Paper(
+        title="COSMIC: COmmonSense knowledge for eMotion Identification in Conversations",
+        authors="Ghosal et al.",
+        venue="Findings of EMNLP",
+        year=2020,
+        url="https://arxiv.org/abs/2010.02795",
+        code="https://github.com/declare-lab/conv-emotion",
+    )
+
+    def build(self, c: COSMICConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        said = {name: width for name, width in shapes.widths.items() if name not in COMMONSENSE}
+        if not said:
+            raise ConfigError(f"modalities: COSMIC: expected one besides commonsense, found {', '.join(shapes.widths)}")
+        self.texts = MeanOfTexts(said, norm=c.norm == "batch")
+        self.couples_batch = self.texts.couples_batch
+        self.turn = Turn(self.texts.widths)
+        self.project = nn.Linear(self.turn.width, c.hidden)
+        self.known = {name: shapes.widths[name] for name in COMMONSENSE if name in shapes.widths}
+
+        def party(speaker: tuple[str, ...], listener: tuple[str, ...] | None = None, of: str | None = None) -> Party:
+            given, listens = (names and tuple(name for name in names if name in (SAID, *self.known)) for names in (speaker, listener))
+            return Party(width=c.width, given=given or (), listens=listens if c.listener else None, of=of)
+
+        parties = {"q": party(("xEffect",), ("oEffect",)), "r": party((SAID, "xReact"), (SAID, "oReact")), "i": party(("xIntent",), of="q")}
+        self.read = Parties(
+            {SAID: c.hidden, **self.known}, c.width, parties,
+            emotion=3 * c.width, reads=(SAID,), attention=c.context, bounded=True, bidirectional=not c.causal, dropout=c.state_dropout,
+        )  # fmt: skip
+        self.drop_states, self.drop, width = Dropout(c.state_dropout), Dropout(c.dropout), self.read.width
+        self.attend = MatchingAttention(width, causal=c.causal) if c.attention else None
+        self.reduce, self.classify = nn.Linear(width, c.hidden), nn.Linear(c.hidden, shapes.outputs)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, hidden)`"""
+        u = self.project(self.turn(self.texts(given)).masked()[:, 0])  # Eq. (1)
+        rows = torch.cat([u, *(given.values[name] for name in self.known)], -1)
+        y = self.drop_states(over_turns(self.read, rows, given.batch))  # Eqs. (2)-(7)
+        y = y if self.attend is None else over_turns(self.attend, y, given.batch)  # Eq. (8)
+        hidden = self.drop(self.reduce(y).relu())  # Eq. (9)
+        return hidden + u if self.config.residual else hidden
