@@ -11,6 +11,7 @@ METHODS = Registry(
         "cogmen": "erc_graph.methods.cogmen:COGMEN",
         "cosmic": "erc_graph.methods.cosmic:COSMIC",
         "dagerc": "erc_graph.methods.dagerc:DAGERC",
+        "dialoguecrn": "erc_graph.methods.dialoguecrn:DialogueCRN",
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "hff": "erc_graph.methods.hff:HFF",
         "m3net": "erc_graph.methods.m3net:M3NET",

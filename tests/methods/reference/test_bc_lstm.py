@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from erc_graph.data.batch import Batch
-from erc_graph.data.nodes import Nodes
 from erc_graph.methods.bc_lstm import BCLSTM, BCLSTMConfig
-from tests.methods.reference.conftest import SPEAKERS, Reference, batch_of, build, equal, random_batch, stir
-from tests.methods.reference.time_first import rows, spoken
+from tests.methods.reference.conftest import SPEAKERS, Reference, build, equal, random_batch, stir
+from tests.methods.reference.time_first import PaddingRead, rows, spoken
 
 pytestmark = pytest.mark.reference
 ENDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -31,20 +30,6 @@ def renamed(given: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     return found
 
 
-class PaddingRead(nn.Module):
-    """The LSTM as the public code asks it: the padding of shorter dialogues are turns like others."""
-
-    def __init__(self, read: nn.Module) -> None:
-        super().__init__()
-        self.read = read
-
-    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        padded = batch.pad(nodes.states[:, 0])
-        turns = torch.zeros(len(batch), batch.longest, dtype=torch.long).unbind(0)
-        states = self.read(Nodes.of_turns(padded.flatten(0, 1)), batch_of(turns, turns)).states
-        return nodes.with_states(batch.unpad(states.view(*padded.shape[:2], -1))[:, None])
-
-
 @pytest.mark.parametrize("name", ["plain", "att"])
 def test_states_attention_scores_losses_and_gradients(name: str, reference: Callable[[str], Reference], put: Callable[..., None]) -> None:
     every = reference("bc-lstm")
@@ -59,7 +44,7 @@ def test_states_attention_scores_losses_and_gradients(name: str, reference: Call
     torch.testing.assert_close(scores.log_softmax(-1), rows(batch, arrays["packed/log_prob"]), rtol=0, atol=1e-8)
     arrays.same(F.cross_entropy(scores, batch.target), "packed/loss")
 
-    model.read = PaddingRead(model.read)
+    model.read = PaddingRead(model.read, len(every["in/U"]))
     seen: dict[str, Tensor] = {}
     model.read.register_forward_hook(lambda _, given, found: seen.update(bilstm=found.states[:, 0]))
     if model.attend is not None:
@@ -72,7 +57,7 @@ def test_states_attention_scores_losses_and_gradients(name: str, reference: Call
     loss = F.cross_entropy(scores, batch.target)
     arrays.same(loss, "out/loss")
     loss.backward()
-    arrays.same(model.read.read.layers[0][1].weight_hh_l0.grad, "grad/lstm.weight_hh_l0_reverse")
+    arrays.same(model.read.net.layers[0][1].weight_hh_l0.grad, "grad/lstm.weight_hh_l0_reverse")
     arrays.same(model.classify[0].weight.grad, "grad/linear.weight")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from tests.methods.reference.conftest import Reference, batch_of
 
 
@@ -25,3 +26,23 @@ def spoken(every: Reference, features: Mapping[str, str]) -> tuple[Batch, list[T
     labels = [every["in/label"][i, :n] for i, n in enumerate(sizes)]
     values = {name: torch.cat([every[array][:n, i] for i, n in enumerate(sizes)]) for name, array in features.items()}
     return batch_of(speakers, labels, **values), orders
+
+
+class PaddingRead(nn.Module):
+    """A recurrent net as public codes ask it: the padding of all dialogues to one length are turns like others."""
+
+    def __init__(self, net: nn.Module, longest: int) -> None:
+        super().__init__()
+        self.net, self.longest = net, longest
+
+    def read(self, packed: Tensor, batch: Batch) -> Tensor:
+        """`(N, inputs)` → `(N, width)`"""
+        padded = batch.pad(packed)
+        padded = torch.cat([padded, padded.new_zeros(len(batch), self.longest - batch.longest, packed.shape[1])], 1)
+        turns = torch.zeros(len(batch), self.longest, dtype=torch.long).unbind(0)
+        states = self.net(Nodes.of_turns(padded.flatten(0, 1)), batch_of(turns, turns)).states
+        return batch.unpad(states.view(*padded.shape[:2], -1)[:, : batch.longest])
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, 1, inputs)` → `(N, 1, width)`"""
+        return nodes.with_states(self.read(nodes.states[:, 0], batch)[:, None])
