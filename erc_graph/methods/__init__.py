@@ -15,6 +15,7 @@ METHODS = Registry(
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "hff": "erc_graph.methods.hff:HFF",
         "m3net": "erc_graph.methods.m3net:M3NET",
+        "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",

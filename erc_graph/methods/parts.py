@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.data.ragged import Ragged
 from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.frontend import FrontEnd, FrontEnds
+from erc_graph.encoders.sequences import encode_together
 from erc_graph.encoders.turns import OverTurns, over_turns
 from erc_graph.errors import ConfigError
-from erc_graph.methods.inputs import Given
+from erc_graph.methods.inputs import Given, Shapes
+
+TOKENS = 8192  # most items of sequences that are encoded at once, padding included
+Padded = tuple[Tensor, Tensor]  # (n, L, width), and (n, L) bool: what is real
 
 
 class Turn(nn.Module):
@@ -173,3 +179,40 @@ class Highway(nn.Module):
         """`(N, width)` → `(N, width)`"""
         gate = self.gate(states).sigmoid()
         return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)
+
+
+class Items(nn.Module):
+    """Every modality as a sequence: words, or frames from a front end; a vector is a sequence of one item.
+
+    Args:
+        shapes: What there is.
+        widths: Modality → width of its items behind a linear map.
+    """
+
+    def __init__(self, shapes: Shapes, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.fronts = FrontEnds({}, 0)
+        self.fronts.update({m: FrontEnd(item, widths[m]) for m, item in shapes.items.items()})
+        self.vectors = nn.ModuleDict({m: nn.Linear(inputs, widths[m]) for m, inputs in shapes.widths.items()})
+
+    def read(self, name: str, values: Tensor, mask: Tensor) -> Padded:
+        """`(n, L, *item)`, `(n, L)` bool → `(n, frames, width)` and their mask; at least one frame, real or not."""
+        states, mask = self.fronts[name](values, mask) if name in self.fronts else (self.vectors[name](values), mask)
+        if states.shape[1]:
+            return states, mask
+        return states.new_zeros(len(states), 1, states.shape[2]), mask.new_zeros(len(states), 1)
+
+    def forward(self, encode: Callable[[dict[str, Padded]], Tensor], given: Given, width: int) -> Tensor:
+        """One vector per utterance, `(N, width)`; zero where an utterance has nothing.
+
+        Args:
+            encode: Modality → items and mask of some utterances, to `(n, width)`; each of them has an item of some modality.
+            given: The dialogues.
+            width: Of the vectors.
+        """
+        batch = self.fronts.prepared(given.batch)
+        sequences = {m: batch.sequences[m] for m in self.fronts}
+        for m in self.vectors:
+            ptr = torch.nn.functional.pad(given.present[m].cpu().long().cumsum(0), (1, 0))
+            sequences[m] = Ragged(given.values[m][given.present[m]], ptr)
+        return encode_together(lambda padded: encode({m: self.read(m, *padded[m]) for m in sorted(padded)}), sequences, width, TOKENS)

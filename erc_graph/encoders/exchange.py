@@ -1,0 +1,39 @@
+"""What the items of every modality of an utterance hear in those of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.encoders.cross_attention import CrossAttention
+
+
+class Exchange(nn.Module):
+    """One attention per ordered pair of modalities; what a modality hears in several others is added up.
+
+    Args:
+        names: The modalities.
+        width: Of the items that go in and come out.
+        heads: Of each attention.
+        dropout: On the attention weights, in training.
+    """
+
+    def __init__(self, names: Sequence[str], width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attend = nn.ModuleDict({m: nn.ModuleDict() for m in names})
+        for m, others in self.attend.items():
+            others.update({o: CrossAttention(width, width, width, heads=heads, dropout=dropout) for o in names if o != m})  # type: ignore[operator]
+
+    def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Modality → `(n, L, width)`; zero for an utterance that has none of the others.
+
+        Args:
+            states: Modality → its items `(n, L, width)`.
+            masks: Modality → `(n, L)` bool, real items.
+        """
+        return {
+            m: sum((attend(states[m], states[o], masks[o]) for o, attend in others.items()), torch.zeros_like(states[m]))  # type: ignore[operator]
+            for m, others in self.attend.items()
+        }

@@ -1,0 +1,26 @@
+"""A bidirectional LSTM over the words or frames of an utterance."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class FrameLSTM(nn.Module):
+    """One state per item of a sequence; neither direction reads what is padded.
+
+    Args:
+        inputs: Width of the items.
+        width: Of the states, both directions together.
+        layers: Number of stacked layers.
+    """
+
+    def __init__(self, inputs: int, width: int, *, layers: int = 1) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, width // 2, layers, batch_first=True, bidirectional=True)
+
+    def forward(self, items: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, inputs)`, `(n, L)` bool, `L` at least 1 → `(n, L, width)`; where nothing is real the states mean nothing."""
+        lengths = mask.sum(1).clamp(min=1).cpu()
+        states, _ = self.lstm(pack_padded_sequence(items, lengths, batch_first=True, enforce_sorted=False))
+        return pad_packed_sequence(states, batch_first=True, total_length=items.shape[1])[0]

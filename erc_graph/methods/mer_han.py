@@ -1,0 +1,140 @@
+r"""MER-HAN: hybrid attention networks on audio and text, after Zhang et al. (Biomedical Signal Processing and Control, 2023).
+
+Three attentions: within a modality, from one modality to the other, and over all that both say. The conversation stands around them.
+
+.. math::
+    S &= \mathrm{BiLSTM}(x_m), \text{ of text } S = x_t \tag{1} \\
+    A_m &= \mathrm{LN}(S + \mathrm{MHA}(S, S, S)) \tag{2} \\
+    P_m &= W_m A_m + b_m \tag{3} \\
+    U_m &= \mathrm{LN}\big(P_m + \textstyle\sum_{n \ne m} \mathrm{MHA}(P_m, P_n, P_n)\big) \tag{4} \\
+    F &= [U_1 ; U_2 ; \dots] \text{ along time}, \qquad \alpha = \mathrm{softmax}_t(F u) \tag{5} \\
+    g &= \big(\textstyle\sum_t \alpha_t F_t\big) \odot \mathrm{mean}_t F_t, \qquad s = W g + b \tag{6}
+
+The abstract names the three attentions. The equations are those of a third party's code; their numbers are ours.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `x_m` | `items` | `(n, L_m, features)`, scaled, behind a square linear map |
+| BiLSTM, (2) | `recur[m]`, `attend[m]`, `norm[m]` | `(n, L_m, hidden)`, text `(n, L_m, features)` |
+| `P_m`, `U_m` | `project[m]`, `exchange`, `normed[m]` | `(n, L_m, width)` |
+| `F`, `u` | `query` | `(n, sum of L_m, width)`, `(width,)` |
+| `W` | `classify` | `(classes, width)`, with a conversation wider |
+
+**What is guessed, and differences from that code**
+
+- (5): the code concatenates word i and frame i, which have nothing to do with each other (`join = "index"`). Along time, the default, the
+  softmax is an attention between the modalities, as the abstract's "global inter-modal" says. Our choice.
+- (6): the product is read from a figure by the code's author, and is uncertain.
+- Nothing is masked in the code, where nearly all of its 512 steps are padding. Here what is padded or missing is attended to nowhere.
+- A missing modality has no part in (4)-(6); the other one's sum in (4) is zero. With `join = "index"` its channels are zero.
+- More than two modalities: every ordered pair in (4), a guess. One: the sum in (4) is empty. All but text go through a BiLSTM.
+- A vector is a sequence of one item: attention then hands on its value, and queries and keys have no effect outside (5).
+- Dropout is a guess; the code has none. The paper knows no conversation: `graph = "none"` is its own form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.exchange import Exchange
+from erc_graph.encoders.frame_lstm import FrameLSTM
+from erc_graph.encoders.self_attention import FrameAttention
+from erc_graph.encoders.sequences import masked_mean
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Items, Padded
+from erc_graph.methods.ranges import Checked, Even, Share, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class MERHANConfig(Checked):
+    """MER-HAN.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`, the paper's own form.
+        causal: Nothing comes from later turns.
+        hidden: Of the BiLSTM, both directions together.
+        layers: Of the BiLSTM.
+        width: Of `U`.
+        heads: Of every attention.
+        join: How `F` is made of all `U`.
+        dropout: On `A`, and in front of the classifier.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    hidden: Even = 128
+    layers: Size = 2
+    width: Size = 64
+    heads: Size = 4
+    join: Literal["time", "index"] = "time"
+    dropout: Share = 0.2
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class MERHAN(Method):
+    """Attention within, across and over all modalities, after Zhang et al., and the conversation around it."""
+
+    Config = MERHANConfig
+    family = "fusion"
+    reads = ("sequences", "features")
+    unused: ClassVar[Mapping[str, str]] = {"exchange.*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    paper = Paper(
+        title="Multimodal Emotion Recognition Based on Audio and Text by Using Hybrid Attention Networks",
+        authors="Zhang et al.",
+        venue="Biomedical Signal Processing and Control 85",
+        year=2023,
+        after=True,
+    )
+
+    def build(self, config: MERHANConfig, shapes: Shapes) -> None:
+        """The three blocks, the conversation, and the classifier."""
+        width, self.names = config.width, shapes.modalities
+        items = {m: item[0] if len(item) == 1 else config.hidden for m, item in shapes.items.items()} | dict(shapes.widths)
+        states = {m: items[m] if m == "text" else config.hidden for m in self.names}
+        self.items = Items(shapes, items)
+        self.recur = nn.ModuleDict({m: FrameLSTM(items[m], states[m], layers=config.layers) for m in self.names if m != "text"})
+        self.attend = nn.ModuleDict({m: FrameAttention(states[m], heads=config.heads) for m in self.names})
+        self.norm = nn.ModuleDict({m: nn.LayerNorm(states[m]) for m in self.names})
+        self.project = nn.ModuleDict({m: nn.Linear(states[m], width) for m in self.names})
+        self.exchange = Exchange(self.names, width, heads=config.heads)
+        self.normed = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.names})
+        self.size = width * (len(self.names) if config.join == "index" else 1)
+        self.query = nn.Parameter(torch.randn(self.size) * self.size**-0.5)
+        self.dropout = Dropout(config.dropout)
+        self.conversation = Conversation({FUSED: self.size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.classify = self.head(config, self.conversation.width, shapes.outputs)
+
+    def states(self, padded: Mapping[str, Padded]) -> Tensor:
+        """g of some utterances: `(n, size)`."""
+        p, masks = {}, {m: mask for m, (_, mask) in padded.items()}
+        for m, (x, mask) in padded.items():
+            s = self.recur[m](x, mask) if m in self.recur else x  # Eq. (1)
+            asked = mask | ~mask.any(1, keepdim=True)  # who has nothing attends to zeros, and nobody to them
+            p[m] = self.project[m](self.dropout(self.norm[m](s + self.attend[m](s, asked))))  # Eqs. (2), (3)
+        heard = self.exchange(p, masks)
+        u = [self.normed[m](p[m] + heard[m]) * masks[m][..., None] for m in self.names]  # Eq. (4)
+        if self.config.join == "time":
+            return self.over_all(torch.cat(u, 1), torch.cat([masks[m] for m in self.names], 1))
+        longest = max(one.shape[1] for one in u)
+        f = torch.cat([nn.functional.pad(one, (0, 0, 0, longest - one.shape[1])) for one in u], -1)
+        return self.over_all(f, torch.stack([nn.functional.pad(mask, (0, longest - mask.shape[1])) for mask in masks.values()]).any(0))
+
+    def over_all(self, f: Tensor, mask: Tensor) -> Tensor:
+        """g from F `(n, L, size)` and its mask."""
+        alpha = (f @ self.query).masked_fill(~mask, -torch.inf).softmax(-1)  # Eq. (5)
+        return (alpha[..., None] * f).sum(1) * masked_mean(f, mask)  # Eq. (6)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, size)`, with a conversation wider."""
+        g = self.items(self.states, given, self.size)
+        return self.conversation({FUSED: g}, {FUSED: given.here(self.names).any(1)}, given)
