@@ -14,6 +14,7 @@ METHODS = Registry(
         "dialoguecrn": "erc_graph.methods.dialoguecrn:DialogueCRN",
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "hff": "erc_graph.methods.hff:HFF",
+        "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",

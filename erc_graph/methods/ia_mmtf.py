@@ -1,0 +1,167 @@
+r"""IA-MMTF: implicitly aligned multimodal Transformer fusion, after Guo et al. (IEEE MultiMedia 29, 2022).
+
+Sound and words guide each other, layer by layer and without any alignment; a weight says how much each counts. The conversation stands
+around them.
+
+.. math::
+    H^0_m &= W_m\, \mathrm{BiLSTM}(x_m) + b_m + \mathrm{PE} \tag{1} \\
+    Z^l_m &= H^{l-1}_m + \textstyle\sum_{n \ne m} \mathrm{MHA}(\mathrm{LN}(H^{l-1}_m), \mathrm{LN}(H^{l-1}_n)) \qquad \text{(queries, keys)}
+        \tag{2} \\
+    H^l_m &= Z^l_m + \mathrm{FFN}(\mathrm{LN}(Z^l_m)) \tag{3} \\
+    v_m &= \textstyle\sum_t \beta_t H^L_{m, t}, \qquad \beta = \mathrm{softmax}_t\, u_m^\top \tanh(U_m H^L_{m, t} + c_m) \tag{4} \\
+    g &= \mathrm{softmax}(G [v_1 ; v_2 ; \dots] + d) \tag{5} \\
+    f &= [g_1 v_1 ; g_2 v_2 ; \dots] \tag{6}
+
+The equations are ours: only the abstract was at hand.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `x_m` | `items` | `(n, L_m, width)`, scaled, behind a linear map |
+| BiLSTM, `W_m` | `recur[m]`, `project[m]` | `(n, L_m, width)` |
+| MHA, FFN, LN | `layers[l]`: `exchange`, `feedforward[m]`, `first[m]`, `second[m]` | |
+| `u`, `U` | `pool[m]` | `(width,)`, `(width, width)` |
+| `G` | `weigh` | `(modalities, modalities width)` |
+
+**What is guessed**
+
+- Known are a Transformer in which two modalities guide each other, no alignment of words and frames, a weighted fusion, and BiLSTMs in
+  the model that it is compared with. All sizes, (1) and the form of (2)-(6) are guesses.
+- (2): both modalities advance together, which is our reading of "guide each other"; MulT asks the first layer's states in every layer.
+- (5): one weight per modality and utterance; they sum to one. A missing modality is asked by nobody and has weight zero, so that the
+  other has weight one. One modality alone has neither (2) nor (3).
+- More than two modalities: every ordered pair in (2), a guess.
+- A vector is a sequence of one item. Then (2) hands on a linear map of the other's vector, (4) the vector itself; queries, keys and
+  `u`, `U` have no effect.
+- The paper knows no conversation: `graph = "none"` is its own form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.attentive import AttentiveSum
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.exchange import Exchange
+from erc_graph.encoders.frame_lstm import FrameLSTM
+from erc_graph.encoders.weighting import DynamicWeights
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Items, Padded
+from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.stage import evaluating
+
+
+@dataclass(frozen=True, kw_only=True)
+class IAMMTFConfig(Checked):
+    """IA-MMTF.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`, the paper's own form.
+        causal: Nothing comes from later turns.
+        width: Of all states; the BiLSTM has half of it for each direction.
+        layers: `L`.
+        heads: Of every attention.
+        feedforward: Hidden width of FFN.
+        dropout: Within the layers, and in front of the classifier.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    width: Even = 64
+    layers: Size = 2
+    heads: Size = 4
+    feedforward: Size = 256
+    dropout: Share = 0.3
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+def positions(length: int, width: int, like: Tensor) -> Tensor:
+    """PE: `(length, width)` sines and cosines (Vaswani et al., 2017)."""
+    place, channel = torch.arange(length, device=like.device)[:, None], torch.arange(0, width, 2, device=like.device)
+    angle = place / 10000 ** (channel.to(torch.promote_types(like.dtype, torch.float32)) / width)
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1).to(like.dtype)
+
+
+class MutualLayer(nn.Module):
+    """Every modality asks each other, then thinks by itself."""
+
+    def __init__(self, names: Sequence[str], config: IAMMTFConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, config.feedforward
+        self.exchange = Exchange(names, width, heads=config.heads, dropout=config.dropout)
+        self.feedforward = nn.ModuleDict(
+            {m: nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), Dropout(config.dropout), nn.Linear(hidden, width)) for m in names}
+        )
+        self.first, self.second = (nn.ModuleDict({m: nn.LayerNorm(width) for m in names}) for _ in range(2))
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Modality → `(n, L, width)`."""
+        heard = self.exchange({m: self.first[m](h) for m, h in states.items()}, masks)
+        z = {m: h + self.dropout(heard[m]) for m, h in states.items()}  # Eq. (2)
+        return {m: one + self.dropout(self.feedforward[m](self.second[m](one))) for m, one in z.items()}  # Eq. (3)
+
+
+class IAMMTF(Method):
+    """A Transformer in which modalities guide each other, and their weighted fusion, after Guo et al.; the conversation around it."""
+
+    Config = IAMMTFConfig
+    family = "fusion"
+    reads = ("sequences", "features")
+    unused: ClassVar[Mapping[str, str]] = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    paper = Paper(
+        title="Emotion Recognition With Multimodal Transformer Fusion Framework Based on Acoustic and Lexical Information",
+        authors="Guo et al.",
+        venue="IEEE MultiMedia 29",
+        year=2022,
+        after=True,
+    )
+
+    def build(self, config: IAMMTFConfig, shapes: Shapes) -> None:
+        """Encoders, mutual layers, pooling and weights, the conversation, and the classifier."""
+        width, self.names = config.width, shapes.modalities
+        self.items = Items(shapes, dict.fromkeys(self.names, width))
+        self.recur = nn.ModuleDict({m: FrameLSTM(width, width) for m in self.names})
+        self.project = nn.ModuleDict({m: nn.Linear(width, width) for m in self.names})
+        self.layers = nn.ModuleList(MutualLayer(self.names, config) for _ in range(config.layers if len(self.names) > 1 else 0))
+        self.pool = nn.ModuleDict({m: AttentiveSum(width) for m in self.names})
+        self.weigh = DynamicWeights(len(self.names), width) if len(self.names) > 1 else None
+        size = len(self.names) * width
+        self.conversation = Conversation({FUSED: size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.classify = self.head(config, self.conversation.width, shapes.outputs)
+
+    def pooled(self, padded: Mapping[str, Padded]) -> Tensor:
+        """All v of some utterances: `(n, modalities width)`; zero where a modality is missing."""
+        states, masks = {}, {m: mask for m, (_, mask) in padded.items()}
+        for m, (x, mask) in padded.items():
+            states[m] = self.project[m](self.recur[m](x, mask)) + positions(x.shape[1], x.shape[2], x)  # Eq. (1)
+        for layer in self.layers:
+            states = layer(states, masks)
+        return torch.cat([self.pool[m](states[m], masks[m]) for m in self.names], -1)  # Eq. (4)
+
+    def fuse(self, given: Given) -> tuple[Tensor, Tensor]:
+        """v and g: `(N, modalities, width)`, `(N, modalities)`."""
+        here, width = given.here(self.names), self.config.width
+        v = self.items(self.pooled, given, len(self.names) * width).unflatten(-1, (-1, width))
+        return v, here.to(v.dtype) if self.weigh is None else self.weigh(v, here)  # Eq. (5)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, modalities width)`, with a conversation wider."""
+        v, g = self.fuse(given)
+        f = (g[..., None] * v).flatten(1)  # Eq. (6)
+        return self.conversation({FUSED: f}, {FUSED: given.here(self.names).any(1)}, given)
+
+    @torch.no_grad()
+    def trust(self, batch: Batch) -> dict[str, Tensor]:
+        """g: how much each modality counts in a turn."""
+        with evaluating(self):
+            return dict(zip(self.names, self.fuse(self.given(batch))[1].unbind(1), strict=True))
