@@ -18,6 +18,7 @@ METHODS = Registry(
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",
+        "mhdnn": "erc_graph.methods.mhdnn:MHDNN",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "tfn": "erc_graph.methods.tfn:TFN",

@@ -1,0 +1,162 @@
+r"""MHDNN: a multimodal hierarchical network for emotion in speech, after Singh et al. (Knowledge-Based Systems, 2021).
+
+A first network tells groups of emotions apart, one more per group the emotions in it. The conversation stands around them.
+
+.. math::
+    x &= [x_1 ; x_2 ; \dots ; b_1 ; b_2 ; \dots] \qquad \text{(modalities, and one bit each: whether it is there)} \tag{1} \\
+    h_k &= \mathrm{DNN}_k(x), \qquad \text{a layer: } \mathrm{ReLU}(\mathrm{BatchNorm}(W x)) \tag{2} \\
+    p_k &= \mathrm{softmax}(V_k [h_k ; c] + d_k) \qquad k \in \{\text{root, groups}\} \tag{3} \\
+    p(\text{label}) &= p_{\text{root}}(\text{group}) \; p_{\text{group}}(\text{label}) \tag{4}
+
+The equations are ours: only the abstract was at hand. `c` is what the conversation adds, nothing without one.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `x` | `turn` and presence | `(N, 1, features + modalities)` |
+| `DNN_k` | `nets[k]`, the root's first | `(N, hidden[-1])` |
+| `c` | `conversation`, of the root's `h` | `(N, ·)` |
+| `V_k` | `branches[k]` | `(children, ·)` |
+
+**What is guessed**
+
+- The abstract says "in a hierarchical manner", not of what. A hierarchy of classes is the more likely reading; one of features is possible.
+- The groups: by default emotions of high arousal (`AROUSED`) and the others. With no two groups one flat network is left, which is what
+  the paper compares with.
+- The layers, their widths, batch norm, dropout, and all of the training.
+- (4): always the product. Going down the best branch alone cannot mend what the root gets wrong.
+- Training all networks on the product's cross-entropy is training each on its own labels: the logarithm is a sum, and nothing is shared.
+- The paper's 33 features of sound are not listed; whatever the corpus has is read. Text is a vector; of a sequence mean and deviation over
+  time, where the paper reads ELMo. A missing modality is zeros, the training mean, and its bit says so.
+- The paper knows no conversation: `graph = "none"` is its own form. Its tree is a head, so (3) reads what the graph says in every network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.batch_norm import BatchNorm
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.errors import ConfigError, expect
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Turn
+from erc_graph.methods.ranges import Checked, Share
+from erc_graph.methods.stage import Prediction
+
+AROUSED = (
+    "anger", "angry", "mad", "frustrated", "frustration", "joy", "joyful", "happy", "happiness", "excited", "excitement", "fear",
+    "fearful", "scared", "surprise", "surprised",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class MHDNNConfig(Checked):
+    """MHDNN.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`, the paper's own form.
+        causal: Nothing comes from later turns.
+        groups: Labels of each group; those that none names are one more. Empty: those of high arousal, and the others.
+        hidden: Widths of the layers of every network.
+        dropout: Behind every layer.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    groups: list[list[str]] = field(default_factory=list)
+    hidden: list[int] = field(default_factory=lambda: [256, 128, 64])
+    dropout: Share = 0.3
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = [label for group in self.groups for label in group]
+        expect(
+            "pipeline",
+            self,
+            groups=(len(set(named)) == len(named) and all(self.groups), "groups that are not empty, and no label twice"),
+            hidden=(bool(self.hidden) and min(self.hidden) >= 1, "one width of 1 or more for each layer"),
+        )
+
+
+class Layers(nn.Module):
+    """A network of one inner node of the tree."""
+
+    def __init__(self, inputs: int, hidden: list[int], dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(wide, width, bias=False) for wide, width in pairwise([inputs, *hidden]))
+        self.norm = nn.ModuleList(BatchNorm(width) for width in hidden)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
+        """`(N, 1, inputs)` → `(N, hidden[-1])`; zero where nothing is there."""
+        for linear, norm in zip(self.linear, self.norm, strict=True):
+            nodes = norm(nodes.with_states(linear(nodes.states)), batch)
+            nodes = nodes.with_states(self.dropout(nodes.states.relu()))
+        return nodes.masked()[:, 0]
+
+
+class MHDNN(Method):
+    """A tree of classes with a network at each inner node, after Singh et al., and the conversation around an utterance."""
+
+    Config = MHDNNConfig
+    family = "fusion"
+    couples_batch = "the batch norm of the layers, Eq. (2)"
+    paper = Paper(
+        title="A multimodal hierarchical approach to speech emotion recognition from audio and text",
+        authors="Singh et al.",
+        venue="Knowledge-Based Systems 229",
+        year=2021,
+        after=True,
+    )
+
+    def tree(self, config: MHDNNConfig) -> list[list[int]]:
+        """Labels of every group."""
+        labels = self.task.labels
+        if self.task.kind != "classification":
+            raise ConfigError("task: expected classes, for MHDNN makes a tree of them, found a score")
+        groups = config.groups or [[label for label in labels if label.lower() in AROUSED]]
+        named = [label for group in groups for label in group]
+        if unknown := sorted(set(named) - set(labels)):
+            raise ConfigError(f"pipeline.groups: expected labels of {self.task.name} ({', '.join(labels)}), found {unknown[0]!r}")
+        every = [*groups, [label for label in labels if label not in named]]
+        return [[labels.index(label) for label in group] for group in every if group]
+
+    def build(self, config: MHDNNConfig, shapes: Shapes) -> None:
+        """A network per inner node, the conversation, and a classifier per inner node."""
+        self.groups = self.tree(config)
+        self.turn = Turn(shapes.widths)
+        inner = [group for group in self.groups if len(group) > 1] if len(self.groups) > 1 else []
+        children = [len(self.groups) if len(self.groups) > 1 else shapes.outputs, *map(len, inner)]
+        wide, width = self.turn.width + len(shapes.widths), config.hidden[-1]
+        self.nets = nn.ModuleList(Layers(wide, config.hidden, config.dropout) for _ in children)
+        self.conversation = Conversation({FUSED: width}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.branches = nn.ModuleList(nn.Linear(self.conversation.width, count) for count in children)
+
+    def answer(self, given: Given) -> Prediction:
+        """Log-probabilities of the labels, `(N, C)`."""
+        turn, here = self.turn(given), given.here(self.turn.names)
+        x = turn.with_states(torch.cat([turn.states, here[:, None].to(turn.states.dtype)], -1))  # Eq. (1)
+        h = [net(x, given.batch) for net in self.nets]  # Eq. (2), each (N, hidden[-1])
+        states = self.conversation({FUSED: h[0]}, {FUSED: here.any(1)}, given)
+        around = states[:, h[0].shape[1] :]
+        p = [branch(torch.cat([own, around], -1)).log_softmax(-1) for branch, own in zip(self.branches, h, strict=True)]  # Eq. (3)
+        return Prediction(scores=self.product(*p), states=states)
+
+    def product(self, root: Tensor, *inner: Tensor) -> Tensor:
+        """Log-probabilities `(N, C)` from those of the branches; a group of one label has no network."""
+        if len(self.groups) == 1:
+            return root
+        within = iter(inner)
+        paths = [root[:, [k]] + (next(within) if len(group) > 1 else 0) for k, group in enumerate(self.groups)]  # Eq. (4)
+        order = torch.tensor([label for group in self.groups for label in group], device=root.device)
+        return torch.cat(paths, -1)[:, order.argsort()]
