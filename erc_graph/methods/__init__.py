@@ -20,6 +20,7 @@ METHODS = Registry(
         "mfdr": "erc_graph.methods.mfdr:MFDR",
         "mhdnn": "erc_graph.methods.mhdnn:MHDNN",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
+        "mpfu": "erc_graph.methods.mpfu:MPFU",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "tfn": "erc_graph.methods.tfn:TFN",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
