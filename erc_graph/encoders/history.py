@@ -1,0 +1,122 @@
+"""What was said before a turn, as a memory: chains of GRUs over the turns in front of it, and attention over their states.
+
+A turn hears at most `window` earlier turns of its dialogue, split into its own speaker's and all others'. A chain therefore begins at the
+edge of a window and belongs to a speaker; turns of one speaker whose windows begin at the same turn share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+
+HOLD = 1e4  # in front of a sigmoid: exactly one, so that a state stays as it is
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The chains of a batch, `C` of them with `T` steps, and who hears what.
+
+    Attributes:
+        rows: `(T, C)` row of the batch at every step.
+        here: `(T, C)` bool: there is a turn to hear.
+        own: `(T, C)` bool: it is the speaker's of the chain.
+        chain: `(N,)` chain of every turn.
+        heard: `(N, T)` bool: steps that a turn hears, its chain's turns before it.
+    """
+
+    rows: Tensor
+    here: Tensor
+    own: Tensor
+    chain: Tensor
+    heard: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, present: Tensor, window: int | None) -> History:
+        """Find the chains.
+
+        Args:
+            batch: The dialogues.
+            present: `(N,)` bool; an absent turn is in nobody's history.
+            window: Most turns that are heard; `None`: all.
+        """
+        span = batch.turn if window is None else batch.turn.clamp(max=window)
+        first = torch.arange(batch.utterances, device=batch.device) - span
+        steps = torch.arange(max(1, min(batch.longest - 1, window or batch.longest)), device=batch.device)
+        keys, chain = torch.unique(first * batch.longest + batch.speaker, return_inverse=True)
+        start, speaker = keys // batch.longest, keys % batch.longest
+        rows = start + steps[:, None]
+        inside = rows < batch.utterances
+        rows = rows.clamp(max=batch.utterances - 1)
+        here = inside & (batch.dialogue[rows] == batch.dialogue[start]) & present[rows]
+        return cls(rows, here, here & (batch.speaker[rows] == speaker), chain, (steps < span[:, None]) & here.T[chain])
+
+    def of_turns(self, steps: Tensor) -> Tensor:
+        """`(k, T, C, ...)` → what every turn's chain holds: `(k, N, T, ...)`."""
+        return steps.transpose(1, 2).index_select(1, self.chain)
+
+
+class ChainedGRU(nn.Module):
+    r"""GRUs side by side, whose reset gate acts in front of the matrix product, as in TensorFlow; a state is held where a step is off.
+
+    .. math:: r, z = \sigma(W_g [x ; h] + b_g) \quad n = \tanh(W_n [x ; r \odot h] + b_n) \quad h' = z \odot h + (1 - z) \odot n
+
+    Args:
+        count: Number of nets.
+        inputs: Width of what goes in.
+        width: Of the states.
+    """
+
+    def __init__(self, count: int, inputs: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.inputs = nn.Parameter(torch.empty(count, inputs, 3 * width))  # r, z, n
+        self.gates, self.new = (nn.Parameter(torch.empty(count, width, times * width)) for times in (2, 1))
+        self.bias = nn.Parameter(torch.ones(count, 1, 3 * width))
+        nn.init.zeros_(self.bias[..., 2 * width :])
+        for weight, outputs in ((self.inputs, 2 * width), (self.gates, 2 * width), (self.new, width)):
+            bound = (6 / (inputs + width + outputs)) ** 0.5
+            nn.init.uniform_(weight, -bound, bound)
+
+    def before(self, rows: Tensor) -> Tensor:
+        """What of the gates does not depend on states: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
+        return rows @ self.inputs + self.bias
+
+    def forward(self, before: Tensor, on: Tensor) -> Tensor:
+        """States after every step: `(count, T, C, 3 width)` and `(count, T, C)` bool → `(count, T, C, width)`."""
+        reset, update, new = before.chunk(3, -1)
+        gates = torch.cat([reset, torch.where(on[..., None], update, HOLD)], -1)
+        state, states = new.new_zeros(new.shape[0], *new.shape[2:]), []
+        for gate, candidate in zip(gates.unbind(1), new.unbind(1), strict=True):
+            reset, update = torch.baddbmm(gate, state, self.gates).sigmoid().chunk(2, -1)
+            fresh = torch.baddbmm(candidate, reset * state, self.new).tanh()
+            state = torch.lerp(fresh, state, update)
+            states.append(state)
+        return torch.stack(states, 1)
+
+    def over(self, steps: Tensor, on: Tensor) -> Tensor:
+        """The same of `(count, T, C, inputs)`."""
+        return self(self.before(steps.flatten(1, 2)).unflatten(1, steps.shape[1:3]), on)
+
+
+def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
+    """Softmax of `tanh(query · memory)`; the bound keeps every weight within a factor of `e²` of every other.
+
+    Args:
+        query: `(N, width)`
+        memory: `(k, N, T, width)`
+        heard: `(k, N, T)` bool.
+
+    Returns:
+        `(k, N, T)`, zero where nothing is heard.
+    """
+    scores = (memory @ query[:, :, None])[..., 0].tanh()
+    return torch.where(heard, torch.where(heard, scores, -HOLD).softmax(-1), 0.0)
+
+
+def recalled(weights: Tensor, memory: Tensor) -> Tensor:
+    """Sum over all memories and steps: `(k, N, T)`, `(k, N, T, width)` → `(N, width)`."""
+    return (weights[:, :, None] @ memory)[:, :, 0].sum(0)
