@@ -16,6 +16,7 @@ METHODS = Registry(
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
+        "icon": "erc_graph.methods.icon:ICON",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",
