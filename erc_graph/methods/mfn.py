@@ -1,0 +1,129 @@
+r"""MFN: Memory Fusion Network for Multi-view Sequential Learning (Zadeh et al., AAAI 2018), and the conversation around it.
+
+An LSTM per modality; attention over what their cells are and were; a memory of what it finds.
+
+.. math::
+    h^m_t, c^m_t &= \mathrm{LSTM}_m(x^m_t, h^m_{t-1}, c^m_{t-1}) \tag{1} \\
+    c^*_t &= [c^1_{t-1} ; \dots ; c^M_{t-1} ; c^1_t ; \dots ; c^M_t] \tag{2} \\
+    \hat c_t &= \mathrm{softmax}(A_2\, \mathrm{ReLU}(A_1 c^*_t)) \odot c^*_t \tag{3} \\
+    \hat u_t &= \tanh(U_2\, \mathrm{ReLU}(U_1 \hat c_t)) \tag{4} \\
+    \gamma^i_t &= \sigma(G^i_2\, \mathrm{ReLU}(G^i_1 [\hat c_t ; u_{t-1}])) \qquad i = 1, 2 \tag{5} \\
+    u_t &= \gamma^1_t \odot u_{t-1} + \gamma^2_t \odot \hat u_t \tag{6} \\
+    f &= \mathrm{ReLU}(O_1 [h^1_T ; \dots ; h^M_T ; u_T]), \qquad o = O_2 f \tag{7}
+
+The equations are those of the public code; their numbers are ours. All maps have biases; the softmax runs over channels.
+
+| symbol | attribute | shape |
+|---|---|---|
+| LSTM | `memory.cells[m]` | `widths[m]` |
+| `A`, `U`, `G^1`, `G^2` | `memory.nets`: `attention`, `candidate`, `keep`, `take` | hidden widths `hiddens` |
+| `u` | | `(n, T, memory)` |
+| `O_1`, `O_2` | `after`, `classify` | `(hidden, D + memory)`, `(classes, hidden)`, with a conversation wider |
+
+**Differences from the paper and from its public code**
+
+- Steps are the words of an utterance where the corpus has sequences. The paper aligns sound and faces with the words; here a longer
+  sequence is averaged over as many equal spans as the shortest one has items, and a vector stands at every step. Waveforms and faces
+  become frames before, by front ends of the package.
+- Where the corpus has one vector per utterance alone, there is nothing to fuse over: steps are the turns of the dialogue, and (7) reads
+  the states of each turn. This is a choice of ours, and reads no later turn.
+- The code pads in front and reads the padding. Here an utterance ends with its last word.
+- A missing modality keeps its state, and its channels in (3) get no share: those of `t` at once, those of `t - 1` where it never was.
+  A turn without any modality leaves the memory as it is.
+- The softmax of (3) makes its channels small, the more the wider the LSTMs; as in the code.
+- The authors ship one model for each figure of a table. Here one model gives all.
+- The paper's text was not at hand. It knows no conversation: a graph stage stands behind (7), as in other methods for single utterances;
+  `graph = "none"` leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.alignment import Steps
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.gated_memory import NETS, GatedMemory, OverDialogue
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Share, Size, Widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class MFNConfig(Checked):
+    """MFN.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`.
+        causal: Nothing comes from later turns.
+        width: Of the LSTMs, unless `widths` says otherwise.
+        widths: Modality → width of its LSTM.
+        memory: Width of `u`.
+        hidden: Hidden width of all nets and of (7), unless `hiddens` says otherwise.
+        hiddens: Net (`attention`, `candidate`, `keep`, `take`) → its hidden width.
+        dropout: In the nets.
+        output_dropout: In front of `O_2`.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    width: Size = 32
+    widths: Widths = field(default_factory=lambda: {"text": 64})
+    memory: Size = 64
+    hidden: Size = 64
+    hiddens: Widths = field(default_factory=dict)
+    dropout: Share = 0.2
+    output_dropout: Share = 0.5
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class MFN(Method):
+    """LSTMs side by side with a gated memory, and the conversation around them."""
+
+    Config = MFNConfig
+    family = "fusion"
+    reads = ("sequences", "features")
+    paper = Paper(
+        title="Memory Fusion Network for Multi-view Sequential Learning",
+        authors="Zadeh et al.",
+        venue="AAAI",
+        year=2018,
+        code="https://github.com/pliang279/MFN",
+    )
+
+    def build(self, config: MFNConfig, shapes: Shapes) -> None:
+        """The recurrence, the layer behind it, the conversation, and the classifier."""
+        self.steps = Steps(shapes.widths, shapes.items, config.width)
+        self.names = tuple(self.steps.inputs)
+        widths = {m: config.widths.get(m, config.width) for m in self.names}
+        hidden = {net: config.hiddens.get(net, config.hidden) for net in NETS}
+        self.memory = GatedMemory(self.steps.inputs, widths, config.memory, hidden, config.dropout)
+        self.over_dialogue = None if shapes.items else OverDialogue(self.memory)
+        self.after = nn.Sequential(nn.Linear(self.memory.width, config.hidden), nn.ReLU())
+        streams = {FUSED: config.hidden}
+        self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.classify = nn.Sequential(Dropout(config.output_dropout), nn.Linear(self.conversation.width, shapes.outputs))
+
+    def last(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
+        """States behind the last word: `(n, D + memory)`."""
+        states, _ = self.memory(self.memory.gates(values), there)
+        last = there.any(-1).sum(1) - 1
+        return states[torch.arange(len(last), device=last.device), last]
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, hidden)`, with a conversation wider."""
+        present = given.here(self.names)
+        if self.over_dialogue is None:
+            read = given.values, given.sequences, given.present
+            states = self.steps.encode(self.last, *read, self.memory.width)  # Eqs. (1)-(6), a step is a word
+        else:
+            turns = Nodes(self.memory.gates(given.values), present, self.names)
+            states = self.over_dialogue(turns, given.batch).states[:, 0]  # Eqs. (1)-(6), a step is a turn
+        return self.conversation({FUSED: self.after(states)}, {FUSED: present.any(1)}, given)  # Eq. (7)
