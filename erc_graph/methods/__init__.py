@@ -21,6 +21,7 @@ METHODS = Registry(
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",
         "mhdnn": "erc_graph.methods.mhdnn:MHDNN",
+        "mfm": "erc_graph.methods.mfm:MFM",
         "mfn": "erc_graph.methods.mfn:MFN",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "mpfu": "erc_graph.methods.mpfu:MPFU",
