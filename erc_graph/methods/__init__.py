@@ -17,6 +17,7 @@ METHODS = Registry(
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",
+        "lmf": "erc_graph.methods.lmf:LMF",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",

@@ -1,0 +1,125 @@
+r"""LMF: Efficient Low-rank Multimodal Fusion with Modality-Specific Factors (Liu et al., ACL 2018), and the conversation around it.
+
+The tensor of TFN times a weight of low rank, of which neither is ever formed.
+
+.. math::
+    z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))), \qquad
+    z_t = W_t\, \mathrm{LSTM}(\text{words})_{\text{last}} + b_t \tag{1} \\
+    \tilde z_m &= [1 ; z_m] \tag{2} \\
+    \phi_m^r &= \tilde z_m^\top W_m^r \tag{3} \\
+    \Lambda^r &= \prod_m \phi_m^r \tag{4} \\
+    o &= \sum_{r=1}^{R} w_r \Lambda^r + c \tag{5}
+
+The equations are those of the public codes; their numbers are ours.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `z_m` | `subnets[m]` | `(N, widths[m])` |
+| `W_m` | `factors[m]` | `(R, widths[m] + 1, K)` |
+| `w`, `c` | `weight`, `bias` | `(1, R)`, `(1, K)` |
+
+**Differences from the paper and from its public codes**
+
+- (5): the paper, whose text was not at hand, seems to know no `w`. In the codes `K` is the number of classes and `o` the scores. Here
+  `fused` is the width of a vector that the classifier and the conversation around it read, behind a ReLU; `fused = 0` with
+  `graph = "none"` is the published model.
+- A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant, and the rest is a fusion of the others.
+- Text of one vector per utterance goes through the layers of sound and video, for there is no sequence to read. Sound and faces that are
+  sequences become vectors before. Every number of modalities has its product.
+- The codes build a dropout behind the fusion and never apply it; it is left out. One code fails for a single utterance; another never
+  trains `w` and `c`. The script for IEMOCAP chooses an epoch and then predicts with the last one.
+- In training the batch norm couples the utterances of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.subnets import LastWord, SubNet
+from erc_graph.errors import ConfigError
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Share, Size, Widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMFConfig(Checked):
+    """LMF.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`.
+        causal: Nothing comes from later turns.
+        width: Of `z_m`, unless `widths` says otherwise.
+        widths: Modality → width of its `z_m`.
+        words: Width of the LSTM, where text is words.
+        rank: `R`.
+        fused: `K`; 0: the number of classes, and `o` are the scores, as published; then there is no graph.
+        dropout: In (1), and in front of the classifier.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    width: Size = 16
+    widths: Widths = field(default_factory=lambda: {"text": 32})
+    words: Size = 64
+    rank: Size = 4
+    fused: int = 64
+    dropout: Share = 0.2
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class LMF(Method):
+    """Products of what the modalities say, of low rank, and the conversation around them."""
+
+    Config = LMFConfig
+    family = "fusion"
+    reads = ("sequences", "features")
+    sequences_of = ("text",)
+    couples_batch = "the batch norm of the features, Eq. (1)"
+    paper = Paper(
+        title="Efficient Low-rank Multimodal Fusion With Modality-Specific Factors",
+        authors="Liu et al.",
+        venue="ACL",
+        year=2018,
+        code="https://github.com/Justin1904/Low-rank-Multimodal-Fusion",
+    )
+
+    def build(self, config: LMFConfig, shapes: Shapes) -> None:
+        """A net and a factor per modality, the conversation, and the classifier."""
+        if config.fused < 0 or (not config.fused and self.graph is not None):
+            raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 with graph 'none', found {config.fused} with {config.graph!r}")
+        self.names, size = shapes.modalities, config.fused or shapes.outputs
+        widths = {name: config.widths.get(name, config.width) for name in self.names}
+        nets: dict[str, nn.Module] = {m: SubNet(inputs, widths[m], config.dropout) for m, inputs in shapes.widths.items()}
+        nets |= {m: LastWord(item[0], config.words, widths[m], config.dropout) for m, item in shapes.items.items()}
+        self.subnets = nn.ModuleDict(nets)
+        factors = {m: nn.Parameter(torch.empty(config.rank, widths[m] + 1, size)) for m in self.names}
+        self.factors, self.weight = nn.ParameterDict(factors), nn.Parameter(torch.empty(1, config.rank))
+        for weight in (*factors.values(), self.weight):
+            nn.init.xavier_normal_(weight)
+        self.bias = nn.Parameter(torch.zeros(1, size))
+        streams = {FUSED: size}
+        self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        linear = nn.Linear(self.conversation.width, shapes.outputs)
+        self.classify = nn.Sequential(nn.ReLU(), Dropout(config.dropout), linear) if config.fused else nn.Identity()
+
+    def products(self, given: Given) -> Tensor:
+        """`Λ`: `(R, N, K)`."""
+        z = {m: self.subnets[m](Nodes.of_turns(given.values[m], given.present[m]), given.batch) for m in given.values}
+        z |= {m: self.subnets[m](sequences) for m, sequences in given.sequences.items()}  # Eq. (1)
+        z = {m: torch.where(given.present[m][:, None], rows, 0.0) for m, rows in z.items()}
+        return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, K)`, with a conversation wider."""
+        o = torch.einsum("r,rnk->nk", self.weight[0], self.products(given)) + self.bias  # Eq. (5)
+        return self.conversation({FUSED: o}, {FUSED: given.here(self.names).any(1)}, given)
