@@ -116,9 +116,11 @@ class Decoder(nn.Module):
 
 def discrepancy(z: Tensor, g: Tensor) -> Tensor:
     """`MMD` between rows `(n, d)` and draws `(n, d)`."""
-    pairs, scale = ((g, g), (z, z), (g, z)), z.shape[1] ** 2
-    drawn, own, both = ((-(x[:, None] - y).square().sum(-1) / scale).exp().mean() for x, y in pairs)
-    return drawn + own - 2 * both
+    both = torch.cat([g, z])
+    squares = both.square().sum(1)
+    kernel = (-(squares[:, None] + squares - 2 * both @ both.T) / z.shape[1] ** 2).exp()
+    sign = both.new_tensor([1.0, -1.0]).repeat_interleave(len(z)) / len(z)
+    return sign @ kernel @ sign
 
 
 class MFM(Method):
