@@ -23,6 +23,8 @@ The equations are those of the public codes; their numbers are ours.
 - (5): the paper, whose text was not at hand, seems to know no `w`. In the codes `K` is the number of classes and `o` the scores. Here
   `fused` is the width of a vector that the classifier and the conversation around it read, behind a ReLU; `fused = 0` with
   `graph = "none"` is the published model.
+- First weights are drawn matrix by matrix. The codes draw a factor at once, so that it is small where `R` and `K` are large, and the
+  product of three small factors hardly learns.
 - A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant, and the rest is a fusion of the others.
 - Text of one vector per utterance goes through the layers of sound and video, for there is no sequence to read. Sound and faces that are
   sequences become vectors before. Every number of modalities has its product.
@@ -104,7 +106,7 @@ class LMF(Method):
         self.subnets = nn.ModuleDict(nets)
         factors = {m: nn.Parameter(torch.empty(config.rank, widths[m] + 1, size)) for m in self.names}
         self.factors, self.weight = nn.ParameterDict(factors), nn.Parameter(torch.empty(1, config.rank))
-        for weight in (*factors.values(), self.weight):
+        for weight in (self.weight, *(matrix for factor in factors.values() for matrix in factor)):
             nn.init.xavier_normal_(weight)
         self.bias = nn.Parameter(torch.zeros(1, size))
         streams = {FUSED: size}
