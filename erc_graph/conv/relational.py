@@ -5,14 +5,16 @@ r"""Relational graph convolution: a matrix of its own for every relation.
     \qquad c_{i,r} = |N_r(i)| \text{ or } 1
 
 Eq. (2) of Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, as PyG's `RGCNConv`; the
-weights `a` of edges are those of Ghosal et al., DialogueGCN, EMNLP 2019, Eq. (2), and 1 where a caller gives none. With bases, Eq. (3) of
-the first, :math:`W_r = \sum_b c_{rb} B_b`.
+weights `a` of edges are those of Ghosal et al., DialogueGCN, EMNLP 2019, Eq. (2), and 1 where there are none. With bases, Eq. (3) of
+the first, :math:`W_r = \sum_b c_{rb} B_b`. With attention, Eq. (1) of the second, :math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`
+over all edges into a target, or with `source` as in its public code over all edges out of a source.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_r` | `weight` | `(relations, inputs, width)` |
 | `B_b`, `c_rb` | `weight`, `coefficients` | `(bases, inputs, width)`, `(relations, bases)` |
-| `W_0`, `b` | `root` | `(width, inputs)`, `(width,)` |
+| `W_0`, `b` | `root`; `bias` without it | `(width, inputs)`, `(width,)` |
+| `W_e` | `attention` | `(inputs, inputs)`, its transpose |
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Relational(Conv):
         recipe: The graph, and with it the relations.
         bases: Number of basis matrices that the relations share; `None`: a matrix for each.
         norm: `mean`: divide by the number of edges of the relation; `none`: a sum.
-        root: Whether a node's own state takes part by `W_0`.
+        root: Whether a node's own state takes part by `W_0`, with a bias.
+        bias: Whether there is one without `root`.
+        attention: Over the edges into a `target`, over those out of a `source` (which is not causal), or `none`.
     """
 
     def __init__(
@@ -49,12 +53,16 @@ class Relational(Conv):
         bases: int | None = None,
         norm: Literal["mean", "none"] = "mean",
         root: bool = True,
+        bias: bool = False,
+        attention: Literal["none", "target", "source"] = "none",
     ) -> None:
         super().__init__(recipe)
-        self.width, self.norm, relations = width, norm, len(recipe.relations)
+        self.width, self.norm, self.over, relations = width, norm, attention, len(recipe.relations)
         self.weight = nn.Parameter(torch.empty(bases or relations, inputs, width))
         self.coefficients = nn.Parameter(torch.empty(relations, bases)) if bases else None
         self.root = nn.Linear(inputs, width) if root else None
+        self.bias = nn.Parameter(torch.zeros(width)) if bias and not root else None
+        self.attention = None if attention == "none" else nn.Linear(inputs, inputs, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -66,16 +74,36 @@ class Relational(Conv):
         if self.root:
             nn.init.zeros_(self.root.bias)
 
+    @property
+    def causal(self) -> bool:
+        """Whether no edge comes from a later turn and no weight depends on edges to later turns."""
+        return self.recipe.causal and self.over != "source"
+
+    def score(self, x: Tensor, edges: Edges) -> Tensor:
+        """Of every edge before the softmax: `(1, P)`."""
+        assert self.attention is not None
+        return edges.dot(self.attention(x)[:, :, None], x[:, :, None])
+
+    def attended(self, score: Tensor, edges: Edges) -> Tensor:
+        """`(1, P)` weights of scores."""
+        if self.over == "target":
+            return edges.softmax(score)
+        power = (score - score.detach().where(edges.valid, -torch.inf).max()).exp() if score.numel() else score
+        total = edges.degree(power, outgoing=True).movedim(0, -1)  # (N, S, 1)
+        return power * edges.add(torch.zeros_like(total), total.clamp(min=torch.finfo(total.dtype).tiny).reciprocal())
+
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
         """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
+        weight = weight if self.attention is None else self.attended(self.score(x, edges), edges)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
         if weight is None and self.norm == "mean" and edges.group is not None:
             heard = self._of_group(x, edges, edges.group, matrices[0])
-            return heard if self.root is None else self.root(x) + heard
+            own = self.bias if self.root is None else self.root(x)
+            return heard if own is None else own + heard
         sent = edges.spread(x, weight, by_relation=True, mean=self.norm == "mean")  # (N, S, relations, inputs)
         flat, matrix = sent.flatten(2), matrices.flatten(0, 1).T
         if self.root is None:
-            return F.linear(flat, matrix)
+            return F.linear(flat, matrix, self.bias)
         # One product for a node's own state and all relations.
         return F.linear(torch.cat([x, flat], -1), torch.cat([self.root.weight, matrix], 1), self.root.bias)
 

@@ -16,18 +16,19 @@ class MatchingAttention(OverRows):
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
 
-    The nodal attention of public codes from DialogueRNN (Majumder et al., AAAI 2019) on.
+    The nodal attention of public codes from DialogueRNN (Majumder et al., AAAI 2019) on. The plain form has neither tanh nor `t`.
 
     Args:
         width: Of the rows that go in and come out.
         causal: A turn attends to itself and to earlier turns alone.
         bounded: With the tanh, which DialogueRNN itself does not have.
+        bias: Of the transform; DialogueGCN has none.
     """
 
-    def __init__(self, width: int, *, causal: bool = False, bounded: bool = True) -> None:
+    def __init__(self, width: int, *, causal: bool = False, bounded: bool = True, bias: bool = True) -> None:
         super().__init__()
         self.width, self._causal, self.bounded = width, causal, bounded
-        self.transform = nn.Linear(width, width)
+        self.transform = nn.Linear(width, width, bias=bias)
 
     @property
     def causal(self) -> bool:

@@ -14,6 +14,7 @@ METHODS = Registry(
         "dagerc": "erc_graph.methods.dagerc:DAGERC",
         "dialoguecrn": "erc_graph.methods.dialoguecrn:DialogueCRN",
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
+        "dialoguegcn": "erc_graph.methods.dialoguegcn:DialogueGCN",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",

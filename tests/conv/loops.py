@@ -59,6 +59,7 @@ TURNS = {"turns": replace(of(CROSS), edges=(), hyperedges=(OVER["turn"],))}
 OPERATORS: dict[str, Callable[[GraphRecipe], Conv]] = {
     "relational": lambda recipe: Relational(WIDTH, 4, recipe),
     "relational by bases": lambda recipe: Relational(WIDTH, 4, recipe, bases=2, norm="none"),
+    "relational by attention": lambda recipe: Relational(WIDTH, 4, recipe, root=False, bias=True, attention="target"),
     "attention": lambda recipe: Attention(WIDTH, 4, recipe, heads=2),
     "neighbours": lambda recipe: Neighbours(WIDTH, 4, recipe),
     "mean of neighbours": lambda recipe: Neighbours(WIDTH, 4, recipe, mean=True),

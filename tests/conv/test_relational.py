@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,13 +12,22 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.edges import edges_of
 from tests.conv.loops import RECIPES, WIDTH, Node, by_node, edges_by_loop, into, listed, make_batch, make_nodes, of, rule, same
 
+ATTENTION = {"root": False, "bias": True, "attention": "target"}
 
-def loop(conv: Relational, nodes: Nodes, batch: Batch, weight: dict[tuple[Node, Node], float] | None = None) -> Tensor:
+
+def loop(conv: Relational, nodes: Nodes, batch: Batch, weight: dict[tuple[Node, Node], Any] | None = None) -> Tensor:
     """The equations, node by node."""
     edges = edges_by_loop(conv.recipe, nodes, batch)
+    if conv.attention is not None:
+        power = [(conv.attention(nodes.states[edge.target]) @ nodes.states[edge.source]).exp() for edge in edges]
+        number = [edge.times * (1 if conv.over == "target" else edge.scale) for edge in edges]
+        total = {getattr(edge, conv.over): torch.zeros(()).double() for edge in edges}
+        for edge, value, times in zip(edges, power, number, strict=True):
+            total[getattr(edge, conv.over)] = total[getattr(edge, conv.over)] + times * value
+        weight = {(e.source, e.target): value / total[getattr(e, conv.over)] for e, value in zip(edges, power, strict=True)}
 
     def state(node: Node) -> Tensor:
-        total = torch.zeros(conv.width).double()
+        total = torch.zeros(conv.width).double() if conv.bias is None else conv.bias
         if conv.root is not None:
             total = total + conv.root(nodes.states[node])
         for r in range(len(conv.recipe.relations)):
@@ -33,7 +44,9 @@ def loop(conv: Relational, nodes: Nodes, batch: Batch, weight: dict[tuple[Node, 
     return by_node(nodes, state, conv.width)
 
 
-@pytest.mark.parametrize("words", [{}, {"norm": "none"}, {"bases": 2}, {"root": False}], ids=str)
+@pytest.mark.parametrize(
+    "words", [{}, {"norm": "none"}, {"bases": 2}, {"root": False}, ATTENTION, {"norm": "none", "attention": "source"}], ids=str
+)
 @pytest.mark.parametrize("name", RECIPES)
 def test_equations(name: str, words: dict[str, object]) -> None:
     conv = Relational(WIDTH, 4, RECIPES[name], **words).double()  # type: ignore[arg-type]
@@ -96,3 +109,8 @@ def test_pyg(bases: int | None) -> None:
     expected = theirs(nodes.masked().flatten(0, 1), torch.stack([source, target]), relation).view(*nodes.present.shape, 4)
     found = conv(nodes, batch).states
     assert torch.allclose(found[nodes.present], expected[nodes.present], atol=1e-10)
+
+
+def test_what_goes_out_of_a_turn_is_known_later() -> None:
+    past = of(rule("past", 3, 0))
+    assert Relational(WIDTH, 4, past, attention="target").causal and not Relational(WIDTH, 4, past, attention="source").causal

@@ -8,23 +8,25 @@ from erc_graph.encoders.turns import dialogue_of, over_turns
 from tests.conv.loops import make_batch
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
-def test_equation_by_loop(causal: bool) -> None:
-    part, batch = MatchingAttention(4, causal=causal).double(), make_batch()
+def test_equation_by_loop(causal: bool, plain: bool) -> None:
+    part, batch = MatchingAttention(4, causal=causal, bounded=not plain, bias=not plain).double(), make_batch()
     rows = torch.randn(batch.utterances, 4, dtype=torch.float64, requires_grad=True)
     expected = []
     for d in range(len(batch)):
         x = rows[batch.ptr[d] : batch.ptr[d + 1]]
         for i in range(len(x)):
             heard = x[: i + 1] if causal else x
-            weight = torch.stack([y @ part.transform(x[i]) for y in heard]).tanh().exp()
+            score = torch.stack([y @ part.transform(x[i]) for y in heard])
+            weight = (score if plain else score.tanh()).exp()
             expected.append(sum(w * y for w, y in zip(weight, heard, strict=True)) / weight.sum())
     found, wanted = over_turns(part, rows, batch), torch.stack(expected)
     torch.testing.assert_close(found, wanted)
     leaves, given = [rows, *part.parameters()], torch.randn_like(wanted)
     for mine, theirs in zip(*(torch.autograd.grad(value, leaves, given) for value in (found, wanted)), strict=True):
         torch.testing.assert_close(mine, theirs)
-    assert part.causal == causal and part.width == 4
+    assert part.causal == causal and part.width == 4 and (part.transform.bias is None) == plain
 
 
 @torch.no_grad()

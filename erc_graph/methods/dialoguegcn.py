@@ -1,0 +1,132 @@
+r"""DialogueGCN: A Graph Convolutional Neural Network for Emotion Recognition in Conversation (Ghosal et al., EMNLP-IJCNLP 2019).
+
+A recurrent net over the dialogue, then two graph layers over a window of turns, with a matrix for every pair of speakers and direction.
+
+.. math::
+    g &= \mathrm{BiGRU}(u) \tag{1} \\
+    \alpha_{ij} &= \mathrm{softmax}_{j \in N(i) \cup \{i\}}\; g_i^\top W_e g_j \tag{2} \\
+    h^1_i &= \mathrm{ReLU}\Big(\sum_r \sum_{j \in N_r(i)} \frac{\alpha_{ij}}{|N_r(i)|} W_r g_j + \alpha_{ii} W_0 g_i + b\Big) \tag{3} \\
+    h^2_i &= \mathrm{ReLU}\Big(\sum_{j \in N(i)} W h^1_j + W_0' h^1_i + b'\Big) \tag{4} \\
+    \tilde h_i &= \textstyle\sum_j \mathrm{softmax}_j(h_i^\top W_\beta h_j)\, h_j, \qquad h_i = [g_i ; h^2_i] \tag{5} \\
+    s_i &= W_2\, \mathrm{ReLU}(W_1 \tilde h_i + b_1) + b_2 \tag{6}
+
+with the turns of the dialogue in (5). The paper's text was not at hand: equations are as they are recalled, and their numbers are ours.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `u` | | `(N, D)`, all features of a turn |
+| `g` | `context` | `(N, width)`, both directions |
+| `W_e` | `relate.attention` | `(width, width)`, its transpose |
+| `W_r`, `W_0`, `b` | `relate.weight`, its last, `relate.bias` | `(relations + 1, width, hidden)`, `(hidden,)` |
+| `W`, `W_0'` | `neighbours.neighbours`, `.root` | `(hidden, hidden)` |
+| `W_β` | `nodal.transform` | `(width + hidden, width + hidden)`, its transpose |
+| `W_1`, `W_2` | `classify` | `(hidden, width + hidden)`, `(classes, hidden)` |
+
+**Differences from the paper and from its public codes** (the authors' folder, and the second one that they recommend)
+
+- Choices where the paper is not settled: a turn is no neighbour of itself, the activation is ReLU, (3) and (4) have biases.
+- `form = "code"` is the second code: (2) runs over the turns to which `j` is *sent*, so that what a turn hears does not sum to one; no
+  :math:`1/|N_r|`; :math:`W_0 g_i` without weight, beside the self-loop that `graph` has (as `cogmen`'s); no ReLU in (3) and (4). Published
+  figures come from such code, with an LSTM in (1), and (5) with a tanh around its scores (first code) or without (5) (second code).
+- The first code scores an edge by its sender's absolute position, of which it has 110, in the place of (2): left out.
+- In the first code the net of (1) reads padding, and scores depend on the batch. Here it stops at the end of a dialogue.
+- Both codes share 30 matrices among 8 relations, which restricts nothing; here every relation has its own.
+- The codes know two speakers, by sex. Here they are numbered by first appearance, and those after the recipe's last share its relations.
+- The codes read text alone. Here all modalities of a turn stand side by side, zeros for what is missing; a turn without any is no node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.neighbours import Neighbours
+from erc_graph.conv.relational import Relational
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.matching import MatchingAttention
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.graphs.rules import EdgeRule
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Turn
+from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialogueGCNConfig(Checked):
+    """DialogueGCN.
+
+    Attributes:
+        graph: Recipe; self-loops count only with `form = "code"`.
+        causal: Nothing comes from later turns: the net of (1) reads forward, edges from later turns are left out, and (5) looks back.
+        width: Of the states in front of the graph, both directions together.
+        hidden: Of the graph's layers and of the classifier.
+        cell: Of the recurrent net.
+        form: (2) to (4) as in the `paper`, or as in the public `code`.
+        nodal: (5) as it is printed (`plain`), with a `tanh` around the scores, or `none`: the classifier reads `h`.
+        dropout: Between the layers of (1), and in front of the last layer.
+    """
+
+    graph: Graph = "dialoguegcn"
+    causal: bool = False
+    width: Even = 200
+    hidden: Size = 100
+    cell: Literal["gru", "lstm"] = "gru"
+    form: Literal["paper", "code"] = "paper"
+    nodal: Literal["plain", "tanh", "none"] = "plain"
+    dropout: Share = 0.4
+
+
+def without_loops(recipe: GraphRecipe) -> GraphRecipe:
+    """The edges between turns alone."""
+    return replace(recipe, edges=tuple(replace(rule, self_loops=False) for rule in recipe.edges), examples=())
+
+
+class DialogueGCN(Method):
+    """Recurrent net, relational convolution with attention, plain convolution, attention over the dialogue."""
+
+    Config = DialogueGCNConfig
+    paper = Paper(
+        title="DialogueGCN: A Graph Convolutional Neural Network for Emotion Recognition in Conversation",
+        authors="Ghosal et al.",
+        venue="EMNLP-IJCNLP",
+        year=2019,
+        url="https://arxiv.org/abs/1908.11540",
+        code="https://github.com/declare-lab/conv-emotion",
+    )
+
+    def build(self, c: DialogueGCNConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        if c.causal and c.form == "code":
+            raise ConfigError('pipeline.form: expected "paper" with causal, for the code weighs an edge by later ones, found "code"')
+        self.turn = Turn(shapes.widths)
+        self.context = Recurrent(c.cell, self.turn.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
+        self.activation: nn.Module = nn.Identity() if c.form == "code" else nn.ReLU()
+        if c.form == "code":
+            graph = self.recipe
+            self.relate = Relational(c.width, c.hidden, graph, norm="none", attention="source")
+        else:
+            graph = without_loops(self.recipe)
+            itself = EdgeRule(relation="itself", scope="within", past=0, future=0, weight="learned")
+            joined = replace(graph, edges=(*graph.edges, itself))
+            self.relate = Relational(c.width, c.hidden, joined, root=False, bias=True, attention="target")
+        self.neighbours = Neighbours(c.hidden, c.hidden, graph)
+        read = c.width + c.hidden
+        bounded = c.nodal == "tanh"
+        self.nodal = None if c.nodal == "none" else MatchingAttention(read, causal=c.causal, bounded=bounded, bias=bounded)
+        # Eq. (6)
+        self.classify = nn.Sequential(nn.Linear(read, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, width + hidden)`"""
+        g = self.context(self.turn(given), given.batch)  # Eq. (1), (N, 1, width)
+        h = self.relate(g, given.batch)  # Eqs. (2), (3), (N, 1, hidden)
+        h = self.neighbours(h.with_states(self.activation(h.states)), given.batch)  # Eq. (4)
+        h = h.with_states(torch.cat([g.states, self.activation(h.states)], -1))  # (N, 1, width + hidden)
+        return (h if self.nodal is None else self.nodal(h, given.batch)).masked()[:, 0]  # Eq. (5)
