@@ -88,9 +88,11 @@ class Relational(Conv):
         """`(1, P)` weights of scores."""
         if self.over == "target":
             return edges.softmax(score)
-        power = (score - score.detach().where(edges.valid, -torch.inf).max()).exp() if score.numel() else score
+        score = score.masked_fill(~edges.valid, -torch.inf)
+        most = score.detach().max().clamp(min=torch.finfo(score.dtype).min) if score.numel() else 0.0
+        power = (score - most).exp()
         total = edges.degree(power, outgoing=True).movedim(0, -1)  # (N, S, 1)
-        return power * edges.add(torch.zeros_like(total), total.clamp(min=torch.finfo(total.dtype).tiny).reciprocal())
+        return power * edges.add(torch.zeros_like(total), total.where(total > 0, 1.0).reciprocal())
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
         """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
