@@ -15,6 +15,7 @@ METHODS = Registry(
         "dialoguecrn": "erc_graph.methods.dialoguecrn:DialogueCRN",
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "dialoguegcn": "erc_graph.methods.dialoguegcn:DialogueGCN",
+        "edm": "erc_graph.methods.edm:EDM",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",
