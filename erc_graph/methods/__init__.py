@@ -26,6 +26,7 @@ METHODS = Registry(
         "mhdnn": "erc_graph.methods.mhdnn:MHDNN",
         "mfm": "erc_graph.methods.mfm:MFM",
         "mfn": "erc_graph.methods.mfn:MFN",
+        "mmdfn": "erc_graph.methods.mmdfn:MMDFN",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "mpfu": "erc_graph.methods.mpfu:MPFU",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",

@@ -11,12 +11,16 @@ Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (
 
 Their first form, :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a square
 :math:`W_l`, is the same with :math:`[(1 - \alpha) W_l ; \alpha W_l]` in the place of the matrix above, and is computed so.
+
+With a gate, an LSTM cell runs along the depth and says what of the states below is spread (Hu et al., "MM-DFN", ICASSP 2022, from its
+public code): :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})` from zeros, `P g_l` stands for `P h^{l-1}`, and
+:math:`h^l = h^{l-1} + \mathrm{ReLU}(\ldots)`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,6 +58,7 @@ class AngularConvConfig:
         lambda_: Strength of the layer's own matrix; it fades with depth.
         residual: Put the states that went in beside the ones that come out.
         variant: The form with a matrix for what is spread and one for `h^0`; off: one matrix for their mixture.
+        gate: An LSTM cell along the depth.
     """
 
     depth: int = 2
@@ -61,6 +66,7 @@ class AngularConvConfig:
     lambda_: float = 0.5
     residual: bool = True
     variant: bool = True
+    gate: bool = False
 
     @cached_property
     def thetas(self) -> tuple[float, ...]:
@@ -114,7 +120,10 @@ class AngularConv(Conv):
         self.first = nn.Linear(width, hidden)
         bound, rows = 1 / math.sqrt(hidden), hidden * (1 + config.variant)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(rows, hidden).uniform_(-bound, bound)) for _ in range(config.depth))
+        self.gate = nn.LSTMCell(hidden, hidden) if config.gate else None
         self.dropout = Dropout(dropout)
+        if config.gate or self.listed:
+            self.reach = config.depth + 1  # the degree of a source counts the edges into the source
 
     @property
     def width(self) -> int:
@@ -146,17 +155,28 @@ class AngularConv(Conv):
         root = inverse_root(edges.degree(weight))[..., None]
         if root.ndim == 4:  # one head
             root = root[0]
-        initial = hidden = torch.relu(self.first(dropped_out))
-        alpha = self.config.alpha
-        for theta, matrix in zip(self.config.thetas, self.matrices, strict=True):
-            spread = root * edges.spread(root * self.dropout(hidden), weight)
-            mixed = (1 - alpha) * spread + alpha * initial
-            hidden = torch.relu((1 - theta) * mixed + theta * torch.cat([spread, initial], -1) @ matrix)
+        hidden = self._deep(torch.relu(self.first(dropped_out)), lambda sent: root * edges.spread(root * sent, weight))
         return torch.cat([dropped_out, hidden], -1) if self.config.residual else hidden
+
+    def _deep(self, initial: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
+        """All layers, from `h^0` and what `P` is multiplied with."""
+        alpha, hidden, state = self.config.alpha, initial, None
+        hidden = hidden if self.gate is None else self.dropout(hidden)
+        for theta, matrix in zip(self.config.thetas, self.matrices, strict=True):
+            if self.gate is None:
+                sent = self.dropout(hidden)
+            else:
+                state = self.gate(hidden.flatten(0, -2), state)
+                sent = state[0].view_as(hidden)
+            heard = spread(sent)
+            mixed = (1 - alpha) * heard + alpha * initial
+            above = torch.relu((1 - theta) * mixed + theta * torch.cat([heard, initial], -1) @ matrix)
+            hidden = above if self.gate is None else hidden + self.dropout(above)
+        return hidden
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """One more turn, at the cost of its own row of `P`."""
-        if self.listed:
+        if self.listed or self.gate is not None:
             return super().step(nodes, batch, memory)
         states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)
         return nodes.with_states(states), memory
@@ -168,25 +188,21 @@ class AngularConv(Conv):
         propagation = FORMS[self.layout](recipe, batch, states, present)
         if (
             isinstance(propagation, WrittenPropagation)
+            and self.gate is None
             and x.dtype == self.first.weight.dtype == propagation.parts[0].dtype
             and not autocast(x)
         ):
             share = self.dropout.p if self.training else 0.0
             first = self.first.weight, self.first.bias
             return _Layers.apply(propagation, self.config, share, x, present, *first, *self.matrices, *propagation.parts)
-        initial = hidden = torch.relu(self.first(propagation.rows(x)))
-        alpha = self.config.alpha
-        for theta, weight in zip(self.config.thetas, self.matrices, strict=True):
-            spread = propagation.spread(self.dropout(hidden))
-            mixed = (1 - alpha) * spread + alpha * initial
-            hidden = torch.relu((1 - theta) * mixed + theta * torch.cat([spread, initial], -1) @ weight)
-        hidden = propagation.back(hidden)
+        hidden = propagation.back(self._deep(torch.relu(self.first(propagation.rows(x))), propagation.spread))
         output = torch.cat([x, hidden], -1) if self.config.residual else hidden
         return output * present[..., None].to(output.dtype)
 
     def _can_be_compiled(self, states: Tensor, x: Tensor, present: Tensor, batch: Batch) -> bool:
         return (
             self.layout == "auto"
+            and self.gate is None
             and compiled.fits(batch, states, x, present, [self.first.weight, self.first.bias, *self.weights])
             and not autocast(x)
             and self.dropout.p < 1
