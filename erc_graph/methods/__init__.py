@@ -16,6 +16,7 @@ METHODS = Registry(
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",
         "dialoguegcn": "erc_graph.methods.dialoguegcn:DialogueGCN",
         "edm": "erc_graph.methods.edm:EDM",
+        "graphcfc": "erc_graph.methods.graphcfc:GraphCFC",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",

@@ -1,0 +1,138 @@
+r"""Graph attention whose scores are not linear in what they compare, with a vector for every kind of relation.
+
+.. math::
+    e_{ij} = a^\top \mathrm{LeakyReLU}_{0.2}(W_t x_i + W_s x_j + W_r r_{ij}) \qquad
+    y_i = \frac1H \sum_{\text{heads}} \sum_j \mathrm{softmax}_{j \in N(i)}(e_{ij})\, W_s x_j + b
+
+Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022, as PyG's `GATv2Conv` with the mean of its heads, where the vector
+of a self-loop is the mean of those of the node's other edges. GraphCFC (Li et al., IEEE TMM 2024) uses it.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_t`, `W_s` | `target`, `source` | `(heads width, width)`, with biases |
+| `W_r`, `r` | `relation`, `vectors` | `(heads width, width)`, `(kinds, width)` |
+| `a` | `score` | `(heads, width)` |
+| `b` | `bias` | `(width,)` |
+
+A value per edge, head and channel takes time that no rearrangement saves. Edges are taken some at a time, and none of these values is kept
+for the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from erc_graph.conv.base import Conv
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.recipe import GraphRecipe
+
+SLOPE = 0.2
+AT_ONCE = 2**17  # values of an edge, head and channel
+
+
+def kinds_of(recipe: GraphRecipe) -> list[int]:
+    """Number of the vector of every relation: two speakers in either order have the same.
+
+    >>> from erc_graph.graphs.recipe import load_recipe
+    >>> kinds_of(load_recipe("graphcfc"))
+    [0, 1, 1, 2, 3]
+    """
+    found: dict[tuple[Any, ...], int] = {}
+    pairs = [
+        (rule.relation, *sorted(divmod(i, rule.pairs))) if rule.speaker == "pair" else (rule.relation,)
+        for rule in recipe.edges
+        for i in range(len(rule.relations))
+    ]
+    return [found.setdefault(pair, len(found)) for pair in pairs]
+
+
+class GATv2(Conv):
+    """Attention along the edges of a recipe.
+
+    Args:
+        width: Of the states, of the result, and of a head.
+        recipe: The graph.
+        vectors: A row for every kind of relation (`kinds_of`); several operators may share them, so that they belong to the caller.
+        heads: Number of heads.
+    """
+
+    def __init__(self, width: int, recipe: GraphRecipe, vectors: nn.Embedding, *, heads: int = 1) -> None:
+        super().__init__(recipe)
+        self.width, self.heads, self.kinds = width, heads, kinds_of(recipe)
+        self.shared = (vectors,)  # in a tuple it is no submodule
+        self.target, self.source = (nn.Linear(width, heads * width) for _ in range(2))
+        self.relation = nn.Linear(width, heads * width, bias=False)
+        self.score, self.bias = nn.Parameter(torch.empty(heads, width)), nn.Parameter(torch.zeros(width))
+        nn.init.xavier_uniform_(self.score)
+
+    def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
+        """`(N, S, width)` → `(N, S, width)`"""
+        into, out_of, kind, place = self._ends(edges)
+        vectors = self.relation(self.shared[0].weight)  # (kinds, heads width)
+        itself = into == out_of
+        count = vectors.new_zeros(edges.present.numel() * len(vectors))
+        count = count.index_add(0, into * len(vectors) + kind, (~itself).to(count.dtype)).view(-1, len(vectors))
+        mean = (count / count.sum(1, keepdim=True).clamp(min=1)) @ vectors  # of a node's other edges
+        of_edges = torch.cat([vectors, mean])
+        sent = self.source(x)
+        parts = (part.to(of_edges.dtype).flatten(0, 1) for part in (self.target(x), sent))
+        score = _Score.apply(*parts, of_edges, self.score, into, out_of, torch.where(itself, len(vectors) + into, kind))
+        score = score.new_zeros(self.heads, len(edges.valid)).index_copy(1, place, score)
+        return edges.spread(sent.unflatten(-1, (self.heads, -1)), edges.softmax(score)).mean(-2) + self.bias
+
+    def _ends(self, edges: Edges) -> tuple[Tensor, ...]:
+        """Of every edge its target, its source, the kind of its relation and its slot; kept with the batch for the next layer."""
+        kept, key = edges.batch.kept, ("gatv2", self.recipe.edges)
+        if key not in kept or kept[key][0] is not edges:
+            place = edges.valid.nonzero()[:, 0]
+            number = torch.arange(edges.present.numel(), device=place.device, dtype=torch.float64).view(*edges.present.shape, 1)
+            none = torch.zeros_like(number)
+            ends = [edges.add(*two)[0].round().long()[place] for two in ((number, none), (none, number))]
+            kept[key] = edges, (*ends, torch.tensor(self.kinds, device=place.device)[edges.relation[place]], place)
+        found: tuple[Tensor, ...] = kept[key][1]
+        return found
+
+
+class _Score(Function):
+    """`a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, target: Tensor, source: Tensor, vectors: Tensor, score: Tensor, into: Tensor, out_of: Tensor, place: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(target, source, vectors, score, into, out_of, place)
+        found = target.new_empty(len(into), len(score))
+        for some in _parts(len(into), target.shape[1]):
+            z = F.leaky_relu_(_sum(target, source, vectors, into[some], out_of[some], place[some]), SLOPE)
+            torch.sum(z.view(-1, *score.shape).mul_(score), -1, out=found[some])
+        return found.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        target, source, vectors, score, into, out_of, place = ctx.saved_tensors
+        slopes, given = [torch.zeros_like(value) for value in (target, source, vectors)], grad.T[..., None]  # (E, H, 1)
+        to_score = torch.zeros_like(score)
+        for some in _parts(len(into), target.shape[1]):
+            z = _sum(target, source, vectors, into[some], out_of[some], place[some]).view(-1, *score.shape)
+            above = given[some]
+            to_score += (F.leaky_relu(z, SLOPE) * above).sum(0)
+            back = torch.ops.aten.leaky_relu_backward(above * score, z, SLOPE, False).flatten(1)
+            for slope, rows in zip(slopes, (into, out_of, place), strict=True):
+                slope.index_add_(0, rows[some], back)
+        return *slopes, to_score, None, None, None
+
+
+def _parts(edges: int, width: int) -> list[slice]:
+    step = max(AT_ONCE // width, 1)
+    return [slice(first, first + step) for first in range(0, edges, step)]
+
+
+def _sum(target: Tensor, source: Tensor, vectors: Tensor, into: Tensor, out_of: Tensor, place: Tensor) -> Tensor:
+    return target.index_select(0, into).add_(source.index_select(0, out_of)).add_(vectors.index_select(0, place))
