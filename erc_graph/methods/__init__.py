@@ -32,6 +32,7 @@ METHODS = Registry(
         "mpfu": "erc_graph.methods.mpfu:MPFU",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "tfn": "erc_graph.methods.tfn:TFN",
+        "two-stage": "erc_graph.methods.two_stage:TwoStage",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
     }
 )

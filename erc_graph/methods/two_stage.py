@@ -1,0 +1,83 @@
+r"""Two graphs one after the other: modalities of a turn, then turns of the dialogue. A method of this package.
+
+It stands in the place of HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which an
+abstract is known: a graph fuses the modalities, and a second graph takes what they depend on into the conversation. What fills that
+sentence here is ours, from operators of its time; no result of this method is one of HFGCN.
+
+.. math::
+    x_m &= W_m f_m + b_m, \qquad x_t \leftarrow \mathrm{BiGRU}(x_t) \tag{1} \\
+    z_m &= \mathrm{ReLU}\big(R_m x_m + \textstyle\sum_{a \ne m} W_{a \to m} x_a + c_m\big), \qquad u = [z_m]_m \tag{2} \\
+    v_i &= \mathrm{ReLU}\Big(R u_i + \sum_r \frac{1}{|N_r(i)|} \sum_{j \in N_r(i)} W_r u_j + c\Big) \tag{3} \\
+    y_i &= \mathrm{ReLU}\big(Q v_i + \textstyle\sum_{j \in N(i)} V v_j + d\big) \tag{4} \\
+    s_i &= W_o [u_i ; y_i] + b_o \tag{5}
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_m` | `streams.project[m]` | `(hidden, features)` |
+| `R_m`, `W_{a→m}`, `c_m` | `fuse`: its blocks, a row of blocks for each `m` | `(S hidden, S hidden)`, `(S hidden,)` |
+| `W_r`, `R`, `c` | `talk.weight`, `talk.root` | `(relations, S hidden, hidden)`, `(hidden, S hidden)` |
+| `V`, `Q`, `d` | `spread.neighbours`, `spread.root` | `(hidden, hidden)` |
+| `W_o` | `classify` | `(classes, (S + 1) hidden)` |
+
+**Choices**: the relations `r` of (3) are who speaks to whom, and whether before or not (recipe `cogmen`); (4) runs over the same edges
+without types. A missing modality has no node: zeros stand for it in (2) and behind (2). Losses are those of the training settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.neighbours import Neighbours
+from erc_graph.conv.relational import Relational
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.recurrent import Recurrent
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.parts import Streams
+from erc_graph.methods.ranges import Checked, Even, Graph, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoStageConfig(Checked):
+    """The two-stage graph.
+
+    Attributes:
+        graph: Recipe of the second graph.
+        causal: Nothing comes from later turns.
+        hidden: Of all states.
+        dropout: Behind both graphs.
+    """
+
+    graph: Graph = "cogmen"
+    causal: bool = False
+    hidden: Even = 100
+    dropout: Share = 0.4
+
+
+class TwoStage(Method):
+    """A graph of modalities, then a graph of turns."""
+
+    Config = TwoStageConfig
+    stands_for = "HFGCN, of which no more than an abstract was to be read; it says that there are two graphs, and the rest is ours."
+
+    def build(self, c: TwoStageConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        gru = Recurrent("gru", c.hidden, c.hidden, bidirectional=not c.causal)
+        self.streams, wide = Streams(shapes.widths, c.hidden, read={"text": gru}), len(shapes.widths) * c.hidden
+        self.fuse, self.dropout = nn.Linear(wide, wide), Dropout(c.dropout)
+        self.talk = Relational(wide, c.hidden, self.recipe)
+        self.spread = Neighbours(c.hidden, c.hidden, self.recipe)
+        self.classify = nn.Linear(wide + c.hidden, shapes.outputs)  # Eq. (5)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, (S + 1) hidden)`"""
+        x = self.streams(given)  # Eq. (1), (N, S, hidden)
+        z = x.with_states(self.fuse(x.masked().flatten(1)).relu().view_as(x.states))  # Eq. (2)
+        u = Nodes.of_turns(self.dropout(z.masked().flatten(1)), x.present.any(1))  # (N, 1, S hidden)
+        v = self.talk(u, given.batch)  # Eq. (3), (N, 1, hidden)
+        y = self.spread(v.with_states(v.states.relu()), given.batch)  # Eq. (4)
+        return torch.cat([u.states, self.dropout(y.states.relu())], -1)[:, 0]
