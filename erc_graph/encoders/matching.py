@@ -16,7 +16,7 @@ class MatchingAttention(OverRows):
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
 
-    The nodal attention of public codes from DialogueRNN (Majumder et al., AAAI 2019) on. The plain form has neither tanh nor `t`.
+    The nodal attention of public codes from DialogueRNN (Majumder et al., AAAI 2019) on.
 
     Args:
         width: Of the rows that go in and come out.
