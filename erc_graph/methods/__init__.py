@@ -28,6 +28,7 @@ METHODS = Registry(
         "mfm": "erc_graph.methods.mfm:MFM",
         "mfn": "erc_graph.methods.mfn:MFN",
         "mmdfn": "erc_graph.methods.mmdfn:MMDFN",
+        "misa": "erc_graph.methods.misa:MISA",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "mpfu": "erc_graph.methods.mpfu:MPFU",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
