@@ -21,6 +21,7 @@ METHODS = Registry(
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",
         "lmf": "erc_graph.methods.lmf:LMF",
+        "iccn": "erc_graph.methods.iccn:ICCN",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",

@@ -1,0 +1,176 @@
+r"""After ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), with the conversation.
+
+Text meets sound and text meets faces in outer products; what convolutions make of the two is to correlate.
+
+.. math::
+    h_m &= \mathrm{LSTM}(\mathrm{Conv}(x_m))_{\text{last}}, \qquad h_m = \tanh(W_m x_m) \text{ for a vector} \tag{1} \\
+    O_{tm} &= h_t\, h_m^\top \tag{2} \\
+    k_{tm} &= K_m(O_{tm}) \tag{3} \\
+    \rho(H_1, H_2) &= \mathrm{singular\ values}\big(\Sigma_{11}^{-1/2}\, \Sigma_{12}\, \Sigma_{22}^{-1/2}\big) \tag{4} \\
+    L &= L_{task} - \lambda\, \mathrm{mean}_{m < n}\, \mathrm{mean}\, \rho(k_{tm}, k_{tn}) \tag{5} \\
+    e &= [h_t ; k_{ta} ; k_{tv}] \tag{6}
+
+with covariances over the utterances of a batch, `r I` added to `Σ_11` and `Σ_22` (deep CCA, Andrew et al., ICML 2013).
+
+| symbol | attribute | shape |
+|---|---|---|
+| `h_m` | `vectors[m]` or `frames[m]` | `(N, width)`, of text `(N, text_width)` |
+| `K_m` | `convolve[m]`, `project[m]` | `(N, 1, text_width, width)` → `(N, units)` |
+| `r` | `RIDGE` | 0.001 |
+
+**What is known, what was guessed, and what differs**
+
+- Known from the abstract and from later papers: the outer products, networks over them, deep CCA between them, text beside them. The
+  paper's text and a code were not at hand. Guessed: both forms of (1), two blocks of 3×3 convolution, ReLU and 2×2 maximum in (3), with 8
+  and 16 channels; all widths; λ, and the sum in (5). A later paper reports two stages, (5) alone and then a classifier of frozen `e`.
+- (4) is computed in double precision, with Cholesky factors in the place of the roots: their singular values are the same, and the gradient
+  is finite where eigenvalues are equal. A well-known public loss takes the root of each entry, and has NaN gradients.
+- (5) says little where a batch has few utterances beside `units`; then `r` holds it up. Batches are of many dialogues, therefore.
+- Without sound or without faces an utterance has `k_tm = 0` and is in no covariance; without text it has neither, and a learned vector
+  as `h_t`. A corpus without text is refused. Text and one other have no (5); text alone has `e = h_t`.
+- The paper knows no conversation. A graph stage stands behind (6); `graph = "none"` leaves it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.frontend import FrontEnds
+from erc_graph.encoders.missing import Missing
+from erc_graph.encoders.sequences import encode_sequences
+from erc_graph.encoders.subnets import TOKENS
+from erc_graph.errors import ConfigError
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Share, Size, Weight
+from erc_graph.methods.stage import Prediction
+
+RIDGE = 1e-3
+TEXT = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICCNConfig(Checked):
+    """After ICCN.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`.
+        causal: Nothing comes from later turns.
+        text_width: Of `h_t`.
+        width: Of `h_m`, sound and faces.
+        units: Of `k_tm`.
+        weight: λ.
+        dropout: In front of the classifier.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    text_width: Size = 32
+    width: Size = 16
+    units: Size = 16
+    weight: Weight = 0.1
+    dropout: Share = 0.3
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class Frames(nn.Module):
+    """A convolution over three frames (over one word of text), and the last state of an LSTM."""
+
+    def __init__(self, name: str, item: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.name, kernel = name, 1 if name == TEXT else 3
+        self.front = FrontEnds({name: item}, width)
+        self.convolve = nn.Conv1d(width, width, kernel, padding=kernel // 2)
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """`(N, width)`; zero where an utterance has none."""
+        return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], self.lstm.hidden_size, TOKENS)
+
+    def read(self, padded: Tensor, mask: Tensor) -> Tensor:
+        """`(n, L, *item)`, `(n, L)` bool → `(n, width)`."""
+        frames, mask = self.front[self.name](padded, mask)  # zero behind the end
+        states, _ = self.lstm(self.convolve(frames.transpose(1, 2)).transpose(1, 2))
+        return states[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
+
+
+def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
+    """Canonical correlations ρ of the rows that are here: `(N, k)` twice and `(N,)` bool → `(k,)`, in double precision."""
+    weight = here.double()[:, None]
+    one, two = ((rows.double() - (weight * rows).sum(0) / weight.sum().clamp(min=1)) * weight for rows in (one, two))
+    count = (weight.sum() - 1).clamp(min=1)
+    ridge = RIDGE * torch.eye(one.shape[1], dtype=torch.double, device=one.device)
+    first, second = (torch.linalg.cholesky(rows.T @ rows / count + ridge) for rows in (one, two))
+    half = torch.linalg.solve_triangular(first, one.T @ two / count, upper=False)
+    return torch.linalg.svdvals(torch.linalg.solve_triangular(second, half.T, upper=False))  # Eq. (4)
+
+
+class ICCN(Method):
+    """Text times sound and text times faces, made to correlate, after Sun et al.; and the conversation around them."""
+
+    Config = ICCNConfig
+    family = "fusion"
+    reads = ("sequences", "features")
+    couples_batch = "the correlation over utterances, Eq. (5)"
+    paper = Paper(
+        title="Learning Relationships between Text, Audio, and Video via Deep Canonical Correlation for Multimodal Language Analysis",
+        authors="Sun et al.",
+        venue="AAAI",
+        year=2020,
+        url="https://arxiv.org/abs/1911.05544",
+        after=True,
+    )
+
+    def build(self, config: ICCNConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        if TEXT not in shapes.modalities:
+            raise ConfigError(f"modalities: expected text, which ICCN multiplies with the others, found {', '.join(shapes.modalities)}")
+        self.others = tuple(m for m in shapes.modalities if m != TEXT)
+        width = {m: config.text_width if m == TEXT else config.width for m in shapes.modalities}
+        self.vectors = nn.ModuleDict({m: nn.Sequential(nn.Linear(n, width[m]), nn.Tanh()) for m, n in shapes.widths.items()})
+        self.frames = nn.ModuleDict({m: Frames(m, item, width[m]) for m, item in shapes.items.items()})
+        size = 16 * -(-config.text_width // 4) * -(-config.width // 4)
+        self.convolve = nn.ModuleDict({m: nn.Sequential(*block(1, 8), *block(8, 16), nn.Flatten()) for m in self.others})
+        self.project = nn.ModuleDict({m: nn.Linear(size, config.units) for m in self.others})
+        self.missing = Missing({TEXT: config.text_width} if self.others else {})
+        output = config.text_width + len(self.others) * config.units
+        self.conversation = Conversation({FUSED: output}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
+
+    def products(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
+        """`h_t`, with the learned vector where it is missing, and `k_tm` of every other modality, zero where one of the two is missing."""
+        h = {m: net(given.values[m]) for m, net in self.vectors.items()}
+        h |= {m: net(given.batch) for m, net in self.frames.items()}  # Eq. (1)
+        found = {}
+        for m in self.others:
+            outer = h[TEXT][:, None, :, None] * h[m][:, None, None]  # Eq. (2), (N, 1, text_width, width)
+            k = self.project[m](self.convolve[m](outer))  # Eq. (3)
+            found[m] = torch.where(given.here((TEXT, m)).all(1)[:, None], k, 0.0)
+        return {**h, **self.missing(h, given.present)}[TEXT], found
+
+    def penalty(self, k: dict[str, Tensor], given: Given) -> Tensor | float:
+        """What is added to the loss of the task."""
+        pairs = list(combinations(self.others, 2))
+        total = [correlations(k[m], k[n], given.here((TEXT, m, n)).all(1)).mean() for m, n in pairs]
+        return -self.config.weight * torch.stack(total).mean().to(k[pairs[0][0]].dtype) if pairs else 0.0  # Eq. (5)
+
+    def answer(self, given: Given) -> Prediction:
+        """Scores, and in training the correlation."""
+        text, k = self.products(given)
+        e, here = torch.cat([text, *k.values()], -1), given.here((TEXT, *self.others)).any(1)  # Eq. (6)
+        states = self.conversation({FUSED: e}, {FUSED: here}, given)
+        return Prediction(scores=self.classify(states), penalty=self.penalty(k, given) if self.training else 0.0, states=states)
+
+
+def block(inputs: int, channels: int) -> list[nn.Module]:
+    """Half the height and width, rounded up."""
+    return [nn.Conv2d(inputs, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
