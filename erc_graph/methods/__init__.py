@@ -9,6 +9,7 @@ METHODS = Registry(
         "bc-lstm": "erc_graph.methods.bc_lstm:BCLSTM",
         "bigru": "erc_graph.methods.bigru:BiGRU",
         "cmn": "erc_graph.methods.cmn:CMN",
+        "bimha": "erc_graph.methods.bimha:BIMHA",
         "cogmen": "erc_graph.methods.cogmen:COGMEN",
         "cosmic": "erc_graph.methods.cosmic:COSMIC",
         "dagerc": "erc_graph.methods.dagerc:DAGERC",

@@ -16,6 +16,7 @@ from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnd, FrontEnds
 from erc_graph.encoders.sequences import encode_together
+from erc_graph.encoders.subnets import LastWord, SubNet
 from erc_graph.encoders.turns import OverTurns, over_turns
 from erc_graph.errors import ConfigError
 from erc_graph.methods.inputs import Given, Shapes
@@ -216,3 +217,28 @@ class Items(nn.Module):
             ptr = torch.nn.functional.pad(given.present[m].cpu().long().cumsum(0), (1, 0))
             sequences[m] = Ragged(given.values[m][given.present[m]], ptr)
         return encode_together(lambda padded: encode({m: self.read(m, *padded[m]) for m in sorted(padded)}), sequences, width, TOKENS)
+
+
+class SubNets(nn.ModuleDict):
+    """A small net per modality of an utterance: `SubNet` for a vector, `LastWord` for words, all of one width.
+
+    Args:
+        shapes: What the modalities are.
+        width: Of the vectors that come out.
+        words: Width of the LSTM over words.
+        dropout: In both.
+        names: Modalities that have a net; unset: all.
+    """
+
+    def __init__(self, shapes: Shapes, width: int, words: int, dropout: float, names: Collection[str] | None = None) -> None:
+        chosen = shapes.modalities if names is None else names
+        nets: dict[str, nn.Module] = {m: SubNet(n, width, dropout) for m, n in shapes.widths.items() if m in chosen}
+        super().__init__(nets | {m: LastWord(item[0], words, width, dropout) for m, item in shapes.items.items() if m in chosen})
+
+    def forward(self, given: Given) -> dict[str, Tensor]:
+        """Modality → `(N, width)`, zero where it is missing."""
+        z = {
+            m: net(given.sequences[m]) if m in given.sequences else net(Nodes.of_turns(given.values[m], given.present[m]), given.batch)
+            for m, net in self.items()
+        }
+        return {m: torch.where(given.present[m][:, None], rows, 0.0) for m, rows in z.items()}

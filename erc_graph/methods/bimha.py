@@ -1,0 +1,127 @@
+r"""After BIMHA: bimodal information-augmented multi-head attention (after Wu et al., Knowledge-Based Systems 235, 2022), in a conversation.
+
+All products of the vectors of two modalities, one row per pair, and attention of these rows to one another.
+
+.. math::
+    Z_m &= \mathrm{DNN}_m(x_m) \tag{1} \\
+    Z_{mn} &= \mathrm{vec}(Z_m \otimes Z_n), \qquad \bar Z_s = \mathrm{ReLU}(W_s Z_s + b_s) \tag{2} \\
+    H_s &= \mathrm{ReLU}(V \bar Z_s + c), \qquad D = [H_{av} ; H_{at} ; H_{vt}] \tag{3} \\
+    D' &= D + \mathrm{MultiHead}(D, D, D) \tag{4} \\
+    f &= \mathrm{ReLU}(U_2\, \mathrm{ReLU}(U_1\, \mathrm{vec}\, D')) \tag{5}
+
+| symbol | attribute | shape |
+|---|---|---|
+| `Z_m` | `subnets` | `(N, inner)` |
+| `W_s` | `pairs[s]` | `(width, inner^2)` |
+| `V`, `D` | `shared`, `rows(...)` | `(width, width)`, `(N, pairs, width)` |
+| MultiHead | `attend` | `(N, pairs, width)` |
+| `U_1`, `U_2` | `after` | `(hidden, ·)`, `(hidden, hidden)` |
+
+**What is known, what was guessed, and what differs**
+
+- (2) to (5) are known from a review that restates them; the paper's text and a code were not at hand. Guessed: the ReLU of (3), one set of
+  projections in (4) for all pairs, rows beside each other in (5), all sizes, dropout and training. (1) is that of TFN: three layers behind
+  a batch norm, and for words the last state of an LSTM.
+- A pair that lacks a modality is no key in (4), and zero behind it. Where one modality of an utterance is left,
+  :math:`\mathrm{ReLU}(W Z_m + b)` stands in the rows of its pairs, with one map for all modalities (`own`).
+- With two modalities (4) has one row, and is a linear map with a residual. One modality alone is the only row.
+- The paper knows no conversation. A graph stage stands behind (5); `graph = "none"` leaves it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.self_attention import FrameAttention
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import SubNets
+from erc_graph.methods.ranges import Checked, Share, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class BIMHAConfig(Checked):
+    """After BIMHA.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`.
+        causal: Nothing comes from later turns.
+        inner_width: Of `Z_m`.
+        width: Of the rows.
+        words: Width of the LSTM, where text is words.
+        heads: Of (4).
+        hidden: Of both layers of (5).
+        dropout: In front of (1), and of (5).
+        attention_dropout: In (4).
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    inner_width: Size = 32
+    width: Size = 64
+    words: Size = 64
+    heads: Size = 4
+    hidden: Size = 64
+    dropout: Share = 0.3
+    attention_dropout: Share = 0.1
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class BIMHA(Method):
+    """Attention between all pairs of modalities, after Wu et al.; and the conversation around them."""
+
+    Config = BIMHAConfig
+    family = "fusion"
+    reads = ("sequences", "features")
+    sequences_of = ("text",)
+    couples_batch = "the batch norm of the features, Eq. (1)"
+    paper = Paper(
+        title="Video Sentiment Analysis with Bimodal Information-augmented Multi-Head Attention",
+        authors="Wu et al.",
+        venue="Knowledge-Based Systems 235",
+        year=2022,
+        url="https://arxiv.org/abs/2103.02362",
+        after=True,
+    )
+
+    def build(self, config: BIMHAConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        inner, width, hidden = config.inner_width, config.width, config.hidden
+        self.subnets = SubNets(shapes, inner, config.words, config.dropout)
+        self.names = shapes.modalities
+        self.pairs = nn.ModuleDict({f"{m}_{n}": nn.Linear(inner**2, width) for m, n in combinations(self.names, 2)})
+        self.own, self.shared = nn.Linear(inner, width), nn.Linear(width, width)
+        self.attend = FrameAttention(width, heads=config.heads, dropout=config.attention_dropout)
+        inputs = max(1, len(self.pairs)) * width
+        self.after = nn.Sequential(Dropout(config.dropout), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.conversation = Conversation({FUSED: hidden}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.classify = nn.Linear(self.conversation.width, shapes.outputs)
+
+    def rows(self, given: Given) -> tuple[Tensor, Tensor]:
+        """`D`, `(N, pairs, width)`, and which of its rows are there, `(N, pairs)` bool."""
+        z, present = self.subnets(given), given.present  # Eq. (1)
+        alone = given.here(self.names).sum(1) == 1
+        own = {m: torch.where((present[m] & alone)[:, None], self.own(z[m]), 0.0) for m in self.names}
+        rows, here = [], []
+        for m, n in combinations(self.names, 2):
+            both, outer = present[m] & present[n], (z[m][:, :, None] * z[n][:, None]).flatten(1)
+            rows.append(torch.where(both[:, None], self.pairs[f"{m}_{n}"](outer), own[m] + own[n]).relu())  # Eq. (2)
+            here.append(both | alone & (present[m] | present[n]))
+        if not rows:
+            rows, here = [own[m].relu() for m in self.names], [present[m] for m in self.names]
+        return self.shared(torch.stack(rows, 1)).relu(), torch.stack(here, 1)  # Eq. (3)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, hidden)`, with a conversation wider."""
+        rows, here = self.rows(given)
+        mixed = rows + self.attend(rows, here | ~here.any(1, keepdim=True))  # Eq. (4)
+        f = self.after((mixed * here[..., None]).flatten(1))  # Eq. (5)
+        return self.conversation({FUSED: f}, {FUSED: here.any(1)}, given)
