@@ -30,6 +30,7 @@ METHODS = Registry(
         "mfm": "erc_graph.methods.mfm:MFM",
         "mfn": "erc_graph.methods.mfn:MFN",
         "mmdfn": "erc_graph.methods.mmdfn:MMDFN",
+        "mfrm": "erc_graph.methods.mfrm:MFRM",
         "misa": "erc_graph.methods.misa:MISA",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "mpfu": "erc_graph.methods.mpfu:MPFU",

@@ -1,0 +1,175 @@
+r"""After MFRM: multi-fusion residual memory (after Mai et al., IEEE Transactions on Affective Computing 13, 2022), over dialogues.
+
+A recurrent net per modality; what is intense in the sound counts more; at every step all products of the modalities are fused, and a memory
+whose state is only added to reads the fused sequence.
+
+.. math::
+    h^m_t &= V_m\, \mathrm{BiGRU}_m(x^m)_t \tag{1} \\
+    e_t &= w_1^\top \tanh(W_1 h^a_t) + w_2^\top \tanh(W_2 (h^a_t - h^a_{t-1})), \qquad
+    i_t = 1 + T\, \mathrm{softmax}_t(e) \tag{2} \\
+    u_t &= \mathrm{ReLU}\big(W_f [\textstyle\bigodot_{m \in S} i_t h^m_t]_{S \subseteq \{a, t, v\}}\big) \tag{3} \\
+    g_t, r_t &= \sigma(W_{gr} [u_t ; \mathrm{LayerNorm}(s_{t-1})]), \qquad
+    s_t = s_{t-1} + g_t \odot \tanh(W_c [u_t ; r_t \odot \mathrm{LayerNorm}(s_{t-1})]) \tag{4} \\
+    f_t &= \mathrm{ReLU}(W [s_t ; u_t ; h^a_t ; h^t_t ; h^v_t]) \tag{5}
+
+| symbol | attribute | shape |
+|---|---|---|
+| BiGRU, `V_m` | `read[m]`, `project[m]` | `(N, width)` |
+| `W_1`, `w_1`, `W_2`, `w_2` | `intensity.strength`, `.change` | `(width, width)`, `(1, width)` |
+| `W_f` | `fuse` | `(width, subsets width)` |
+| `W_gr`, `W_c` | `memory.given`, `.gates`, `.kept` | `(3 width, width)`, `(2 width, width)`, `(width, width)` |
+| `W` | `join` | `(width, (2 + M) width)` |
+
+**What is known, what was guessed, and what differs**
+
+- Known, from the abstract and a survey: the modules and their order, attention to steps that are intense in the sound, a memory that hands
+  its state on directly, and both kinds of states in the decision. The paper's text and a code were not at hand, so **all formulas are
+  guesses**: what (2) compares, the products of (3), the cell of (4), (5), and all sizes.
+- A step is a turn: the sequence is the dialogue, for corpora have one vector per utterance here, and no words that are aligned with sound
+  and faces. "Change" is then one of the sound from turn to turn. The paper reads the words of one utterance.
+- A missing modality is zero in (3) and (5), which drops its products. Without sound a turn has the mean score of the turns with it, and the
+  next one no change; a corpus without sound has no (2).
+- `causal`: nets read forward, and (2) is the softmax over the turns so far, with `T` their number. A graph may stand behind (5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.recurrent import Recurrent, side_by_side
+from erc_graph.encoders.turns import OverTurns, over_turns
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Even, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class MFRMConfig(Checked):
+    """After MFRM.
+
+    Attributes:
+        graph: Recipe of a graph behind the memory, or `none`.
+        causal: Nothing comes from later turns.
+        width: Of all states.
+        dropout: In front of (1) and of the classifier.
+        conversation: The graph stage.
+    """
+
+    graph: str = "none"
+    causal: bool = False
+    width: Even = 64
+    dropout: Share = 0.3
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class Intensity(OverTurns):
+    """How much a turn counts by the strength and the change of its sound, `i_t` of Eq. (2)."""
+
+    def __init__(self, width: int, *, causal: bool) -> None:
+        super().__init__()
+        self._causal = causal
+        self.strength, self.change = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False)) for _ in range(2))
+
+    @property
+    def causal(self) -> bool:
+        """Whether the softmax is over the turns so far."""
+        return self._causal
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, 1, width)`, present where there is sound → `(N, 1, 1)`."""
+        h, here = batch.pad(nodes.masked()[:, 0]), batch.pad(nodes.present[:, 0])  # (D, L, width), (D, L)
+        change = torch.cat([torch.zeros_like(h[:, :1]), (h[:, 1:] - h[:, :-1]) * here[:, :-1, None]], 1)
+        e = torch.where(here, (self.strength(h) + self.change(change)).squeeze(-1), 0.0)
+        turns = batch.mask.cumsum(1)
+        count, total = here.cumsum(1), e.cumsum(1)  # of the turns so far, or of all
+        count, total = (count, total) if self.causal else (count[:, -1:], total[:, -1:])
+        e = torch.where(here, e, total / count.clamp(min=1))
+        share = (e - e.logcumsumexp(1)).exp() if self.causal else e.masked_fill(~batch.mask, -torch.inf).softmax(1)
+        return nodes.with_states(batch.unpad(1 + (turns if self.causal else turns[:, -1:]) * share)[:, None, None])  # Eq. (2)
+
+
+class ResidualMemory(OverTurns):
+    """A recurrent net that only adds to its state, Eq. (4)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.given, self.norm = nn.Linear(width, 3 * width), nn.LayerNorm(width)
+        self.gates, self.kept = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
+
+    @property
+    def causal(self) -> bool:
+        """Always."""
+        return True
+
+    def after(self, given: Tensor, state: Tensor) -> Tensor:
+        """The next state `(D, width)`, from the maps of u `(D, 3 width)` and the state before."""
+        normed, (update, reset, candidate) = self.norm(state), given.chunk(3, -1)
+        more, other = self.gates(normed).chunk(2, -1)
+        kept = self.kept((reset + other).sigmoid() * normed)
+        return state + (update + more).sigmoid() * (candidate + kept).tanh()  # Eq. (4)
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, 1, width)` → `(N, 1, width)`."""
+        given = batch.pad(self.given(nodes.states[:, 0]))
+        states = [given.new_zeros(len(batch), nodes.width)]
+        for one in given.unbind(1):
+            states.append(self.after(one, states[-1]))
+        return nodes.with_states(batch.unpad(torch.stack(states[1:], 1))[:, None])
+
+    def step(self, nodes: Nodes, batch: Batch, memory: Tensor | None) -> tuple[Nodes, Tensor]:
+        """One more turn; what is handed on is the state."""
+        rows = nodes.states[:, 0]
+        state = self.after(self.given(rows), torch.zeros_like(rows) if memory is None else memory)
+        return nodes.with_states(state[:, None]), state
+
+
+class MFRM(Method):
+    """Products of the modalities turn by turn, weighed by the sound, and a memory that adds them up; after Mai et al."""
+
+    Config = MFRMConfig
+    family = "fusion"
+    paper = Paper(
+        title="Multi-Fusion Residual Memory Network for Multimodal Human Sentiment Comprehension",
+        authors="Mai et al.",
+        venue="IEEE Transactions on Affective Computing 13",
+        year=2022,
+        after=True,
+    )
+
+    def build(self, config: MFRMConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        width, self.names = config.width, tuple(shapes.widths)
+        self.read = nn.ModuleDict({m: Recurrent("gru", n, width, bidirectional=not config.causal) for m, n in shapes.widths.items()})
+        self.project = nn.ModuleDict({m: nn.Linear(width, width) for m in self.names})
+        self.intensity = Intensity(width, causal=config.causal) if "audio" in self.names else None
+        self.subsets = [s for size in range(1, len(self.names) + 1) for s in combinations(range(len(self.names)), size)]
+        self.fuse = nn.Linear(len(self.subsets) * width, width)
+        self.memory = ResidualMemory(width)
+        self.join = nn.Linear((2 + len(self.names)) * width, width)
+        self.dropout = Dropout(config.dropout)
+        self.conversation = Conversation({FUSED: width}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, width)`, with a conversation wider."""
+        batch, here = given.batch, given.here(self.names)
+        rows = side_by_side(list(self.read.values()), [self.dropout(given.values[m]) for m in self.names], batch)  # type: ignore[arg-type]
+        states = {m: self.project[m](row) for m, row in zip(self.names, rows, strict=True)}  # Eq. (1)
+        h = torch.stack(list(states.values()), 1) * here[..., None]  # (N, M, width)
+        heard = h
+        if self.intensity is not None:
+            sound = Nodes(states["audio"][:, None], given.present["audio"][:, None], ("audio",))
+            heard = h * self.intensity(sound, batch).states
+        u = self.fuse(torch.cat([heard[:, list(subset)].prod(1) for subset in self.subsets], -1)).relu()  # Eq. (3)
+        s = over_turns(self.memory, u, batch)
+        f = self.join(torch.cat([s, u, h.flatten(1)], -1)).relu()  # Eq. (5)
+        return self.conversation({FUSED: f}, {FUSED: torch.ones_like(here[:, 0])}, given)  # the memory knows of every turn
