@@ -18,6 +18,7 @@ METHODS = Registry(
         "dialoguegcn": "erc_graph.methods.dialoguegcn:DialogueGCN",
         "edm": "erc_graph.methods.edm:EDM",
         "graphcfc": "erc_graph.methods.graphcfc:GraphCFC",
+        "fmlmsn": "erc_graph.methods.fmlmsn:FmlMSN",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",
