@@ -23,8 +23,8 @@ The equations are those of the public codes; their numbers are ours.
 - (5): the paper, whose text was not at hand, seems to know no `w`. In the codes `K` is the number of classes and `o` the scores. Here
   `fused` is the width of a vector that the classifier and the conversation around it read, behind a ReLU; `fused = 0` with
   `graph = "none"` is the published model.
-- First weights are drawn matrix by matrix. The codes draw a factor at once, so that it is small where `R` and `K` are large, and the
-  product of three small factors hardly learns.
+- First weights are drawn matrix by matrix, and the rows of the constant are one. The codes draw a whole factor at once, small where `R`
+  and `K` are large; the product of three small factors hardly learns.
 - A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant, and the rest is a fusion of the others.
 - Text of one vector per utterance goes through the layers of sound and video, for there is no sequence to read. Sound and faces that are
   sequences become vectors before. Every number of modalities has its product.
@@ -108,6 +108,8 @@ class LMF(Method):
         self.factors, self.weight = nn.ParameterDict(factors), nn.Parameter(torch.empty(1, config.rank))
         for weight in (self.weight, *(matrix for factor in factors.values() for matrix in factor)):
             nn.init.xavier_normal_(weight)
+        for factor in factors.values():
+            nn.init.ones_(factor[:, 0])
         self.bias = nn.Parameter(torch.zeros(1, size))
         streams = {FUSED: size}
         self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
