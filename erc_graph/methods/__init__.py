@@ -19,6 +19,7 @@ METHODS = Registry(
         "edm": "erc_graph.methods.edm:EDM",
         "graphcfc": "erc_graph.methods.graphcfc:GraphCFC",
         "fmlmsn": "erc_graph.methods.fmlmsn:FmlMSN",
+        "graphsmile": "erc_graph.methods.graphsmile:GraphSmile",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",

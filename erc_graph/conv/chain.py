@@ -1,0 +1,58 @@
+r"""Linear graph convolutions in a chain, each of which is read through a layer of its own.
+
+.. math::
+    F^0 = x \qquad F^k_i = \sum_{j \in N(i)} \frac{W_k F^{k-1}_j}{\sqrt{d_i d_j}} + b_k \qquad
+    y = F^0 + \sum_{k=1}^K \mathrm{LeakyReLU}_{0.01}(U_k F^k + c_k)
+
+The operator of GraphSmile (Li et al., IEEE TPAMI 2025), from its public code, there with an edge weight for every place in the batch.
+`d` counts the edges into a node; between the convolutions there is no activation.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_k`, `b_k` | `maps[k - 1]`, `bias[k - 1]` | `(width, width)`, `(width,)` |
+| `U_k`, `c_k` | `read[k - 1]` | `(width, width)`, `(width,)` |
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.conv.base import Conv
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.graphs.edges import Edges
+from erc_graph.graphs.recipe import GraphRecipe
+
+
+class Chain(Conv):
+    """A chain of linear convolutions over the graph of a recipe.
+
+    Args:
+        width: Of the states, and of the result.
+        recipe: The graph.
+        layers: `K`.
+        dropout: On what is read of a layer, in training.
+    """
+
+    def __init__(self, width: int, recipe: GraphRecipe, *, layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__(recipe)
+        self.width, self.reach = width, layers + 1  # the degree of a source counts the edges into the source
+        self.maps = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
+        self.bias = nn.Parameter(torch.zeros(layers, width))
+        self.read = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.dropout = Dropout(dropout)
+
+    def weights(self, edges: Edges, dtype: torch.dtype) -> Tensor:
+        """`(1, P)` of the edges: one over the root of both degrees."""
+        (degree,) = edges.degree(edges.valid.to(dtype)[None])  # (N, S)
+        root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
+        return edges.dot(root, root)
+
+    def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
+        """`(N, S, width)` → `(N, S, width)`"""
+        weight, y = self.weights(edges, x.dtype), x
+        for matrix, bias, read in zip(self.maps, self.bias, self.read, strict=True):
+            x = edges.spread(matrix(x), weight) + bias
+            y = y + self.dropout(F.leaky_relu(read(x)))
+        return y

@@ -1,0 +1,184 @@
+r"""GraphSmile: Tracing Intricate Cues in Dialogue: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition.
+
+Li, Wang and Zeng, IEEE TPAMI, 2025. A graph for every pair of modalities, and three tasks in training: emotion, sentiment, and whether two
+turns differ in sentiment. The equations are those of the public code; their numbers are ours.
+
+.. math::
+    x_m &= \mathrm{LeakyReLU}(W_m f_m + b_m), \qquad f_{text} \text{ behind a batch norm} \tag{1} \\
+    F^0 &= [x_m ; x_n], \qquad F^k = D^{-1/2} A D^{-1/2} F^{k-1} W_k + b_k \tag{2} \\
+    S &= F^0 + \textstyle\sum_k \mathrm{LeakyReLU}(U_k F^k + c_k) \tag{3} \\
+    z_i &= \mathrm{mean}_{\{m, n\} \ni m} \mathrm{LeakyReLU}(W_f S^{mn}_{i,m} + b_f) \tag{4} \\
+    s_i &= W_e z_i + b_e \tag{5} \\
+    L &= \mathrm{CE}(s) + \lambda_2 \mathrm{CE}(W_s z_i + b_s) + \lambda_3 \mathrm{CE}(W_d [z_i ; z_j] + b_d) \tag{6}
+
+In `A` a turn of one modality hears a window of turns of the other, its own turn among them, and none of its own modality. The last term
+of (6) is over all ordered pairs of turns, `i = j` included, in blocks of `window` consecutive turns of a dialogue.
+
+| symbol | attribute | shape |
+|---|---|---|
+| batch norm, `W_m` | `norm`, `project[m]` | `(features,)`, `(width, features)` |
+| `W_k`, `U_k` | `graphs[pair].maps`, `.read` | `(width, width)` each |
+| `W_f` | `fuse` | `(width, width)` |
+| `W_e`, `W_s`, `W_d` | `classify`, `of_turn`, `of_pair` | `(classes, width)`, `(3, width)`, `(2, 2 width)` |
+
+**Differences from the paper and from its public code**
+
+- The paper's text was not at hand; the equations are about the public code.
+- Edges weigh one. In the code an edge has a learned weight by its place in the batch, so that scores depend on the order of dialogues,
+  and a negative sum of weights makes every score of the batch NaN.
+- The batch norm of (1) counts true turns alone; in the code also padding.
+- The layers of a graph start from different weights; in the code they are copies of one.
+- A missing modality is no node, and (4) is the mean over the others. One modality alone has no pair: `S = F^0`, without a graph.
+- Sentiments of (6) follow from the label (`sentiments`), those of scores from the sign; the code has a column of its own for MELD. A label
+  without a sentiment, such as surprise, takes no part in both losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.conv.chain import Chain
+from erc_graph.data.batch import Batch, ranges
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.batch_norm import BatchNorm
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.errors import ConfigError
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.graphs.rules import EdgeRule
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Share, Size, Weight
+from erc_graph.methods.stage import Prediction
+
+NEGATIVE = ("sad", "angry", "frustrated", "sadness", "fear", "disgust", "anger", "mad", "scared", "negative")
+POSITIVE = ("happy", "excited", "joy", "joyful", "peaceful", "powerful", "happiness", "positive")
+SENTIMENTS = {"neutral": 1, **dict.fromkeys(NEGATIVE, 0), **dict.fromkeys(POSITIVE, 2)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSmileConfig(Checked):
+    """GraphSmile.
+
+    Attributes:
+        causal: Edges from later turns are left out.
+        past: How many turns before its own a node hears of the other modality, beside its own turn.
+        future: How many turns after its own.
+        width: Of all states.
+        layers: Of each graph.
+        window: Turns of a block in which pairs are compared.
+        sentiment: λ₂; 0: no such task.
+        shift: λ₃; 0: no such task.
+        sentiments: Label, in small letters → 0 negative, 1 neutral, 2 positive.
+        dropout: Behind (1), and on what (3) adds.
+    """
+
+    causal: bool = False
+    past: Size = 3
+    future: Size = 3
+    width: Size = 256
+    layers: Size = 5
+    window: Size = 3
+    sentiment: Weight = 1.0
+    shift: Weight = 0.5
+    sentiments: dict[str, int] = field(default_factory=lambda: dict(SENTIMENTS))
+    dropout: Share = 0.2
+
+
+class GraphSmile(Method):
+    """Chains of graph convolutions between pairs of modalities, and losses of sentiment and its changes."""
+
+    Config = GraphSmileConfig
+    couples_batch = "the batch norm, Eq. (1), and the means over turns and pairs, Eq. (6)"
+    paper = Paper(
+        title="Tracing Intricate Cues in Dialogue: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition",
+        authors="Li, Wang and Zeng",
+        venue="IEEE TPAMI",
+        year=2025,
+        url="https://arxiv.org/abs/2407.21536",
+        code="https://github.com/lijfrank-open/GraphSmile",
+    )
+
+    def build(self, c: GraphSmileConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        self.names = tuple(shapes.widths)
+        rule = EdgeRule(relation="cross", scope="across", past=c.past, future=0 if c.causal else c.future, weight="learned")
+        recipe = GraphRecipe(
+            name="graphsmile", description="Windows of turns between two modalities.", source=str(self.paper), edges=(rule,)
+        )
+        self.graph = recipe if len(self.names) > 1 else None
+        known = [c.sentiments.get(label.lower(), -1) for label in self.task.labels]
+        if (c.sentiment or c.shift) and self.task.labels and max(known) < 0:
+            raise ConfigError(f"pipeline.sentiments: expected that of a label ({', '.join(self.task.labels)}), or weights of 0, found none")
+        self.register_buffer("sentiment_of", torch.tensor(known, dtype=torch.long), persistent=False)
+        self.norm = BatchNorm(shapes.widths["text"]) if "text" in self.names else None
+        self.project = nn.ModuleDict({name: nn.Linear(inputs, c.width) for name, inputs in shapes.widths.items()})
+        pairs = {f"{m}_{n}": Chain(c.width, recipe, layers=c.layers, dropout=c.dropout) for m, n in combinations(self.names, 2)}
+        self.graphs, self.dropout = nn.ModuleDict(pairs), Dropout(c.dropout)
+        self.fuse, self.classify = nn.Linear(c.width, c.width), nn.Linear(c.width, shapes.outputs)
+        self.of_turn = nn.Linear(c.width, 3) if c.sentiment else None
+        self.of_pair = nn.Linear(2 * c.width, 2) if c.shift else None
+
+    def nodes(self, given: Given) -> Nodes:
+        """Eq. (1): `(N, S, width)`."""
+        values = dict(given.values)
+        if self.norm is not None:
+            values["text"] = self.norm(Nodes.of_turns(values["text"], given.present["text"]), given.batch).states[:, 0]
+        rows = torch.stack([self.project[name](values[name]) for name in self.names], 1)
+        return Nodes(self.dropout(F.leaky_relu(rows)), given.here(self.names), self.names)  # Eq. (1)
+
+    def encode(self, given: Given) -> Tensor:
+        """`z`: `(N, width)`."""
+        x, read, here = self.nodes(given), [], []
+        for (m, n), graph in zip(combinations(range(len(self.names)), 2), self.graphs.values(), strict=True):
+            pair = Nodes(x.states[:, (m, n)], x.present[:, (m, n)], (self.names[m], self.names[n]))
+            read.append(graph(pair, given.batch).states)  # Eqs. (2), (3)
+            here.append(pair.present)
+        states, present = (torch.cat(read, 1), torch.cat(here, 1)) if read else (x.masked(), x.present)
+        parts = torch.where(present[..., None], F.leaky_relu(self.fuse(states)), 0.0)
+        return parts.sum(1) / present.sum(1, keepdim=True).clamp(min=1)  # Eq. (4)
+
+    def answer(self, given: Given) -> Prediction:
+        """Scores, and in training the further losses."""
+        z = self.encode(given)
+        losses = self.losses(z, given.batch) if self.training else {}
+        weights: Mapping[str, float] = {"sentiment": self.config.sentiment, "shift": self.config.shift}
+        return Prediction(scores=self.classify(z), states=z, penalty=sum(weights[name] * loss for name, loss in losses.items()))  # Eq. (5)
+
+    def losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The last two terms of Eq. (6), without their weights."""
+        sentiment = torch.where(batch.judged, self.sentiments(batch), -1)
+        found = {}
+        if self.of_turn is not None:
+            found["sentiment"] = _mean_loss(self.of_turn(z), sentiment)  # Eq. (6)
+        if self.of_pair is not None:
+            i, j = self.pairs(batch)
+            known, differ = (sentiment[i] >= 0) & (sentiment[j] >= 0), sentiment[i] != sentiment[j]
+            first, second = (F.linear(z, matrix) for matrix in self.of_pair.weight.chunk(2, 1))
+            found["shift"] = _mean_loss(first[i] + second[j] + self.of_pair.bias, torch.where(known, differ.long(), -1))
+        return found
+
+    def sentiments(self, batch: Batch) -> Tensor:
+        """`(N,)` 0, 1 or 2; -1 where there is none."""
+        if self.task.labels:
+            return torch.where(batch.target >= 0, self.get_buffer("sentiment_of")[batch.target.clamp(min=0)], -1)
+        return torch.where(batch.target.isnan(), -1, batch.target.nan_to_num().sign().long() + 1)
+
+    def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Rows of all ordered pairs within the blocks, by dialogue, block, first and second turn."""
+        place = batch.turn % self.config.window
+        start = torch.arange(batch.utterances, device=batch.device) - place
+        size = torch.minimum(batch.lengths[batch.dialogue] - batch.turn + place, torch.full_like(place, self.config.window))
+        total = int(size.sum())
+        return torch.repeat_interleave(start + place, size, output_size=total), ranges(start, size, total)
+
+
+def _mean_loss(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy over the rows with a target; zero where there is none."""
+    return F.cross_entropy(scores, target, ignore_index=-1, reduction="sum") / (target >= 0).sum().clamp(min=1)
