@@ -37,6 +37,7 @@ METHODS = Registry(
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "mpfu": "erc_graph.methods.mpfu:MPFU",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
+        "sdt": "erc_graph.methods.sdt:SDT",
         "tfn": "erc_graph.methods.tfn:TFN",
         "two-stage": "erc_graph.methods.two_stage:TwoStage",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",

@@ -1,0 +1,43 @@
+"""Where in the dialogue a turn stands, as a fixed vector (Vaswani et al., "Attention is all you need", NIPS 2017)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.turns import OverTurns
+
+
+class Positions(OverTurns):
+    """Adds sines (even channels) and cosines (odd channels) of the turn's number to the states of all streams.
+
+    The part looks at other turns, because it counts the turns before.
+    """
+
+    causal = True
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, S, width)`."""
+        return nodes.with_states(nodes.states + sines(batch.turn, nodes.states)[:, None])
+
+    def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, int]:
+        """One more turn; the memory is the number of turns before."""
+        turn = memory or 0
+        return nodes.with_states(nodes.states + sines(torch.tensor([turn], device=batch.device), nodes.states)[:, None]), turn + 1
+
+
+def sines(turn: Tensor, like: Tensor) -> Tensor:
+    """`(n,)` numbers → `(n, width)`, with the width and precision of other states.
+
+    >>> sines(torch.tensor([0, 1]), torch.zeros(1, 3)).round(decimals=4).tolist()
+    [[0.0, 1.0, 0.0], [0.8415, 0.5403, 0.0022]]
+    """
+    width = like.shape[-1]
+    rate = torch.exp(torch.arange(0, width, 2, device=turn.device, dtype=torch.float64) * (-math.log(10_000.0) / width))
+    angle = turn[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :width].to(like.dtype)

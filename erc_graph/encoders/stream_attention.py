@@ -1,0 +1,78 @@
+"""Multi-head attention between the turns of streams: from those of one modality to those of others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.turns import OverTurns
+
+
+class StreamAttention(OverTurns):
+    """Attention in which the last stream asks, and the streams before it are asked: all their turns with one softmax.
+
+    With `together` every stream asks, and all are asked.
+
+    A turn that finds nothing to ask, such as a modality that the dialogue lacks, hears zeros. A bias of keys would cancel in the softmax;
+    there is none.
+
+    Args:
+        width: Of the states that go in and come out.
+        heads: Number of heads.
+        head_width: Of each; unset: `width / heads`, rounded up.
+        bias: Whether the other maps have one.
+        dropout: On the attention weights, in training.
+        causal: A turn asks its own turn and earlier ones alone.
+        together: Every stream asks all.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 1,
+        head_width: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        causal: bool = False,
+        together: bool = False,
+    ) -> None:
+        super().__init__()
+        inner = heads * (head_width or -(-width // heads))
+        self.width, self.heads, self.dropout, self.together, self._causal = width, heads, dropout, together, causal
+        self.query, self.value = nn.Linear(width, inner, bias=bias), nn.Linear(width, inner, bias=bias)
+        self.key, self.output = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=bias)
+
+    @property
+    def causal(self) -> bool:
+        """Whether no later turn is asked."""
+        return self._causal
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, 1, width)`: what the last stream hears; `together` `(N, S, width)`."""
+        states, streams = nodes.masked(), len(nodes.streams)
+        first, asked = (0, streams) if self.together else (streams - 1, streams - 1)
+        query = self._padded(self.query(states[:, first:]), batch)
+        key, value = (self._padded(part(states[:, :asked]), batch) for part in (self.key, self.value))
+        mask = batch.pad(nodes.present[:, :asked]).flatten(1)[:, None, None]  # (D, 1, 1, L asked)
+        if self.causal:
+            turn = torch.arange(batch.longest, device=batch.device)
+            mask = mask & (turn.repeat_interleave(streams - first)[:, None] >= turn.repeat_interleave(asked))  # (D, 1, L asking, L asked)
+        some = mask.any(-1, keepdim=True)
+        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask | ~some, dropout_p=self.dropout if self.training else 0.0)
+        found = torch.where(some[:, 0], self.output(heard.transpose(1, 2).flatten(2)), 0.0)  # (D, L asking, width)
+        rows = batch.unpad(found.unflatten(1, (batch.longest, -1)))
+        return Nodes(rows, nodes.present[:, first:], nodes.streams[first:], nodes.whole)
+
+    def _padded(self, rows: Tensor, batch: Batch) -> Tensor:
+        """`(N, S, heads · head width)` → `(D, heads, L S, head width)`."""
+        return batch.pad(rows).flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def asked_by(nodes: Nodes, target: int, *sources: int) -> Nodes:
+    """The nodes as `StreamAttention` takes them: some streams, and behind them the one that asks."""
+    chosen = [*sources, target]
+    return Nodes(nodes.states[:, chosen], nodes.present[:, chosen], tuple(nodes.streams[place] for place in chosen), nodes.whole)

@@ -1,0 +1,161 @@
+r"""SDT: Transformer-based model with self-distillation for emotion recognition in conversation.
+
+Ma, Wang, Lin, Zhang, Zhang and Xu, IEEE Transactions on Multimedia 26, 2024, pages 776-788. A Transformer layer for every ordered pair of
+modalities, gates, and a classifier for each modality that learns from the joint one. The equations are those of the public code; their
+numbers are ours.
+
+.. math::
+    x_m &= W_m f_m + \mathrm{PE} + E_{s} \tag{1} \\
+    y &= x_b + \mathrm{MHA}_{ab}(x_b, x_a, x_a) \qquad \text{(query, keys, values)} \tag{2} \\
+    T_{ab} &= y + W_2\, \mathrm{gelu}(W_1\, \mathrm{LN}(y)) \tag{3} \\
+    g_{ab} &= \sigma(G_{ab} T_{ab}) \odot T_{ab} \tag{4} \\
+    u_b &= R_b [g_{ab}]_a + r_b \tag{5} \\
+    z &= \textstyle\sum_m \mathrm{softmax}_m (M u_m) \odot u_m \tag{6} \\
+    s &= C z + c, \qquad s_m = C_m \mathrm{ReLU}(u_m) + c_m \tag{7} \\
+    L &= \mathrm{CE}(s) + \gamma_2 \textstyle\sum_m \mathrm{CE}(s_m) + \gamma_3 \sum_m \mathrm{KL}(p^T \Vert p_m^T) \tag{8}
+
+`T` of (8) is a temperature, as in :math:`p^T = \mathrm{softmax}(s / T)`; the softmax of (6) is by channel.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, `(speakers, width)` |
+| MHA, LN, `W_1`, `W_2`, `G` | `pairs[a_to_b]` | `(width, width)` each |
+| `R_b`, `M` | `reduce[b]`, `gate` | `(width, modalities width)`, `(width, width)` |
+| `C`, `C_m` | `classify`, `own[m]` | `(classes, width)` |
+
+**Differences from the paper and from its public code**
+
+- The paper's text was not at hand; the equations are about the public code.
+- (8): true turns are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
+- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same.
+- The code freezes `G` at the identity on MELD: `gate = "identity"`.
+- A missing modality is not asked in (2) and has no share in (6) and no part in the KL; its `u_m` is zero, so that its classifier in (8)
+  learns there how frequent the classes are. Scores instead of classes have no KL.
+- Position and speaker go through one dropout per modality, in the code through one per layer. Norms that nothing reads are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.positions import Positions
+from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.encoders.stream_attention import StreamAttention, asked_by
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Positive, Share, Size, Weight
+from erc_graph.methods.stage import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDTConfig(Checked):
+    """SDT.
+
+    Attributes:
+        causal: Nothing comes from later turns.
+        width: Of all states.
+        heads: Attention heads of (2).
+        gate: `G` is `learned`, or the `identity`.
+        own: γ₂, weight of the classifiers of single modalities.
+        distil: γ₃, weight of the distillation.
+        temperature: `T`.
+        dropout: Behind (1), on attention weights and in (3), and in front of `C_m`.
+    """
+
+    causal: bool = False
+    width: Size = 256
+    heads: Size = 8
+    gate: Literal["learned", "identity"] = "learned"
+    own: Weight = 1.0
+    distil: Weight = 1.0
+    temperature: Positive = 1.0
+    dropout: Share = 0.5
+
+
+class Pair(nn.Module):
+    """The Transformer layer of an ordered pair of modalities, and its gate."""
+
+    def __init__(self, c: SDTConfig) -> None:
+        super().__init__()
+        self.attend = StreamAttention(c.width, heads=c.heads, dropout=c.dropout, causal=c.causal)
+        self.norm, self.dropout = nn.LayerNorm(c.width, eps=1e-6), Dropout(c.dropout)
+        self.inner, self.outer = nn.Linear(c.width, c.width), nn.Linear(c.width, c.width)
+        self.gate = nn.Linear(c.width, c.width, bias=False) if c.gate == "learned" else nn.Identity()
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
+        """`(N, 2, width)`, source and target → `g`: `(N, width)`."""
+        y = nodes.masked()[:, 1] + self.dropout(self.attend(nodes, batch).states[:, 0])  # Eq. (2)
+        hidden = self.dropout(F.gelu(self.inner(self.norm(y)), approximate="tanh"))
+        state: Tensor = y + self.dropout(self.outer(hidden))  # Eq. (3)
+        return self.gate(state).sigmoid() * state  # Eq. (4)
+
+
+class SDT(Method):
+    """Attention between modalities, hierarchical gates, and self-distillation."""
+
+    Config = SDTConfig
+    family = "transformer"
+    paper = Paper(
+        title="A Transformer-based Model with Self-distillation for Multimodal Emotion Recognition in Conversations",
+        authors="Ma et al.",
+        venue="IEEE Transactions on Multimedia 26",
+        year=2024,
+        url="https://arxiv.org/abs/2310.20494",
+        code="https://github.com/butterfliesss/SDT",
+    )
+
+    def build(self, c: SDTConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        self.names, width = tuple(shapes.widths), c.width
+        self.project = nn.ModuleDict({m: nn.Linear(inputs, width, bias=False) for m, inputs in shapes.widths.items()})
+        self.positions, self.dropout = Positions(), Dropout(c.dropout)
+        self.speaker = SpeakerEmbedding(width, given=shapes.speaker)
+        self.pairs = nn.ModuleDict({f"{a}_to_{b}": Pair(c) for b in self.names for a in self.names})
+        self.reduce = nn.ModuleDict({b: nn.Linear(len(self.names) * width, width) for b in self.names})
+        self.gate, self.classify = nn.Linear(width, width, bias=False), nn.Linear(width, shapes.outputs)
+        self.own = nn.ModuleDict(
+            {m: nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs)) for m in self.names if c.own or c.distil}
+        )
+
+    def streams(self, given: Given) -> Tensor:
+        """`u`: `(N, modalities, width)`, zero where one is missing."""
+        rows = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)
+        nodes = self.positions(Nodes(rows, given.here(self.names), self.names), given.batch)
+        nodes = nodes.with_states(self.dropout(nodes.states + self.speaker(given)[:, None]))  # Eq. (1)
+        found = []
+        for b, target in enumerate(self.names):
+            gated = [self.pairs[f"{source}_to_{target}"](asked_by(nodes, b, a), given.batch) for a, source in enumerate(self.names)]
+            found.append(self.reduce[target](torch.cat(gated, -1)))  # Eq. (5)
+        return nodes.with_states(torch.stack(found, 1)).masked()
+
+    def fused(self, u: Tensor, here: Tensor) -> Tensor:
+        """`z`: `(N, width)`, of the modalities that are there `(N, modalities)`."""
+        mask = (here | ~here.any(1, keepdim=True))[..., None]
+        return (self.gate(u).masked_fill(~mask, -torch.inf).softmax(1) * u).sum(1)  # Eq. (6)
+
+    def answer(self, given: Given) -> Prediction:
+        """Scores, and in training those of the modalities with what they learn from the joint ones."""
+        u, here = self.streams(given), given.here(self.names)
+        z = self.fused(u, here)
+        scores = self.classify(z)  # Eq. (7)
+        if not (self.training and self.own):
+            return Prediction(scores=scores, states=z)
+        own = {m: head(u[:, k]) for k, (m, head) in enumerate(self.own.items())}  # Eq. (7)
+        told = [distilled(own[m], scores, self.config.temperature) * here[:, k] for k, m in enumerate(self.names)]  # Eq. (8)
+        penalty = self.config.distil * torch.stack(told).sum() / max(1, len(scores)) if self.task.labels else 0.0
+        return Prediction(scores=scores, states=z, auxiliary=own, auxiliary_weight=self.config.own, penalty=penalty)
+
+
+def distilled(pupil: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`(N,)` KL divergence of scores `(N, C)` at a temperature, without a gradient to the teacher."""
+    wanted = (teacher.detach() / temperature).log_softmax(-1)
+    return F.kl_div((pupil / temperature).log_softmax(-1), wanted, reduction="none", log_target=True).sum(-1)
