@@ -20,6 +20,7 @@ METHODS = Registry(
         "graphcfc": "erc_graph.methods.graphcfc:GraphCFC",
         "fmlmsn": "erc_graph.methods.fmlmsn:FmlMSN",
         "graphsmile": "erc_graph.methods.graphsmile:GraphSmile",
+        "haan-erc": "erc_graph.methods.haan_erc:HAANERC",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",

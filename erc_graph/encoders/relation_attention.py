@@ -1,0 +1,93 @@
+"""Attention to earlier turns of the same speaker or of others, where single pairs of turns may be dropped.
+
+Zhang and Tan, HAAN-ERC, Neural Computing and Applications, 2023, Eqs. (2), (3) of `erc_graph.methods.haan_erc`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.turns import OverTurns
+
+
+class Selector(nn.Module):
+    """Decides of pairs of turns whether one hears the other."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.of_target, self.of_source = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.inner, self.outer = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, 2)
+
+    def forward(self, target: Tensor, source: Tensor, pairs: tuple[Tensor, ...]) -> Tensor:
+        """States `(D, L, width)`, and dialogue, target and source of `P` pairs → `(P,)` how likely one hears the other.
+
+        In training with noise, such that rounding draws a decision (Gumbel-softmax of two choices, temperature 1).
+        """
+        dialogue, t, j = pairs
+        left, right = self.inner.weight.chunk(2, 1)
+        heard, hearing = F.linear(self.of_source(source), right), F.linear(self.of_target(target), left, self.inner.bias)
+        no, yes = self.outer((hearing[dialogue, t] + heard[dialogue, j]).relu()).unbind(-1)
+        noise = torch.rand_like(yes).clamp(1e-6, 1 - 1e-6).logit() if self.training else 0.0
+        return (yes - no + noise).sigmoid()
+
+
+class RelationAttention(OverTurns):
+    """Multi-head attention to earlier turns of the same speaker, or of others; none of its maps has a bias.
+
+    Args:
+        width: Of the states that go in and come out.
+        relation: Whether turns of the `same` speaker are heard, the turn itself among them, or those of any `other`.
+        heads: Number of heads.
+        head_width: Of each.
+        dropout: On the attention weights, in training.
+        selector: Whether single pairs are dropped.
+    """
+
+    causal = True
+
+    def __init__(self, width: int, relation: str, *, heads: int, head_width: int, dropout: float = 0.0, selector: bool = False) -> None:
+        super().__init__()
+        self.relation, self.heads, inner = relation, heads, heads * head_width
+        self.query, self.key, self.value = (nn.Linear(width, inner, bias=False) for _ in range(3))
+        self.output, self.dropout = nn.Linear(inner, width, bias=False), Dropout(dropout)
+        self.selector = Selector(width) if selector else None
+
+    def allowed(self, nodes: Nodes, batch: Batch) -> Tensor:
+        """Who may hear whom: `(D, L, L)` bool, of target and source."""
+        turn = torch.arange(batch.longest, device=batch.device)
+        speaker, here = batch.pad(batch.speaker), batch.pad(nodes.present[:, 0])
+        same = speaker[:, :, None] == speaker[:, None]
+        return (same if self.relation == "same" else ~same) & (turn[:, None] >= turn) & here[:, None] & batch.mask[:, :, None]
+
+    def weigh(self, scores: Tensor, allowed: Tensor, keep: Tensor) -> Tensor:
+        """Weights: scores `(D, heads, L, L)` → the same; a turn that hears nobody hears itself."""
+        own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
+        part = scores.masked_fill(~(allowed | own)[:, None], -torch.inf).softmax(-1) * (keep * allowed)[:, None]
+        some = part.detach().sum(-1, keepdim=True) > 0
+        return torch.where(some, part / torch.where(some, part.sum(-1, keepdim=True), 1.0), own.to(part.dtype))
+
+    def keep(self, x: Tensor, allowed: Tensor) -> Tensor:
+        """How likely each is heard: `(D, L, L)`, one for a turn itself."""
+        ones = torch.ones_like(allowed, dtype=x.dtype)
+        if self.selector is None:
+            return ones
+        own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+        pairs = (allowed & ~own).nonzero(as_tuple=True)
+        return ones.index_put(pairs, self.selector(x, x, pairs))
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, 1, width)` → `(N, 1, width)`."""
+        x = batch.pad(nodes.masked()[:, 0])  # (D, L, width)
+        query, key, value = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
+        allowed = self.allowed(nodes, batch)
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (D, heads, L, L)
+        keep = self.keep(x, allowed)
+        weight = self.weigh(scores, allowed, keep)
+        if self.selector is not None:  # decisions forward, and backward the gradient of what is likely
+            weight = weight + (self.weigh(scores, allowed, (keep > 0.5).to(x.dtype)) - weight).detach()
+        return nodes.with_states(batch.unpad(self.output((self.dropout(weight) @ value).transpose(1, 2).flatten(2)))[:, None])
