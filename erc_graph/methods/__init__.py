@@ -37,6 +37,7 @@ METHODS = Registry(
         "misa": "erc_graph.methods.misa:MISA",
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "mpfu": "erc_graph.methods.mpfu:MPFU",
+        "multiemo": "erc_graph.methods.multiemo:MultiEMO",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "sdt": "erc_graph.methods.sdt:SDT",
         "tfn": "erc_graph.methods.tfn:TFN",

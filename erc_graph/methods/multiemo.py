@@ -1,0 +1,202 @@
+r"""MultiEMO: an attention-based correlation-aware multimodal fusion framework for emotion recognition in conversations.
+
+Shi and Huang, ACL 2023, pages 14752-14766. A DialogueRNN per modality, layers of attention to the other modalities, and losses between
+utterances. The equations are those of the public code; their numbers are ours.
+
+.. math::
+    x_m &= W_m f_m + b_m \tag{1} \\
+    \tilde x_m &= \mathrm{ReLU}(D_m [e^\to ; e^\leftarrow] + d_m), \qquad e = \mathrm{DialogueRNN}(x_m) \tag{2} \\
+    z &\leftarrow \mathrm{LN}(z + \mathrm{MHA}(z, \tilde x_n, \tilde x_n)) \quad \text{for both other modalities } n; \; z = \tilde x_m
+        \text{ at first} \tag{3} \\
+    z &\leftarrow \mathrm{LN}(z + \mathrm{FF}(z)) \tag{4} \\
+    h &= W_f [z_m]_m + b_f \tag{5} \\
+    s &= W_2\, \mathrm{ReLU}(W_1 h + b_1) + b_2 \tag{6} \\
+    L_{SWFC} &= - \frac1N \sum_i \omega_{y_i} \mathrm{mean}_{j: y_j = y_i} (1 - p_{ij})^\gamma \ln p_{ij}, \qquad
+        p_{ij} = \mathrm{softmax}_{j \ne i} \cos(h_i, h_j) / \tau \tag{7} \\
+    L_{HGR} &= - \textstyle\sum_{m < n} \tfrac1{N - 1} \sum_i \bar z_m \cdot \bar z_n - \tfrac12 \mathrm{tr}(\mathrm{cov}(z_m)\,
+        \mathrm{cov}(z_n)) \tag{8}
+
+with the layers of (3) and (4), class weights :math:`\omega_c \propto (N / n_c)^\alpha`, and states :math:`\bar z` without their mean.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `W_m`, DialogueRNN, `D_m` | `project[m]`, `context[m]`, `merge[m]` | `(width, features)`, , `(width, 2 width)` |
+| MHA, LN; FF | `stacks[m][l].attend[n]`, `.norm[n]`; `.feedforward` | |
+| `W_f`, `W_1`, `W_2` | `fuse`, `classify` | `(width, modalities width)`, `(width, width)`, `(classes, width)` |
+
+**Differences from the paper and from its public code**
+
+- The paper's text was not at hand; the equations are about the public code.
+- Attention and recurrence of the code read padding; here they do not, and an utterance is judged in any batch as alone.
+- (8) as defined. In the code states keep their mean and the covariance is between turns and not between channels.
+- The weights of (7) and (8) are relative to that of the cross entropy, which is one here. (7) is over utterances that count in the loss.
+- On MELD text has no recurrent net and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
+- A missing modality is zeros in (2), is not asked in (3) and zeros in (5). One modality alone has (4) without (3). A score has no (7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.feedforward import FeedForward
+from erc_graph.encoders.party_states import PartyStates
+from erc_graph.encoders.stream_attention import StreamAttention
+from erc_graph.encoders.turns import over_turns
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Positive, Share, Size, Weight
+from erc_graph.methods.stage import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiEMOConfig(Checked):
+    """MultiEMO.
+
+    Attributes:
+        causal: Nothing comes from later turns.
+        width: Of all states.
+        hidden: Of the classifier; unset: the width.
+        layers: Of each stack.
+        heads: Attention heads.
+        feedforward: Hidden width of (4).
+        bidirectional: Whether (2) also reads backwards.
+        text_context: Whether text has a recurrent net.
+        contrast: Weight of (7).
+        correlation: Weight of (8).
+        alpha: α.
+        gamma: γ.
+        temperature: τ.
+        dropout: On attention weights and what a layer adds, and in front of the last layer.
+    """
+
+    causal: bool = False
+    width: Size = 128
+    hidden: Size | None = None
+    layers: Size = 2
+    heads: Size = 4
+    feedforward: Size = 256
+    bidirectional: bool = True
+    text_context: bool = True
+    contrast: Weight = 1.0
+    correlation: Weight = 1.0
+    alpha: Weight = 1.2
+    gamma: Weight = 2.0
+    temperature: Positive = 1.0
+    dropout: Share = 0.0
+
+
+class Layer(nn.Module):
+    """A layer of a stack."""
+
+    def __init__(self, c: MultiEMOConfig, others: tuple[str, ...]) -> None:
+        super().__init__()
+        self.attend = nn.ModuleDict({n: StreamAttention(c.width, heads=c.heads, dropout=c.dropout, causal=c.causal) for n in others})
+        self.norm, self.dropout = nn.ModuleDict({n: nn.LayerNorm(c.width) for n in others}), Dropout(c.dropout)
+        self.feedforward = FeedForward(c.width, c.feedforward, c.dropout)
+
+    def forward(self, z: Tensor, here: Tensor, nodes: Nodes, batch: Batch) -> Tensor:
+        """`(N, width)`, where it is there `(N,)`, and all streams → `(N, width)`."""
+        for n, attend in self.attend.items():
+            k = nodes.streams.index(n)
+            both = Nodes(torch.stack([nodes.states[:, k], z], 1), torch.stack([nodes.present[:, k], here], 1), (n, "asks"))
+            z = self.norm[n](torch.where(here[:, None], z, 0.0) + self.dropout(attend(both, batch).states[:, 0]))  # Eq. (3)
+        return self.feedforward(z)  # Eq. (4)
+
+
+class MultiEMO(Method):
+    """Recurrent context, attention between modalities, contrastive and correlation losses."""
+
+    Config = MultiEMOConfig
+    family = "transformer"
+    couples_batch = "the losses between utterances, Eqs. (7), (8)"
+    paper = Paper(
+        title="MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion Recognition in Conversations",
+        authors="Shi and Huang",
+        venue="ACL",
+        year=2023,
+        url="https://aclanthology.org/2023.acl-long.824",
+        code="https://github.com/TaoShi1998/MultiEMO-ACL2023",
+    )
+
+    def build(self, c: MultiEMOConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        self.names = tuple(sorted(shapes.widths, key=lambda name: (name != "text", name)))  # the order in which the code attends
+        both, heard = c.bidirectional and not c.causal, [m for m in self.names if m != "text" or c.text_context]
+        self.project = nn.ModuleDict({m: nn.Linear(shapes.widths[m], c.width) for m in self.names})
+        self.context = nn.ModuleDict({m: PartyStates(c.width, bidirectional=both) for m in heard})
+        self.merge = nn.ModuleDict({m: nn.Linear(2 * c.width, c.width) for m in heard if both})
+        others = {m: tuple(n for n in self.names if n != m) for m in self.names}
+        self.stacks = nn.ModuleDict({m: nn.ModuleList(Layer(c, others[m]) for _ in range(c.layers)) for m in self.names})
+        hidden = c.hidden or c.width
+        self.fuse = nn.Linear(len(self.names) * c.width, c.width)
+        self.classify = nn.Sequential(nn.Linear(c.width, hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(hidden, shapes.outputs))
+        self.register_buffer("counts", torch.zeros(len(self.task.labels)))
+
+    def keep(self, index: int, batch: Batch) -> Batch:
+        """Count the labels of the first data that are trained on."""
+        counts = self.get_buffer("counts")
+        if self.task.labels and not counts.any():
+            counts.copy_(torch.bincount(batch.target[batch.judged & (batch.target >= 0)], minlength=len(counts)))
+        return batch
+
+    def streams(self, given: Given) -> Nodes:
+        """`x̃`: `(N, modalities, width)`."""
+        rows = {m: torch.where(given.present[m][:, None], self.project[m](given.values[m]), 0.0) for m in self.names}  # Eq. (1)
+        for m, part in self.context.items():
+            read = over_turns(part, rows[m], given.batch)
+            rows[m] = (self.merge[m](read) if m in self.merge else read).relu()  # Eq. (2)
+        return Nodes(torch.stack([rows[m] for m in self.names], 1), given.here(self.names), self.names)
+
+    def attended(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`z` of all modalities: `(N, modalities, width)`."""
+        found = []
+        for k, stack in enumerate(self.stacks.values()):
+            z, here = nodes.states[:, k], nodes.present[:, k]
+            for layer in stack:  # type: ignore[attr-defined]
+                z = layer(z, here, nodes, batch)
+            found.append(z)
+        return nodes.with_states(torch.stack(found, 1))
+
+    def answer(self, given: Given) -> Prediction:
+        """Scores, and in training the further losses."""
+        z = self.attended(self.streams(given), given.batch)
+        h = self.fuse(z.masked().flatten(1))  # Eq. (5)
+        c, batch, penalty = self.config, given.batch, h.new_zeros(())
+        if self.training and c.contrast and self.task.labels:
+            rows = batch.judged & (batch.target >= 0)
+            penalty = penalty + c.contrast * self.contrast(h[rows], batch.target[rows])  # Eq. (7)
+        if self.training and c.correlation:
+            for m, n in combinations(range(len(self.names)), 2):
+                both = z.present[:, m] & z.present[:, n]
+                penalty = penalty + c.correlation * correlation(z.states[both, m], z.states[both, n])  # Eq. (8)
+        return Prediction(scores=self.classify(h), states=h, penalty=penalty)  # Eq. (6)
+
+    def contrast(self, h: Tensor, target: Tensor) -> Tensor:
+        """Eq. (7) of some utterances `(n, width)`, `(n,)`; zero for less than two."""
+        if len(h) < 2:
+            return 0 * h.sum()
+        c, unit, own = self.config, F.normalize(h, dim=-1), torch.eye(len(h), dtype=torch.bool, device=h.device)
+        log = (unit @ unit.T / c.temperature).masked_fill(own, -torch.inf).log_softmax(-1).masked_fill(own, 0.0)
+        alike = (target[:, None] == target) & ~own
+        focal = torch.where(alike, (1 - log.exp()).clamp(min=1e-12) ** c.gamma * log, 0.0).sum(1) / alike.sum(1).clamp(min=1)
+        counts = self.get_buffer("counts").to(h.dtype)
+        weight = (counts.sum().clamp(min=1) / counts.clamp(min=1)) ** c.alpha
+        return -((weight / weight.sum())[target] * focal).mean()
+
+
+def correlation(x: Tensor, y: Tensor) -> Tensor:
+    """A pair's part of Eq. (8), of states `(n, width)`; zero for less than two."""
+    if len(x) < 2:
+        return 0 * x.sum()
+    x, y = x - x.mean(0), y - y.mean(0)
+    trace = ((x.T @ x) * (y.T @ y)).sum() / (len(x) - 1) ** 2
+    return trace / 2 - (x * y).sum() / (len(x) - 1)
