@@ -19,6 +19,7 @@ METHODS = Registry(
         "edm": "erc_graph.methods.edm:EDM",
         "graphcfc": "erc_graph.methods.graphcfc:GraphCFC",
         "fmlmsn": "erc_graph.methods.fmlmsn:FmlMSN",
+        "dialoguetrm": "erc_graph.methods.dialoguetrm:DialogueTRM",
         "graphsmile": "erc_graph.methods.graphsmile:GraphSmile",
         "haan-erc": "erc_graph.methods.haan_erc:HAANERC",
         "hff": "erc_graph.methods.hff:HFF",
