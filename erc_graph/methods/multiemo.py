@@ -6,8 +6,7 @@ utterances. The equations are those of the public code; their numbers are ours.
 .. math::
     x_m &= W_m f_m + b_m \tag{1} \\
     \tilde x_m &= \mathrm{ReLU}(D_m [e^\to ; e^\leftarrow] + d_m), \qquad e = \mathrm{DialogueRNN}(x_m) \tag{2} \\
-    z &\leftarrow \mathrm{LN}(z + \mathrm{MHA}(z, \tilde x_n, \tilde x_n)) \quad \text{for both other modalities } n; \; z = \tilde x_m
-        \text{ at first} \tag{3} \\
+    z &\leftarrow \mathrm{LN}(z + \mathrm{MHA}(z, \tilde x_n, \tilde x_n)) \quad \text{for } n \ne m \tag{3} \\
     z &\leftarrow \mathrm{LN}(z + \mathrm{FF}(z)) \tag{4} \\
     h &= W_f [z_m]_m + b_f \tag{5} \\
     s &= W_2\, \mathrm{ReLU}(W_1 h + b_1) + b_2 \tag{6} \\
@@ -16,7 +15,8 @@ utterances. The equations are those of the public code; their numbers are ours.
     L_{HGR} &= - \textstyle\sum_{m < n} \tfrac1{N - 1} \sum_i \bar z_m \cdot \bar z_n - \tfrac12 \mathrm{tr}(\mathrm{cov}(z_m)\,
         \mathrm{cov}(z_n)) \tag{8}
 
-with the layers of (3) and (4), class weights :math:`\omega_c \propto (N / n_c)^\alpha`, and states :math:`\bar z` without their mean.
+with layers of (3) and (4) that start from :math:`\tilde x_m`, class weights :math:`\omega_c \propto (N / n_c)^\alpha`,
+and states :math:`\bar z` without their mean.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,8 +26,7 @@ with the layers of (3) and (4), class weights :math:`\omega_c \propto (N / n_c)^
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand; the equations are about the public code.
-- Attention and recurrence of the code read padding; here they do not, and an utterance is judged in any batch as alone.
+- The paper's text was not at hand. Attention and recurrence of the code read padding, so that scores depend on the batch; here not.
 - (8) as defined. In the code states keep their mean and the covariance is between turns and not between channels.
 - The weights of (7) and (8) are relative to that of the cross entropy, which is one here. (7) is over utterances that count in the loss.
 - On MELD text has no recurrent net and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
@@ -188,8 +187,7 @@ class MultiEMO(Method):
         log = (unit @ unit.T / c.temperature).masked_fill(own, -torch.inf).log_softmax(-1).masked_fill(own, 0.0)
         alike = (target[:, None] == target) & ~own
         focal = torch.where(alike, (1 - log.exp()).clamp(min=1e-12) ** c.gamma * log, 0.0).sum(1) / alike.sum(1).clamp(min=1)
-        counts = self.get_buffer("counts").to(h.dtype)
-        weight = (counts.sum().clamp(min=1) / counts.clamp(min=1)) ** c.alpha
+        weight = self.get_buffer("counts").to(h.dtype).clamp(min=1) ** -c.alpha
         return -((weight / weight.sum())[target] * focal).mean()
 
 
