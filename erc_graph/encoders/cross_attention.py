@@ -34,12 +34,13 @@ class CrossAttention(nn.Module):
         Args:
             queries: `(n, L, queries)`.
             keys: `(n, K, keys)`.
-            mask: `(n, K)` bool, real keys.
+            mask: `(n, K)` bool, real keys; or `(n, L, K)`, those of each query.
 
         Returns:
-            `(n, L, width)`; zero for an utterance without any key.
+            `(n, L, width)`; zero for a query without any key.
         """
-        present = mask.any(1)[:, None, None]
+        mask = mask if mask.ndim == 3 else mask[:, None]
+        present = mask.any(-1, keepdim=True)
         if not keys.shape[1]:
             return queries.new_zeros(*queries.shape[:2], self.output.out_features)
 
@@ -48,6 +49,6 @@ class CrossAttention(nn.Module):
 
         heard = F.scaled_dot_product_attention(
             split(self.query(queries)), split(self.key(keys)), split(self.value(keys)),
-            attn_mask=(mask[:, None] | ~present)[:, None], dropout_p=self.dropout if self.training else 0.0,
+            attn_mask=(mask | ~present)[:, None], dropout_p=self.dropout if self.training else 0.0,
         )  # fmt: skip
         return torch.where(present, self.output(heard.transpose(1, 2).flatten(2)), 0.0)

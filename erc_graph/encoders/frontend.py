@@ -34,13 +34,13 @@ class FrontEnd(nn.Module):
 
     Args:
         item: Shape of one item of the sequence: `()`, `(d,)` or `(channels, height, width)` (bytes).
-        width: Of the frames that come out.
+        width: Of the frames that come out; unset: they are not projected, and stay as wide as they are.
     """
 
-    def __init__(self, item: tuple[int, ...], width: int) -> None:
+    def __init__(self, item: tuple[int, ...], width: int | None) -> None:
         super().__init__()
-        self.item, self.width = item, width
         inputs = COEFFICIENTS if not item else item[0] if len(item) == 1 else 64
+        self.item, self.width = item, width or inputs
         scaled = 0 if len(item) > 1 else inputs
         self.register_buffer("mean", torch.zeros(scaled))
         self.register_buffer("deviation", torch.ones(scaled))
@@ -52,11 +52,11 @@ class FrontEnd(nn.Module):
             if len(item) > 1
             else None
         )  # fmt: skip
-        self.project = nn.Linear(inputs, width)
+        self.project = nn.Linear(inputs, width) if width else nn.Identity()
 
     def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Unscaled frames and their mask; the padded values themselves for vectors, and for MFCCs that `prepared` has computed."""
-        return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.project.weight.dtype), mask)
+        return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.get_buffer("mean").dtype), mask)
 
     def count(self, sequences: Ragged) -> Tensor:
         """`(U,)` frames that every sequence becomes."""
@@ -82,7 +82,7 @@ class FrontEnd(nn.Module):
         """`(n, L, *item)`, `(n, L)` bool → `(n, frames, width)`, zero where the mask `(n, frames)` is false, and that mask."""
         frames, mask = self.frames(padded, mask)
         if self.image is not None:
-            real = self.image((frames[mask] / 255).to(self.project.weight.dtype))
+            real = self.image((frames[mask] / 255).to(self.get_buffer("mean").dtype))
             states = self.project(real)
             return states.new_zeros(*mask.shape, self.width).masked_scatter(mask[..., None], states), mask
         states = self.project((frames - self.get_buffer("mean")) / self.get_buffer("deviation"))
@@ -94,10 +94,10 @@ class FrontEnds(nn.ModuleDict):
 
     Args:
         items: Modality → shape of one item.
-        width: Of all frames that come out.
+        width: Of all frames that come out; unset: as wide as they are.
     """
 
-    def __init__(self, items: Mapping[str, tuple[int, ...]], width: int) -> None:
+    def __init__(self, items: Mapping[str, tuple[int, ...]], width: int | None = None) -> None:
         super().__init__({name: FrontEnd(item, width) for name, item in items.items()})
 
     def fit(self, train: Batch) -> None:

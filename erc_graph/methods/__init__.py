@@ -39,6 +39,7 @@ METHODS = Registry(
         "mmgcn": "erc_graph.methods.mmgcn:MMGCN",
         "mpfu": "erc_graph.methods.mpfu:MPFU",
         "multiemo": "erc_graph.methods.multiemo:MultiEMO",
+        "mult": "erc_graph.methods.mult:MulT",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "sdt": "erc_graph.methods.sdt:SDT",
         "tfn": "erc_graph.methods.tfn:TFN",

@@ -1,0 +1,152 @@
+"""The crossmodal Transformer: the steps of one modality ask those of another (Tsai et al., MulT, ACL 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.encoders.cross_attention import CrossAttention
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.steps import StepNet, Steps, last
+
+
+def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
+    """Codes of the positions 1 to `steps`: sines in the first half of the channels, cosines in the second; `(steps, width)`."""
+    half = width // 2
+    rate = torch.exp(torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(10000) / max(half - 1, 1)))
+    angle = torch.arange(1, steps + 1, device=like.device, dtype=like.dtype)[:, None] * rate
+    return F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, width - 2 * half))
+
+
+def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
+    """Which keys a query may read: `(n, L or 1, K)` bool; causal: those up to its own place, shifted by the difference of the lengths."""
+    if not causal:
+        return keys.present[:, None]
+    query, key = (torch.arange(part.states.shape[1], device=part.states.device) for part in (queries, keys))
+    reach = query + (keys.length - queries.length).abs()[:, None]  # (n, L)
+    return keys.present[:, None] & (key <= reach[..., None])
+
+
+class CrossBlock(nn.Module):
+    """Attention and feed-forward net, each behind a layer norm and with a residual; queries and keys share the norm."""
+
+    def __init__(self, width: int, *, heads: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.attention = CrossAttention(width, width, width, heads=heads, dropout=attention_dropout)
+        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.feedforward = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), Dropout(dropout), nn.Linear(4 * width, width))
+        self.dropout = Dropout(dropout)
+        for name, value in self.feedforward.named_parameters():
+            nn.init.zeros_(value) if name.endswith("bias") else nn.init.xavier_uniform_(value)
+
+    def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor) -> Tensor:
+        """`(n, L, width)`, `(n, K, width)` or its own, which of them each reads → `(n, L, width)`."""
+        query = self.norm[0](x)
+        x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask))
+        return x + self.dropout(self.feedforward(self.norm[1](x)))
+
+
+class CrossTransformer(nn.Module):
+    """Pre-norm layers in which queries read the keys that went in, the same in every layer; without keys: self-attention.
+
+    Args:
+        width: Of the steps that go in and come out.
+        heads: Attention heads.
+        layers: Number of layers.
+        dropout: Behind attention and in the feed-forward net.
+        attention_dropout: On the attention weights.
+        embedding_dropout: On what goes in.
+        positions: Codes of the positions are added to what goes in.
+        causal: A query reads keys up to its own place alone (`visible`).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        layers: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        positions: bool = True,
+        causal: bool = True,
+    ) -> None:
+        super().__init__()
+        self.width, self.positions, self.causal = width, positions, causal
+        self.dropout = Dropout(embedding_dropout)
+        self.layers = nn.ModuleList(
+            CrossBlock(width, heads=heads, dropout=dropout, attention_dropout=attention_dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def enter(self, steps: Steps) -> Tensor:
+        """What goes in: scaled, with the codes of the positions."""
+        x = math.sqrt(self.width) * steps.states
+        return self.dropout(x + sinusoids(x.shape[1], self.width, x) if self.positions else x)
+
+    def forward(self, queries: Steps, keys: Steps | None = None) -> Steps:
+        """As many steps as queries."""
+        x, read = self.enter(queries), None if keys is None else self.enter(keys)
+        mask = visible(queries, queries if keys is None else keys, self.causal)
+        for layer in self.layers:
+            x = layer(x, read, mask)
+        return queries.with_states(self.norm(x))
+
+
+class Crossed(StepNet):
+    """Every modality reads each of the others; what it hears of them, side by side, then reads itself. A net over steps.
+
+    Args:
+        names: Modalities, in the order in which one hears of the others.
+        width: Of their steps.
+        heads: Attention heads.
+        layers: Between two modalities.
+        memory: Layers in which a modality reads itself.
+        attention_dropout: Modality → on the attention weights of those who read it; unset: `dropout`.
+        dropout: As in `CrossTransformer`, and on the attention weights where a modality reads itself.
+        embedding_dropout: As in `CrossTransformer`.
+        positions: As there.
+        causal: As there.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        width: int,
+        *,
+        heads: int,
+        layers: int,
+        memory: int,
+        dropout: float = 0.0,
+        attention_dropout: Mapping[str, float] | None = None,
+        embedding_dropout: float = 0.0,
+        positions: bool = True,
+        causal: bool = True,
+    ) -> None:
+        super().__init__()
+        wide, share = max(1, len(names) - 1) * width, attention_dropout or {}
+
+        def stack(inputs: int, count: int, attention: float) -> CrossTransformer:
+            return CrossTransformer(
+                inputs, heads=heads, layers=count, dropout=dropout, attention_dropout=attention, embedding_dropout=embedding_dropout,
+                positions=positions, causal=causal,
+            )  # fmt: skip
+
+        self.cross = nn.ModuleDict(
+            {t: nn.ModuleDict({s: stack(width, layers, share.get(s, dropout)) for s in names if s != t}) for t in names}
+        )
+        self.memory = nn.ModuleDict({t: stack(wide, memory, dropout) for t in names})
+        self.inputs, self.widths, self.pools, self.causal = dict.fromkeys(names, width), [wide] * len(names), [last] * len(names), causal
+
+    def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
+        """Of every modality in order, `(n, L, (M - 1) width)`; of a single one `(n, L, width)`."""
+        found = []
+        for t, nets in self.cross.items():
+            heard = [net(steps[t], steps[s]).states for s, net in nets.items()] or [steps[t].states]  # type: ignore[operator]
+            found.append(self.memory[t](steps[t].with_states(torch.cat(heard, -1))))
+        return found

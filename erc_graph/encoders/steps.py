@@ -1,0 +1,160 @@
+"""One vector per utterance from a net over sequences: words and frames, or the turns of the dialogue where there are none."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.data.ragged import Ragged
+from erc_graph.encoders.frontend import FrontEnds
+from erc_graph.encoders.sequences import encode_together
+from erc_graph.encoders.turns import OverTurns
+
+TOKENS = 4096  # most steps that are encoded at once
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Padded sequences: the words or frames of some utterances, or the turns of some dialogues.
+
+    Attributes:
+        states: `(n, L, width)`.
+        present: `(n, L)` bool; a turn may lack a modality, what is padded lacks all.
+        length: `(n,)` steps, present or not.
+    """
+
+    states: Tensor
+    present: Tensor
+    length: Tensor
+
+    def with_states(self, states: Tensor) -> Steps:
+        """Return the same steps with other states."""
+        return replace(self, states=states)
+
+    def masked(self) -> Tensor:
+        """Return the states, zero where a step is absent."""
+        return torch.where(self.present[..., None], self.states, 0.0)
+
+
+def last(steps: Steps) -> Tensor:
+    """The last step of every sequence: `(n, width)`, zero where there is none.
+
+    >>> last(Steps(torch.tensor([[[1.0], [2.0], [9.0]]]), torch.tensor([[True, True, False]]), torch.tensor([2]))).tolist()
+    [[2.0]]
+    """
+    states = F.pad(steps.masked(), (0, 0, 1, 0))  # a step of zeros in front
+    return states[torch.arange(len(states), device=states.device), steps.length]
+
+
+def largest(steps: Steps) -> Tensor:
+    """The largest of every channel over the steps: `(n, width)`, zero where there is none."""
+    if not steps.states.shape[1]:
+        return last(steps)
+    found = steps.states.masked_fill(~steps.present[..., None], -torch.inf).amax(1)
+    return torch.where(steps.present.any(1, keepdim=True), found, 0.0)
+
+
+class StepNet(nn.Module):
+    """A net over the sequences of several modalities.
+
+    Attributes:
+        inputs: Modality → width of its steps.
+        widths: Of what comes out, in order.
+        pools: For each of these, what makes a vector of the steps of an utterance; of a turn its own step is read.
+        causal: Whether no step reads a later one, where all sequences are of one length.
+    """
+
+    inputs: Mapping[str, int]
+    widths: Sequence[int]
+    pools: Sequence[Callable[[Steps], Tensor]]
+    causal: bool
+
+    @abstractmethod
+    def forward(self, steps: Mapping[str, Steps]) -> Sequence[Steps]:
+        """Modality → its steps, to one or more sequences of states."""
+
+
+class OfTurns(OverTurns):
+    """A net over sequences whose steps are the turns of a dialogue.
+
+    Args:
+        net: Reads a sequence per stream.
+    """
+
+    def __init__(self, net: StepNet) -> None:
+        super().__init__()
+        self.net = net
+
+    @property
+    def causal(self) -> bool:
+        """Whether the net reads no later step."""
+        return self.net.causal
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)`, of which a stream has its own width → `(N, 1, sum of the net's widths)`, zero for absent states."""
+        states, present, inputs = batch.pad(nodes.masked()), batch.pad(nodes.present), self.net.inputs
+        steps = {m: Steps(states[:, :, i, : inputs[m]], present[:, :, i], batch.lengths) for i, m in enumerate(nodes.streams)}
+        rows = batch.unpad(torch.cat([found.masked() for found in self.net(steps)], -1))
+        return Nodes.of_turns(rows, nodes.present.any(1))
+
+
+class ReadSteps(nn.Module):
+    """One vector per utterance, from its sequences if any modality has sequences, else from the dialogue.
+
+    Beside sequences a modality of vectors is a sequence of one step.
+
+    Args:
+        widths: Modality → width of its vectors.
+        items: Modality that is a sequence → shape of one item.
+        build: From modality → width of its steps, text first, to the net.
+
+    Attributes:
+        names: The modalities, in that order.
+        width: Of what comes out.
+    """
+
+    def __init__(self, widths: Mapping[str, int], items: Mapping[str, tuple[int, ...]], build: Callable[[dict[str, int]], StepNet]) -> None:
+        super().__init__()
+        self.front = FrontEnds(items)
+        self.names = tuple(sorted((*widths, *items), key=lambda m: (m != "text", m)))
+        net = build({m: int(self.front[m].width) if m in items else widths[m] for m in self.names})  # type: ignore[arg-type]
+        self.net: Any = net if items else OfTurns(net)
+        self.width, self.pools = sum(net.widths), net.pools
+
+    def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """`(N, width)`; zero where a modality is missing.
+
+        Args:
+            values: Modality → `(N, its width)`, of those that are vectors.
+            present: Modality → `(N,)` bool.
+            batch: The dialogues, with the sequences.
+        """
+        if not len(self.front):
+            most = max(rows.shape[1] for rows in values.values())
+            states = torch.stack([F.pad(values[m], (0, most - values[m].shape[1])) for m in self.names], 1)
+            here = torch.stack([present[m] for m in self.names], 1)
+            return self.net(Nodes(states, here, self.names), batch).states[:, 0]
+        sequences = self.front.prepared(batch).sequences
+        steps = {m: sequences[m] if m in self.front else _one_step(values[m], present[m]) for m in self.names}
+        return encode_together(self.read, steps, self.width, TOKENS)
+
+    def read(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """Some utterances: modality → `(n, L, *item)` and `(n, L)` bool, to `(n, width)`."""
+        steps = {}
+        for m, (items, mask) in padded.items():
+            states, mask = self.front[m](items, mask) if m in self.front else (items, mask)
+            steps[m] = Steps(states, mask, mask.sum(1))
+        return torch.cat([pool(found) for pool, found in zip(self.pools, self.net(steps), strict=True)], -1)
+
+
+def _one_step(rows: Tensor, present: Tensor) -> Ragged:
+    """`(N, width)`, `(N,)` bool → sequences of one step, or of none."""
+    return Ragged(rows[present], F.pad(present.cpu().cumsum(0), (1, 0)))
