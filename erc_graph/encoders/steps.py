@@ -56,8 +56,6 @@ def last(steps: Steps) -> Tensor:
 
 def largest(steps: Steps) -> Tensor:
     """The largest of every channel over the steps: `(n, width)`, zero where there is none."""
-    if not steps.states.shape[1]:
-        return last(steps)
     found = steps.states.masked_fill(~steps.present[..., None], -torch.inf).amax(1)
     return torch.where(steps.present.any(1, keepdim=True), found, 0.0)
 
@@ -151,7 +149,8 @@ class ReadSteps(nn.Module):
         steps = {}
         for m, (items, mask) in padded.items():
             states, mask = self.front[m](items, mask) if m in self.front else (items, mask)
-            steps[m] = Steps(states, mask, mask.sum(1))
+            none = int(not mask.shape[1])  # where nobody has the modality: a step that is absent
+            steps[m] = Steps(F.pad(states, (0, 0, 0, none)), F.pad(mask, (0, none)), mask.sum(1))
         return torch.cat([pool(found) for pool, found in zip(self.pools, self.net(steps), strict=True)], -1)
 
 

@@ -42,6 +42,7 @@ METHODS = Registry(
         "mult": "erc_graph.methods.mult:MulT",
         "pairwise": "erc_graph.methods.pairwise:Pairwise",
         "sdt": "erc_graph.methods.sdt:SDT",
+        "tetfn": "erc_graph.methods.tetfn:TETFN",
         "tfn": "erc_graph.methods.tfn:TFN",
         "two-stage": "erc_graph.methods.two_stage:TwoStage",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
