@@ -12,6 +12,7 @@ METHODS = Registry(
         "bimha": "erc_graph.methods.bimha:BIMHA",
         "cogmen": "erc_graph.methods.cogmen:COGMEN",
         "cosmic": "erc_graph.methods.cosmic:COSMIC",
+        "corect": "erc_graph.methods.corect:CORECT",
         "dagerc": "erc_graph.methods.dagerc:DAGERC",
         "dialoguecrn": "erc_graph.methods.dialoguecrn:DialogueCRN",
         "dialoguernn": "erc_graph.methods.dialoguernn:DialogueRNN",

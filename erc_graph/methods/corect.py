@@ -1,0 +1,171 @@
+r"""CORECT: Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality Interaction
+(Nguyen et al., EMNLP 2023).
+
+Two branches over a stream per modality: a relational graph, and modalities that read each other over the whole dialogue as in MulT.
+
+.. math::
+    x_t &= W\, \mathrm{Transformer}(u_t), \qquad x_m = \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 u_m)) \quad m \in \{a, v\} \tag{1} \\
+    x &\leftarrow x + e_{\mathrm{speaker}} \tag{2} \\
+    y_i &= W_0 x_i + b + \sum_r \frac{1}{|N_r(i)|} \sum_{j \in N_r(i)} W_r x_j \tag{3} \\
+    z_i &= \mathrm{LeakyReLU}\Big(\mathrm{Norm}\Big(\Big[\sum_j \mathrm{softmax}_j \Big(\frac{(Q y_i) \cdot (K y_j)}{\sqrt d}\Big)
+        V y_j \Big]_{\text{heads}} + W_s y_i \Big)\Big) \tag{4} \\
+    c_m &= \mathrm{SA}([\mathrm{CM}(x_m \leftarrow x_n) ; \mathrm{CM}(x_m \leftarrow x_o)]) \tag{5} \\
+    s &= W_4\, \mathrm{ReLU}(W_3 [z_t ; z_a ; z_v ; c_t ; c_a ; c_v]) \tag{6}
+
+The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`), without codes
+of positions and over all turns. All maps have biases. Relations `r`: earlier, later and same turn by stream, and ordered pairs of streams.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `x` | `nodes(...)` | `(N, S, width)`, text first |
+| Transformer, `W` | `context`, `project[m]` | over the features of text, `(width, ·)` |
+| `W_r`, `W_0` | `relate.weight`, `.root` | `(relations, width, width)`, `(width, width)` |
+| `Q`, `K`, `V`, `W_s` | `attend` | `(heads width, width)` |
+| `c` | `crossed` | `(N, 1, S (S - 1) width)` |
+| `W_3`, `W_4` | `classify` | `(width, ·)`, `(classes, width)` |
+
+**Differences from the paper and from its public code**
+
+- The code's window is mirrored and one turn short (recipe `corect`); here it is as its names say.
+- The code masks no padding in the Transformer and in (5), so that scores depend on the batch; here it is masked.
+- A missing modality is no node, and nobody hears it in (5). With one modality there is no (5).
+- Speakers are numbered by first appearance, those after the second share its vector; the code tells two apart by sex. A map stands
+  behind the vectors.
+- In training the batch norm of (4) couples the utterances of a batch, as in the code.
+- The paper's text was not at hand. Layers of the code that nothing reads are left out. Heads of (1) as in COGMEN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.conv.attention import Attention
+from erc_graph.conv.relational import Relational
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.batch_norm import BatchNorm
+from erc_graph.encoders.crossmodal import Crossed
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.self_attention import TransformerEncoder
+from erc_graph.encoders.speaker import SpeakerEmbedding
+from erc_graph.encoders.steps import OfTurns
+from erc_graph.encoders.turns import over_turns
+from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.base import Method
+from erc_graph.methods.cogmen import heads_for
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.ranges import Checked, Graph, Share, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class CORECTConfig(Checked):
+    """CORECT.
+
+    Attributes:
+        graph: Recipe; each of its rules is a relation per stream, or per ordered pair of streams.
+        causal: Nothing comes from later turns.
+        width: `d`, of the states and of a head of (4).
+        layers: Of the Transformer of (1).
+        feedforward: Hidden width of each of them.
+        heads: Of (4).
+        cross_heads: Of (5).
+        cross_layers: Of CM.
+        memory_layers: Of SA.
+        dropout: In the Transformer of (1) and in front of the last layer.
+    """
+
+    graph: Graph = "corect"
+    causal: bool = False
+    width: Size = 100
+    layers: Size = 2
+    feedforward: Size = 2048
+    heads: Size = 7
+    cross_heads: Size = 2
+    cross_layers: Size = 2
+    memory_layers: Size = 3
+    dropout: Share = 0.5
+
+
+def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
+    """A rule per stream, or per ordered pair of streams, in the place of one for all."""
+    rules = [
+        replace(
+            rule,
+            relation=f"{rule.relation}_{source if source == target else f'{source}_{target}'}".lower(),
+            source=(source,),
+            target=(target,),
+        )
+        for rule in recipe.edges
+        for source, target in rule.joined(tuple(streams))
+    ]
+    return replace(recipe, edges=tuple(rules), examples=())
+
+
+class CORECT(Method):
+    """A relational temporal graph, and modalities that read each other over the dialogue."""
+
+    Config = CORECTConfig
+    couples_batch = "the batch norm, Eq. (4)"
+    unused: ClassVar[Mapping[str, str]] = {
+        "*.attention.key.bias": "it cancels in the softmax of (5)",
+        "attend.key.bias": "it cancels in the softmax of (4)",
+        "attend.value.bias": "the norm of (4) takes the mean away",
+        "attend.skip.bias": "the norm of (4) takes the mean away",
+    }
+    paper = Paper(
+        title="Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality Interaction",
+        authors="Nguyen et al.",
+        venue="EMNLP",
+        year=2023,
+        code="https://github.com/leson502/CORECT_EMNLP2023",
+    )
+
+    def build(self, c: CORECTConfig, shapes: Shapes) -> None:
+        """Encoders, speaker, graph, crossmodal branch and classifier."""
+        self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
+        width, wide, count = c.width, c.heads * c.width, len(self.names)
+        if text := shapes.widths.get("text"):
+            self.context = TransformerEncoder(
+                text, heads=heads_for(text), layers=c.layers, feedforward=c.feedforward, dropout=c.dropout, causal=c.causal
+            )
+
+        def project(m: str, inputs: int) -> nn.Module:
+            if m == "text":
+                return nn.Linear(inputs, width)
+            return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+
+        self.project = nn.ModuleDict({m: project(m, shapes.widths[m]) for m in self.names})
+        self.speaker = SpeakerEmbedding(width, speakers=2, given=shapes.speaker)
+        recipe = by_stream(self.recipe, self.names)
+        self.relate, self.attend = Relational(width, width, recipe), Attention(width, wide, recipe, heads=c.heads)
+        self.norm = BatchNorm(wide)
+        crossed = Crossed(
+            self.names, width, heads=c.cross_heads, layers=c.cross_layers, memory=c.memory_layers, positions=False, causal=c.causal
+        )
+        self.crossed = OfTurns(crossed) if count > 1 else None
+        read = count * (wide + (count - 1) * width)
+        self.classify = nn.Sequential(nn.Linear(read, width), nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
+
+    def nodes(self, given: Given) -> Nodes:
+        """`x`: `(N, S, width)`."""
+        rows = [over_turns(self.context, given.values[m], given.batch) if m == "text" else given.values[m] for m in self.names]
+        x = torch.stack([self.project[m](row) for m, row in zip(self.names, rows, strict=True)], 1)  # Eq. (1)
+        return Nodes(x + self.speaker(given)[:, None], given.here(self.names), self.names)  # Eq. (2)
+
+    def related(self, x: Nodes, batch: Batch) -> Tensor:
+        """`z`: `(N, S heads width)`."""
+        y = self.relate(x, batch)  # Eq. (3), (N, S, width)
+        z = self.norm(self.attend(y, batch), batch)  # (N, S, heads width)
+        return z.with_states(nn.functional.leaky_relu(z.states)).masked().flatten(1)  # Eq. (4)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, S heads width + S (S - 1) width)`"""
+        x = self.nodes(given)
+        heard = [] if self.crossed is None else [self.crossed(x, given.batch).states[:, 0]]  # Eq. (5)
+        return torch.cat([self.related(x, given.batch), *heard], -1)
