@@ -60,6 +60,32 @@ def largest(steps: Steps) -> Tensor:
     return torch.where(steps.present.any(1, keepdim=True), found, 0.0)
 
 
+class LSTMSteps(nn.Module):
+    """An LSTM over steps, of which absent ones are zeros; forward alone, or in both directions.
+
+    Args:
+        inputs: Width of the steps that go in.
+        width: Of those that come out, both directions together.
+        bidirectional: Each sequence is read from its own last step, too.
+    """
+
+    def __init__(self, inputs: int, width: int, *, bidirectional: bool = False) -> None:
+        super().__init__()
+        count = 1 + bidirectional
+        self.nets = nn.ModuleList(nn.LSTM(inputs, width // count, batch_first=True) for _ in range(count))
+
+    def forward(self, steps: Steps) -> Steps:
+        """`(n, L, inputs)` → `(n, L, width)`"""
+        x, place = steps.masked(), torch.arange(steps.states.shape[1], device=steps.states.device)
+        turned = steps.length[:, None] - 1 - place
+        order = torch.where(turned >= 0, turned, place)[..., None]  # back and forth: its own inverse
+        found = [self.nets[0](x)[0]]
+        for net in self.nets[1:]:
+            states, _ = net(x.gather(1, order.expand_as(x)))
+            found.append(states.gather(1, order.expand_as(states)))
+        return steps.with_states(torch.cat(found, -1))
+
+
 class StepNet(nn.Module):
     """A net over the sequences of several modalities.
 

@@ -28,6 +28,7 @@ METHODS = Registry(
         "icon": "erc_graph.methods.icon:ICON",
         "lmf": "erc_graph.methods.lmf:LMF",
         "iccn": "erc_graph.methods.iccn:ICCN",
+        "lgcct": "erc_graph.methods.lgcct:LGCCT",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",

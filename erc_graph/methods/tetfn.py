@@ -45,7 +45,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.encoders.crossmodal import CrossTransformer
-from erc_graph.encoders.steps import ReadSteps, StepNet, Steps, largest, last
+from erc_graph.encoders.steps import LSTMSteps, ReadSteps, StepNet, Steps, largest, last
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
@@ -94,7 +94,7 @@ class TETFNNet(StepNet):
     def __init__(self, c: TETFNConfig, inputs: Mapping[str, int], causal: bool) -> None:
         super().__init__()
         lstm = {m: c.lstm.get(m, c.width) for m in inputs if m != "text"}
-        self.lstm = nn.ModuleDict({m: nn.LSTM(inputs[m], width, batch_first=True) for m, width in lstm.items()})
+        self.lstm = nn.ModuleDict({m: LSTMSteps(inputs[m], width) for m, width in lstm.items()})
         self.project = nn.ModuleDict({m: nn.Linear(lstm.get(m, inputs[m]), c.width, bias=False) for m in inputs})
 
         def stack(source: str, layers: int = c.layers, width: int = c.width, positions: bool = False) -> CrossTransformer:
@@ -117,8 +117,8 @@ class TETFNNet(StepNet):
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
         """`h_m` of all modalities, then `x_m`."""
-        states = {m: self.lstm[m](one.states)[0] if m in self.lstm else one.states for m, one in steps.items()}
-        x, h = {m: one.with_states(self.project[m](states[m])) for m, one in steps.items()}, []  # Eq. (1)
+        states = {m: self.lstm[m](one) if m in self.lstm else one for m, one in steps.items()}
+        x, h = {m: one.with_states(self.project[m](one.states)) for m, one in states.items()}, []  # Eq. (1)
         cross, lower = cast(Any, self.cross), cast(Any, self.lower)
         for m in x:
             asked = {o: lower[m][o](x[o], x["text"]) if o in lower[m] else x[o] for o in cross[m]}

@@ -30,7 +30,7 @@ def renamed(given: Reference) -> dict[str, Tensor]:
         found |= stack_names(given, f"trans_{letter}_mem", f"{net}memory.{m}")
         if m != "text":
             found[f"{net}project.{m}.weight"] = given[f"{m}_model.conv.weight"][..., 0]
-            found |= {f"{net}lstm.{m}.{k.removeprefix(f'{m}_model.rnn.')}": v for k, v in given.items() if k.startswith(f"{m}_model.rnn.")}
+            found |= {f"{net}lstm.{m}.nets.0.{name}": value for name, value in given.under(f"{m}_model.rnn.").items()}
         for n, other in LETTERS.items():
             theirs, both = f"trans_{letter}_with_{other}", "text" not in (m, n)
             found |= stack_names(given, f"{theirs}.upper_mha" if both else theirs, f"{net}cross.{m}.{n}") if m != n else {}
@@ -83,7 +83,7 @@ def test_arrays_of_the_port(reference: Callable[[str], Reference], put: Callable
     arrays.same(total, "loss_total")
     total.backward()
     arrays.same(model.fuse[0].weight.grad, "grad/post_fusion_layer_1.weight")
-    arrays.same(net.lstm.audio.weight_hh_l0.grad, "grad/audio_model.rnn.weight_hh_l0")
+    arrays.same(net.lstm.audio.nets[0].weight_hh_l0.grad, "grad/audio_model.rnn.weight_hh_l0")
 
 
 # -- other sizes, by loop ---------------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def loop(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             for one in sequence:
                 if m in net.lstm:
                     given = torch.zeros(net.inputs[m]).double() if one is None else one
-                    state, memory = net.lstm[m](given[None, None], memory)
+                    state, memory = net.lstm[m].nets[0](given[None, None], memory)
                 states.append(None if one is None else net.project[m](state[0, 0] if m in net.lstm else one))
             x[m] = states
             zero, there = torch.zeros(net.project[m].out_features).double(), [one for one in states if one is not None]
