@@ -28,13 +28,14 @@ class CrossAttention(nn.Module):
             nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias)
 
-    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, values: Tensor | None = None) -> Tensor:
         """What each query hears.
 
         Args:
             queries: `(n, L, queries)`.
             keys: `(n, K, keys)`.
             mask: `(n, K)` bool, real keys; or `(n, L, K)`, those of each query.
+            values: What is heard by way of the keys, `(n, K, keys)`; unset: the keys themselves.
 
         Returns:
             `(n, L, width)`; zero for a query without any key.
@@ -48,7 +49,7 @@ class CrossAttention(nn.Module):
             return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
         heard = F.scaled_dot_product_attention(
-            split(self.query(queries)), split(self.key(keys)), split(self.value(keys)),
+            split(self.query(queries)), split(self.key(keys)), split(self.value(keys if values is None else values)),
             attn_mask=(mask | ~present)[:, None], dropout_p=self.dropout if self.training else 0.0,
         )  # fmt: skip
         return torch.where(present, self.output(heard.transpose(1, 2).flatten(2)), 0.0)

@@ -60,6 +60,20 @@ def largest(steps: Steps) -> Tensor:
     return torch.where(steps.present.any(1, keepdim=True), found, 0.0)
 
 
+def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
+    """Means over as many equal spans of every sequence as `length` `(n,)` says: `(n, longest, width)`, zero behind.
+
+    >>> three = Steps(torch.tensor([[[1.0], [2.0], [6.0]]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]))
+    >>> resampled(three, torch.tensor([1]), 1).tolist()
+    [[[3.0]]]
+    """
+    x, into = steps.masked(), length.clamp(min=1)[:, None].to(steps.states.dtype)
+    own = steps.length.clamp(min=1)[:, None].to(x.dtype)
+    to, of = (torch.arange(count, device=x.device) / scale for count, scale in ((longest, into), (x.shape[1], own)))  # (n, L), (n, T)
+    begin, end = torch.maximum(to[..., None], of[:, None]), torch.minimum((to + 1 / into)[..., None], (of + 1 / own)[:, None])
+    return ((end - begin).clamp(min=0) * into[..., None]) @ x
+
+
 class LSTMSteps(nn.Module):
     """An LSTM over steps, of which absent ones are zeros; forward alone, or in both directions.
 

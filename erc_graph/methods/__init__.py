@@ -29,6 +29,7 @@ METHODS = Registry(
         "lmf": "erc_graph.methods.lmf:LMF",
         "iccn": "erc_graph.methods.iccn:ICCN",
         "lgcct": "erc_graph.methods.lgcct:LGCCT",
+        "m2fnet": "erc_graph.methods.m2fnet:M2FNet",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",

@@ -46,7 +46,7 @@ from torch.nn import functional as F
 
 from erc_graph.encoders.crossmodal import CrossTransformer
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.steps import LSTMSteps, ReadSteps, StepNet, Steps, last
+from erc_graph.encoders.steps import LSTMSteps, ReadSteps, StepNet, Steps, last, resampled
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
@@ -89,20 +89,6 @@ class LGCCTConfig(Checked):
     embedding_dropout: Share = 0.25
     lstm_dropout: Share = 0.5
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
-
-
-def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
-    """Means over as many equal spans of every sequence as `length` `(n,)` says: `(n, longest, width)`, zero behind.
-
-    >>> three = Steps(torch.tensor([[[1.0], [2.0], [6.0]]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]))
-    >>> resampled(three, torch.tensor([1]), 1).tolist()
-    [[[3.0]]]
-    """
-    x, into = steps.masked(), length.clamp(min=1)[:, None].to(steps.states.dtype)
-    own = steps.length.clamp(min=1)[:, None].to(x.dtype)
-    to, of = (torch.arange(count, device=x.device) / scale for count, scale in ((longest, into), (x.shape[1], own)))  # (n, L), (n, T)
-    begin, end = torch.maximum(to[..., None], of[:, None]), torch.minimum((to + 1 / into)[..., None], (of + 1 / own)[:, None])
-    return ((end - begin).clamp(min=0) * into[..., None]) @ x
 
 
 class LGCCTNet(StepNet):
