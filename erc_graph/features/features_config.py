@@ -8,7 +8,7 @@ from typing import Literal
 from erc_graph.errors import ConfigError, expect
 from erc_graph.features.text import Layer, Pooling
 
-POOLINGS = {"text": ("own", "cls", "mean", "cls+mean", "words"), "audio": ("own", "frames"), "visual": ("own", "frames")}
+POOLINGS = {"text": ("own", "cls", "mean", "cls+mean", "words", "tokens"), "audio": ("own", "frames"), "visual": ("own", "frames")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class FeaturesConfig:
         source: Audio, visual: folder with one file per utterance, named by its id (visual: a video, an array, or a folder of pictures);
             unset: the waveforms or face frames of the corpus itself.
         pooling: `own`: as a text encoder's files say, and the mean over time of sound and pictures; text: `cls`, `mean`, `cls+mean`, or
-            `words`, the states of all tokens; sound and pictures: `frames`, the states of all frames.
+            `words`, the states of all tokens, or `tokens`, their ids; sound and pictures: `frames`, the states of all frames.
         layer: Whose states: 0 the embeddings, 1 the first layer, -1 the last; `last4` side by side, `last4-mean`.
         output: Of a tuned encoder: its `features`, or the `log-probabilities` of the classes.
         fine_tune: First tune the text encoder on the single utterances of the training split.

@@ -65,11 +65,13 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
             f"{corpus.utterance_ids[rows[cut[0]]]}), refused by strict; without it they are cut"
         )
 
+    sequences = config.pooling in ("words", "tokens")
+
     def compute(chosen: list[int]) -> list[Tensor | str]:
         said = [texts[i] for i in chosen]
         if isinstance(encoder, TunedEncoder):
             return list(encoder(said, dialogues=[dialogues[i] for i in chosen], tokens=config.tokens))
-        return list(encoder.words(said, tokens=config.tokens) if config.pooling == "words" else encoder(said, tokens=config.tokens))
+        return list(encoder.words(said, tokens=config.tokens) if sequences else encoder(said, tokens=config.tokens))
 
     note = {
         "modality": "text", "model": config.model, **made, "precision": precision, "cut_to_length": len(cut), "longest": encoder.longest,
@@ -77,5 +79,5 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
     }  # fmt: skip
     return Extraction(
         ids=[corpus.utterance_ids[row] for row in rows], sizes=[len(one) for one in ids], compute=compute, budget=config.tokens,
-        sequences=config.pooling == "words", note=note, inputs=hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+        sequences=sequences, note=note, inputs=hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from erc_graph.features.bert import Bert, is_bert
 from erc_graph.features.context import Reading
 from erc_graph.features.tokens import Tokens, chunks, read_json
 
-Pooling = Literal["own", "cls", "mean", "cls+mean", "words", "frames"]
+Pooling = Literal["own", "cls", "mean", "cls+mean", "words", "tokens", "frames"]
 Layer = int | Literal["last4", "last4-mean"]
 
 # Encoder → package that carries its files, folder in it, and the extra of erc_graph that installs the package.
@@ -99,7 +99,8 @@ class TextEncoder:
         device: Where it computes.
         pooling: `own`: as the files say (sentence-transformers' `modules.json`: mean or first token, scaled to length one where it says
             so; without such a file the mean); `cls`: the state of the first token; `mean`: over all tokens; `cls+mean`: both side by
-            side; `words`: no pooling, the states of all tokens, first and closing ones included.
+            side; `words`: no pooling, the states of all tokens, first and closing ones included; `tokens`: their ids, for methods that
+            train a language model on them.
         layer: Whose states: 0 are the embeddings, 1 the first layer, -1 the last; `last4`: the last four side by side (Devlin et al.,
             section 5.3), `last4-mean`: their mean.
         precision: `bf16`: matrix products in 16 bits.
@@ -161,9 +162,11 @@ class TextEncoder:
 
     @torch.no_grad()
     def words(self, texts: Sequence[Reading], *, tokens: int = 4096) -> list[Tensor]:
-        """Compute the states of the tokens of every text: `(tokens, width)` float32 on the CPU."""
+        """Compute the states, or with pooling `tokens` the ids, of the tokens of every text: `(tokens, width)` float32 on the CPU."""
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         ids, _ = self.tokens(texts)
+        if self.pooling == "tokens":
+            return [torch.tensor(one, dtype=torch.float32)[:, None] for one in ids]
         for rows in chunks([len(one) for one in ids], tokens):
             states, mask = self._states([ids[row] for row in rows])
             for row, one, real in zip(rows, states.cpu(), mask.cpu(), strict=True):

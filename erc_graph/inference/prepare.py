@@ -160,13 +160,15 @@ def _encoded(corpus: Corpus, name: str, width: int, modality: str, encode: Calla
 
 
 def _words(texts: Sequence[str], name: str) -> Ragged:
-    """States of the tokens, as a corpus has them that was trained on."""
+    """States of the tokens, or their ids, as a corpus has them that was trained on."""
     from erc_graph.features.encoder_names import load_text_encoder
     from erc_graph.features.text import TextEncoder
 
     encoder = load_text_encoder(name)
-    if not isinstance(encoder, TextEncoder) or encoder.pooling != "words":
-        raise CheckpointError(f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words")
+    if not isinstance(encoder, TextEncoder) or encoder.pooling not in ("words", "tokens"):
+        raise CheckpointError(
+            f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words or tokens"
+        )
     return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])
 
 
