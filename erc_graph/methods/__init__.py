@@ -30,6 +30,7 @@ METHODS = Registry(
         "iccn": "erc_graph.methods.iccn:ICCN",
         "lgcct": "erc_graph.methods.lgcct:LGCCT",
         "m2fnet": "erc_graph.methods.m2fnet:M2FNet",
+        "hitrans": "erc_graph.methods.hitrans:HiTrans",
         "m3net": "erc_graph.methods.m3net:M3NET",
         "mer-han": "erc_graph.methods.mer_han:MERHAN",
         "mfdr": "erc_graph.methods.mfdr:MFDR",

@@ -15,7 +15,7 @@ from erc_graph.data.ragged import Ragged
 from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnd, FrontEnds
-from erc_graph.encoders.sequences import encode_together
+from erc_graph.encoders.sequences import encode_sequences, encode_together, masked_mean
 from erc_graph.encoders.subnets import LastWord, SubNet
 from erc_graph.encoders.turns import OverTurns, over_turns
 from erc_graph.errors import ConfigError
@@ -23,6 +23,9 @@ from erc_graph.methods.inputs import Given, Shapes
 
 TOKENS = 8192  # most items of sequences that are encoded at once, padding included
 Padded = tuple[Tensor, Tensor]  # (n, L, width), and (n, L) bool: what is real
+
+
+MEANS = 1 << 16  # most items that are averaged at once
 
 
 class Turn(nn.Module):
@@ -242,3 +245,14 @@ class SubNets(nn.ModuleDict):
             for m, net in self.items()
         }
         return {m: torch.where(given.present[m][:, None], rows, 0.0) for m, rows in z.items()}
+
+
+def with_means(given: Given) -> Given:
+    """The mean over time among the vectors, in the place of every sequence of states."""
+    means = {name: encode_sequences(masked_mean, value, value.item[0], MEANS) for name, value in given.sequences.items()}
+    return replace(given, values={**given.values, **means}, sequences={})
+
+
+def widths_with_means(shapes: Shapes) -> dict[str, int]:
+    """Modality → width of its vector, or of its mean over time."""
+    return dict(sorted({**shapes.widths, **{name: item[0] for name, item in shapes.items.items()}}.items()))

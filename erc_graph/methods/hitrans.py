@@ -1,0 +1,185 @@
+r"""HiTrans: A Transformer-Based Context- and Speaker-Sensitive Model for Emotion Detection in Conversations (Li et al., COLING 2020).
+
+A language model over the text of the whole dialogue, a Transformer over its turns, and a second task: do two turns have one speaker?
+
+.. math::
+    c_i &= \mathrm{BERT}(\text{tokens of the dialogue})_{\text{first token of turn } i} \tag{1} \\
+    x^0_i &= c_i + p_i, \qquad y = x^l + \mathrm{MHA}(\mathrm{LN}(x^l)), \quad
+        x^{l+1} = y + W_2\, \mathrm{GELU}(W_1 \mathrm{LN}(y) + b_1) + b_2 \tag{2} \\
+    s_i &= W x^L_i + b \tag{3} \\
+    s_{ij} &= [f_1(x^L_i) ; 1]^\top U [f_2(x^L_j) ; 1], \qquad f_k(x) = \mathrm{LeakyReLU}(W_{f_k} x + b_{f_k}) \tag{4} \\
+    L &= \frac{L_e}{2 \sigma_e^2} + \frac{L_s}{2 \sigma_s^2} + \log \sigma_e + \log \sigma_s \tag{5}
+
+The equations are those of the public code; their numbers are ours. `p`: sines and cosines of the turn's number. The slope of (4) is 0.1.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `BERT` | `text.model` | `(N, longest turn, 1)` ids → `(N, width)` |
+| MHA, `W_1`, `W_2` | `layers[l]`: `attention`, `feedforward` | see `SelfAttention`; `(feedforward, width)`, `(width, feedforward)` |
+| `W` | `classify` | `(classes, width)` |
+| `W_f1`, `W_f2`, `U` | `first`, `second`, `pairs` | `(width/2, width)`, `(2, width/2 + 1, width/2 + 1)` |
+| log σ | `log_sigma` | `(2,)` |
+
+**Differences from the paper and from its public code**
+
+- (1) is computed where text is token ids. Of states of tokens `c_i` is a linear map of their mean; of vectors, one of all modalities side
+  by side, which is added to the text where there is text too. BERT's view of other turns is lost then. The paper has text alone.
+- (1): in a long dialogue the code miscounts from the second cut on, so that turns are divided between chunks; here no turn is. Its padding
+  is id 0, which is a word to RoBERTa; here it is the model's own. A closing token stands behind the last turn alone, as in the code.
+- `causal`: (1) reads every turn by itself, (2) looks back alone.
+- (2): the first layer has no norm in front of its attention, as in the code. A turn without anything has :math:`c_i = 0`, and is one.
+- (5): the code's pairs include each turn with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which may
+  become negative; here its logarithm. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever loss the training has.
+- The paper's text was not at hand; equations and differences are about the public code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.encoders.dialogue_text import DialogueText
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.language_model import IDS, LanguageModel, LanguageModelConfig, token_nodes
+from erc_graph.encoders.self_attention import SelfAttention
+from erc_graph.encoders.turn_positions import TurnPositions
+from erc_graph.encoders.turns import over_turns
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Turn, widths_with_means, with_means
+from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.stage import Prediction, Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiTransConfig(Checked):
+    """HiTrans.
+
+    Attributes:
+        causal: Nothing comes from later turns.
+        width: Of the states, where no language model says it.
+        layers: Of the Transformer over turns.
+        heads: Of each.
+        feedforward: Hidden width of each.
+        dropout: In the Transformer.
+        head_dropout: In front of both classifiers.
+        diagonal: A turn and itself are a pair of (5) too.
+        language_model: BERT of (1), where text is token ids.
+    """
+
+    causal: bool = False
+    width: Even = 128
+    layers: Size = 1
+    heads: Size = 4
+    feedforward: Size = 128
+    dropout: Share = 0.1
+    head_dropout: Share = 0.5
+    diagonal: bool = False
+    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+
+
+class TurnLayer(nn.Module):
+    """A layer of (2): norms in front of attention and feed-forward."""
+
+    def __init__(self, c: HiTransConfig, width: int, *, first: bool) -> None:
+        super().__init__()
+        self.norm = nn.Identity() if first else nn.LayerNorm(width, eps=1e-6)
+        self.attention = SelfAttention(width, width, heads=c.heads, dropout=c.dropout, causal=c.causal)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(width, eps=1e-6), nn.Linear(width, c.feedforward), nn.GELU("tanh"), Dropout(c.dropout),
+            nn.Linear(c.feedforward, width), Dropout(c.dropout),
+        )  # fmt: skip
+        self.dropout = Dropout(c.dropout)
+
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
+        """`(N, width)` → `(N, width)`"""
+        y = x + self.dropout(over_turns(self.attention, self.norm(x), batch))
+        return y + self.feedforward(y)
+
+
+class HiTrans(Method):
+    """A language model over the dialogue, a Transformer over its turns, and whether two turns have one speaker."""
+
+    Config = HiTransConfig
+    family = "language model"
+    reads = ("sequences", "features")
+    sequences_of = ("text",)
+    couples_batch = "the speaker loss, Eq. (5), which is a mean over all pairs of the batch"
+    paper = Paper(
+        title="HiTrans: A Transformer-Based Context- and Speaker-Sensitive Model for Emotion Detection in Conversations",
+        authors="Li et al.",
+        venue="COLING",
+        year=2020,
+        code="https://github.com/ljynlp/HiTrans",
+    )
+
+    def build(self, c: HiTransConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        widths, width, self.text = widths_with_means(shapes), c.width, None
+        if shapes.items.get("text") == IDS:
+            self.text = DialogueText(model := LanguageModel(c.language_model), causal=c.causal)
+            self.config, width = replace(c, language_model=model.config), model.width
+            widths.pop("text")
+        self.turn = Turn(widths, width) if widths else None
+        self.positions, self.dropout = TurnPositions(), Dropout(c.dropout)
+        self.layers = nn.ModuleList(TurnLayer(c, width, first=i == 0) for i in range(c.layers))
+        self.classify = nn.Sequential(Dropout(c.head_dropout), nn.Linear(width, shapes.outputs))  # Eq. (3)
+        self.first, self.second = (
+            nn.Sequential(Dropout(c.head_dropout), nn.Linear(width, width // 2), nn.LeakyReLU(0.1)) for _ in range(2)
+        )
+        self.pairs = nn.Parameter(torch.randn(2, width // 2 + 1, width // 2 + 1) / width)
+        self.log_sigma = nn.Parameter(torch.zeros(2))
+
+    def contents(self, given: Given) -> Tensor:
+        """c: `(N, width)`"""
+        parts = []
+        if self.text is not None:
+            parts.append(self.text(token_nodes(given.sequences["text"]), given.batch).masked()[:, 0])  # Eq. (1)
+        if self.turn is not None:
+            parts.append(self.turn(given if self.text is not None else with_means(given)).masked()[:, 0])
+        return torch.stack(parts).sum(0)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, width)`"""
+        x = self.dropout(over_turns(self.positions, self.contents(given), given.batch))
+        for layer in self.layers:
+            x = layer(x, given.batch)  # Eq. (2)
+        return x
+
+    def verify(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`(D, L, L, 2)` scores of another and of the same speaker, and `(D, L, L)` which pairs are real."""
+        first, second = (F.pad(batch.pad(part(states)), (0, 1), value=1.0) for part in (self.first, self.second))
+        real = batch.mask[:, :, None] & batch.mask[:, None]
+        off = torch.eye(batch.longest, dtype=torch.bool, device=states.device) & (not self.config.diagonal)
+        return torch.einsum("dip,opq,djq->dijo", first, self.pairs, second), real & ~off  # Eq. (4)
+
+    def losses(self, scores: Tensor, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`L_e` and `L_s`, zero where there is nothing to judge."""
+        speakers, real = self.verify(states, batch)
+        same = batch.pad(batch.speaker)
+        known = batch.judged & (batch.target >= 0 if self.task.kind == "classification" else ~batch.target.isnan())
+        kind = F.cross_entropy if self.task.kind == "classification" else lambda found, wanted: F.l1_loss(found[:, 0], wanted.to(found))
+        emotion = kind(scores[known], batch.target[known]) if known.any() else scores.sum() * 0
+        pairs = (same[:, :, None] == same[:, None]).long()[real]
+        return emotion, F.cross_entropy(speakers[real], pairs) if len(pairs) else speakers.sum() * 0
+
+    def answer(self, given: Given) -> Prediction:
+        """Scores; in training what (5) has beside the loss of the scores."""
+        states = self.encode(given)
+        scores = self.classify(states)
+        penalty = scores.new_zeros(())
+        if self.training:
+            emotion, speaker = self.losses(scores, states, given.batch)
+            weight = torch.exp(-2 * self.log_sigma) / 2
+            penalty = (weight[0] - 1) * emotion + weight[1] * speaker + self.log_sigma.sum()  # Eq. (5), less the training's own L_e
+        return Prediction(scores=scores, states=states, penalty=penalty)
+
+    def stages(self) -> list[Stage]:
+        """One, with a rate of its own for the language model."""
+        stage = self.stage("train", self)
+        return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

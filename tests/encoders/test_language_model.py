@@ -1,0 +1,95 @@
+"""A language model over token ids: states as transformers gives them, chunks, settings, and methods that train one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.ragged import Ragged
+from erc_graph.encoders.language_model import LanguageModel, LanguageModelConfig, packed, token_nodes
+from erc_graph.errors import ConfigError
+from erc_graph.features.text import TextEncoder
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.inference.prepare import prepare
+from erc_graph.methods import METHODS
+from erc_graph.methods.schema import Schema
+from erc_graph.training.config import TrainingConfig
+from erc_graph.training.loop import fit
+
+TEXTS = ["we won !", "really ?", "you are joking ?", "hello"]
+
+
+@pytest.fixture(scope="module")
+def ids(tiny_encoder: Path) -> Ragged:
+    return Ragged.of(TextEncoder(str(tiny_encoder), pooling="tokens").words(TEXTS))
+
+
+def test_states_are_those_of_the_text_encoder(tiny_encoder: Path, ids: Ragged) -> None:
+    model = LanguageModel(LanguageModelConfig(folder=str(tiny_encoder))).eval()
+    expected = TextEncoder(str(tiny_encoder), pooling="words").words(TEXTS)
+    found = model(ids)
+    assert (model.width, model.longest, found.sizes) == (24, 32, ids.sizes)
+    torch.testing.assert_close(found.values, torch.cat(expected), atol=1e-5, rtol=0)
+    again = LanguageModel(model.config).eval()  # without the folder
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again(ids).values, found.values)
+    nodes = token_nodes(ids)
+    assert torch.equal(packed(nodes).values, ids.values) and packed(nodes).sizes == ids.sizes
+
+
+def test_adapters_stand_behind_the_last_layers_for_as_long_as_they_are_asked_to(tiny_encoder: Path, ids: Ragged) -> None:
+    model = LanguageModel(LanguageModelConfig(folder=str(tiny_encoder))).eval()
+    padded, mask = ids.pad()
+
+    class Add(torch.nn.Module):
+        def forward(self, h: torch.Tensor, beside: torch.Tensor) -> torch.Tensor:
+            return h + beside
+
+    plain = model.states(padded, mask)[0]
+    with model.adapted([Add()], torch.full((*mask.shape, 1), 2.0)):
+        torch.testing.assert_close(model.states(padded, mask)[0], plain + 2)
+    assert torch.equal(model.states(padded, mask)[0], plain)
+    model.freeze(1)
+    assert {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad} == {"layer"} and len(model.layers) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"model_type": "nothing"}, "settings: expected a config.json"), ({"vocab_size": 5}, "settings: expected")]
+)
+def test_settings_of_no_model_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LanguageModel(LanguageModelConfig(settings=settings))
+
+
+def test_what_is_no_token_id_is_refused(tiny_encoder: Path) -> None:
+    model = LanguageModel(LanguageModelConfig(folder=str(tiny_encoder)))
+    for values in (torch.full((1, 3, 1), 9999.0), torch.ones(1, 40, 1)):
+        with pytest.raises(ConfigError, match=re.escape("sequences.text: expected up to 32 token ids below")):
+            model.states(values, torch.ones(values.shape[:2], dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["hitrans"])
+def test_a_method_trains_one_and_is_saved_with_it(name: str, tiny_encoder: Path, talks: Corpus, tmp_path: Path) -> None:
+    encoder = f"{tiny_encoder}:pooling=tokens"
+    rows = TextEncoder(str(tiny_encoder), pooling="tokens").words(talks.texts)
+    words = Ragged.of([row if text.strip() else row[:0] for row, text in zip(rows, talks.texts, strict=True)])
+    corpus = replace(talks, sequences={"text": words}, provenance={**talks.provenance, "extractors": {"text": encoder}})
+    schema, kind = Schema.of(corpus, ("text",), METHODS[name].reads), METHODS[name]
+    torch.manual_seed(1)
+    config = kind.Config(language_model=LanguageModelConfig(folder=str(tiny_encoder), rate=0.5))
+    method = kind(schema, config)
+    first = {key: value.clone() for key, value in method.state_dict().items()}
+    train, dev = (schema.batch(corpus.split(part)) for part in ("train", "dev"))
+    fit(method, train, dev, TrainingConfig(epochs=2, learning_rate=1e-3), seed=1, device="cpu", quiet=True)
+    moved = {key for key, value in method.state_dict().items() if not torch.equal(value, first[key])}
+    assert any("attention.self.query" in key for key in moved) and any(key.startswith("classify") for key in moved)
+    Pipeline(method.eval()).save_pretrained(tmp_path / "model")
+    again = Pipeline.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(again(dev).scores, Pipeline(method)(dev).scores)
+    raw = replace(talks.split("dev"), features={}, present={}, sequences={})
+    torch.testing.assert_close(again(schema.batch(prepare(raw, again))).scores, again(dev).scores)  # the model names its tokenizer
