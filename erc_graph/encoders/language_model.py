@@ -106,12 +106,10 @@ class LanguageModel(nn.Module):
 
     def states(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`(n, L, 1)` ids and `(n, L)` bool → `(n, L, width)`, and the mask."""
-        ids, known = torch.where(mask, padded[..., 0].long(), self.padding), self.model.config.vocab_size
-        if mask.shape[1] > self.longest or int(ids.max()) >= known or int(ids.min()) < 0:
-            raise ConfigError(
-                f"sequences.text: expected up to {self.longest} token ids below {known}, as the tokenizer of the language model makes them "
-                f"(erc-graph features --pooling tokens), found {mask.shape[1]} with ids up to {int(ids.max())}"
-            )
+        if mask.shape[1] > self.longest:
+            raise ConfigError(f"sequences.text: expected up to {self.longest} tokens, as the language model takes, found {mask.shape[1]}")
+        ids = torch.where(mask, padded[..., 0].long(), self.padding)
+        check_ids(ids, self.model.config.vocab_size)
         return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
     @contextmanager
@@ -136,6 +134,19 @@ class LanguageModel(nn.Module):
         finally:
             for end in ends:
                 end.remove()
+
+
+def check_ids(ids: Tensor, known: int) -> None:
+    """Refuse ids of another vocabulary than a model's of `known` tokens.
+
+    Raises:
+        ConfigError: one that the model does not have.
+    """
+    if ids.numel() and (int(ids.max()) >= known or int(ids.min()) < 0):
+        raise ConfigError(
+            f"sequences.text: expected token ids below {known}, as the tokenizer of the language model makes them (erc-graph features "
+            f"--pooling tokens), found {int(ids.max())}"
+        )
 
 
 def token_nodes(tokens: Ragged) -> Nodes:

@@ -23,6 +23,7 @@ METHODS = Registry(
         "dialoguetrm": "erc_graph.methods.dialoguetrm:DialogueTRM",
         "graphsmile": "erc_graph.methods.graphsmile:GraphSmile",
         "haan-erc": "erc_graph.methods.haan_erc:HAANERC",
+        "dialogxl": "erc_graph.methods.dialogxl:DialogXL",
         "hff": "erc_graph.methods.hff:HFF",
         "ia-mmtf": "erc_graph.methods.ia_mmtf:IAMMTF",
         "icon": "erc_graph.methods.icon:ICON",

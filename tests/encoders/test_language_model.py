@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,12 +67,13 @@ def test_settings_of_no_model_are_refused(settings: dict[str, object], message: 
 
 def test_what_is_no_token_id_is_refused(tiny_encoder: Path) -> None:
     model = LanguageModel(LanguageModelConfig(folder=str(tiny_encoder)))
-    for values in (torch.full((1, 3, 1), 9999.0), torch.ones(1, 40, 1)):
-        with pytest.raises(ConfigError, match=re.escape("sequences.text: expected up to 32 token ids below")):
+    wrong = {"token ids below": torch.full((1, 3, 1), 9999.0), "up to 32 tokens": torch.ones(1, 40, 1)}
+    for message, values in wrong.items():
+        with pytest.raises(ConfigError, match=f"sequences.text: expected {message}"):
             model.states(values, torch.ones(values.shape[:2], dtype=torch.bool))
 
 
-@pytest.mark.parametrize("name", ["hitrans"])
+@pytest.mark.parametrize("name", ["dialogxl", "hitrans"])
 def test_a_method_trains_one_and_is_saved_with_it(name: str, tiny_encoder: Path, talks: Corpus, tmp_path: Path) -> None:
     encoder = f"{tiny_encoder}:pooling=tokens"
     rows = TextEncoder(str(tiny_encoder), pooling="tokens").words(talks.texts)

@@ -1,0 +1,127 @@
+r"""Dialog-aware attention with utterance recurrence (DialogXL, Shen et al., AAAI 2021), over the tokens of a dialogue.
+
+A token hears the tokens of its own turn, later ones included, and of earlier turns as much as the group of its head allows: the last turns
+(local), all (global), those of the same speaker (speaker), those of others (listener). With XLNet's relative positions (Yang et al., 2019):
+
+.. math:: e_{ij} = \frac{(q_i + b_w)^\top k_j + (q_i + b_r)^\top W_r R_{i - j}}{\sqrt{d}}, \qquad R_n = [\sin(n f) ; \cos(n f)]
+
+The first node of a turn, `<cls>`, is heard in its own turn alone and counts as no distance between others. What a turn hears of earlier
+ones is what went into the same layer there, so that all turns are computed at once, and later turns change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
+from erc_graph.data.ragged import Ragged
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.turns import OverTurns
+
+GROUPS = ("local", "global", "speaker", "listener")
+
+
+class RelativeLayer(nn.Module):
+    """A layer of XLNet whose heads hear what they are told to.
+
+    Args:
+        width: Of the states.
+        heads: Number of heads, each `width / heads` wide, rounded up.
+        feedforward: Hidden width.
+        dropout: Behind attention and feed-forward, and between.
+        head_width: Another width of a head.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float, head_width: int | None = None) -> None:
+        super().__init__()
+        self.heads, inner = heads, heads * (head_width or -(-width // heads))
+        self.query, self.key, self.value, self.relative = (nn.Linear(width, inner, bias=False) for _ in range(4))
+        self.output = nn.Linear(inner, width, bias=False)
+        self.content_bias, self.position_bias = (nn.Parameter(torch.zeros(heads, inner // heads)) for _ in range(2))
+        self.norm, self.last_norm = (nn.LayerNorm(width, eps=1e-12) for _ in range(2))
+        self.dropout = Dropout(dropout)
+        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.GELU(), Dropout(dropout), nn.Linear(feedforward, width))
+
+    def forward(self, states: Tensor, heard: Tensor, distance: Tensor, table: Tensor, keys: Tensor | None = None) -> Tensor:
+        """One layer.
+
+        Args:
+            states: `(D, L, width)` the tokens of every dialogue.
+            heard: `(D, heads, L, K)` bool, `[query, key]`.
+            distance: `(D, L, K)` rows of the table.
+            table: R, `(distances, width)`.
+            keys: `(D, K, width)` what is heard; unset: the states.
+        """
+
+        def split(values: Tensor) -> Tensor:  # (..., heads, L, head width)
+            return values.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+        keys = states if keys is None else keys
+        query, key, value = split(self.query(states)), split(self.key(keys)), split(self.value(keys))
+        content = (query + self.content_bias[:, None]) @ key.transpose(-1, -2)
+        position = (query + self.position_bias[:, None]) @ split(self.relative(table)).transpose(-1, -2)  # (D, heads, L, distances)
+        scores = content + position.gather(-1, distance[:, None].expand(-1, self.heads, -1, -1))
+        scores = (scores / query.shape[-1] ** 0.5).masked_fill(~heard, torch.finfo(scores.dtype).min)
+        states = self.norm(states + self.dropout(self.output((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))))
+        return self.last_norm(states + self.dropout(self.feedforward(states)))
+
+
+class DialogAttention(OverTurns):
+    """Layers over the tokens of a dialogue; the nodes of a turn are `<cls>` and its tokens.
+
+    Args:
+        layers: Their layers, all with as many heads as the groups have together.
+        heads: Of each group of `GROUPS`.
+        window: Turns back that local heads hear.
+        memory: Tokens of earlier turns that any head hears.
+    """
+
+    def __init__(self, layers: Sequence[RelativeLayer], heads: Sequence[int], *, window: int, memory: int) -> None:
+        super().__init__()
+        self.layers, self.heads, self.window, self.memory = nn.ModuleList(layers), tuple(heads), window, memory
+
+    @property
+    def causal(self) -> bool:
+        """Yes: of other turns earlier ones are heard."""
+        return True
+
+    def remembered(self, nodes: Nodes) -> Tensor:
+        """`(N, S)` bool: which nodes later turns hear: all that are there but `<cls>`."""
+        return nodes.present & (torch.arange(nodes.present.shape[1], device=nodes.present.device) > 0)
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, 1, width)`, the states of `<cls>`, which is there in every turn."""
+        here, kept = nodes.present, self.remembered(nodes)
+        before = kept.sum(1).cumsum(0) - kept.sum(1)  # tokens before each turn
+        row, place = here.nonzero(as_tuple=True)
+        own = (before[:, None] + here.cumsum(1) - 1)[row, place]  # where a node stands for its own turn
+        past = (before[:, None] + kept.cumsum(1) - 1)[row, place]  # and for later turns
+        facts = torch.stack([row, batch.speaker[row], own, past, kept[row, place].long(), before[row], place], -1)
+        sizes = torch.zeros(len(batch), dtype=torch.long, device=row.device).index_add(0, batch.dialogue, here.sum(1)).cpu()
+        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        padded, real = Ragged(facts, ptr).pad()
+        states = Ragged(nodes.states[row, place], ptr).pad()[0]
+        heard, distance = self.attended(padded, real)
+        least, most = -here.shape[1], min(real.shape[1], self.memory + here.shape[1])
+        rate = 10000.0 ** (-torch.arange(0, states.shape[-1], 2, device=row.device, dtype=torch.double) / states.shape[-1])
+        angle = torch.arange(least, most + 1, device=row.device)[:, None] * rate
+        table = torch.cat([angle.sin(), angle.cos()], -1).to(states)
+        distance = distance.clamp(least, most) - least
+        for layer in self.layers:
+            states = layer(states, heard, distance, table)
+        return Nodes.of_turns(states[real][place == 0])
+
+    def attended(self, facts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """`(D, heads, L, L)` bool, which tokens hear which, and `(D, L, L)` how far they are apart."""
+        turn, speaker, own, past, kept, before, _ = facts.unbind(-1)
+        apart = turn[:, :, None] - turn[:, None]
+        near = (apart == 0) & real[:, None]  # the same turn
+        memory = real[:, None] & kept[:, None].bool() & (apart > 0) & (past[:, None] >= before[:, :, None] - self.memory)
+        same = speaker[:, :, None] == speaker[:, None]
+        groups = (memory & (apart <= self.window), memory, memory & same, memory & ~same)
+        heard = torch.stack([near | group for group, heads in zip(groups, self.heads, strict=True) for _ in range(heads)], 1)
+        return heard, own[:, :, None] - torch.where(near, own[:, None], past[:, None])

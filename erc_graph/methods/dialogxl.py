@@ -1,0 +1,186 @@
+r"""DialogXL: All-in-One XLNet for Multi-Party Conversation Emotion Recognition (Shen et al., AAAI 2021).
+
+XLNet turn by turn, with a memory of earlier turns in every layer; a head hears the last turns, all, the same speaker's, or others'.
+
+.. math::
+    H^0_i &= [\texttt{<cls>} ; \text{tokens of turn } i] \tag{1} \\
+    H^{l+1}_i &= \mathrm{Layer}_l(H^l_i, [M^l_i ; H^l_i]), \; M^l_i = [H^l_1 ; \dots ; H^l_{i-1}] \text{ less } \texttt{<cls>} \tag{2} \\
+    o_i &= \mathrm{ReLU}(W_o H^L_{i, \texttt{<cls>}} + b_o) \tag{3} \\
+    s_i &= W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 o_i + b_1) + b_2) + b_3 \tag{4}
+
+The equations are those of the public code; their numbers are ours. The layers of (2) are in `erc_graph.encoders.dialog_attention`.
+
+| symbol | attribute | shape |
+|---|---|---|
+| `<cls>` | `begin` | `(width,)` |
+| tokens | `words`, `turn` | `(N, tokens, width)` |
+| Layer | `context.layers[l]` | see `RelativeLayer` |
+| `W_o`, `W_1`, `W_2`, `W_3` | `classify` | `(hidden, width)`, `(hidden, hidden)` twice, `(classes, hidden)` |
+
+**Differences from the paper and from its public code**
+
+- Where text is the token ids of an XLNet, which `language_model.folder` names, the layers are XLNet's. With any other language model they
+  are new, over the states that it gives each turn alone; so they are over states of tokens, and over vectors, of which all modalities of
+  a turn side by side are one token, behind which text follows where it has tokens. The paper has text alone.
+- The code lets tokens hear the padding of shorter turns, so that scores depend on the batch (by 0.4 in a small model). Here padding is
+  masked, and a dialogue gives what it gives alone in the code. A first turn without a token, which the code fails on, has `<cls>` alone.
+- The code trains after every turn, so that no gradient reaches earlier turns and the memory is from older weights. Here a dialogue is
+  one step, and the gradient goes through the memory.
+- Turns that are not there in shorter dialogues count nowhere; the code's loss is a mean per turn over the dialogues that still go on,
+  so that late turns count more. Batches are shuffled; the code's end with the longest dialogues.
+- `<cls>` is a vector of its own; XLNet's is the first value. Its tokenizer's closing tokens are left out, as in the code.
+- The paper's text was not at hand; equations and differences are about the public code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.files.storage import load_tensors
+from erc_graph.data.nodes import Nodes
+from erc_graph.data.ragged import Ragged
+from erc_graph.encoders.dialog_attention import GROUPS, DialogAttention, RelativeLayer
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.language_model import IDS, LanguageModel, LanguageModelConfig, check_ids, token_nodes
+from erc_graph.errors import ConfigError
+from erc_graph.features.text import find_encoder
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Turn
+from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.stage import Stage
+
+CLS, CLOSING = 3, (4, 3)  # ids in XLNet's vocabulary: the token that stands for the whole, and those behind a text
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialogXLConfig(Checked):
+    """DialogXL.
+
+    Attributes:
+        width: Of the states; an XLNet's own where there is one, as are `layers` and `feedforward`.
+        layers: Of (2).
+        feedforward: Hidden width of each.
+        local_heads: Heads that hear the last turns.
+        global_heads: Heads that hear all earlier turns.
+        speaker_heads: Heads that hear those of the same speaker.
+        listener_heads: Heads that hear those of other speakers.
+        window: Turns back that local heads hear.
+        memory: Tokens of earlier turns that any head hears.
+        hidden: Width of the classifier.
+        dropout: In the layers and the classifier.
+        language_model: Where text is token ids.
+    """
+
+    width: Even = 128
+    layers: Size = 2
+    feedforward: Size = 256
+    local_heads: Size = 1
+    global_heads: Size = 1
+    speaker_heads: Size = 1
+    listener_heads: Size = 1
+    window: Size = 5
+    memory: Size = 400
+    hidden: Size = 128
+    dropout: Share = 0.1
+    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+
+
+class DialogXL(Method):
+    """Attention between the tokens of a dialogue whose heads hear the last turns, all, the same speaker's, or others'."""
+
+    Config = DialogXLConfig
+    family = "language model"
+    reads = ("sequences", "features")
+    sequences_of = ("text",)
+    paper = Paper(
+        title="DialogXL: All-in-One XLNet for Multi-Party Conversation Emotion Recognition",
+        authors="Shen et al.",
+        venue="AAAI",
+        year=2021,
+        url="https://arxiv.org/abs/2012.08695",
+        code="https://github.com/shenwzh3/DialogXL",
+    )
+
+    def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations; an XLNet's sizes win over the config's."""
+        item, head_width = shapes.items.get("text"), None
+        self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
+        self.model: LanguageModel | None = None
+        self.words: nn.Module | None = None
+        if item == IDS:
+            found = c.language_model.found()
+            if found.settings.get("model_type") == "xlnet":
+                own = found.settings
+                if own["n_head"] != sum(self.heads):
+                    raise ConfigError(f"pipeline: expected {own['n_head']} heads of all groups, as XLNet has, found {sum(self.heads)}")
+                c = replace(c, width=own["d_model"], layers=own["n_layer"], feedforward=own["d_inner"])
+                head_width, self.words = own["d_head"], nn.Embedding(own["vocab_size"], own["d_model"])
+            else:
+                self.model = LanguageModel(c.language_model)
+                self.words = nn.Linear(self.model.width, c.width)
+            self.config = replace(c, language_model=replace(found, folder=""))
+        elif item is not None:
+            self.words = nn.Linear(item[0], c.width)
+        self.turn = Turn(shapes.widths, c.width) if shapes.widths else None
+        self.begin = nn.Parameter(0.02 * torch.randn(c.width))
+        layers = [RelativeLayer(c.width, sum(self.heads), c.feedforward, c.dropout, head_width) for _ in range(c.layers)]
+        self.context = DialogAttention(layers, self.heads, window=c.window, memory=c.memory)
+        widths = (c.width, c.hidden, c.hidden, c.hidden)
+        first, *hidden = (nn.Sequential(nn.Linear(inputs, c.hidden), nn.ReLU()) for inputs in widths[:3])
+        self.classify = nn.Sequential(first, Dropout(c.dropout), *hidden, nn.Linear(c.hidden, shapes.outputs))  # Eqs. (3), (4)
+        if c.language_model.folder and isinstance(self.words, nn.Embedding):
+            self.take(load_tensors(find_encoder(c.language_model.folder) / "model.safetensors")[0])
+
+    @torch.no_grad()
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin as the pretrained XLNet, whose weights have the names of transformers."""
+        given = {name.removeprefix("transformer."): value for name, value in weights.items()}
+        names = {"query": "q", "key": "k", "value": "v", "relative": "r"}
+        found = {"words.weight": given["word_embedding.weight"], "begin": given["word_embedding.weight"][CLS]}
+        for i in range(self.config.layers):
+            ours, attention = f"context.layers.{i}", f"layer.{i}.rel_attn"
+            found |= {f"{ours}.{name}.weight": given[f"{attention}.{theirs}"].flatten(1).T for name, theirs in names.items()}
+            found |= {f"{ours}.output.weight": given[f"{attention}.o"].flatten(1)}
+            found |= {f"{ours}.content_bias": given[f"{attention}.r_w_bias"], f"{ours}.position_bias": given[f"{attention}.r_r_bias"]}
+            parts = {"norm": f"{attention}.layer_norm", "last_norm": f"layer.{i}.ff.layer_norm"}
+            parts |= {f"feedforward.{k}": f"layer.{i}.ff.layer_{n}" for k, n in ((0, 1), (3, 2))}
+            found |= {f"{ours}.{name}.{end}": given[f"{theirs}.{end}"] for name, theirs in parts.items() for end in ("weight", "bias")}
+        own = self.state_dict()
+        for name, value in found.items():
+            own[name].copy_(value)
+
+    def tokens(self, given: Given) -> tuple[Tensor, Tensor]:
+        """`(N, S, width)` of every turn `<cls>`, its vector where there is one, and its words; and `(N, S)` which are there."""
+        turns = given.batch.utterances
+        parts, here = [self.begin.expand(turns, 1, -1)], [torch.ones(turns, 1, dtype=torch.bool, device=self.begin.device)]
+        if self.turn is not None:
+            parts.append((nodes := self.turn(given)).masked())
+            here.append(nodes.present)
+        if self.words is not None:
+            words = given.sequences["text"] if self.model is None else self.model(given.sequences["text"])
+            nodes, values = token_nodes(words), words.values
+            if isinstance(self.words, nn.Embedding):
+                closing = nodes.states[..., 0, None] == torch.tensor(CLOSING, device=values.device)
+                check_ids(values := values[:, 0].long(), self.words.num_embeddings)
+                here.append(nodes.present & ~closing.any(-1))
+            else:
+                here.append(nodes.present)
+            parts.append(token_nodes(Ragged(self.words(values), words.ptr)).states)
+        return torch.cat(parts, 1), torch.cat(here, 1)  # Eq. (1)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, width)`"""
+        states, here = self.tokens(given)
+        nodes = Nodes(states, here, tuple(map(str, range(here.shape[1]))))
+        return self.context(nodes, given.batch).states[:, 0]  # Eq. (2)
+
+    def stages(self) -> list[Stage]:
+        """One, with a rate of its own for a language model below the layers."""
+        stage = self.stage("train", self)
+        return [stage if self.model is None else replace(stage, rates=((self.model, self.config.language_model.rate), *stage.rates))]
