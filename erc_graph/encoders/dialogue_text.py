@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.data.ragged import Ragged
-from erc_graph.encoders.language_model import LanguageModel
+from erc_graph.encoders.language_model import TOKENS, LanguageModel, packed, token_nodes
+from erc_graph.encoders.sequences import encode_sequences, map_sequences, masked_mean
 from erc_graph.encoders.turns import OverTurns
 
 
@@ -46,3 +50,84 @@ class DialogueText(OverTurns):
         first, rows = count.cumsum(0) - count, spoken.nonzero().squeeze(1)
         found = states.new_zeros(len(here), self.model.width).index_copy(0, rows, states[first[rows]])
         return Nodes.of_turns(found, spoken)
+
+
+class Around(OverTurns):
+    """The tokens of every turn between those of the turns around it; of a turn that is too long with them its own alone.
+
+    Args:
+        past: Turns before.
+        future: Turns behind.
+        longest: Most tokens together.
+    """
+
+    def __init__(self, *, past: int, future: int, longest: int) -> None:
+        super().__init__()
+        self._past, self.future, self.longest = past, future, longest
+
+    @property
+    def causal(self) -> bool:
+        """Whether there are no turns behind."""
+        return not self.future
+
+    @property
+    def past(self) -> int | None:
+        """Turns before."""
+        return self._past
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, item)` → `(N, turns times S, item + 1)`; the last number is one for tokens of the turn itself."""
+        offset = torch.arange(-self._past, self.future + 1, device=batch.device)
+        turn, own = batch.turn[:, None] + offset, offset == 0
+        rows = (torch.arange(batch.utterances, device=batch.device)[:, None] + offset).clamp(0, batch.utterances - 1)
+        there = (turn >= 0) & (turn < batch.lengths[batch.dialogue][:, None])
+        here = nodes.present[rows] & there[..., None]  # (N, turns, S)
+        fits = here.sum((1, 2)) <= self.longest
+        here = here & (fits[:, None] | own)[..., None]
+        mark = own[:, None, None].expand(*here.shape, 1).to(nodes.states)
+        states = torch.cat([nodes.masked()[rows], mark], -1).flatten(1, 2)
+        return Nodes(states, here.flatten(1), tuple(map(str, range(states.shape[1]))))
+
+
+class TextInContext(nn.Module):
+    """Every turn as a language model reads it between those around it, with adapters behind the last layers.
+
+    Args:
+        model: The language model.
+        adapters: States and what is beside them → states; of the last layers.
+        past: Turns before.
+        future: Turns behind.
+    """
+
+    def __init__(self, model: LanguageModel, adapters: Sequence[nn.Module], *, past: int, future: int) -> None:
+        super().__init__()
+        self.model, self.adapters = model, nn.ModuleList(adapters)
+        self.around = Around(past=past, future=future, longest=model.longest)
+
+    def forward(self, ids: Ragged, beside: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Read all turns.
+
+        Args:
+            ids: Of the tokens of every turn.
+            beside: `(N, any width)`, for the adapters.
+            batch: The dialogues.
+
+        Returns:
+            `(N, width)` state of the turn's own first token, and `(N, width)` mean over all that was read; zero for a turn without text.
+        """
+        nodes = self.around(token_nodes(ids), batch)
+        tokens = packed(nodes)  # items: the id, and whether it is of the turn itself
+        row = torch.repeat_interleave(torch.arange(len(tokens), device=beside.device), tokens.lengths.to(beside.device))
+
+        def read(padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            with self.model.adapted(list(self.adapters), padded[..., 2:]):
+                return self.model.states(padded[..., :1], mask)
+
+        items = Ragged(torch.cat([tokens.values.to(beside), beside[row]], -1), tokens.ptr)
+        states = map_sequences(read, items, self.model.width, TOKENS)
+        own = nodes.present & (nodes.states[..., -1] > 0)
+        first = tokens.ptr[:-1].to(beside.device) + (nodes.present & (own.cumsum(1) == 0)).sum(1)  # behind the turns before
+        spoken = ids.present.nonzero().squeeze(1)
+        nothing = states.values.new_zeros(len(ids), self.model.width)
+        mean = encode_sequences(masked_mean, states, self.model.width, TOKENS) * ids.present[:, None]
+        return nothing.index_copy(0, spoken, states.values[first[spoken]]), mean

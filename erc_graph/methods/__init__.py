@@ -50,6 +50,7 @@ METHODS = Registry(
         "tetfn": "erc_graph.methods.tetfn:TETFN",
         "tfn": "erc_graph.methods.tfn:TFN",
         "two-stage": "erc_graph.methods.two_stage:TwoStage",
+        "unimse": "erc_graph.methods.unimse:UniMSE",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
     }
 )

@@ -73,7 +73,7 @@ def test_what_is_no_token_id_is_refused(tiny_encoder: Path) -> None:
             model.states(values, torch.ones(values.shape[:2], dtype=torch.bool))
 
 
-@pytest.mark.parametrize("name", ["dialogxl", "hitrans"])
+@pytest.mark.parametrize("name", ["dialogxl", "hitrans", "unimse"])
 def test_a_method_trains_one_and_is_saved_with_it(name: str, tiny_encoder: Path, talks: Corpus, tmp_path: Path) -> None:
     encoder = f"{tiny_encoder}:pooling=tokens"
     rows = TextEncoder(str(tiny_encoder), pooling="tokens").words(talks.texts)

@@ -1,0 +1,30 @@
+"""A bottleneck behind a layer, which adds to its states what stands beside them (UniMSE, Hu et al., EMNLP 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Adapter(nn.Module):
+    r"""States and what is beside them, :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`; at first it is `h`.
+
+    Args:
+        width: Of the states.
+        beside: Width of what is beside them.
+        bottleneck: Between.
+    """
+
+    def __init__(self, width: int, beside: int, bottleneck: int) -> None:
+        super().__init__()
+        wide = width + beside
+        self.down, self.up, self.output = nn.Linear(wide, bottleneck), nn.Linear(bottleneck, wide), nn.Linear(wide, width)
+        for part in (self.down, self.up):
+            nn.init.normal_(part.weight, std=0.001)
+        nn.init.eye_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, h: Tensor, beside: Tensor) -> Tensor:
+        """`(..., width)` and `(..., beside)` → `(..., width)`"""
+        x = torch.cat([h, beside], -1)
+        return self.output(x + self.up(self.down(x).sigmoid()))
