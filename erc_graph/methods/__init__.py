@@ -7,6 +7,7 @@ from erc_graph.methods.registry import Registry
 METHODS = Registry(
     {
         "bc-lstm": "erc_graph.methods.bc_lstm:BCLSTM",
+        "attention-fusion": "erc_graph.methods.attention_fusion:AttentionFusion",
         "bigru": "erc_graph.methods.bigru:BiGRU",
         "cmn": "erc_graph.methods.cmn:CMN",
         "bimha": "erc_graph.methods.bimha:BIMHA",

@@ -1,0 +1,85 @@
+r"""Attention fusion: multi-head attention between the modalities of an utterance, and the conversation around it.
+
+A generic part, of no paper: it stands where MHA would (Zhang et al., Computers & Industrial Engineering, 2022), of which only the title
+is known, "multi-head attention fusion networks for multi-modal speech emotion recognition".
+
+.. math::
+    x_m &= \mathrm{ReLU}(W_m f_m + b_m) \tag{1} \\
+    y_m &= \mathrm{LN}\big(x_m + \mathrm{MHA}(x_m, \{x_n\}_n)\big) \tag{2} \\
+    u &= \mathrm{ReLU}(U [y_a ; y_t ; y_v] + b) \tag{3} \\
+    s &= W u + b \tag{4}
+
+| symbol | attribute | shape |
+|---|---|---|
+| `f_m` | | `(N, features)` |
+| `W_m` | `project[m]` | `(width, features)` |
+| MHA, LN | `attend`, `norm` | over `(N, modalities, width)` |
+| `U` | `join` | `(width, modalities width)` |
+| `W` | `classify` | `(classes, width)`, with a conversation wider |
+
+**Differences from the paper**
+
+- Which stream asks, whether over time or over vectors, and what is concatenated is not known of MHA. Here every modality asks all.
+- Of a sequence (words, frames) `f_m` is the mean and deviation over time. A missing modality is heard by none, and its `y_m` is zero.
+- The graph stage behind (3) is that of other methods for single utterances; `graph = "none"` leaves it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.self_attention import FrameAttention
+from erc_graph.methods.base import Method
+from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.ranges import Checked, Share, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionFusionConfig(Checked):
+    """Attention fusion.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`.
+        causal: Nothing comes from later turns.
+        width: Of `x_m`, `y_m` and `u`.
+        heads: Of the attention.
+        dropout: On the attention weights, and in front of (3) and (4).
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    width: Size = 128
+    heads: Size = 4
+    dropout: Share = 0.3
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+class AttentionFusion(Method):
+    """Multi-head attention between the modalities of an utterance, and the conversation around it."""
+
+    Config = AttentionFusionConfig
+    family = "fusion"
+    stands_for = "MHA: only its title is known, so that this is the plainest method that the title describes"
+
+    def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
+        """The parts in the order of the equations."""
+        self.names = shapes.modalities
+        self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(inputs, c.width), nn.ReLU()) for name, inputs in shapes.widths.items()})
+        self.attend, self.norm = FrameAttention(c.width, heads=c.heads, dropout=c.dropout), nn.LayerNorm(c.width)
+        self.join = nn.Sequential(Dropout(c.dropout), nn.Linear(len(self.names) * c.width, c.width), nn.ReLU())
+        self.conversation = Conversation({FUSED: c.width}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)
+        self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))  # Eq. (4)
+
+    def encode(self, given: Given) -> Tensor:
+        """`(N, width)`, with a conversation wider."""
+        here = given.here(self.names)  # (N, modalities)
+        x = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)  # Eq. (1), (N, modalities, width)
+        y = self.norm(x + self.attend(x, here | ~here.any(1, keepdim=True)))  # Eq. (2)
+        u = self.join(torch.where(here[..., None], y, 0.0).flatten(1))  # Eq. (3), (N, width)
+        return self.conversation({FUSED: u}, {FUSED: here.any(1)}, given)
