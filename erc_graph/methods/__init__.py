@@ -53,5 +53,6 @@ METHODS = Registry(
         "two-stage": "erc_graph.methods.two_stage:TwoStage",
         "unimse": "erc_graph.methods.unimse:UniMSE",
         "wavfusion": "erc_graph.methods.wavfusion:WavFusion",
+        "word-alignment": "erc_graph.methods.word_alignment:WordAlignment",
     }
 )
