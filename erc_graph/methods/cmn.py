@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.history import ChainedGRU, History, bounded_attention, recalled
+from erc_graph.encoders.memory_bank import ChainedGRU, History, bounded_attention, recalled
 from erc_graph.encoders.turns import OverTurns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
