@@ -12,7 +12,7 @@ With `s` the speaker of turn `t` and `u` what is said, in each direction
 Speakers may have several states; one that hears no context, but another state of its speaker, and the state `e` stand behind the loop.
 
 All dialogues and both directions of a batch take a turn together. Products with what is known before the loop are taken for all turns at
-once. What is stored is dropped in training, so that the recurrence and the attention see it so.
+once. What is stored is dropped in training, so that the recurrence and the attention see it so; see `late` for the turn itself.
 """
 
 from __future__ import annotations
@@ -103,30 +103,23 @@ class Parties(OverTurns):
         bounded: `general` has a bias, and a tanh around the score.
         bidirectional: Read the dialogue from its end, too, with parameters of its own.
         dropout: On all states as they are stored.
+        late: Within a turn the speaker's new states are read before dropout.
 
     Attributes:
         width: Of what comes out.
     """
 
     def __init__(
-        self,
-        given: Mapping[str, int],
-        width: int,
-        parties: Mapping[str, Party],
-        *,
-        emotion: int,
-        reads: Sequence[str] = (),
-        attention: Literal["general", "simple"] = "general",
-        bounded: bool = False,
-        bidirectional: bool = True,
-        dropout: float = 0.0,
-    ) -> None:
+        self, given: Mapping[str, int], width: int, parties: Mapping[str, Party], *, emotion: int, reads: Sequence[str] = (),
+        attention: Literal["general", "simple"] = "general", bounded: bool = False, bidirectional: bool = True, dropout: float = 0.0,
+        late: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.given, self.parties, self.reads, self.bounded = dict(given), dict(parties), tuple(reads), bounded and attention == "general"
         cells = [Cells(given, width, parties, emotion, reads, attention, bounded) for _ in range(1 + bidirectional)]
         self.directions = nn.ModuleList(cells)
         self.general, self.width = attention == "general", len(cells) * emotion
-        self.dropout = Dropout(dropout)
+        self.dropout, self.late = Dropout(dropout), late
 
     @property
     def causal(self) -> bool:
@@ -176,7 +169,8 @@ class Parties(OverTurns):
             copies, kept = slots if name.startswith("listener") else 1, None
             if self.training and self.dropout.p:
                 kept = self.dropout(rows.new_ones(*gates.shape[:2], copies * len(batch), weights[1].shape[2]))
-            return _Unit(gates, weights[0][..., row.shape[1] :], weights[1], weights[2], copies, kept, inside)
+            late = self.late and name.startswith("party")
+            return _Unit(gates, weights[0][..., row.shape[1] :], weights[1], weights[2], copies, kept, inside, late)
 
         main = {name: p for name, p in self.parties.items() if p.of is None}
         units = {name: unit(f"party.{name}", p.given) for name, p in main.items()}
@@ -195,14 +189,14 @@ class Parties(OverTurns):
             c = torch.zeros_like(first)
             if past + t:
                 c, order = _Context.apply(query[t], g.flatten(0, 1), order, heard, past + t, self.bounded)
-            g = dialogue(t, torch.cat(list(own.values()), -1) if len(own) > 1 else next(iter(own.values())), g)
+            g, _ = dialogue(t, torch.cat(list(own.values()), -1), g)
             seen["g"].append(g)
             for name, before in own.items():
-                new = units[name](t, c.view_as(first), before)
+                new, stored = units[name](t, c.view_as(first), before)
                 others = state[name]
                 if name in listeners:
-                    others = listeners[name](t, new, others.view(both, -1, new.shape[-1])).flatten(0, 1)
-                state[name] = others.index_copy(0, here, new.flatten(0, 1))
+                    others = listeners[name](t, new, others.view(both, -1, new.shape[-1]))[1].flatten(0, 1)
+                state[name] = others.index_copy(0, here, stored.flatten(0, 1))
                 seen[name].append(new)
         found = {name: torch.stack(values) for name, values in seen.items()}
         for name, p in self.parties.items():
@@ -240,13 +234,15 @@ class _Unit:
         bias: `(both, 3 width)` of the state before.
         kept: `(L, both, copies × D, width)` factors of the new states.
         inputs: `(L, both, D, k)` the other inputs, where they are known.
+        late: The new states are for others to read as they are before `kept`.
     """
 
     def __init__(
-        self, gates: Tensor, inside: Tensor, weight: Tensor, bias: Tensor, copies: int, kept: Tensor | None, inputs: Tensor | None
-    ) -> None:
+        self, gates: Tensor, inside: Tensor, weight: Tensor, bias: Tensor, copies: int, kept: Tensor | None, inputs: Tensor | None,
+        late: bool,
+    ) -> None:  # fmt: skip
         turns, both, dialogues, _ = gates.shape
-        self.width, self.copies = weight.shape[2], copies
+        self.width, self.copies, self.late = weight.shape[2], copies, late
         self.seen: list[Tensor] = []
         self.before: list[Tensor] = []
         self.inside, self.weight = inside.detach().transpose(1, 2), weight.detach().transpose(1, 2)
@@ -259,8 +255,8 @@ class _Unit:
         self.gates, self.hidden = gates.unbind(0), _Late.apply(hidden, weight, self.before).unbind(0)
         self.kept: Sequence[Tensor | None] = [None] * turns if kept is None else kept.unbind(0)
 
-    def __call__(self, t: int, inputs: Tensor | None, before: Tensor) -> Tensor:
-        """New states `(both, copies × D, width)` of turn `t` from those before; inputs `(both, D, k)` unless they are known."""
+    def __call__(self, t: int, inputs: Tensor | None, before: Tensor) -> tuple[Tensor, Tensor]:
+        """From the states before, new ones `(both, copies × D, width)` to read and to store; inputs `(both, D, k)` unless known."""
         gates = self.gates[t]
         if inputs is not None:
             self.seen.append(inputs.detach())
@@ -270,15 +266,16 @@ class _Unit:
         self.before.append(before.detach())
         new: Tensor = _Gates.apply(gates, torch.baddbmm(self.hidden[t], before, self.weight), before)
         kept = self.kept[t]
-        return new if kept is None else new * kept
+        stored = new if kept is None else new * kept
+        return new if self.late else stored, stored
 
     def chain(self, slots: Tensor, place: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
         """All turns, each from the state at its place (one per dialogue without places): `(L, both, D, width)`, and the last states."""
         seen = []
         for t, gates in enumerate(self.gates):
             before = slots if place is None else slots.index_select(0, place[t])
-            new = self(t, None, before.view(*gates.shape[:2], -1))
-            slots = new.flatten(0, 1) if place is None else slots.index_copy(0, place[t], new.flatten(0, 1))
+            new, stored = self(t, None, before.view(*gates.shape[:2], -1))
+            slots = stored.flatten(0, 1) if place is None else slots.index_copy(0, place[t], stored.flatten(0, 1))
             seen.append(new)
         return torch.stack(seen), slots
 

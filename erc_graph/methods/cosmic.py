@@ -12,10 +12,10 @@ DialogueRNN with three states of every speaker, internal `q`, external `r` and i
     q_{l, t} = \mathrm{GRU}_{ql}([\mathrm{oEffect}_t ; q_{s, t}], q_{l, t-1}) \qquad l \ne s \tag{5} \\
     i_{s, t} &= \mathrm{GRU}_i([\mathrm{xIntent}_t ; q_{s, t}], i_{s, t-1}) \tag{6} \\
     e_t &= \mathrm{GRU}_e([u_t ; q_{s, t} ; r_{s, t} ; i_{s, t}], e_{t-1}) \tag{7} \\
-    y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot T E_t))\, E_j \qquad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
+    y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot (T E_t + b_T))) E_j \quad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{9}
 
-The equations are those of the public code; their numbers are ours. `s` is the speaker of turn `t`.
+The equations are those of the public code; the numbering is ours. `s` is the speaker of turn `t`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,17 +23,23 @@ The equations are those of the public code; their numbers are ours. `s` is the s
 | `W_u` | `project` | `(hidden, D)` |
 | `GRU`s of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | cells of torch |
 | `GRU`s of (4), (6); of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | cells of torch |
-| `T`, with a bias | `attend.transform` | `(6 width, 6 width)` |
+| `W`, `b` of (3) | `read.directions[d].attend` | `(width, hidden)`, `(width,)` |
+| `T`, `b_T` | `attend.transform` | `(6 width, 6 width)`, `(6 width,)` |
 | `W_1`, `W_2` | `reduce`, `classify` | `(hidden, 6 width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
 - Commonsense is read where the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET);
-  one that a corpus lacks has no part in (4) to (6). Without any the method stands, as the authors' ablation does not: it is then ours.
+  one that a corpus lacks has no part in (4) to (6), one that a turn lacks is zeros. Without any the rest stands; whether
+  the authors ran this form is not known. `inputs.modality_dropout` hides commonsense like a modality.
 - (1): the batch norm of the code counts padding; here turns with that text alone. Of its other ways to norm and to join four layers of
-  RoBERTa none is built. Other modalities stand beside the text, zeros for a missing one; the code reads text alone.
+  RoBERTa none is built. Other modalities stand beside the text, zeros for a missing one; the code reads text alone. A turn
+  without any is `u = b_u`.
+- MELD's form scores (3) by `w · g_j` (`context = "simple"`), and has no (8).
 - A GRU, norms and weights of the code that nothing reads are left out.
-- The code drops the states of all speakers at each turn, so that silent ones fade; here a state is dropped once, when it changes.
+- Dropout falls at the end of a turn, as in the code: (5) to (7) read new states before it. The code drops the states of all speakers at
+  each turn; here a state is dropped once, when it changes. With listeners this concerns `i` alone: after `k` turns in which its speaker is
+  silent a value is zero with probability `1 - (1 - p)^k` in the code, and what is left is divided by `(1 - p)^k`.
 - The code does not shuffle, and sets the seed at each epoch. Here batches and dropout differ from epoch to epoch.
 - `causal` reads forward alone, and (8) looks at no later turn. The paper's text was not at hand.
 """
@@ -120,7 +126,7 @@ class COSMIC(Method):
 
         parties = {"q": party(("xEffect",), ("oEffect",)), "r": party((SAID, "xReact"), (SAID, "oReact")), "i": party(("xIntent",), of="q")}
         self.read = Parties(
-            {SAID: c.hidden, **self.known}, c.width, parties,
+            {SAID: c.hidden, **self.known}, c.width, parties, late=True,
             emotion=3 * c.width, reads=(SAID,), attention=c.context, bounded=True, bidirectional=not c.causal, dropout=c.state_dropout,
         )  # fmt: skip
         self.drop_states, self.drop, width = Dropout(c.state_dropout), Dropout(c.dropout), self.read.width

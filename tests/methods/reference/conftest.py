@@ -120,6 +120,16 @@ def stir(module: nn.Module) -> None:
             value.copy_(value.new_empty(value.shape).uniform_(0.5, 1.5) if name.endswith("running_var") else 0.4 * torch.randn_like(value))
 
 
+class Doubled(nn.Module):
+    """In the place of a dropout, to see in training where one falls."""
+
+    p = 0.5
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Twice the values."""
+        return 2 * values
+
+
 def equal(found: Tensor, wanted: Tensor, module: nn.Module, *leaves: Tensor) -> None:
     """Assert equal values, and equal gradients of the parameters that either has, and of `leaves`."""
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)

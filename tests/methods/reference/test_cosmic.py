@@ -13,7 +13,7 @@ from torch import Tensor
 from erc_graph.data.batch import Batch
 from erc_graph.errors import ConfigError
 from erc_graph.methods.cosmic import COMMONSENSE, COSMIC, COSMICConfig
-from tests.methods.reference.conftest import SPEAKERS, Reference, build, equal, random_batch, stir
+from tests.methods.reference.conftest import SPEAKERS, Doubled, Reference, build, equal, random_batch, stir
 from tests.methods.reference.time_first import rows, spoken
 
 pytestmark = pytest.mark.reference
@@ -86,8 +86,8 @@ def test_states_scores_losses_and_gradients(name: str, reference: Callable[[str]
 
 
 def cell_loop(model: Any, cells: Any, u: list[Tensor], known: list[Mapping[str, Tensor]], speaker: list[int]) -> list[Tensor]:
-    """Eqs. (2)-(7) in one direction, turn by turn."""
-    width, g, e = model.config.width, [], u[0].new_zeros(1, 3 * model.config.width)
+    """Eqs. (2)-(7) in one direction, turn by turn; in training states double at the end of the turn in which they change."""
+    width, g, e, f = model.config.width, [], u[0].new_zeros(1, 3 * model.config.width), 1 + model.training
     q, r, i = ({s: u[0].new_zeros(1, width) for s in speaker} for _ in range(3))
     found = []
     for said, sense, s in zip(u, known, speaker, strict=True):
@@ -102,13 +102,14 @@ def cell_loop(model: Any, cells: Any, u: list[Tensor], known: list[Mapping[str, 
             score = torch.stack([one[0] @ ask for one in g])
             weights = (score.tanh() if model.config.context == "general" else score).softmax(0)
             c = sum(a * one[0] for a, one in zip(weights, g, strict=True))
-        g.append(turned(cells.dialogue, before, said, q[s], r[s]))
+        g.append(f * turned(cells.dialogue, before, said, q[s], r[s]))
         r[s], q[s] = turned(cells.party["r"], r[s], said, "xReact", c), turned(cells.party["q"], q[s], "xEffect", c)
         for other in set(speaker) - {s} if model.config.listener else ():
-            r[other] = turned(cells.listener["r"], r[other], said, "oReact", r[s])
-            q[other] = turned(cells.listener["q"], q[other], "oEffect", q[s])
+            r[other] = f * turned(cells.listener["r"], r[other], said, "oReact", r[s])
+            q[other] = f * turned(cells.listener["q"], q[other], "oEffect", q[s])
         i[s] = turned(cells.party["i"], i[s], "xIntent", q[s])
-        e = turned(cells.emotion, e, said, q[s], r[s], i[s])
+        e = f * turned(cells.emotion, e, said, q[s], r[s], i[s])
+        q[s], r[s], i[s] = f * q[s], f * r[s], f * i[s]
         found.append(e[0])
     return found
 
@@ -156,6 +157,15 @@ def test_equations_by_loop(widths: dict[str, int], options: dict[str, Any]) -> N
     leaves = [value.requires_grad_() for value in batch.features.values()]
     equal(model(batch).scores, loop(model, batch), model, *leaves)
     assert model.causal == bool(options.get("causal"))
+
+
+def test_dropout_at_the_end_of_a_turn() -> None:
+    widths = {"text": 4, "xEffect": 3}
+    model = build(COSMIC, widths, 3, COSMICConfig(width=3, hidden=4, dropout=0.0, state_dropout=0.0))
+    stir(model)
+    model.train().read.dropout = Doubled()
+    batch = random_batch(SPEAKERS, widths, classes=3)
+    equal(model(batch).scores, loop(model, batch), model)
 
 
 def test_commonsense_alone_is_refused() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.methods.dialoguernn import DialogueRNN, DialogueRNNConfig
-from tests.methods.reference.conftest import SPEAKERS, Reference, build, equal, random_batch, stir
+from tests.methods.reference.conftest import SPEAKERS, Doubled, Reference, build, equal, random_batch, stir
 from tests.methods.reference.time_first import rows, spoken
 
 pytestmark = pytest.mark.reference
@@ -70,8 +70,8 @@ def test_states_scores_losses_and_gradients(name: str, reference: Callable[[str]
 
 
 def cell_loop(model: Any, cells: Any, u: list[Tensor], speaker: list[int]) -> list[Tensor]:
-    """Eqs. (1)-(5) in one direction, turn by turn."""
-    zero = u[0].new_zeros
+    """Eqs. (1)-(5) in one direction, turn by turn; in training states double when they change."""
+    zero, f = u[0].new_zeros, 1 + model.training
     g: list[Tensor] = []
     q = {s: zero(1, cells.party["q"].hidden_size) for s in speaker}
     e, found = zero(1, cells.emotion.hidden_size), []
@@ -82,12 +82,12 @@ def cell_loop(model: Any, cells: Any, u: list[Tensor], speaker: list[int]) -> li
             ask = cells.attend(said) if model.config.context == "general" else cells.attend.weight[0]
             weights = torch.stack([one[0] @ ask for one in g]).softmax(0)
             c = sum(a * one for a, one in zip(weights, g, strict=True))
-        g.append(cells.dialogue(torch.cat([said[None], q[s]], 1), before))
-        q[s] = cells.party["q"](torch.cat([said[None], c], 1), q[s])
+        g.append(f * cells.dialogue(torch.cat([said[None], q[s]], 1), before))
+        q[s] = f * cells.party["q"](torch.cat([said[None], c], 1), q[s])
         for i in q:
             if i != s and model.config.listener:
-                q[i] = cells.listener["q"](torch.cat([said[None], q[s]], 1), q[i])
-        e = cells.emotion(q[s], e)
+                q[i] = f * cells.listener["q"](torch.cat([said[None], q[s]], 1), q[i])
+        e = f * cells.emotion(q[s], e)
         found.append(e[0])
     return found
 
@@ -121,3 +121,13 @@ def test_equations_by_loop(options: dict[str, Any]) -> None:
     leaves = [value.requires_grad_() for value in batch.features.values()]
     equal(model(batch).scores, loop(model, batch), model, *leaves)
     assert model.causal == bool(options.get("causal"))
+
+
+def test_dropout_at_once() -> None:
+    model = build(
+        DialogueRNN, {"text": 5}, 3, DialogueRNNConfig(width=4, emotion_width=2, hidden=5, listener=True, dropout=0.0, output_dropout=0.0)
+    )
+    stir(model)
+    model.train().read.dropout = Doubled()
+    batch = random_batch(SPEAKERS, {"text": 5}, classes=3)
+    equal(model(batch).scores, loop(model, batch), model)
