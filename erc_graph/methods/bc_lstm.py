@@ -7,7 +7,7 @@ Two bidirectional LSTM layers over the turns, and attention between all turns of
     y_i &= \sum_j \mathrm{softmax}_j \big( \tanh(h_j \cdot (T h_i + t)) \big)\, h_j \tag{2} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 y_i + b_1) + b_2 \tag{3}
 
-The equations are those of the public PyTorch code by which later papers compare; their numbers are ours.
+The equations are those of the public PyTorch code by which later papers compare; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -19,12 +19,15 @@ The equations are those of the public PyTorch code by which later papers compare
 **Differences from the paper and from its public code**
 
 - The network of 2017 has a contextual LSTM per modality, trained first, and another one over their outputs; its text was not at hand. What
-  later tables call bc-LSTM is the code's one level over the features of a turn, which stands here.
+  later tables call bc-LSTM is the code's one level over the features of a turn, which stands here. Neither the two levels nor the code's
+  variant that reads words is built. (2) and the second layer are the code's; the network of 2017 has neither.
 - (1): the code does not pack. The backward direction of a shorter dialogue begins in the padding of its batch, and through the second layer
   so does the forward one. Here each dialogue is read from its own end.
-- (2) is off in the code unless asked for, but is what later tables list. `attention = false` hands on `h`.
+- (2) is off in the code unless asked for, but is what later tables list. `attention = false` hands on `h`; with it `h_i` is not handed on
+  beside. The tanh lets one weight be at most `e^2` times another, so that (2) is nearly a mean over a long dialogue.
 - The code has no development part and takes the epoch by test figures. Here development data choose.
-- The code's scripts read text alone. Here all modalities of a turn stand side by side, zeros for a missing one.
+- The code's scripts read text alone. Here all modalities of a turn stand side by side, zeros for a missing one; a turn
+  without any is read as zeros, and attended to.
 - `causal` reads forward alone, and (2) looks at no later turn.
 """
 
@@ -55,6 +58,7 @@ class BCLSTMConfig(Checked):
         layers: Of the LSTM.
         hidden: Of the classifier.
         attention: Attention between all turns, Eq. (2).
+        bounded: The tanh of (2), which the code has.
         dropout: Between the layers of the LSTM, and in front of the last layer.
     """
 
@@ -63,6 +67,7 @@ class BCLSTMConfig(Checked):
     layers: Size = 2
     hidden: Size = 100
     attention: bool = True
+    bounded: bool = True
     dropout: Share = 0.25
 
 
@@ -83,7 +88,7 @@ class BCLSTM(Method):
         """The parts in the order of the equations."""
         self.turn = Turn(shapes.widths)
         self.read = Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout)
-        self.attend = MatchingAttention(c.width, causal=c.causal) if c.attention else None
+        self.attend = MatchingAttention(c.width, causal=c.causal, bounded=c.bounded) if c.attention else None
         # Eq. (3)
         self.classify = nn.Sequential(nn.Linear(c.width, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 

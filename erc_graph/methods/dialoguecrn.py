@@ -10,8 +10,9 @@ Two contexts of a turn, the dialogue and its speaker's own turns; then rounds of
     q^k_i &= [m^k_i ; r^k_i] \qquad r^k_i = \sum_j \mathrm{softmax}_j(c_j \cdot m^k_i)\, c_j \tag{5} \\
     o_i &= W\, \mathrm{ReLU}([q^v_i ; q^s_i]) + b \tag{6}
 
-The equations are those of the public code; their numbers are ours. (3) to (5) are asked of both levels, each with an LSTM of its own, whose
-state is zero before the first round; `j` is any turn of the dialogue.
+The equations are those of the public code; the numbering is ours. `s` is the situation, the whole dialogue; `v` the speaker, and one LSTM
+reads all speakers. (3) to (5) are asked of both levels, each with an LSTM of its own, whose state is zero before the first round; `j` is
+any turn of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`: in MELD's settings that of the speaker.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -28,8 +29,10 @@ state is zero before the first round; `j` is any turn of the dialogue.
 - (3) is one map for both levels, and (6) has a ReLU, as in the code.
 - The code weights classes by frequencies of all turns, the test set's too, and takes a plain mean, so that its L2 term is six to eight
   times weaker than that of a weighted mean. Here training frequencies weight, with mean one.
+- The code can have GRUs in the place of the LSTMs. Neither they nor its loss as it stands are built.
 - Its focal loss holds the probability in the factor constant; the one here does not.
-- Its IEMOCAP script for text has no development part and takes the epoch by test figures. Here development data choose.
+- Its IEMOCAP script for text has no development part and takes the epoch by test figures; that of MELD has the first tenth of the
+  training list. Here development data choose.
 - A missing modality is zero; a turn without any is a turn of zeros.
 - `causal` reads forward alone, and `j` is no later turn. The paper's text was not at hand.
 """
@@ -66,8 +69,8 @@ class DialogueCRNConfig(Checked):
         causal: Nothing comes from later turns: the LSTMs read forward alone, and clues are earlier turns.
         width: Of both contexts, both directions together.
         layers: Of the LSTMs of (1) and (2).
-        situation_rounds: Rounds among `c^s`.
-        speaker_rounds: Rounds among `c^v`.
+        situation_rounds: Rounds among `c^s`; without any `q^0` is handed on.
+        speaker_rounds: Rounds among `c^v`; likewise.
         dropout: Between the layers of these LSTMs, and in front of the last layer.
     """
 

@@ -11,25 +11,32 @@ A state of the dialogue, one of every speaker, and an emotion, in both direction
     y_t &= \sum_j \mathrm{softmax}_j(E_j \cdot (T E_t + b))\, E_j \qquad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{6} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{7}
 
-The equations are those of the public code; their numbers are ours. `s` is the speaker of turn `t`; all first states are zero.
+The equations are those of the public code; the numbering is ours. `s` is the speaker of turn `t`; all first states are zero.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `u` | `turn` | `(N, 1, D)`, `D` all features of a turn |
 | `GRU_G`, `GRU_P`, `GRU_L`, `GRU_E` | `read.directions[d]`: `dialogue`, `party.q`, `listener.q`, `emotion` | cells of torch |
 | `W` | `read.directions[d].attend` | `(width, D)` |
-| `T`, `b` | `attend.transform` | `(2 emotion_width, 2 emotion_width)` |
+| `T`, `b` | `attend.transform` | `(2 emotion_width, 2 emotion_width)`; with `causal` one `emotion_width` here and below |
 | `W_1`, `W_2` | `classify` | `(hidden, 2 emotion_width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
 - (4): the paper's listeners read a visual cue of their own and `c`, the code's what was said and the speaker's new state. Here they do as
   in the code, where they are off unless asked for.
-- (6): the code multiplies scores by a mask before the softmax; very low ones next to a longer dialogue give 0/0. Here it is masked.
-- The code cannot run one direction alone. Here `causal` does, and (6) then looks at no later turn.
+- The paper's "bidirectional" may mean the emotion's GRU alone; the code reads all of (1) to (5) twice, as here.
+- (2): of the code's scores `dot`, `concat` and `general2` (with a bias) are left out.
+- (6): the code multiplies scores by a mask before the softmax; very low ones next to a longer dialogue give 0/0. Here it is masked. The
+  bias is the code's alone, and so is a hidden layer in (7) of twice the width that its `D_h` names.
+- The code cannot run one direction alone. Here `causal` does, and (6) then looks at no later turn. An ablation of the paper, forward alone
+  with attention over the whole dialogue, cannot be built.
+- The code divides the weighted loss by the weights in the batch, and weights classes on IEMOCAP alone. Here weights have mean one over the
+  training part, and the number of turns divides.
+- The code reads text on IEMOCAP, text and audio on MELD. Here all modalities of a turn stand side by side.
 - The code has as many states as a corpus has speakers; here as a batch has. No weight depends on who somebody is.
 - Both scripts choose the epoch by test figures and have no development part. Here development data choose.
-- A missing modality is zero; a turn without any is a turn of zeros. The paper's text was not at hand.
+- A missing modality is zero; a turn without any is a turn of zeros. The paper is known from a review that reprints its equations.
 """
 
 from __future__ import annotations

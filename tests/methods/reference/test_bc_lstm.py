@@ -75,13 +75,14 @@ def loop(model: Any, batch: Batch) -> Tensor:
         for i, state in enumerate(h):
             heard = h[: i + 1] if model.config.causal else h
             if model.attend is not None:
-                score = torch.stack([(other @ model.attend.transform(state)).tanh() for other in heard])
+                score = torch.stack([other @ model.attend.transform(state) for other in heard])
+                score = score.tanh() if model.config.bounded else score
                 state = sum(a * other for a, other in zip(score.softmax(0), heard, strict=True))
             scores.append(model.classify(state))
     return torch.stack(scores)
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True, "layers": 1}, {"attention": False}])
+@pytest.mark.parametrize("options", [{}, {"causal": True, "layers": 1}, {"attention": False}, {"bounded": False}])
 def test_equations_by_loop(options: dict[str, Any]) -> None:
     widths = {"audio": 3, "text": 5}
     model = build(BCLSTM, widths, 3, BCLSTMConfig(width=6, hidden=4, **options))
