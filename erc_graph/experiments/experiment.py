@@ -27,7 +27,7 @@ class RunConfig:
 
     Attributes:
         data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, sound, faces), which
-            is the default of a method that reads sequences.
+            is the default of a method that has settings for it, or that reads sequences and has none for `sample`.
         task: Label set, for example `iemocap4`; unset: the corpus's own.
         modalities: Feature sets to use, as `text,audio`; unset: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
@@ -137,8 +137,9 @@ class Experiment:
 
 
 def default_data(method: str) -> str:
-    """The sample corpus in the form that the method reads."""
-    return "sample-raw" if find_method(method).reads[0] == "sequences" else RunConfig.data
+    """The sample corpus that the method has settings for, or else the one in the form that it reads."""
+    settled = next((name for name in ("sample-raw", "sample") if experiment_file(method, name)), None)
+    return settled or ("sample-raw" if find_method(method).reads[0] == "sequences" else "sample")
 
 
 def experiment_file(method: str, dataset: str) -> Path | None:
