@@ -1,4 +1,4 @@
-"""A page per method for the site (`make docs`), and the tables of all methods (`make tables`), from the methods themselves.
+"""`python -m benchmarks.method_pages`: a page per method for the site (`make docs`), and the tables of all methods (`make tables`).
 
 A page has what the method is, its figures (measured and published apart), and the docstring of its file with all equations. `streams` and
 `causal` are read off the method at work, `parameters` off its settings for IEMOCAP with 384 text and 73 audio features.
@@ -169,3 +169,12 @@ def write_pages(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in METHODS:
         (folder / f"{name}.md").write_text(page(name), encoding="utf-8")
+
+
+def main() -> int:
+    write_pages(ROOT / "docs" / "methods")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

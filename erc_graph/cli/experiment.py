@@ -37,12 +37,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 def page() -> str:
     """What `erc-graph experiment --help` shows: no method's own parser is made for it, which takes seconds."""
-    from erc_graph.cli.list import methods
+    from erc_graph.methods import METHODS
 
     parser = Parser(prog="erc-graph experiment", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s METHOD [options]")
-    kinds = parser.add_subparsers(title="methods", metavar="METHOD")
-    for name, words in methods().items():
-        kinds.add_parser(name, help=words)
+    kinds: dict[str, list[str]] = {}
+    for name, method in METHODS.items():
+        kinds.setdefault(method.family, []).append(name)
+    title = "METHOD is one of these; `erc-graph list methods` names their papers"
+    group = parser.add_argument_group(title)
+    for kind, names in kinds.items():
+        group.add_argument(kind, help=", ".join(names), nargs="?")
     return parser.format_help()
 
 
@@ -55,11 +59,10 @@ def main(argv: Sequence[str]) -> int:
     if method is None and ("-h" in argv or "--help" in argv):
         print(page(), end="")
         return 0
-    from erc_graph.methods import METHODS
     from erc_graph.methods.own_file import find_method
 
     if method is None:
-        raise ConfigError(f"method: expected one of {', '.join(METHODS)}, or --method FILE.py:CLASS, found none; see --help")
+        raise ConfigError("method: expected one that `erc-graph list methods` names, or --method FILE.py:CLASS, found none; see --help")
     find_method(method)  # an unknown one is refused before its options are read
     return experiment(method, others)
 

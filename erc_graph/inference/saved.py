@@ -182,8 +182,8 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
     if isinstance(name, str) and name in known:
         return METHODS[known[name]]
     raise CheckpointError(
-        f"{where}: method: expected one of {', '.join(known)}, found {found}; a method of your own is named with its file: "
-        "--method FILE.py:CLASS"
+        f"{where}: method: expected the class of one that `erc-graph list methods` names, found {found}; a method of your own is named "
+        "with its file: --method FILE.py:CLASS"
     )
 
 

@@ -84,7 +84,9 @@ def find_method(method: str) -> type[Method]:
     if method not in METHODS:
         near = get_close_matches(method, METHODS, 1, cutoff=0.7)
         nearest = f" (nearest: {near[0]})" if near else ""
-        raise ConfigError(f"method: expected one of {', '.join(METHODS)}, or FILE.py:CLASS, found {one_line(method, 80)!r}{nearest}")
+        raise ConfigError(
+            f"method: expected one that `erc-graph list methods` names, or FILE.py:CLASS, found {one_line(method, 80)!r}{nearest}"
+        )
     return METHODS[method]
 
 

@@ -168,16 +168,15 @@ class UniMSE(Method):
 
     def text_states(self, given: Given, beside: Tensor) -> tuple[Tensor, Tensor]:
         """h of every turn, and its mean over tokens: `(N, width)` each, zero for a turn without text."""
-        if self.text is None:
-            words = given.sequences.get("text")
-            text = given.values["text"] if words is None else encode_sequences(masked_mean, words, words.item[0], TOKENS)
-            h = self.project(text) * given.present["text"][:, None]
-            start = len(self.layers) - len(self.adapters)
-            for i, layer in enumerate(self.layers):
-                h = over_turns(layer, h, given.batch)
-                h = h if i < start else self.adapters[i - start](h, beside)  # Eq. (2)
-            return h, h
-        return self.text(given.sequences["text"], beside, given.batch)
+        if self.text is not None:
+            return self.text(given.sequences["text"], beside, given.batch)
+        words = given.sequences.get("text")
+        text = given.values["text"] if words is None else encode_sequences(masked_mean, words, words.item[0], TOKENS)
+        h, start = self.project(text) * given.present["text"][:, None], len(self.layers) - len(self.adapters)
+        for i, layer in enumerate(self.layers):
+            h = over_turns(layer, h, given.batch)
+            h = h if i < start else self.adapters[i - start](h, beside)  # Eq. (2)
+        return h, h
 
     def contrast(self, mean: Tensor, means: Mapping[str, Tensor], given: Given) -> Tensor:
         """The sum of (4) over the modalities, of utterances that have them and text."""

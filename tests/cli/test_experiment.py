@@ -109,12 +109,12 @@ def test_help_of_the_command_and_of_ones_own_method(place: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "method: expected one of bigru, cogmen"),
+        ([], "method: expected one that `erc-graph list methods` names"),
         (["--data", "sample"], "or --method FILE.py:CLASS, found none"),
         (["nothing"], "or FILE.py:CLASS, found 'nothing'"),
         (["bigru", "--method", "hff"], "method: expected it once, found 'bigru' and 'hff'"),
         (["--method", "nowhere.py:Own"], "found no file nowhere.py"),
-        (["--method"], "method: expected one of"),
+        (["--method"], "method: expected one that `erc-graph list methods` names"),
     ],
 )
 def test_methods_that_are_refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,11 @@ def make(name: str, corpus: Corpus, inputs: InputsConfig | None = None, prior: P
 def same(a: Pipeline, b: Pipeline, corpus: Corpus) -> bool:
     one, other = a.method, b.method
     alike = all(getattr(one, name) == getattr(other, name) for name in ("config", "schema", "inputs_config", "prior_config"))
-    return type(one) is type(other) and alike and a.predict(corpus) == b.predict(corpus)
+    answers = [pipeline.predict(corpus) for pipeline in (a, b)]
+    labels = [[answer.emotion for answer in said] for said in answers]
+    shares = [torch.tensor([list(answer.probabilities.values()) for answer in said]) for said in answers]
+    close = torch.allclose(*shares, rtol=0, atol=1e-6)  # where a loaded tensor lies in memory decides how products are rounded
+    return type(one) is type(other) and alike and labels[0] == labels[1] and close
 
 
 @pytest.fixture
@@ -131,7 +135,7 @@ def test_a_method_of_ones_own_is_named_when_it_is_read(corpus: Corpus, tmp_path:
     pipeline = Pipeline(Own(Schema.of(corpus), BiGRUConfig(width=4)).eval())
     pipeline.save_pretrained(tmp_path / "model")
     assert same(Pipeline.from_pretrained(tmp_path / "model", Own), pipeline, corpus)
-    with pytest.raises(CheckpointError, match=r"method: expected one of BiGRU.*, found 'Own'; a method of your own is named with"):
+    with pytest.raises(CheckpointError, match=r"expected the class of one that .* names, found 'Own'; a method of your own is named"):
         Pipeline.from_pretrained(tmp_path / "model")
     make("bigru", corpus).save_pretrained(tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"method: expected Own, which was named, found 'BiGRU'; name the method of this model"):
@@ -263,8 +267,8 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c.update(format="other"), 'expected the field "format": "erc_graph pipeline"'),
         (lambda c: c.update(version=3), "saved in version 3 of the form, this erc_graph reads up to 2; upgrade erc_graph"),
         (lambda c: c.update(version="1"), "saved in version '1'"),
-        (lambda c: c.update(method="Later"), "method: expected one of BiGRU.*Pairwise.*, found 'Later'"),
-        (lambda c: c.update(method=["BiGRU"]), "method: expected one of"),
+        (lambda c: c.update(method="Later"), "method: expected the class of one that .* names, found 'Later'"),
+        (lambda c: c.update(method=["BiGRU"]), "method: expected the class of one"),
         (lambda c: c["inputs"].update(swap_noise={"text": 2.0}), "inputs.swap_noise: expected numbers from 0 to 1"),
         (lambda c: c["prior"].update(around=True), "prior.around: expected prior.features beside it"),
         (lambda c: c["config"].update(new=1), "not a description that this erc_graph knows .config.new"),

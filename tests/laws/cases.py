@@ -290,6 +290,12 @@ def first(case: Case) -> bool:
     return whole(case) and ": default" in case.name
 
 
+def of_each_kind(case: Case) -> bool:
+    """The default and the causal one of the first method of every kind."""
+    kinds = {kind.family: name for name, kind in reversed(list(METHODS.items()))}
+    return whole(case) and case.method in kinds.values()
+
+
 def anything(case: Case) -> bool:
     """Every case."""
     return True

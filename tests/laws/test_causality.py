@@ -28,6 +28,7 @@ from tests.laws.cases import (
     conversations,
     leaves,
     networks,
+    of_each_kind,
     over,
     scores,
     stir,
@@ -122,7 +123,7 @@ def test_streamed_equals_offline(case: Case) -> None:
     check_stream(stirred(case), conversations(case, [12]))
 
 
-@over(whole, lambda case: whole(case) and streams(case))
+@over(of_each_kind, lambda case: whole(case) and streams(case))
 def test_200_streamed_turns_equal_offline_in_single_precision(case: Case) -> None:
     network = case.build().float().eval()
     check_stream(network, conversations(case, [200], dtype=torch.float32))

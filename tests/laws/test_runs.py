@@ -21,7 +21,7 @@ from erc_graph.inference.saved import Network
 from erc_graph.training.config import TrainingConfig
 from erc_graph.training.loop import fit
 from erc_graph.training.losses import Criterion
-from tests.laws.cases import Case, conversations, first, networks, over, scores, stirred, whole
+from tests.laws.cases import Case, conversations, first, networks, of_each_kind, over, scores, stirred, whole
 
 SIZES = (3, 2, 4, 1, 3, 2)
 
@@ -131,7 +131,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-@over(first, whole)
+@over(of_each_kind, whole)
 def test_same_seed_same_run(case: Case) -> None:
     corpus = corpus_of(case)
     one, two, other = (fresh(case) for _ in range(3))
@@ -157,7 +157,7 @@ class Steps:
             raise KeyboardInterrupt
 
 
-@over(first, whole)
+@over(of_each_kind, whole)
 def test_resumed_equals_uninterrupted(case: Case, tmp_path: Path) -> None:
     corpus, uninterrupted = corpus_of(case), fresh(case)
     steps = Steps(uninterrupted)

@@ -48,7 +48,8 @@ def case(reference: Callable[[str], Reference], put: Callable[..., None], monkey
         "model_type": "bert", "vocab_size": words.shape[0], "hidden_size": words.shape[1], "num_attention_heads": options["bert_heads"],
         "num_hidden_layers": len([name for name in given if name.startswith("bert.") and name.endswith("intermediate.dense.weight")]),
         "intermediate_size": len(given["bert.encoder.layer.0.intermediate.dense.bias"]), "pad_token_id": padding,
-        "max_position_embeddings": len(given["bert.embeddings.position_embeddings.weight"]), "type_vocab_size": 2,
+        "max_position_embeddings": len(given["bert.embeddings.position_embeddings.weight"]),
+        "type_vocab_size": len(given["bert.embeddings.token_type_embeddings.weight"]),
         "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     }  # fmt: skip
     config = HiTransConfig(
@@ -105,13 +106,14 @@ def test_a_dialogue_alone(case: tuple[Reference, Any, Batch]) -> None:
     arrays.same(model(alone).scores[None], "alone1/emotion_logits")
 
 
-def test_no_turn_is_divided_between_chunks_and_none_is_left_out(case: tuple[Reference, Any, Batch]) -> None:
+def test_no_turn_is_divided_between_chunks_and_none_is_left_out() -> None:
     """Eleven turns of different lengths, one of them without a word, in a model that takes few tokens: many cuts."""
-    _, model, _ = case
+    settings = {"model_type": "bert", "vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    language = LanguageModelConfig(settings={**settings, "intermediate_size": 8, "max_position_embeddings": 13})
+    model = build(HiTrans, {}, 3, HiTransConfig(heads=2, language_model=language), sequences={"text": (1,)})
     tokens = [torch.arange(n)[:, None] % 20 + 3.0 for n in (3, 5, 2, 0, 9, 7, 3, 3, 14, 2, 6)]
     speakers = torch.zeros(len(tokens), dtype=torch.long)
-    batch = replace(batch_of([speakers], [speakers]), sequences={"text": Ragged.of(tokens)})
-    found, model.text.longest = [], 13
+    batch, found = replace(batch_of([speakers], [speakers]), sequences={"text": Ragged.of(tokens)}), []
     model.text.model.register_forward_hook(lambda _, given, __: found.extend(given[0].sizes))
     states = model.contents(model.given(batch))
     assert found == [2 + 4 + 1, 8, 6 + 2 + 2, 13, 1 + 6] and not states[3].any() and states.isfinite().all()
