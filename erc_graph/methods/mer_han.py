@@ -1,35 +1,31 @@
 r"""MER-HAN: hybrid attention networks on audio and text, after Zhang et al. (Biomedical Signal Processing and Control, 2023).
 
-Three attentions: within a modality, from one modality to the other, and over all that both say. The conversation stands around them.
+The abstract names attention within, across and over all modalities. The equations are those of a third party's code, the numbers ours.
 
 .. math::
-    S &= \mathrm{BiLSTM}(x_m), \text{ of text } S = x_t \tag{1} \\
-    A_m &= \mathrm{LN}(S + \mathrm{MHA}(S, S, S)) \tag{2} \\
+    S_m &= \mathrm{BiLSTM}(x_m), \text{ of text } S_m = x_m \tag{1} \\
+    A_m &= \mathrm{LN}(S_m + \mathrm{MHA}(S_m, S_m, S_m)) \qquad \text{(queries, keys, values)} \tag{2} \\
     P_m &= W_m A_m + b_m \tag{3} \\
     U_m &= \mathrm{LN}\big(P_m + \textstyle\sum_{n \ne m} \mathrm{MHA}(P_m, P_n, P_n)\big) \tag{4} \\
-    F &= [U_1 ; U_2 ; \dots] \text{ along time}, \qquad \alpha = \mathrm{softmax}_t(F u) \tag{5} \\
+    F &= [U_1 ; U_2 ; \dots] \text{ along time}, \qquad \alpha = \mathrm{softmax}_t(F_t u) \tag{5} \\
     g &= \big(\textstyle\sum_t \alpha_t F_t\big) \odot \mathrm{mean}_t F_t, \qquad s = W g + b \tag{6}
-
-The abstract names the three attentions. The equations are those of a third party's code; their numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `x_m` | `items` | `(n, L_m, features)`, scaled, behind a square linear map |
+| `x_m` | `items` | `(n, L_m, features)`, scaled, behind a linear map that the code lacks |
 | BiLSTM, (2) | `recur[m]`, `attend[m]`, `norm[m]` | `(n, L_m, hidden)`, text `(n, L_m, features)` |
 | `P_m`, `U_m` | `project[m]`, `exchange`, `normed[m]` | `(n, L_m, width)` |
-| `F`, `u` | `query` | `(n, sum of L_m, width)`, `(width,)` |
-| `W` | `classify` | `(classes, width)`, with a conversation wider |
+| `F`; `u`, `W` | `query`, `classify` | `(n, sum of L_m, width)`; `(width,)`, `(classes, width)`, with a conversation wider |
 
 **What is guessed, and differences from that code**
 
-- (5): the code concatenates word i and frame i, which have nothing to do with each other (`join = "index"`). Along time, the default, the
-  softmax is an attention between the modalities, as the abstract's "global inter-modal" says. Our choice.
-- (6): the product is read from a figure by the code's author, and is uncertain.
-- Nothing is masked in the code, where nearly all of its 512 steps are padding. Here what is padded or missing is attended to nowhere.
-- A missing modality has no part in (4)-(6); the other one's sum in (4) is zero. With `join = "index"` its channels are zero.
-- More than two modalities: every ordered pair in (4), a guess. One: the sum in (4) is empty. All but text go through a BiLSTM.
-- A vector is a sequence of one item: attention then hands on its value, and queries and keys have no effect outside (5).
-- Dropout is a guess; the code has none. The paper knows no conversation: `graph = "none"` is its own form.
+- (5): the code concatenates the channels of word i and frame i (`join = "index"`), which do not belong together. Along time, our choice,
+  the softmax is a "global inter-modal" attention, as in the abstract. (6): the product is read from a figure, and may be a sum.
+- The code masks nothing, although most of its 512 steps are padding. Here padded and missing items count nowhere: a missing modality
+  has no part in (4)-(6). With `join = "index"` its channels are zero, as are those behind the end of a shorter one.
+- A vector is a sequence of one item, so (2) and (4) pass on its value whatever queries and keys are. Where an utterance has a single
+  item, and for vectors with `join = "index"`, (6) is :math:`U \odot U` and loses all signs.
+- Guesses, none in the code: dropout; every ordered pair of three modalities in (4); a BiLSTM for all but text; the conversation.
 """
 
 from __future__ import annotations
@@ -105,32 +101,26 @@ class MERHAN(Method):
         self.recur = nn.ModuleDict({m: FrameLSTM(items[m], states[m], layers=config.layers) for m in self.names if m != "text"})
         self.attend = nn.ModuleDict({m: FrameAttention(states[m], heads=config.heads) for m in self.names})
         self.norm = nn.ModuleDict({m: nn.LayerNorm(states[m]) for m in self.names})
-        self.project = nn.ModuleDict({m: nn.Linear(states[m], width) for m in self.names})
+        self.project = nn.ModuleDict({m: nn.Sequential(Dropout(config.dropout), nn.Linear(states[m], width)) for m in self.names})
         self.exchange = Exchange(self.names, width, heads=config.heads)
         self.normed = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.names})
         self.size = width * (len(self.names) if config.join == "index" else 1)
         self.query = nn.Parameter(torch.randn(self.size) * self.size**-0.5)
-        self.dropout = Dropout(config.dropout)
         self.conversation = Conversation({FUSED: self.size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def states(self, padded: Mapping[str, Padded]) -> Tensor:
-        """g of some utterances: `(n, size)`."""
+        """g of some utterances that have an item: `(n, size)`."""
         p, masks = {}, {m: mask for m, (_, mask) in padded.items()}
         for m, (x, mask) in padded.items():
             s = self.recur[m](x, mask) if m in self.recur else x  # Eq. (1)
-            asked = mask | ~mask.any(1, keepdim=True)  # who has nothing attends to zeros, and nobody to them
-            p[m] = self.project[m](self.dropout(self.norm[m](s + self.attend[m](s, asked))))  # Eqs. (2), (3)
-        heard = self.exchange(p, masks)
-        u = [self.normed[m](p[m] + heard[m]) * masks[m][..., None] for m in self.names]  # Eq. (4)
-        if self.config.join == "time":
-            return self.over_all(torch.cat(u, 1), torch.cat([masks[m] for m in self.names], 1))
-        longest = max(one.shape[1] for one in u)
-        f = torch.cat([nn.functional.pad(one, (0, 0, 0, longest - one.shape[1])) for one in u], -1)
-        return self.over_all(f, torch.stack([nn.functional.pad(mask, (0, longest - mask.shape[1])) for mask in masks.values()]).any(0))
-
-    def over_all(self, f: Tensor, mask: Tensor) -> Tensor:
-        """g from F `(n, L, size)` and its mask."""
+            a = self.norm[m](s + self.attend[m](s, mask | ~mask.any(1, keepdim=True)))  # Eq. (2); what is missing reads its padding
+            p[m] = self.project[m](a)  # Eq. (3)
+        u = [self.normed[m](p[m] + heard) * masks[m][..., None] for m, heard in self.exchange(p, masks).items()]  # Eq. (4)
+        f, mask = torch.cat(u, 1), torch.cat(list(masks.values()), 1)
+        if self.config.join == "index":
+            f = nn.utils.rnn.pad_sequence([one.transpose(0, 1) for one in u]).permute(2, 0, 1, 3).flatten(2)  # (n, longest L_m, size)
+            mask = nn.utils.rnn.pad_sequence([one.T for one in masks.values()]).any(1).T
         alpha = (f @ self.query).masked_fill(~mask, -torch.inf).softmax(-1)  # Eq. (5)
         return (alpha[..., None] * f).sum(1) * masked_mean(f, mask)  # Eq. (6)
 
