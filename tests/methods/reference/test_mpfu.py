@@ -68,29 +68,32 @@ def loop(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     [({"audio": 3, "text": 5, "visual": 2}, 0, "none"), ({"audio": 4}, 3, "speaker"), ({"text": 4}, 0, "none")],
 )
 def test_equations_by_loop(widths: dict[str, int], words: int, graph: str, weight: Any) -> None:
-    config = MPFUConfig(graph=graph, width=3, words=4, beta=1.5, weight=weight, dropout=0.0)
+    config = MPFUConfig(graph=graph, width=3, beta=1.5, weight=weight, dropout=0.0)
     model = build(MPFU, widths, 3, config, sequences={"text": (words,)} if words else {})
     stir(model)
+    if model.context is not None:
+        model.state_dict()["context.1.weight"].mul_(0.05)  # at a probability of 1 the loop's power has no slope
     batch = random_batch(SPEAKERS, widths, classes=3)
     if words:
         said = [torch.randn((3 * i) % 5, words, dtype=torch.float64) for i in range(batch.utterances)]
         batch = replace(batch, sequences={"text": Ragged.of(said)})
     batch = replace(batch, target=batch.target.masked_fill(torch.arange(batch.utterances) % 5 == 1, -1), judged=batch.turn != 2)
     equal(model(batch).scores, loop(model, batch)[0], model)
-    p, here, _ = model.channels(model.given(batch))
-    equal(model.loss(p, here, batch), loop(model, batch)[1], model)
-    answer = model.train()(batch)
-    assert not answer.scores.requires_grad and answer.penalty.requires_grad
+    model.training = True  # its parts stay in evaluation mode
+    answer = model(batch)
+    equal(answer.penalty, loop(model, batch)[1], model)
+    assert not answer.scores.requires_grad
 
 
 @pytest.mark.parametrize(("sure", "printed"), [(0.25, 0.386), (0.1, 1.303), (0.5, -0.307)])
 def test_the_printed_loss_trains_against_the_label_of_an_unsure_channel(sure: float, printed: float) -> None:
     """Slope of one of two channels, beta 1; no other weight pushes the true class down."""
-    batch, found = batch_of([torch.tensor([0])], [torch.tensor([0])], text=torch.zeros(1, 3)), {}
+    batch, found = batch_of([torch.tensor([0])], [torch.tensor([0])], audio=torch.zeros(1, 2), text=torch.zeros(1, 3)), {}
     for weight in ("attached", "detached", "others"):
         model = build(MPFU, {"audio": 2, "text": 3}, 2, MPFUConfig(graph="none", width=2, weight=weight))
         p = torch.tensor([[[sure, 1 - sure], [0.5, 0.5]]], dtype=torch.float64, requires_grad=True)
-        (slope,) = torch.autograd.grad(model.loss(p.log(), torch.tensor([[True, True]]), batch), p)
+        model.channels = lambda _, p=p: (p.log(), torch.tensor([[True, True]]), p)
+        (slope,) = torch.autograd.grad(model.answer(model.train().given(batch)).penalty, p)
         found[weight] = float(slope[0, 0, 0])
     assert found["attached"] == pytest.approx(printed, abs=1e-3)
     assert found["detached"] == pytest.approx(-1.0) and found["others"] < 0
