@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
-from erc_graph.data.printable import one_line, open_streams, printable
+from erc_graph.data.printable import one_line, open_streams, refusal
 from erc_graph.errors import ErcGraphError
 
 
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong on standard error and end with exit code 2."""
-        self.exit(2, f"error: {printable(message)}; see {self.prog} --help\n")
+        self.exit(2, f"error: {refusal(message)}; see {self.prog} --help\n")
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
             sys.stdout.flush()
             return code
         except ErcGraphError as error:
-            print(f"error: {printable(error)}", file=sys.stderr)
+            print(f"error: {refusal(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)

@@ -35,3 +35,21 @@ def one_line(text: object, most: int = 40) -> str:
     """
     plain = " ".join(printable(text).split())
     return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
+def refusal(error: object, most: int = 480) -> str:
+    r"""Return what a command says when it refuses, as one line: several problems joined, control characters of names escaped.
+
+    >>> refusal("a: expected 1, found 2\nb: expected 3, found 4")
+    'a: expected 1, found 2; b: expected 3, found 4'
+    >>> refusal("no\x1b[31mred: no such file")
+    'no\\x1b[31mred: no such file'
+    """
+    problems = [line.strip() for line in str(error).split("\n") if line.strip()]
+    shown = ["".join(c if unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in problem) for problem in problems]
+    kept = [shown[0] if len(shown[0]) <= most else shown[0][: most - 1] + "…"] if shown else []
+    for problem in shown[1:]:
+        if sum(map(len, kept)) + 2 * len(kept) + len(problem) > most - 24:
+            break
+        kept.append(problem)
+    return "; ".join([*kept, *([f"and {len(shown) - len(kept)} more problems"] if len(kept) < len(shown) else [])])

@@ -9,13 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+        value = json.loads(content_of(path).decode("utf-8-sig"), object_pairs_hook=once)
     except CorpusError:
         raise
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError

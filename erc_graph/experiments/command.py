@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from erc_graph.data.printable import open_streams
+from erc_graph.data.printable import open_streams, refusal
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
 from erc_graph.experiments.moved import arguments_up_to_date, say, up_to_date
 from erc_graph.experiments.parser import COMMAND_ONLY, LAUNCH, SHORT, TABLES, make_parser
@@ -36,7 +36,7 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
     try:
         return _main(method, arguments)
     except ErcGraphError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {refusal(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"stopped; {stop}" if str(stop) else "stopped; nothing was trained yet", file=sys.stderr)
@@ -47,7 +47,7 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: cannot write: {error}", file=sys.stderr)
+        print(f"error: cannot write: {refusal(error)}", file=sys.stderr)
         return 2
 
 

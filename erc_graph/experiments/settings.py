@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.methods.own_file import is_own, own_parts, own_sha256, same_method
 
@@ -45,7 +46,7 @@ def read_object(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(content_of(path))
     except (ValueError, RecursionError):
         raise ValueError("no valid JSON") from None
     if not isinstance(value, dict):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.feature_files import write_features
 from erc_graph.data.files.sequence_files import write_sequences
 from erc_graph.data.files.storage import load_tensors, save_tensors, write_json
@@ -89,7 +90,7 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
     plan = {"note": dict(extraction.note), "utterances": hashlib.sha256(inputs).hexdigest()}
     if (folder / PLAN).is_file():
         try:
-            same = json.loads((folder / PLAN).read_bytes()) == json.loads(json.dumps(plan))
+            same = json.loads(content_of(folder / PLAN)) == json.loads(json.dumps(plan))
         except (OSError, ValueError):
             same = False
         if not same:

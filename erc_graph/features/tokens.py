@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.errors import CheckpointError
 from erc_graph.features.context import Reading
 
@@ -102,7 +103,7 @@ def read_json(path: Path) -> Any:
         CheckpointError: missing, or not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content_of(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: missing; expected the files of a pretrained text encoder") from None
     except (OSError, ValueError, RecursionError) as error:

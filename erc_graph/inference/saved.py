@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from erc_graph.data.files.budget import content_of, reading
 from erc_graph.data.files.hub import hub_folder, hub_name
 from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, write_json
 from erc_graph.data.shapes import shapes_only
@@ -72,25 +73,26 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
         if not hub_name(os.fspath(source)) or "/" not in os.fspath(source) or path.parent.is_dir():
             raise CheckpointError(f"{source}: no such file or folder; expected a saved model, the folder of a run, or a hub name")
         path = hub_folder(os.fspath(source), (CONFIG, WEIGHTS))
-    weights, config = _find(path)
-    tensors, metadata = load_tensors(weights)
-    if config is None:
-        if "model" not in metadata:
-            raise CheckpointError(
-                f"{weights}: weights without a description of their method; expected the metadata `model`, or {CONFIG} beside"
-            )
-        description = _json(metadata["model"], weights)
-        if "version" not in description:
-            description = {**description, "provenance": _old_provenance(weights)}
-    else:
-        try:
-            text = config.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{config}: cannot be read ({error.strerror or error})") from None
-        description = _json(text, config)
-        if description.pop("format", None) != FORMAT:
-            raise CheckpointError(f'{config}: not a saved model; expected the field "format": "{FORMAT}"')
-    return _restore(description, tensors, config or weights, own)
+    with reading(path, CheckpointError):
+        weights, config = _find(path)
+        tensors, metadata = load_tensors(weights)
+        if config is None:
+            if "model" not in metadata:
+                raise CheckpointError(
+                    f"{weights}: weights without a description of their method; expected the metadata `model`, or {CONFIG} beside"
+                )
+            description = _json(metadata["model"], weights)
+            if "version" not in description:
+                description = {**description, "provenance": _old_provenance(weights)}
+        else:
+            try:
+                text = content_of(config, CheckpointError)
+            except OSError as error:
+                raise CheckpointError(f"{config}: cannot be read ({error.strerror or error})") from None
+            description = _json(text, config)
+            if description.pop("format", None) != FORMAT:
+                raise CheckpointError(f'{config}: not a saved model; expected the field "format": "{FORMAT}"')
+        return _restore(description, tensors, config or weights, own)
 
 
 def _find(path: Path) -> tuple[Path, Path | None]:
@@ -133,7 +135,7 @@ def _old_provenance(weights: Path) -> dict[str, Any]:
     """What made the features, for weights of version 0, which do not say it: from the `result.json` of their run, if it is there."""
     for folder in weights.parents[1:3]:
         try:
-            result = json.loads((folder / RESULT).read_bytes())
+            result = json.loads(content_of(folder / RESULT))
             return {"corpus": result["dataset"], "extractors": dict(result["data"]["extractors"])}
         except (OSError, ValueError, RecursionError, LookupError, TypeError):
             continue

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.storage import write_json
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError, StorageError
 
@@ -211,7 +212,7 @@ def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
     if not path.exists():
         return []
     with _refused(path):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(content_of(path))
         trials = [Trial(**trial) for trial in record.pop("trials")]
         then, now = dict(_flat(_plain(record))), dict(_flat(head))
     changed = [f"{name} {then.get(name)!r} → {now.get(name)!r}" for name in {**then, **now} if then.get(name) != now.get(name)]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from erc_graph.data.files.budget import admit, content_of
 from erc_graph.data.files.storage import load_tensors, save_tensors, stay_inside
 from erc_graph.errors import CheckpointError, CorpusError
 
@@ -159,6 +160,7 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
         CorpusError: missing, damaged, object arrays, or a member that is no array.
     """
     try:
+        admit(path)
         with path.open("rb") as stream:  # np.load would leave a damaged archive open
             loaded = np.load(stream, allow_pickle=False)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
@@ -245,7 +247,7 @@ def _read_id_list(path: Path) -> list[str]:
     for beside in (path.with_suffix(".ids.txt"), path.with_suffix(".ids.json")):
         if stay_inside(beside).is_file():
             try:
-                text = beside.read_text(encoding="utf-8-sig")
+                text = content_of(beside).decode("utf-8-sig")
             except (UnicodeDecodeError, OSError) as error:
                 raise CorpusError(f"{beside}: not readable as UTF-8 text ({error})") from error
             return [line for line in text.split("\n") if line] if beside.suffix == ".txt" else parse_ids(text, beside)

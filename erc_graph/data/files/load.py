@@ -10,6 +10,7 @@ from pathlib import Path
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.assembly import assemble
+from erc_graph.data.files.budget import reading
 from erc_graph.data.files.feature_files import read_note
 from erc_graph.data.files.saved_corpus import MANIFEST as SAVED
 from erc_graph.data.files.saved_corpus import TENSORS, read_saved
@@ -39,7 +40,7 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
     'sample6'
     """
     chosen = get_task(task) if isinstance(task, str) else task
-    try:
+    with reading(path):
         if os.fspath(path) == "sample":  # whatever stands in the working directory
             from erc_graph.data.sample.vectors import sample_corpus
 
@@ -49,10 +50,6 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
 
             return _renamed(sample_raw_corpus(), chosen, name)
         return _load(Path(path), chosen, strict, name)
-    except CorpusError:
-        raise
-    except OSError as error:  # no permission, a folder where a file should be, a failing disk
-        raise CorpusError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
 
 
 def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Corpus:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.pickle_constructors import CONSTRUCTORS, RENAMED, Array, Constructor, Dtype, hashable
 from erc_graph.errors import CorpusError
 
@@ -24,15 +25,6 @@ _DAMAGE = (
 
 # What a pickle may weigh in memory: a multiple of the file, so that a tiny file cannot ask for gigabytes by repetition.
 _GROWTH, _ALLOWANCE = 16, 1 << 22
-
-
-_SAMPLES = """samples of COGMEN are objects of its own class. Convert them once, in the environment that wrote the file:
-    import pickle
-    data = pickle.load(open("data_iemocap.pkl", "rb"))
-    rows = {split: [dict(vid=s.vid, speakers=s.speaker, labels=s.label, sentence=s.sentence, text=list(s.sbert_sentence_embeddings),
-                         audio=list(s.audio), visual=list(s.visual)) for s in samples] for split, samples in data.items()}
-    pickle.dump(rows, open("data_iemocap_plain.pkl", "wb"))
-and read the new file."""
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -51,7 +43,7 @@ def read_pickle(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = content_of(path)
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); expected a pickle file") from None
     return loads_pickle(content, path)
@@ -111,7 +103,7 @@ class _PlainUnpickler(_PythonUnpickler):
     def refuse(self, name: str) -> None:
         """Say what was found and the way out."""
         if name.split(".")[-1] == "Sample":
-            hint = _SAMPLES
+            hint = "samples of COGMEN are objects of its own class: convert them once, as docs/corpora.md shows"
         elif name.startswith("torch"):
             hint = "convert tensors with `.numpy()` and save again, or save features as .safetensors or .npz"
         elif name.startswith("pandas"):

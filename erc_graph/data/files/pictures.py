@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erc_graph.data.files.budget import admit
 from erc_graph.data.files.feature_files import load_array
 from erc_graph.data.files.storage import stay_inside
 from erc_graph.errors import ConfigError, CorpusError
@@ -66,6 +67,7 @@ def _picture(path: Path) -> Tensor:
     from PIL import Image
 
     try:
+        admit(path)
         with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise CorpusError(f"{path.name}: {image.width} x {image.height} pixels; expected up to {MOST_PIXELS}")
@@ -92,6 +94,7 @@ def _video(path: Path, most: int) -> Tensor:
             f'videos are read by PyAV: pip install "erc_graph[vision]" ({error}); or give a folder of pictures per utterance'
         ) from None
     try:
+        admit(path)
         with av.open(str(path)) as video:
             number = sum(1 for _ in video.decode(video=0))
         wanted = set(evenly_spaced(number, most))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, sha256, write_json
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.splits import check_splits
@@ -105,7 +106,7 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(content_of(path))
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path}: not valid JSON, damaged or incomplete ({error}); save the corpus again") from error
     except OSError as error:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erc_graph.data.files.budget import admit
 from erc_graph.data.files.storage import stay_inside
 from erc_graph.data.ragged import SAMPLING_RATE
 from erc_graph.errors import ConfigError, CorpusError
@@ -73,6 +74,7 @@ def read_header(path: Path) -> Recording:
     """
     soundfile = _soundfile()
     try:
+        admit(path)
         about = soundfile.info(str(path))
     except Exception as error:  # the library's own class, and those of the system
         raise CorpusError(f"{path.name}: not a sound file that can be read ({' '.join(str(error).split())[:120]})") from None

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from erc_graph.data.files.budget import admit
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 
 _ADVICE = {
@@ -201,6 +202,7 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     from safetensors import SafetensorError, safe_open
 
     try:
+        admit(path, CheckpointError)
         with safe_open(os.fspath(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
+from erc_graph.data.files.budget import content_of, reading
 from erc_graph.errors import ConfigError, ErcGraphError
 
 if sys.version_info >= (3, 11):
@@ -27,13 +27,16 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
         refuse: missing, unreadable, not UTF-8, or not TOML (with the line).
     """
     where = f"{what} {path}".strip()
-    try:
-        return tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise refuse(f"{where}: expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}") from None
-    except RecursionError:
-        raise refuse(f"{where}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, a path with a NUL, and numbers beyond Python's limits
-        raise refuse(f"{where}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise refuse(f"{where}: cannot be read ({error.strerror or error})") from None
+    with reading(where, refuse):
+        try:
+            return tomllib.loads(content_of(path, refuse).decode("utf-8-sig"))
+        except ErcGraphError:
+            raise
+        except UnicodeDecodeError as error:
+            raise refuse(f"{where}: expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}") from None
+        except RecursionError:
+            raise refuse(f"{where}: not valid TOML: nested too deeply") from None
+        except ValueError as error:  # TOMLDecodeError, a path with a NUL, and numbers beyond Python's limits
+            raise refuse(f"{where}: not valid TOML: {error}") from None
+        except OSError as error:
+            raise refuse(f"{where}: cannot be read ({error.strerror or error})") from None

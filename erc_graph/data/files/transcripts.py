@@ -20,6 +20,7 @@ import numpy as np
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.assembly import assemble
+from erc_graph.data.files.budget import allow, content_of, reading
 from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.sound import ENDINGS
 from erc_graph.data.files.storage import stay_inside
@@ -38,11 +39,13 @@ SPELLINGS = {
     "turn": ("turn", "utterance_id"),
 }
 _LISTS = ("turns", "utterances", "dialogue", "conversation", "messages", "transcript")
-# `[00:12] Ann B.: text`; a name has no more than five words, so that a sentence with a colon in it is rarely taken for one.
+# `[00:12] Ann B.: text`; a name has no more than five words, so that a sentence with a colon in it is rarely taken for one. Only the
+# beginning of a line, without white space in front, is asked, and no two parts of the pattern can share a character: its time is bounded.
 _LINE = re.compile(
-    r"\s*(?:[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?\s*[-–—]?\s*)?"
-    r"(?P<speaker>[^\s:：\[\](){}\"<>][^:：\n\"<>]{0,39}?)\s*[:：](?P<text>\s.*|)$"
+    r"(?:[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,9})?[\])]?[ \t]{0,8}(?:[-–—][ \t]{0,8})?)?"
+    r"(?P<speaker>[^\s:：\[\](){}\"<>][^:：\n\"<>]{0,39})[:：](?=\s|$)"
 )
+_HEAD = 120  # characters of a line in which time and speaker stand
 Row = dict[str, Any]
 
 
@@ -64,19 +67,22 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
     (('Ann', 'Bob'), 'Really? You are joking.')
     """
     if isinstance(source, bytes):
-        return _parse(source, Path(name or "standard input"), name or "conversation")
+        path = Path(name or "standard input")
+        with reading(path):
+            allow(len(source))
+            return _parse(source, path, name or "conversation")
     path = Path(source)
-    try:
-        if (
-            os.fspath(source) in ("sample", "sample-raw")
-            or path.is_dir()
-            or path.suffix.lower() in (".toml", ".pkl", ".pickle", ".parquet", ".safetensors")
-        ):
+    with reading(path):
+        kinds = (".toml", ".pkl", ".pickle", ".parquet", ".safetensors")
+        if os.fspath(source) in ("sample", "sample-raw") or path.is_dir() or path.suffix.lower() in kinds:
             return load_corpus(source, name=name)
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {EXPECTED}") from None
-    return _parse(content, path, name or path.stem or "conversation")
+        try:
+            content = content_of(path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, CorpusError):
+                raise
+            raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {EXPECTED}") from None
+        return _parse(content, path, name or path.stem or "conversation")
 
 
 def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
@@ -104,7 +110,7 @@ def _parse(content: bytes, path: Path, name: str) -> Corpus:
     if not content.strip():
         raise CorpusError(f"{path}: is empty; {EXPECTED}")
     start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if start == b"{" or (start == b"[" and not _LINE.match(content[:200].decode("utf-8", "replace").split("\n")[0])):
+    if start == b"{" or (start == b"[" and not _LINE.match(content[:200].decode("utf-8", "replace").split("\n")[0].strip())):
         rows, form = _json_rows(content, path), "JSON"
     elif path.suffix.lower() in (".csv", ".tsv") or _has_header(content):
         table, _, _ = read_csv(content, path)
@@ -134,16 +140,17 @@ def _plain_rows(content: bytes, path: Path) -> list[Row]:
         raise CorpusError(f"{path}: binary content; {EXPECTED}")
     rows: list[Row] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        found = _LINE.match(line)
+        said = line.strip()
+        found = _LINE.match(said[:_HEAD])
         if found and len(found["speaker"].split()) <= 5:
-            rows.append({"speaker": found["speaker"].strip(), "text": found["text"].strip()})
-        elif not line.strip():
+            rows.append({"speaker": found["speaker"].strip(), "text": [said[found.end() :]]})
+        elif not said:
             continue
         elif rows:
-            rows[-1]["text"] = f"{rows[-1]['text']} {line.strip()}".strip()
+            rows[-1]["text"].append(said)
         else:
-            raise CorpusError(f"{path}: line {number}: nobody speaks ({line.strip()[:40]!r}); {EXPECTED}")
-    return rows
+            raise CorpusError(f"{path}: line {number}: nobody speaks ({said[:40]!r}); {EXPECTED}")
+    return [{**row, "text": " ".join(part.strip() for part in row["text"]).strip()} for row in rows]
 
 
 def _json_rows(content: bytes, path: Path) -> list[Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.annotations import Annotations
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.formats.arrays import read_arrays
 from erc_graph.data.files.formats.merge import merge_annotations
 from erc_graph.data.files.formats.records import read_dialogues, read_dict, read_samples
@@ -55,7 +56,7 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
     if path.is_dir():
         raise CorpusError(f"{path}: is a folder; expected an annotation file (a folder needs a corpus.toml that names it)")
     try:
-        content = path.read_bytes()
+        content = content_of(path)
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); expected an annotation file") from None
     if not content.strip():

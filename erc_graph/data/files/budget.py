@@ -1,0 +1,143 @@
+"""What reading may cost: memory follows from the size of the files that are opened, and every reader passes here.
+
+A file of a few hundred bytes can ask for gigabytes: by repetition, by a shape, by nested or dotted keys, by one wide row among many. A
+list of such tricks is never complete. So each file is opened with `content_of` or announced with `admit`, which allow memory for its
+size, and inside `reading` the operating system refuses more (Linux; elsewhere only what a reader counts itself is bounded). What a
+library raises inside is told in one line.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
+
+FLOOR = 768 << 20  # bytes that any reading may take: libraries that it imports, and honest small files
+GROWTH = 32  # bytes more per byte that is opened
+OPTION = "ERC_GRAPH_READING"  # environment: a larger floor, such as 8G
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)  # fmt: skip
+_lock = threading.RLock()
+_depth, _before, _allowed = 0, -1, 0  # readings that are open in this process, the limit before them, and the limit now
+
+
+def _floor() -> int:
+    """What any reading may take.
+
+    Raises:
+        ConfigError: `ERC_GRAPH_READING` is no size.
+    """
+    said = os.environ.get(OPTION, "")
+    found = re.fullmatch(r"(\d{1,9})\s*([KMGT]?)", said.strip().upper()) if said else None
+    if said and not found:
+        raise ConfigError(f"{OPTION}: expected a size such as 8G, found {said[:40]!r}")
+    return max(FLOOR, int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[found[2]]) if found else FLOOR
+
+
+def _used() -> int:
+    """Address space of this process, bytes; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def _limit(most: int) -> None:
+    """Let the operating system refuse more address space than `most`; -1: no limit of ours."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        own = [limit for limit in (most, hard, _before) if limit >= 0]
+        resource.setrlimit(resource.RLIMIT_AS, (min(own) if own else resource.RLIM_INFINITY, hard))
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> Iterator[None]:
+    """Bound what is built inside, and tell errors of libraries in one line; readings may stand inside each other.
+
+    Args:
+        path: What is read, for messages.
+        refuse: Class of the error.
+
+    Raises:
+        refuse: more memory than the files may take, or anything but an error of ours.
+    """
+    global _depth, _before, _allowed
+    try:
+        with _lock:
+            if not _depth and (used := _used()):
+                import resource
+
+                _before = resource.getrlimit(resource.RLIMIT_AS)[0]
+                _allowed = used + _floor()
+                _limit(_allowed)
+            _depth += 1
+        try:
+            yield
+        finally:
+            with _lock:
+                _depth -= 1
+                if not _depth and _allowed:
+                    _limit(-1)
+                    _allowed = 0
+    except ErcGraphError:
+        raise
+    except MemoryError:
+        raise refuse(
+            f"{path}: asks for far more memory than its size allows; damaged, or made to harm (if it is honest: {OPTION}=8G allows more)"
+        ) from None
+    except RecursionError:
+        raise refuse(f"{path}: nested too deeply; damaged, or made to harm") from None
+    except OSError as error:
+        raise refuse(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise refuse(f"{path}: damaged, or not what it looks like ({type(error).__name__}{': ' if reason else ''}{reason})") from error
+
+
+def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> int:
+    """Allow memory for a file that is about to be opened; returns its size in bytes.
+
+    Raises:
+        refuse: no regular file: a pipe would be waited for, a device never ends.
+        OSError: no such file, a folder, or no permission.
+    """
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((words for test, words in _KINDS if test(found.st_mode)), "something else")
+        raise refuse(f"{path}: expected a regular file, found {kind}")
+    allow(found.st_size)
+    return found.st_size
+
+
+def allow(size: int) -> None:
+    """Allow memory for `size` bytes that were read from elsewhere, such as a pipe."""
+    global _allowed
+    with _lock:
+        if _depth and _allowed:
+            _allowed += GROWTH * size
+            _limit(_allowed)
+
+
+def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> bytes:
+    """Return the bytes of a regular file, and allow memory for what is made of them.
+
+    Raises:
+        refuse: no regular file.
+        OSError: no such file, or no permission.
+    """
+    admit(path, refuse)
+    return Path(path).read_bytes()
