@@ -46,8 +46,10 @@ def check_folder(folder: Path) -> None:
 
 def _names(folder: Path) -> list[str]:
     """What is in the folder of a run, without the lock of this command."""
+    from erc_graph.data.files.storage import tidy
     from erc_graph.experiments.lock import LOCK
 
+    tidy(folder)  # of a run that was killed
     return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 

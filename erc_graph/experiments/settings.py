@@ -122,7 +122,9 @@ def read_settings(folder: Path) -> Settings:
         code = values.pop("method_sha256", None)
         launch = {name: value for name, value in dict(values.pop("launch", {})).items() if value is not None}
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: expected the settings of a run, found no such file; train again in another folder") from None
+        raise CheckpointError(
+            f"{path}: expected the settings of a run, found no such file: nothing was trained; begin without --resume"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: expected the settings of a run, found something else ({in_words(error)}); train again in another folder"

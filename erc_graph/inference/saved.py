@@ -20,7 +20,7 @@ from torch import Tensor
 
 from erc_graph.data.files.budget import content_of, reading
 from erc_graph.data.files.hub import hub_folder, hub_name
-from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, write_json
+from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, tidy, write_json
 from erc_graph.data.shapes import shapes_only
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ErcGraphError
@@ -65,6 +65,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
     """
     path = Path(source)
     try:
+        tidy(path.parent, path.name)  # a process that was killed between two names
         exists = path.exists()
     except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, links in a circle
         exists = False

@@ -14,6 +14,7 @@ from erc_graph.data.files.budget import reading
 from erc_graph.data.files.feature_files import read_note
 from erc_graph.data.files.saved_corpus import MANIFEST as SAVED
 from erc_graph.data.files.saved_corpus import TENSORS, read_saved
+from erc_graph.data.files.storage import tidy
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.errors import CorpusError
 
@@ -53,6 +54,8 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
 
 
 def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Corpus:
+    if not _exists(path):
+        tidy(path.parent, path.name)  # a process that was killed between two names
     if not _exists(path):
         raise CorpusError(
             f"{path}: no such file or folder; expected a folder with {MANIFEST}, a saved corpus, an annotation file, or "

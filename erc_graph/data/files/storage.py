@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import stat
@@ -34,6 +36,11 @@ _ADVICE = {
 }
 
 
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # a folder may be shared with other machines
+_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{6})-(?P<process>\d+)\.(?P<kind>tmp|old)")
+_HERE, _EXCHANGE = -100, 2  # of renameat2: relative to the working folder; both names change places
+
+
 def _storage_error(path: Path, error: OSError) -> StorageError:
     advice = _ADVICE.get(error.errno or 0, "check the path and the disk")
     return StorageError(f"{path}: could not be written ({error.strerror or error}); nothing was left half-written; {advice}")
@@ -47,7 +54,47 @@ def _beside(path: Path, ending: str) -> Path:
     """
     if not path.name:
         raise StorageError(f"{path}: expected a name of its own for what is written, found a folder that is in use; name a new one in it")
-    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.{ending}")
+
+
+def tidy(folder: Path, name: str | None = None) -> None:
+    """Finish or remove what killed processes of this machine left in a folder: what was put aside comes back, what is half-written goes.
+
+    Args:
+        folder: Where to look.
+        name: Only leftovers of the file or folder of this name; unset: of all.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            found = _LEFT.fullmatch(path.name)
+            if not found or found["host"] != _HOST or (name is not None and found["name"] != name) or _runs(int(found["process"])):
+                continue
+            with suppress(OSError):
+                if found["kind"] == "old" and not os.path.lexists(folder / found["name"]):
+                    os.rename(path, folder / found["name"])
+                elif path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or no number of a process
+        return True
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step, where the system can (Linux, most file systems)."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+        return rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+    except (AttributeError, OSError, TypeError):
+        return False
 
 
 @contextmanager
@@ -68,6 +115,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = _beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path.parent, path.name)
         yield temporary
         os.replace(temporary, path)
     except StorageError:
@@ -93,6 +141,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
     path = Path(path)
     temporary, previous = _beside(path, "tmp"), _beside(path, "old")
     try:
+        tidy(path.parent, path.name)
         if path.exists() and not path.is_dir():
             raise StorageError(f"{path}: is a file; expected a new folder or one that was saved before; choose another name")
         others = sorted(file.name for file in path.iterdir() if file.name not in names) if path.exists() else []
@@ -104,8 +153,10 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         yield temporary
+        if path.exists() and _exchange(temporary, path):
+            return  # what was there goes with the temporary name
         if path.exists():
-            os.rename(path, previous)  # a folder with files cannot be replaced in one step
+            os.rename(path, previous)  # not in one step: a reader that comes in between brings it back with `tidy`
         try:
             os.rename(temporary, path)
         except OSError:
