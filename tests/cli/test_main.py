@@ -34,7 +34,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["experiment"], "or --method FILE.py:CLASS, found none; see --help"),
         (["corpus", "look", "sample"], "invalid choice: 'look'"),
         (["corpus", "inspect"], "arguments are required: DATA; see erc-graph corpus inspect --help"),
-        (["corpus", "inspect", "no\x1b[31mwhere"], "no [31mwhere: no such file"),
+        (["corpus", "inspect", "no\x1b[31mwhere"], r"no\x1b[31mwhere: no such file"),
         (["corpus", "inspect", "sample", "--task", "iemocap9"], "task: unknown 'iemocap9'"),
         (["graph", "sample", "--dialogue", "nix"], "no 'nix' among 600 dialogues"),
         (["graph", "sample", "--first", "0"], "--first: expected 1 or more"),
