@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from erc_graph.encoders.turns import OverTurns
 class OwnTurns(OverTurns):
     """A recurrent net over the turns of each speaker of a dialogue, as if these were a dialogue; one net for all speakers and streams.
 
-    The speaker-level context of DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker state of MM-DFN (Hu et al., ICASSP 2022).
+    The speaker's context of DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker's state of MM-DFN (Hu et al., ICASSP 2022).
 
     Args:
         net: The net.
@@ -42,26 +41,21 @@ class OwnTurns(OverTurns):
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """One more turn of its speaker."""
         who, told = int(batch.speaker[0]), memory or {}
-        known = told.get(who) or [None] * len(nodes.streams)
-        found = [self.net.read_next(row, batch, own) for row, own in zip(nodes.masked().unbind(1), known, strict=True)]
-        return nodes.with_states(torch.stack([row for row, _ in found], 1)), {**told, who: [own for _, own in found]}
+        state, after = self.net.step(nodes, batch, told.get(who))
+        return state, {**told, who: after}
 
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
-    """Rows by dialogue, speaker and turn, the way back, and a batch with a dialogue for each speaker, as often as there are streams.
-
-    Kept with the batch for those who ask again.
-    """
+    """Rows by dialogue, speaker and turn, the way back, and a batch with a dialogue for each speaker, as often as there are streams."""
     key = "own turns", streams
     if key not in batch.kept:
         group = batch.dialogue * max(batch.longest, 1) + batch.speaker  # a dialogue has no more speakers than turns
         order = group.argsort(stable=True)
-        sizes = tuple(group[order].unique_consecutive(return_counts=True)[1].tolist()) * streams
-        ptr = torch.tensor([0, *sizes], device=batch.device).cumsum(0)
-        # Of the rows there is nothing to know but where they stand.
-        rows = order.repeat(streams)
-        taken = {name: getattr(batch, name)[rows] for name in ("speaker", "target", "judged", "row")}
-        own = replace(batch, ptr=ptr, sizes=sizes, features={}, present={}, sequences={}, cache={}, **taken)
+        sizes = group[order].unique_consecutive(return_counts=True)[1].repeat(streams)
+        own = Batch(
+            ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
+            **{name: getattr(batch, name)[order].repeat(streams) for name in ("speaker", "target", "judged", "row")},
+        )
         batch.kept[key] = order, order.argsort(), own
     found: tuple[Tensor, Tensor, Batch] = batch.kept[key]
     return found

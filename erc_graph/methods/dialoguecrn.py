@@ -48,8 +48,8 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.window import Window
-from erc_graph.encoders.by_speaker import BySpeaker
 from erc_graph.encoders.dropout import Dropout
+from erc_graph.encoders.own_turns import OwnTurns
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.turns import OverRows, over_turns
 from erc_graph.methods.base import Method
@@ -147,7 +147,7 @@ class DialogueCRN(Method):
         self.situation, speaker = (
             Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout) for _ in range(2)
         )
-        self.speaker = BySpeaker(speaker)
+        self.speaker = OwnTurns(speaker)
         self.start = nn.Linear(c.width, 2 * c.width)
         rounds = {"situation": c.situation_rounds, "speaker": c.speaker_rounds}
         self.reason = nn.ModuleDict({level: Reasoning(c.width, k, causal=c.causal) for level, k in rounds.items() if k})
