@@ -45,8 +45,8 @@ from erc_graph.data.batch import Batch
 from erc_graph.encoders.dialogue_text import DialogueText
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.language_model import IDS, LanguageModel, LanguageModelConfig, token_nodes
+from erc_graph.encoders.positions import Positions
 from erc_graph.encoders.self_attention import SelfAttention
-from erc_graph.encoders.turn_positions import TurnPositions
 from erc_graph.encoders.turns import over_turns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
@@ -126,7 +126,7 @@ class HiTrans(Method):
             self.config, width = replace(c, language_model=model.config), model.width
             widths.pop("text")
         self.turn = Turn(widths, width) if widths else None
-        self.positions, self.dropout = TurnPositions(), Dropout(c.dropout)
+        self.positions, self.dropout = Positions(), Dropout(c.dropout)
         self.layers = nn.ModuleList(TurnLayer(c, width, first=i == 0) for i in range(c.layers))
         self.classify = nn.Sequential(Dropout(c.head_dropout), nn.Linear(width, shapes.outputs))  # Eq. (3)
         self.first, self.second = (

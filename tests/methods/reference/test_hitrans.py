@@ -12,7 +12,7 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
-from erc_graph.encoders import turn_positions as module
+from erc_graph.encoders import positions as module
 from erc_graph.encoders.language_model import LanguageModelConfig
 from erc_graph.methods.hitrans import HiTrans, HiTransConfig
 from tests.methods.reference.conftest import Reference, batch_of, build
@@ -61,8 +61,8 @@ def case(reference: Callable[[str], Reference], put: Callable[..., None], monkey
     put(model, renamed(given, layers, arrays["param_loss/sigma"]) | kept)
     model.text.longest = options["chunk"]
     table = given["encoder.pos_emb.pe"][0]
-    torch.testing.assert_close(module.sinusoids(torch.arange(len(table)), table.shape[1]), table, rtol=0, atol=1e-4)  # single precision
-    monkeypatch.setattr(module, "sinusoids", lambda turn, width: table[turn])
+    torch.testing.assert_close(module.sines(torch.arange(len(table)), table), table, rtol=0, atol=1e-4)  # single precision
+    monkeypatch.setattr(module, "sines", lambda turn, like: table[turn])
     turns = []
     for ids, first, here in zip(arrays["in/input_ids"], arrays["in/cls_index"], arrays["in/mask"], strict=True):
         for part in ids.tensor_split(first[here][1:]):
