@@ -48,6 +48,10 @@ class Nodes:
         """Return the same nodes with other states: `(N, S, any width)`."""
         return replace(self, states=states)
 
+    def take(self, *places: int) -> Nodes:
+        """Return some streams, one of them maybe twice, in a given order."""
+        return Nodes(self.states[:, places], self.present[:, places], tuple(self.streams[k] for k in places), self.whole)
+
     def masked(self) -> Tensor:
         """Return the states `(N, S, width)`, zero where a node is absent."""
         return self.states if self.whole else torch.where(self.present[..., None], self.states, 0.0)

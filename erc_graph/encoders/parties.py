@@ -1,4 +1,4 @@
-r"""A recurrence over the turns of a dialogue that keeps states of the dialogue and of every speaker (DialogueRNN, COSMIC).
+r"""A recurrence over the turns of a dialogue that keeps states of the dialogue and of every speaker (DialogueRNN, COSMIC, MultiEMO).
 
 With `s` the speaker of turn `t` and `u` what is said, in each direction
 
@@ -11,8 +11,8 @@ With `s` the speaker of turn `t` and `u` what is said, in each direction
 
 Speakers may have several states; one that hears no context, but another state of its speaker, and the state `e` stand behind the loop.
 
-All dialogues and both directions of a batch take a turn together. Products with what is known before the loop are taken for all turns at
-once. What is stored is dropped in training, so that the recurrence and the attention see it so; see `late` for the turn itself.
+All dialogues, streams and directions of a batch take a turn together. Products with what is known before the loop are taken for all turns
+at once. What is stored is dropped in training, so that the recurrence and the attention see it so; see `late` for the turn itself.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Cells(nn.Module):
 
 
 class Parties(OverTurns):
-    """The recurrence, from given rows side by side to `e`, forward and backward side by side.
+    """The recurrence, of every stream by itself, from given rows side by side to `e`, forward and backward side by side.
 
     Args:
         given: Name → width of the given rows, `u` among them, as they stand side by side.
@@ -104,44 +104,46 @@ class Parties(OverTurns):
         bidirectional: Read the dialogue from its end, too, with parameters of its own.
         dropout: On all states as they are stored.
         late: Within a turn the speaker's new states are read before dropout.
+        streams: Number of streams, each with parameters of its own.
 
     Attributes:
-        width: Of what comes out.
+        width: Of what comes out of a stream.
+        directions: The parameters of each stream and direction, a stream's side by side.
     """
 
     def __init__(
         self, given: Mapping[str, int], width: int, parties: Mapping[str, Party], *, emotion: int, reads: Sequence[str] = (),
         attention: Literal["general", "simple"] = "general", bounded: bool = False, bidirectional: bool = True, dropout: float = 0.0,
-        late: bool = False,
+        late: bool = False, streams: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         self.given, self.parties, self.reads, self.bounded = dict(given), dict(parties), tuple(reads), bounded and attention == "general"
-        cells = [Cells(given, width, parties, emotion, reads, attention, bounded) for _ in range(1 + bidirectional)]
-        self.directions = nn.ModuleList(cells)
-        self.general, self.width = attention == "general", len(cells) * emotion
+        self.backwards = (False, True)[: 1 + bidirectional] * streams  # of each direction
+        self.directions = nn.ModuleList(Cells(given, width, parties, emotion, reads, attention, bounded) for _ in self.backwards)
+        self.general, self.width = attention == "general", (1 + bidirectional) * emotion
         self.dropout, self.late = Dropout(dropout), late
 
     @property
     def causal(self) -> bool:
         """Whether the dialogue is read forward alone."""
-        return len(self.directions) == 1
+        return not any(self.backwards)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, 1, given rows side by side)` → `(N, 1, width)`"""
-        e = self.states(nodes.masked()[:, 0], batch)[0]["e"]
-        parts = [batch.unpad(own.transpose(0, 1), backwards=back) for own, back in zip(e.unbind(1), (False, True), strict=False)]
-        return nodes.with_states(torch.cat(parts, -1)[:, None])
+        """`(N, streams, given rows side by side)` → `(N, streams, width)`"""
+        e = self.states(nodes.masked(), batch)[0]["e"]
+        parts = [batch.unpad(own.transpose(0, 1), backwards=back) for own, back in zip(e.unbind(1), self.backwards, strict=True)]
+        return nodes.with_states(torch.cat(parts, -1).unflatten(-1, (-1, self.width)))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """One more turn of a running dialogue."""
-        states, memory = self.states(nodes.masked()[:, 0], batch, memory or Memory())
-        return nodes.with_states(states["e"].flatten(0, 2)[:, None]), memory
+        states, memory = self.states(nodes.masked(), batch, memory or Memory())
+        return nodes.with_states(states["e"][0].transpose(0, 1)), memory
 
     def states(self, rows: Tensor, batch: Batch, memory: Memory | None = None) -> tuple[dict[str, Tensor], Memory]:
         """Compute all states of the speaker of each turn.
 
         Args:
-            rows: `(N, given rows side by side)`.
+            rows: `(N, streams, given rows side by side)`.
             batch: The dialogues.
             memory: What earlier turns of one running dialogue handed on, at its first turn `Memory()`; unset: whole dialogues.
 
@@ -154,30 +156,32 @@ class Parties(OverTurns):
     def _states(self, rows: Tensor, batch: Batch, handed: Memory | None) -> tuple[dict[str, Tensor], Memory]:
         memory = handed or Memory()
         parts = dict(zip(self.given, rows.split(list(self.given.values()), -1), strict=True))
-        both, speaker = len(self.directions), self._spread([batch.speaker] * len(self.directions), batch)  # (L, both, D)
+        both = len(self.directions)  # of all streams
+        speaker = self._spread([batch.speaker] * both, batch)  # (L, both, D)
         n = both * len(batch)
         spare = handed is not None  # the last one is that of somebody who has not spoken yet, and has listened
-        slots = max([int(batch.speaker.max()) + 1 + spare, *map(len, memory.slots.values())])
+        slots = max([int(batch.speaker.max()) + 1 + spare, *(len(states) // n for states in memory.slots.values())])
         place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
 
         def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
             """A GRU of all directions; `inside`, where it is known for all turns: `(L, both, D, k)`."""
             cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
-            row = torch.cat([rows[:, :0], *(parts[one] for one in given)], -1)
-            gates = self._spread([F.linear(row, c.weight_ih[:, : row.shape[1]], c.bias_ih) for c in cells], batch)
+            row = torch.cat([rows[..., :0], *(parts[one] for one in given)], -1)
+            known = row.shape[-1]
+            gates = [F.linear(own, c.weight_ih[:, :known], c.bias_ih) for own, c in zip(self._each(row), cells, strict=True)]
             weights = [torch.stack([getattr(c, one) for c in cells]) for one in ("weight_ih", "weight_hh", "bias_hh")]
             copies, kept = slots if name.startswith("listener") else 1, None
             if self.training and self.dropout.p:
-                kept = self.dropout(rows.new_ones(*gates.shape[:2], copies * len(batch), weights[1].shape[2]))
+                kept = self.dropout(rows.new_ones(batch.longest, both, copies * len(batch), weights[1].shape[2]))
             late = self.late and name.startswith("party")
-            return _Unit(gates, weights[0][..., row.shape[1] :], weights[1], weights[2], copies, kept, inside, late)
+            return _Unit(self._spread(gates, batch), weights[0][..., known:], weights[1], weights[2], copies, kept, inside, late)
 
         main = {name: p for name, p in self.parties.items() if p.of is None}
         units = {name: unit(f"party.{name}", p.given) for name, p in main.items()}
         listeners = {name: unit(f"listener.{name}", p.listens) for name, p in main.items() if p.listens is not None}
         dialogue, query = unit("dialogue", (SAID,)), self._queries(parts[SAID], batch)
         first = rows.new_zeros(both, len(batch), dialogue.width)
-        state = {name: _grown(memory.slots.get(name), n * slots, p.width, rows) for name, p in self.parties.items()}
+        state = {name: _grown(memory.slots.get(name), n, slots, p.width, rows) for name, p in self.parties.items()}
         g, past = first if memory.dialogue is None else memory.dialogue, 0 if memory.heard is None else len(memory.heard)
         heard = rows.new_empty(past + len(place), n, dialogue.width)
         if memory.heard is not None:
@@ -210,15 +214,19 @@ class Parties(OverTurns):
         return found, Memory(g, heard, state, e)
 
     def _spread(self, rows: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Of each direction `(N, ...)` → `(L, directions, D, ...)`, the second from the end of each dialogue."""
-        padded = [batch.pad(own, backwards=back) for own, back in zip(rows, (False, True), strict=False)]
+        """Of each direction `(N, ...)` → `(L, directions, D, ...)`, backward ones from the end of each dialogue."""
+        padded = [batch.pad(own, backwards=back) for own, back in zip(rows, self.backwards, strict=True)]
         return torch.stack([own.transpose(0, 1) for own in padded], 1)
+
+    def _each(self, rows: Tensor) -> list[Tensor]:
+        """`(N, streams, k)` → of each direction the rows of its stream."""
+        return list(rows.repeat_interleave(len(self.backwards) // rows.shape[1], 1).unbind(1))
 
     def _queries(self, said: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """What each turn looks for in the `g` before it: per turn `(n, width)`."""
         maps: list[Any] = [cell.attend for cell in self.directions]
         if self.general:
-            queries = self._spread([attend(said) for attend in maps], batch)
+            queries = self._spread([attend(own) for attend, own in zip(maps, self._each(said), strict=True)], batch)
         else:
             queries = torch.stack([attend.weight for attend in maps]).expand(batch.longest, -1, len(batch), -1)
         return queries.flatten(1, 2).unbind(0)
@@ -355,8 +363,9 @@ class _Gates(Function):
         return slope, hidden, back
 
 
-def _grown(states: Tensor | None, count: int, width: int, rows: Tensor) -> Tensor:
-    """States of as many speakers, `(count, width)`: those that are new have the last one's, that of somebody who has not spoken."""
+def _grown(states: Tensor | None, n: int, slots: int, width: int, rows: Tensor) -> Tensor:
+    """States of as many speakers, `(n × slots, width)`: those that are new have the last one's, that of somebody who has not spoken."""
     if states is None:
-        return rows.new_zeros(count, width)
-    return torch.cat([states, states[-1:].expand(count - len(states), -1)])
+        return rows.new_zeros(n * slots, width)
+    known = states.view(n, -1, width)
+    return torch.cat([known, known[:, -1:].expand(-1, slots - known.shape[1], -1)], 1).flatten(0, 1)

@@ -1,42 +1,47 @@
 r"""MultiEMO: an attention-based correlation-aware multimodal fusion framework for emotion recognition in conversations.
 
-Shi and Huang, ACL 2023, pages 14752-14766. A DialogueRNN per modality, layers of attention to the other modalities, and losses between
+Shi and Huang, ACL 2023, pages 14752-14766. A DialogueRNN per modality, attention to the other modalities, and losses between
 utterances. The equations are those of the public code; their numbers are ours.
 
 .. math::
     x_m &= W_m f_m + b_m \tag{1} \\
-    \tilde x_m &= \mathrm{ReLU}(D_m [e^\to ; e^\leftarrow] + d_m), \qquad e = \mathrm{DialogueRNN}(x_m) \tag{2} \\
-    z &\leftarrow \mathrm{LN}(z + \mathrm{MHA}(z, \tilde x_n, \tilde x_n)) \quad \text{for } n \ne m \tag{3} \\
-    z &\leftarrow \mathrm{LN}(z + \mathrm{FF}(z)) \tag{4} \\
+    \tilde x_m &= \mathrm{ReLU}(D_m [e^\to ; e^\leftarrow] + d_m), \qquad e = \mathrm{DialogueRNN}_m(x_m) \tag{2} \\
+    z &\leftarrow \mathrm{LN}(z + \mathrm{MHA}(z, \tilde x_n, \tilde x_n)) \quad \text{for each } n \ne m \tag{3} \\
+    z &\leftarrow \mathrm{LN}(z + W_4\, \mathrm{ReLU}(W_3 z + b_3) + b_4) \tag{4} \\
     h &= W_f [z_m]_m + b_f \tag{5} \\
     s &= W_2\, \mathrm{ReLU}(W_1 h + b_1) + b_2 \tag{6} \\
-    L_{SWFC} &= - \frac1N \sum_i \omega_{y_i} \mathrm{mean}_{j: y_j = y_i} (1 - p_{ij})^\gamma \ln p_{ij}, \qquad
+    L_{SWFC} &= - \frac1N \sum_i \omega_{y_i} \mathrm{mean}_{j \ne i, y_j = y_i} (1 - p_{ij})^\gamma \ln p_{ij}, \qquad
         p_{ij} = \mathrm{softmax}_{j \ne i} \cos(h_i, h_j) / \tau \tag{7} \\
-    L_{HGR} &= - \textstyle\sum_{m < n} \tfrac1{N - 1} \sum_i \bar z_m \cdot \bar z_n - \tfrac12 \mathrm{tr}(\mathrm{cov}(z_m)\,
-        \mathrm{cov}(z_n)) \tag{8}
+    L_{HGR} &= - \textstyle\sum_{m < n} \big( \tfrac1{N - 1} \sum_i \bar z_{m,i} \cdot \bar z_{n,i} - \tfrac12 \mathrm{tr}(
+        \mathrm{cov}(z_m)\, \mathrm{cov}(z_n)) \big) \tag{8}
 
-with layers of (3) and (4) that start from :math:`\tilde x_m`, class weights :math:`\omega_c \propto (N / n_c)^\alpha`,
-and states :math:`\bar z` without their mean.
+`z` starts from :math:`\tilde x_m`; a layer is (3) and (4). A class `c` with :math:`n_c` training utterances has the weight
+:math:`\omega_c \propto n_c^{-\alpha}`; the weights sum to one. :math:`\bar z` is `z` less its mean. The DialogueRNN has no listeners, and
+the attention in it does not look at what is said (`erc_graph.encoders.parties`).
 
 | symbol | attribute | shape |
 |---|---|---|
-| `W_m`, DialogueRNN, `D_m` | `project[m]`, `context[m]`, `merge[m]` | `(width, features)`, , `(width, 2 width)` |
-| MHA, LN; FF | `stacks[m][l].attend[n]`, `.norm[n]`; `.feedforward` | |
-| `W_f`, `W_1`, `W_2` | `fuse`, `classify` | `(width, modalities width)`, `(width, width)`, `(classes, width)` |
+| `W_m`, DialogueRNN, `D_m` | `project[m]`, `context`, `merge[m]` | `(width, features)`, all `m` in one part, `(width, 2 width)` |
+| MHA, LN; (4) | `stacks[m][l].attend[n]`, `.norm[n]`; `.feedforward` | four maps `(width, width)`; `(feedforward, width)` and back |
+| `W_f`, `W_1`, `W_2` | `fuse`, `classify` | `(width, modalities width)`, `(hidden, width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. Attention and recurrence of the code read padding, so that scores depend on the batch; here not.
-- (8) as defined. In the code states keep their mean and the covariance is between turns and not between channels.
+- The paper's text was not at hand. In the code attention and recurrence read padding, so that scores depend on the batch; here not.
+- (8) as defined. In the code states keep their mean, the covariance is between turns, not channels, and the sum is divided by `N` again.
 - The weights of (7) and (8) are relative to that of the cross entropy, which is one here. (7) is over utterances that count in the loss.
 - On MELD text has no recurrent net and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
 - A missing modality is zeros in (2), is not asked in (3) and zeros in (5). One modality alone has (4) without (3). A score has no (7).
+- All dropout of the code is 0, and that of (6) stands behind the last layer; here in front of it.
+- The code reports the best test result of all epochs, on text vectors of an encoder that knows the training labels. Here development data
+  choose, and the vectors are the corpus's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +51,8 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.feedforward import FeedForward
-from erc_graph.encoders.party_states import PartyStates
+from erc_graph.encoders.parties import SAID, Parties, Party
 from erc_graph.encoders.stream_attention import StreamAttention
-from erc_graph.encoders.turns import over_turns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
@@ -131,8 +135,9 @@ class MultiEMO(Method):
         self.names = tuple(sorted(shapes.widths, key=lambda name: (name != "text", name)))  # the order in which the code attends
         both, heard = c.bidirectional and not c.causal, [m for m in self.names if m != "text" or c.text_context]
         self.project = nn.ModuleDict({m: nn.Linear(shapes.widths[m], c.width) for m in self.names})
-        self.context = nn.ModuleDict({m: PartyStates(c.width, bidirectional=both) for m in heard})
-        self.merge = nn.ModuleDict({m: nn.Linear(2 * c.width, c.width) for m in heard if both})
+        size: Any = {"emotion": c.width, "attention": "simple", "bidirectional": both, "streams": len(heard)}
+        self.context = Parties({SAID: c.width}, c.width, {"q": Party(width=c.width)}, **size) if heard else None
+        self.merge = nn.ModuleDict({m: nn.Linear(2 * c.width, c.width) if both else nn.Identity() for m in heard})
         others = {m: tuple(n for n in self.names if n != m) for m in self.names}
         self.stacks = nn.ModuleDict({m: nn.ModuleList(Layer(c, others[m]) for _ in range(c.layers)) for m in self.names})
         hidden = c.hidden or c.width
@@ -149,18 +154,20 @@ class MultiEMO(Method):
 
     def streams(self, given: Given) -> Nodes:
         """`x̃`: `(N, modalities, width)`."""
-        rows = {m: torch.where(given.present[m][:, None], self.project[m](given.values[m]), 0.0) for m in self.names}  # Eq. (1)
-        for m, part in self.context.items():
-            read = over_turns(part, rows[m], given.batch)
-            rows[m] = (self.merge[m](read) if m in self.merge else read).relu()  # Eq. (2)
-        return Nodes(torch.stack([rows[m] for m in self.names], 1), given.here(self.names), self.names)
+        rows = torch.stack([self.project[m](given.values[m]) for m in self.names], 1)  # Eq. (1)
+        nodes = Nodes(rows, given.here(self.names), self.names)
+        found = dict(zip(self.names, nodes.masked().unbind(1), strict=True))
+        if self.context is not None:
+            e = self.context(nodes.take(*map(self.names.index, self.merge)), given.batch).states
+            found |= {m: merge(own).relu() for (m, merge), own in zip(self.merge.items(), e.unbind(1), strict=True)}  # Eq. (2)
+        return nodes.with_states(torch.stack(list(found.values()), 1))
 
     def attended(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`z` of all modalities: `(N, modalities, width)`."""
         found = []
         for k, stack in enumerate(self.stacks.values()):
             z, here = nodes.states[:, k], nodes.present[:, k]
-            for layer in stack:  # type: ignore[attr-defined]
+            for layer in cast(nn.ModuleList, stack):
                 z = layer(z, here, nodes, batch)
             found.append(z)
         return nodes.with_states(torch.stack(found, 1))

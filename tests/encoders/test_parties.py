@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
+from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.parties import Memory, Parties, Party
 from erc_graph.encoders.turns import over_turns
 from tests.methods.reference.conftest import batch_of
@@ -17,9 +18,11 @@ from tests.methods.reference.conftest import batch_of
 PARTIES = {"q": Party(width=3, listens=("u",)), "i": Party(width=2, given=("extra",), of="q")}
 
 
-def make(bidirectional: bool) -> tuple[Parties, Tensor, Batch]:
+def make(bidirectional: bool, streams: int = 1) -> tuple[Parties, Tensor, Batch]:
     torch.manual_seed(0)
-    part = Parties({"u": 4, "extra": 2}, 5, PARTIES, emotion=3, reads=("u",), bounded=True, bidirectional=bidirectional).double()
+    part = Parties(
+        {"u": 4, "extra": 2}, 5, PARTIES, emotion=3, reads=("u",), bounded=True, bidirectional=bidirectional, streams=streams
+    ).double()
     speakers = [torch.tensor(turns) for turns in ([0, 1, 0, 2, 1], [0], [0, 0, 1])]
     return part, torch.randn(9, 6, dtype=torch.float64), batch_of(speakers, speakers)
 
@@ -34,15 +37,27 @@ def test_a_dialogue_alone(bidirectional: bool) -> None:
 
 
 def test_turn_by_turn_with_speakers_who_appear_later() -> None:
-    part, rows, batch = make(bidirectional=False)
+    part, rows, batch = make(bidirectional=False, streams=2)
     memory = Memory()
-    whole = part.states(rows[:5], batch.select(torch.tensor([0])))[0]
-    for t, row in enumerate(rows[:5]):
+    rows = torch.stack([rows, rows.flip(0)], 1)[:5]
+    whole = part.states(rows, batch.select(torch.tensor([0])))[0]
+    for t, row in enumerate(rows):
         now = batch_of([batch.speaker[t : t + 1]], [torch.zeros(1, dtype=torch.long)])
         with torch.no_grad():
             states, memory = part.states(row[None], now, memory)
         for name, value in states.items():
             torch.testing.assert_close(value[0], whole[name][t])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_streams_side_by_side_are_those_of_each_alone(bidirectional: bool) -> None:
+    part, rows, batch = make(bidirectional, streams=2)
+    nodes = Nodes(torch.stack([rows, rows.flip(0)], 1), torch.rand(9, 2) < 0.7, ("one", "other"))
+    found = part(nodes, batch).states
+    for k in range(2):
+        alone, _, _ = make(bidirectional)
+        alone.directions = part.directions[k * len(alone.directions) :][: len(alone.directions)]
+        torch.testing.assert_close(alone(nodes.take(k), batch).states[:, 0], found[:, k])
 
 
 def test_gradients_of_a_part_of_the_turns_and_more_than_once() -> None:

@@ -69,7 +69,7 @@ def test_states_scores_losses_and_gradients(name: str, reference: Callable[[str]
     close = {"rtol": 0, "atol": 1e-8}
     for part in ("r_projected", "emotions", "head_input"):
         torch.testing.assert_close(seen[part], rows(batch, arrays[f"mid/{part}"]), **close)
-    states, _ = model.read.states(seen["rows"], batch)
+    states, _ = model.read.states(seen["rows"][:, None], batch)
     slot = every["in/qmask"].argmax(-1)[..., None, None].expand(-1, -1, 1, config.width)
     for part in ("g", "e"):
         torch.testing.assert_close(rows(batch, states[part][:, 0]), rows(batch, arrays[f"mid/forward_{part}"]), **close)

@@ -50,7 +50,7 @@ def test_states_scores_losses_and_gradients(name: str, reference: Callable[[str]
     model = build(DialogueRNN, {"text": every["in/U"].shape[-1]}, len(given["smax_fc.bias"]), config)
     put(model, renamed(given, config.attention))
 
-    states, _ = model.read.states(model.turn(model.given(batch)).states[:, 0], batch)
+    states, _ = model.read.states(model.turn(model.given(batch)).states, batch)
     close = {"rtol": 0, "atol": 1e-8}
     for ours, theirs in {"g": "g_forward", "e": "e_forward"}.items():
         torch.testing.assert_close(rows(batch, states[ours][:, 0]), rows(batch, arrays[f"mid/{theirs}"]), **close)

@@ -23,17 +23,24 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 
 
+def directions(model: Any, m: str) -> list[tuple[str, Any]]:
+    """Of the recurrent net of a modality, forward and backward where they are: name and module."""
+    every, heard = [(f"context.directions.{k}", net) for k, net in enumerate(model.context.directions)], list(model.merge)
+    return every[heard.index(m) * (each := len(every) // len(heard)) :][:each] if m in heard else []
+
+
 def renamed(given: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
     """The parameters of the public code under our names; a key's bias cancels, and nets that are never read are left out."""
     found, names = {}, {"fuse": "fc", "classify.0": "mlp.linear_1", "classify.3": "mlp.linear_2"}
     for m in MODALITIES:
-        names |= {f"project.{m}": f"{m}_fc"} | ({f"merge.{m}": f"{m}_dialoguernn.linear"} if m in model.merge else {})
-        for k in range(len(model.context[m].directions) if m in model.context else 0):
-            ours, theirs = f"context.{m}.directions.{k}", f"{m}_dialoguernn.dialog_rnn_{'fr'[k]}.dialogue_cell"
-            found[f"{ours}.score.weight"] = given[f"{theirs}.attention.scalar.weight"]
-            for end in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                found |= {f"{ours}.{name}_cell.{end}": given[f"{theirs}.{name[0]}_cell.{end}"] for name in ("global", "party")}
-                found[f"{ours}.emotion.layers.0.0.{end}_l0"] = given[f"{theirs}.e_cell.{end}"]
+        names |= {f"project.{m}": f"{m}_fc"} | (
+            {f"merge.{m}": f"{m}_dialoguernn.linear"} if f"merge.{m}.bias" in model.state_dict() else {}
+        )
+        for k, (ours, net) in enumerate(directions(model, m)):
+            theirs = f"{m}_dialoguernn.dialog_rnn_{'fr'[k]}.dialogue_cell"
+            found[f"{ours}.attend.weight"] = given[f"{theirs}.attention.scalar.weight"]
+            for name, cell in {"dialogue": "g_cell", "party.q": "p_cell", "emotion": "e_cell"}.items():
+                found |= {f"{ours}.{name}.{end}": given[f"{theirs}.{cell}.{end}"] for end, _ in net.emotion.named_parameters()}
         for k, layer in enumerate(model.stacks[m]):
             ours, theirs = f"stacks.{m}.{k}", f"multiattn.multiattn_{m}.multiattn_layers.{k}"
             names |= {f"{ours}.feedforward.inner": f"{theirs}.ff.linear_W1", f"{ours}.feedforward.outer": f"{theirs}.ff.linear_W2"}
@@ -118,11 +125,10 @@ def recurrence(net: Any, x: list[Tensor], speakers: list[int]) -> list[Tensor]:
     found, e = [], zero
     for u, speaker in zip(x, speakers, strict=True):
         own = q.get(speaker, zero)
-        context = zero if not heard else (torch.stack([net.score(g)[0] for g in heard]).softmax(0)[:, None] * torch.stack(heard)).sum(0)
-        heard.append(cell(net.global_cell, torch.cat([u, own]), heard[-1] if heard else zero))
-        q[speaker] = cell(net.party_cell, torch.cat([u, context]), own)
-        weights = net.emotion.layers[0][0].all_weights[0]
-        e = torch.gru_cell(q[speaker][None], e[None], *weights)[0]
+        context = zero if not heard else (torch.stack([net.attend(g)[0] for g in heard]).softmax(0)[:, None] * torch.stack(heard)).sum(0)
+        heard.append(cell(net.dialogue, torch.cat([u, own]), heard[-1] if heard else zero))
+        q[speaker] = cell(net.party["q"], torch.cat([u, context]), own)
+        e = cell(net.emotion, q[speaker], e)
         found.append(e)
     return found
 
@@ -143,12 +149,12 @@ def loop(model: Any, batch: Batch) -> Tensor:
         for m in model.names:
             zero = torch.zeros(model.config.width, dtype=torch.float64)
             x[m] = [model.project[m](batch.features[m][start + i]) if batch.present[m][start + i] else zero for i in rows]
-            if m in model.context:
-                forward, *back = model.context[m].directions
+            if m in model.merge:
+                forward, *back = (net for _, net in directions(model, m))
                 e = recurrence(forward, x[m], speakers)
                 for net in back:
                     e = [torch.cat(both) for both in zip(e, recurrence(net, x[m][::-1], speakers[::-1])[::-1], strict=True)]
-                x[m] = [(model.merge[m](one) if back else one).relu() for one in e]
+                x[m] = [model.merge[m](one).relu() for one in e]
         for i in rows:
             parts = []
             for m in model.names:
