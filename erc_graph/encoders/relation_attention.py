@@ -5,6 +5,8 @@ Zhang and Tan, HAAN-ERC, Neural Computing and Applications, 2023, Eqs. (2), (3) 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,16 +26,16 @@ class Selector(nn.Module):
         self.inner, self.outer = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, 2)
 
     def forward(self, target: Tensor, source: Tensor, pairs: tuple[Tensor, ...]) -> Tensor:
-        """States `(D, L, width)`, and dialogue, target and source of `P` pairs → `(P,)` how likely one hears the other.
+        """States `(D, L, width)`, and dialogue, target and source of `P` pairs → `(P,)` logits that one hears the other.
 
-        In training with noise, such that rounding draws a decision (Gumbel-softmax of two choices, temperature 1).
+        In training with noise, such that the sign is a drawn decision (Gumbel-softmax of two choices, temperature 1).
         """
         dialogue, t, j = pairs
         left, right = self.inner.weight.chunk(2, 1)
         heard, hearing = F.linear(self.of_source(source), right), F.linear(self.of_target(target), left, self.inner.bias)
         no, yes = self.outer((hearing[dialogue, t] + heard[dialogue, j]).relu()).unbind(-1)
         noise = torch.rand_like(yes).clamp(1e-6, 1 - 1e-6).logit() if self.training else 0.0
-        return (yes - no + noise).sigmoid()
+        return yes - no + noise
 
 
 class RelationAttention(OverTurns):
@@ -64,21 +66,16 @@ class RelationAttention(OverTurns):
         same = speaker[:, :, None] == speaker[:, None]
         return (same if self.relation == "same" else ~same) & (turn[:, None] >= turn) & here[:, None] & batch.mask[:, :, None]
 
-    def weigh(self, scores: Tensor, allowed: Tensor, keep: Tensor) -> Tensor:
-        """Weights: scores `(D, heads, L, L)` → the same; a turn that hears nobody hears itself."""
-        own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
-        part = scores.masked_fill(~(allowed | own)[:, None], -torch.inf).softmax(-1) * (keep * allowed)[:, None]
-        some = part.detach().sum(-1, keepdim=True) > 0
-        return torch.where(some, part / torch.where(some, part.sum(-1, keepdim=True), 1.0), own.to(part.dtype))
+    def weigh(self, scores: Tensor, heard: Tensor) -> Tensor:
+        """Weights: scores `(D, heads, L, L)` and who hears whom → the same; a turn that hears nobody hears itself."""
+        own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device) & ~heard.any(-1, keepdim=True)
+        return scores.masked_fill(~(heard | own)[:, None], -torch.inf).softmax(-1)
 
-    def keep(self, x: Tensor, allowed: Tensor) -> Tensor:
-        """How likely each is heard: `(D, L, L)`, one for a turn itself."""
-        ones = torch.ones_like(allowed, dtype=x.dtype)
-        if self.selector is None:
-            return ones
+    def chosen(self, selector: Selector, x: Tensor, allowed: Tensor) -> Tensor:
+        """Logarithm of how likely each is heard: `(D, L, L)`, zero for a turn itself."""
         own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         pairs = (allowed & ~own).nonzero(as_tuple=True)
-        return ones.index_put(pairs, self.selector(x, x, pairs))
+        return x.new_zeros(allowed.shape).index_put(pairs, F.logsigmoid(selector(x, x, pairs)))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, 1, width)` → `(N, 1, width)`."""
@@ -86,8 +83,10 @@ class RelationAttention(OverTurns):
         query, key, value = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
         allowed = self.allowed(nodes, batch)
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (D, heads, L, L)
-        keep = self.keep(x, allowed)
-        weight = self.weigh(scores, allowed, keep)
-        if self.selector is not None:  # decisions forward, and backward the gradient of what is likely
-            weight = weight + (self.weigh(scores, allowed, (keep > 0.5).to(x.dtype)) - weight).detach()
+        if self.selector is None:
+            weight = self.weigh(scores, allowed)
+        else:  # decisions forward, and backward the gradient of what is likely
+            likely = self.chosen(self.selector, x, allowed)
+            weight = self.weigh(scores + likely[:, None], allowed)
+            weight = weight + (self.weigh(scores, allowed & (likely > -math.log(2))) - weight).detach()
         return nodes.with_states(batch.unpad(self.output((self.dropout(weight) @ value).transpose(1, 2).flatten(2)))[:, None])

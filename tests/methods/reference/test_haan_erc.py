@@ -72,17 +72,15 @@ def as_coded(model: Any, official: Tensor | None = None) -> dict[Any, Tensor]:
     """One mask for both stages, and what hears nobody hears all; returns what the selectors decide, of all pairs."""
     decisions: dict[Any, Tensor] = {}
 
-    def weigh(scores: Tensor, allowed: Tensor, keep: Tensor) -> Tensor:
-        return scores.masked_fill(~(allowed & (keep > 0.5))[:, None], -1e9).softmax(-1)
+    def weigh(scores: Tensor, heard: Tensor) -> Tensor:
+        return scores.masked_fill(~heard[:, None] | (scores < -1e8), -1e9).softmax(-1)
 
-    def keep(x: Tensor, allowed: Tensor, part: Any) -> Tensor:
-        if part.selector is None:
-            return torch.ones_like(allowed, dtype=x.dtype)
-        decisions[part] = part.selector(x, x, torch.ones_like(allowed).nonzero(as_tuple=True)).view(allowed.shape)
-        return decisions[part].detach()
+    def chosen(selector: Any, x: Tensor, allowed: Tensor, part: Any) -> Tensor:
+        decisions[part] = selector(x, x, torch.ones_like(allowed).nonzero(as_tuple=True)).view(allowed.shape) > 0
+        return torch.where(decisions[part], 0.0, -1e9)  # so that no selector has a gradient
 
     for part in relations(model):
-        part.relation, part.weigh, part.keep = "same", weigh, partial(keep, part=part)
+        part.relation, part.weigh, part.chosen = "same", weigh, partial(chosen, part=part)
         if official is not None:
             part.allowed = lambda nodes, batch: official
     return decisions
@@ -138,7 +136,7 @@ def test_as_the_code_masks_it(case: tuple[Any, ...]) -> None:
     if selector:
         first = decisions[model.same["text"][0].attend]
         wanted = arrays["mid/first_decision"][:, 0] > 0.5
-        assert torch.equal((first > 0.5)[official], wanted[official])
+        assert torch.equal(first[official], wanted[official])
     loss = F.nll_loss(log_prob[real], every["in/label"][real])
     close(loss, arrays["out/loss"])
     loss.backward()
