@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.dropout import dropped
 from erc_graph.encoders.turns import OverTurns
 
 
@@ -62,7 +63,11 @@ class StreamAttention(OverTurns):
             turn = torch.arange(batch.longest, device=batch.device)
             mask = mask & (turn.repeat_interleave(streams - first)[:, None] >= turn.repeat_interleave(asked))  # (D, 1, L asking, L asked)
         some = mask.any(-1, keepdim=True)
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask | ~some, dropout_p=self.dropout if self.training else 0.0)
+        if self.training and self.dropout:
+            scores = (query / query.shape[-1] ** 0.5) @ key.transpose(-1, -2)
+            heard = dropped(scores.masked_fill(~(mask | ~some), -torch.inf).softmax(-1), self.dropout) @ value
+        else:
+            heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask | ~some)
         found = torch.where(some[:, 0], self.output(heard.transpose(1, 2).flatten(2)), 0.0)  # (D, L asking, width)
         rows = batch.unpad(found.unflatten(1, (batch.longest, -1)))
         return Nodes(rows, nodes.present[:, first:], nodes.streams[first:], nodes.whole)
@@ -70,9 +75,3 @@ class StreamAttention(OverTurns):
     def _padded(self, rows: Tensor, batch: Batch) -> Tensor:
         """`(N, S, heads · head width)` → `(D, heads, L S, head width)`."""
         return batch.pad(rows).flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def asked_by(nodes: Nodes, target: int, *sources: int) -> Nodes:
-    """The nodes as `StreamAttention` takes them: some streams, and behind them the one that asks."""
-    chosen = [*sources, target]
-    return Nodes(nodes.states[:, chosen], nodes.present[:, chosen], tuple(nodes.streams[place] for place in chosen), nodes.whole)

@@ -137,7 +137,7 @@ class GraphSmile(Method):
         """`z`: `(N, width)`."""
         x, read, here = self.nodes(given), [], []
         for (m, n), graph in zip(combinations(range(len(self.names)), 2), self.graphs.values(), strict=True):
-            pair = Nodes(x.states[:, (m, n)], x.present[:, (m, n)], (self.names[m], self.names[n]))
+            pair = x.take(m, n)
             read.append(graph(pair, given.batch).states)  # Eqs. (2), (3)
             here.append(pair.present)
         states, present = (torch.cat(read, 1), torch.cat(here, 1)) if read else (x.masked(), x.present)

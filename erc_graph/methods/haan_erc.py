@@ -48,7 +48,7 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.feedforward import FeedForward
 from erc_graph.encoders.positions import Positions
 from erc_graph.encoders.relation_attention import RelationAttention
-from erc_graph.encoders.stream_attention import StreamAttention, asked_by
+from erc_graph.encoders.stream_attention import StreamAttention
 from erc_graph.encoders.turns import OverTurns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
@@ -139,7 +139,7 @@ class HAANERC(Method):
         nodes = nodes.with_states(self.norm(self.dropout(nodes.states)))  # Eq. (1)
         found = []
         for k, m in enumerate(self.names):
-            one = asked_by(nodes, k)
+            one = nodes.take(k)
             for stage in (self.same[m], self.other[m]):
                 for layer in cast(nn.ModuleList, stage):
                     one = layer(one, given.batch)

@@ -48,7 +48,7 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.positions import Positions
 from erc_graph.encoders.speaker import SpeakerEmbedding
-from erc_graph.encoders.stream_attention import StreamAttention, asked_by
+from erc_graph.encoders.stream_attention import StreamAttention
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
@@ -133,7 +133,7 @@ class SDT(Method):
         nodes = nodes.with_states(self.dropout(nodes.states + self.speaker(given)[:, None]))  # Eq. (1)
         found = []
         for b, target in enumerate(self.names):
-            gated = [self.pairs[f"{source}_to_{target}"](asked_by(nodes, b, a), given.batch) for a, source in enumerate(self.names)]
+            gated = [self.pairs[f"{source}_to_{target}"](nodes.take(a, b), given.batch) for a, source in enumerate(self.names)]
             found.append(self.reduce[target](torch.cat(gated, -1)))  # Eq. (5)
         return nodes.with_states(torch.stack(found, 1)).masked()
 
