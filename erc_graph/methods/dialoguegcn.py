@@ -10,7 +10,7 @@ A recurrent net over the dialogue, then two graph layers over a window of turns,
     \tilde h_i &= \textstyle\sum_j \mathrm{softmax}_j(h_i^\top W_\beta h_j)\, h_j, \qquad h_i = [g_i ; h^2_i] \tag{5} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 \tilde h_i + b_1) + b_2 \tag{6}
 
-with the turns of the dialogue in (5). The paper's text was not at hand: equations are as they are recalled, and their numbers are ours.
+with the turns of the dialogue in (5). The paper's text was not at hand. The equations are recalled, and their numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -24,15 +24,16 @@ with the turns of the dialogue in (5). The paper's text was not at hand: equatio
 
 **Differences from the paper and from its public codes** (the authors' folder, and the second one that they recommend)
 
-- Choices where the paper is not settled: a turn is no neighbour of itself, the activation is ReLU, (3) and (4) have biases.
-- `form = "code"` is the second code: (2) runs over the turns to which `j` is *sent*, so that what a turn hears does not sum to one; no
-  :math:`1/|N_r|`; :math:`W_0 g_i` without weight, beside the self-loop that `graph` has (as `cogmen`'s); no ReLU in (3) and (4). Published
-  figures come from such code, with an LSTM in (1), and (5) with a tanh around its scores (first code) or without (5) (second code).
-- The first code scores an edge by its sender's absolute position, of which it has 110, in the place of (2): left out.
-- In the first code the net of (1) reads padding, and scores depend on the batch. Here it stops at the end of a dialogue.
-- Both codes share 30 matrices among 8 relations, which restricts nothing; here every relation has its own.
-- The codes know two speakers, by sex. Here they are numbered by first appearance, and those after the recipe's last share its relations.
-- The codes read text alone. Here all modalities of a turn stand side by side, zeros for what is missing; a turn without any is no node.
+- The paper does not settle three choices. Here a turn is no neighbour of itself, the activation is ReLU, and (3) and (4) have biases.
+- `form = "code"` is the second code. There (2) runs over the turns to which `j` sends, so that what a turn hears does not sum to one.
+  There is no :math:`1/|N_r|` and no ReLU in (3) and (4). :math:`W_0 g_i` has no weight; self-loops, as in recipe `cogmen`, are edges.
+- Published figures come from such code with an LSTM in (1). The first code has a tanh and a bias in (5); the second one has no (5).
+- In the place of (2) the first code scores an edge by its sender's absolute position, of which it has 110. This is left out.
+- In the first code the net of (1) reads padding, so that scores depend on the batch. Here it stops at the end of a dialogue.
+- The first code chooses the epoch by test figures. Here development data choose.
+- Both codes make the matrices of 8 relations from 30 shared ones, which restricts nothing. Here every relation has its own.
+- The codes know two speakers, by sex. Here speakers are numbered by first appearance; later ones share the relations of the recipe's last.
+- The codes read text alone. Here all modalities are concatenated, with zeros for a missing one; a turn without any is no node.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.matching import MatchingAttention
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.errors import ConfigError
-from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.graphs.rules import EdgeRule
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
@@ -64,12 +64,12 @@ class DialogueGCNConfig(Checked):
 
     Attributes:
         graph: Recipe; self-loops count only with `form = "code"`.
-        causal: Nothing comes from later turns: the net of (1) reads forward, edges from later turns are left out, and (5) looks back.
+        causal: The net of (1) reads forward, edges from later turns are left out, and (5) looks back.
         width: Of the states in front of the graph, both directions together.
         hidden: Of the graph's layers and of the classifier.
         cell: Of the recurrent net.
         form: (2) to (4) as in the `paper`, or as in the public `code`.
-        nodal: (5) as it is printed (`plain`), with a `tanh` around the scores, or `none`: the classifier reads `h`.
+        nodal: (5) as it is printed (`plain`), with bias and `tanh` in its scores, or `none`: the classifier reads `h`.
         dropout: Between the layers of (1), and in front of the last layer.
     """
 
@@ -81,11 +81,6 @@ class DialogueGCNConfig(Checked):
     form: Literal["paper", "code"] = "paper"
     nodal: Literal["plain", "tanh", "none"] = "plain"
     dropout: Share = 0.4
-
-
-def without_loops(recipe: GraphRecipe) -> GraphRecipe:
-    """The edges between turns alone."""
-    return replace(recipe, edges=tuple(replace(rule, self_loops=False) for rule in recipe.edges), examples=())
 
 
 class DialogueGCN(Method):
@@ -112,7 +107,7 @@ class DialogueGCN(Method):
             graph = self.recipe
             self.relate = Relational(c.width, c.hidden, graph, norm="none", attention="source")
         else:
-            graph = without_loops(self.recipe)
+            graph = replace(self.recipe, edges=tuple(replace(rule, self_loops=False) for rule in self.recipe.edges), examples=())
             itself = EdgeRule(relation="itself", scope="within", past=0, future=0, weight="learned")
             joined = replace(graph, edges=(*graph.edges, itself))
             self.relate = Relational(c.width, c.hidden, joined, root=False, bias=True, attention="target")

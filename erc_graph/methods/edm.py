@@ -1,19 +1,18 @@
 r"""MF-EDM: Graph-based Multimodal Fusion and Emotional Dynamics Modeling for ERC (Hwang, Kwon and Gweon, Interspeech 2026).
 
-Every turn has a node per modality and an anchor made of them. Two graphs pass messages: contagion between all turns, with signed gates,
-and inertia between the turns of one speaker. Only the anchor is read.
+Every turn has a node per modality and an anchor made of them, which alone is read. Two graphs pass messages: contagion between all turns,
+with signed gates, and inertia between the turns of one speaker.
 
 .. math::
     x^l &= \mathrm{BiGRU}(W_l u + b_l), \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{1} \\
     x^u &= W_u [x^l ; x^a ; x^v] + b_u \tag{2} \\
     G^0 &= W_2 (x + S) + b_2, \qquad H^0 = W_1 (x + S') + b_1 \tag{3} \\
-    G^k_i &= \textstyle\sum_{j \to i} \tanh(g_k^\top [G^{k-1}_i ; G^{k-1}_j] + c_k)\, G^{k-1}_j / \sqrt{d_i d_j}
-        + \varepsilon\, G^0_i \tag{4} \\
-    H^l_i &= \textstyle\sum_{j \to i} H^{l-1}_j / \sqrt{d_i d_j} + \varepsilon_2 H^0_i \tag{5} \\
+    G^k_i &= \sum_{j \to i} \tanh(g_k^\top [G^{k-1}_i ; G^{k-1}_j] + c_k) G^{k-1}_j / \sqrt{d_i d_j} + \varepsilon G^0_i \tag{4} \\
+    H^l_i &= \sum_{j \to i} H^{l-1}_j / \sqrt{d_i d_j} + \varepsilon_2 H^0_i \tag{5} \\
     s &= W [H^{N_L} ; G^{N_K}]_{\text{anchor}} + b \tag{6}
 
-with the embedding of the speaker in `S` for some streams, and in `S'` for these and some more. `d` counts the edges that leave a node in
-(4), and those that arrive in (5). The equations are those of the public code; their numbers are ours.
+with the speaker's embedding in `S` for some streams, and in `S'` for these and some more. In (4) `d` counts the edges that leave a node, in
+(5) those that arrive. Equations are those of the public code; their numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -27,16 +26,15 @@ with the embedding of the speaker in `S` for some streams, and in `S'` for these
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. The code is anonymous; its networks have the paper's names, and it saves models only above the
-  published test figures. It trains on development data and chooses the epoch on test data; here the development split chooses.
-- The graphs are kept as they run, and recipes say in words what the code's options hide: a speaker's first turn sends nothing in (5),
-  past and future are exchanged there, near turns and modalities of a turn are joined twice in (4).
-- The GRU stops at the end of a dialogue, and the batch norm counts turns alone. In the code both read padding.
-- The text has a linear map in front of the GRU always; in the code only on IEMOCAP.
-- The "focal" loss for MELD rises as the right class gets certain (see `erc_graph.methods.mmgcn`): `training.loss = "legacy_focal"`.
-- Speakers are numbered by first appearance, and their embedding has a matrix. The code takes the number in the corpus.
+- The paper's text was not at hand. The code is anonymous, but its networks have the paper's names. It saves models only above the published
+  test figures, trains on development data and chooses the epoch on test data; here development data choose. On IEMOCAP it does not
+  shuffle, and repeats its dropout masks in every epoch. Parts of it that are never used are left out.
+- The graphs are those that run, and recipes say what the code's options hide. A speaker's first turn sends nothing in (5), past and future
+  are exchanged there, and near turns and modalities of a turn are joined twice in (4). MELD's windows differ; its settings use these, too.
+- GRU and batch norm read no padding; in the code both do. Its text has a linear map in front of the GRU only on IEMOCAP, here always.
+- The "focal" loss for MELD rises as the right class gets certain: `training.loss = "legacy_focal"`. The paper has cross entropy.
+- Speakers are numbered by first appearance (in the code as in the corpus), and their embedding has a matrix.
 - A missing modality has no node; the anchor is made of zeros in its place. The code needs three modalities.
-- `causal`: the GRU reads forward, edges from later turns go, and `d` of (4) counts the edges that arrive. The paper reads whole dialogues.
 """
 
 from __future__ import annotations
@@ -57,8 +55,6 @@ from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import MeanOfTexts, Streams, added
 from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size, Weight
 
-ANCHOR = "anchor"
-
 
 @dataclass(frozen=True, kw_only=True)
 class EDMConfig(Checked):
@@ -67,15 +63,15 @@ class EDMConfig(Checked):
     Attributes:
         graph: Recipe of the contagion graph.
         inertia_graph: Recipe of the inertia graph.
-        causal: Nothing comes from later turns.
+        causal: Nothing comes from later turns, which the paper reads; the `d` of (4) counts edges that arrive.
         width: Of the encoders' states.
         hidden: Of the nodes.
         layers: `N_K`, of (4).
         inertia_layers: `N_L`, of (5).
         residual: `ε`.
         inertia_residual: `ε_2`.
-        speaker: Streams that know their speaker in both graphs.
-        inertia_speaker: More of them in the inertia graph; streams that are not there count nowhere.
+        speaker: Streams that know their speaker in both graphs; names of no stream count nowhere.
+        inertia_speaker: More of them in the inertia graph.
         dropout: Between the layers of the GRU, and nowhere else.
     """
 
@@ -113,29 +109,22 @@ class EDM(Method):
         gru = Recurrent("gru", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
         self.streams = Streams(self.texts.widths, c.width, read={"text": gru})
         self.anchor = nn.Linear(len(names) * c.width, c.width)
-        spoken = {*c.speaker, *c.inertia_speaker} & {*names, ANCHOR}
-        self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if spoken else None
+        self.speaker = SpeakerEmbedding(c.width, given=shapes.speaker) if {*c.speaker, *c.inertia_speaker} & {*names, "anchor"} else None
         self.to_contagion, self.to_inertia = nn.Linear(c.width, c.hidden), nn.Linear(c.width, c.hidden)
-        own = load_recipe(c.inertia_graph)
-        self.contagion = Gated(
-            c.hidden, c.hidden, self.recipe, layers=c.layers, residual="start", share=c.residual, degree="in" if c.causal else "out"
-        )
-        self.inertia = Gated(
-            c.hidden, c.hidden, own.past_only() if c.causal else own,
-            layers=c.inertia_layers, residual="start", share=c.inertia_residual, gate=False,
-        )  # fmt: skip
+        own, n = load_recipe(c.inertia_graph), c.hidden
+        own = own.past_only() if c.causal else own
+        self.contagion = Gated(n, n, self.recipe, layers=c.layers, residual="start", share=c.residual, degree="in" if c.causal else "out")
+        self.inertia = Gated(n, n, own, layers=c.inertia_layers, residual="start", share=c.inertia_residual, gate=False)
         self.classify = nn.Linear(2 * c.hidden, shapes.outputs)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
         """`(N, 2 hidden)`"""
-        given = self.texts(given)
-        x, c = self.streams(given), self.config  # Eq. (1), (N, S, width)
+        x, c = self.streams(self.texts(given)), self.config  # Eq. (1), (N, S, width)
         anchor = self.anchor(x.masked().flatten(1))  # Eq. (2)
-        present = torch.cat([x.present, x.present.any(1, keepdim=True)], 1)
-        x = Nodes(torch.cat([x.states, anchor[:, None]], 1), present, (*x.streams, ANCHOR))  # (N, S + 1, width)
-        spoken = None if self.speaker is None else self.speaker(given)
-        x = x if spoken is None else added(x, spoken, c.speaker)
-        g = self.contagion(x.with_states(self.to_contagion(x.states)), given.batch)  # Eqs. (3), (4)
-        x = x if spoken is None else added(x, spoken, set(c.inertia_speaker) - set(c.speaker))
-        h = self.inertia(x.with_states(self.to_inertia(x.states)), given.batch)  # Eqs. (3), (5)
+        parts = torch.cat([x.states, anchor[:, None]], 1), torch.cat([x.present, x.present.any(1, keepdim=True)], 1)
+        x = Nodes(*parts, (*x.streams, "anchor"))  # (N, S + 1, width)
+        spoken = self.speaker(given) if self.speaker else torch.zeros_like(anchor)
+        s, t = added(x, spoken, c.speaker), added(x, spoken, {*c.speaker, *c.inertia_speaker})
+        g = self.contagion(s.with_states(self.to_contagion(s.states)), given.batch)  # Eqs. (3), (4)
+        h = self.inertia(t.with_states(self.to_inertia(t.states)), given.batch)  # Eqs. (3), (5)
         return torch.cat([h.states[:, -1], g.states[:, -1]], -1)

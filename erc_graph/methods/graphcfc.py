@@ -11,8 +11,8 @@ Two streams at a time: the nodes of both attend to each other in a graph, then t
     m_1 &= W_1 [a ; v], \qquad m_2 = W_2 [m_1 ; l], \qquad m_3 = W_3 [m_2 ; c] \tag{5} \\
     s &= W_o m_3 + b_o, \qquad \text{and one such map of each } s_m \text{ and of } c \tag{6}
 
-with (4) `n` times over the two streams before each map of (5). All maps have biases. The equations are those of the public code; their
-numbers are ours.
+with (4) `n` times over the two streams before each map of (5), which have biases. Equations are those of the public code; their numbers are
+ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,14 +25,17 @@ numbers are ours.
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. As run, one block stands for all `n` (`tied`), for the code repeats the same object.
-- The code's loss is half the sum of the five cross entropies, for its learned weights never meet an optimiser. Here it is their sum.
-- A window is what a turn hears, and the recipe names its ends; in the code past and future are exchanged, which at 18 and 18 is the same.
-- The vector of a self-loop is the mean of a node's other edges, as in PyG and so in the code.
-- The code knows the corpus's speakers; here they are numbered by first appearance, and those after the recipe's last share its types.
-- The code trains on 108 of 120 dialogues, judges 12 of these as its development data, and reports the best epoch on test data.
-- A missing modality has no node; zeros stand for it in (3) and (5). A modality of any other name is read as the audio.
-- One modality has no shared stream, and (4) over itself alone. `causal` reads forward, without edges from later turns.
+- The paper's text was not at hand. As run, one block stands for all `n` (`tied`), for the code repeats the same object. Options of the code
+  for a recurrent aggregation and for learned weights of the losses have no effect when it runs; they are left out.
+- The code's loss is half the sum of the five cross entropies. Here it is their sum.
+- A window is what a turn hears, and the recipe names its ends. In the code past and future are exchanged; at 18 and 18 this is the same.
+- The vector of a self-loop is the mean of those of a node's other edges, as in PyG and so in the code.
+- The code knows the corpus's speakers. Here they are numbered by first appearance, and those after the recipe's last share its types.
+- The code trains on 108 of 120 dialogues, 12 of which are its development data, and prints the best test figures of all epochs. It
+  repeats the order of the dialogues and the dropout masks in every epoch.
+- A missing modality has no node, and zeros stand for it in (3) and (5). A modality of another name is read as the audio. One modality alone
+  has no shared stream, and passes (4) over itself.
+- `causal` reads forward, without edges from later turns.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from erc_graph.conv.gatv2 import GATv2, kinds_of
 from erc_graph.data.batch import Batch
@@ -54,11 +57,10 @@ from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Graph, Range, Share, Size, Weight
+from erc_graph.methods.ranges import Checked, Graph, Range, Share, Size
 from erc_graph.methods.stage import Prediction
 
 Depths = Annotated[list[int], Range(lambda value: bool(value) and min(value) >= 1, "numbers of 1 or more")]
-SHARED = "shared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,6 @@ class GraphCFCConfig(Checked):
         heads: Of the attention, each as wide as the states.
         layers: `n`, of every pair of streams; the last number stands for further ones.
         tied: One block stands for all `n`.
-        auxiliary: Weight of the losses of the streams.
         dropout: Between the layers of the LSTM, and behind gelu and the second map of (2) and (4).
     """
 
@@ -84,7 +85,6 @@ class GraphCFCConfig(Checked):
     heads: Size = 2
     layers: Depths = field(default_factory=lambda: [5, 5, 5])
     tied: bool = True
-    auxiliary: Weight = 1.0
     dropout: Share = 0.1
 
 
@@ -129,59 +129,48 @@ class GraphCFC(Method):
             self.text = Recurrent("lstm", c.context, 2 * width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
             self.joined = nn.Linear(2 * width, width)
         self.speaker = SpeakerEmbedding(width, given=shapes.speaker)
-        several = len(self.names) > 1
-        spaces = (*self.names, SHARED) if several else self.names
+        spaces = (*self.names, "shared") if len(self.names) > 1 else self.names
         self.extract = nn.ModuleDict({m: nn.Sequential(feedforward(width, c.dropout), nn.LayerNorm(width)) for m in spaces})
-        self.common = nn.Linear(len(self.names) * width, width) if several else None
+        self.common = nn.Linear(len(self.names) * width, width) if "shared" in spaces else None
         self.vectors = nn.Embedding(max(kinds_of(self.recipe)) + 1, width)
-        stages = max(len(spaces) - 1, 1)
-        self.depths = [c.layers[min(k, len(c.layers) - 1)] for k in range(stages)]
+        self.fuse = nn.ModuleList(nn.Linear(2 * width, width) for _ in spaces[1:])
+        self.depths = [c.layers[min(k, len(c.layers) - 1)] for k in range(max(len(self.fuse), 1))]
         self.blocks = nn.ModuleList(
             nn.ModuleList(Block(width, self.recipe, self.vectors, c.heads, c.dropout) for _ in range(1 if c.tied else n))
             for n in self.depths
         )
-        self.fuse = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(stages if several else 0))
         self.auxiliary = nn.ModuleDict({m: nn.Linear(width, shapes.outputs) for m in spaces})
         self.classify = nn.Linear(width, shapes.outputs)
 
-    def spaces(self, given: Given) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """`s_m` and `c`: stream → `(N, width)`, zero where it is missing; and where it is there."""
-        here, spoken, shared = {m: given.present[m] for m in self.names}, self.speaker(given), []
-        found = {}
-        for m in self.names:
-            x = self.project[m](given.values[m])
-            if m == "text":
-                x = self.joined(over_turns(self.text, torch.where(here[m][:, None], x, 0.0), given.batch))
-            x = (x if m == "text" else x.tanh()) + spoken  # Eq. (1)
-            found[m] = torch.where(here[m][:, None], self.extract[m](x), 0.0)  # Eq. (2)
-            if self.common is not None:
-                shared.append(torch.where(here[m][:, None], self.extract[SHARED](x), 0.0))
-        if self.common is not None:
-            found[SHARED], here[SHARED] = self.common(torch.cat(shared, -1)), torch.stack(list(here.values())).any(0)  # Eq. (3)
-        return found, here
-
-    def complemented(self, streams: dict[str, Tensor], here: dict[str, Tensor], batch: Batch) -> Tensor:
-        """`(N, width)` of all streams, one after the other."""
-        name, *others = streams
-        nodes = Nodes(streams[name][:, None], here[name][:, None], (name,))
-        for k, (depth, blocks) in enumerate(zip(self.depths, cast("list[nn.ModuleList]", self.blocks), strict=True)):
-            if others:
-                other = others[k]
-                states, present = (
-                    torch.cat(two, 1) for two in ((nodes.states, streams[other][:, None]), (nodes.present, here[other][:, None]))
-                )
-                nodes = Nodes(states, present, (name, other))
-            for i in range(depth):
-                nodes = blocks[0 if self.config.tied else i](nodes, batch)  # Eq. (4)
-            if others:
-                name = "+".join(nodes.streams)
-                state = self.fuse[k](nodes.masked().flatten(1))  # Eq. (5)
-                nodes = Nodes(state[:, None], nodes.present.any(1, keepdim=True), (name,))
-        return nodes.masked()[:, 0]
-
     def answer(self, given: Given) -> Prediction:
         """Scores, and those of every stream by itself."""
-        streams, here = self.spaces(given)
-        states = self.complemented(streams, here, given.batch)
-        own = {m: self.auxiliary[m](rows) for m, rows in streams.items()}  # Eq. (6)
-        return Prediction(scores=self.classify(states), states=states, auxiliary=own, auxiliary_weight=self.config.auxiliary)
+        spoken, shared, streams = self.speaker(given), [], {}
+        for m in self.names:
+            here, x = given.present[m][:, None], self.project[m](given.values[m])
+            if m == "text":
+                x = self.joined(over_turns(self.text, torch.where(here, x, 0.0), given.batch))
+            x = (x if m == "text" else x.tanh()) + spoken  # Eq. (1)
+            streams[m] = Nodes(self.extract[m](x)[:, None], here, (m,))  # Eq. (2)
+            if self.common is not None:
+                shared.append(torch.where(here, self.extract["shared"](x), 0.0))
+        if self.common is not None:
+            there = given.here(self.names).any(1, keepdim=True)
+            streams["shared"] = Nodes(self.common(torch.cat(shared, -1))[:, None], there, ("shared",))  # Eq. (3)
+        states = self.complemented(list(streams.values()), given.batch).masked()[:, 0]
+        own = {m: self.auxiliary[m](nodes.masked()[:, 0]) for m, nodes in streams.items()}
+        return Prediction(scores=self.classify(states), states=states, auxiliary=own)  # Eq. (6)
+
+    def complemented(self, streams: list[Nodes], batch: Batch) -> Nodes:
+        """One stream made of all, one after the other."""
+        nodes = streams[0]
+        for k, (depth, blocks) in enumerate(zip(self.depths, cast("list[nn.ModuleList]", self.blocks), strict=True)):
+            if self.fuse:
+                two = nodes, streams[k + 1]
+                states, present = (torch.cat([getattr(one, part) for one in two], 1) for part in ("states", "present"))
+                nodes = Nodes(states, present, (*nodes.streams, *two[1].streams))
+            for i in range(depth):
+                nodes = blocks[i % len(blocks)](nodes, batch)  # Eq. (4)
+            if self.fuse:
+                state = self.fuse[k](nodes.masked().flatten(1))  # Eq. (5)
+                nodes = Nodes(state[:, None], nodes.present.any(1, keepdim=True), ("+".join(nodes.streams),))
+        return nodes

@@ -25,19 +25,20 @@ with the edges of MMGCN in (3). The equations are those of the public code; thei
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. As remembered, its layers have a square matrix, and it is `g_l` that is added in (6), unsure.
+- The paper's text was not at hand. As remembered, its layers have a square matrix, and (6) adds `g_l`, not `q_{l-1}`.
 - Both nets stop at the end of a dialogue, and the second one at a speaker's last turn. In the code they read padding, the second one also
-  in a dialogue by itself; published figures come from that.
-- The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's; a state of zeros makes the code's scores NaN.
-- The code's loss is focal, with the factor without gradient: nearly `training.loss = "focal"`. The default is cross entropy.
-- Speakers are numbered by first appearance. The code's embeddings of them are not used, and are left out with 37 other tensors.
-- A missing modality has no node; both nets read zeros in its place, and zeros stand for it in (7). The code needs three modalities.
+  in a dialogue by itself; published figures come from that. They are the best of 32 or 48 settings by test figures.
+- The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's. A state of zeros makes the code's scores NaN.
+- The code's loss is focal, without gradient through its factor: nearly `training.loss = "focal"`. The default is cross entropy.
+- Speakers are numbered by first appearance. 38 tensors of the code that are never used, such as embeddings of speakers, are left out.
+- A missing modality has no node. Both nets read zeros in its place, and zeros stand for it in (7). The code needs three modalities.
 - `causal` reads forward and drops edges from later turns; the paper reads whole conversations.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class MMDFNConfig(Checked):
         alpha: α, share of the first state in every layer.
         eta: η, strength of the layers' own matrices.
         speaker: Modality → `w_τ`, the share of the speaker's own turns in its nodes; one where nothing is said.
-        dropout: Between the layers of both nets, in front of the graph, behind each of its layers and in front of the classifier.
+        dropout: Between the layers of both nets, on `n` and `q_0`, behind each layer of the graph, and in front of the classifier.
     """
 
     graph: Graph = "mmgcn"
@@ -96,10 +97,7 @@ class MMDFN(Method):
 
     def build(self, c: MMDFNConfig, shapes: Shapes) -> None:
         """Encoders, graph and classifier."""
-
-        def net() -> Recurrent:
-            return Recurrent("gru", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
-
+        net = partial(Recurrent, "gru", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
         self.streams = Streams(shapes.widths, c.width)
         self.context = net() if "text" in shapes.widths else None
         self.own = OwnTurns(net())
