@@ -1,8 +1,8 @@
 r"""Two graphs one after the other: modalities of a turn, then turns of the dialogue. A method of this package.
 
-It stands in the place of HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which an
-abstract is known: a graph fuses the modalities, and a second graph takes what they depend on into the conversation. What fills that
-sentence here is ours, from operators of its time; no result of this method is one of HFGCN.
+It stands in the place of HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which only the
+abstract is known. It says that one graph fuses the modalities, and that a second graph encodes their dependencies into the conversation.
+All else here is ours, from operators of that time. No result of this method is one of HFGCN.
 
 .. math::
     x_m &= W_m f_m + b_m, \qquad x_t \leftarrow \mathrm{BiGRU}(x_t) \tag{1} \\
@@ -19,8 +19,8 @@ sentence here is ours, from operators of its time; no result of this method is o
 | `V`, `Q`, `d` | `spread.neighbours`, `spread.root` | `(hidden, hidden)` |
 | `W_o` | `classify` | `(classes, (S + 1) hidden)` |
 
-**Choices**: the relations `r` of (3) are who speaks to whom, and whether before or not (recipe `cogmen`); (4) runs over the same edges
-without types. A missing modality has no node: zeros stand for it in (2) and behind (2). Losses are those of the training settings.
+**Choices**: the relations `r` of (3) are the speakers of both ends and whether the source is earlier (recipe `cogmen`). (4) runs over the
+same edges without types. A missing modality has no node: zeros stand for it in (2) and in `u`. The loss is that of the training settings.
 """
 
 from __future__ import annotations
