@@ -43,14 +43,14 @@ def ffn(ours: str, theirs: str) -> dict[str, str]:
 
 def renamed(given: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     """The parameters of the public code under our names."""
-    names = {f"project.{m}": m[0] for m in STREAMS} | {"norm": "layer_norm", "classify": "smax_fc", "value": "readout_tav.v"}
+    names = {f"project.project.{m}": m[0] for m in STREAMS} | {"norm": "layer_norm", "classify": "smax_fc", "value": "readout_tav.v"}
     names |= {"read_norm": "readout_tav.layer_norm"} | ffn("read", "readout_tav.ffn")
     found = {"asks": given["readout_tav.w"].view(3, -1)[[1, 0, 2]]}  # theirs: text, audio, visual
     for k in range(layers):
-        names |= block(f"everyone.{k}", f"ge.layer_stack.{k}", "glb_attn", given)
+        names |= block(f"all.{k}", f"ge.layer_stack.{k}", "glb_attn", given)
         for m in STREAMS:
-            for stage in ("same", "other"):
-                names |= block(f"{stage}.{m}.{k}", f"{stage[0].replace('o', 'c')}e_{m[0]}.layer_stack.{k}", "slf_attn", given)
+            for place, stage in ((k, "s"), (layers + k, "c")):
+                names |= block(f"own.{m}.{place}", f"{stage}e_{m[0]}.layer_stack.{k}", "slf_attn", given)
     for text, norm in MODALITIES.items():
         ends = ("weight", "bias", "running_mean", "running_var") if norm.startswith("norm") else ()
         found |= {f"texts.norm.{text}.{end}": given[f"{norm}.{end}"] for end in ends}
@@ -134,15 +134,15 @@ def test_as_the_code_masks_it(case: tuple[Any, ...]) -> None:
     log_prob = model(batch).scores.log_softmax(-1).view(count, longest, -1)
     close(log_prob[real], arrays["out/log_prob_BTC"][real])
     if selector:
-        first = decisions[model.same["text"][0].attend]
+        first = decisions[model.own["text"][0].attend]
         wanted = arrays["mid/first_decision"][:, 0] > 0.5
         assert torch.equal(first[official], wanted[official])
     loss = F.nll_loss(log_prob[real], every["in/label"][real])
     close(loss, arrays["out/loss"])
     loss.backward()
-    query = model.same["text"][0].attend.query.weight.grad
+    query = model.own["text"][0].attend.query.weight.grad
     close(query, arrays["grad/se_t.layer_stack.0.slf_attn.w_qs.weight"])
-    close(model.project["text"].weight.grad, arrays["grad/t.weight"])
+    close(model.project.project["text"].weight.grad, arrays["grad/t.weight"])
 
 
 def test_a_dialogue_alone(case: tuple[Any, ...]) -> None:
@@ -173,13 +173,13 @@ def layer(part: Any, x: Tensor, asked: list[Tensor]) -> Tensor:
 def loop(model: Any, batch: Any) -> Tensor:
     """Eqs. (1)-(7), turn by turn."""
     rows, like = range(batch.utterances), torch.zeros(1, model.config.width, dtype=torch.float64)
-    x = {(m, i): model.norm(model.project[m](value[i]) + sines(batch.turn[i : i + 1], like)[0])
+    x = {(m, i): model.norm(model.project.project[m](value[i]) + sines(batch.turn[i : i + 1], like)[0])
          for m, value in batch.features.items() for i in rows if batch.present[m][i]}  # fmt: skip
-    for stage in ("same", "other"):
-        for k in range(model.config.layers):
+    for first, stage in ((0, "same"), (model.config.layers, "other")):
+        for k in range(first, first + model.config.layers):
             new = {}
             for m, i in x:
-                part, asked = getattr(model, stage)[m][k], []
+                part, asked = model.own[m][k], []
                 for n, j in x:
                     related = (batch.speaker[i] == batch.speaker[j]) == (stage == "same")
                     if n != m or batch.dialogue[i] != batch.dialogue[j] or j > i or not related:
@@ -194,7 +194,7 @@ def loop(model: Any, batch: Any) -> Tensor:
                 new[m, i] = layer(part, x[m, i], asked or [x[m, i]])
             x = new
     h = x
-    for part in model.everyone:
+    for part in model.all:
         h = {(m, i): layer(part, h[m, i], [h[n, j] for n, j in h if batch.dialogue[i] == batch.dialogue[j]
                                            and (j <= i or not model.config.causal)]) for m, i in h}  # fmt: skip
     scores = []
