@@ -108,6 +108,29 @@ class FrameAttention(nn.Module):
         return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
 
 
+class FrameLayer(nn.Module):
+    """A Transformer layer with norms behind, between the items of an utterance.
+
+    Args:
+        width: Width of the items that go in and come out.
+        heads: Number of heads.
+        feedforward: Width of the hidden layer between.
+        dropout: On attention weights, in the hidden layer, and on what both halves add, in training.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = FrameAttention(width, heads=heads, dropout=dropout)
+        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(), Dropout(dropout), nn.Linear(feedforward, width))
+        self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
+
+    def forward(self, items: Tensor, here: Tensor | None = None) -> Tensor:
+        """`(N, items, width)`, `(N, items)` bool → `(N, items, width)`; where nothing is here, or no mask is given, all are read."""
+        here = torch.ones_like(items[..., 0], dtype=torch.bool) if here is None else here
+        items = self.norm[0](items + self.dropout(self.attention(items, here | ~here.any(1, keepdim=True))))
+        return self.norm[1](items + self.dropout(self.feedforward(items)))
+
+
 def _attend(packed: Tensor, mask: Tensor, dropout: float) -> Tensor:
     """`(n, L, 3, heads, head width)` → `(n, L, heads, head width)`."""
     query, key, value = packed.permute(2, 0, 3, 1, 4)

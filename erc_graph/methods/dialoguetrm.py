@@ -1,51 +1,49 @@
 r"""After DialogueTRM: exploring multi-modal emotional dynamics in a conversation (Mao et al., Findings of EMNLP 2021).
 
-Each modality hears other turns or its own alone, after its need of context; then gates per neuron join pairs of modalities, and attention
-per vector weighs them. The equations are ours: **the paper was not at hand and there is no public code**. Abstract and quotations tell of
-the two parts, the switch, the order of both fusions, and that text is sequential. All else is our guess.
+Each modality attends to other turns or to its own alone, after its need of context. Then gates per channel join pairs of modalities, and
+attention weighs the pairs. The equations are ours: **the paper was not at hand and there is no public code of it**. Its abstract tells of
+the two parts and the switch; a summary by others tells of the order of both fusions and that text is sequential. All else is our guess.
 
 .. math::
-    x_m &= \mathrm{LN}(W_m f_m + b_m) \; [+\, \mathrm{PE} \text{ where turns hear each other}] \tag{1} \\
+    x_m &= \mathrm{LN}(W_m f_m + b_m) \; [+\, \mathrm{PE} \text{ where turns attend to each other}] \tag{1} \\
     h_m &= \mathrm{Transformer}_m(x_m) \quad \text{over the turns, or each turn to itself} \tag{2} \\
     g_{mn} &= z \odot \tanh(A_{mn} h_m) + (1 - z) \odot \tanh(B_{mn} h_n), \qquad z = \sigma(Z_{mn} [h_m ; h_n]) \tag{3} \\
-    v &= \mathrm{Transformer}(\{g_{mn}\}) \quad \text{over the pairs of a turn} \tag{4} \\
+    v &= \mathrm{Transformer}(\{g_{mn}\}_{m < n}) \quad \text{over the pairs of a turn, one layer} \tag{4} \\
     s &= C_2\, \mathrm{ReLU}(C_1 [v_{mn}]_{m < n}) \tag{5}
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_m`, LN | `project[m]` | `(width, features)` |
-| Transformers of (2), of (4) | `context[m]`, `weigh` | |
+| Transformers of (2), of (4) | `context[m]`, `weigh` | hidden `feedforward` |
 | `Z`, `A`, `B` | `pairs[m_n].gate`, `.first`, `.second` | `(width, 2 width)`, `(width, width)` twice |
 | `C_1`, `C_2` | `classify` | `(width, pairs width)`, `(classes, width)` |
 
 **What was guessed**
 
-- Text hears the whole dialogue, with `causal` no later turns; other modalities hear their own turn: the same kind of layers,
-  as if the mask were reduced to the diagonal. `sequential` names the modalities that hear others.
+- Text attends to the whole dialogue, with `causal` to no later turn. Other modalities attend to their own turn: the same kind of layers,
+  as if the mask were reduced to the diagonal. `sequential` names the modalities that attend to other turns.
 - The gates are for unordered pairs, and attention is between the pairs of a turn. One modality alone has neither (3) nor (4).
-- Where a modality is missing, the other one of a pair has the gate to itself; a pair without any is not attended to and zeros in (5). A
-  turn that lacks text is a turn of zeros in (2).
-- All sizes, and the training. The paper fine-tunes BERT on a speaker's earlier utterances; here text is the vector of the corpus.
+- Where a modality is missing, the other one of a pair has the gate to itself. A pair without any is zeros in (5). (2) reads zeros.
+- All sizes, and the training. The paper fine-tunes BERT, which in the first author's later code reads a speaker's earlier turns too; here
+  text is the corpus's vector. A slip in that code keeps turns from each other. Three layers and the settings' `clip` are from there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from erc_graph.data.nodes import Nodes
-from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.feedforward import FeedForward
 from erc_graph.encoders.positions import Positions
-from erc_graph.encoders.self_attention import FrameAttention, TransformerEncoder
+from erc_graph.encoders.self_attention import FrameLayer, TransformerEncoder
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.parts import Classifier
+from erc_graph.methods.parts import Classifier, Rowwise
 from erc_graph.methods.ranges import Checked, Share, Size
 
 
@@ -74,23 +72,6 @@ class DialogueTRMConfig(Checked):
     dropout: Share = 0.3
 
 
-class WithinTurn(nn.Module):
-    """Layers of a Transformer over what a turn has, one item or several."""
-
-    def __init__(self, width: int, *, heads: int, layers: int, feedforward: int, dropout: float) -> None:
-        super().__init__()
-        self.attend = nn.ModuleList(FrameAttention(width, heads=heads, dropout=dropout) for _ in range(layers))
-        self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers)), Dropout(dropout)
-        self.feedforward = nn.ModuleList(FeedForward(width, feedforward, dropout) for _ in range(layers))
-
-    def forward(self, items: Tensor, here: Tensor) -> Tensor:
-        """`(N, items, width)`, read where they are there `(N, items)`; what is said of others does not matter."""
-        mask = here | ~here.any(1, keepdim=True)
-        for attend, norm, feedforward in zip(self.attend, self.norm, self.feedforward, strict=True):
-            items = feedforward(norm(items + self.dropout(attend(items, mask))))
-        return items
-
-
 class Gate(nn.Module):
     """The gated unit of a pair of modalities."""
 
@@ -98,8 +79,9 @@ class Gate(nn.Module):
         super().__init__()
         self.gate, self.first, self.second = nn.Linear(2 * width, width), nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, one: Tensor, other: Tensor, here: Tensor) -> Tensor:
-        """States `(N, width)` of both and their presence `(N, 2)` → `(N, width)`."""
+    def forward(self, pair: Nodes) -> Tensor:
+        """`(N, 2, width)` → `(N, width)`."""
+        (one, other), here = pair.masked().unbind(1), pair.present
         z = self.gate(torch.cat([one, other], -1)).sigmoid()
         share = torch.where(here.all(1, keepdim=True), z, here[:, :1].to(z.dtype))
         return share * self.first(one).tanh() + (1 - share) * self.second(other).tanh()  # Eq. (3)
@@ -122,38 +104,32 @@ class DialogueTRM(Method):
     def build(self, c: DialogueTRMConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
         self.names = tuple(shapes.widths)
-        size: dict[str, Any] = {"feedforward": c.feedforward, "dropout": c.dropout}
-        self.project = nn.ModuleDict({m: nn.Sequential(nn.Linear(w, c.width), nn.LayerNorm(c.width)) for m, w in shapes.widths.items()})
-        over = [m for m in self.names if m in c.sequential]
-        self.positions = Positions() if over else None
-        self.context = nn.ModuleDict(
-            {m: TransformerEncoder(c.width, heads=c.heads, layers=c.layers, causal=c.causal, **size) if m in over
-             else WithinTurn(c.width, heads=c.heads, layers=c.layers, **size) for m in self.names}
-        )  # fmt: skip
-        self.pairs = nn.ModuleDict({f"{m}_{n}": Gate(c.width) for m, n in combinations(self.names, 2)})
-        self.weigh = WithinTurn(c.width, heads=c.fusion_heads, layers=1, **size) if self.pairs else None
-        self.classify = Classifier(max(1, len(self.pairs)) * c.width, shapes.outputs, hidden=c.width, dropout=c.dropout)  # Eq. (5)
+        size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": c.dropout}
 
-    def streams(self, given: Given) -> Nodes:
-        """`h`: `(N, modalities, width)`."""
-        found = []
-        for m, part in self.context.items():
-            nodes = Nodes.of_turns(self.project[m](given.values[m]), given.present[m])
-            if self.positions is not None and isinstance(part, TransformerEncoder):
-                found.append(part(self.positions(nodes, given.batch), given.batch).states)  # Eqs. (1), (2)
-            else:
-                found.append(part(nodes.masked(), nodes.present))  # Eqs. (1), (2)
-        return Nodes(torch.cat(found, 1), given.here(self.names), self.names)
+        def context(name: str) -> list[nn.Module]:
+            if name in c.sequential:
+                return [Positions(), TransformerEncoder(c.width, layers=c.layers, causal=c.causal, **size)]
+            return [Rowwise(*(FrameLayer(c.width, **size) for _ in range(c.layers)))]
+
+        self.project = nn.ModuleDict({m: nn.Sequential(nn.Linear(w, c.width), nn.LayerNorm(c.width)) for m, w in shapes.widths.items()})
+        self.context = nn.ModuleDict({m: nn.ModuleList(context(m)) for m in self.names})
+        self.pairs = nn.ModuleDict({f"{m}_{n}": Gate(c.width) for m, n in combinations(self.names, 2)})
+        self.weigh = FrameLayer(c.width, c.fusion_heads, c.feedforward, c.dropout) if self.pairs else None
+        self.classify = Classifier(max(1, len(self.pairs)) * c.width, shapes.outputs, hidden=c.width, dropout=c.dropout)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
         """`v` of all pairs: `(N, pairs width)`."""
-        h = self.streams(given)
+        found = []
+        for m, parts in self.context.items():
+            nodes = Nodes.of_turns(self.project[m](given.values[m]), given.present[m])
+            for part in cast(nn.ModuleList, parts):
+                nodes = part(nodes, given.batch)  # Eqs. (1), (2)
+            found.append(nodes.states)
+        h = Nodes(torch.cat(found, 1), given.here(self.names), self.names)  # (N, modalities, width)
         if self.weigh is None:
             return h.masked().flatten(1)
-        places = list(combinations(range(len(self.names)), 2))
-        found = [
-            gate(h.states[:, m], h.states[:, n], h.present[:, (m, n)]) for (m, n), gate in zip(places, self.pairs.values(), strict=True)
-        ]
-        here = torch.stack([h.present[:, pair].any(1) for pair in places], 1)  # (N, pairs)
-        fused = self.weigh(torch.where(here[..., None], torch.stack(found, 1), 0.0), here)  # Eq. (4)
+        pairs = [h.take(*pair) for pair in combinations(range(len(self.names)), 2)]
+        here = torch.stack([pair.present.any(1) for pair in pairs], 1)  # (N, pairs)
+        g = torch.stack([gate(pair) for gate, pair in zip(self.pairs.values(), pairs, strict=True)], 1)
+        fused = self.weigh(torch.where(here[..., None], g, 0.0), here)  # Eq. (4)
         return torch.where(here[..., None], fused, 0.0).flatten(1)

@@ -42,7 +42,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds
-from erc_graph.encoders.self_attention import FrameAttention
+from erc_graph.encoders.self_attention import FrameLayer
 from erc_graph.encoders.sequences import encode_sequences
 from erc_graph.encoders.subnets import TOKENS
 from erc_graph.methods.base import Method
@@ -107,21 +107,6 @@ class Frames(nn.Module):
         return torch.cat([first, second], -1).transpose(0, 1).flatten(1)  # Eq. (1)
 
 
-class Mix(nn.Module):
-    """A post-norm Transformer layer between the codes of an utterance."""
-
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = FrameAttention(width, heads=heads, dropout=dropout)
-        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(), Dropout(dropout), nn.Linear(feedforward, width))
-        self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
-
-    def forward(self, codes: Tensor, here: Tensor) -> Tensor:
-        """`(N, codes, width)`, `(N, codes)` bool → `(N, codes, width)`; where nothing is here, all are read."""
-        codes = self.norm[0](codes + self.dropout(self.attention(codes, here | ~here.any(1, keepdim=True))))
-        return self.norm[1](codes + self.dropout(self.feedforward(codes)))
-
-
 def share(present: Tensor, dtype: torch.dtype) -> Tensor:
     """`(N, M, 1)`: each row's part in the mean of a modality, from presence `(N, M)`."""
     return (present.to(dtype) / present.sum(0).clamp(min=1))[..., None]
@@ -171,7 +156,7 @@ class MISA(Method):
         self.project = nn.ModuleDict(rows)
         self.private, self.restore = (nn.ModuleDict({m: nn.Linear(width, width) for m in self.names}) for _ in range(2))
         self.shared = nn.Linear(width, width)
-        self.mix = Mix(width, config.heads, config.feedforward, 0.1)  # dropout: the library's default
+        self.mix = FrameLayer(width, config.heads, config.feedforward, 0.1)  # dropout: the library's default
         fused = len(self.names) * width
         self.fuse = nn.Sequential(nn.Linear(2 * fused, fused), Dropout(config.dropout), nn.ReLU())
         self.conversation = Conversation({FUSED: fused}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.positions import sines
@@ -41,9 +40,9 @@ def over_turns(net: Any, x: list[Tensor], there: list[bool]) -> list[Tensor]:
 
 def within(net: Any, items: list[Tensor]) -> list[Tensor]:
     """A Transformer over the items of a turn."""
-    for attend, norm, after in zip(net.attend, net.norm, net.feedforward, strict=True):
-        items = [norm(one + attended(attend, one, items)) for one in items]
-        items = [after.norm(one + after.outer(F.relu(after.inner(one)))) for one in items]
+    for layer in net:
+        items = [layer.norm[0](one + attended(layer.attention, one, items)) for one in items]
+        items = [layer.norm[1](one + layer.feedforward(one)) for one in items]
     return items
 
 
@@ -56,9 +55,9 @@ def loop(model: Any, batch: Batch) -> Tensor:
             x, there = [model.project[m](row) for row in batch.features[m][start:end]], batch.present[m][start:end].tolist()
             if m in model.config.sequential:
                 places = sines(torch.arange(len(x)), torch.zeros(1, width, dtype=torch.float64))
-                h[m] = over_turns(model.context[m], [one + place for one, place in zip(x, places, strict=True)], there)
+                h[m] = over_turns(model.context[m][1], [one + place for one, place in zip(x, places, strict=True)], there)
             else:
-                h[m] = [within(model.context[m], [one])[0] for one in x]
+                h[m] = [within(model.context[m][0].layers, [one])[0] for one in x]
         for i in range(end - start):
             here = {m: bool(batch.present[m][start + i]) for m in model.names}
             parts: dict[str, Tensor] = {m: h[m][i] for m in model.names if here[m]}
@@ -70,7 +69,7 @@ def loop(model: Any, batch: Batch) -> Tensor:
                     z = gate.gate(torch.cat([h[m][i], h[n][i]])).sigmoid()
                     if here[m] or here[n]:
                         parts[f"{m}_{n}"] = z * one + (1 - z) * other if here[m] and here[n] else one if here[m] else other
-                parts = dict(zip(parts, within(model.weigh, list(parts.values())), strict=True))
+                parts = dict(zip(parts, within([model.weigh], list(parts.values())), strict=True))
             zero = torch.zeros(width, dtype=torch.float64)
             read = [parts.get(name, zero) for name in (model.pairs if model.weigh is not None else model.names)]
             scores.append(model.classify(torch.cat(read)))
