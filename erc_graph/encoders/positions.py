@@ -34,8 +34,8 @@ class Positions(OverTurns):
 def sines(turn: Tensor, like: Tensor) -> Tensor:
     """`(n,)` numbers → `(n, width)`, with the width and precision of other states.
 
-    >>> sines(torch.tensor([0, 1]), torch.zeros(1, 3)).round(decimals=4).tolist()
-    [[0.0, 1.0, 0.0], [0.8415, 0.5403, 0.0022]]
+    >>> [round(value, 4) for value in sines(torch.tensor([1]), torch.zeros(1, 3))[0].tolist()]
+    [0.8415, 0.5403, 0.0022]
     """
     width = like.shape[-1]
     rate = torch.exp(torch.arange(0, width, 2, device=turn.device, dtype=torch.float64) * (-math.log(10_000.0) / width))

@@ -191,7 +191,7 @@ def test_what_no_version_had_is_refused_where_descriptions_are_checked(
     write(next(iter(MODELS)), tensors[0], tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
-        ({"pipeline": "Later"}, "method: expected one of .*, found 'Later'"),
+        ({"pipeline": "Later"}, "method: expected the class of one .*, found 'Later'"),
         ({"config": []}, "not a description that"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
