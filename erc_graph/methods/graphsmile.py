@@ -16,17 +16,19 @@ of (6) is over all ordered pairs of turns, `i = j` included, in blocks of `windo
 
 | symbol | attribute | shape |
 |---|---|---|
-| batch norm, `W_m` | `norm`, `project[m]` | `(features,)`, `(width, features)` |
+| batch norm, `W_m` | `texts.norm.text`, `project.project[m]` | `(features,)`, `(width, features)` |
 | `W_k`, `U_k` | `graphs[pair].maps`, `.read` | `(width, width)` each |
 | `W_f` | `fuse` | `(width, width)` |
 | `W_e`, `W_s`, `W_d` | `classify`, `of_turn`, `of_pair` | `(classes, width)`, `(3, width)`, `(2, 2 width)` |
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand; the equations are about the public code.
+- The paper's text was not at hand; the equations are about the public code. As there, nothing depends on who speaks.
+- The code chooses accuracy and F1 on the test data, each from its own epoch; its development part is a part of what it trains on. Here
+  development data choose.
 - Edges weigh one. In the code an edge has a learned weight by its place in the batch, so that scores depend on the order of dialogues,
   and a negative sum of weights makes every score of the batch NaN.
-- The batch norm of (1) counts true turns alone; in the code also padding.
+- The batch norm of (1) counts true turns alone; in the code also padding. Several texts (`text1` to `text4`) are a mean behind norms.
 - The layers of a graph start from different weights; in the code they are copies of one.
 - A missing modality is no node, and (4) is the mean over the others. One modality alone has no pair: `S = F^0`, without a graph.
 - Sentiments of (6) follow from the label (`sentiments`), those of scores from the sign; the code has a column of its own for MELD. A label
@@ -35,7 +37,6 @@ of (6) is over all ordered pairs of turns, `i = j` included, in blocks of `windo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -46,7 +47,6 @@ from torch.nn import functional as F
 from erc_graph.conv.chain import Chain
 from erc_graph.data.batch import Batch, ranges
 from erc_graph.data.nodes import Nodes
-from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.recipe import GraphRecipe
@@ -54,6 +54,7 @@ from erc_graph.graphs.rules import EdgeRule
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import MeanOfTexts, Streams
 from erc_graph.methods.ranges import Checked, Share, Size, Weight
 from erc_graph.methods.stage import Prediction
 
@@ -107,18 +108,16 @@ class GraphSmile(Method):
 
     def build(self, c: GraphSmileConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
-        self.names = tuple(shapes.widths)
+        self.texts = MeanOfTexts(shapes.widths, norm=True)
+        self.names = tuple(self.texts.widths)
         rule = EdgeRule(relation="cross", scope="across", past=c.past, future=0 if c.causal else c.future, weight="learned")
-        recipe = GraphRecipe(
-            name="graphsmile", description="Windows of turns between two modalities.", source=str(self.paper), edges=(rule,)
-        )
+        recipe = GraphRecipe(name="graphsmile", description="Windows between two modalities.", source=str(self.paper), edges=(rule,))
         self.graph = recipe if len(self.names) > 1 else None
         known = [c.sentiments.get(label.lower(), -1) for label in self.task.labels]
         if (c.sentiment or c.shift) and self.task.labels and max(known) < 0:
             raise ConfigError(f"pipeline.sentiments: expected that of a label ({', '.join(self.task.labels)}), or weights of 0, found none")
         self.register_buffer("sentiment_of", torch.tensor(known, dtype=torch.long), persistent=False)
-        self.norm = BatchNorm(shapes.widths["text"]) if "text" in self.names else None
-        self.project = nn.ModuleDict({name: nn.Linear(inputs, c.width) for name, inputs in shapes.widths.items()})
+        self.project = Streams(self.texts.widths, c.width)
         pairs = {f"{m}_{n}": Chain(c.width, recipe, layers=c.layers, dropout=c.dropout) for m, n in combinations(self.names, 2)}
         self.graphs, self.dropout = nn.ModuleDict(pairs), Dropout(c.dropout)
         self.fuse, self.classify = nn.Linear(c.width, c.width), nn.Linear(c.width, shapes.outputs)
@@ -127,18 +126,15 @@ class GraphSmile(Method):
 
     def nodes(self, given: Given) -> Nodes:
         """Eq. (1): `(N, S, width)`."""
-        values = dict(given.values)
-        if self.norm is not None:
-            values["text"] = self.norm(Nodes.of_turns(values["text"], given.present["text"]), given.batch).states[:, 0]
-        rows = torch.stack([self.project[name](values[name]) for name in self.names], 1)
-        return Nodes(self.dropout(F.leaky_relu(rows)), given.here(self.names), self.names)  # Eq. (1)
+        x: Nodes = self.project(self.texts(given))
+        return x.with_states(self.dropout(F.leaky_relu(x.states)))  # Eq. (1)
 
     def encode(self, given: Given) -> Tensor:
         """`z`: `(N, width)`."""
         x, read, here = self.nodes(given), [], []
         for (m, n), graph in zip(combinations(range(len(self.names)), 2), self.graphs.values(), strict=True):
-            pair = x.take(m, n)
-            read.append(graph(pair, given.batch).states)  # Eqs. (2), (3)
+            pair: Nodes = graph(x.take(m, n), given.batch)  # Eqs. (2), (3)
+            read.append(pair.states)
             here.append(pair.present)
         states, present = (torch.cat(read, 1), torch.cat(here, 1)) if read else (x.masked(), x.present)
         parts = torch.where(present[..., None], F.leaky_relu(self.fuse(states)), 0.0)
@@ -148,8 +144,8 @@ class GraphSmile(Method):
         """Scores, and in training the further losses."""
         z = self.encode(given)
         losses = self.losses(z, given.batch) if self.training else {}
-        weights: Mapping[str, float] = {"sentiment": self.config.sentiment, "shift": self.config.shift}
-        return Prediction(scores=self.classify(z), states=z, penalty=sum(weights[name] * loss for name, loss in losses.items()))  # Eq. (5)
+        penalty = sum(getattr(self.config, name) * loss for name, loss in losses.items())
+        return Prediction(scores=self.classify(z), states=z, penalty=penalty)  # Eq. (5)
 
     def losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The last two terms of Eq. (6), without their weights."""

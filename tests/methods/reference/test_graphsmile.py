@@ -24,8 +24,8 @@ PAIRS = {"audio_text": "ta", "audio_visual": "va", "text_visual": "tv"}
 def renamed(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parameters of the public code under our names."""
     names = {"fuse": "modal_fusion.0", "classify": "emo_output", "of_turn": "sen_output", "of_pair": "senshift.shift_output_layer.0"}
-    names |= {f"project.{m}": f"dim_layer_{m[0]}.0" for m in MODALITIES}
-    found = {f"norm.{end}": given[f"batchnorms_t.0.{end}"] for end in ("weight", "bias", "running_mean", "running_var")}
+    names |= {f"project.project.{m}": f"dim_layer_{m[0]}.0" for m in MODALITIES}
+    found = {f"texts.norm.text.{end}": given[f"batchnorms_t.0.{end}"] for end in ("weight", "bias", "running_mean", "running_var")}
     for ours, pair in PAIRS.items():
         layers = [f"hetergconv_{pair}.hetergcn_layers.{k}.hetergconv" for k in range(depth(given, pair))]
         found[f"graphs.{ours}.bias"] = torch.stack([given[f"{layer}.bias"] for layer in layers])
@@ -117,9 +117,9 @@ def loop(model: Any, batch: Any) -> Tensor:
         for i in range(batch.utterances):
             row = values[i]
             if m == "text":
-                norm = model.norm
+                norm = model.texts.norm["text"]
                 row = (row - norm.running_mean) / (norm.running_var + norm.epsilon).sqrt() * norm.weight + norm.bias
-            x[m, i] = F.leaky_relu(model.project[m].weight @ row + model.project[m].bias)
+            x[m, i] = F.leaky_relu(model.project.project[m].weight @ row + model.project.project[m].bias)
     x = {(m, i): row for (m, i), row in x.items() if batch.present[m][i]}
     for pair in combinations(batch.features, 2):
         graph, nodes = model.graphs["_".join(pair)], {key: row for key, row in x.items() if key[0] in pair}
