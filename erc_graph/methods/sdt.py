@@ -18,20 +18,23 @@ numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, `(speakers, width)` |
-| MHA, LN, `W_1`, `W_2`, `G` | `pairs[a_to_b]` | `(width, width)` each |
+| `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, an embedding behind a linear map |
+| MHA, LN, `W_1`, `W_2`, `G` | `pairs[a_to_b]`: `attend`, `norm`, `inner`, `outer`, `gate` | `(width, width)` each |
 | `R_b`, `M` | `reduce[b]`, `gate` | `(width, modalities width)`, `(width, width)` |
 | `C`, `C_m` | `classify`, `own[m]` | `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand; the equations are about the public code.
+- The paper's text was not at hand; the equations are about the public code. It trains on the development data too, and chooses its epoch
+  on the test data; here development data choose.
 - (8): true turns are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
-- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same.
+- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As there, no
+  factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
 - The code freezes `G` at the identity on MELD: `gate = "identity"`.
 - A missing modality is not asked in (2) and has no share in (6) and no part in the KL; its `u_m` is zero, so that its classifier in (8)
   learns there how frequent the classes are. Scores instead of classes have no KL.
-- Position and speaker go through one dropout per modality, in the code through one per layer. Norms that nothing reads are left out.
+- (1) has one dropout per modality, the code one in each layer. Norms that nothing reads are left out. Speakers from the eighth on share
+  a row of `E`.
 """
 
 from __future__ import annotations
@@ -122,9 +125,8 @@ class SDT(Method):
         self.pairs = nn.ModuleDict({f"{a}_to_{b}": Pair(c) for b in self.names for a in self.names})
         self.reduce = nn.ModuleDict({b: nn.Linear(len(self.names) * width, width) for b in self.names})
         self.gate, self.classify = nn.Linear(width, width, bias=False), nn.Linear(width, shapes.outputs)
-        self.own = nn.ModuleDict(
-            {m: nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs)) for m in self.names if c.own or c.distil}
-        )
+        pupils = self.names if c.own or c.distil else ()
+        self.own = nn.ModuleDict({m: nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs)) for m in pupils})
 
     def streams(self, given: Given) -> Tensor:
         """`u`: `(N, modalities, width)`, zero where one is missing."""
@@ -137,15 +139,11 @@ class SDT(Method):
             found.append(self.reduce[target](torch.cat(gated, -1)))  # Eq. (5)
         return nodes.with_states(torch.stack(found, 1)).masked()
 
-    def fused(self, u: Tensor, here: Tensor) -> Tensor:
-        """`z`: `(N, width)`, of the modalities that are there `(N, modalities)`."""
-        mask = (here | ~here.any(1, keepdim=True))[..., None]
-        return (self.gate(u).masked_fill(~mask, -torch.inf).softmax(1) * u).sum(1)  # Eq. (6)
-
     def answer(self, given: Given) -> Prediction:
         """Scores, and in training those of the modalities with what they learn from the joint ones."""
         u, here = self.streams(given), given.here(self.names)
-        z = self.fused(u, here)
+        mask = (here | ~here.any(1, keepdim=True))[..., None]
+        z = (self.gate(u).masked_fill(~mask, -torch.inf).softmax(1) * u).sum(1)  # Eq. (6)
         scores = self.classify(z)  # Eq. (7)
         if not (self.training and self.own):
             return Prediction(scores=scores, states=z)
