@@ -21,7 +21,7 @@ the attention in it does not look at what is said (`erc_graph.encoders.parties`)
 
 | symbol | attribute | shape |
 |---|---|---|
-| `W_m`, DialogueRNN, `D_m` | `project[m]`, `context`, `merge[m]` | `(width, features)`, all `m` in one part, `(width, 2 width)` |
+| `W_m`, DialogueRNN, `D_m` | `project.project[m]`, `context`, `merge[m]` | `(width, features)`, , `(width, 2 width)` |
 | MHA, LN; (4) | `stacks[m][l].attend[n]`, `.norm[n]`; `.feedforward` | four maps `(width, width)`; `(feedforward, width)` and back |
 | `W_f`, `W_1`, `W_2` | `fuse`, `classify` | `(width, modalities width)`, `(hidden, width)`, `(classes, hidden)` |
 
@@ -32,9 +32,8 @@ the attention in it does not look at what is said (`erc_graph.encoders.parties`)
 - The weights of (7) and (8) are relative to that of the cross entropy, which is one here. (7) is over utterances that count in the loss.
 - On MELD text has no recurrent net and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
 - A missing modality is zeros in (2), is not asked in (3) and zeros in (5). One modality alone has (4) without (3). A score has no (7).
-- All dropout of the code is 0, and that of (6) stands behind the last layer; here in front of it.
-- The code reports the best test result of all epochs, on text vectors of an encoder that knows the training labels. Here development data
-  choose, and the vectors are the corpus's.
+- Dropout in the code is 0, and stands behind the last layer of (6); here in front of it. None is in (2).
+- The code reports the best test result of all epochs, from text vectors of a fine-tuned encoder; here development data choose.
 """
 
 from __future__ import annotations
@@ -56,6 +55,7 @@ from erc_graph.encoders.stream_attention import StreamAttention
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import Streams
 from erc_graph.methods.ranges import Checked, Positive, Share, Size, Weight
 from erc_graph.methods.stage import Prediction
 
@@ -134,14 +134,13 @@ class MultiEMO(Method):
         """The parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda name: (name != "text", name)))  # the order in which the code attends
         both, heard = c.bidirectional and not c.causal, [m for m in self.names if m != "text" or c.text_context]
-        self.project = nn.ModuleDict({m: nn.Linear(shapes.widths[m], c.width) for m in self.names})
+        self.project = Streams({m: shapes.widths[m] for m in self.names}, c.width)
         size: Any = {"emotion": c.width, "attention": "simple", "bidirectional": both, "streams": len(heard)}
         self.context = Parties({SAID: c.width}, c.width, {"q": Party(width=c.width)}, **size) if heard else None
         self.merge = nn.ModuleDict({m: nn.Linear(2 * c.width, c.width) if both else nn.Identity() for m in heard})
         others = {m: tuple(n for n in self.names if n != m) for m in self.names}
         self.stacks = nn.ModuleDict({m: nn.ModuleList(Layer(c, others[m]) for _ in range(c.layers)) for m in self.names})
-        hidden = c.hidden or c.width
-        self.fuse = nn.Linear(len(self.names) * c.width, c.width)
+        self.fuse, hidden = nn.Linear(len(self.names) * c.width, c.width), c.hidden or c.width
         self.classify = nn.Sequential(nn.Linear(c.width, hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(hidden, shapes.outputs))
         self.register_buffer("counts", torch.zeros(len(self.task.labels)))
 
@@ -154,8 +153,7 @@ class MultiEMO(Method):
 
     def streams(self, given: Given) -> Nodes:
         """`x̃`: `(N, modalities, width)`."""
-        rows = torch.stack([self.project[m](given.values[m]) for m in self.names], 1)  # Eq. (1)
-        nodes = Nodes(rows, given.here(self.names), self.names)
+        nodes = self.project(given)  # Eq. (1)
         found = dict(zip(self.names, nodes.masked().unbind(1), strict=True))
         if self.context is not None:
             e = self.context(nodes.take(*map(self.names.index, self.merge)), given.batch).states
@@ -188,20 +186,15 @@ class MultiEMO(Method):
 
     def contrast(self, h: Tensor, target: Tensor) -> Tensor:
         """Eq. (7) of some utterances `(n, width)`, `(n,)`; zero for less than two."""
-        if len(h) < 2:
-            return 0 * h.sum()
         c, unit, own = self.config, F.normalize(h, dim=-1), torch.eye(len(h), dtype=torch.bool, device=h.device)
         log = (unit @ unit.T / c.temperature).masked_fill(own, -torch.inf).log_softmax(-1).masked_fill(own, 0.0)
         alike = (target[:, None] == target) & ~own
         focal = torch.where(alike, (1 - log.exp()).clamp(min=1e-12) ** c.gamma * log, 0.0).sum(1) / alike.sum(1).clamp(min=1)
         weight = self.get_buffer("counts").to(h.dtype).clamp(min=1) ** -c.alpha
-        return -((weight / weight.sum())[target] * focal).mean()
+        return -((weight / weight.sum())[target] * focal).sum() / max(1, len(h))
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
     """A pair's part of Eq. (8), of states `(n, width)`; zero for less than two."""
-    if len(x) < 2:
-        return 0 * x.sum()
-    x, y = x - x.mean(0), y - y.mean(0)
-    trace = ((x.T @ x) * (y.T @ y)).sum() / (len(x) - 1) ** 2
-    return trace / 2 - (x * y).sum() / (len(x) - 1)
+    x, y, others = x - x.mean(0), y - y.mean(0), max(1, len(x) - 1)
+    return ((x.T @ x) * (y.T @ y)).sum() / (2 * others**2) - (x * y).sum() / others

@@ -33,7 +33,7 @@ def renamed(given: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
     """The parameters of the public code under our names; a key's bias cancels, and nets that are never read are left out."""
     found, names = {}, {"fuse": "fc", "classify.0": "mlp.linear_1", "classify.3": "mlp.linear_2"}
     for m in MODALITIES:
-        names |= {f"project.{m}": f"{m}_fc"} | (
+        names |= {f"project.project.{m}": f"{m}_fc"} | (
             {f"merge.{m}": f"{m}_dialoguernn.linear"} if f"merge.{m}.bias" in model.state_dict() else {}
         )
         for k, (ours, net) in enumerate(directions(model, m)):
@@ -85,7 +85,7 @@ def test_arrays_of_the_public_code(part: str, reference: Callable[[str], Referen
     model = build(MultiEMO, {m: features[m].shape[1] for m in MODALITIES}, len(given["mlp.linear_2.bias"]), config, dtype=torch.float32)
     put(model, renamed(given, model) | {"counts": arrays["in/class_counts"]})
     seen: dict[str, Tensor] = {}
-    model.project["text"].register_forward_hook(lambda _, x, y: seen.update(text=y))
+    model.project.project["text"].register_forward_hook(lambda _, x, y: seen.update(text=y))
     model.stacks["text"][0].attend["audio"].register_forward_hook(lambda _, x, y: seen.update(first=y.states[:, 0]))
     x = model.streams(model.given(batch))
     z = model.attended(x, batch)
@@ -148,7 +148,7 @@ def loop(model: Any, batch: Batch) -> Tensor:
         rows, speakers, x = range(end - start), batch.speaker[start:end].tolist(), {}
         for m in model.names:
             zero = torch.zeros(model.config.width, dtype=torch.float64)
-            x[m] = [model.project[m](batch.features[m][start + i]) if batch.present[m][start + i] else zero for i in rows]
+            x[m] = [model.project.project[m](batch.features[m][start + i]) if batch.present[m][start + i] else zero for i in rows]
             if m in model.merge:
                 forward, *back = (net for _, net in directions(model, m))
                 e = recurrence(forward, x[m], speakers)
@@ -178,3 +178,11 @@ def test_equations_by_loop(widths: dict[str, int], causal: bool) -> None:
     batch = random_batch(SPEAKERS, widths, classes=3, missing=0.3)
     leaves = [value.requires_grad_() for value in batch.features.values()]
     equal(model(batch).scores, loop(model, batch), model, *leaves)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_losses_between_utterances_need_two(rows: int) -> None:
+    model = build(MultiEMO, {"text": 3}, 3, MultiEMOConfig(width=4, layers=1, heads=2, feedforward=5))
+    h = torch.randn(rows, 4, dtype=torch.float64, requires_grad=True)
+    loss = model.contrast(h, torch.zeros(rows, dtype=torch.long)) + correlation(h, 2 * h)
+    assert loss == 0 and not torch.autograd.grad(loss, h)[0].any()
