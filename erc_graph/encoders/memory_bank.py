@@ -23,14 +23,14 @@ class History:
     Attributes:
         rows: `(T, C)` row of the batch at every step.
         here: `(T, C)` bool: there is a turn to hear.
-        own: `(T, C)` bool: it is the speaker's of the chain.
+        sides: `(2, T, C)` bool: it is the own speaker's, it is another's.
         chain: `(N,)` chain of every turn.
         heard: `(N, T)` bool: steps that a turn hears, its chain's turns before it.
     """
 
     rows: Tensor
     here: Tensor
-    own: Tensor
+    sides: Tensor
     chain: Tensor
     heard: Tensor
 
@@ -52,11 +52,16 @@ class History:
         inside = rows < batch.utterances
         rows = rows.clamp(max=batch.utterances - 1)
         here = inside & (batch.dialogue[rows] == batch.dialogue[start]) & present[rows]
-        return cls(rows, here, here & (batch.speaker[rows] == speaker), chain, (steps < span[:, None]) & here.T[chain])
+        same = batch.speaker[rows] == speaker
+        return cls(rows, here, here & torch.stack([same, ~same]), chain, (steps < span[:, None]) & here.T[chain])
 
     def of_turns(self, steps: Tensor) -> Tensor:
         """`(k, T, C, ...)` → what every turn's chain holds: `(k, N, T, ...)`."""
         return steps.transpose(1, 2).index_select(1, self.chain)
+
+    def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
+        """What a GRU per side says: `(N, inputs)` → `(2, T, C, width)`, zero where the other side speaks."""
+        return torch.where(self.sides[..., None], nets(nets.before(rows)[:, self.rows], self.sides), 0.0)
 
 
 class ChainedGRU(nn.Module):
