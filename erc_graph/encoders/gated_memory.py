@@ -99,6 +99,11 @@ class GatedMemory(nn.Module):
         memories = self._memories(attended, fresh, there.any(-1, keepdim=True), u)
         return torch.cat([torch.stack(outputs, 1), memories], -1), (h, c, memories[:, -1], heard[:, -1])
 
+    def last(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
+        """States at the last step of every sequence: modality → `(n, T, inputs)` and `(n, T, modalities)` bool, to `(n, width)`."""
+        states, _ = self(self.gates(values), there)
+        return states[torch.arange(len(states), device=states.device), there.any(-1).sum(1) - 1]
+
     def _memories(self, attended: Tensor, fresh: Tensor, any_there: Tensor, u: Tensor) -> Tensor:
         """Eqs. (5), (6): `(n, T, memory)`; both gates are one product per step."""
         keep, take = (cast(Any, self.nets[net]) for net in ("keep", "take"))

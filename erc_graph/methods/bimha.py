@@ -95,7 +95,7 @@ class BIMHA(Method):
     def build(self, config: BIMHAConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
         inner, width, hidden = config.inner_width, config.width, config.hidden
-        self.subnets = SubNets(shapes, inner, config.words, config.dropout)
+        self.subnets = SubNets(shapes, dict.fromkeys(shapes.modalities, inner), config.words, config.dropout)
         self.names = shapes.modalities
         self.pairs = nn.ModuleDict({f"{m}_{n}": nn.Linear(inner**2, width) for m, n in combinations(self.names, 2)})
         self.own, self.shared = nn.Linear(inner, width), nn.Linear(width, width)

@@ -27,8 +27,8 @@ GRU keeps its state where the other side speaks, and `X` is 0 there; a memory GR
 - (4): in the code each side's softmax runs over the turns of both sides. Turns of the other side take weight and add 0 to (5). In the
   first hop their scores even come from the memory GRU's states. The option `mask = "global"` does the same; the default is `"side"`.
 - Paper and code know two speakers. With more, "other" is everybody but the turn's own speaker.
-- The code chooses its epoch on a random 60 per cent of the *test* turns, never shuffles, and counts the zero rows of its padded last
-  batch in the loss. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
+- The code chooses its epoch on a random 60 per cent of the *test* turns. It never shuffles, and its loss counts the zero rows that pad
+  the last batch. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
 - The paper's text was not at hand. It seems to have no tanh in (4), a history per speaker, and memories of their own for each hop. In
   the code, and here, one pair of memories serves all hops.
 """

@@ -79,7 +79,7 @@ class Learner(nn.Module):
     def __init__(self, names: tuple[str, ...], config: FmlMSNConfig, shapes: Shapes) -> None:
         super().__init__()
         self.names, self.weight = names, config.mu
-        self.subnets = SubNets(shapes, config.width, config.words, config.dropout, names)
+        self.subnets = SubNets(shapes, dict.fromkeys(names, config.width), config.words, config.dropout)
         self.join = nn.Linear((3 if len(names) > 1 else 1) * config.width, config.width)
         judged = ["pair", *(names if len(names) > 1 and config.mu else ())]
         self.judge = nn.ModuleDict({name: nn.Linear(config.width, shapes.outputs) for name in judged})

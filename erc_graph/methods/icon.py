@@ -29,8 +29,8 @@ a GRU keeps its state where the other side speaks. The GRUs are TensorFlow's.
 - The code's text and audio vectors come from a network that reads whole dialogues and was trained on the labels. They therefore contain
   later turns, although ICON is causal. Here the vectors are those of the corpus.
 - Paper and code know two speakers. With more, "other" is everybody but the turn's own speaker.
-- The code chooses its epoch on a random 60 per cent of the *test* turns, never shuffles, and counts the zero rows of its padded last
-  batch in the loss. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
+- The code chooses its epoch on a random 60 per cent of the *test* turns. It never shuffles, and its loss counts the zero rows that pad
+  the last batch. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
 - The paper's text was not at hand. It seems to have no tanh in (5), and encoders of its own for each modality.
 """
 

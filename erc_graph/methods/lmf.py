@@ -1,6 +1,6 @@
 r"""LMF: Efficient Low-rank Multimodal Fusion with Modality-Specific Factors (Liu et al., ACL 2018), and the conversation around it.
 
-The tensor of TFN times a weight of low rank, of which neither is ever formed.
+The tensor of TFN times a weight tensor of low rank; neither tensor is ever formed.
 
 .. math::
     z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))), \qquad
@@ -17,19 +17,20 @@ The equations are those of the public codes; their numbers are ours.
 | `z_m` | `subnets[m]` | `(N, widths[m])` |
 | `W_m` | `factors[m]` | `(R, widths[m] + 1, K)` |
 | `w`, `c` | `weight`, `bias` | `(1, R)`, `(1, K)` |
+| `Λ` | `products(...)` | `(R, N, K)` |
 
 **Differences from the paper and from its public codes**
 
-- (5): the paper, whose text was not at hand, seems to know no `w`. In the codes `K` is the number of classes and `o` the scores. Here
-  `fused` is the width of a vector that the classifier and the conversation around it read, behind a ReLU; `fused = 0` with
-  `graph = "none"` is the published model.
-- First weights are drawn matrix by matrix, and the rows of the constant are one. The codes draw a whole factor at once, small where `R`
-  and `K` are large; the product of three small factors hardly learns.
-- A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant, and the rest is a fusion of the others.
-- Text of one vector per utterance goes through the layers of sound and video, for there is no sequence to read. Sound and faces that are
-  sequences become vectors before. Every number of modalities has its product.
-- The codes build a dropout behind the fusion and never apply it; it is left out. One code fails for a single utterance; another never
-  trains `w` and `c`. The script for IEMOCAP chooses an epoch and then predicts with the last one.
+- (5): the paper, whose text was not at hand, seems to have no `w`. In the codes `K` is the number of classes and `o` the scores. Here
+  `fused` is the width of a vector, which a ReLU, the conversation and the classifier read (our choice). `fused = 0` with
+  `graph = "none"` is the published model, for all classes at once; the codes train one model per emotion.
+- First weights are drawn matrix by matrix, and the rows of the constant are one. The codes draw a whole factor at once, with small weights
+  where `R` and `K` are large. With their draw the sample corpus is not learned at the default width.
+- A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant: the product fuses the others.
+- Text of one vector per utterance goes through the layers of audio and video, because there is no sequence to read. Audio and video
+  sequences become vectors before. Any number of modalities is fused.
+- The codes build a dropout behind the fusion and never apply it; it is left out. They train the factors at a rate of their own. One code
+  fails for a single utterance; another never trains `w` and `c`. The script for IEMOCAP chooses an epoch and then predicts with the last.
 - In training the batch norm couples the utterances of a batch.
 """
 
@@ -41,14 +42,13 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.subnets import LastWord, SubNet
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
+from erc_graph.methods.parts import SubNets
 from erc_graph.methods.ranges import Checked, Share, Size, Widths
 
 
@@ -101,26 +101,21 @@ class LMF(Method):
             raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 with graph 'none', found {config.fused} with {config.graph!r}")
         self.names, size = shapes.modalities, config.fused or shapes.outputs
         widths = {name: config.widths.get(name, config.width) for name in self.names}
-        nets: dict[str, nn.Module] = {m: SubNet(inputs, widths[m], config.dropout) for m, inputs in shapes.widths.items()}
-        nets |= {m: LastWord(item[0], config.words, widths[m], config.dropout) for m, item in shapes.items.items()}
-        self.subnets = nn.ModuleDict(nets)
-        factors = {m: nn.Parameter(torch.empty(config.rank, widths[m] + 1, size)) for m in self.names}
+        self.subnets = SubNets(shapes, widths, config.words, config.dropout)
+        factors = {m: nn.Parameter(torch.empty(config.rank, width + 1, size)) for m, width in widths.items()}
         self.factors, self.weight = nn.ParameterDict(factors), nn.Parameter(torch.empty(1, config.rank))
         for weight in (self.weight, *(matrix for factor in factors.values() for matrix in factor)):
             nn.init.xavier_normal_(weight)
         for factor in factors.values():
             nn.init.ones_(factor[:, 0])
         self.bias = nn.Parameter(torch.zeros(1, size))
-        streams = {FUSED: size}
-        self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = Conversation({FUSED: size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
         linear = nn.Linear(self.conversation.width, shapes.outputs)
         self.classify = nn.Sequential(nn.ReLU(), Dropout(config.dropout), linear) if config.fused else nn.Identity()
 
     def products(self, given: Given) -> Tensor:
         """`Λ`: `(R, N, K)`."""
-        z = {m: self.subnets[m](Nodes.of_turns(given.values[m], given.present[m]), given.batch) for m in given.values}
-        z |= {m: self.subnets[m](sequences) for m, sequences in given.sequences.items()}  # Eq. (1)
-        z = {m: torch.where(given.present[m][:, None], rows, 0.0) for m, rows in z.items()}
+        z = self.subnets(given)  # Eq. (1)
         return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
 
     def encode(self, given: Given) -> Tensor:

@@ -1,6 +1,6 @@
 r"""MFM: Learning Factorized Multimodal Representations (Tsai, Liang et al., ICLR 2019), and the conversation around it.
 
-A factor tells the label, and one per modality what only that modality says; together they give the modality back.
+One factor holds what predicts the label, and one per modality the rest; a decoder reconstructs each modality from both.
 
 .. math::
     z_m &= E_m\, \mathrm{LSTM}_m(x^m)_T + e_m \tag{1} \\
@@ -8,9 +8,8 @@ A factor tells the label, and one per modality what only that modality says; tog
     f_* &= \mathrm{ReLU}(F_*^2\, \mathrm{ReLU}(F_*^1 z_*)) \qquad * \in \{y, 1, \dots, M\} \tag{3} \\
     h^m_1 &= \mathrm{LSTM}'_m([f_y ; f_m]), \quad h^m_t = \mathrm{LSTM}'_m(h^m_{t-1}), \quad \hat x^m_t = D_m h^m_t + d_m \tag{4} \\
     o &= Y_2\, \mathrm{ReLU}(Y_1 f_y) \tag{5} \\
-    k(x, y) &= e^{-|x - y|^2 / d^2}, \quad
-    \mathrm{MMD}(z) = \overline{k(g, g)} + \overline{k(z, z)} - 2\, \overline{k(g, z)} \qquad g \sim N(0, I_d) \tag{6} \\
-    \mathcal L &= \mathcal L_{\text{label}} + \sum_m \lambda_m |\hat x^m - x^m|^2 + \lambda \sum_* \mathrm{MMD}(z_*) \tag{7}
+    \mathrm{MMD}(z) &= \overline{k(g, g) + k(z, z) - 2 k(g, z)}, \quad k(x, y) = e^{-|x - y|^2 / d^2}, \quad g \sim N(0, I_d) \tag{6} \\
+    \mathcal L &= \mathcal L_{\text{label}} + \sum_m \lambda_m \overline{(\hat x^m - x^m)^2} + \lambda \sum_* \mathrm{MMD}(z_*) \tag{7}
 
 The equations are those of the public code; their numbers are ours. MFN is the recurrence of `erc_graph.methods.mfn`, Eqs. (1)-(6) there.
 
@@ -18,25 +17,24 @@ The equations are those of the public code; their numbers are ours. MFN is the r
 |---|---|---|
 | LSTM, `E` | `encoders[m]`, `latent[m]`, of `y`: `memory`, `latent.label` | `z`: `latents[m]` wide |
 | `F` | `factor[m]`, `factor.label` | `f`: `factors[m]` wide |
-| LSTM', `D` | `decoders[m]`: `cell`, `linear` | as wide as `[f_y ; f_m]` |
-| `Y` | `classify` | `(f_y, f_y)`, `(classes, f_y)`, with a conversation wider |
+| LSTM', `D` | `decoders[m]`, `columns[m]` | `h`: as wide as `[f_y ; f_m]` |
+| `Y` | `classify` | `(f_y, f_y)`, with a conversation wider, and `(classes, f_y)` |
 
 **Differences from the paper and from its public code**
 
-- Steps are words, as in MFN here. Vectors alone are sequences of one step: a factorised auto-encoder, in which whatever joins two steps
-  stays unused. What a front end makes of raw sound and faces is given back as it is, without a gradient.
-- Errors of (7) are means over the steps and columns of an utterance, then over utterances; the code counts padding, too.
-- A missing modality is in no term of (6) and (7), and in MFN it has no share. The code's other way, six more encoders that guess what
-  belongs to a missing modality, is left out. Its reconstruction of a missing video takes the decoder of a missing sound.
-- (6): in the code `d` counts twice, too. The kernel is flat for wide `z`, so that the term says little. Below eight utterances it is
-  left out; it couples the utterances of a batch in training.
-- The code never hands its learning rate on, and builds an output layer of MFN that nothing trains.
+- Steps are words, as in MFN here. A vector is a sequence of one step (our choice), so that weights between steps stay unused. The target
+  of raw audio and video is the output of their front end, without a gradient.
+- (7) averages squared errors over the steps and columns of an utterance, then over utterances. The code counts padding, too.
+- A missing modality is in no term of (6) and (7), and MFN skips it. The code's six encoders that estimate the latents of a missing
+  modality are left out. There the reconstruction of a missing video uses the decoder output for missing audio.
+- (6) divides by `d` twice, as in the code: for wide `z` the kernel is flat, and the term small. Below eight utterances it is left out.
+- The code ignores its learning rate, never shuffles its batches, and never trains on the last, incomplete one.
 - The paper's text was not at hand. It knows no conversation: a graph stage stands behind `f_y`; `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -49,6 +47,7 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
+from erc_graph.methods.penalties import discrepancy
 from erc_graph.methods.ranges import Checked, Share, Size, Weight, Widths
 from erc_graph.methods.stage import Prediction
 
@@ -68,13 +67,11 @@ class MFMConfig(Checked):
         memory: Width of the memory of MFN.
         hidden: Hidden width of the nets of MFN, unless `hiddens` says otherwise.
         hiddens: Net of MFN → its hidden width.
-        latent: Width of `z`, unless `latents` says otherwise.
+        latent: Width of `z` and `f`, unless `latents` or `factors` says otherwise.
         latents: Modality, or `label` → width of its `z`.
-        factor: Width of `f`, unless `factors` says otherwise.
         factors: Modality, or `label` → width of its `f`.
         dropout: In the nets of MFN and of (3), (5).
-        reconstruction_weight: `λ_m`, unless `reconstruction_weights` says otherwise.
-        reconstruction_weights: Modality → its `λ_m`.
+        reconstruction_weights: Modality → its `λ_m`; 1 where none is given.
         discrepancy_weight: `λ`.
         conversation: The graph stage.
     """
@@ -88,43 +85,15 @@ class MFMConfig(Checked):
     hiddens: Widths = field(default_factory=dict)
     latent: Size = 32
     latents: Widths = field(default_factory=dict)
-    factor: Size = 32
     factors: Widths = field(default_factory=dict)
     dropout: Share = 0.2
-    reconstruction_weight: Weight = 0.5
-    reconstruction_weights: dict[str, float] = field(default_factory=lambda: {"text": 1.0, "audio": 0.1})
+    reconstruction_weights: dict[str, float] = field(default_factory=lambda: {"audio": 0.1, "visual": 0.5})
     discrepancy_weight: Weight = 1.0
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
-class Decoder(nn.Module):
-    """An LSTM that reads a state, then its own answers, and a linear map of these."""
-
-    def __init__(self, width: int, outputs: int) -> None:
-        super().__init__()
-        self.cell, self.linear = nn.LSTMCell(width, width), nn.Linear(width, outputs)
-
-    def forward(self, state: Tensor, steps: int) -> Tensor:
-        """`(n, width)` → `(n, steps, outputs)`."""
-        state, cell = self.cell(state)
-        states = [state]
-        for _ in range(steps - 1):
-            state, cell = self.cell(state, (state, cell))
-            states.append(state)
-        return self.linear(torch.stack(states, 1))
-
-
-def discrepancy(z: Tensor, g: Tensor) -> Tensor:
-    """`MMD` between rows `(n, d)` and draws `(n, d)`."""
-    both = torch.cat([g, z])
-    squares = both.square().sum(1)
-    kernel = (-(squares[:, None] + squares - 2 * both @ both.T) / z.shape[1] ** 2).exp()
-    sign = both.new_tensor([1.0, -1.0]).repeat_interleave(len(z)) / len(z)
-    return sign @ kernel @ sign
-
-
 class MFM(Method):
-    """A factor for the label and one per modality, and the conversation around the first."""
+    """A factor for the label and one per modality, and the conversation around the label's."""
 
     Config = MFMConfig
     family = "fusion"
@@ -142,59 +111,59 @@ class MFM(Method):
         """Encoders, factors, decoders, the conversation, and the classifier."""
         self.steps = Steps(shapes.widths, shapes.items, c.width)
         inputs, self.names = self.steps.inputs, tuple(self.steps.inputs)
-        widths = {m: c.widths.get(m, c.width) for m in self.names}
-        self.memory = GatedMemory(inputs, widths, c.memory, {net: c.hiddens.get(net, c.hidden) for net in NETS}, c.dropout)
-        z, f = ({m: some.get(m, usual) for m in (LABEL, *self.names)} for some, usual in ((c.latents, c.latent), (c.factors, c.factor)))
-        self.sizes = list(z.values())
-        self.encoders = nn.ModuleDict({m: nn.LSTM(inputs[m], z[m], batch_first=True) for m in self.names})
+        widths, hidden = {m: c.widths.get(m, c.width) for m in inputs}, {net: c.hiddens.get(net, c.hidden) for net in NETS}
+        self.memory = GatedMemory(inputs, widths, c.memory, hidden, c.dropout)
+        z, f = ({m: some.get(m, c.latent) for m in (LABEL, *inputs)} for some in (c.latents, c.factors))
+        self.sizes, own = [*z.values(), len(self.names)], f[LABEL]
+        self.encoders = nn.ModuleDict({m: nn.LSTM(inputs[m], z[m], batch_first=True) for m in inputs})
         self.latent = nn.ModuleDict({m: nn.Linear(self.memory.width if m == LABEL else z[m], z[m]) for m in z})
-        self.factor = nn.ModuleDict(
-            {m: nn.Sequential(nn.Linear(z[m], f[m]), nn.ReLU(), Dropout(c.dropout), nn.Linear(f[m], f[m]), nn.ReLU()) for m in z}
-        )
-        self.decoders = nn.ModuleDict({m: Decoder(f[LABEL] + f[m], inputs[m]) for m in self.names})
-        own = f[LABEL]
+        layers = {m: (nn.Linear(z[m], f[m]), nn.ReLU(), Dropout(c.dropout), nn.Linear(f[m], f[m]), nn.ReLU()) for m in z}
+        self.factor = nn.ModuleDict({m: nn.Sequential(*some) for m, some in layers.items()})
+        self.decoders = nn.ModuleDict({m: nn.LSTMCell(own + f[m], own + f[m]) for m in inputs})
+        self.columns = nn.ModuleDict({m: nn.Linear(own + f[m], inputs[m]) for m in inputs})
         self.conversation = Conversation({FUSED: own}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)
-        read, score = nn.Linear(self.conversation.width, own), nn.Linear(own, shapes.outputs)
-        self.classify = nn.Sequential(read, nn.ReLU(), Dropout(c.dropout), score)
+        read = self.conversation.width
+        self.classify = nn.Sequential(nn.Linear(read, own), nn.ReLU(), Dropout(c.dropout), nn.Linear(own, shapes.outputs))
         if not shapes.items:
-            names = ("memory.cells.*.weight_hh", "memory.nets.keep.*", "encoders.*.weight_hh_l0", "decoders.*.cell.weight_hh")
+            names = ("memory.cells.*.weight_hh", "memory.nets.keep.*", "encoders.*.weight_hh_l0", "decoders.*.weight_hh")
             self.unused = dict.fromkeys(names, "a vector is a sequence of one step, with none before")  # type: ignore[misc]
 
+    def decode(self, m: str, state: Tensor, steps: int) -> Tensor:
+        """Eq. (4): `(n, width)` → `(n, steps, inputs)`."""
+        memory, states = None, [state]
+        for _ in range(steps):
+            memory = self.decoders[m](states[-1], memory)
+            states.append(memory[0])
+        return self.columns[m](torch.stack(states[1:], 1))
+
     def read(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """`z_y`, in training also all `z_m` and their squared errors, side by side: `(n, sum of sizes + modalities)`."""
-        steps = there.any(-1).sum(1)
-        last = torch.arange(len(steps), device=steps.device), steps - 1
-        label = self.latent[LABEL](self.memory(self.memory.gates(values), there)[0][last])  # Eq. (2)
+        """`z_y`, in training also all `z_m` and their squared errors, side by side: `(n, sum of sizes)`."""
+        label = self.latent[LABEL](self.memory.last(values, there))  # Eq. (2)
         if not self.training:
             return label
+        steps = there.any(-1).sum(1)
+        last = torch.arange(len(steps), device=steps.device), steps - 1
         z = {m: self.latent[m](self.encoders[m](values[m])[0][last]) for m in self.names}  # Eq. (1)
-        f, count = self.factor[LABEL](label), there.shape[1]
-        found = [self.decoders[m](torch.cat([f, self.factor[m](own)], -1), count) for m, own in z.items()]  # Eqs. (3), (4)
-        squares = [(x - values[m].detach()).square().mean(-1) for m, x in zip(z, found, strict=True)]
+        f = self.factor[LABEL](label)
+        found = {m: self.decode(m, torch.cat([f, self.factor[m](own)], -1), there.shape[1]) for m, own in z.items()}  # Eqs. (3), (4)
+        squares = [(x - values[m].detach()).square().mean(-1) for m, x in found.items()]
         errors = torch.where(there, torch.stack(squares, -1), 0.0).sum(1) / steps[:, None]
         return torch.cat([label, *z.values(), errors], -1)
 
-    def latents(self, given: Given) -> Tensor:
-        """The same of all utterances."""
-        width = sum(self.sizes) + len(self.names) if self.training else self.sizes[0]
-        return self.steps.encode(self.read, given.values, given.sequences, given.present, width)
-
-    def penalty(self, latents: Tensor, present: Tensor) -> Tensor:
+    def penalty(self, zs: Iterable[Tensor], errors: Tensor, present: Tensor) -> Tensor:
         """Errors and discrepancies of Eq. (7), of what is there: `(N, modalities)` bool."""
-        config, means = self.config, latents[:, sum(self.sizes) :].sum(0) / present.sum(0).clamp(min=1)
-        weights = [config.reconstruction_weights.get(m, config.reconstruction_weight) for m in self.names]
-        loss = (means * means.new_tensor(weights)).sum()
-        here = torch.cat([present.any(1, keepdim=True), present], 1)
-        for z, rows in zip(latents[:, : sum(self.sizes)].split(self.sizes, 1), here.unbind(1), strict=True):
-            z = z[rows]
+        weights = errors.new_tensor([self.config.reconstruction_weights.get(m, 1.0) for m in self.names])
+        loss = (errors.sum(0) / present.sum(0).clamp(min=1) * weights).sum()
+        for z in (z[rows] for z, rows in zip(zs, (present.any(1), *present.unbind(1)), strict=True)):
             if len(z) >= LEAST:
-                loss = loss + config.discrepancy_weight * discrepancy(z, torch.randn_like(z))  # Eq. (6)
+                loss = loss + self.config.discrepancy_weight * discrepancy(z, torch.randn_like(z))  # Eq. (6)
         return loss
 
     def answer(self, given: Given) -> Prediction:
         """Scores and, in training, the penalty."""
-        present, latents = given.here(self.names), self.latents(given)
-        f = self.factor[LABEL](latents[:, : self.sizes[0]])  # Eq. (3)
-        states = self.conversation({FUSED: f}, {FUSED: present.any(1)}, given)
-        penalty = self.penalty(latents, present) if self.training else 0.0  # Eq. (7)
+        present, sizes = given.here(self.names), self.sizes if self.training else self.sizes[:1]
+        rows = self.steps.encode(self.read, given.values, given.sequences, given.present, sum(sizes))
+        label, *others = rows.split(sizes, 1)
+        states = self.conversation({FUSED: self.factor[LABEL](label)}, {FUSED: present.any(1)}, given)  # Eq. (3)
+        penalty = self.penalty([label, *others[:-1]], others[-1], present) if self.training else 0.0  # Eq. (7)
         return Prediction(scores=self.classify(states), states=states, penalty=penalty)  # Eq. (5)

@@ -1,6 +1,6 @@
 r"""MFN: Memory Fusion Network for Multi-view Sequential Learning (Zadeh et al., AAAI 2018), and the conversation around it.
 
-An LSTM per modality; attention over what their cells are and were; a memory of what it finds.
+An LSTM per modality, attention over their cell states at two steps, and a gated memory of what the attention selects.
 
 .. math::
     h^m_t, c^m_t &= \mathrm{LSTM}_m(x^m_t, h^m_{t-1}, c^m_{t-1}) \tag{1} \\
@@ -11,7 +11,7 @@ An LSTM per modality; attention over what their cells are and were; a memory of 
     u_t &= \gamma^1_t \odot u_{t-1} + \gamma^2_t \odot \hat u_t \tag{6} \\
     f &= \mathrm{ReLU}(O_1 [h^1_T ; \dots ; h^M_T ; u_T]), \qquad o = O_2 f \tag{7}
 
-The equations are those of the public code; their numbers are ours. All maps have biases; the softmax runs over channels.
+The equations are those of the public code; their numbers are ours. All maps have biases; the softmax runs over channels. Text is first.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,26 +22,22 @@ The equations are those of the public code; their numbers are ours. All maps hav
 
 **Differences from the paper and from its public code**
 
-- Steps are the words of an utterance where the corpus has sequences. The paper aligns sound and faces with the words; here a longer
-  sequence is averaged over as many equal spans as the shortest one has items, and a vector stands at every step. Waveforms and faces
-  become frames before, by front ends of the package.
-- Where the corpus has one vector per utterance alone, there is nothing to fuse over: steps are the turns of the dialogue, and (7) reads
-  the states of each turn. This is a choice of ours, and reads no later turn.
-- The code pads in front and reads the padding. Here an utterance ends with its last word.
-- A missing modality keeps its state, and its channels in (3) get no share: those of `t` at once, those of `t - 1` where it never was.
-  A turn without any modality leaves the memory as it is.
-- The softmax of (3) makes its channels small, the more the wider the LSTMs; as in the code.
-- The authors ship one model for each figure of a table. Here one model gives all.
-- The paper's text was not at hand. It knows no conversation: a graph stage stands behind (7), as in other methods for single utterances;
-  `graph = "none"` leaves it out.
+- Steps are the words of an utterance where the corpus has sequences. The paper averages audio and video over each word's time span. Here
+  the shortest sequence gives the number of steps; longer ones are averaged over equal spans. A vector is repeated at every step.
+- Where the corpus has only one vector per utterance, steps are the turns of the dialogue, and (7) reads the states of each turn. This is
+  our choice; it reads no later turn.
+- The code pads in front, reads the padding, and keeps the last 20 words. Here an utterance is read whole and without padding.
+- The states of a missing modality do not change. (3) gives no weight to its cell at `t`, nor to that at `t - 1` before its first step.
+  A turn without any modality does not change the memory.
+- The softmax of (3) makes its channels smaller, the wider the LSTMs are. The code does the same.
+- The authors publish one model per figure of a table. Their code never shuffles its batches and never trains on the last, incomplete one.
+- The paper's text was not at hand. It knows no conversation: the graph stage stands behind (7); `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from erc_graph.data.nodes import Nodes
@@ -107,22 +103,17 @@ class MFN(Method):
         self.memory = GatedMemory(self.steps.inputs, widths, config.memory, hidden, config.dropout)
         self.over_dialogue = None if shapes.items else OverDialogue(self.memory)
         self.after = nn.Sequential(nn.Linear(self.memory.width, config.hidden), nn.ReLU())
-        streams = {FUSED: config.hidden}
-        self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = Conversation(
+            {FUSED: config.hidden}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker
+        )
         self.classify = nn.Sequential(Dropout(config.output_dropout), nn.Linear(self.conversation.width, shapes.outputs))
-
-    def last(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """States behind the last word: `(n, D + memory)`."""
-        states, _ = self.memory(self.memory.gates(values), there)
-        last = there.any(-1).sum(1) - 1
-        return states[torch.arange(len(last), device=last.device), last]
 
     def encode(self, given: Given) -> Tensor:
         """`(N, hidden)`, with a conversation wider."""
         present = given.here(self.names)
         if self.over_dialogue is None:
             read = given.values, given.sequences, given.present
-            states = self.steps.encode(self.last, *read, self.memory.width)  # Eqs. (1)-(6), a step is a word
+            states = self.steps.encode(self.memory.last, *read, self.memory.width)  # Eqs. (1)-(6), a step is a word
         else:
             turns = Nodes(self.memory.gates(given.values), present, self.names)
             states = self.over_dialogue(turns, given.batch).states[:, 0]  # Eqs. (1)-(6), a step is a turn

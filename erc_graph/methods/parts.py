@@ -223,23 +223,21 @@ class Items(nn.Module):
 
 
 class SubNets(nn.ModuleDict):
-    """A small net per modality of an utterance: `SubNet` for a vector, `LastWord` for words, all of one width.
+    """A small net per modality of an utterance: `SubNet` for a vector, `LastWord` for words.
 
     Args:
         shapes: What the modalities are.
-        width: Of the vectors that come out.
+        widths: Modality that has a net → width of its vectors.
         words: Width of the LSTM over words.
         dropout: In both.
-        names: Modalities that have a net; unset: all.
     """
 
-    def __init__(self, shapes: Shapes, width: int, words: int, dropout: float, names: Collection[str] | None = None) -> None:
-        chosen = shapes.modalities if names is None else names
-        nets: dict[str, nn.Module] = {m: SubNet(n, width, dropout) for m, n in shapes.widths.items() if m in chosen}
-        super().__init__(nets | {m: LastWord(item[0], words, width, dropout) for m, item in shapes.items.items() if m in chosen})
+    def __init__(self, shapes: Shapes, widths: Mapping[str, int], words: int, dropout: float) -> None:
+        nets: dict[str, nn.Module] = {m: SubNet(n, widths[m], dropout) for m, n in shapes.widths.items() if m in widths}
+        super().__init__(nets | {m: LastWord(item[0], words, widths[m], dropout) for m, item in shapes.items.items() if m in widths})
 
     def forward(self, given: Given) -> dict[str, Tensor]:
-        """Modality → `(N, width)`, zero where it is missing."""
+        """Modality → `(N, its width)`, zero where it is missing."""
         z = {
             m: net(given.sequences[m]) if m in given.sequences else net(Nodes.of_turns(given.values[m], given.present[m]), given.batch)
             for m, net in self.items()

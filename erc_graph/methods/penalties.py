@@ -22,6 +22,15 @@ def density(states: Tensor, reduction: Reduction = "mean") -> Tensor:
     return magnitude.mean() if reduction == "mean" else magnitude.sum()
 
 
+def discrepancy(z: Tensor, g: Tensor) -> Tensor:
+    """Maximum mean discrepancy between rows `(n, d)` and Gaussian draws `(n, d)` (MFM, Eq. (6))."""
+    both = torch.cat([g, z])
+    squares = both.square().sum(1)
+    kernel = (-(squares[:, None] + squares - 2 * both @ both.T) / z.shape[1] ** 2).exp()
+    sign = both.new_tensor([1.0, -1.0]).repeat_interleave(len(z)) / len(z)
+    return sign @ kernel @ sign
+
+
 def margin_loss(states: Tensor, modality: Tensor, target: Tensor, margin: float = 0.2) -> Tensor:
     r"""Homogeneous feature discrepancy (WavFusion, Eq. (13)): a sample's class in other modalities is nearer than others in its own.
 

@@ -47,14 +47,12 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.subnets import LastWord, SubNet
 from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.parts import Bounded
+from erc_graph.methods.parts import Bounded, SubNets
 from erc_graph.methods.ranges import Checked, Share, Size, Weight, Widths
 
 
@@ -117,9 +115,7 @@ class TFN(Method):
         """A net per modality, text last, as in the codes; two layers, the conversation, and the classifier."""
         self.names = tuple(sorted(shapes.modalities, key=lambda name: name == "text"))
         widths = {name: config.widths.get(name, config.width) for name in self.names}
-        nets: dict[str, nn.Module] = {m: SubNet(inputs, widths[m], config.dropout) for m, inputs in shapes.widths.items()}
-        nets |= {m: LastWord(item[0], config.words, widths[m], config.dropout) for m, item in shapes.items.items()}
-        self.subnets = nn.ModuleDict(nets)
+        self.subnets = SubNets(shapes, widths, config.words, config.dropout)
         size, hidden = prod(width + 1 for width in widths.values()), config.hidden
         layers = [nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
         self.after = nn.Sequential(Dropout(config.tensor_dropout), *layers)
@@ -130,9 +126,8 @@ class TFN(Method):
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
         """`z_m`: modality → `(N, widths[m])`, zero where it is missing."""
-        z = {m: self.subnets[m](Nodes.of_turns(given.values[m], given.present[m]), given.batch) for m in given.values}  # Eq. (1)
-        z |= {m: self.subnets[m](sequences) for m, sequences in given.sequences.items()}  # Eq. (2)
-        return {m: torch.where(given.present[m][:, None], z[m], 0.0) for m in self.names}
+        z = self.subnets(given)  # Eqs. (1), (2)
+        return {m: z[m] for m in self.names}
 
     def encode(self, given: Given) -> Tensor:
         """`(N, hidden)`, with a conversation wider."""

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from erc_graph.methods.mfm import MFM, MFMConfig, discrepancy
+from erc_graph.methods.mfm import MFM, MFMConfig
+from erc_graph.methods.penalties import discrepancy
 from tests.methods.reference.conftest import SPEAKERS, Reference, build, random_batch, stir
 from tests.methods.reference.test_mfn import NAMES, renamed, sizes, spoken
 
@@ -25,10 +26,10 @@ def parameters(given: Reference) -> dict[str, Tensor]:
     for m, letter in LETTERS.items():
         names |= {f"factor.{m}.{3 * i}": f"z{letter}_to_f{letter}_fc{i + 1}" for i in range(2)}
         if m != "label":
-            names |= {f"latent.{m}": f"encoder_{letter}.fc1", f"decoders.{m}.linear": f"decoder_{letter}.fc1"}
+            names |= {f"latent.{m}": f"encoder_{letter}.fc1", f"columns.{m}": f"decoder_{letter}.fc1"}
             for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 found |= {f"encoders.{m}.{part}_l0": given[f"encoder_{letter}.lstm.{part}"]}
-                found |= {f"decoders.{m}.cell.{part}": given[f"decoder_{letter}.lstm.{part}"]}
+                found |= {f"decoders.{m}.{part}": given[f"decoder_{letter}.lstm.{part}"]}
     return found | {f"{mine}.{end}": given[f"{theirs}.{end}"] for mine, theirs in names.items() for end in ("weight", "bias")}
 
 
@@ -48,10 +49,11 @@ def test_a_score(reference: Callable[[str], Reference], put: Callable[..., None]
 
     seen: dict[str, Tensor] = {}
     for m in NAMES:
-        model.decoders[m].register_forward_hook(lambda _, x, y, m=m: seen.update({m: y}))
+        model.columns[m].register_forward_hook(lambda _, x, y, m=m: seen.update({m: y}))
     model.latent["label"].register_forward_hook(lambda _, x, y: seen.update(last=x[0]))
-    found = model.latents(model.given(batch))
-    *latents, errors = found.split([*model.sizes, len(NAMES)], 1)
+    told = model.given(batch)
+    rows = model.steps.encode(model.read, told.values, told.sequences, told.present, sum(model.sizes))
+    *latents, errors = rows.split(model.sizes, 1)
     arrays.same(seen["last"], "mid/mfn_last")
     discrepancies = []
     for z, letter in zip(latents, LETTERS.values(), strict=True):
@@ -75,13 +77,14 @@ def test_a_score(reference: Callable[[str], Reference], put: Callable[..., None]
     total.backward()
     arrays.same(model.encoders["audio"].weight_ih_l0.grad, "grad/encoder_a.lstm.weight_ih")
     arrays.same(model.latent["label"].weight.grad, "grad/last_to_zy_fc1.weight")
-    arrays.same(model.decoders["video"].linear.weight.grad, "grad/decoder_v.fc1.weight")
+    arrays.same(model.columns["video"].weight.grad, "grad/decoder_v.fc1.weight")
 
 
 @pytest.mark.parametrize("widths", [{"audio": 3, "text": 5, "visual": 2}, {"audio": 3}])
 def test_what_is_missing_is_in_no_loss(widths: Mapping[str, int]) -> None:
     """The penalty of vectors, utterance by utterance; a modality that a single utterance has, and a batch too small for (6)."""
-    config = MFMConfig(graph="none", width=3, widths={}, memory=4, hidden=5, latent=3, factor=4, dropout=0.0, discrepancy_weight=2.0)
+    factors = dict.fromkeys(("label", *widths), 4)
+    config = MFMConfig(graph="none", width=3, widths={}, memory=4, hidden=5, latent=3, factors=factors, dropout=0.0, discrepancy_weight=2.0)
     model: Any = build(MFM, widths, 3, config).train()
     with torch.no_grad():
         stir(model)
@@ -102,10 +105,10 @@ def test_what_is_missing_is_in_no_loss(widths: Mapping[str, int]) -> None:
             for m in there:
                 rows[m].append(model.latent[m](model.encoders[m](x[m][None])[0][0]))
                 state = torch.cat([model.factor["label"](rows["label"][-1]), model.factor[m](rows[m][-1])])
-                errors[m].append((model.decoders[m].linear(model.decoders[m].cell(state)[0]) - x[m]).square().mean())
+                errors[m].append((model.columns[m](model.decoders[m](state)[0]) - x[m]).square().mean())
         for m, found_errors in errors.items():
             if found_errors:
-                loss = loss + config.reconstruction_weights.get(m, config.reconstruction_weight) * torch.stack(found_errors).mean()
+                loss = loss + config.reconstruction_weights.get(m, 1.0) * torch.stack(found_errors).mean()
         torch.manual_seed(5)
         for z in rows.values():
             if len(z) >= 8:
