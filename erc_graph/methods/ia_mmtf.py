@@ -1,35 +1,32 @@
 r"""IA-MMTF: implicitly aligned multimodal Transformer fusion, after Guo et al. (IEEE MultiMedia 29, 2022).
 
-Sound and words guide each other, layer by layer and without any alignment; a weight says how much each counts. The conversation stands
-around them.
+Sound and words guide each other, layer by layer and without any alignment; a weight says how much each counts. The equations are ours:
+only the abstract was at hand.
 
 .. math::
     H^0_m &= W_m\, \mathrm{BiLSTM}(x_m) + b_m + \mathrm{PE} \tag{1} \\
-    Z^l_m &= H^{l-1}_m + \textstyle\sum_{n \ne m} \mathrm{MHA}(\mathrm{LN}(H^{l-1}_m), \mathrm{LN}(H^{l-1}_n)) \qquad \text{(queries, keys)}
-        \tag{2} \\
+    Z^l_m &= H^{l-1}_m + \textstyle\sum_{n \ne m} \mathrm{MHA}(\mathrm{LN}(H^{l-1}_m), \mathrm{LN}(H^{l-1}_n)) \tag{2} \\
     H^l_m &= Z^l_m + \mathrm{FFN}(\mathrm{LN}(Z^l_m)) \tag{3} \\
     v_m &= \textstyle\sum_t \beta_t H^L_{m, t}, \qquad \beta = \mathrm{softmax}_t\, u_m^\top \tanh(U_m H^L_{m, t} + c_m) \tag{4} \\
     g &= \mathrm{softmax}(G [v_1 ; v_2 ; \dots] + d) \tag{5} \\
     f &= [g_1 v_1 ; g_2 v_2 ; \dots] \tag{6}
 
-The equations are ours: only the abstract was at hand.
-
 | symbol | attribute | shape |
 |---|---|---|
 | `x_m` | `items` | `(n, L_m, width)`, scaled, behind a linear map |
 | BiLSTM, `W_m` | `recur[m]`, `project[m]` | `(n, L_m, width)` |
-| MHA, FFN, LN | `layers[l]`: `exchange`, `feedforward[m]`, `first[m]`, `second[m]` | |
+| MHA(queries, keys and values), FFN, LN | `layers[l]`: `exchange`, `feedforward[m]`, `first[m]`, `second[m]` | |
 | `u`, `U` | `pool[m]` | `(width,)`, `(width, width)` |
-| `G` | `weigh` | `(modalities, modalities width)` |
+| `G` | `weigh` | `(modalities, modalities · width)` |
 
 **What is guessed**
 
-- Known are a Transformer in which two modalities guide each other, no alignment of words and frames, a weighted fusion, and BiLSTMs in
-  the model that it is compared with. All sizes, (1) and the form of (2)-(6) are guesses.
+- The abstract says: a Transformer in which two modalities guide each other, no alignment of words and frames, a weighted fusion, and
+  that BiLSTMs are in the model it is compared with. All sizes, dropout, (1) and the form of (2)-(6) are guesses.
 - (2): both modalities advance together, which is our reading of "guide each other"; MulT asks the first layer's states in every layer.
+  Of three modalities every ordered pair is in the sum, a guess. One modality alone has neither (2) nor (3).
 - (5): one weight per modality and utterance; they sum to one. A missing modality is asked by nobody and has weight zero, so that the
-  other has weight one. One modality alone has neither (2) nor (3).
-- More than two modalities: every ordered pair in (2), a guess.
+  other has weight one.
 - A vector is a sequence of one item. Then (2) hands on a linear map of the other's vector, (4) the vector itself; queries, keys and
   `u`, `U` have no effect.
 - The paper knows no conversation: `graph = "none"` is its own form.
@@ -92,7 +89,7 @@ def positions(length: int, width: int, like: Tensor) -> Tensor:
 
 
 class MutualLayer(nn.Module):
-    """Every modality asks each other, then thinks by itself."""
+    """Attention from every modality to each other, then a feed-forward net per modality."""
 
     def __init__(self, names: Sequence[str], config: IAMMTFConfig) -> None:
         super().__init__()

@@ -1,30 +1,30 @@
 r"""MHDNN: a multimodal hierarchical network for emotion in speech, after Singh et al. (Knowledge-Based Systems, 2021).
 
-A first network tells groups of emotions apart, one more per group the emotions in it. The conversation stands around them.
+A first network, the root, tells groups of emotions apart, and one more per group the emotions in it. The equations are ours: only the
+abstract was at hand.
 
 .. math::
     x &= [x_1 ; x_2 ; \dots ; b_1 ; b_2 ; \dots] \qquad \text{(modalities, and one bit each: whether it is there)} \tag{1} \\
     h_k &= \mathrm{DNN}_k(x), \qquad \text{a layer: } \mathrm{ReLU}(\mathrm{BatchNorm}(W x)) \tag{2} \\
     p_k &= \mathrm{softmax}(V_k [h_k ; c] + d_k) \qquad k \in \{\text{root, groups}\} \tag{3} \\
-    p(\text{label}) &= p_{\text{root}}(\text{group}) \; p_{\text{group}}(\text{label}) \tag{4}
-
-The equations are ours: only the abstract was at hand. `c` is what the conversation adds, nothing without one.
+    p(\text{label}) &= p_{\text{root}}(\text{group}) \; p_{\text{group}}(\text{label}) \quad \text{(the last: 1 in a group of one)} \tag{4}
 
 | symbol | attribute | shape |
 |---|---|---|
 | `x` | `turn` and presence | `(N, 1, features + modalities)` |
 | `DNN_k` | `nets[k]`, the root's first | `(N, hidden[-1])` |
-| `c` | `conversation`, of the root's `h` | `(N, ·)` |
-| `V_k` | `branches[k]` | `(children, ·)` |
+| `c` | `conversation`, of the root's `h`; nothing without one | `(N, width of the graph's states)` |
+| `V_k` | `branches[k]` | `(children, hidden[-1] + width of c)` |
 
 **What is guessed**
 
 - The abstract says "in a hierarchical manner", not of what. A hierarchy of classes is the more likely reading; one of features is possible.
-- The groups: by default emotions of high arousal (`AROUSED`) and the others. With no two groups one flat network is left, which is what
-  the paper compares with.
+- The groups: by default emotions of high arousal by our list (`AROUSED`, without disgust and powerful), and the others. With no two
+  groups one flat network is left, which is what the paper compares with.
 - The layers, their widths, batch norm, dropout, and all of the training.
 - (4): always the product. Going down the best branch alone cannot mend what the root gets wrong.
-- Training all networks on the product's cross-entropy is training each on its own labels: the logarithm is a sum, and nothing is shared.
+- All networks train on the cross-entropy of (4), whose logarithm is a sum: each learns from its own labels, except that its batch norm
+  counts all utterances, and that with a conversation all losses reach the root through `c`.
 - The paper's 33 features of sound are not listed; whatever the corpus has is read. Text is a vector; of a sequence mean and deviation over
   time, where the paper reads ELMo. A missing modality is zeros, the training mean, and its bit says so.
 - The paper knows no conversation: `graph = "none"` is its own form. Its tree is a head, so (3) reads what the graph says in every network.
@@ -150,13 +150,9 @@ class MHDNN(Method):
         states = self.conversation({FUSED: h[0]}, {FUSED: here.any(1)}, given)
         around = states[:, h[0].shape[1] :]
         p = [branch(torch.cat([own, around], -1)).log_softmax(-1) for branch, own in zip(self.branches, h, strict=True)]  # Eq. (3)
-        return Prediction(scores=self.product(*p), states=states)
-
-    def product(self, root: Tensor, *inner: Tensor) -> Tensor:
-        """Log-probabilities `(N, C)` from those of the branches; a group of one label has no network."""
         if len(self.groups) == 1:
-            return root
-        within = iter(inner)
-        paths = [root[:, [k]] + (next(within) if len(group) > 1 else 0) for k, group in enumerate(self.groups)]  # Eq. (4)
-        order = torch.tensor([label for group in self.groups for label in group], device=root.device)
-        return torch.cat(paths, -1)[:, order.argsort()]
+            return Prediction(scores=p[0], states=states)
+        within = iter(p[1:])
+        paths = [p[0][:, [k]] + (next(within) if len(group) > 1 else 0) for k, group in enumerate(self.groups)]  # Eq. (4)
+        order = torch.tensor([label for group in self.groups for label in group], device=states.device)
+        return Prediction(scores=torch.cat(paths, -1)[:, order.argsort()], states=states)
