@@ -46,6 +46,7 @@ from erc_graph.encoders.attentive import AttentiveSum
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.exchange import Exchange
 from erc_graph.encoders.frame_lstm import FrameLSTM
+from erc_graph.encoders.positions import sines
 from erc_graph.encoders.weighting import DynamicWeights
 from erc_graph.methods.base import Method
 from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
@@ -79,13 +80,6 @@ class IAMMTFConfig(Checked):
     feedforward: Size = 256
     dropout: Share = 0.3
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
-
-
-def positions(length: int, width: int, like: Tensor) -> Tensor:
-    """PE: `(length, width)` sines and cosines (Vaswani et al., 2017)."""
-    place, channel = torch.arange(length, device=like.device)[:, None], torch.arange(0, width, 2, device=like.device)
-    angle = place / 10000 ** (channel.to(torch.promote_types(like.dtype, torch.float32)) / width)
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1).to(like.dtype)
 
 
 class MutualLayer(nn.Module):
@@ -140,7 +134,7 @@ class IAMMTF(Method):
         """All v of some utterances: `(n, modalities width)`; zero where a modality is missing."""
         states, masks = {}, {m: mask for m, (_, mask) in padded.items()}
         for m, (x, mask) in padded.items():
-            states[m] = self.project[m](self.recur[m](x, mask)) + positions(x.shape[1], x.shape[2], x)  # Eq. (1)
+            states[m] = self.project[m](self.recur[m](x, mask)) + sines(torch.arange(x.shape[1], device=x.device), x)  # Eq. (1)
         for layer in self.layers:
             states = layer(states, masks)
         return torch.cat([self.pool[m](states[m], masks[m]) for m in self.names], -1)  # Eq. (4)
