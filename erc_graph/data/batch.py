@@ -55,6 +55,16 @@ class _Collect(Function):
         return _Spread.apply(grad, ctx.saved_tensors[0], ctx.size), None
 
 
+def spread(rows: Tensor, place: Tensor, size: int) -> Tensor:
+    """Put rows into places of their own among `size` rows, which are zero elsewhere."""
+    return _Spread.apply(rows, place, size)
+
+
+def collect(rows: Tensor, place: Tensor) -> Tensor:
+    """Take rows, each at most once, from their places."""
+    return _Collect.apply(rows, place)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """`D` dialogues of together `N` utterances as packed rows.
@@ -204,9 +214,8 @@ class Batch:
             backwards: Each dialogue's last turn first; padding still at the end.
         """
         slot = self._slot_backwards if backwards else self._slot
-        flat: Tensor = _Spread.apply(packed, slot, len(self) * self.longest)
-        return flat.view(len(self), self.longest, *packed.shape[1:])
+        return spread(packed, slot, len(self) * self.longest).view(len(self), self.longest, *packed.shape[1:])
 
     def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
         """Pack `(D, L, ...)` into rows `(N, ...)`."""
-        return _Collect.apply(padded.flatten(0, 1), self._slot_backwards if backwards else self._slot)
+        return collect(padded.flatten(0, 1), self._slot_backwards if backwards else self._slot)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Packing(Protocol):
+    """How rows that are packed are padded to sequences, such as a batch of dialogues."""
+
+    def pad(self, rows: Tensor, /) -> Tensor:
+        """Pad `(rows, ...)` to `(n, L, ...)`."""
+
+    def unpad(self, padded: Tensor, /) -> Tensor:
+        """Pack `(n, L, ...)` into `(rows, ...)`."""
 
 
 class CrossAttention(nn.Module):
@@ -28,7 +40,9 @@ class CrossAttention(nn.Module):
             nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias)
 
-    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, values: Tensor | None = None) -> Tensor:
+    def forward(
+        self, queries: Tensor, keys: Tensor, mask: Tensor, values: Tensor | None = None, packing: tuple[Packing, Packing] | None = None
+    ) -> Tensor:
         """What each query hears.
 
         Args:
@@ -36,20 +50,25 @@ class CrossAttention(nn.Module):
             keys: `(n, K, keys)`.
             mask: `(n, K)` bool, real keys; or `(n, L, K)`, those of each query.
             values: What is heard by way of the keys, `(n, K, keys)`; unset: the keys themselves.
+            packing: Of queries and of keys and values, where both are packed rows, so that no linear map is applied to padding.
 
         Returns:
-            `(n, L, width)`; zero for a query without any key.
+            `(n, L, width)` or packed rows; zero for a query without any key.
         """
         mask = mask if mask.ndim == 3 else mask[:, None]
         present = mask.any(-1, keepdim=True)
-        if not keys.shape[1]:
-            return queries.new_zeros(*queries.shape[:2], self.output.out_features)
+        if not mask.shape[-1]:
+            return queries.new_zeros(*queries.shape[:-1], self.output.out_features)
+        asking, asked = packing or (None, None)
 
-        def split(states: Tensor) -> Tensor:  # (n, heads, frames, head width)
-            return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        def split(states: Tensor, packing: Packing | None) -> Tensor:  # (n, heads, frames, head width)
+            return (packing.pad(states) if packing else states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
+        query, key, value = self.query(queries), self.key(keys), self.value(keys if values is None else values)
         heard = F.scaled_dot_product_attention(
-            split(self.query(queries)), split(self.key(keys)), split(self.value(keys if values is None else values)),
+            split(query, asking), split(key, asked), split(value, asked),
             attn_mask=(mask | ~present)[:, None], dropout_p=self.dropout if self.training else 0.0,
-        )  # fmt: skip
-        return torch.where(present, self.output(heard.transpose(1, 2).flatten(2)), 0.0)
+        ).transpose(1, 2).flatten(2)  # fmt: skip
+        if asking:
+            heard, present = asking.unpad(heard), asking.unpad(present.expand(-1, heard.shape[1], 1))
+        return torch.where(present, self.output(heard), 0.0)

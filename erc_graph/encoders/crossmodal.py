@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
 
 
 def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
-    """Which keys a query may read: `(n, L or 1, K)` bool; causal: those up to its own place, shifted by the difference of the lengths."""
+    """Which keys a query reads: `(n, L or 1, K)` bool; causal: query `i` reads keys `j <= i + d`, `d` the difference of the lengths."""
     if not causal:
         return keys.present[:, None]
     query, key = (torch.arange(part.states.shape[1], device=part.states.device) for part in (queries, keys))
@@ -43,15 +43,17 @@ class CrossBlock(nn.Module):
         for name, value in self.feedforward.named_parameters():
             nn.init.zeros_(value) if name.endswith("bias") else nn.init.xavier_uniform_(value)
 
-    def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor) -> Tensor:
-        """`(n, L, width)`, `(n, K, width)` or its own, which of them each reads → `(n, L, width)`."""
+    def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor, packing: tuple[Steps, Steps]) -> Tensor:
+        """Packed rows `(P, width)`, keys or its own, which of them each reads, and the steps of both → `(P, width)`."""
         query = self.norm[0](x)
-        x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask))
+        x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask, packing=packing))
         return x + self.dropout(self.feedforward(self.norm[1](x)))
 
 
 class CrossTransformer(nn.Module):
     """Pre-norm layers in which queries read the keys that went in, the same in every layer; without keys: self-attention.
+
+    The public codes draw the maps of queries, keys and values as one matrix, whose Glorot bounds are smaller by the square root of 2.
 
     Args:
         width: Of the steps that go in and come out.
@@ -65,17 +67,9 @@ class CrossTransformer(nn.Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        layers: int,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        embedding_dropout: float = 0.0,
-        positions: bool = True,
-        causal: bool = True,
-    ) -> None:
+        self, width: int, *, heads: int, layers: int, dropout: float = 0.0, attention_dropout: float = 0.0, embedding_dropout: float = 0.0,
+        positions: bool = True, causal: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.positions, self.causal = width, positions, causal
         self.dropout = Dropout(embedding_dropout)
@@ -85,68 +79,46 @@ class CrossTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def enter(self, steps: Steps) -> Tensor:
-        """What goes in: scaled, with the codes of the positions."""
+        """What goes in: scaled, with the codes of the positions, packed."""
         x = math.sqrt(self.width) * steps.states
-        return self.dropout(x + sinusoids(x.shape[1], self.width, x) if self.positions else x)
+        return self.dropout(steps.unpad(x + sinusoids(x.shape[1], self.width, x) if self.positions else x))
 
     def forward(self, queries: Steps, keys: Steps | None = None) -> Steps:
-        """As many steps as queries."""
-        x, read = self.enter(queries), None if keys is None else self.enter(keys)
-        mask = visible(queries, queries if keys is None else keys, self.causal)
+        """As many steps as queries, zero where one is absent."""
+        x, read, asked = self.enter(queries), None if keys is None else self.enter(keys), keys or queries
+        mask = visible(queries, asked, self.causal)
         for layer in self.layers:
-            x = layer(x, read, mask)
-        return queries.with_states(self.norm(x))
+            x = layer(x, read, mask, (queries, asked))
+        return queries.with_states(queries.pad(self.norm(x)))
 
 
 class Crossed(StepNet):
-    """Every modality reads each of the others; what it hears of them, side by side, then reads itself. A net over steps.
+    """Every modality reads each of the others; what it hears of them, concatenated, then reads itself. A net over steps.
 
     Args:
         names: Modalities, in the order in which one hears of the others.
         width: Of their steps.
-        heads: Attention heads.
-        layers: Between two modalities.
-        memory: Layers in which a modality reads itself.
-        attention_dropout: Modality → on the attention weights of those who read it; unset: `dropout`.
-        dropout: As in `CrossTransformer`, and on the attention weights where a modality reads itself.
-        embedding_dropout: As in `CrossTransformer`.
-        positions: As there.
-        causal: As there.
+        stack: From a width, who asks and who is asked (itself: what was heard) to the Transformer.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        width: int,
-        *,
-        heads: int,
-        layers: int,
-        memory: int,
-        dropout: float = 0.0,
-        attention_dropout: Mapping[str, float] | None = None,
-        embedding_dropout: float = 0.0,
-        positions: bool = True,
-        causal: bool = True,
-    ) -> None:
+    def __init__(self, names: Sequence[str], width: int, stack: Callable[[int, str, str], CrossTransformer]) -> None:
         super().__init__()
-        wide, share = max(1, len(names) - 1) * width, attention_dropout or {}
+        wide = max(1, len(names) - 1) * width
+        self.cross = nn.ModuleDict({t: nn.ModuleDict({s: stack(width, t, s) for s in names if s != t}) for t in names})
+        memory = {t: stack(wide, t, t) for t in names}
+        self.memory, self.causal = nn.ModuleDict(memory), all(net.causal for net in memory.values())
+        self.inputs, self.widths, self.pools = dict.fromkeys(names, width), [wide] * len(names), [last] * len(names)
 
-        def stack(inputs: int, count: int, attention: float) -> CrossTransformer:
-            return CrossTransformer(
-                inputs, heads=heads, layers=count, dropout=dropout, attention_dropout=attention, embedding_dropout=embedding_dropout,
-                positions=positions, causal=causal,
-            )  # fmt: skip
+    def forward(self, steps: Mapping[str, Steps], instead: Mapping[tuple[str, str], Steps] | None = None) -> list[Steps]:
+        """Of every modality in order, `(n, L, (M - 1) width)`; of a single one `(n, L, width)`.
 
-        self.cross = nn.ModuleDict(
-            {t: nn.ModuleDict({s: stack(width, layers, share.get(s, dropout)) for s in names if s != t}) for t in names}
-        )
-        self.memory = nn.ModuleDict({t: stack(wide, memory, dropout) for t in names})
-        self.inputs, self.widths, self.pools, self.causal = dict.fromkeys(names, width), [wide] * len(names), [last] * len(names), causal
-
-    def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Of every modality in order, `(n, L, (M - 1) width)`; of a single one `(n, L, width)`."""
-        found = []
+        Args:
+            steps: Modality → its steps.
+            instead: Who asks and who is asked → what is read instead of the latter's steps.
+        """
+        found, other = [], instead or {}
         for t, nets in self.cross.items():
-            heard = [net(steps[t], steps[s]).states for s, net in nets.items()] or [steps[t].states]  # type: ignore[operator]
+            asked = {s: other.get((t, s), steps[s]) for s in steps}
+            heard = [net(steps[t], asked[s]).states for s, net in nets.items()] or [steps[t].states]  # type: ignore[operator]
             found.append(self.memory[t](steps[t].with_states(torch.cat(heard, -1))))
         return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_graph.data.batch import Batch
+from erc_graph.data.batch import Batch, collect, spread
 from erc_graph.data.nodes import Nodes
 from erc_graph.data.ragged import Ragged
 from erc_graph.encoders.frontend import FrontEnds
@@ -43,6 +44,19 @@ class Steps:
         """Return the states, zero where a step is absent."""
         return torch.where(self.present[..., None], self.states, 0.0)
 
+    @cached_property
+    def place(self) -> Tensor:
+        """Find the steps that are present, counted through: `(P,)`."""
+        return self.present.flatten().nonzero()[:, 0]
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """Pad one row per step that is present, `(P, ...)`, to `(n, L, ...)`, zero where a step is absent."""
+        return spread(rows, self.place, self.present.numel()).unflatten(0, self.present.shape)
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """Pack `(n, L, ...)` into one row per step that is present."""
+        return collect(padded.flatten(0, 1), self.place)
+
 
 def last(steps: Steps) -> Tensor:
     """The last step of every sequence: `(n, width)`, zero where there is none.
@@ -72,6 +86,15 @@ def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
     to, of = (torch.arange(count, device=x.device) / scale for count, scale in ((longest, into), (x.shape[1], own)))  # (n, L), (n, T)
     begin, end = torch.maximum(to[..., None], of[:, None]), torch.minimum((to + 1 / into)[..., None], (of + 1 / own)[:, None])
     return ((end - begin).clamp(min=0) * into[..., None]) @ x
+
+
+def beside(one: Steps, two: Steps) -> Steps:
+    """Concatenate two sequences, both of turns, or (`resampled`) at the length of the first, of the second where the first has no steps."""
+    if one.length is not two.length:
+        length, longest = torch.where(one.length > 0, one.length, two.length), max(one.states.shape[1], two.states.shape[1])
+        present = torch.arange(longest, device=length.device) < length[:, None]
+        one, two = (Steps(resampled(part, length, longest), present, length) for part in (one, two))
+    return Steps(torch.cat([one.masked(), two.masked()], -1), one.present | two.present, one.length)
 
 
 class LSTMSteps(nn.Module):

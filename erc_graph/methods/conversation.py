@@ -6,7 +6,7 @@ The fused vector of an utterance, or its vector per modality, is the state of a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.inputs import Given
+from erc_graph.methods.ranges import Checked
 
 FUSED = "fused"  # the stream of an utterance's fused vector
 DROPOUT = 0.3  # in GRU and graph
@@ -42,6 +43,21 @@ class ConversationConfig:
             self,
             width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InConversation(Checked):
+    """Options that methods share whose paper sees one utterance at a time.
+
+    Attributes:
+        graph: Recipe of the conversation's graph, or `none`, the paper's own model.
+        causal: Nothing comes from later turns.
+        conversation: The graph stage.
+    """
+
+    graph: str = "speaker"
+    causal: bool = False
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class Conversation(nn.Module):

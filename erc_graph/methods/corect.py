@@ -1,45 +1,43 @@
-r"""CORECT: Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality Interaction
-(Nguyen et al., EMNLP 2023).
+r"""CORECT: Conversation Understanding using Relational Temporal GNNs with Auxiliary Cross-Modality Interaction (Nguyen et al., EMNLP 2023).
 
-Two branches over a stream per modality: a relational graph, and modalities that read each other over the whole dialogue as in MulT.
+Two branches over a stream per modality: a relational graph, and modalities that attend to each other over the dialogue as in MulT.
 
 .. math::
-    x_t &= W\, \mathrm{Transformer}(u_t), \qquad x_m = \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 u_m)) \quad m \in \{a, v\} \tag{1} \\
-    x &\leftarrow x + e_{\mathrm{speaker}} \tag{2} \\
-    y_i &= W_0 x_i + b + \sum_r \frac{1}{|N_r(i)|} \sum_{j \in N_r(i)} W_r x_j \tag{3} \\
-    z_i &= \mathrm{LeakyReLU}\Big(\mathrm{Norm}\Big(\Big[\sum_j \mathrm{softmax}_j \Big(\frac{(Q y_i) \cdot (K y_j)}{\sqrt d}\Big)
-        V y_j \Big]_{\text{heads}} + W_s y_i \Big)\Big) \tag{4} \\
+    x_t &= W\, \mathrm{Transformer}(u_t) + b, \qquad x_m = \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 u_m)) \quad m \in \{a, v\} \tag{1} \\
+    x &\leftarrow x + M e_{\mathrm{speaker}} \tag{2} \\
+    y_i &= W_0 x_i + b_0 + \textstyle\sum_r \frac{1}{|N_r(i)|} \sum_{j \in N_r(i)} W_r x_j \tag{3} \\
+    z_i &= \mathrm{LeakyReLU}\big(\mathrm{Norm}\big(\big[\textstyle\sum_j \mathrm{softmax}_j \big(\frac{(Q y_i) \cdot (K y_j)}{\sqrt d}\big)
+        V y_j \big]_{\text{heads}} + W_s y_i \big)\big) \tag{4} \\
     c_m &= \mathrm{SA}([\mathrm{CM}(x_m \leftarrow x_n) ; \mathrm{CM}(x_m \leftarrow x_o)]) \tag{5} \\
     s &= W_4\, \mathrm{ReLU}(W_3 [z_t ; z_a ; z_v ; c_t ; c_a ; c_v]) \tag{6}
 
-The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`), without codes
-of positions and over all turns. All maps have biases. Relations `r`: earlier, later and same turn by stream, and ordered pairs of streams.
+The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`) over all turns,
+without positions. Relations are earlier, later and same turn of each stream, and ordered pairs of streams. Only `W_r` and `M` lack biases.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `x` | `nodes(...)` | `(N, S, width)`, text first |
-| Transformer, `W` | `context`, `project[m]` | over the features of text, `(width, ·)` |
+| Transformer; `W`, `W_1`, `W_2` | `context`; `project[m]` | over the features of text; `(width, ·)` |
+| `e`, `M` | `speaker.embedding`, `.weight` | `(2, width)`, `(width, width)` |
 | `W_r`, `W_0` | `relate.weight`, `.root` | `(relations, width, width)`, `(width, width)` |
-| `Q`, `K`, `V`, `W_s` | `attend` | `(heads width, width)` |
+| `Q`, `K`, `V`, `W_s`; Norm | `attend.query`, `.key`, `.value`, `.skip`; `norm` | `(heads width, width)`; `heads width` channels |
 | `c` | `crossed` | `(N, 1, S (S - 1) width)` |
 | `W_3`, `W_4` | `classify` | `(width, ·)`, `(classes, width)` |
 
 **Differences from the paper and from its public code**
 
-- The code's window is mirrored and one turn short (recipe `corect`); here it is as its names say.
-- The code masks no padding in the Transformer and in (5), so that scores depend on the batch; here it is masked.
-- A missing modality is no node, and nobody hears it in (5). With one modality there is no (5).
-- Speakers are numbered by first appearance, those after the second share its vector; the code tells two apart by sex. A map stands
-  behind the vectors.
-- In training the batch norm of (4) couples the utterances of a batch, as in the code.
-- The paper's text was not at hand. Layers of the code that nothing reads are left out. Heads of (1) as in COGMEN.
+- The paper's text was not at hand. The code's window is mirrored and one turn short; here it is as its names say (recipe `corect`).
+- The Transformer and (5) mask padding. In the code they do not, so that scores depend on the batch.
+- The code's modules named for audio hold text, and the reverse; here names are right. Layers of the code that nothing reads are left out.
+- A missing modality has no node, and attention to it in (5) adds zero. With one modality there is no (5).
+- Speakers are numbered by first appearance, and those after the second share its vector. The code tells two apart by sex and has no `M`.
+- As in the code, the batch norm couples a batch in training, LeakyReLU has the slope 0.01, and heads of (1) follow from the text's width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +47,7 @@ from erc_graph.conv.relational import Relational
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.batch_norm import BatchNorm
-from erc_graph.encoders.crossmodal import Crossed
+from erc_graph.encoders.crossmodal import Crossed, CrossTransformer
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.self_attention import TransformerEncoder
 from erc_graph.encoders.speaker import SpeakerEmbedding
@@ -77,7 +75,7 @@ class CORECTConfig(Checked):
         cross_heads: Of (5).
         cross_layers: Of CM.
         memory_layers: Of SA.
-        dropout: In the Transformer of (1) and in front of the last layer.
+        dropout: In the Transformer of (1) and before the last layer.
     """
 
     graph: Graph = "corect"
@@ -94,21 +92,16 @@ class CORECTConfig(Checked):
 
 def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
     """A rule per stream, or per ordered pair of streams, in the place of one for all."""
-    rules = [
-        replace(
-            rule,
-            relation=f"{rule.relation}_{source if source == target else f'{source}_{target}'}".lower(),
-            source=(source,),
-            target=(target,),
-        )
-        for rule in recipe.edges
-        for source, target in rule.joined(tuple(streams))
-    ]
+    rules = []
+    for rule in recipe.edges:
+        for source, target in rule.joined(tuple(streams)):
+            name = f"{rule.relation}_{source if source == target else f'{source}_{target}'}".lower()
+            rules.append(replace(rule, relation=name, source=(source,), target=(target,)))
     return replace(recipe, edges=tuple(rules), examples=())
 
 
 class CORECT(Method):
-    """A relational temporal graph, and modalities that read each other over the dialogue."""
+    """A relational temporal graph, and modalities that attend to each other over the dialogue."""
 
     Config = CORECTConfig
     couples_batch = "the batch norm, Eq. (4)"
@@ -127,30 +120,26 @@ class CORECT(Method):
     )
 
     def build(self, c: CORECTConfig, shapes: Shapes) -> None:
-        """Encoders, speaker, graph, crossmodal branch and classifier."""
+        """The parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         width, wide, count = c.width, c.heads * c.width, len(self.names)
         if text := shapes.widths.get("text"):
-            self.context = TransformerEncoder(
-                text, heads=heads_for(text), layers=c.layers, feedforward=c.feedforward, dropout=c.dropout, causal=c.causal
-            )
-
-        def project(m: str, inputs: int) -> nn.Module:
-            if m == "text":
-                return nn.Linear(inputs, width)
-            return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-
-        self.project = nn.ModuleDict({m: project(m, shapes.widths[m]) for m in self.names})
+            size: Any = {"heads": heads_for(text), "layers": c.layers, "feedforward": c.feedforward, "causal": c.causal}
+            self.context = TransformerEncoder(text, dropout=c.dropout, **size)
+        others = {m: [nn.Linear(n, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()] for m, n in shapes.widths.items() if m != "text"}
+        self.project = nn.ModuleDict({m: nn.Sequential(*others[m]) if m in others else nn.Linear(text or 0, width) for m in self.names})
         self.speaker = SpeakerEmbedding(width, speakers=2, given=shapes.speaker)
         recipe = by_stream(self.recipe, self.names)
         self.relate, self.attend = Relational(width, width, recipe), Attention(width, wide, recipe, heads=c.heads)
         self.norm = BatchNorm(wide)
-        crossed = Crossed(
-            self.names, width, heads=c.cross_heads, layers=c.cross_layers, memory=c.memory_layers, positions=False, causal=c.causal
-        )
-        self.crossed = OfTurns(crossed) if count > 1 else None
-        read = count * (wide + (count - 1) * width)
-        self.classify = nn.Sequential(nn.Linear(read, width), nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
+
+        def stack(inputs: int, asks: str, asked: str) -> CrossTransformer:
+            layers = c.memory_layers if asks == asked else c.cross_layers
+            return CrossTransformer(inputs, heads=c.cross_heads, layers=layers, positions=False, causal=c.causal)
+
+        self.crossed = OfTurns(Crossed(self.names, width, stack)) if count > 1 else None
+        read = nn.Linear(count * (wide + (count - 1) * width), width)
+        self.classify = nn.Sequential(read, nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
 
     def nodes(self, given: Given) -> Nodes:
         """`x`: `(N, S, width)`."""

@@ -1,156 +1,118 @@
-r"""LGCCT: A Light Gated and Crossed Complementation Transformer for Multimodal Speech Emotion Recognition (Liu et al., Entropy, 2022),
-and the conversation around it.
+r"""LGCCT: Light Gated and Crossed Complementation Transformer (Liu et al., Entropy, 2022), and the conversation around it.
 
-Sound and text: an LSTM over each, then a crossmodal Transformer each way between two linear "gates".
+An LSTM over the audio and one over the text, then a crossmodal Transformer in each direction between two linear "gates".
 
 .. math::
-    x_a &= \mathrm{BiLSTM}(\mathrm{ReLU}(K_2 * \mathrm{ReLU}(K_1 * \mathrm{frames}))), \qquad
-        x_l = \mathrm{BiLSTM}(\mathrm{words}) \tag{1} \\
+    x_l &= \mathrm{BiLSTM}(\mathrm{words}), \ x_a = \mathrm{BiLSTM}(\mathrm{ReLU}(K_2 * \mathrm{ReLU}(K_1 * \mathrm{frames}))) \tag{1} \\
     p_m &= R_m W_m x_m + r_m \tag{2} \\
-    c_{l} &= \mathrm{CM}(p_l \leftarrow p_a), \qquad c_{a} = \mathrm{CM}(p_a \leftarrow p_l) \tag{3} \\
+    c_l &= \mathrm{CM}(p_l \leftarrow p_a), \qquad c_a = \mathrm{CM}(p_a \leftarrow p_l) \tag{3} \\
     n_m &= \mathrm{LN}(G_m c_m + g_m + p_m) \tag{4} \\
     h &= \text{last step of } \mathrm{SA}([n_l ; n_a]) \tag{5} \\
-    f &= h + W_b\, \mathrm{ReLU}(W_a h) \tag{6}
+    f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{6}
 
-The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`).
+The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`), causal as there.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `K`, BiLSTM | `read.net.convolve[m]`, `read.net.lstm[m]` | `(channels, ·, 3)`; `(n, L_m, hidden)` |
-| `W`; `R`, `G` | `read.net.project[m]`; `.retain[m]`, `.compound[m]` | `(width, hidden)`, without bias; `(width, width)` |
-| CM, LN, SA | `read.net.cross[m]`, `.norm[m]`, `.memory` | SA is `2 width` wide |
-| `W_a`, `W_b` | `residual` | `(2 width, 2 width)` |
+| `W`; `R`, `G` | `read.net.retain[m][0]`; `.retain[m][1]`, `.compound[m]` | `(width, hidden)`, without bias; `(width, width)` |
+| CM, LN, SA | `read.net.cross[m]`, `.norm[m]`, `.memory` | `(n, L_m, width)`, SA `2 width` |
+| `W_a`, `W_b` | `residual[0]`, `residual[2]` | `(2 width, 2 width)` |
 
 **Differences from the paper and from its public code**
 
-- The paper's equations were not at hand. It tells of gates and of attention that is scaled by length; in the code the gates are linear
-  maps and the scaling is a comment. Here it is as in the code.
-- The code reads padding, everywhere; here lengths are known. A missing modality is heard by nobody, and its `n_m` is zero.
-- The code needs sequences of one length. In front of (5) longer or shorter sound is averaged over the spans of the words (our choice).
-- From epoch 5 on the code's optimiser moves a model that is no longer used. Modules that get no gradient, a third of its parameters, are
-  left out.
-- Vectors instead of sequences: the turns of the dialogue are the steps; `causal` makes the LSTM read forward alone, and (1) look back.
-- Other modalities than text and sound are not read. With one of the two (3) and (4) fall away.
-- The paper knows no conversation. A graph stage stands behind (6); `graph = "none"` is the paper's own model.
+- The paper's equations were not at hand. The paper describes gates, and attention scaled by the length. In the code the gates are linear
+  maps and the scaling is commented out; here it is as in the code. The code's evaluation on IEMOCAP cannot run.
+- The code reads padding; here lengths are known. The code gives no position to a step whose first channel is zero; here every step has one.
+- The code needs sequences of one length. Here audio of another length is averaged over the spans of the words before (5) (our choice).
+- From epoch 5 on the code trains a model that it no longer uses. Modules that get no gradient, a third of the parameters, are left out.
+- If text and audio are vectors, the turns of a dialogue are the steps (our choice). With `causal` the LSTM and (1) read no later turns.
+- Attention to a missing modality adds zero, and its `n_m` is zero. One modality alone skips (3) and (4). Other modalities are not read.
+- The paper knows no conversation. A graph stage follows (6); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erc_graph.encoders.crossmodal import CrossTransformer
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.steps import LSTMSteps, ReadSteps, StepNet, Steps, last, resampled
+from erc_graph.encoders.steps import LSTMSteps, ReadSteps, StepNet, Steps, beside, last
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import SPEAKER, Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.ranges import Even, Share, Size
 from erc_graph.methods.schema import Schema
-
-READ = ("text", "audio")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LGCCTConfig(Checked):
+class LGCCTConfig(InConversation):
     """LGCCT.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own model.
-        causal: Nothing comes from later turns.
         channels: Of the convolutions.
         hidden: Of the LSTMs, both directions together.
         width: Of (2) to (4).
         heads: Of every attention.
         layers: Of CM and of SA.
-        mask: A step reads none further on than itself, in (3) and (5).
-        dropout: In the Transformers; none on the attention weights of those who read sound.
+        dropout: In the Transformers; none on attention weights over audio.
         embedding_dropout: On what goes into the Transformers, and on the text of (1).
-        lstm_dropout: Behind the LSTMs.
-        conversation: The graph stage.
+        lstm_dropout: After the LSTMs.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     channels: Size = 64
     hidden: Even = 32
     width: Size = 30
     heads: Size = 5
     layers: Size = 2
-    mask: bool = True
     dropout: Share = 0.1
     embedding_dropout: Share = 0.25
     lstm_dropout: Share = 0.5
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class LGCCTNet(StepNet):
-    """Eqs. (1) to (5), over the steps of text and sound."""
+    """Eqs. (1) to (5), over the steps of text and audio."""
 
     def __init__(self, c: LGCCTConfig, inputs: Mapping[str, int], causal: bool) -> None:
         super().__init__()
-        heard, k = [m for m in inputs if m != "text"], c.channels
-        self.convolve = nn.ModuleDict({m: nn.ModuleList([nn.Conv1d(inputs[m], k, 3), nn.Conv1d(k, k, 3)]) for m in heard})
-        self.lstm = nn.ModuleDict({m: LSTMSteps(k if m in heard else inputs[m], c.hidden, bidirectional=not causal) for m in inputs})
-        self.project = nn.ModuleDict({m: nn.Linear(c.hidden, c.width, bias=False) for m in inputs})
-        self.retain = nn.ModuleDict({m: nn.Linear(c.width, c.width) for m in inputs})
-
-        def stack(width: int, attention: float) -> CrossTransformer:
-            return CrossTransformer(
-                width, heads=c.heads, layers=c.layers, dropout=c.dropout, attention_dropout=attention,
-                embedding_dropout=c.embedding_dropout, causal=c.mask or causal,
-            )  # fmt: skip
-
-        both = list(inputs) if len(inputs) > 1 else []
-        self.cross = nn.ModuleDict({m: stack(c.width, 0.0 if m == "text" else c.dropout) for m in both})
-        self.compound = nn.ModuleDict({m: nn.Linear(c.width, c.width) for m in both})
-        self.norm = nn.ModuleDict({m: nn.LayerNorm(c.width) for m in both})
-        self.memory = stack(len(inputs) * c.width, c.dropout)
-        self.dropout, self.embedding_dropout, self.around = (
-            Dropout(c.lstm_dropout),
-            Dropout(c.embedding_dropout),
-            (2, 0) if causal else (1, 1),
-        )
-        self.inputs, self.widths, self.pools, self.causal = inputs, [len(inputs) * c.width], [last], causal
+        shared: Any = {"heads": c.heads, "layers": c.layers, "dropout": c.dropout, "embedding_dropout": c.embedding_dropout}
+        k, n, both = c.channels, c.width, [*inputs] if len(inputs) > 1 else []
+        self.convolve = nn.ModuleDict({m: nn.ModuleList([nn.Conv1d(inputs[m], k, 3), nn.Conv1d(k, k, 3)]) for m in inputs if m != "text"})
+        self.lstm = nn.ModuleDict({m: LSTMSteps(w if m == "text" else k, c.hidden, bidirectional=not causal) for m, w in inputs.items()})
+        self.retain = nn.ModuleDict({m: nn.Sequential(nn.Linear(c.hidden, n, bias=False), nn.Linear(n, n)) for m in inputs})
+        self.cross = nn.ModuleDict({m: CrossTransformer(n, attention_dropout=(m != "text") * c.dropout, **shared) for m in both})
+        self.compound, self.norm = nn.ModuleDict({m: nn.Linear(n, n) for m in both}), nn.ModuleDict({m: nn.LayerNorm(n) for m in both})
+        self.memory = CrossTransformer(len(inputs) * n, attention_dropout=c.dropout, **shared)
+        self.dropout, self.embedding_dropout, self.around = Dropout(c.lstm_dropout), Dropout(c.embedding_dropout), (1 + causal, 1 - causal)
+        self.inputs, self.widths, self.pools, self.causal = inputs, [self.memory.width], [last], causal
 
     def alone(self, m: str, steps: Steps) -> Steps:
         """`p_m`"""
         for convolve in cast(nn.ModuleList, self.convolve[m]) if m in self.convolve else ():
-            x = convolve(F.pad(steps.masked().transpose(1, 2), self.around))
-            steps = steps.with_states(x.relu().transpose(1, 2))
+            steps = steps.with_states(convolve(F.pad(steps.masked().transpose(1, 2), self.around)).relu().transpose(1, 2))
         x = self.dropout(self.lstm[m](steps).states)  # Eq. (1)
         x = self.embedding_dropout(x) if m == "text" else x
-        return steps.with_states(self.retain[m](self.project[m](x)))  # Eq. (2)
+        return steps.with_states(self.retain[m](x))  # Eq. (2)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Of all steps of the text, or of the sound where there is no text: `(n, L, 2 width)`."""
+        """Of all steps of the text, or of the audio where there is no text: `(n, L, 2 width)`."""
         p = {m: self.alone(m, one) for m, one in steps.items()}
         if len(p) < 2:
-            return [self.memory(one) for one in p.values()]
-        first, other = p
-        for m, n in ((first, other), (other, first)):
-            c = self.cross[m](p[m], p[n]).states  # Eq. (3)
-            steps = {**steps, m: p[m].with_states(self.norm[m](self.compound[m](c) + p[m].states))}  # Eq. (4)
-        one, two = steps[first], steps[other]
-        if one.length is two.length:  # turns
-            joined = Steps(torch.cat([one.masked(), two.masked()], -1), one.present | two.present, one.length)
-        else:
-            length = torch.where(one.length > 0, one.length, two.length)
-            longest = max(one.states.shape[1], two.states.shape[1])
-            present = torch.arange(longest, device=length.device) < length[:, None]
-            joined = Steps(torch.cat([resampled(part, length, longest) for part in (one, two)], -1), present, length)
-        return [self.memory(joined)]  # Eq. (5)
+            return [self.memory(*p.values())]
+        c = {m: self.cross[m](p[m], p[other]).states for m, other in zip(p, reversed(p), strict=True)}  # Eq. (3)
+        n = [one.with_states(self.norm[m](self.compound[m](c[m]) + one.states)) for m, one in p.items()]  # Eq. (4)
+        return [self.memory(beside(*n))]  # Eq. (5)
 
 
 class LGCCT(Method):
-    """Text and sound that complement each other, and the conversation around them."""
+    """Text and audio that attend to each other, and the conversation around them."""
 
     Config = LGCCTConfig
     family = "fusion"
@@ -166,19 +128,16 @@ class LGCCT(Method):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Text and sound, or one of them."""
-        widths = {m: width for m, width in schema.widths.items() if m in (*READ, SPEAKER)}
-        sequences = {m: item for m, item in schema.sequences.items() if m in READ}
-        if not {*widths, *sequences} & {*READ}:
-            raise ConfigError(f"modalities: expected text or audio, which LGCCT reads, found {', '.join(schema.modalities) or 'none'}")
-        return replace(schema, widths=widths, sequences=sequences)
+        """Text and audio, or one of them."""
+        read = {"text", "audio"} & {*schema.modalities} or {*schema.modalities}
+        widths = {m: width for m, width in schema.widths.items() if m in {*read, SPEAKER}}
+        return replace(schema, widths=widths, sequences={m: item for m, item in schema.sequences.items() if m in read})
 
     def build(self, c: LGCCTConfig, shapes: Shapes) -> None:
         """The net over steps, the residual layer, the conversation and the classifier."""
-        if len(shapes.modalities) > 2:
-            raise ConfigError(f"modalities: expected two for LGCCT, found {', '.join(shapes.modalities)}")
-        causal = c.causal and not shapes.items
-        self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: LGCCTNet(c, inputs, causal))
+        if not {*shapes.modalities} <= {"text", "audio"}:
+            raise ConfigError(f"modalities: expected text, audio or both, which LGCCT reads, found {', '.join(shapes.modalities)}")
+        self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: LGCCTNet(c, inputs, c.causal and not shapes.items))
         width = self.read.width
         self.residual = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.conversation = Conversation({FUSED: width}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)

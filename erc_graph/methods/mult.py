@@ -1,79 +1,75 @@
 r"""MulT: Multimodal Transformer for Unaligned Multimodal Language Sequences (Tsai et al., ACL 2019), and the conversation around it.
 
-Each modality asks each of the others, at the level of words and frames; no alignment of the sequences is needed.
+Words and frames of each modality attend to those of each other modality; the sequences need no alignment.
 
 .. math::
     x_m &= W_m\, \mathrm{steps}_m \tag{1} \\
     \hat x_m &= \sqrt d\, x_m + \mathrm{PE} \tag{2} \\
-    z &\leftarrow z + \mathrm{MHA}(\mathrm{LN}(z), \mathrm{LN}(\hat x_n)), \qquad z \leftarrow z + \mathrm{FFN}(\mathrm{LN}(z)) \tag{3} \\
-    z_{m \leftarrow n} &= \mathrm{LN}(z \text{ after all layers}), \qquad z = \hat x_m \text{ before the first} \tag{4} \\
+    z &\leftarrow z + \mathrm{MHA}(\mathrm{LN}(z), \mathrm{LN}(\hat x_n)), \qquad z \leftarrow z + \mathrm{FFN}(\mathrm{LN}'(z)) \tag{3} \\
+    z_{m \leftarrow n} &= \mathrm{LN}''(z \text{ after all layers}), \qquad z = \hat x_m \text{ before the first} \tag{4} \\
     h_m &= \mathrm{SA}([z_{m \leftarrow n} ; z_{m \leftarrow o}]) \tag{5} \\
     h &= [h_l ; h_a ; h_v], \qquad \text{the last step of each} \tag{6} \\
-    f &= h + W_b\, \mathrm{ReLU}(W_a h) \tag{7}
+    f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{7}
 
-The equations are those of the public code; their numbers are ours. SA is (2) to (4) with keys of its own, twice as wide.
+The equations are those of the public code; their numbers are ours. SA is (2) to (4) with `z` itself as the keys, at twice the width.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `W_m` | `read.net.project[m]` | `(width, features)`, without bias |
 | `z_m←n`, `h_m` | `read.net.crossed.cross[m][n]`, `.memory[m]` | `(n, L_m, width)`, `(n, L_m, 2 width)` |
-| `W_a`, `W_b` | `residual` | `(6 width, 6 width)` |
+| `W_a`, `W_b` | `residual[0]`, `residual[2]` | `(6 width, 6 width)` |
 
 **Differences from the paper and from its public code**
 
-- The code never masks padding and reads the last step where padding is; here lengths are known. Its positions skip a step whose first
-  channel happens to be zero; here they count the steps.
-- `mask`: a step reads none further on than itself, as the code does by default; the paper's attention has no such limit.
-- Who reads a missing modality hears nothing (zero) of it; its own `h_m` is zero.
-- Vectors instead of sequences: attention over one step is pointless, so that the turns of the dialogue are the steps. This is our choice.
-- With M modalities `h` has M (M - 1) parts; a single one reads itself alone. In front of (1) frames are scaled by the training split.
-- The code's IEMOCAP figures are four two-way tasks. The score layer is as wide as the task.
-- The paper knows no conversation. A graph stage stands behind (7); `graph = "none"` is the paper's own model.
+- The paper's text was not at hand. The code leaves (1) out where the features have the width `d` already.
+- The code never masks padding and takes the last step where padding is; here lengths are known. The code gives no position to a step whose
+  first channel happens to be zero; here every step has one.
+- `mask`: step `i` reads steps `j <= i + d` of the other modality, `d` the difference of the lengths. The code does so by default. The paper
+  describes attention without such a limit.
+- Attention to a missing modality adds zero; the `h_m` of a missing modality is zero.
+- The turns of a dialogue are the steps if all modalities are vectors (our choice). Beside sequences a vector is a sequence of one step.
+- With M modalities `h` has M (M - 1) parts; a single modality attends to itself alone. Frames are scaled by the training split before (1).
+- The code scores IEMOCAP as four two-way tasks, so that its figures are four binary F1. Here the scores are those of the task.
+- The paper knows no conversation. A graph stage follows (7); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from erc_graph.encoders.crossmodal import Crossed
+from erc_graph.encoders.crossmodal import Crossed, CrossTransformer
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.steps import ReadSteps, StepNet, Steps
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.ranges import Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class MulTConfig(Checked):
+class MulTConfig(InConversation):
     """MulT.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own model.
-        causal: Nothing comes from later turns.
         width: `d`.
         heads: Of every attention.
-        layers: Between two modalities; a modality reads itself in as many, and in three at least.
-        mask: A step reads none further on than itself.
-        dropout: Behind attention and in the feed-forward nets, and on the attention weights of those who read text or themselves.
+        layers: Of (3); SA has as many, but at least three.
+        mask: A step reads no later steps.
+        dropout: After attention and in the feed-forward nets, and on attention weights over text and those of SA.
         embedding_dropout: On the steps of text, and on what goes into (3).
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 30
     heads: Size = 5
     layers: Size = 2
     mask: bool = True
     dropout: Share = 0.1
     embedding_dropout: Share = 0.25
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class MulTNet(StepNet):
@@ -82,10 +78,15 @@ class MulTNet(StepNet):
     def __init__(self, c: MulTConfig, inputs: Mapping[str, int], causal: bool) -> None:
         super().__init__()
         self.project = nn.ModuleDict({m: nn.Linear(width, c.width, bias=False) for m, width in inputs.items()})
-        self.crossed = Crossed(
-            tuple(inputs), c.width, heads=c.heads, layers=c.layers, memory=max(c.layers, 3), dropout=c.dropout,
-            attention_dropout={m: 0.0 for m in inputs if m != "text"}, embedding_dropout=c.embedding_dropout, causal=causal,
-        )  # fmt: skip
+
+        def stack(width: int, asks: str, asked: str) -> CrossTransformer:
+            share = c.dropout if asked in ("text", asks) else 0.0
+            return CrossTransformer(
+                width, heads=c.heads, layers=max(c.layers, 3) if asked == asks else c.layers, dropout=c.dropout, attention_dropout=share,
+                embedding_dropout=c.embedding_dropout, causal=causal,
+            )  # fmt: skip
+
+        self.crossed = Crossed(tuple(inputs), c.width, stack)
         self.dropout, self.inputs, self.causal = Dropout(c.embedding_dropout), inputs, causal
         self.widths, self.pools = self.crossed.widths, self.crossed.pools
 
@@ -96,7 +97,7 @@ class MulTNet(StepNet):
 
 
 class MulT(Method):
-    """Modalities that ask each other step by step, and the conversation around them."""
+    """Crossmodal attention between the steps of all modalities, and the conversation around it."""
 
     Config = MulTConfig
     family = "fusion"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
+from erc_graph.encoders.steps import Steps
 from erc_graph.errors import ConfigError
 from erc_graph.methods.lgcct import LGCCT, LGCCTConfig
 from tests.methods.reference.conftest import SPEAKERS, Reference, batch_of, build, equal, random_batch, stir
@@ -33,9 +34,9 @@ def renamed(given: Reference) -> dict[str, Tensor]:
     names |= {f"{net}convolve.audio.{i}": f"extra_a.model.{2 * i}" for i in range(2)}
     found |= stack_names(given, "trans_a_mem", f"{net}memory") if depth(given, "trans_a_mem") else {}
     for m, letter in LETTERS.items():
-        names |= {f"{net}{ours}.{m}": f"{theirs}_{letter}" for ours, theirs in (("retain", "retain_gate"), ("compound", "compound_gate"))}
+        names |= {f"{net}retain.{m}.1": f"retain_gate_{letter}", f"{net}compound.{m}": f"compound_gate_{letter}"}
         names |= {f"{net}norm.{m}": f"layer_norm_{letter}"}
-        found[f"{net}project.{m}.weight"] = given[f"proj_{letter}.weight"][..., 0]
+        found[f"{net}retain.{m}.0.weight"] = given[f"proj_{letter}.weight"][..., 0]
         for name, value in given.under(f"extra_{letter}.lstm.").items():
             found[f"{net}lstm.{m}.nets.{int(name.endswith('_reverse'))}.{name.removesuffix('_reverse')}"] = value
         theirs = "trans_l_with_a" if m == "text" else "trans_a_with_l"
@@ -61,16 +62,19 @@ def test_arrays_of_the_code(reference: Callable[[str], Reference], put: Callable
     batch = replace(batch, sequences={m: Ragged.of(list(value)) for m, value in x.items()})
     net, seen = model.read.net, {}
 
+    def rows(found: Any) -> Tensor:
+        return found.states if isinstance(found, Steps) else found
+
     def watch(part: Any, name: str, steps: bool = True) -> None:
-        part.register_forward_hook(lambda _, __, found: seen.update({name: found.transpose(0, 1) if steps else found}))
+        part.register_forward_hook(lambda _, __, found: seen.update({name: rows(found).transpose(0, 1) if steps else found}))
 
     for m, letter in LETTERS.items():
         net.lstm[m].register_forward_hook(lambda _, __, found, letter=letter: seen.update({f"extra_{letter}": found.states}))
-        net.project[m].register_forward_hook(lambda _, __, found, letter=letter: seen.update({f"proj_{letter}": found.transpose(1, 2)}))
+        net.retain[m][0].register_forward_hook(lambda _, __, found, letter=letter: seen.update({f"proj_{letter}": found.transpose(1, 2)}))
         for ours, theirs in {"retain": "retain_gate", "compound": "compound_gate", "norm": "layer_norm"}.items():
             watch(getattr(net, ours)[m], f"{theirs}_{letter}")
-        watch(net.cross[m].norm, "trans_l_with_a" if m == "text" else "trans_a_with_l")
-    watch(net.memory.norm, "trans_a_mem")
+        watch(net.cross[m], "trans_l_with_a" if m == "text" else "trans_a_with_l")
+    watch(net.memory, "trans_a_mem")
     watch(model.residual[0], "proj1", steps=False)
     scores = model(batch).scores
     compared = [name for name in seen if f"mid/{name}" in arrays]
@@ -84,7 +88,7 @@ def test_arrays_of_the_code(reference: Callable[[str], Reference], put: Callable
     loss = F.cross_entropy(scores, batch.target)
     arrays.same(loss, "loss_ce_mean")
     loss.backward()
-    arrays.same(net.retain.text.weight.grad, "grad/retain_gate_l.weight")
+    arrays.same(net.retain.text[1].weight.grad, "grad/retain_gate_l.weight")
     arrays.same(net.compound.audio.weight.grad, "grad/compound_gate_a.weight")
     arrays.same(net.convolve.audio[0].weight.grad, "grad/extra_a.model.0.weight")
 
@@ -106,7 +110,7 @@ def alone(net: Any, m: str, steps: list[Row]) -> list[Row]:
             state, memory = lstm(one[None, None], memory)
             found.append(state[0, 0])
         parts.append(found[::order])
-    rows = [net.retain[m](net.project[m](torch.cat(row))) for row in zip(*parts, strict=True)]
+    rows = [net.retain[m](torch.cat(row)) for row in zip(*parts, strict=True)]
     return [row if steps[i] is not None else None for i, row in enumerate(rows)]
 
 
@@ -152,7 +156,7 @@ def loop(model: Any, batch: Batch) -> Tensor:
     ],
 )
 def test_equations_by_loop(widths: dict[str, int], items: dict[str, int], causal: bool) -> None:
-    config = LGCCTConfig(graph="none", channels=3, hidden=4, width=4, heads=2, layers=1, mask=False, causal=causal)
+    config = LGCCTConfig(graph="none", channels=3, hidden=4, width=4, heads=2, layers=1, causal=causal)
     model = build(LGCCT, widths, 3, config, sequences={m: (width,) for m, width in items.items()})
     stir(model)
     batch = random_batch(SPEAKERS, widths, classes=3)
@@ -169,5 +173,5 @@ def test_equations_by_loop(widths: dict[str, int], items: dict[str, int], causal
 def test_it_reads_text_and_sound_alone() -> None:
     model = build(LGCCT, {"audio": 3, "text": 2, "visual": 4}, 2, LGCCTConfig(graph="none"))
     assert model.read.names == ("text", "audio")
-    with pytest.raises(ConfigError, match="modalities: expected text or audio"):
+    with pytest.raises(ConfigError, match="modalities: expected text, audio"):
         build(LGCCT, {"visual": 3}, 2, LGCCTConfig(graph="none"))

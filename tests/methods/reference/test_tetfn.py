@@ -27,13 +27,13 @@ def renamed(given: Reference) -> dict[str, Tensor]:
     names = {"fuse.0": "post_fusion_layer_1", "classify.0": "post_fusion_layer_2", "classify.2": "post_fusion_layer_3"}
     for m, letter in LETTERS.items():
         names |= {f"alone.{m}.{2 * i}": f"post_{m}_layer_{i + 1}" for i in range(3)}
-        found |= stack_names(given, f"trans_{letter}_mem", f"{net}memory.{m}")
+        found |= stack_names(given, f"trans_{letter}_mem", f"{net}crossed.memory.{m}")
         if m != "text":
             found[f"{net}project.{m}.weight"] = given[f"{m}_model.conv.weight"][..., 0]
             found |= {f"{net}lstm.{m}.nets.0.{name}": value for name, value in given.under(f"{m}_model.rnn.").items()}
         for n, other in LETTERS.items():
             theirs, both = f"trans_{letter}_with_{other}", "text" not in (m, n)
-            found |= stack_names(given, f"{theirs}.upper_mha" if both else theirs, f"{net}cross.{m}.{n}") if m != n else {}
+            found |= stack_names(given, f"{theirs}.upper_mha" if both else theirs, f"{net}crossed.cross.{m}.{n}") if m != n else {}
             found |= stack_names(given, f"{theirs}.lower_mha", f"{net}lower.{m}.{n}") if m != n and both else {}
     return found | {f"{ours}.{end}": given[f"{theirs}.{end}"] for ours, theirs in names.items() for end in ("weight", "bias")}
 
@@ -58,8 +58,8 @@ def test_arrays_of_the_port(reference: Callable[[str], Reference], put: Callable
     batch = replace(batch, sequences={m: Ragged.of(list(value)) for m, value in x.items()})
     net, seen, features = model.read.net, {}, {}
     for m, letter in LETTERS.items():
-        watch(seen, net.memory[m], f"trans_{letter}_mem")
-        for n, part in net.cross[m].items():
+        watch(seen, net.crossed.memory[m], f"trans_{letter}_mem")
+        for n, part in net.crossed.cross[m].items():
             watch(seen, part, f"trans_{letter}_with_{LETTERS[n]}")
         model.alone[m][1].register_forward_hook(lambda _, __, found, m=m: features.update({m: found}))
     watch(seen, net.lower.audio.video, "trans_a_with_v.lower")
@@ -109,9 +109,9 @@ def loop(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         parts = []
         for m in names:
             lower = {n: by_loop(part, x[n], x["text"]) for n, part in net.lower[m].items()}
-            heard = [by_loop(part, x[m], lower.get(n, x[n])) for n, part in net.cross[m].items()] or [x[m]]
+            heard = [by_loop(part, x[m], lower.get(n, x[n])) for n, part in net.crossed.cross[m].items()] or [x[m]]
             side = [None if row[0] is None else torch.cat(row) for row in zip(*heard, strict=True)]
-            parts.append(read_by_loop(rows, by_loop(net.memory[m], side), words, net.memory[m].width))
+            parts.append(read_by_loop(rows, by_loop(net.crossed.memory[m], side), words, net.crossed.memory[m].width))
         fused |= {i: torch.cat([part[i] for part in parts]) for i in rows}
     each = range(batch.utterances)
     here = torch.stack([batch.sequences[m].present if m in batch.sequences else batch.present[m] for m in names], 1)
