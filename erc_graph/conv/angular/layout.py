@@ -209,6 +209,7 @@ def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> La
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a tensor of inference cannot be trained through later
 def _in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device, most: int) -> Layout:
     groups: list[list[int]] = []
     for dialogue in sorted((i for i, size in enumerate(sizes) if size), key=lambda i: -sizes[i]):
@@ -234,6 +235,7 @@ def _in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device, most
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a tensor of inference cannot be trained through later
 def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, tile: int, device: torch.device) -> Layout:
     """All dialogues of a stream in one string, gaps between them: one piece.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.encoders.turns import dialogue_of
 from erc_graph.errors import ConfigError
 from erc_graph.graphs.edges import edges_of
 from erc_graph.graphs.recipe import GraphRecipe, HyperedgeRule, list_recipes, load_recipe
@@ -317,3 +318,19 @@ def test_recipes_that_have_no_angular_weights_are_refused() -> None:
     both = replace(of(rule("near", 1, 1, weight="angular")), hyperedges=(HyperedgeRule(relation="all", over="stream"),))
     with pytest.raises(ConfigError, match=r"AngularConv: graph recipe \'test\': expected edges alone, found a \[\[hyper"):
         AngularConv(3, both)
+
+
+def test_what_is_kept_for_inference_can_be_trained_through() -> None:
+    """Layouts are kept by size in the process: of a conversation that was streamed first, too."""
+    part = operator(3, load_recipe("mmgcn_paper"), AngularConvConfig(depth=2, gate=True), hidden=3)
+    part.layout = "tiled"
+
+    def ask() -> Tensor:
+        batch = dialogue_of(torch.zeros(37, dtype=torch.long))
+        nodes = Nodes(torch.randn(37, 2, 3), torch.ones(37, 2, dtype=torch.bool), ("audio", "text"))
+        return part(nodes, batch).states.sum()
+
+    with torch.inference_mode():
+        ask()
+    ask().backward()
+    assert all(parameter.grad is not None for parameter in part.parameters())
