@@ -47,7 +47,7 @@ class OwnTurns(OverTurns):
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
     """Rows by dialogue, speaker and turn, the way back, and a batch with a dialogue for each speaker, as often as there are streams."""
-    key = "own turns", streams, torch.is_inference_mode_enabled()  # a tensor of inference cannot be trained through
+    key = "own turns", streams
     if key not in batch.kept:
         group = batch.dialogue * max(batch.longest, 1) + batch.speaker  # a dialogue has no more speakers than turns
         order = group.argsort(stable=True)
