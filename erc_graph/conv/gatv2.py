@@ -31,8 +31,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from erc_graph.conv.angular.compiler import library
 from erc_graph.conv.base import Conv
+from erc_graph.conv.compiler import library
 from erc_graph.graphs.edges import Edges
 from erc_graph.graphs.recipe import GraphRecipe
 

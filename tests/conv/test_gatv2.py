@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.conv import gatv2
-from erc_graph.conv.angular.compiler import COMPILERS, library
+from erc_graph.conv.compiler import COMPILERS, library
 from erc_graph.conv.gatv2 import GATv2, kinds_of
 from erc_graph.graphs.edges import Layout
 from erc_graph.graphs.recipe import load_recipe

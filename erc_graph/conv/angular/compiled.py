@@ -22,9 +22,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.profiler import record_function
 
-from erc_graph.conv.angular.compiler import library, sgemm
 from erc_graph.conv.angular.layout import Layout
 from erc_graph.conv.angular.written import LEAST, STEEP, rules_by_scope, scales
+from erc_graph.conv.compiler import library, sgemm
 from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import passes
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from erc_graph.conv.angular import compiled, compiler
+from erc_graph.conv import compiler
+from erc_graph.conv.angular import compiled
 from erc_graph.conv.angular.angular import AngularConv, AngularConvConfig
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from erc_graph.conv.angular import compiler
+from erc_graph.conv import compiler
 
 library = compiler.library.__wrapped__  # what is kept would hide what is tried here
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or not (shutil.which("cc") or shutil.which("gcc")), reason="no C compiler")
