@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from erc_graph.data.batch import ranges
@@ -55,6 +56,15 @@ class Ragged:
         """Pack one tensor `(T_i, *item)` per utterance, one at least."""
         lengths = torch.tensor([0, *(len(sequence) for sequence in sequences)])
         return cls(torch.cat(list(sequences)), lengths.cumsum(0))
+
+    @classmethod
+    def of_rows(cls, rows: Tensor, present: Tensor) -> Ragged:
+        """Make each row that is present a sequence of one item: `(U, *item)` and `(U,)` bool.
+
+        >>> Ragged.of_rows(torch.tensor([[1.0], [2.0]]), torch.tensor([False, True])).sizes
+        (0, 1)
+        """
+        return cls(rows[present], pad(present.cpu().long().cumsum(0), (1, 0)))
 
     def __len__(self) -> int:
         return len(self.ptr) - 1

@@ -51,7 +51,7 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
     return found, torch.stack(there, -1)
 
 
-class Steps(nn.Module):
+class AlignedSteps(nn.Module):
     """All modalities of an utterance with the same steps: sequences aligned, vectors at every step, raw sound and faces through front ends.
 
     Args:
@@ -95,7 +95,6 @@ class Steps(nn.Module):
         Returns:
             `(N, width)`, zero where an utterance has nothing.
         """
-        start = torch.zeros(1, dtype=torch.long)
-        once = {name: Ragged(rows[present[name]], torch.cat([start, present[name].cpu().cumsum(0)])) for name, rows in values.items()}
+        once = {name: Ragged.of_rows(rows, present[name]) for name, rows in values.items()}
         waves = any(not value.item for value in sequences.values())
         return encode_together(lambda padded: function(*self(padded)), {**sequences, **once}, width, SAMPLES if waves else TOKENS)

@@ -204,7 +204,7 @@ class ReadSteps(nn.Module):
             here = torch.stack([present[m] for m in self.names], 1)
             return self.net(Nodes(states, here, self.names), batch).states[:, 0]
         sequences = self.front.prepared(batch).sequences
-        steps = {m: sequences[m] if m in self.front else _one_step(values[m], present[m]) for m in self.names}
+        steps = {m: sequences[m] if m in self.front else Ragged.of_rows(values[m], present[m]) for m in self.names}
         return encode_together(self.read, steps, self.width, TOKENS)
 
     def read(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
@@ -215,8 +215,3 @@ class ReadSteps(nn.Module):
             none = int(not mask.shape[1])  # where nobody has the modality: a step that is absent
             steps[m] = Steps(F.pad(states, (0, 0, 0, none)), F.pad(mask, (0, none)), mask.sum(1))
         return torch.cat([pool(found) for pool, found in zip(self.pools, self.net(steps), strict=True)], -1)
-
-
-def _one_step(rows: Tensor, present: Tensor) -> Ragged:
-    """`(N, width)`, `(N,)` bool → sequences of one step, or of none."""
-    return Ragged(rows[present], F.pad(present.cpu().cumsum(0), (1, 0)))

@@ -40,7 +40,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from erc_graph.encoders.alignment import Steps
+from erc_graph.encoders.alignment import AlignedSteps
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.gated_memory import NETS, GatedMemory
 from erc_graph.methods.base import Method
@@ -109,7 +109,7 @@ class MFM(Method):
 
     def build(self, c: MFMConfig, shapes: Shapes) -> None:
         """Encoders, factors, decoders, the conversation, and the classifier."""
-        self.steps = Steps(shapes.widths, shapes.items, c.width)
+        self.steps = AlignedSteps(shapes.widths, shapes.items, c.width)
         inputs, self.names = self.steps.inputs, tuple(self.steps.inputs)
         widths, hidden = {m: c.widths.get(m, c.width) for m in inputs}, {net: c.hiddens.get(net, c.hidden) for net in NETS}
         self.memory = GatedMemory(inputs, widths, c.memory, hidden, c.dropout)

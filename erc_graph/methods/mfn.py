@@ -41,7 +41,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from erc_graph.data.nodes import Nodes
-from erc_graph.encoders.alignment import Steps
+from erc_graph.encoders.alignment import AlignedSteps
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.gated_memory import NETS, GatedMemory, OverDialogue
 from erc_graph.methods.base import Method
@@ -96,7 +96,7 @@ class MFN(Method):
 
     def build(self, config: MFNConfig, shapes: Shapes) -> None:
         """The recurrence, the layer behind it, the conversation, and the classifier."""
-        self.steps = Steps(shapes.widths, shapes.items, config.width)
+        self.steps = AlignedSteps(shapes.widths, shapes.items, config.width)
         self.names = tuple(self.steps.inputs)
         widths = {m: config.widths.get(m, config.width) for m in self.names}
         hidden = {net: config.hiddens.get(net, config.hidden) for net in NETS}

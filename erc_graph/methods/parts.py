@@ -216,9 +216,7 @@ class Items(nn.Module):
         """
         batch = self.fronts.prepared(given.batch)
         sequences = {m: batch.sequences[m] for m in self.fronts}
-        for m in self.vectors:
-            ptr = torch.nn.functional.pad(given.present[m].cpu().long().cumsum(0), (1, 0))
-            sequences[m] = Ragged(given.values[m][given.present[m]], ptr)
+        sequences |= {m: Ragged.of_rows(given.values[m], given.present[m]) for m in self.vectors}
         return encode_together(lambda padded: encode({m: self.read(m, *padded[m]) for m in sorted(padded)}), sequences, width, TOKENS)
 
 

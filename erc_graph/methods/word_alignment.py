@@ -147,10 +147,7 @@ class WordAlignment(Method):
 
     def sequences(self, given: Given) -> dict[str, Ragged]:
         """Modality → its sequences; a vector is one of a single step."""
-        found = dict(given.sequences)
-        for name, values in given.values.items():
-            lengths = given.present[name].long().cpu()
-            found[name] = Ragged(values[given.present[name]], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+        found = {**given.sequences, **{name: Ragged.of_rows(rows, given.present[name]) for name, rows in given.values.items()}}
         return {name: found[name] for name in self.names}
 
     def answer(self, given: Given) -> Prediction:
