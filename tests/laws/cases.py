@@ -52,7 +52,7 @@ SETTINGS = Path(__file__).resolve().parents[2] / "experiments"
 SLOW = re.search(r"(?<!not )\bslow\b", os.environ.get("PYTEST_CHOSEN", "slow")) is not None  # asked for; `tests/conftest.py` says it
 KEYWORD = os.environ.get("PYTEST_KEYWORD", "")
 ONLY = [] if "not" in KEYWORD.split() else [name for name in METHODS if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", KEYWORD)]
-"""Methods that `-k` names: only their cases are built then."""
+"""Methods that `-k` names; the laws build only their cases then."""
 
 # -- small configurations ----------------------------------------------------------------------------------------------------------
 
@@ -179,28 +179,26 @@ def defaults(method: str) -> dict[str, Callable[[], Any]]:
     return found
 
 
-def wanted() -> Iterator[Case]:
-    """All combinations, refused ones too."""
-    for method, kind in METHODS.items():
-        if ONLY and method not in ONLY:
-            continue
-        first: Kind = kind.reads[0]
-        for label, config in defaults(method).items():
-            for names in (MODALITIES, *((name,) for name in MODALITIES if SLOW)):
-                heard = "" if len(names) > 1 else f", {names[0]} alone"
-                yield Case("plain", f"{method}: {label}{heard}", method, config, names, first)
-            if SLOW:
-                yield Case("plain", f"{method}: {label}, committee", method, config, form=first, members=2)
-        if not SLOW:
-            continue
-        plain = small(kind.Config())
-        for form in kind.reads[1:]:
-            yield Case("form", f"{method}: {form}", method, lambda plain=plain: plain, form=form)
-        for name, config in options(plain):
-            yield Case("option", f"{method}: {name}", method, config, form=first)
-        for name, around in AROUND.items():
-            yield Case("around", f"{method}: {name}", method, lambda plain=plain: plain, form=first, **around)
-    for path in sorted(SETTINGS.rglob("*.toml")) if SLOW else ():
+def wanted(method: str) -> Iterator[Case]:
+    """All combinations of a method, refused ones too."""
+    kind = METHODS[method]
+    first: Kind = kind.reads[0]
+    for label, config in defaults(method).items():
+        for names in (MODALITIES, *((name,) for name in MODALITIES if SLOW)):
+            heard = "" if len(names) > 1 else f", {names[0]} alone"
+            yield Case("plain", f"{method}: {label}{heard}", method, config, names, first)
+        if SLOW:
+            yield Case("plain", f"{method}: {label}, committee", method, config, form=first, members=2)
+    if not SLOW:
+        return
+    plain = small(kind.Config())
+    for form in kind.reads[1:]:
+        yield Case("form", f"{method}: {form}", method, lambda plain=plain: plain, form=form)
+    for name, config in options(plain):
+        yield Case("option", f"{method}: {name}", method, config, form=first)
+    for name, around in AROUND.items():
+        yield Case("around", f"{method}: {name}", method, lambda plain=plain: plain, form=first, **around)
+    for path in sorted((SETTINGS / method).glob("*.toml")):
         yield from from_settings(path)
 
 
@@ -219,7 +217,7 @@ def from_settings(path: Path) -> Iterator[Case]:
     """The case of a settings file, if it is one: its own options, inputs and prior, for three modalities."""
     values = read_toml(path)
     method = values.get("method")
-    if method not in METHODS or "training" not in values or (ONLY and method not in ONLY):
+    if method not in METHODS or "training" not in values:
         return
     from pydantic import TypeAdapter
 
@@ -256,15 +254,20 @@ def refusal(case: Case) -> str | None:
 
 
 @cache
-def every_case() -> tuple[Case, ...]:
-    """All combinations that are not refused."""
+def cases_of(method: str) -> tuple[Case, ...]:
+    """All combinations of a method that are not refused."""
     found = []
-    for case in wanted():
+    for case in wanted(method):
         if reason := refusal(case):
             REFUSED[case.name] = reason
         else:
             found.append(case)
     return tuple(found)
+
+
+def every_case() -> tuple[Case, ...]:
+    """Those of all methods, or of the ones that `-k` names."""
+    return tuple(case for method in ONLY or METHODS for case in cases_of(method))
 
 
 def over(default: Callable[[Case], bool], every: Callable[[Case], bool] = lambda case: True) -> pytest.MarkDecorator:

@@ -11,7 +11,7 @@ from erc_graph.errors import ConfigError
 from erc_graph.methods import METHODS
 from erc_graph.methods.prior import PriorConfig
 from erc_graph.methods.schema import Schema
-from tests.laws.cases import MODALITIES, REFUSED, SETTINGS, THREE, WIDTHS, defaults, every_case, small
+from tests.laws.cases import MODALITIES, REFUSED, SETTINGS, THREE, WIDTHS, cases_of, defaults, every_case, small
 
 
 @pytest.mark.slow
@@ -32,10 +32,10 @@ def test_nothing_is_left_out() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_reads_all_modalities_or_one_of_them(method: str) -> None:
-    plain = [case for case in every_case() if case.method == method and case.kind == "plain"]
+    plain = [case for case in cases_of(method) if case.kind == "plain"]
     for label in defaults(method):
         assert any(case.name.startswith(f"{method}: {label}") for case in plain)
-    assert any(case.kind == "form" for case in every_case() if case.method == method) == (len(METHODS[method].reads) > 1)
+    assert any(case.kind == "form" for case in cases_of(method)) == (len(METHODS[method].reads) > 1)
 
 
 def test_what_is_refused_is_refused_in_one_line() -> None:
@@ -48,11 +48,11 @@ def test_what_is_refused_is_refused_in_one_line() -> None:
 def test_a_method_says_whether_it_can_be_causal(method: str) -> None:
     kind = METHODS[method]
     asked = any(one.name == "causal" for one in fields(kind.Config))
-    schema = next(case for case in every_case() if case.method == method).schema
+    schema = cases_of(method)[0].schema
     if not kind.can_be_causal:
         with pytest.raises(ConfigError, match=kind.__name__):
             kind(schema, replace(small(kind.Config()), causal=True))
-    assert kind.can_be_causal == any(case.build().causal for case in every_case() if case.method == method and case.whole)
+    assert kind.can_be_causal == any(case.build().causal for case in cases_of(method) if case.whole)
     assert asked or kind(schema, small(kind.Config())).causal  # one that always is needs no word for it
 
 
