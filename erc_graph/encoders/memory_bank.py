@@ -17,7 +17,7 @@ HOLD = 1e4  # in front of a sigmoid: exactly one, so that a state stays as it is
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class TurnChains:
     """The chains of a batch, `C` of them with `T` steps, and who hears what.
 
     Attributes:
@@ -35,7 +35,7 @@ class History:
     heard: Tensor
 
     @classmethod
-    def of(cls, batch: Batch, present: Tensor, window: int | None) -> History:
+    def of(cls, batch: Batch, present: Tensor, window: int | None) -> TurnChains:
         """Find the chains.
 
         Args:

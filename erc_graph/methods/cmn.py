@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.memory_bank import ChainedGRU, History, bounded_attention, recalled
+from erc_graph.encoders.memory_bank import ChainedGRU, TurnChains, bounded_attention, recalled
 from erc_graph.encoders.turns import OverTurns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
@@ -89,7 +89,7 @@ class TwoMemories(OverTurns):
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
         """`(N, 1, inputs)` → `(N, 1, width)`"""
         u = nodes.masked()[:, 0]
-        history = History.of(batch, nodes.present[:, 0], self.config.window)
+        history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)
         x = self.dropout(history.of_sides(self.local, u)).tanh()  # Eq. (2), (2, T, C, width)
         whole = history.of_turns(self.memory.over(x, history.here.expand_as(history.sides)))  # Eq. (3), (2, N, T, width)

@@ -21,8 +21,8 @@ The equations are those of the public code; the numbering is ours. `s` is the sp
 |---|---|---|
 | `x`, Norm | `texts`, `turn` | `(N, 1, D)`; of several texts (`text1` to `text4`) the mean |
 | `W_u` | `project` | `(hidden, D)` |
-| `GRU`s of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | cells of torch |
-| `GRU`s of (4), (6); of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | cells of torch |
+| GRUs of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | cells of torch |
+| GRUs of (4), (6); of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | cells of torch |
 | `W`, `b` of (3) | `read.directions[d].attend` | `(width, hidden)`, `(width,)` |
 | `T`, `b_T` | `attend.transform` | `(6 width, 6 width)`, `(6 width,)` |
 | `W_1`, `W_2` | `reduce`, `classify` | `(hidden, 6 width)`, `(classes, hidden)` |

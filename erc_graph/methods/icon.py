@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.encoders.memory_bank import ChainedGRU, History, bounded_attention, recalled
+from erc_graph.encoders.memory_bank import ChainedGRU, TurnChains, bounded_attention, recalled
 from erc_graph.encoders.turns import OverTurns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
@@ -87,7 +87,7 @@ class OneMemory(OverTurns):
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
         """`(N, 1, inputs)` → `(N, 1, width)`"""
         u = nodes.masked()[:, 0]
-        history = History.of(batch, nodes.present[:, 0], self.config.window)
+        history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)
         y = self.dropout(history.of_sides(self.local, u)).sum(0, keepdim=True)  # Eq. (2), (1, T, C, width)
         memory = self.whole.over(y.tanh(), history.here[None])  # Eq. (3)
