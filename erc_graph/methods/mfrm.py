@@ -34,7 +34,7 @@ whose state is only added to reads the fused sequence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -46,29 +46,25 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.turns import OverTurns, over_turns
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Even, Share
+from erc_graph.methods.ranges import Even, Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class MFRMConfig(Checked):
+class MFRMConfig(InConversation):
     """After MFRM.
 
     Attributes:
         graph: Recipe of a graph behind the memory, or `none`.
-        causal: Nothing comes from later turns.
         width: Of all states.
         dropout: In front of (1) and of the classifier.
-        conversation: The graph stage.
     """
 
     graph: str = "none"
-    causal: bool = False
     width: Even = 64
     dropout: Share = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class Intensity(OverTurns):
@@ -172,4 +168,4 @@ class MFRM(Method):
         u = self.fuse(torch.cat([heard[:, list(subset)].prod(1) for subset in self.subsets], -1)).relu()  # Eq. (3)
         s = over_turns(self.memory, u, batch)
         f = self.join(torch.cat([s, u, h.flatten(1)], -1)).relu()  # Eq. (5)
-        return self.conversation({FUSED: f}, {FUSED: torch.ones_like(here[:, 0])}, given)  # the memory knows of every turn
+        return self.conversation({FUSED: f}, {FUSED: here.any(1)}, given)
