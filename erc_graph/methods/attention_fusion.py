@@ -26,7 +26,7 @@ is known, "multi-head attention fusion networks for multi-modal speech emotion r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -34,30 +34,24 @@ from torch import Tensor, nn
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.self_attention import FrameAttention
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.ranges import Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionFusionConfig(Checked):
+class AttentionFusionConfig(InConversation):
     """Attention fusion.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         width: Of `x_m`, `y_m` and `u`.
         heads: Of the attention.
         dropout: On the attention weights, and in front of (3) and (4).
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 128
     heads: Size = 4
     dropout: Share = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class AttentionFusion(Method):

@@ -30,7 +30,7 @@ All products of the vectors of two modalities, one row per pair, and attention o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -39,20 +39,18 @@ from torch import Tensor, nn
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.self_attention import FrameAttention
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import SubNets
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.ranges import Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class BIMHAConfig(Checked):
+class BIMHAConfig(InConversation):
     """After BIMHA.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         inner_width: Of `Z_m`.
         width: Of the rows.
         words: Width of the LSTM, where text is words.
@@ -60,11 +58,8 @@ class BIMHAConfig(Checked):
         hidden: Of both layers of (5).
         dropout: In front of (1), and of (5).
         attention_dropout: In (4).
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     inner_width: Size = 32
     width: Size = 64
     words: Size = 64
@@ -72,7 +67,6 @@ class BIMHAConfig(Checked):
     hidden: Size = 64
     dropout: Share = 0.3
     attention_dropout: Share = 0.1
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class BIMHA(Method):

@@ -50,7 +50,7 @@ class InConversation(Checked):
     """Options that methods share whose paper sees one utterance at a time.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own model.
+        graph: Recipe of the conversation's graph; `none`: no stage behind the method's own net.
         causal: Nothing comes from later turns.
         conversation: The graph stage.
     """

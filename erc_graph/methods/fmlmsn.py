@@ -30,7 +30,7 @@ A learner for each pair of modalities, one stage each; then a meta-learner over 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from typing import cast
@@ -40,37 +40,31 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.methods.base import Method, in_parts
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier, SubNets
-from erc_graph.methods.ranges import Checked, Share, Size, Weight
+from erc_graph.methods.ranges import Share, Size, Weight
 from erc_graph.methods.stage import Prediction, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class FmlMSNConfig(Checked):
+class FmlMSNConfig(InConversation):
     """After FmlMSN.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         width: Of `z_m` and `b_mn`.
         words: Width of the LSTM, where text is words.
         hidden: Of the meta-learner.
         mu: μ, weight of the single modalities.
         dropout: In front of the encoders, and in the meta-learner.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 64
     words: Size = 64
     hidden: Size = 64
     mu: Weight = 0.5
     dropout: Share = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class Learner(nn.Module):

@@ -35,7 +35,7 @@ only the abstract was at hand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -49,37 +49,31 @@ from erc_graph.encoders.frame_lstm import FrameLSTM
 from erc_graph.encoders.positions import sines
 from erc_graph.encoders.weighting import DynamicWeights
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Items, Padded
-from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.ranges import Even, Share, Size
 from erc_graph.methods.stage import evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
-class IAMMTFConfig(Checked):
+class IAMMTFConfig(InConversation):
     """IA-MMTF.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own form.
-        causal: Nothing comes from later turns.
         width: Of all states; the BiLSTM has half of it for each direction.
         layers: `L`.
         heads: Of every attention.
         feedforward: Hidden width of FFN.
         dropout: Within the layers, and in front of the classifier.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Even = 64
     layers: Size = 2
     heads: Size = 4
     feedforward: Size = 256
     dropout: Share = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class MutualLayer(nn.Module):

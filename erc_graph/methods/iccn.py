@@ -33,7 +33,7 @@ with covariances over the utterances of a batch, `r I` added to `Σ_11` and `Σ_
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -47,10 +47,10 @@ from erc_graph.encoders.sequences import encode_sequences
 from erc_graph.encoders.subnets import TOKENS
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Share, Size, Weight
+from erc_graph.methods.ranges import Share, Size, Weight
 from erc_graph.methods.stage import Prediction
 
 RIDGE = 1e-3
@@ -58,28 +58,22 @@ TEXT = "text"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICCNConfig(Checked):
+class ICCNConfig(InConversation):
     """After ICCN.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         text_width: Of `h_t`.
         width: Of `h_m`, sound and faces.
         units: Of `k_tm`.
         weight: λ.
         dropout: In front of the classifier.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     text_width: Size = 32
     width: Size = 16
     units: Size = 16
     weight: Weight = 0.1
     dropout: Share = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class Frames(nn.Module):

@@ -45,38 +45,32 @@ from torch import Tensor, nn
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import SubNets
-from erc_graph.methods.ranges import Checked, Share, Size, Widths
+from erc_graph.methods.ranges import Share, Size, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class LMFConfig(Checked):
+class LMFConfig(InConversation):
     """LMF.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         width: Of `z_m`, unless `widths` says otherwise.
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, where text is words.
         rank: `R`.
         fused: `K`; 0: the number of classes, and `o` are the scores, as published; then there is no graph.
         dropout: In (1), and in front of the classifier.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 16
     widths: Widths = field(default_factory=lambda: {"text": 32})
     words: Size = 64
     rank: Size = 4
     fused: int = 64
     dropout: Share = 0.2
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class LMF(Method):

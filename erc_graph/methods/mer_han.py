@@ -31,7 +31,7 @@ The abstract names attention within, across and over all modalities. The equatio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -43,38 +43,32 @@ from erc_graph.encoders.frame_lstm import FrameLSTM
 from erc_graph.encoders.self_attention import FrameAttention
 from erc_graph.encoders.sequences import masked_mean
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Items, Padded
-from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.ranges import Even, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class MERHANConfig(Checked):
+class MERHANConfig(InConversation):
     """MER-HAN.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own form.
-        causal: Nothing comes from later turns.
         hidden: Of the BiLSTM, both directions together.
         layers: Of the BiLSTM.
         width: Of `U`.
         heads: Of every attention.
         join: How `F` is made of all `U`.
         dropout: On `A`, and in front of the classifier.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     hidden: Even = 128
     layers: Size = 2
     width: Size = 64
     heads: Size = 4
     join: Literal["time", "index"] = "time"
     dropout: Share = 0.2
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class MERHAN(Method):

@@ -44,11 +44,11 @@ from erc_graph.encoders.alignment import AlignedSteps
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.gated_memory import NETS, GatedMemory
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.penalties import discrepancy
-from erc_graph.methods.ranges import Checked, Share, Size, Weight, Widths
+from erc_graph.methods.ranges import Share, Size, Weight, Widths
 from erc_graph.methods.stage import Prediction
 
 LABEL = "label"
@@ -56,12 +56,10 @@ LEAST = 8  # utterances that a discrepancy is measured on
 
 
 @dataclass(frozen=True, kw_only=True)
-class MFMConfig(Checked):
+class MFMConfig(InConversation):
     """MFM.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own model.
-        causal: Nothing comes from later turns.
         width: Of the LSTMs of MFN, unless `widths` says otherwise.
         widths: Modality → width of its LSTM in MFN.
         memory: Width of the memory of MFN.
@@ -73,11 +71,8 @@ class MFMConfig(Checked):
         dropout: In the nets of MFN and of (3), (5).
         reconstruction_weights: Modality → its `λ_m`; 1 where none is given.
         discrepancy_weight: `λ`.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 32
     widths: Widths = field(default_factory=lambda: {"text": 64})
     memory: Size = 64
@@ -89,7 +84,6 @@ class MFMConfig(Checked):
     dropout: Share = 0.2
     reconstruction_weights: dict[str, float] = field(default_factory=lambda: {"audio": 0.1, "visual": 0.5})
     discrepancy_weight: Weight = 1.0
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class MFM(Method):

@@ -45,19 +45,17 @@ from erc_graph.encoders.alignment import AlignedSteps
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.gated_memory import NETS, GatedMemory, OverDialogue
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Share, Size, Widths
+from erc_graph.methods.ranges import Share, Size, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class MFNConfig(Checked):
+class MFNConfig(InConversation):
     """MFN.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         width: Of the LSTMs, unless `widths` says otherwise.
         widths: Modality → width of its LSTM.
         memory: Width of `u`.
@@ -65,11 +63,8 @@ class MFNConfig(Checked):
         hiddens: Net (`attention`, `candidate`, `keep`, `take`) → its hidden width.
         dropout: In the nets.
         output_dropout: In front of `O_2`.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 32
     widths: Widths = field(default_factory=lambda: {"text": 64})
     memory: Size = 64
@@ -77,7 +72,6 @@ class MFNConfig(Checked):
     hiddens: Widths = field(default_factory=dict)
     dropout: Share = 0.2
     output_dropout: Share = 0.5
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class MFN(Method):

@@ -28,7 +28,7 @@ whose state is only added to reads the fused sequence.
 - A step is a turn: the sequence is the dialogue, for corpora have one vector per utterance here, and no words that are aligned with sound
   and faces. "Change" is then one of the sound from turn to turn. The paper reads the words of one utterance.
 - A missing modality is zero in (3) and (5), which drops its products. Without sound a turn has the mean score of the turns with it, and the
-  next one no change; a corpus without sound has no (2).
+  next one no change; a corpus without sound has no (2). A turn without any modality has a state of the memory, and no part in a graph.
 - `causal`: nets read forward, and (2) is the softmax over the turns so far, with `T` their number. A graph may stand behind (5).
 """
 
@@ -168,4 +168,6 @@ class MFRM(Method):
         u = self.fuse(torch.cat([heard[:, list(subset)].prod(1) for subset in self.subsets], -1)).relu()  # Eq. (3)
         s = over_turns(self.memory, u, batch)
         f = self.join(torch.cat([s, u, h.flatten(1)], -1)).relu()  # Eq. (5)
-        return self.conversation({FUSED: f}, {FUSED: here.any(1)}, given)
+        # The memory knows of every turn, a graph of those that are there.
+        known = torch.ones_like(here[:, 0]) if self.graph is None else here.any(1)
+        return self.conversation({FUSED: f}, {FUSED: known}, given)

@@ -44,11 +44,11 @@ from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import ConfigError, expect
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
-from erc_graph.methods.ranges import Checked, Share
+from erc_graph.methods.ranges import Share
 from erc_graph.methods.stage import Prediction
 
 AROUSED = (
@@ -58,24 +58,18 @@ AROUSED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class MHDNNConfig(Checked):
+class MHDNNConfig(InConversation):
     """MHDNN.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own form.
-        causal: Nothing comes from later turns.
         groups: Labels of each group; those that none names are one more. Empty: those of high arousal, and the others.
         hidden: Widths of the layers of every network.
         dropout: Behind every layer.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     groups: list[list[str]] = field(default_factory=list)
     hidden: list[int] = field(default_factory=lambda: [256, 128, 64])
     dropout: Share = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

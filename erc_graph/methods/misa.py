@@ -46,20 +46,18 @@ from erc_graph.encoders.self_attention import FrameLayer
 from erc_graph.encoders.sequences import encode_sequences
 from erc_graph.encoders.subnets import TOKENS
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Share, Size, Weight, Widths
+from erc_graph.methods.ranges import Share, Size, Weight, Widths
 from erc_graph.methods.stage import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class MISAConfig(Checked):
+class MISAConfig(InConversation):
     """MISA.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         width: Of all codes.
         widths: Modality → width of its frames, unless `width`.
         heads: Of the Transformer layer.
@@ -68,11 +66,8 @@ class MISAConfig(Checked):
         alpha: Weight of (7).
         beta: Weight of (6).
         gamma: Weight of the reconstruction.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 128
     widths: Widths = field(default_factory=dict)
     heads: Size = 2
@@ -81,7 +76,6 @@ class MISAConfig(Checked):
     alpha: Weight = 0.3
     beta: Weight = 1.0
     gamma: Weight = 1.0
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class Frames(nn.Module):

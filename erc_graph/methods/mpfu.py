@@ -30,7 +30,7 @@ Each modality is a channel with its own classifier, the conversation is one more
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -40,34 +40,28 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.subnets import LastWord, SubNet
 from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Positive, Share, Size
+from erc_graph.methods.ranges import Positive, Share, Size
 from erc_graph.methods.stage import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class MPFUConfig(Checked):
+class MPFUConfig(InConversation):
     """MPFU.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`: no context.
-        causal: Nothing comes from later turns.
         width: Of `z`, and of the LSTM.
         beta: Of (3) and (4).
         weight: Which `w`.
         dropout: In the encoders, and in front of `W_c`.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 64
     beta: Positive = 1.0
     weight: Literal["detached", "attached", "others"] = "detached"
     dropout: Share = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class MPFU(Method):

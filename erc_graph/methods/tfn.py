@@ -49,20 +49,18 @@ from torch import Tensor, nn
 
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Bounded, SubNets
-from erc_graph.methods.ranges import Checked, Share, Size, Weight, Widths
+from erc_graph.methods.ranges import Share, Size, Weight, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class TFNConfig(Checked):
+class TFNConfig(InConversation):
     """TFN.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`, the paper's own model.
-        causal: Nothing comes from later turns.
         width: Of `z_m`, unless `widths` says otherwise.
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, where text is words.
@@ -71,11 +69,8 @@ class TFNConfig(Checked):
         tensor_dropout: On the tensor.
         span: `r`, of a score.
         shift: `s`, of a score.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 16
     widths: Widths = field(default_factory=lambda: {"text": 32})
     words: Size = 64
@@ -84,7 +79,6 @@ class TFNConfig(Checked):
     tensor_dropout: Share = 0.5
     span: Weight = 6.0
     shift: float = 3.0
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 def products(z: Sequence[Tensor]) -> Tensor:

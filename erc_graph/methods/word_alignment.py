@@ -32,7 +32,7 @@ alignment of speech and text, interaction of their meanings, and constraints tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -46,35 +46,29 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.sequences import encode_together, masked_mean
 from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import FUSED, Conversation, InConversation
 from erc_graph.methods.inputs import Given, Shapes
-from erc_graph.methods.ranges import Checked, Share, Size, Weight
+from erc_graph.methods.ranges import Share, Size, Weight
 from erc_graph.methods.stage import Prediction
 
 TOKENS = 1 << 14  # most words and frames that are encoded at once; samples of a waveform have become frames before
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordAlignmentConfig(Checked):
+class WordAlignmentConfig(InConversation):
     """Word alignment.
 
     Attributes:
-        graph: Recipe of the conversation's graph, or `none`.
-        causal: Nothing comes from later turns.
         width: Of all states.
         dropout: In front of (4) and of the classifier.
         temporal: λ_t.
         semantic: λ_s.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     width: Size = 128
     dropout: Share = 0.3
     temporal: Weight = 0.1
     semantic: Weight = 0.1
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
 class Refine(nn.Module):
