@@ -80,6 +80,7 @@ def test_one_seed_has_no_spread(small: Path, tmp_path: Path) -> None:
     assert result["metrics"]["test"]["accuracy"]["std"] == 0.0
 
 
+@pytest.mark.slow
 def test_members_train_and_vote_and_the_baseline_has_as_many(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert run("--data", small, "--members", 3, "--dry-run") == 0
@@ -106,6 +107,7 @@ def test_a_finished_run_is_not_overwritten(small: Path, tmp_path: Path, capsys: 
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_resume_of_a_killed_run_ends_in_the_same_result(small: Path, tmp_path: Path) -> None:
     options = ["--data", str(small), *QUICK, "--training.epochs", "80"]
     code = f"from erc_graph.experiments.pairwise import main; raise SystemExit(main({[*options, '--out', str(tmp_path / 'killed')]!r}))"

@@ -63,7 +63,8 @@ def assert_same(one: Path, other: Path) -> None:
         assert left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-@pytest.mark.parametrize("launcher", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["local", "ray"])
 def test_workers_end_in_the_serial_result(launcher: str, small: Path, tmp_path: Path) -> None:
     """Two rows of a table with two seeds each, one run of them finished before."""
     if launcher == "ray":
@@ -122,6 +123,7 @@ def all_gone(group: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @unix
 def test_ctrl_c_stops_all_workers_and_the_run_goes_on_from_there(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"

@@ -54,6 +54,7 @@ def test_a_tone_is_heard_in_its_filter_and_silence_is_finite() -> None:
     assert silence.isfinite().all() and mask.all()
 
 
+@pytest.mark.slow
 def test_equals_librosa() -> None:
     """Filters of height one, no orthonormal transform; its DCT-II has a factor of two that Eq. (5) lacks; its window lies in the middle."""
     librosa = pytest.importorskip("librosa")

@@ -368,6 +368,7 @@ def mean_by_role(inertia: float, contagion: float, dialogues: int, epochs: int) 
     return {role: fmean(values) for role, values in inputs.items()}, {role: fmean(values) for role, values in edges.items()}
 
 
+@pytest.mark.slow
 def test_on_the_sample_corpus_the_own_and_the_others_last_turn_come_out_on_top() -> None:
     """Of the earlier turns; later ones tell as much, for emotions go on to them."""
     inputs, edges = mean_by_role(inertia=0.35, contagion=0.45, dialogues=200, epochs=6)

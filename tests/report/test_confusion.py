@@ -47,7 +47,7 @@ def test_sizes(tmp_path: Path, size: int) -> None:
     assert max(height, width) < 1800 and min(height, width) > 150
 
 
-@pytest.mark.parametrize("size", [31, 300])
+@pytest.mark.parametrize("size", [31, pytest.param(300, marks=pytest.mark.slow)])
 def test_many_classes_stay_a_small_picture(tmp_path: Path, size: int) -> None:
     matrix = np.random.default_rng(0).integers(0, 20, (size, size))
     labels = [f"class number {i}" for i in range(size)]

@@ -78,6 +78,7 @@ def test_posterior_of_a_corpus_equals_enumeration_from_vectors() -> None:
         assert sample_posterior(corpus, context=False)[rows] == pytest.approx(alone / alone.sum(1, keepdims=True), rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_best_rule_is_as_often_right_as_it_expects(large) -> None:
     for context in (True, False):
         posterior = sample_posterior(large, context=context)
