@@ -33,8 +33,7 @@ from torch import Tensor, nn
 
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.self_attention import FrameAttention
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.ranges import Share, Size
 
@@ -54,11 +53,11 @@ class AttentionFusionConfig(InConversation):
     dropout: Share = 0.3
 
 
-class AttentionFusion(Method):
+class AttentionFusion(UtteranceMethod):
     """Multi-head attention between the modalities of an utterance, and the conversation around it."""
 
     Config = AttentionFusionConfig
-    family = "fusion"
+    reads = ("features", "sequences")
     stands_for = "MHA: only its title is known, so that this is the plainest method that the title describes"
 
     def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
@@ -67,7 +66,7 @@ class AttentionFusion(Method):
         self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(inputs, c.width), nn.ReLU()) for name, inputs in shapes.widths.items()})
         self.attend, self.norm = FrameAttention(c.width, heads=c.heads, dropout=c.dropout), nn.LayerNorm(c.width)
         self.join = nn.Sequential(Dropout(c.dropout), nn.Linear(len(self.names) * c.width, c.width), nn.ReLU())
-        self.conversation = Conversation({FUSED: c.width}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)
+        self.conversation = self.around(c.width)
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
@@ -76,4 +75,4 @@ class AttentionFusion(Method):
         x = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)  # Eq. (1), (N, modalities, width)
         y = self.norm(x + self.attend(x, here | ~here.any(1, keepdim=True)))  # Eq. (2)
         u = self.join(torch.where(here[..., None], y, 0.0).flatten(1))  # Eq. (3), (N, width)
-        return self.conversation({FUSED: u}, {FUSED: here.any(1)}, given)
+        return self.conversation(u, here.any(1), given)

@@ -45,15 +45,14 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
-from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.ranges import Causal, Even, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class BCLSTMConfig(Checked):
+class BCLSTMConfig(Causal):
     """bc-LSTM.
 
     Attributes:
-        causal: Nothing comes from later turns: the LSTM reads forward alone, the attention looks back.
         width: Of the LSTM, both directions together.
         layers: Of the LSTM.
         hidden: Of the classifier.
@@ -62,7 +61,6 @@ class BCLSTMConfig(Checked):
         dropout: Between the layers of the LSTM, and in front of the last layer.
     """
 
-    causal: bool = False
     width: Even = 200
     layers: Size = 2
     hidden: Size = 100

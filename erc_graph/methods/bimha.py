@@ -38,8 +38,7 @@ from torch import Tensor, nn
 
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.self_attention import FrameAttention
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import SubNets
@@ -69,12 +68,10 @@ class BIMHAConfig(InConversation):
     attention_dropout: Share = 0.1
 
 
-class BIMHA(Method):
+class BIMHA(UtteranceMethod):
     """Attention between all pairs of modalities, after Wu et al.; and the conversation around them."""
 
     Config = BIMHAConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     sequences_of = ("text",)
     couples_batch = "the batch norm of the features, Eq. (1)"
     paper = Paper(
@@ -96,7 +93,7 @@ class BIMHA(Method):
         self.attend = FrameAttention(width, heads=config.heads, dropout=config.attention_dropout)
         inputs = max(1, len(self.pairs)) * width
         self.after = nn.Sequential(Dropout(config.dropout), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.conversation = Conversation({FUSED: hidden}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(hidden)
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def rows(self, given: Given) -> tuple[Tensor, Tensor]:
@@ -118,4 +115,4 @@ class BIMHA(Method):
         rows, here = self.rows(given)
         mixed = rows + self.attend(rows, here | ~here.any(1, keepdim=True))  # Eq. (4)
         f = self.after((mixed * here[..., None]).flatten(1))  # Eq. (5)
-        return self.conversation({FUSED: f}, {FUSED: here.any(1)}, given)
+        return self.conversation(f, here.any(1), given)

@@ -5,13 +5,12 @@ The modalities of a turn side by side, a Transformer over the dialogue, then two
 .. math::
     x_i &= W_x\, \mathrm{Transformer}(u)_i + b_x \tag{1} \\
     y_i &= W_0 x_i + b_0 + \sum_{r} \frac{1}{|N_r(i)|} \sum_{j \in N_r(i)} W_r x_j \tag{2} \\
-    z_i &= \Big[\sum_{j \in N(i)} \mathrm{softmax}_j \Big( \frac{(W_q y_i) \cdot (W_k y_j)}{\sqrt d} \Big) W_v y_j\Big]_{\text{heads}}
-        + W_s y_i \tag{3} \\
+    z_i &= W_s y_i + \Big[\sum_{j \in N(i)} \mathrm{softmax}_j((W_q y_i) \cdot (W_k y_j) / \sqrt d) W_v y_j\Big]_{\text{heads}} \tag{3} \\
     g_i &= \mathrm{LeakyReLU}(\mathrm{Norm}(z_i)) \tag{4} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 g_i + b_1) + b_2 \tag{5}
 
-The equations are those of the public code; their numbers are ours. All maps of (3) have biases. Relations `r`: who speaks to whom, and
-whether before or after (recipe `cogmen`).
+The paper's text was not at hand: the equations are those of the public code, and their numbers are ours. All maps of (3) have biases.
+Relations `r`: who speaks to whom, and whether before or after (recipe `cogmen`).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -28,24 +27,17 @@ whether before or after (recipe `cogmen`).
 - The code's Transformer attends to the padding of shorter dialogues, so that scores depend on the batch; here padding is masked.
 - (4): the code has a batch norm, in which a dialogue depends on its batch mates in training and which refuses a single utterance. The
   default is a layer norm, which is not the paper's; `norm = "batch"` is the code's, over the utterances that are there.
-- The code's window is what a turn sends, so that a turn hears as far ahead as the option says back. Here a recipe says what a turn hears;
-  for equal windows both are the same.
-- The code tells speakers apart by sex, and knows two. Here they are numbered by first appearance in the dialogue, and those after the
-  second share its relations.
-- A missing modality is zero; the code cannot do without one. A turn without any modality is no node of the graph.
-- The paper's text was not at hand; equations and differences are about the public code.
-- `context`, where it is set, is the width of a linear map in front of (1), which paper and code do not have; then `D` is that width.
-- A turn without any modality is a turn of zeros in (1). (1) has no code of positions and norms behind each part; the slope of (4) is 0.01.
-- The code's embedding table, layer norm and three layers of the classifier that nothing reads are left out, as is its choice of an LSTM
-  or GRU in (1).
-- Attention heads of (1): the first number from 7 to 14 that divides `D`, else one, as in the code.
+- The code's window is what a turn sends; here a recipe says what a turn hears. For equal windows ahead and back both are the same.
+- The code tells two speakers apart by sex. Here they are numbered by first appearance, and those after the second share its relations.
+- A missing modality is zero; the code cannot do without one. A turn without any is a turn of zeros in (1), and no node of the graph.
+- As in the code, (1) has no positions and norms behind each part, the slope of (4) is 0.01, and heads of (1) follow from `D`.
+- What nothing in the code reads is left out, as is its choice of an LSTM or GRU in (1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +51,16 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Highway, Rowwise, Turn
-from erc_graph.methods.ranges import Checked, Graph, Share, Size
+from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class COGMENConfig(Checked):
+class COGMENConfig(Causal):
     """COGMEN.
 
     Attributes:
         graph: Recipe.
-        causal: Nothing comes from later turns: the Transformer looks back alone, and edges from later turns are left out.
         width: `d`, of the states behind the Transformer, and of a head of the graph attention.
-        context: Width of the Transformer, behind a linear map; unset: that of the features, as in the code.
         layers: Of the Transformer.
         feedforward: Hidden width of each of them.
         heads: Of the graph attention (3), concatenated.
@@ -81,9 +71,7 @@ class COGMENConfig(Checked):
     """
 
     graph: Graph = "cogmen"
-    causal: bool = False
     width: Size = 100
-    context: Size | None = None
     layers: Size = 2
     feedforward: Size = 2048
     heads: Size = 1
@@ -94,7 +82,7 @@ class COGMENConfig(Checked):
 
 
 def heads_for(width: int) -> int:
-    """Attention heads over features of some width, as the code chooses them.
+    """Attention heads over features of some width: the first number from 7 to 14 that divides it, else one, as in the code.
 
     >>> heads_for(1380), heads_for(612), heads_for(13), heads_for(17)
     (10, 9, 13, 1)
@@ -114,23 +102,22 @@ class COGMEN(Method):
         url="https://arxiv.org/abs/2205.02455",
         code="https://github.com/Exploration-Lab/COGMEN",
     )
-    unused: ClassVar[Mapping[str, str]] = {"attend.key.bias": "it cancels in the softmax of (3)"}
+    unused = {"attend.key.bias": "it cancels in the softmax of (3)"}
 
     def build(self, c: COGMENConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
         self.couples_batch = "the batch norm, Eq. (4)" if c.norm == "batch" else ""
-        self.turn, output = Turn(shapes.widths, c.context), c.heads * c.width
-        self.context = TransformerEncoder(
-            wide := self.turn.width, heads=heads_for(wide), layers=c.layers, feedforward=c.feedforward, dropout=c.dropout, causal=c.causal
-        )
+        self.turn, output = Turn(shapes.widths), c.heads * c.width
+        wide, size = self.turn.width, {"layers": c.layers, "feedforward": c.feedforward}
+        self.context = TransformerEncoder(wide, heads=heads_for(wide), **size, dropout=c.dropout, causal=c.causal)
         self.project = Rowwise(nn.Linear(wide, c.width))
         self.relate = Relational(c.width, c.width, self.recipe)
         self.attend = Attention(c.width, output, self.recipe, heads=c.heads)
         self.norm = BatchNorm(output) if c.norm == "batch" else Rowwise(nn.LayerNorm(output))
         read = output + c.concat_input * c.width
         self.highway = Highway(read) if c.highway else nn.Identity()
-        # Eq. (5)
-        self.classify = nn.Sequential(nn.Linear(read, c.width), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.width, shapes.outputs))
+        layers = nn.Linear(read, c.width), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.width, shapes.outputs)
+        self.classify = nn.Sequential(*layers)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
         """`(N, heads width)`, with `concat_input` the states in front of the graph beside it."""

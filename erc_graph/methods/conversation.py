@@ -1,12 +1,12 @@
 """The conversation around an utterance, for methods whose paper sees one utterance at a time.
 
-The fused vector of an utterance, or its vector per modality, is the state of a node; the graph spreads what the neighbours say.
+The fused vector of an utterance is the state of a node; the graph spreads what the neighbours say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,10 @@ from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given
-from erc_graph.methods.ranges import Checked
+from erc_graph.methods.ranges import Causal
+from erc_graph.methods.schema import Kind
 
 FUSED = "fused"  # the stream of an utterance's fused vector
 DROPOUT = 0.3  # in GRU and graph
@@ -31,7 +33,7 @@ class ConversationConfig:
 
     Attributes:
         width: Width of the node states.
-        recurrent: A GRU over the turns of each stream in front of the graph.
+        recurrent: A GRU over the turns in front of the graph.
     """
 
     width: int = 128
@@ -46,17 +48,15 @@ class ConversationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InConversation(Checked):
+class InConversation(Causal):
     """Options that methods share whose paper sees one utterance at a time.
 
     Attributes:
         graph: Recipe of the conversation's graph; `none`: no stage behind the method's own net.
-        causal: Nothing comes from later turns.
         conversation: The graph stage.
     """
 
     graph: str = "speaker"
-    causal: bool = False
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
@@ -67,7 +67,7 @@ class Conversation(nn.Module):
     nothing else does: the method is the paper's own, one utterance at a time.
 
     Args:
-        streams: Stream → width of its vectors.
+        inputs: Width of the vectors.
         recipe: The graph; `None`: no conversation.
         config: Width.
         causal: The GRU reads forward alone.
@@ -78,47 +78,50 @@ class Conversation(nn.Module):
     """
 
     def __init__(
-        self, streams: Mapping[str, int], recipe: GraphRecipe | None, config: ConversationConfig, *, causal: bool = False, speaker: int = 0
+        self, inputs: int, recipe: GraphRecipe | None, config: ConversationConfig, *, causal: bool = False, speaker: int = 0
     ) -> None:
         super().__init__()
-        self.streams = tuple(streams)
-        self.width = sum(streams.values())
+        self.width = inputs
         self.conv: AngularConv | None = None
         if recipe is None:
             return
         width = config.width
-        self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(inputs, width), nn.ReLU()) for name, inputs in streams.items()})
-        self.encode = nn.ModuleDict(
-            {name: Recurrent("gru", width, width, bidirectional=not causal) for name in streams} if config.recurrent else {}
-        )
+        self.project = nn.ModuleDict({FUSED: nn.Sequential(nn.Linear(inputs, width), nn.ReLU())})
+        self.encode = nn.ModuleDict({FUSED: Recurrent("gru", width, width, bidirectional=not causal)} if config.recurrent else {})
         self.speaker = SpeakerEmbedding(width, given=speaker)
         self.conv = AngularConv(width, recipe, dropout=DROPOUT)
         self.conv.label = "conversation"
         self.dropout = Dropout(DROPOUT)
-        self.width += len(streams) * self.conv.width
+        self.width += self.conv.width
 
-    def nodes(self, vectors: Mapping[str, Tensor], given: Given) -> Tensor:
-        """States of the nodes: `(N, streams, width)`."""
-        rows = [self.project[name](self.dropout(vectors[name])) for name in self.streams]
-        if self.encode:
-            nets = [self.encode[name] for name in self.streams]
-            rows = side_by_side(nets, [self.dropout(row) for row in rows], given.batch)  # type: ignore[arg-type]
-        return torch.stack(rows, 1) + self.speaker(given)[:, None]
-
-    def forward(self, vectors: Mapping[str, Tensor], present: Mapping[str, Tensor], given: Given) -> Tensor:
+    def forward(self, vectors: Tensor, present: Tensor, given: Given) -> Tensor:
         """The conversation around every utterance.
 
         Args:
-            vectors: Stream → `(N, its width)`.
-            present: Stream → `(N,)` bool; an absent node has no edges and says nothing.
+            vectors: `(N, inputs)`.
+            present: `(N,)` bool; an absent utterance has no edges and says nothing.
             given: The dialogues.
 
         Returns:
             `(N, width)`.
         """
-        own = [torch.where(present[name][:, None], vectors[name], 0.0) for name in self.streams]
+        own = torch.where(present[:, None], vectors, 0.0)
         if self.conv is None:
-            return torch.cat(own, -1)
-        here = torch.stack([present[name] for name in self.streams], 1)
-        around = self.conv(Nodes(self.nodes(vectors, given), here, self.streams), given.batch).states
-        return torch.cat([*own, around.flatten(1)], -1)
+            return own
+        rows = self.project[FUSED](self.dropout(vectors))
+        if self.encode:
+            (rows,) = side_by_side([self.encode[FUSED]], [self.dropout(rows)], given.batch)  # type: ignore[list-item]
+        nodes = Nodes((rows + self.speaker(given))[:, None], present[:, None], (FUSED,))
+        return torch.cat([own, self.conv(nodes, given.batch).states[:, 0]], -1)
+
+
+class UtteranceMethod(Method):
+    """A method whose paper sees one utterance at a time; abstract."""
+
+    family = "fusion"
+    reads: ClassVar[tuple[Kind, ...]] = ("sequences", "features")
+
+    def around(self, inputs: int) -> Conversation:
+        """The graph stage behind its vectors `(N, inputs)`, as its options say."""
+        c, speaker = self.config, self.inputs.shapes.speaker
+        return Conversation(inputs, self.graph, c.conversation, causal=c.causal, speaker=speaker)

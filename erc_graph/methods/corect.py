@@ -35,9 +35,9 @@ without positions. Relations are earlier, later and same turn of each stream, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,16 +58,15 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.cogmen import heads_for
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Graph, Share, Size
+from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORECTConfig(Checked):
+class CORECTConfig(Causal):
     """CORECT.
 
     Attributes:
         graph: Recipe; each of its rules is a relation per stream, or per ordered pair of streams.
-        causal: Nothing comes from later turns.
         width: `d`, of the states and of a head of (4).
         layers: Of the Transformer of (1).
         feedforward: Hidden width of each of them.
@@ -79,7 +78,6 @@ class CORECTConfig(Checked):
     """
 
     graph: Graph = "corect"
-    causal: bool = False
     width: Size = 100
     layers: Size = 2
     feedforward: Size = 2048
@@ -105,7 +103,7 @@ class CORECT(Method):
 
     Config = CORECTConfig
     couples_batch = "the batch norm, Eq. (4)"
-    unused: ClassVar[Mapping[str, str]] = {
+    unused = {
         "*.attention.key.bias": "it cancels in the softmax of (5)",
         "attend.key.bias": "it cancels in the softmax of (4)",
         "attend.value.bias": "the norm of (4) takes the mean away",

@@ -4,50 +4,42 @@ DialogueRNN with three states of every speaker, internal `q`, external `r` and i
 
 .. math::
     u_t &= W_u\, \mathrm{Norm}(x_t) + b_u \tag{1} \\
-    g_t &= \mathrm{GRU}_g([u_t ; q_{s, t-1} ; r_{s, t-1}], g_{t-1}) \tag{2} \\
+    g_t &= \mathrm{GRU}_g([u_t ; q_s ; r_s], g_{t-1}) \tag{2} \\
     c_t &= \sum_{j < t} \mathrm{softmax}_j(\tanh(g_j \cdot (W u_t + b)))\, g_j \tag{3} \\
-    r_{s, t} &= \mathrm{GRU}_r([u_t ; \mathrm{xReact}_t ; c_t], r_{s, t-1}) \qquad
-    q_{s, t} = \mathrm{GRU}_q([\mathrm{xEffect}_t ; c_t], q_{s, t-1}) \tag{4} \\
-    r_{l, t} &= \mathrm{GRU}_{rl}([u_t ; \mathrm{oReact}_t ; r_{s, t}], r_{l, t-1}) \qquad
-    q_{l, t} = \mathrm{GRU}_{ql}([\mathrm{oEffect}_t ; q_{s, t}], q_{l, t-1}) \qquad l \ne s \tag{5} \\
-    i_{s, t} &= \mathrm{GRU}_i([\mathrm{xIntent}_t ; q_{s, t}], i_{s, t-1}) \tag{6} \\
-    e_t &= \mathrm{GRU}_e([u_t ; q_{s, t} ; r_{s, t} ; i_{s, t}], e_{t-1}) \tag{7} \\
+    r_s &\leftarrow \mathrm{GRU}_r([u_t ; \mathrm{xReact}_t ; c_t], r_s), \quad
+    q_s \leftarrow \mathrm{GRU}_q([\mathrm{xEffect}_t ; c_t], q_s) \tag{4} \\
+    r_l &\leftarrow \mathrm{GRU}_{rl}([u_t ; \mathrm{oReact}_t ; r_s], r_l), \quad
+    q_l \leftarrow \mathrm{GRU}_{ql}([\mathrm{oEffect}_t ; q_s], q_l) \qquad l \ne s \tag{5} \\
+    i_s &\leftarrow \mathrm{GRU}_i([\mathrm{xIntent}_t ; q_s], i_s) \tag{6} \\
+    e_t &= \mathrm{GRU}_e([u_t ; q_s ; r_s ; i_s], e_{t-1}) \tag{7} \\
     y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot (T E_t + b_T))) E_j \quad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{9}
 
-The equations are those of the public code; the numbering is ours. `s` is the speaker of turn `t`.
+The paper's text was not at hand: the equations are those of the public code, and their numbers are ours. `s` speaks turn `t`.
 
 | symbol | attribute | shape |
 |---|---|---|
 | `x`, Norm | `texts`, `turn` | `(N, 1, D)`; of several texts (`text1` to `text4`) the mean |
-| `W_u` | `project` | `(hidden, D)` |
 | GRUs of (2), (7) | `read.directions[d]`: `dialogue`, `emotion` | cells of torch |
 | GRUs of (4), (6); of (5) | `party` `.q`, `.r`, `.i`; `listener` `.q`, `.r` | cells of torch |
-| `W`, `b` of (3) | `read.directions[d].attend` | `(width, hidden)`, `(width,)` |
-| `T`, `b_T` | `attend.transform` | `(6 width, 6 width)`, `(6 width,)` |
-| `W_1`, `W_2` | `reduce`, `classify` | `(hidden, 6 width)`, `(classes, hidden)` |
+| `W` of (3); `T` | `read.directions[d].attend`; `attend.transform` | `(width, hidden)`; `(6 width, 6 width)` |
+| `W_u`; `W_1`, `W_2` | `project`; `reduce`, `classify` | `(hidden, D)`; `(hidden, 6 width)`, `(classes, hidden)` |
 
 **Differences from the paper and from its public code**
 
 - Commonsense is read where the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET);
-  one that a corpus lacks has no part in (4) to (6), one that a turn lacks is zeros. Without any the rest stands; whether
-  the authors ran this form is not known. `inputs.modality_dropout` hides commonsense like a modality.
-- (1): the batch norm of the code counts padding; here turns with that text alone. Of its other ways to norm and to join four layers of
-  RoBERTa none is built. Other modalities stand beside the text, zeros for a missing one; the code reads text alone. A turn
-  without any is `u = b_u`.
-- MELD's form scores (3) by `w · g_j` (`context = "simple"`), and has no (8).
-- A GRU, norms and weights of the code that nothing reads are left out.
+  one that a corpus lacks has no part in (4) to (6), one that a turn lacks is zeros. Whether the authors ran it without any is not known.
+- (1): the code reads text alone, and its batch norm counts padding. Here other modalities are concatenated, zeros for a missing one.
+- The code's other norms, its other ways to join four layers of RoBERTa, and parts that nothing reads are left out.
 - Dropout falls at the end of a turn, as in the code: (5) to (7) read new states before it. The code drops the states of all speakers at
-  each turn; here a state is dropped once, when it changes. With listeners this concerns `i` alone: after `k` turns in which its speaker is
-  silent a value is zero with probability `1 - (1 - p)^k` in the code, and what is left is divided by `(1 - p)^k`.
+  each turn, so that those of a silent speaker vanish; here a state is dropped once, when it changes (with listeners, `i` alone).
 - The code does not shuffle, and sets the seed at each epoch. Here batches and dropout differ from epoch to epoch.
-- `causal` reads forward alone, and (8) looks at no later turn. The paper's text was not at hand.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,21 +53,20 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import MeanOfTexts, Turn
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.ranges import Causal, Share, Size
 
 COMMONSENSE = ("xEffect", "xReact", "xIntent", "oEffect", "oReact")  # relations of ATOMIC: on the speaker (x), on others (o)
 
 
 @dataclass(frozen=True, kw_only=True)
-class COSMICConfig(Checked):
+class COSMICConfig(Causal):
     """COSMIC.
 
     Attributes:
-        causal: Nothing comes from later turns: the dialogue is read forward alone, and (8) looks back.
         width: Of `g`, `q`, `r` and `i`; `e` is three times as wide.
         hidden: Of `u` and of the classifier.
         norm: Of texts, in (1).
-        context: Scores of (3), as printed, or `simple`: `w · g_j`, whatever is said.
+        context: Scores of (3), as printed, or `simple`: `w · g_j`, whatever is said, as the code has it for MELD.
         listener: Listeners change, Eq. (5).
         attention: Attention over the dialogue, Eq. (8).
         residual: Add `u` to the hidden states of (9).
@@ -83,7 +74,6 @@ class COSMICConfig(Checked):
         state_dropout: On all states as they are stored, and on `E`.
     """
 
-    causal: bool = False
     width: Size = 150
     hidden: Size = 100
     norm: Literal["none", "batch"] = "none"
@@ -115,8 +105,7 @@ class COSMIC(Method):
         if not said:
             raise ConfigError(f"modalities: COSMIC: expected one besides commonsense, found {', '.join(shapes.widths)}")
         self.texts = MeanOfTexts(said, norm=c.norm == "batch")
-        self.couples_batch = self.texts.couples_batch
-        self.turn = Turn(self.texts.widths)
+        self.couples_batch, self.turn = self.texts.couples_batch, Turn(self.texts.widths)
         self.project = nn.Linear(self.turn.width, c.hidden)
         self.known = {name: shapes.widths[name] for name in COMMONSENSE if name in shapes.widths}
 
@@ -125,10 +114,8 @@ class COSMIC(Method):
             return Party(width=c.width, given=given or (), listens=listens if c.listener else None, of=of)
 
         parties = {"q": party(("xEffect",), ("oEffect",)), "r": party((SAID, "xReact"), (SAID, "oReact")), "i": party(("xIntent",), of="q")}
-        self.read = Parties(
-            {SAID: c.hidden, **self.known}, c.width, parties, late=True,
-            emotion=3 * c.width, reads=(SAID,), attention=c.context, bounded=True, bidirectional=not c.causal, dropout=c.state_dropout,
-        )  # fmt: skip
+        net: Any = {"attention": c.context, "bounded": True, "bidirectional": not c.causal, "dropout": c.state_dropout, "late": True}
+        self.read = Parties({SAID: c.hidden, **self.known}, c.width, parties, emotion=3 * c.width, reads=(SAID,), **net)
         self.drop_states, self.drop, width = Dropout(c.state_dropout), Dropout(c.dropout), self.read.width
         self.attend = MatchingAttention(width, causal=c.causal) if c.attention else None
         self.reduce, self.classify = nn.Linear(width, c.hidden), nn.Linear(c.hidden, shapes.outputs)

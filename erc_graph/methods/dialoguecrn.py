@@ -56,17 +56,16 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
-from erc_graph.methods.ranges import Checked, Even, Range, Share, Size
+from erc_graph.methods.ranges import Causal, Even, Range, Share, Size
 
 Rounds = Annotated[int, Range(lambda value: value >= 0, "0 or more")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialogueCRNConfig(Checked):
+class DialogueCRNConfig(Causal):
     """DialogueCRN.
 
     Attributes:
-        causal: Nothing comes from later turns: the LSTMs read forward alone, and clues are earlier turns.
         width: Of both contexts, both directions together.
         layers: Of the LSTMs of (1) and (2).
         situation_rounds: Rounds among `c^s`; without any `q^0` is handed on.
@@ -74,7 +73,6 @@ class DialogueCRNConfig(Checked):
         dropout: Between the layers of these LSTMs, and in front of the last layer.
     """
 
-    causal: bool = False
     width: Even = 200
     layers: Size = 2
     situation_rounds: Rounds = 3

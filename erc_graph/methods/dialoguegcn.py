@@ -55,16 +55,15 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
-from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
+from erc_graph.methods.ranges import Causal, Even, Graph, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialogueGCNConfig(Checked):
+class DialogueGCNConfig(Causal):
     """DialogueGCN.
 
     Attributes:
         graph: Recipe; self-loops count only with `form = "code"`.
-        causal: The net of (1) reads forward, edges from later turns are left out, and (5) looks back.
         width: Of the states in front of the graph, both directions together.
         hidden: Of the graph's layers and of the classifier.
         cell: Of the recurrent net.
@@ -74,7 +73,6 @@ class DialogueGCNConfig(Checked):
     """
 
     graph: Graph = "dialoguegcn"
-    causal: bool = False
     width: Even = 200
     hidden: Size = 100
     cell: Literal["gru", "lstm"] = "gru"

@@ -54,15 +54,14 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.ranges import Causal, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialogueRNNConfig(Checked):
+class DialogueRNNConfig(Causal):
     """DialogueRNN.
 
     Attributes:
-        causal: Nothing comes from later turns: the dialogue is read forward alone, and (6) looks back.
         width: Of `g`.
         party_width: Of `q`; unset: that of `g`.
         emotion_width: Of `e`, in each direction.
@@ -74,7 +73,6 @@ class DialogueRNNConfig(Checked):
         output_dropout: On `E`.
     """
 
-    causal: bool = False
     width: Size = 150
     party_width: Size | None = None
     emotion_width: Size = 100

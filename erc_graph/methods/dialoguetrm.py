@@ -20,10 +20,9 @@ the two parts and the switch; a summary by others tells of the order of both fus
 
 **What was guessed**
 
-- Text attends to the whole dialogue, with `causal` to no later turn. Other modalities attend to their own turn: the same kind of layers,
-  as if the mask were reduced to the diagonal. `sequential` names the modalities that attend to other turns.
+- `sequential`: text attends to the whole dialogue. Other modalities attend to their own turn, through the same kind of layers.
 - The gates are for unordered pairs, and attention is between the pairs of a turn. One modality alone has neither (3) nor (4).
-- Where a modality is missing, the other one of a pair has the gate to itself. A pair without any is zeros in (5). (2) reads zeros.
+- Where a modality is missing, (2) reads zeros, and the other one of a pair has the gate to itself. A pair without any is zeros in (5).
 - All sizes, and the training. The paper fine-tunes BERT, which in the first author's later code reads a speaker's earlier turns too; here
   text is the corpus's vector. A slip in that code keeps turns from each other. Three layers and the settings' `clip` are from there.
 """
@@ -32,7 +31,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,30 +42,26 @@ from erc_graph.encoders.self_attention import FrameLayer, TransformerEncoder
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.parts import Classifier, Rowwise
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.parts import Classifier, Rowwise, Stack
+from erc_graph.methods.ranges import Causal, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialogueTRMConfig(Checked):
+class DialogueTRMConfig(Causal):
     """DialogueTRM.
 
     Attributes:
-        causal: Nothing comes from later turns.
         width: Of all states.
         layers: Of (2).
-        heads: Attention heads of (2).
-        fusion_heads: Of (4).
+        heads: Attention heads of the Transformers.
         feedforward: Hidden width of the Transformers.
         sequential: Modalities that hear other turns.
         dropout: In the Transformers and the classifier.
     """
 
-    causal: bool = False
     width: Size = 128
     layers: Size = 3
     heads: Size = 8
-    fusion_heads: Size = 4
     feedforward: Size = 256
     sequential: list[str] = field(default_factory=lambda: ["text"])
     dropout: Share = 0.3
@@ -106,25 +101,21 @@ class DialogueTRM(Method):
         self.names = tuple(shapes.widths)
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": c.dropout}
 
-        def context(name: str) -> list[nn.Module]:
+        def context(name: str) -> Stack:
             if name in c.sequential:
-                return [Positions(), TransformerEncoder(c.width, layers=c.layers, causal=c.causal, **size)]
-            return [Rowwise(*(FrameLayer(c.width, **size) for _ in range(c.layers)))]
+                return Stack([Positions(), TransformerEncoder(c.width, layers=c.layers, causal=c.causal, **size)])
+            return Stack([Rowwise(*(FrameLayer(c.width, **size) for _ in range(c.layers)))])
 
         self.project = nn.ModuleDict({m: nn.Sequential(nn.Linear(w, c.width), nn.LayerNorm(c.width)) for m, w in shapes.widths.items()})
-        self.context = nn.ModuleDict({m: nn.ModuleList(context(m)) for m in self.names})
+        self.context = nn.ModuleDict({m: context(m) for m in self.names})
         self.pairs = nn.ModuleDict({f"{m}_{n}": Gate(c.width) for m, n in combinations(self.names, 2)})
-        self.weigh = FrameLayer(c.width, c.fusion_heads, c.feedforward, c.dropout) if self.pairs else None
+        self.weigh = FrameLayer(c.width, **size) if self.pairs else None
         self.classify = Classifier(max(1, len(self.pairs)) * c.width, shapes.outputs, hidden=c.width, dropout=c.dropout)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
         """`v` of all pairs: `(N, pairs width)`."""
-        found = []
-        for m, parts in self.context.items():
-            nodes = Nodes.of_turns(self.project[m](given.values[m]), given.present[m])
-            for part in cast(nn.ModuleList, parts):
-                nodes = part(nodes, given.batch)  # Eqs. (1), (2)
-            found.append(nodes.states)
+        x = {m: Nodes.of_turns(self.project[m](given.values[m]), given.present[m]) for m in self.names}
+        found = [context(x[m], given.batch).states for m, context in self.context.items()]  # Eqs. (1), (2)
         h = Nodes(torch.cat(found, 1), given.here(self.names), self.names)  # (N, modalities, width)
         if self.weigh is None:
             return h.masked().flatten(1)

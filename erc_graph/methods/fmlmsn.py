@@ -21,8 +21,7 @@ A learner for each pair of modalities, one stage each; then a meta-learner over 
   features of the pairs. The paper's text and a code were not at hand. Guessed: (1), as in TFN; the form of (2); μ; the meta-learner.
 - The paper's seven labels of a clip, the core of its idea, are missing here: these corpora have one label per utterance, so every output
   is trained on that. What is left is deep supervision with stacking.
-- The meta-learner is trained on features that the learners make of their own training data, in which labels have left traces. Features
-  from learners that have not seen an utterance would cost five times the training.
+- The meta-learner is trained on features that the learners make of their own training data, in which labels have left traces.
 - A pair that lacks a modality has `b = 0`, which (4) is told, and scores of zero, which teach nothing in (3). Two modalities have one
   learner, and one modality has one without a product.
 - The paper knows no conversation. A graph stage stands between the learners and the meta-learner; `graph = "none"` leaves it out.
@@ -31,7 +30,6 @@ A learner for each pair of modalities, one stage each; then a meta-learner over 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import cast
 
@@ -39,8 +37,8 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.methods.base import Method, in_parts
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.base import in_parts
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier, SubNets
@@ -93,12 +91,10 @@ class Learner(nn.Module):
         return Prediction(scores=scores.pop("pair"), auxiliary=scores, auxiliary_weight=self.weight)  # Eq. (3)
 
 
-class FmlMSN(Method):
+class FmlMSN(UtteranceMethod):
     """Learners of pairs, and one that learns from them, after Peng et al.; and the conversation between."""
 
     Config = FmlMSNConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     sequences_of = ("text",)
     couples_batch = "the batch norm of the features, Eq. (1)"
     paper = Paper(
@@ -113,8 +109,7 @@ class FmlMSN(Method):
         """A learner for each pair, the conversation, and the meta-learner."""
         pairs: list[tuple[str, ...]] = [*combinations(shapes.modalities, 2)] or [shapes.modalities]
         self.learners = nn.ModuleDict({"_".join(names): Learner(names, config, shapes) for names in pairs})
-        streams = {FUSED: len(pairs) * (config.width + 1)}
-        self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(len(pairs) * (config.width + 1))
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     @property
@@ -133,16 +128,15 @@ class FmlMSN(Method):
         if index < len(self.learners) or self.inputs_config.swap_noise or self.inputs_config.modality_dropout:
             return batch
         self.eval()
-        return batch.with_cache({name: in_parts(partial(self.asked, learner), batch) for name, learner in self.base.items()})
+        return batch.with_cache({"f": in_parts(lambda part: self.features(self.given(part)), batch)})
 
-    def asked(self, learner: Learner, batch: Batch) -> Tensor:
-        """b of a batch."""
-        return learner(self.given(batch))[1]
+    def features(self, given: Given) -> Tensor:
+        """`f`: `(N, pairs (width + 1))`."""
+        b = [learner(given)[1] for learner in self.base.values()]
+        here = torch.stack([given.here(learner.names).all(1) for learner in self.base.values()], 1)
+        return torch.cat([*b, here.to(b[0].dtype)], -1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, pairs (width + 1))`, with a conversation wider."""
-        cache = given.batch.cache
-        b = [cache[name] if name in cache else learner(given)[1] for name, learner in self.base.items()]
-        here = torch.stack([given.here(learner.names).all(1) for learner in self.base.values()], 1)
-        f = torch.cat([*b, here.to(b[0].dtype)], -1)  # Eq. (4)
-        return self.conversation({FUSED: f}, {FUSED: given.here(tuple(given.present)).any(1)}, given)
+        """`f`, with a conversation wider."""
+        f = given.batch.cache["f"] if "f" in given.batch.cache else self.features(given)
+        return self.conversation(f, given.here(tuple(given.present)).any(1), given)

@@ -57,19 +57,18 @@ from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Graph, Range, Share, Size
+from erc_graph.methods.ranges import Causal, Graph, Range, Share, Size
 from erc_graph.methods.stage import Prediction
 
 Depths = Annotated[list[int], Range(lambda value: bool(value) and min(value) >= 1, "numbers of 1 or more")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphCFCConfig(Checked):
+class GraphCFCConfig(Causal):
     """GraphCFC.
 
     Attributes:
         graph: Recipe.
-        causal: Nothing comes from later turns.
         width: Of all states.
         context: Width of the text in front of its LSTM.
         heads: Of the attention, each as wide as the states.
@@ -79,7 +78,6 @@ class GraphCFCConfig(Checked):
     """
 
     graph: Graph = "graphcfc"
-    causal: bool = False
     width: Size = 64
     context: Size = 128
     heads: Size = 2

@@ -55,7 +55,7 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import MeanOfTexts, Streams
-from erc_graph.methods.ranges import Checked, Share, Size, Weight
+from erc_graph.methods.ranges import Causal, Share, Size, Weight
 from erc_graph.methods.stage import Prediction
 
 NEGATIVE = ("sad", "angry", "frustrated", "sadness", "fear", "disgust", "anger", "mad", "scared", "negative")
@@ -64,11 +64,10 @@ SENTIMENTS = {"neutral": 1, **dict.fromkeys(NEGATIVE, 0), **dict.fromkeys(POSITI
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphSmileConfig(Checked):
+class GraphSmileConfig(Causal):
     """GraphSmile.
 
     Attributes:
-        causal: Edges from later turns are left out.
         past: How many turns before its own a node hears of the other modality, beside its own turn.
         future: How many turns after its own.
         width: Of all states.
@@ -80,7 +79,6 @@ class GraphSmileConfig(Checked):
         dropout: Behind (1), and on what (3) adds.
     """
 
-    causal: bool = False
     past: Size = 3
     future: Size = 3
     width: Size = 256

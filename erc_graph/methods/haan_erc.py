@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,16 +53,15 @@ from erc_graph.encoders.turns import OverTurns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.parts import MeanOfTexts, Streams
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.parts import MeanOfTexts, Stack, Streams
+from erc_graph.methods.ranges import Causal, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class HAANERCConfig(Checked):
+class HAANERCConfig(Causal):
     """HAAN-ERC.
 
     Attributes:
-        causal: The last stage of (5) hears no later turns; the others never do.
         width: `d`, of all states.
         layers: Of each stage.
         heads: Attention heads.
@@ -71,7 +70,6 @@ class HAANERCConfig(Checked):
         dropout: Behind (1), on attention weights, and on what a layer adds.
     """
 
-    causal: bool = False
     width: Size = 128
     layers: Size = 3
     heads: Size = 8
@@ -102,8 +100,8 @@ class HAANERC(Method):
         size: Any = {"heads": c.heads, "head_width": c.head_width, "dropout": c.dropout}
         last: Any = {"hidden": c.feedforward, "dropout": c.dropout, "epsilon": 1e-6}
 
-        def layers(attend: Iterable[OverTurns]) -> nn.ModuleList:
-            return nn.ModuleList(AttentionLayer(one, c.width, **last) for one in attend)
+        def layers(attend: Iterable[OverTurns]) -> Stack:
+            return Stack(AttentionLayer(one, c.width, **last) for one in attend)
 
         stages = [(who, not k) for who in ("same", "other") for k in range(c.layers)]
         self.own = nn.ModuleDict({m: layers(RelationAttention(c.width, who, **size, selector=s) for who, s in stages) for m in self.names})
@@ -115,16 +113,8 @@ class HAANERC(Method):
         """`h`: `(N, modalities, width)`."""
         nodes = self.positions(self.project(self.texts(given)), given.batch)
         nodes = nodes.with_states(self.norm(self.dropout(nodes.states)))  # Eq. (1)
-        found = []
-        for k, m in enumerate(self.names):
-            one = nodes.take(k)
-            for layer in cast(nn.ModuleList, self.own[m]):
-                one = layer(one, given.batch)  # Eqs. (2)-(4)
-            found.append(one.states)
-        nodes = nodes.with_states(torch.cat(found, 1))
-        for layer in self.all:
-            nodes = layer(nodes, given.batch)  # Eq. (5)
-        return nodes
+        found = [own(nodes.take(k), given.batch).states for k, own in enumerate(self.own.values())]  # Eqs. (2)-(4)
+        return self.all(nodes.with_states(torch.cat(found, 1)), given.batch)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
         """`r`: `(N, width)`."""

@@ -114,8 +114,7 @@ from erc_graph.encoders.turns import over_turns
 from erc_graph.encoders.variational import VariationalLinear
 from erc_graph.encoders.weighting import DynamicWeights, equal_weights, precision_weights
 from erc_graph.errors import expect
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import ConversationConfig, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier
@@ -260,12 +259,10 @@ class CrossModal(nn.Module):
         return states
 
 
-class HFF(Method):
+class HFF(UtteranceMethod):
     """Hierarchical feature fusion for any number of modalities, and the conversation around it."""
 
     Config = HFFConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     paper = Paper(
         title="Multimodal Emotion Recognition Based on Hierarchical Feature Fusion",
         authors="Xie, Zhou and Zhu",
@@ -296,7 +293,7 @@ class HFF(Method):
         self.attend = CrossModal(config) if config.attention and not self.joined else None
         both = config.bidirectional and not config.causal
         self.read = Recurrent("gru", width, width, bidirectional=both) if turns and config.temporal else None
-        self.conversation = Conversation({FUSED: width}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(width)
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 
     def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:
@@ -354,7 +351,7 @@ class HFF(Method):
 
     def states(self, fused: Fusion, noise: Tensor | None, given: Given) -> Tensor:
         """What the classifier reads, the conversation in it: `(N, conversation.width)`."""
-        return self.conversation({FUSED: self.levels(fused, noise, given.batch)}, {FUSED: fused.present.any(1)}, given)
+        return self.conversation(self.levels(fused, noise, given.batch), fused.present.any(1), given)
 
     def answer(self, given: Given) -> Prediction:
         """Scores of every utterance `(N, C)`, and the divergence of the variational layers."""

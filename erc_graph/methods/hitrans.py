@@ -52,16 +52,15 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn, widths_with_means, with_means
-from erc_graph.methods.ranges import Checked, Even, Share, Size
+from erc_graph.methods.ranges import Causal, Even, Share, Size
 from erc_graph.methods.stage import Prediction, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiTransConfig(Checked):
+class HiTransConfig(Causal):
     """HiTrans.
 
     Attributes:
-        causal: Nothing comes from later turns.
         width: Of the states, where no language model says it.
         layers: Of the Transformer over turns.
         heads: Of each.
@@ -72,7 +71,6 @@ class HiTransConfig(Checked):
         language_model: BERT of (1), where text is token ids.
     """
 
-    causal: bool = False
     width: Even = 128
     layers: Size = 1
     heads: Size = 4

@@ -36,7 +36,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +47,7 @@ from erc_graph.encoders.exchange import Exchange
 from erc_graph.encoders.frame_lstm import FrameLSTM
 from erc_graph.encoders.positions import sines
 from erc_graph.encoders.weighting import DynamicWeights
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Items, Padded
@@ -96,13 +94,11 @@ class MutualLayer(nn.Module):
         return {m: one + self.dropout(self.feedforward[m](self.second[m](one))) for m, one in z.items()}  # Eq. (3)
 
 
-class IAMMTF(Method):
+class IAMMTF(UtteranceMethod):
     """A Transformer in which modalities guide each other, and their weighted fusion, after Guo et al.; the conversation around it."""
 
     Config = IAMMTFConfig
-    family = "fusion"
-    reads = ("sequences", "features")
-    unused: ClassVar[Mapping[str, str]] = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     paper = Paper(
         title="Emotion Recognition With Multimodal Transformer Fusion Framework Based on Acoustic and Lexical Information",
         authors="Guo et al.",
@@ -121,7 +117,7 @@ class IAMMTF(Method):
         self.pool = nn.ModuleDict({m: AttentiveSum(width) for m in self.names})
         self.weigh = DynamicWeights(len(self.names), width) if len(self.names) > 1 else None
         size = len(self.names) * width
-        self.conversation = Conversation({FUSED: size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(size)
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def pooled(self, padded: Mapping[str, Padded]) -> Tensor:
@@ -143,7 +139,7 @@ class IAMMTF(Method):
         """`(N, modalities width)`, with a conversation wider."""
         v, g = self.fuse(given)
         f = (g[..., None] * v).flatten(1)  # Eq. (6)
-        return self.conversation({FUSED: f}, {FUSED: given.here(self.names).any(1)}, given)
+        return self.conversation(f, given.here(self.names).any(1), given)
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:

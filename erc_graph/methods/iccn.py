@@ -46,8 +46,7 @@ from erc_graph.encoders.missing import Missing
 from erc_graph.encoders.sequences import encode_sequences
 from erc_graph.encoders.subnets import TOKENS
 from erc_graph.errors import ConfigError
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Share, Size, Weight
@@ -108,12 +107,10 @@ def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
     return torch.linalg.svdvals(torch.linalg.solve_triangular(second, half.T, upper=False))  # Eq. (4)
 
 
-class ICCN(Method):
+class ICCN(UtteranceMethod):
     """Text times sound and text times faces, made to correlate, after Sun et al.; and the conversation around them."""
 
     Config = ICCNConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     couples_batch = "the correlation over utterances, Eq. (5)"
     paper = Paper(
         title="Learning Relationships between Text, Audio, and Video via Deep Canonical Correlation for Multimodal Language Analysis",
@@ -137,7 +134,7 @@ class ICCN(Method):
         self.project = nn.ModuleDict({m: nn.Linear(size, config.units) for m in self.others})
         self.missing = Missing({TEXT: config.text_width} if self.others else {})
         output = config.text_width + len(self.others) * config.units
-        self.conversation = Conversation({FUSED: output}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(output)
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def products(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
@@ -162,7 +159,7 @@ class ICCN(Method):
         """Scores, and in training the correlation."""
         text, k = self.products(given)
         e, here = torch.cat([text, *k.values()], -1), given.here((TEXT, *self.others)).any(1)  # Eq. (6)
-        states = self.conversation({FUSED: e}, {FUSED: here}, given)
+        states = self.conversation(e, here, given)
         return Prediction(scores=self.classify(states), penalty=self.penalty(k, given) if self.training else 0.0, states=states)
 
 

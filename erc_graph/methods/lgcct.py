@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,8 +44,7 @@ from erc_graph.encoders.crossmodal import CrossTransformer
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.steps import LSTMSteps, ReadSteps, StepNet, Steps, beside, last
 from erc_graph.errors import ConfigError
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import SPEAKER, Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Even, Share, Size
@@ -111,13 +110,11 @@ class LGCCTNet(StepNet):
         return [self.memory(beside(*n))]  # Eq. (5)
 
 
-class LGCCT(Method):
+class LGCCT(UtteranceMethod):
     """Text and audio that attend to each other, and the conversation around them."""
 
     Config = LGCCTConfig
-    family = "fusion"
-    reads = ("sequences", "features")
-    unused: ClassVar[Mapping[str, str]] = {"*attention.key.bias": "it cancels in the softmax of (3) and (5)"}
+    unused = {"*attention.key.bias": "it cancels in the softmax of (3) and (5)"}
     paper = Paper(
         title="LGCCT: A Light Gated and Crossed Complementation Transformer for Multimodal Speech Emotion Recognition",
         authors="Liu et al.",
@@ -140,11 +137,11 @@ class LGCCT(Method):
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: LGCCTNet(c, inputs, c.causal and not shapes.items))
         width = self.read.width
         self.residual = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-        self.conversation = Conversation({FUSED: width}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)
+        self.conversation = self.around(width)
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
         """`(N, 2 width)`, with a conversation wider."""
         h = self.read(given.values, given.present, given.batch)
         f = h + self.residual(h)  # Eq. (6)
-        return self.conversation({FUSED: f}, {FUSED: given.here(self.read.names).any(1)}, given)
+        return self.conversation(f, given.here(self.read.names).any(1), given)

@@ -44,8 +44,7 @@ from torch import Tensor, nn
 
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import ConfigError
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import SubNets
@@ -73,12 +72,10 @@ class LMFConfig(InConversation):
     dropout: Share = 0.2
 
 
-class LMF(Method):
+class LMF(UtteranceMethod):
     """Products of what the modalities say, of low rank, and the conversation around them."""
 
     Config = LMFConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     sequences_of = ("text",)
     couples_batch = "the batch norm of the features, Eq. (1)"
     paper = Paper(
@@ -103,7 +100,7 @@ class LMF(Method):
         for factor in factors.values():
             nn.init.ones_(factor[:, 0])
         self.bias = nn.Parameter(torch.zeros(1, size))
-        self.conversation = Conversation({FUSED: size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(size)
         linear = nn.Linear(self.conversation.width, shapes.outputs)
         self.classify = nn.Sequential(nn.ReLU(), Dropout(config.dropout), linear) if config.fused else nn.Identity()
 
@@ -115,4 +112,4 @@ class LMF(Method):
     def encode(self, given: Given) -> Tensor:
         """`(N, K)`, with a conversation wider."""
         o = torch.einsum("r,rnk->nk", self.weight[0], self.products(given)) + self.bias  # Eq. (5)
-        return self.conversation({FUSED: o}, {FUSED: given.here(self.names).any(1)}, given)
+        return self.conversation(o, given.here(self.names).any(1), given)

@@ -28,9 +28,8 @@ paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,15 +43,14 @@ from erc_graph.encoders.turns import OverTurns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Share, Size
+from erc_graph.methods.ranges import Causal, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class M2FNetConfig(Checked):
+class M2FNetConfig(Causal):
     """M2FNet.
 
     Attributes:
-        causal: Nothing comes from later turns.
         width: Of all states.
         heads: Of every attention.
         feedforward: Hidden width of an encoder.
@@ -61,7 +59,6 @@ class M2FNetConfig(Checked):
         dropout: Before and after (1), in the encoders, after (4) and in (5).
     """
 
-    causal: bool = False
     width: Size = 256
     heads: Size = 8
     feedforward: Size = 512
@@ -97,7 +94,7 @@ class M2FNet(Method):
 
     Config = M2FNetConfig
     family = "transformer"
-    unused: ClassVar[Mapping[str, str]] = {"fuse.*key.bias": "it cancels in the softmax of (3)"}
+    unused = {"fuse.*key.bias": "it cancels in the softmax of (3)"}
     paper = Paper(
         title="M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation",
         authors="Chudasama et al.",

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,7 @@ from erc_graph.encoders.exchange import Exchange
 from erc_graph.encoders.frame_lstm import FrameLSTM
 from erc_graph.encoders.self_attention import FrameAttention
 from erc_graph.encoders.sequences import masked_mean
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Items, Padded
@@ -71,13 +70,11 @@ class MERHANConfig(InConversation):
     dropout: Share = 0.2
 
 
-class MERHAN(Method):
+class MERHAN(UtteranceMethod):
     """Attention within, across and over all modalities, after Zhang et al., and the conversation around it."""
 
     Config = MERHANConfig
-    family = "fusion"
-    reads = ("sequences", "features")
-    unused: ClassVar[Mapping[str, str]] = {"exchange.*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"exchange.*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     paper = Paper(
         title="Multimodal Emotion Recognition Based on Audio and Text by Using Hybrid Attention Networks",
         authors="Zhang et al.",
@@ -100,7 +97,7 @@ class MERHAN(Method):
         self.normed = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.names})
         self.size = width * (len(self.names) if config.join == "index" else 1)
         self.query = nn.Parameter(torch.randn(self.size) * self.size**-0.5)
-        self.conversation = Conversation({FUSED: self.size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(self.size)
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def states(self, padded: Mapping[str, Padded]) -> Tensor:
@@ -121,4 +118,4 @@ class MERHAN(Method):
     def encode(self, given: Given) -> Tensor:
         """`(N, size)`, with a conversation wider."""
         g = self.items(self.states, given, self.size)
-        return self.conversation({FUSED: g}, {FUSED: given.here(self.names).any(1)}, given)
+        return self.conversation(g, given.here(self.names).any(1), given)

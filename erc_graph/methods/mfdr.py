@@ -57,7 +57,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +74,7 @@ from erc_graph.encoders.sawa import SlidingAdaptiveWindowAttention, window_start
 from erc_graph.encoders.sequences import encode_together, masked_mean
 from erc_graph.errors import ConfigError, expect
 from erc_graph.graphs.word_windows import HeteroData
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import ConversationConfig, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier
@@ -216,13 +215,12 @@ class MFDRConfig:
         )
 
 
-class MFDR(Method):
+class MFDR(UtteranceMethod):
     """Words that take up sound window by window, a recurrence that knows the whole, frames with kernels of their own; then the graph."""
 
     Config = MFDRConfig
-    family = "fusion"
     reads = ("sequences",)
-    unused: ClassVar[Mapping[str, str]] = {"attend.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"attend.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     paper = Paper(
         title="MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition",
         authors="Zhao et al.",
@@ -249,7 +247,7 @@ class MFDR(Method):
         self.refine = FramePooling(config.words, gcpu.width, kind=dfc.pooling, window=dfc.window, hops=dfc.hops, middle=dfc.middle)
         self.dropout = Dropout(config.dropout)
         self.vector_width = gcpu.width * (self.refine.count if dfc.readout == "flat" else 1)
-        self.conversation = Conversation({FUSED: self.vector_width}, self.graph, config.conversation, causal=config.causal)
+        self.conversation = self.around(self.vector_width)
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:
@@ -302,7 +300,7 @@ class MFDR(Method):
         """`(N, conversation.width)`"""
         sequences = self.fronts.prepared(given.batch).sequences
         vectors = self.vectors({name: sequences[name] for name in given.sequences})
-        return self.conversation({FUSED: vectors}, {FUSED: given.here(given.sequences).any(1)}, given)
+        return self.conversation(vectors, given.here(given.sequences).any(1), given)
 
     @torch.no_grad()
     def windows(self, dialogue: Dialogue, turn: int) -> HeteroData:

@@ -43,8 +43,7 @@ from torch import Tensor, nn
 from erc_graph.encoders.alignment import AlignedSteps
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.gated_memory import NETS, GatedMemory
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.penalties import discrepancy
@@ -86,12 +85,10 @@ class MFMConfig(InConversation):
     discrepancy_weight: Weight = 1.0
 
 
-class MFM(Method):
+class MFM(UtteranceMethod):
     """A factor for the label and one per modality, and the conversation around the label's."""
 
     Config = MFMConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     couples_batch = "the discrepancy, Eq. (6)"
     paper = Paper(
         title="Learning Factorized Multimodal Representations",
@@ -115,7 +112,7 @@ class MFM(Method):
         self.factor = nn.ModuleDict({m: nn.Sequential(*some) for m, some in layers.items()})
         self.decoders = nn.ModuleDict({m: nn.LSTMCell(own + f[m], own + f[m]) for m in inputs})
         self.columns = nn.ModuleDict({m: nn.Linear(own + f[m], inputs[m]) for m in inputs})
-        self.conversation = Conversation({FUSED: own}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)
+        self.conversation = self.around(own)
         read = self.conversation.width
         self.classify = nn.Sequential(nn.Linear(read, own), nn.ReLU(), Dropout(c.dropout), nn.Linear(own, shapes.outputs))
         if not shapes.items:
@@ -158,6 +155,6 @@ class MFM(Method):
         present, sizes = given.here(self.names), self.sizes if self.training else self.sizes[:1]
         rows = self.steps.encode(self.read, given.values, given.sequences, given.present, sum(sizes))
         label, *others = rows.split(sizes, 1)
-        states = self.conversation({FUSED: self.factor[LABEL](label)}, {FUSED: present.any(1)}, given)  # Eq. (3)
+        states = self.conversation(self.factor[LABEL](label), present.any(1), given)  # Eq. (3)
         penalty = self.penalty([label, *others[:-1]], others[-1], present) if self.training else 0.0  # Eq. (7)
         return Prediction(scores=self.classify(states), states=states, penalty=penalty)  # Eq. (5)

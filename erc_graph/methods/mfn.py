@@ -44,8 +44,7 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.alignment import AlignedSteps
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.gated_memory import NETS, GatedMemory, OverDialogue
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Share, Size, Widths
@@ -74,12 +73,10 @@ class MFNConfig(InConversation):
     output_dropout: Share = 0.5
 
 
-class MFN(Method):
+class MFN(UtteranceMethod):
     """LSTMs side by side with a gated memory, and the conversation around them."""
 
     Config = MFNConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     paper = Paper(
         title="Memory Fusion Network for Multi-view Sequential Learning",
         authors="Zadeh et al.",
@@ -97,9 +94,7 @@ class MFN(Method):
         self.memory = GatedMemory(self.steps.inputs, widths, config.memory, hidden, config.dropout)
         self.over_dialogue = None if shapes.items else OverDialogue(self.memory)
         self.after = nn.Sequential(nn.Linear(self.memory.width, config.hidden), nn.ReLU())
-        self.conversation = Conversation(
-            {FUSED: config.hidden}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker
-        )
+        self.conversation = self.around(config.hidden)
         self.classify = nn.Sequential(Dropout(config.output_dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
@@ -111,4 +106,4 @@ class MFN(Method):
         else:
             turns = Nodes(self.memory.gates(given.values), present, self.names)
             states = self.over_dialogue(turns, given.batch).states[:, 0]  # Eqs. (1)-(6), a step is a turn
-        return self.conversation({FUSED: self.after(states)}, {FUSED: present.any(1)}, given)  # Eq. (7)
+        return self.conversation(self.after(states), present.any(1), given)  # Eq. (7)

@@ -45,8 +45,7 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.turns import OverTurns, over_turns
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Even, Share
@@ -128,11 +127,11 @@ class ResidualMemory(OverTurns):
         return nodes.with_states(state[:, None]), state
 
 
-class MFRM(Method):
+class MFRM(UtteranceMethod):
     """Products of the modalities turn by turn, weighed by the sound, and a memory that adds them up; after Mai et al."""
 
     Config = MFRMConfig
-    family = "fusion"
+    reads = ("features", "sequences")
     paper = Paper(
         title="Multi-Fusion Residual Memory Network for Multimodal Human Sentiment Comprehension",
         authors="Mai et al.",
@@ -152,7 +151,7 @@ class MFRM(Method):
         self.memory = ResidualMemory(width)
         self.join = nn.Linear((2 + len(self.names)) * width, width)
         self.dropout = Dropout(config.dropout)
-        self.conversation = Conversation({FUSED: width}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(width)
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
@@ -170,4 +169,4 @@ class MFRM(Method):
         f = self.join(torch.cat([s, u, h.flatten(1)], -1)).relu()  # Eq. (5)
         # The memory knows of every turn, a graph of those that are there.
         known = torch.ones_like(here[:, 0]) if self.graph is None else here.any(1)
-        return self.conversation({FUSED: f}, {FUSED: known}, given)
+        return self.conversation(f, known, given)

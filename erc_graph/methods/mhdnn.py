@@ -43,8 +43,7 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.batch_norm import BatchNorm
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.errors import ConfigError, expect
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
@@ -99,11 +98,11 @@ class Layers(nn.Module):
         return nodes.masked()[:, 0]
 
 
-class MHDNN(Method):
+class MHDNN(UtteranceMethod):
     """A tree of classes with a network at each inner node, after Singh et al., and the conversation around an utterance."""
 
     Config = MHDNNConfig
-    family = "fusion"
+    reads = ("features", "sequences")
     couples_batch = "the batch norm of the layers, Eq. (2)"
     paper = Paper(
         title="A multimodal hierarchical approach to speech emotion recognition from audio and text",
@@ -133,7 +132,7 @@ class MHDNN(Method):
         children = [len(self.groups) if len(self.groups) > 1 else shapes.outputs, *map(len, inner)]
         wide, width = self.turn.width + len(shapes.widths), config.hidden[-1]
         self.nets = nn.ModuleList(Layers(wide, config.hidden, config.dropout) for _ in children)
-        self.conversation = Conversation({FUSED: width}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(width)
         self.branches = nn.ModuleList(nn.Linear(self.conversation.width, count) for count in children)
 
     def answer(self, given: Given) -> Prediction:
@@ -141,7 +140,7 @@ class MHDNN(Method):
         turn, here = self.turn(given), given.here(self.turn.names)
         x = turn.with_states(torch.cat([turn.states, here[:, None].to(turn.states.dtype)], -1))  # Eq. (1)
         h = [net(x, given.batch) for net in self.nets]  # Eq. (2), each (N, hidden[-1])
-        states = self.conversation({FUSED: h[0]}, {FUSED: here.any(1)}, given)
+        states = self.conversation(h[0], here.any(1), given)
         around = states[:, h[0].shape[1] :]
         p = [branch(torch.cat([own, around], -1)).log_softmax(-1) for branch, own in zip(self.branches, h, strict=True)]  # Eq. (3)
         if len(self.groups) == 1:

@@ -45,8 +45,7 @@ from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.self_attention import FrameLayer
 from erc_graph.encoders.sequences import encode_sequences
 from erc_graph.encoders.subnets import TOKENS
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Share, Size, Weight, Widths
@@ -126,12 +125,10 @@ def difference(p: Tensor, s: Tensor, present: Tensor) -> Tensor:
     return square[:m, m:].diagonal().sum() + square[:m, :m].triu(1).sum()  # Eq. (7)
 
 
-class MISA(Method):
+class MISA(UtteranceMethod):
     """What each modality says by itself and what all share, fused, and the conversation around it."""
 
     Config = MISAConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     couples_batch = "the losses of the codes, Eqs. (6) and (7)"
     paper = Paper(
         title="MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis",
@@ -153,7 +150,7 @@ class MISA(Method):
         self.mix = FrameLayer(width, config.heads, config.feedforward, 0.1)  # dropout: the library's default
         fused = len(self.names) * width
         self.fuse = nn.Sequential(nn.Linear(2 * fused, fused), Dropout(config.dropout), nn.ReLU())
-        self.conversation = Conversation({FUSED: fused}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(fused)
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def codes(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,6 +171,6 @@ class MISA(Method):
         (x, p, s), present = self.codes(given), given.here(self.names)
         here = present.repeat(1, 2)
         f = self.fuse((self.mix(torch.cat([p, s], 1), here) * here[..., None]).flatten(1))  # Eq. (5)
-        states = self.conversation({FUSED: f}, {FUSED: present.any(1)}, given)
+        states = self.conversation(f, present.any(1), given)
         penalty = self.penalty(x, p, s, present) if self.training else 0.0
         return Prediction(scores=self.classify(states), penalty=penalty, states=states)

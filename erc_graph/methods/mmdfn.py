@@ -52,16 +52,15 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams
-from erc_graph.methods.ranges import Checked, Even, Fraction, Graph, Positive, Share, Size
+from erc_graph.methods.ranges import Causal, Even, Fraction, Graph, Positive, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMDFNConfig(Checked):
+class MMDFNConfig(Causal):
     """MM-DFN.
 
     Attributes:
         graph: Recipe.
-        causal: Nothing comes from later turns.
         width: Of the encoders' states.
         hidden: Of the graph's layers.
         layers: `K`.
@@ -72,7 +71,6 @@ class MMDFNConfig(Checked):
     """
 
     graph: Graph = "mmgcn"
-    causal: bool = False
     width: Even = 128
     hidden: Size = 64
     layers: Size = 16

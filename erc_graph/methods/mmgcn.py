@@ -54,16 +54,15 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams, added
-from erc_graph.methods.ranges import Checked, Even, Fraction, Graph, Positive, Share, Size
+from erc_graph.methods.ranges import Causal, Even, Fraction, Graph, Positive, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMGCNConfig(Checked):
+class MMGCNConfig(Causal):
     """MMGCN.
 
     Attributes:
         graph: Recipe: γ, and whether I is added.
-        causal: Read forward, without edges from later turns.
         width: Width of the encoders' states.
         hidden: Width of the graph's layers.
         layers: `K`.
@@ -75,7 +74,6 @@ class MMGCNConfig(Checked):
     """
 
     graph: Graph = "mmgcn_paper"
-    causal: bool = False
     width: Even = 128
     hidden: Size = 64
     layers: Size = 4

@@ -39,8 +39,7 @@ from torch import Tensor, nn
 from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.subnets import LastWord, SubNet
 from erc_graph.errors import ConfigError
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Positive, Share, Size
@@ -64,12 +63,10 @@ class MPFUConfig(InConversation):
     dropout: Share = 0.3
 
 
-class MPFU(Method):
+class MPFU(UtteranceMethod):
     """Channels that judge by themselves and count as they are sure, after Mittal et al.; the conversation is one of them."""
 
     Config = MPFUConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     sequences_of = ("text",)
     couples_batch = "the batch norm of the features, Eq. (1)"
     paper = Paper(
@@ -89,7 +86,7 @@ class MPFU(Method):
         self.encoders.update({m: LastWord(item[0], width, width, config.dropout) for m, item in shapes.items.items()})
         self.score = nn.ModuleDict({m: nn.Linear(width, shapes.outputs) for m in self.names})
         self.size = len(self.names) * width
-        self.conversation = Conversation({FUSED: self.size}, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(self.size)
         self.context = self.head(config, self.conversation.width - self.size, shapes.outputs) if self.graph is not None else None
 
     def channels(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +99,7 @@ class MPFU(Method):
         if self.context is None:
             return p, here, states.flatten(1)
         sure = states * p.detach().exp().amax(-1, keepdim=True)
-        around = self.conversation({FUSED: sure.flatten(1)}, {FUSED: here.any(1)}, given)
+        around = self.conversation(sure.flatten(1), here.any(1), given)
         heard = self.context(around[:, self.size :]).log_softmax(-1)  # Eq. (2)
         return torch.cat([p, heard[:, None]], 1), torch.cat([here, here.any(1, keepdim=True)], 1), around
 

@@ -37,15 +37,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
 from erc_graph.encoders.crossmodal import Crossed, CrossTransformer
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.steps import ReadSteps, StepNet, Steps
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Share, Size
@@ -96,13 +94,11 @@ class MulTNet(StepNet):
         return self.crossed({m: one.with_states(self.project[m](x[m])) for m, one in steps.items()})  # Eqs. (1)-(5)
 
 
-class MulT(Method):
+class MulT(UtteranceMethod):
     """Crossmodal attention between the steps of all modalities, and the conversation around it."""
 
     Config = MulTConfig
-    family = "fusion"
-    reads = ("sequences", "features")
-    unused: ClassVar[Mapping[str, str]] = {"*attention.key.bias": "it cancels in the softmax of (3)"}
+    unused = {"*attention.key.bias": "it cancels in the softmax of (3)"}
     paper = Paper(
         title="Multimodal Transformer for Unaligned Multimodal Language Sequences",
         authors="Tsai et al.",
@@ -117,11 +113,11 @@ class MulT(Method):
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: MulTNet(c, inputs, causal))
         width = self.read.width
         self.residual = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-        self.conversation = Conversation({FUSED: width}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)
+        self.conversation = self.around(width)
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
         """`(N, M (M - 1) width)`, with a conversation wider."""
         h = self.read(given.values, given.present, given.batch)  # Eq. (6)
         f = h + self.residual(h)  # Eq. (7)
-        return self.conversation({FUSED: f}, {FUSED: given.here(self.read.names).any(1)}, given)
+        return self.conversation(f, given.here(self.read.names).any(1), given)

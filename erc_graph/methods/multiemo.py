@@ -56,16 +56,15 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Streams
-from erc_graph.methods.ranges import Checked, Positive, Share, Size, Weight
+from erc_graph.methods.ranges import Causal, Positive, Share, Size, Weight
 from erc_graph.methods.stage import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiEMOConfig(Checked):
+class MultiEMOConfig(Causal):
     """MultiEMO.
 
     Attributes:
-        causal: Nothing comes from later turns.
         width: Of all states.
         hidden: Of the classifier; unset: the width.
         layers: Of each stack.
@@ -81,7 +80,6 @@ class MultiEMOConfig(Checked):
         dropout: On attention weights and what a layer adds, and in front of the last layer.
     """
 
-    causal: bool = False
     width: Size = 128
     hidden: Size | None = None
     layers: Size = 2

@@ -143,6 +143,16 @@ class Rowwise(nn.Module):
         return nodes.with_states(self.layers(nodes.states))
 
 
+class Stack(nn.ModuleList):
+    """Parts one after the other."""
+
+    def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
+        """`(N, S, width)` → `(N, S, any width)`."""
+        for part in self:
+            nodes = part(nodes, batch)
+        return nodes
+
+
 class Classifier(nn.Module):
     """Fully connected layers with ReLU and dropout in front of the scores."""
 

@@ -43,3 +43,14 @@ class Checked:
                     if isinstance(each, Range) and value is not None:
                         checks[name] = each.holds(value), each.words
         expect("pipeline", self, **checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Causal(Checked):
+    """Options of a method that has a causal form.
+
+    Attributes:
+        causal: Nothing comes from later turns.
+    """
+
+    causal: bool = False

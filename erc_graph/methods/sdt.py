@@ -55,16 +55,15 @@ from erc_graph.encoders.stream_attention import StreamAttention
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Positive, Share, Size, Weight
+from erc_graph.methods.ranges import Causal, Positive, Share, Size, Weight
 from erc_graph.methods.stage import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class SDTConfig(Checked):
+class SDTConfig(Causal):
     """SDT.
 
     Attributes:
-        causal: Nothing comes from later turns.
         width: Of all states.
         heads: Attention heads of (2).
         gate: `G` is `learned`, or the `identity`.
@@ -74,7 +73,6 @@ class SDTConfig(Checked):
         dropout: Behind (1), on attention weights and in (3), and in front of `C_m`.
     """
 
-    causal: bool = False
     width: Size = 256
     heads: Size = 8
     gate: Literal["learned", "identity"] = "learned"

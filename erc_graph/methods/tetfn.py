@@ -39,7 +39,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +46,7 @@ from torch import Tensor, nn
 from erc_graph.encoders.crossmodal import Crossed, CrossTransformer
 from erc_graph.encoders.steps import LSTMSteps, ReadSteps, StepNet, Steps, largest, last
 from erc_graph.errors import ConfigError
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.ranges import Share, Size, Weight, Widths
@@ -110,13 +108,11 @@ class TETFNNet(StepNet):
         return [*self.crossed(x, c), *x.values()]  # Eqs. (2)-(4)
 
 
-class TETFN(Method):
+class TETFN(UtteranceMethod):
     """Audio and video that attend to each other by way of the text, and the conversation around them."""
 
     Config = TETFNConfig
-    family = "fusion"
-    reads = ("sequences", "features")
-    unused: ClassVar[Mapping[str, str]] = {"*attention.key.bias": "it cancels in the softmax of (2) to (4)"}
+    unused = {"*attention.key.bias": "it cancels in the softmax of (2) to (4)"}
     paper = Paper(
         title="TETFN: A Text Enhanced Transformer Fusion Network for Multimodal Sentiment Analysis",
         authors="Wang et al.",
@@ -130,7 +126,7 @@ class TETFN(Method):
             raise ConfigError(f"modalities: expected text, which TETFN needs, found {', '.join(shapes.modalities)}")
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: TETFNNet(c, inputs))
         self.fuse = nn.Sequential(nn.Linear(self.read.width - len(self.read.names) * c.width, c.hidden), nn.ReLU())
-        self.conversation = Conversation({FUSED: c.hidden}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker)
+        self.conversation = self.around(c.hidden)
 
         def head(*widths: int) -> nn.Sequential:
             return nn.Sequential(*[layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())][:-1])
@@ -144,7 +140,7 @@ class TETFN(Method):
         c, names = self.config, self.read.names
         h, *own = self.read(given.values, given.present, given.batch).split([self.fuse[0].in_features, *[c.width] * len(names)], -1)
         here = given.here(names)
-        states = self.conversation({FUSED: self.fuse(h)}, {FUSED: here.any(1)}, given)  # Eq. (5)
+        states = self.conversation(self.fuse(h), here.any(1), given)  # Eq. (5)
         alone = {m: torch.where(here[:, i, None], self.alone[m](own[i]), 0.0) for i, m in enumerate(names)}  # Eq. (7)
         scores: Tensor = self.classify(states)  # Eq. (6)
         return Prediction(scores=scores, states=states, auxiliary=alone, auxiliary_weight=c.alone_weight)

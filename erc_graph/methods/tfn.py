@@ -48,8 +48,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.encoders.dropout import Dropout
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Bounded, SubNets
@@ -89,12 +88,10 @@ def products(z: Sequence[Tensor]) -> Tensor:
     return first
 
 
-class TFN(Method):
+class TFN(UtteranceMethod):
     """All products of what the modalities say, and the conversation around them."""
 
     Config = TFNConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     sequences_of = ("text",)
     couples_batch = "the batch norm of the features, Eq. (1)"
     paper = Paper(
@@ -113,8 +110,7 @@ class TFN(Method):
         size, hidden = prod(width + 1 for width in widths.values()), config.hidden
         layers = [nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
         self.after = nn.Sequential(Dropout(config.tensor_dropout), *layers)
-        streams = {FUSED: hidden}
-        self.conversation = Conversation(streams, self.graph, config.conversation, causal=config.causal, speaker=shapes.speaker)
+        self.conversation = self.around(hidden)
         linear, bounded = nn.Linear(self.conversation.width, shapes.outputs), Bounded(config.span, config.shift)
         self.classify = linear if self.task.kind == "classification" else nn.Sequential(linear, bounded)  # Eq. (6)
 
@@ -126,4 +122,4 @@ class TFN(Method):
     def encode(self, given: Given) -> Tensor:
         """`(N, hidden)`, with a conversation wider."""
         u = self.after(products(list(self.vectors(given).values())))  # Eq. (5), (N, hidden)
-        return self.conversation({FUSED: u}, {FUSED: given.here(self.names).any(1)}, given)
+        return self.conversation(u, given.here(self.names).any(1), given)

@@ -38,22 +38,20 @@ from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.parts import Streams
-from erc_graph.methods.ranges import Checked, Even, Graph, Share
+from erc_graph.methods.ranges import Causal, Even, Graph, Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoStageConfig(Checked):
+class TwoStageConfig(Causal):
     """The two-stage graph.
 
     Attributes:
         graph: Recipe of the second graph.
-        causal: Nothing comes from later turns.
         hidden: Of all states.
         dropout: Behind both graphs.
     """
 
     graph: Graph = "cogmen"
-    causal: bool = False
     hidden: Even = 100
     dropout: Share = 0.4
 

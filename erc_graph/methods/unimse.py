@@ -52,18 +52,17 @@ from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
-from erc_graph.methods.ranges import Checked, Positive, Share, Size, Weight
+from erc_graph.methods.ranges import Causal, Positive, Share, Size, Weight
 from erc_graph.methods.stage import Prediction, Stage
 
 ADAPTED, AROUND, PROJECTED = 3, 2, 30  # layers with an adapter; turns on each side of a text; width in (4)
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniMSEConfig(Checked):
+class UniMSEConfig(Causal):
     """UniMSE.
 
     Attributes:
-        causal: Nothing comes from later turns.
         width: Of the states, where no language model says it.
         layers: Of the Transformer over turns, where there is no language model.
         heads: Of each.
@@ -76,7 +75,6 @@ class UniMSEConfig(Checked):
         language_model: Where text is token ids.
     """
 
-    causal: bool = False
     width: Size = 128
     layers: Size = 3
     heads: Size = 4

@@ -63,7 +63,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,8 +79,7 @@ from erc_graph.encoders.sequences import encode_sequences, encode_together, map_
 from erc_graph.encoders.visual_centre import LearnableVisualCentre
 from erc_graph.encoders.wav2vec import Layer, Wav2vec, Wav2vecConfig, read_wav2vec
 from erc_graph.errors import ConfigError, expect
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, ConversationConfig
+from erc_graph.methods.conversation import ConversationConfig, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier
@@ -164,13 +163,12 @@ class FrameEncoder(nn.Module):
         return states if self.lvc is None else torch.cat([states, self.lvc(frames, mask)], -1)  # Eqs. (3), (4)
 
 
-class WavFusion(Method):
+class WavFusion(UtteranceMethod):
     """Sound that asks words and faces in the deep layers of wav2vec 2.0, then the conversation; any of the three may be missing."""
 
     Config = WavFusionConfig
-    family = "fusion"
     reads = ("sequences",)
-    unused: ClassVar[Mapping[str, str]] = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
     couples_batch = "the margin loss, Eq. (13), which compares all labelled utterances"
     paper = Paper(
         title="WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition",
@@ -213,7 +211,7 @@ class WavFusion(Method):
                 {name: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.width, bias=False)) for name, width in parts.items()}
             )
             self.shared = nn.Linear(config.width, config.width, bias=False)
-        self.conversation = Conversation({FUSED: output}, self.graph, config.conversation, causal=config.causal)
+        self.conversation = self.around(output)
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def _attention(self, widths: Mapping[str, int]) -> nn.Module:
@@ -352,7 +350,7 @@ class WavFusion(Method):
     def answer(self, given: Given) -> Prediction:
         """Scores of every utterance `(N, C)`; the training adds their cross entropy to the penalty."""
         fused, present, means = self.vectors(given.batch)
-        states = self.conversation({FUSED: fused}, {FUSED: present}, given)
+        states = self.conversation(fused, present, given)
         penalty = self.discrepancy(means, given.batch)
         return Prediction(scores=self.classify(states), penalty=penalty, states=states)  # Eqs. (14), (15)
 

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +44,7 @@ from erc_graph.encoders.cross_attention import CrossAttention
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.frontend import FrontEnds
 from erc_graph.encoders.sequences import encode_together, masked_mean
-from erc_graph.methods.base import Method
-from erc_graph.methods.conversation import FUSED, Conversation, InConversation
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.ranges import Share, Size, Weight
 from erc_graph.methods.stage import Prediction
@@ -84,14 +82,12 @@ class Refine(nn.Module):
         return torch.where(heard, refined, own)
 
 
-class WordAlignment(Method):
+class WordAlignment(UtteranceMethod):
     """Words that hear the frames of sound and faces, and the conversation around them."""
 
     Config = WordAlignmentConfig
-    family = "fusion"
-    reads = ("sequences", "features")
     stands_for = "TSIN: of its alignment and its consistency constraints the abstract has only the names, so that both are guessed here"
-    unused: ClassVar[Mapping[str, str]] = {"align.*.key.bias": "it adds the same to all scores of a word, which the softmax does not see"}
+    unused = {"align.*.key.bias": "it adds the same to all scores of a word, which the softmax does not see"}
 
     def build(self, c: WordAlignmentConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""
@@ -108,9 +104,7 @@ class WordAlignment(Method):
         self.pool = each(AttentiveSum, width, names=self.names)
         self.common = each(nn.Linear, width, width, names=("text", *others) if others and c.temporal else ())
         self.own = each(nn.Linear, width, shapes.outputs, names=("text", *others) if others and c.semantic else ())
-        self.conversation = Conversation(
-            {FUSED: len(self.names) * width}, self.graph, c.conversation, causal=c.causal, speaker=shapes.speaker
-        )
+        self.conversation = self.around(len(self.names) * width)
         self.drop = Dropout(c.dropout)
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
@@ -151,7 +145,7 @@ class WordAlignment(Method):
         found = encode_together(self.parts_of, self.sequences(given), everything, TOKENS)
         here = given.here(self.names)
         u = self.drop(found[:, :wide].unflatten(1, (len(self.names), -1)))  # (N, modalities, width)
-        states = self.conversation({FUSED: u.flatten(1)}, {FUSED: here.any(1)}, given)  # Eq. (4)
+        states = self.conversation(u.flatten(1), here.any(1), given)  # Eq. (4)
         penalty = found.new_zeros(())
         if self.training and self.align:
             penalty = c.temporal * found[:, wide:].sum() / len(found) + c.semantic * self.disagreement(u, here)  # Eq. (5)

@@ -88,7 +88,7 @@ def test_angular_weights_are_those_of_the_nodes(corpus: Corpus) -> None:
 def test_absent_nodes_have_no_edges(corpus: Corpus) -> None:
     batch = corpus[0].batch()
     recipe = Attending(Schema.of(corpus)).recipe
-    part = Conversation({"fused": 5}, recipe, ConversationConfig(width=8)).eval()
+    part = Conversation(5, recipe, ConversationConfig(width=8)).eval()
 
     class Around(Method):
         Config = OwnConfig
@@ -98,7 +98,7 @@ def test_absent_nodes_have_no_edges(corpus: Corpus) -> None:
 
         def encode(self, given: Any) -> Tensor:
             rows = torch.ones(given.batch.utterances, 5)
-            return self.conversation({"fused": rows}, {"fused": torch.arange(len(rows)) != 1}, given)
+            return self.conversation(rows, torch.arange(len(rows)) != 1, given)
 
     seen, _ = look(Around(Schema.of(corpus)), batch)
     graph = graph_of(seen["conversation"], batch)

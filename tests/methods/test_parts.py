@@ -15,7 +15,7 @@ from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.turns import over_turns
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Inputs, InputsConfig, Shapes
-from erc_graph.methods.parts import Bounded, Classifier, Highway, MeanOfTexts, Rowwise, Streams, Turn, added
+from erc_graph.methods.parts import Bounded, Classifier, Highway, MeanOfTexts, Rowwise, Stack, Streams, Turn, added
 from erc_graph.methods.schema import Schema
 
 
@@ -94,6 +94,12 @@ def test_several_texts_are_one_and_a_single_one_stays_as_it_is(given: Given) -> 
 def test_a_score_stays_within_its_span() -> None:
     scores = torch.tensor([-1e9, 0.0, 1e9])
     torch.testing.assert_close(Bounded(6.0, 3.0)(scores), torch.tensor([-3.0, 0.0, 3.0]))
+
+
+def test_a_stack_is_its_parts_in_order(given: Given) -> None:
+    one, other = Rowwise(nn.Linear(5, 4), nn.Tanh()), Rowwise(nn.Linear(4, 3))
+    nodes = Nodes.of_turns(torch.randn(given.batch.utterances, 5))
+    assert torch.equal(Stack([one, other])(nodes, given.batch).states, other(one(nodes, given.batch), given.batch).states)
 
 
 def test_a_highway_is_between_two_layers() -> None:

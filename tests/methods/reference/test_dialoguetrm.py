@@ -79,7 +79,7 @@ def loop(model: Any, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("widths", [{"audio": 3, "text": 5, "visual": 2}, {"audio": 3, "text": 4}, {"text": 3}, {"audio": 3}])
 def test_equations_by_loop(widths: dict[str, int], causal: bool) -> None:
-    model = build(DialogueTRM, widths, 3, DialogueTRMConfig(width=4, layers=2, heads=2, fusion_heads=2, feedforward=5, causal=causal))
+    model = build(DialogueTRM, widths, 3, DialogueTRMConfig(width=4, layers=2, heads=2, feedforward=5, causal=causal))
     stir(model)
     batch = random_batch(SPEAKERS, widths, classes=3, missing=0.3)
     leaves = [value.requires_grad_() for value in batch.features.values()]

@@ -12,7 +12,6 @@ from torch import Tensor
 from erc_graph.data.batch import Batch
 from erc_graph.data.ragged import Ragged
 from erc_graph.errors import ConfigError
-from erc_graph.methods.conversation import FUSED
 from erc_graph.methods.mpfu import MPFU, MPFUConfig
 from tests.methods.reference.conftest import SPEAKERS, batch_of, build, equal, random_batch, stir
 
@@ -43,7 +42,7 @@ def loop(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         zero = torch.zeros(width, dtype=torch.float64)
         heard = [[z[i][m] * channels[i][m].detach().max() if m in z[i] else zero for m in names] for i in rows]
         there = torch.tensor([bool(own) for own in z])
-        around = model.conversation({FUSED: torch.stack([torch.cat(one) for one in heard])}, {FUSED: there}, model.given(batch))
+        around = model.conversation(torch.stack([torch.cat(one) for one in heard]), there, model.given(batch))
         for i in rows:
             if z[i]:
                 channels[i]["context"] = model.context(around[i, len(names) * width :]).softmax(-1)
