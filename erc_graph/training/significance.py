@@ -69,53 +69,6 @@ def paired_permutation(first: ArrayLike, second: ArrayLike, *, resamples: int = 
     return Comparison(difference=float(difference.mean()), p_value=float(result.pvalue), pairs=len(difference))
 
 
-def paired_bootstrap(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    confidence: float = 0.95,
-    resamples: int = 9999,
-    seed: int = 0,
-) -> Comparison:
-    """Percentile bootstrap of the mean difference.
-
-    Utterances of one dialogue are not independent: give their dialogue as `groups`, and whole dialogues are drawn.
-
-    Args:
-        first: Figures of one method, one per seed, fold or utterance.
-        second: Figures of the other, in the same order.
-        groups: What a figure belongs to; unset: each stands alone.
-        confidence: Level of the interval.
-        resamples: Number of draws.
-        seed: Of the draws.
-
-    Raises:
-        ConfigError: not two rows of as many finite figures, or fewer than two groups.
-    """
-    from scipy.stats import bootstrap
-
-    difference = _differences(first, second)
-    group = np.arange(len(difference)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if len(group) != len(difference) or group.max() == 0:
-        raise ConfigError(f"groups: expected one per figure ({len(difference)}) and two different ones, found {len(group)}")
-    sums, counts = np.bincount(group, weights=difference), np.bincount(group).astype(np.float64)
-    result = bootstrap(
-        (sums, counts), lambda s, n, axis: s.sum(axis) / n.sum(axis), paired=True, vectorized=True,
-        method="percentile", confidence_level=confidence, n_resamples=resamples, batch=max(1, 10**7 // len(sums)),
-        random_state=np.random.default_rng(seed),
-    )  # fmt: skip
-    drawn = result.bootstrap_distribution
-    tail = min((drawn <= 0).mean(), (drawn >= 0).mean())
-    return Comparison(
-        difference=float(difference.mean()),
-        p_value=float(min(1.0, 2 * max(tail, 1 / (resamples + 1)))),
-        low=float(result.confidence_interval.low),
-        high=float(result.confidence_interval.high),
-        pairs=len(difference),
-    )
-
-
 def holm(p_values: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
     """p-values corrected for testing several hypotheses (Holm's step-down procedure).
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from erc_graph.errors import ConfigError
-from erc_graph.training.significance import holm, paired_bootstrap, paired_permutation
+from erc_graph.training.significance import holm, paired_permutation
 
 
 def test_permutation_against_all_sign_patterns():
@@ -31,30 +31,6 @@ def test_many_pairs_are_sampled_and_seeded():
     assert paired_permutation(right, right, resamples=999).p_value == 1.0
 
 
-def test_bootstrap_covers_the_difference():
-    random = np.random.default_rng(0)
-    b = random.normal(size=200)
-    a = b + random.normal(0.3, 1.0, size=200)
-    result = paired_bootstrap(a, b, resamples=2000)
-    error = (a - b).std() / np.sqrt(200)
-    assert result.difference == pytest.approx((a - b).mean())
-    assert result.low == pytest.approx(result.difference - 1.96 * error, abs=0.3 * error)
-    assert result.high == pytest.approx(result.difference + 1.96 * error, abs=0.3 * error)
-    assert result.p_value < 0.01
-    assert paired_bootstrap(b, b, resamples=200).p_value == 1.0
-    assert result == paired_bootstrap(a, b, resamples=2000)
-
-
-def test_whole_dialogues_are_drawn():
-    #  forty utterances that agree within four dialogues are four observations, not forty
-    first = np.repeat([1.0, 0.0, 1.0, 0.0], 10)
-    second = np.zeros(40)
-    alone = paired_bootstrap(first, second, resamples=2000)
-    together = paired_bootstrap(first, second, groups=np.repeat(list("abcd"), 10), resamples=2000)
-    assert together.difference == alone.difference == 0.5
-    assert together.high - together.low > 2 * (alone.high - alone.low)
-
-
 def test_holm():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx({"0": 0.03, "1": 0.06, "2": 0.06, "3": 0.02})
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
@@ -66,7 +42,4 @@ def test_refusals():
         with pytest.raises(ConfigError, match="comparison: expected two rows of as many figures"):
             paired_permutation(a, b)
     with pytest.raises(ConfigError, match="comparison: expected finite figures"):
-        paired_bootstrap([1, float("nan")], [1, 2])
-    for groups in ([1, 1], [1, 2, 3]):
-        with pytest.raises(ConfigError, match="groups: expected one per figure"):
-            paired_bootstrap([1, 2], [2, 2], groups=groups)
+        paired_permutation([1, float("nan")], [1, 2])
