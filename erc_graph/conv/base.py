@@ -25,13 +25,11 @@ class Conv(OverTurns):
         recipe: Which edges there are; says how many relations.
 
     Attributes:
-        reach: How many times `recipe.past` a turn reads back: layers, and one more where a source's own edges count (its degree).
         label: What the part is called in graphs and explanations; empty: its place in the method.
         layout: How the edges are held (`erc_graph.graphs.edges`); all agree.
         watch: While a method is being explained or drawn, who looks at the messages (`erc_graph.inference.explain`).
     """
 
-    reach: int = 1
     reads_hyperedges: ClassVar[bool] = False
 
     def __init__(self, recipe: GraphRecipe) -> None:
@@ -39,20 +37,14 @@ class Conv(OverTurns):
         if recipe.hyperedges and not self.reads_hyperedges:
             kind = type(self).__name__
             raise ConfigError(f"{kind}: graph recipe {recipe.name!r}: expected edges alone, found a [[hyperedge]]; use another recipe")
-        self.recipe = recipe
+        self.recipe, self.causal, self.past = recipe, recipe.causal, recipe.past
         self.label = ""
         self.layout: Layout = "auto"
         self.watch: Watch | None = None
 
-    @property
-    def causal(self) -> bool:
-        """Whether no edge comes from a later turn."""
-        return self.recipe.causal
-
-    @property
-    def past(self) -> int | None:
-        """How many turns back a turn reads; `None`: all."""
-        return None if self.recipe.past is None else self.reach * self.recipe.past
+    def back(self, times: int) -> int | None:
+        """How many turns back so many passes over the edges read: one per layer, one more where a source's own edges count (its degree)."""
+        return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""

@@ -37,7 +37,7 @@ class Chain(Conv):
 
     def __init__(self, width: int, recipe: GraphRecipe, *, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__(recipe)
-        self.width, self.reach = width, layers + 1  # the degree of a source counts the edges into the source
+        self.width, self.past = width, self.back(layers + 1)  # the degree of a source counts the edges into the source
         self.maps = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
         self.bias = nn.Parameter(torch.zeros(layers, width))
         self.read = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))

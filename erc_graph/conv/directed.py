@@ -59,17 +59,12 @@ class Directed(Conv):
                 f"Directed: graph recipe {recipe.name!r}: expected edges from earlier turns only, found others in {where}; "
                 "set future = 0 and self_loops = false"
             )
-        self.width, self.layout = width, "list"
+        self.width, self.layout, self.past = width, "list", None  # a recurrence reads all earlier turns
         self.key = nn.Parameter(torch.empty(width))
         self.matrices = nn.Parameter(torch.empty(len(recipe.relations), width, width))
         self.nodal, self.contextual = nn.GRUCell(width, width), nn.GRUCell(width, width)
         for weight in (self.key, self.matrices):
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
-
-    @property
-    def past(self) -> int | None:
-        """A recurrence reads all earlier turns."""
-        return None
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, 1, width)` → `(N, 1, width)`, zero for absent nodes.

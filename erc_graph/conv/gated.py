@@ -63,12 +63,8 @@ class Gated(Conv):
         self.width, self.layers, self.residual, self.share, self.degree = width, layers, residual, share, degree
         self.gate = nn.Parameter(torch.empty(layers, 2, width).uniform_(-1, 1) / (2 * width) ** 0.5) if gate else None
         self.bias = nn.Parameter(torch.zeros(layers)) if gate else None
-        self.reach = layers + 1  # the degree of a source counts the edges into the source
-
-    @property
-    def causal(self) -> bool:
-        """Whether no edge comes from a later turn and no degree counts edges to later turns."""
-        return self.recipe.causal and self.degree == "in"
+        self.past = self.back(layers + 1)  # the degree of a source counts the edges into the source
+        self.causal = recipe.causal and degree == "in"  # no degree counts edges to later turns
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
         """`(N, S, width)` → `(N, S, width)`"""

@@ -53,7 +53,7 @@ class Hypergraph(Conv):
             raise ConfigError(f"Hypergraph: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
         if not recipe.hyperedges:
             raise ConfigError(f"Hypergraph: graph recipe {recipe.name!r}: expected a [[hyperedge]], found none")
-        self.width, self.reach = width, layers
+        self.width, self.past = width, self.back(layers)
         self.bias = nn.Parameter(torch.zeros(layers, width))
         kinds = [streams or 1 if rule.over == "stream" else 1 for rule in recipe.hyperedges]
         self.first_kind = list(accumulate(kinds, initial=0))

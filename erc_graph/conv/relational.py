@@ -58,6 +58,7 @@ class Relational(Conv):
     ) -> None:
         super().__init__(recipe)
         self.width, self.norm, self.over, relations = width, norm, attention, len(recipe.relations)
+        self.causal = recipe.causal and attention != "source"  # no weight depends on edges to later turns
         self.weight = nn.Parameter(torch.empty(bases or relations, inputs, width))
         self.coefficients = nn.Parameter(torch.empty(relations, bases)) if bases else None
         self.root = nn.Linear(inputs, width) if root else None
@@ -73,11 +74,6 @@ class Relational(Conv):
                 nn.init.uniform_(matrix, -bound, bound)
         if self.root:
             nn.init.zeros_(self.root.bias)
-
-    @property
-    def causal(self) -> bool:
-        """Whether no edge comes from a later turn and no weight depends on edges to later turns."""
-        return self.recipe.causal and self.over != "source"
 
     def score(self, x: Tensor, edges: Edges) -> Tensor:
         """Of every edge before the softmax: `(1, P)`."""

@@ -80,14 +80,11 @@ class DialogAttention(OverTurns):
         memory: Tokens of earlier turns that any head hears.
     """
 
+    causal = True
+
     def __init__(self, layers: Sequence[RelativeLayer], heads: Sequence[int], *, window: int, memory: int) -> None:
         super().__init__()
         self.layers, self.heads, self.window, self.memory = nn.ModuleList(layers), tuple(heads), window, memory
-
-    @property
-    def causal(self) -> bool:
-        """Yes: of other turns earlier ones are heard."""
-        return True
 
     def remembered(self, nodes: Nodes) -> Tensor:
         """`(N, S)` bool: which nodes later turns hear: all that are there but `<cls>`."""

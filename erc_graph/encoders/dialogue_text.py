@@ -25,12 +25,7 @@ class DialogueText(OverTurns):
 
     def __init__(self, model: LanguageModel, *, causal: bool) -> None:
         super().__init__()
-        self.model, self._causal, self.longest = model, causal, model.longest
-
-    @property
-    def causal(self) -> bool:
-        """Whether turns are read one by one."""
-        return self._causal
+        self.model, self.causal, self.longest = model, causal, model.longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """Ids `(N, longest turn, 1)` → `(N, 1, width)`; zero for a turn without tokens."""
@@ -63,21 +58,11 @@ class Around(OverTurns):
 
     def __init__(self, *, past: int, future: int, longest: int) -> None:
         super().__init__()
-        self._past, self.future, self.longest = past, future, longest
-
-    @property
-    def causal(self) -> bool:
-        """Whether there are no turns behind."""
-        return not self.future
-
-    @property
-    def past(self) -> int | None:
-        """Turns before."""
-        return self._past
+        self.causal, self.past, self.before, self.future, self.longest = not future, past, past, future, longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, item)` → `(N, turns times S, item + 1)`; the last number is one for tokens of the turn itself."""
-        offset = torch.arange(-self._past, self.future + 1, device=batch.device)
+        offset = torch.arange(-self.before, self.future + 1, device=batch.device)
         turn, own = batch.turn[:, None] + offset, offset == 0
         rows = (torch.arange(batch.utterances, device=batch.device)[:, None] + offset).clamp(0, batch.utterances - 1)
         there = (turn >= 0) & (turn < batch.lengths[batch.dialogue][:, None])

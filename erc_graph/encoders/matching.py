@@ -27,13 +27,8 @@ class MatchingAttention(OverRows):
 
     def __init__(self, width: int, *, causal: bool = False, bounded: bool = True, bias: bool = True) -> None:
         super().__init__()
-        self.width, self._causal, self.bounded = width, causal, bounded
+        self.width, self.causal, self.bounded = width, causal, bounded
         self.transform = nn.Linear(width, width, bias=bias)
-
-    @property
-    def causal(self) -> bool:
-        """Whether a turn attends to no later turn."""
-        return self._causal
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
         """`(N, width)` → `(N, width)`"""

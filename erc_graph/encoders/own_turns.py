@@ -24,12 +24,7 @@ class OwnTurns(OverTurns):
 
     def __init__(self, net: Recurrent) -> None:
         super().__init__()
-        self.net, self.width = net, net.width
-
-    @property
-    def causal(self) -> bool:
-        """Whether the net reads forward alone."""
-        return self.net.causal
+        self.net, self.width, self.causal = net, net.width, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, inputs)` → `(N, S, width)`; zeros are read where a node is absent."""

@@ -121,12 +121,7 @@ class Parties(OverTurns):
         self.backwards = (False, True)[: 1 + bidirectional] * streams  # of each direction
         self.directions = nn.ModuleList(Cells(given, width, parties, emotion, reads, attention, bounded) for _ in self.backwards)
         self.general, self.width = attention == "general", (1 + bidirectional) * emotion
-        self.dropout, self.late = Dropout(dropout), late
-
-    @property
-    def causal(self) -> bool:
-        """Whether the dialogue is read forward alone."""
-        return not any(self.backwards)
+        self.dropout, self.late, self.causal = Dropout(dropout), late, not bidirectional
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, streams, given rows side by side)` → `(N, streams, width)`"""

@@ -50,7 +50,7 @@ class Recurrent(OverRows):
         directions = 2 if bidirectional else 1
         if width % directions:
             raise ConfigError(f"width: expected an even number, half for each direction, found {width}")
-        self.cell, self.width = cell, width
+        self.cell, self.width, self.causal = cell, width, not bidirectional
         self.layers = nn.ModuleList(
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))
             for layer in range(layers)
@@ -60,11 +60,6 @@ class Recurrent(OverRows):
     def nets(self, layer: int) -> list[Any]:
         """PyTorch's nets of a layer: forward, and backward where it is read."""
         return list(cast(nn.ModuleList, self.layers[layer]))
-
-    @property
-    def causal(self) -> bool:
-        """Whether the dialogue is read forward alone."""
-        return len(self.nets(0)) == 1
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, inputs)` packed rows → `(N, width)`."""

@@ -38,21 +38,11 @@ class SelfAttention(OverRows):
         past: int | None = None,
     ) -> None:
         super().__init__()
-        self.width, self._causal, self._past = width, causal, past
+        self.width, self.causal, self.past = width, causal, past
         self.heads, self.head_width = heads, head_width or -(-width // heads)
         self.query_key_value = nn.Linear(inputs, 3 * heads * self.head_width)
         self.output = nn.Linear(heads * self.head_width, width)
         self.dropout = dropout
-
-    @property
-    def causal(self) -> bool:
-        """Whether a turn attends to no later turn."""
-        return self._causal
-
-    @property
-    def past(self) -> int | None:
-        """How many turns back a turn attends to."""
-        return self._past
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
         """`(N, inputs)` packed rows → `(N, width)`."""

@@ -152,12 +152,7 @@ class OfTurns(OverTurns):
 
     def __init__(self, net: StepNet) -> None:
         super().__init__()
-        self.net = net
-
-    @property
-    def causal(self) -> bool:
-        """Whether the net reads no later step."""
-        return self.net.causal
+        self.net, self.causal = net, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, width)`, of which a stream has its own width → `(N, 1, sum of the net's widths)`, zero for absent states."""

@@ -43,14 +43,9 @@ class StreamAttention(OverTurns):
     ) -> None:
         super().__init__()
         inner = heads * (head_width or -(-width // heads))
-        self.width, self.heads, self.dropout, self.together, self._causal = width, heads, dropout, together, causal
+        self.width, self.heads, self.dropout, self.together, self.causal = width, heads, dropout, together, causal
         self.query, self.value = nn.Linear(width, inner, bias=bias), nn.Linear(width, inner, bias=bias)
         self.key, self.output = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=bias)
-
-    @property
-    def causal(self) -> bool:
-        """Whether no later turn is asked."""
-        return self._causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, S, width)` → `(N, 1, width)`: what the last stream hears; `together` `(N, S, width)`."""

@@ -21,17 +21,14 @@ class OverTurns(nn.Module):
 
     A subclass says whether it is `causal` and how far back it reads (`past`), and implements `forward`. `step` is right for every causal
     part: it keeps the turns in reach and reads them again. A part with a faster way (a recurrence, a cache of keys) overrides it.
+
+    Attributes:
+        causal: Whether nothing of a later turn reaches a turn.
+        past: How many turns back a turn reads; `None`: all.
     """
 
-    @property
-    @abstractmethod
-    def causal(self) -> bool:
-        """Whether nothing of a later turn reaches a turn."""
-
-    @property
-    def past(self) -> int | None:
-        """How many turns back a turn reads; `None`: all."""
-        return None
+    causal: bool = False
+    past: int | None = None
 
     @abstractmethod
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:

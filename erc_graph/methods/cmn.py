@@ -79,12 +79,10 @@ class TwoMemories(OverTurns):
 
     def __init__(self, inputs: int, config: CMNConfig) -> None:
         super().__init__()
-        self.config, width = config, config.width
+        self.config, self.past, width = config, config.window, config.width
         self.ask = nn.Linear(inputs, width)
         self.local, self.memory = ChainedGRU(2, inputs, width), ChainedGRU(2, width, width)
         self.dropout = Dropout(config.dropout)
-
-    past = property(lambda self: self.config.window)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
         """`(N, 1, inputs)` → `(N, 1, width)`"""

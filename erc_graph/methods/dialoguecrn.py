@@ -91,13 +91,8 @@ class Reasoning(OverRows):
 
     def __init__(self, context: int, rounds: int, *, causal: bool) -> None:
         super().__init__()
-        self.context, self.rounds, self._causal = context, rounds, causal
+        self.context, self.rounds, self.causal = context, rounds, causal
         self.cell = nn.LSTMCell(2 * context, context)
-
-    @property
-    def causal(self) -> bool:
-        """Whether a turn looks at no later turn."""
-        return self._causal
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
         """`(N, 3 context)` → `(N, 2 context)`; all turns take a round together."""

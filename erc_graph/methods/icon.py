@@ -76,13 +76,11 @@ class OneMemory(OverTurns):
 
     def __init__(self, inputs: int, config: ICONConfig) -> None:
         super().__init__()
-        self.config, width = config, config.width
+        self.config, self.past, width = config, config.window, config.width
         self.ask = nn.Linear(inputs, width)
         self.local, self.whole = ChainedGRU(2, inputs, width), ChainedGRU(1, width, width)
         self.rewrite = ChainedGRU(1, width, width) if config.hops > 1 else None
         self.dropout = Dropout(config.dropout)
-
-    past = property(lambda self: self.config.window)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
         """`(N, 1, inputs)` → `(N, 1, width)`"""

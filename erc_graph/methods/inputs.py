@@ -264,11 +264,6 @@ class SpeakerRelative(OverTurns):
     IEEE Transactions on Affective Computing, 2013). Whole dialogues are needed, later turns included.
     """
 
-    @property
-    def causal(self) -> bool:
-        """No: means are those of the whole dialogue."""
-        return False
-
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, 1, d)` scaled features → `(N, 1, d)`."""
         return nodes.with_states(relative_to_speaker(nodes.states[:, 0], nodes.present[:, 0], batch)[:, None])

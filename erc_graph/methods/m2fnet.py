@@ -70,8 +70,6 @@ class M2FNetConfig(Causal):
 class KeyedFusion(OverTurns):
     """Eqs. (3), (4): the first stream attends to itself with the keys of each other stream, over the turns of a dialogue."""
 
-    causal: bool = False
-
     def __init__(self, c: M2FNetConfig, others: tuple[str, ...]) -> None:
         super().__init__()
         self.causal, self.dropout, n = c.causal, Dropout(c.dropout), c.width

@@ -71,13 +71,8 @@ class Intensity(OverTurns):
 
     def __init__(self, width: int, *, causal: bool) -> None:
         super().__init__()
-        self._causal = causal
+        self.causal = causal  # whether the softmax is over the turns so far
         self.strength, self.change = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False)) for _ in range(2))
-
-    @property
-    def causal(self) -> bool:
-        """Whether the softmax is over the turns so far."""
-        return self._causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """`(N, 1, width)`, present where there is sound → `(N, 1, 1)`."""
@@ -95,15 +90,12 @@ class Intensity(OverTurns):
 class ResidualMemory(OverTurns):
     """A recurrent net that only adds to its state, Eq. (4)."""
 
+    causal = True
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.given, self.norm = nn.Linear(width, 3 * width), nn.LayerNorm(width)
         self.gates, self.kept = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
-
-    @property
-    def causal(self) -> bool:
-        """Always."""
-        return True
 
     def after(self, given: Tensor, state: Tensor) -> Tensor:
         """The next state `(D, width)`, from the maps of u `(D, 3 width)` and the state before."""

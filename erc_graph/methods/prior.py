@@ -90,11 +90,6 @@ class Around(OverTurns):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
 
-    @property
-    def causal(self) -> bool:
-        """No: frequencies are those of the whole dialogue."""
-        return False
-
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         r""":math:`v \log \bar p` of every utterance's dialogue: `(N, experts, C)` → `(N, 1, C)`; a mean score for a score task."""
         here, values = nodes.present.to(nodes.states.dtype), nodes.masked()

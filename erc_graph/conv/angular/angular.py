@@ -123,7 +123,7 @@ class AngularConv(Conv):
         self.gate = nn.LSTMCell(hidden, hidden) if config.gate else None
         self.dropout = Dropout(dropout)
         if config.gate or self.listed:
-            self.reach = config.depth + 1  # the degree of a source counts the edges into the source
+            self.past = self.back(config.depth + 1)  # the degree of a source counts the edges into the source
 
     @property
     def width(self) -> int:
