@@ -29,12 +29,27 @@ from erc_graph.methods.stage import Prediction, Stage
 Ask = Callable[[Batch], Prediction]
 
 
+def _of_all(name: str) -> Any:
+    """What the members have in common, as the first of them says it."""
+    return property(lambda self: getattr(self.networks[0], name))
+
+
 class Committee(nn.Module):
     """A method, several times: what a `Method` answers and how it is trained, without being one.
 
     Args:
         members: Methods of one class, schema and configuration.
     """
+
+    schema: Schema = _of_all("schema")
+    task: Task = _of_all("task")
+    config: Any = _of_all("config")
+    inputs_config: InputsConfig = _of_all("inputs_config")
+    prior_config: PriorConfig = _of_all("prior_config")
+    graph: GraphRecipe | None = _of_all("graph")
+    device: torch.device = _of_all("device")
+    causal: bool = _of_all("causal")
+    utterance_level: bool = _of_all("utterance_level")
 
     def __init__(self, members: Sequence[Method]) -> None:
         super().__init__()
@@ -44,51 +59,6 @@ class Committee(nn.Module):
     def networks(self) -> list[Method]:
         """The members."""
         return cast("list[Method]", list(self.members))
-
-    @property
-    def schema(self) -> Schema:
-        """What all read."""
-        return self.networks[0].schema
-
-    @property
-    def config(self) -> Any:
-        """Of all."""
-        return self.networks[0].config
-
-    @property
-    def inputs_config(self) -> InputsConfig:
-        """Of all."""
-        return self.networks[0].inputs_config
-
-    @property
-    def prior_config(self) -> PriorConfig:
-        """Of all."""
-        return self.networks[0].prior_config
-
-    @property
-    def graph(self) -> GraphRecipe | None:
-        """Of all."""
-        return self.networks[0].graph
-
-    @property
-    def task(self) -> Task:
-        """What is predicted."""
-        return self.schema.task
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.networks[0].device
-
-    @property
-    def causal(self) -> bool:
-        """As its members."""
-        return self.networks[0].causal
-
-    @property
-    def utterance_level(self) -> bool:
-        """As its members."""
-        return self.networks[0].utterance_level
 
     def describe(self) -> dict[str, Any]:
         """A member's description, and how many there are."""

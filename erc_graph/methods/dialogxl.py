@@ -8,7 +8,7 @@ XLNet turn by turn, with a memory of earlier turns in every layer; a head hears 
     o_i &= \mathrm{ReLU}(W_o H^L_{i, \texttt{<cls>}} + b_o) \tag{3} \\
     s_i &= W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 o_i + b_1) + b_2) + b_3 \tag{4}
 
-The equations are those of the public code; their numbers are ours. The layers of (2) are in `erc_graph.encoders.dialog_attention`.
+The paper's text was not at hand: the equations are those of the public code, with our numbers. (2): `erc_graph.encoders.dialog_attention`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -29,7 +29,6 @@ The equations are those of the public code; their numbers are ours. The layers o
 - Turns that are not there in shorter dialogues count nowhere; the code's loss is a mean per turn over the dialogues that still go on,
   so that late turns count more. Batches are shuffled; the code's end with the longest dialogues.
 - `<cls>` is a vector of its own; XLNet's is the first value. Its tokenizer's closing tokens are left out, as in the code.
-- The paper's text was not at hand; equations and differences are about the public code.
 """
 
 from __future__ import annotations

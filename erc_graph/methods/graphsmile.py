@@ -1,7 +1,7 @@
-r"""GraphSmile: Tracing Intricate Cues in Dialogue: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition.
+r"""GraphSmile: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition (Li, Wang and Zeng, IEEE TPAMI, 2025).
 
-Li, Wang and Zeng, IEEE TPAMI, 2025. A graph for every pair of modalities, and three tasks in training: emotion, sentiment, and whether two
-turns differ in sentiment. The equations are those of the public code; their numbers are ours.
+A graph for every pair of modalities, and three tasks in training: emotion, sentiment, and whether two turns differ in sentiment. The
+paper's text was not at hand: the equations are those of the public code, and their numbers are ours. As there, speakers play no part.
 
 .. math::
     x_m &= \mathrm{LeakyReLU}(W_m f_m + b_m), \qquad f_{text} \text{ behind a batch norm} \tag{1} \\
@@ -23,7 +23,6 @@ of (6) is over all ordered pairs of turns, `i = j` included, in blocks of `windo
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand; the equations are about the public code. As there, nothing depends on who speaks.
 - The code chooses accuracy and F1 on the test data, each from its own epoch; its development part is a part of what it trains on. Here
   development data choose.
 - Edges weigh one. In the code an edge has a learned weight by its place in the batch, so that scores depend on the order of dialogues,

@@ -10,7 +10,7 @@ A language model over the text of the whole dialogue, a Transformer over its tur
     s_{ij} &= [f_1(x^L_i) ; 1]^\top U [f_2(x^L_j) ; 1], \qquad f_k(x) = \mathrm{LeakyReLU}(W_{f_k} x + b_{f_k}) \tag{4} \\
     L &= \frac{L_e}{2 \sigma_e^2} + \frac{L_s}{2 \sigma_s^2} + \log \sigma_e + \log \sigma_s \tag{5}
 
-The equations are those of the public code; their numbers are ours. `p`: sines and cosines of the turn's number. The slope of (4) is 0.1.
+The paper's text was not at hand: the equations are those of the public code, with our numbers. `p`: sines and cosines; slope of (4): 0.1.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -30,7 +30,6 @@ The equations are those of the public code; their numbers are ours. `p`: sines a
 - (2): the first layer has no norm in front of its attention, as in the code. A turn without anything has :math:`c_i = 0`, and is one.
 - (5): the code's pairs include each turn with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which may
   become negative; here its logarithm. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever loss the training has.
-- The paper's text was not at hand; equations and differences are about the public code.
 """
 
 from __future__ import annotations

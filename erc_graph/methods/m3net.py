@@ -1,7 +1,7 @@
-r"""M3NET: a hypergraph and a multi-frequency graph, side by side over one node per utterance and modality.
+r"""M3NET: Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for ERC (Chen et al., CVPR 2023).
 
-Chen, Shao, Zhu and Shen, "Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for Emotion Recognition in
-Conversation", CVPR 2023, pages 10761-10770. The equations are numbered here.
+A hypergraph and a multi-frequency graph, side by side over one node per utterance and modality. The paper's text was not at hand: the
+equations are those of the public code, and their numbers are ours.
 
 .. math::
     u_i &= \tfrac14 \textstyle\sum_{k=1}^4 \mathrm{BatchNorm}_k(r_{k,i}) \tag{1} \\
@@ -26,7 +26,6 @@ with the layers `N_L` of (4), over a hyperedge for every modality and one for ev
 
 Differences from the paper and from its public code:
 
-- The paper's text was not at hand; equations are those of the public code.
 - Hyperedges and nodes have the weight one. In the code they have learned weights that belong to the place in the batch, and not to a kind
   of hyperedge or node: the same dialogue has other scores at another place, and since the training order never changes, a weight can
   remember a dialogue. At a place without training it is one. With `weights = "kind"` a hyperedge has a positive weight by its kind and a

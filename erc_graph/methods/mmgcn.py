@@ -1,7 +1,6 @@
-r"""MMGCN: one node per utterance and modality, and deep graph convolution over angular weights.
+r"""MMGCN: Multimodal Fusion via Deep Graph Convolution Network for ERC (Hu et al., ACL-IJCNLP 2021).
 
-Hu, Liu, Zhao and Jin, "MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in Conversation",
-ACL-IJCNLP 2021. The equations are numbered here.
+One node per utterance and modality, and deep graph convolution over angular weights. The numbers of the equations are ours.
 
 .. math::
     u^\tau_i &= W_\tau x^\tau_i + b_\tau, \qquad u^t = \mathrm{BiLSTM}(u^t) \tag{1} \\

@@ -1,8 +1,7 @@
-r"""SDT: Transformer-based model with self-distillation for emotion recognition in conversation.
+r"""SDT: Transformer-based model with self-distillation for ERC (Ma et al., IEEE Transactions on Multimedia 26, 2024).
 
-Ma, Wang, Lin, Zhang, Zhang and Xu, IEEE Transactions on Multimedia 26, 2024, pages 776-788. A Transformer layer for every ordered pair of
-modalities, gates, and a classifier for each modality that learns from the joint one. The equations are those of the public code; their
-numbers are ours.
+A Transformer layer for every ordered pair of modalities, gates, and a classifier for each modality that learns from the joint one. The
+paper's text was not at hand: the equations are those of the public code, and their numbers are ours.
 
 .. math::
     x_m &= W_m f_m + \mathrm{PE} + E_{s} \tag{1} \\
@@ -25,8 +24,7 @@ numbers are ours.
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand; the equations are about the public code. It trains on the development data too, and chooses its epoch
-  on the test data; here development data choose.
+- The code trains on the development data too, and chooses its epoch on the test data; here development data choose.
 - (8): true turns are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
 - (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As there, no
   factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
