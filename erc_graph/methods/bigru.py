@@ -11,35 +11,24 @@ from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.missing import Missing
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.turns import over_turns
-from erc_graph.errors import expect
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.ranges import Causal, Even, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class BiGRUConfig:
+class BiGRUConfig(Causal):
     """Plain BiGRU.
 
     Attributes:
         width: Width of the states, both directions together.
         layers: Number of layers.
         dropout: Before, between and after them.
-        causal: Read forward alone, so that nothing comes from later turns.
     """
 
-    width: int = 256
-    layers: int = 2
-    dropout: float = 0.4
-    causal: bool = False
-
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline",
-            self,
-            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
-            layers=(self.layers >= 1, "1 or more"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-        )
+    width: Even = 256
+    layers: Size = 2
+    dropout: Share = 0.4
 
 
 class BiGRU(Method):

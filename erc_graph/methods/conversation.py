@@ -16,11 +16,10 @@ from erc_graph.data.nodes import Nodes
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.speaker import SpeakerEmbedding
-from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given
-from erc_graph.methods.ranges import Causal
+from erc_graph.methods.ranges import Causal, Checked, Even
 from erc_graph.methods.schema import Kind
 
 FUSED = "fused"  # the stream of an utterance's fused vector
@@ -28,7 +27,7 @@ DROPOUT = 0.3  # in GRU and graph
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConversationConfig:
+class ConversationConfig(Checked):
     """The graph stage behind an utterance-level method.
 
     Attributes:
@@ -36,15 +35,10 @@ class ConversationConfig:
         recurrent: A GRU over the turns in front of the graph.
     """
 
-    width: int = 128
-    recurrent: bool = True
+    where = "pipeline.conversation"
 
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline.conversation",
-            self,
-            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
-        )
+    width: Even = 128
+    recurrent: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

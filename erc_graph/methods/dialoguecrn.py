@@ -41,7 +41,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +55,7 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
-from erc_graph.methods.ranges import Causal, Even, Range, Share, Size
-
-Rounds = Annotated[int, Range(lambda value: value >= 0, "0 or more")]
+from erc_graph.methods.ranges import Causal, Count, Even, Share, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +72,8 @@ class DialogueCRNConfig(Causal):
 
     width: Even = 200
     layers: Size = 2
-    situation_rounds: Rounds = 3
-    speaker_rounds: Rounds = 4
+    situation_rounds: Count = 3
+    speaker_rounds: Count = 4
     dropout: Share = 0.2
 
 

@@ -95,7 +95,7 @@ Differences from the paper:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -114,22 +114,21 @@ from erc_graph.encoders.turns import over_turns
 from erc_graph.encoders.variational import VariationalLinear
 from erc_graph.encoders.weighting import DynamicWeights, equal_weights, precision_weights
 from erc_graph.errors import expect
-from erc_graph.methods.conversation import ConversationConfig, UtteranceMethod
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier
+from erc_graph.methods.ranges import Even, Positive, Share, Size, Weight
 from erc_graph.methods.stage import Prediction, evaluating
 
 TOKENS = 8192  # most frames or words that are encoded at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class HFFConfig:
+class HFFConfig(InConversation):
     """Hierarchical feature fusion.
 
     Attributes:
-        graph: Recipe of the conversation graph: a name, a TOML file, or `none`, the paper's own model.
-        causal: Nothing comes from later turns: level 3 and the conversation read forward, edges from later turns are left out.
         width: Width of the common space.
         dynamic: Weigh modalities by (17); off: equally.
         shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it.
@@ -153,12 +152,9 @@ class HFFConfig:
         samples: Draws of (20) in evaluation; 0: the mean itself.
         dropout: Everywhere but in classifier and graph.
         classifier_dropout: In the classifier.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
-    width: int = 128
+    width: Even = 128
     dynamic: bool = True
     shrink: bool = False
     uncertainty: bool = True
@@ -169,31 +165,24 @@ class HFFConfig:
     turns: bool | None = None
     bidirectional: bool = False
     residual: bool = False
-    layers: int = 4
-    heads: int = 8
-    head_width: int = 16
-    feedforward: int = 512
-    hidden: int = 128
+    layers: Size = 4
+    heads: Size = 8
+    head_width: Size = 16
+    feedforward: Size = 512
+    hidden: Size = 128
     cls: bool = False
-    kl: float = 1e-6
-    epsilon: float = 1e-6
+    kl: Weight = 1e-6
+    epsilon: Positive = 1e-6
     samples: int = 0
-    dropout: float = 0.1
-    classifier_dropout: float = 0.3
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+    dropout: Share = 0.1
+    classifier_dropout: Share = 0.3
 
     def __post_init__(self) -> None:
-        sizes = {name: (getattr(self, name) >= 1, "1 or more") for name in ("layers", "heads", "head_width", "feedforward", "hidden")}
-        shares = {name: (0 <= getattr(self, name) < 1, "a number in [0, 1)") for name in ("dropout", "classifier_dropout")}
+        super().__post_init__()
         alone = not (self.attention and self.attend == "turns" and not self.concatenate)
         expect(
-            "pipeline",
+            self.where,
             self,
-            **sizes,
-            **shares,
-            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
-            kl=(self.kl >= 0, "a number of 0 or more"),
-            epsilon=(self.epsilon > 0, "a number above 0"),
             causal=(not self.causal or alone, "false where attend = 'turns' is set, which needs later turns"),
             samples=(
                 self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),

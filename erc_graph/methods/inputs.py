@@ -19,7 +19,8 @@ from erc_graph.data.tasks import Task
 from erc_graph.encoders.pooled import pooled_width, statistics
 from erc_graph.encoders.text_layers import TextLayers, TextLayersConfig, made_by
 from erc_graph.encoders.turns import OverTurns
-from erc_graph.errors import ConfigError, expect
+from erc_graph.errors import ConfigError
+from erc_graph.methods.ranges import Checked, Fractions, Share
 from erc_graph.methods.schema import Schema
 
 LEAST_DEVIATION = 0.1  # of a speaker within a dialogue, in units of the training split's deviation
@@ -27,7 +28,7 @@ SPEAKER = "speaker"  # the feature set of given speaker vectors
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputsConfig:
+class InputsConfig(Checked):
     """What is done with the features before a method reads them.
 
     Attributes:
@@ -40,20 +41,14 @@ class InputsConfig:
         text_layers: Last layers of a text encoder that are trained with the method, where the corpus has its token states as sequences.
     """
 
+    where = "inputs"
+
     speaker_relative: list[str] = field(default_factory=list)
-    swap_noise: dict[str, float] = field(default_factory=dict)
-    modality_dropout: float = 0.0
+    swap_noise: Fractions = field(default_factory=dict)
+    modality_dropout: Share = 0.0
     second_text: str | None = None
     given_speakers: bool = False
     text_layers: TextLayersConfig = field(default_factory=TextLayersConfig)
-
-    def __post_init__(self) -> None:
-        expect(
-            "inputs",
-            self,
-            swap_noise=(all(0 <= share <= 1 for share in self.swap_noise.values()), "numbers from 0 to 1"),
-            modality_dropout=(0 <= self.modality_dropout < 1, "a number in [0, 1)"),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,10 +74,11 @@ from erc_graph.encoders.sawa import SlidingAdaptiveWindowAttention, window_start
 from erc_graph.encoders.sequences import encode_together, masked_mean
 from erc_graph.errors import ConfigError, expect
 from erc_graph.graphs.word_windows import HeteroData
-from erc_graph.methods.conversation import ConversationConfig, UtteranceMethod
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier
+from erc_graph.methods.ranges import Checked, Range, Share, Size, Sizes
 from erc_graph.methods.schema import Schema
 from erc_graph.methods.stage import evaluating
 
@@ -87,7 +88,7 @@ Padded = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SawaConfig:
+class SawaConfig(Checked):
     """Sliding adaptive window attention.
 
     Attributes:
@@ -97,25 +98,21 @@ class SawaConfig:
         residual: The words are added to what they take up.
     """
 
-    window: int = 10
+    where = "pipeline.sawa"
+
+    window: Annotated[int, Range(lambda value: value >= 0 and value % 2 == 0, "an even number of frames, or 0 for all")] = 10
     hop: int = 5
     adaptive: bool = True
     residual: bool = True
 
     def __post_init__(self) -> None:
-        expect(
-            "pipeline.sawa",
-            self,
-            window=(self.window >= 0 and self.window % 2 == 0, "an even number of frames, or 0 for all"),
-            hop=(
-                self.hop >= 1 and (not self.adaptive or not self.window or 2 * self.hop == self.window),
-                "1 or more, and half the window where windows grow (adaptive)",
-            ),
-        )
+        super().__post_init__()
+        fits = self.hop >= 1 and (not self.adaptive or not self.window or 2 * self.hop == self.window)
+        expect(self.where, self, hop=(fits, "1 or more, and half the window where windows grow (adaptive)"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class GcpuConfig:
+class GcpuConfig(Checked):
     """Gated context perception unit.
 
     Attributes:
@@ -125,17 +122,16 @@ class GcpuConfig:
         heads: Of that attention.
     """
 
-    width: int = 256
+    where = "pipeline.gcpu"
+
+    width: Size = 256
     cell: Cell = "gcpu"
     context: bool = True
-    heads: int = 4
-
-    def __post_init__(self) -> None:
-        expect("pipeline.gcpu", self, width=(self.width >= 1, "1 or more"), heads=(self.heads >= 1, "1 or more"))
+    heads: Size = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class DfcConfig:
+class DfcConfig(Checked):
     """Dynamic frame convolution.
 
     Attributes:
@@ -146,20 +142,13 @@ class DfcConfig:
         readout: What is left per utterance: frames side by side (`flat`), or their `mean`.
     """
 
-    pooling: Pooling = "dfc"
-    window: int = 3
-    hops: list[int] = field(default_factory=lambda: [2, 3])
-    middle: int = 64
-    readout: Literal["mean", "flat"] = "mean"
+    where = "pipeline.dfc"
 
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline.dfc",
-            self,
-            window=(self.window >= 1, "1 or more"),
-            hops=(bool(self.hops) and min(self.hops) >= 1, "one number of 1 or more for each layer"),
-            middle=(self.middle >= 1, "1 or more"),
-        )
+    pooling: Pooling = "dfc"
+    window: Size = 3
+    hops: Sizes = field(default_factory=lambda: [2, 3])
+    middle: Size = 64
+    readout: Literal["mean", "flat"] = "mean"
 
     def least(self) -> int:
         """States that a sequence must be able to have, so that every layer has a frame."""
@@ -170,12 +159,10 @@ class DfcConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MFDRConfig:
+class MFDRConfig(InConversation):
     """The whole method.
 
     Attributes:
-        graph: Recipe of the conversation graph: a name or a TOML file; `none`: one utterance at a time, as in the paper.
-        causal: Nothing comes from later turns: the conversation is read forward, edges from later turns are left out.
         words: L, words that are read of an utterance.
         frames: T, frames that are read of an utterance, after `stride`.
         stride: Neighbouring frames whose mean is one (MFCCs of a waveform come at 100 per second).
@@ -185,34 +172,22 @@ class MFDRConfig:
         sawa: Words take up sound.
         gcpu: Recurrence over them.
         dfc: Fewer states.
-        conversation: Graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
     words: int = 50
-    frames: int = 255
-    stride: int = 1
-    width: int = 256
-    dropout: float = 0.3
-    hidden: int = 128
+    frames: Size = 255
+    stride: Size = 1
+    width: Size = 256
+    dropout: Share = 0.3
+    hidden: Size = 128
     sawa: SawaConfig = field(default_factory=SawaConfig)
     gcpu: GcpuConfig = field(default_factory=GcpuConfig)
     dfc: DfcConfig = field(default_factory=DfcConfig)
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         least = self.dfc.least()
-        expect(
-            "pipeline",
-            self,
-            words=(self.words >= least, f"{least} or more, so that each layer of dfc has a frame"),
-            frames=(self.frames >= 1, "1 or more"),
-            stride=(self.stride >= 1, "1 or more"),
-            width=(self.width >= 1, "1 or more"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-            hidden=(self.hidden >= 1, "1 or more"),
-        )
+        expect(self.where, self, words=(self.words >= least, f"{least} or more, so that each layer of dfc has a frame"))
 
 
 class MFDR(UtteranceMethod):

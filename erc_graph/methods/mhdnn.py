@@ -47,7 +47,7 @@ from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Turn
-from erc_graph.methods.ranges import Share
+from erc_graph.methods.ranges import Share, Sizes
 from erc_graph.methods.stage import Prediction
 
 AROUSED = (
@@ -67,18 +67,14 @@ class MHDNNConfig(InConversation):
     """
 
     groups: list[list[str]] = field(default_factory=list)
-    hidden: list[int] = field(default_factory=lambda: [256, 128, 64])
+    hidden: Sizes = field(default_factory=lambda: [256, 128, 64])
     dropout: Share = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         named = [label for group in self.groups for label in group]
-        expect(
-            "pipeline",
-            self,
-            groups=(len(set(named)) == len(named) and all(self.groups), "groups that are not empty, and no label twice"),
-            hidden=(bool(self.hidden) and min(self.hidden) >= 1, "one width of 1 or more for each layer"),
-        )
+        apart = len(set(named)) == len(named) and all(self.groups)
+        expect(self.where, self, groups=(apart, "groups that are not empty, and no label twice"))
 
 
 class Layers(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 from erc_graph.errors import expect
 
@@ -19,9 +19,12 @@ class Range:
 
 Share = Annotated[float, Range(lambda value: 0 <= value < 1, "a number in [0, 1)")]
 Size = Annotated[int, Range(lambda value: value >= 1, "1 or more")]
+Count = Annotated[int, Range(lambda value: value >= 0, "0 or more")]
 Even = Annotated[int, Range(lambda value: value >= 2 and value % 2 == 0, "an even number of 2 or more (half of it for each direction)")]
 Fraction = Annotated[float, Range(lambda value: 0 <= value <= 1, "a number from 0 to 1")]
+Fractions = Annotated[dict[str, float], Range(lambda value: all(0 <= share <= 1 for share in value.values()), "numbers from 0 to 1")]
 Positive = Annotated[float, Range(lambda value: value > 0, "a number above 0")]
+Sizes = Annotated[list[int], Range(lambda value: bool(value) and min(value) >= 1, "one number of 1 or more for each layer")]
 Widths = Annotated[dict[str, int], Range(lambda value: all(width >= 1 for width in value.values()), "widths of 1 or more")]
 Weight = Annotated[float, Range(lambda value: value >= 0, "a number of 0 or more")]
 Graph = Annotated[str, Range(lambda value: value != "none", "a recipe, which the method needs")]
@@ -30,9 +33,14 @@ Graph = Annotated[str, Range(lambda value: value != "none", "a recipe, which the
 class Checked:
     """A method's config, a dataclass, whose annotated fields are in their ranges.
 
+    Attributes:
+        where: Its path.
+
     Raises:
         ConfigError: one line per bad field: path, what was expected, what was found.
     """
+
+    where: ClassVar[str] = "pipeline"
 
     def __post_init__(self) -> None:
         checks = {}
@@ -42,7 +50,7 @@ class Checked:
                 for each in getattr(kind, "__metadata__", ()):
                     if isinstance(each, Range) and value is not None:
                         checks[name] = each.holds(value), each.words
-        expect("pipeline", self, **checks)
+        expect(self.where, self, **checks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,12 +78,13 @@ from erc_graph.encoders.gated_attention import GatedCrossAttention
 from erc_graph.encoders.sequences import encode_sequences, encode_together, map_sequences, masked_mean
 from erc_graph.encoders.visual_centre import LearnableVisualCentre
 from erc_graph.encoders.wav2vec import Layer, Wav2vec, Wav2vecConfig, read_wav2vec
-from erc_graph.errors import ConfigError, expect
-from erc_graph.methods.conversation import ConversationConfig, UtteranceMethod
+from erc_graph.errors import ConfigError
+from erc_graph.methods.conversation import InConversation, UtteranceMethod
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import Classifier
 from erc_graph.methods.penalties import margin_loss
+from erc_graph.methods.ranges import Count, Share, Size, Weight
 from erc_graph.methods.stage import Prediction, evaluating
 
 FRAMES = 50  # per second of sound, what seconds count as in words and pictures
@@ -93,12 +94,10 @@ SHALLOW = "audio.shallow"  # among the sequences of a batch; no modality has a d
 
 
 @dataclass(frozen=True, kw_only=True)
-class WavFusionConfig:
+class WavFusionConfig(InConversation):
     """WavFusion over conversation graphs.
 
     Attributes:
-        graph: Recipe over the utterances: a name, a TOML file, or `none`, the paper's own model.
-        causal: Nothing comes from later turns: the conversation is read forward, edges from later turns are left out.
         deep: Last layers of wav2vec 2.0 that ask the other modalities; 0: none, all modalities side by side.
         lvc: Modalities that get a learnable visual centre.
         width: Width of words and faces, and of SD.
@@ -114,39 +113,21 @@ class WavFusionConfig:
         sound: What makes frames of a waveform: `wav2vec`, or `mfcc`: cepstral coefficients, scaled and projected, for where nothing
             pretrained is at hand. The deep layers are those of wav2vec 2.0 either way.
         wav2vec: The encoder of the sound.
-        conversation: The graph stage.
     """
 
-    graph: str = "speaker"
-    causal: bool = False
-    deep: int = 3
+    deep: Count = 3
     lvc: list[str] = field(default_factory=lambda: ["visual"])
-    width: int = 64
-    heads: int = 4
-    codes: int = 16
-    margin_weight: float = 1.0
-    margin: float = 0.2
-    hidden: int = 64
-    dropout: float = 0.2
+    width: Size = 64
+    heads: Size = 4
+    codes: Size = 16
+    margin_weight: Weight = 1.0
+    margin: Weight = 0.2
+    hidden: Size = 64
+    dropout: Share = 0.2
     frozen: bool | None = None
     checkpointing: bool = False
     sound: Literal["wav2vec", "mfcc"] = "wav2vec"
     wav2vec: Wav2vecConfig = field(default_factory=Wav2vecConfig)
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
-
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline",
-            self,
-            deep=(self.deep >= 0, "0 or more"),
-            width=(self.width >= 1, "1 or more"),
-            heads=(self.heads >= 1, "1 or more"),
-            codes=(self.codes >= 1, "1 or more"),
-            margin_weight=(self.margin_weight >= 0, "a number of 0 or more"),
-            margin=(self.margin >= 0, "a number of 0 or more"),
-            hidden=(self.hidden >= 1, "1 or more"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-        )
 
 
 class FrameEncoder(nn.Module):

@@ -11,12 +11,12 @@ from erc_graph.data.batch import Batch
 from erc_graph.encoders.dropout import Dropout
 from erc_graph.encoders.self_attention import SelfAttention
 from erc_graph.encoders.turns import over_turns
-from erc_graph.errors import expect
 from erc_graph.methods.parts import Classifier
+from erc_graph.methods.ranges import Checked, Share, Size, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class MalConfig:
+class MalConfig(Checked):
     """Multimodal attention learning (stage 2).
 
     Attributes:
@@ -32,28 +32,18 @@ class MalConfig:
         density: λ_m1, weight of the density loss.
     """
 
+    where = "pipeline.mal"
+
     attention: bool = True
-    layers: int = 2
-    heads: int = 4
-    width: int = 128
+    layers: Size = 2
+    heads: Size = 4
+    width: Size = 128
     residual: bool = False
     pair_skip: bool = True
     context_skip: bool = True
-    hidden: int = 128
-    dropout: float = 0.2
-    density: float = 2e-5
-
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline.mal",
-            self,
-            layers=(self.layers >= 1, "1 or more"),
-            heads=(self.heads >= 1, "1 or more"),
-            width=(self.width >= 1, "1 or more"),
-            hidden=(self.hidden >= 1, "1 or more"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-            density=(self.density >= 0, "a number of 0 or more"),
-        )
+    hidden: Size = 128
+    dropout: Share = 0.2
+    density: Weight = 2e-5
 
 
 class MultimodalAttention(nn.Module):

@@ -16,16 +16,16 @@ from erc_graph.encoders.recurrent import Recurrent, side_by_side
 from erc_graph.encoders.self_attention import TransformerEncoder
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.encoders.turns import over_turns
-from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.inputs import Given, Shapes
+from erc_graph.methods.ranges import Checked, Even, Share, Size
 
 if TYPE_CHECKING:
     from erc_graph.methods.pairwise.pairwise import PairwiseConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MffConfig:
+class MffConfig(Checked):
     """Multiple features fusion (stage 2).
 
     Attributes:
@@ -40,25 +40,17 @@ class MffConfig:
         layers: Layers of the Transformer encoder.
     """
 
-    width: int = 128
-    dropout: float = 0.2
+    where = "pipeline.mff"
+
+    width: Even = 128
+    dropout: Share = 0.2
     bidirectional: bool = False
     project: bool = False
     gcn: bool = True
     speaker: bool = True
     context_encoder: bool = True
-    heads: int = 1
-    layers: int = 1
-
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline.mff",
-            self,
-            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-            heads=(self.heads >= 1, "1 or more"),
-            layers=(self.layers >= 1, "1 or more"),
-        )
+    heads: Size = 1
+    layers: Size = 1
 
 
 class MultipleFeaturesFusion(nn.Module):

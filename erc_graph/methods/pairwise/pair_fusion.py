@@ -15,11 +15,11 @@ from erc_graph.encoders.missing import Missing
 from erc_graph.encoders.recurrent import Recurrent
 from erc_graph.encoders.speaker import SpeakerEmbedding
 from erc_graph.encoders.turns import over_turns
-from erc_graph.errors import expect
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.parts import Classifier
 from erc_graph.methods.penalties import Reduction, density
+from erc_graph.methods.ranges import Checked, Even, Share, Weight
 from erc_graph.methods.stage import Prediction
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PmfConfig:
+class PmfConfig(Checked):
     """Pairwise modalities fusion (stage 1).
 
     Attributes:
@@ -38,20 +38,13 @@ class PmfConfig:
         density: λ_p1, weight of the density loss.
     """
 
-    enabled: bool = True
-    width: int = 128
-    dropout: float = 0.2
-    project: bool = False
-    density: float = 2e-5
+    where = "pipeline.pmf"
 
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline.pmf",
-            self,
-            width=(self.width >= 2 and self.width % 2 == 0, "an even number of 2 or more (half of it for each direction)"),
-            dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
-            density=(self.density >= 0, "a number of 0 or more"),
-        )
+    enabled: bool = True
+    width: Even = 128
+    dropout: Share = 0.2
+    project: bool = False
+    density: Weight = 2e-5
 
 
 class PairFusion(nn.Module):

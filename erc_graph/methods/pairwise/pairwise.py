@@ -82,7 +82,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.errors import ConfigError, expect
+from erc_graph.errors import ConfigError
 from erc_graph.methods.base import Method, in_parts
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.pairwise.multimodal_attention import MalConfig, MultimodalAttention
@@ -90,11 +90,12 @@ from erc_graph.methods.pairwise.multiple_fusion import MffConfig, MultipleFeatur
 from erc_graph.methods.pairwise.pair_fusion import PairFusion, PmfConfig
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.penalties import Reduction, density
+from erc_graph.methods.ranges import Checked, Positive, Size, Weight
 from erc_graph.methods.stage import Prediction, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairwiseConfig:
+class PairwiseConfig(Checked):
     """The whole method.
 
     Attributes:
@@ -113,23 +114,14 @@ class PairwiseConfig:
 
     graph: str = "pairwise"
     causal: bool = False
-    gamma: float | None = None
+    gamma: Positive | None = None
     stages: Literal["two", "joint"] = "two"
-    auxiliary: float = 0.3
+    auxiliary: Weight = 0.3
     density_reduction: Reduction = "mean"
-    depth: int = 2
+    depth: Size = 2
     pmf: PmfConfig = field(default_factory=PmfConfig)
     mff: MffConfig = field(default_factory=MffConfig)
     mal: MalConfig = field(default_factory=MalConfig)
-
-    def __post_init__(self) -> None:
-        expect(
-            "pipeline",
-            self,
-            gamma=(self.gamma is None or self.gamma > 0, "a number above 0"),
-            auxiliary=(self.auxiliary >= 0, "a number of 0 or more"),
-            depth=(self.depth >= 1, "1 or more"),
-        )
 
 
 class Pairwise(Method):
