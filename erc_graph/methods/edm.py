@@ -12,7 +12,7 @@ with signed gates, and inertia between the turns of one speaker.
     s &= W [H^{N_L} ; G^{N_K}]_{\text{anchor}} + b \tag{6}
 
 with the speaker's embedding in `S` for some streams, and in `S'` for these and some more. In (4) `d` counts the edges that leave a node, in
-(5) those that arrive. Equations are those of the public code; their numbers are ours.
+(5), and with `causal` in (4), those that arrive. The equations are those of the public code; their numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -53,17 +53,16 @@ from erc_graph.methods.base import Method
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.paper import Paper
 from erc_graph.methods.parts import MeanOfTexts, Streams, added
-from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size, Weight
+from erc_graph.methods.ranges import Causal, Even, Graph, Share, Size, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class EDMConfig(Checked):
+class EDMConfig(Causal):
     """MF-EDM.
 
     Attributes:
         graph: Recipe of the contagion graph.
         inertia_graph: Recipe of the inertia graph.
-        causal: Nothing comes from later turns, which the paper reads; the `d` of (4) counts edges that arrive.
         width: Of the encoders' states.
         hidden: Of the nodes.
         layers: `N_K`, of (4).
@@ -77,7 +76,6 @@ class EDMConfig(Checked):
 
     graph: Graph = "edm_contagion"
     inertia_graph: Graph = "edm_inertia"
-    causal: bool = False
     width: Even = 128
     hidden: Size = 128
     layers: Size = 3
