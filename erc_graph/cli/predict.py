@@ -1,9 +1,8 @@
-"""`erc-graph predict`: the emotions of a new conversation, turn by turn."""
+"""`erc-graph predict`: the emotions of new conversations, turn by turn."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import sys
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING
 from erc_graph.cli.command import Parser, add_method, command, remark
 from erc_graph.cli.graph import check_name, emotions, load_model, model_graphs, write_graphs
 from erc_graph.data.printable import one_line
-from erc_graph.errors import ConfigError, ErcGraphError, StorageError
+from erc_graph.errors import ConfigError, CorpusError, ErcGraphError, StorageError
 
 if TYPE_CHECKING:
     from erc_graph.inference.answer import Answer
+    from erc_graph.inference.label_files import Form
 
 EXAMPLES = """
   erc-graph predict --model runs/meld talk.txt
@@ -28,6 +28,8 @@ EXAMPLES = """
       what stands in the clipboard
   erc-graph predict --model someone/model --draw talk.svg talk.txt
       a model of the hub; the graph of the conversation, drawn
+  erc-graph predict --model runs/meld talks --out labelled --workers 4
+      all files of a folder, of any size; the same command continues it
 
 JSON is a list of objects with `speaker`, `text` and, where wanted, `dialogue`,
 `turn` and `features` ({"text": [numbers]}), which any model takes. Text goes
@@ -45,12 +47,27 @@ def make_parser() -> argparse.ArgumentParser:
         description="Label a new conversation with a trained model: the emotion of every turn,\nwith its probability.",
         examples=EXAMPLES.strip("\n"),
     )
-    parser.add_argument("conversation", help="transcript, JSON, JSON lines or CSV; a corpus; `-` for standard input")
+    parser.add_argument(
+        "conversations",
+        nargs="+",
+        metavar="PATH",
+        help="transcript, JSON, JSON lines, CSV, Parquet; a corpus; `-` for standard input; with --out any number, and folders",
+    )
     parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, or a name on the hub")
     add_method(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of turns with all probabilities")
     form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="write a file per input file there: JSON lines (--json), Parquet where the input is, or --csv; what cannot be read is listed",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="with --out: processes, of one thread or OMP_NUM_THREADS each")
+    parser.add_argument(
+        "--launcher", choices=["local", "ray"], default="local", help="with --out: where they are; ray: a cluster (default: local)"
+    )
     parser.add_argument("--draw", type=Path, metavar="FILE", help="also draw the graph as the model has it (.png, .svg, .html, .graphml)")
     parser.add_argument(
         "--extractor",
@@ -64,9 +81,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
+    """Run the command; returns the exit code (0 done, 1 some conversations refused, 2 all refused, 130 stopped)."""
     options = make_parser().parse_args(argv)
     try:
+        _check(options)
+        if options.out is not None:
+            return _label(options)
         _predict(options)
     except OSError as error:
         if isinstance(error, (ErcGraphError, BrokenPipeError)):
@@ -75,28 +95,72 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> None:
+    paths = options.conversations
+    if options.out is None:
+        if options.workers is not None or options.launcher != "local":
+            raise ConfigError("--workers, --launcher: expected --out FOLDER beside them: what several processes say has no order to print")
+        if len(paths) > 1:
+            raise ConfigError(f"expected one input, found {len(paths)}; name a folder for the results of several: --out FOLDER")
+    else:
+        if options.draw is not None:
+            raise ConfigError("--draw: expected one conversation, printed; leave out --out, or draw its files one by one")
+        if "-" in paths:
+            raise ConfigError("--out: expected files and folders, found -; leave out --out for standard input")
+        if options.workers is not None and options.workers < 1:
+            raise ConfigError(f"--workers: expected 1 or more, found {options.workers}")
+
+
+def _label(options: argparse.Namespace) -> int:
+    """Into a folder, as many as there are."""
+    extractors = dict(_pair(value) for value in options.extractor)
+    from erc_graph.experiments.labelling import REFUSED, Labelling, label_all
+
+    form: Form | None = "csv" if options.csv else "jsonl" if options.json else None
+    labelling = Labelling(
+        model=options.model, method=options.method, extractors=tuple(extractors.items()), form=form, out=str(options.out.absolute())
+    )
+    total = label_all(options.conversations, labelling, launcher=options.launcher, workers=options.workers, say=remark)
+    refused = f"; {total.refused} refused, listed in {options.out / REFUSED}" if total.refused else ""
+    print(f"{total.turns} turns of {total.conversations} conversations labelled in {options.out}{refused}")
+    return 1 if total.refused else 0
+
+
 def _predict(options: argparse.Namespace) -> None:
+    """One input, printed."""
+    (path,) = options.conversations
     extractors = dict(_pair(value) for value in options.extractor)
     if options.draw is not None:
         check_name("--draw", options.draw)
-    from erc_graph.data.files.transcripts import find_recordings, load_transcript
+    from erc_graph.data.files.shards import MADE, Source, cut
+    from erc_graph.data.files.transcripts import load_transcript
+    from erc_graph.inference.label_files import write_csv
+    from erc_graph.inference.labeller import Labelled, Labeller
 
-    corpus = load_transcript(sys.stdin.buffer.read() if options.conversation == "-" else options.conversation)
-    from erc_graph.inference.prepare import prepare
-
-    pipeline = load_model(options.model, options.method)
-    hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
-    recordings = find_recordings(corpus, Path(options.conversation).parent) if hears and options.conversation != "-" else {}
-    corpus = prepare(corpus, pipeline, extractors=extractors, recordings=recordings, say=remark)
-    rows = pipeline.predict(corpus)
+    content = load_transcript(sys.stdin.buffer.read()) if path == "-" else None
+    pipeline, said = load_model(options.model, options.method), Labelled()
+    labeller = Labeller(pipeline, extractors)
+    if content is not None or options.draw is not None:
+        corpus, recordings = (content, {}) if content is not None else labeller.load(path)
+        corpus = labeller.prepared(corpus, said, recordings)
+        said.rows = [(row, {}) for row in labeller.answers(corpus, said)]
+    else:
+        where = Path(path) if path in MADE else Path(path).parent.absolute() / Path(path).name if Path(path).name in MADE else Path(path)
+        for shard in cut(Source(path=where, name=path)):
+            labeller.add(shard, said)
+            if said.refused:
+                raise CorpusError(said.refused[0].reason)
+    for note in dict.fromkeys(said.notes):
+        remark(note)
+    rows = [row for row, _ in said.rows]
     if options.draw is not None:
         for file in write_graphs(model_graphs(pipeline, corpus), options.draw, corpus, emotions(rows)):
             print(f"drawn: {file}", file=sys.stderr)
     if options.json:
-        several = len(corpus) > 1
+        several = len({row.dialogue for row in rows}) > 1
         print(json.dumps([{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows], indent=1))
     elif options.csv:
-        _print_csv(rows, pipeline.task.labels)
+        write_csv(sys.stdout, said.rows, pipeline.task.labels)
     else:
         print(table(rows, width=max(40, shutil.get_terminal_size().columns)))
 
@@ -106,14 +170,6 @@ def _pair(value: str) -> tuple[str, str]:
     if not (name and equals and encoder):
         raise ConfigError(f"--extractor: expected NAME=ENCODER, as text=all-MiniLM-L6-v2, found {value!r}")
     return name, encoder
-
-
-def _print_csv(rows: list[Answer], labels: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["dialogue", "turn", "speaker", "text", "emotion", *(f"p({label})" for label in labels)])
-    for row in rows:
-        chances = (f"{p:.6f}" for p in row.probabilities.values())
-        writer.writerow([row.dialogue, row.turn, row.speaker, row.text, row.emotion, *chances])
 
 
 BAR = 8

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +31,8 @@ def prepare(
     recordings: Mapping[str, Path] | None = None,
     say: Callable[[str], None] | None = None,
     encode: Callable[[Sequence[str]], Tensor] | None = None,
+    load: Callable[[str], Any] | None = None,
+    longest: int | None = LONGEST,
 ) -> Corpus:
     """The conversations with everything that the pipeline reads, as far as it can be had.
 
@@ -43,15 +47,17 @@ def prepare(
         recordings: Utterance id → sound file, as `find_recordings` has them; unset: waveforms of the corpus alone.
         say: Called with each remark for the user, once.
         encode: Sentences → vectors: an encoder that is loaded already.
+        load: Name → text encoder, for who keeps those that are loaded; unset: `load_text_encoder`, every time.
+        longest: Turns of a conversation that are allowed; unset: any number.
 
     Raises:
-        CorpusError: a conversation of more than `LONGEST` turns, vectors of another width, or nothing that can be computed.
+        CorpusError: a conversation of more than `longest` turns, vectors of another width, or nothing that can be computed.
         ConfigError: one of `extractors` is of a modality that the pipeline does not read.
         CheckpointError: a text encoder or one of `extractors` cannot be found, or is another one than the model's by its width.
     """
     schema = pipeline.schema
-    if int(corpus.lengths.max()) > LONGEST:
-        raise CorpusError(f"{corpus.name}: a conversation of {int(corpus.lengths.max())} turns; expected up to {LONGEST}: divide it")
+    if longest is not None and int(corpus.lengths.max()) > longest:
+        raise CorpusError(f"{corpus.name}: a conversation of {int(corpus.lengths.max())} turns; expected up to {longest}: divide it")
     if unknown := [name for name in extractors or {} if name not in schema.modalities]:
         raise ConfigError(f"extractor: expected one of what the model reads ({', '.join(schema.modalities)}), found {unknown[0]!r}")
     named = {**schema.provenance.get("extractors", {}), **(extractors or {})}
@@ -62,11 +68,11 @@ def prepare(
     for name in [name for name in schema.widths if name in named and _of_text(name, extractors)]:
         if name in features or not spoken:
             continue
-        features[name] = _encoded(corpus, str(named[name]), schema.widths[name], name, encode)
+        features[name] = _encoded(corpus, str(named[name]), schema.widths[name], name, encode, load)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
     sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
     for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
-        sequences[name] = _words(corpus.texts, str(named[name]))
+        sequences[name] = _words(corpus.texts, str(named[name]), load)
     remarks = list(corpus.provenance.get("remarks", ()))
     if unread := [name for name in corpus.features if name not in schema.widths]:
         remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
@@ -131,10 +137,8 @@ def _waves(corpus: Corpus, recordings: Mapping[str, Path], remarks: list[str]) -
 
 def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor, Tensor]:
     """Vectors `(U, width)` of the recordings, and which utterances have one `(U,)`."""
-    from erc_graph.features.of_sound import load_sound_encoder
-
     rows = waves.present.nonzero()[:, 0].tolist()
-    heard = load_sound_encoder(name)([waves[row] for row in rows])
+    heard = _sound_encoder(name)([waves[row] for row in rows])
     vectors, present = torch.zeros(len(waves), width), torch.zeros(len(waves), dtype=torch.bool)
     for row, vector in zip(rows, heard, strict=True):
         if isinstance(vector, str):  # why this one has none
@@ -145,12 +149,32 @@ def _heard(waves: Ragged, name: str, width: int, modality: str) -> tuple[Tensor,
     return vectors, present
 
 
-def _encoded(corpus: Corpus, name: str, width: int, modality: str, encode: Callable[[Sequence[str]], Tensor] | None) -> Tensor:
+@lru_cache(maxsize=2)
+def _sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
+    """Kept for the next conversation: a speech model takes seconds to load."""
+    from erc_graph.features.of_sound import load_sound_encoder
+
+    return load_sound_encoder(name)
+
+
+def _loaded(name: str, load: Callable[[str], Any] | None) -> Any:
+    from erc_graph.features.encoder_names import load_text_encoder
+
+    return (load or load_text_encoder)(name)
+
+
+def _encoded(
+    corpus: Corpus,
+    name: str,
+    width: int,
+    modality: str,
+    encode: Callable[[Sequence[str]], Tensor] | None,
+    load: Callable[[str], Any] | None,
+) -> Tensor:
     if encode is None:
         from erc_graph.features.context import readings
-        from erc_graph.features.encoder_names import load_text_encoder
 
-        encoder = load_text_encoder(name)
+        encoder = _loaded(name, load)
         vectors = encoder(readings(corpus, encoder.context))
     else:
         vectors = encode(corpus.texts)
@@ -159,12 +183,11 @@ def _encoded(corpus: Corpus, name: str, width: int, modality: str, encode: Calla
     return vectors
 
 
-def _words(texts: Sequence[str], name: str) -> Ragged:
+def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None) -> Ragged:
     """States of the tokens, or their ids, as a corpus has them that was trained on."""
-    from erc_graph.features.encoder_names import load_text_encoder
     from erc_graph.features.text import TextEncoder
 
-    encoder = load_text_encoder(name)
+    encoder = _loaded(name, load)
     if not isinstance(encoder, TextEncoder) or encoder.pooling not in ("words", "tokens"):
         raise CheckpointError(
             f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words or tokens"

@@ -178,7 +178,7 @@ def test_ctrl_c(model: Path, talk: Path, monkeypatch: pytest.MonkeyPatch, capsys
     def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("erc_graph.inference.prepare.prepare", stop)
+    monkeypatch.setattr("erc_graph.inference.labeller.prepare", stop)
     assert main(["predict", "--model", str(model), str(talk)]) == 130
     assert capsys.readouterr().err == "stopped\n"
 

@@ -1,0 +1,387 @@
+"""Any number of files of conversations, read shard by shard: memory follows from the largest shard, whatever there is in all.
+
+JSON lines and Parquet are cut between conversations, whose rows stand together; every other file is a shard. How a file is cut depends
+on the file alone, and a shard is read by itself, so that shards can be worked on anywhere and in any order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.budget import allow, reading
+from erc_graph.data.files.load import MANIFEST, MELD_CSVS
+from erc_graph.data.files.saved_corpus import MANIFEST as SAVED
+from erc_graph.data.files.sound import ENDINGS
+from erc_graph.data.files.transcripts import SPELLINGS, load_transcript
+from erc_graph.errors import CorpusError
+
+TURNS = 10_000  # least rows of a shard, where a file has more
+BYTES = 16 << 20  # or bytes: rows with vectors are long
+LINE = 64 << 20  # bytes of a line
+CUT = (".jsonl", ".ndjson", ".parquet")
+TABLES = (".csv", ".tsv")
+MADE = ("sample", "sample-raw")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file of conversations, or the folder of a corpus.
+
+    Attributes:
+        path: Where it is.
+        name: What its results are called: its path below the folder that all inputs have in common.
+        size: Bytes.
+        modified: When it was written, nanoseconds.
+    """
+
+    path: Path
+    name: str
+    size: int = 0
+    modified: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Whole conversations of a source.
+
+    Attributes:
+        source: Of which file.
+        number: Which shard of the file, from 0.
+        start: First byte of JSON lines, first row of Parquet.
+        stop: The byte or row behind the last; unset: the file is read as a whole.
+        first: Lines in front of it that are not empty.
+        share: Of the file's bytes, for estimates.
+        only: Whether it is all of the file.
+    """
+
+    source: Source
+    number: int = 0
+    start: int = 0
+    stop: int | None = None
+    first: int = 0
+    share: float = 1.0
+    only: bool = True
+
+    @property
+    def name(self) -> str:
+        """What its result is called, without an ending."""
+        return self.source.name if self.only else f"{self.source.name}/part-{self.number:05d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """What could not be read or labelled, and why; `dialogue` is empty where it is a whole file or a line."""
+
+    source: str
+    reason: str
+    dialogue: str = ""
+    line: int | None = None
+
+
+# -- which files ---------------------------------------------------------------------------
+
+
+def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[Source]:
+    """Return the files at the given paths, those of folders by name, each once.
+
+    Sound files and hidden ones are left out, and so is the folder `outside`. The folder of a corpus is one source.
+
+    Raises:
+        CorpusError: nothing stands at one of the paths, or nothing at all is found.
+    """
+    top = [path for path in paths if path not in MADE]
+    for path in top:
+        if not os.path.lexists(path):
+            raise CorpusError(f"{path}: no such file or folder; expected transcripts, JSON, JSON lines, CSV, Parquet, or folders of them")
+    full = [os.path.abspath(path) for path in top]
+    root = os.path.commonpath([path if Path(path).is_dir() else os.path.dirname(path) for path in full]) if full else ""
+    out = None if outside is None else os.path.abspath(outside)
+    seen: set[str] = set()
+    found = chain.from_iterable([path] if path in MADE else _files(os.path.abspath(path), out) for path in paths)
+    for path in found:
+        name = path if path in MADE else os.path.relpath(path, root)
+        if name == ".":  # one folder, which is a corpus
+            name = os.path.basename(path) or "corpus"
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            about = os.stat(path)
+            yield Source(path=Path(path), name=name, size=about.st_size, modified=about.st_mtime_ns)
+        except OSError:  # is told when it is read
+            yield Source(path=Path(path), name=name)
+    if not seen:
+        raise CorpusError(
+            f"{', '.join(paths)[:200]}: no files of conversations in it; expected transcripts, JSON, JSON lines, CSV or Parquet"
+        )
+
+
+def _files(path: str, outside: str | None) -> Iterator[str]:
+    """A file; or those of a folder, in the order of their names."""
+    if not os.path.isdir(path) or _is_corpus(Path(path)):
+        yield path
+        return
+    with os.scandir(path) as entries:
+        names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if not entry.name.startswith("."))
+    for name, folder in names:
+        inner = os.path.join(path, name)
+        if inner == outside or (not folder and name.lower().endswith(tuple(ENDINGS))):
+            continue
+        if folder:
+            yield from _files(inner, outside)
+        else:
+            yield inner
+
+
+def _is_corpus(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() or (folder / SAVED).is_file() or all((folder / name).is_file() for name in MELD_CSVS)
+
+
+# -- where they are cut --------------------------------------------------------------------
+
+
+def cut(source: Source) -> Iterator[Shard]:
+    """Return the shards of a file in their order. What cannot be read is one shard, which is refused when it is read."""
+    ending = source.path.suffix.lower()
+    found = (_cut_lines if ending in CUT[:2] else _cut_rows)(source) if ending in CUT and source.path.is_file() else iter(())
+    before = next(found, None)
+    if before is None:
+        yield Shard(source=source)
+        return
+    for shard in found:
+        yield replace(before, only=False)
+        before = replace(shard, only=False)
+    yield before
+
+
+def _cut_lines(source: Source) -> Iterator[Shard]:
+    start = offset = number = lines = first = 0
+    previous = b""
+    with source.path.open("rb") as file:
+        begin = list(islice((line for line in iter(lambda: file.readline(LINE), b"") if line.strip()), 5))
+        if all(conversation_of(line) is None for line in begin):  # a list over many lines, or no JSON
+            return
+        file.seek(0)
+        while line := file.readline(LINE):
+            if line.strip():
+                if (lines >= TURNS or offset - start >= BYTES) and _another(previous, line):
+                    share = (offset - start) / max(1, source.size)
+                    yield Shard(source=source, number=number, start=start, stop=offset, first=first, share=share)
+                    start, number, first, lines = offset, number + 1, first + lines, 0
+                lines += 1
+                previous = line
+            offset += len(line)
+    share = (offset - start) / max(1, source.size)
+    if lines:
+        yield Shard(source=source, number=number, start=start, stop=offset, first=first, share=share)
+
+
+def _another(previous: bytes, line: bytes) -> bool:
+    """Whether a line certainly begins another conversation."""
+    ours, theirs = conversation_of(line), conversation_of(previous)
+    return ours is not None and theirs is not None and (ours != theirs or ours == WHOLE)
+
+
+WHOLE = "\0"  # a conversation with all its turns in one line
+
+
+def conversation_of(line: bytes) -> str | None:
+    """Return the conversation that a line of JSON belongs to; `None`: it cannot be read."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, list):
+        return WHOLE
+    if not isinstance(value, dict):
+        return None
+    key = used_columns(value).get("dialogue")
+    if key is None and any(isinstance(inner, list) and inner and isinstance(inner[0], dict) for inner in value.values()):
+        return WHOLE
+    return str(value.get(key, "")) if key else ""
+
+
+def used_columns(names: Iterable[object]) -> dict[str, str]:
+    """Return what → the column that says it: `speaker`, `text`, `dialogue`, `turn`, as far as they are there."""
+    there = {str(name).strip().lower(): str(name) for name in names}
+    return {
+        what: next(there[one] for one in spelt if one in there) for what, spelt in SPELLINGS.items() if any(one in there for one in spelt)
+    }
+
+
+def _cut_rows(source: Source) -> Iterator[Shard]:
+    """Shards of Parquet: rows of a conversation stand together."""
+    start = number = row = 0
+    try:
+        with reading(source.path):
+            file = _parquet(source.path)
+            total, column = file.metadata.num_rows, used_columns(file.schema_arrow.names).get("dialogue")
+            size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+        most = max(1, min(TURNS, int(BYTES / max(1.0, size / max(1, total)))))
+        previous: object = None
+        if column and total > most:
+            for batch in file.iter_batches(batch_size=1 << 16, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    if row - start >= most and value != previous:
+                        yield Shard(source=source, number=number, start=start, stop=row, first=start, share=(row - start) / total)
+                        start, number = row, number + 1
+                    previous = value
+                    row += 1
+    except (CorpusError, OSError, ValueError):  # pyarrow's errors are these; a worker comes upon it again, and it is refused
+        if not number:
+            return
+        total = row + 1
+    if total > start:
+        yield Shard(source=source, number=number, start=start, stop=total, first=start, share=(total - start) / total)
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        import pyarrow.parquet  # type: ignore[import-untyped]
+    except ImportError:
+        raise CorpusError(f"{path}: Parquet needs pyarrow; `pip install erc_graph[parquet]`, or save the table as JSON lines") from None
+    with path.open("rb") as file:
+        allow(os.fstat(file.fileno()).st_size)
+    return pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+
+
+# -- what is in them -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Rows of a shard as lines of JSON.
+
+    Attributes:
+        lines: One JSON object or list each.
+        numbers: Of the lines in their file, from 1 (rows of Parquet, too).
+        first: Lines in front of it.
+        whole: Whether no turn of it may stand in a line that cannot be read.
+    """
+
+    lines: list[bytes]
+    numbers: list[int]
+    first: int = 0
+    whole: bool = True
+
+    def corpus(self, name: str) -> Corpus:
+        """Return the conversations.
+
+        Raises:
+            CorpusError: see `load_transcript`; one bad line spoils all.
+        """
+        corpus = load_transcript(b"[%s]" % b",".join(self.lines), name=name)
+        if not self.first or conversation_of(self.lines[0]) != WHOLE:
+            return corpus
+        own = [_unnamed(id, self.lines, self.first) for id in corpus.dialogue_ids]
+        return replace(corpus, dialogue_ids=tuple(own))
+
+    def split(self) -> Iterator[tuple[str, Records]]:
+        """Return the conversations one by one with their names; a line that cannot be read is one of its own."""
+        keys = [conversation_of(line) for line in self.lines]
+        near: set[str] = set()  # a turn of theirs may stand in such a line
+        for row, key in enumerate(keys):
+            if key is None:
+                near |= {next((one for one in keys[row::step] if one is not None), WHOLE) for step in (1, -1)}
+        groups: dict[object, list[int]] = {}
+        for row, key in enumerate(keys):
+            groups.setdefault(row if key in (None, WHOLE) else key, []).append(row)
+        for rows in groups.values():
+            key = keys[rows[0]]
+            yield (
+                "" if key in (None, WHOLE) else str(key),
+                Records(
+                    lines=[self.lines[row] for row in rows],
+                    numbers=[self.numbers[row] for row in rows],
+                    first=self.first + rows[0],
+                    whole=key is None or key == WHOLE or key not in near,
+                ),
+            )
+
+
+def _unnamed(id: str, lines: list[bytes], first: int) -> str:
+    """The name of a conversation that has none but its place in the file."""
+    head, _, place = id.rpartition("-")
+    if head != "dialogue" or not place.isdecimal() or int(place) >= len(lines) or f'"{id}"'.encode() in lines[int(place)]:
+        return id
+    return f"dialogue-{first + int(place)}"
+
+
+def records_of(shard: Shard) -> Records:
+    """Return the rows of a shard of JSON lines or Parquet.
+
+    Raises:
+        CorpusError: the file cannot be read.
+    """
+    path = shard.source.path
+    with reading(path):
+        if path.suffix.lower() == ".parquet":
+            rows = _open_rows(path, shard.source.modified).take(shard.start, shard.stop or 0)
+            lines = [json.dumps(row, default=str).encode("ascii") for row in map(_filled, rows)]
+            return Records(lines=lines, numbers=list(range(shard.start + 1, shard.start + len(lines) + 1)), first=shard.first)
+        with path.open("rb") as file:
+            file.seek(shard.start)
+            content = file.read((shard.stop or 0) - shard.start)
+        allow(len(content))
+        content = content.removeprefix(b"\xef\xbb\xbf") if not shard.start else content
+        lines = [line for line in content.split(b"\n") if line.strip()]
+        return Records(lines=lines, numbers=list(range(shard.first + 1, shard.first + len(lines) + 1)), first=shard.first)
+
+
+def _filled(row: Row) -> Row:
+    return {key: value for key, value in row.items() if value is not None and not (isinstance(value, float) and value != value)}
+
+
+class _Rows:
+    """Rows of a Parquet file from front to back: groups of rows in front are jumped over, rows in front within a group are read."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.at = _parquet(path), 0
+        self.batches: Iterator[Any] = iter(())
+        self.rest: Any = None
+        self.groups: list[int] = [self.file.metadata.row_group(i).num_rows for i in range(self.file.metadata.num_row_groups)]
+
+    def take(self, start: int, stop: int) -> list[Row]:
+        group, begins = self._group(start)
+        if self.rest is None or start < self.at or self.at < begins:
+            self.at = begins
+            self.batches = self.file.iter_batches(batch_size=2048, row_groups=list(range(group, len(self.groups))))
+            self.rest = next(self.batches)
+        found: list[Row] = []
+        while self.at < stop:
+            if self.at + self.rest.num_rows <= start:
+                self.at += self.rest.num_rows
+            else:
+                skip, take = max(0, start - self.at), min(self.rest.num_rows, stop - self.at)
+                found += self.rest.slice(skip, take - skip).to_pylist()
+                self.at += take
+                if take < self.rest.num_rows:
+                    self.rest = self.rest.slice(take)
+                    break
+            self.rest = next(self.batches, self.rest.slice(0, 0))
+            if not self.rest.num_rows:
+                break
+        return found
+
+    def _group(self, row: int) -> tuple[int, int]:
+        """Which group of rows a row stands in, and the first row of that."""
+        begins = 0
+        for group, rows in enumerate(self.groups):
+            if row < begins + rows:
+                return group, begins
+            begins += rows
+        raise CorpusError(f"row {row}: expected up to {begins} rows; the file has changed")
+
+
+@lru_cache(maxsize=1)
+def _open_rows(path: Path, modified: int) -> _Rows:
+    return _Rows(path)

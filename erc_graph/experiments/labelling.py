@@ -1,0 +1,387 @@
+"""Bulk labelling: any number of files into a folder, shard by shard, by workers; what a kill leaves is continued by the same command.
+
+A shard's result is written all or nothing, and then noted in `shards.jsonl`. A shard that is noted is not done again; one that was
+written, but not noted, is written again to the same bytes. When all are done, the notes are put into the order of the input.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import sys
+import time
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from erc_graph.data.files.shards import BYTES, TURNS, Shard, cut, find_sources
+from erc_graph.data.files.storage import atomic_write, tidy, write_json
+from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
+from erc_graph.experiments.lock import LOCK, alone
+from erc_graph.experiments.settings import named_again
+from erc_graph.experiments.workers import Launcher, WorkerGone, answers_of, check_launcher, threads_each
+from erc_graph.inference.label_files import Form, write_labels
+from erc_graph.inference.labeller import Labeller
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.methods.own_file import find_method
+
+ABOUT, SHARDS, REFUSED = "about.json", "shards.jsonl", "refused.jsonl"
+FORMAT = "erc_graph labels"
+RETRIES = 3  # of Ray, where a machine is gone
+PAUSE = 60.0  # seconds between two lines of progress, where there is no terminal
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling:
+    """What is done with every shard, wherever that is.
+
+    Attributes:
+        model: Folder of a run, a saved model, or a name on the hub.
+        method: File and class of a method of one's own.
+        extractors: Modality and encoder, instead of those that the model names.
+        form: Of the results; unset: Parquet where the input is, otherwise JSON lines.
+        out: Folder of the results, by its whole path.
+    """
+
+    model: str
+    method: str | None = None
+    extractors: tuple[tuple[str, str], ...] = ()
+    form: Form | None = None
+    out: str = ""
+
+    def form_of(self, shard: Shard) -> Form:
+        """In which form a shard's result is written."""
+        return self.form or ("parquet" if shard.source.path.suffix.lower() == ".parquet" else "jsonl")
+
+    def file_of(self, shard: Shard) -> str:
+        """Where a shard's result is, below the folder."""
+        name = f"{shard.name}.{self.form_of(shard)}"
+        return f"{shard.name}.labels.{self.form_of(shard)}" if name in (SHARDS, REFUSED) else name
+
+
+@dataclass
+class Total:
+    """What came of it: conversations and turns that have labels, and what was refused."""
+
+    conversations: int = 0
+    turns: int = 0
+    refused: int = 0
+
+
+def label_all(
+    paths: Sequence[str],
+    labelling: Labelling,
+    *,
+    launcher: Launcher = "local",
+    workers: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Total:
+    """Label all conversations in files and folders; the result is the same however it is launched and however often it is stopped.
+
+    Workers compute with one thread each, or with OMP_NUM_THREADS.
+
+    Args:
+        paths: Files and folders.
+        labelling: What is done with them.
+        launcher: Where the workers are.
+        workers: How many at the same time; unset: one, in this process; with `ray`: as many as the cluster has processors.
+        say: Called with remarks for the user, each once.
+
+    Raises:
+        CorpusError: nothing stands at a path, or nothing at all could be labelled.
+        ConfigError: the folder holds something else, or labels by another model or in another form; or another process writes there.
+        CheckpointError: the model or one of its encoders cannot be had.
+        ErcGraphError: a worker is gone.
+    """
+    out = Path(labelling.out)
+    check_launcher(launcher, workers)
+    size = sum(source.size for source in find_sources(paths, out))
+    about = {"format": FORMAT, **_about(labelling)}
+    with alone(out):
+        _check_folder(out, about)
+        for folder, _, _ in os.walk(out):
+            tidy(Path(folder))
+        write_json(out / ABOUT, about)
+        with _Journal(out / SHARDS) as journal, _threads():
+            plan = _Plan(paths, labelling, journal)
+            progress = _Progress(size, say)
+            with closing(_labelled(plan, labelling, launcher, workers)) as done:
+                for shard, record in done:
+                    if isinstance(record, ErcGraphError):
+                        raise record
+                    plan.order[plan.running.pop(shard.name)] = journal.add(record)
+                    progress.add(record, shard, plan.skipped)
+            progress.close()
+            return _finish(out, journal, plan, say)
+
+
+def _labelled(
+    plan: _Plan, labelling: Labelling, launcher: Launcher, workers: int | None
+) -> Generator[tuple[Shard, Record | ErcGraphError], None, None]:
+    if launcher == "local" and (workers or 1) == 1:
+        yield from ((shard, label_shard(labelling, shard)) for shard in plan)
+        return
+    try:
+        answers = answers_of(
+            label_shard, labelling, plan, launcher=launcher, workers=workers, name=lambda shard: shard.name, retries=RETRIES
+        )
+        with closing(answers):
+            yield from answers
+    except WorkerGone as gone:
+        raise ErcGraphError(
+            f"{gone}: its process is gone (killed, or out of memory); all finished shards are kept, and the same command continues; "
+            "fewer --workers need less memory"
+        ) from None
+
+
+def label_shard(labelling: Labelling, shard: Shard) -> Record | ErcGraphError:
+    """Label a shard and write its result; a refusal that concerns all is returned as it is."""
+    try:
+        said = _labeller(labelling.model, labelling.method, labelling.extractors)(shard)
+        file = labelling.file_of(shard)
+        if said.rows:
+            write_labels(Path(labelling.out) / file, labelling.form_of(shard), said.rows, _pipeline(labelling).task.labels)
+    except ErcGraphError as refusal:
+        return refusal
+    record: Record = {"shard": file, "source": shard.source.name, "bytes": shard.source.size, "modified": shard.source.modified}
+    where = f"{shard.source.path}: "  # the folder is not of interest to who reads the list elsewhere
+    refused = [
+        {key: value.removeprefix(where) if key == "reason" else value for key, value in asdict(one).items() if value not in ("", None)}
+        for one in said.refused
+    ]
+    if not shard.only:
+        record["names"] = base64.b64encode(_digests(answer.dialogue for answer, _ in said.rows)).decode()
+    return {**record, "conversations": said.conversations, "turns": len(said.rows), "refused": refused, "notes": said.notes}
+
+
+def _digests(names: Iterable[str]) -> bytes:
+    """Eight bytes per name, each name once."""
+    return b"".join(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in dict.fromkeys(names))
+
+
+@lru_cache(maxsize=1)
+def _labeller(model: str, method: str | None, extractors: tuple[tuple[str, str], ...]) -> Labeller:
+    """The model, loaded once per process."""
+    own = named_again(model, method)
+    return Labeller(Pipeline.from_pretrained(model, find_method(own) if own else None), dict(extractors))
+
+
+def _pipeline(labelling: Labelling) -> Pipeline:
+    return _labeller(labelling.model, labelling.method, labelling.extractors).pipeline
+
+
+def _about(labelling: Labelling) -> dict[str, Any]:
+    """What decides on the labels beside the input."""
+    method = _pipeline(labelling).method
+    digest = hashlib.sha256(json.dumps(method.describe(), sort_keys=True, default=str).encode())
+    for name, value in sorted(method.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {
+        "model_sha256": digest.hexdigest(), "extractors": dict(labelling.extractors), "form": labelling.form, "cut": [TURNS, BYTES],
+    }  # fmt: skip
+
+
+def _check_folder(out: Path, about: dict[str, Any]) -> None:
+    """Refuse a folder that is not the one of this command."""
+    if not (out / ABOUT).is_file():
+        others = sorted(entry.name for entry in os.scandir(out) if entry.name != LOCK and not entry.name.startswith(f".{ABOUT}."))
+        if others:
+            raise ConfigError(f"--out: expected a new folder, or one with labels of the same model, found {out} with {others[0]!r} in it")
+        return
+    try:
+        found = json.loads((out / ABOUT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        found = {}
+    found = found if isinstance(found, dict) else {}
+    if found.get("format") != FORMAT:
+        raise ConfigError(f"--out: expected a new folder, or one with labels, found {out} with an {ABOUT} of something else")
+    if other := [name for name, value in about.items() if found.get(name) != value]:
+        raise ConfigError(f"--out: {out} has labels made with another {', '.join(other)}; name a new folder, or remove that one")
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_each())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Journal:
+    """What is done, a line per shard, in the order in which they end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.place: dict[str, int] = {}  # shard → where its line begins
+        self.file: BinaryIO
+
+    def __enter__(self) -> _Journal:
+        self.file = self.path.open("a+b")
+        self.file.seek(0)
+        end = 0
+        for line in self.file:
+            try:
+                self.place[json.loads(line)["shard"]] = end
+            except (ValueError, LookupError, TypeError):  # a kill in the middle of a line
+                break
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+        self.place = {name: place for name, place in self.place.items() if place < end}
+        self.file.truncate(end)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def add(self, record: Record) -> int:
+        place = self.file.seek(0, os.SEEK_END)
+        self.file.write(json.dumps(record).encode("ascii") + b"\n")
+        self.file.flush()
+        return place
+
+    def line(self, place: int) -> bytes:
+        self.file.seek(place)
+        return self.file.readline()
+
+
+class _Plan:
+    """The shards that are left to do, in the order of the input; those that are done are noted on the way."""
+
+    def __init__(self, paths: Sequence[str], labelling: Labelling, journal: _Journal) -> None:
+        self.paths, self.labelling, self.journal = paths, labelling, journal
+        self.order = array("q")  # where each shard's line begins in the journal
+        self.running: dict[str, int] = {}
+        self.left = dict(journal.place)  # earlier ones that are not met (again)
+        self.skipped = 0.0  # bytes of what is done already
+
+    def __iter__(self) -> Iterator[Shard]:
+        out = Path(self.labelling.out)
+        for source in find_sources(self.paths, out):
+            for shard in cut(source):
+                place = self.left.pop(self.labelling.file_of(shard), None)
+                if place is not None and self._stands(place, shard, out):
+                    self.order.append(place)
+                    self.skipped += shard.share * source.size
+                    continue
+                self.running[shard.name] = len(self.order)
+                self.order.append(-1)
+                yield shard
+
+    def _stands(self, place: int, shard: Shard, out: Path) -> bool:
+        """Whether a result is there, of the file as it is now."""
+        record = json.loads(self.journal.line(place))
+        same = (record["bytes"], record["modified"]) == (shard.source.size, shard.source.modified)
+        return same and (not record["turns"] or (out / record["shard"]).is_file())
+
+
+class _Progress:
+    """A bar with the time that is left; without a terminal a line a minute. And remarks, each once."""
+
+    def __init__(self, size: int, say: Callable[[str], None]) -> None:
+        self.size, self.say = size, say
+        self.bar = tqdm(total=size, desc="labelling", unit="B", unit_scale=True, disable=None)
+        self.begun = self.told = time.monotonic()
+        self.turns, self.done, self.skipped = 0, 0.0, 0.0
+        self.notes: dict[str, int] = {}
+
+    def add(self, record: Record, shard: Shard, skipped: float) -> None:
+        self.turns += record["turns"]
+        self.done += shard.share * shard.source.size
+        self.skipped = skipped
+        self.bar.n = int(self.done + skipped)
+        self.bar.initial = int(skipped)
+        self.bar.set_postfix_str(f"{self.turns} turns", refresh=False)
+        self.bar.update(0)
+        for note in record["notes"]:
+            if note not in self.notes and len(self.notes) < 100:
+                self.say(note)
+                self.notes[note] = 0
+            if note in self.notes:
+                self.notes[note] += 1
+        now = time.monotonic()
+        if self.bar.disable and not sys.stderr.isatty() and now - self.told > PAUSE:
+            self.told = now
+            left = (now - self.begun) * (self.size - self.done - skipped) / max(1.0, self.done)
+            self.say(f"{(self.done + skipped) / max(1, self.size):.0%} done, {self.turns} turns, {tqdm.format_interval(left)} left")
+
+    def close(self) -> None:
+        self.bar.close()
+        for note, times in self.notes.items():
+            if times > 1:
+                self.say(f"in {times} shards: {note}")
+
+
+def _finish(out: Path, journal: _Journal, plan: _Plan, say: Callable[[str], None]) -> Total:
+    """Put the notes into the order of the input, list what was refused, and remove what a file that has changed left behind."""
+    total, first, gone = Total(), "", 0
+    given = {json.loads(journal.line(place))["source"] for place in plan.order} if plan.left else set()
+    for name, place in plan.left.items():
+        if json.loads(journal.line(place))["source"] in given:
+            with suppress(OSError):
+                (out / name).unlink()
+        else:
+            gone += 1
+    if gone:
+        say(f"{gone} shards in {out} are of files that are no longer given; they are left as they are")
+    with (
+        atomic_write(out / SHARDS) as shards,
+        atomic_write(out / REFUSED) as refused,
+        shards.open("wb") as file,
+        refused.open("wb") as other,
+    ):
+        for source, records in groupby(_records(plan, journal, file), key=itemgetter("source")):
+            names = array("Q")
+            for record in records:
+                names.frombytes(base64.b64decode(record.get("names", "")))
+                total.conversations += record["conversations"]
+                total.turns += record["turns"]
+                found = record["refused"]
+                first = first or next((f"{one['source']}: {one['reason']}" for one in found), "")
+                total.refused += _write_lines(other, found)
+            total.refused += _write_lines(other, _torn(source, names))
+    if not total.refused:
+        (out / REFUSED).unlink()
+    if total.refused and not total.turns:
+        raise CorpusError(f"nothing could be labelled, {total.refused} refused (all in {out / REFUSED}); the first: {first}")
+    return total
+
+
+def _records(plan: _Plan, journal: _Journal, file: BinaryIO) -> Iterator[Record]:
+    """What came of each shard, in the order of the input; copied to a file on the way."""
+    for place in plan.order:
+        line = journal.line(place)
+        file.write(line)
+        yield json.loads(line)
+
+
+def _write_lines(file: BinaryIO, records: Sequence[Record]) -> int:
+    file.writelines(json.dumps(record).encode("ascii") + b"\n" for record in records)
+    return len(records)
+
+
+def _torn(source: str, names: array[int]) -> list[Record]:
+    """What is wrong with a file that is read in parts: conversations that stand in two of them."""
+    again = len(names) - len(np.unique(np.frombuffer(names, dtype=np.uint64))) if names else 0
+    if not again:
+        return []
+    reason = (
+        f"{again} conversations stand in two parts of it, and were labelled as two; expected the rows of a conversation together: sort the "
+        "file by conversation, and label it again"
+    )
+    return [{"source": source, "reason": reason}]

@@ -1,0 +1,90 @@
+"""Labelled turns as files: JSON lines, CSV or Parquet, with the columns of the input that are not ours behind them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from erc_graph.data.files.storage import atomic_write
+from erc_graph.inference.answer import Answer
+
+Form = Literal["jsonl", "csv", "parquet"]
+Rows = Sequence[tuple[Answer, dict[str, Any]]]
+"""Answers, each with what else its row of the input has."""
+
+
+def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> None:
+    """Write labelled turns, all or nothing; the same answers give the same bytes.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with atomic_write(path, tidied=True) as temporary:
+        if form == "parquet":
+            _write_parquet(temporary, rows, labels)
+            return
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            if form == "csv":
+                write_csv(file, rows, labels)
+            else:
+                file.writelines(json.dumps(_record(answer, more)) + "\n" for answer, more in rows)
+
+
+def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
+    """Write a table with one column per emotion."""
+    heads, more = _heads(labels), _more(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*heads, *(_free(name, heads) for name in more)])
+    for answer, other in rows:
+        chances = (f"{p:.6f}" for p in answer.probabilities.values())
+        own = [answer.dialogue, answer.turn, answer.speaker, answer.text, answer.emotion, *chances]
+        writer.writerow([*own, *(_cell(other.get(name)) for name in more)])
+
+
+def _heads(labels: Sequence[str]) -> list[str]:
+    return ["dialogue", "turn", "speaker", "text", "emotion", *(f"p({label})" for label in labels)]
+
+
+def _more(rows: Rows) -> list[str]:
+    """Columns of the input that are not ours, in the order in which they appear."""
+    return list(dict.fromkeys(name for _, other in rows for name in other))
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """The name of a column of the input beside ours: its own emotion is not the predicted one."""
+    return f"given_{name}" if name in taken else name
+
+
+def _record(answer: Answer, more: dict[str, Any]) -> dict[str, Any]:
+    ours = {"dialogue": answer.dialogue, **answer.as_dict()}
+    return {**ours, **{_free(name, ours): value for name, value in more.items()}}
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _write_parquet(path: Path, rows: Rows, labels: Sequence[str]) -> None:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    answers = [answer for answer, _ in rows]
+    columns: dict[str, Any] = {
+        "dialogue": [answer.dialogue for answer in answers],
+        "turn": [answer.turn for answer in answers],
+        "speaker": [answer.speaker for answer in answers],
+        "text": [answer.text for answer in answers],
+        "emotion": [answer.emotion for answer in answers],
+        **{f"p({label})": [answer.probabilities.get(label) for answer in answers] for label in labels},
+    }
+    taken = list(columns)
+    for name in _more(rows):
+        values = [other.get(name) for _, other in rows]
+        try:
+            columns[_free(name, taken)] = pyarrow.array(values)
+        except (pyarrow.ArrowException, OverflowError):  # of several kinds
+            columns[_free(name, taken)] = [None if value is None else str(_cell(value)) for value in values]
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)

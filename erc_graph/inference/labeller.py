@@ -1,0 +1,186 @@
+"""Labelling shards of conversations: what one of them says about its conversations does not depend on any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.budget import content_of
+from erc_graph.data.files.shards import MADE, TABLES, WHOLE, Records, Refused, Row, Shard, conversation_of, records_of, used_columns
+from erc_graph.data.files.transcripts import find_recordings, load_transcript
+from erc_graph.data.files.utterance_tables import read_csv
+from erc_graph.data.printable import refusal
+from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.features.encoder_names import load_text_encoder
+from erc_graph.inference.answer import Answer
+from erc_graph.inference.long_conversations import predict_long
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.inference.prepare import prepare
+
+
+@dataclass
+class Labelled:
+    """What came of a shard.
+
+    Attributes:
+        rows: Every turn, in the order of the input, with what else its row has.
+        refused: What could not be read or labelled.
+        notes: Remarks for the user, each once.
+        conversations: Number of those that are labelled.
+    """
+
+    rows: list[tuple[Answer, Row]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    conversations: int = 0
+
+
+class Labeller:
+    """A model that labels shards.
+
+    Args:
+        pipeline: The model.
+        extractors: Modality → encoder, instead of those that the model names.
+    """
+
+    def __init__(self, pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> None:
+        self.pipeline, self.extractors = pipeline, dict(extractors or {})
+        self.kept = lru_cache(maxsize=4)(load_text_encoder)
+        self.hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
+
+    def __call__(self, shard: Shard) -> Labelled:
+        """Label a shard; where a conversation is the trouble, the others are labelled one by one.
+
+        Raises:
+            CheckpointError: an encoder cannot be found, or is another one than the model's.
+            ConfigError: an extractor of what the model does not read.
+        """
+        said = Labelled()
+        self.add(shard, said)
+        return said
+
+    def add(self, shard: Shard, said: Labelled) -> None:
+        """Label a shard, and add it to what is there."""
+        with _refusing(said, source=shard.source.name):
+            if shard.stop is None:
+                self._read_whole(shard, said)
+            else:
+                self._read_records(shard, records_of(shard), said)
+        said.notes = list(dict.fromkeys(said.notes))
+
+    def load(self, path: str | Path) -> tuple[Corpus, dict[str, Path]]:
+        """Read a file as a whole, and find its recordings where the model hears.
+
+        Raises:
+            CorpusError: see `load_transcript`.
+        """
+        corpus = load_transcript(str(path))
+        return corpus, find_recordings(corpus, Path(path).parent) if self.hears and str(path) not in MADE else {}
+
+    def prepared(self, corpus: Corpus, said: Labelled, recordings: Mapping[str, Path] | None = None) -> Corpus:
+        """Return the conversations with what the model reads; remarks go to `said`. Raises as `prepare`."""
+        return prepare(
+            corpus,
+            self.pipeline,
+            extractors=self.extractors,
+            recordings=recordings,
+            say=said.notes.append,
+            load=self.kept,
+            longest=None,
+        )
+
+    def answers(self, corpus: Corpus, said: Labelled) -> list[Answer]:
+        """Return the answers for what is prepared.
+
+        Raises:
+            CorpusError: its features do not fit the model, or the scores are not numbers.
+        """
+        try:
+            return predict_long(self.pipeline, corpus, say=said.notes.append)
+        except CheckpointError as error:  # the model is fine for all others
+            raise CorpusError(str(error)) from None
+
+    def _read_whole(self, shard: Shard, said: Labelled) -> None:
+        """A file of any known form."""
+        path = shard.source.path
+        corpus, recordings = self.load(path)
+        more: list[Row] = []
+        if path.suffix.lower() in TABLES and path.is_file():
+            table, _, _ = read_csv(content_of(path), path)
+            used = {*used_columns(table[0]).values()}
+            more = [{name: value for name, value in row.items() if name not in used} for row in table]
+        more = _aligned(corpus, more, said, shard)
+        try:
+            self._add(corpus, more, said, recordings)
+        except CorpusError:
+            if len(corpus) == 1:
+                raise
+            ptr = corpus.ptr.tolist()
+            for dialogue, start, stop in zip(corpus, ptr, ptr[1:], strict=False):
+                with _refusing(said, source=shard.source.name, dialogue=dialogue.id):
+                    self._add(dialogue.corpus, more[start:stop], said, recordings)
+
+    def _read_records(self, shard: Shard, records: Records, said: Labelled) -> None:
+        """JSON lines and Parquet."""
+        name = shard.source.path.stem or "conversation"
+        with suppress(CorpusError):
+            corpus = records.corpus(name)
+            self._add(corpus, _aligned(corpus, _others(records), said, shard), said)
+            return
+        for dialogue, one in records.split():  # one of them is the trouble
+            with _refusing(said, source=shard.source.name, dialogue=dialogue, line=one.numbers[0]):
+                if not one.whole:
+                    raise CorpusError("a line beside it, which may belong to it, cannot be read")
+                corpus = one.corpus(name)
+                self._add(corpus, _aligned(corpus, _others(one), said, shard), said)
+
+    def _add(self, corpus: Corpus, more: list[Row], said: Labelled, recordings: Mapping[str, Path] | None = None) -> None:
+        answers = self.answers(self.prepared(corpus, said, recordings), said)
+        said.rows += zip(answers, more, strict=True)
+        said.conversations += len(corpus)
+
+
+@contextmanager
+def _refusing(said: Labelled, **where: Any) -> Iterator[None]:
+    """List what is refused inside, and go on."""
+    try:
+        yield
+    except CorpusError as error:
+        said.refused.append(Refused(**where, reason=refusal(error, 400)))
+
+
+def _places(corpus: Corpus) -> list[int] | None:
+    """Row of the file per utterance, which the reader has put into the utterance's id; `None` where rows were joined or left out."""
+    numbers = [id.rpartition("_")[2] for id in corpus.utterance_ids]
+    places = [int(number) if number.isdecimal() else -1 for number in numbers]
+    return places if sorted(places) == list(range(len(places))) else None
+
+
+def _others(records: Records) -> list[Row]:
+    """What the rows of a table have beside what is read; empty where they have nothing, or are whole conversations."""
+    if any(conversation_of(line) == WHOLE for line in records.lines[:1]) or not any(map(_other, records.lines[:20])):
+        return []
+    return [_other(line) for line in records.lines]
+
+
+def _other(line: bytes) -> Row:
+    row = json.loads(line)
+    used = {*used_columns(row).values()} if isinstance(row, dict) else ()
+    return {name: value for name, value in row.items() if name not in used and name.strip().lower() != "features"} if used else {}
+
+
+def _aligned(corpus: Corpus, more: list[Row], said: Labelled, shard: Shard) -> list[Row]:
+    """The rows in the order of the utterances."""
+    if not more:
+        return [{}] * corpus.utterances
+    places = _places(corpus)
+    if places is None or len(places) != len(more):
+        said.notes.append(f"{shard.source.name}: its other columns are not passed on: rows were joined or left out")
+        return [{}] * corpus.utterances
+    return [more[place] for place in places]

@@ -1,0 +1,94 @@
+"""Conversations of any length: above a limit they are read in windows that overlap, since a complete graph has the square of the turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.inference.answer import Answer
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.inference.prepare import LONGEST
+
+OVERLAP = 200  # turns that two windows share; each speaks for its half of them
+
+
+def predict_long(
+    pipeline: Pipeline, corpus: Corpus, *, longest: int = LONGEST, overlap: int = OVERLAP, say: Callable[[str], None] | None = None
+) -> list[Answer]:
+    """Return what the method says about every utterance, in the order given, as `Pipeline.predict` does for conversations up to `longest`.
+
+    Args:
+        pipeline: The model.
+        corpus: Conversations with what it reads, from `prepare`.
+        longest: Turns of a window.
+        overlap: Turns that two windows share; fewer than `longest`.
+        say: Called with a remark where there are windows.
+
+    Raises:
+        CorpusError: features that do not fit the model.
+        CheckpointError: scores that are not numbers.
+    """
+    lengths = corpus.lengths.tolist()
+    if max(lengths, default=0) <= longest:
+        return pipeline.predict(corpus)
+    if say:
+        long = sum(length > longest for length in lengths)
+        say(f"{long} of {len(lengths)} conversations are longer than {longest} turns: read in windows that share {overlap} turns")
+    rows: list[int] = []
+    kept: list[bool] = []
+    sizes: list[int] = []
+    for start, length in zip(corpus.ptr.tolist(), lengths, strict=False):
+        for first, last, own, end in windows(length, longest, overlap):
+            rows += range(start + first, start + last)
+            kept += (own <= turn < end for turn in range(first, last))
+            sizes.append(last - first)
+    given = pipeline.predict(_pieces(corpus, rows, sizes))
+    of = corpus.dialogue_of.tolist()
+    ptr = corpus.ptr.tolist()
+    return [
+        replace(answer, dialogue=corpus.dialogue_ids[of[row]], turn=row - ptr[of[row]])
+        for answer, row, keep in zip(given, rows, kept, strict=True)
+        if keep
+    ]
+
+
+def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Return first turn and end of every window, and of the turns that it speaks for.
+
+    >>> windows(10, 6, 2)
+    [(0, 6, 0, 5), (4, 10, 5, 10)]
+    >>> windows(3, 6, 2)
+    [(0, 3, 0, 3)]
+    """
+    starts = list(range(0, max(1, length - overlap), longest - overlap)) if length > longest else [0]
+    starts = [min(start, max(0, length - longest)) for start in starts]
+    ends = [min(start + longest, length) for start in starts]
+    borders = [0, *((end + start) // 2 for end, start in zip(ends, starts[1:], strict=False)), length]
+    return list(zip(starts, ends, borders, borders[1:], strict=False))
+
+
+def _pieces(corpus: Corpus, rows: list[int], sizes: list[int]) -> Corpus:
+    """The corpus with windows in the place of conversations."""
+    index = torch.tensor(rows)
+
+    def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[row] for row in rows) if values else ()
+
+    return replace(
+        corpus,
+        dialogue_ids=tuple(str(number) for number in range(len(sizes))),
+        ptr=torch.cat([torch.zeros(1, dtype=torch.long), torch.tensor(sizes).cumsum(0)]),
+        utterance_ids=pick(corpus.utterance_ids),
+        speakers=pick(corpus.speakers),
+        texts=pick(corpus.texts),
+        target=corpus.target[index],
+        features={name: value[index] for name, value in corpus.features.items()},
+        present={name: value[index] for name, value in corpus.present.items()},
+        sequences={name: value.take(index) for name, value in corpus.sequences.items()},
+        splits={},
+        annotations={name: pick(values) for name, values in corpus.annotations.items()},
+    )
