@@ -14,7 +14,7 @@ COMMANDS = {
     "features": "from raw text, sound and pictures to feature files",
     "graph": "draw conversations: PNG, SVG, GraphML, interactive HTML",
     "experiment": "train and judge a method on a corpus",
-    "predict": "label a new conversation with a trained model",
+    "predict": "label conversations with a trained model",
     "report": "a run as one page: figures, errors, an explorer of conversations",
     "compare": "finished runs side by side, with paired tests",
     "list": "methods, recipes, corpora, tasks and formats that are known",
@@ -33,7 +33,8 @@ EXAMPLES = """examples:
 
 DATA is everywhere a folder with corpus.toml, a saved corpus, an annotation
 file, or a generated corpus: `sample`, or `sample-raw` of words, waveforms and
-face frames. Exit codes: 0 done, 2 refused, 130 stopped.
+face frames. Exit codes: 0 done, 1 done but for what `predict --out` lists as
+refused, 2 refused, 130 stopped.
 """
 
 

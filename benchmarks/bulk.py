@@ -1,0 +1,298 @@
+"""`python -m benchmarks.bulk`: many conversations into a folder, by one worker, by two, through Ray, and killed twice.
+
+`vectors`: Parquet with a vector of 16 numbers per turn, for a model that needs no encoder. `text`: JSON lines of sentences, for a model
+behind all-MiniLM-L6-v2 (extra [minilm]). Both are generated, and both models are untrained, which costs the same. Every way must leave
+the same bytes. Memory is sampled from /proc: of the process that takes most, and of all together (shared libraries count in each).
+`files`: a folder of 200 transcripts in one process, milliseconds per file, the encoder apart; `lines`: one transcript of 5000 lines.
+
+`--turns 10000 --encoded 300` tries it out. `make tables` writes the rows into docs/bulk.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import RESULTS
+from erc_graph.data.files.storage import write_json
+from erc_graph.report.text_tables import markdown_table, text_table
+
+WORDS = ("well", "so", "I", "you", "we", "they", "really", "never", "think", "want", "love", "hate", "miss", "work", "please", "sorry")
+WIDTH, FILES, EACH, LINES = 16, 200, 10, 5000
+Row = dict[str, Any]
+
+
+def turns(count: int, vectors: bool) -> Iterator[Row]:
+    """Conversations of 2 to 40 turns, of 2 or 3 speakers."""
+    chance, number = random.Random(0), 0
+    while count > 0:
+        for turn in range(min(count, chance.randint(2, 40))):
+            row: Row = {
+                "dialogue": f"d{number}",
+                "turn": turn,
+                "speaker": chance.choice("ABC"),
+                "text": sentence(chance),
+                "message": number,
+            }
+            if vectors:
+                row["features"] = {"text": [round(chance.gauss(0, 1), 4) for _ in range(WIDTH)]}
+            yield row
+            count -= 1
+        number += 1
+
+
+def sentence(chance: random.Random) -> str:
+    return " ".join(chance.choices(WORDS, k=chance.randint(2, 20))) + chance.choice(".!?")
+
+
+def write_vectors(path: Path, count: int) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows, writer = turns(count, True), None
+    while part := [row for row, _ in zip(rows, range(20_000), strict=False)]:
+        table = pyarrow.Table.from_pylist(part)
+        writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    writer.close()
+
+
+def write_text(path: Path, count: int) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in turns(count, False))
+
+
+def save_models(folder: Path) -> None:
+    import torch
+
+    from erc_graph import METHODS, Pipeline, Schema
+    from erc_graph.data.tasks import TASKS
+
+    torch.manual_seed(0)
+    for name, width, made in (("vectors", WIDTH, {}), ("text", 384, {"text": "all-MiniLM-L6-v2"})):
+        schema = Schema(widths={"text": width}, task=TASKS["meld7"], provenance={"extractors": made})
+        Pipeline(METHODS["pairwise"](schema)).save_pretrained(folder / name)
+
+
+def command(model: Path, given: Path, out: Path, workers: int, launcher: str = "local") -> subprocess.Popen[bytes]:
+    """The command in a session of its own, so that all that it starts can be seen and killed."""
+    words = ["predict", "--model", str(model), str(given), "--out", str(out), "--workers", str(workers), "--launcher", launcher]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-m", "erc_graph", *words]
+    return subprocess.Popen(
+        arguments, env=environment, cwd=RESULTS.parents[1], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def members(session: int) -> dict[int, int]:
+    """Processes of a session that compute with this package, and what is resident of each at most, bytes."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((path / "stat").read_text().rpartition(")")[2].split()[3]) != session:
+                continue
+            status = dict(line.split(":", 1) for line in (path / "status").read_text().splitlines())
+            found[int(path.name)] = 1024 * int(status["VmHWM"].split()[0])
+        except (OSError, LookupError):
+            continue
+    return found
+
+
+def run(model: Path, given: Path, out: Path, workers: int, launcher: str = "local") -> Row:
+    """Seconds, and memory at most: of one process, and of all (of Ray's own servers, too)."""
+    start = time.perf_counter()
+    process = command(model, given, out, workers, launcher)
+    most: dict[int, int] = {}
+    while process.poll() is None:
+        most |= members(process.pid)
+        time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit(f"predict ended with {process.returncode}")
+    return {"seconds": time.perf_counter() - start, "peak_bytes": max(most.values(), default=0), "peak_bytes_together": sum(most.values())}
+
+
+def killed(model: Path, given: Path, out: Path, shards: int) -> Row:
+    """Killed with all its workers after a third and after two thirds of the shards, and continued."""
+    start = time.perf_counter()
+    for share in (1, 2):
+        process = command(model, given, out, 2)
+        while process.poll() is None and finished(out) < max(share, shards * share // 3):
+            time.sleep(0.05)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    last = run(model, given, out, 2)
+    return {**last, "seconds": time.perf_counter() - start}
+
+
+def finished(out: Path) -> int:
+    path = out / "shards.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def digest(folder: Path) -> str:
+    """Of the names and the content of all files."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def ways(folder: Path, kind: str, given: Path, count: int) -> list[Row]:
+    """A case in all ways that it can be carried out."""
+    rows, digests = [], {}
+
+    def add(way: str, row: Row, out: Path) -> None:
+        digests[way] = digest(out)
+        rows.append({"case": f"{kind} {count}", "way": way, **row, "turns_per_second": count / row["seconds"]})
+        print(f"{kind} {count}: {way}: {row['seconds']:.1f} s", file=sys.stderr)
+
+    outs = {way: folder / f"{kind}-{way.replace(' ', '-')}" for way in ("workers 1", "workers 2", "killed twice", "ray 2")}
+    add("workers 1", run(folder / kind, given, outs["workers 1"], 1), outs["workers 1"])
+    add("workers 2", run(folder / kind, given, outs["workers 2"], 2), outs["workers 2"])
+    add("killed twice", killed(folder / kind, given, outs["killed twice"], finished(outs["workers 2"])), outs["killed twice"])
+    add("ray 2", run(folder / kind, given, outs["ray 2"], 2, "ray"), outs["ray 2"])
+    if len({*digests.values()}) > 1:
+        raise SystemExit(f"{kind}: expected the same bytes in all ways, found {digests}")
+    rows[1]["times_as_fast"] = rows[0]["seconds"] / rows[1]["seconds"]
+    return rows
+
+
+def files(folder: Path) -> list[Row]:
+    """Transcripts in a folder, and a long one, in this process: what is not the encoder."""
+    from erc_graph import Pipeline
+    from erc_graph.data.files.shards import cut, find_sources
+    from erc_graph.inference.label_files import write_labels
+    from erc_graph.inference.labeller import Labeller
+
+    chance, spent = random.Random(1), [0.0]
+    for name, number, length in (("warm", 1, EACH), ("files", FILES, EACH), ("lines", 1, LINES)):
+        (folder / name).mkdir()
+        for file in range(number):
+            said = "".join(f"{chance.choice(('Ann', 'Bob'))}: {sentence(chance)}\n" for _ in range(length))
+            (folder / name / f"talk-{file:03d}.txt").write_text(said, encoding="utf-8")
+    pipeline = Pipeline.from_pretrained(folder / "text")
+    labeller = Labeller(pipeline)
+    load = labeller.kept
+
+    def timed(name: str) -> Any:
+        encoder = load(name)
+
+        class Timed:
+            context = encoder.context
+
+            def __call__(self, *given: Any) -> Any:
+                start = time.perf_counter()
+                vectors = encoder(*given)
+                spent[0] += time.perf_counter() - start
+                return vectors
+
+        return Timed()
+
+    labeller.kept = timed  # type: ignore[assignment]
+    rows = []
+    for name, number, count in (("warm", 1, EACH), ("files", FILES, FILES * EACH), ("lines", 1, LINES)):
+        spent[0], start = 0.0, time.perf_counter()
+        for source in find_sources([str(folder / name)]):
+            for shard in cut(source):
+                said = labeller(shard)
+                write_labels(folder / f"{name}-out" / f"{shard.name}.jsonl", "jsonl", said.rows, pipeline.task.labels)
+        taken = time.perf_counter() - start
+        if name != "warm":  # what is loaded once
+            row: Row = {"case": f"{name} {number}", "way": "this process", "seconds": taken, "encoder_seconds": spent[0]}
+            rows.append({**row, "turns_per_second": count / taken, "milliseconds_per_file": 1e3 * (taken - spent[0]) / number})
+    return rows
+
+
+def plan(path: Path, count: int) -> float:
+    """Turns per second of finding where a file is cut, which one process does for all workers."""
+    from erc_graph.data.files.shards import Source, cut
+
+    start = time.perf_counter()
+    for _ in cut(Source(path=path, name=path.name, size=path.stat().st_size)):
+        pass
+    return count / (time.perf_counter() - start)
+
+
+def page(result: dict[str, Any]) -> str:
+    """What docs/bulk.md has between its marks: the rows, and what they come to at a billion turns."""
+    rows = [[row["case"], row["way"], *cells(row)] for row in result["rows"]]
+    text = markdown_table(["case", "way", "s", "turns/s", "MiB of one process", "MiB of all", "ms a file"], rows)
+    best = {row["case"].split()[0]: row for row in result["rows"] if row["way"] == "workers 2"}
+    faster = [f"{row['times_as_fast']:.2f} times as fast as one on `{case}`" for case, row in best.items() if "times_as_fast" in row]
+    text += f"\n\nRecorded at a load average of {result['load_average']:.1f} on {result['cores']} cores. Two workers are "
+    text += f"{' and '.join(faster)}, with their start in it.\n\nA billion turns at these rates, on paper:\n\n"
+    lines = []
+    for case, row in best.items():
+        hours = 1e9 / row["turns_per_second"] * 2 / 3600
+        lines.append([f"`{case}`", f"{hours:.0f}", f"{hours / 64:.1f}", f"{hours / 1024:.2f}"])
+    text += markdown_table(["case", "core hours", "hours on 64 cores", "hours on 1024 cores"], lines)
+    kinds = result["plan_turns_per_second"]
+    feeds = {case: kinds[case] / (row["turns_per_second"] / 2) for case, row in best.items()}
+    size = f"{result['bytes_per_turn']:.0f}"
+    text += f"\n\nThe labels take {size} bytes a turn as Parquet, {size} GB in all. The process that cuts finds "
+    text += f"{kinds['vectors']:.0f} turns/s in Parquet and {kinds['text']:.0f} in JSON lines, "
+    return text + f"enough for {feeds['vectors']:.0f} cores of `vectors` and {feeds['text']:.0f} of `text`."
+
+
+def cells(row: Row) -> list[str]:
+    """Figures of a row; nothing where something was not measured."""
+    memory = [f"{row[name] / 2**20:.0f}" if name in row else "" for name in ("peak_bytes", "peak_bytes_together")]
+    each = f"{row['milliseconds_per_file']:.1f}" if "milliseconds_per_file" in row else ""
+    return [f"{row['seconds']:.1f}", f"{row['turns_per_second']:.0f}", *memory, each]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bulk", description=__doc__)
+    parser.add_argument("--turns", type=int, default=1_000_000, help="of the case `vectors` (default: a million)")
+    parser.add_argument("--encoded", type=int, default=100_000, help="of the case `text` (default: a hundred thousand)")
+    parser.add_argument("--json", type=Path, default=RESULTS / "bulk.json", metavar="FILE", help="where the rows go")
+    options = parser.parse_args(argv)
+    from erc_graph.experiments.environment import environment
+
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        save_models(folder)
+        write_vectors(folder / "talks.parquet", options.turns)
+        write_vectors(folder / "tenth.parquet", options.turns // 10)
+        write_text(folder / "talks.jsonl", options.encoded)
+        tenth = run(folder / "vectors", folder / "tenth.parquet", folder / "tenth-out", 2)
+        rows = [
+            {
+                "case": f"vectors {options.turns // 10}",
+                "way": "workers 2",
+                **tenth,
+                "turns_per_second": options.turns // 10 / tenth["seconds"],
+            }
+        ]
+        rows += ways(folder, "vectors", folder / "talks.parquet", options.turns)
+        rows += ways(folder, "text", folder / "talks.jsonl", options.encoded)
+        rows += files(folder)
+        plans = {
+            "vectors": plan(folder / "talks.parquet", options.turns), "text": plan(folder / "talks.jsonl", options.encoded),
+        }  # fmt: skip
+        labels = sum(path.stat().st_size for path in (folder / "vectors-workers-2").rglob("*.parquet")) / options.turns
+    print(
+        text_table(
+            ["case", "way", "s", "turns/s", "MiB of one", "MiB of all", "ms a file"], [[r["case"], r["way"], *cells(r)] for r in rows]
+        )
+    )
+    result = {"environment": environment("cpu"), "cores": os.cpu_count(), "load_average": load, "bytes_per_turn": labels}
+    write_json(options.json, {**result, "plan_turns_per_second": plans, "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
