@@ -268,8 +268,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lines", type=int, default=5000, help="of the long transcript (default: 5000)")
     parser.add_argument("--json", type=Path, default=RESULTS / "bulk.json", metavar="FILE", help="where the rows go")
     options = parser.parse_args(argv)
+    import torch
+
     from erc_graph.experiments.environment import environment
 
+    torch.set_num_threads(1)  # as the workers
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

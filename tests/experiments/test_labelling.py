@@ -107,7 +107,7 @@ def test_answers_are_those_of_single_files(talks: Path, model: Path, tmp_path: P
     ]
     refused = read(out / REFUSED)
     assert [one["source"] for one in refused] == ["deep/binary.txt", "plain.txt"]
-    assert refused[0]["reason"].startswith("binary content") and "names no text encoder" in refused[1]["reason"]
+    assert "names no text encoder" in refused[1]["reason"] and not any(str(tmp_path) in one["reason"] for one in refused)
     noted = read(out / SHARDS)
     assert [one["source"] for one in noted if one["turns"] == 0] == ["deep/binary.txt", "plain.txt"]
     assert sum(one["turns"] for one in noted) == turns
