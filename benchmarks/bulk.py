@@ -244,7 +244,7 @@ def page(result: dict[str, Any]) -> str:
     lines = []
     for case, row in best.items():
         hours = 1e9 / row["turns_per_second"] * 2 / 3600
-        lines.append([f"`{case}`", f"{hours:.0f}", f"{hours / 64:.1f}", f"{hours / 1024:.2f}"])
+        lines.append([case, f"{hours:.0f}", f"{hours / 64:.1f}", f"{hours / 1024:.2f}"])
     text += markdown_table(["case", "core hours", "hours on 64 cores", "hours on 1024 cores"], lines)
     kinds = result["plan_turns_per_second"]
     feeds = {case: kinds[case] / (row["turns_per_second"] / 2) for case, row in best.items()}
