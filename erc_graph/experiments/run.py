@@ -8,6 +8,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
@@ -81,11 +82,20 @@ def train_job(
     resume: bool = False,
     quiet: bool | None = None,
     on_epoch: Callable[[History], None] | None = None,
+    on_test: Callable[[int, int, Tensor, Batch], None] | None = None,
 ) -> tuple[Network, History, Batch]:
-    """Train; returns the network with its chosen weights, what happened, and the test part."""
+    """Train; returns the network with its chosen weights, what happened, and the test part.
+
+    `on_test` is told after every epoch what the network says of the test part: position of the stage, epochs so far, scores, the part.
+    """
     network = build(job.experiment, corpus, job.seed)
     parts = Parts.of(corpus, job.fold, network.schema)
     network.fit_inputs(parts.train)
+
+    def watch(stage: int, epoch: int, ask: Callable[[Batch], Tensor]) -> None:
+        here = parts.test.to(network.device)
+        on_test(stage, epoch, ask(here), here)  # type: ignore[misc]
+
     history = fit(
         network,
         parts.train,
@@ -98,6 +108,7 @@ def train_job(
         quiet=quiet,
         description=job.name,
         on_epoch=on_epoch,
+        watch=watch if on_test else None,
     )
     return network, history, parts.test.to(network.device)
 

@@ -14,11 +14,13 @@ class Epoch:
         loss: Mean over the judged utterances of the training part (and over independent networks), while its weights changed.
         dev: Metrics of the development part afterwards; empty without one.
         seconds: Time of the training steps.
+        cpu_seconds: Of the processor, all threads together.
     """
 
     loss: float
     dev: dict[str, float]
     seconds: float = field(compare=False)
+    cpu_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from erc_graph.training.config import TrainingConfig
 from erc_graph.training.history import History, StageHistory
 from erc_graph.training.losses import counted
 from erc_graph.training.metrics import METRICS
-from erc_graph.training.stages import Run, StageRun
+from erc_graph.training.stages import Run, StageRun, Watch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -72,6 +72,7 @@ def fit(
     quiet: bool | None = None,
     description: str = "",
     on_epoch: Callable[[History], None] | None = None,
+    watch: Watch | None = None,
 ) -> History:
     """Train a network in place, stage after stage; afterwards it has the chosen weights.
 
@@ -89,6 +90,8 @@ def fit(
         quiet: No progress bar; unset: none where standard error is no terminal.
         description: In front of the bar.
         on_epoch: Called with the history after every epoch, when its checkpoint is written.
+        watch: Called after every epoch, before its checkpoint is written, with the stage's position, its epochs so far, and a function
+            that answers for a batch as the network would now. Nothing that it does changes the training.
 
     Raises:
         ConfigError: impossible device, precision or criterion; the loss is no longer a number.
@@ -105,7 +108,7 @@ def fit(
     train, dev = train.to(accelerator.device), dev if dev is None else dev.to(accelerator.device)
     run = Run(
         accelerator=accelerator, method=method, task=task, config=config, train=train, seed=seed,
-        folder=folder, quiet=quiet if accelerator.is_main_process else True, description=description, on_epoch=on_epoch,
+        folder=folder, quiet=quiet if accelerator.is_main_process else True, description=description, on_epoch=on_epoch, watch=watch,
     )  # fmt: skip
     if folder and not resume:
         (folder / LAST).unlink(missing_ok=True)  # of an older run, which is not to be continued by mistake

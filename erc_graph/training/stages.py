@@ -21,7 +21,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.files.storage import load_tensors
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError
-from erc_graph.methods.stage import Prediction, Stage, infer
+from erc_graph.methods.stage import Prediction, Stage, evaluating, infer
 from erc_graph.training.averages import averaged
 from erc_graph.training.checkpoint import (
     ANEW,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
+Watch = Callable[[int, int, Callable[[Batch], Tensor]], None]  # position of the stage, epochs so far, and what answers as after this one
 
 
 @dataclass(kw_only=True, eq=False)
@@ -63,6 +64,7 @@ class Run:
     quiet: bool | None = None
     description: str = ""
     on_epoch: Callable[[History], None] | None = None
+    watch: Watch | None = None
     history: History = field(default_factory=History)
 
     @cached_property
@@ -169,13 +171,15 @@ class StageRun:
         bar = tqdm(total=self.epochs, initial=len(history.epochs), desc=title, leave=False, disable=run.quiet)
         try:
             while len(history.epochs) < self.epochs and not stalled(history, run.config):
-                start = time.perf_counter()
+                start, before = time.perf_counter(), time.process_time()
                 loss = self.epoch(train, len(history.epochs))
-                seconds = time.perf_counter() - start
+                seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - before
                 with averaged(self.parameters, self.average):
                     if dev is None:
                         self.scores(train.select(torch.arange(min(4, len(train)))))
-                    history.epochs.append(Epoch(loss, self.judge(dev) if dev is not None else {}, seconds))
+                    history.epochs.append(Epoch(loss, self.judge(dev) if dev is not None else {}, seconds, cpu_seconds))
+                    if run.watch:
+                        run.watch(self.index, len(history.epochs), self.asked)
                     if improved(history, run.config):
                         history.chosen = len(history.epochs)
                         self.best = snapshot(self.stage.module)
@@ -288,12 +292,20 @@ class StageRun:
         Raises:
             ConfigError: no longer numbers: the last step, which no loss has seen, may be the one that diverged.
         """
-        with self.run.accelerator.autocast():
-            size = min(self.run.config.batch_size, len(batch))
-            scores = infer(self.run.method, batch, size, forward=self.stage.forward).scores
+        scores = self.answers(batch)
         if not scores.isfinite().all():
             raise self.diverged(f"the scores after an epoch of stage {self.stage.name} are no longer numbers")
         return scores
+
+    def asked(self, batch: Batch) -> Tensor:
+        """`(N, C)` what the network says of other dialogues."""
+        with torch.no_grad(), evaluating(self.run.method):
+            return self.answers(self.run.method.start_stage(self.index, batch))  # type: ignore[operator]
+
+    def answers(self, batch: Batch) -> Tensor:
+        """`(N, C)` what the network says, whatever that is."""
+        with self.run.accelerator.autocast():
+            return infer(self.run.method, batch, min(self.run.config.batch_size, len(batch)), forward=self.stage.forward).scores
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything that continuing needs beside the method's weights."""

@@ -49,7 +49,7 @@ def states(folder: Path) -> dict[str, State]:
     for state in found.values():
         for stage in state.history["stages"]:
             for epoch in stage["epochs"]:
-                epoch.pop("seconds")
+                del epoch["seconds"], epoch["cpu_seconds"]
     return found
 
 
