@@ -99,9 +99,14 @@ def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) 
         raise ConfigError(f"development fraction: expected a number between 0 and 1, found {fraction}")
     if len(dialogue_ids) < 2:
         raise ConfigError(f"development split: expected two or more training dialogues to take it from, found {len(dialogue_ids)}")
-    order = sorted(dialogue_ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest())
+    order = _shuffled(dialogue_ids, seed)
     chosen = set(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
     return tuple(n for n in dialogue_ids if n not in chosen), tuple(n for n in dialogue_ids if n in chosen)
+
+
+def _shuffled(dialogue_ids: Sequence[str], seed: int) -> list[str]:
+    """In an order that the ids alone decide, not where they stand."""
+    return sorted(dialogue_ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest())
 
 
 def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> Corpus:
@@ -227,6 +232,32 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
                 )
             )
     return folds
+
+
+def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
+    """Divisions of the training and development dialogues, in which each is judged once; the test dialogues have no part in them.
+
+    Args:
+        corpus: With an official split.
+        by: `sessions`: each session is held out once; `thirds`: each third of the dialogues, by a hash of their ids.
+        seed: Chooses the development dialogues of each division, a tenth of those that are not held out, and the thirds.
+
+    Raises:
+        ConfigError: no training split, or dialogue ids that do not name three sessions.
+    """
+    official = _official(corpus, seed)[0]
+    known = set(official.train + official.dev)
+    parts: Mapping[str, tuple[str, ...]]
+    if by == "sessions":
+        parts = {name: ids for name, names in _sessions(corpus).items() if (ids := tuple(n for n in names if n in known))}
+    else:
+        order = _shuffled([name for name in corpus.dialogue_ids if name in known], seed)
+        parts = {str(i + 1): tuple(order[i::3]) for i in range(3)}
+    found = []
+    for name, test in parts.items():
+        train, dev = hold_out(_without(parts, name), seed=seed)
+        found.append(Fold(name=f"without {by.removesuffix('s')} {int(name)}", train=train, dev=dev, test=test))
+    return found
 
 
 PROTOCOLS: dict[str, Callable[[Corpus, int], list[Fold]]] = {
