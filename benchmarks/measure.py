@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import resource
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ import torch
 
 from erc_graph.data.files.storage import write_json
 from erc_graph.experiments.environment import environment
+from erc_graph.experiments.memory import forget_peak, resident
 from erc_graph.report.text_tables import text_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -146,16 +146,6 @@ def finish(rows: list[Row], path: Path) -> int:
     return 0
 
 
-def resident() -> tuple[int, int]:
-    """Bytes now and at most. Not `ru_maxrss` where it can be helped: a child inherits that from the process that started it."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return most, most
-    values = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
-    return int(values["VmRSS"].split()[0]) * 1024, int(values["VmHWM"].split()[0]) * 1024
-
-
 def main(argv: list[str] | None = None) -> int:
     module, case, method, threads, device = sys.argv[1:] if argv is None else argv
     torch.set_num_threads(int(threads))
@@ -165,9 +155,8 @@ def main(argv: list[str] | None = None) -> int:
         benchmark.prepare(benchmark.WARM, method)()
     run = benchmark.prepare(case, method)
     gc.collect()
-    if Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # what making the inputs took at most is forgotten
-    before = allocated() if device == "cuda" else resident()[0]
+    here = forget_peak()  # what making the inputs took at most
+    before = allocated() if device == "cuda" else here
     start = time.perf_counter()
     run()
     after = allocated(most=True) if device == "cuda" else resident()[1]

@@ -16,6 +16,7 @@ COMMANDS = {
     "experiment": "train and judge a method on a corpus",
     "predict": "label conversations with a trained model",
     "report": "a run as one page: figures, errors, an explorer of conversations",
+    "leaderboard": "many methods under the same rules, in one table",
     "compare": "finished runs side by side, with paired tests",
     "list": "methods, recipes, corpora, tasks and formats that are known",
     "completion": "a script that lets the shell complete all this",
@@ -40,7 +41,7 @@ refused, 2 refused, 130 stopped.
 
 def usage() -> str:
     """The page that `erc-graph --help` shows."""
-    commands = "\n".join(f"  {name:<12}{words}" for name, words in COMMANDS.items())
+    commands = "\n".join(f"  {name:<13}{words}" for name, words in COMMANDS.items())
     return (
         "usage: erc-graph COMMAND ...\n       erc-graph --version\n\n"
         f"Emotion recognition in conversations, done with graphs.\n\ncommands:\n{commands}\n\n{EXAMPLES}"

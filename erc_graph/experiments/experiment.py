@@ -185,7 +185,7 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
         checked: Any = model.model_validate_json(json.dumps(dict(values), default=str), strict=True)
         run = RunConfig(**{f.name: getattr(checked, f.name) for f in dataclasses.fields(RunConfig)})
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(problem, where) for problem in error.errors())) from None
+        raise ConfigError("\n".join(sentence(problem, where) for problem in error.errors())) from None
     if checked.search:
         SearchSpace.from_dict(checked.search)
     if not same_method(checked.method, method):
@@ -201,7 +201,8 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
     )
 
 
-def _sentence(problem: Mapping[str, Any], where: str) -> str:
+def sentence(problem: Mapping[str, Any], where: str) -> str:
+    """What pydantic found wrong with plain values, as one line: where, what was expected, what was found."""
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: {path}: unknown key; `--help` lists the known ones"

@@ -7,7 +7,7 @@ serial run, bit for bit where the number of threads is the same. What a stopped 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from erc_graph.experiments.jobs import Job, Outcome, Plan
 from erc_graph.experiments.run import run_experiment, run_job
 from erc_graph.experiments.workers import WorkerGone, answers_of, check_launcher, threads_each
 from erc_graph.training.tracking import check_tracker
+
+Work = Callable[..., object]  # of a job and a corpus, and of `resume`, `quiet` and `track`, as `run_job`
 
 
 def check_launch(launch: Launch) -> None:
@@ -55,11 +57,22 @@ def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Laun
     return [run_experiment(plan, corpus, resume=resume, track=launch.track) for plan in bar]
 
 
-def train_all(todo: Sequence[Job], corpus: Corpus, folder: Path, launch: Launch, *, resume: bool = False) -> None:
+def train_all(
+    todo: Sequence[Job], corpus: Corpus, folder: Path, launch: Launch, *, resume: bool = False, work: Work = run_job, what: str = "runs"
+) -> None:
     """Train jobs at the same time; each leaves its finished checkpoint in its folder.
 
     Workers compute with one thread each, or with OMP_NUM_THREADS; so does this process afterwards. Ctrl-C and an error stop all of
     them; each keeps its last whole epoch.
+
+    Args:
+        todo: The jobs; each in a folder of its own.
+        corpus: On what.
+        folder: The folder of the command, for the advice in errors.
+        launch: How.
+        resume: Continue what stands in the folders.
+        work: What is done with a job; a function of a module, for it is called in another process.
+        what: What the jobs are, in front of the progress.
 
     Raises:
         ErcGraphError: the first error of a job, with the job's name; or a worker is gone.
@@ -69,11 +82,11 @@ def train_all(todo: Sequence[Job], corpus: Corpus, folder: Path, launch: Launch,
     if not left:
         return
     workers = launch.workers if launch.launcher == "ray" and not launch.workers else min(launch.workers or 1, len(left))
-    bar = tqdm(total=len(todo), initial=len(todo) - len(left), desc=f"runs, {workers or 'many'} at once", disable=None)
+    bar = tqdm(total=len(todo), initial=len(todo) - len(left), desc=f"{what}, {workers or 'many'} at once", disable=None)
     try:
         trained = answers_of(
             _train,
-            (corpus, resume, launch.track),
+            (work, corpus, resume, launch.track),
             left,
             launcher=launch.launcher,
             workers=workers,
@@ -95,11 +108,11 @@ def train_all(todo: Sequence[Job], corpus: Corpus, folder: Path, launch: Launch,
         bar.close()
 
 
-def _train(shared: tuple[Corpus, bool, str | None], job: Job) -> ErcGraphError | None:
-    """Train a job; a refusal is returned as it is, since not every launcher hands on an exception unchanged."""
-    corpus, resume, track = shared
+def _train(shared: tuple[Work, Corpus, bool, str | None], job: Job) -> ErcGraphError | None:
+    """Do a job; a refusal is returned as it is, since not every launcher hands on an exception unchanged."""
+    work, corpus, resume, track = shared
     try:
-        run_job(job, corpus, resume=resume, quiet=True, track=track)
+        work(job, corpus, resume=resume, quiet=True, track=track)
     except ErcGraphError as refusal:
         return refusal
     return None

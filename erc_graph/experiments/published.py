@@ -125,6 +125,16 @@ def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]
     return own or list(_lines_of(method, tables))
 
 
+def same_name(printed: str, method: str) -> bool:
+    """Whether a printed line is of a method: its name, with or without more behind it.
+
+    >>> same_name("bc-LSTM+Att", "bc-lstm"), same_name("DialogueRNN", "dialoguegcn")
+    (True, False)
+    """
+    plain = ["".join(c for c in name.lower() if c.isalnum()) for name in (printed, method)]
+    return plain[0].startswith(plain[1])
+
+
 def _lines_of(method: str, tables: tuple[PublishedTable, ...]) -> Iterator[PublishedTable]:
     def plain(name: str) -> str:
         return "".join(c for c in name.lower() if c.isalnum())

@@ -91,7 +91,7 @@ def render_page(contents: Contents) -> str:
     script = (TEMPLATES / "explorer.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     data = pack(contents.conversations, found.labels, contents.streams, text=contents.text)
-    return _environment().get_template("page.html").render(
+    return environment().get_template("page.html").render(
         title=f"{contents.result['method']} on {contents.result['dataset']}",
         result=contents.result,
         protocol=contents.protocol,
@@ -119,7 +119,8 @@ def render_page(contents: Contents) -> str:
     )  # fmt: skip
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates of this folder, with everything escaped that is not said to be markup."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -201,9 +202,9 @@ def _picture(contents: Contents, name: str) -> Markup | None:
     history, states, found = contents.history, contents.states, contents.predictions
     try:
         if name == "curves" and history is not None:
-            return _svg(lambda path: plot_curves(history, path), name, "Training loss and development metrics over the epochs")
+            return inline_svg(lambda path: plot_curves(history, path), name, "Training loss and development metrics over the epochs")
         if name == "projection" and states is not None:
-            return _svg(
+            return inline_svg(
                 lambda path: plot_projection(states, found.target, found.labels, path),
                 name,
                 "States of the test turns in the plane, coloured by true emotion",
@@ -219,11 +220,11 @@ def _calibration(found: Predictions) -> dict[str, Any] | None:
     if found.probabilities is None:
         return None
     bins = reliability(found.probabilities, found.target)
-    drawn = _svg(lambda path: plot_calibration(bins, path), "calibration", "Reliability diagram: accuracy by confidence")
+    drawn = inline_svg(lambda path: plot_calibration(bins, path), "calibration", "Reliability diagram: accuracy by confidence")
     return {"picture": drawn, "error": bins.error, "over": bins.overconfidence}
 
 
-def _svg(draw: Callable[[Path], object], name: str, title: str, colours: Mapping[str, str] | None = None) -> Markup:
+def inline_svg(draw: Callable[[Path], object], name: str, title: str, colours: Mapping[str, str] | None = None) -> Markup:
     """What `draw` draws as an inline SVG whose colours are the page's own, so that they follow dark and light."""
     import matplotlib
     from markupsafe import Markup, escape

@@ -1,0 +1,69 @@
+"""`erc-graph leaderboard`: every method on the same corpora, features, seeds and budget of settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from erc_graph.cli.command import Parser, command
+from erc_graph.errors import ConfigError
+
+DESCRIPTION = """Train many methods under the same rules and put them in one table.
+
+A method has the settings of its paper and, with --budget N, N more, drawn from
+ranges that all methods share. Settings and epochs are chosen on development
+data and held-out parts of the training data; the test part is judged once per
+seed. Every method is compared with the BiGRU and with the first of the table:
+over seeds, and over dialogues, corrected by Holm.
+"""
+EXAMPLES = """  erc-graph leaderboard --methods bigru,pairwise,dialoguegcn
+      three methods on the generated sample corpus
+  erc-graph leaderboard --data corpora/mine --workers 2 --out runs/board
+      all methods on your own features
+  erc-graph leaderboard --data corpora/meld --methods kind:graph --budget 8
+      graph methods, eight settings each beside the paper's
+  erc-graph leaderboard --resume runs/board
+      go on after a stop; what is done is not done again
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = Parser(prog="erc-graph leaderboard", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s [options]")
+    parser.add_argument("--data", nargs="+", metavar="CORPUS", help="one corpus or several (default: sample)")
+    parser.add_argument(
+        "--methods",
+        metavar="NAME,...",
+        help="`all`, names joined by commas, or kind:graph (also recurrent, transformer, fusion); default: all",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="trainings per method (default: as the rules say, 5)")
+    parser.add_argument("--budget", type=int, metavar="N", help="settings tried beside the paper's (default: as the rules say)")
+    parser.add_argument("--rules", type=Path, metavar="FILE.toml", help="rules of your own (default: experiments/leaderboard.toml)")
+    parser.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one)")
+    parser.add_argument("--launcher", choices=("local", "ray"), help="where they run: here, or on a Ray cluster (default: local)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where everything goes (default: runs/leaderboard)")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FOLDER", help="go on with a leaderboard that was stopped; with --workers and --launcher alone"
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = make_parser().parse_args(argv)
+
+    from erc_graph.experiments.experiment import Launch
+    from erc_graph.experiments.leaderboard.standings import begin, go_on
+
+    launch = Launch(workers=options.workers, launcher=options.launcher or "local")
+    if options.resume:
+        others = {"data", "methods", "seeds", "budget", "rules", "out"}
+        if any(getattr(options, name) is not None for name in others):
+            raise ConfigError("--resume: takes no other options but --workers, --launcher; a leaderboard is continued as it was begun")
+        return go_on(options.resume, launch)
+    return begin(
+        options.data or ["sample"], (options.methods or "all").split(","), options.out or Path("runs") / "leaderboard", launch,
+        seeds=options.seeds, budget=options.budget, rules=options.rules,
+    )  # fmt: skip

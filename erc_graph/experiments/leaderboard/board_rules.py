@@ -1,0 +1,112 @@
+"""The rules of a leaderboard, `experiments/leaderboard.toml`: what no method chooses for itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from erc_graph.data.files.toml import read_toml
+from erc_graph.errors import ConfigError
+from erc_graph.experiments.experiment import FOLDERS
+from erc_graph.methods.inputs import InputsConfig
+from erc_graph.methods.prior import PriorConfig
+from erc_graph.training.search import SearchSpace
+
+RULES = "leaderboard.toml"
+ALPHA = 0.05  # of every test
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusRules:
+    """What holds on one corpus.
+
+    Attributes:
+        modalities: Feature sets; unset: all that the corpus has.
+        choice: On what settings are chosen: the `dev` split; `sessions` of the training and development dialogues, each held out once;
+            `thirds` of them, each held out once.
+        selection: The epoch that is kept: the best on the `dev`elopment dialogues, or the `last`, fixed beforehand.
+        inputs: What is done with the features in front of every method.
+        prior: What is added to the scores behind every method.
+        groups: Group → names of speakers in it (`*` stands for anything), for the gap between groups.
+    """
+
+    modalities: list[str] | None = None
+    choice: Literal["dev", "sessions", "thirds"] = "dev"
+    selection: Literal["dev", "last"] = "dev"
+    inputs: InputsConfig = field(default_factory=InputsConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    groups: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What holds for every method.
+
+    Attributes:
+        seeds: Trainings of the chosen setting, with seeds 0 to N-1.
+        budget: Settings that are tried beside the paper's.
+        members: Networks per training that vote.
+        criterion: Figure of the development dialogues that chooses epochs and settings.
+        ranges: Key → range, for all methods; `width` and `dropout` are the pipeline's, where it has them.
+        corpora: Name of a corpus → what holds on it; corpora that are not named have the defaults.
+    """
+
+    seeds: int = 5
+    budget: int = 0
+    members: int = 1
+    criterion: str = "weighted_f1"
+    ranges: dict[str, Any] = field(default_factory=dict)
+    corpora: dict[str, CorpusRules] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("seeds", 1), ("budget", 0), ("members", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        if self.ranges:
+            SearchSpace.from_dict(self.ranges)
+        elif self.budget:
+            raise ConfigError("budget: expected [ranges] to try settings from, found none; set budget = 0, or give ranges")
+
+    def of(self, corpus: str) -> CorpusRules:
+        """What holds on a corpus."""
+        return self.corpora.get(corpus, CorpusRules())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `rules_from` takes them."""
+        return dataclasses.asdict(self)
+
+
+def rules_from(values: Mapping[str, Any], where: str) -> Rules:
+    """Rules from plain values.
+
+    Raises:
+        ConfigError: every unknown key, wrong type and impossible value at once, each with its path.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+    from erc_graph.experiments.experiment import sentence
+
+    try:
+        checked = TypeAdapter(with_config(ConfigDict(extra="forbid"))(Rules)).validate_json(
+            json.dumps(dict(values), default=str), strict=True
+        )
+    except ValidationError as error:
+        raise ConfigError("\n".join(sentence(problem, where) for problem in error.errors())) from None
+    return checked
+
+
+def read_rules(path: str | Path | None = None) -> Rules:
+    """The rules in a file; those that come with the package where none is named.
+
+    Raises:
+        ConfigError: no such file, or not rules.
+    """
+    if path is None:
+        path = next((folder / RULES for folder in FOLDERS if (folder / RULES).is_file()), None)
+    if path is None:
+        raise ConfigError(f"experiments/{RULES}: expected the rules of the leaderboard; install erc_graph anew, or give --rules FILE")
+    return rules_from(read_toml(path), str(path))

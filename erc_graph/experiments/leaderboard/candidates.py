@@ -1,0 +1,87 @@
+"""The settings that a method may have: its paper's, and as many draws for every method, from ranges that all share and two of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.toml import read_toml
+from erc_graph.experiments.experiment import Experiment, experiment_file, from_dict, settings_name
+from erc_graph.experiments.leaderboard.board_rules import Rules
+from erc_graph.training.search import Range, SearchSpace
+
+OWN = 2  # ranges of a method's own settings file that count
+
+
+def committed(method: str, corpus: Corpus, data: str, rules: Rules) -> Experiment:
+    """The settings of a method for a corpus, as its file says, but for what the rules decide.
+
+    Raises:
+        ConfigError: the file is broken, or the method is not known.
+    """
+    own = rules.of(corpus.name)
+    path = experiment_file(method, corpus.name) or experiment_file(method, "default-last" if own.selection == "last" else "default")
+    experiment = from_dict(method, read_toml(path), settings_name(path)) if path else from_dict(method, {}, method)
+    values = experiment.as_dict()
+    values |= {"data": data, "task": corpus.task.name, "modalities": own.modalities, "protocol": "official", "seeds": rules.seeds}
+    values |= {"members": rules.members, "baseline": False, "inputs": asdict(own.inputs), "prior": asdict(own.prior)}
+    values["training"] |= {"selection": own.selection, "criterion": rules.criterion}
+    return from_dict(method, values, "leaderboard")
+
+
+def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
+    """Key → range: those of the rules that the method has, and the first two of its own."""
+    values, found = experiment.as_dict(), {}
+    for key, span in SearchSpace.from_dict(rules.ranges).ranges.items() if rules.ranges else ():
+        whole = key if "." in key else f"pipeline.{key}"
+        if _has(values, whole):
+            found[whole] = span
+    own = SearchSpace.from_dict(experiment.search).ranges if experiment.search else {}
+    return found | dict([(key, span) for key, span in own.items() if key not in found and key.startswith("pipeline.")][:OWN])
+
+
+def _has(values: Mapping[str, Any], key: str) -> bool:
+    node: Any = values
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return node is not None and not isinstance(node, Mapping)
+
+
+def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
+    """Changes of the settings, the first of them none: `1 + budget`. The same points of the unit cube are drawn for every method.
+
+    >>> candidates(from_dict("bigru", {}, "example"), Rules())
+    [{}]
+    """
+    from scipy.stats import qmc
+
+    if not rules.budget:
+        return [{}]
+    spans = ranges(experiment, rules)
+    points = qmc.LatinHypercube(len(rules.ranges) + OWN, seed=np.random.default_rng(0)).random(rules.budget)
+    names = [key if "." in key else f"pipeline.{key}" for key in rules.ranges]
+    column = {name: i for i, name in enumerate(names)}
+    free = iter(range(len(names), len(names) + OWN))
+    columns = {key: column[key] if key in column else next(free) for key in spans}
+    return [{}, *({key: value(span, float(point[columns[key]])) for key, span in spans.items()} for point in points)]
+
+
+def value(span: Range, share: float) -> Any:
+    """Where a share of a range from 0 to 1 falls.
+
+    >>> value(Range(low=1e-4, high=1e-2, log=True), 0.5), value(Range(low=1, high=4), 0.99), value(Range(choices=(8, 16)), 0.2)
+    (0.001, 4, 8)
+    """
+    if span.choices:
+        return span.choices[min(int(share * len(span.choices)), len(span.choices) - 1)]
+    low, high = span.low or 0.0, span.high or 0.0
+    if isinstance(span.low, int) and isinstance(span.high, int):
+        return min(int(low + share * (high - low + 1)), span.high)
+    found = float(np.exp(np.log(low) + share * np.log(high / low))) if span.log else low + share * (high - low)
+    return float(f"{found:.3g}")

@@ -1,0 +1,179 @@
+"""What a leaderboard says of a method on a corpus, from the records of its trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.experiments.findings import spread
+from erc_graph.experiments.leaderboard.board import Entry, Field
+from erc_graph.experiments.leaderboard.board_rules import Rules
+from erc_graph.experiments.leaderboard.inflation import chosen_on_test
+from erc_graph.experiments.leaderboard.trials import Trial, read_record, read_scores
+from erc_graph.experiments.published import printed_beside, same_name
+from erc_graph.methods.own_file import find_method, short_name
+from erc_graph.training.config import LOWER_IS_BETTER
+from erc_graph.training.metrics import evaluate
+from erc_graph.training.resampling import bootstrap_dialogues, class_figures, score_figures
+from erc_graph.training.significance import Comparison, holm, paired_permutation
+
+BASELINE = "bigru"
+BOOTSTRAP = 9999  # draws
+
+
+def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
+    """A row for every method that has a finished seed, or an error, in the order of development figures, best first.
+
+    Args:
+        field: A corpus and its methods.
+        rules: Of the leaderboard.
+    """
+    found = [row for entry in field.entries if (row := _row(entry, field.corpus, rules)) is not None]
+    sign = -1 if rules.criterion not in LOWER_IS_BETTER else 1
+    found.sort(key=lambda row: (not row["seeds"], sign * row["dev"][rules.criterion]["mean"] if row["seeds"] else 0, row["method"]))
+    _compare(found, field.corpus, rules.criterion)
+    for row in found:
+        del row["sums"]
+    return found
+
+
+def _row(entry: Entry, corpus: Corpus, rules: Rules) -> dict[str, Any] | None:
+    """One method; `sums` has, per seed, sums per test dialogue that every figure can be made of."""
+    if any(not trial.finished for trials in entry.tried() for trial in trials):
+        return None
+    trials = [trial for trial in entry.final() if trial.finished]
+    records = [read_record(trial.record) for trial in trials]
+    done = [(trial, record) for trial, record in zip(trials, records, strict=True) if "error" not in record]
+    errors = sorted({record["error"] for record in records if "error" in record})
+    if not records:
+        return None
+    kind = find_method(entry.method)
+    row: dict[str, Any] = {
+        "method": short_name(entry.method),
+        "family": kind.family,
+        "after": bool(kind.paper and kind.paper.after),
+        "seeds": [trial.seed for trial, _ in done],
+        "errors": errors,
+        "setting": entry.chosen,
+        "changes": dict(entry.settings[entry.chosen]),
+        "tried": [
+            {"changes": dict(changes), "figure": figure, **({"refused": entry.refused[i]} if i in entry.refused else {})}
+            for i, (changes, figure) in enumerate(zip(entry.settings, entry.figures, strict=False))
+        ],
+        "published": published(short_name(entry.method), corpus),
+        "sums": {},
+    }
+    if not done:
+        return row
+    judged = [_judged(trial, corpus, rules.of(corpus.name).groups) for trial, _ in done]
+    for part in judged[0]:
+        row[part] = {name: spread([one[part][name] for one in judged]) for name in judged[0][part]}
+    row["dev"] = {name: spread([record["dev"][name] for _, record in done]) for name in done[0][1]["dev"]}
+    row["cost"] = {
+        "parameters": done[0][1]["parameters"],
+        **{name: spread([record[name] for _, record in done]) for name in ("cpu_seconds_per_epoch", "peak_bytes")},
+        "epochs": [record["epochs"] for _, record in done],
+    }
+    row["chosen_on_test"] = spread([chosen_on_test(trial.trace, rules.criterion) for trial, _ in done])
+    row["sums"] = {trial.seed: _sums(*read_scores(trial), corpus) for trial, _ in done}
+    return row
+
+
+def _judged(trial: Trial, corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+    """Figures of a seed: of all test utterances, of those with and without a shift, of groups of speakers."""
+    rows, scores = read_scores(trial)
+    target, criterion = corpus.target[rows], trial.experiment.training.criterion
+
+    def of(keep: Tensor) -> float:
+        return evaluate(scores[keep], target[keep], corpus.task)[criterion]
+
+    found: dict[str, dict[str, float]] = {"test": evaluate(scores, target, corpus.task)}
+    if corpus.task.kind == "classification":
+        shift, stay = (kept[rows] for kept in shifts(corpus))
+        found["turns"] = {name: of(keep) for name, keep in (("shift", shift), ("stay", stay)) if keep.any()}
+    names = np.array(corpus.speakers, dtype=object)[rows.numpy()]
+    members = {
+        group: torch.tensor([any(fnmatchcase(name, pattern) for pattern in patterns) for name in names])
+        for group, patterns in groups.items()
+    }
+    parts = {group: of(keep) for group, keep in members.items() if keep.any()}
+    if len(parts) > 1:
+        found["groups"] = {**parts, "gap": max(parts.values()) - min(parts.values())}
+    return found
+
+
+def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
+    """`(U,)` bool twice: the same speaker's last labelled utterance in the dialogue has another label; the same one."""
+    shift, stay = torch.zeros(2, corpus.utterances, dtype=torch.bool)
+    last: dict[tuple[int, str], int] = {}
+    for row, (dialogue, speaker, target) in enumerate(
+        zip(corpus.dialogue_of.tolist(), corpus.speakers, corpus.target.tolist(), strict=True)
+    ):
+        if target < 0:
+            continue
+        if (before := last.get((dialogue, speaker))) is not None:
+            (stay if before == target else shift)[row] = True
+        last[dialogue, speaker] = target
+    return shift, stay
+
+
+def _sums(rows: Tensor, scores: Tensor, corpus: Corpus) -> np.ndarray[Any, Any]:
+    """`(dialogues, K)` per test dialogue: flat confusion matrices, or what `score_figures` needs."""
+    from erc_graph.training.metrics import seven
+
+    _, unit = np.unique(corpus.dialogue_of[rows].numpy(), return_inverse=True)
+    target = corpus.target[rows].numpy()
+    if corpus.task.kind == "classification":
+        classes = len(corpus.task.labels)
+        sums = np.zeros((unit.max() + 1, classes**2))
+        np.add.at(sums, (unit, target * classes + scores.argmax(-1).numpy()), 1)
+        return sums
+    true, guessed = target.astype(np.float64), scores[:, 0].double().numpy()
+    sums = np.zeros((unit.max() + 1, 6))
+    np.add.at(sums, (unit, 2 * (true >= 0) + (guessed >= 0)), 1)
+    sums[:, 4] = np.bincount(unit, seven(true) == seven(guessed))
+    sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
+    return sums
+
+
+def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus, criterion: str) -> None:
+    """Every row against the BiGRU, and against the first one: paired over seeds, and over dialogues; corrected over the rows (Holm)."""
+    figures = class_figures(len(corpus.task.labels)) if corpus.task.kind == "classification" else score_figures()
+    done = [row for row in rows if row["seeds"]]
+    rivals = {"bigru": next((row for row in done if row["method"] == BASELINE), None), "best": done[0] if done else None}
+    for rival, other in rivals.items():
+        tests: dict[str, dict[str, Comparison]] = {"seeds": {}, "dialogues": {}}
+        for row in done if other else ():
+            assert other is not None
+            shared = [seed for seed in row["seeds"] if seed in other["seeds"]]
+            if row is other or not shared:
+                continue
+            own, its = ([r["test"][criterion]["values"][r["seeds"].index(seed)] for seed in shared] for r in (row, other))
+            if len(shared) > 1:
+                tests["seeds"][row["method"]] = paired_permutation(own, its)
+            if criterion in figures:  # the seeds' answers are added up, so that the sums of a dialogue are those of the mean seed
+                first, second = (np.sum([r["sums"][seed] for seed in shared], 0) for r in (row, other))
+                tests["dialogues"][row["method"]] = bootstrap_dialogues(first, second, figures[criterion], resamples=BOOTSTRAP)
+            row.setdefault("against", {})[rival] = {"method": other["method"], "difference": float(np.mean(np.subtract(own, its)))}
+        for question, found in tests.items():
+            corrected = holm({name: one.p_value for name, one in found.items()}) if found else {}
+            for row in done:
+                if (one := found.get(row["method"])) is not None:
+                    interval = {"low": one.low, "high": one.high} if question == "dialogues" else {}
+                    row["against"][rival][question] = {"p": one.p_value, "p_holm": corrected[row["method"]], "pairs": one.pairs, **interval}
+
+
+def published(method: str, corpus: Corpus) -> dict[str, Any] | None:
+    """The printed weighted F1 of a method, per cent, where a paper has one; the best line of its own paper, or else of another's."""
+    for table in printed_beside(method, corpus.name, corpus.task.name):
+        lines = [row for row in table.rows if row.weighted_f1 is not None and same_name(row.method, method)]
+        if lines:
+            best = max(lines, key=lambda row: row.weighted_f1 or 0.0)
+            return {"weighted_f1": best.weighted_f1, "line": best.name, "source": table.source, "epoch_on_test": best.epoch_on_test}
+    return None

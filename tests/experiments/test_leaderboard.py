@@ -1,0 +1,382 @@
+"""The leaderboard: the same rules for all, choices that never see the test part, and stops that change nothing."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from erc_graph.cli.main import main
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.load import load_corpus
+from erc_graph.data.sample.vectors import sample_corpus
+from erc_graph.data.splits import held_out
+from erc_graph.data.tasks import get_task
+from erc_graph.errors import CheckpointError, ConfigError
+from erc_graph.experiments.experiment import from_dict
+from erc_graph.experiments.leaderboard import inflation
+from erc_graph.experiments.leaderboard.behaviour import behaviour, same
+from erc_graph.experiments.leaderboard.board import field_of
+from erc_graph.experiments.leaderboard.board_ranks import ranks_of
+from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules, rules_from
+from erc_graph.experiments.leaderboard.candidates import candidates, committed
+from erc_graph.experiments.leaderboard.rows import rows_of, shifts
+from erc_graph.experiments.leaderboard.standings import chosen_methods
+from erc_graph.experiments.leaderboard.trials import Trial, read_record, read_scores
+from erc_graph.methods import METHODS
+from erc_graph.methods.schema import Schema
+from tests.experiments.test_kills import fork, moments
+
+RULES = """
+seeds = 2
+budget = 1
+[ranges]
+"training.epochs" = { choices = [1, 2] }
+width = { choices = [8, 16] }
+[corpora.sample]
+choice = "thirds"
+groups = { some = ["A*", "B*", "C*", "D*"], others = ["[E-Z]*"] }
+"""
+METHODS_HERE = "bigru,dialoguegcn"
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rules") / "rules.toml"
+    path.write_text(RULES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(small: Path, rules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leaderboard of two methods."""
+    folder = tmp_path_factory.mktemp("boards") / "board"
+    assert main(["leaderboard", "--data", str(small), "--methods", METHODS_HERE, "--rules", str(rules), "--out", str(folder)]) == 0
+    return folder
+
+
+def board(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "sample" / "leaderboard.json").read_text())
+    for row in found["rows"]:
+        row.pop("cost", None)  # time and memory are never the same
+    return found
+
+
+# -- rules and settings ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"seed": 3}, "rules: seed: unknown key"),
+        ({"seeds": 0}, "rules: seeds: expected 1 or more, found 0"),
+        ({"budget": 2}, "budget: expected [ranges] to try settings from, found none"),
+        ({"budget": -1}, "budget: expected 0 or more, found -1"),
+        ({"ranges": {"width": {"low": 3}}}, "tune.width: expected numbers `low` and `high`"),
+        ({"corpora": {"meld": {"choice": "test"}}}, "rules: corpora.meld.choice"),
+        ({"corpora": {"meld": {"inputs": {"none": 1}}}}, "rules: corpora.meld.inputs.none: unknown key"),
+    ],
+)
+def test_rules_say_what_is_wrong_with_them(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words.replace("[", r"\[")):
+        rules_from(values, "rules")
+
+
+def test_the_rules_of_the_package_are_read_and_written_back() -> None:
+    found = read_rules()
+    assert found.of("iemocap6").choice == "sessions" and found.of("mosi").selection == "last" and found.of("mine").choice == "dev"
+    assert rules_from(found.as_dict(), "again") == found
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        read_rules("none.toml")
+
+
+def test_all_methods_try_the_same_points_and_two_ranges_of_their_own(small: Path) -> None:
+    corpus = load_corpus(small)
+    held = replace(read_rules(), budget=5)
+    tried = {name: candidates(committed(name, corpus, str(small), held), held) for name in ("bigru", "sdt", "pairwise")}
+    assert all(len(settings) == 6 and settings[0] == {} for settings in tried.values())
+    rates = [[changes["training.learning_rate"] for changes in settings[1:]] for settings in tried.values()]
+    assert rates[0] == rates[1] == rates[2] and len(set(rates[0])) == 5
+    spans = read_rules().ranges["training.learning_rate"]
+    assert all(spans["low"] <= rate <= spans["high"] for rate in rates[0])
+    assert all(changes["pipeline.width"] in (64, 128, 256) for changes in tried["sdt"][1:])
+    own = from_dict("bigru", {"search": {f"pipeline.{key}": {"low": 1, "high": 3} for key in ("layers", "width", "width2")}}, "x")
+    found = candidates(own, replace(held, ranges={"dropout": {"low": 0.1, "high": 0.2}}))
+    assert set(found[1]) == {"pipeline.dropout", "pipeline.layers", "pipeline.width"}
+
+
+def test_what_the_rules_decide_is_not_the_methods(small: Path) -> None:
+    held = rules_from({"members": 2, "corpora": {"sample": {"modalities": ["text"], "selection": "last"}}}, "rules")
+    experiment = committed("pairwise", load_corpus(small), str(small), held)
+    assert experiment.run.members == 2 and experiment.run.modalities == ["text"] and experiment.training.selection == "last"
+
+
+@pytest.mark.parametrize("by", ["sessions", "thirds"])
+def test_parts_that_are_held_out_have_no_test_dialogue_and_each_other_one_once(by: str) -> None:
+    corpus = sample_corpus(dialogues=24, seed=3)
+    names = tuple(f"Ses0{i % 4 + 1}F_{i}" for i in range(24))
+    new = dict(zip(corpus.dialogue_ids, names, strict=True))
+    corpus = replace(corpus, dialogue_ids=names, splits={part: tuple(new[name] for name in ids) for part, ids in corpus.splits.items()})
+    parts = held_out(corpus, by)
+    known = {*corpus.splits["train"], *corpus.splits["dev"]}
+    assert sorted(name for part in parts for name in part.test) == sorted(known)
+    for part in parts:
+        assert not {*part.train, *part.dev} & {*part.test} and {*part.train, *part.dev, *part.test} == known and part.dev
+        if by == "sessions":
+            assert len({name[:5] for name in part.test}) == 1
+    assert len(parts) == (4 if by == "sessions" else 3)
+
+
+# -- what a row says -------------------------------------------------------------------------------------------------------------------
+
+
+def test_shifts_by_loop() -> None:
+    corpus = sample_corpus(dialogues=6, seed=1)
+    corpus = replace(corpus, target=torch.where(torch.arange(corpus.utterances) % 7 == 3, -1, corpus.target))
+    shift, stay = shifts(corpus)
+    for dialogue in range(6):
+        rows = range(int(corpus.ptr[dialogue]), int(corpus.ptr[dialogue + 1]))
+        for row in rows:
+            earlier = [r for r in rows if r < row and corpus.speakers[r] == corpus.speakers[row] and corpus.target[r] >= 0]
+            known = bool(earlier) and corpus.target[row] >= 0
+            assert bool(shift[row]) == (known and corpus.target[row] != corpus.target[earlier[-1]])
+            assert bool(stay[row]) == (known and corpus.target[row] == corpus.target[earlier[-1]])
+
+
+def test_a_row_says_all_that_it_promises(done: Path, small: Path) -> None:
+    found = board(done)
+    corpus = load_corpus(small)
+    assert [row["method"] for row in found["rows"]] == sorted(
+        METHODS_HERE.split(","), key=lambda name: -next(r["dev"]["weighted_f1"]["mean"] for r in found["rows"] if r["method"] == name)
+    )
+    for row in found["rows"]:
+        assert row["seeds"] == [0, 1] and not row["errors"] and len(row["tried"]) == 2
+        assert {"accuracy", "weighted_f1", "macro_f1", "calibration_error"} <= row["test"].keys()
+        assert row["turns"].keys() == {"shift", "stay"} and row["groups"].keys() == {"some", "others", "gap"}
+        best = max(range(2), key=lambda i: (row["tried"][i]["figure"], -i))
+        assert row["setting"] == best and row["changes"] == row["tried"][best]["changes"]
+        assert all(a >= b for a, b in zip(row["chosen_on_test"]["values"], row["test"]["weighted_f1"]["values"], strict=True))
+        assert len(row["behaviour"]) == 4 and row["reads"]["widths"].keys() == set(corpus.modalities)
+    other = next(row for row in found["rows"] if row["method"] != "bigru")
+    against = other["against"]["bigru"]
+    bigru = next(row for row in found["rows"] if row["method"] == "bigru")
+    mean = np.mean(np.subtract(*(row["test"]["weighted_f1"]["values"] for row in (other, bigru))))
+    assert against["difference"] == pytest.approx(mean) and {"seeds", "dialogues"} <= against.keys()
+    assert against["dialogues"]["p_holm"] >= against["dialogues"]["p"] and against["dialogues"]["pairs"] == len(corpus.splits["test"])
+
+
+def test_the_tables_say_it_in_columns_of_their_own(done: Path) -> None:
+    rows = list(csv.DictReader((done / "leaderboard.csv").read_text().splitlines()))
+    assert [row["method"] for row in rows] == [row["method"] for row in board(done)["rows"]]
+    assert {"wF1", "if the epoch were chosen on test", "against BiGRU"} <= rows[0].keys()
+    for ending in ("md", "tex"):
+        text = (done / f"leaderboard.{ending}").read_text()
+        assert "dialoguegcn" in text and "best of the paper's settings and 1 more" in text
+
+
+def test_ranks_by_hand() -> None:
+    def made(name: str, values: list[float]) -> dict[str, Any]:
+        return {"method": name, "family": "graph", "seeds": list(range(len(values))), "test": {"weighted_f1": {"values": values}}}
+
+    rules = {"criterion": "weighted_f1"}
+    boards: list[dict[str, Any]] = [
+        {"rules": rules, "rows": [made("b", [0.5, 0.62, 0.5]), made("a", [0.6, 0.61, 0.59]), made("none", [])]},
+        {"rules": rules, "rows": [made("b", [0.3, 0.3]), made("a", [0.35, 0.3]), made("only here", [0.2, 0.2])]},
+    ]
+    found = ranks_of(boards)
+    assert found is not None and found.names == ["a", "b"] and found.blocks == 5 and not found.apart
+    assert found.mean == pytest.approx([(1 + 2 + 1 + 1 + 1.5) / 5, (2 + 1 + 2 + 2 + 1.5) / 5])
+    values = [0.5 + 0.01 * i for i in range(12)]
+    apart = ranks_of([{"rules": rules, "rows": [made("b", values), made("a", [v + 0.1 for v in values])]}])
+    assert apart is not None and apart.apart == {(0, 1)} and apart.names == ["a", "b"]
+    assert ranks_of(boards[:0]) is None and ranks_of([{"rules": rules, "rows": [made("b", values)]}]) is None
+
+
+# -- the test part ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_no_choice_looks_at_the_test_part(done: Path, small: Path, rules: Path, tmp_path: Path) -> None:
+    """With other labels and features in the test part all is the same that is no figure of it."""
+    corpus = load_corpus(small)
+    rows = corpus.rows(corpus.position[name] for name in corpus.splits["test"])
+    target, text = corpus.target.clone(), corpus.features["text"].clone()
+    target[rows], text[rows] = (target[rows] + 1) % len(corpus.task.labels), -3 * text[rows]
+    replace(corpus, target=target, features={**corpus.features, "text": text}).save(tmp_path / "other")
+    folder = tmp_path / "board"
+    options = ["--methods", METHODS_HERE, "--rules", str(rules), "--out", str(folder)]
+    assert main(["leaderboard", "--data", str(tmp_path / "other"), *options]) == 0
+    one, other = ({row["method"]: row for row in board(where)["rows"]} for where in (done, folder))
+    for name in one:
+        assert one[name]["test"] != other[name]["test"]
+        for key in ("setting", "changes", "tried", "dev", "behaviour"):
+            assert one[name][key] == other[name][key]
+
+
+def test_traces_of_the_test_part_are_read_by_one_column_alone(done: Path, small: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(done, tmp_path / "board")
+    for trace in folder.rglob("test-traces/*.json"):
+        trace.write_text('{"0": {"1": 0.99}}')
+    assert main(["leaderboard", "--resume", str(folder)]) == 0
+    one, other = board(done), board(folder)
+    for row in other["rows"]:
+        assert row.pop("chosen_on_test")["values"] == [0.99, 0.99]
+    for row in one["rows"]:
+        del row["chosen_on_test"]
+    assert one["rows"] == other["rows"]
+    package = Path(inflation.__file__).parents[2]
+    readers = [
+        path.name
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == inflation.__name__
+    ]
+    assert readers == ["rows.py"]
+    trace.write_text("[]")
+    with pytest.raises(CheckpointError, match="expected figures after every epoch, found something else"):
+        inflation.chosen_on_test(trace, "weighted_f1")
+
+
+# -- stops, failures, workers ----------------------------------------------------------------------------------------------------------
+
+
+@fork
+@pytest.mark.slow
+def test_a_kill_at_any_rename_changes_nothing(small: Path, tmp_path: Path) -> None:
+    options = ["--data", str(small), "--methods", "bigru", "--seeds", "1", "--rules", str(tmp_path / "rules.toml")]
+    (tmp_path / "rules.toml").write_text(RULES.replace('"thirds"', '"dev"'))
+    assert main(["leaderboard", *options, "--out", str(tmp_path / "whole")]) == 0
+    count = 0
+
+    def run() -> int:
+        return main(["leaderboard", *options, "--out", str(tmp_path / f"killed {count}")])
+
+    for _ in moments(run):
+        folder = tmp_path / f"killed {count}"
+        again = ["--resume", str(folder)] if (folder / "config.json").exists() else [*options, "--out", str(folder)]
+        assert main(["leaderboard", *again]) == 0
+        assert board(folder)["rows"] == board(tmp_path / "whole")["rows"]
+        assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
+        count += 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["local", "ray"])
+def test_workers_find_the_same(launcher: str, done: Path, small: Path, rules: Path, tmp_path: Path) -> None:
+    if launcher == "ray":
+        pytest.importorskip("ray")
+    options = ["--methods", METHODS_HERE, "--rules", str(rules), "--workers", "2", "--launcher", launcher]
+    assert main(["leaderboard", "--data", str(small), *options, "--out", str(tmp_path / "board")]) == 0
+    assert board(tmp_path / "board")["rows"] == board(done)["rows"]
+
+
+def test_a_method_that_fails_is_a_row(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: Any, given: Any) -> Any:
+        raise ZeroDivisionError("in the middle\nof it")
+
+    monkeypatch.setattr(METHODS["dialoguegcn"], "encode", fail)
+    (tmp_path / "rules.toml").write_text("seeds = 1")
+    options = ["--data", str(small), "--methods", "dialoguegcn,bigru,wavfusion", "--rules", str(tmp_path / "rules.toml")]
+    assert main(["leaderboard", *options, "--out", str(tmp_path / "board")]) == 0
+    found = board(tmp_path / "board")
+    assert [row["method"] for row in found["rows"]] == ["bigru", "dialoguegcn"]
+    assert found["rows"][1]["errors"] == ["ZeroDivisionError: in the middle of it"]
+    assert found["left_out"].keys() == {"wavfusion"} and "sequences" in found["left_out"]["wavfusion"]
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError" in said and "wavfusion is left out" in said
+
+
+def test_records_that_are_damaged_are_named(done: Path, small: Path, rules: Path, tmp_path: Path) -> None:
+    field = field_of(load_corpus(small), str(small), ["bigru"], read_rules(rules), done)
+    trial: Trial = field.entries[0].final()[0]
+    rows, scores = read_scores(trial)
+    assert len(rows) == len(scores) and rows_of(field, read_rules(rules))[0]["method"] == "bigru"
+    (tmp_path / "record.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match="expected the record of a training, found something else"):
+        read_record(tmp_path / "record.json")
+    from erc_graph.data.files.storage import save_tensors
+
+    other = replace(trial, record=tmp_path / "record.json")
+    save_tensors(other.scores, {"rows": rows})
+    with pytest.raises(CheckpointError, match="expected rows and their scores, found rows"):
+        read_scores(other)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *options: object) -> str:
+    assert main(["leaderboard", *map(str, options)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 or said[-1].startswith("error:")
+    return said[-1]
+
+
+def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "board"
+    assert "nearest: dialoguegcn" in refused(capsys, "--methods", "dialoguegcm", "--out", out)
+    assert "expected a kind (fusion, graph" in refused(capsys, "--methods", "kind:graphs", "--out", out)
+    assert "expected corpora of different names, found two called 'sample'" in refused(capsys, "--data", small, "sample", "--out", out)
+    assert f"go on with it: --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
+    assert "takes no other options" in refused(capsys, "--resume", done, "--seeds", "3")
+    assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
+    (tmp_path / "config.json").write_text('{"command": "run"}')
+    assert "found that of an experiment" in refused(capsys, "--resume", tmp_path)
+    assert "expected a method that fits it, found none of 1; wavfusion" in refused(
+        capsys, "--data", small, "--methods", "wavfusion", "--out", out
+    )
+    assert not out.exists()
+
+
+def test_a_corpus_that_has_changed_is_not_gone_on_with(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((done / "config.json").read_text())
+    config["data_sha256"]["sample"] = "other"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "sample is not what it was when the leaderboard began" in refused(capsys, "--resume", tmp_path)
+
+
+def test_methods_by_kind(tmp_path: Path) -> None:
+    graphs = chosen_methods(["kind:graph"])
+    assert "dialoguegcn" in graphs and "bigru" not in graphs
+    assert chosen_methods(["all"]) == list(METHODS) and chosen_methods(["bigru", "all"])[0] == "bigru"
+    code = "from erc_graph.methods.bigru import BiGRU\n\nclass Own(BiGRU):\n    pass\n"
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text(code + f"# {name}\n")
+    with pytest.raises(ConfigError, match="expected every name once, found 'Own' for two methods"):
+        chosen_methods([f"{tmp_path}/a.py:Own", f"{tmp_path}/b.py:Own"])
+
+
+# -- behaviour -------------------------------------------------------------------------------------------------------------------------
+
+
+def schema(corpus: Corpus | None = None) -> Schema:
+    return Schema(widths={"audio": 4, "text": 6}, task=get_task("sample6"))
+
+
+def test_behaviour_is_of_what_a_method_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = behaviour("dialoguegcn", {}, schema())
+    assert len(one) == 4 and all(map(np.isfinite, one)) and same(one, behaviour("dialoguegcn", {}, schema()))
+    monkeypatch.setattr(METHODS["dialoguegcn"], "__doc__", "Another docstring.")
+    assert same(one, behaviour("dialoguegcn", {}, schema()))
+    assert not same(one, behaviour("dialoguegcn", {"width": 64}, schema())) and not same(one, behaviour("bigru", {}, schema()))
+    encode = METHODS["dialoguegcn"].encode
+    monkeypatch.setattr(METHODS["dialoguegcn"], "encode", lambda self, given: encode(self, given) * 1.05)
+    assert not same(one, behaviour("dialoguegcn", {}, schema()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "features" in method.reads])
+def test_every_method_has_one(name: str) -> None:
+    found = behaviour(name, {}, schema())
+    assert (len(found) == 4 and all(map(np.isfinite, found))) or "folder" in str(METHODS[name].Config())
+
+
+def test_rules_are_whole(rules: Path) -> None:
+    assert isinstance(read_rules(rules), Rules) and read_rules(rules).of("sample").groups.keys() == {"some", "others"}
