@@ -30,8 +30,11 @@ Weight = Annotated[float, Range(lambda value: value >= 0, "a number of 0 or more
 Graph = Annotated[str, Range(lambda value: value != "none", "a recipe, which the method needs")]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A method's config, a dataclass, whose annotated fields are in their ranges.
+    """A method's config, or a part of one, whose annotated fields are in their ranges.
+
+    It is a dataclass itself, without fields: the command line reads the options of a part only where all its bases are dataclasses.
 
     Attributes:
         where: Its path.
