@@ -9,6 +9,8 @@ import numpy as np
 
 from erc_graph.data.ragged import Ragged
 
+TIMES = ("start", "end")  # columns that say when an utterance is, not what it is
+
 
 @dataclass(kw_only=True)
 class Annotations:
@@ -22,7 +24,7 @@ class Annotations:
         utterance_ids: One per utterance; where the file has none, `{dialogue}_{turn}`.
         speakers: One name per utterance.
         texts: One per utterance, or empty.
-        columns: `label`, `sentiment`: names; `score`: numbers; `None` where unlabelled.
+        columns: `label`, `sentiment`: names; `score`: numbers; `None` where unlabelled. `start`, `end`: seconds, where the file has times.
         labels: Label names in index order, where the file brings its own and the data set is not known.
         splits: `train`/`dev`/`test` → dialogue ids, as far as the file says.
         features: modality → `(U, d)` array; rows with NaN or inf are treated as missing later.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from erc_graph.data.annotations import Annotations
+from erc_graph.data.annotations import TIMES, Annotations
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.feature_files import join_features, read_features
 from erc_graph.data.files.sequence_files import join_sequences, read_sequences
@@ -67,9 +67,9 @@ def assemble(
     ]
     columns = _columns(annotations, labels or _own_labels(dataset))
     chosen = get_task(task) if isinstance(task, str) else task or _choose_task(dataset, labels, annotations, columns, name, notes)
-    if not columns:  # nothing is labelled: transcripts to predict on
+    if columns.keys() <= {*TIMES}:  # nothing is labelled: transcripts to predict on
         notes.append("no labels: the utterances can be predicted, not judged")
-        columns = {chosen.column: (None,) * len(annotations.utterance_ids)}
+        columns[chosen.column] = (None,) * len(annotations.utterance_ids)
     _check_labels(chosen, columns, annotations)
     tensors, present = _join(annotations, features or {}, strict, notes)
     inner = _join_sequences(annotations, sequences or {}, strict, notes)
@@ -151,7 +151,9 @@ def _columns(annotations: Annotations, names: Sequence[str]) -> dict[str, tuple[
         columns["label"] = tuple(names[int(v)] if v is not None and 0 <= int(v) < len(names) else v for v in values)
     if "score" in columns:
         columns["score"] = tuple(_score(value, row, annotations) for row, value in enumerate(columns["score"]))
-    return {column: values for column, values in columns.items() if len(values)}
+    return {
+        column: values for column, values in columns.items() if len(values) and (column not in TIMES or any(v is not None for v in values))
+    }
 
 
 def _is_index(value: Any) -> bool:
@@ -185,7 +187,7 @@ def _choose_task(
     if labels:
         return Task(name=name, labels=tuple(labels))
     default = TASKS[DEFAULT_TASK[dataset]] if dataset in DEFAULT_TASK else None
-    if default is not None and (default.column in columns or not columns):
+    if default is not None and (default.column in columns or columns.keys() <= {*TIMES}):
         return default
     for column in ("label",) if "score" in columns else ("label", "sentiment"):
         found = sorted({str(value) for value in columns.get(column, ()) if value is not None})

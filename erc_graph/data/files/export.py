@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from erc_graph.data.annotations import TIMES
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.storage import atomic_write
 from erc_graph.errors import ConfigError
@@ -16,13 +17,15 @@ TABLES = (".csv", ".jsonl")
 
 
 def turns(corpus: Corpus) -> list[dict[str, Any]]:
-    """Return a flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and `label`, `sentiment`, `split` where known.
+    """Return a flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and what is known of the rest.
+
+    The rest is `label`, `sentiment`, `start` and `end` (seconds), `split`.
 
     Labels are those of the files, not of the task, so that every task can be chosen again; `sentiment` is a score where the corpus
     has scores and its task does not need the names.
     """
     scored = "score" in corpus.annotations and corpus.task.column != "sentiment"
-    sources = {"label": "label", "sentiment": "score" if scored else "sentiment"}
+    sources = {"label": "label", "sentiment": "score" if scored else "sentiment", **{name: name for name in TIMES}}
     columns = {name: corpus.annotations[key] for name, key in sources.items() if corpus.annotations.get(key)}
     split_of = {dialogue: split for split, ids in corpus.splits.items() for dialogue in ids}
     rows: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.assembly import assemble
 from erc_graph.data.files.budget import reading
 from erc_graph.data.files.feature_files import read_note
+from erc_graph.data.files.notes import noting
 from erc_graph.data.files.saved_corpus import MANIFEST as SAVED
 from erc_graph.data.files.saved_corpus import TENSORS, read_saved
 from erc_graph.data.files.storage import tidy
@@ -41,7 +42,7 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
     'sample6'
     """
     chosen = get_task(task) if isinstance(task, str) else task
-    with reading(path):
+    with reading(path), noting() as heard:
         if os.fspath(path) == "sample":  # whatever stands in the working directory
             from erc_graph.data.sample.vectors import sample_corpus
 
@@ -50,7 +51,9 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
             from erc_graph.data.sample.raw import sample_raw_corpus
 
             return _renamed(sample_raw_corpus(), chosen, name)
-        return _load(Path(path), chosen, strict, name)
+        corpus = _load(Path(path), chosen, strict, name)
+        notes = list(dict.fromkeys([*corpus.provenance.get("notes", ()), *heard]))
+        return replace(corpus, provenance={**corpus.provenance, "notes": notes}) if heard else corpus
 
 
 def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Corpus:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.annotations import Annotations
+from erc_graph.data.files.vocabulary import SPLIT_NAMES
 from erc_graph.data.tasks import DEFAULT_TASK, MELD7
 from erc_graph.errors import CorpusError
 
@@ -25,11 +26,6 @@ _LONGEST_FIELD = 2**31 - 1  # what a C long holds everywhere; the text is in mem
 
 # What no text of one byte per character holds: tabs, ends of lines and of pages, and DOS's end of file are left.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
-
-SPLIT_NAMES = {
-    "train": "train", "trn": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev",
-    "test": "test", "tst": "test", "testing": "test",
-}  # fmt: skip
 
 
 def split_of_name(path: Path) -> str | None:

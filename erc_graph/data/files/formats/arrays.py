@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.formats.values import spell
-from erc_graph.data.files.utterance_tables import SPLIT_NAMES
+from erc_graph.data.files.vocabulary import SPLIT_NAMES
 from erc_graph.data.ragged import Ragged
 from erc_graph.errors import CorpusError
 

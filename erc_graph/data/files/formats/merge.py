@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from erc_graph.data.annotations import Annotations
+from erc_graph.data.annotations import TIMES, Annotations
 from erc_graph.data.ragged import Ragged
 from erc_graph.errors import CorpusError
 
@@ -129,7 +129,7 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
         if own != length[id]:
             raise CorpusError(f"annotations: dialogue {id!r} has {own} utterances in one file and {length[id]} in another")
         rows.extend(range(start[id], start[id] + own))
-    for name in first.columns.keys() & other.columns.keys() - {"score"}:
+    for name in first.columns.keys() & other.columns.keys() - {"score", *TIMES}:
         for row, (mine, theirs) in enumerate(zip(first.columns[name], (other.columns[name][r] for r in rows), strict=True)):
             if mine is not None and theirs is not None and mine != theirs:
                 raise CorpusError(

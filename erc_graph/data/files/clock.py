@@ -1,0 +1,25 @@
+"""Times of day and of a recording, as files spell them, in seconds."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,9}))?")
+
+
+def seconds(value: object) -> float | None:
+    """Return seconds from a number or from `[hours:]minutes:seconds[.fraction]`; `None` where it is neither.
+
+    >>> seconds("00:20:57,256"), seconds("1:02.5"), seconds(3), seconds("soon")
+    (1257.256, 62.5, 3.0, None)
+    """
+    text = str(value).strip()
+    if found := _CLOCK.fullmatch(text):
+        hours, minutes, whole, fraction = found.groups(default="0")
+        return float(f"{int(hours) * 3600 + int(minutes) * 60 + int(whole)}.{fraction}")
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

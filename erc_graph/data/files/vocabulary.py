@@ -1,0 +1,67 @@
+"""One vocabulary for every reader: how tables, JSON and manifests of the field spell what an utterance has.
+
+A spelling is compared without case and without anything but letters and digits: `Scene_ID`, `sceneId` and `scene id` are one.
+A new spelling is one word here, and every reader knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# What → its spellings, in the order in which they are tried. A column serves once, and `text` chooses before `utterance`: MELD calls
+# the text `Utterance`, our own tables call the id so.
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "text": (
+        "text", "utterance", "sentence", "transcript", "transcription", "message", "content", "body", "msg", "raw_text", "utterance_text",
+        "message_text", "caption",
+    ),
+    "speaker": (
+        "speaker", "speaker_name", "speaker_id", "speaker_idx", "speaker_label", "sender", "sender_name", "sender_id", "participant",
+        "participant_id", "participant_name", "participant_role", "author", "author_name", "from", "user", "username", "user_id",
+        "user_name", "role", "name", "character", "party", "who",
+    ),
+    "dialogue": (
+        "dialogue", "dialogue_id", "dialog", "dialog_id", "conversation", "conversation_id", "conv", "conv_id", "convo_id",
+        "conversation_idx", "dialogue_idx", "scene_id", "scene", "session", "session_id", "call", "call_id", "chat", "chat_id",
+        "thread", "thread_id", "video_id", "video",
+    ),
+    "turn": ("turn", "turn_id", "turn_no", "turn_number", "turn_idx", "utterance_id", "utterance_idx", "utterance_no", "position"),
+    "utterance": ("utterance", "utterance_id", "utt_id", "utt", "uid", "id", "message_id", "segment_id", "clip"),
+    "label": ("label", "emotion", "emotion_label", "emo", "emotions", "feeling", "gold", "label_emotion"),
+    "sentiment": ("sentiment", "sentiment_label", "polarity"),
+    "score": ("score", "sentiment_score"),
+    "split": ("split", "set", "partition", "subset"),
+    "start": ("start", "start_time", "begin", "onset", "timestamp", "time", "datetime", "date", "created_at", "sent_at", "ts", "offset"),
+    "end": ("end", "end_time", "stop", "stop_time", "offset_end"),
+}  # fmt: skip
+
+SPLIT_NAMES = {
+    "train": "train", "trn": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev",
+    "development": "dev", "test": "test", "tst": "test", "testing": "test",
+}  # fmt: skip
+
+
+def plain(name: object) -> str:
+    """Return a spelling as it is compared.
+
+    >>> plain("Scene_ID"), plain(" start time")
+    ('sceneid', 'starttime')
+    """
+    return "".join(letter for letter in str(name).lower() if letter.isalnum())
+
+
+def find_columns(names: Iterable[object]) -> dict[str, str]:
+    """Return what → the name that says it, of the names (columns, keys) that are there.
+
+    >>> find_columns(["Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID"])
+    {'text': 'Utterance', 'speaker': 'Speaker', 'dialogue': 'Scene_ID', 'turn': 'Utterance_ID', 'label': 'Emotion'}
+    >>> find_columns(["dialogue", "turn", "speaker", "text", "utterance"])["utterance"]
+    'utterance'
+    """
+    there = {plain(name): str(name) for name in reversed([*names])}
+    found = {}
+    for what, spellings in SPELLINGS.items():
+        name = next((plain(spelling) for spelling in spellings if plain(spelling) in there), None)
+        if name is not None:
+            found[what] = there.pop(name)
+    return found
