@@ -1,0 +1,108 @@
+"""From bytes to text: UTF-8 and UTF-16 for certain, anything else as a library detects it, with a note, or not at all.
+
+Windows-1252 takes almost any bytes, so it proves nothing: Chinese, Japanese and Cyrillic files became Latin letters without a word.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+from erc_graph.data.files.notes import note
+from erc_graph.errors import CorpusError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+# What no text of one byte per character holds: tabs, ends of lines and of pages, and DOS's end of file are left.
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+_SAMPLE = 1 << 16  # bytes of lines with other characters than ASCII: enough to tell, and quick
+_NEAR = 0.04  # two encodings this close in the share of odd characters cannot be told apart
+_PAIR = re.compile(rb"[\x80-\xff]{2}")  # accented letters of Western languages hardly ever stand side by side
+
+
+def decode(content: bytes, path: str | Path) -> str:
+    """Return the text of a file, without a byte order mark and without NUL bytes at its end.
+
+    Args:
+        content: Of the file.
+        path: For messages.
+
+    Raises:
+        CorpusError: no text, or text in an encoding that cannot be told.
+    """
+    mark = next((name for mark, name in _MARKS if content.startswith(mark)), None) or _unmarked_utf16(content) or "utf-8"
+    kept = content.rstrip(b"\0\r\n")
+    if mark.startswith("utf-8") and b"\0" in content[len(kept) :]:
+        note(f"{Path(path).name}: NUL bytes at its end are left out, as of a copy that was cut off")
+        content = kept
+    try:
+        text = content.decode(mark)
+    except UnicodeDecodeError as error:
+        if not mark.startswith("utf-8"):
+            raise CorpusError(f"{path}: begins as {mark.upper()} text, but is not (byte {error.start}); save it as UTF-8") from None
+        if _CONTROL.search(content):
+            raise CorpusError(f"{path}: binary content, no known format; expected text, a table, JSON or a pickle") from None
+        return _detected(content, path)
+    if "\0" in text:
+        raise CorpusError(f"{path}: binary content, no known format; expected text, a table, JSON or a pickle")
+    return text
+
+
+def _unmarked_utf16(content: bytes) -> str | None:
+    """UTF-16 without its mark: every other byte of Latin text is NUL."""
+    head = content[:512]
+    for name, start in (("utf-16-le", 1), ("utf-16-be", 0)):
+        nothing = head[start::2].count(0)
+        if len(content) % 2 == 0 and nothing > 0.6 * len(head) / 2 and not head[1 - start :: 2].count(0):
+            return name
+    return None
+
+
+def _detected(content: bytes, path: str | Path) -> str:
+    """The text in the encoding that the library is sure of."""
+    name, western = Path(path).name, _try(content, "cp1252")
+    lines = b"\n".join(line for line in content.splitlines() if not line.isascii())
+    lines = lines if len(lines) <= _SAMPLE else lines[:_SAMPLE].rsplit(b"\n", 1)[0]
+    try:
+        from charset_normalizer import from_bytes
+    except ImportError:
+        if western is None or _PAIR.search(content):
+            raise CorpusError(
+                f'{path}: not UTF-8; to detect its encoding pip install "erc_graph[transcripts]", or save it as UTF-8'
+            ) from None
+        note(f"{name}: not UTF-8; read as Windows-1252")
+        return western
+    found = [match for match in from_bytes(lines) if _plausible(match.encoding, lines)]
+    close = [match for match in found if match.chaos - found[0].chaos < _NEAR and found[0].coherence - match.coherence < 0.1]
+    texts = {text: match for match in reversed(close) if (text := _try(content, match.encoding)) is not None}
+    if western is not None and western in texts:
+        note(f"{name}: not UTF-8; read as Windows-1252")
+        return western
+    sure = [match for match in texts.values() if match.multi_byte_usage or (match.coherence and not match.encoding.startswith("mac"))]
+    if len(texts) != 1 or not sure:
+        seems = f"; it could be {', '.join(sorted(match.encoding for match in texts.values())[:4])}" if texts else ""
+        raise CorpusError(f"{path}: not UTF-8, and its encoding cannot be told{seems}; save it as UTF-8")
+    ((text, match),) = texts.items()
+    note(f"{name}: not UTF-8; read as {match.encoding}, which was detected: look at the letters")
+    return text
+
+
+def _plausible(encoding: str, content: bytes) -> bool:
+    """Whether bytes that an encoding of the Far East allows make a text in the script of its language: most allow those of the others."""
+    text = content.decode(encoding, "replace")
+    kana, hangul, han = (len(re.findall(letters, text)) for letters in ("[\u3040-\u30ff]", "[\uac00-\ud7a3]", "[\u3400-\u9fff]"))
+    if encoding in ("cp949", "euc_kr", "johab"):
+        return hangul > 9 * (han + kana) and _try(content, "euc_kr") is not None  # beyond it stand syllables that nobody writes
+    if encoding == "cp932" or "jis" in encoding or "jp" in encoding:
+        return kana > 0 and not hangul
+    return not (encoding.startswith(("gb", "big5", "hz")) and (kana or hangul))
+
+
+def _try(content: bytes, encoding: str) -> str | None:
+    try:
+        return content.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return None
