@@ -97,13 +97,10 @@ def formats() -> dict[str, str]:
     from erc_graph.data.files import manifest, saved_corpus
     from erc_graph.data.files.formats import READERS
     from erc_graph.data.files.formats.tuples import LAYOUTS, read_tuple
-    from erc_graph.data.files.utterance_tables import MELD_COLUMNS, NEEDED, OPTIONAL
 
     found = {
         "corpus.toml": _sentence(manifest.__doc__),
         "saved corpus": _sentence(saved_corpus.__doc__),
-        "table": f"CSV, JSON lines, JSON or Parquet with {', '.join(NEEDED)}, and maybe {', '.join(OPTIONAL)}.",
-        "MELD's CSVs": f"The official files with the columns {', '.join(MELD_COLUMNS)}, alone or all three in a folder.",
     }
     for name, reader in READERS.items():
         if reader is read_tuple:

@@ -36,21 +36,28 @@ class Task:
 IEMOCAP6 = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 MELD7 = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 
+_RARE = frozenset({"surprised", "fearful", "disgusted", "other"})  # in IEMOCAP's own release, in no task of the field
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task(name="iemocap6", labels=IEMOCAP6),
+        Task(name="iemocap6", labels=IEMOCAP6, drop=_RARE),
         # happy and excited merged, frustrated left out: 5531 utterances of the four-way file, 5584 of the six-way one.
         Task(
             name="iemocap4",
             labels=("happy", "sad", "neutral", "angry"),
             mapping={"excited": "happy"},
-            drop=frozenset({"frustrated"}),
+            drop=_RARE | {"frustrated"},
         ),
         # COGMEN and CORECT: excited and frustrated left out, 4543 utterances.
-        Task(name="iemocap4-noexc", labels=("happy", "sad", "neutral", "angry"), drop=frozenset({"excited", "frustrated"})),
+        Task(name="iemocap4-noexc", labels=("happy", "sad", "neutral", "angry"), drop=_RARE | {"excited", "frustrated"}),
         # CFN-ESA: two pairs merged, nothing left out, 7433 utterances.
-        Task(name="iemocap4-merged", labels=("happy", "sad", "neutral", "angry"), mapping={"excited": "happy", "frustrated": "sad"}),
+        Task(
+            name="iemocap4-merged",
+            labels=("happy", "sad", "neutral", "angry"),
+            mapping={"excited": "happy", "frustrated": "sad"},
+            drop=_RARE,
+        ),
         Task(name="meld7", labels=MELD7),
         Task(name="meld3", labels=("neutral", "positive", "negative"), column="sentiment"),
         Task(name="mosi2", labels=("negative", "positive")),
@@ -63,7 +70,7 @@ TASKS: dict[str, Task] = {
 
 # Data set → the task it has when nobody says otherwise.
 DEFAULT_TASK = {
-    "iemocap6": "iemocap6", "iemocap4": "iemocap4", "meld": "meld7", "mosi": "mosi2", "mosei": "sentiment",
+    "iemocap6": "iemocap6", "iemocap4": "iemocap4", "meld": "meld7", "meld-dyadic": "meld7", "mosi": "mosi2", "mosei": "sentiment",
     "emorynlp": "emorynlp7", "dailydialog": "dailydialog7", "sample": "sample6", "sample-raw": "sample6",
 }  # fmt: skip
 

@@ -112,7 +112,7 @@ class Labeller:
         corpus, recordings = self.load(path)
         more: list[Row] = []
         if path.suffix.lower() in TABLES and path.is_file():
-            table, _, _ = read_csv(content_of(path), path)
+            table = read_csv(content_of(path), path).rows
             used = {*used_columns(table[0]).values()}
             more = [{name: value for name, value in row.items() if name not in used} for row in table]
         more = _aligned(corpus, more, said, shard)

@@ -15,6 +15,8 @@ import torch
 from erc_graph.data.annotations import TIMES, Annotations
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.feature_files import join_features, read_features
+from erc_graph.data.files.labels import translate, whole
+from erc_graph.data.files.notes import note
 from erc_graph.data.files.sequence_files import join_sequences, read_sequences
 from erc_graph.data.files.storage import sha256
 from erc_graph.data.ragged import Ragged
@@ -59,16 +61,20 @@ def assemble(
         CorpusError: parts that do not fit each other, or labels outside the set.
     """
     _check_structure(annotations)
-    dataset = dataset or annotations.dataset
+    if dataset is None or str(annotations.dataset).startswith(f"{dataset}-"):  # a file may know which part of the data set it is
+        dataset = annotations.dataset
     name = name or dataset or "corpus"
     notes = [
         f"recognised {annotations.format}: {len(annotations.dialogue_ids)} dialogues, {len(annotations.utterance_ids)} utterances",
         *annotations.notes,
     ]
-    columns = _columns(annotations, labels or _own_labels(dataset))
+    own = None if labels else TASKS.get(DEFAULT_TASK.get(dataset or "", ""))
+    known = get_task(task) if isinstance(task, str) else task or own
+    columns = _columns(annotations, labels or _own_labels(dataset), known)
     chosen = get_task(task) if isinstance(task, str) else task or _choose_task(dataset, labels, annotations, columns, name, notes)
     if columns.keys() <= {*TIMES}:  # nothing is labelled: transcripts to predict on
-        notes.append("no labels: the utterances can be predicted, not judged")
+        said = "no labels: the utterances can be predicted, not judged"
+        notes.append(said) if task is not None else note(said)
         columns[chosen.column] = (None,) * len(annotations.utterance_ids)
     _check_labels(chosen, columns, annotations)
     tensors, present = _join(annotations, features or {}, strict, notes)
@@ -105,8 +111,8 @@ def assemble(
             "notes": notes,
         },
     )
-    for note in notes:
-        logger.info("%s: %s", name, note)
+    for line in notes:
+        logger.info("%s: %s", name, line)
     differences = check_statistics(corpus)
     for difference in differences:
         logger.warning("%s", difference)
@@ -143,21 +149,21 @@ def _own_labels(dataset: str | None) -> tuple[str, ...]:
     return TASKS[DEFAULT_TASK[dataset]].labels if dataset in DEFAULT_TASK else ()
 
 
-def _columns(annotations: Annotations, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """The annotations with names instead of indices of labels, and `None` where a score is NaN."""
+def _columns(annotations: Annotations, names: Sequence[str], task: Task | None) -> dict[str, tuple[Any, ...]]:
+    """The annotations with names of the label set, and `None` where a score is NaN."""
     columns = {column: tuple(values) for column, values in annotations.columns.items()}
-    values = columns.get("label", ())
-    if names and all(_is_index(value) and value not in names for value in values if value is not None):
-        columns["label"] = tuple(names[int(v)] if v is not None and 0 <= int(v) < len(names) else v for v in values)
+    if "label" in columns:
+        others = [*task.mapping, *sorted(task.drop), *task.labels] if task is not None and task.column == "label" else []
+        columns["label"] = tuple(translate(columns["label"], names, others=others))
+    if "sentiment" in columns:
+        columns["sentiment"] = tuple(translate(columns["sentiment"], what="sentiments"))
     if "score" in columns:
         columns["score"] = tuple(_score(value, row, annotations) for row, value in enumerate(columns["score"]))
     return {
-        column: values for column, values in columns.items() if len(values) and (column not in TIMES or any(v is not None for v in values))
+        column: values
+        for column, values in columns.items()
+        if len(values) and (column not in TIMES or any(value is not None for value in values))
     }
-
-
-def _is_index(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) or (isinstance(value, str) and value.isascii() and value.isdigit())
 
 
 def _score(value: Any, row: int, annotations: Annotations) -> float | None:
@@ -190,7 +196,7 @@ def _choose_task(
     if default is not None and (default.column in columns or columns.keys() <= {*TIMES}):
         return default
     for column in ("label",) if "score" in columns else ("label", "sentiment"):
-        found = sorted({str(value) for value in columns.get(column, ()) if value is not None})
+        found = sorted({str(value) for value in columns.get(column, ()) if value is not None}, key=lambda name: (whole(name) or 0, name))
         if found:
             own = tuple(annotations.labels) if column == "label" and annotations.labels else tuple(found)
             notes.append(f"task: the file's own {column} names, in this order: {', '.join(own)}")

@@ -75,10 +75,12 @@ def _detected(content: bytes, path: str | Path) -> str:
             ) from None
         note(f"{name}: not UTF-8; read as Windows-1252")
         return western
-    found = [match for match in from_bytes(lines) if _plausible(match.encoding, lines)]
+    found = [
+        match for match in from_bytes(lines) if _plausible(match.encoding, lines) and (_PAIR.search(lines) or not match.multi_byte_usage)
+    ]
     close = [match for match in found if match.chaos - found[0].chaos < _NEAR and found[0].coherence - match.coherence < 0.1]
     texts = {text: match for match in reversed(close) if (text := _try(content, match.encoding)) is not None}
-    if western is not None and western in texts:
+    if western is not None and (western in texts or not (texts or _PAIR.search(lines))):
         note(f"{name}: not UTF-8; read as Windows-1252")
         return western
     sure = [match for match in texts.values() if match.multi_byte_usage or (match.coherence and not match.encoding.startswith("mac"))]
@@ -92,6 +94,8 @@ def _detected(content: bytes, path: str | Path) -> str:
 
 def _plausible(encoding: str, content: bytes) -> bool:
     """Whether bytes that an encoding of the Far East allows make a text in the script of its language: most allow those of the others."""
+    if encoding.startswith(("utf_16", "utf_32", "utf_7")):  # has a mark, or was seen before
+        return False
     text = content.decode(encoding, "replace")
     kana, hangul, han = (len(re.findall(letters, text)) for letters in ("[\u3040-\u30ff]", "[\uac00-\ud7a3]", "[\u3400-\u9fff]"))
     if encoding in ("cp949", "euc_kr", "johab"):

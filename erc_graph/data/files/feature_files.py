@@ -25,6 +25,7 @@ FORMS = (
 )
 
 
+AGAIN = "#"  # between the id of an utterance and a number, where it stands in several dialogues
 NPZ_ARRAYS = ("utterance", "features")
 
 
@@ -92,6 +93,9 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
     """
     position = dict(zip(ids, range(len(ids)), strict=True))
     row = np.fromiter(map(position.get, utterance_ids, repeat(-1)), dtype=np.int64, count=len(utterance_ids))
+    for at in np.flatnonzero(row < 0):  # an utterance that stands in several dialogues: `dev_dia1_utt4#2` has the row of `dev_dia1_utt4`
+        name, mark, number = utterance_ids[at].rpartition(AGAIN)
+        row[at] = position.get(name, -1) if mark and number.isdecimal() else -1
     found = row >= 0
     if not found.any():
         raise CorpusError(
@@ -99,9 +103,9 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
             f"{next(iter(utterance_ids), '')!r}); these are features of another corpus, or their ids are written differently"
         )
     report = []
-    left_over = len(ids) - int(found.sum())
+    left_over = len(ids) - len(np.unique(row[found]))
     if left_over:
-        known = set(utterance_ids)
+        known = {*utterance_ids, *(name.rpartition(AGAIN)[0] for name in utterance_ids if AGAIN in name)}
         first = [name for name in ids if name not in known][:3]
         report.append(f"{where}: {left_over} of {len(ids)} rows match no utterance (first: {', '.join(first)})")
     absent = np.flatnonzero(~found)

@@ -113,8 +113,7 @@ def _parse(content: bytes, path: Path, name: str) -> Corpus:
     if start == b"{" or (start == b"[" and not _LINE.match(content[:200].decode("utf-8", "replace").split("\n")[0].strip())):
         rows, form = _json_rows(content, path), "JSON"
     elif path.suffix.lower() in (".csv", ".tsv") or _has_header(content):
-        table, _, _ = read_csv(content, path)
-        rows, form = [dict(row) for row in table], "CSV"
+        rows, form = read_csv(content, path).rows, "CSV"
     else:
         rows, form = _plain_rows(content, path), "transcript"
     return _corpus(rows, path, form, name)

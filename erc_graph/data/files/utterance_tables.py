@@ -1,31 +1,51 @@
-"""Tables of utterances: a user's own CSV, JSON lines or Parquet, and MELD's official CSVs."""
+"""Tables of utterances: CSV, JSON lines, Parquet and Excel workbooks, with the columns of the vocabulary in any order and case."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
-from collections.abc import Iterable
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erc_graph.data.annotations import Annotations
-from erc_graph.data.files.vocabulary import SPLIT_NAMES
-from erc_graph.data.tasks import DEFAULT_TASK, MELD7
+from erc_graph.data.annotations import TIMES, Annotations
+from erc_graph.data.files.clock import seconds
+from erc_graph.data.files.encoding import decode
+from erc_graph.data.files.labels import is_empty, whole
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.vocabulary import SPELLINGS, SPLIT_NAMES, find_columns, plain
 from erc_graph.errors import CorpusError
 
 NEEDED = ("dialogue", "turn", "speaker", "text")
-OPTIONAL = ("utterance", "label", "sentiment", "split")
-MELD_COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID")
+OPTIONAL = ("utterance", "label", "sentiment", "split", "start", "end")
 
-Row = dict[str, str]
+Row = dict[str, Any]
 
 _LONGEST_FIELD = 2**31 - 1  # what a C long holds everywhere; the text is in memory already
+_SEPARATORS = ",;\t|"
 
-# What no text of one byte per character holds: tabs, ends of lines and of pages, and DOS's end of file are left.
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows with named columns, as a file has them.
+
+    Attributes:
+        rows: Column → value, the same columns in every row of a CSV, perhaps others in JSON.
+        places: Where each row stands (`line 3`), for messages.
+        format: What the file is: CSV, JSON, JSON lines, Parquet, Excel.
+    """
+
+    rows: list[Row]
+    places: list[str]
+    format: str
+
+    @property
+    def columns(self) -> list[str]:
+        """All names, in order of appearance."""
+        return list(dict.fromkeys(str(name) for row in self.rows for name in row))
 
 
 def split_of_name(path: Path) -> str | None:
@@ -34,84 +54,65 @@ def split_of_name(path: Path) -> str | None:
     return words[0] if len(set(words)) == 1 else None
 
 
-def read_csv(content: bytes, path: Path) -> tuple[list[Row], list[int], list[str]]:
-    """Read rows of a CSV (comma, semicolon or tab; UTF-8 with or without mark, else Windows-1252), their lines, and notes.
+def read_csv(content: bytes | str, path: Path) -> Table:
+    """Read a CSV: separated by comma, semicolon, tab or bar; `sep=;` in front, empty rows and columns without a name are no part of it.
 
     Raises:
         CorpusError: not text, no rows, or a row with another number of fields than the header.
     """
-    notes: list[str] = []
-    binary = f"{path}: binary content, no known format; expected a pickle, CSV, JSON, JSON lines or Parquet file"
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if _CONTROL.search(content):
-            raise CorpusError(binary) from None
-        try:
-            text = content.decode("cp1252")
-        except UnicodeDecodeError:
-            raise CorpusError(f"{path}: neither UTF-8 nor Windows-1252 text (byte {error.start}); save the table as UTF-8") from None
-        notes.append("the file is not UTF-8; read as Windows-1252")
-    if "\0" in text:
-        raise CorpusError(binary)
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
+    text = content if isinstance(content, str) else decode(content, path)
+    skipped = 0
+    if found := re.match(r"\ufeff?sep=(.)\s*?(?:\r\n?|\n)", text, re.IGNORECASE):
+        text, separator, skipped = text[found.end() :], found[1], 1
+    else:
+        header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+        separator = max(_SEPARATORS, key=re.sub(r'"[^"]*"', "", header).count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows, lines = [], []
+    rows: list[list[str]] = []
+    places = []
     most = csv.field_size_limit(_LONGEST_FIELD)  # of the process, so that it is put back
     try:
-        names = [name.strip() for name in next(reader, [])]
-        if len(set(names)) < len(names):
-            raise CorpusError(f"{path}: line 1: a column name is used twice: {', '.join(names)[:200]}")
+        names = [name.strip() for name in next((row for row in reader if any(map(str.strip, row))), [])]
+        while names and not names[-1]:
+            names.pop()  # commas behind the last column
         for values in reader:
-            if not values:
+            kept = [*values]
+            while len(kept) > len(names) and not kept[-1].strip():
+                kept.pop()
+            if not any(map(str.strip, kept)):
                 continue
-            if len(values) != len(names):
+            if len(kept) != len(names):
                 raise CorpusError(
-                    f"{path}: line {reader.line_num}: {len(values)} fields, header {len(names)}; quote texts with {separator!r}"
+                    f"{path}: line {reader.line_num + skipped}: {len(kept)} fields, header {len(names)}; quote texts with {separator!r}"
                 )
-            rows.append(dict(zip(names, values, strict=True)))
-            lines.append(reader.line_num)
+            rows.append(kept)
+            places.append(f"line {reader.line_num + skipped}")
     except csv.Error as error:
-        raise CorpusError(f"{path}: line {reader.line_num}: not a valid CSV ({error})") from None
+        raise CorpusError(
+            f"{path}: line {reader.line_num + skipped}: not a valid CSV ({error}); inside a quoted text write each quote twice"
+        ) from None
     finally:
         csv.field_size_limit(most)
     if not rows:
         raise CorpusError(f"{path}: no rows; expected a header with {', '.join(NEEDED)} and one row per utterance")
-    return rows, lines, notes
+    return table_of(names, rows, places, path, "CSV")
 
 
-def read_json_lines(content: bytes, path: Path) -> tuple[list[Row], list[int]]:
-    """Read rows of a file with one JSON object per line, and their lines.
-
-    Raises:
-        CorpusError: a line that is no flat JSON object.
-    """
-    rows, lines = [], []
-    for number, line in enumerate(content.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            raise CorpusError(f"{path}: line {number}: not valid JSON; expected one object per line") from None
-        rows.append(flat_row(value, path, f"line {number}"))
-        lines.append(number)
-    return rows, lines
-
-
-def flat_row(value: Any, path: Path, where: str) -> Row:
-    """Return a JSON object as a row of text; `null` is empty.
+def table_of(names: list[str], rows: list[list[Any]], places: list[str], path: Path, format: str) -> Table:
+    """Rows of values as a table; columns without a name are left out, with a note where there is something in them.
 
     Raises:
-        CorpusError: not an object, or one with lists or objects in it.
+        CorpusError: two columns of one name.
     """
-    if not isinstance(value, dict) or any(isinstance(part, dict | list) for part in value.values()):
-        raise CorpusError(f"{path}: {where}: expected a flat object with {', '.join(NEEDED)}")
-    return {name: "" if part is None else str(part) for name, part in value.items()}
+    kept = [i for i, name in enumerate(names) if name]
+    if len({names[i] for i in kept}) < len(kept):
+        raise CorpusError(f"{path}: line 1: a column name is used twice: {', '.join(names)[:200]}")
+    if any(values[i] not in (None, "") for i, name in enumerate(names) if not name for values in rows):
+        note(f"{path.name}: columns without a name are not read")
+    return Table(rows=[{names[i]: values[i] for i in kept} for values in rows], places=places, format=format)
 
 
-def read_parquet(path: Path) -> list[Row]:
+def read_parquet(path: Path) -> Table:
     """Read the rows of a Parquet file.
 
     Raises:
@@ -128,63 +129,102 @@ def read_parquet(path: Path) -> list[Row]:
         raise CorpusError(f"{path}: truncated or corrupt Parquet file ({reason})") from None
     if not records:
         raise CorpusError(f"{path}: no rows; expected one per utterance")
-    return [{name: "" if part is None or part != part else str(part) for name, part in record.items()} for record in records]
+    return json_table(records, "Parquet")
+
+
+def json_table(rows: list[Row], format: str) -> Table:
+    """Objects as a table."""
+    return Table(rows=rows, places=[f"row {number}" for number in range(1, len(rows) + 1)], format=format)
+
+
+def cell(value: Any) -> str:
+    """A value of a table as text; `null` and NaN are empty."""
+    return "" if value is None or value != value else str(value)
+
+
+def read_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
+    """A table of utterances, with any spelling of the vocabulary; a split that no column tells may stand in the file's name.
+
+    Raises:
+        CorpusError: no column with the text, or anything that `table_annotations` refuses.
+    """
+    if not isinstance(content, Table):
+        return None
+    annotations = table_annotations(content.rows, path, content.format, places=content.places, dataset=dataset)
+    split = split_of_name(path)
+    if split and not annotations.splits:
+        note(f"{path.name}: the split, {split}, is taken from the file's name")
+        annotations.splits = {split: list(annotations.dialogue_ids)}
+    return annotations
 
 
 def table_annotations(
-    rows: list[Row], path: Path, format: str, *, lines: Iterable[int] | None = None, dataset: str | None = None
+    rows: list[Row], path: Path, format: str, *, places: list[str] | None = None, dataset: str | None = None
 ) -> Annotations:
-    """Read a table: MELD's own columns, or `dialogue, turn, speaker, text` with `utterance, label, sentiment, split`.
+    """Read rows with the columns of the vocabulary: `text`, and where known dialogue, turn, speaker, id, label, sentiment, split, times.
 
-    A numeric `sentiment` is a score. Dialogues stand in order of first appearance, utterances by turn.
+    A numeric `sentiment` is a score. Dialogues stand in order of first appearance, utterances by turn. What is assumed is noted: one
+    conversation, one speaker, turns in the order of the rows, columns that are not read.
 
     Raises:
-        CorpusError: missing columns or values, a turn that is no number or occurs twice, a dialogue in two splits, duplicate ids.
+        CorpusError: no text, a turn that is no number or occurs twice, a dialogue in two splits, duplicate ids.
     """
-    places = [f"line {line}" for line in lines] if lines is not None else [f"row {number}" for number in range(1, len(rows) + 1)]
-    if set(MELD_COLUMNS) <= rows[0].keys():
-        return _meld(rows, path, places)
-    rows = [{name.strip().lower(): value for name, value in row.items()} for row in rows]
-    missing = [name for name in NEEDED if any(name not in row for row in rows)]
-    if missing:
+    places = places if places is not None else [f"row {number}" for number in range(1, len(rows) + 1)]
+    there = list(dict.fromkeys(str(name) for row in rows for name in row))
+    columns = find_columns(there)
+    if "text" not in columns:
         raise CorpusError(
-            f"{path}: no column {', '.join(map(repr, missing))}; a table of utterances needs {', '.join(NEEDED)} and may have "
-            f"{', '.join(OPTIONAL)}; found {', '.join(list(rows[0])[:20]) or 'none'}"
+            f"{path}: {format} without a column for the text; a table of utterances has {', '.join(NEEDED)} and may have "
+            f"{', '.join(OPTIONAL)}; found {', '.join(there[:20]) or 'none'}"
         )
-    return _assemble(rows, path, places, f"table of utterances ({format})", dataset)
+    table = [_plain_row(row, columns, path, place) for row, place in zip(rows, places, strict=True)]
+    named = "turn" in columns and plain(columns["turn"]) in map(
+        plain, SPELLINGS["utterance"]
+    )  # `utterance_id`: here a number, there a name
+    if named and "utterance" not in columns and any(whole(row["turn"]) is None for row in table):
+        columns["utterance"] = columns.pop("turn")
+        table = [{**row, "utterance": row["turn"]} for row in table]
+    if (
+        "split" in columns
+        and plain(columns["split"]) != "split"
+        and not {row["split"].strip().lower() for row in table} <= {*SPLIT_NAMES, ""}
+    ):
+        del columns["split"]  # `set` or `subset` of something else
+        table = [{name: value for name, value in row.items() if name != "split"} for row in table]
+    assumed = {
+        "dialogue": "one conversation is assumed",
+        "speaker": "one speaker is assumed",
+        "turn": "turns are counted in the order of the rows",
+    }
+    count: Counter[str] = Counter()
+    for what, words in assumed.items():
+        if what not in columns:
+            note(f"{path.name}: no column for the {what}: {words}")
+            for row in table:
+                row[what] = {"dialogue": path.stem or "dialogue", "speaker": "speaker"}.get(what) or str(count[row["dialogue"]])
+                count[row["dialogue"]] += what == "turn"
+    if unread := [name for name in there if name and name not in columns.values()]:
+        note(f"{path.name}: columns that are not read: {', '.join(unread[:12])}{', …' if len(unread) > 12 else ''}")
+    return assemble_rows(table, path, places, f"table of utterances ({format})", dataset)
 
 
-def _meld(rows: list[Row], path: Path, places: list[str]) -> Annotations:
-    """One of MELD's `{train,dev,test}_sent_emo.csv`; the split stands in the file's name only."""
-    split = split_of_name(path)
-    if split is None:
-        raise CorpusError(
-            f"{path}: one of MELD's CSVs, whose split is told by the file's name alone; expected train, dev or test in it, as in "
-            "train_sent_emo.csv"
-        )
-    table = []
-    for row, place in zip(rows, places, strict=True):
-        if row["Emotion"].strip().lower() not in MELD7:
-            raise CorpusError(f"{path}: {place}: emotion {row['Emotion'][:40]!r} is outside the set {', '.join(MELD7)}")
-        if row["Sentiment"].strip().lower() not in ("neutral", "positive", "negative"):
-            raise CorpusError(f"{path}: {place}: sentiment {row['Sentiment'][:40]!r} is outside the set neutral, positive, negative")
-        dialogue = f"{split}_dia{row['Dialogue_ID'].strip()}"
-        table.append(
-            {
-                "dialogue": dialogue,
-                "turn": row["Utterance_ID"],
-                "utterance": f"{dialogue}_utt{row['Utterance_ID'].strip()}",
-                "speaker": row["Speaker"],
-                "text": row["Utterance"],
-                "label": row["Emotion"].strip().lower(),
-                "sentiment": row["Sentiment"].strip().lower(),
-                "split": split,
-            }
-        )
-    return _assemble(table, path, places, "MELD's official CSV", "meld")
+def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dict[str, str]:
+    """The cells that are read, as text under their plain names."""
+    found = {}
+    for what, name in columns.items():
+        value = row.get(name)
+        if isinstance(value, dict | list):
+            raise CorpusError(f"{path}: {place}: {name}: expected text or a number, found a {type(value).__name__}")
+        found[what] = cell(value)
+    return found
 
 
-def _assemble(rows: list[Row], path: Path, places: list[str], format: str, dataset: str | None) -> Annotations:
+def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], format: str, dataset: str | None) -> Annotations:
+    """Rows of plain names and text as annotations, ordered and checked.
+
+    Raises:
+        CorpusError: see `table_annotations`.
+    """
     dialogues: dict[str, dict[int, int]] = {}  # dialogue → turn → row, both as they first appear
     splits: dict[str, str] = {}
     for number, (row, place) in enumerate(zip(rows, places, strict=True)):
@@ -213,7 +253,7 @@ def _assemble(rows: list[Row], path: Path, places: list[str], format: str, datas
         if id in ids:
             raise CorpusError(f"{path}: {places[number]}: duplicate utterance id {id!r} (first in {places[ids[id]]}); ids must be unique")
         ids[id] = number
-    columns, labels = _columns(rows, order, path, places)
+    columns = _columns(rows, order, path, places)
     return Annotations(
         format=format,
         dataset=dataset,
@@ -223,31 +263,39 @@ def _assemble(rows: list[Row], path: Path, places: list[str], format: str, datas
         speakers=[rows[number]["speaker"].strip() or "speaker" for number in order],
         texts=[rows[number]["text"] for number in order],
         columns=columns,
-        labels=[] if dataset in DEFAULT_TASK else labels,
         splits={
             split: [name for name, own in splits.items() if own == split] for split in ("train", "dev", "test") if split in splits.values()
         },
     )
 
 
-def _columns(rows: list[Row], order: list[int], path: Path, places: list[str]) -> tuple[dict[str, list[Any]], list[str]]:
-    """`label`, and `sentiment` (names) or `score` (numbers); label names in sorted order."""
+def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: list[str]) -> dict[str, list[Any]]:
+    """`label` and `sentiment` (names), `score` (numbers), `start` and `end` (seconds)."""
     columns: dict[str, list[Any]] = {}
-    labels: list[str] = []
-    if any("label" in row for row in rows):
-        columns["label"] = [rows[number].get("label", "").strip() or None for number in order]
-        labels = sorted({value for value in columns["label"] if value})
-    if any("sentiment" in row for row in rows):
-        values = [rows[number].get("sentiment", "").strip() for number in order]
-        numbers = [_number(value) for value in values]
-        if any(number is not None for number in numbers):
+    for name in ("label", "sentiment", "score"):
+        if not any(name in row for row in rows):
+            continue
+        values = [None if is_empty(value := rows[number].get(name, "")) else value.strip() for number in order]
+        numbers = [None if value is None else _number(value) for value in values]
+        fractions = any(number is not None and math.isfinite(number) and number != int(number) for number in numbers)
+        fractions &= all((number is None) == (value is None) for number, value in zip(numbers, values, strict=True))
+        if name == "score" or (name == "sentiment" and any(number is not None for number in numbers)) or (name == "label" and fractions):
             for row, value, number in zip(order, values, numbers, strict=True):
-                if value and (number is None or not math.isfinite(number)):
-                    raise CorpusError(f"{path}: {places[row]}: sentiment {value[:40]!r} is no finite number, though others are numbers")
+                if value is not None and (number is None or not math.isfinite(number)):
+                    raise CorpusError(f"{path}: {places[row]}: {name} {value[:40]!r} is no finite number, though others are numbers")
+            if name == "label":
+                note(f"{path.name}: labels are numbers with fractions, taken as scores")
             columns["score"] = numbers
         else:
-            columns["sentiment"] = [value or None for value in values]
-    return columns, labels
+            columns[name] = [*values]
+    for name in TIMES:
+        values = [rows[number].get(name, "") for number in order]
+        times = [seconds(value) for value in values]
+        if any(time is not None for time in times):
+            columns[name] = times
+        if unread := sum(bool(value.strip()) and time is None for value, time in zip(values, times, strict=True)):
+            note(f"{path.name}: {unread} times ({name}) are not understood, and left out")
+    return columns
 
 
 def _number(value: str) -> float | None:

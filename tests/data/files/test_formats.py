@@ -16,6 +16,7 @@ import pytest
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.files import formats
 from erc_graph.data.files.formats import READERS, merge_annotations, read_annotations
+from erc_graph.data.files.utterance_tables import read_table
 from erc_graph.errors import CorpusError
 from tests.data.files.formats.test_tuples import changed, dump
 
@@ -37,9 +38,9 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real corpora")
         (({"a": [np.ones(5)]},) * 9, "COMET"),
         ([{"0_0": np.ones(3)}] * 3, "MELD's official feature file"),
         ({"a": [np.ones(3)], "b": [np.ones(3)]}, "features alone"),
-        ({"x": 1}, "a dict of 1 with the keys x, none of the known layouts"),
-        ([], "a list of 0, none of the known layouts"),
-        (7, "a int, none of the known layouts"),
+        ({"x": 1}, "a dict of 1 with the keys x, none of the known formats"),
+        ([], "a list of 0, none of the known formats"),
+        (7, "a int, none of the known formats"),
     ],
 )
 def test_unknown_and_refused_layouts(content: Any, match: str, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_readers_are_those_of_the_tree() -> None:
     for module in pkgutil.iter_modules(formats.__path__):
         names = vars(importlib.import_module(f"{formats.__name__}.{module.name}"))
         found |= {value for name, value in names.items() if name.startswith("read_") and value.__module__.startswith(formats.__name__)}
-    assert set(READERS.values()) == found and len(found) == len(READERS)
+    assert set(READERS.values()) == {*found, read_table} and len(found) + 1 == len(READERS)
 
 
 def test_a_layout_of_ones_own_is_one_function_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from erc_graph.data.files.formats import merge_annotations, read_annotations
+from erc_graph.data.files.notes import noting
 from erc_graph.data.files.utterance_tables import split_of_name
 from erc_graph.errors import CorpusError
 
@@ -38,7 +39,6 @@ def check(path: Path, format: str) -> None:
     assert read.speakers == ["Bob", "Ann", "Bob", "Bob", "Ann"]
     assert read.texts == ["Hello?", "Well, yes.", "No.", "So", "Oh!"]
     assert read.columns == {"label": ["anger", "joy", None, "joy", "joy"], "score": [-2.0, 1.5, None, 0.5, 0.0]}
-    assert read.labels == ["anger", "joy"]
     assert read.splits == {"train": ["b"], "test": ["a"]}
 
 
@@ -63,7 +63,7 @@ def test_csv_with_every_separator_and_mark(tmp_path: Path) -> None:
 
 
 def test_json_lines_and_json(tmp_path: Path) -> None:
-    check(write(tmp_path, "\n".join(json.dumps(row) for row in records()) + "\n"), "JSON lines")
+    check(write(tmp_path, "\n".join(json.dumps(row) for row in records()) + "\n"), "JSON")
     check(write(tmp_path, json.dumps(records(), indent=1)), "JSON")
 
 
@@ -98,14 +98,15 @@ def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
 
 
 def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
-    read = read_annotations(write(tmp_path, b"dialogue,turn,speaker,text\nx,0,A,it\x92s\n"))
-    assert read.texts == ["it’s"] and "Windows-1252" in read.notes[0]
+    with noting() as notes:
+        read = read_annotations(write(tmp_path, b"dialogue,turn,speaker,text\nx,0,A,it\x92s\n"))
+    assert read.texts == ["it’s"] and notes == ["table.csv: not UTF-8; read as Windows-1252"]
 
 
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("dialogue,turn,text\nx,0,hi\n", "no column 'speaker'"),
+        ("dialogue,turn,speaker\nx,0,A\n", "CSV without a column for the text; .* found dialogue, turn, speaker"),
         (HEADER, "no rows"),
         (HEADER + "x,0,A\n", "line 2: 3 fields, header 8"),
         ("dialogue,turn,speaker,text\nx,0,A,hi, there\n", "line 2: 5 fields, header 4"),
@@ -120,16 +121,17 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
         (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,\n", r"two splits \(train, none\)"),
         (HEADER + "x,0,A,hi,,,,holdout\n", "split 'holdout' is not one of train, dev, test"),
         (HEADER + "x,0,A,hi,,,1.5,\nx,1,B,ho,,,good,\n", "line 3: sentiment 'good' is no finite number"),
-        (HEADER + "x,0,A,hi,,,nan,\n", "'nan' is no finite number"),
-        (b"dialogue,turn,speaker,text\nx,0,A,\x81\n", "neither UTF-8 nor Windows-1252"),
+        (HEADER + "x,0,A,hi,,,inf,\n", "'inf' is no finite number"),
+        (b"dialogue,turn,speaker,text\nx,0,A,\x81\n", "its encoding cannot be told"),
         (b"dialogue\x00,turn\n", "binary content"),
         (b"\x07\x81\xfe\x1f random", "binary content, no known format"),
         (b"\x13\xe9, no NUL", "binary content, no known format"),
         ('{"dialogue": "x", "turn": 0}\n{"dialogue"\n', "line 2: not valid JSON"),
-        ('{"dialogue": "x", "turn": {"a": 1}}\n', "line 1: expected a flat object"),
-        ('{"dialogue": "x", "turn": 0, "speaker": "A"}\n', "no column 'text'"),
-        ('[{"dialogue": "x", "turn": [1]}]', "row 1: expected a flat object"),
-        ("{}", "may have utterance, label, sentiment, split; found none"),
+        ('{"text": "x", "turn": {"a": 1}}\n', "row 1: turn: expected text or a number, found a dict"),
+        ('{"dialogue": "x", "turn": 0, "speaker": "A"}\n', "none of the known formats"),
+        ('[{"text": ["x"], "turn": 1}]', "row 1: text: expected text or a number, found a list"),
+        ('[{"dialogue": "x", "turn": 1}]', "JSON without a column for the text"),
+        ("{}", "none of the known formats"),
         ("", "is empty"),
         ("  \n", "is empty"),
     ],
@@ -156,6 +158,8 @@ def test_meld_official_csvs(tmp_path: Path) -> None:
     assert read.columns == {
         "label": ["neutral", "joy", "anger", "fear"],
         "sentiment": ["neutral", "positive", "negative", "negative"],
+        "start": [0.0] * 4,
+        "end": [1.0] * 4,
     }
     assert read.splits == {"train": ["train_dia4", "train_dia0"], "dev": ["dev_dia4"]} and read.labels == []
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from erc_graph.data.annotations import TIMES, Annotations
+from erc_graph.data.files.notes import note
 from erc_graph.data.ragged import Ragged
 from erc_graph.errors import CorpusError
 
@@ -29,6 +31,7 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
     datasets = list(dict.fromkeys(part.dataset for part in parts))
     if len(datasets) > 1:
         raise CorpusError(f"annotations: the files are of different data sets: {', '.join(str(name) for name in datasets)}; expected one")
+    parts = _apart(parts)
     groups: list[list[Annotations]] = []
     for part in parts:
         own = set(part.dialogue_ids)
@@ -44,6 +47,28 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
     if len(count) < len(merged.utterance_ids):
         raise CorpusError(f"annotations: utterance id {count.most_common(1)[0][0]!r} is in two files; ids must be unique")
     return merged
+
+
+def _apart(parts: list[Annotations]) -> list[Annotations]:
+    """Files of one split each that number their dialogues alike: the split goes in front of the ids, as in MELD."""
+    own = [
+        next(iter(part.splits)) if len(part.splits) == 1 and len(part.dialogue_ids) == sum(map(len, part.splits.values())) else None
+        for part in parts
+    ]
+    home: dict[str, set[str | None]] = {}
+    for part, split in zip(parts, own, strict=True):
+        for name in part.dialogue_ids:
+            home.setdefault(name, set()).add(split)
+    if None in own or all(len(splits) == 1 for splits in home.values()):
+        return parts
+    twice = next(name for name, splits in home.items() if len(splits) > 1)
+    note(f"dialogue {twice!r} is in several splits: the split is put in front of all ids")
+    renamed = []
+    for part, split in zip(parts, own, strict=True):
+        names = [f"{split}_{name}" for name in part.dialogue_ids]
+        ids = [f"{split}_{name}" for name in part.utterance_ids]
+        renamed.append(replace(part, dialogue_ids=names, utterance_ids=ids, splits={str(split): names}))
+    return renamed
 
 
 def _concatenate(parts: list[Annotations]) -> Annotations:

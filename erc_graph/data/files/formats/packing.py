@@ -5,6 +5,7 @@ Everything that two fields can disagree about is checked here, once: keys, lengt
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.formats.datasets import INDEX_NAMES, MELD_SENTIMENT, SESSION, recognise
 from erc_graph.data.files.formats.fields import Fields
 from erc_graph.data.files.formats.values import Odd, scalar, speaker_number, spell, vector
-from erc_graph.data.tasks import DEFAULT_TASK
+from erc_graph.data.files.notes import note
+from erc_graph.data.tasks import DEFAULT_TASK, TASKS
 from erc_graph.errors import CorpusError
 
 # Windows' curly quotes and dashes that were read as Latin-1 stand where Latin-1 has control characters.
@@ -155,23 +157,31 @@ class _Packer:
                 raise CorpusError(f"{self.path}: {self.where(row)}: label must be a number or a name, found {value.text}")
         numbers = [value for value in values if isinstance(value, int | float)]
         names = INDEX_NAMES.get(self.dataset or "")
-        fractions = any(isinstance(value, float) and not value.is_integer() and value == value for value in numbers)
         if numbers and any(isinstance(value, str) for value in values):
             raise CorpusError(f"{self.path}: labels are partly names and partly numbers; expected one kind")
         if not numbers:
-            known = DEFAULT_TASK.get(self.dataset or "")
-            columns["label"] = [value or None for value in values]
-            labels = [] if known else sorted({value for value in values if value})
-        elif names is None and (fractions or all(isinstance(value, float) for value in numbers)):
+            columns["label"] = values
+        elif names is None and self.are_scores(numbers):
             columns["score"] = self.read_scores(values)
             if self.dataset == "mosi":  # zero counts as positive, as in the files with names
                 columns["label"] = [None if value is None else "positive" if value >= 0 else "negative" for value in columns["score"]]
         else:
             columns["label"], labels = self.read_indices(values, names)
+            if names is None and any(isinstance(value, float) for value in numbers):
+                columns["score"] = self.read_scores(values)
+                note(f'{self.path.name}: labels are whole numbers, taken as classes; `task = "sentiment"` takes them as scores')
         if self.fields.sentiments is not None:
             sentiments = [scalar(value) for value in chain.from_iterable(self.column("sentiments", self.fields.sentiments))]
             columns["sentiment"] = self.read_names("sentiment", sentiments, MELD_SENTIMENT)
         return columns, labels
+
+    def are_scores(self, numbers: list[int | float]) -> bool:
+        """Whether numbers are scores rather than places in a label set: a data set of scores, fractions, or numbers below -1."""
+        task = TASKS.get(DEFAULT_TASK.get(self.dataset or "", ""))
+        floats = [value for value in numbers if isinstance(value, float) and value == value]
+        if self.dataset == "mosi" or (task is not None and task.kind == "score"):
+            return bool(floats)
+        return any(not value.is_integer() or value < -1 for value in floats)
 
     def read_scores(self, values: list[Any]) -> list[float | None]:
         """Numbers; NaN and `None` are unlabelled."""
@@ -184,20 +194,23 @@ class _Packer:
         """Label names of indices; of an unknown data set the indices themselves."""
         if names is not None:
             return self.read_names("label", values, names), []
-        top = max((int(value) for value in values if value is not None and value == value), default=-1)
+        top = max((int(value) for value in values if value is not None and math.isfinite(value)), default=-1)
         if top >= 1000:
             raise CorpusError(f"{self.path}: label {top} is no index of a label set")
         labels = [str(index) for index in range(top + 1)]
         return self.read_names("label", values, tuple(labels)), labels
 
     def read_names(self, what: str, values: list[Any], names: tuple[str, ...]) -> list[str | None]:
-        """Index → name; -1 and `None` are unlabelled."""
+        """Index → name; -1, NaN and `None` are unlabelled."""
         result: list[str | None] = []
+        nothing = sum(isinstance(value, float) and value != value for value in values)
+        if nothing:
+            note(f"{self.path.name}: {what}s: {nothing} are NaN, taken as none")
         for row, value in enumerate(values):
-            if value is None or (isinstance(value, int | float) and value == -1):
+            if value is None or (isinstance(value, int | float) and (value == -1 or value != value)):
                 result.append(None)
                 continue
-            if not isinstance(value, int | float) or value != value or value in (float("inf"), float("-inf")) or value != int(value):
+            if not isinstance(value, int | float) or value in (float("inf"), float("-inf")) or value != int(value):
                 found = value.text if isinstance(value, Odd) else spell(value)
                 raise CorpusError(f"{self.path}: {self.where(row)}: {what} must be a whole number, found {found}")
             if not 0 <= value < len(names):

@@ -12,6 +12,43 @@ from erc_graph.errors import CorpusError
 _TABLE = "write a table with the columns dialogue, turn, speaker, text, label (CSV) and features as .npz (utterance, features)"
 
 
+# First bytes → what the file is, and the way out.
+_FOREIGN = (
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"),
+    (b"<!doctype html", "a web page: the download gave a page instead of the file; open the address in a browser"),
+    (b"<html", "a web page: the download gave a page instead of the file; open the address in a browser"),
+    (b"%pdf", "a PDF: copy its text into a plain text file, or write a table (CSV)"),
+    (b"{\\rtf", "Rich Text (RTF): save it as plain text (.txt) or CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old file of Excel or Word: save it as .xlsx or CSV, a text as .txt"),
+    (b"arrow1", "an Arrow (Feather) file: save it as Parquet or CSV"),
+    (b"sqlite format 3", "an SQLite database: write the table of utterances as CSV"),
+    (b"\x1f\x8b", "compressed (gzip): unpack it"),
+    (b"bzh", "compressed (bzip2): unpack it"),
+    (b"\xfd7zxz", "compressed (xz): unpack it"),
+    (b"7z\xbc\xaf", "compressed (7-Zip): unpack it"),
+    (b"rar!", "compressed (RAR): unpack it"),
+    (b"\x89hdf", "HDF5: write annotations as a table (CSV) and features as .npz (utterance, features)"),
+    (b"\x93numpy", "a numpy array: annotations are expected here; name features under `[features]`"),
+    (b"riff", "a sound or video file: annotations are expected here"),
+    (b"\x89png", "a picture: annotations are expected here"),
+    (b"\xff\xd8\xff", "a picture: annotations are expected here"),
+)
+
+
+def refuse_foreign(content: bytes, path: Path) -> None:
+    """Name a file of another kind by its first bytes.
+
+    Raises:
+        CorpusError: it is one; with the way out.
+    """
+    head = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for mark, words in _FOREIGN:
+        if head.startswith(mark):
+            raise CorpusError(f"{path}: {words}")
+    if b"joblib" in content[:200] or head.startswith((b"x\x9c", b"x\x01")):
+        raise CorpusError(f"{path}: compressed (zlib, as joblib writes it): load it there and save it again with pickle, or as a table")
+
+
 def refuse_known(content: Any, path: Path) -> None:
     """Name the file where it is known.
 

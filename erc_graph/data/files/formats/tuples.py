@@ -74,6 +74,8 @@ def read_tuple(content: Any, path: Path, size: int, dataset: str | None = None) 
     """
     if not isinstance(content, list | tuple) or not any(isinstance(part, dict) for part in content):
         return None
+    if isinstance(content, list) and all(isinstance(part, dict) and any(_is_plain(value) for value in part.values()) for part in content):
+        return None  # rows of a table
     kinds = [_kind(part) for part in content]
     layout = _match(kinds)
     if layout is None:
@@ -101,6 +103,10 @@ def read_tuple(content: Any, path: Path, size: int, dataset: str | None = None) 
             maybe_meld=meld,
         )
     )
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def _match(kinds: list[str]) -> Layout | None:

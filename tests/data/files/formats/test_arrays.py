@@ -176,7 +176,7 @@ def broken(**fields: Any) -> dict[str, Any]:
         (broken(vision=np.ones((4, 6, 7))), r"visual: expected arrays of one shape in every split, found train: \(7,\); test: \(3,\)"),
         (broken(vision=None), r"visual: expected arrays of one shape in every split, found train: nothing; test: \(3,\)"),
         ({"train": {"id": [], "text": []}}, "no clip in any of train"),
-        ({"train": {"raw_text": [], "vision": []}}, "none of the known layouts"),
+        ({"train": {"raw_text": [], "vision": []}}, "none of the known formats"),
     ],
 )
 def test_broken_files_are_refused_in_one_sentence(content: Any, match: str, tmp_path: Path) -> None:

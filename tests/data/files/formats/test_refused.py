@@ -27,7 +27,7 @@ def test_archives_and_other_containers(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="a zip archive"):
         read_annotations(tmp_path / "a.npz")
     (tmp_path / "a.gz").write_bytes(b"\x1f\x8b\x08\x00")
-    with pytest.raises(CorpusError, match="compressed, HDF5"):
+    with pytest.raises(CorpusError, match=r"compressed \(gzip\): unpack it"):
         read_annotations(tmp_path / "a.gz")
     (tmp_path / "a.json").write_text("[[{")
     with pytest.raises(CorpusError, match="truncated or corrupt JSON"):
@@ -35,3 +35,26 @@ def test_archives_and_other_containers(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[" * 200_000)
     with pytest.raises(CorpusError, match="truncated or corrupt JSON"):
         read_annotations(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS, .* `git lfs pull`"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "a web page: the download gave a page instead of the file"),
+        (b"<HTML>", "a web page"),
+        (b"%PDF-1.7", "a PDF: copy its text"),
+        (b"{\\rtf1 hi}", r"Rich Text \(RTF\): save it as plain text"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old file of Excel or Word: save it as .xlsx or CSV"),
+        (b"ARROW1\0\0", r"an Arrow \(Feather\) file: save it as Parquet or CSV"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\x89HDF\r\n", "HDF5"),
+        (b"\x93NUMPY\x01", "a numpy array: annotations are expected here; name features"),
+        (b"RIFF\0\0\0\0WAVE", "a sound or video file"),
+        (b"x\x9c\xcb", r"compressed \(zlib, as joblib writes it\)"),
+    ],
+)
+def test_files_of_other_kinds_are_named_with_the_way_out(tmp_path: Path, content: bytes, match: str) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(CorpusError, match=match):
+        read_annotations(tmp_path / "x.csv")

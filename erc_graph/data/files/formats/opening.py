@@ -1,0 +1,68 @@
+"""From bytes to content: what a file holds, before anybody asks what it means.
+
+A pickle or JSON is what it contains, JSON lines are a list, Parquet and Excel are a `Table`, anything else that is text is a string.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.files.encoding import decode
+from erc_graph.data.files.formats.refused import refuse_archive, refuse_foreign
+from erc_graph.data.files.pickles import loads_pickle
+from erc_graph.data.files.utterance_tables import read_parquet
+from erc_graph.data.files.workbooks import is_workbook, read_workbook
+from erc_graph.errors import CorpusError
+
+# A pickle of protocol 0 or 1 has no mark; it begins with containers and memo instructions, or with the name of a class.
+_OLD_PICKLE = re.compile(rb"\(*(?:[(\]}][ldtq]?[pq(\x00-\x1f\]}]|\([ldt]|c[A-Za-z_][\w.]*\n[\w.]+\n|\(?i[A-Za-z_][\w.]*\n[\w.]+\n)")
+_JSON = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]])")  # not the `[00:12]` or `[6.29 - 8.23]` that lines of a transcript begin with
+
+
+def open_content(content: bytes, path: Path) -> Any:
+    """Return what the bytes hold.
+
+    Raises:
+        CorpusError: empty, damaged, hostile, or a known file of another kind, which is named.
+    """
+    if not content.strip():
+        raise CorpusError(f"{path}: is empty; expected an annotation file")
+    if content.startswith(b"\x80") or _OLD_PICKLE.match(content):
+        return loads_pickle(content, path)
+    if content.startswith(b"PAR1"):
+        return read_parquet(path)
+    if content.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            names = []
+        if is_workbook(names):
+            return read_workbook(path)
+        refuse_archive(names, path)
+    refuse_foreign(content, path)
+    text = decode(content, path)
+    return _json(text, path) if _JSON.match(text) else text
+
+
+def _json(text: str, path: Path) -> Any:
+    """A JSON value, or the list of them where every line is one."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        whole = error
+    values = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError, MemoryError):
+            if not values:
+                raise CorpusError(f"{path}: truncated or corrupt JSON ({str(whole)[:120]})") from None
+            raise CorpusError(f"{path}: line {number}: not valid JSON; expected one object per line") from None
+    return values

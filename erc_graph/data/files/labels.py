@@ -1,0 +1,108 @@
+"""One translation of labels for every reader: what a file writes becomes a name of the label set, or nothing.
+
+`hap`, `Joy`, `NEUTRAL` and `anger ` are names in other forms, `"0.0"` and `2` stand for places in the set, `-1`, NaN and `xxx` for
+no label. Whatever is changed is said in a note.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.vocabulary import plain
+
+# Forms of one word, and slips that stand in published files; words that only mean about the same (joy, happy) are none.
+FORMS = (
+    ("happy", "hap", "happiness", "happines"),
+    ("joy", "joyful"),
+    ("sad", "sadness"),
+    ("angry", "ang", "anger"),
+    ("excited", "exc", "excitement"),
+    ("frustrated", "fru", "frustration"),
+    ("neutral", "neu", "no_emotion"),
+    ("surprise", "sur", "surprised"),
+    ("fear", "fea", "fearful", "afraid"),
+    ("disgust", "dis", "disgusted"),
+    ("other", "oth"),
+    ("positive", "pos"),
+    ("negative", "neg"),
+)
+NOTHING = {"", "nan", "null", "xxx"}  # `xxx` is IEMOCAP's for no agreement
+
+
+def whole(value: Any) -> int | None:
+    """Return the whole number that a label is or spells; `None` where it is none.
+
+    >>> whole("0.0"), whole(-1), whole("joy"), whole(2.5)
+    (0, -1, None, None)
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(number) if abs(number) < 1 << 31 and number == int(number) else None
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a value says that there is no label, apart from -1, which is one among scores."""
+    return value is None or value != value or str(value).strip().lower() in NOTHING
+
+
+def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Sequence[str] = (), what: str = "labels") -> list[Any]:
+    """Return the labels as names of the set, `None` where there is none; what fits no name stays as it is.
+
+    Args:
+        values: As the file has them, text or numbers.
+        names: The label set in index order; empty: the file's own names.
+        others: Names that words stand for before those of the set: the task's, where it is another one.
+        what: How notes call them.
+
+    >>> translate(["hap", "SAD", None], ["happy", "sad"]), translate(["1", 0.0, -1], ["happy", "sad"])
+    (['happy', 'sad', None], ['sad', 'happy', None])
+    >>> translate(["joy", "Joy", "anger"])
+    ['joy', 'joy', 'anger']
+    """
+    values = [None if is_empty(value) else value.strip() if isinstance(value, str) else value for value in values]
+    counts = Counter(values)
+    found = [value for value in counts if value is not None]
+    numbers = [whole(value) for value in found if value not in names]
+    if numbers and all(number is not None and number >= -1 for number in numbers):
+        return _indices(values, counts, names, what)
+    known: dict[str, str] = {}
+    for own in (names, others):  # the last wins
+        known |= {plain(form): name for name in own for forms in FORMS if plain(name) in map(plain, forms) for form in forms}
+        known |= {plain(name): name for name in own}
+    become = {value: value if value in (others or names) else known.get(plain(value), value) for value in found}
+    become |= {value: None for value in found if whole(value) == -1 and value not in names}
+    if not names:
+        become |= _one_case(counts, [value for value in found if isinstance(value, str) and become[value] is not None])
+    if changed := [f"{old!r} as {new!r}" if new else f"{old!r} as none" for old, new in become.items() if new != old]:
+        note(f"{what}: {', '.join(changed[:6])}{f' and {len(changed) - 6} more' if len(changed) > 6 else ''}")
+    return [None if value is None else become[value] for value in values]
+
+
+def _one_case(counts: Counter[Any], found: Sequence[str]) -> dict[str, str]:
+    """Names that differ by case alone as one: the small spelling where it is there, else the most frequent one."""
+    groups: dict[str, list[str]] = {}
+    for value in found:
+        groups.setdefault(value.casefold(), []).append(value)
+    kept = {case: next((one for one in group if one.islower()), max(group, key=lambda one: counts[one])) for case, group in groups.items()}
+    return {value: kept[value.casefold()] for value in found}
+
+
+def _indices(values: Sequence[Any], counts: Counter[Any], names: Sequence[str], what: str) -> list[Any]:
+    """Places in the set as names, or as whole numbers where there is no set; -1 is no label."""
+    if absent := sum(times for value, times in counts.items() if value is not None and value not in names and whole(value) == -1):
+        note(f"{what}: {absent} are -1, taken as no label")
+    result: list[Any] = []
+    for value in values:
+        number = whole(value)
+        if value in names:
+            result.append(value)
+        elif number is None or number == -1:
+            result.append(None)
+        else:
+            result.append(names[number] if number < len(names) else str(number) if not names else value)
+    return result

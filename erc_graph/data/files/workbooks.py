@@ -1,0 +1,69 @@
+"""Excel workbooks as tables: the first sheet that has rows."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.utterance_tables import Table, table_of
+from erc_graph.errors import CorpusError
+
+_MOST = 40, 8 << 20  # a workbook unpacked: so many times its size, and bytes beside
+
+
+def is_workbook(names: Sequence[str]) -> bool:
+    """Return whether an archive with these files is a workbook."""
+    return "xl/workbook.xml" in names
+
+
+def read_workbook(path: Path) -> Table:
+    """Read the first sheet that has rows; the others are named in a note.
+
+    Raises:
+        CorpusError: openpyxl is not installed, or the workbook is damaged, empty, or far larger than its file.
+    """
+    try:
+        import openpyxl
+    except ImportError:
+        raise CorpusError(f'{path}: an Excel workbook; pip install "erc_graph[transcripts]" reads it, or save it as CSV') from None
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    if unpacked > _MOST[0] * path.stat().st_size + _MOST[1]:
+        raise CorpusError(f"{path}: an Excel workbook of {unpacked >> 20} MiB unpacked; save the sheet as CSV")
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        sheets = [(sheet.title, _rows(sheet)) for sheet in book.worksheets]
+        book.close()
+    except MemoryError:
+        raise
+    except Exception as error:  # of the library, of zipfile and of the XML parser
+        reason = " ".join(str(error).split())[:120]
+        raise CorpusError(f"{path}: an Excel workbook that cannot be read ({type(error).__name__}: {reason}); save it as CSV") from None
+    used = [(title, rows) for title, rows in sheets if len(rows) > 1]
+    if not used:
+        raise CorpusError(f"{path}: an Excel workbook without rows; expected a header and one row per utterance")
+    title, ((_, head), *rows) = used[0]
+    if len(used) > 1:
+        note(f"{path.name}: of {len(used)} sheets with rows the first, {title!r}, is read")
+    names = ["" if name is None else str(name).strip() for name in head]
+    wide = max(len(names), *(len(values) for _, values in rows))
+    names += [""] * (wide - len(names))
+    return table_of(
+        names, [[*values, *[None] * (wide - len(values))] for _, values in rows], [f"row {at}" for at, _ in rows], path, "Excel"
+    )
+
+
+def _rows(sheet: Any) -> list[tuple[int, list[Any]]]:
+    """Row number and values of the rows that have any."""
+    sheet.reset_dimensions()  # what the file claims about its size
+    found = []
+    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
+        kept = [*values]
+        while kept and kept[-1] is None:
+            kept.pop()
+        if kept:
+            found.append((number, [int(one) if isinstance(one, float) and one.is_integer() else one for one in kept]))
+    return found

@@ -1,0 +1,154 @@
+"""Files as people have them: every folder of `cases` is read as its owner would expect, or refused by the true reason.
+
+The folders hold files typed after public bug reports and releases of data sets.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.load import load_corpus
+from erc_graph.errors import CorpusError
+
+CASES = Path(__file__).parent / "cases"
+
+
+def labels(corpus: Corpus) -> list[str | None]:
+    """The label of every utterance, by its name in the task."""
+    return [corpus.task.labels[index] if index >= 0 else None for index in corpus.target.tolist()]
+
+
+def notes(corpus: Corpus) -> str:
+    return "\n".join(corpus.provenance["notes"])
+
+
+# -- EmoryNLP ------------------------------------------------------------------------------
+
+
+def test_emorynlp_csv() -> None:
+    corpus = load_corpus(CASES / "01-emorynlp-csv")
+    assert corpus.name == "emorynlp" and corpus.task.name == "emorynlp7"
+    scenes = ["s01_e15_c01", "s01_e15_c02", "s02_e03_c01"]  # season, episode, scene
+    assert corpus.dialogue_ids == tuple(f"{split}_{scene}" for split in ("train", "dev", "test") for scene in scenes)
+    assert corpus.lengths.tolist() == [3, 2, 2] * 3 and {name: len(ids) for name, ids in corpus.splits.items()} == dict.fromkeys(
+        ("train", "dev", "test"), 3
+    )
+    assert corpus.speakers[:3] == ("Rita Gray", "Joe Tanner", "Rita Gray, Joe Tanner")
+    assert labels(corpus)[:7] == ["Neutral", "Joyful", "Powerful", "Sad", "Peaceful", "Scared", "Mad"]
+    assert corpus.annotations["start"][:2] == (3.795, 5.171) and corpus.annotations["end"][6] == 4.757
+    assert "several speakers at once" in notes(corpus) and "in several splits" in notes(corpus)
+
+
+# -- MELD's dyadic dialogues ---------------------------------------------------------------
+
+
+def test_dyadic_meld_is_joined_by_the_old_ids() -> None:
+    corpus = load_corpus(CASES / "02-meld-dyadic")
+    assert corpus.utterance_ids == ("dev_dia0_utt0", "dev_dia0_utt1", "dev_dia1_utt4", "dev_dia1_utt5")
+    assert corpus.lengths.tolist() == [2, 2] and corpus.splits == {"dev": corpus.dialogue_ids}
+    with np.load(CASES / "02-meld-dyadic" / "text.npz") as file:
+        expected = dict(zip(file["utterance"].tolist(), file["features"], strict=True))
+    for name, row in zip(corpus.utterance_ids, corpus.features["text"], strict=True):
+        np.testing.assert_array_equal(row, expected[name])
+    assert labels(corpus) == ["sadness", "surprise", "neutral", "joy"] and "joined by MELD's own ids" in notes(corpus)
+    assert "published" not in notes(corpus)
+
+
+def test_an_utterance_of_two_dyadic_dialogues_has_the_same_features(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "02-meld-dyadic", tmp_path / "d")
+    path = tmp_path / "d" / "dev_sent_emo_dya.csv"
+    path.write_text(path.read_text() + '"Or, we ask the bank first.",Rolf,neutral,neutral,2,0,1,4,4,4,"00:12:24,660","00:12:30,915"\n')
+    corpus = load_corpus(tmp_path / "d")
+    assert corpus.utterance_ids[-1] == "dev_dia1_utt4#2" and len(corpus) == 3
+    assert corpus.features["text"][4].equal(corpus.features["text"][2]) and corpus.present["text"].all()
+    assert "1 utterances stand in several dialogues" in notes(corpus)
+
+
+def test_dyadic_meld_without_its_old_numbers_is_refused(tmp_path: Path) -> None:
+    head, row, *_ = (CASES / "02-meld-dyadic" / "dev_sent_emo_dya.csv").read_text().splitlines()
+    path = tmp_path / "dev.csv"
+    path.write_text(f"{head}\n{row.replace(',0,0,0,0,', ',0,0,,,')}\n")
+    with pytest.raises(CorpusError, match="line 2: empty Old_Dialogue_ID or Old_Utterance_ID; expected MELD's numbers"):
+        load_corpus(path)
+
+
+# -- tables: labels, Excel, encodings ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "speakers", "expected"),
+    [
+        ("bare_quotes.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("blank_rows.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("bom_semicolon.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("cp1252.csv", ("Ann", "Zoë"), ["joy", "neutral"]),
+        ("ends_nul.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("float_label.csv", ("Ann", "Bob", "Ann"), ["0", "1", None]),
+        ("float_turn.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("gbk.csv", ("王", "李"), ["joy", "neutral"]),
+        ("index_col.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("label_spaces.csv", ("Ann", "Bob", "Ann"), ["joy", "joy", "joy"]),
+        ("mac_cr.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("nan_text.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("newline_text.csv", ("Ann", "Ann"), ["joy", "neutral"]),
+        ("pipe.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("sep_line.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("shiftjis.csv", ("山田", "鈴木"), ["joy", "neutral"]),
+        ("trailing_commas.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("upper.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("utf16.csv", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+        ("utf16_tab.txt", ("Ann", "Bob", "Ann"), ["joy", "sadness", "neutral"]),
+    ],
+)
+def test_tables_of_spreadsheets(name: str, speakers: tuple[str, ...], expected: list[str | None]) -> None:
+    if name in ("gbk.csv", "shiftjis.csv"):
+        pytest.importorskip("charset_normalizer")
+    corpus = load_corpus(CASES / "21-csv-excel" / name)
+    assert corpus.speakers == speakers and labels(corpus) == expected
+    assert set(corpus.splits) == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("book.xls", "an old file of Excel or Word: save it as .xlsx or CSV"),
+        ("book.xlsx", "an Excel workbook that cannot be read"),
+        ("f.feather", r"an Arrow \(Feather\) file: save it as Parquet or CSV"),
+        ("leading_quote.csv", "line 2: not a valid CSV .*; inside a quoted text write each quote twice"),
+        ("unquoted_comma.csv", "line 2: 7 fields, header 6; quote texts with ','"),
+    ],
+)
+def test_tables_that_are_refused_by_the_true_reason(name: str, match: str) -> None:
+    with pytest.raises(CorpusError, match=match):
+        load_corpus(CASES / "21-csv-excel" / name)
+
+
+def test_labels_are_never_lost_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    assert labels(load_corpus(CASES / "37-emotion-column" / "t.csv")) == ["joy", "anger", "joy"]
+    assert labels(load_corpus(CASES / "37-emotion-column" / "t.jsonl")) == ["joy", "anger"]
+    caplog.clear()
+    load_corpus(CASES / "29-labels-types")
+    assert caplog.messages == [
+        "note: t.csv: columns that are not read: valence, arousal",
+        "note: no labels: the utterances can be predicted, not judged",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("gbk.csv", "你好啊"), ("sjis.csv", "こんにちは")],
+)
+def test_far_eastern_tables(name: str, first: str, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("charset_normalizer")
+    assert load_corpus(CASES / "36-gbk-mojibake" / name).texts[0] == first
+    assert "not UTF-8; read as" in caplog.messages[0]
+
+
+def test_a_table_of_ten_cyrillic_letters_is_refused() -> None:
+    with pytest.raises(CorpusError, match="not UTF-8"):
+        load_corpus(CASES / "36-gbk-mojibake" / "cp1251.csv")
