@@ -70,7 +70,8 @@ TASKS: dict[str, Task] = {
 
 # Data set → the task it has when nobody says otherwise.
 DEFAULT_TASK = {
-    "iemocap6": "iemocap6", "iemocap4": "iemocap4", "meld": "meld7", "meld-dyadic": "meld7", "mosi": "mosi2", "mosei": "sentiment",
+    "iemocap": "iemocap6", "iemocap6": "iemocap6", "iemocap4": "iemocap4", "meld": "meld7", "meld-dyadic": "meld7",
+    "mosi": "mosi2", "mosei": "sentiment",
     "emorynlp": "emorynlp7", "dailydialog": "dailydialog7", "sample": "sample6", "sample-raw": "sample6",
 }  # fmt: skip
 

@@ -81,8 +81,8 @@ def assemble(
     inner = _join_sequences(annotations, sequences or {}, strict, notes)
     unknown = sorted(set(extractors or {}) - set(tensors) - set(inner))
     if unknown:
-        known = ", ".join(dict.fromkeys([*tensors, *inner])) or "none"
-        raise CorpusError(f"extractors.{unknown[0]}: the corpus has no such modality; it has {known}")
+        there = ", ".join(dict.fromkeys([*tensors, *inner])) or "none"
+        raise CorpusError(f"extractors.{unknown[0]}: the corpus has no such modality; it has {there}")
     where, divided = (str(splits), read_splits(splits)) if splits else (annotations.format, annotations.splits)
     parts = check_splits(divided, annotations.dialogue_ids, where)
     left_out = len(annotations.dialogue_ids) - sum(map(len, parts.values()))

@@ -93,7 +93,9 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
     """
     position = dict(zip(ids, range(len(ids)), strict=True))
     row = np.fromiter(map(position.get, utterance_ids, repeat(-1)), dtype=np.int64, count=len(utterance_ids))
-    for at in np.flatnonzero(row < 0):  # an utterance that stands in several dialogues: `dev_dia1_utt4#2` has the row of `dev_dia1_utt4`
+    for at in np.flatnonzero(
+        row < 0
+    ).tolist():  # an utterance that stands in several dialogues: `dev_dia1_utt4#2` has the row of `dev_dia1_utt4`
         name, mark, number = utterance_ids[at].rpartition(AGAIN)
         row[at] = position.get(name, -1) if mark and number.isdecimal() else -1
     found = row >= 0

@@ -71,8 +71,12 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
             return _renamed(Corpus(**read_saved(path, strict=strict)), chosen, name)
         if all((path / file).is_file() for file in MELD_CSVS):
             return _load_files([path / file for file in MELD_CSVS], chosen, strict, name)
+        from erc_graph.data.files.formats.iemocap import is_release, read_release
+
+        if is_release(path):
+            return assemble(read_release(path), task=chosen, name=name or "iemocap", strict=strict)
         raise CorpusError(
-            f"{path}: a folder without {MANIFEST}, {SAVED} or MELD's three CSVs; "
+            f"{path}: a folder without {MANIFEST}, {SAVED}, MELD's three CSVs or IEMOCAP's sessions; "
             f'write a {MANIFEST} there, at least: annotations = "<file>"'
         )
     if path.suffix == ".toml":

@@ -220,6 +220,17 @@ def _read_arrays(files: Sequence[Path]) -> tuple[list[str], Tensor, Tensor]:
 
 
 def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    ids, sequences = read_sounds(path, files, strict=strict, notes=notes)
+    return ids, sequences.values, sequences.ptr
+
+
+def read_sounds(path: Path, files: Sequence[Path], *, strict: bool = False, notes: list[str]) -> tuple[list[str], Ragged]:
+    """Read sound files as waveforms at 16 kHz: the stems of those that can be read, and their samples.
+
+    Raises:
+        CorpusError: none can be read; or `strict` and one cannot.
+        ConfigError: the libraries that read sound are not installed.
+    """
     rates: Counter[int] = Counter()
 
     def heard(file: Path) -> Tensor:
@@ -231,8 +242,7 @@ def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[st
     if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:
         said = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
         notes.append(f"{path.name}: sound files resampled to {SAMPLING_RATE} Hz: {said}")
-    sequences = Ragged.of(waves)
-    return ids, sequences.values, sequences.ptr
+    return ids, Ragged.of(waves)
 
 
 def _read_pictures(path: Path, files: Sequence[Path], kind: str, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:

@@ -289,11 +289,11 @@ def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: l
         else:
             columns[name] = [*values]
     for name in TIMES:
-        values = [rows[number].get(name, "") for number in order]
-        times = [seconds(value) for value in values]
+        written = [rows[number].get(name, "") for number in order]
+        times = [seconds(value) for value in written]
         if any(time is not None for time in times):
             columns[name] = times
-        if unread := sum(bool(value.strip()) and time is None for value, time in zip(values, times, strict=True)):
+        if unread := sum(bool(value.strip()) and time is None for value, time in zip(written, times, strict=True)):
             note(f"{path.name}: {unread} times ({name}) are not understood, and left out")
     return columns
 

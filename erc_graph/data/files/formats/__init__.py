@@ -15,6 +15,7 @@ from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.formats.arrays import read_arrays
 from erc_graph.data.files.formats.emorynlp import read_emorynlp
+from erc_graph.data.files.formats.iemocap import read_iemocap
 from erc_graph.data.files.formats.meld import read_meld
 from erc_graph.data.files.formats.merge import merge_annotations
 from erc_graph.data.files.formats.opening import open_content
@@ -39,6 +40,7 @@ READERS: dict[str, Reader] = {
     "list of dialogues": read_dialogues,
     "MELD's CSVs": read_meld,
     "EmoryNLP": read_emorynlp,
+    "IEMOCAP's own files": read_iemocap,
     "table of utterances": read_table,
 }
 

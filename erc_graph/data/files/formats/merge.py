@@ -131,6 +131,23 @@ def _union(labels: list[list[str]]) -> list[str]:
     return sorted({name for own in labels for name in own})
 
 
+def _as_long(first: Annotations, other: Annotations) -> Annotations:
+    """Annotations of some of the same utterances, as the labels of IEMOCAP's EmoEvaluation, with nothing for those that they leave out."""
+    row = {name: number for number, name in enumerate(other.utterance_ids)}
+    if first.lengths == other.lengths or not row.keys() < {*first.utterance_ids} or other.features or other.sequences:
+        return other
+    rows = [row.get(name) for name in first.utterance_ids]
+    return replace(
+        other,
+        dialogue_ids=first.dialogue_ids,
+        lengths=first.lengths,
+        utterance_ids=first.utterance_ids,
+        speakers=first.speakers,
+        texts=[],
+        columns={name: [None if at is None else values[at] for at in rows] for name, values in other.columns.items()},
+    )
+
+
 def _join(first: Annotations, other: Annotations) -> Annotations:
     """The same dialogues, turn by turn."""
     if set(first.dialogue_ids) != set(other.dialogue_ids):
@@ -147,6 +164,7 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
             f"annotations: duplicate dialogue id {other.dialogue_ids[0]!r}: all dialogues are in two files, "
             "and the second adds neither features nor labels"
         )
+    other = _as_long(first, other)
     start = dict(zip(other.dialogue_ids, np.cumsum([0, *other.lengths[:-1]]).tolist(), strict=True))
     length = dict(zip(other.dialogue_ids, other.lengths, strict=True))
     rows: list[int] = []

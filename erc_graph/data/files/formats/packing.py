@@ -151,7 +151,8 @@ class _Packer:
 
     def read_labels(self) -> tuple[dict[str, list[Any]], list[str]]:
         """Columns `label`, `sentiment`, `score`, and label names where the data set is not known."""
-        values, columns, labels = self.values, {}, []
+        values, labels = self.values, list[str]()
+        columns: dict[str, list[Any]] = {}
         for row, value in enumerate(values):
             if isinstance(value, Odd):
                 raise CorpusError(f"{self.path}: {self.where(row)}: label must be a number or a name, found {value.text}")
