@@ -72,7 +72,7 @@ TASKS: dict[str, Task] = {
 DEFAULT_TASK = {
     "iemocap": "iemocap6", "iemocap6": "iemocap6", "iemocap4": "iemocap4", "meld": "meld7", "meld-dyadic": "meld7",
     "mosi": "mosi2", "mosei": "sentiment",
-    "emorynlp": "emorynlp7", "dailydialog": "dailydialog7", "sample": "sample6", "sample-raw": "sample6",
+    "emorynlp": "emorynlp7", "emotionlines": "meld7", "dailydialog": "dailydialog7", "sample": "sample6", "sample-raw": "sample6",
 }  # fmt: skip
 
 

@@ -70,10 +70,7 @@ def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Seque
     numbers = [whole(value) for value in found if value not in names]
     if numbers and all(number is not None and number >= -1 for number in numbers):
         return _indices(values, counts, names, what)
-    known: dict[str, str] = {}
-    for own in (names, others):  # the last wins
-        known |= {plain(form): name for name in own for forms in FORMS if plain(name) in map(plain, forms) for form in forms}
-        known |= {plain(name): name for name in own}
+    known = _forms(names) | _forms(others)
     become = {value: value if value in (others or names) else known.get(plain(value), value) for value in found}
     become |= {value: None for value in found if whole(value) == -1 and value not in names}
     if not names:
@@ -81,6 +78,22 @@ def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Seque
     if changed := [f"{old!r} as {new!r}" if new else f"{old!r} as none" for old, new in become.items() if new != old]:
         note(f"{what}: {', '.join(changed[:6])}{f' and {len(changed) - 6} more' if len(changed) > 6 else ''}")
     return [None if value is None else become[value] for value in values]
+
+
+def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
+    """Return whether there are labels, and all of them are names of the set or forms of them.
+
+    >>> fits(["Happiness", None], ["happy"]), fits(["joy"], ["happy"]), fits([None], ["happy"])
+    (True, False, False)
+    """
+    found = {plain(value) for value in values if not is_empty(value)}
+    return bool(found) and found <= _forms(names).keys()
+
+
+def _forms(names: Sequence[str]) -> dict[str, str]:
+    """Every form of every name → the name."""
+    forms = {plain(form): name for name in names for words in FORMS if plain(name) in map(plain, words) for form in words}
+    return forms | {plain(name): name for name in names}
 
 
 def _one_case(counts: Counter[Any], found: Sequence[str]) -> dict[str, str]:

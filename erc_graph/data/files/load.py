@@ -15,12 +15,21 @@ from erc_graph.data.files.feature_files import read_note
 from erc_graph.data.files.notes import noting
 from erc_graph.data.files.saved_corpus import MANIFEST as SAVED
 from erc_graph.data.files.saved_corpus import TENSORS, read_saved
-from erc_graph.data.files.storage import tidy
+from erc_graph.data.files.storage import stay_inside, tidy
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.errors import CorpusError
 
 MANIFEST = "corpus.toml"
-MELD_CSVS = ("train_sent_emo.csv", "dev_sent_emo.csv", "test_sent_emo.csv")
+SPLITS = ("train", "dev", "test")
+RELEASES = (  # files of a folder that are a corpus together, as MELD, EmoryNLP, DailyDialog and ConvoKit come
+    tuple(f"{split}_sent_emo.csv" for split in SPLITS),
+    tuple(f"{split}_sent_emo_dya.csv" for split in SPLITS),
+    tuple(f"emorynlp_{split}_final.csv" for split in SPLITS),
+    ("emotion-detection-trn.json", "emotion-detection-dev.json", "emotion-detection-tst.json"),
+    tuple(f"{split}/dialogues_{split}.txt" for split in ("train", "validation", "test")),
+    ("dialogues_text.txt",),
+    ("utterances.jsonl",),
+)
 
 
 def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None, strict: bool = False, name: str | None = None) -> Corpus:
@@ -69,14 +78,15 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
             return _load_manifest(path / MANIFEST, chosen, strict, name)
         if (path / SAVED).is_file():
             return _renamed(Corpus(**read_saved(path, strict=strict)), chosen, name)
-        if all((path / file).is_file() for file in MELD_CSVS):
-            return _load_files([path / file for file in MELD_CSVS], chosen, strict, name)
-        from erc_graph.data.files.formats.iemocap import is_release, read_release
+        for files in RELEASES:
+            if all((path / file).is_file() for file in files):
+                return _load_files([stay_inside(path / file) for file in files], chosen, strict, name)
+        from erc_graph.data.files.formats.iemocap import is_release, release_annotations
 
         if is_release(path):
-            return assemble(read_release(path), task=chosen, name=name or "iemocap", strict=strict)
+            return assemble(release_annotations(path), task=chosen, name=name or "iemocap", strict=strict)
         raise CorpusError(
-            f"{path}: a folder without {MANIFEST}, {SAVED}, MELD's three CSVs or IEMOCAP's sessions; "
+            f"{path}: a folder without {MANIFEST}, {SAVED}, or the files of a data set as its owners release it; "
             f'write a {MANIFEST} there, at least: annotations = "<file>"'
         )
     if path.suffix == ".toml":
@@ -84,6 +94,14 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
     if path.name == SAVED and (path.parent / TENSORS).exists():
         return _renamed(Corpus(**read_saved(path, strict=strict)), chosen, name)
     return _load_files([path], chosen, strict, name)
+
+
+def is_corpus(folder: Path) -> bool:
+    """Return whether a folder is a corpus as a whole: one with a manifest, a saved one, or a data set as its owners release it."""
+    from erc_graph.data.files.formats.iemocap import is_release
+
+    known = any(all((folder / file).is_file() for file in files) for files in ((MANIFEST,), (SAVED,), *RELEASES))
+    return known or is_release(folder)
 
 
 def _exists(path: Path) -> bool:

@@ -17,8 +17,7 @@ from typing import Any
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.budget import allow, reading
-from erc_graph.data.files.load import MANIFEST, MELD_CSVS
-from erc_graph.data.files.saved_corpus import MANIFEST as SAVED
+from erc_graph.data.files.load import is_corpus
 from erc_graph.data.files.sound import ENDINGS
 from erc_graph.data.files.transcripts import SPELLINGS, load_transcript
 from erc_graph.errors import CorpusError
@@ -127,7 +126,7 @@ def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[
 
 def _files(path: str, outside: str | None) -> Iterator[str]:
     """A file; or those of a folder, in the order of their names."""
-    if not os.path.isdir(path) or _is_corpus(Path(path)):
+    if not os.path.isdir(path) or is_corpus(Path(path)):
         yield path
         return
     with os.scandir(path) as entries:
@@ -140,10 +139,6 @@ def _files(path: str, outside: str | None) -> Iterator[str]:
             yield from _files(inner, outside)
         else:
             yield inner
-
-
-def _is_corpus(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or (folder / SAVED).is_file() or all((folder / name).is_file() for name in MELD_CSVS)
 
 
 # -- where they are cut --------------------------------------------------------------------

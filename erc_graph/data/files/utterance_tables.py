@@ -275,7 +275,8 @@ def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: l
     for name in ("label", "sentiment", "score"):
         if not any(name in row for row in rows):
             continue
-        values = [None if is_empty(value := rows[number].get(name, "")) else value.strip() for number in order]
+        cells = [rows[number].get(name, "").strip() for number in order]
+        values = [None if is_empty(value) else value for value in cells]
         numbers = [None if value is None else _number(value) for value in values]
         fractions = any(number is not None and math.isfinite(number) and number != int(number) for number in numbers)
         fractions &= all((number is None) == (value is None) for number, value in zip(numbers, values, strict=True))

@@ -152,3 +152,63 @@ def test_far_eastern_tables(name: str, first: str, caplog: pytest.LogCaptureFixt
 def test_a_table_of_ten_cyrillic_letters_is_refused() -> None:
     with pytest.raises(CorpusError, match="not UTF-8"):
         load_corpus(CASES / "36-gbk-mojibake" / "cp1251.csv")
+
+
+# -- other releases ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "dataset", "lengths", "expected"),
+    [
+        ("03-reccon-json/dailydialog_valid.json", "dailydialog", [3, 2], ["neutral", "sadness", "sadness", "happiness", "happiness"]),
+        ("11-emotionlines-json", "meld", [2, 1], ["surprise", None, "neutral"]),
+        ("11-emotionlines-json/friends_dev.json", "emotionlines", [2, 1], ["surprise", None, "neutral"]),
+        ("12-dailydialog-txt", "dailydialog", [3, 2], ["neutral", "happiness", "neutral", "anger", "sadness"]),
+        ("12-dailydialog-txt/hf_rows.jsonl", "dailydialog", [2, 2], ["neutral", "happiness", "anger", "sadness"]),
+        ("13-convokit-jsonl", None, [2, 1], ["joy", "sadness", None]),
+        ("14-semeval-emocontext/train.txt", None, [3, 3], [None, None, "happy", None, None, "angry"]),
+        ("18-pickle-contents/float_labels.pkl", None, [2, 1], ["0", "1", "2"]),
+        ("18-pickle-contents/nan_label.pkl", None, [2, 1], ["0", None, "2"]),
+        ("18-pickle-contents/minus1.pkl", None, [2, 1], ["0", None, "2"]),
+        ("18-pickle-contents/str_labels.pkl", None, [2, 1], ["neu", "hap", "sad"]),
+        ("18-pickle-contents/bytes_labels.pkl", None, [2, 1], ["neu", "hap", "sad"]),
+    ],
+)
+def test_labels_of_other_releases(place: str, dataset: str | None, lengths: list[int], expected: list[str | None]) -> None:
+    corpus = load_corpus(CASES / place)
+    assert corpus.provenance["dataset"] == dataset and corpus.lengths.tolist() == lengths and labels(corpus) == expected
+
+
+def test_whole_numbers_are_classes_and_may_be_scores() -> None:
+    path = CASES / "18-pickle-contents" / "float_labels.pkl"
+    assert "taken as classes" in notes(load_corpus(path))
+    assert load_corpus(path, task="sentiment").target.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_convokit_is_ordered() -> None:
+    assert load_corpus(CASES / "13-convokit-jsonl" / "reversed.jsonl").utterance_ids == ("u0", "u1")
+
+
+def test_words_and_frames_of_mult_and_mag() -> None:
+    mag = load_corpus(CASES / "19-mosei-mult-pickles" / "mosi_mag.pkl")
+    assert mag.texts[0] == "HI THERE" and mag.sequences["audio"].item == (5,) and mag.task.name == "sentiment"
+    mult = load_corpus(CASES / "19-mosei-mult-pickles" / "iemocap_data.pkl")
+    assert len(mult) == 12 and set(mult.sequences) == {"text", "audio", "visual"} and mult.task.name == "iemocap4"
+    for name in ("mmsa.pkl", "mmsa_inf.pkl"):
+        assert load_corpus(CASES / "19-mosei-mult-pickles" / name).lengths.tolist() == [4, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("place", "match"),
+    [
+        ("19-mosei-mult-pickles/fet_single.pkl", "features of one clip, as MMSA-FET writes them"),
+        ("41-cosmic-sentences/x_sentences.pkl", "read the file that has speakers, labels and sentences together"),
+        ("41-cosmic-sentences/Speakers.pkl", "one text per utterance .* and no labels"),
+        ("12-dailydialog-txt/dialogues_emotion.txt", "without a column for the text"),
+        ("18-pickle-contents/frame.pkl", "save the table with"),
+        ("18-pickle-contents/empty_dialogue.pkl", "dialogue 'd3' is empty"),
+    ],
+)
+def test_what_is_refused_says_what_is_wanted(place: str, match: str) -> None:
+    with pytest.raises(CorpusError, match=match):
+        load_corpus(CASES / place)

@@ -14,6 +14,11 @@ from typing import Any
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.formats.arrays import read_arrays
+from erc_graph.data.files.formats.clips import read_label_table, read_without_ids, read_words
+from erc_graph.data.files.formats.conversations import read_conversations
+from erc_graph.data.files.formats.convokit import read_convokit
+from erc_graph.data.files.formats.dailydialog import read_dailydialog
+from erc_graph.data.files.formats.emocontext import read_emocontext
 from erc_graph.data.files.formats.emorynlp import read_emorynlp
 from erc_graph.data.files.formats.iemocap import read_iemocap
 from erc_graph.data.files.formats.meld import read_meld
@@ -33,14 +38,21 @@ Reader = Callable[[Any, Path, int, str | None], Annotations | None]
 set where the caller knows it. Gives `None` where the content is of another format; reads plain containers, arrays, `Table` and text."""
 
 READERS: dict[str, Reader] = {
+    "DailyDialog": read_dailydialog,
+    "ConvoKit's utterances": read_convokit,
+    "EmoryNLP": read_emorynlp,
+    "EmoContext": read_emocontext,
+    "MELD's CSVs": read_meld,
+    "IEMOCAP's own files": read_iemocap,
+    "JSON of conversations": read_conversations,
+    "list of dialogues": read_dialogues,
     "tuples and lists of fields": read_tuple,
     "dict of named fields": read_dict,
     "dict of samples": read_samples,
     "splits of arrays": read_arrays,
-    "list of dialogues": read_dialogues,
-    "MELD's CSVs": read_meld,
-    "EmoryNLP": read_emorynlp,
-    "IEMOCAP's own files": read_iemocap,
+    "splits of arrays without ids": read_without_ids,
+    "splits of words with frames": read_words,
+    "MMSA's label.csv": read_label_table,
     "table of utterances": read_table,
 }
 
@@ -84,5 +96,9 @@ def _forms(value: Any, path: Path) -> Iterator[Any]:
         yield read_csv(value, path)
     elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         yield json_table(value, "JSON")
-    elif isinstance(value, dict) and "text" in find_columns(value):
+    elif isinstance(value, dict) and "text" in find_columns(value) and all(_is_json(part) for part in value.values()):
         yield json_table([value], "JSON")
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | list | dict)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,9 +37,41 @@ def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None)
         return None
     if not all(isinstance(fields, dict) and "id" in fields and not fields.keys().isdisjoint(MODALITIES) for fields in content.values()):
         return None
-    parts = [part for part in (_Part(path, name, fields) for name, fields in content.items()) if part.clips]
+    parts = [_Part(path, name, fields) for name, fields in content.items()]
+    return by_video(path, parts, dataset)
+
+
+class Clips(Protocol):
+    """The clips of one split, as `by_video` takes them.
+
+    Attributes:
+        split: Its name.
+        clips: Video and number of every clip.
+        columns: `score`, `sentiment`, `text`: one value per clip.
+        arrays: Modality → sequences without padding, or one vector per clip.
+        notes: Remarks.
+    """
+
+    split: str
+    clips: list[tuple[str, str]]
+    columns: dict[str, list[Any]]
+    arrays: dict[str, Ragged | NDArray[np.float32]]
+    notes: list[str]
+
+    def shape(self, name: str) -> str:
+        """The items of a modality, for a message."""
+        ...
+
+
+def by_video(path: Path, parts: Sequence[Clips], dataset: str | None) -> Annotations:
+    """The clips of a video, in the order of their numbers, as a conversation of one speaker.
+
+    Raises:
+        CorpusError: no clip, or modalities of different shapes in the splits.
+    """
+    parts = [part for part in parts if part.clips]
     if not parts:
-        raise CorpusError(f"{path}: no clip in any of {', '.join(content)}")
+        raise CorpusError(f"{path}: no clip in any of its splits")
     clips = [clip for part in parts for clip in part.clips]
     splits = [part.split for part in parts for _ in part.clips]
     several = {video: set[str]() for video, _ in clips}
@@ -58,7 +91,7 @@ def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None)
         values = [value for part in parts for value in part.columns.get(name, [empty] * len(part.clips))]
         return [values[row] for row in order]
 
-    columns = {name: column(name, None) for name in ("score", "sentiment") if any(name in part.columns for part in parts)}
+    columns = {name: column(name, None) for name in ("label", "score", "sentiment") if any(name in part.columns for part in parts)}
     sequences, features = _stacked(path, parts)
     return Annotations(
         format=f"splits of {'padded sequences' if sequences else 'vectors'} (MMSA, MultiBench)",
@@ -76,6 +109,21 @@ def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None)
     )
 
 
+def clip_of(value: Any, where: str) -> tuple[str, str]:
+    """Return video and clip of `video$_$clip`, `video[clip]`, or a row (video, start, end).
+
+    Raises:
+        CorpusError: something else.
+    """
+    if isinstance(value, np.ndarray | list | tuple) and len(value) > 1:
+        return _text(value[0]), _text(value[1])
+    value = value[0] if isinstance(value, np.ndarray | list | tuple) and len(value) else value
+    found = _ID.fullmatch(_text(value)) if isinstance(value, str | bytes | np.generic) else None
+    if found is None:
+        raise CorpusError(f"{where}: id {spell(value)}; expected `video$_$clip` or `video[clip]`")
+    return found[1], found[2]
+
+
 def _number(clip: str) -> tuple[float, str]:
     """Where a clip stands among those of its video."""
     try:
@@ -85,7 +133,7 @@ def _number(clip: str) -> tuple[float, str]:
     return (math.inf if math.isnan(number) else number), clip
 
 
-def _stacked(path: Path, parts: list[_Part]) -> tuple[dict[str, Ragged], dict[str, NDArray[np.float32]]]:
+def _stacked(path: Path, parts: Sequence[Clips]) -> tuple[dict[str, Ragged], dict[str, NDArray[np.float32]]]:
     """Sequences and vectors of all splits, one after the other."""
     sequences, features = {}, {}
     for name in MODALITIES.values():
@@ -119,7 +167,7 @@ class _Part:
         self.notes: list[str] = []
         if not isinstance(fields["id"], list | tuple | np.ndarray) or (isinstance(fields["id"], np.ndarray) and not fields["id"].ndim):
             raise CorpusError(f"{self.where}: id: expected one per clip, found {spell(fields['id'])}")
-        self.clips = [self.clip(value) for value in fields["id"]]
+        self.clips = [clip_of(value, self.where) for value in fields["id"]]
         self.columns: dict[str, list[Any]] = {}
         self.arrays: dict[str, Ragged | NDArray[np.float32]] = {}
         if not self.clips:
@@ -142,16 +190,6 @@ class _Part:
         return f"{self.split}: " + (
             "nothing" if value is None else str(tuple((value.values if isinstance(value, Ragged) else value).shape[1:]))
         )
-
-    def clip(self, value: Any) -> tuple[str, str]:
-        """Video and clip from `video$_$clip`, `video[clip]`, or a row (video, start, end)."""
-        if isinstance(value, np.ndarray | list | tuple) and len(value) > 1:
-            return _text(value[0]), _text(value[1])
-        value = value[0] if isinstance(value, np.ndarray | list | tuple) and len(value) else value
-        found = _ID.fullmatch(_text(value)) if isinstance(value, str | bytes | np.generic) else None
-        if found is None:
-            raise CorpusError(f"{self.where}: id {spell(value)}; expected `video$_$clip` or `video[clip]`")
-        return found[1], found[2]
 
     def rows(self, key: str) -> Any:
         """A field with one value per clip."""

@@ -76,7 +76,7 @@ def is_release(folder: Path) -> bool:
     return any((session / TRANSCRIPTS).is_dir() for session in _sessions(folder))
 
 
-def read_release(folder: Path) -> Annotations:
+def release_annotations(folder: Path) -> Annotations:
     """Read `IEMOCAP_full_release`: dialogues, texts, speakers, times and labels of all sessions, and the sound of every utterance.
 
     Session 5 is the test split, as in the field; the release has none.
@@ -133,7 +133,8 @@ def _text(path: Path) -> str:
 
 def _transcription(text: str, path: Path) -> list[Turn]:
     """Turns in the order of the file; what stands there without an id (`M: [LAUGHTER]`) is no turn."""
-    turns, others = [], 0
+    others = 0
+    turns: list[Turn] = []
     for line in text.splitlines():
         found = _TURN.fullmatch(line.strip())
         if found is None:

@@ -53,10 +53,20 @@ def refuse_known(content: Any, path: Path) -> None:
     """Name the file where it is known.
 
     Raises:
-        CorpusError: a file of features alone, as MultiEMO has them.
+        CorpusError: features alone, as MultiEMO has them; sentences or speakers alone; one clip of MMSA-FET.
     """
     if not isinstance(content, dict) or not content:
         return
+    if {"raw_text", "text", "audio", "vision"} <= content.keys():
+        raise CorpusError(
+            f"{path}: features of one clip, as MMSA-FET writes them; expected the clips of all splits in one file, which MMSA-FET's "
+            "run_dataset writes"
+        )
+    if all(isinstance(value, list) and all(isinstance(one, str) for one in value) for value in content.values()):
+        raise CorpusError(
+            f"{path}: one text per utterance (sentences or speakers, as COSMIC keeps them beside its features), and no labels; read the "
+            "file that has speakers, labels and sentences together, such as iemocap_features_roberta.pkl or iemocap.pkl"
+        )
     if all(isinstance(value, list | tuple | np.ndarray) for value in content.values()):
         raise CorpusError(
             f"{path}: features alone ({len(content)} keys, the first is {str(next(iter(content)))[:60]!r}), as MultiEMO has "

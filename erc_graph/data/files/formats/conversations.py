@@ -1,0 +1,87 @@
+"""JSON of conversations, each a list of utterances with names of the vocabulary: EmotionLines, EmotionX, RECCON, and others like them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.annotations import Annotations
+from erc_graph.data.files.formats.datasets import SESSION
+from erc_graph.data.files.labels import fits
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.utterance_tables import assemble_rows, cell, split_of_name
+from erc_graph.data.files.vocabulary import find_columns
+from erc_graph.data.tasks import DEFAULT_TASK, TASKS
+from erc_graph.errors import CorpusError
+
+UNDECIDED = "non-neutral"  # EmotionLines: the annotators did not agree
+
+
+def read_conversations(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
+    """JSON lists of utterances with `utterance`, `speaker`, `emotion` (EmotionLines, EmotionX), or id → such a list (RECCON).
+
+    Raises:
+        CorpusError: an utterance of another form, or anything that a table of utterances is refused for.
+    """
+    named = _named(content)
+    if not named:
+        return None
+    keys = find_columns(dict.fromkeys(key for _, turns in named for turn in turns for key in turn))
+    if "text" not in keys or ("label" not in keys and "speaker" not in keys):
+        return None
+    split = split_of_name(path)
+    prefix = "" if isinstance(content, dict) else f"{split or 'dialogue'}_"
+    rows, places, undecided = [], [], 0
+    for name, turns in named:
+        for number, turn in enumerate(turns):
+            place = f"dialogue {name}, turn {number}"
+            values = {what: turn.get(key) for what, key in keys.items()}
+            if any(isinstance(value, dict | list) for value in values.values()) or not isinstance(values["text"], str):
+                raise CorpusError(f"{path}: {place}: expected text and numbers under {', '.join(keys.values())}")
+            row = {what: cell(value) for what, value in values.items()}
+            undecided += row.get("label") == UNDECIDED
+            row |= {"label": ""} if row.get("label") == UNDECIDED else {}
+            rows.append(row | {"dialogue": f"{prefix}{name}", "turn": str(number), "speaker": row.get("speaker", ""), "split": split or ""})
+            rows[-1].pop("utterance", None)
+            places.append(place)
+    if undecided:
+        note(f"{path.name}: {undecided} utterances are {UNDECIDED!r}, on which annotators did not agree: no label")
+    if "label" in keys and dataset is None:
+        dataset = _data_set([name for name, _ in named], [row["label"] for row in rows], path, nested=not isinstance(content, dict))
+    if split is None:
+        note(f"{path.name}: its name tells no split (train, dev or test): give `splits` in corpus.toml")
+    return assemble_rows(
+        rows, path, places, f"JSON of conversations ({'RECCON' if isinstance(content, dict) else 'EmotionLines'})", dataset
+    )
+
+
+def _named(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Name and utterances of every conversation; nothing where the content is something else."""
+    if isinstance(content, list):
+        found: Iterable[tuple[str, Any]] = ((str(number), turns) for number, turns in enumerate(content))
+    elif isinstance(content, dict):
+        pairs = [(str(key), value) for key, value in content.items()]
+        if not all(isinstance(value, list) for _, value in pairs):
+            return []
+        wrapped = [(key, value if value and isinstance(value[0], list) else [value]) for key, value in pairs]
+        found = ((key if len(parts) == 1 else f"{key}_{i}", turns) for key, parts in wrapped for i, turns in enumerate(parts))
+    else:
+        return []
+    named = [(name, turns) for name, turns in found if not isinstance(turns, list) or turns]
+    if not all(isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns) for _, turns in named):
+        return []
+    if any({"text", "speaker"} <= turn.keys() for _, turns in named for turn in turns[:1]) and isinstance(content, list):
+        return []  # DAG-ERC's
+    return named
+
+
+def _data_set(names: list[str], labels: list[str], path: Path, *, nested: bool) -> str | None:
+    """The data set whose label set all labels belong to; of several, that of the form first."""
+    if all(SESSION.match(name) for name in names):
+        return "iemocap6"
+    order = ("emotionlines", "dailydialog") if nested else ("dailydialog", "emotionlines")
+    found = next((name for name in order if fits(labels, TASKS[DEFAULT_TASK[name]].labels)), None)
+    if found:
+        note(f"{path.name}: the labels are those of {found}, which is assumed; `dataset` in corpus.toml says otherwise")
+    return found

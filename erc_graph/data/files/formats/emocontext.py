@@ -1,0 +1,36 @@
+"""EmoContext (SemEval 2019, task 3): three turns a row, with the emotion of the last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.annotations import Annotations
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.utterance_tables import Table, assemble_rows, cell, split_of_name
+
+TURNS = ("turn1", "turn2", "turn3")
+
+
+def read_emocontext(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
+    """EmoContext's rows `id`, `turn1`, `turn2`, `turn3`, `label`: a conversation of two each, whose last turn alone is labelled.
+
+    Raises:
+        CorpusError: anything that a table of utterances is refused for.
+    """
+    if not isinstance(content, Table) or not {"id", *TURNS} <= {*content.columns}:
+        return None
+    split = split_of_name(path) or ""
+    rows, places = [], []
+    for row, place in zip(content.rows, content.places, strict=True):
+        for number, name in enumerate(TURNS):
+            label = cell(row.get("label")) if number == 2 else ""
+            rows.append(
+                {
+                    "dialogue": cell(row["id"]), "turn": str(number), "speaker": "ABA"[number], "text": cell(row[name]), "label": label,
+                    "split": split,
+                }
+            )  # fmt: skip
+            places.append(place)
+    note(f"{path.name}: EmoContext labels the last of three turns; the others are context")
+    return assemble_rows(rows, path, places, "EmoContext", dataset)
