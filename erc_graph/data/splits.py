@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.files.budget import content_of
+from erc_graph.data.files.vocabulary import SPLIT_NAMES
 from erc_graph.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
     """Return splits of existing dialogues, each dialogue in one split at most; an empty split is left out.
 
     Args:
-        splits: Split → dialogue ids, as a file has them.
+        splits: Split → dialogue ids, as a file has them; `Train`, `val` and other spellings are known.
         dialogue_ids: Those of the corpus.
         where: What the splits come from, for messages.
 
@@ -61,23 +62,29 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
     """
     known = set(dialogue_ids)
     home: dict[str, str] = {}
-    for split, names in splits.items():
-        if split not in SPLITS:
-            raise CorpusError(f"{where}: unknown split {split!r}; expected {', '.join(SPLITS)}")
+    given: dict[str, Any] = {}
+    for spelled, names in splits.items():
+        split = SPLIT_NAMES.get(str(spelled).strip().lower(), spelled)  # `Train`, `val`
+        if split not in SPLITS or split in given:
+            raise CorpusError(
+                f"{where}: {'unknown split' if split not in SPLITS else 'two splits that are'} {split!r}; expected {', '.join(SPLITS)}"
+            )
+        given[split] = names
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise CorpusError(f"{where}: {split}: expected a list of dialogue ids as strings")
         unknown = [name for name in names if name not in known]
         if unknown:
+            said = "; a split lists dialogues, not utterances" if unknown[0].startswith(tuple(known)) else ""
             raise CorpusError(
                 f"{where}: {split}: unknown dialogue {unknown[0]!r} ({len(unknown)} of {len(names)} unknown); "
-                f"the annotations have {len(known)}, the first is {next(iter(dialogue_ids), '')!r}"
+                f"the annotations have {len(known)}, the first is {next(iter(dialogue_ids), '')!r}{said}"
             )
         for name in names:
             if name in home:
                 both = f"in {home[name]} and in {split}" if home[name] != split else f"twice in {split}"
                 raise CorpusError(f"{where}: dialogue {name!r} stands {both}; expected it in one split, once")
             home[name] = split
-    return {split: tuple(splits[split]) for split in SPLITS if splits.get(split)}
+    return {split: tuple(given[split]) for split in SPLITS if given.get(split)}
 
 
 def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -90,7 +90,7 @@ def _files(path: Path, strict: bool) -> list[str]:
         if read is not None and annotations is not None:
             attempt(join_features, *read, annotations.utterance_ids, where=f"features.{name} ({feature_file.name})", strict=strict)
     for name, sequence_file in manifest.sequences.items():
-        read = attempt(read_sequences, sequence_file, strict=strict)
+        read = attempt(read_sequences, sequence_file, strict=strict, sound=name.startswith("audio"))
         if read is not None and annotations is not None:
             attempt(join_sequences, *read, annotations.utterance_ids, where=f"sequences.{name} ({sequence_file.name})", strict=strict)
     return problems

@@ -6,6 +6,8 @@ package `opensmile` (extra `[audio]`) may be used for research and private purpo
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,12 @@ class Functionals:
         self.smile = opensmile.Smile(feature_set=opensmile.FeatureSet[name], feature_level=opensmile.FeatureLevel.Functionals)
         self.width = self.smile.num_features
 
-    def __call__(self, wave: Tensor) -> Tensor:
-        """`(samples,)` at 16 kHz → `(width,)` float32."""
-        found = self.smile.process_signal(wave.numpy(), SAMPLING_RATE)
-        return torch.from_numpy(found.to_numpy(dtype="float32", copy=True)[0])
+    def __call__(self, wave: Tensor) -> Tensor | str:
+        """`(samples,)` at 16 kHz → `(width,)` float32, or why there is none: a recording that is too short for the set's windows."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Segment too short")  # said by what is returned
+            found = self.smile.process_signal(wave.numpy(), SAMPLING_RATE)
+        values = torch.from_numpy(found.to_numpy(dtype="float32", copy=True)[0])
+        if values.isfinite().all():
+            return values
+        return f"{1000 * len(wave) / SAMPLING_RATE:.0f} ms of sound, of which openSMILE makes no numbers (NaN); too short for its windows"

@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.media import find_files
 from erc_graph.data.files.pictures import ENDINGS, evenly_spaced, read_frames
-from erc_graph.data.files.sound import find_files
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.extract import Extraction, versions

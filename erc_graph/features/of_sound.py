@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.sound import ENDINGS, find_files, read_header, read_sound
+from erc_graph.data.files.media import VIDEOS, find_files
+from erc_graph.data.files.sound import ENDINGS, read_header, read_sound
 from erc_graph.data.ragged import SAMPLING_RATE
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.device import find_device, find_precision
@@ -81,7 +82,7 @@ def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list
         _refuse_long(long, config)
         ids = [corpus.utterance_ids[row] for row in rows]
         return ids, [min(size, most) for size in sizes], lambda i: waves[rows[i]][:most], {"cut_to_length": len(long)}
-    files = find_files(Path(config.source), corpus.utterance_ids, ENDINGS, "sound files")
+    files = find_files(Path(config.source), corpus.utterance_ids, (*ENDINGS, *VIDEOS), "sound files or videos")
     ids, sizes, long = list(files), [], []
     rates: Counter[int] = Counter()
     for name, path in files.items():

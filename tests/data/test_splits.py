@@ -37,7 +37,9 @@ def iemocap_like(sessions: int = 5, dialogues: int = 6) -> Corpus:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({"train": ["d0"], "valid": ["d1"]}, r"here: unknown split 'valid'; expected train, dev, test"),
+        ({"train": ["d0"], "holdout": ["d1"]}, r"here: unknown split 'holdout'; expected train, dev, test"),
+        ({"train": ["d0"], "val": ["d1"], "dev": ["d2"]}, r"here: two splits that are 'dev'; expected train, dev, test"),
+        ({"train": ["d0_1"]}, r"unknown dialogue 'd0_1' .*, the first is 'd0'; a split lists dialogues, not utterances"),
         (
             {"train": ["d0", "d9", "d8"]},
             r"here: train: unknown dialogue 'd9' \(2 of 3 unknown\); the annotations have 3, the first is 'd0'",
@@ -54,6 +56,7 @@ def test_splits_that_do_not_fit(splits, message):
 
 
 def test_splits_keep_their_order_and_lose_what_is_empty():
+    assert check_splits({"Train": ["d0"], "VAL": ["d1"]}, ["d0", "d1"], "here") == {"train": ("d0",), "dev": ("d1",)}
     assert check_splits({"test": ["d2"], "dev": [], "train": ["d1", "d0"]}, ["d0", "d1", "d2"], "here") == {
         "train": ("d1", "d0"),
         "test": ("d2",),

@@ -15,6 +15,7 @@ def test_is10_has_1582_numbers_and_hears_loudness() -> None:
     assert hear.width == 1582
     wave = torch.sin(torch.arange(16000) * 0.2) * torch.linspace(0, 0.5, 16000)
     loud, soft = hear(wave), hear(wave / 10)
+    assert isinstance(loud, torch.Tensor) and isinstance(soft, torch.Tensor)
     assert loud.shape == (1582,) and loud.dtype == torch.float32 and loud.isfinite().all()
     louder = hear.smile.feature_names.index("pcm_loudness_sma_amean")
     assert loud[louder] > soft[louder]
@@ -26,3 +27,11 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "opensmile", None)
     with pytest.raises(ConfigError, match=r'pip install "erc_graph\[audio\]" \(mind its licence\)'):
         Functionals()
+
+
+@pytest.mark.parametrize("name", ["IS10", "eGeMAPSv02"])
+@pytest.mark.parametrize("samples", [1, 80, 480])
+def test_what_is_too_short_has_no_features_and_says_so(name: str, samples: int) -> None:
+    pytest.importorskip("opensmile")
+    found = Functionals(name)(0.1 * torch.sin(torch.arange(samples) / 9.0))
+    assert found == f"{1000 * samples / 16000:.0f} ms of sound, of which openSMILE makes no numbers (NaN); too short for its windows"

@@ -114,8 +114,9 @@ def assemble(
     for line in notes:
         logger.info("%s: %s", name, line)
     differences = check_statistics(corpus)
-    for difference in differences:
-        logger.warning("%s", difference)
+    if differences:
+        more = f"; and {len(differences) - 1} more differences from the published sizes" if len(differences) > 1 else ""
+        logger.warning("%s%s", differences[0], more)
     notes.extend(differences)  # the list that stands in the provenance
     return corpus
 
@@ -244,7 +245,7 @@ def _join_sequences(annotations: Annotations, files: Mapping[str, Path], strict:
     for modality in [*files, *(name for name in annotations.sequences if name not in files)]:
         if modality in files:
             where = f"sequences.{modality} ({files[modality].name})"
-            ids, sequences = read_sequences(files[modality], strict=strict, notes=notes)
+            ids, sequences = read_sequences(files[modality], strict=strict, notes=notes, sound=modality.startswith("audio"))
         else:
             where, ids, sequences = f"sequences.{modality} (annotation file)", annotations.utterance_ids, annotations.sequences[modality]
         found[modality], report = join_sequences(ids, sequences, annotations.utterance_ids, where=where, strict=strict)

@@ -37,8 +37,16 @@ def _inside(value: Any, info: ValidationInfo) -> Path:
     if not inside:
         raise _problem("leads out of the manifest's folder by a link; copy the file there")
     if not exists:
-        raise _problem(f"no such file in {folder}")
+        raise _problem(f"no such file in {folder}{_slashes(value)}")
     return path
+
+
+def _slashes(value: str) -> str:
+    """A hint where a path was written as Windows does; in double quotes TOML takes a backslash and a letter for one character."""
+    written = value.encode("unicode_escape").decode("ascii").replace("\\\\", "\\") if any(ord(c) < 32 for c in value) else value
+    if "\\" not in written:
+        return ""
+    return f"; expected / between folders, write {written.replace(chr(92), '/')!r}"
 
 
 FileInside = Annotated[Path, BeforeValidator(_inside)]

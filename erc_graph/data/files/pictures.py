@@ -10,11 +10,10 @@ from torch import Tensor
 
 from erc_graph.data.files.budget import admit
 from erc_graph.data.files.feature_files import load_array
+from erc_graph.data.files.media import PICTURES, VIDEOS
 from erc_graph.data.files.storage import stay_inside
 from erc_graph.errors import ConfigError, CorpusError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 ENDINGS = (".npy", *VIDEOS, "")  # the last: a folder of pictures
 MOST_PIXELS = 64_000_000  # of a picture: a small file can claim to be a huge one
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.files.feature_files import as_ids, check_unique, find_rows, load_array, parse_ids
-from erc_graph.data.files.pictures import PICTURES, VIDEOS, read_frames
+from erc_graph.data.files.media import PICTURES, VIDEOS, list_media
+from erc_graph.data.files.pictures import read_frames
 from erc_graph.data.files.sound import ENDINGS, read_header, read_sound
 from erc_graph.data.files.storage import load_tensors, save_tensors, stay_inside
 from erc_graph.data.ragged import SAMPLING_RATE, Ragged
@@ -29,7 +30,9 @@ ARRAYS = ("utterance", "values", "offsets")
 FRAMES = 32  # pictures per utterance; of more, so many at equal distances are taken
 
 
-def read_sequences(path: str | os.PathLike[str], *, strict: bool = False, notes: list[str] | None = None) -> tuple[list[str], Ragged]:
+def read_sequences(
+    path: str | os.PathLike[str], *, strict: bool = False, notes: list[str] | None = None, sound: bool = False
+) -> tuple[list[str], Ragged]:
     """Read utterance ids and their sequences.
 
     Args:
@@ -38,6 +41,7 @@ def read_sequences(path: str | os.PathLike[str], *, strict: bool = False, notes:
             `FRAMES` are taken.
         strict: Refuse a file that is unreadable, empty or silent, instead of leaving it out.
         notes: Remarks on what was resampled, turned round or left out are added here.
+        sound: Take the sound of videos, not their pictures.
 
     Returns:
         `n` ids and `n` sequences: uint8 where the file has bytes (images), else float32.
@@ -49,7 +53,7 @@ def read_sequences(path: str | os.PathLike[str], *, strict: bool = False, notes:
     """
     path, notes = Path(path), [] if notes is None else notes
     if path.is_dir():
-        ids, values, offsets = _read_folder(path, strict, notes)
+        ids, values, offsets = _read_folder(path, strict, notes, sound)
     elif path.suffix == ".safetensors":
         ids, values, offsets = _read_safetensors(path)
     elif path.suffix == ".npz":
@@ -179,13 +183,12 @@ def _read_safetensors(path: Path) -> tuple[list[str], Tensor, Tensor]:
     return parse_ids(metadata["utterance"], path), values, offsets.long()
 
 
-def _read_folder(path: Path, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
-    there = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+def _read_folder(path: Path, strict: bool, notes: list[str], sound: bool) -> tuple[list[str], Tensor, Tensor]:
     kinds = {
-        ".npy files": [file for file in there if file.suffix == ".npy"],
-        "sound files": [file for file in there if file.suffix.lower() in ENDINGS],
-        "videos": [file for file in there if file.suffix.lower() in VIDEOS],
-        "folders of pictures": [file for file in there if file.is_dir()],
+        ".npy files": list_media(path, (".npy",)),
+        "sound files": list_media(path, (*ENDINGS, *(VIDEOS if sound else ()))),
+        "videos": list_media(path, VIDEOS if not sound else ()),
+        "folders of pictures": list_media(path, ("",)),
     }
     here = {kind: files for kind, files in kinds.items() if files}
     if len(here) > 1:
@@ -200,13 +203,14 @@ def _read_folder(path: Path, strict: bool, notes: list[str]) -> tuple[list[str],
     if kind == ".npy files":
         return _read_arrays(files)
     if kind == "sound files":
-        return _read_sounds(path, files, strict, notes)
+        ids, sequences = read_sounds(path, files, strict=strict, notes=notes)
+        return ids, sequences.values, sequences.ptr
     return _read_pictures(path, files, kind, strict, notes)
 
 
-def _read_arrays(files: Sequence[Path]) -> tuple[list[str], Tensor, Tensor]:
+def _read_arrays(files: Mapping[str, Path]) -> tuple[list[str], Tensor, Tensor]:
     found: list[Tensor] = []
-    for file in files:
+    for file in files.values():
         values = _numbers(load_array(stay_inside(file)), file)
         if not values.ndim or (found and values.shape[1:] != found[0].shape[1:]):
             raise CorpusError(
@@ -216,16 +220,11 @@ def _read_arrays(files: Sequence[Path]) -> tuple[list[str], Tensor, Tensor]:
     if len({values.dtype for values in found}) > 1:
         found = [values.float() for values in found]
     sequences = Ragged.of(found)
-    return [file.stem for file in files], sequences.values, sequences.ptr
+    return list(files), sequences.values, sequences.ptr
 
 
-def _read_sounds(path: Path, files: Sequence[Path], strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
-    ids, sequences = read_sounds(path, files, strict=strict, notes=notes)
-    return ids, sequences.values, sequences.ptr
-
-
-def read_sounds(path: Path, files: Sequence[Path], *, strict: bool = False, notes: list[str]) -> tuple[list[str], Ragged]:
-    """Read sound files as waveforms at 16 kHz: the stems of those that can be read, and their samples.
+def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, notes: list[str]) -> tuple[list[str], Ragged]:
+    """Read utterance id → sound file or video as waveforms at 16 kHz: the ids of those that can be read, and their samples.
 
     Raises:
         CorpusError: none can be read; or `strict` and one cannot.
@@ -245,7 +244,7 @@ def read_sounds(path: Path, files: Sequence[Path], *, strict: bool = False, note
     return ids, Ragged.of(waves)
 
 
-def _read_pictures(path: Path, files: Sequence[Path], kind: str, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
+def _read_pictures(path: Path, files: Mapping[str, Path], kind: str, strict: bool, notes: list[str]) -> tuple[list[str], Tensor, Tensor]:
     ids, frames = _readable(path, files, kind, lambda file: read_frames(file, FRAMES), strict, notes)
     for name, own in zip(ids, frames, strict=True):
         if own.shape[1:] != frames[0].shape[1:]:
@@ -256,7 +255,7 @@ def _read_pictures(path: Path, files: Sequence[Path], kind: str, strict: bool, n
 
 
 def _readable(
-    path: Path, files: Sequence[Path], kind: str, read: Callable[[Path], Tensor], strict: bool, notes: list[str]
+    path: Path, files: Mapping[str, Path], kind: str, read: Callable[[Path], Tensor], strict: bool, notes: list[str]
 ) -> tuple[list[str], list[Tensor]]:
     """Ids and content of the files that can be read; what is left out is noted, or refused.
 
@@ -266,13 +265,13 @@ def _readable(
     ids: list[str] = []
     found: list[Tensor] = []
     bad: list[str] = []
-    for file in files:
+    for name, file in files.items():
         try:
             found.append(read(stay_inside(file)))
         except CorpusError as error:
             bad.append(str(error))
         else:
-            ids.append(file.name if file.is_dir() else file.stem)
+            ids.append(name)
     if not found:
         raise CorpusError(f"{path}: none of {len(files)} {kind} can be used; the first: {bad[0]}")
     if bad and strict:

@@ -1,8 +1,7 @@
-"""Sound files: one per utterance in a folder, named by its id; read as mono at 16 kHz."""
+"""Sound of an utterance, from a sound file or a video; read as mono at 16 kHz."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.files.budget import admit
-from erc_graph.data.files.storage import stay_inside
+from erc_graph.data.files.media import VIDEOS
 from erc_graph.data.ragged import SAMPLING_RATE
 from erc_graph.errors import ConfigError, CorpusError
 
@@ -37,71 +36,51 @@ class Recording:
     channels: int
 
 
-def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: str) -> dict[str, Path]:
-    """Return utterance id → its file (or folder), of those that are there.
-
-    Args:
-        folder: Where they lie, each named by an utterance id.
-        ids: Of the corpus.
-        endings: Of the files that count; `""`: folders.
-        what: How messages call them.
-
-    Raises:
-        CorpusError: no such folder, or nothing in it that belongs to an utterance.
-    """
-    if not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder; expected one with {what}, each named by its utterance id")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or (path.suffix.lower() not in endings and not ("" in endings and path.is_dir())):
-            continue
-        found.setdefault(path.name if path.is_dir() else path.stem, path)
-    named = {name: stay_inside(found[name]) for name in ids if name in found}
-    if not named:
-        first = next(iter(found.values())).name if found else "none"
-        raise CorpusError(
-            f"{folder}: expected {what} ({', '.join(ending or 'folders' for ending in endings)}) named by utterance id such as "
-            f"{next(iter(ids), '')!r}, found {len(found)} files of other names (first: {first})"
-        )
-    return named
-
-
 def read_header(path: Path) -> Recording:
-    """Read the header of a sound file.
+    """Read the header of a sound file, or of the sound of a video.
 
     Raises:
         CorpusError: unreadable, nothing in it, or a rate or length that no recording of an utterance has.
+        ConfigError: nothing is installed that reads it.
     """
-    soundfile = _soundfile()
-    try:
-        admit(path)
-        about = soundfile.info(str(path))
-    except Exception as error:  # the library's own class, and those of the system
-        raise CorpusError(f"{path.name}: not a sound file that can be read ({' '.join(str(error).split())[:120]})") from None
-    if not about.frames:
+    if path.suffix.lower() in VIDEOS:
+        frames, rate, channels = _video_header(path)
+    else:
+        soundfile = _soundfile()
+        try:
+            admit(path)
+            about = soundfile.info(str(path))
+        except Exception as error:  # the library's own class, and those of the system
+            raise CorpusError(f"{path.name}: not a sound file that can be read ({' '.join(str(error).split())[:120]})") from None
+        frames, rate, channels = about.frames, about.samplerate, about.channels
+    if not frames:
         raise CorpusError(f"{path.name}: empty, no sample in it")
-    if about.samplerate < LOWEST:
-        raise CorpusError(f"{path.name}: expected a sampling rate of {LOWEST} Hz or more, found {about.samplerate}; its header is damaged")
-    seconds = about.frames / about.samplerate
+    if rate < LOWEST:
+        raise CorpusError(f"{path.name}: expected a sampling rate of {LOWEST} Hz or more, found {rate}; its header is damaged")
+    seconds = frames / rate
     if seconds > LONGEST:
         raise CorpusError(f"{path.name}: expected up to {LONGEST / 3600:.0f} hours, found {seconds / 3600:.1f}; cut it into utterances")
-    return Recording(path=path, seconds=seconds, rate=about.samplerate, channels=about.channels)
+    return Recording(path=path, seconds=seconds, rate=rate, channels=channels)
 
 
 def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
     """Read a waveform `(samples,)` float32 in [-1, 1]: the mean of the channels, resampled to 16 kHz.
 
     Args:
-        path: The file.
+        path: A sound file, or a video, whose sound is taken.
         seconds: What is longer is cut there; unset: nothing is.
 
     Raises:
         CorpusError: unreadable, empty, or silence: all samples the same.
+        ConfigError: nothing is installed that reads it.
     """
     soundfile, about = _soundfile(), read_header(path)
+    frames = -1 if seconds is None else int(seconds * about.rate)
     try:
-        frames = -1 if seconds is None else int(seconds * about.rate)
-        samples, rate = soundfile.read(str(path), frames=frames, dtype="float32", always_2d=True)
+        if path.suffix.lower() in VIDEOS:
+            samples, rate = _video_samples(path, frames if frames >= 0 else LONGEST * about.rate), about.rate
+        else:
+            samples, rate = soundfile.read(str(path), frames=frames, dtype="float32", always_2d=True)
     except Exception as error:
         raise CorpusError(f"{path.name}: damaged or incomplete ({' '.join(str(error).split())[:120]})") from None
     wave = samples.mean(1)
@@ -114,6 +93,45 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
 
         wave = soxr.resample(wave, rate, SAMPLING_RATE)
     return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
+
+
+def _av():  # type: ignore[no-untyped-def]
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigError(f'the sound of videos is read by PyAV: pip install "erc_graph[vision]" ({error})') from None
+    return av
+
+
+def _video_header(path: Path) -> tuple[int, int, int]:
+    """Samples, rate and channels of the first sound of a video."""
+    av = _av()
+    try:
+        admit(path)
+        with av.open(str(path)) as video:
+            if not video.streams.audio:
+                raise CorpusError(f"{path.name}: a video without sound")
+            sound = video.streams.audio[0]
+            length = sound.duration * sound.time_base if sound.duration else (video.duration or 0) / av.time_base
+            return int(length * sound.rate), sound.rate, sound.channels
+    except CorpusError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
+        raise CorpusError(f"{path.name}: not a video that can be read ({' '.join(str(error).split())[:120]})") from None
+
+
+def _video_samples(path: Path, most: int) -> np.ndarray:
+    """`(samples, channels)` of the first sound of a video, at most so many."""
+    av, found, number = _av(), [], 0
+    with av.open(str(path)) as video:
+        resampler = av.AudioResampler(format="fltp")
+        for frame in video.decode(audio=0):
+            for part in resampler.resample(frame):
+                found.append(part.to_ndarray().T)
+                number += len(found[-1])
+            if number >= most:
+                break
+    return np.concatenate(found)[:most] if found else np.zeros((0, 1), np.float32)
 
 
 def _soundfile():  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from typing import Any
@@ -26,10 +27,12 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
     Raises:
         refuse: missing, unreadable, not UTF-8, or not TOML (with the line).
     """
-    where = f"{what} {path}".strip()
+    where, content = f"{what} {path}".strip(), b""
     with reading(where, refuse):
         try:
-            return tomllib.loads(content_of(path, refuse).decode("utf-8-sig"))
+            content = content_of(path, refuse)
+            marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
+            return tomllib.loads(content.decode("utf-16" if marked else "utf-8-sig"))
         except ErcGraphError:
             raise
         except UnicodeDecodeError as error:
@@ -37,6 +40,15 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
         except RecursionError:
             raise refuse(f"{where}: not valid TOML: nested too deeply") from None
         except ValueError as error:  # TOMLDecodeError, a path with a NUL, and numbers beyond Python's limits
-            raise refuse(f"{where}: not valid TOML: {error}") from None
+            raise refuse(f"{where}: not valid TOML: {error}{_hint(content)}") from None
         except OSError as error:
             raise refuse(f"{where}: cannot be read ({error.strerror or error})") from None
+
+
+def _hint(content: bytes) -> str:
+    """What most likely is wrong with a file that word processors or Windows had a hand in."""
+    if any(quote.encode() in content for quote in "“”„‘’"):
+        return "; it has curly quotes, TOML wants straight ones"
+    if b"\\" in content:
+        return "; a backslash in double quotes begins an escape, write / between folders"
+    return ""

@@ -15,6 +15,7 @@ from erc_graph.data.annotations import TIMES, Annotations
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.encoding import decode
 from erc_graph.data.files.labels import is_empty, whole
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.vocabulary import SPELLINGS, SPLIT_NAMES, find_columns, plain
 from erc_graph.errors import CorpusError
@@ -46,12 +47,6 @@ class Table:
     def columns(self) -> list[str]:
         """All names, in order of appearance."""
         return list(dict.fromkeys(str(name) for row in self.rows for name in row))
-
-
-def split_of_name(path: Path) -> str | None:
-    """Return the split that a file's name tells (`train_sent_emo.csv`), or `None`."""
-    words = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.name.lower()) if word in SPLIT_NAMES]
-    return words[0] if len(set(words)) == 1 else None
 
 
 def read_csv(content: bytes | str, path: Path) -> Table:

@@ -212,3 +212,36 @@ def test_words_and_frames_of_mult_and_mag() -> None:
 def test_what_is_refused_says_what_is_wanted(place: str, match: str) -> None:
     with pytest.raises(CorpusError, match=match):
         load_corpus(CASES / place)
+
+
+# -- files that Windows had a hand in ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bom", "crlf", "fwd", "s_bom", "s_case", "s_val", "utf16"])
+def test_manifests_and_splits_in_other_spellings(name: str) -> None:
+    corpus = load_corpus(CASES / "32-windows-manifest" / f"{name}.toml")
+    assert corpus.splits == {"train": ("d1",), "test": ("d2",)} and corpus.features["text"].shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("back.toml", "expected / between folders, write 'feat/text.npz'"),
+        ("back2.toml", "expected / between folders, write 'feat/text.npz'"),
+        ("curly.toml", "it has curly quotes, TOML wants straight ones"),
+        ("s_utt.toml", "a split lists dialogues, not utterances"),
+        ("splits.json", "a list of splits; .* name it under `splits` in corpus.toml"),
+    ],
+)
+def test_manifests_that_are_refused_with_the_way_out(name: str, match: str) -> None:
+    with pytest.raises(CorpusError, match=match):
+        load_corpus(CASES / "32-windows-manifest" / name)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [(r"C:\data\t.npz", "a backslash in double quotes begins an escape"), (r"feat\u.npz", "a backslash in double")]
+)
+def test_a_backslash_that_is_no_escape(tmp_path: Path, path: str, words: str) -> None:
+    (tmp_path / "corpus.toml").write_text(f'annotations = "t.csv"\n[features]\ntext = "{path}"\n')
+    with pytest.raises(CorpusError, match=words):
+        load_corpus(tmp_path)

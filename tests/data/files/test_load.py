@@ -220,7 +220,7 @@ def test_features_that_do_not_fit(folder, ids, array, message):
     [
         ({"train": ["d0"], "test": ["d7"]}, r"splits\.json: test: unknown dialogue 'd7' \(1 of 1 unknown\)"),
         ({"train": ["d0", "d1"], "test": ["d1"]}, r"splits\.json: dialogue 'd1' stands in train and in test"),
-        ({"training": ["d0"]}, r"splits\.json: unknown split 'training'; expected train, dev, test"),
+        ({"held": ["d0"]}, r"splits\.json: unknown split 'held'; expected train, dev, test"),
         (["d0"], r"splits\.json: expected a JSON object"),
     ],
 )

@@ -121,12 +121,12 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
         read_sequences(folder)
 
 
-def test_two_files_of_one_utterance_are_refused(tmp_path: Path) -> None:
+def test_of_two_files_of_one_utterance_the_first_kind_is_taken_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     soundfile = pytest.importorskip("soundfile")
-    for name in ("a.wav", "a.flac"):
-        soundfile.write(tmp_path / name, np.linspace(-0.5, 0.5, 100), 16000)
-    with pytest.raises(CorpusError, match="duplicate"):
-        read_sequences(tmp_path)
+    for name, samples in (("a.wav", 100), ("a.flac", 200)):
+        soundfile.write(tmp_path / name, np.linspace(-0.5, 0.5, samples), 16000)
+    assert read_sequences(tmp_path)[1].sizes == (100,)
+    assert "1 utterances have several files, of which the first is taken (such as a)" in caplog.messages[0]
 
 
 def test_joined_by_id() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from erc_graph.data.files import sound as module
-from erc_graph.data.files.sound import ENDINGS, find_files, read_header, read_sound
+from erc_graph.data.files.sound import read_header, read_sound
 from erc_graph.errors import ConfigError, CorpusError
 
 soundfile = pytest.importorskip("soundfile")
@@ -67,23 +67,50 @@ def test_a_header_that_would_make_gigabytes_is_refused(tmp_path: Path, monkeypat
         read_sound(tmp_path / "b.wav")
 
 
-def test_files_are_found_by_utterance_and_nothing_outside_the_folder_is(tmp_path: Path) -> None:
-    folder = tmp_path / "wav"
-    folder.mkdir()
-    for name in ("u1.wav", "u2.FLAC", "notes.txt", ".u3.wav"):
-        (folder / name).touch()
-    (tmp_path / "secret.wav").touch()
-    assert find_files(folder, ["u1", "u2", "u3", "../secret"], ENDINGS, "sound files") == {
-        "u1": folder / "u1.wav",
-        "u2": folder / "u2.FLAC",
-    }
-    (folder / "u4.wav").symlink_to(tmp_path / "secret.wav")
-    with pytest.raises(CorpusError, match="a link that leads out of its folder"):
-        find_files(folder, ["u4"], ENDINGS, "sound files")
-    with pytest.raises(CorpusError, match=r"expected sound files .* such as 'v1', found 3 files of other names \(first: u1.wav\)"):
-        find_files(folder, ["v1"], ENDINGS, "sound files")
-    with pytest.raises(CorpusError, match="no such folder; expected one with sound files"):
-        find_files(tmp_path / "nowhere", ["u1"], ENDINGS, "sound files")
+def write_video(path: Path, *, rate: int = 22050, sound: bool = True, seconds: float = 1.0) -> Path:
+    """A video of a grey picture and, on two channels, a tone and silence."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as video:
+        picture = video.add_stream("mpeg4", rate=5)
+        picture.width = picture.height = 16
+        picture.pix_fmt = "yuv420p"
+        stream = video.add_stream("aac", rate=rate, layout="stereo") if sound else None
+        for _ in range(int(5 * seconds)):
+            video.mux(picture.encode(av.VideoFrame.from_ndarray(np.full((16, 16, 3), 99, np.uint8), format="rgb24")))
+        video.mux(picture.encode(None))
+        if stream is not None:
+            both = np.stack([tone(rate, seconds), 0 * tone(rate, seconds)]).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(both), format="fltp", layout="stereo")
+            frame.sample_rate = rate
+            video.mux(stream.encode(frame))
+            video.mux(stream.encode(None))
+    return path
+
+
+def test_the_sound_of_a_video(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4")
+    about, wave = read_header(path), read_sound(path)
+    assert (about.rate, about.channels) == (22050, 2) and abs(about.seconds - 1) < 0.1
+    assert abs(len(wave) - 16000) < 1500 and wave.dtype == torch.float32
+    middle = wave[4000:12000]
+    assert abs(float(middle.abs().max()) - 0.25) < 0.03  # the mean of a tone of 0.5 and silence
+    spectrum = torch.fft.rfft(middle).abs()
+    assert abs(int(spectrum.argmax()) * 16000 / 8000 - 440) < 5
+    assert abs(len(read_sound(path, seconds=0.25)) - 4000) < 5
+    with pytest.raises(CorpusError, match=r"b.mp4: a video without sound"):
+        read_sound(write_video(tmp_path / "b.mp4", sound=False))
+    (tmp_path / "c.mp4").write_bytes(b"nothing")
+    with pytest.raises(CorpusError, match=r"c.mp4: not a video that can be read"):
+        read_header(tmp_path / "c.mp4")
+    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+    with pytest.raises(CorpusError, match=r"not a video that can be read|damaged or incomplete"):
+        read_sound(path)
+
+
+def test_without_pyav_a_video_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    with pytest.raises(ConfigError, match=r'the sound of videos is read by PyAV: pip install "erc_graph\[vision\]"'):
+        read_header(tmp_path / "a.mp4")
 
 
 def test_without_the_libraries_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from erc_graph.data.files.formats import merge_annotations, read_annotations
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import noting
-from erc_graph.data.files.utterance_tables import split_of_name
 from erc_graph.errors import CorpusError
 
 HEADER = "dialogue,turn,speaker,text,utterance,label,sentiment,split\n"

@@ -7,8 +7,9 @@ from typing import Any
 
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.clock import seconds
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.utterance_tables import assemble_rows, cell, split_of_name
+from erc_graph.data.files.utterance_tables import assemble_rows, cell
 from erc_graph.data.files.vocabulary import find_columns
 from erc_graph.errors import CorpusError
 

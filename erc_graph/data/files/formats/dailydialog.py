@@ -9,9 +9,10 @@ from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.encoding import decode
 from erc_graph.data.files.labels import whole
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.storage import stay_inside
-from erc_graph.data.files.utterance_tables import Table, split_of_name
+from erc_graph.data.files.utterance_tables import Table
 from erc_graph.data.tasks import TASKS
 from erc_graph.errors import CorpusError
 

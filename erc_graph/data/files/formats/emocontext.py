@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.annotations import Annotations
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.utterance_tables import Table, assemble_rows, cell, split_of_name
+from erc_graph.data.files.utterance_tables import Table, assemble_rows, cell
 
 TURNS = ("turn1", "turn2", "turn3")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.annotations import Annotations
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.utterance_tables import Table, assemble_rows, cell, split_of_name
+from erc_graph.data.files.utterance_tables import Table, assemble_rows, cell
 from erc_graph.errors import CorpusError
 
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID", "Season", "Episode")

@@ -109,7 +109,7 @@ def release_annotations(folder: Path) -> Annotations:
             "train": [name for name in annotations.dialogue_ids if name not in tested],
             "test": [name for name in annotations.dialogue_ids if name in tested],
         }
-    heard = [sounds[name] for name in annotations.utterance_ids if name in sounds]
+    heard = {name: sounds[name] for name in annotations.utterance_ids if name in sounds}
     if heard:
         try:
             ids, waves = read_sounds(folder / SOUND, heard, notes=annotations.notes)

@@ -9,8 +9,9 @@ from typing import Any
 from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.feature_files import AGAIN
 from erc_graph.data.files.labels import translate
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.utterance_tables import Table, assemble_rows, cell, split_of_name
+from erc_graph.data.files.utterance_tables import Table, assemble_rows, cell
 from erc_graph.data.tasks import MELD7
 from erc_graph.errors import CorpusError
 

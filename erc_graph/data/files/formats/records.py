@@ -11,9 +11,9 @@ from erc_graph.data.annotations import Annotations
 from erc_graph.data.files.formats.fields import Fields
 from erc_graph.data.files.formats.packing import pack
 from erc_graph.data.files.formats.values import spell
+from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.pickles import read_pickle
 from erc_graph.data.files.storage import stay_inside
-from erc_graph.data.files.utterance_tables import split_of_name
 from erc_graph.data.files.vocabulary import SPLIT_NAMES
 from erc_graph.data.tasks import IEMOCAP6, MELD7, TASKS
 from erc_graph.errors import CorpusError

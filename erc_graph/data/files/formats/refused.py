@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from erc_graph.data.files.vocabulary import SPLIT_NAMES
 from erc_graph.errors import CorpusError
 
 _TABLE = "write a table with the columns dialogue, turn, speaker, text, label (CSV) and features as .npz (utterance, features)"
@@ -62,7 +63,10 @@ def refuse_known(content: Any, path: Path) -> None:
             f"{path}: features of one clip, as MMSA-FET writes them; expected the clips of all splits in one file, which MMSA-FET's "
             "run_dataset writes"
         )
-    if all(isinstance(value, list) and all(isinstance(one, str) for one in value) for value in content.values()):
+    texts = all(isinstance(value, list) and all(isinstance(one, str) for one in value) for value in content.values())
+    if texts and all(str(key).lower() in SPLIT_NAMES for key in content):
+        raise CorpusError(f"{path}: a list of splits; annotations are expected here: name it under `splits` in corpus.toml")
+    if texts:
         raise CorpusError(
             f"{path}: one text per utterance (sentences or speakers, as COSMIC keeps them beside its features), and no labels; read the "
             "file that has speakers, labels and sentences together, such as iemocap_features_roberta.pkl or iemocap.pkl"
