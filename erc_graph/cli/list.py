@@ -96,11 +96,13 @@ def formats() -> dict[str, str]:
     """Annotation files that are read, recognised by content: the first sentence of each reader."""
     from erc_graph.data.files import manifest, saved_corpus
     from erc_graph.data.files.formats import READERS
+    from erc_graph.data.files.formats.iemocap import release_annotations
     from erc_graph.data.files.formats.tuples import LAYOUTS, read_tuple
 
     found = {
         "corpus.toml": _sentence(manifest.__doc__),
         "saved corpus": _sentence(saved_corpus.__doc__),
+        "IEMOCAP_full_release": _sentence(inspect.getdoc(release_annotations)),
     }
     for name, reader in READERS.items():
         if reader is read_tuple:

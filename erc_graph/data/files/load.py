@@ -16,6 +16,7 @@ from erc_graph.data.files.notes import noting
 from erc_graph.data.files.saved_corpus import MANIFEST as SAVED
 from erc_graph.data.files.saved_corpus import TENSORS, read_saved
 from erc_graph.data.files.storage import stay_inside, tidy
+from erc_graph.data.printable import one_line
 from erc_graph.data.tasks import Task, get_task
 from erc_graph.errors import CorpusError
 
@@ -85,8 +86,9 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
 
         if is_release(path):
             return assemble(release_annotations(path), task=chosen, name=name or "iemocap", strict=strict)
+        found = ", ".join(one_line(file.name) for file in sorted(path.iterdir())[:4]) or "nothing"
         raise CorpusError(
-            f"{path}: a folder without {MANIFEST}, {SAVED}, or the files of a data set as its owners release it; "
+            f"{path}: a folder without {MANIFEST}, {SAVED}, or the files of a data set as its owners release it; found {found}; "
             f'write a {MANIFEST} there, at least: annotations = "<file>"'
         )
     if path.suffix == ".toml":

@@ -138,7 +138,9 @@ def cell(value: Any) -> str:
 
 
 def read_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A table of utterances, with any spelling of the vocabulary; a split that no column tells may stand in the file's name.
+    """CSV, JSON, JSON lines, Parquet or Excel with `text` and, where known, dialogue, turn, speaker, label, split, in many spellings.
+
+    A split that no column tells may stand in the file's name.
 
     Raises:
         CorpusError: no column with the text, or anything that `table_annotations` refuses.

@@ -260,7 +260,9 @@ def test_what_is_not_there(tmp_path):
     for path in (tmp_path / "none", "nowhere\0", "x" * 5000, "Sample"):
         with pytest.raises(CorpusError, match=r"no such file or folder; expected a folder with corpus\.toml"):
             load_corpus(path)
-    with pytest.raises(CorpusError, match=r"a folder without corpus\.toml, corpus\.json or MELD's three CSVs; write a corpus\.toml"):
+    with pytest.raises(
+        CorpusError, match=r"a folder without corpus\.toml, corpus\.json, or the files of a data set .*; write a corpus\.toml"
+    ):
         load_corpus(tmp_path)
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from erc_graph.data.files.assembly import assemble
+from erc_graph.data.files.export import write_turns
 from erc_graph.data.files.formats import merge_annotations, read_annotations
+from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import noting
 from erc_graph.errors import CorpusError
@@ -185,3 +188,88 @@ def test_meld_csvs_that_cannot_be_used(tmp_path: Path) -> None:
 )
 def test_split_of_a_name(name: str, split: str | None) -> None:
     assert split_of_name(Path(name)) == split
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("conv_id,turn_id,sender,message,emotion", ["c,1,Ann,Hi,joy", "c,0,Bob,Ho,anger"]),
+        ("Emotion;Text;Speaker_Name;Turn;Conversation_ID", ["joy;Hi;Ann;1;c", "anger;Ho;Bob;0;c"]),
+        ("participantId\tutterance\tdialogue_id\tutterance_id\tlabel", ["Ann\tHi\tc\t1\tjoy", "Bob\tHo\tc\t0\tanger"]),
+        ("author|content|thread|position|Label", ["Ann|Hi|c|1|joy", "Bob|Ho|c|0|anger"]),
+        ("\ufeffROLE,BODY,CALL ID,TURN NO,EMO", ["Ann,Hi,c,1,joy", "Bob,Ho,c,0,anger"]),
+    ],
+)
+def test_columns_in_many_spellings_and_orders(tmp_path: Path, header: str, rows: list[str]) -> None:
+    read = read_annotations(write(tmp_path, "\n".join([header, *rows])))
+    assert read.dialogue_ids == ["c"] and read.utterance_ids == ["c_0", "c_1"]
+    assert (read.speakers, read.texts, read.columns["label"]) == (["Bob", "Ann"], ["Ho", "Hi"], ["anger", "joy"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "ids"),
+    [
+        ("text\nHi\nHo\n", ["dialogue: one conversation", "speaker: one speaker", "turn: turns are counted"], ["table_0", "table_1"]),
+        ("speaker,text,mood\nA,Hi,x\nB,Ho,y\n", ["dialogue", "turn", "columns that are not read: mood"], ["table_0", "table_1"]),
+        ("dialogue,speaker,text\na,A,Hi\nb,B,Ho\nb,B,So\n", ["no column for the turn"], ["a_0", "b_0", "b_1"]),
+        ("dialogue,utterance_id,speaker,text\na,a-7,A,Hi\na,a-8,A,Ho\n", ["no column for the turn"], ["a-7", "a-8"]),
+        ("文本\n你好\n", None, []),
+    ],
+)
+def test_what_is_assumed_is_said(tmp_path: Path, content: str, said: list[str] | None, ids: list[str]) -> None:
+    path = write(tmp_path, content)
+    if said is None:
+        with pytest.raises(CorpusError, match=r"without a column for the text; .* found 文本"):
+            read_annotations(path)
+        return
+    with noting() as notes:
+        assert read_annotations(path).utterance_ids == ids
+    assert len(notes) == len(said) and all(words in note for words, note in zip(said, notes, strict=True))
+
+
+def test_a_split_in_the_name_and_files_that_number_alike(tmp_path: Path) -> None:
+    parts = []
+    for name in ("train", "dev", "test"):
+        parts.append(read_annotations(write(tmp_path, f"dialogue,turn,speaker,text\n0,0,A,{name}\n", f"{name}.csv")))
+    merged = merge_annotations(parts)
+    assert merged.dialogue_ids == ["train_0", "dev_0", "test_0"] and merged.utterance_ids == ["train_0_0", "dev_0_0", "test_0_0"]
+    assert merged.splits == {"train": ["train_0"], "dev": ["dev_0"], "test": ["test_0"]}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (["0.5", "00:01:02,5"], [0.5, 62.5]),
+        (["", "3"], [None, 3.0]),
+        (["soon", "3"], [None, 3.0]),
+        (["soon", "later"], None),
+    ],
+)
+def test_times(tmp_path: Path, times: list[str], expected: list[float | None] | None) -> None:
+    rows = "".join(f'd,{i},A,Hi,"{time}"\n' for i, time in enumerate(times))
+    assert read_annotations(write(tmp_path, f"dialogue,turn,speaker,text,Start Time\n{rows}")).columns.get("start") == expected
+
+
+def test_a_column_called_set_of_something_else_is_no_split(tmp_path: Path) -> None:
+    with noting() as notes:
+        read = read_annotations(write(tmp_path, "dialogue,turn,speaker,text,set\nd,0,A,Hi,red\n"))
+    assert not read.splits and notes == ["table.csv: columns that are not read: set"]
+
+
+def test_labels_with_fractions_are_scores(tmp_path: Path) -> None:
+    with noting() as notes:
+        read = read_annotations(write(tmp_path, "dialogue,turn,speaker,text,label\nd,0,A,Hi,1.5\nd,1,A,Hi,\n"))
+    assert read.columns == {"score": [1.5, None]} and notes == ["table.csv: labels are numbers with fractions, taken as scores"]
+
+
+def test_what_we_write_is_read_back_to_the_same(tmp_path: Path) -> None:
+    read = read_annotations(
+        write(tmp_path, ROWS.replace("split\n", "split,start\n").replace("train\n", "train,1.5\n").replace("test\n", "test,2\n"))
+    )
+    corpus = assemble(read)
+    for name in ("t.csv", "t.jsonl"):
+        again = load_corpus(write_turns(corpus, tmp_path / name))
+        assert again.annotations["start"] == corpus.annotations["start"] and again.annotations["score"] == corpus.annotations["score"]
+        assert (again.texts, again.speakers, again.utterance_ids, again.splits) == (
+            corpus.texts, corpus.speakers, corpus.utterance_ids, corpus.splits,
+        )  # fmt: skip

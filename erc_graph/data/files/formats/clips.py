@@ -39,7 +39,9 @@ def read_label_table(content: Any, path: Path, size: int, dataset: str | None = 
                 "score": cell(row["label"]), "sentiment": cell(row.get("annotation")).strip().lower(), "split": cell(row["mode"]),
             }
         )  # fmt: skip
-    splits = {name: {row["split"] for row in rows if row["dialogue"] == name} for name in {row["dialogue"] for row in rows}}
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row["dialogue"], set()).add(row["split"])
     if several := {name for name, own in splits.items() if len(own) > 1}:
         note(f"{path.name}: {len(several)} videos are in several splits: a video's clips in each are a conversation of their own")
         rows = [{**row, "dialogue": f"{row['dialogue']}:{row['split']}"} if row["dialogue"] in several else row for row in rows]

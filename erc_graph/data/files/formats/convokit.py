@@ -80,7 +80,8 @@ def _ordered(rows: list[dict[str, Any]], own: list[int], start: str | None) -> t
     while waiting:  # an answer behind what it answers, answers of the same in the order of the file
         order.append(waiting.pop())
         waiting += answers.get(order[-1], [])[::-1]
-    order += [number for number in own if number not in {*order}]  # answers in a circle
+    reached = set(order)
+    order += [number for number in own if number not in reached]  # answers in a circle
     times = {number: seconds(rows[number].get(start)) if start else None for number in own}
     if any(time is None for time in times.values()):
         return order, False

@@ -51,7 +51,8 @@ def _of_text(content: str, path: Path, dataset: str | None) -> Annotations:
         if len(labels) != len(texts):
             raise CorpusError(f"{beside}: {len(labels)} lines of labels for {len(texts)} dialogues in {path.name}; expected one each")
     else:
-        note(f"{path.name}: no {named} beside it: no labels")
+        lacking = named if named != path.name else "dialogues_emotion….txt"
+        note(f"{path.name}: no {lacking} beside it: no labels")
     return _annotations(list(zip(texts, labels or [[]] * len(texts), strict=True)), path, "DailyDialog's text files", dataset)
 
 
