@@ -37,9 +37,9 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
     """Load the conversations at `path`, whatever known form they have.
 
     Args:
-        path: A folder with `corpus.toml` (or that file), a folder that `Corpus.save` wrote, any known annotation file, the
-            folder of MELD's three CSVs, or a generated corpus: `sample`, or `sample-raw` of words, waveforms and faces (a file of that
-            name is the string `./sample`).
+        path: A folder with `corpus.toml` (or that file), a folder that `Corpus.save` wrote, any known annotation file, a data set as
+            its owners release it (`IEMOCAP_full_release`, the folder of MELD's CSVs, …), or a generated corpus: `sample`, or
+            `sample-raw` of words, waveforms and faces (a file of that name is the string `./sample`).
         task: What to predict, for example `iemocap4`; the corpus's own where left out.
         strict: Refuse features with NaN or inf instead of masking them as missing.
         name: What to call the corpus.

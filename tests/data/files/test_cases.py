@@ -5,15 +5,19 @@ The folders hold files typed after public bug reports and releases of data sets.
 
 from __future__ import annotations
 
+import copy
+import json
+import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.load import load_corpus
-from erc_graph.errors import CorpusError
+from erc_graph.errors import CorpusError, ErcGraphError
 
 CASES = Path(__file__).parent / "cases"
 
@@ -245,3 +249,46 @@ def test_a_backslash_that_is_no_escape(tmp_path: Path, path: str, words: str) ->
     (tmp_path / "corpus.toml").write_text(f'annotations = "t.csv"\n[features]\ntext = "{path}"\n')
     with pytest.raises(CorpusError, match=words):
         load_corpus(tmp_path)
+
+
+# -- and everything near them --------------------------------------------------------------
+
+ODD: list[Any] = [None, -1, 1.5, "x", "", [], {}, [1], {"a": 1}, True, [None], [[{}]], float("nan"), 10**30]
+NOISE = (b'"', b",,", b"\n", b"nan", b"-1", b"__eou__", b"\xff", b";", b"\t", b"[")
+
+
+def _mutated(value: Any, rng: random.Random) -> Any:
+    """A JSON value with something odd, or nothing, somewhere in it."""
+    node = value
+    for _ in range(rng.randint(1, 6)):
+        if not isinstance(node, dict | list) or not node:
+            break
+        key: Any = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        if rng.random() < 0.4:
+            if rng.random() < 0.3:
+                del node[key]
+            else:
+                node[key] = copy.deepcopy(rng.choice(ODD))
+            break
+        node = node[key]
+    return value
+
+
+def test_files_with_a_fault_anywhere_are_read_or_refused_in_words(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    files = sorted(path for path in CASES.rglob("*") if path.suffix in (".json", ".jsonl", ".csv", ".txt") and path.stat().st_size > 40)
+    for number in range(600):
+        path = files[number % len(files)]
+        content = path.read_bytes()
+        if path.suffix == ".json" and not content.startswith(b"\xef"):
+            content = json.dumps(_mutated(json.loads(content), rng)).encode()
+        elif path.suffix == ".jsonl":
+            content = "\n".join(json.dumps(_mutated(json.loads(line), rng)) for line in content.splitlines() if line.strip()).encode()
+        else:
+            at = rng.randrange(len(content))
+            content = content[:at] + rng.choice(NOISE) + content[at + rng.randint(0, 8) :]
+        (tmp_path / path.name).write_bytes(content)
+        try:
+            load_corpus(tmp_path / path.name)
+        except ErcGraphError as error:
+            assert "not what it looks like" not in str(error), content[:500]
