@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
   erc-graph predict --model runs/meld talk.txt
-      a pasted transcript, one line per turn, such as `Ann: We won!`
+      a pasted transcript, one line per turn, such as `Ann: We won!`;
+      subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack, ...), what
+      speech recognisers write, ELAN, Praat and CHAT are read, too
   erc-graph predict --model runs/meld --json talk.json > emotions.json
       for machines; the input may also be JSON lines or CSV
   pbpaste | erc-graph predict --model runs/meld -
@@ -51,12 +53,12 @@ def make_parser() -> argparse.ArgumentParser:
         "conversations",
         nargs="+",
         metavar="PATH",
-        help="transcript, JSON, JSON lines, CSV, Parquet; a corpus; `-` for standard input; with --out any number, and folders",
+        help="transcript, subtitles, chat, JSON, CSV, Parquet; a corpus; `-` for standard input; with --out any number, and folders",
     )
     parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, or a name on the hub")
     add_method(parser)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print a list of turns with all probabilities")
+    form.add_argument("--json", action="store_true", help="print notes, and the turns with all probabilities")
     form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")
     parser.add_argument(
         "--out",
@@ -132,33 +134,36 @@ def _predict(options: argparse.Namespace) -> None:
     extractors = dict(_pair(value) for value in options.extractor)
     if options.draw is not None:
         check_name("--draw", options.draw)
+    from erc_graph.data.files.notes import note, noting
     from erc_graph.data.files.shards import MADE, Source, cut
     from erc_graph.data.files.transcripts import load_transcript
     from erc_graph.inference.label_files import write_csv
     from erc_graph.inference.labeller import Labelled, Labeller
 
-    content = load_transcript(sys.stdin.buffer.read()) if path == "-" else None
-    pipeline, said = load_model(options.model, options.method), Labelled()
-    labeller = Labeller(pipeline, extractors)
-    if content is not None or options.draw is not None:
-        corpus, recordings = (content, {}) if content is not None else labeller.load(path)
-        corpus = labeller.prepared(corpus, said, recordings)
-        said.rows = [(row, {}) for row in labeller.answers(corpus, said)]
-    else:
-        where = Path(path) if path in MADE else Path(path).parent.absolute() / Path(path).name if Path(path).name in MADE else Path(path)
-        for shard in cut(Source(path=where, name=path)):
-            labeller.add(shard, said)
-            if said.refused:
-                raise CorpusError(said.refused[0].reason)
-    for note in dict.fromkeys(said.notes):
-        remark(note)
+    with noting(remark) as notes:
+        content = load_transcript(sys.stdin.buffer.read()) if path == "-" else None
+        pipeline, said = load_model(options.model, options.method), Labelled()
+        labeller = Labeller(pipeline, extractors)
+        if content is not None or options.draw is not None:
+            corpus, recordings = (content, {}) if content is not None else labeller.load(path)
+            corpus = labeller.prepared(corpus, said, recordings)
+            said.rows = [(row, {}) for row in labeller.answers(corpus, said)]
+        else:
+            where = Path(path) if path in MADE else Path(path).parent.absolute() / Path(path).name if Path(path).name in MADE else Path(path)
+            for shard in cut(Source(path=where, name=path)):
+                labeller.add(shard, said)
+                if said.refused:
+                    raise CorpusError(said.refused[0].reason)
+        for remarked in said.notes:
+            note(remarked)
     rows = [row for row, _ in said.rows]
     if options.draw is not None:
         for file in write_graphs(model_graphs(pipeline, corpus), options.draw, corpus, emotions(rows)):
             print(f"drawn: {file}", file=sys.stderr)
     if options.json:
         several = len({row.dialogue for row in rows}) > 1
-        print(json.dumps([{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows], indent=1))
+        turns = [{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows]
+        print(json.dumps({"notes": notes, "turns": turns}, indent=1))
     elif options.csv:
         write_csv(sys.stdout, said.rows, pipeline.task.labels)
     else:
@@ -176,18 +181,27 @@ BAR = 8
 
 
 def table(rows: Sequence[Answer], *, width: int = 80) -> str:
-    """Turn, speaker, emotion, its probability as a bar and as a number, and the text; several conversations each under their name."""
+    """Turn, time, speaker, emotion, its probability as a bar and as a number, and the text; several conversations each under their name."""
     from erc_graph.report.text_tables import text_table
 
     parts = []
     for dialogue in dict.fromkeys(row.dialogue for row in rows):
         mine = [row for row in rows if row.dialogue == dialogue]
-        cells = [[row.turn, row.speaker, row.emotion, *_gauge(row), row.text] for row in mine]
-        heads = ["turn", "speaker", "emotion", *([] if mine[0].confidence is None else ["", "%"]), "text"]
+        timed = any(row.times for row in mine)
+        cells = [[row.turn, *([_when(row)] if timed else []), row.speaker, row.emotion, *_gauge(row), row.text] for row in mine]
+        heads = ["turn", *(["time"] if timed else []), "speaker", "emotion", *([] if mine[0].confidence is None else ["", "%"]), "text"]
         parts.append(text_table(heads, cells, width=width))
         if len(mine) < len(rows):
             parts[-1] = f"{one_line(dialogue, 2000)}\n{parts[-1]}"
     return "\n\n".join(parts)
+
+
+def _when(row: Answer) -> str:
+    """`1:02` of a recording, or the time in the words of the file."""
+    if row.start is None:
+        return row.time or ""
+    minutes, seconds = divmod(int(row.start), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
 
 
 def _gauge(row: Answer) -> list[str]:

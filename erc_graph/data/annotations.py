@@ -9,7 +9,7 @@ import numpy as np
 
 from erc_graph.data.ragged import Ragged
 
-TIMES = ("start", "end")  # columns that say when an utterance is, not what it is
+TIMES = ("start", "end", "time")  # columns that say when an utterance is, not what it is
 
 
 @dataclass(kw_only=True)
@@ -24,7 +24,8 @@ class Annotations:
         utterance_ids: One per utterance; where the file has none, `{dialogue}_{turn}`.
         speakers: One name per utterance.
         texts: One per utterance, or empty.
-        columns: `label`, `sentiment`: names; `score`: numbers; `None` where unlabelled. `start`, `end`: seconds, where the file has times.
+        columns: `label`, `sentiment`: names; `score`: numbers; `None` where unlabelled. `start`, `end`:
+            seconds; `time`: when a message was written, as the file says it.
         labels: Label names in index order, where the file brings its own and the data set is not known.
         splits: `train`/`dev`/`test` → dialogue ids, as far as the file says.
         features: modality → `(U, d)` array; rows with NaN or inf are treated as missing later.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from erc_graph.data.annotations import TIMES
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
 from erc_graph.data.ragged import Ragged, shape_text
@@ -31,6 +32,9 @@ class Answer:
         emotion: The most probable label; for a score task the score as text, such as `+0.8`.
         probabilities: Label → probability, summing to one, in the task's order; empty for a score task.
         score: Of a score task.
+        start: Seconds from the beginning of the recording, where the file has times.
+        end: The same, of its end.
+        time: When it was written, in the words of the file.
     """
 
     dialogue: str
@@ -40,6 +44,15 @@ class Answer:
     emotion: str
     probabilities: dict[str, float] = field(default_factory=dict)
     score: float | None = None
+    start: float | None = None
+    end: float | None = None
+    time: str | None = None
+
+    @property
+    def times(self) -> dict[str, float | str]:
+        """Those of `start`, `end` and `time` that are known."""
+        found = {"start": self.start, "end": self.end, "time": self.time}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def confidence(self) -> float | None:
@@ -47,9 +60,10 @@ class Answer:
         return self.probabilities.get(self.emotion)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: `turn`, `speaker`, `text`, `emotion`, `probabilities`, and `score` for a score task."""
+        """Plain values: `turn`, the times that are known, `speaker`, `text`, `emotion`, `probabilities`, and `score` for a score task."""
         plain: dict[str, Any] = {
-            "turn": self.turn, "speaker": self.speaker, "text": self.text, "emotion": self.emotion, "probabilities": self.probabilities,
+            "turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion,
+            "probabilities": self.probabilities,
         }  # fmt: skip
         return plain if self.score is None else {**plain, "score": self.score}
 
@@ -73,11 +87,20 @@ def answers(method: Network, dialogues: Corpus | Dialogue | Iterable[Dialogue]) 
         says = [(name, dict(zip(task.labels, row, strict=True)), None) for name, row in zip(best, chances.tolist(), strict=True)]
     places = zip(corpus.dialogue_of.tolist(), corpus.batch(()).turn.tolist(), strict=True)
     texts = corpus.texts or ("",) * corpus.utterances
+    columns = [corpus.annotations.get(name) or (None,) * corpus.utterances for name in TIMES]
+    times = [dict(zip(TIMES, row, strict=True)) for row in zip(*columns, strict=True)]
     return [
         Answer(
-            dialogue=corpus.dialogue_ids[place], turn=turn, speaker=speaker, text=text, emotion=emotion, probabilities=chance, score=score
+            dialogue=corpus.dialogue_ids[place],
+            turn=turn,
+            speaker=speaker,
+            text=text,
+            emotion=emotion,
+            probabilities=chance,
+            score=score,
+            **when,
         )
-        for (place, turn), speaker, text, (emotion, chance, score) in zip(places, corpus.speakers, texts, says, strict=True)
+        for (place, turn), speaker, text, (emotion, chance, score), when in zip(places, corpus.speakers, texts, says, times, strict=True)
     ]
 
 

@@ -73,7 +73,7 @@ def prepare(
     sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
     for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
         sequences[name] = _words(corpus.texts, str(named[name]), load)
-    remarks = list(corpus.provenance.get("remarks", ()))
+    remarks: list[str] = []
     if unread := [name for name in corpus.features if name not in schema.widths]:
         remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
     here = {*features, *sequences}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,14 @@ def talk(tmp_path: Path) -> Path:
     return tmp_path / "talk.txt"
 
 
+def turns(out: str) -> list[dict[str, Any]]:
+    """What `--json` prints, without its notes."""
+    value = json.loads(out)
+    assert list(value) == ["notes", "turns"]
+    found: list[dict[str, Any]] = value["turns"]
+    return found
+
+
 def test_a_table_of_eighty_columns(model: Path, talk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["predict", "--model", str(model), str(talk)]) == 0
@@ -56,7 +65,7 @@ def test_a_table_of_eighty_columns(model: Path, talk: Path, capsys: pytest.Captu
 
 def test_json_and_csv_say_the_same(model: Path, talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--model", str(model), "--json", str(talk)]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = turns(capsys.readouterr().out)
     assert [set(row) for row in rows] == [{"turn", "speaker", "text", "emotion", "probabilities"}] * 3
     assert [(row["turn"], row["speaker"]) for row in rows] == [(0, "Ann"), (1, "Bob"), (2, "Ann")]
     assert all(sum(row["probabilities"].values()) == pytest.approx(1) for row in rows)
@@ -69,7 +78,7 @@ def test_json_and_csv_say_the_same(model: Path, talk: Path, capsys: pytest.Captu
 def test_several_conversations_are_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "two.json").write_text(json.dumps([[{"text": "hello"}], [{"text": "you won"}, {"text": "really"}]]))
     assert main(["predict", "--model", str(model), "--json", str(tmp_path / "two.json")]) == 0
-    assert [(row["dialogue"], row["turn"]) for row in json.loads(capsys.readouterr().out)] == [
+    assert [(row["dialogue"], row["turn"]) for row in turns(capsys.readouterr().out)] == [
         ("dialogue-0", 0), ("dialogue-1", 0), ("dialogue-1", 1),
     ]  # fmt: skip
     assert main(["predict", "--model", str(model), str(tmp_path / "two.json")]) == 0
@@ -85,7 +94,7 @@ def test_the_graph_is_drawn(model: Path, talk: Path, tmp_path: Path, name: str, 
     assert main(["predict", "--model", str(model), "--json", "--draw", str(tmp_path / name), str(talk)]) == 0
     assert (tmp_path / name).stat().st_size > 2000
     out, err = capsys.readouterr()
-    assert len(json.loads(out)) == 3 and f"drawn: {tmp_path / name}" in err
+    assert len(turns(out)) == 3 and f"drawn: {tmp_path / name}" in err
 
 
 def test_the_sound_beside_a_transcript_is_heard(tiny_encoder: Path, talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +180,7 @@ sys.exit(code)
     assert b"##" in done.stdout or b"#" in done.stdout
     command = f"{sys.executable} -m erc_graph predict --model {model} --json - | head -c 1"
     done = subprocess.run(["bash", "-c", command], input=TALK.encode() * 150, capture_output=True, timeout=300, check=False)
-    assert done.stdout == b"[" and b"Traceback" not in done.stderr
+    assert done.stdout == b"{" and b"Traceback" not in done.stderr
 
 
 def test_ctrl_c(model: Path, talk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,5 +235,5 @@ def test_a_fuzzed_conversation_never_ends_in_a_traceback(
     assert code in (0, 2) and "Traceback" not in err
     assert (code == 2) == any(line.startswith("error: ") for line in err.splitlines())
     if code == 0 and form == ["--json"]:
-        for row in json.loads(out):
+        for row in turns(out):
             assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.files.sound import read_sound
+from erc_graph.data.files.notes import note, noting
 from erc_graph.data.files.transcripts import find_recordings, load_transcript
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS
@@ -130,11 +131,11 @@ def test_given_vectors_are_taken_as_they_are(tiny_encoder: Path) -> None:
 
 
 def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
-    notes: list[str] = []
     features = {"text": [1.0, float("nan")], "Audio": [1.0], "visal": [2.0]}
     turns: list[dict[str, Any]] = [{"text": "we won", "features": features}, {"text": "really", "features": {"text": [1, 2]}}]
-    prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}), say=notes.append)
-    assert notes == [
+    with noting() as notes:
+        prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}), say=note)
+    assert notes[2:] == [
         "features.text: 1 turn with NaN or inf counts as missing (first: turn 0)",
         "features of Audio, visal are not read: the model reads audio, text",
         "audio: not given, and cannot be computed here; counts as missing in every turn",

@@ -8,7 +8,7 @@ with `noting()`: when the file could be read they are said on standard error, on
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -28,8 +28,12 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def noting() -> Iterator[list[str]]:
-    """Collect the notes of what is read inside, and say them at the end of the outermost one, where nothing was refused."""
+def noting(say: Callable[[str], None] | None = None) -> Iterator[list[str]]:
+    """Collect the notes of what is read inside, and say them at the end of the outermost one, where nothing was refused.
+
+    Args:
+        say: How they are said; on standard error where left out.
+    """
     outer = _heard.get()
     notes: list[str] = []
     token = _heard.set(notes)
@@ -39,7 +43,7 @@ def noting() -> Iterator[list[str]]:
         _heard.reset(token)
     if outer is None:
         for text in notes:
-            _say(text)
+            (say or _say)(text)
     else:
         outer.extend(text for text in notes if text not in outer)
 

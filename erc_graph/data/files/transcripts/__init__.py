@@ -1,0 +1,139 @@
+"""Conversations to label, as everyday tools write them: from a file, or as they come through a pipe.
+
+The form is told by the content. `TEXTS` and `VALUES` hold the readers of text and of JSON in the order in which they are asked: a new form
+is one function in a file of this folder and one line there. What a reader assumes it says with `note`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.budget import allow, content_of, reading
+from erc_graph.data.files.encoding import decode
+from erc_graph.data.files.load import load_corpus
+from erc_graph.data.files.notes import noting
+from erc_graph.data.files.sound import ENDINGS
+from erc_graph.data.files.storage import stay_inside
+from erc_graph.data.files.transcripts.chat_json import read_messages
+from erc_graph.data.files.transcripts.chats import read_chat
+from erc_graph.data.files.transcripts.columns import read_columns
+from erc_graph.data.files.transcripts.cues import read_cues
+from erc_graph.data.files.transcripts.lines import read_lines
+from erc_graph.data.files.transcripts.names import HEAD
+from erc_graph.data.files.transcripts.recognisers import read_recognised
+from erc_graph.data.files.transcripts.rows import parse_json, read_rows
+from erc_graph.data.files.transcripts.strangers import refuse_binary, refuse_text
+from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, to_corpus
+from erc_graph.data.files.transcripts.tiers import read_tiers
+from erc_graph.errors import CorpusError
+
+TEXTS: dict[str, Callable[[str, Path], Talk | None]] = {
+    "annotation tools": read_tiers,
+    "subtitles": read_cues,
+    "chats": read_chat,
+    "table": read_columns,
+    "lines of names": read_lines,
+}
+VALUES: dict[str, Callable[[Any, Path], Talk | None]] = {
+    "speech recognisers": read_recognised,
+    "chats": read_messages,
+    "rows": read_rows,
+}
+
+
+def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Corpus:
+    """Load the conversations in a file as a corpus without labels.
+
+    Times stand in the corpus's annotations: `start` and `end` in seconds of a recording, `time` in the file's words. What is assumed is
+    said on standard error, and stands under `notes` in the provenance.
+
+    Args:
+        source: A file: plain text of `Speaker: text` lines (a line without a speaker goes on with the turn before), subtitles, what
+            speech recognisers and chats export, annotations of ELAN, Praat and CHAT, a JSON list of
+            objects or of lists of them, JSON lines, or CSV, with `speaker`, `text` and, where wanted, `dialogue`, `turn` and
+            `features` (JSON only: modality → vector). Or anything that `load_corpus` knows by its name: a folder, a `corpus.toml`,
+            a pickle, a Parquet file, `sample`, `sample-raw`. Or the content itself, as bytes.
+        name: What to call the conversation; the file's name where left out.
+
+    Raises:
+        CorpusError: no such file, or none of these forms; says which form was recognised, what is missing and what to do.
+
+    >>> talk = load_transcript(b"Ann: We won!\\nBob: Really?\\n  You are joking.")
+    >>> talk.speakers, talk.texts[1]
+    (('Ann', 'Bob'), 'Really? You are joking.')
+    """
+    if isinstance(source, bytes):
+        path = Path(name or "standard input")
+        with reading(path), noting() as notes:
+            allow(len(source))
+            return _with_notes(_parse(source, path, name or "conversation"), notes)
+    path = Path(source)
+    with reading(path), noting() as notes:
+        kinds = (".toml", ".pkl", ".pickle", ".parquet", ".safetensors")
+        if os.fspath(source) in ("sample", "sample-raw") or path.is_dir() or path.suffix.lower() in kinds:
+            return load_corpus(source, name=name)
+        try:
+            content = content_of(path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, CorpusError):
+                raise
+            raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {EXPECTED}") from None
+        return _with_notes(_parse(content, path, name or path.stem or "conversation"), notes)
+
+
+def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
+    """Return the sound files of a conversation: utterance id → its file, of those that lie in a folder.
+
+    Args:
+        corpus: From `load_transcript`; of `talk.txt` the turns are `talk_0`, `talk_1`, …, with zeros in front where there are many.
+        folder: Where `talk_0.wav`, `talk_1.wav`, … may lie; the numbers with or without zeros.
+    """
+    try:
+        inside = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+        files = {path.stem: path for path in inside if path.is_file()}  # a pipe would be waited for
+    except OSError:
+        return {}
+    found = {}
+    for name in corpus.utterance_ids:
+        head, _, number = name.rpartition("_")
+        path = files.get(name) or (files.get(f"{head}_{int(number)}") if number.isdecimal() else None)
+        if path is not None:
+            found[name] = stay_inside(path)
+    return found
+
+
+def _with_notes(corpus: Corpus, notes: list[str]) -> Corpus:
+    said = list(dict.fromkeys([*corpus.provenance.get("notes", ()), *notes]))
+    return replace(corpus, provenance={**corpus.provenance, "notes": said}) if notes else corpus
+
+
+def _parse(content: bytes, path: Path, name: str) -> Corpus:
+    if not content.strip():
+        raise CorpusError(f"{path}: is empty; {EXPECTED}")
+    refuse_binary(content, path)
+    text = decode(content, path)
+    refuse_text(text, path)
+    if _is_json(text):
+        value = parse_json(text, path)
+        talk = next(found for read in VALUES.values() if (found := read(value, path)) is not None)
+    else:
+        talk = next(found for read in TEXTS.values() if (found := read(text, path)) is not None)
+    return to_corpus(talk, path, name)
+
+
+_NUMBERS = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?\s{0,20}(?:,|\]\s{0,20}$)")
+
+
+def _is_json(text: str) -> bool:
+    """Whether it begins as JSON does, and not as `[00:12] Ann: …`, `[SPEAKER_00] …` or `{\\an8}`."""
+    start = text[:HEAD].lstrip()
+    inner = start[1:].lstrip()
+    if start[:1] == "{":
+        return inner[:1] in ('"', "}", "")
+    return start[:1] == "[" and (inner[:1] in ("{", "[", "]", '"', "") or _NUMBERS.match(inner) is not None)

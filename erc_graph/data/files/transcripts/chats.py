@@ -1,0 +1,139 @@
+"""Chats exported as text: WhatsApp of both systems and all languages, Signal, Telegram's copies; every message begins with its date.
+
+WhatsApp writes what it says itself, and pictures, behind a mark that nobody sees (U+200E) or in angle brackets, in every language; other
+messages without a name are its own, too. What has no date goes on with the message before, even where it looks like a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.names import HEAD, clean, say_cleaned
+from erc_graph.data.files.transcripts.talk import Talk, Turn, count, left_out
+from erc_graph.data.printable import one_line
+
+_DATE = r"(?:\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?|\d{4}年\d{1,2}月\d{1,2}日)"
+_HALF = r"(?:[AaPp]\. ?[Mm]\.|[AaPp][Mm]|上午|下午|晚上|凌晨|午前|午後|오전|오후|πμ|μμ|ص|م|de|du)"
+_TIME = rf"(?:{_HALF} ?)?\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?(?:[.,]\d{{1,6}})?(?: ?{_HALF})?(?: ?(?:Uhr|h))?"
+_BOTH = rf"(?:{_DATE}(?:,|،)?[ T]{{1,2}}(?:at |um |à |alle )?{_TIME}|{_TIME},? {_DATE})"
+_STAMP = re.compile(rf"\[(?P<in>{_BOTH})\](?::| -)? ?|(?P<out>{_BOTH})(?: [-–—] |: )")
+_NAME = re.compile(r"(?P<name>[^:\"“”«»<>]{1,64})[:：](?:\s|$)")
+_HEAD_LINE = re.compile(rf"(?P<name>[^\[\]:]{{1,64}}),? \[(?P<time>{_BOTH})\]:?")
+_SPACES = str.maketrans({"\u202f": " ", "\xa0": " "})
+_HIDDEN = str.maketrans(dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff", None))
+_OWN = "\u200e"  # in front of what WhatsApp says itself
+_BRACKETS = re.compile(r"<[^<>]{2,60}>")
+_EDITED = re.compile(r"\s?\u200e?<[^<>]{4,60}>$")
+_FILE = re.compile(r"[\w .()+,&-]{1,120}\.\w{2,4} \([^()]{3,40}\)")  # IMG-20230123-WA0000.jpg (file attached)
+_MEDIA = re.compile(
+    r"(?:image|video|audio|sticker|GIF|document|Contact card|video note|photo|voice message)s? omitted|null"
+    r"|(?:(?:Photo|Video|Voice message|Sticker|File|Location|Animation)(?:,.{0,40})?)", re.IGNORECASE,
+)  # fmt: skip
+_SERVICE = re.compile(
+    r"(?:This message was deleted|You deleted this message|Messages and calls are end-to-end encrypted|Missed (?:voice|video|group)"
+    r"|Waiting for this message|Diese Nachricht wurde gelöscht|Se eliminó este mensaje|Ce message a été supprimé|Esta mensagem foi apagada"
+    r"|Questo messaggio è stato eliminato|(?:Dit|Deze) bericht is verwijderd|Данное сообщение удалено)", re.IGNORECASE,
+)  # fmt: skip
+
+
+def read_chat(text: str, path: Path) -> Talk | None:
+    """Read a chat; `None` where no line begins with a date and a time."""
+    lines = text.splitlines()
+    heads = [_head(line) for line in lines]
+    if not any(heads):
+        return _copied(lines)
+    first = next(number for number, head in enumerate(heads) if head)
+    stamped = sum(head is not None for head in heads)
+    if sum(bool(line.strip()) for line in lines[:first]) > stamped:
+        return None
+    names = {name for line, head in zip(lines, heads, strict=True) if head and (name := _split(line[head[1] :])[0])}
+    known = {clean(name).casefold() for name in names}
+    if not names:
+        return None
+    turns: list[tuple[Turn, list[str]]] = []
+    pairs: Counter[tuple[str, str]] = Counter()
+    service = media = unstamped = 0
+    joined: list[str] = []
+    open_turn = False
+    for line, head in zip(lines, heads, strict=True):
+        own, said = (_split(line[head[1] :])) if head else _split(line)
+        if head is None:
+            name = clean(own) if own else ""
+            if name and (name.casefold() in known or not turns):
+                unstamped += 1
+            elif open_turn:
+                if name and name[:1].isupper():
+                    joined.append(line.strip())
+                turns[-1][1].append(line.translate(_HIDDEN).strip())
+                continue
+            else:
+                continue
+        elif not own:
+            service, open_turn = service + 1, False
+            continue
+        kind = _kind(said)
+        if kind:
+            service, media, open_turn = service + (kind == "service"), media + (kind == "media"), False
+            continue
+        name = clean(own)
+        pairs[own.translate(_HIDDEN).strip(), name] += 1
+        turns.append((Turn(text="", speaker=name, time=head[0] if head else ""), [_EDITED.sub("", said).translate(_HIDDEN).strip()]))
+        open_turn = True
+    for turn, texts in turns:
+        turn.text = " ".join(part for part in texts if part)
+    say_cleaned(pairs)
+    left_out(service, media)
+    if unstamped:
+        note(f"{count(unstamped, 'line')} without a date, but with a name, taken for a message")
+    if joined:
+        note(f"{count(len(joined), 'line')} that may name a new speaker joined to the turn before ({one_line(joined[0])!r})")
+    return Talk(form="chat", turns=[turn for turn, _ in turns if turn.text])
+
+
+def _head(line: str) -> tuple[str, int] | None:
+    """When a message was written, and where in the line it begins."""
+    head = line[:HEAD].translate(_SPACES)
+    start = len(head) - len(head.lstrip("\u200e\u200f\ufeff "))
+    found = _STAMP.match(head, start)
+    return (" ".join((found["in"] or found["out"]).split()), found.end()) if found else None
+
+
+def _split(rest: str) -> tuple[str, str]:
+    """Name and text of a message; no name where it is the program's own."""
+    found = _NAME.match(rest[:HEAD])
+    return (found["name"], rest[found.end() :]) if found and any(map(str.isalnum, found["name"])) else ("", rest)
+
+
+def _kind(said: str) -> str:
+    """Whether a message is the program's own, or a picture."""
+    text = said.strip()
+    plain = text.translate(_HIDDEN).strip()
+    if len(plain) <= 200 and (_BRACKETS.fullmatch(plain) or _MEDIA.fullmatch(plain) or _FILE.fullmatch(plain)):
+        return "media"
+    if _SERVICE.match(plain):
+        return "service"
+    if text.startswith(_OWN):
+        return "media" if len(plain) <= 40 else "service"
+    return ""
+
+
+def _copied(lines: list[str]) -> Talk | None:
+    """Messages copied out of Telegram: a line with name and date, then the text."""
+    heads = [_HEAD_LINE.fullmatch(line.strip().translate(_SPACES)[:HEAD]) for line in lines]
+    first = next((line for line in lines if line.strip()), "")
+    if not _HEAD_LINE.fullmatch(first.strip().translate(_SPACES)[:HEAD]):
+        return None
+    turns: list[tuple[Turn, list[str]]] = []
+    for line, head in zip(lines, heads, strict=True):
+        if head:
+            turns.append((Turn(text="", speaker=clean(head["name"]), time=head["time"]), []))
+        elif line.strip() and turns:
+            turns[-1][1].append(line.strip())
+    for turn, texts in turns:
+        turn.text = " ".join(texts)
+    empty = sum(not turn.text for turn, _ in turns)
+    left_out(0, empty)
+    return Talk(form="chat, copied", turns=[turn for turn, _ in turns if turn.text])

@@ -1,0 +1,159 @@
+"""Subtitles: WebVTT of Teams, Zoom and YouTube, SubRip, SBV; whole, or pasted without their head.
+
+Read by a few lines of our own. The well-kept libraries were tried: `srt` takes minutes for five thousand digits (its pattern is cubic), and
+`webvtt-py` reads whole files alone, drops cues whose times it does not know without a word, and gives a cue with two voices to one.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+from erc_graph.data.files.clock import seconds
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.names import clean, find_speakers
+from erc_graph.data.files.transcripts.talk import Talk, Turn, count
+from erc_graph.data.printable import one_line
+from erc_graph.errors import CorpusError
+
+_CLOCK = r"(?:\d{1,4}:)?\d{1,3}:\d{1,2}(?:[.,:]\d{1,9})?"
+_TIMES = re.compile(rf"[ \t]{{0,9}}({_CLOCK})(?:[ \t]{{0,9}}(?:-->|->|—>|–>)[ \t]{{0,9}}|,)({_CLOCK})(?=\s|$)")
+_VOICE = re.compile(r"<v(?:\.[^\s<>]{1,40}){0,4}[ \t]{1,8}([^<>\n]{1,100})>|</v>")
+_TAG = re.compile(r"</?(?:c|i|b|u|s|ruby|rt|lang|font)(?:[.\s=][^<>]{0,120})?>|<\d[\d:.]{3,15}>|\{\\[^{}]{1,40}\}", re.IGNORECASE)
+_ROLLING = re.compile(r"<\d{1,3}:\d\d(?::\d\d)?\.\d{3}>")
+_DASH = re.compile(r"(?:[-–—][ \t]{0,3}(?=[^\W\d_])|>>+[ \t]{0,3})")
+
+
+def read_cues(text: str, path: Path) -> Talk | None:
+    """Read subtitles; `None` where no line has the times of a cue.
+
+    Raises:
+        CorpusError: a WebVTT file without cues.
+    """
+    lines = text.splitlines()
+    times = [_TIMES.match(line[:80]) for line in lines]
+    is_vtt = text.lstrip().startswith("WEBVTT")
+    form = "WebVTT" if is_vtt else "SubRip" if any(found and "," in found[1] for found in times) else "cues"
+    if not any(times):
+        if is_vtt:
+            raise CorpusError(f"{path}: WebVTT without cues: no line with times, such as 00:00:01.000 --> 00:00:02.000; export it anew")
+        return None
+    if _ROLLING.search(text):
+        lines = _unrolled(lines, times)
+    cues, before = _cues(lines, times, is_vtt)
+    pieces: list[tuple[Turn, str]] = []  # a turn, and a line of it that may name a speaker
+    for start, end, said in cues:
+        pieces += [(Turn(text="", speaker=voice, start=start, end=end), line) for voice, line in _voices(said)]
+    pieces = [(Turn(text=""), line) for line in before] + pieces
+    talk = Talk(form=form, turns=_turns(pieces))
+    if not talk.turns:
+        raise CorpusError(f"{path}: {form}: {count(len(cues), 'cue')} in which nothing is said; expected their text below the times")
+    return talk
+
+
+_Cue = tuple[float | None, float | None, list[str]]
+
+
+def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> tuple[list[_Cue], list[str]]:
+    """Cues with their lines, and the lines before the first one, which a paste may have cut off."""
+    cues: list[_Cue] = []
+    before: list[str] = []
+    skipping, closed, outside = is_vtt, False, 0  # inside the head, a note or a style; after the blank line that ends a WebVTT cue
+    for number, line in enumerate(lines):
+        found, plain = times[number], line.strip()
+        if found:
+            start, end = seconds(found[1]), seconds(found[2])
+            cues.append((start, end, []))
+            skipping = closed = False
+            rest = line[found.end() :].strip()
+            if rest and not is_vtt and ":" not in rest.split()[0]:  # settings of a cue, or text on the same line
+                cues[-1][2].append(rest)
+        elif not line:
+            skipping, closed = False, is_vtt
+        elif not plain or skipping or _is_id(lines, times, number, is_vtt):
+            continue
+        elif is_vtt and (not cues or closed) and plain.split()[0] in ("NOTE", "STYLE", "REGION"):
+            skipping = True
+        elif not cues:
+            before.append(plain)
+        elif closed:
+            outside += 1
+        else:
+            cues[-1][2].append(plain)
+    if outside:
+        note(f"{count(outside, 'line')} outside of all cues left out")
+    return cues, before
+
+
+def _is_id(lines: list[str], times: list[re.Match[str] | None], number: int, is_vtt: bool) -> bool:
+    """Whether a line is the name of the cue that begins in the next one."""
+    if number + 1 >= len(lines) or not times[number + 1]:
+        return False
+    first = number == 0 or not lines[number - 1].strip()
+    return (is_vtt and first) or lines[number].strip().isdecimal()
+
+
+def _voices(said: list[str]) -> list[tuple[str, str]]:
+    """Voice and text, line by line; the text between two voices is the first one's."""
+    found: list[tuple[str, str]] = []
+    voice = ""
+    for line in said:
+        place = 0
+        for mark in _VOICE.finditer(line):
+            found.append((voice, line[place : mark.start()]))
+            voice, place = clean(html.unescape(mark[1])) if mark[1] else "", mark.end()
+        found.append((voice, line[place:]))
+    plain = [(voice, " ".join(html.unescape(_TAG.sub("", text)).split())) for voice, text in found]
+    return [(voice, text) for voice, text in plain if text]
+
+
+def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
+    """One turn per cue, and one more wherever another one speaks in it."""
+    found = find_speakers([line for _, line in pieces], styles=("colon", "bracket", "angle"))
+    turns: list[Turn] = []
+    last = None
+    for (turn, raw), line in zip(pieces, found, strict=True):
+        if turn.speaker:
+            turn.text = raw
+        else:
+            turn.speaker, turn.text = line.name, line.text
+            turn.time = line.time if turn.start is None else ""
+            if dash := _DASH.match(turn.text[:20]):
+                turn.text = turn.text[dash.end() :]
+            elif not line.name and last is not None and (turn.start, turn.end) == (last.start, last.end):
+                last.text = f"{last.text} {turn.text}".strip()
+                continue
+        same = last is not None and turn.start is not None and (turn.start, turn.end) == (last.start, last.end)
+        if same and last is not None and turn.speaker == last.speaker != "":
+            last.text = f"{last.text} {turn.text}".strip()
+            continue
+        turns.append(turn)
+        last = turn
+    turns = [turn for turn in turns if turn.text]
+    if doubtful := [line.text for line in found if line.doubtful]:
+        note(f"{count(len(doubtful), 'line')} that may name a new speaker joined to the turn before ({one_line(doubtful[0])!r})")
+    if any(turn.speaker for turn in turns):
+        speaker, taken = "", 0
+        for turn in turns:
+            taken += not turn.speaker and bool(speaker)
+            speaker = turn.speaker = turn.speaker or speaker
+        if taken:
+            note(f"{count(taken, 'cue')} without a name count as said by the speaker before")
+    return turns
+
+
+def _unrolled(lines: list[str], times: list[re.Match[str] | None]) -> list[str]:
+    """Rolling captions repeat what stood there already: every line once."""
+    kept, last, dropped = [], "", 0
+    for line, found in zip(lines, times, strict=True):
+        plain = "" if found else " ".join(_TAG.sub("", line).split())
+        if plain and plain == last:
+            kept.append(" ")
+            dropped += 1
+            continue
+        last = plain or last
+        kept.append(line)
+    if dropped:
+        note(f"rolling captions: {count(dropped, 'repeated line')} left out")
+    return kept

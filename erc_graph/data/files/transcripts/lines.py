@@ -1,0 +1,132 @@
+"""A pasted transcript: lines of `Name: text` in the forms that people write, also with a name or a time alone on a line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from erc_graph.data.files.clock import seconds
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers
+from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count
+from erc_graph.data.printable import one_line
+from erc_graph.errors import CorpusError
+
+# `[Scene: A kitchen.]`, `(They enter.)`, headings and rules of Markdown
+_STAGE = re.compile(r"[(\[（【].*[)\]）】]|#{1,6} .*|[-=*_~·—–]{3,}")
+# `Ann Berg   0:03`, `Ann Berg (00:00:03)`, `Ann, [05.05.2023 15:48]`, alone on a line
+_HEADED = re.compile(
+    r"(?P<name>[^\d\W][^\[\](){}<>:：\d]{0,60}?(?: \d{1,3})?)(?:\s{2,20}|,?\s{1,20}(?=[\[(]))[\[(]?"
+    r"(?P<time>(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,3})?(?: ?[AaPp][Mm])?)[\])]?:?"
+)
+
+
+def read_lines(text: str, path: Path) -> Talk:
+    """Read a pasted transcript.
+
+    Raises:
+        CorpusError: nobody is named in any line.
+    """
+    lines = text.splitlines()
+    said = [line.strip() for line in lines]
+    staged = [bool(line) and len(line) <= 2000 and _STAGE.fullmatch(line) is not None for line in said]
+    kept = [number for number, line in enumerate(said) if line and not staged[number]]
+    if not kept:
+        raise CorpusError(f"{path}: nobody speaks: {count(len(lines), 'line')} of headings or stage directions; {EXPECTED}")
+    talk = _headed(said, kept) or _named(said, kept) or _alone(said, kept, staged) or _stamped(said, kept)
+    if talk is None:
+        number = kept[0]
+        raise CorpusError(
+            f"{path}: line {number + 1}: nobody speaks ({one_line(said[number])!r}); {EXPECTED}; "
+            "where one person says everything, write the name once in front"
+        )
+    if any(staged):
+        note(f"{count(sum(staged), 'line')} that nobody says (headings, stage directions) left out")
+    return talk
+
+
+def _named(said: list[str], kept: list[int]) -> Talk | None:
+    found = find_speakers([said[number] for number in kept])
+    first = next((place for place, line in enumerate(found) if line.name), None)
+    if first is None:
+        return None
+    if first:
+        note(f"{count(first, 'line')} before the first speaker left out ({one_line(said[kept[0]])!r})")
+    parts: list[tuple[Line, list[str]]] = []
+    for line in found[first:]:
+        if line.name:
+            parts.append((line, [line.text]))
+        elif line.text:
+            parts[-1][1].append(line.text)
+    if joined := sum(line.doubtful for line in found[first:]):
+        example = next(line.text for line in found[first:] if line.doubtful)
+        note(f"{count(joined, 'line')} that may name a new speaker joined to the turn before ({one_line(example)!r})")
+    return Talk(form="transcript", turns=[_turn(line, texts) for line, texts in parts])
+
+
+def _turn(line: Line, texts: list[str]) -> Turn:
+    text = " ".join(part for part in texts if part)
+    if line.until:
+        return Turn(speaker=line.name, text=text, start=seconds(line.time), end=seconds(line.until))
+    return Turn(speaker=line.name, text=text, time=line.time)
+
+
+def _headed(said: list[str], kept: list[int]) -> Talk | None:
+    """A line with name and time, then what is said."""
+    heads = {number: found for number in kept if len(said[number]) <= HEAD and (found := _HEADED.fullmatch(said[number]))}
+    if not heads or kept[0] not in heads or (len(heads) == 1 and len(kept) == 1):
+        return None
+    turns: list[tuple[Turn, list[str]]] = []
+    for number in kept:
+        if number in heads:
+            turns.append((Turn(speaker=clean(heads[number]["name"]), text="", time=heads[number]["time"]), []))
+        else:
+            turns[-1][1].append(said[number])
+    for turn, texts in turns:
+        turn.text = " ".join(texts)
+    return Talk(form="transcript, names and times on lines of their own", turns=[turn for turn, _ in turns])
+
+
+def _alone(said: list[str], kept: list[int], staged: list[bool]) -> Talk | None:
+    """Names in capitals alone on a line, as in plays; what is said below."""
+    blocks: list[list[str]] = []
+    for number, line in enumerate(said):
+        if not line or staged[number]:
+            if blocks and blocks[-1] and not line:
+                blocks.append([])
+            continue
+        if not blocks:
+            blocks.append([])
+        blocks[-1].append(line)
+    blocks = [block for block in blocks if block]
+    if not blocks or not _is_head(blocks[0][0]) or len(blocks[0]) < 2:
+        return None
+    turns: list[Turn] = []
+    for block in blocks:
+        if _is_head(block[0]) and len(block) > 1:
+            turns.append(Turn(speaker=clean(block[0]), text=" ".join(block[1:])))
+        else:
+            turns[-1].text = " ".join([turns[-1].text, *block])
+    note("names in capitals alone on a line are read as speakers")
+    return Talk(form="play", turns=turns)
+
+
+def _is_head(line: str) -> bool:
+    name = clean(line)
+    return bool(name) and len(name) <= 40 and len(name.split()) <= 5 and name.isupper() and line[-1] not in ".!?…,;"
+
+
+def _stamped(said: list[str], kept: list[int]) -> Talk | None:
+    """Lines that begin with a time, and no names at all: every time begins a turn."""
+    stamps = {number: found for number in kept if (found := STAMP.match(said[number][:HEAD]))}
+    if kept[0] not in stamps or len(stamps) < 2:
+        return None
+    turns: list[tuple[Turn, list[str]]] = []
+    for number in kept:
+        if found := stamps.get(number):
+            turns.append((_turn(Line("", "", found[1], found[2] or ""), []), [said[number][found.end() :].strip()]))
+        else:
+            turns[-1][1].append(said[number])
+    for turn, texts in turns:
+        turn.text = " ".join(text for text in texts if text)
+    return Talk(form="lines with times", turns=[turn for turn, _ in turns if turn.text])

@@ -1,0 +1,165 @@
+"""Who speaks, in lines of text: the ways in which people write a name before what is said, and the name alone.
+
+All patterns look at the first `HEAD` characters of a line alone, so that a line costs bounded work.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from erc_graph.data.files.notes import note
+from erc_graph.data.printable import one_line
+
+HEAD = 160  # characters of a line in which time and name stand
+LONGEST_NAME = 64
+_MOST_WORDS = 6
+_CLOCK = r"\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,9})?(?:[ \u202f]?[AaPp]\.?[Mm]\b\.?)?"
+# `[00:12] `, `(1:02:03) - `, `00:00:03.120 --> 00:00:05.000 `
+STAMP = re.compile(rf"[\[(<]?({_CLOCK})(?: {{0,3}}(?:-->|->|-|–|—|to) {{0,3}}({_CLOCK}))?[\])>]?[ \t]{{0,8}}(?:[-–—|][ \t]{{1,8}})?")
+_BULLET = re.compile(r"(?:[-–—•*·‣▪>]{1,3}[ \t]{1,8}|\d{1,4}[.)][ \t]{1,8}|#{1,6}[ \t]{1,8}|>>+[ \t]{0,8})")
+_ASIDE = re.compile(r"\s{0,8}[(\[（【{][^()\[\]（）【】{}]{0,60}[)\]）】}]$")
+_WHOLE = re.compile(r"[\[(<{（【]([^\[\](){}<>（）【】]{1,64})[\])>}）】]")
+_COLON = re.compile(r"(?P<name>[^:：\n\"“”]{1,100}?)(?P<mark>[:：])(?P<bold>[*_]{0,3})(?P<space>\s|$)?")
+_STYLES = {
+    "arrow": re.compile(r"(?P<name>[^\s<>:][^<>:]{0,40})> (?=\S|$)"),
+    "angle": re.compile(r"<(?P<name>[^<>/]{1,40})>[:：]?\s+"),
+    "tab": re.compile(r"(?P<name>[^\t]{1,64})\t+"),
+    "bracket": re.compile(r"[\[](?P<name>[^\[\]]{1,40})[\]][ \t]+(?=\S)"),
+    "bold": re.compile(r"[*_]{2,3}(?P<name>[^*_]{1,64})[*_]{2,3}\s+(?=\S)"),
+}
+_PARTICLES = {
+    "van", "von", "de", "der", "den", "di", "da", "del", "della", "dos", "du", "la", "le", "el", "al", "bin", "ibn", "ben", "the", "of",
+    "and", "und", "et", "y", "e", "i", "en", "&", "+",
+}  # fmt: skip
+_NOTHING = {  # what stands before a colon and is nobody, where it does so once
+    "note", "ps", "p.s", "p.p.s", "nb", "n.b", "remember", "example", "update", "edit", "subject", "re", "fw", "fwd", "cc", "bcc",
+    "warning", "tip", "reminder", "todo", "link", "source", "ah", "oh", "so", "but", "and", "now", "well", "question is", "btw", "fyi",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of text: who begins to speak in it (empty: nobody), its times, and what is said."""
+
+    name: str
+    text: str
+    time: str = ""
+    until: str = ""
+    doubtful: bool = False  # it looks like a new speaker, but is read as a part of the turn before
+
+
+def clean(name: str) -> str:
+    """Return a name without marks, bullets, stage directions and characters that nobody sees.
+
+    >>> clean("- **Dr. Mary-Jane O'Neil** (on the phone, upset)"), clean("[SPEAKER_00]"), clean("~ Cleo")
+    ("Dr. Mary-Jane O'Neil", 'SPEAKER_00', 'Cleo')
+    """
+    name = " ".join("".join(letter for letter in name if unicodedata.category(letter) != "Cf" or letter == "\u200d").split())
+    for _ in range(3):
+        before = name
+        name = name.strip().strip("*_`").strip()
+        if bullet := _BULLET.match(name):
+            name = name[bullet.end() :]
+        name = re.sub(r"^[~>#•]\s{0,3}", "", name)
+        if (whole := _WHOLE.fullmatch(name)) is not None:
+            name = whole[1]
+        while (aside := _ASIDE.search(name[-80:])) and aside.start() + max(len(name) - 80, 0) > 0:
+            name = name[: max(len(name) - 80, 0) + aside.start()]
+        if name == before:
+            break
+    return name.strip()
+
+
+def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
+    """Say which names were cleaned: pairs of the name as it stands and as it is read."""
+    changed = [(raw, name) for raw, name in pairs if " ".join(raw.split()) != name]
+    if changed:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        note(f"names are cleaned: {one_line(changed[0][0])!r} is read as {one_line(changed[0][1])!r}{more}")
+
+
+def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_STYLES)) -> list[Line]:
+    """Tell who speaks in every line, by the one way of writing that most lines of the text have.
+
+    A line `Name: text` begins a turn where the name looks like one (capital letters, or a script without) or stands there more than once.
+    What looks like a new speaker but may be a part of a sentence is `doubtful`.
+    """
+    parts = [_split(line) for line in lines]
+    found = {style: [_match(style, body) for _, _, body in parts] for style in styles}
+    accepted = {style: _accepted(style, matches) for style, matches in found.items()}
+    best = max(styles, key=lambda style: (sum(accepted[style]), -list(styles).index(style)))
+    pairs: Counter[tuple[str, str]] = Counter()
+    result = []
+    for (time, until, body), match, sure in zip(parts, found[best], accepted[best], strict=True):
+        if match and sure:
+            pairs[match[0], match[1]] += 1
+            result.append(Line(match[1], match[2].strip().removesuffix("**").strip(), time, until))
+        else:
+            result.append(Line("", body.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
+    say_cleaned(pairs)
+    return result
+
+
+def _split(line: str) -> tuple[str, str, str]:
+    """Times in front of a line, and the rest."""
+    stripped = line.strip()
+    bullet = _BULLET.match(stripped[:HEAD])
+    for start in (0, bullet.end()) if bullet else (0,):
+        if stamp := STAMP.match(stripped[start : start + HEAD]):
+            return stamp[1], stamp[2] or "", stripped[start + stamp.end() :]
+    return "", "", stripped
+
+
+_Match = tuple[str, str, str, bool]  # the name as it stands, cleaned, what is said, and whether there is a space after the colon
+
+
+def _match(style: str, body: str) -> _Match | None:
+    head = body[:HEAD]
+    if style != "colon":
+        found = _STYLES[style].match(head)
+        name = clean(found["name"]) if found else ""
+        return (found["name"], name, body[found.end() :], True) if found and _is_name(name) else None
+    found = _COLON.match(head)
+    if not found:
+        return None
+    raw, spaced = found["name"].strip(), found["space"] is not None or found["mark"] == "："
+    raw += found["bold"]
+    name = clean(raw)
+    rest = body[found.end() :]
+    if not _is_name(name) or rest.startswith("//") or (not spaced and name[-1:].isdigit() and rest[:1].isdigit()):
+        return None
+    return raw, name, rest, spaced
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and len(name) <= LONGEST_NAME and len(name.split()) <= _MOST_WORDS and any(letter.isalnum() for letter in name)
+
+
+def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
+    """Which of the lines begin a turn."""
+    times = Counter(match[1].casefold() for match in matches if match and match[3])
+    sure = {match[1].casefold() for match in matches if match and match[3] and _capital(match[1])}
+    sure -= {name for name in sure if name.strip(".") in _NOTHING and times[name] == 1 and len(sure) > 1}
+    if style == "colon":
+        names = sure | {name for name, number in times.items() if number > 1}
+        if not sure:  # all names are written small
+            names |= {name for name in times if len(name.split()) <= 3}
+        if not names:  # no space after any colon
+            close = Counter(match[1] for match in matches if match)
+            names = {name.casefold() for name in close if _capital(name) or close[name] > 1}
+        return [match is not None and match[1].casefold() in names for match in matches]
+    found = [match for match in matches if match]
+    if style in ("tab", "bracket", "arrow", "bold") and 2 * len(found) <= len(matches):
+        return [False] * len(matches)  # a letter, a list, a stage direction here and there
+    return [match is not None for match in matches]
+
+
+def _capital(name: str) -> bool:
+    """Whether it is written as names are: the first and the last word not small, and small words between only where names have them."""
+    words = name.split()
+    small = [word[0].islower() for word in words]
+    return not small[0] and not small[-1] and all(not is_small or word in _PARTICLES for word, is_small in zip(words, small, strict=True))

@@ -1,0 +1,184 @@
+"""Tables and JSON of one's own: rows with a speaker and a text, whatever the columns are called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.files.clock import seconds
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, finite, moment
+from erc_graph.data.files.vocabulary import find_columns, plain
+from erc_graph.data.printable import one_line
+from erc_graph.errors import CorpusError
+
+Row = dict[str, Any]
+LISTS = ("turns", "utterances", "dialogue", "conversation", "messages", "transcript")
+_OUTER = ("dialogues", "conversations", "data", "results", "items", "records", "chats", "transcripts")
+_NAMED = ("name", "displayName", "display_name", "real_name", "nickname", "username", "user_name", "title", "id")
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """Return what a JSON file holds, or the list of what its lines hold.
+
+    Raises:
+        CorpusError: neither JSON nor JSON lines.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as whole:
+        values = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                values.append(json.loads(line))
+            except (ValueError, RecursionError, MemoryError) as error:
+                where, problem = (f"line {number}: ", error) if values else ("", whole)
+                raise CorpusError(f"{path}: {where}not valid JSON ({str(problem)[:100]}); {EXPECTED}") from None
+        return values
+
+
+def read_rows(value: Any, path: Path) -> Talk:
+    """Read objects of turns out of a list of them, a list of dialogues, or an object around one of these.
+
+    Raises:
+        CorpusError: nothing of the kind; says which keys were found.
+    """
+    if isinstance(value, dict):
+        inner = _inside(value, (*LISTS, *_OUTER))
+        value = [value] if inner is None else inner
+    if not isinstance(value, list):
+        raise CorpusError(f"{path}: a JSON {type(value).__name__}; {EXPECTED}")
+    rows: list[Row] = []
+    places: dict[str, int] = {}  # dialogue → the item that it is
+    for number, item in enumerate(value):
+        turns = _inside(item, LISTS) if isinstance(item, dict) else item  # a dialogue with its turns inside, or a turn
+        if isinstance(turns, list):
+            id = (
+                next((item[key] for key in ("id", "dialogue_id", "name") if isinstance(item.get(key), str | int)), None)
+                if isinstance(item, dict)
+                else None
+            )
+            if not all(isinstance(turn, dict) for turn in turns):
+                raise CorpusError(f"{path}: dialogue {number}: expected a list of objects with `speaker` and `text`")
+            name = f"dialogue-{number}" if id is None else str(id)
+            if (first := places.setdefault(name, number)) != number:
+                raise CorpusError(f"{path}: dialogue id {name[:40]!r} is used twice (items {first} and {number}); give each its own")
+            rows += [{**turn, "dialogue": name} for turn in turns]
+        elif isinstance(item, dict):
+            rows.append(item)
+        else:
+            raise CorpusError(f"{path}: item {number}: expected an object with `speaker` and `text`, found a {type(item).__name__}")
+    return read_table(rows, path, "JSON")
+
+
+def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
+    """The list of turns or of dialogues in an object; `None` where it is a turn itself, which may have another list under such a key."""
+    found: list[Any] | None = next((item[key] for key in keys if isinstance(item.get(key), list)), None)
+    if found is not None and not all(isinstance(one, dict | list) for one in found) and "text" in find_columns(item):
+        return None
+    return found
+
+
+def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
+    """Read rows with named columns.
+
+    Raises:
+        CorpusError: no rows, no text, or something else than text in a cell.
+    """
+    if not rows:
+        raise CorpusError(f"{path}: no turns in it; {EXPECTED}")
+    names = list(dict.fromkeys(str(key) for row in rows for key in row))
+    rows = [{str(key): value for key, value in row.items()} for row in rows]
+    columns = find_columns(name for name in names if plain(name) != "features" and not _is_list(rows, name))
+    given = next((name for name in names if plain(name) == "features"), None)
+    if "text" not in columns and given is None:
+        found = ", ".join(one_line(name) for name in names[:12]) or "none"
+        raise CorpusError(f"{path}: nothing is said: no `text` and no `features` in {len(rows)} rows; found {found}; {EXPECTED}")
+    read = {columns[what] for what in ("text", "speaker", "dialogue", "turn", "start", "end") if what in columns}
+    others = [name for name in names if name not in read and name != given and not _is_list(rows, name)]
+    if unread := [name for name in others if plain(name) not in ("label", "utterance")]:
+        note(f"columns not read: {', '.join(one_line(name) for name in unread[:8])}{', …' if len(unread) > 8 else ''}")
+    numbers = _numbers(rows, columns.get("turn"))
+    times = _times(rows, columns, form, path)
+    turns = [
+        Turn(
+            text=_cell(row, columns.get("text"), "text", number, path),
+            speaker=_speaker(row, columns.get("speaker"), number, path),
+            dialogue=_cell(row, columns.get("dialogue"), "dialogue", number, path),
+            number=numbers[number] if numbers else None,
+            features=row.get(given) if given else None,
+            start=times[number][0],
+            end=times[number][1],
+            time=times[number][2],
+        )
+        for number, row in enumerate(rows)
+    ]
+    return Talk(form=form, turns=turns, alone=False, found=names)
+
+
+def _is_list(rows: Sequence[Row], name: str) -> bool:
+    """Whether a key holds objects and lists alone, which no column does."""
+    values = [row[name] for row in rows if _filled(row.get(name))]
+    return (
+        plain(name) not in ("text", "speaker", "author", "from", "dialogue")
+        and bool(values)
+        and all(isinstance(v, dict | list) for v in values)
+    )
+
+
+def _filled(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def _cell(row: Row, name: str | None, what: str, number: int, path: Path) -> str:
+    value = row.get(name) if name is not None else None
+    if isinstance(value, dict | list):
+        raise CorpusError(f"{path}: turn {number}: {what}: expected text, found a {type(value).__name__}")
+    return str(value) if _filled(value) else ""
+
+
+def _speaker(row: Row, name: str | None, number: int, path: Path) -> str:
+    value = row.get(name) if name is not None else None
+    if isinstance(value, dict):  # `author: {"name": …}`
+        inner = next((value[key] for key in _NAMED if isinstance(value.get(key), str | int)), None)
+        if inner is not None:
+            return str(inner)
+    return _cell(row, name, "speaker", number, path)
+
+
+def _numbers(rows: Sequence[Row], name: str | None) -> list[int] | None:
+    """Numbers of the turns, where every row has one."""
+    if name is None or not all(_filled(row.get(name)) for row in rows):
+        return None
+    values = [finite(row[name]) for row in rows]
+    if any(value is None or value != int(value) for value in values):
+        example = next(row[name] for row, value in zip(rows, values, strict=True) if value is None or value != int(value))
+        note(f"{one_line(name)} such as {one_line(example)!r} is no whole number: the turns stay in the order of the file")
+        return None
+    return [int(value) for value in values if value is not None]
+
+
+def _times(rows: Sequence[Row], columns: dict[str, str], form: str, path: Path) -> list[tuple[float | None, float | None, str]]:
+    """Start and end in seconds, or the time in the file's words."""
+    values = [[row.get(columns[what]) if what in columns else None for what in ("start", "end")] for row in rows]
+    # Whisper's own .tsv: whole milliseconds
+    milliseconds = (
+        path.suffix.lower() == ".tsv"
+        and {*columns.values()} == {"start", "end", "text"}
+        and all(isinstance(value, str) and value.isdecimal() for pair in values for value in pair)
+    )
+    if milliseconds:
+        note("times are read as milliseconds, as in Whisper's .tsv")
+    unit = 1000 if milliseconds else 1
+    found: list[tuple[float | None, float | None, str]] = []
+    for start, end in values:
+        first, last = seconds(start) if _filled(start) else None, seconds(end) if _filled(end) else None
+        if first is None or abs(first) >= 1e8:  # since 1970, or a date
+            found.append((None, None, (moment(first) if first is not None else "") or ("" if not _filled(start) else str(start))))
+        else:
+            found.append((first / unit, None if last is None else last / unit, ""))
+    return found

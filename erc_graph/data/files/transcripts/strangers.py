@@ -1,0 +1,98 @@
+"""Files that are no transcript: each is refused by its true name, with the way out."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+from erc_graph.errors import CorpusError
+
+_TEXT = "save it as plain text (.txt) with `Speaker: text` lines, or as CSV"
+_SOUND = "a sound or video file: transcribe it first, and give the transcript; recordings are heard beside it (talk_0.wav, talk_1.wav, …)"
+_PICTURE = "a picture: its text is needed"
+_BINARY = (
+    (b"%PDF", f"a PDF: copy its text out, or {_TEXT}"),
+    (b"\xd0\xcf\x11\xe0", f"a file of old Word, Excel or Outlook: {_TEXT}"),
+    (b"SQLite format 3\0", "a database (SQLite), as Signal, WhatsApp and iMessage keep their chats: export the chat as text, JSON or CSV"),
+    (b"\x1f\x8b", "compressed (gzip): unpack it"), (b"BZh", "compressed (bzip2): unpack it"), (b"\xfd7zXZ", "compressed (xz): unpack it"),
+    (b"7z\xbc\xaf", "an archive (7z): unpack it"), (b"Rar!", "an archive (RAR): unpack it"),
+    (b"RIFF", _SOUND), (b"ID3", _SOUND), (b"\xff\xfb", _SOUND), (b"fLaC", _SOUND), (b"OggS", _SOUND), (b"\x1aE\xdf\xa3", _SOUND),
+    (b"\x89PNG", _PICTURE), (b"\xff\xd8\xff", _PICTURE), (b"GIF8", _PICTURE),
+    (b"\x93NUMPY", "a numpy array: features belong to a corpus (corpus.toml)"),
+    (b"\x89HDF", "HDF5: features belong to a corpus (corpus.toml)"),
+    (b"ARROW1", "Arrow/Feather: save the table as CSV or Parquet"), (b"FEA1", "Feather: save the table as CSV or Parquet"),
+    (b"PAR1", "Parquet: give the file the ending .parquet"), (b"\x80", "a Python pickle: give the file the ending .pkl"),
+    (b"ooBinaryFile", "a binary file of Praat: save it there as text (Save as text file…)"),
+)  # fmt: skip
+_ARCHIVES = (
+    ("word/", "a Word document (.docx)"), ("xl/", "an Excel workbook (.xlsx)"), ("ppt/", "a PowerPoint file (.pptx)"),
+)  # fmt: skip
+_OPEN = {"text": "an OpenDocument text (.odt)", "spreadsheet": "an OpenDocument table (.ods)"}
+_PAGE = re.compile(
+    r"\s{0,99}(?:<!--[^>]{0,400}-->\s{0,99})?<(?:!doctype\s{1,9}html|html|head|body|meta|script|div|table|p|span|article)\b", re.IGNORECASE
+)
+_ROOT = re.compile(r"<(?![?!])(?:[\w.-]{1,40}:)?([A-Za-z_][\w.-]{0,60})")
+_ROOTS = {
+    "tt": "TTML subtitles: save them as VTT or SRT", "TextEdit": f"a document: {_TEXT}", "smses": "an SMS backup: export it as CSV",
+    "Trans": "a transcription of Transcriber (.trs): export it as text, SRT or ELAN",
+    "basic-transcription": "a transcription of EXMARaLDA (.exb): export it as ELAN or Praat TextGrid",
+    "svg": "a picture (SVG): its text is needed",
+}  # fmt: skip
+
+
+def refuse_binary(content: bytes, path: Path) -> None:
+    """Name what is no text.
+
+    Raises:
+        CorpusError: documents, archives, databases, sound and pictures.
+    """
+    for mark, what in _BINARY:
+        if content.startswith(mark) and not (mark == b"ID3" and content[3:4].isalnum()):
+            raise CorpusError(f"{path}: {what}")
+    if content[4:8] == b"ftyp":
+        raise CorpusError(f"{path}: {_SOUND}")
+    if content.startswith(b"PK\x03\x04"):
+        raise CorpusError(f"{path}: {_archive(content)}")
+
+
+def _archive(content: bytes) -> str:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            kind = archive.read("mimetype")[:80].decode("ascii", "replace") if "mimetype" in names and len(names) < 10_000 else ""
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, KeyError):
+        return "a damaged archive (zip)"
+    for folder, what in _ARCHIVES:
+        if any(name.startswith(folder) for name in names):
+            return f"{what}: {'save it as CSV' if folder == 'xl/' else _TEXT}"
+    if "opendocument" in kind:
+        return f"{next((what for word, what in _OPEN.items() if word in kind), 'an OpenDocument file')}: {_TEXT}"
+    inside = next((name for name in names if name.lower().endswith((".txt", ".json", ".csv", ".vtt", ".srt"))), "")
+    return f"an archive (zip) of {len(names)} files: unpack it" + (f", and give {inside[:60]!r} or the like" if inside else "")
+
+
+def refuse_text(text: str, path: Path) -> None:
+    """Name what is text, and no transcript.
+
+    Raises:
+        CorpusError: RTF, web pages, other XML, pointers of git-lfs, who speaks when without what is said.
+    """
+    start = text[:2000].lstrip()
+    if start.startswith("{\\rtf"):
+        raise CorpusError(f"{path}: a document in Rich Text Format (RTF): {_TEXT}")
+    if start.startswith("version https://git-lfs"):
+        raise CorpusError(f"{path}: a pointer of git-lfs, not the file itself: fetch it with `git lfs pull`")
+    if _PAGE.match(start):
+        raise CorpusError(f"{path}: this is a web page (HTML): copy its text out, or export the chat as text or JSON instead")
+    if start.startswith("<?xml") or start[:4] in ("<tt ", "<tt>"):
+        root = _ROOT.search(start)
+        name = root[1] if root else "?"
+        if name != "ANNOTATION_DOCUMENT":
+            raise CorpusError(f"{path}: {_ROOTS.get(name, f'an XML file (<{name}>), of no known kind: {_TEXT}')}")
+    if start.startswith("[Script Info]"):
+        raise CorpusError(f"{path}: SubStation Alpha subtitles (.ass): save them as SRT or VTT")
+    words = [line.split() for line in text[:20_000].splitlines() if line.strip() and not line.startswith(";")]
+    if words and all(len(line) >= 8 and line[0] in ("SPEAKER", "SPKR-INFO") for line in words[:-1] or words):
+        raise CorpusError(f"{path}: RTTM says who speaks when, not what is said: give a transcript with the text, such as VTT, SRT or JSON")

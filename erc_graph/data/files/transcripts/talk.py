@@ -1,0 +1,218 @@
+"""What a reader of transcripts hands over, and the corpus that is made of it: the assumptions of every format are said here once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erc_graph.data.annotations import TIMES, Annotations
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.assembly import assemble
+from erc_graph.data.files.notes import note
+from erc_graph.data.printable import one_line
+from erc_graph.data.tasks import Task
+from erc_graph.errors import CorpusError
+
+EXPECTED = "expected `Speaker: text` lines, or JSON, JSON lines or CSV with `speaker` and `text`"
+TASK = Task(name="unlabelled")
+FLOAT32 = np.finfo(np.float32).max  # what is larger becomes inf
+NOBODY = "speaker"  # who speaks where no name is given
+
+
+@dataclass(kw_only=True, slots=True)
+class Turn:
+    """One turn of a conversation, as the file has it.
+
+    Attributes:
+        text: What is said.
+        speaker: Who speaks; empty where nobody is named.
+        start: Seconds from the beginning of the recording.
+        end: The same, of its end.
+        time: When it was written, in the words of the file.
+        dialogue: The conversation's name; empty where there is one alone.
+        number: Which turn of the conversation, where the file numbers them.
+        features: Modality → numbers, of JSON.
+    """
+
+    text: str
+    speaker: str = ""
+    start: float | None = None
+    end: float | None = None
+    time: str = ""
+    dialogue: str = ""
+    number: int | None = None
+    features: Any = None
+
+
+@dataclass(kw_only=True)
+class Talk:
+    """What a reader found.
+
+    Attributes:
+        form: The format that was recognised, in words.
+        turns: In the order of the file.
+        alone: Whether the format holds one conversation by its nature; of others it is noted that one is assumed.
+        found: Names of the columns, of a table.
+    """
+
+    form: str
+    turns: list[Turn]
+    alone: bool = True
+    found: Sequence[str] = ()
+
+
+def count(number: int, what: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "turn"), count(2, "turn")
+    ('1 turn', '2 turns')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def left_out(service: int, media: int) -> None:
+    """Say how many messages are no turns."""
+    parts = [count(number, f"{kind} message") for kind, number in (("service", service), ("media", media)) if number]
+    if parts:
+        note(f"left out: {' and '.join(parts)}")
+
+
+def moment(seconds: float) -> str:
+    """Return a time since 1970, given in seconds, milliseconds or microseconds, as a date (UTC); empty where it is none.
+
+    >>> moment(1577186580000), moment(1683301691.1)
+    ('2019-12-24T11:23:00', '2023-05-05T15:48:11.100000')
+    """
+    for unit in (1, 1e3, 1e6):
+        if 1e8 <= seconds / unit < 1e10:
+            return datetime.fromtimestamp(seconds / unit, timezone.utc).replace(tzinfo=None).isoformat()
+    return ""
+
+
+def to_corpus(talk: Talk, path: Path, name: str) -> Corpus:
+    """Make the corpus, and say what is assumed: speakers, conversations, order.
+
+    Raises:
+        CorpusError: no turns, a turn number that is used twice, or features that are none.
+    """
+    turns = talk.turns
+    if not turns:
+        raise CorpusError(f"{path}: no turns in it ({talk.form}); {EXPECTED}")
+    dialogues: dict[str, list[int]] = {}
+    for number, turn in enumerate(turns):
+        dialogues.setdefault(turn.dialogue.strip() or name or "conversation", []).append(number)
+    order = [number for dialogue, own in dialogues.items() for number in _ordered(turns, own, dialogue, path)]
+    _say(talk, dialogues)
+    features, remarks = _features([turns[number].features for number in order], order, path)
+    for remark in remarks:
+        note(remark)
+    width = len(str(len(order)))
+    annotations = Annotations(
+        format=f"conversation ({talk.form})",
+        dialogue_ids=list(dialogues),
+        lengths=[len(own) for own in dialogues.values()],
+        utterance_ids=[f"{name}_{number:0{width}d}" for number in order],
+        speakers=[turns[number].speaker.strip() or NOBODY for number in order],
+        texts=[turns[number].text for number in order],
+        features=features,
+    )
+    corpus = assemble(annotations, task=TASK, name=name)
+    times = {what: tuple(None if (value := getattr(turns[number], what)) == "" else value for number in order) for what in TIMES}
+    kept = {what: values for what, values in times.items() if any(value is not None for value in values)}
+    return replace(corpus, annotations={**corpus.annotations, **kept})
+
+
+def _say(talk: Talk, dialogues: dict[str, list[int]]) -> None:
+    turns = talk.turns
+    nobody = [number for number, turn in enumerate(turns) if not turn.speaker.strip()]
+    if len(nobody) == len(turns):
+        found = f"; columns: {', '.join(one_line(name) for name in talk.found[:12])}" if talk.found else ""
+        note(f"no speakers are named ({talk.form}{found}): all turns count as those of one speaker")
+    elif nobody:
+        count_as = "1 turn has no speaker and counts" if len(nobody) == 1 else f"{len(nobody)} turns have no speaker and count"
+        note(f"{count_as} as said by one more, {NOBODY!r} (first: turn {nobody[0]})")
+    if not talk.alone and len(turns) > 1 and not any(turn.dialogue.strip() for turn in turns):
+        note(f"no dialogues are named: all {len(turns)} turns count as one conversation")
+    if empty := sum(not turn.dialogue.strip() for turn in turns) if len(dialogues) > 1 else 0:
+        note(f"{count(empty, 'turn')} of no named dialogue count as a conversation of their own")
+
+
+def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> list[int]:
+    """The turns of one conversation by their numbers, or by their times where the newest stands first."""
+    numbers: dict[int, int] = {}
+    for row in own:
+        number = turns[row].number
+        if number is None:
+            break
+        if number in numbers:
+            raise CorpusError(
+                f"{path}: turn {number} of dialogue {one_line(dialogue)!r} stands there already (rows {numbers[number]} and {row}); "
+                "number each once"
+            )
+        numbers[number] = row
+    else:
+        return [numbers[number] for number in sorted(numbers)]
+    times = [_instant(turns[row]) for row in own]
+    known = [time for time in times if time is not None]
+    if len(known) == len(times) and known != sorted(known):
+        if known == sorted(known, reverse=True):
+            note("the newest turn stands first: read in the order of their times")
+            return own[::-1]
+        note("times are not in order: the turns stay in the order of the file")
+    return own
+
+
+def _instant(turn: Turn) -> float | None:
+    if turn.start is not None:
+        return turn.start
+    try:
+        return datetime.fromisoformat(turn.time.replace("Z", "+00:00")).replace(tzinfo=timezone.utc).timestamp() if turn.time else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Modality → `(U, d)`; NaN where a turn has none. JSON's vectors are checked number by number. And sentences on those that are none."""
+    vectors: dict[str, dict[int, list[float]]] = {}
+    for row, (turn, features) in enumerate(zip(order, given, strict=True)):
+        if features is None or features == "":
+            continue
+        if not isinstance(features, dict):
+            raise CorpusError(f"{path}: turn {turn}: features: expected an object of modality → list of numbers, found {features!r:.40}")
+        for name, vector in features.items():
+            if vector is None:
+                continue
+            if not isinstance(vector, list) or not vector or not all(type(number) in (int, float) for number in vector):
+                raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: expected a list of numbers, found {vector!r:.40}")
+            first = next(iter(vectors.setdefault(name, {}).values()), vector)
+            if len(vector) != len(first):
+                raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: {len(vector)} numbers, other turns {len(first)}")
+            vectors[name][row] = vector
+    arrays, remarks = {}, []
+    for name, found in vectors.items():
+        array = np.full((len(given), len(next(iter(found.values())))), np.nan)
+        try:
+            array[list(found)] = list(found.values())
+        except OverflowError:
+            raise CorpusError(f"{path}: features.{name[:40]}: a number that is too large") from None
+        arrays[name] = array
+        fine = (np.abs(array) <= FLOAT32).all(1)  # not NaN either
+        if wrong := sorted(order[row] for row in found if not fine[row]):
+            turns = "1 turn with NaN or inf counts" if len(wrong) == 1 else f"{len(wrong)} turns with NaN or inf count"
+            remarks.append(f"features.{name[:40]}: {turns} as missing (first: turn {wrong[0]})")
+    return arrays, remarks
+
+
+def finite(value: Any) -> float | None:
+    """Return a number of JSON, given as such or as text, where it is finite."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

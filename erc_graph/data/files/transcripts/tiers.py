@@ -1,0 +1,172 @@
+"""Annotation tools: ELAN, Praat and CHAT; a tier or a participant is a speaker, and turns stand in the order of their times.
+
+Read with the standard library and a few lines of our own. `pympi-ling` fails on files without a schema location, such as those that other
+programs write for ELAN, and lets a document type through; `praatio` takes a label that holds `intervals [` for a new interval. Praat's own
+rule is short: in both of its text forms only numbers, quoted texts and flags count, in their order.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.talk import Talk, Turn, count, finite
+from erc_graph.data.printable import one_line
+from erc_graph.errors import CorpusError
+
+
+def read_tiers(text: str, path: Path) -> Talk | None:
+    """Read annotations; `None` where the text is none of the three forms.
+
+    Raises:
+        CorpusError: damaged, without annotations, or with a document type or entities of its own.
+    """
+    start = text[:400].lstrip()
+    if start.startswith(("<?xml", "<ANNOTATION_DOCUMENT")):
+        return _elan(text, path)
+    if "ooTextFile" in start and "TextGrid" in start:
+        return _praat(text, path)
+    if re.match(r"@(?:UTF8|Begin|Loc|PID|Font|Window)\b", start):
+        return _chat(text, path)
+    return None
+
+
+# -- ELAN ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _elan(text: str, path: Path) -> Talk:
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise CorpusError(f"{path}: ELAN: has a document type or entities of its own, which are not read: export it anew")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise CorpusError(f"{path}: ELAN: damaged XML ({str(error)[:100]}); save it anew in ELAN") from None
+    slots = {slot.get("TIME_SLOT_ID"): finite(slot.get("TIME_VALUE")) for slot in root.iterfind("TIME_ORDER/TIME_SLOT")}
+    parents = [tier for tier in root.iterfind("TIER") if tier.get("PARENT_REF") is None]
+    tiers = [tier for tier in parents if tier.find("ANNOTATION/ALIGNABLE_ANNOTATION") is not None]
+    if left := len(root.findall("TIER")) - len(tiers):
+        note(f"ELAN: {count(left, 'tier')} that depend on another one, or are empty, left out")
+    names = [tier.get("PARTICIPANT") or tier.get("TIER_ID") or "" for tier in tiers]
+    turns: list[tuple[float, Turn]] = []
+    for tier, name in zip(tiers, names, strict=True):
+        last = 0.0
+        for one in tier.iterfind("ANNOTATION/ALIGNABLE_ANNOTATION"):
+            start, end = slots.get(one.get("TIME_SLOT_REF1")), slots.get(one.get("TIME_SLOT_REF2"))
+            last = last if start is None else start
+            said = " ".join((one.findtext("ANNOTATION_VALUE") or "").split())
+            if said:
+                turn = Turn(text=said, speaker=name, start=None if start is None else start / 1000, end=None if end is None else end / 1000)
+                turns.append((last, turn))
+    if len(names) > len(set(names)):
+        note(f"ELAN: several tiers of one participant are read as one speaker's ({one_line(max(names, key=names.count))})")
+    return _by_time("ELAN", turns, path)
+
+
+def _by_time(form: str, turns: list[tuple[float, Turn]], path: Path) -> Talk:
+    if not turns:
+        raise CorpusError(f"{path}: {form}: no annotations with text in it; expected a tier per speaker")
+    return Talk(form=form, turns=[turn for _, turn in sorted(turns, key=lambda pair: pair[0])])
+
+
+# -- Praat -----------------------------------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(<[a-z]{1,10}>)|(?<![^\s=])(-?\d{1,20}(?:\.\d{0,30})?(?:[eE][-+]?\d{1,3})?)(?=\s|$)|!.*')
+
+
+class _Tokens:
+    """What counts in a TextGrid, one after the other."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        self.path = path
+        self.tokens = [(found[1], found[2], found[3]) for found in _TOKEN.finditer(text) if found.lastindex]
+        self.place = 0
+
+    def text(self) -> str:
+        return self._next(0, "a text").replace('""', '"')
+
+    def number(self) -> float:
+        return float(self._next(2, "a number"))
+
+    def flag(self) -> str:
+        return self._next(1, "a flag")
+
+    def _next(self, kind: int, what: str) -> str:
+        found = self.tokens[self.place] if self.place < len(self.tokens) else (None, None, None)
+        self.place += 1
+        if found[kind] is None:
+            raise CorpusError(
+                f"{self.path}: Praat TextGrid: cut off or damaged: expected {what} as value {self.place}; save it anew in Praat"
+            )
+        return str(found[kind])
+
+
+def _praat(text: str, path: Path) -> Talk:
+    tokens = _Tokens(text, path)
+    tokens.text()  # "ooTextFile"
+    tokens.text()  # "TextGrid"
+    tokens.number()
+    tokens.number()
+    size = int(tokens.number()) if tokens.flag() == "<exists>" else 0
+    turns: list[tuple[float, Turn]] = []
+    points = 0
+    for _ in range(min(size, len(tokens.tokens))):
+        kind, name = tokens.text(), " ".join(tokens.text().split())
+        tokens.number()
+        tokens.number()
+        for _ in range(min(int(tokens.number()), len(tokens.tokens))):
+            start = tokens.number()
+            end = tokens.number() if kind == "IntervalTier" else None
+            said = " ".join(tokens.text().split())
+            if kind != "IntervalTier":
+                points += bool(said)
+            elif said:
+                turns.append((start, Turn(text=said, speaker=name, start=start, end=end)))
+    if points:
+        note(f"Praat TextGrid: {count(points, 'point')} with a mark left out; intervals are read")
+    return _by_time("Praat TextGrid", turns, path)
+
+
+# -- CHAT ------------------------------------------------------------------------------------------------------------------------------
+
+_MEDIA = re.compile(r"\x15(?:[^\x15\d]{0,80})(\d{1,12})_(\d{1,12})\x15")
+_CODES = re.compile(
+    r"\[[=%!?*/+^<>x][^\[\]]{0,200}\]|\[/{1,3}\]|&[=~+*-]\S{0,60}|\+[\"/.,<^!?]{1,3}|[<>‡„↑↓]|\bxxx\b|\byyy\b|\bwww\b|@\w{1,5}\b"
+)
+
+
+def _chat(text: str, path: Path) -> Talk:
+    names: dict[str, str] = {}
+    turns: list[Turn] = []
+    current: list[str] = []
+    tier = ""
+    for line in [*text.splitlines(), "@End"]:
+        if line[:1] in ("\t", " "):
+            current.append(line.strip())
+            continue
+        if tier == "*" and turns:
+            _chat_text(turns[-1], " ".join(current))
+        tier, head, current = line[:1], line[1:].partition(":")[0].strip(), [line.partition(":")[2].strip()]
+        if line.startswith("@Participants:"):
+            for one in line.partition(":")[2].split(","):
+                words = one.split()
+                if words:
+                    names[words[0]] = words[1].replace("_", " ") if len(words) > 2 else words[0]
+        elif tier == "*":
+            turns.append(Turn(text="", speaker=names.get(head, head)))
+    turns = [turn for turn in turns if turn.text]
+    if not turns:
+        raise CorpusError(f"{path}: CHAT: no main tiers with text; expected lines such as `*ANN:` and a tab")
+    note("CHAT: codes of the transcription are taken out of the text; dependent tiers (%) are not read")
+    return Talk(form="CHAT", turns=turns)
+
+
+def _chat_text(turn: Turn, line: str) -> None:
+    times = _MEDIA.findall(line)
+    if times:
+        turn.start, turn.end = int(times[0][0]) / 1000, int(times[-1][1]) / 1000
+    plain = _CODES.sub(" ", _MEDIA.sub(" ", line)).replace("\x15", " ")
+    turn.text = re.sub(r" ([.?!,;:])", r"\1", " ".join(plain.split())).strip()
+    if not any(letter.isalnum() for letter in turn.text):
+        turn.text = ""
