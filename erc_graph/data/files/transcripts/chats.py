@@ -21,7 +21,7 @@ _TIME = rf"(?:{_HALF} ?)?\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?(?:[.,]\d{{1,6}})?(?: ?{_
 _BOTH = rf"(?:{_DATE}(?:,|،)?[ T]{{1,2}}(?:at |um |à |alle )?{_TIME}|{_TIME},? {_DATE})"
 _STAMP = re.compile(rf"\[(?P<in>{_BOTH})\](?::| -)? ?|(?P<out>{_BOTH})(?: [-–—] |: )")
 _NAME = re.compile(r"(?P<name>[^:\"“”«»<>]{1,64})[:：](?:\s|$)")
-_HEAD_LINE = re.compile(rf"(?P<name>[^\[\]:]{{1,64}}),? \[(?P<time>{_BOTH})\]:?")
+_HEAD_LINE = re.compile(rf"(?P<name>[^\[\]:]{{1,64}}?),? \[(?P<time>{_BOTH})\]:?")
 _SPACES = str.maketrans({"\u202f": " ", "\xa0": " "})
 _HIDDEN = str.maketrans(dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff", None))
 _OWN = "\u200e"  # in front of what WhatsApp says itself
@@ -55,7 +55,7 @@ def read_chat(text: str, path: Path) -> Talk | None:
         return None
     turns: list[tuple[Turn, list[str]]] = []
     pairs: Counter[tuple[str, str]] = Counter()
-    service = media = unstamped = 0
+    service = unstamped = 0
     joined: list[str] = []
     open_turn = False
     for line, head in zip(lines, heads, strict=True):
@@ -64,6 +64,7 @@ def read_chat(text: str, path: Path) -> Talk | None:
             name = clean(own) if own else ""
             if name and (name.casefold() in known or not turns):
                 unstamped += 1
+                known.add(name.casefold())
             elif open_turn:
                 if name and name[:1].isupper():
                     joined.append(line.strip())
@@ -75,17 +76,18 @@ def read_chat(text: str, path: Path) -> Talk | None:
             service, open_turn = service + 1, False
             continue
         kind = _kind(said)
-        if kind:
-            service, media, open_turn = service + (kind == "service"), media + (kind == "media"), False
+        if kind == "service":
+            service, open_turn = service + 1, False
             continue
         name = clean(own)
         pairs[own.translate(_HIDDEN).strip(), name] += 1
-        turns.append((Turn(text="", speaker=name, time=head[0] if head else ""), [_EDITED.sub("", said).translate(_HIDDEN).strip()]))
+        text = "" if kind == "media" else _EDITED.sub("", said).translate(_HIDDEN).strip()  # below a picture may stand what is said to it
+        turns.append((Turn(text="", speaker=name, time=head[0] if head else ""), [text]))
         open_turn = True
     for turn, texts in turns:
         turn.text = " ".join(part for part in texts if part)
     say_cleaned(pairs)
-    left_out(service, media)
+    left_out(service, sum(not turn.text for turn, _ in turns))
     if unstamped:
         note(f"{count(unstamped, 'line')} without a date, but with a name, taken for a message")
     if joined:

@@ -21,6 +21,7 @@ _CLOCK = r"(?:\d{1,4}:)?\d{1,3}:\d{1,2}(?:[.,:]\d{1,9})?"
 _TIMES = re.compile(rf"[ \t]{{0,9}}({_CLOCK})(?:[ \t]{{0,9}}(?:-->|->|—>|–>)[ \t]{{0,9}}|,)({_CLOCK})(?=\s|$)")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]{1,40}){0,4}[ \t]{1,8}([^<>\n]{1,100})>|</v>")
 _TAG = re.compile(r"</?(?:c|i|b|u|s|ruby|rt|lang|font)(?:[.\s=][^<>]{0,120})?>|<\d[\d:.]{3,15}>|\{\\[^{}]{1,40}\}", re.IGNORECASE)
+_SETTINGS = re.compile(r"(?:align|position|line|size|region|vertical|[XY][12]):", re.IGNORECASE)
 _ROLLING = re.compile(r"<\d{1,3}:\d\d(?::\d\d)?\.\d{3}>")
 _DASH = re.compile(r"(?:[-–—][ \t]{0,3}(?=[^\W\d_])|>>+[ \t]{0,3})")
 
@@ -67,7 +68,7 @@ def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> 
             cues.append((start, end, []))
             skipping = closed = False
             rest = line[found.end() :].strip()
-            if rest and not is_vtt and ":" not in rest.split()[0]:  # settings of a cue, or text on the same line
+            if rest and not _SETTINGS.match(rest):  # text on the same line
                 cues[-1][2].append(rest)
         elif not line:
             skipping, closed = False, is_vtt

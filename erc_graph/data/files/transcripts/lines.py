@@ -16,7 +16,7 @@ from erc_graph.errors import CorpusError
 _STAGE = re.compile(r"[(\[（【].*[)\]）】]|#{1,6} .*|[-=*_~·—–]{3,}")
 # `Ann Berg   0:03`, `Ann Berg (00:00:03)`, `Ann, [05.05.2023 15:48]`, alone on a line
 _HEADED = re.compile(
-    r"(?P<name>[^\d\W][^\[\](){}<>:：\d]{0,60}?(?: \d{1,3})?)(?:\s{2,20}|,?\s{1,20}(?=[\[(]))[\[(]?"
+    r"(?P<name>[^\d\W][^\[\](){}<>:：\d]{0,60}?(?: \d{1,3})?)(?:\s{2,20}|,?\s{1,20}(?=[\[(])|\s{1,3}[—–]\s{1,3}(?:(?:Today|Yesterday) at )?)[\[(]?"
     r"(?P<time>(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,3})?(?: ?[AaPp][Mm])?)[\])]?:?"
 )
 
@@ -33,7 +33,7 @@ def read_lines(text: str, path: Path) -> Talk:
     kept = [number for number, line in enumerate(said) if line and not staged[number]]
     if not kept:
         raise CorpusError(f"{path}: nobody speaks: {count(len(lines), 'line')} of headings or stage directions; {EXPECTED}")
-    talk = _headed(said, kept) or _named(said, kept) or _alone(said, kept, staged) or _stamped(said, kept)
+    talk = _headed(said, kept) or _alone(said, staged) or _named(said, kept) or _stamped(said, kept)
     if talk is None:
         number = kept[0]
         raise CorpusError(
@@ -87,7 +87,7 @@ def _headed(said: list[str], kept: list[int]) -> Talk | None:
     return Talk(form="transcript, names and times on lines of their own", turns=[turn for turn, _ in turns])
 
 
-def _alone(said: list[str], kept: list[int], staged: list[bool]) -> Talk | None:
+def _alone(said: list[str], staged: list[bool]) -> Talk | None:
     """Names in capitals alone on a line, as in plays; what is said below."""
     blocks: list[list[str]] = []
     for number, line in enumerate(said):
@@ -99,11 +99,12 @@ def _alone(said: list[str], kept: list[int], staged: list[bool]) -> Talk | None:
             blocks.append([])
         blocks[-1].append(line)
     blocks = [block for block in blocks if block]
-    if not blocks or not _is_head(blocks[0][0]) or len(blocks[0]) < 2:
+    heads = [len(block) > 1 and _is_head(block[0]) for block in blocks]
+    if sum(heads) < 2 or not heads[0]:
         return None
     turns: list[Turn] = []
-    for block in blocks:
-        if _is_head(block[0]) and len(block) > 1:
+    for block, head in zip(blocks, heads, strict=True):
+        if head:
             turns.append(Turn(speaker=clean(block[0]), text=" ".join(block[1:])))
         else:
             turns[-1].text = " ".join([turns[-1].text, *block])
@@ -113,7 +114,7 @@ def _alone(said: list[str], kept: list[int], staged: list[bool]) -> Talk | None:
 
 def _is_head(line: str) -> bool:
     name = clean(line)
-    return bool(name) and len(name) <= 40 and len(name.split()) <= 5 and name.isupper() and line[-1] not in ".!?…,;"
+    return bool(name) and len(name) <= 40 and len(name.split()) <= 5 and name.isupper() and line[-1] not in ".!?…,;:" and ":" not in line
 
 
 def _stamped(said: list[str], kept: list[int]) -> Talk | None:

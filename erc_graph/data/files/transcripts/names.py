@@ -23,6 +23,8 @@ STAMP = re.compile(rf"[\[(<]?({_CLOCK})(?: {{0,3}}(?:-->|->|-|–|—|to) {{0,3}
 _BULLET = re.compile(r"(?:[-–—•*·‣▪>]{1,3}[ \t]{1,8}|\d{1,4}[.)][ \t]{1,8}|#{1,6}[ \t]{1,8}|>>+[ \t]{0,8})")
 _ASIDE = re.compile(r"\s{0,8}[(\[（【{][^()\[\]（）【】{}]{0,60}[)\]）】}]$")
 _WHOLE = re.compile(r"[\[(<{（【]([^\[\](){}<>（）【】]{1,64})[\])>}）】]")
+_TIME_INSIDE = re.compile(rf"([^:：\[\](){{}}<>\"\n]{{1,64}})[\[(]({_CLOCK})[\])] {{0,3}}[:：](?=\s)")  # `Ann [00:12]: Hi`
+_SENT = re.compile(r"From (.{1,50}?)(?: [Tt]o .{1,40})?")  # the chat of Zoom
 _COLON = re.compile(r"(?P<name>[^:：\n\"“”]{1,100}?)(?P<mark>[:：])(?P<bold>[*_]{0,3})(?P<space>\s|$)?")
 _STYLES = {
     "arrow": re.compile(r"(?P<name>[^\s<>:][^<>:]{0,40})> (?=\S|$)"),
@@ -71,7 +73,8 @@ def clean(name: str) -> str:
             name = name[: max(len(name) - 80, 0) + aside.start()]
         if name == before:
             break
-    return name.strip()
+    sent = _SENT.fullmatch(name)
+    return (sent[1] if sent else name).strip()
 
 
 def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
@@ -94,12 +97,13 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
     best = max(styles, key=lambda style: (sum(accepted[style]), -list(styles).index(style)))
     pairs: Counter[tuple[str, str]] = Counter()
     result = []
-    for (time, until, body), match, sure in zip(parts, found[best], accepted[best], strict=True):
+    for line, (time, until, body), match, sure in zip(lines, parts, found[best], accepted[best], strict=True):
         if match and sure:
             pairs[match[0], match[1]] += 1
             result.append(Line(match[1], match[2].strip().removesuffix("**").strip(), time, until))
         else:
-            result.append(Line("", body.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
+            said = body if line.lstrip()[:1] in ("[", "(", "<") else line  # `12:30 it was` is a sentence
+            result.append(Line("", said.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
     say_cleaned(pairs)
     return result
 
@@ -111,6 +115,8 @@ def _split(line: str) -> tuple[str, str, str]:
     for start in (0, bullet.end()) if bullet else (0,):
         if stamp := STAMP.match(stripped[start : start + HEAD]):
             return stamp[1], stamp[2] or "", stripped[start + stamp.end() :]
+    if inside := _TIME_INSIDE.match(stripped[:HEAD]):
+        return inside[2], "", f"{inside[1]}: {stripped[inside.end() :]}"
     return "", "", stripped
 
 

@@ -1,0 +1,181 @@
+"""Pasted transcripts: the ways in which people write who speaks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.transcripts import load_transcript
+from erc_graph.data.files.transcripts.names import clean
+from erc_graph.errors import CorpusError
+
+
+def said(corpus: Corpus) -> list[tuple[str, str]]:
+    return list(zip(corpus.speakers, corpus.texts, strict=True))
+
+
+def read(text: str) -> list[tuple[str, str]]:
+    return said(load_transcript(text.encode()))
+
+
+def notes(text: str) -> str:
+    return "; ".join(load_transcript(text.encode()).provenance["notes"][2:])
+
+
+TWO = [("Ann", "Hi there"), ("Bob", "I lost my keys")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ann: Hi there\nBob: I lost my keys\n",
+        "Ann:Hi there\nBob:I lost my keys\n",
+        "Ann：Hi there\nBob：I lost my keys\n",
+        "Ann : Hi there\nBob : I lost my keys\n",
+        "- Ann: Hi there\n- Bob: I lost my keys\n",
+        "• Ann: Hi there\n• Bob: I lost my keys\n",
+        "1. Ann: Hi there\n2. Bob: I lost my keys\n",
+        "1) Ann: Hi there\n2) Bob: I lost my keys\n",
+        "**Ann:** Hi there\n**Bob:** I lost my keys\n",
+        "**Ann**: Hi there\n**Bob**: I lost my keys\n",
+        "*Ann:* Hi there\n*Bob:* I lost my keys\n",
+        "__Ann:__ Hi there\n__Bob:__ I lost my keys\n",
+        "**Ann** Hi there\n**Bob** I lost my keys\n",
+        "- **Ann:** Hi there\n- **Bob:** I lost my keys\n",
+        "> Ann: Hi there\n> Bob: I lost my keys\n",
+        "<Ann> Hi there\n<Bob> I lost my keys\n",
+        "Ann> Hi there\nBob> I lost my keys\n",
+        "[Ann]: Hi there\n[Bob]: I lost my keys\n",
+        "[Ann] Hi there\n[Bob] I lost my keys\n",
+        "Ann\tHi there\nBob\tI lost my keys\n",
+        "Ann (crying): Hi there\nBob [off]: I lost my keys\n",
+        "[00:12] Ann: Hi there\n[00:14] Bob: I lost my keys\n",
+        "00:12 - Ann: Hi there\n1:02:03 – Bob: I lost my keys\n",
+        "00:00:03.120 --> 00:00:04 Ann: Hi there\n00:00:05.000 --> 00:00:06 Bob: I lost my keys\n",
+        "Ann [00:12]: Hi there\nBob (00:14): I lost my keys\n",
+        "Ann Berg: x\n".replace("Ann Berg: x\n", "") + "Ann   0:03\nHi there\nBob   0:12\nI lost my keys\n",
+        "Ann (0:03)\nHi there\n\nBob (0:12)\nI lost my keys\n",
+        "Ann — Today at 15:48\nHi there\nBob — Today at 15:49\nI lost my keys\n",
+        "Ann:\nHi there\n\nBob:\nI lost my keys\n",
+        "15:48:11 From Ann to Everyone: Hi there\n15:48:12 From Bob to Ann: I lost my keys\n",
+        "# My talk\n\nAnn: Hi there\n---\nBob: I lost my keys\n",
+        "[Scene: A kitchen.]\n(They enter.)\nAnn: Hi there\n(Bob sits down)\nBob: I lost my keys\n",
+        "A title\nAnn: Hi there\nBob: I lost my keys\n",
+        "Ann: Hi\nthere\nBob: I lost\n\n my keys\n",
+    ],
+)
+def test_forms_that_say_the_same(text: str) -> None:
+    assert read(text) == TWO
+    assert read(text.replace("\n", "\r\n")) == TWO
+    assert said(load_transcript(text.encode("utf-16"))) == TWO
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("小明：你好！\n小红：我丢了钥匙。\n", ["小明", "小红"]),
+        ("Анна Ивановна: Привет\nборис: О нет\nборис: да\n", ["Анна Ивановна", "борис", "борис"]),
+        ("أحمد: مرحبا\nليلى: أهلا\n", ["أحمد", "ليلى"]),
+        ("user: hi\nassistant: ho\n", ["user", "assistant"]),
+        ("Q: How are you?\nA: Awful.\n", ["Q", "A"]),
+        ("SPEAKER_00: hi\nSPEAKER_01: ho\n", ["SPEAKER_00", "SPEAKER_01"]),
+        ("Speaker 1: hi\nSpeaker 2: ho\n", ["Speaker 1", "Speaker 2"]),
+        ("Ludwig van Beethoven: hi\nJoey the Janitor: ho\n", ["Ludwig van Beethoven", "Joey the Janitor"]),
+        ("Dr. Mary-Jane O'Neil (on the phone, upset): What?\nBob: Oh\n", ["Dr. Mary-Jane O'Neil", "Bob"]),
+        ("Customer Support Representative Jonathan Blackwood: Hi\nCustomer: Oh\n", ["Customer Support Representative Jonathan Blackwood", "Customer"]),
+        ("Ross and Rachel: No!\nChandler: Oh\n", ["Ross and Rachel", "Chandler"]),
+        ("person on phone: Hi\nAnn: Who is it?\nperson on phone: Me\n", ["person on phone", "Ann", "person on phone"]),
+        ("José Ángel: ¡Hola!\nÉlodie: Salut\n", ["José Ángel", "Élodie"]),
+        ("ANN\nWe won!\n\nBOB (off)\nOh: no.\n", ["ANN", "BOB"]),
+        ("MÜLLER\nJa!\n\nSTRAẞE\nNein.\n", ["MÜLLER", "STRAẞE"]),
+    ],
+)  # fmt: skip
+def test_names(text: str, names: list[str]) -> None:
+    assert [name for name, _ in read(text)] == names
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["http://example.org: nice", "Note to self: buy milk", "It is like this: no money", "this is what I wanted to say: no", "Note: no", "PS: no", "12:30 it was", "He said: \"no\""],
+)  # fmt: skip
+def test_a_sentence_with_a_colon_goes_on(line: str) -> None:
+    text = f"Ann: look\n{line}\nBob: ok\nAnn: yes\n"
+    assert read(text) == [("Ann", f"look {line}"), ("Bob", "ok"), ("Ann", "yes")]
+
+
+def test_joined_lines_are_said() -> None:
+    text = "Ann: look\nhttp://example.org: nice\nNote to self: buy milk\nBob: ok\nIt is like this: no money\n"
+    assert "2 lines that may name a new speaker joined to the turn before ('Note to self: buy milk')" in notes(text)
+    assert "names are cleaned: '- Ann' is read as 'Ann' (and 1 more)" in notes("- Ann: Hi\n- Bob: Oh\n")
+    assert "2 lines that nobody says (headings, stage directions) left out" in notes("[Scene: x]\n# y\nAnn: Hi\n")
+    assert "1 line before the first speaker left out ('A title')" in notes("A title\nAnn: Hi\nBob: Oh\n")
+    assert "names in capitals alone on a line" in notes("ANN\nWe won!\n\nBOB\nOh no.\n")
+    assert "no speakers are named" in notes("[00:01] hello there\n[00:05] we won\n")
+    assert notes("Ann: Hi\nBob: Oh\n") == ""
+
+
+def test_times_are_kept_in_the_words_of_the_file() -> None:
+    talk = load_transcript(b"[00:12] Ann: Hi\n1:00:15 PM Bob: Oh\n")
+    assert talk.annotations["time"] == ("00:12", "1:00:15 PM")
+    talk = load_transcript(b"[00:00:01.000 --> 00:00:02.500]  Hello there\n[00:00:02.500 --> 00:00:04.000]  We won\n")
+    assert talk.annotations["start"] == (1.0, 2.5) and talk.annotations["end"] == (2.5, 4.0) and talk.texts == ("Hello there", "We won")
+    assert load_transcript(b"0:03\nhello\n0:05\nworld\nagain\n").texts == ("hello", "world again")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("once upon a time\n", r"line 1: nobody speaks \('once upon a time'\).*write the name once in front"),
+        ("[Scene: x]\n(They enter)\n", "nobody speaks: 2 lines of headings or stage directions"),
+        ("I am fine.\n\nYou are not.\n", "line 1: nobody speaks"),
+    ],
+)
+def test_nobody_speaks(text: str, message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        load_transcript(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("  Ann ", "Ann"), ("[SPEAKER_00]", "SPEAKER_00"), ("~ Cleo", "Cleo"), ("~\u202fCleo", "Cleo"), ("\u200eAnn\u200f", "Ann"), ("***Ann***", "Ann"),
+        ("Ann (a) [b]", "Ann"), ("12. Ann", "Ann"), ("<Ann>", "Ann"), ("(Ann)", "Ann"), ("## Ann", "Ann"), ("Ann 👩‍👧", "Ann 👩‍👧"), ("(", "("), ("", ""),
+        ("From Ann Berg to Everyone", "Ann Berg"), ("a" * 300, "a" * 300), ("【小明】", "小明"), ("小明（哭）", "小明"),
+    ],
+)  # fmt: skip
+def test_clean(raw: str, name: str) -> None:
+    assert clean(raw) == name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [" " * 100_000 + "x", "a " * 50_000, "[00:12" + " " * 100_000, "00:1 " * 20_000, "(" * 100_000, "*" * 100_000, "- " * 50_000, "#" * 100_000, "<a" * 50_000, "A. " * 30_000, ":" * 100_000],
+)  # fmt: skip
+def test_hostile_lines_take_linear_time(line: str) -> None:
+    start = time.process_time()
+    load_transcript(f"Ann: hi\n{line}\nBob: ho\n{line}: x".encode())
+    assert time.process_time() - start < 1
+
+
+def test_many_lines_take_linear_time() -> None:
+    start = time.process_time()
+    assert load_transcript(("Ann: hi\n" + "and so on\n" * 50_000).encode()).utterances == 1
+    assert load_transcript("".join(f"A{i}: hi\n" for i in range(20_000)).encode()).utterances == 20_000
+    assert time.process_time() - start < 10
+
+
+NAMES = st.sampled_from(["Ann", "Bob Cole", "Dr. O'Neil", "SPEAKER_00", "小明", "Zoë", "Анна", "Customer Care"])
+WORDS = st.from_regex(r"[a-z]{1,8}( [a-z]{1,8}){0,5}[.?!]?", fullmatch=True)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(NAMES, WORDS), min_size=1, max_size=8),
+    st.sampled_from(["{}: {}", "- {}: {}", "**{}:** {}", "<{}> {}", "{}\t{}", "[00:12] {}: {}", "{} (off): {}", "1. {}: {}", "{} [1:02]: {}", "{}：{}"]),
+)  # fmt: skip
+def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: str) -> None:
+    assert read("".join(form.format(*turn) + "\n" for turn in turns)) == turns
