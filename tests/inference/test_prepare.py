@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from erc_graph.data.files.sound import read_sound
 from erc_graph.data.files.notes import note, noting
+from erc_graph.data.files.sound import read_sound
 from erc_graph.data.files.transcripts import find_recordings, load_transcript
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.data.tasks import TASKS

@@ -19,17 +19,18 @@ def read_columns(text: str, path: Path) -> Talk | None:
     Raises:
         CorpusError: a file called .csv without such a line, or a damaged table.
     """
-    lines = text.lstrip().split("\n", 2)
-    first = lines[1] if lines[0].lower().startswith("sep=") and len(lines) > 1 else lines[0]
-    first = first.rstrip("\r")[:4000]
+    text = text.lstrip("\ufeff\r\n ")
+    if text[:4].lower() == "sep=":  # Excel's own line
+        text = text.partition("\n")[2]
+    first = text[:4000].split("\n", 1)[0].rstrip("\r")
     separator = max(",;\t|", key=first.count)
     try:
         fields = next(csv.reader(io.StringIO(first), delimiter=separator), [])
     except csv.Error:
         fields = []
     columns = find_columns(field.strip() for field in fields)
-    named = "text" in columns and all(len(field) <= 64 for field in fields)
-    if not (named and (len(columns) > 1 or (len(fields) == 1 and path.suffix.lower() in (".csv", ".tsv")))):
+    named = "text" in columns and all(len(field) <= 64 and len(field.split()) <= 4 and ":" not in field for field in fields)
+    if not (named and (len(fields) > 1 or path.suffix.lower() in (".csv", ".tsv"))):
         if path.suffix.lower() == ".csv":
             shown = ", ".join(field.strip()[:30] for field in fields[:8])
             raise CorpusError(

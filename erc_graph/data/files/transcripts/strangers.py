@@ -18,7 +18,7 @@ _BINARY = (
     (b"SQLite format 3\0", "a database (SQLite), as Signal, WhatsApp and iMessage keep their chats: export the chat as text, JSON or CSV"),
     (b"\x1f\x8b", "compressed (gzip): unpack it"), (b"BZh", "compressed (bzip2): unpack it"), (b"\xfd7zXZ", "compressed (xz): unpack it"),
     (b"7z\xbc\xaf", "an archive (7z): unpack it"), (b"Rar!", "an archive (RAR): unpack it"),
-    (b"RIFF", _SOUND), (b"ID3", _SOUND), (b"\xff\xfb", _SOUND), (b"fLaC", _SOUND), (b"OggS", _SOUND), (b"\x1aE\xdf\xa3", _SOUND),
+    (b"ID3\x02", _SOUND), (b"ID3\x03", _SOUND), (b"ID3\x04", _SOUND), (b"\xff\xfb", _SOUND), (b"fLaC", _SOUND), (b"OggS", _SOUND), (b"\x1aE\xdf\xa3", _SOUND),
     (b"\x89PNG", _PICTURE), (b"\xff\xd8\xff", _PICTURE), (b"GIF8", _PICTURE),
     (b"\x93NUMPY", "a numpy array: features belong to a corpus (corpus.toml)"),
     (b"\x89HDF", "HDF5: features belong to a corpus (corpus.toml)"),
@@ -49,9 +49,9 @@ def refuse_binary(content: bytes, path: Path) -> None:
         CorpusError: documents, archives, databases, sound and pictures.
     """
     for mark, what in _BINARY:
-        if content.startswith(mark) and not (mark == b"ID3" and content[3:4].isalnum()):
+        if content.startswith(mark):
             raise CorpusError(f"{path}: {what}")
-    if content[4:8] == b"ftyp":
+    if content[4:8] == b"ftyp" or (content.startswith(b"RIFF") and content[8:12] in (b"WAVE", b"AVI ")):
         raise CorpusError(f"{path}: {_SOUND}")
     if content.startswith(b"PK\x03\x04"):
         raise CorpusError(f"{path}: {_archive(content)}")

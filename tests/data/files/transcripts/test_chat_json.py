@@ -32,7 +32,15 @@ TWO = [("Ann", "Hi there!"), ("Bob", "I lost my keys")]
 
 def telegram(*messages: tuple[str | None, Any], **more: Any) -> dict[str, Any]:
     rows = [
-        {"id": i, "type": "message", "date": f"2023-05-05T15:48:{i:02d}", "from": who, "from_id": f"user{who}", "text": text, "text_entities": []}
+        {
+            "id": i,
+            "type": "message",
+            "date": f"2023-05-05T15:48:{i:02d}",
+            "from": who,
+            "from_id": f"user{who}",
+            "text": text,
+            "text_entities": [],
+        }
         for i, (who, text) in enumerate(messages)
     ]
     return {"name": "Us", "type": "personal_chat", "id": 1, "messages": rows, **more}
@@ -105,12 +113,18 @@ def test_meta_leaves_out_what_is_no_text() -> None:
 
 
 def test_meta_encrypted_chats() -> None:
-    rows = [{"senderName": who, "text": text, "timestamp": 1577186580000 + i, "type": "text", "isUnsent": False} for i, (who, text) in enumerate(TWO)]
+    rows = [
+        {"senderName": who, "text": text, "timestamp": 1577186580000 + i, "type": "text", "isUnsent": False}
+        for i, (who, text) in enumerate(TWO)
+    ]
     assert said(read({"participants": ["Ann", "Bob"], "threadName": "x", "messages": rows})) == TWO
 
 
 def test_chat_models() -> None:
-    turns = [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {}}]}, {"role": "assistant", "content": "Oh"}]
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {}}]},
+        {"role": "assistant", "content": "Oh"},
+    ]
     system = {"role": "system", "content": "Be kind."}
     for value in ({"messages": [system, *turns]}, [system, *turns], {"conversations": [system, *turns]}):
         talk = read(value)
@@ -143,7 +157,9 @@ def test_chatgpt_reads_the_branch_that_was_seen_last() -> None:
 def test_signal_google_chat_and_skype() -> None:
     assert said(read([{"date": 1683301691000, "sender": who, "body": text} for who, text in TWO])) == TWO
     assert said(read({"messages": [{"creator": {"name": w, "email": "e"}, "created_date": "Friday", "text": t} for w, t in TWO]})) == TWO
-    rows = [{"displayName": w, "content": t.replace("!", "&#33;"), "messagetype": "RichText", "originalarrivaltime": "2023"} for w, t in TWO]
+    rows = [
+        {"displayName": w, "content": t.replace("!", "&#33;"), "messagetype": "RichText", "originalarrivaltime": "2023"} for w, t in TWO
+    ]
     rows += [{"displayName": "Ann", "content": "<call/>", "messagetype": "Event/Call"}]
     assert said(read({"userId": "x", "conversations": [{"id": "c", "MessageList": rows[::-1]}]})) == TWO
 

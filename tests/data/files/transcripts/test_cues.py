@@ -63,7 +63,12 @@ def test_forms_that_say_the_same(text: str) -> None:
 
 
 def test_other_scripts_and_entities() -> None:
-    talk = VTT.replace("Ann", "王先生").replace("Hi there", "你好 &amp; &lt;3").replace("Bob", "Анна Ивановна").replace("I lost my keys", "Где ключи?")
+    talk = (
+        VTT.replace("Ann", "王先生")
+        .replace("Hi there", "你好 &amp; &lt;3")
+        .replace("Bob", "Анна Ивановна")
+        .replace("I lost my keys", "Где ключи?")
+    )
     assert said(load_transcript(talk.encode())) == [("王先生", "你好 & <3", 1.0, 2.0), ("Анна Ивановна", "Где ключи?", 2.5, 4.0)]
     arabic = SRT.replace("Ann", "أحمد").replace("Bob", "ليلى")
     assert load_transcript(arabic.encode()).speakers == ("أحمد", "ليلى")
@@ -78,7 +83,9 @@ def test_two_voices_in_one_cue_are_two_turns() -> None:
 
 def test_nobody_named_is_said() -> None:
     talk = load_transcript(SRT.replace("Ann: ", "").replace("Bob: ", "").encode())
-    assert talk.speakers == ("speaker", "speaker") and "no speakers are named (SubRip): all turns count as those of one speaker" in notes(talk)
+    assert talk.speakers == ("speaker", "speaker") and "no speakers are named (SubRip): all turns count as those of one speaker" in notes(
+        talk
+    )
     dashes = load_transcript(SRT.replace("Ann: Hi there", "- Hi there\n- Oh no").encode())
     assert dashes.texts == ("Hi there", "Oh no", "I lost my keys")
 
@@ -130,7 +137,17 @@ def test_lines_outside_of_cues_are_said() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["1" * 100_000, "<v " * 50_000, "\n" * 100_000 + "x", "<" * 100_000, "0:" * 50_000, "{\\" * 50_000, "- " * 50_000, "a: " * 30_000, " " * 100_000],
+    [
+        "1" * 100_000,
+        "<v " * 50_000,
+        "\n" * 100_000 + "x",
+        "<" * 100_000,
+        "0:" * 50_000,
+        "{\\" * 50_000,
+        "- " * 50_000,
+        "a: " * 30_000,
+        " " * 100_000,
+    ],
     ids=lambda line: line[:3],
 )
 def test_hostile_cues_take_linear_time(line: str) -> None:
@@ -156,7 +173,8 @@ def test_what_we_write_is_read_back(cues: list[tuple[str, str, int, int]], form:
     cues = [(name, text, start + 10_000_000 * row, length) for row, (name, text, start, length) in enumerate(cues)]
     mark = "," if form == "srt" else "."
     blocks = [
-        f"{row}\n{clock(start, mark)} --> {clock(start + length, mark)}\n" + (f"<v {name}>{text}</v>" if form == "voice" else f"{name}: {text}")
+        f"{row}\n{clock(start, mark)} --> {clock(start + length, mark)}\n"
+        + (f"<v {name}>{text}</v>" if form == "voice" else f"{name}: {text}")
         for row, (name, text, start, length) in enumerate(cues, start=1)
     ]
     talk = load_transcript(("\n\n".join([*([] if form == "srt" else ["WEBVTT"]), *blocks]) + "\n").encode())

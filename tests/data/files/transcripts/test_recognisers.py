@@ -40,7 +40,10 @@ def words(turns: Said, key: str = "word", **more: Any) -> list[dict[str, Any]]:
     for who, text, start, end in turns:
         parts = text.split()
         step = ((end or 0) - (start or 0)) / len(parts)
-        found += [{key: part, "start": (start or 0) + i * step, "end": (start or 0) + (i + 1) * step, "speaker": who, **more} for i, part in enumerate(parts)]
+        found += [
+            {key: part, "start": (start or 0) + i * step, "end": (start or 0) + (i + 1) * step, "speaker": who, **more}
+            for i, part in enumerate(parts)
+        ]
     return found
 
 
@@ -60,12 +63,19 @@ def insanely_fast(turns: Said) -> Form:
 
 
 def whisper_cpp(turns: Said) -> Form:
-    rows = [{"offsets": {"from": round(1000 * a), "to": round(1000 * b)}, "text": t, "speaker": w} for w, t, a, b in turns if a is not None and b]
+    rows = [
+        {"offsets": {"from": round(1000 * a), "to": round(1000 * b)}, "text": t, "speaker": w}
+        for w, t, a, b in turns
+        if a is not None and b
+    ]
     return {"systeminfo": "x", "result": {"language": "en"}, "transcription": rows}
 
 
 def aws(turns: Said) -> Form:
-    rows = [{"id": i, "transcript": t, "start_time": str(a), "end_time": str(b), "speaker_label": w, "items": []} for i, (w, t, a, b) in enumerate(turns)]
+    rows = [
+        {"id": i, "transcript": t, "start_time": str(a), "end_time": str(b), "speaker_label": w, "items": []}
+        for i, (w, t, a, b) in enumerate(turns)
+    ]
     return {"status": "COMPLETED", "results": {"transcripts": [{"transcript": "x"}], "items": [], "audio_segments": rows}}
 
 
@@ -75,7 +85,12 @@ def aws_words(turns: Said, inside: bool = True) -> Form:
     spoken: list[dict[str, Any]] = []
     for one in words(turns):
         text = one["word"].rstrip(",.?!")
-        item = {"type": "pronunciation", "alternatives": [{"content": text}], "start_time": f"{one['start']:.3f}", "end_time": f"{one['end']:.3f}"}
+        item = {
+            "type": "pronunciation",
+            "alternatives": [{"content": text}],
+            "start_time": f"{one['start']:.3f}",
+            "end_time": f"{one['end']:.3f}",
+        }
         items.append({**item, "speaker_label": one["speaker"]} if inside else item)
         spoken.append({"speaker_label": one["speaker"], "items": [{"start_time": item["start_time"], "speaker_label": one["speaker"]}]})
         items += [{"type": "punctuation", "alternatives": [{"content": mark}]} for mark in one["word"][len(text) :]]
@@ -83,7 +98,10 @@ def aws_words(turns: Said, inside: bool = True) -> Form:
 
 
 def aws_calls(turns: Said) -> Form:
-    rows = [{"ParticipantRole": w, "Content": t, "BeginOffsetMillis": round(1000 * (a or 0)), "EndOffsetMillis": round(1000 * (b or 0))} for w, t, a, b in turns]
+    rows = [
+        {"ParticipantRole": w, "Content": t, "BeginOffsetMillis": round(1000 * (a or 0)), "EndOffsetMillis": round(1000 * (b or 0))}
+        for w, t, a, b in turns
+    ]
     return {"JobStatus": "COMPLETED", "LanguageCode": "en-US", "Transcript": rows}
 
 
@@ -98,21 +116,33 @@ def deepgram_words(turns: Said) -> Form:
 
 def azure(turns: Said) -> Form:
     rows = [
-        {"recognitionStatus": "Success", "channel": 0, "speaker": w, "offset": f"PT{a}S", "duration": f"PT{(b or 0) - (a or 0)}S", "nBest": [{"display": t}]}
+        {
+            "recognitionStatus": "Success",
+            "channel": 0,
+            "speaker": w,
+            "offset": f"PT{a}S",
+            "duration": f"PT{(b or 0) - (a or 0)}S",
+            "nBest": [{"display": t}],
+        }
         for w, t, a, b in turns
     ]
     return {"source": "x.wav", "combinedRecognizedPhrases": [], "recognizedPhrases": rows}
 
 
 def azure_fast(turns: Said) -> Form:
-    rows = [{"speaker": w, "offsetMilliseconds": round(1000 * (a or 0)), "durationMilliseconds": round(1000 * ((b or 0) - (a or 0))), "text": t} for w, t, a, b in turns]
+    rows = [
+        {"speaker": w, "offsetMilliseconds": round(1000 * (a or 0)), "durationMilliseconds": round(1000 * ((b or 0) - (a or 0))), "text": t}
+        for w, t, a, b in turns
+    ]
     return {"durationMilliseconds": 1, "combinedPhrases": [], "phrases": rows}
 
 
 def google(turns: Said) -> Form:
     """The last result repeats all words of those before, with their speakers."""
     rows = [{"alternatives": [{"transcript": t, "words": [{"word": w["word"]} for w in words([("", t, a, b)])]}]} for _, t, a, b in turns]
-    told = [{"word": w["word"], "startTime": f"{w['start']}s", "endTime": f"{w['end']}s", "speakerLabel": w["speaker"]} for w in words(turns)]
+    told = [
+        {"word": w["word"], "startTime": f"{w['start']}s", "endTime": f"{w['end']}s", "speakerLabel": w["speaker"]} for w in words(turns)
+    ]
     return {"results": [*rows, {"alternatives": [{"words": told}]}]}
 
 
@@ -131,12 +161,17 @@ def rev(turns: Said) -> Form:
 
 
 def speechmatics(turns: Said) -> Form:
-    rows = [{"type": "word", "start_time": w["start"], "end_time": w["end"], "alternatives": [{"content": w["word"], "speaker": w["speaker"]}]} for w in words(turns)]
+    rows = [
+        {"type": "word", "start_time": w["start"], "end_time": w["end"], "alternatives": [{"content": w["word"], "speaker": w["speaker"]}]}
+        for w in words(turns)
+    ]
     return {"format": "2.9", "results": rows}
 
 
 def elevenlabs(turns: Said) -> Form:
-    rows = [{"text": w["text"], "start": w["start"], "end": w["end"], "type": "word", "speaker_id": w["speaker"]} for w in words(turns, "text")]
+    rows = [
+        {"text": w["text"], "start": w["start"], "end": w["end"], "type": "word", "speaker_id": w["speaker"]} for w in words(turns, "text")
+    ]
     spaced = [one for row in rows for one in (row, {"text": " ", "type": "spacing"})]
     return {"language_code": "en", "text": "x", "words": spaced}
 
@@ -191,7 +226,9 @@ def test_a_segment_without_a_speaker_is_said() -> None:
     value = whisperx(TWO)
     del value["segments"][1]["speaker"]
     talk = read(value)
-    assert talk.speakers == ("A", "speaker") and "1 turn has no speaker and counts as said by one more, 'speaker' (first: turn 1)" in notes(talk)
+    assert talk.speakers == ("A", "speaker") and "1 turn has no speaker and counts as said by one more, 'speaker' (first: turn 1)" in notes(
+        talk
+    )
 
 
 def test_parts_that_are_missing() -> None:
@@ -224,7 +261,10 @@ def test_channels_are_speakers() -> None:
 
 
 def test_google_without_the_repetition() -> None:
-    rows = [{"alternatives": [{"transcript": " Hello there", "confidence": 0.9}], "resultEndTime": "1.5s"}, {"alternatives": [{"transcript": "Yes"}]}]
+    rows = [
+        {"alternatives": [{"transcript": " Hello there", "confidence": 0.9}], "resultEndTime": "1.5s"},
+        {"alternatives": [{"transcript": "Yes"}]},
+    ]
     assert read({"results": rows}).texts == ("Hello there", "Yes")
     tagged = {"alternatives": [{"words": [{"word": "good", "speakerTag": 1}, {"word": "day", "speakerTag": 2}]}]}
     talk = read({"results": [rows[0], tagged]})

@@ -51,16 +51,36 @@ def elan(turns: Said) -> str:
 
 def praat(turns: Said, short: bool = False) -> str:
     tiers = by_speaker(turns)
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", "xmax = 9", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        "xmax = 9",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
     for number, (name, own) in enumerate(tiers.items(), start=1):
-        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"', "        xmin = 0", "        xmax = 9"]
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f'        name = "{name}"',
+            "        xmin = 0",
+            "        xmax = 9",
+        ]
         spans: list[tuple[float, float, str]] = []
         for _, text, start, end in own:
             spans += [(spans[-1][1] if spans else 0.0, start or 0.0, ""), (start or 0.0, end or 0.0, text)]
         lines.append(f"        intervals: size = {len(spans)}")
         for place, (start, end, text) in enumerate(spans, start=1):
             quoted = text.replace('"', '""')
-            lines += [f"        intervals [{place}]:", f"            xmin = {start}", f"            xmax = {end}", f'            text = "{quoted}"']
+            lines += [
+                f"        intervals [{place}]:",
+                f"            xmin = {start}",
+                f"            xmax = {end}",
+                f'            text = "{quoted}"',
+            ]
     if short:
         lines = [line.partition("=")[2].strip() or line.strip().replace("tiers? ", "") for line in lines if "[" not in line or '"' in line]
         lines[:2] = ['File type = "ooTextFile"', 'Object class = "TextGrid"']
@@ -102,15 +122,25 @@ def test_elan_leaves_out_what_depends_and_says_it() -> None:
 def test_praat_points_and_labels_that_look_like_its_words() -> None:
     turns: Said = [("Ann", 'intervals [2]: xmin = 5 item [1]: text = ""', 0.0, 1.0), ("Bob", "class = TextTier 3", 1.0, 2.0)]
     assert [text for _, text, _, _ in said(read(praat(turns)))] == [text for _, text, _, _ in turns]
-    points = '    item [9]:\n class = "TextTier"\n name = "p"\n xmin = 0\n xmax = 9\n points: size = 1\n points [1]:\n number = 1\n mark = "x"\n'
+    points = (
+        '    item [9]:\n class = "TextTier"\n name = "p"\n xmin = 0\n xmax = 9\n points: size = 1\n points [1]:\n number = 1\n mark = "x"\n'
+    )
     talk = read(praat(TWO).replace("size = 2\nitem", "size = 3\nitem") + points)
     assert said(talk) == TWO and "1 point with a mark left out" in notes(talk)
 
 
 def test_chat_codes_are_taken_out() -> None:
-    text = chat(TWO).replace("We won!", "<we> [/] we &-uh won [!] (be)cause +... \n\tand [% laughs] more .").replace("\n*BOB", "\n%mor:\tpro\n*BOB")
+    text = (
+        chat(TWO)
+        .replace("We won!", "<we> [/] we &-uh won [!] (be)cause +... \n\tand [% laughs] more .")
+        .replace("\n*BOB", "\n%mor:\tpro\n*BOB")
+    )
     talk = read(text)
-    assert talk.texts[0] == "we we won (be)cause and more." and talk.speakers == ("Ann", "Bob", "Ann") and "codes of the transcription" in notes(talk)
+    assert (
+        talk.texts[0] == "we we won (be)cause and more."
+        and talk.speakers == ("Ann", "Bob", "Ann")
+        and "codes of the transcription" in notes(talk)
+    )
     named = read(chat(TWO).replace("ANN Ann Adult", "ANN Target_Child"))
     assert named.speakers[0] == "ANN"
 
@@ -119,7 +149,10 @@ def test_chat_codes_are_taken_out() -> None:
     ("text", "message"),
     [
         (elan(TWO)[:300], "ELAN: damaged XML"),
-        (elan(TWO).replace("<ANNOTATION_DOCUMENT", '<!DOCTYPE x [<!ENTITY a "b">]><ANNOTATION_DOCUMENT'), "ELAN: has a document type or entities"),
+        (
+            elan(TWO).replace("<ANNOTATION_DOCUMENT", '<!DOCTYPE x [<!ENTITY a "b">]><ANNOTATION_DOCUMENT'),
+            "ELAN: has a document type or entities",
+        ),
         (elan([]), "ELAN: no annotations with text in it; expected a tier per speaker"),
         (praat(TWO)[:500], "Praat TextGrid: cut off or damaged: expected a"),
         (praat([]), "Praat TextGrid: no annotations with text"),

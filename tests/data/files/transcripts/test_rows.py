@@ -1,0 +1,152 @@
+"""Tables and JSON of one's own: any spelling of the columns, any separator, times and turns in any order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.transcripts import load_transcript
+from erc_graph.errors import CorpusError
+
+TWO = [("Ann", "Hi, there"), ("Bob", 'I "lost" my keys')]
+
+
+def read(value: Any, name: str = "talk") -> Corpus:
+    return load_transcript((value if isinstance(value, str) else json.dumps(value)).encode(), name=name)
+
+
+def said(corpus: Corpus) -> list[tuple[str, str]]:
+    return list(zip(corpus.speakers, corpus.texts, strict=True))
+
+
+def notes(corpus: Corpus) -> str:
+    return "; ".join(corpus.provenance["notes"][2:])
+
+
+def table(heads: list[str], rows: list[tuple[Any, ...]] | list[list[Any]], separator: str = ",") -> str:
+    file = io.StringIO()
+    csv.writer(file, delimiter=separator, lineterminator="\n").writerows([heads, *rows])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "heads",
+    [
+        ["speaker", "text"], ["Speaker", "Utterance"], ["sender", "message"], ["sender_name", "content"], ["participant", "text"], ["participantId", "body"],
+        ["author", "sentence"], ["role", "content"], ["speaker_idx", "transcript"], ["user", "msg"], ["name", "text"],
+    ],
+)  # fmt: skip
+def test_spellings_and_separators(heads: list[str], separator: str) -> None:
+    talk = read(table(heads, TWO, separator))
+    assert said(talk) == TWO and "no dialogues are named: all 2 turns count as one conversation" in notes(talk)
+    assert said(read(table(heads, TWO, separator).replace("\n", "\r\n"))) == TWO
+    assert said(read([dict(zip(heads, row, strict=True)) for row in TWO])) == TWO
+    assert said(load_transcript(table(heads, TWO, separator).encode("utf-16"))) == TWO
+
+
+@pytest.mark.parametrize("name", ["dialogue", "conversation_id", "conv_id", "Scene_ID", "dialogue_id"])
+def test_dialogues_and_turns(name: str) -> None:
+    rows = [("b", 2, "Ann", "x"), ("a", 1, "Bob", "y"), ("b", 1, "Bob", "z")]
+    talk = read(table([name, "turn", "speaker", "text"], rows))
+    assert talk.dialogue_ids == ("b", "a") and talk.texts == ("z", "x", "y") and talk.utterance_ids == ("talk_2", "talk_0", "talk_1")
+    assert notes(talk) == ""
+
+
+def test_what_is_assumed_is_said() -> None:
+    talk = read(table(["text", "mood"], [("Hi", "x"), ("Oh", "y")]))
+    assert "no speakers are named (CSV; columns: text, mood): all turns count as those of one speaker" in notes(talk)
+    assert "columns not read: mood" in notes(talk)
+    talk = read(table(["speaker", "text"], [("Ann", "Hi"), ("", "Oh")]))
+    assert talk.speakers == (
+        "Ann",
+        "speaker",
+    ) and "1 turn has no speaker and counts as said by one more, 'speaker' (first: turn 1)" in notes(talk)
+    talk = read([{"turn": "1a", "speaker": "A", "text": "x"}, {"turn": "1b", "speaker": "B", "text": "y"}])
+    assert talk.texts == ("x", "y") and "turn such as '1a' is no whole number: the turns stay in the order of the file" in notes(talk)
+    talk = read([{"dialogue": "a", "speaker": "A", "text": "x"}, {"speaker": "B", "text": "y"}])
+    assert talk.dialogue_ids == ("a", "talk") and "1 turn of no named dialogue" in notes(talk)
+
+
+def test_times() -> None:
+    talk = read(table(["speaker", "text", "start", "end"], [("A", "x", "1.5", "2"), ("B", "y", "0:00:03.25", "1:02")]))
+    assert talk.annotations["start"] == (1.5, 3.25) and talk.annotations["end"] == (2.0, 62.0)
+    talk = read(table(["speaker", "text", "date"], [("A", "x", "5 May"), ("B", "y", "6 May")]))
+    assert talk.annotations["time"] == ("5 May", "6 May")
+    talk = read([{"sender": "A", "text": "x", "ts": 1683301691}, {"sender": "B", "text": "y", "ts": 1683301692000}])
+    assert talk.annotations["time"] == ("2023-05-05T15:48:11", "2023-05-05T15:48:12")
+
+
+@pytest.mark.parametrize(
+    "times", [[3, 2, 1], ["2023-05-07T10:00:00", "2023-05-06T10:00:00", "2023-05-05"], [1683301693, 1683301692, 1683301691]]
+)
+def test_the_newest_first_is_turned_round(times: list[Any]) -> None:
+    talk = read([{"speaker": "A", "text": str(i), "time": when} for i, when in enumerate(times)])
+    assert talk.texts == ("2", "1", "0") and "the newest turn stands first: read in the order of their times" in notes(talk)
+    mixed = read([{"speaker": "A", "text": str(i), "time": when} for i, when in enumerate([times[1], times[0], times[2]])])
+    assert mixed.texts == ("0", "1", "2") and "times are not in order: the turns stay in the order of the file" in notes(mixed)
+    numbered = read([{"speaker": "A", "text": str(i), "turn": i, "time": when} for i, when in enumerate(times)])
+    assert numbered.texts == ("0", "1", "2")
+
+
+def test_whispers_table_has_milliseconds(tmp_path: Path) -> None:
+    (tmp_path / "talk.tsv").write_text("start\tend\ttext\n0\t2000\tHello\n2500\t4000\tYes\n")
+    talk = load_transcript(tmp_path / "talk.tsv")
+    assert talk.annotations["end"] == (2.0, 4.0) and "times are read as milliseconds" in notes(talk)
+
+
+def test_speakers_that_are_objects() -> None:
+    assert said(read([{"author": {"name": "Ann", "id": 1}, "text": "x"}, {"author": {"displayName": "Bob"}, "text": "y"}])) == [
+        ("Ann", "x"),
+        ("Bob", "y"),
+    ]
+
+
+def test_a_table_behind_its_separator_and_two_columns_without_a_head(tmp_path: Path) -> None:
+    assert said(read("sep=;\nspeaker;text\nAnn;Hi\nBob;Oh\n")) == [("Ann", "Hi"), ("Bob", "Oh")]
+    assert said(read("Ann\tHi there\nBob\tOh\n")) == [("Ann", "Hi there"), ("Bob", "Oh")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "Ann,Hi\nBob,Oh\n",
+            r"the first line names no column with the text \(found Ann, Hi\); put a line such as `speaker,text` above",
+        ),
+        ("a.csv", "speaker,mood\nBob,Oh\n", r"the first line names no column with the text \(found speaker, mood\)"),
+        ("a.json", '[{"speaker": "A", "mood": "x"}]', "nothing is said: no `text` and no `features` in 1 rows; found speaker, mood"),
+        ("a.json", '{"data": [{"paragraphs": []}]}', "nothing is said: .* found paragraphs"),
+    ],
+)
+def test_columns_that_are_missing(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CorpusError, match=message):
+        load_transcript(tmp_path / name)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=6)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=20).filter(lambda text: text.strip())
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(NAMES, TEXTS), min_size=1, max_size=6), st.sampled_from(["csv", "json", "jsonl", "turns"]))
+def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: str) -> None:
+    rows = [{"speaker": who, "text": text, "start": float(i)} for i, (who, text) in enumerate(turns)]
+    content = {
+        "csv": table(["speaker", "text", "start"], [list(row.values()) for row in rows]),
+        "json": json.dumps(rows),
+        "jsonl": "\n".join(map(json.dumps, rows)),
+        "turns": json.dumps({"turns": rows}),
+    }[form]
+    talk = read(content)
+    assert said(talk) == turns and talk.annotations["start"] == tuple(map(float, range(len(turns))))
