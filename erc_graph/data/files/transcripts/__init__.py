@@ -27,10 +27,11 @@ from erc_graph.data.files.transcripts.cues import read_cues
 from erc_graph.data.files.transcripts.lines import read_lines
 from erc_graph.data.files.transcripts.names import HEAD
 from erc_graph.data.files.transcripts.recognisers import read_recognised
-from erc_graph.data.files.transcripts.rows import parse_json, read_rows
-from erc_graph.data.files.transcripts.strangers import refuse_binary, refuse_text
+from erc_graph.data.files.transcripts.rows import parse_json, read_rows, read_table
+from erc_graph.data.files.transcripts.strangers import is_book, refuse_binary, refuse_text
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, to_corpus
 from erc_graph.data.files.transcripts.tiers import read_tiers
+from erc_graph.data.files.workbooks import read_workbook
 from erc_graph.errors import CorpusError
 
 TEXTS: dict[str, Callable[[str, Path], Talk | None]] = {
@@ -116,6 +117,11 @@ def _with_notes(corpus: Corpus, notes: list[str]) -> Corpus:
 def _parse(content: bytes, path: Path, name: str) -> Corpus:
     if not content.strip():
         raise CorpusError(f"{path}: is empty; {EXPECTED}")
+    if is_book(content):
+        if not path.is_file():
+            raise CorpusError(f"{path}: an Excel workbook through a pipe: give the file itself, or save it as CSV")
+        book = read_workbook(path)
+        return to_corpus(read_table(book.rows, path, book.format), path, name)
     refuse_binary(content, path)
     text = decode(content, path)
     refuse_text(text, path)

@@ -37,5 +37,4 @@ def read_columns(text: str, path: Path) -> Talk | None:
                 f"{path}: the first line names no column with the text (found {shown}); put a line such as `speaker,text` above"
             )
         return None
-    rows, _, _ = read_csv(text.encode("utf-8", "surrogatepass"), path)
-    return read_table(rows, path, "CSV")
+    return read_table(read_csv(text, path).rows, path, "CSV")

@@ -104,6 +104,8 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
         else:
             said = body if line.lstrip()[:1] in ("[", "(", "<") else line  # `12:30 it was` is a sentence
             result.append(Line("", said.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
+    if best == "tab":
+        note("no line names the columns: the first of two columns is read as the speaker")
     say_cleaned(pairs)
     return result
 

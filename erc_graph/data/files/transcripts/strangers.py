@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from erc_graph.data.files.workbooks import is_workbook
 from erc_graph.errors import CorpusError
 
 _TEXT = "save it as plain text (.txt) with `Speaker: text` lines, or as CSV"
@@ -18,7 +19,8 @@ _BINARY = (
     (b"SQLite format 3\0", "a database (SQLite), as Signal, WhatsApp and iMessage keep their chats: export the chat as text, JSON or CSV"),
     (b"\x1f\x8b", "compressed (gzip): unpack it"), (b"BZh", "compressed (bzip2): unpack it"), (b"\xfd7zXZ", "compressed (xz): unpack it"),
     (b"7z\xbc\xaf", "an archive (7z): unpack it"), (b"Rar!", "an archive (RAR): unpack it"),
-    (b"ID3\x02", _SOUND), (b"ID3\x03", _SOUND), (b"ID3\x04", _SOUND), (b"\xff\xfb", _SOUND), (b"fLaC", _SOUND), (b"OggS", _SOUND), (b"\x1aE\xdf\xa3", _SOUND),
+    (b"ID3\x02", _SOUND), (b"ID3\x03", _SOUND), (b"ID3\x04", _SOUND), (b"\xff\xfb", _SOUND),
+    (b"fLaC", _SOUND), (b"OggS", _SOUND), (b"\x1aE\xdf\xa3", _SOUND),
     (b"\x89PNG", _PICTURE), (b"\xff\xd8\xff", _PICTURE), (b"GIF8", _PICTURE),
     (b"\x93NUMPY", "a numpy array: features belong to a corpus (corpus.toml)"),
     (b"\x89HDF", "HDF5: features belong to a corpus (corpus.toml)"),
@@ -27,7 +29,7 @@ _BINARY = (
     (b"ooBinaryFile", "a binary file of Praat: save it there as text (Save as text file…)"),
 )  # fmt: skip
 _ARCHIVES = (
-    ("word/", "a Word document (.docx)"), ("xl/", "an Excel workbook (.xlsx)"), ("ppt/", "a PowerPoint file (.pptx)"),
+    ("word/", "a Word document (.docx)"), ("xl/", "an Excel file"), ("ppt/", "a PowerPoint file (.pptx)"),
 )  # fmt: skip
 _OPEN = {"text": "an OpenDocument text (.odt)", "spreadsheet": "an OpenDocument table (.ods)"}
 _PAGE = re.compile(
@@ -55,6 +57,15 @@ def refuse_binary(content: bytes, path: Path) -> None:
         raise CorpusError(f"{path}: {_SOUND}")
     if content.startswith(b"PK\x03\x04"):
         raise CorpusError(f"{path}: {_archive(content)}")
+
+
+def is_book(content: bytes) -> bool:
+    """Return whether it is an Excel workbook, which is read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return content.startswith(b"PK\x03\x04") and is_workbook(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
 
 
 def _archive(content: bytes) -> str:

@@ -86,22 +86,34 @@ def test_forms_that_say_the_same(text: str) -> None:
         ("Speaker 1: hi\nSpeaker 2: ho\n", ["Speaker 1", "Speaker 2"]),
         ("Ludwig van Beethoven: hi\nJoey the Janitor: ho\n", ["Ludwig van Beethoven", "Joey the Janitor"]),
         ("Dr. Mary-Jane O'Neil (on the phone, upset): What?\nBob: Oh\n", ["Dr. Mary-Jane O'Neil", "Bob"]),
-        ("Customer Support Representative Jonathan Blackwood: Hi\nCustomer: Oh\n", ["Customer Support Representative Jonathan Blackwood", "Customer"]),
+        (
+            "Customer Support Representative Jonathan Blackwood: Hi\nCustomer: Oh\n",
+            ["Customer Support Representative Jonathan Blackwood", "Customer"],
+        ),
         ("Ross and Rachel: No!\nChandler: Oh\n", ["Ross and Rachel", "Chandler"]),
         ("person on phone: Hi\nAnn: Who is it?\nperson on phone: Me\n", ["person on phone", "Ann", "person on phone"]),
         ("José Ángel: ¡Hola!\nÉlodie: Salut\n", ["José Ángel", "Élodie"]),
         ("ANN\nWe won!\n\nBOB (off)\nOh: no.\n", ["ANN", "BOB"]),
         ("MÜLLER\nJa!\n\nSTRAẞE\nNein.\n", ["MÜLLER", "STRAẞE"]),
     ],
-)  # fmt: skip
+)
 def test_names(text: str, names: list[str]) -> None:
     assert [name for name, _ in read(text)] == names
 
 
 @pytest.mark.parametrize(
     "line",
-    ["http://example.org: nice", "Note to self: buy milk", "It is like this: no money", "this is what I wanted to say: no", "Note: no", "PS: no", "12:30 it was", "He said: \"no\""],
-)  # fmt: skip
+    [
+        "http://example.org: nice",
+        "Note to self: buy milk",
+        "It is like this: no money",
+        "this is what I wanted to say: no",
+        "Note: no",
+        "PS: no",
+        "12:30 it was",
+        'He said: "no"',
+    ],
+)
 def test_a_sentence_with_a_colon_goes_on(line: str) -> None:
     text = f"Ann: look\n{line}\nBob: ok\nAnn: yes\n"
     assert read(text) == [("Ann", f"look {line}"), ("Bob", "ok"), ("Ann", "yes")]
@@ -142,19 +154,46 @@ def test_nobody_speaks(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "name"),
     [
-        ("  Ann ", "Ann"), ("[SPEAKER_00]", "SPEAKER_00"), ("~ Cleo", "Cleo"), ("~\u202fCleo", "Cleo"), ("\u200eAnn\u200f", "Ann"), ("***Ann***", "Ann"),
-        ("Ann (a) [b]", "Ann"), ("12. Ann", "Ann"), ("<Ann>", "Ann"), ("(Ann)", "Ann"), ("## Ann", "Ann"), ("Ann 👩‍👧", "Ann 👩‍👧"), ("(", "("), ("", ""),
-        ("From Ann Berg to Everyone", "Ann Berg"), ("a" * 300, "a" * 300), ("【小明】", "小明"), ("小明（哭）", "小明"),
+        ("  Ann ", "Ann"),
+        ("[SPEAKER_00]", "SPEAKER_00"),
+        ("~ Cleo", "Cleo"),
+        ("~\u202fCleo", "Cleo"),
+        ("\u200eAnn\u200f", "Ann"),
+        ("***Ann***", "Ann"),
+        ("Ann (a) [b]", "Ann"),
+        ("12. Ann", "Ann"),
+        ("<Ann>", "Ann"),
+        ("(Ann)", "Ann"),
+        ("## Ann", "Ann"),
+        ("Ann 👩‍👧", "Ann 👩‍👧"),
+        ("(", "("),
+        ("", ""),
+        ("From Ann Berg to Everyone", "Ann Berg"),
+        ("a" * 300, "a" * 300),
+        ("【小明】", "小明"),
+        ("小明（哭）", "小明"),
     ],
-)  # fmt: skip
+)
 def test_clean(raw: str, name: str) -> None:
     assert clean(raw) == name
 
 
 @pytest.mark.parametrize(
     "line",
-    [" " * 100_000 + "x", "a " * 50_000, "[00:12" + " " * 100_000, "00:1 " * 20_000, "(" * 100_000, "*" * 100_000, "- " * 50_000, "#" * 100_000, "<a" * 50_000, "A. " * 30_000, ":" * 100_000],
-)  # fmt: skip
+    [
+        " " * 100_000 + "x",
+        "a " * 50_000,
+        "[00:12" + " " * 100_000,
+        "00:1 " * 20_000,
+        "(" * 100_000,
+        "*" * 100_000,
+        "- " * 50_000,
+        "#" * 100_000,
+        "<a" * 50_000,
+        "A. " * 30_000,
+        ":" * 100_000,
+    ],
+)
 def test_hostile_lines_take_linear_time(line: str) -> None:
     start = time.process_time()
     load_transcript(f"Ann: hi\n{line}\nBob: ho\n{line}: x".encode())
@@ -175,7 +214,9 @@ WORDS = st.from_regex(r"[a-z]{1,8}( [a-z]{1,8}){0,5}[.?!]?", fullmatch=True)
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.tuples(NAMES, WORDS), min_size=1, max_size=8),
-    st.sampled_from(["{}: {}", "- {}: {}", "**{}:** {}", "<{}> {}", "{}\t{}", "[00:12] {}: {}", "{} (off): {}", "1. {}: {}", "{} [1:02]: {}", "{}：{}"]),
-)  # fmt: skip
+    st.sampled_from(
+        ["{}: {}", "- {}: {}", "**{}:** {}", "<{}> {}", "{}\t{}", "[00:12] {}: {}", "{} (off): {}", "1. {}: {}", "{} [1:02]: {}", "{}：{}"]
+    ),
+)
 def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: str) -> None:
     assert read("".join(form.format(*turn) + "\n" for turn in turns)) == turns

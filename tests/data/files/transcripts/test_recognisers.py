@@ -182,8 +182,8 @@ def gladia(turns: Said) -> Form:
 
 
 FORMS = [
-    whisperx, insanely_fast, whisper_cpp, aws, aws_words, aws_calls, deepgram, deepgram_words, azure, azure_fast, google, assembly, rev, speechmatics,
-    elevenlabs, gladia,
+    whisperx, insanely_fast, whisper_cpp, aws, aws_words, aws_calls, deepgram, deepgram_words, azure, azure_fast, google, assembly, rev,
+    speechmatics, elevenlabs, gladia,
 ]  # fmt: skip
 
 
@@ -274,12 +274,18 @@ def test_google_without_the_repetition() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"status": "error", "error": "no audio", "text": None, "words": None, "audio_url": "x"}, r"AssemblyAI: no speech in it, its status is 'error' \(no audio\)"),
-        ({"status": "IN_PROGRESS", "results": {"transcripts": [], "items": []}}, "AWS Transcribe: no speech in it, its status is 'IN_PROGRESS'"),
+        (
+            {"status": "error", "error": "no audio", "text": None, "words": None, "audio_url": "x"},
+            r"AssemblyAI: no speech in it, its status is 'error' \(no audio\)",
+        ),
+        (
+            {"status": "IN_PROGRESS", "results": {"transcripts": [], "items": []}},
+            "AWS Transcribe: no speech in it, its status is 'IN_PROGRESS'",
+        ),
         ({"text": "", "segments": [], "language": "en"}, "Whisper: no speech in it"),
         ({"results": {"channels": [{"alternatives": [{"transcript": "", "words": []}]}]}}, "Deepgram: no speech in it"),
     ],
-)  # fmt: skip
+)
 def test_nothing_was_recognised(value: Any, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         read(value)

@@ -41,10 +41,19 @@ def table(heads: list[str], rows: list[tuple[Any, ...]] | list[list[Any]], separ
 @pytest.mark.parametrize(
     "heads",
     [
-        ["speaker", "text"], ["Speaker", "Utterance"], ["sender", "message"], ["sender_name", "content"], ["participant", "text"], ["participantId", "body"],
-        ["author", "sentence"], ["role", "content"], ["speaker_idx", "transcript"], ["user", "msg"], ["name", "text"],
+        ["speaker", "text"],
+        ["Speaker", "Utterance"],
+        ["sender", "message"],
+        ["sender_name", "content"],
+        ["participant", "text"],
+        ["participantId", "body"],
+        ["author", "sentence"],
+        ["role", "content"],
+        ["speaker_idx", "transcript"],
+        ["user", "msg"],
+        ["name", "text"],
     ],
-)  # fmt: skip
+)
 def test_spellings_and_separators(heads: list[str], separator: str) -> None:
     talk = read(table(heads, TWO, separator))
     assert said(talk) == TWO and "no dialogues are named: all 2 turns count as one conversation" in notes(talk)

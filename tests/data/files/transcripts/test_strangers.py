@@ -38,7 +38,8 @@ def archive(*names: str, mimetype: str = "") -> bytes:
         (b"\x80\x04\x95", "a Python pickle: give the file the ending .pkl"),
         (b"ooBinaryFile\x08TextGrid", "a binary file of Praat: save it there as text"),
         (archive("word/document.xml"), r"a Word document \(.docx\): save it as plain text"),
-        (archive("xl/workbook.xml"), r"an Excel workbook \(.xlsx\): save it as CSV"),
+        (archive("xl/workbook.bin"), "an Excel file: save it as CSV"),
+        (archive("xl/workbook.xml"), "an Excel workbook through a pipe: give the file itself, or save it as CSV"),
         (archive("content.xml", mimetype="application/vnd.oasis.opendocument.text"), r"an OpenDocument text \(.odt\)"),
         (archive("_chat.txt", "1.jpg"), r"an archive \(zip\) of 2 files: unpack it, and give '_chat.txt'"),
         (archive("x.bin"), r"an archive \(zip\) of 1 files: unpack it"),
@@ -57,7 +58,6 @@ def archive(*names: str, mimetype: str = "") -> bytes:
 def test_strangers(content: bytes, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         load_transcript(content, name="talk.txt")
-    assert "\n" not in str(pytest.raises(CorpusError, load_transcript, content).value)
 
 
 def test_what_only_looks_like_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +42,8 @@ def elan(turns: Said) -> str:
                 slots.append(f'<TIME_SLOT TIME_SLOT_ID="ts{len(slots)}" TIME_VALUE="{round(1000 * (value or 0))}"/>')
             text = text.replace("&", "&amp;").replace("<", "&lt;")
             inner += (
-                f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{len(slots)}" TIME_SLOT_REF1="ts{len(slots) - 2}" TIME_SLOT_REF2="ts{len(slots) - 1}">'
+                f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{len(slots)}" TIME_SLOT_REF1="ts{len(slots) - 2}" '
+                f'TIME_SLOT_REF2="ts{len(slots) - 1}">'
                 f"<ANNOTATION_VALUE>{text}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>"
             )
         tiers.append(f'<TIER LINGUISTIC_TYPE_REF="utterance" PARTICIPANT="{name}" TIER_ID="{name}@x">{inner}</TIER>')
@@ -111,7 +113,10 @@ def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: object) 
 
 
 def test_elan_leaves_out_what_depends_and_says_it() -> None:
-    tier = '<TIER TIER_ID="gloss" PARENT_REF="Ann@x"><ANNOTATION><REF_ANNOTATION ANNOTATION_ID="r" ANNOTATION_REF="a2"><ANNOTATION_VALUE>x</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION></TIER>'  # fmt: skip
+    tier = (
+        '<TIER TIER_ID="gloss" PARENT_REF="Ann@x"><ANNOTATION><REF_ANNOTATION ANNOTATION_ID="r" ANNOTATION_REF="a2">'
+        "<ANNOTATION_VALUE>x</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION></TIER>"
+    )
     talk = read(elan(TWO).replace("</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>"))
     assert said(talk) == TWO and "ELAN: 1 tier that depend on another one, or are empty, left out" in notes(talk)
     assert read(elan(TWO).replace('PARTICIPANT="Ann" ', "")).speakers[0] == "Ann@x"
@@ -167,15 +172,21 @@ def test_what_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        praat(TWO) + '"' * 100_001, praat(TWO) + "1" * 100_000, praat(TWO).replace("size = 2", "size = 1e300"), praat(TWO) + "<" * 100_000,
-        praat(TWO).replace("intervals: size = 4", "intervals: size = 99999999999"), chat(TWO) + "*ANN:\t" + "[" * 100_000, chat(TWO) + "*ANN:\t" + "\x15" * 100_000,
-        chat(TWO) + "*ANN:\t" + "&" * 100_000 + "\n", elan(TWO).replace("We won!", "x" * 100_000), "<?xml" + " " * 100_000, "<ANNOTATION_DOCUMENT>" * 20_000,
+        praat(TWO) + '"' * 100_001,
+        praat(TWO) + "1" * 100_000,
+        praat(TWO).replace("size = 2", "size = 1e300"),
+        praat(TWO) + "<" * 100_000,
+        praat(TWO).replace("intervals: size = 4", "intervals: size = 99999999999"),
+        chat(TWO) + "*ANN:\t" + "[" * 100_000,
+        chat(TWO) + "*ANN:\t" + "\x15" * 100_000,
+        chat(TWO) + "*ANN:\t" + "&" * 100_000 + "\n",
+        elan(TWO).replace("We won!", "x" * 100_000),
+        "<?xml" + " " * 100_000,
+        "<ANNOTATION_DOCUMENT>" * 20_000,
     ],
-)  # fmt: skip
+)
 def test_hostile_files_take_linear_time(text: str) -> None:
     start = time.process_time()
-    try:
+    with suppress(CorpusError):
         read(text)
-    except CorpusError:
-        pass
     assert time.process_time() - start < 1.5
