@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.assembly import assemble
 from erc_graph.data.files.budget import allow, content_of, reading
 from erc_graph.data.files.encoding import decode
 from erc_graph.data.files.load import load_corpus
@@ -27,6 +28,7 @@ from erc_graph.data.files.transcripts.cues import read_cues
 from erc_graph.data.files.transcripts.lines import read_lines
 from erc_graph.data.files.transcripts.names import HEAD
 from erc_graph.data.files.transcripts.recognisers import read_recognised
+from erc_graph.data.files.transcripts.released import read_released
 from erc_graph.data.files.transcripts.rows import parse_json, read_rows, read_table
 from erc_graph.data.files.transcripts.strangers import is_book, refuse_binary, refuse_text
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, to_corpus
@@ -123,14 +125,13 @@ def _parse(content: bytes, path: Path, name: str) -> Corpus:
         book = read_workbook(path)
         return to_corpus(read_table(book.rows, path, book.format), path, name)
     refuse_binary(content, path)
-    text = decode(content, path)
+    text = decode(content, path).replace("\r\n", "\n").replace("\r", "\n")
     refuse_text(text, path)
-    if _is_json(text):
-        value = parse_json(text, path)
-        talk = next(found for read in VALUES.values() if (found := read(value, path)) is not None)
-    else:
-        talk = next(found for read in TEXTS.values() if (found := read(text, path)) is not None)
-    return to_corpus(talk, path, name)
+    value = parse_json(text, path) if _is_json(text) else text
+    if (annotations := read_released(value, path, len(content))) is not None:
+        return assemble(replace(annotations, dataset=None), name=name)  # a part of a data set has no published counts
+    readers: Iterable[Callable[[Any, Path], Talk | None]] = TEXTS.values() if isinstance(value, str) else VALUES.values()
+    return to_corpus(next(found for read in readers if (found := read(value, path)) is not None), path, name)
 
 
 _NUMBERS = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?\s{0,20}(?:,|\]\s{0,20}$)")

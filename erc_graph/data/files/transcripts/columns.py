@@ -13,26 +13,31 @@ from erc_graph.data.files.vocabulary import find_columns
 from erc_graph.errors import CorpusError
 
 
+def heads_of(text: str) -> list[str]:
+    """Return the fields of the first line, behind Excel's `sep=;`."""
+    text = text.lstrip("\n ")
+    if text[:4].lower() == "sep=":
+        text = text.partition("\n")[2]
+    first = text[:4000].split("\n", 1)[0]
+    try:
+        fields = next(csv.reader(io.StringIO(first), delimiter=max(",;\t|", key=first.count)), [])
+    except csv.Error:
+        return []
+    return [field.strip() for field in fields]
+
+
 def read_columns(text: str, path: Path) -> Talk | None:
     """Read a table whose first line names its columns; `None` where it does not.
 
     Raises:
         CorpusError: a file called .csv without such a line, or a damaged table.
     """
-    text = text.lstrip("\ufeff\r\n ")
-    if text[:4].lower() == "sep=":  # Excel's own line
-        text = text.partition("\n")[2]
-    first = text[:4000].split("\n", 1)[0].rstrip("\r")
-    separator = max(",;\t|", key=first.count)
-    try:
-        fields = next(csv.reader(io.StringIO(first), delimiter=separator), [])
-    except csv.Error:
-        fields = []
-    columns = find_columns(field.strip() for field in fields)
+    fields = heads_of(text)
+    columns = find_columns(fields)
     named = "text" in columns and all(len(field) <= 64 and len(field.split()) <= 4 and ":" not in field for field in fields)
     if not (named and (len(fields) > 1 or path.suffix.lower() in (".csv", ".tsv"))):
         if path.suffix.lower() == ".csv":
-            shown = ", ".join(field.strip()[:30] for field in fields[:8])
+            shown = ", ".join(field[:30] for field in fields[:8])
             raise CorpusError(
                 f"{path}: the first line names no column with the text (found {shown}); put a line such as `speaker,text` above"
             )

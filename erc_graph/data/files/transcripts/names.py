@@ -29,7 +29,7 @@ _COLON = re.compile(r"(?P<name>[^:：\n\"“”]{1,100}?)(?P<mark>[:：])(?P<bol
 _STYLES = {
     "arrow": re.compile(r"(?P<name>[^\s<>:][^<>:]{0,40})> (?=\S|$)"),
     "angle": re.compile(r"<(?P<name>[^<>/]{1,40})>[:：]?\s+"),
-    "tab": re.compile(r"(?P<name>[^\t]{1,64})\t+"),
+    "tab": re.compile(r"(?P<name>[^\t]{1,64})\t+(?=[^\t]*$)"),
     "bracket": re.compile(r"[\[](?P<name>[^\[\]]{1,40})[\]][ \t]+(?=\S)"),
     "bold": re.compile(r"[*_]{2,3}(?P<name>[^*_]{1,64})[*_]{2,3}\s+(?=\S)"),
 }

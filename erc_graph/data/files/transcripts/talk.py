@@ -137,6 +137,9 @@ def _say(talk: Talk, dialogues: dict[str, list[int]]) -> None:
     elif nobody:
         count_as = "1 turn has no speaker and counts" if len(nobody) == 1 else f"{len(nobody)} turns have no speaker and count"
         note(f"{count_as} as said by one more, {NOBODY!r} (first: turn {nobody[0]})")
+    names = {turn.speaker for turn in turns}
+    if len(turns) >= 6 and len(names) == len(turns) > 1:
+        note(f"every turn has another speaker (such as {one_line(turns[0].speaker)!r}): look whether these are names")
     if not talk.alone and len(turns) > 1 and not any(turn.dialogue.strip() for turn in turns):
         note(f"no dialogues are named: all {len(turns)} turns count as one conversation")
     if empty := sum(not turn.dialogue.strip() for turn in turns) if len(dialogues) > 1 else 0:

@@ -174,7 +174,7 @@ NAMES = st.from_regex(r"[A-Z][a-z]{1,7}", fullmatch=True)
 WORDS = st.from_regex(r"[a-zäöüé]{1,8}( [a-z😀日]{1,8}){0,5}[.?!]", fullmatch=True)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(NAMES, WORDS), min_size=1, max_size=8), st.sampled_from(["telegram", "discord", "slack", "meta", "signal"]))
 def test_what_we_write_is_read_back(messages: list[tuple[str, str]], form: str) -> None:
     times = [1683301691 + i for i in range(len(messages))]

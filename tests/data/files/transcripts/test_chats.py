@@ -163,7 +163,7 @@ NAMES = st.from_regex(r"[A-Z][a-z]{1,7}( [A-Z][a-z]{1,7})?", fullmatch=True)
 TEXTS = st.lists(st.from_regex(r"[a-z]{1,8}( [a-z]{1,8}){0,5}[.?!]", fullmatch=True), min_size=1, max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(NAMES, TEXTS), min_size=1, max_size=8), st.sampled_from(STAMPS))
 def test_what_we_write_is_read_back(messages: list[tuple[str, list[str]]], stamp: str) -> None:
     chat = "".join(f"{stamp}{name}: " + "\n".join(lines) + "\n" for name, lines in messages)

@@ -147,7 +147,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=20).filter(lambda text: text.strip())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(NAMES, TEXTS), min_size=1, max_size=6), st.sampled_from(["csv", "json", "jsonl", "turns"]))
 def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: str) -> None:
     rows = [{"speaker": who, "text": text, "start": float(i)} for i, (who, text) in enumerate(turns)]

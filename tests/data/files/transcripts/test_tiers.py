@@ -105,7 +105,7 @@ def test_forms_that_say_the_same(text: str) -> None:
 NAMES, WORDS = st.sampled_from(["Ann", "Bob"]), st.from_regex(r"[A-Za-zäß日]{1,8}( [a-z]{1,8}){0,5}[.?!]", fullmatch=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(NAMES, WORDS), min_size=1, max_size=6), st.sampled_from([elan, praat, chat]))
 def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: object) -> None:
     timed = [(name, text, i + 0.25, i + 0.75) for i, (name, text) in enumerate(turns)]
