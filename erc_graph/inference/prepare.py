@@ -64,16 +64,16 @@ def prepare(
     features = {name: corpus.features[name] for name in schema.widths if name in corpus.features}
     present = {name: corpus.present[name] for name in features}
     spoken = any(map(str.strip, corpus.texts))
+    remarks: list[str] = []
     # A model may read several sentence vectors (`text`, `text_roberta`); a set of another name is one where the caller says so.
     for name in [name for name in schema.widths if name in named and _of_text(name, extractors)]:
         if name in features or not spoken:
             continue
-        features[name] = _encoded(corpus, str(named[name]), schema.widths[name], name, encode, load)
+        features[name] = _encoded(corpus, str(named[name]), schema.widths[name], name, encode, load, remarks)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
     sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
     for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
-        sequences[name] = _words(corpus.texts, str(named[name]), load)
-    remarks: list[str] = []
+        sequences[name] = _words(corpus.texts, str(named[name]), load, remarks)
     if unread := [name for name in corpus.features if name not in schema.widths]:
         remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
     here = {*features, *sequences}
@@ -95,7 +95,7 @@ def prepare(
         made = [f"{name} ({named[name]})" if name in named else name for name in absent]
         remarks.append(f"{', '.join(made)}: not given, and cannot be computed here; counts as missing in every turn")
     if say:
-        for remark in remarks:
+        for remark in dict.fromkeys(remarks):
             say(remark)
     return complete(replace(_for_task(corpus, pipeline.task), features=features, present=present, sequences=sequences), pipeline.method)
 
@@ -170,12 +170,16 @@ def _encoded(
     modality: str,
     encode: Callable[[Sequence[str]], Tensor] | None,
     load: Callable[[str], Any] | None,
+    remarks: list[str],
 ) -> Tensor:
     if encode is None:
         from erc_graph.features.context import readings
+        from erc_graph.features.unfamiliar import reading_remarks
 
         encoder = _loaded(name, load)
-        vectors = encoder(readings(corpus, encoder.context))
+        read = readings(corpus, encoder.context)
+        vectors = encoder(read)
+        remarks += reading_remarks(encoder.tokens, corpus.texts, read, name)
     else:
         vectors = encode(corpus.texts)
     if vectors.shape[1] != width:
@@ -183,15 +187,17 @@ def _encoded(
     return vectors
 
 
-def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None) -> Ragged:
+def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, remarks: list[str]) -> Ragged:
     """States of the tokens, or their ids, as a corpus has them that was trained on."""
     from erc_graph.features.text import TextEncoder
+    from erc_graph.features.unfamiliar import reading_remarks
 
     encoder = _loaded(name, load)
     if not isinstance(encoder, TextEncoder) or encoder.pooling not in ("words", "tokens"):
         raise CheckpointError(
             f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words or tokens"
         )
+    remarks += reading_remarks(encoder.tokens, texts, texts, name)
     return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])
 
 
