@@ -19,6 +19,7 @@ from erc_graph.errors import CorpusError
 
 _CLOCK = r"(?:\d{1,4}:)?\d{1,3}:\d{1,2}(?:[.,:]\d{1,9})?"
 _TIMES = re.compile(rf"[ \t]{{0,9}}({_CLOCK})(?:[ \t]{{0,9}}(?:-->|->|—>|–>)[ \t]{{0,9}}|,)({_CLOCK})(?=\s|$)")
+_LABEL = re.compile(r"(\d{1,7}\.\d{1,9})\t(\d{1,7}\.\d{1,9})(?=\t)")  # the labels of Audacity
 _VOICE = re.compile(r"<v(?:\.[^\s<>]{1,40}){0,4}[ \t]{1,8}([^<>\n]{1,100})>|</v>")
 _TAG = re.compile(r"</?(?:c|i|b|u|s|ruby|rt|lang|font)(?:[.\s=][^<>]{0,120})?>|<\d[\d:.]{3,15}>|\{\\[^{}]{1,40}\}", re.IGNORECASE)
 _SETTINGS = re.compile(r"(?:align|position|line|size|region|vertical|[XY][12]):", re.IGNORECASE)
@@ -33,9 +34,12 @@ def read_cues(text: str, path: Path) -> Talk | None:
         CorpusError: a WebVTT file without cues.
     """
     lines = text.splitlines()
-    times = [_TIMES.match(line[:80]) for line in lines]
+    pattern = _LABEL if _LABEL.match(text[:80].lstrip()) else _TIMES
+    times = [pattern.match(line[:80]) for line in lines]
     is_vtt = text.lstrip().startswith("WEBVTT")
-    form = "WebVTT" if is_vtt else "SubRip" if any(found and "," in found[1] for found in times) else "cues"
+    form = (
+        "labels" if pattern is _LABEL else "WebVTT" if is_vtt else "SubRip" if any(found and "," in found[1] for found in times) else "cues"
+    )
     if not any(times):
         if is_vtt:
             raise CorpusError(f"{path}: WebVTT without cues: no line with times, such as 00:00:01.000 --> 00:00:02.000; export it anew")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from erc_graph.data.files.clock import seconds
@@ -17,7 +18,7 @@ _STAGE = re.compile(r"[(\[（【].*[)\]）】]|#{1,6} .*|[-=*_~·—–]{3,}")
 # `Ann Berg   0:03`, `Ann Berg (00:00:03)`, `Ann, [05.05.2023 15:48]`, alone on a line
 _HEADED = re.compile(
     r"(?P<name>[^\d\W][^\[\](){}<>:：\d]{0,60}?(?: \d{1,3})?)"
-    r"(?:\s{2,20}|,?\s{1,20}(?=[\[(])|\s{1,3}[—–]\s{1,3}(?:(?:Today|Yesterday) at )?)[\[(]?"
+    r"(?:\s{2,20}|,?\s{1,20}(?=[\[(])|\s{1,3}[—–-]\s{1,3}(?:(?:Today|Yesterday) at )?)[\[(]?"
     r"(?P<time>(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,3})?(?: ?[AaPp][Mm])?)[\])]?:?"
 )
 
@@ -74,18 +75,48 @@ def _turn(line: Line, texts: list[str]) -> Turn:
 
 def _headed(said: list[str], kept: list[int]) -> Talk | None:
     """A line with name and time, then what is said."""
-    heads = {number: found for number in kept if len(said[number]) <= HEAD and (found := _HEADED.fullmatch(said[number]))}
-    if not heads or kept[0] not in heads or (len(heads) == 1 and len(kept) == 1):
+    heads = {number: _head(said[number]) for number in kept}
+    taken = set()
+    if not any(heads.values()):  # the time below the name
+        found = {number: STAMP.fullmatch(said[number]) for number in kept if len(said[number]) <= 40}
+        clocks = {number: stamp[1] for number, stamp in found.items() if stamp and not stamp[2]}
+        pairs = [(name, time) for name, time in pairwise(kept) if time in clocks and _is_short(said[name])]
+        if len(pairs) == len(clocks):
+            heads |= {name: (said[name], clocks[time]) for name, time in pairs}
+            taken = {time for _, time in pairs}
+    first = heads[kept[0]]
+    if first is None or (sum(map(bool, heads.values())) == 1 and len(kept) == 1):
         return None
     turns: list[tuple[Turn, list[str]]] = []
     for number in kept:
-        if number in heads:
-            turns.append((Turn(speaker=clean(heads[number]["name"]), text="", time=heads[number]["time"]), []))
-        else:
+        if head := heads[number]:
+            turns.append((Turn(speaker=clean(head[0]), text="", time=head[1]), []))
+        elif number not in taken:
             turns[-1][1].append(said[number])
     for turn, texts in turns:
         turn.text = " ".join(texts)
     return Talk(form="transcript, names and times on lines of their own", turns=[turn for turn, _ in turns])
+
+
+def _head(line: str) -> tuple[str, str] | None:
+    """Name and time of a line that has nothing else."""
+    if len(line) > HEAD:
+        return None
+    found = _HEADED.fullmatch(line)
+    if found:
+        return found["name"], found["time"]
+    stamp = STAMP.match(line)
+    name = line[stamp.end() :].removesuffix(":") if stamp else ""
+    return (name, stamp[1]) if stamp and not stamp[2] and _SPEAKER.fullmatch(name) else None
+
+
+_SPEAKER = re.compile(r"(?:Speaker|SPEAKER|Sprecher|Unknown|Participant|Interviewer|Interviewee)[ _]?\d{0,3}")  # `00:00:03 Speaker 1`
+
+
+def _is_short(line: str) -> bool:
+    """Whether a line may be a name: few words, capital letters, no sentence."""
+    words = line.split()
+    return 0 < len(words) <= 4 and len(line) <= 40 and line[-1] not in ".!?…,;:" and not any(word[0].islower() for word in words)
 
 
 def _alone(said: list[str], staged: list[bool]) -> Talk | None:

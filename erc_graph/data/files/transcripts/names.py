@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.printable import one_line
@@ -24,6 +25,7 @@ _BULLET = re.compile(r"(?:[-–—•*·‣▪>]{1,3}[ \t]{1,8}|\d{1,4}[.)][ \t]
 _ASIDE = re.compile(r"\s{0,8}[(\[（【{][^()\[\]（）【】{}]{0,60}[)\]）】}]$")
 _WHOLE = re.compile(r"[\[(<{（【]([^\[\](){}<>（）【】]{1,64})[\])>}）】]")
 _TIME_INSIDE = re.compile(rf"([^:：\[\](){{}}<>\"\n]{{1,64}})[\[(]({_CLOCK})[\])] {{0,3}}[:：](?=\s)")  # `Ann [00:12]: Hi`
+_NUMBER = re.compile(r"\s{0,4}(\d{1,5})[ \t]{1,6}(?=\S)")
 _SENT = re.compile(r"From (.{1,50}?)(?: [Tt]o .{1,40})?")  # the chat of Zoom
 _COLON = re.compile(r"(?P<name>[^:：\n\"“”]{1,100}?)(?P<mark>[:：])(?P<bold>[*_]{0,3})(?P<space>\s|$)?")
 _STYLES = {
@@ -91,6 +93,7 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
     A line `Name: text` begins a turn where the name looks like one (capital letters, or a script without) or stands there more than once.
     What looks like a new speaker but may be a part of a sentence is `doubtful`.
     """
+    lines = _unnumbered(lines)
     parts = [_split(line) for line in lines]
     found = {style: [_match(style, body) for _, _, body in parts] for style in styles}
     accepted = {style: _accepted(style, matches) for style, matches in found.items()}
@@ -102,12 +105,22 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
             pairs[match[0], match[1]] += 1
             result.append(Line(match[1], match[2].strip().removesuffix("**").strip(), time, until))
         else:
-            said = body if line.lstrip()[:1] in ("[", "(", "<") else line  # `12:30 it was` is a sentence
+            said = body if not body.strip() or line.lstrip()[:1] in ("[", "(", "<") else line  # `12:30 it was` is a sentence
             result.append(Line("", said.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
     if best == "tab":
         note("no line names the columns: the first of two columns is read as the speaker")
     say_cleaned(pairs)
     return result
+
+
+def _unnumbered(lines: Sequence[str]) -> Sequence[str]:
+    """Lines without their numbers (`01 Ann: Hi`), where they count on."""
+    numbers = [int(found[1]) if (found := _NUMBER.match(line[:12])) else None for line in lines]
+    pairs = list(pairwise(numbers))
+    if len(lines) < 2 or 2 * sum(a is not None and b == a + 1 for a, b in pairs) < len(pairs):
+        return lines
+    note("numbers in front of the lines left out")
+    return [line if number is None else line.lstrip().lstrip("0123456789").lstrip() for line, number in zip(lines, numbers, strict=True)]
 
 
 def _split(line: str) -> tuple[str, str, str]:
@@ -138,7 +151,7 @@ def _match(style: str, body: str) -> _Match | None:
     raw += found["bold"]
     name = clean(raw)
     rest = body[found.end() :]
-    if not _is_name(name) or rest.startswith("//") or (not spaced and name[-1:].isdigit() and rest[:1].isdigit()):
+    if "\t" in raw or not _is_name(name) or rest.startswith("//") or (not spaced and name[-1:].isdigit() and rest[:1].isdigit()):
         return None
     return raw, name, rest, spaced
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def read_rows(value: Any, path: Path) -> Talk:
     """
     if isinstance(value, dict):
         inner = _inside(value, (*LISTS, *_OUTER))
+        if inner is None and "text" not in find_columns(key for key, one in value.items() if not isinstance(one, dict | list)):
+            inner = _deeper(value)
         value = [value] if inner is None else inner
     if not isinstance(value, list):
         raise CorpusError(f"{path}: a JSON {type(value).__name__}; {EXPECTED}")
@@ -81,6 +84,26 @@ def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
     if found is not None and not all(isinstance(one, dict | list) for one in found) and "text" in find_columns(item):
         return None
     return found
+
+
+def _deeper(value: Row) -> list[Any] | None:
+    """Turns somewhere inside: the first list of objects with a text, and a speaker or a time; with a note."""
+    level: list[tuple[str, Any]] = [("", value)]
+    for _ in range(_DEPTH):
+        inner = [(f"{path}.{key}", one) for path, outer in level for key, one in outer.items()] if level else []
+        for path, one in inner:
+            if not isinstance(one, list) or not one or not all(isinstance(row, dict) for row in one) or _PARTS.search(path):
+                continue
+            columns = find_columns(key for key in one[0])
+            if "text" in columns and columns.keys() & {"speaker", "start"}:
+                note(f"JSON of no known program: the turns are taken from {one_line(path[1:])}")
+                return one
+        level = [(path, one) for path, one in inner if isinstance(one, dict)]
+    return None
+
+
+_DEPTH = 5
+_PARTS = re.compile(r"word|token|char|item|phoneme|alternative", re.IGNORECASE)  # lists of less than a turn
 
 
 def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:

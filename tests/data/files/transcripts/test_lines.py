@@ -220,3 +220,24 @@ WORDS = st.from_regex(r"[a-z]{1,8}( [a-z]{1,8}){0,5}[.?!]?", fullmatch=True)
 )
 def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: str) -> None:
     assert read("".join(form.format(*turn) + "\n" for turn in turns)) == turns
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ann Berg\n0:03\nHi there\nBob Cole\n0:12\nI lost my keys\n",
+        "Ann Berg - 0:03\nHi there\nBob Cole - 0:12\nI lost my keys\n",
+        "Ann Berg (00:03):\nHi there\n\nBob Cole (00:12):\nI lost my keys\n",
+        "01 Ann Berg: Hi\n02 there\n03 Bob Cole: I lost\n04 my keys\n",
+        "Ann Berg: Hi there\n00:05:00\nBob Cole: I lost my keys\n",
+        "0.000\t2.000\tAnn Berg: Hi there\n2.500\t4.000\tBob Cole: I lost my keys\n",
+    ],
+)
+def test_programs_for_meetings(text: str) -> None:
+    assert read(text) == [("Ann Berg", "Hi there"), ("Bob Cole", "I lost my keys")]
+
+
+def test_times_in_front_of_speakers() -> None:
+    assert read("00:00:03 Speaker 1\nHi there\n\n00:00:09 Speaker 2\nOh no\n") == [("Speaker 1", "Hi there"), ("Speaker 2", "Oh no")]
+    labels = load_transcript(b"0.000\t2.000\tAnn: Hi\n2.500\t4.000\tBob: Oh\n")
+    assert labels.annotations["start"] == (0.0, 2.5) and labels.annotations["end"] == (2.0, 4.0)

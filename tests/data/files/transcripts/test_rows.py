@@ -159,3 +159,16 @@ def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: str) -> 
     }[form]
     talk = read(content)
     assert said(talk) == turns and talk.annotations["start"] == tuple(map(float, range(len(turns))))
+
+
+def test_turns_somewhere_inside_are_found_and_said() -> None:
+    rows = [{"speaker_name": who, "sentence": text, "startTime": "00:01"} for who, text in TWO]
+    for value in (
+        {"sentences": rows},
+        {"data": {"transcript": {"sentences": rows}}},
+        {"title": "x", "meeting": {"words": rows[:1], "parts": rows}},
+    ):
+        talk = read(value)
+        assert said(talk) == TWO and "JSON of no known program: the turns are taken from" in notes(talk)
+    with pytest.raises(CorpusError, match="nothing is said"):
+        read({"words": [{"text": "Hello", "start": 0.0}]})
