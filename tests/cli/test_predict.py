@@ -237,3 +237,45 @@ def test_a_fuzzed_conversation_never_ends_in_a_traceback(
     if code == 0 and form == ["--json"]:
         for row in turns(out):
             assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+CUES = "WEBVTT\n\n00:00:03.120 --> 00:00:05.000\n<v Ann Berg>we won</v>\n\n01:00:05.400 --> 01:00:07.900\n<v Bob>really</v>\n"
+
+
+def test_times_come_out_again(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "talk.vtt").write_text(CUES)
+    (tmp_path / "chat.txt").write_text("5/4/19, 14:59 - Ann: we won\n5/4/19, 15:00 - Bob: <Media omitted>\n5/4/19, 15:01 - Bob: really\n")
+    command = ["predict", "--model", str(model), str(tmp_path / "talk.vtt")]
+    assert main(command) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split()[:3] == ["turn", "time", "speaker"] and [line.split()[1] for line in table[2:4]] == ["0:03", "1:00:05"]
+    assert main([*command, "--json"]) == 0
+    assert [(row["start"], row["end"]) for row in turns(capsys.readouterr().out)] == [(3.12, 5.0), (3605.4, 3607.9)]
+    assert main([*command, "--csv"]) == 0
+    assert capsys.readouterr().out.startswith("dialogue,turn,start,end,speaker,text,emotion")
+    command[-1] = str(tmp_path / "chat.txt")
+    assert main(command) == 0
+    assert "5/4/19, 14:59" in capsys.readouterr().out
+    assert main([*command, "--csv"]) == 0
+    assert [row["time"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["5/4/19, 14:59", "5/4/19, 15:01"]
+
+
+def test_what_is_assumed_is_a_note(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "talk.csv").write_text('text,mood\nwe won,x\nreally,"y"\n')
+    assert main(["predict", "--model", str(model), "--json", str(tmp_path / "talk.csv")]) == 0
+    out, err = capsys.readouterr()
+    notes = json.loads(out)["notes"]
+    assert [line.removeprefix("note: ") for line in err.splitlines()] == notes
+    assert [note.partition(":")[0] for note in notes] == [
+        "columns not read", "no speakers are named (CSV; columns", "no dialogues are named", "audio",
+    ]  # fmt: skip
+    (tmp_path / "long.txt").write_text(f"Ann: {'we won ' * 40}\n")
+    assert main(["predict", "--model", str(model), str(tmp_path / "long.txt")]) == 0
+    assert "note: 1 turn is longer than the 32 tokens" in capsys.readouterr().err
+
+
+def test_of_what_is_refused_the_error_alone_is_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "talk.html").write_text("<html><body>Ann: Hi</body></html>")
+    assert main(["predict", "--model", str(model), str(tmp_path / "talk.html")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("error: ") and "this is a web page (HTML)" in err

@@ -225,7 +225,7 @@ def _azure(value: Value) -> Talk | None:
     phrases, fast = _objects(value, "recognizedPhrases"), _objects(value, "phrases")
     if "recognizedPhrases" not in value and not (fast and "offsetMilliseconds" in fast[0]):
         return None
-    several = len({one.get("channel") for one in phrases or fast}) > 1
+    several = len({str(one.get("channel")) for one in phrases or fast}) > 1
     turns, failed = [], 0
     for one in phrases:
         if one.get("recognitionStatus") not in (None, "Success"):
@@ -269,7 +269,7 @@ def _google(value: Value) -> Talk | None:
         elif text:
             end = own[-1][3] if own else _time(result.get("resultEndTime") or result.get("resultEndOffset"))
             channel = result.get("channelTag")
-            who = f"channel {channel}" if channel and len({other.get("channelTag") for other in results}) > 1 else ""
+            who = f"channel {channel}" if channel and len({str(other.get("channelTag")) for other in results}) > 1 else ""
             turns.append(Turn(text=text, speaker=who, start=own[0][2] if own else None, end=end))
     return Talk(form="Google", turns=turns)
 

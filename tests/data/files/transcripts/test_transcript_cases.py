@@ -5,12 +5,18 @@ The folders hold files typed after public bug reports.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.transcripts import load_transcript
+from erc_graph.data.files.notes import noting
+from erc_graph.data.files.transcripts import _parse, load_transcript
 from erc_graph.errors import CorpusError
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -156,3 +162,52 @@ def test_no_file_is_left_out() -> None:
     folders = {file.partition("/")[0] for file in READ}
     there = {f"{path.parent.name}/{path.name}" for folder in folders for path in (CASES / folder).iterdir()}
     assert there - {"33-predict-misc/long_turn.txt"} == {*READ, *REFUSED}
+
+
+DAMAGE = (
+    b"\n",
+    b":",
+    b'"',
+    b"<",
+    b"\t",
+    b"-->",
+    b"[",
+    b"]",
+    b" - ",
+    b"\xe2\x80\x8e",
+    b"\r",
+    b"00:00:01.000 --> 00:00:02.000\n",
+    b"{",
+    b"}",
+    b"\xff",
+)
+ODD: list[Any] = [None, [], {}, "", " ", 3, -1, True, "PT", "1e999", 1e308, 10**400, "12:60:99", ["a"], {"text": 3}, [None], [[]]]
+
+
+def damaged(value: Any, random: Random) -> Any:
+    """JSON with parts that are missing, or of another type."""
+    if isinstance(value, dict) and random.random() > 0.15:
+        return {key: damaged(one, random) for key, one in value.items() if random.random() > 0.08}
+    if isinstance(value, list) and random.random() > 0.1:
+        return [damaged(one, random) for one in value]
+    return random.choice(ODD) if random.random() < 0.15 or isinstance(value, dict | list) else value
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=True), st.sampled_from([*READ, *REFUSED]))
+def test_damaged_files_are_read_or_refused(random: Random, file: str) -> None:
+    """Without the net that turns errors of libraries into refusals."""
+    content = (CASES / file).read_bytes()
+    if file.endswith(".json") and random.random() < 0.9:
+        content = json.dumps(damaged(json.loads(content), random)).encode()
+    else:
+        place, other = random.randrange(len(content)), random.randrange(len(content))
+        middle = random.choice((b"", random.choice(DAMAGE), content[other : other + 40]))
+        content = content[:place] + middle + content[place + random.choice((0, 0, 1, 30)) :]
+    try:
+        with noting():
+            corpus = _parse(content, Path("talk").with_suffix(Path(file).suffix), "talk")
+    except CorpusError as error:
+        assert "\n" not in str(error)
+        return
+    assert corpus.utterances > 0
