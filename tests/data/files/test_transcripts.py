@@ -134,6 +134,13 @@ def test_what_is_refused(content: Any, message: str) -> None:
         read(content)
 
 
+def test_no_more_turns_than_are_allowed() -> None:
+    assert load_transcript(b"Ann: Hi\nBob: Oh\n", most=2).utterances == 2
+    for content in (b"Ann: Hi\nBob: Oh\nAnn: No\n", json.dumps([*TURNS, *TURNS]).encode()):
+        with pytest.raises(CorpusError, match=r"[34] turns; expected up to 2: divide it"):
+            load_transcript(content, most=2)
+
+
 def test_files_and_corpora(tmp_path: Path) -> None:
     (tmp_path / "talk.txt").write_text("Ann: We won!", encoding="utf-8")
     assert load_transcript(tmp_path / "talk.txt").dialogue_ids == ("talk",)

@@ -50,7 +50,7 @@ VALUES: dict[str, Callable[[Any, Path], Talk | None]] = {
 }
 
 
-def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Corpus:
+def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None = None, most: int | None = None) -> Corpus:
     """Load the conversations in a file as a corpus without labels.
 
     Times stand in the corpus's annotations: `start` and `end` in seconds of a recording, `time` in the file's words. What is assumed is
@@ -63,9 +63,10 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
             `features` (JSON only: modality → vector). Or anything that `load_corpus` knows by its name: a folder, a `corpus.toml`,
             a pickle, a Parquet file, `sample`, `sample-raw`. Or the content itself, as bytes.
         name: What to call the conversation; the file's name where left out.
+        most: Turns at most, of what is no corpus; unset: any number.
 
     Raises:
-        CorpusError: no such file, or none of these forms; says which form was recognised, what is missing and what to do.
+        CorpusError: no such file, none of these forms, or more turns; says which form was recognised, what is missing and what to do.
 
     >>> talk = load_transcript(b"Ann: We won!\\nBob: Really?\\n  You are joking.")
     >>> talk.speakers, talk.texts[1]
@@ -75,7 +76,7 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
         path = Path(name or "standard input")
         with reading(path), noting() as notes:
             allow(len(source))
-            return _with_notes(_parse(source, path, name or "conversation"), notes)
+            return _with_notes(_parse(source, path, name or "conversation", most), notes)
     path = Path(source)
     with reading(path), noting() as notes:
         kinds = (".toml", ".pkl", ".pickle", ".parquet", ".safetensors")
@@ -87,7 +88,7 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
             if isinstance(error, CorpusError):
                 raise
             raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {EXPECTED}") from None
-        return _with_notes(_parse(content, path, name or path.stem or "conversation"), notes)
+        return _with_notes(_parse(content, path, name or path.stem or "conversation", most), notes)
 
 
 def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
@@ -116,14 +117,14 @@ def _with_notes(corpus: Corpus, notes: list[str]) -> Corpus:
     return replace(corpus, provenance={**corpus.provenance, "notes": said}) if notes else corpus
 
 
-def _parse(content: bytes, path: Path, name: str) -> Corpus:
+def _parse(content: bytes, path: Path, name: str, most: int | None = None) -> Corpus:
     if not content.strip():
         raise CorpusError(f"{path}: is empty; {EXPECTED}")
     if is_book(content):
         if not path.is_file():
             raise CorpusError(f"{path}: an Excel workbook through a pipe: give the file itself, or save it as CSV")
         book = read_workbook(path)
-        return to_corpus(read_table(book.rows, path, book.format), path, name)
+        return to_corpus(read_table(book.rows, path, book.format), path, name, most)
     refuse_binary(content, path)
     text = decode(content, path).replace("\r\n", "\n").replace("\r", "\n")
     refuse_text(text, path)
@@ -131,7 +132,7 @@ def _parse(content: bytes, path: Path, name: str) -> Corpus:
     if (annotations := read_released(value, path, len(content))) is not None:
         return assemble(replace(annotations, dataset=None), name=name)  # a part of a data set has no published counts
     readers: Iterable[Callable[[Any, Path], Talk | None]] = TEXTS.values() if isinstance(value, str) else VALUES.values()
-    return to_corpus(next(found for read in readers if (found := read(value, path)) is not None), path, name)
+    return to_corpus(next(found for read in readers if (found := read(value, path)) is not None), path, name, most)
 
 
 _NUMBERS = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?\s{0,20}(?:,|\]\s{0,20}$)")

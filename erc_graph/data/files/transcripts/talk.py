@@ -95,15 +95,17 @@ def moment(seconds: float) -> str:
     return ""
 
 
-def to_corpus(talk: Talk, path: Path, name: str) -> Corpus:
+def to_corpus(talk: Talk, path: Path, name: str, most: int | None = None) -> Corpus:
     """Make the corpus, and say what is assumed: speakers, conversations, order.
 
     Raises:
-        CorpusError: no turns, a turn number that is used twice, or features that are none.
+        CorpusError: no turns, more than `most`, a turn number that is used twice, or features that are none.
     """
     turns = talk.turns
     if not turns:
         raise CorpusError(f"{path}: no turns in it ({talk.form}); {EXPECTED}")
+    if most is not None and len(turns) > most:
+        raise CorpusError(f"{path}: {len(turns)} turns; expected up to {most}: divide it")
     dialogues: dict[str, list[int]] = {}
     for number, turn in enumerate(turns):
         dialogues.setdefault(turn.dialogue.strip() or name or "conversation", []).append(number)
