@@ -10,11 +10,8 @@ from erc_graph.data.files.transcripts.columns import heads_of
 from erc_graph.data.files.utterance_tables import read_csv
 from erc_graph.data.files.vocabulary import find_columns
 
-# Layouts of features, and tables that are read here as well, under any name of the file.
-_GENERAL = (
-    "tuples and lists of fields", "dict of named fields", "dict of samples", "splits of arrays", "list of dialogues", "table of utterances",
-    "MELD's CSVs",
-)  # fmt: skip
+# Of the readers of `formats`, those whose files look like a transcript of another kind. MELD's CSVs are tables under any name of the file.
+ASKED = ("DailyDialog", "ConvoKit's utterances", "EmoryNLP", "EmoContext", "IEMOCAP's own files", "MMSA's label.csv")
 
 
 def read_released(content: Any, path: Path, size: int) -> Annotations | None:
@@ -33,5 +30,5 @@ def read_released(content: Any, path: Path, size: int) -> Annotations | None:
     forms = [content]
     if isinstance(content, str) and len(find_columns(heads_of(content))) > 1:
         forms.append(read_csv(content, path))
-    asked = [read for name, read in READERS.items() if name not in _GENERAL]
+    asked = [READERS[name] for name in ASKED]
     return next((found for form in forms for read in asked if (found := read(form, path, size, None)) is not None), None)

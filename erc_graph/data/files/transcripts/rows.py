@@ -51,7 +51,7 @@ def read_rows(value: Any, path: Path) -> Talk:
     if isinstance(value, dict):
         inner = _inside(value, (*LISTS, *_OUTER))
         if inner is None and "text" not in find_columns(key for key, one in value.items() if not isinstance(one, dict | list)):
-            inner = _deeper(value)
+            inner = _named(value) or _deeper(value)
         value = [value] if inner is None else inner
     if not isinstance(value, list):
         raise CorpusError(f"{path}: a JSON {type(value).__name__}; {EXPECTED}")
@@ -84,6 +84,23 @@ def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
     if found is not None and not all(isinstance(one, dict | list) for one in found) and "text" in find_columns(item):
         return None
     return found
+
+
+def _named(value: Row) -> list[Any] | None:
+    """Dialogues under their names, each a list of turns, or a list of such lists (RECCON)."""
+    if not value or not all(isinstance(one, list) and one for one in value.values()):
+        return None
+    parts = {name: one if isinstance(one[0], list) else [one] for name, one in value.items()}
+    turns = [turn for lists in parts.values() for one in lists if isinstance(one, list) for turn in one]
+    if not turns or not all(isinstance(turn, dict) and "text" in find_columns(turn) for turn in turns):
+        return None
+    if len(value) == 1 and len(turns) == len(next(iter(value.values()))):
+        return None  # `{"sentences": […]}`: one conversation
+    return [
+        {"id": name if len(lists) == 1 else f"{name}_{number}", "turns": one}
+        for name, lists in parts.items()
+        for number, one in enumerate(lists)
+    ]
 
 
 def _deeper(value: Row) -> list[Any] | None:

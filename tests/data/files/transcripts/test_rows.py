@@ -172,3 +172,9 @@ def test_turns_somewhere_inside_are_found_and_said() -> None:
         assert said(talk) == TWO and "JSON of no known program: the turns are taken from" in notes(talk)
     with pytest.raises(CorpusError, match="nothing is said"):
         read({"words": [{"text": "Hello", "start": 0.0}]})
+
+
+def test_dialogues_under_their_names() -> None:
+    rows = [{"turn": i + 1, "speaker": who, "utterance": text} for i, (who, text) in enumerate(TWO)]
+    assert read({"a": rows, "b": rows}).dialogue_ids == read({"a": [rows], "b": [rows]}).dialogue_ids == ("a", "b")
+    assert read({"a": [rows, rows]}).dialogue_ids == ("a_0", "a_1")
