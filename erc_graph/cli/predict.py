@@ -145,11 +145,13 @@ def _predict(options: argparse.Namespace) -> None:
         pipeline, said = load_model(options.model, options.method), Labelled()
         labeller = Labeller(pipeline, extractors)
         if content is not None or options.draw is not None:
-            corpus, recordings = (content, {}) if content is not None else labeller.load(path)
+            corpus, recordings = (content, {}) if content is not None else labeller.load(path, said)
             corpus = labeller.prepared(corpus, said, recordings)
             said.rows = [(row, {}) for row in labeller.answers(corpus, said)]
         else:
-            where = Path(path) if path in MADE else Path(path).parent.absolute() / Path(path).name if Path(path).name in MADE else Path(path)
+            where = (
+                Path(path) if path in MADE else Path(path).parent.absolute() / Path(path).name if Path(path).name in MADE else Path(path)
+            )
             for shard in cut(Source(path=where, name=path)):
                 labeller.add(shard, said)
                 if said.refused:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from erc_graph.data.annotations import TIMES
 from erc_graph.data.files.storage import atomic_write
 from erc_graph.inference.answer import Answer
 
@@ -35,17 +36,20 @@ def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> N
 
 def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
     """Write a table with one column per emotion."""
-    heads, more = _heads(labels), _more(rows)
+    when, more = _times(rows), _more(rows)
+    heads = ["dialogue", "turn", *when, "speaker", "text", "emotion", *(f"p({label})" for label in labels)]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*heads, *(_free(name, heads) for name in more)])
     for answer, other in rows:
         chances = (f"{p:.6f}" for p in answer.probabilities.values())
-        own = [answer.dialogue, answer.turn, answer.speaker, answer.text, answer.emotion, *chances]
+        times = [answer.times.get(name, "") for name in when]
+        own = [answer.dialogue, answer.turn, *times, answer.speaker, answer.text, answer.emotion, *chances]
         writer.writerow([*own, *(_cell(other.get(name)) for name in more)])
 
 
-def _heads(labels: Sequence[str]) -> list[str]:
-    return ["dialogue", "turn", "speaker", "text", "emotion", *(f"p({label})" for label in labels)]
+def _times(rows: Rows) -> list[str]:
+    """Columns of the times that are known."""
+    return [name for name in TIMES if any(name in answer.times for answer, _ in rows)]
 
 
 def _more(rows: Rows) -> list[str]:
@@ -75,6 +79,7 @@ def _write_parquet(path: Path, rows: Rows, labels: Sequence[str]) -> None:
     columns: dict[str, Any] = {
         "dialogue": [answer.dialogue for answer in answers],
         "turn": [answer.turn for answer in answers],
+        **{name: [answer.times.get(name) for answer in answers] for name in _times(rows)},
         "speaker": [answer.speaker for answer in answers],
         "text": [answer.text for answer in answers],
         "emotion": [answer.emotion for answer in answers],

@@ -12,6 +12,7 @@ from typing import Any
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.budget import content_of
+from erc_graph.data.files.notes import noting
 from erc_graph.data.files.shards import MADE, TABLES, WHOLE, Records, Refused, Row, Shard, conversation_of, records_of, used_columns
 from erc_graph.data.files.transcripts import find_recordings, load_transcript
 from erc_graph.data.files.utterance_tables import read_csv
@@ -74,13 +75,14 @@ class Labeller:
                 self._read_records(shard, records_of(shard), said)
         said.notes = list(dict.fromkeys(said.notes))
 
-    def load(self, path: str | Path) -> tuple[Corpus, dict[str, Path]]:
-        """Read a file as a whole, and find its recordings where the model hears.
+    def load(self, path: str | Path, said: Labelled) -> tuple[Corpus, dict[str, Path]]:
+        """Read a file as a whole, and find its recordings where the model hears; what the reader assumes goes to `said`.
 
         Raises:
             CorpusError: see `load_transcript`.
         """
-        corpus = load_transcript(str(path))
+        with noting(said.notes.append):
+            corpus = load_transcript(str(path))
         return corpus, find_recordings(corpus, Path(path).parent) if self.hears and str(path) not in MADE else {}
 
     def prepared(self, corpus: Corpus, said: Labelled, recordings: Mapping[str, Path] | None = None) -> Corpus:
@@ -109,12 +111,14 @@ class Labeller:
     def _read_whole(self, shard: Shard, said: Labelled) -> None:
         """A file of any known form."""
         path = shard.source.path
-        corpus, recordings = self.load(path)
+        corpus, recordings = self.load(path, said)
         more: list[Row] = []
         if path.suffix.lower() in TABLES and path.is_file():
-            table = read_csv(content_of(path), path).rows
-            used = {*used_columns(table[0]).values()}
-            more = [{name: value for name, value in row.items() if name not in used} for row in table]
+            with noting(lambda _: None):  # they are said by the reader
+                table = read_csv(content_of(path), path)
+            used = used_columns(table.columns)
+            if "text" in used:
+                more = [{name: value for name, value in row.items() if name not in used.values()} for row in table.rows]
         more = _aligned(corpus, more, said, shard)
         try:
             self._add(corpus, more, said, recordings)
@@ -130,14 +134,16 @@ class Labeller:
         """JSON lines and Parquet."""
         name = shard.source.path.stem or "conversation"
         with suppress(CorpusError):
-            corpus = records.corpus(name)
+            with noting(said.notes.append):
+                corpus = records.corpus(name)
             self._add(corpus, _aligned(corpus, _others(records), said, shard), said)
             return
         for dialogue, one in records.split():  # one of them is the trouble
             with _refusing(said, source=shard.source.name, dialogue=dialogue, line=one.numbers[0]):
                 if not one.whole:
                     raise CorpusError("a line beside it, which may belong to it, cannot be read")
-                corpus = one.corpus(name)
+                with noting(said.notes.append):
+                    corpus = one.corpus(name)
                 self._add(corpus, _aligned(corpus, _others(one), said, shard), said)
 
     def _add(self, corpus: Corpus, more: list[Row], said: Labelled, recordings: Mapping[str, Path] | None = None) -> None:

@@ -97,7 +97,7 @@ def test_answers_are_those_of_single_files(talks: Path, model: Path, tmp_path: P
     assert len(parts) > 3
     for file, found in [("many.jsonl", parts), *((f"deep/{n}.json", [out / "deep" / f"{n}.json.jsonl"]) for n in range(3))]:
         assert main(["predict", "--model", str(model), str(talks / file), "--json"]) == 0
-        alone = json.loads(capsys.readouterr().out)
+        alone = json.loads(capsys.readouterr().out)["turns"]
         together = [row for part in found for row in read(part)]
         assert [{name: row[name] for name in alone[0]} for row in together] == alone  # every bit of the probabilities
     given = rows_of(40)
@@ -128,7 +128,7 @@ def test_tables_come_back_with_their_columns(model: Path, tmp_path: Path, capsys
     ]
     capsys.readouterr()
     assert main(["predict", "--model", str(model), str(tmp_path / "many.parquet"), "--json"]) == 0
-    alone = json.loads(capsys.readouterr().out)
+    alone = json.loads(capsys.readouterr().out)["turns"]
     assert [[row[f"p({name})"] for name in alone[0]["probabilities"]] for row in found] == [
         list(row["probabilities"].values()) for row in alone
     ]

@@ -19,7 +19,9 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.budget import allow, reading
 from erc_graph.data.files.load import is_corpus
 from erc_graph.data.files.sound import ENDINGS
-from erc_graph.data.files.transcripts import SPELLINGS, load_transcript
+from erc_graph.data.files.transcripts import load_transcript
+from erc_graph.data.files.transcripts.rows import READ
+from erc_graph.data.files.vocabulary import find_columns
 from erc_graph.errors import CorpusError
 
 TURNS = 10_000  # least rows of a shard, where a file has more
@@ -206,11 +208,8 @@ def conversation_of(line: bytes) -> str | None:
 
 
 def used_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return what → the column that says it: `speaker`, `text`, `dialogue`, `turn`, as far as they are there."""
-    there = {str(name).strip().lower(): str(name) for name in names}
-    return {
-        what: next(there[one] for one in spelt if one in there) for what, spelt in SPELLINGS.items() if any(one in there for one in spelt)
-    }
+    """Return what → the column that says it, of those that a transcript is read by, as far as they are there."""
+    return {what: name for what, name in find_columns(names).items() if what in READ}
 
 
 def _cut_rows(source: Source) -> Iterator[Shard]:

@@ -17,6 +17,7 @@ from erc_graph.errors import CorpusError
 
 Row = dict[str, Any]
 LISTS = ("turns", "utterances", "dialogue", "conversation", "messages", "transcript")
+READ = ("text", "speaker", "dialogue", "turn", "start", "end")  # of the vocabulary, what a transcript is read by
 _OUTER = ("dialogues", "conversations", "data", "results", "items", "records", "chats", "transcripts")
 _NAMED = ("name", "displayName", "display_name", "real_name", "nickname", "username", "user_name", "title", "id")
 
@@ -138,7 +139,7 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
     if "text" not in columns and given is None:
         found = ", ".join(one_line(name) for name in names[:12]) or "none"
         raise CorpusError(f"{path}: nothing is said: no `text` and no `features` in {len(rows)} rows; found {found}; {EXPECTED}")
-    read = {columns[what] for what in ("text", "speaker", "dialogue", "turn", "start", "end") if what in columns}
+    read = {columns[what] for what in READ if what in columns}
     others = [name for name in names if name not in read and name != given and not _is_list(rows, name)]
     if unread := [name for name in others if plain(name) not in ("label", "utterance")]:
         note(f"columns not read: {', '.join(one_line(name) for name in unread[:8])}{', …' if len(unread) > 8 else ''}")
