@@ -1,7 +1,7 @@
 """Annotation tools: ELAN, Praat and CHAT; a tier or a participant is a speaker, and turns stand in the order of their times.
 
 Read with the standard library and a few lines of our own. `pympi-ling` fails on files without a schema location, such as those that other
-programs write for ELAN, and lets a document type through; `praatio` takes a label that holds `intervals [` for a new interval. Praat's own
+programs write for ELAN, and lets a document type through; `praatio` fails on a label that holds `intervals [`. Praat's own
 rule is short: in both of its text forms only numbers, quoted texts and flags count, in their order.
 """
 
