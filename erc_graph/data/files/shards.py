@@ -20,7 +20,7 @@ from erc_graph.data.files.budget import allow, reading
 from erc_graph.data.files.load import is_corpus
 from erc_graph.data.files.sound import ENDINGS
 from erc_graph.data.files.transcripts import load_transcript
-from erc_graph.data.files.transcripts.rows import READ
+from erc_graph.data.files.transcripts.turn_rows import READ
 from erc_graph.data.files.vocabulary import find_columns
 from erc_graph.errors import CorpusError
 

@@ -29,10 +29,10 @@ from erc_graph.data.files.transcripts.lines import read_lines
 from erc_graph.data.files.transcripts.names import HEAD
 from erc_graph.data.files.transcripts.recognisers import read_recognised
 from erc_graph.data.files.transcripts.released import read_released
-from erc_graph.data.files.transcripts.rows import parse_json, read_rows, read_table
 from erc_graph.data.files.transcripts.strangers import is_book, refuse_binary, refuse_text
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, to_corpus
 from erc_graph.data.files.transcripts.tiers import read_tiers
+from erc_graph.data.files.transcripts.turn_rows import parse_json, read_rows, read_table
 from erc_graph.data.files.workbooks import read_workbook
 from erc_graph.errors import CorpusError
 

@@ -6,8 +6,8 @@ import csv
 import io
 from pathlib import Path
 
-from erc_graph.data.files.transcripts.rows import read_table
 from erc_graph.data.files.transcripts.talk import Talk
+from erc_graph.data.files.transcripts.turn_rows import read_table
 from erc_graph.data.files.utterance_tables import read_csv
 from erc_graph.data.files.vocabulary import find_columns
 from erc_graph.errors import CorpusError

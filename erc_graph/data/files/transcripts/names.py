@@ -39,7 +39,7 @@ _PARTICLES = {
     "van", "von", "de", "der", "den", "di", "da", "del", "della", "dos", "du", "la", "le", "el", "al", "bin", "ibn", "ben", "the", "of",
     "and", "und", "et", "y", "e", "i", "en", "&", "+",
 }  # fmt: skip
-_NOTHING = {  # what stands before a colon and is nobody, where it does so once
+NO_NAMES = {  # what stands before a colon and is nobody, where it does so once
     "note", "ps", "p.s", "p.p.s", "nb", "n.b", "remember", "example", "update", "edit", "subject", "re", "fw", "fwd", "cc", "bcc",
     "warning", "tip", "reminder", "todo", "link", "source", "ah", "oh", "so", "but", "and", "now", "well", "question is", "btw", "fyi",
 }  # fmt: skip
@@ -164,7 +164,7 @@ def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
     """Which of the lines begin a turn."""
     times = Counter(match[1].casefold() for match in matches if match and match[3])
     sure = {match[1].casefold() for match in matches if match and match[3] and _capital(match[1])}
-    sure -= {name for name in sure if name.strip(".") in _NOTHING and times[name] == 1 and len(sure) > 1}
+    sure -= {name for name in sure if name.strip(".") in NO_NAMES and times[name] == 1 and len(sure) > 1}
     if style == "colon":
         names = sure | {name for name, number in times.items() if number > 1}
         if not sure:  # all names are written small
