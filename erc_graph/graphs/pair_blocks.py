@@ -29,6 +29,7 @@ from erc_graph.graphs.rules import EdgeRule
 
 Kind = Literal["within", "turn", "full"]
 EXTRA = 4000  # padded slots that cost as much as one more bucket
+KEPT = 256  # turns up to which masks of windows are kept between batches
 CUTS = 24  # places at most where buckets may end
 
 
@@ -333,7 +334,8 @@ class _Pairs:
             none = not rule.self_loops or rule.speaker == "other"
             mask = torch.zeros_like(self.real) if none else self.real
             return mask & ~self.turns.first[self.rows] if rule.first_turn == "mute" else mask
-        mask = self._pairs() & _near(self.rows.shape[1], rule.behind, rule.ahead, rule.self_loops, self.rows.device)
+        near = _near if self.rows.shape[1] <= KEPT else _near.__wrapped__  # many lengths of thousands of turns would hold gigabytes
+        mask = self._pairs() & near(self.rows.shape[1], rule.behind, rule.ahead, rule.self_loops, self.rows.device)
         if rule.speaker in ("same", "other"):
             mask &= self._same(rule.speaker)
         for part in self._beyond_windows(rule):

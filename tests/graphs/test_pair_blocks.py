@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from erc_graph.data.batch import Batch
-from erc_graph.graphs.pair_blocks import EXTRA, Blocks, apart, chunked, fold, padded_slots, unfold
+from erc_graph.data.nodes import Nodes
+from erc_graph.graphs.edges import edges_of
+from erc_graph.graphs.pair_blocks import EXTRA, KEPT, Blocks, apart, chunked, fold, padded_slots, unfold
 from erc_graph.graphs.pair_blocks import _buckets as buckets
+from erc_graph.graphs.pair_blocks import _near as near
 from erc_graph.graphs.recipe import EdgeRule, GraphRecipe, load_recipe
 
 STREAMS = ("text", "audio")
@@ -45,6 +48,18 @@ def test_empty_dialogues_are_in_no_bucket() -> None:
     assert buckets((), 1) == () and buckets((0, 0), 1) == ()
     assert buckets((0, 3, 0), 1) == ((1,),)
     assert len(buckets(tuple(range(200)), 1)) < 24  # many dialogues: few places where buckets may end
+
+
+def test_windows_of_long_conversations_are_not_kept() -> None:
+    recipe = load_recipe("window")
+    near.cache_clear()
+    for turns, kept in ((KEPT, 1), (KEPT + 1, 0)):
+        batch = make_batch((turns,))
+        nodes = Nodes(torch.zeros(turns, 1, 2), torch.ones(turns, 1, dtype=torch.bool), STREAMS[:1])
+        before = near.cache_info().currsize
+        edges = edges_of(recipe, nodes, batch, layout="blocks")
+        assert int(edges.valid.sum()) == sum(min(turns, turn + 11) - max(0, turn - 10) for turn in range(turns))
+        assert (near.cache_info().currsize - before > 0) == bool(kept)
 
 
 def test_rules_share_a_chunk_only_if_they_never_join_the_same_nodes() -> None:
