@@ -6,6 +6,9 @@ oldest. The marks say who spoke as seen from the speaker of the utterance: they 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
 from erc_graph.data.corpus import Corpus
 
 Reading = str | tuple[str, str]  # an utterance, or an utterance and what was said before it
@@ -26,11 +29,20 @@ def readings(corpus: Corpus, context: int) -> list[Reading]:
     found: list[Reading] = []
     starts = corpus.ptr[corpus.dialogue_of].tolist()
     for row, (text, start, own) in enumerate(zip(corpus.texts, starts, corpus.speakers, strict=True)):
-        before: list[str] = []
-        for other in range(row - 1, start - 1, -1):
-            if len(before) == context:
-                break
-            if corpus.texts[other].strip():
-                before.append(f"{'I' if corpus.speakers[other] == own else 'you'}: {corpus.texts[other]}")
-        found.append((text, " ".join(before)) if before else text)
+        earlier = ((corpus.speakers[other], corpus.texts[other]) for other in range(row - 1, start - 1, -1))
+        found.append(reading(text, own, earlier, context))
     return found
+
+
+def reading(text: str, speaker: str, earlier: Iterable[tuple[str, str]], context: int) -> Reading:
+    """Return what an encoder reads of one utterance.
+
+    Args:
+        text: The utterance.
+        speaker: Who says it.
+        earlier: Speaker and text of the turns before, the latest first.
+        context: How many of those that have words are read too.
+    """
+    spoken = ((other, said) for other, said in earlier if said.strip())
+    before = [f"{'I' if other == speaker else 'you'}: {said}" for other, said in islice(spoken, context)]
+    return (text, " ".join(before)) if before else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Tokens:
         self.tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        self._one = threading.Lock()  # truncation is a state of the tokenizer, and one encoder may be asked by several threads
         self.padding = int(config.get("pad_token_id") or 0)
         positions = int(config.get("max_position_embeddings") or 512)
         if config.get("model_type") in OFFSET:  # its first position is the one behind the padding's
@@ -52,11 +54,14 @@ class Tokens:
     def __call__(self, texts: Sequence[Reading]) -> tuple[list[list[int]], list[int]]:
         """Token ids of every text, or of text and context, cut to `longest`; and which were cut. What is no valid Unicode is replaced."""
         clean = [_valid(text) if isinstance(text, str) else (_valid(text[0]), _valid(text[1])) for text in texts]
-        whole = [len(one) for one in self.tokenizer.encode_batch_fast(clean)]
-        cut = [i for i, length in enumerate(whole) if length > self.longest]
-        self.tokenizer.enable_truncation(self.longest)  # keeps the closing token, as cutting the list would not
-        ids = [one.ids for one in self.tokenizer.encode_batch_fast(clean)]
-        self.tokenizer.no_truncation()
+        with self._one:
+            ids = [one.ids for one in self.tokenizer.encode_batch_fast(clean)]
+            cut = [i for i, one in enumerate(ids) if len(one) > self.longest]
+            if cut:
+                self.tokenizer.enable_truncation(self.longest)  # keeps the closing token, as cutting the list would not
+                for i, one in zip(cut, self.tokenizer.encode_batch_fast([clean[i] for i in cut]), strict=True):
+                    ids[i] = one.ids
+                self.tokenizer.no_truncation()
         return ids, cut
 
     def own(self, ids: Tensor, mask: Tensor) -> Tensor:

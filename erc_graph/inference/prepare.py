@@ -66,14 +66,15 @@ def prepare(
     spoken = any(map(str.strip, corpus.texts))
     remarks: list[str] = []
     # A model may read several sentence vectors (`text`, `text_roberta`); a set of another name is one where the caller says so.
-    for name in [name for name in schema.widths if name in named and _of_text(name, extractors)]:
-        if name in features or not spoken:
-            continue
-        features[name] = _encoded(corpus, str(named[name]), schema.widths[name], name, encode, load, remarks)
-        present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
     sequences = {name: corpus.sequences[name] for name in schema.sequences if name in corpus.sequences}
-    for name in [name for name in schema.sequences if name in named and name.startswith("text") and name not in sequences and spoken]:
-        sequences[name] = _words(corpus.texts, str(named[name]), load, remarks)
+    for name, encoder in text_encoders(pipeline, extractors).items():
+        if name in features or name in sequences or not spoken:
+            continue
+        if name in schema.sequences:
+            sequences[name] = _words(corpus.texts, encoder, load, remarks)
+            continue
+        features[name] = _encoded(corpus, encoder, schema.widths[name], name, encode, load, remarks)
+        present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
     if unread := [name for name in corpus.features if name not in schema.widths]:
         remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
     here = {*features, *sequences}
@@ -100,8 +101,13 @@ def prepare(
     return complete(replace(_for_task(corpus, pipeline.task), features=features, present=present, sequences=sequences), pipeline.method)
 
 
-def _of_text(name: str, extractors: Mapping[str, str] | None) -> bool:
-    return name.startswith("text") or (name in (extractors or {}) and not name.startswith("audio"))
+def text_encoders(pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return which encoders text goes through: modality → name, of the model's provenance and `extractors`."""
+    schema, chosen = pipeline.schema, extractors or {}
+    named = {**schema.provenance.get("extractors", {}), **chosen}
+    vectors = [name for name in schema.widths if name.startswith("text") or (name in chosen and not name.startswith("audio"))]
+    states = [name for name in schema.sequences if name.startswith("text")]
+    return {name: str(named[name]) for name in (*vectors, *states) if name in named}
 
 
 def _for_task(corpus: Corpus, task: Task) -> Corpus:
