@@ -3,6 +3,7 @@
 - `python`: run in order, page by page, in an empty folder. `toml`: parsed.
 - `python`, `toml` whose first line is `# file: NAME`: written to NAME, for the blocks after it.
 - `bash`, `sh`, `console`: the commands of this package run in this process; what would train for long runs with `--dry-run`.
+- `erc-graph serve` answers from a thread until the page is over, and blocks that ask it with curl run as they stand.
 - `sample` is 24 dialogues here, `sample-raw` 12; `corpora/NAME` is a small saved corpus, `runs/NAME` a run of one epoch, `runs/NAME-text`
   one of text alone whose encoder is all-MiniLM-L6-v2, `talk.txt` a transcript, made when a block names them.
 """
@@ -17,6 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOK = ROOT / "docs" / "example.ipynb"
 SHELL = ("bash", "sh", "console")
+SERVED: list[Any] = []  # what ends the services that a page started
 OTHERS = {"git", "cd", "export", "source", "jupyter"}  # not ours to run
 
 
@@ -56,7 +59,8 @@ def stand_ins(code: str) -> None:
                 continue
             widths = [option for part in ("pmf", "mff", "mal") for option in (f"--pipeline.{part}.width", "8")]
             options = ["--pipeline.stages", "joint", "--training.epochs", "1"]
-            if name.endswith("-text"):
+            options += ["--pipeline.causal", "true", "--no-baseline"] if name.endswith("-live") else []
+            if name.endswith(("-text", "-live")):
                 options += ["--data", of_sentences(), "--modalities", '["text"]']
             assert experiment("pairwise", ["--out", name, *options, *widths]) == 0
 
@@ -95,6 +99,8 @@ def toml(example: Example) -> None:
 
 def shell(example: Example) -> None:
     """Commands of a block: of a `console` block the lines that begin with `$`."""
+    if "curl " in example.parsed:
+        return curl(example.parsed)
     lines = example.parsed.replace("\\\n", " ").splitlines()
     if any(line.startswith("$ ") for line in lines):
         lines = [line[2:] for line in lines if line.startswith("$ ")]
@@ -105,6 +111,39 @@ def shell(example: Example) -> None:
         if words:
             stand_ins(line)
             assert run(words) == 0, line
+
+
+def serve(arguments: list[str]) -> int:
+    """Answer as the command would, on a port that is free."""
+    from erc_graph.cli.serve import make_parser
+    from erc_graph.inference.pipeline import Pipeline
+    from erc_graph.serving.limits import Limits
+    from erc_graph.serving.server import listen, make_server
+    from erc_graph.serving.service import Service
+    from erc_graph.serving.web import make_app
+
+    limits = Limits(workers=1)
+    app, sock = (
+        make_app(Service(Pipeline.from_pretrained(make_parser().parse_args(arguments).model), limits), limits),
+        listen("127.0.0.1", 0),
+    )
+    server = make_server(app, 5)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    SERVED.append((server, thread, app, sock.getsockname()[1]))
+    return 0
+
+
+def curl(code: str) -> None:
+    """Ask the service that the page has started; an answer that is a refusal fails."""
+    if not shutil.which("curl"):
+        pytest.skip("no curl")
+    stand_ins(code)
+    code = code.replace("127.0.0.1:8000", f"127.0.0.1:{SERVED[-1][-1]}")
+    asked = 'curl() { command curl --silent --show-error --fail --max-time 20 "$@" && echo; }\n' + code
+    done = subprocess.run(["bash", "-eo", "pipefail", "-c", asked], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"emotion"') >= code.count("/predict") + code.count("/turns"), done.stdout
 
 
 def run(words: list[str]) -> int:
@@ -131,6 +170,8 @@ def run(words: list[str]) -> int:
         main = importlib.import_module("erc_graph.cli.main").main
         arguments = arguments[2 if program != "erc-graph" else 0 :]
         trains = arguments[:1] == ["experiment"]
+        if arguments[:1] == ["serve"] and "--help" not in arguments:
+            return serve(arguments[1:])
     else:
         assert program in ("python", "python3") and arguments[0] == "-m", f"tests/test_docs.py does not know {program}"
         if not arguments[1].startswith("erc_graph."):
@@ -161,6 +202,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setitem(sample_raw_corpus.__kwdefaults__, "dialogues", 12)
     modules = set(sys.modules)
     yield tmp_path
+    while SERVED:
+        server, thread, app, _ = SERVED.pop()
+        server.should_exit = True
+        thread.join()
+        app.state.close()
     for name in set(sys.modules) - modules:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]

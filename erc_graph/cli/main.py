@@ -15,6 +15,7 @@ COMMANDS = {
     "graph": "draw conversations: PNG, SVG, GraphML, interactive HTML",
     "experiment": "train and judge a method on a corpus",
     "predict": "label conversations with a trained model",
+    "serve": "answer requests over HTTP with a trained model",
     "report": "a run as one page: figures, errors, an explorer of conversations",
     "leaderboard": "many methods under the same rules, in one table",
     "compare": "finished runs side by side, with paired tests",

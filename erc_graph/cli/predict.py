@@ -115,7 +115,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _label(options: argparse.Namespace) -> int:
     """Into a folder, as many as there are."""
-    extractors = dict(_pair(value) for value in options.extractor)
+    extractors = extractor_pairs(options.extractor)
     from erc_graph.experiments.labelling import REFUSED, Labelling, label_all
 
     form: Form | None = "csv" if options.csv else "jsonl" if options.json else None
@@ -131,7 +131,7 @@ def _label(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> None:
     """One input, printed."""
     (path,) = options.conversations
-    extractors = dict(_pair(value) for value in options.extractor)
+    extractors = extractor_pairs(options.extractor)
     if options.draw is not None:
         check_name("--draw", options.draw)
     from erc_graph.data.files.notes import note, noting
@@ -172,11 +172,19 @@ def _predict(options: argparse.Namespace) -> None:
         print(table(rows, width=max(40, shutil.get_terminal_size().columns)))
 
 
-def _pair(value: str) -> tuple[str, str]:
-    name, equals, encoder = value.partition("=")
-    if not (name and equals and encoder):
-        raise ConfigError(f"--extractor: expected NAME=ENCODER, as text=all-MiniLM-L6-v2, found {value!r}")
-    return name, encoder
+def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
+    """Modality → encoder, of `NAME=ENCODER`.
+
+    Raises:
+        ConfigError: no such pair.
+    """
+    pairs = {}
+    for value in values:
+        name, equals, encoder = value.partition("=")
+        if not (name and equals and encoder):
+            raise ConfigError(f"--extractor: expected NAME=ENCODER, as text=all-MiniLM-L6-v2, found {value!r}")
+        pairs[name] = encoder
+    return pairs
 
 
 BAR = 8

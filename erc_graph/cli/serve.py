@@ -1,0 +1,88 @@
+"""`erc-graph serve`: a trained model behind HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from erc_graph.cli.command import Parser, add_method, command, remark
+from erc_graph.cli.graph import load_model
+from erc_graph.cli.predict import extractor_pairs
+from erc_graph.errors import ConfigError
+
+DESCRIPTION = """Answer requests over HTTP with a trained model: whole conversations as
+`erc-graph predict` labels them, and live ones turn by turn, where the model is
+causal. One model is shared by all requests; Ctrl-C and SIGTERM let running
+requests finish. Needs: pip install "erc_graph[serve]"
+"""
+EXAMPLES = """  erc-graph serve --model runs/meld
+      on this machine alone; http://127.0.0.1:8000 explains the endpoints
+  curl http://127.0.0.1:8000/predict --data-binary @talk.txt
+      the emotions of a transcript, JSON, JSON lines or CSV
+  curl http://127.0.0.1:8000/predict -d '[{"speaker": "Ann", "text": "Hi!"}]'
+      the same, written out
+
+There is no authentication and no TLS: whoever reaches the port can use the
+model. Put a proxy in front where others can reach it.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = Parser(prog="erc-graph serve", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, or a name on the hub")
+    add_method(parser)
+    parser.add_argument(
+        "--extractor",
+        metavar="NAME=ENCODER",
+        action="append",
+        default=[],
+        help="encoder of a text feature set, as text=all-MiniLM-L6-v2 or text=FOLDER, instead of the one that the model names",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=int, default=8000, help="port; 0: any that is free (default: 8000)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="requests computed at once (default: one per core, at most 4)")
+    parser.add_argument("--queue", type=int, default=256, metavar="N", help="requests that wait; one more gets 503 (default: 256)")
+    parser.add_argument("--body", type=int, default=8, metavar="MIB", help="largest request (default: 8)")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="longest request (default: 30)")
+    parser.add_argument(
+        "--sessions", type=int, default=256, metavar="N", help="live conversations at once; together at most 4 MiB each (default: 256)"
+    )
+    parser.add_argument(
+        "--idle",
+        type=float,
+        default=900.0,
+        metavar="SECONDS",
+        help="a live conversation is forgotten after so long without a turn (default: 900)",
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code (0 ended by SIGTERM, 2 refused, 130 stopped)."""
+    options = make_parser().parse_args(argv)
+    extractors = extractor_pairs(options.extractor)
+    if lacking := [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]:
+        raise ConfigError(f"serve: expected the package {lacking[0]}, found none; install it with pip install 'erc_graph[serve]'")
+    from erc_graph.serving.limits import Limits
+
+    names = ("workers", "queue", "body", "timeout", "sessions", "idle")
+    limits = Limits(**{name: getattr(options, name) for name in names})
+    from erc_graph.serving.heap import one_heap
+    from erc_graph.serving.server import listen, run
+    from erc_graph.serving.service import Service
+    from erc_graph.serving.web import make_app
+
+    one_heap()
+    with listen(options.host, options.port) as sock:
+        service = Service(load_model(options.model, options.method), limits, extractors=extractors, say=remark)
+        service.warm()
+        host, port = sock.getsockname()[:2]
+        if not ipaddress.ip_address(host).is_loopback:
+            remark(f"{host} is reached from other machines: whoever reaches port {port} can use the model; put a proxy in front")
+        print(f"{options.model}: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        run(make_app(service, limits), sock, limits.timeout)
+    return 0

@@ -1,0 +1,60 @@
+"""What the service lets in, and for how long."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from erc_graph.errors import expect
+from erc_graph.inference.prepare import LONGEST
+
+MIB = 1 << 20
+PER_SESSION = 4 * MIB  # bytes that live conversations may hold, on average of `sessions`
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of a service.
+
+    Attributes:
+        workers: Requests that are computed at the same time; 0: one per processor, at most four.
+        queue: Requests that wait for one of these; one more is answered 503.
+        body: Most MiB of a request.
+        timeout: Seconds from a request's first byte to its answer.
+        sessions: Live conversations at the same time; together they hold at most 4 MiB of memory each.
+        idle: Seconds without a turn after which a live conversation is forgotten.
+
+    Raises:
+        ConfigError: a value out of range; names all of them.
+    """
+
+    workers: int = 0
+    queue: int = 256
+    body: int = 8
+    timeout: float = 30.0
+    sessions: int = 256
+    idle: float = 900.0
+
+    turns = LONGEST  # of a request, and of a live conversation
+
+    def __post_init__(self) -> None:
+        expect(
+            "serve",
+            self,
+            workers=(0 <= self.workers <= 256, "0 to 256"),
+            queue=(0 <= self.queue <= 100_000, "0 to 100000"),
+            body=(1 <= self.body <= 1024, "1 to 1024 MiB"),
+            timeout=(0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds"),
+            sessions=(0 <= self.sessions <= 1_000_000, "0 to 1000000"),
+            idle=(0 < self.idle <= 7 * 86_400, "more than 0 and at most 604800 seconds"),
+        )
+
+    @property
+    def at_once(self) -> int:
+        """Threads that ask the model."""
+        return self.workers or min(4, cores())

@@ -1,0 +1,82 @@
+"""The socket, the signals, and an orderly end: running requests finish, and no new ones begin."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from erc_graph.errors import ConfigError
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+CONNECTIONS = 2048  # that wait to be accepted
+IDLE = 5  # seconds that a connection is kept open for a client's next request
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Args:
+        host: Name or address of an interface.
+        port: 0: any that is free.
+
+    Raises:
+        ConfigError: no such address or port, or the port is taken or not allowed.
+    """
+    if not 0 <= port <= 65535:  # the resolver would take another
+        raise ConfigError(f"serve: expected a port of 0 to 65535, found {port}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+            found.listen(CONNECTIONS)
+        except OSError:
+            found.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"serve: expected an address that is free, cannot listen on {host}:{port} ({reason}); choose another") from None
+    return found
+
+
+def make_server(app: FastAPI, timeout: float) -> uvicorn.Server:
+    """Return the server of an application; `run(sockets=[...])` starts it.
+
+    Args:
+        app: From `make_app`.
+        timeout: Seconds that a request may take: so long an end is waited for.
+    """
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            backlog=CONNECTIONS,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=IDLE,
+            timeout_graceful_shutdown=int(timeout) + 5,
+        )
+    )
+
+
+def run(app: FastAPI, sock: socket.socket, timeout: float) -> None:
+    """Answer until SIGTERM or SIGINT comes; then finish what runs."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises what ended it once more when it has ended
+    try:
+        make_server(app, timeout).run(sockets=[sock])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        app.state.close()

@@ -1,0 +1,181 @@
+"""One model, and the text encoders that it names, asked by many threads: no request has a copy of its own.
+
+What comes in passes `load_transcript` and `prepare`, as the files of `erc-graph predict` do; so the answers are the same, and so are the
+bounds. Neither the model nor an encoder is changed by being asked.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.transcripts import load_transcript
+from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
+from erc_graph.features.context import Reading, reading
+from erc_graph.features.encoder_names import load_text_encoder
+from erc_graph.inference.answer import Answer
+from erc_graph.inference.pipeline import Pipeline
+from erc_graph.inference.prepare import prepare, text_encoders
+from erc_graph.inference.stream import Stream
+from erc_graph.serving.limits import Limits
+from erc_graph.serving.refusal import Refusal
+from erc_graph.serving.sessions import REMEMBERED, Session
+
+NAME = "request"  # of a conversation, in messages
+
+
+class Service:
+    """A model that answers.
+
+    Args:
+        pipeline: The model.
+        limits: How many turns at most.
+        extractors: Modality → encoder, instead of those that the model names.
+        say: Called with each remark for whoever starts the service.
+
+    Raises:
+        ConfigError: one of `extractors` is of a modality that the model does not read.
+        CheckpointError: one of `extractors` cannot be found.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, limits: Limits, *, extractors: Mapping[str, str] | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.pipeline, self.limits, self.extractors = pipeline, limits, dict(extractors or {})
+        pipeline.method.eval()
+        torch.set_num_threads(max(1, torch.get_num_threads() // limits.at_once))
+        if unknown := [name for name in self.extractors if name not in pipeline.schema.modalities]:
+            read = ", ".join(pipeline.schema.modalities)
+            raise ConfigError(f"extractor: expected one of what the model reads ({read}), found {unknown[0]!r}")
+        self._encoders: dict[str, Any] = {}
+        self._reading = threading.Lock()  # a budget for reading is one of the process; and reading is Python, which takes turns anyway
+        for modality, name in text_encoders(pipeline, self.extractors).items():
+            try:
+                self._encoders[name] = load_text_encoder(name)
+            except CheckpointError as error:
+                if modality in self.extractors:
+                    raise
+                if say:
+                    say(f"{modality}: requests have to bring its vectors: {error}")
+
+    def about(self) -> dict[str, Any]:
+        """What the model is, reads and predicts."""
+        schema, method = self.pipeline.schema, self.pipeline.method
+        networks = getattr(method, "networks", [method])
+        return {
+            "method": type(networks[0]).__name__,
+            "task": schema.task.name,
+            "labels": list(schema.task.labels) if schema.task.kind == "classification" else [],
+            "features": dict(schema.widths),
+            "sequences": {name: list(item) for name, item in schema.sequences.items()},
+            "encodes": [name for name, encoder in text_encoders(self.pipeline, self.extractors).items() if encoder in self._encoders],
+            "live": self.pipeline.causal and not schema.sequences,
+        }
+
+    def warm(self) -> None:
+        """Ask the model once, so that no request waits for what is compiled or imported at first use."""
+        turn = {
+            "speaker": "nobody",
+            "text": "hello",
+            "features": {name: [0.0] * width for name, width in self.pipeline.schema.widths.items()},
+        }
+        with suppress(ErcGraphError):  # a model of sequences that nobody gives
+            self.predict(json.dumps([turn]).encode())
+        for encoder in self._encoders.values():
+            encoder(["hello"])
+
+    def predict(self, body: bytes) -> dict[str, Any]:
+        """Label the conversations in a request: `turns`, as `erc-graph predict --json` prints them, and `notes`.
+
+        Args:
+            body: Transcript, JSON, JSON lines or CSV, as `load_transcript` reads a file.
+
+        Raises:
+            ErcGraphError: what the readers or the model refuse.
+        """
+        corpus = self._read(body)
+        notes: list[str] = []
+        rows = self.pipeline.predict(self._prepared(corpus, notes, self._encoder))
+        several = len(corpus) > 1
+        return {"turns": [{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows], "notes": notes}
+
+    def stream(self) -> Stream:
+        """Begin a live conversation.
+
+        Raises:
+            ConfigError: the model reads later turns, or sequences.
+        """
+        return self.pipeline.stream()
+
+    def turn(self, session: Session, body: bytes) -> dict[str, Any]:
+        """Judge the next turn of a live conversation: the row that `predict` would give, and `notes`.
+
+        Args:
+            session: The conversation; no other thread may have it meanwhile.
+            body: One turn, in any form of `predict`.
+
+        Raises:
+            ErcGraphError: what the readers or the model refuse; the conversation goes on as if nothing had been said.
+        """
+        corpus = self._read(body)
+        if corpus.utterances != 1:
+            raise Refusal(422, f"a live conversation hears one turn at a time, found {corpus.utterances}; send whole ones to /predict")
+        speaker, text = corpus.speakers[0], corpus.texts[0]
+        notes: list[str] = []
+        features: dict[str, torch.Tensor] = {}
+        if corpus.features or text.strip():  # else silence, which a conversation may have
+            ready = self._prepared(corpus, notes, lambda name: _Hearing(self._encoder(name), speaker, session))
+            features = {name: values[0] for name, values in ready.features.items() if ready.present[name][0]}
+        judged = session.stream.push(speaker, features)
+        if text.strip():
+            session.said.append((speaker, text))
+        score = self.pipeline.task.kind == "score"
+        answer = Answer(
+            dialogue=NAME,
+            turn=judged.turn,
+            speaker=speaker,
+            text=text,
+            emotion=f"{judged.scores[0]:+.1f}" if score else str(judged.emotion),
+            probabilities=judged.probabilities,
+            score=judged.scores[0] if score else None,
+        )
+        return {**answer.as_dict(), "notes": notes}
+
+    def _read(self, body: bytes) -> Corpus:
+        with self._reading:
+            return load_transcript(body, name=NAME, most=self.limits.turns)
+
+    def _prepared(self, corpus: Corpus, notes: list[str], load: Callable[[str], Any]) -> Corpus:
+        extractors = {name: encoder for name, encoder in self.extractors.items() if encoder in self._encoders}
+        return prepare(corpus, self.pipeline, extractors=extractors, say=notes.append, load=load)
+
+    def _encoder(self, name: str) -> Any:
+        if name not in self._encoders:
+            raise CheckpointError(
+                "the text encoder of this model was not found when the service was started; send `features` with every turn"
+            )
+        return self._encoders[name]
+
+
+class _Hearing:
+    """A text encoder that reads one turn of a live conversation, with what was said before where it wants that."""
+
+    context = 0  # the one turn has none beside it; what was said before is in the session
+
+    def __init__(self, encoder: Any, speaker: str, session: Session) -> None:
+        self.encoder, self.speaker, self.session = encoder, speaker, session
+        if encoder.context > REMEMBERED:
+            raise CheckpointError(
+                f"the text encoder reads {encoder.context} turns back, live conversations keep {REMEMBERED}; send `features`"
+            )
+
+    def __call__(self, texts: list[Reading]) -> torch.Tensor:
+        earlier = list(self.session.said)[::-1]
+        said: torch.Tensor = self.encoder([reading(str(text), self.speaker, earlier, self.encoder.context) for text in texts])
+        return said
