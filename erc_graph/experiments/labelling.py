@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.shards import BYTES, TURNS, Shard, cut, find_sources
 from erc_graph.data.files.storage import atomic_write, tidy, write_json
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
@@ -202,7 +203,7 @@ def _check_folder(out: Path, about: dict[str, Any]) -> None:
             raise ConfigError(f"--out: expected a new folder, or one with labels of the same model, found {out} with {others[0]!r} in it")
         return
     try:
-        found = json.loads((out / ABOUT).read_bytes())
+        found = json.loads(content_of(out / ABOUT))
     except (OSError, ValueError, RecursionError):
         found = {}
     found = found if isinstance(found, dict) else {}

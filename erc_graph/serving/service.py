@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.notes import noting
 from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
 from erc_graph.features.context import Reading, reading
@@ -99,8 +100,8 @@ class Service:
         Raises:
             ErcGraphError: what the readers or the model refuse.
         """
-        corpus = self._read(body)
         notes: list[str] = []
+        corpus = self._read(body, notes)
         rows = self.pipeline.predict(self._prepared(corpus, notes, self._encoder))
         several = len(corpus) > 1
         return {"turns": [{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows], "notes": notes}
@@ -123,11 +124,11 @@ class Service:
         Raises:
             ErcGraphError: what the readers or the model refuse; the conversation goes on as if nothing had been said.
         """
-        corpus = self._read(body)
+        notes: list[str] = []
+        corpus = self._read(body, notes)
         if corpus.utterances != 1:
             raise Refusal(422, f"a live conversation hears one turn at a time, found {corpus.utterances}; send whole ones to /predict")
         speaker, text = corpus.speakers[0], corpus.texts[0]
-        notes: list[str] = []
         features: dict[str, torch.Tensor] = {}
         if corpus.features or text.strip():  # else silence, which a conversation may have
             ready = self._prepared(corpus, notes, lambda name: _Hearing(self._encoder(name), speaker, session))
@@ -147,8 +148,8 @@ class Service:
         )
         return {**answer.as_dict(), "notes": notes}
 
-    def _read(self, body: bytes) -> Corpus:
-        with self._reading:
+    def _read(self, body: bytes, notes: list[str]) -> Corpus:
+        with self._reading, noting(notes.append):
             return load_transcript(body, name=NAME, most=self.limits.turns)
 
     def _prepared(self, corpus: Corpus, notes: list[str], load: Callable[[str], Any]) -> Corpus:
@@ -170,6 +171,7 @@ class _Hearing:
 
     def __init__(self, encoder: Any, speaker: str, session: Session) -> None:
         self.encoder, self.speaker, self.session = encoder, speaker, session
+        self.tokens = encoder.tokens
         if encoder.context > REMEMBERED:
             raise CheckpointError(
                 f"the text encoder reads {encoder.context} turns back, live conversations keep {REMEMBERED}; send `features`"

@@ -82,7 +82,7 @@ def test_report_and_predict_on_its_run(place: Path, capsys: pytest.CaptureFixtur
     rows = [{"speaker": "Ann", "text": "We won!", "features": {"text": [0.1] * 16, "audio": [0.2] * 8, "visual": [0.3] * 8}}]
     (place / "talk.json").write_text(json.dumps(rows))
     assert main(["predict", "talk.json", "--model", "run", "--method", "my_method.py:Own", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    answer = json.loads(capsys.readouterr().out)["turns"]
     assert len(answer) == 1 and sum(answer[0]["probabilities"].values()) == pytest.approx(1)
     assert main(["graph", "corpus", "--model", "run/seed-0", "--method", "my_method.py:Own"]) == 2
     assert "Own has no graph" in capsys.readouterr().err

@@ -291,7 +291,7 @@ def test_a_model_with_a_prior_labels_raw_text(
     capsys.readouterr()
     assert main(["predict", "--model", str(tmp_path / "run"), "--json", str(tmp_path / "talk.txt")]) == 0
     shown = capsys.readouterr()
-    assert [turn["emotion"] for turn in json.loads(shown.out)] == ["joy", "surprise"] and "missing" not in shown.err
+    assert [turn["emotion"] for turn in json.loads(shown.out)["turns"]] == ["joy", "surprise"] and "missing" not in shown.err
 
 
 @pytest.mark.parametrize("option", ["--print_config", "--print-config"])

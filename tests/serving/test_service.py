@@ -108,7 +108,7 @@ def test_an_encoder_that_is_not_there_is_said_once_and_never_looked_for_again(mo
     assert len(notes) == 1 and notes[0].startswith("text: requests have to bring its vectors: text encoder './nothing'")
     with pytest.raises(CheckpointError, match="was not found when the service was started; send `features` with every turn"):
         service.predict(b"Ann: hi")
-    assert service.predict(json.dumps([{"text": "hi", "features": {"text": [0.5] * 24}}]).encode())["notes"] == []
+    assert service.predict(json.dumps([{"speaker": "Ann", "text": "hi", "features": {"text": [0.5] * 24}}]).encode())["notes"] == []
     assert service.about()["encodes"] == []
 
 
@@ -146,7 +146,7 @@ def test_whatever_is_sent_is_answered_or_refused(shared: Service, body: bytes) -
 
 def test_bounds(tiny_encoder: Path, corpus: Corpus) -> None:
     service = Service(of_text(tiny_encoder), replace(Limits(), queue=0))
-    for many, words in ((b'{"text": "a"}\n' * 2001, "2001 items"), (b"[[" + b'{"text": "a"},' * 2000 + b'{"text": "a"}]]', "2001 turns")):
+    for many, words in ((b'{"text": "a"}\n' * 2001, "2001 turns"), (b"[[" + b'{"text": "a"},' * 2000 + b'{"text": "a"}]]', "2001 turns")):
         with pytest.raises(CorpusError, match=f"request: {words}; expected up to 2000: divide it"):
             service.predict(many)
     with pytest.raises(Refusal, match="hears one turn at a time, found 2"):

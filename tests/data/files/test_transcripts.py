@@ -139,6 +139,9 @@ def test_no_more_turns_than_are_allowed() -> None:
     for content in (b"Ann: Hi\nBob: Oh\nAnn: No\n", json.dumps([*TURNS, *TURNS]).encode()):
         with pytest.raises(CorpusError, match=r"[34] turns; expected up to 2: divide it"):
             load_transcript(content, most=2)
+    for content, words in ((b"Ann: Hi\n" * 101, "101 lines"), (b"[" + b'{"text": "a"}, ' * 100 + b'{"text": "a"}]', "101 objects")):
+        with pytest.raises(CorpusError, match=f"{words}; expected up to 2 turns: divide it"):  # before any turn is made
+            load_transcript(content, most=2)
 
 
 def test_files_and_corpora(tmp_path: Path) -> None:

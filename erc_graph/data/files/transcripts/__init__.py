@@ -50,6 +50,9 @@ VALUES: dict[str, Callable[[Any, Path], Talk | None]] = {
 }
 
 
+A_TURN = 50  # lines or JSON objects of one, at most, where turns are bounded
+
+
 def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None = None, most: int | None = None) -> Corpus:
     """Load the conversations in a file as a corpus without labels.
 
@@ -128,6 +131,10 @@ def _parse(content: bytes, path: Path, name: str, most: int | None = None) -> Co
     refuse_binary(content, path)
     text = decode(content, path).replace("\r\n", "\n").replace("\r", "\n")
     refuse_text(text, path)
+    if most is not None:  # before millions of turns are made
+        what, count = ("objects", text.count("{")) if _is_json(text) else ("lines", text.count("\n"))
+        if count > A_TURN * most:
+            raise CorpusError(f"{path}: {count} {what}; expected up to {most} turns: divide it")
     value = parse_json(text, path) if _is_json(text) else text
     if (annotations := read_released(value, path, len(content))) is not None:
         return assemble(replace(annotations, dataset=None), name=name)  # a part of a data set has no published counts
