@@ -169,7 +169,7 @@ def run(words: list[str]) -> int:
     if program == "erc-graph" or arguments[:2] == ["-m", "erc_graph"]:
         main = importlib.import_module("erc_graph.cli.main").main
         arguments = arguments[2 if program != "erc-graph" else 0 :]
-        trains = arguments[:1] == ["experiment"]
+        trains = arguments[:1] in (["experiment"], ["leaderboard"]) and "--dry-run" not in arguments
         if arguments[:1] == ["serve"] and "--help" not in arguments:
             return serve(arguments[1:])
     else:

@@ -342,6 +342,24 @@ def test_a_corpus_that_has_changed_is_not_gone_on_with(done: Path, tmp_path: Pat
     assert "sample is not what it was when the leaderboard began" in refused(capsys, "--resume", tmp_path)
 
 
+def test_a_dry_run_says_what_it_would_train(small: Path, rules: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--data",
+        str(small),
+        "--methods",
+        "bigru,sdt,wavfusion",
+        "--rules",
+        str(rules),
+        "--out",
+        str(tmp_path / "board"),
+        "--dry-run",
+    ]
+    assert main(["leaderboard", *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "sample: 2 methods, 12 trainings that choose settings, 4 that are judged" and "wavfusion is left out" in said[1]
+    assert not (tmp_path / "board").exists()
+
+
 def test_methods_by_kind(tmp_path: Path) -> None:
     graphs = chosen_methods(["kind:graph"])
     assert "dialoguegcn" in graphs and "bigru" not in graphs

@@ -157,7 +157,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_recipe(tmp_path)
-    (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "own.toml").write_bytes(b"a = \xff\xfe")
     with pytest.raises(ConfigError, match="expected UTF-8 text"):
         load_recipe(tmp_path / "own.toml")
 

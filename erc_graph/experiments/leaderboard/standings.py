@@ -66,6 +66,7 @@ def begin(
     seeds: int | None = None,
     budget: int | None = None,
     rules: Path | None = None,
+    dry_run: bool = False,
 ) -> int:
     """Begin a leaderboard; returns the exit code.
 
@@ -77,6 +78,7 @@ def begin(
         seeds: In the place of the rules' number.
         budget: In the place of the rules' number.
         rules: A file of rules; unset: those of the package.
+        dry_run: Say what would be trained, and write nothing.
 
     Raises:
         ErcGraphError: what cannot run; nothing is written then.
@@ -93,6 +95,9 @@ def begin(
             raise ConfigError(f"{folder}: expected an empty or new folder, found {other[0]!r} in it; {way}")
         fields = [field_of(corpus, path, chosen, held, folder) for path, corpus in corpora.items()]
         _check(fields)
+        if dry_run:
+            print("\n".join(line for field in fields for line in plan(field)))
+            return 0
         write_json(
             folder / CONFIG,
             {
@@ -101,6 +106,15 @@ def begin(
             },
         )  # fmt: skip
         return _run(fields, held, folder, launch)
+
+
+def plan(field: Field) -> list[str]:
+    """What is trained on a corpus, in a few lines."""
+    entries = field.entries
+    tried = sum(len(trials) for entry in entries for trials in entry.tried())
+    seeds = sum(entry.experiment.run.seeds for entry in entries)
+    lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings that choose settings, {seeds} that are judged"]
+    return [*lines, *(f"  {name} is left out: {reason}" for name, reason in field.left_out.items())]
 
 
 def go_on(folder: Path, launch: Launch) -> int:

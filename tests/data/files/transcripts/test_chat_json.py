@@ -133,8 +133,8 @@ def test_chat_models() -> None:
     assert len(read(lines)) == 3
     gpt = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Oh"}]
     assert read([{"id": "a", "conversations": gpt}, {"id": "b", "conversations": gpt}]).dialogue_ids == ("a", "b")
-    claude = [{"uuid": "u", "name": "A", "chat_messages": [{"sender": "human", "text": "Hi"}, {"sender": "assistant", "text": "Oh"}]}]
-    assert said(read(claude)) == [("human", "Hi"), ("assistant", "Oh")]
+    export = [{"uuid": "u", "name": "A", "chat_messages": [{"sender": "human", "text": "Hi"}, {"sender": "assistant", "text": "Oh"}]}]
+    assert said(read(export)) == [("human", "Hi"), ("assistant", "Oh")]
     called = {"role": "assistant", "content": None, "tool_calls": []}
     assert said(read({"messages": [*turns, called]}))[-1] == ("assistant", "Oh")
 
