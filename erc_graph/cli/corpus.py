@@ -22,7 +22,7 @@ EXAMPLES = """  erc-graph corpus inspect sample
   erc-graph corpus inspect corpora/iemocap --task iemocap4
       with another label set; `erc-graph list tasks` names them
   erc-graph corpus validate corpora/mine --strict
-      NaN or inf among the features are problems, not notes
+      NaN, inf or numbers beyond 1e15 among the features are problems, not notes
   erc-graph corpus convert corpora/meld meld.jsonl
       one line per turn, for a spreadsheet or another program
   erc-graph corpus save IEMOCAP_features.pkl corpora/iemocap
@@ -47,7 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
             kinds = "a folder" if name == "save" else "a folder, or a file ending in .csv or .jsonl"
             own.add_argument("out", metavar="OUT", type=Path, help=f"{kinds}; appears complete or not at all")
         own.add_argument("--task", metavar="NAME", help="what is predicted, for example iemocap4 (default: the corpus's own)")
-        own.add_argument("--strict", action="store_true", help="refuse features with NaN or inf instead of masking them as missing")
+        own.add_argument(
+            "--strict", action="store_true", help="refuse features with NaN, inf or numbers beyond 1e15 instead of masking them as missing"
+        )
         own.add_argument("--json", action="store_true", help="for machines: one JSON object on standard output")
     return parser
 

@@ -61,7 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("graph.png"), metavar="FILE", help="ends in .png, .svg, .graphml or .html (default: graph.png)"
     )
     parser.add_argument("--task", metavar="NAME", help="label set, for example iemocap4 (default: the corpus's own)")
-    parser.add_argument("--strict", action="store_true", help="refuse features with NaN or inf instead of masking them as missing")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse features with NaN, inf or numbers beyond 1e15 instead of masking them as missing"
+    )
     parser.add_argument("--json", action="store_true", help="for machines: one JSON object on standard output")
     return parser
 

@@ -28,7 +28,7 @@ class Annotations:
             seconds; `time`: when a message was written, as the file says it.
         labels: Label names in index order, where the file brings its own and the data set is not known.
         splits: `train`/`dev`/`test` → dialogue ids, as far as the file says.
-        features: modality → `(U, d)` array; rows with NaN or inf are treated as missing later.
+        features: modality → `(U, d)` array; rows with NaN, inf or numbers beyond 1e15 are treated as missing later.
         sequences: modality → one sequence per utterance.
         notes: Remarks for the user (what was recovered, what looks unusual).
     """

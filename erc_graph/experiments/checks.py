@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.numbers import UNFIT, check_numbers
 from erc_graph.data.splits import Fold, folds, judged_rows
 from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.experiments.experiment import Experiment
@@ -21,12 +22,13 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
 
     Raises:
         ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: no labels, or one alone; a part of a fold has nothing to learn from or to judge; with `strict`, sequences longer than
-            the method reads.
+        CorpusError: numbers that cannot be computed with; no labels, or one alone; a part of a fold has nothing to learn from or to
+            judge; with `strict`, sequences longer than the method reads.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:
         raise ConfigError(f"inputs.swap_noise: expected modalities of the corpus ({', '.join(corpus.modalities)}), found {unknown[0]!r}")
+    check_numbers(corpus)
     _check_learnable(experiment, corpus)
     own = is_own(experiment.method)
     with own_code(experiment.method, "building it") if own else nullcontext():
@@ -71,7 +73,7 @@ def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
         here = [*(corpus.present[name] for name in read.widths), *(corpus.sequences[name].present for name in read.sequences)]
         if not any(present[rows].any() for present in here):
             raise CorpusError(
-                f"train part of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with NaN or inf, in "
+                f"train part of fold {fold.name}: expected features, found {', '.join(read.modalities)} missing, or with {UNFIT}, in "
                 f"all {len(rows)} utterances; look at the feature files"
             )
 

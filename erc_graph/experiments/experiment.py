@@ -34,7 +34,7 @@ class RunConfig:
         seeds: Number of seeds, 0 to N-1.
         members: Networks per run that are trained side by side and vote with the mean of their probabilities; the BiGRU has as many.
         device: `auto`, `cpu` or `cuda`.
-        strict: Refuse features with NaN or inf instead of treating them as missing.
+        strict: Refuse features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
         baseline: Also train the plain BiGRU on the same features, folds and seeds.
     """
 

@@ -100,7 +100,9 @@ def make_parser(method: str) -> ArgumentParser:
     parser.add_class_arguments(Launch)
     parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})
     parser.add_argument(
-        "--strict", action=ActionYesNo(no_prefix="no-"), help="Refuse features with NaN or inf instead of treating them as missing."
+        "--strict",
+        action=ActionYesNo(no_prefix="no-"),
+        help="Refuse features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.",
     )
     parser.add_argument(
         "--baseline",

@@ -12,6 +12,7 @@ from torch import Tensor
 from erc_graph.data.annotations import TIMES
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.numbers import check_numbers
 from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.errors import CheckpointError, CorpusError
 from erc_graph.inference.saved import Network
@@ -108,7 +109,7 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
     """The corpus with exactly what the method reads; a modality that it lacks is there as missing in every row.
 
     Raises:
-        CorpusError: nothing of it, or features or items of another shape.
+        CorpusError: nothing of it, features or items of another shape, or numbers that cannot be computed with.
     """
     widths, items = method.schema.widths, method.schema.sequences
     if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
@@ -127,7 +128,9 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
         sequences[name] = corpus.sequences.get(name, nothing)
         if (shape := sequences[name].item) != item:
             raise CorpusError(f"{corpus.name}: sequences.{name}: expected items of {shape_text(item)}, found {shape_text(shape)}")
-    return replace(corpus, features=features, present=present, sequences=sequences)
+    chosen = replace(corpus, features=features, present=present, sequences=sequences)
+    check_numbers(chosen)
+    return chosen
 
 
 def ask(method: Network, batch: Batch) -> Tensor:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.data.numbers import UNFIT, fit
 from erc_graph.encoders.turns import OverTurns
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.inference.saved import Network
@@ -157,8 +158,8 @@ class Stream:
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found what are none") from None
             if row.shape != (width,):
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
-            if not row.isfinite().all():
-                raise CorpusError(f"turn {self.turns}: {name}: expected finite numbers, found NaN or inf; leave out a missing modality")
+            if not fit(row).all():
+                raise CorpusError(f"turn {self.turns}: {name}: expected finite numbers, found {UNFIT}; leave out a missing modality")
             rows[name] = row.to(first.device)[None]
             present[name] = torch.tensor([value is not None], device=first.device)
         return Batch(

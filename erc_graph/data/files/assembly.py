@@ -15,10 +15,12 @@ import torch
 from erc_graph.data.annotations import TIMES, Annotations
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.feature_files import join_features, read_features
+from erc_graph.data.files.formats.values import spell
 from erc_graph.data.files.labels import translate, whole
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.sequence_files import join_sequences, read_sequences
 from erc_graph.data.files.storage import sha256
+from erc_graph.data.numbers import LARGEST
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.splits import check_splits, read_splits
 from erc_graph.data.statistics import check_statistics
@@ -54,7 +56,7 @@ def assemble(
         sequences: Modality → file of sequences.
         extractors: Modality → what made its features.
         name: What to call the corpus.
-        strict: Refuse features with NaN or inf.
+        strict: Refuse features with numbers that cannot be computed with, instead of masking them.
         files: Name → file, whose SHA-256 become part of the provenance.
 
     Raises:
@@ -170,10 +172,12 @@ def _columns(annotations: Annotations, names: Sequence[str], task: Task | None) 
 def _score(value: Any, row: int, annotations: Annotations) -> float | None:
     try:
         number = math.nan if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.inf
-    if math.isinf(number):
-        raise CorpusError(f"{annotations.format}: {_place(annotations, row)}: score {value!r}; expected a finite number")
+    if abs(number) > LARGEST:
+        raise CorpusError(
+            f"{annotations.format}: {_place(annotations, row)}: score {spell(value)}; expected a finite number, up to {LARGEST:g}"
+        )
     return None if math.isnan(number) else number
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from erc_graph.data.files.budget import admit, content_of
 from erc_graph.data.files.storage import load_tensors, save_tensors, stay_inside
+from erc_graph.data.numbers import UNFIT, fit
 from erc_graph.errors import CheckpointError, CorpusError
 
 FORMS = (
@@ -127,28 +128,28 @@ def join_features(
         array: `(n, d)`.
         utterance_ids: `U` ids of the corpus.
         where: How messages call these features, for example `features.audio (audio.npz)`.
-        strict: Refuse rows with NaN or inf instead of masking them.
+        strict: Refuse rows with numbers that cannot be computed with (`erc_graph.data.numbers`) instead of masking them.
 
     Returns:
         Features `(U, d)` float32, zero where missing; presence `(U,)` bool; sentences on what is missing or left over.
 
     Raises:
-        CorpusError: no row belongs to any utterance; or `strict` and a row is not finite.
+        CorpusError: no row belongs to any utterance; or `strict` and a row has to be masked.
     """
     row, report = find_rows(ids, utterance_ids, where)
     found = row >= 0
     with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, and is masked as such
         features = np.zeros((len(row), array.shape[1]), dtype=np.float32)
         features[found] = array[row[found]]
-    finite = np.isfinite(features).all(axis=1)
+    finite = fit(features).all(axis=1)
     if not finite.all():
         bad = [utterance_ids[i] for i in np.flatnonzero(~finite)[:3]]
         if strict:
             raise CorpusError(
-                f"{where}: {int((~finite).sum())} rows with NaN or inf (first: {', '.join(bad)}), refused by strict; "
+                f"{where}: {int((~finite).sum())} rows with {UNFIT} (first: {', '.join(bad)}), refused by strict; "
                 "without it they count as missing"
             )
-        report.append(f"{where}: {int((~finite).sum())} rows with NaN or inf are masked as missing (first: {', '.join(bad)})")
+        report.append(f"{where}: {int((~finite).sum())} rows with {UNFIT} are masked as missing (first: {', '.join(bad)})")
         features[~finite] = 0
     return features, found & finite, report
 

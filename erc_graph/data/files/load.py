@@ -41,7 +41,7 @@ def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None,
             its owners release it (`IEMOCAP_full_release`, the folder of MELD's CSVs, …), or a generated corpus: `sample`, or
             `sample-raw` of words, waveforms and faces (a file of that name is the string `./sample`).
         task: What to predict, for example `iemocap4`; the corpus's own where left out.
-        strict: Refuse features with NaN or inf instead of masking them as missing.
+        strict: Refuse features with NaN, inf or numbers beyond 1e15 instead of masking them as missing.
         name: What to call the corpus.
 
     Raises:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, sha256, write_json
+from erc_graph.data.numbers import UNFIT, fit
 from erc_graph.data.ragged import Ragged
 from erc_graph.data.splits import check_splits
 from erc_graph.data.tasks import Task
@@ -74,7 +75,7 @@ def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[
 
     Args:
         folder: The folder, or the `corpus.json` in it.
-        strict: Refuse features with NaN or inf in a row that is present.
+        strict: Refuse features with NaN, inf or numbers beyond 1e15 in a row that is present.
 
     Raises:
         CorpusError: a file is missing, damaged or edited, of a newer version, or does not fit the others.
@@ -156,15 +157,15 @@ def _fields(manifest: dict[str, Any], tensors: dict[str, Tensor], path: Path, st
     for name in modalities:
         expect(features[name].ndim == 2 and len(features[name]) == rows, f"features/{name}: expected {rows} rows")
         expect(present[name].dtype == torch.bool and present[name].shape == (rows,), f"present/{name}: expected {rows} bools")
-        if strict and not features[name][present[name]].isfinite().all():
-            raise CorpusError(f"{path.with_name(TENSORS)}: features/{name}: rows with NaN or inf, refused by strict")
+        if strict and not fit(features[name][present[name]]).all():
+            raise CorpusError(f"{path.with_name(TENSORS)}: features/{name}: rows with {UNFIT}, refused by strict")
     sequences = {
         name: Ragged(tensors[f"sequences/{name}"], tensors[f"sequences_ptr/{name}"]) for name in names(manifest.get("sequences", []))
     }
     for name, value in sequences.items():
         expect(len(value) == rows, f"sequences/{name}: expected {rows} sequences, found {len(value)}")
-        if strict and value.values.is_floating_point() and not value.values.isfinite().all():
-            raise CorpusError(f"{path.with_name(TENSORS)}: sequences/{name}: items with NaN or inf, refused by strict")
+        if strict and value.values.is_floating_point() and not fit(value.values).all():
+            raise CorpusError(f"{path.with_name(TENSORS)}: sequences/{name}: items with {UNFIT}, refused by strict")
     return {
         "name": manifest["name"],
         "task": task,

@@ -18,6 +18,7 @@ from erc_graph.data.files.media import PICTURES, VIDEOS, list_media
 from erc_graph.data.files.pictures import read_frames
 from erc_graph.data.files.sound import ENDINGS, read_header, read_sound
 from erc_graph.data.files.storage import load_tensors, save_tensors, stay_inside
+from erc_graph.data.numbers import UNFIT, fit_items
 from erc_graph.data.ragged import SAMPLING_RATE, Ragged
 from erc_graph.errors import CheckpointError, CorpusError
 
@@ -98,27 +99,27 @@ def join_sequences(
         sequences: `n` sequences.
         utterance_ids: `U` ids of the corpus.
         where: How messages call them, for example `sequences.text (words.npz)`.
-        strict: Refuse items with NaN or inf instead of leaving them out.
+        strict: Refuse items with numbers that cannot be computed with (`erc_graph.data.numbers`) instead of leaving them out.
 
     Returns:
         `U` sequences, empty where missing; sentences on what is missing, left over or left out.
 
     Raises:
-        CorpusError: no sequence belongs to any utterance; or `strict` and an item is not finite.
+        CorpusError: no sequence belongs to any utterance; or `strict` and an item has to be left out.
     """
     row, report = find_rows(ids, utterance_ids, where)
     values, lengths, start = sequences.values, sequences.lengths, sequences.ptr[:-1]
     if values.is_floating_point() and len(values):
-        finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
+        finite = fit_items(values)
         if not finite.all():  # as the audio of MMSA's MOSEI, which has -inf in it
             count = int((~finite).sum())
             owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
             first = ids[int(owner[~finite][0])]
             if strict:
                 raise CorpusError(
-                    f"{where}: {count} items with NaN or inf (first in {first}), refused by strict; without it they are left out"
+                    f"{where}: {count} items with {UNFIT} (first in {first}), refused by strict; without it they are left out"
                 )
-            report.append(f"{where}: {count} items with NaN or inf are left out (first in {first})")
+            report.append(f"{where}: {count} items with {UNFIT} are left out (first in {first})")
             values, lengths = values[finite], torch.zeros_like(lengths).index_add(0, owner, finite.long())
             start = lengths.cumsum(0) - lengths
     kept = Ragged(values, torch.cat([start, start.new_full((1,), len(values))]))

@@ -265,13 +265,15 @@ def test_the_join_by_loop(utterances, ids, spoilt):
     absent = [name for name in utterances if name not in ids]
     for names, sentence in (
         (left_over, f"{len(left_over)} of {len(ids)} rows match no utterance (first: {', '.join(left_over[:3])})"),
-        (bad, f"{len(bad)} rows with NaN or inf are masked as missing (first: {', '.join(bad[:3])})"),
+        (bad, f"{len(bad)} rows with NaN, inf or numbers beyond 1e15 are masked as missing (first: {', '.join(bad[:3])})"),
         (absent, f"{len(absent)} of {len(utterances)} utterances have no row and are missing (first: {', '.join(absent[:3])})"),
     ):
         assert (sentence in text) == bool(names)
     assert len(report) == bool(left_over) + bool(bad) + bool(absent)
     if bad:
-        with pytest.raises(CorpusError, match=rf"{len(bad)} rows with NaN or inf \(first: {bad[0]}.*refused by strict"):
+        with pytest.raises(
+            CorpusError, match=rf"{len(bad)} rows with NaN, inf or numbers beyond 1e15 \(first: {bad[0]}.*refused by strict"
+        ):
             join_features(ids, array, utterances, strict=True)
 
 

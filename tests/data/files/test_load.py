@@ -189,12 +189,14 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
     assert corpus.features["audio"][[1, 5]].tolist() == [[0, 0], [0, 0]]
     for sentence in (
         "features.audio (audio.npz): 1 of 6 rows match no utterance (first: d9_9)",
-        "features.audio (audio.npz): 1 rows with NaN or inf are masked as missing (first: d0_1)",
+        "features.audio (audio.npz): 1 rows with NaN, inf or numbers beyond 1e15 are masked as missing (first: d0_1)",
         "features.audio (audio.npz): 1 of 6 utterances have no row and are missing (first: d2_0)",
     ):
         assert corpus.provenance["notes"].count(sentence) == 1
         assert sum(sentence in record.message for record in caplog.records) == 1
-    with pytest.raises(CorpusError, match=r"features\.audio \(audio\.npz\): 1 rows with NaN or inf \(first: d0_1\), refused by strict"):
+    with pytest.raises(
+        CorpusError, match=r"features\.audio \(audio\.npz\): 1 rows with NaN, inf or numbers beyond 1e15 \(first: d0_1\), refused by strict"
+    ):
         folder.load(strict=True)
 
 

@@ -270,7 +270,7 @@ def test_strict_refuses_what_is_not_finite(corpus, tmp_path):
     audio[corpus.present["audio"].nonzero()[0]] = float("nan")
     save_corpus(replace(corpus, features={**corpus.features, "audio": audio}), tmp_path / "nan")
     assert load_corpus(tmp_path / "nan").features["audio"].isnan().any()
-    with pytest.raises(CorpusError, match=r"features/audio: rows with NaN or inf, refused by strict"):
+    with pytest.raises(CorpusError, match=r"features/audio: rows with NaN, inf or numbers beyond 1e15, refused by strict"):
         load_corpus(tmp_path / "nan", strict=True)
 
 

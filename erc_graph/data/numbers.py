@@ -1,0 +1,55 @@
+"""Which numbers are taken from files and callers: those whose squares can be added up in single precision, the type that is computed in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from erc_graph.errors import CorpusError
+
+if TYPE_CHECKING:
+    from erc_graph.data.corpus import Corpus
+
+LARGEST = 1e15  # the sum of 10⁸ squares of such numbers is below 3.4e38, where float32 ends
+UNFIT = "NaN, inf or numbers beyond 1e15"
+
+Numbers = TypeVar("Numbers", bound=Any)
+
+
+def fit(values: Numbers) -> Numbers:
+    """Return where an array or tensor of numbers can be computed with: bool, of the same shape.
+
+    >>> import numpy as np
+    >>> fit(np.array([1.0, -2e15, float("nan"), float("-inf")])).tolist()
+    [True, False, False, False]
+    """
+    found: Numbers = (values <= LARGEST) & (values >= -LARGEST)
+    return found
+
+
+def fit_items(values: Tensor) -> Tensor:
+    """Return which items of sequences `(T, *item)` can be computed with as a whole: `(T,)` bool."""
+    return fit(values).flatten(1).all(1) if values.ndim > 1 else fit(values)
+
+
+def check_numbers(corpus: Corpus) -> None:
+    """Refuse a corpus with numbers that cannot be computed with; what readers of files find is masked or refused before, by the same rule.
+
+    Raises:
+        CorpusError: names the modality and the first utterance.
+    """
+    wrong = {f"features.{name}": corpus.present[name] & ~fit(rows).all(1) for name, rows in corpus.features.items()}
+    for name, value in corpus.sequences.items():
+        if value.values.is_floating_point() and not (good := fit_items(value.values)).all():
+            owner = torch.repeat_interleave(torch.arange(len(value)), value.lengths)
+            wrong[f"sequences.{name}"] = torch.zeros(len(value), dtype=torch.bool).index_fill(0, owner[~good.cpu()], True)
+    if corpus.task.kind == "score":
+        wrong["score"] = corpus.labelled & ~fit(corpus.target)
+    for what, rows in wrong.items():
+        if rows.any():
+            raise CorpusError(
+                f"{corpus.name}: {what}: {UNFIT} in {int(rows.sum())} of {len(rows)} utterances "
+                f"(first: {corpus.utterance_ids[int(rows.nonzero()[0])]!r}); correct them, or leave them out"
+            )
