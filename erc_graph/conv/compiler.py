@@ -1,47 +1,60 @@
 """C sources beside their Python modules, compiled on first use and kept.
 
 A library lies in `$ERC_GRAPH_CACHE`, or else in `$XDG_CACHE_HOME/erc_graph` or `~/.cache/erc_graph`, under a name made from source,
-compiler and processor, and is written atomically. It is code that will run: what others may write to is not used. Without a compiler, on
-another system than Linux, or with `ERC_GRAPH_COMPILED=0` (`false`, `no`, `off`) there is no library, and callers do without.
+compiler and processor, and is written atomically. It is code that will run: what others may write to is not used, and before its first use
+it has to give what PyTorch gives (`erc_graph.conv.trial`); the verdict is kept beside it. Without a compiler, on another system than Linux,
+or with `ERC_GRAPH_COMPILED=0` (`false`, `no`, `off`) there is no library, and callers do without.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import logging
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+
+from erc_graph.data.files.storage import atomic_write
+from erc_graph.errors import StorageError
 
 PREFIX = "compiling-"
 COMPILERS = ("gcc", "cc")
 OFF = ("0", "false", "no", "off")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of a library
-PATIENCE = 120  # seconds for a compiler
+PATIENCE = 120  # seconds for a compiler, and for a trial
+PASSED, FAULT = 17, 18  # exit status of a trial that came to its end
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP)
 
 _log = logging.getLogger(__name__)
+tried: dict[Path, Path] = {}  # source → library that is being tried out, in a process that is there for this alone
 
 
 @lru_cache
-def library(source: Path) -> ctypes.CDLL | None:
+def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
     """The library of a C file, compiled where that has not been done yet.
 
     Args:
         source: The file.
+        trial: Name of the function of `erc_graph.conv.trial` that says whether the library does what it should.
 
     Returns:
-        The library, or `None` where there can be none.
+        The library, or `None` where there can be none, or where it failed in the trial, which is said.
     """
+    if source in tried:
+        return ctypes.CDLL(str(tried[source]), mode=os.RTLD_NOW)
     if sys.platform != "linux" or os.environ.get("ERC_GRAPH_COMPILED", "").lower() in OFF:
         return None
     problem = None
@@ -49,10 +62,16 @@ def library(source: Path) -> ctypes.CDLL | None:
         try:
             path = _folder() / f"{source.stem}-{_digest(source, compiler)}.so"
             try:
-                return _load(path)
-            except OSError:  # there is none, or one that is not whole
+                whole = _whole(path)
+            except OSError as error:  # there is none, or one that is not whole
+                if path.exists():
+                    _log.warning("%s; it is compiled anew", error)
                 _compile(source, compiler, path)
-                return _load(path)
+                whole = _whole(path)
+            if trial and (fault := _verdict(source, path, trial, whole)):
+                _log.warning("%s: %s; it is put aside, and the slower form in PyTorch is used (remove it to try anew)", path, fault)
+                return None
+            return ctypes.CDLL(str(path), mode=os.RTLD_NOW)  # a name that PyTorch does not have is found out here, not in the call
         except (OSError, subprocess.SubprocessError) as found:
             problem = found
     if problem is not None:
@@ -100,8 +119,8 @@ def _own(path: Path) -> Path:
     return path
 
 
-def _load(path: Path) -> ctypes.CDLL:
-    """A library that is whole; a name that PyTorch does not have is found out here, not in the call.
+def _whole(path: Path) -> str:
+    """SHA-256 of a library that is whole.
 
     Raises:
         OSError: it is not there, not the user's alone, or not whole.
@@ -109,7 +128,31 @@ def _load(path: Path) -> ctypes.CDLL:
     content = _own(path).read_bytes()
     if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
         raise OSError(f"{path} is damaged")  # where a part is missing the loader would end the process
-    return ctypes.CDLL(str(path), mode=os.RTLD_NOW)
+    return content[-DIGEST:].hex()
+
+
+def _verdict(source: Path, path: Path, trial: str, whole: str) -> str:
+    """What is wrong with a library, or nothing; asked once for this library and this version of PyTorch."""
+    kept, asked = path.with_suffix(".json"), f"{trial} {whole} {torch.__version__}"
+    try:
+        said = json.loads(_own(kept).read_bytes())
+        if said["asked"] == asked:
+            return str(said["fault"])
+    except (OSError, ValueError, KeyError, TypeError):  # nothing was asked before
+        pass
+    code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from erc_graph.conv.trial import main; main(*sys.argv[2:])"
+    command = [sys.executable, "-c", code, json.dumps(sys.path), trial, str(source), str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, errors="replace", check=False)
+    except subprocess.TimeoutExpired:
+        return f"did not end its trial in {PATIENCE} seconds"
+    status, said = done.returncode, done.stderr.strip().splitlines() or [f"ended its trial with status {done.returncode}"]
+    fault = "" if status == PASSED else f"crashed in its trial (signal {-status})" if status < 0 else said[-1][:300]
+    if status in (PASSED, FAULT) or -status in CRASHES:  # anything else may have been the machine: it is asked again
+        with suppress(StorageError), atomic_write(kept) as temporary:
+            temporary.touch(0o600)
+            temporary.write_text(json.dumps({"asked": asked, "fault": fault}))
+    return fault
 
 
 def _digest(source: Path, compiler: str) -> str:

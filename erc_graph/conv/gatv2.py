@@ -86,7 +86,7 @@ class GATv2(Conv):
         of_edges = torch.cat([vectors, mean])
         sent = self.source(x)
         parts = (part.to(of_edges.dtype).flatten(0, 1) for part in (self.target(x), sent))
-        score = _Score.apply(*parts, of_edges, self.score, into, out_of, torch.where(itself, len(vectors) + into, kind))
+        score = edge_scores(*parts, of_edges, self.score, into, out_of, torch.where(itself, len(vectors) + into, kind))
         score = score.new_zeros(self.heads, len(edges.valid)).index_copy(1, place, score)
         return edges.spread(sent.unflatten(-1, (self.heads, -1)), edges.softmax(score)).mean(-2) + self.bias
 
@@ -103,8 +103,24 @@ class GATv2(Conv):
         return found
 
 
+def edge_scores(target: Tensor, source: Tensor, vectors: Tensor, score: Tensor, into: Tensor, out_of: Tensor, place: Tensor) -> Tensor:
+    """`a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`.
+
+    Args:
+        target: `(nodes, heads width)`.
+        source: `(nodes, heads width)`.
+        vectors: `(kinds, heads width)`.
+        score: `(heads, width)`.
+        into: `(E,)` row of `target`.
+        out_of: `(E,)` row of `source`.
+        place: `(E,)` row of `vectors`.
+    """
+    found: Tensor = _Score.apply(target, source, vectors, score, into, out_of, place)
+    return found
+
+
 class _Score(Function):
-    """`a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`."""
+    """`edge_scores` for autograd."""
 
     @staticmethod
     def forward(
@@ -143,7 +159,7 @@ def _compiled(name: str, *given: Tensor) -> Callable[..., Tensor] | None:
     """A pass of the compiled form, which takes what else it reads and what it writes to, and gives the last of these."""
     (heads, width), edges = given[-1].shape, len(given[0])
     fits = all(part.device.type == "cpu" and part.dtype in (torch.float32, torch.int64) for part in given)
-    if not fits or (found := library(Path(__file__).with_suffix(".c"))) is None:
+    if not fits or (found := library(Path(__file__).with_suffix(".c"), "scores")) is None:
         return None
 
     def run(*others: Tensor) -> Tensor:

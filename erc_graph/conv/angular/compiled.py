@@ -72,7 +72,7 @@ _allowed = True
 
 def ready() -> bool:
     """Whether there is a compiled form on this machine; it is compiled if need be."""
-    return _allowed and sgemm() is not None and library(SOURCE) is not None
+    return _allowed and sgemm() is not None and library(SOURCE, "layers") is not None
 
 
 @contextmanager
@@ -177,7 +177,7 @@ class Plan:
             setattr(task, name, None if tensor is None else tensor.data_ptr())
         if grad is not None:
             task.grad, (task.by_turn, task.by_stream, task.by_column) = grad.data_ptr(), grad.stride()
-        compiled = library(SOURCE)
+        compiled = library(SOURCE, "layers")
         assert compiled is not None  # `ready` was asked
         with record_function(f"{EVENT}{'layers' if grad is None else 'layers_backward'}"):
             failed = compiled.run(ctypes.byref(task), int(grad is not None))

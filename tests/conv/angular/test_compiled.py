@@ -344,7 +344,7 @@ def test_no_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         def run(*_: object) -> int:
             return 1
 
-    monkeypatch.setattr(compiled, "library", lambda _: Full)
+    monkeypatch.setattr(compiled, "library", lambda *_: Full)
     batch, states, present = some((6, 5), 2, 8)
     with pytest.raises(MemoryError, match="no memory for the layers of the graph convolution"):
         ask(operator(8), states, present, batch)
