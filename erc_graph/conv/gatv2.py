@@ -85,8 +85,8 @@ class GATv2(Conv):
         mean = (count / count.sum(1, keepdim=True).clamp(min=1)) @ vectors  # of a node's other edges
         of_edges = torch.cat([vectors, mean])
         sent = self.source(x)
-        parts = (part.to(of_edges.dtype).flatten(0, 1) for part in (self.target(x), sent))
-        score = edge_scores(*parts, of_edges, self.score, into, out_of, torch.where(itself, len(vectors) + into, kind))
+        target, source = (part.to(of_edges.dtype).flatten(0, 1) for part in (self.target(x), sent))
+        score = edge_scores(target, source, of_edges, self.score, into, out_of, torch.where(itself, len(vectors) + into, kind))
         score = score.new_zeros(self.heads, len(edges.valid)).index_copy(1, place, score)
         return edges.spread(sent.unflatten(-1, (self.heads, -1)), edges.softmax(score)).mean(-2) + self.bias
 
