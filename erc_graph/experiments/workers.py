@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -138,7 +139,7 @@ class _Processes:
 
     def submit(self, worker: int, item: Any) -> Future[Any]:
         others = multiprocessing.active_children()
-        with _not_interrupted():  # inherited: Ctrl-C reaches this process alone, which then stops its workers
+        with _not_interrupted(), _main_left_out():  # inherited: Ctrl-C reaches this process alone, which then stops its workers
             future = self.pools[worker].submit(_work_here, item)
         self.processes += [process for process in multiprocessing.active_children() if process not in others]
         return future
@@ -166,6 +167,17 @@ def _not_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _main_left_out() -> Iterator[None]:
+    """Inside, a process that is started does not run the script of this one: it needs nothing of it, and the script may have no guard."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _prepare(work: Work, shared: bytes, threads: int) -> None:

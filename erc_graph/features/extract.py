@@ -23,7 +23,7 @@ from tqdm import tqdm
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.feature_files import write_features
 from erc_graph.data.files.sequence_files import write_sequences
-from erc_graph.data.files.storage import load_tensors, save_tensors, write_json
+from erc_graph.data.files.storage import load_tensors, save_tensors, tidy, write_json
 from erc_graph.data.ragged import Ragged
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 from erc_graph.features.processes import Share, wait_for
@@ -96,7 +96,8 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
         if not same:
             raise CheckpointError(f"{folder}: parts of another run (other settings or utterances); remove it, or choose another --out")
     elif share.first:
-        if folder.exists():
+        tidy(folder)  # of a run that was killed
+        if folder.exists() and any(folder.iterdir()):
             raise StorageError(f"{folder}: is there already, but not of a run that was stopped; remove it, or choose another --out")
         write_json(folder / PLAN, plan)
     else:
@@ -107,7 +108,7 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
         _compute(folder, extraction, todo, len(done), share, quiet)
     except BaseException:
         if share.of == 1 and not any(folder.glob("*.safetensors")):  # nothing to go on from
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         raise
     if not share.first:
         return {}
@@ -165,7 +166,7 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
         reasons |= {extraction.ids[int(row)]: reason for row, reason in json.loads(metadata["reasons"]).items()}
     if not found:
         first = next(iter(reasons.items()), ("", "nothing to compute"))
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); mend the input and give the command again")
     order = sorted(found)
     ids = [extraction.ids[row] for row in order]
@@ -174,8 +175,15 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
         write_sequences(out, ids, Ragged.of([found[row] for row in order]), note)
     else:
         write_features(out, ids, torch.cat([found[row] for row in order]), note)
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     return reasons
+
+
+def _remove(folder: Path) -> None:
+    """Remove the parts, and last the plan: what a kill leaves of them is gone on with."""
+    for part in folder.glob("*.safetensors"):
+        part.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.storage import load_tensors
+from erc_graph.data.files.storage import load_tensors, tidy
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 from erc_graph.features.context import readings
 from erc_graph.features.cross_fitting import members
@@ -97,6 +97,7 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         StorageError: it is a file, or not empty.
     """
+    tidy(folder)  # of a run that was killed
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{folder}: is not empty; expected a new folder for the tuned encoders")
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from erc_graph.data.files.load import load_corpus
 from erc_graph.errors import ConfigError
+from erc_graph.experiments import workers
 from erc_graph.experiments.experiment import Launch, from_dict
 from erc_graph.experiments.jobs import Plan
 from erc_graph.experiments.launch import check_launch, run_all, train_all
@@ -191,6 +193,13 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_written(
     errors = capsys.readouterr().err
     assert message in errors and "Traceback" not in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_workers_do_not_run_the_script_that_started_them() -> None:
+    """A script without a guard would start itself in every worker."""
+    with workers._main_left_out():
+        assert not {"init_main_from_path", "init_main_from_name"} & get_preparation_data("worker").keys()
+    assert {"init_main_from_path", "init_main_from_name"} & get_preparation_data("worker").keys()
 
 
 def test_workers_do_not_start_workers(monkeypatch: pytest.MonkeyPatch) -> None:

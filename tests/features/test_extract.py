@@ -84,6 +84,7 @@ def test_other_settings_or_utterances_do_not_go_on_with_it(tmp_path: Path, monke
         with pytest.raises(CheckpointError, match="parts of another run"):
             extract(out, other, quiet=True)
     (tmp_path / "b.safetensors.parts").mkdir()
+    (tmp_path / "b.safetensors.parts" / "mine.txt").write_text("")
     with pytest.raises(StorageError, match="is there already, but not of a run that was stopped"):
         extract(tmp_path / "b.safetensors", task(), quiet=True)
 
