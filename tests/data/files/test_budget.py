@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +50,21 @@ def test_memory_is_bounded_inside_and_free_outside(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="asks for far more memory than its size allows"), reading("talk"):
         bytearray(FLOOR + (64 << 20))
     assert limit() == before and len(bytearray(FLOOR + (64 << 20))) > FLOOR
+
+
+def test_the_collector_seldom_goes_over_what_is_read(tmp_path: Path) -> None:
+    before = gc.get_threshold()
+    with reading(tmp_path):
+        with reading(tmp_path / "inner"):
+            assert gc.get_threshold() == (budget.COLLECT, *before[1:])
+        assert gc.get_threshold() == (budget.COLLECT, *before[1:])
+    assert gc.get_threshold() == before
+    gc.set_threshold(0)
+    try:
+        with reading(tmp_path):
+            assert gc.get_threshold()[0] == 0  # whoever has switched it off keeps it so
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_the_floor_is_raised_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +223,20 @@ def test_transcripts_take_linear_time_per_line() -> None:
         assert len(load_transcript(f"Ann: hi\n{line}\nBob: ho".encode())) == 1
     talk = load_transcript(("Ann: hi\n" + "and so on\n" * 100_000).encode())
     assert len(talk.texts) == 1 and len(talk.texts[0]) == 2 + 100_000 * 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["{0}: what was said in turn {1}", "and so on, line {1}", "[01:02:03] {0}: what was said"])
+def test_a_million_lines_take_no_longer_each_than_ten_thousand(line: str) -> None:
+    def seconds(lines: int, times: int) -> float:
+        """Of the processor for a line; the best of several."""
+        talk = "Ann: hi\n" + "".join(line.format(("Ann", "Bob")[i % 2], i) + "\n" for i in range(lines - 1))
+        content, found = talk.encode(), []
+        for _ in range(times):
+            before = time.process_time()
+            load_transcript(content)
+            found.append(time.process_time() - before)
+        return min(found) / lines
+
+    few, many = seconds(10**4, 9), seconds(10**6, 2)
+    assert many <= 1.3 * few, (many, few)
