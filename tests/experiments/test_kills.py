@@ -249,8 +249,7 @@ os.replace, os.rename = counted(os.replace), counted(os.rename)
 
 @fork
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("everything", [True, False], ids=["all", "one"])
+@pytest.mark.parametrize(("when", "everything"), [("before", True), ("after", False)])
 def test_an_experiment_with_two_workers_that_is_killed_goes_on(when: str, everything: bool, small: Path, tmp_path: Path) -> None:
     """All processes of it are killed, as by a cluster, or the one that writes, as where memory ends."""
     (tmp_path / "killer").mkdir()
