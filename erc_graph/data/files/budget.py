@@ -22,7 +22,6 @@ from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 
 FLOOR = 768 << 20  # bytes that any reading may take: libraries that it imports, and honest small files
 GROWTH = 32  # bytes more per byte that is opened
-COLLECT = 1_000_000  # objects between two looks for garbage: each look goes over all that was built, and little of it is garbage
 OPTION = "ERC_GRAPH_READING"  # environment: a larger floor, such as 8G
 
 _KINDS = (
@@ -31,7 +30,7 @@ _KINDS = (
 )  # fmt: skip
 _lock = threading.RLock()
 _depth, _before, _allowed = 0, -1, 0  # readings that are open in this process, the limit before them, and the limit now
-_collected: tuple[int, int, int] = (0, 0, 0)  # thresholds of the collector before them
+_collects = True  # whether Python looked for garbage before them
 
 
 def _floor() -> int:
@@ -76,26 +75,26 @@ def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusEr
     Raises:
         refuse: more memory than the files may take, or anything but an error of ours.
     """
-    global _depth, _before, _allowed, _collected
+    global _depth, _before, _allowed, _collects
     try:
         with _lock:
-            if not _depth:
-                _collected = gc.get_threshold()
-                gc.set_threshold(max(_collected[0], COLLECT) if _collected[0] else 0, *_collected[1:])
             if not _depth and (used := _used()):
                 import resource
 
                 _before = resource.getrlimit(resource.RLIMIT_AS)[0]
                 _allowed = used + _floor()
                 _limit(_allowed)
+            if not _depth:
+                _collects = gc.isenabled()
+                gc.disable()  # it would go over all that is built again and again, and little of it is garbage
             _depth += 1
         try:
             yield
         finally:
             with _lock:
                 _depth -= 1
-                if not _depth:
-                    gc.set_threshold(*_collected)
+                if not _depth and _collects:
+                    gc.enable()
                 if not _depth and _allowed:
                     _limit(-1)
                     _allowed = 0

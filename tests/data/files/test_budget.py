@@ -52,19 +52,19 @@ def test_memory_is_bounded_inside_and_free_outside(tmp_path: Path) -> None:
     assert limit() == before and len(bytearray(FLOOR + (64 << 20))) > FLOOR
 
 
-def test_the_collector_seldom_goes_over_what_is_read(tmp_path: Path) -> None:
-    before = gc.get_threshold()
+def test_what_is_read_is_not_searched_for_garbage_again_and_again(tmp_path: Path) -> None:
     with reading(tmp_path):
         with reading(tmp_path / "inner"):
-            assert gc.get_threshold() == (budget.COLLECT, *before[1:])
-        assert gc.get_threshold() == (budget.COLLECT, *before[1:])
-    assert gc.get_threshold() == before
-    gc.set_threshold(0)
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
     try:
         with reading(tmp_path):
-            assert gc.get_threshold()[0] == 0  # whoever has switched it off keeps it so
+            pass
+        assert not gc.isenabled()  # whoever has switched it off keeps it so
     finally:
-        gc.set_threshold(*before)
+        gc.enable()
 
 
 def test_the_floor_is_raised_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +74,7 @@ def test_the_floor_is_raised_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(budget.OPTION, "much")
     with pytest.raises(ConfigError, match="ERC_GRAPH_READING: expected a size such as 8G, found 'much'"), reading("talk"):
         pass
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
@@ -229,14 +230,12 @@ def test_transcripts_take_linear_time_per_line() -> None:
 @pytest.mark.parametrize("line", ["{0}: what was said in turn {1}", "and so on, line {1}", "[01:02:03] {0}: what was said"])
 def test_a_million_lines_take_no_longer_each_than_ten_thousand(line: str) -> None:
     def seconds(lines: int, times: int) -> float:
-        """Of the processor for a line; the best of several."""
+        """Of the processor for a line, over several readings."""
         talk = "Ann: hi\n" + "".join(line.format(("Ann", "Bob")[i % 2], i) + "\n" for i in range(lines - 1))
-        content, found = talk.encode(), []
+        content, before = talk.encode(), time.process_time()
         for _ in range(times):
-            before = time.process_time()
             load_transcript(content)
-            found.append(time.process_time() - before)
-        return min(found) / lines
+        return (time.process_time() - before) / lines / times
 
-    few, many = seconds(10**4, 9), seconds(10**6, 2)
+    few, many = seconds(10**4, 50), seconds(10**6, 1)
     assert many <= 1.3 * few, (many, few)
