@@ -66,6 +66,10 @@ def picture() -> bytes:
     return stream.getvalue()
 
 
+CASES, EXPORT = Path(__file__).with_name("cases"), "export "
+TABLES = ("01", "02", "03", "11", "12", "13", "14", "18", "21", "29", "36", "37")  # the others hold transcripts
+
+
 class Tensors(NamedTuple):
     """A safetensors file in its parts, so that what is spoilt is the header and not always the first byte."""
 
@@ -248,6 +252,13 @@ def formats(made: Path) -> dict[str, Format]:
     folder("run", "predict", "--model", "{}", "{talk}", **run)
     results = {"result_json": lambda content: Json(read(content)), "predictions_csv": lambda content: content.decode()}
     folder("run", "compare", "{}", "{run}", **results)
+    for path in sorted(CASES.rglob("*.*")):  # exports of the tools that people have
+        if path.suffix not in (".toml", ".py"):
+            content, words = path.read_bytes(), ("corpus", "inspect") if path.parent.name[:2] in TABLES else predict
+            valid = path.suffix == ".json" and content.startswith((b"[", b"{"))
+            found[f"{EXPORT}{path.relative_to(CASES)}"] = Format(
+                [*words, f"{{}}/{path.name}"], {path.name: Json(json.loads(content)) if valid else content}, path.name
+            )
     return found
 
 
