@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+with suppress(ImportError):
+    import fastapi  # noqa: F401  autodoc imports modules as a type checker reads them, which this one does not bear
 
 project = "erc_graph"
 release = version = re.search(r'__version__ = "(.+)"', (ROOT / "erc_graph" / "__init__.py").read_text(encoding="utf-8"))[1]

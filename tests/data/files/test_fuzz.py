@@ -71,9 +71,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Kinds(dict[str, Format]):
+    """Formats by name, which Hypothesis can name in a line."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} formats"
+
+
 @pytest.fixture(scope="module")
-def kinds(made: Path) -> dict[str, Format]:
-    return formats(made)
+def kinds(made: Path) -> Kinds:
+    return Kinds(formats(made))
 
 
 def put(folder: Path, kind: Format, made: Path, chance: random.Random | None) -> list[str]:
@@ -91,7 +98,7 @@ def put(folder: Path, kind: Format, made: Path, chance: random.Random | None) ->
     return [filled(word) for word in kind.command]
 
 
-def test_what_is_not_spoilt_is_read(kinds: dict[str, Format], made: Path, tmp_path: Path) -> None:
+def test_what_is_not_spoilt_is_read(kinds: Kinds, made: Path, tmp_path: Path) -> None:
     for number, (name, kind) in enumerate(kinds.items()):
         if name.startswith(EXPORT):  # some are there to be refused
             continue
@@ -103,7 +110,7 @@ def test_what_is_not_spoilt_is_read(kinds: dict[str, Format], made: Path, tmp_pa
 @settings(max_examples=INPUTS, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(export=st.booleans(), number=st.integers(0, 9999), seed=st.integers(0, 2**32 - 1))
 def test_what_is_spoilt_is_read_or_refused_in_one_line(
-    export: bool, number: int, seed: int, kinds: dict[str, Format], made: Path, tmp_path_factory: pytest.TempPathFactory
+    export: bool, number: int, seed: int, kinds: Kinds, made: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     names = [name for name in kinds if name.startswith(EXPORT) == export]
     folder, name = tmp_path_factory.getbasetemp() / "fuzz", names[number % len(names)]
