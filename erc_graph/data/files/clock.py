@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from erc_graph.data.files.notes import note
 
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,9}))?")
+WHISPER = {"start", "end", "text"}  # the columns of its .tsv
 
 
 def seconds(value: object) -> float | None:
@@ -23,3 +28,17 @@ def seconds(value: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def are_milliseconds(path: Path, columns: Mapping[str, str], times: Iterable[object]) -> bool:
+    """Return whether a table is Whisper's own .tsv, whose times are whole milliseconds; with a note.
+
+    Args:
+        path: The file.
+        columns: What → the column's name, as `find_columns` has it.
+        times: All starts and ends.
+    """
+    if path.suffix.lower() != ".tsv" or {*columns.values()} != WHISPER or not all(isinstance(t, str) and t.isdecimal() for t in times):
+        return False
+    note("times are read as milliseconds, as in Whisper's .tsv")
+    return True

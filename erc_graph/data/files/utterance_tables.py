@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.annotations import TIMES, Annotations
-from erc_graph.data.files.clock import seconds
+from erc_graph.data.files.clock import WHISPER, are_milliseconds, seconds
 from erc_graph.data.files.encoding import decode
 from erc_graph.data.files.labels import is_empty, whole
 from erc_graph.data.files.media import split_of_name
@@ -27,6 +27,7 @@ Row = dict[str, Any]
 
 _LONGEST_FIELD = 2**31 - 1  # what a C long holds everywhere; the text is in memory already
 _SEPARATORS = ",;\t|"
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,12 @@ def read_csv(content: bytes | str, path: Path) -> Table:
     else:
         header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
         separator = max(_SEPARATORS, key=re.sub(r'"[^"]*"', "", header).count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    bare = separator == "\t" and _has_bare_quotes(text)
+    if bare:
+        note("quotes are read as a part of the text: every line of the table stands for itself")
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL
+    )
     rows: list[list[str]] = []
     places = []
     most = csv.field_size_limit(_LONGEST_FIELD)  # of the process, so that it is put back
@@ -91,6 +97,17 @@ def read_csv(content: bytes | str, path: Path) -> Table:
     if not rows:
         raise CorpusError(f"{path}: no rows; expected a header with {', '.join(NEEDED)} and one row per utterance")
     return table_of(names, rows, places, path, "CSV")
+
+
+def _has_bare_quotes(text: str) -> bool:
+    """Whether a table with tabs, all of whose lines have the fields of the header, has quotes that enclose no field, or is Whisper's."""
+    lines = [line.split("\t") for line in re.split(r"\r\n?|\n", text) if line.strip()]
+    if not lines or any(len(fields) != len(lines[0]) for fields in lines):
+        return False
+    quoted = [field for fields in lines for field in fields if field.startswith('"')]
+    if any(_QUOTED.fullmatch(field) is None for field in quoted):
+        return True
+    return bool(quoted) and {*lines[0]} == WHISPER and not any('""' in field[1:-1] for field in quoted)
 
 
 def table_of(names: list[str], rows: list[list[Any]], places: list[str], path: Path, format: str) -> Table:
@@ -175,6 +192,8 @@ def table_annotations(
             f"{', '.join(OPTIONAL)}; found {', '.join(there[:20]) or 'none'}"
         )
     table = [_plain_row(row, columns, path, place) for row, place in zip(rows, places, strict=True)]
+    if columns.keys() == WHISPER and are_milliseconds(path, columns, [row[what] for row in table for what in ("start", "end")]):
+        table = [{**row, **{what: str(int(row[what]) / 1000) for what in ("start", "end")}} for row in table]
     named = "turn" in columns and plain(columns["turn"]) in map(
         plain, SPELLINGS["utterance"]
     )  # `utterance_id`: here a number, there a name

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from erc_graph.data.files.clock import seconds
+from erc_graph.data.files.clock import are_milliseconds, seconds
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, finite, moment
 from erc_graph.data.files.vocabulary import find_columns, plain
@@ -206,15 +206,7 @@ def _numbers(rows: Sequence[Row], name: str | None) -> list[int] | None:
 def _times(rows: Sequence[Row], columns: dict[str, str], form: str, path: Path) -> list[tuple[float | None, float | None, str]]:
     """Start and end in seconds, or the time in the file's words."""
     values = [[row.get(columns[what]) if what in columns else None for what in ("start", "end")] for row in rows]
-    # Whisper's own .tsv: whole milliseconds
-    milliseconds = (
-        path.suffix.lower() == ".tsv"
-        and {*columns.values()} == {"start", "end", "text"}
-        and all(isinstance(value, str) and value.isdecimal() for pair in values for value in pair)
-    )
-    if milliseconds:
-        note("times are read as milliseconds, as in Whisper's .tsv")
-    unit = 1000 if milliseconds else 1
+    unit = 1000 if are_milliseconds(path, columns, [value for pair in values for value in pair]) else 1
     found: list[tuple[float | None, float | None, str]] = []
     for start, end in values:
         first, last = seconds(start) if _filled(start) else None, seconds(end) if _filled(end) else None

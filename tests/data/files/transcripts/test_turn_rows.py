@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.errors import CorpusError
 
@@ -110,6 +111,21 @@ def test_whispers_table_has_milliseconds(tmp_path: Path) -> None:
     (tmp_path / "talk.tsv").write_text("start\tend\ttext\n0\t2000\tHello\n2500\t4000\tYes\n")
     talk = load_transcript(tmp_path / "talk.tsv")
     assert talk.annotations["end"] == (2.0, 4.0) and "times are read as milliseconds" in notes(talk)
+    corpus = load_corpus(tmp_path / "talk.tsv")
+    assert corpus.annotations["end"] == (2.0, 4.0) and "times are read as milliseconds" in "; ".join(corpus.provenance["notes"])
+
+
+@pytest.mark.parametrize("texts", [['"Hello.', "How?", 'Bye"'], ['"Hello," she said.', "ok"], ['"Hello"', "yes"]])
+def test_whispers_table_has_quotes_that_enclose_nothing(texts: list[str], tmp_path: Path) -> None:
+    rows = [f"{i}000\t{i + 1}000\t{text}\n" for i, text in enumerate(texts)]
+    (tmp_path / "talk.tsv").write_text("start\tend\ttext\n" + "".join(rows))
+    talk = load_transcript(tmp_path / "talk.tsv")
+    assert list(talk.texts) == texts and "quotes are read as a part of the text" in notes(talk)
+    assert list(load_corpus(tmp_path / "talk.tsv").texts) == texts
+
+
+def test_quotes_that_enclose_a_field_are_no_part_of_it() -> None:
+    assert said(read('speaker\ttext\nAnn\t"Hi\nthere"\nBob\t"a ""b"" c"\n')) == [("Ann", "Hi\nthere"), ("Bob", 'a "b" c')]
 
 
 def test_speakers_that_are_objects() -> None:
