@@ -23,7 +23,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "dialogue": (
         "dialogue", "dialogue_id", "dialog", "dialog_id", "conversation", "conversation_id", "conv", "conv_id", "convo_id",
         "conversation_idx", "dialogue_idx", "scene_id", "scene", "session", "session_id", "call", "call_id", "chat", "chat_id",
-        "thread", "thread_id", "video_id", "video",
+        "thread", "thread_id", "ticket", "ticket_id", "case_id", "video_id", "video",
     ),
     "turn": ("turn", "turn_id", "turn_no", "turn_number", "turn_idx", "utterance_id", "utterance_idx", "utterance_no", "position"),
     "utterance": ("utterance", "utterance_id", "utt_id", "utt", "uid", "id", "message_id", "segment_id", "clip"),

@@ -164,20 +164,25 @@ def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> li
     else:
         return [numbers[number] for number in sorted(numbers)]
     times = [_instant(turns[row]) for row in own]
-    known = [time for time in times if time is not None]
-    if len(known) == len(times) and known != sorted(known):
-        if known == sorted(known, reverse=True):
+    known = [time[1] for time in times if time is not None]
+    kinds = {time[0] for time in times if time is not None}
+    if len(known) == len(times) and len(kinds) == 1 and known != sorted(known):
+        if known == sorted(known, reverse=True) and (len(own) > 2 or kinds != {"recording"}):
             note("the newest turn stands first: read in the order of their times")
             return own[::-1]
         note("times are not in order: the turns stay in the order of the file")
     return own
 
 
-def _instant(turn: Turn) -> float | None:
+def _instant(turn: Turn) -> tuple[str, float] | None:
+    """Which clock tells the time of a turn, and its seconds on it; `None` of a time of day without a date."""
     if turn.start is not None:
-        return turn.start
+        return "recording", turn.start
     try:
-        return datetime.fromisoformat(turn.time.replace("Z", "+00:00")).replace(tzinfo=timezone.utc).timestamp() if turn.time else None
+        date = datetime.fromisoformat(turn.time.replace("Z", "+00:00"))
+        if date.tzinfo is None:
+            return "unknown zone", date.replace(tzinfo=timezone.utc).timestamp()
+        return "known zone", date.timestamp()
     except (ValueError, OverflowError):
         return None
 

@@ -139,7 +139,9 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
     if "text" not in columns and given is None:
         found = ", ".join(one_line(name) for name in names[:12]) or "none"
         raise CorpusError(f"{path}: nothing is said: no `text` and no `features` in {len(rows)} rows; found {found}; {EXPECTED}")
+    rows = _dated(rows, names, columns)
     read = {columns[what] for what in READ if what in columns}
+    read |= {name for name in names if plain(name) == "date" and name not in rows[0]}  # joined with the time
     others = [name for name in names if name not in read and name != given and not _is_list(rows, name)]
     if unread := [name for name in others if plain(name) not in ("label", "utterance")]:
         note(f"columns not read: {', '.join(one_line(name) for name in unread[:8])}{', …' if len(unread) > 8 else ''}")
@@ -203,10 +205,48 @@ def _numbers(rows: Sequence[Row], name: str | None) -> list[int] | None:
     return [int(value) for value in values if value is not None]
 
 
+def _dated(rows: list[Row], names: Sequence[str], columns: dict[str, str]) -> list[Row]:
+    """Rows whose time of day has the date of the column beside it in front."""
+    time, date = columns.get("start", ""), next((name for name in names if plain(name) == "date"), None)
+    if plain(time) != "time" or date is None or "end" in columns:
+        return rows
+    if not all(isinstance(row.get(time), str) and _OF_DAY.fullmatch(row[time].strip()) and _filled(row.get(date)) for row in rows):
+        return rows
+    note(f"{one_line(date)} and {one_line(time)} are read as one time")
+    joined = [{**row, time: f"{str(row[date]).strip()} {row[time].strip()}"} for row in rows]
+    return [{name: value for name, value in row.items() if name != date} for row in joined]
+
+
+_OF_DAY = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp]\.?[Mm]\.?)?")
+_SINCE_WHEN = ("time", "timestamp", "datetime", "date", "createdat", "sentat", "ts")  # columns of what need not be a recording's time
+
+
+def _of_day(rows: Sequence[Row], columns: dict[str, str]) -> bool:
+    """Whether `23:59` is a time of day: no column of the ends, and in some dialogue an earlier one stands below; with a note."""
+    name = columns.get("start", "")
+    if plain(name) not in _SINCE_WHEN or "end" in columns:
+        return False
+    last: dict[str, float] = {}
+    for row in rows:
+        value, dialogue = row.get(name), str(row.get(columns.get("dialogue", "")))
+        if not _filled(value):
+            continue
+        time = seconds(value) if isinstance(value, str) and _OF_DAY.fullmatch(value.strip()) else None
+        if time is None:
+            return False
+        if time < last.get(dialogue, time):
+            note(f"{one_line(name)} such as {one_line(value)!r} goes back: read as times of day, the turns stay in the order of the file")
+            return True
+        last[dialogue] = time
+    return False
+
+
 def _times(rows: Sequence[Row], columns: dict[str, str], form: str, path: Path) -> list[tuple[float | None, float | None, str]]:
     """Start and end in seconds, or the time in the file's words."""
     values = [[row.get(columns[what]) if what in columns else None for what in ("start", "end")] for row in rows]
     unit = 1000 if are_milliseconds(path, columns, [value for pair in values for value in pair]) else 1
+    if _of_day(rows, columns):
+        return [(None, None, str(start).strip() if _filled(start) else "") for start, _ in values]
     found: list[tuple[float | None, float | None, str]] = []
     for start, end in values:
         first, last = seconds(start) if _filled(start) else None, seconds(end) if _filled(end) else None

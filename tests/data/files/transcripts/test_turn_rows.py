@@ -107,6 +107,39 @@ def test_the_newest_first_is_turned_round(times: list[Any]) -> None:
     assert numbered.texts == ("0", "1", "2")
 
 
+def test_a_date_and_a_time_of_day_are_one_time() -> None:
+    rows = [(1, "2024-01-01", "22:00", "Ann", "question"), (1, "2024-01-02", "09:00", "Bob", "answer")]
+    talk = read(table(["Thread", "Date", "Time", "From", "Message"], rows))
+    assert talk.texts == ("question", "answer") and talk.annotations["time"] == ("2024-01-01 22:00", "2024-01-02 09:00")
+    assert "start" not in talk.annotations and notes(talk) == "Date and Time are read as one time"
+    talk = read(table(["Date", "Time", "From", "Message"], [row[1:] for row in rows[::-1]]))
+    assert talk.texts == ("question", "answer") and "the newest turn stands first" in notes(talk)
+
+
+def test_times_of_day_alone_turn_nothing_round() -> None:
+    rows = [("23:59:50", "A", "one"), ("23:59:30", "B", "two"), ("00:00:05", "A", "three")]
+    talk = read(table(["time", "speaker", "text"], rows))
+    assert talk.texts == ("one", "two", "three") and talk.annotations["time"] == ("23:59:50", "23:59:30", "00:00:05")
+    assert "time such as '23:59:30' goes back: read as times of day, the turns stay in the order of the file" in notes(talk)
+    talk = read(table(["start", "end", "speaker", "text"], [("3", "4", "A", "one"), ("2", "5", "B", "two")]))
+    assert talk.texts == ("one", "two") and "times are not in order" in notes(talk)
+
+
+def test_offsets_from_universal_time_count() -> None:
+    rows = [("2023-10-29T02:50:00+02:00", "A", "first"), ("2023-10-29T02:10:00+01:00", "B", "second")]
+    talk = read(table(["timestamp", "speaker", "text"], rows))
+    assert talk.texts == ("first", "second") and notes(talk).count("order") == 0
+    mixed = [("2023-10-29T02:50:00+02:00", "A", "first"), ("2023-10-29T02:40:00", "B", "second")]
+    assert read(table(["timestamp", "speaker", "text"], mixed)).texts == ("first", "second")
+
+
+def test_tickets_are_dialogues() -> None:
+    rows = [(7, "2024-01-02 10:00:05", "Bob", "second"), (7, "2024-01-02 10:00:01", "Ann", "first"), (8, "2024-01-02 10:00:01", "Ann", "x")]
+    for name in ("ticket", "ticket_id", "case_id"):
+        talk = read(table([name, "timestamp", "from", "message"], rows))
+        assert talk.dialogue_ids == ("7", "8") and talk.texts == ("first", "second", "x")
+
+
 def test_whispers_table_has_milliseconds(tmp_path: Path) -> None:
     (tmp_path / "talk.tsv").write_text("start\tend\ttext\n0\t2000\tHello\n2500\t4000\tYes\n")
     talk = load_transcript(tmp_path / "talk.tsv")
