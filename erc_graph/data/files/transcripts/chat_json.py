@@ -121,10 +121,12 @@ def _slack(value: Any) -> Talk | None:
     return kept.talk("Slack")
 
 
+_CALL = r"(?:(?:video|voice|audio) )?(?:chat|call)"
 _META_OWN = re.compile(
-    r"(?:.{1,60} sent (?:an attachment|a photo|a video|a link|a location|a sticker|a GIF|a voice message)\.?|Liked a message"
-    r"|Reacted .{1,20} to your message ?|You (?:missed a|are now connected|can now message).{0,80}"
-    r"|.{1,60} (?:missed a|unsent a message).{0,60}|.{1,60} (?:started|ended) a (?:video|voice|audio)? ?(?:chat|call).{0,40})"
+    r"(?!I )(?:.{1,60} sent (?:an attachment|a photo|a video|a link|a location|a sticker|a GIF|a voice message)\.?|Liked a message"
+    r"|Reacted .{1,20} to your message ?|You (?:are now connected|can now message).{0,80}"
+    rf"|.{{1,60}} missed an? {_CALL}(?: (?:from|with) .{{1,60}})?\.?|.{{1,60}} unsent a message\.?"
+    rf"|.{{1,60}} (?:started|ended) (?:an?|the) {_CALL}\.?)"
 )
 
 

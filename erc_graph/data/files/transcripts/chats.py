@@ -20,22 +20,34 @@ _HALF = r"(?:[AaPp]\. ?[Mm]\.|[AaPp][Mm]|上午|下午|晚上|凌晨|午前|午�
 _TIME = rf"(?:{_HALF} ?)?\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?(?:[.,]\d{{1,6}})?(?: ?{_HALF})?(?: ?(?:Uhr|h))?"
 _BOTH = rf"(?:{_DATE}(?:,|،)?[ T]{{1,2}}(?:at |um |à |alle )?{_TIME}|{_TIME},? {_DATE})"
 _STAMP = re.compile(rf"\[(?P<in>{_BOTH})\](?::| -)? ?|(?P<out>{_BOTH})(?: [-–—] |: )")
-_NAME = re.compile(r"(?P<name>[^:\"“”«»<>]{1,64})[:：](?:\s|$)")
+_NAME = re.compile(r"(?P<name>[^:\"“”„‚«»‹›「」『』<>]{1,64})[:：](?:\s|$)")
 _HEAD_LINE = re.compile(rf"(?P<name>[^\[\]:]{{1,64}}?),? \[(?P<time>{_BOTH})\]:?")
 _SPACES = str.maketrans({"\u202f": " ", "\xa0": " "})
 _HIDDEN = str.maketrans(dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff", None))
 _OWN = "\u200e"  # in front of what WhatsApp says itself
 _BRACKETS = re.compile(r"<[^<>]{2,60}>")
-_EDITED = re.compile(r"\s?\u200e?<[^<>]{4,60}>$")
+_EDITED = re.compile(
+    r"\s?(?:\u200e<[^<>]{4,60}>|<[^<>]{0,40}(?:edited|bearbeitet|modifié|edit[aó]|modificato|bewerkt|изменено|отредактировано|編集|编辑|編輯"
+    r"|수정|düzenlendi|redig|edytowan|muokattu|diedit)[^<>]{0,40}>)$", re.IGNORECASE,
+)  # fmt: skip
 _FILE = re.compile(r"[\w .()+,&-]{1,120}\.\w{2,4} \([^()]{3,40}\)")  # IMG-20230123-WA0000.jpg (file attached)
 _MEDIA = re.compile(
     r"(?:image|video|audio|sticker|GIF|document|Contact card|video note|photo|voice message)s? omitted|null"
-    r"|(?:(?:Photo|Video|Voice message|Sticker|File|Location|Animation)(?:,.{0,40})?)", re.IGNORECASE,
+    r"|(?:Photo|Video|Voice message|Sticker|File|Location|Animation), (?:\d{1,5} ?[x×] ?\d{1,5}|not included.{0,40})", re.IGNORECASE,
 )  # fmt: skip
 _SERVICE = re.compile(
-    r"(?:This message was deleted|You deleted this message|Messages and calls are end-to-end encrypted|Missed (?:voice|video|group)"
-    r"|Waiting for this message|Diese Nachricht wurde gelöscht|Se eliminó este mensaje|Ce message a été supprimé|Esta mensagem foi apagada"
-    r"|Questo messaggio è stato eliminato|(?:Dit|Deze) bericht is verwijderd|Данное сообщение удалено)", re.IGNORECASE,
+    r"(?:Messages and calls are end-to-end encrypted|Missed (?:group )?(?:voice|video|group) call|Waiting for this message"
+    r"|This message was deleted(?: by .{1,60})?\.?$|You deleted this message\.?$)", re.IGNORECASE,
+)  # fmt: skip
+_DELETED = re.compile(
+    r"(?:(?:Diese Nachricht wurde|Du hast diese Nachricht) gelöscht|Se eliminó este mensaje|(?:Eliminaste|Borraste) este mensaje"
+    r"|Ce message a été supprimé|Vous avez supprimé ce message|(?:Esta )?Mensagem (?:foi )?apagada|(?:Você apagou|Apagou) esta mensagem"
+    r"|(?:Questo messaggio è stato|Hai) eliminato(?: questo messaggio)?|(?:Dit|Deze) bericht is verwijderd"
+    r"|(?:U|Je) hebt dit bericht verwijderd"
+    r"|(?:Данное|Это) сообщение удалено|Вы удалили (?:данное|это) сообщение|(?:Ta wiadomość została|Usunięto tę) (?:usunięta|wiadomość)"
+    r"|Bu mesaj silindi|Bu mesajı sildiniz|Tämä viesti poistettiin|Poistit tämän viestin"
+    r"|このメッセージは削除されました|メッセージを削除しました"
+    r"|삭제된 메시지입니다|此(?:消息|訊息)已(?:被)?(?:删除|刪除)|(?:您|你)(?:已)?(?:删除|刪除)了此(?:消息|訊息))[.。]?", re.IGNORECASE,
 )  # fmt: skip
 
 
@@ -55,7 +67,7 @@ def read_chat(text: str, path: Path) -> Talk | None:
         return None
     turns: list[tuple[Turn, list[str]]] = []
     pairs: Counter[tuple[str, str]] = Counter()
-    service = unstamped = 0
+    service = unstamped = edited = 0
     joined: list[str] = []
     open_turn = False
     for line, head in zip(lines, heads, strict=True):
@@ -81,13 +93,17 @@ def read_chat(text: str, path: Path) -> Talk | None:
             continue
         name = clean(own)
         pairs[own.translate(_HIDDEN).strip(), name] += 1
-        text = "" if kind == "media" else _EDITED.sub("", said).translate(_HIDDEN).strip()  # below a picture may stand what is said to it
+        kept, marks = (said, 0) if kind == "media" else _EDITED.subn("", said)
+        edited += marks
+        text = "" if kind == "media" else kept.translate(_HIDDEN).strip()  # below a picture may stand what is said to it
         turns.append((Turn(text="", speaker=name, time=head[0] if head else ""), [text]))
         open_turn = True
     for turn, texts in turns:
         turn.text = " ".join(part for part in texts if part)
     say_cleaned(pairs)
     left_out(service, sum(not turn.text for turn, _ in turns))
+    if edited:
+        note(f"{count(edited, 'message')} without the mark behind that says it was edited")
     if unstamped:
         note(f"{count(unstamped, 'line')} without a date, but with a name, taken for a message")
     if joined:
@@ -115,7 +131,7 @@ def _kind(said: str) -> str:
     plain = text.translate(_HIDDEN).strip()
     if len(plain) <= 200 and (_BRACKETS.fullmatch(plain) or _MEDIA.fullmatch(plain) or _FILE.fullmatch(plain)):
         return "media"
-    if _SERVICE.match(plain):
+    if _SERVICE.match(plain) or _DELETED.fullmatch(plain):
         return "service"
     if text.startswith(_OWN):
         return "media" if len(plain) <= 40 else "service"

@@ -189,3 +189,19 @@ def test_what_we_write_is_read_back(messages: list[tuple[str, str]], form: str) 
     }[form]
     talk = read(value)
     assert said(talk) == messages and list(talk.annotations["time"]) == iso
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("Ann started a call center job. Then quit", False),
+        ("You missed a great party", False),
+        ("I missed a call from mom", False),
+        ("Ann started a video chat.", True),
+        ("You missed a call from Ann.", True),
+        ("Ann ended the call.", True),
+    ],
+)
+def test_what_messenger_says_itself(text: str, own: bool) -> None:
+    rows = [{"sender_name": "Ann", "timestamp_ms": 1683301691000 + i, "content": said} for i, said in enumerate((text, "Hi"))]
+    assert read({"messages": rows}).texts == (("Hi",) if own else (text, "Hi"))

@@ -80,6 +80,12 @@ def test_dates_of_systems_and_languages(stamp: str) -> None:
         ('Ann created group "Us"', "service"),
         ('Ann changed the subject from "a: b" to "c"', "service"),
         ("Ann added +49 151 234567", "service"),
+        ("Ann: Du hast diese Nachricht gelöscht.", "service"),
+        ("Ann: Eliminaste este mensaje", "service"),
+        ("Ann: Mensagem apagada", "service"),
+        ("Ann: Photo, 1280x720", "media"),
+        ("Ann hat den Gruppennamen von „Reise: alt“ zu „Neu“ geändert", "service"),
+        ("Annがグループ名を「旅行: 2024」に変更しました", "service"),
     ],
 )
 def test_what_the_program_says_itself_is_left_out(stamp: str, line: str, kind: str) -> None:
@@ -95,7 +101,15 @@ def test_names_are_cleaned_and_said() -> None:
 
 def test_edited_messages_lose_their_mark() -> None:
     talk = load_transcript("[05.05.23, 15:48:11] Ann: Hi there \u200e<This message was edited>\n".encode())
-    assert talk.texts == ("Hi there",)
+    assert talk.texts == ("Hi there",) and "1 message without the mark behind that says it was edited" in notes(talk)
+    talk = load_transcript(b"5/5/23, 3:48 PM - Ann: Hi <This message was edited>\n5/5/23, 3:48 PM - Bob: I feel <really bad today>\n")
+    assert talk.texts == ("Hi", "I feel <really bad today>")
+
+
+@pytest.mark.parametrize("text", ["Photo, please!", "Video", "Missed group work again", "Du hast diese Nachricht gelöscht, warum?"])
+def test_messages_about_pictures_are_messages(text: str) -> None:
+    talk = load_transcript(f"5/5/23, 3:48 PM - Ann: {text}\n5/5/23, 3:49 PM - Bob: Oh\n".encode())
+    assert said(talk) == [("Ann", text), ("Bob", "Oh")]
 
 
 def test_a_quoted_name_is_no_new_speaker() -> None:
