@@ -1,4 +1,6 @@
-"""Chats exported as text: WhatsApp of both systems and all languages, Signal, Telegram's copies; every message begins with its date.
+"""Chats exported as text: WhatsApp of both systems and all languages, Signal, Telegram's copies, LINE, KakaoTalk.
+
+Every message begins with its date, or in the last two with its time of day below the date.
 
 WhatsApp writes what it says itself, and pictures, behind a mark that nobody sees (U+200E) or in angle brackets, in every language; other
 messages without a name are its own, too. What has no date goes on with the message before, even where it looks like a name.
@@ -16,11 +18,31 @@ from erc_graph.data.files.transcripts.talk import Talk, Turn, count, left_out
 from erc_graph.data.printable import one_line
 
 _DATE = r"(?:\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?|\d{4}年\d{1,2}月\d{1,2}日)"
+_KOREAN = r"\d{4}년 ?\d{1,2}월 ?\d{1,2}일(?: [월화수목금토일]요일)?"
 _HALF = r"(?:[AaPp]\. ?[Mm]\.|[AaPp][Mm]|上午|下午|晚上|凌晨|午前|午後|오전|오후|πμ|μμ|ص|م|de|du)"
 _TIME = rf"(?:{_HALF} ?)?\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?(?:[.,]\d{{1,6}})?(?: ?{_HALF})?(?: ?(?:Uhr|h))?"
-_BOTH = rf"(?:{_DATE}(?:,|،)?[ T]{{1,2}}(?:at |um |à |alle )?{_TIME}|{_TIME},? {_DATE})"
-_STAMP = re.compile(rf"\[(?P<in>{_BOTH})\](?::| -)? ?|(?P<out>{_BOTH})(?: [-–—] |: )")
+_BOTH = rf"(?:{_DATE}(?:,|،)?[ T]{{1,2}}(?:at |um |à |alle |klo |kl\.? )?{_TIME}|{_TIME},? {_DATE})"
+_STAMP = re.compile(rf"\[(?P<in>{_BOTH})\](?::| -)? ?|(?P<out>{_BOTH})(?: [-–—] |: )|(?P<kakao>{_KOREAN} {_TIME})(?:, |$)")
 _NAME = re.compile(r"(?P<name>[^:\"“”„‚«»‹›「」『』<>]{1,64})[:：](?:\s|$)")
+_SAVED = re.compile(r"\s{0,4}(?:저장한 날짜|Date [Ss]aved|Saved on|保存日時)\s?[:：]")
+_DAY = re.compile(
+    rf"[-=─]{{0,40}} ?(?:{_KOREAN}|(?:\w{{1,9}}\.?,? )?(?:{_DATE})(?: ?\(\w{{1,9}}\.?\)| \w{{1,9}})?"
+    rf"|(?:\w{{1,9}}, )?\w{{1,9}} \d{{1,2}}, \d{{4}})"
+    r" ?[-=─]{0,40}"
+)
+_LINE = re.compile(rf"(?P<time>{_TIME})\t(?P<name>[^\t]{{0,64}})(?:\t(?P<text>.*))?")
+_KAKAO = re.compile(rf"\[(?P<name>[^\[\]]{{1,64}})\] \[(?P<time>{_TIME})\] (?P<text>.*)")
+_DAYED_MEDIA = re.compile(
+    r"\[?(?:スタンプ|写真|動画|ボイスメッセージ|ファイル|アルバム|位置情報|Stickers?|Photos?|Videos?|Voice message|File|Location"
+    r"|貼圖|照片|影片)\]"
+    r"|사진(?: \d{1,3}장)?|동영상|이모티콘|음성메시지|Emoticons?"
+)
+_DAYED_SERVICE = re.compile(
+    r"(?:☎|📞).{0,80}|(?:[^:]{1,60}님이 .{0,60}(?:들어왔습니다|나갔습니다|초대했습니다|초대하였습니다)"
+    r"|채팅방 관리자가 메시지를 가렸습니다)\.?"
+)
+_SENTENCE = re.compile(r"\w{5}[.!?] ")  # no name holds the end of one
+_LONGEST = 20_000  # letters of a message
 _HEAD_LINE = re.compile(rf"(?P<name>[^\[\]:]{{1,64}}?),? \[(?P<time>{_BOTH})\]:?")
 _SPACES = str.maketrans({"\u202f": " ", "\xa0": " "})
 _HIDDEN = str.maketrans(dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff", None))
@@ -40,7 +62,7 @@ _SERVICE = re.compile(
     r"|This message was deleted(?: by .{1,60})?\.?$|You deleted this message\.?$)", re.IGNORECASE,
 )  # fmt: skip
 _DELETED = re.compile(
-    r"(?:(?:Diese Nachricht wurde|Du hast diese Nachricht) gelöscht|Se eliminó este mensaje|(?:Eliminaste|Borraste) este mensaje"
+    r"(?:(?:Diese Nachricht wurde|Du hast diese Nachricht|Nachricht) gelöscht|Se eliminó este mensaje|(?:Eliminaste|Borraste) este mensaje"
     r"|Ce message a été supprimé|Vous avez supprimé ce message|(?:Esta )?Mensagem (?:foi )?apagada|(?:Você apagou|Apagou) esta mensagem"
     r"|(?:Questo messaggio è stato|Hai) eliminato(?: questo messaggio)?|(?:Dit|Deze) bericht is verwijderd"
     r"|(?:U|Je) hebt dit bericht verwijderd"
@@ -56,7 +78,7 @@ def read_chat(text: str, path: Path) -> Talk | None:
     lines = text.splitlines()
     heads = [_head(line) for line in lines]
     if not any(heads):
-        return _copied(lines)
+        return _dayed(lines) or _copied(lines)
     first = next(number for number, head in enumerate(heads) if head)
     stamped = sum(head is not None for head in heads)
     if sum(bool(line.strip()) for line in lines[:first]) > stamped:
@@ -74,6 +96,8 @@ def read_chat(text: str, path: Path) -> Talk | None:
         own, said = (_split(line[head[1] :])) if head else _split(line)
         if head is None:
             name = clean(own) if own else ""
+            if not turns and _SAVED.match(line):
+                continue
             if name and (name.casefold() in known or not turns):
                 unstamped += 1
                 known.add(name.casefold())
@@ -116,13 +140,14 @@ def _head(line: str) -> tuple[str, int] | None:
     head = line[:HEAD].translate(_SPACES)
     start = len(head) - len(head.lstrip("\u200e\u200f\ufeff "))
     found = _STAMP.match(head, start)
-    return (" ".join((found["in"] or found["out"]).split()), found.end()) if found else None
+    return (" ".join((found["in"] or found["out"] or found["kakao"]).split()), found.end()) if found else None
 
 
 def _split(rest: str) -> tuple[str, str]:
     """Name and text of a message; no name where it is the program's own."""
     found = _NAME.match(rest[:HEAD])
-    return (found["name"], rest[found.end() :]) if found and any(map(str.isalnum, found["name"])) else ("", rest)
+    is_name = found is not None and any(map(str.isalnum, found["name"])) and not _SENTENCE.search(found["name"])
+    return (found["name"], rest[found.end() :]) if found and is_name else ("", rest)
 
 
 def _kind(said: str) -> str:
@@ -155,3 +180,46 @@ def _copied(lines: list[str]) -> Talk | None:
     empty = sum(not turn.text for turn, _ in turns)
     left_out(0, empty)
     return Talk(form="chat, copied", turns=[turn for turn, _ in turns if turn.text])
+
+
+def _dayed(lines: list[str]) -> Talk | None:
+    """LINE and KakaoTalk: a date on a line of its own, then messages with their time of day."""
+    found = [_LINE.fullmatch(line) or _KAKAO.fullmatch(line) if len(line) <= _LONGEST else None for line in lines]
+    found = [one if one and (one["text"] is not None or one.re is _LINE) else None for one in found]
+    first = next((number for number, one in enumerate(found) if one and one["text"] is not None), None)
+    if first is None:
+        return None
+    if first and "\t" in next(line for line in lines if line.strip()):
+        return None  # a table with a header
+    before = [line for line in lines[:first] if line.strip() and not _DAY.fullmatch(line.strip())]
+    if len(before) > 4:
+        return None
+    turns: list[tuple[Turn, list[str]]] = []
+    day, service, media, open_turn = "", 0, 0, False
+    for number, (line, one) in enumerate(zip(lines, found, strict=True)):
+        plain = line.translate(_HIDDEN).strip()
+        if one is None:
+            if len(plain) <= HEAD and _DAY.fullmatch(plain):
+                day, open_turn = plain.strip("-=─ "), False
+            elif plain and number > first and _DAYED_SERVICE.fullmatch(plain[:_LONGEST]):
+                service, open_turn = service + 1, False
+            elif plain and open_turn:
+                turns[-1][1].append(plain)
+            continue
+        text = (one["text"] or "").translate(_HIDDEN).strip()
+        open_turn = False
+        if one["text"] is None or not clean(one["name"]) or _DAYED_SERVICE.fullmatch(text[:_LONGEST]):
+            service += 1
+        elif _DAYED_MEDIA.fullmatch(text) or not text:
+            media += 1
+        else:
+            turns.append((Turn(text="", speaker=clean(one["name"]), time=f"{day} {one['time']}".strip()), [text]))
+            open_turn = True
+    for turn, texts in turns:
+        turn.text = " ".join(texts)
+        if len(texts) > 1 and turn.text[:1] == turn.text[-1:] == '"':  # LINE encloses what has several lines
+            turn.text = turn.text[1:-1]
+    if before:
+        note(f"{count(len(before), 'line')} before the first message left out ({one_line(before[0])!r})")
+    left_out(service, media)
+    return Talk(form="chat, by days", turns=[turn for turn, _ in turns])

@@ -63,6 +63,9 @@ def _named(said: list[str], kept: list[int]) -> Talk | None:
     if joined := sum(line.doubtful for line in found[first:]):
         example = next(line.text for line in found[first:] if line.doubtful)
         note(f"{count(joined, 'line')} that may name a new speaker joined to the turn before ({one_line(example)!r})")
+    line, longest = max(parts, key=lambda part: len(part[1]))
+    if len(longest) > 5 and 2 * len(longest) > len(kept):
+        note(f"{len(longest)} of {count(len(kept), 'line')} are one turn of {one_line(line.name)!r}: look whether others speak in it")
     return Talk(form="transcript", turns=[_turn(line, texts) for line, texts in parts])
 
 

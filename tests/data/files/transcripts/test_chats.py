@@ -81,6 +81,7 @@ def test_dates_of_systems_and_languages(stamp: str) -> None:
         ('Ann changed the subject from "a: b" to "c"', "service"),
         ("Ann added +49 151 234567", "service"),
         ("Ann: Du hast diese Nachricht gelöscht.", "service"),
+        ("Nachrichten und Anrufe sind Ende-zu-Ende-verschlüsselt. Tippe: mehr", "service"),
         ("Ann: Eliminaste este mensaje", "service"),
         ("Ann: Mensagem apagada", "service"),
         ("Ann: Photo, 1280x720", "media"),
@@ -140,6 +141,52 @@ def test_ends_of_lines(end: str) -> None:
 def test_other_scripts() -> None:
     chat = "1/23/23, 3:19 AM - Анна: Привет!\n1/23/23, 3:20 AM - 小明: 你好：朋友\n1/23/23, 3:21 AM - ליאת: \u200fשלום\n"
     assert said(load_transcript(chat.encode())) == [("Анна", "Привет!"), ("小明", "你好：朋友"), ("ליאת", "שלום")]
+
+
+@pytest.mark.parametrize(
+    ("chat", "turns", "time"),
+    [
+        (
+            "[LINE] 花子とのトーク履歴\n保存日時：2023/12/25 10:00\n\n2023/12/24(日)\n"
+            "18:01\t太郎\tメリー: クリスマス\n18:02\t花子\tはい\n18:03\t花子\t[スタンプ]\n",
+            [("太郎", "メリー: クリスマス"), ("花子", "はい")],
+            "2023/12/24(日) 18:01",
+        ),
+        (
+            "[LINE] Chat history with Ann\nSaved on: 2023/12/25, 10:00\n\nSun, 12/24/2023\n"
+            '18:01\tAnn\t"Hi\nthere"\n18:02\tBob\tYo\n18:03\t\tBob left\n',
+            [("Ann", "Hi there"), ("Bob", "Yo")],
+            "Sun, 12/24/2023 18:01",
+        ),
+        (
+            "철수 님과 카카오톡 대화\n저장한 날짜 : 2023-12-25 10:00:00\n\n--------------- 2023년 12월 24일 일요일 ---------------\n"
+            "[철수] [오후 6:01] 안녕\n모두: 들\n[영희] [오후 6:02] 반가워\n[영희] [오후 6:02] 사진\n민수님이 나갔습니다.\n",
+            [("철수", "안녕 모두: 들"), ("영희", "반가워")],
+            "2023년 12월 24일 일요일 오후 6:01",
+        ),
+        (
+            "철수 님과 카카오톡 대화\n저장한 날짜 : 2023년 12월 25일 오전 10:00\n\n2023년 12월 24일 오후 6:00\n"
+            "2023년 12월 24일 오후 6:01, 철수 : 안녕\n"
+            "2023년 12월 24일 오후 6:02, 영희 : 반가워\n2023년 12월 24일 오후 6:03, 영희님이 나갔습니다.\n",
+            [("철수", "안녕"), ("영희", "반가워")],
+            "2023년 12월 24일 오후 6:01",
+        ),
+        (
+            "24.12.2023 klo 18.01 - Matti: Hyvää joulua\n24.12.2023 klo 18.02 - Liisa: Kiitos\n",
+            [("Matti", "Hyvää joulua"), ("Liisa", "Kiitos")],
+            "24.12.2023 klo 18.01",
+        ),
+    ],
+)
+def test_line_kakaotalk_and_finnish(chat: str, turns: list[tuple[str, str]], time: str) -> None:
+    talk = load_transcript(chat.encode())
+    assert said(talk) == turns and talk.annotations["time"][0] == time
+    assert "left out" in notes(talk) or "klo" in chat
+
+
+def test_one_speaker_who_has_most_lines_is_noted() -> None:
+    talk = load_transcript(b"Ann: Hi\nBob: Oh\n" + b"and so on\n" * 9)
+    assert "10 of 11 lines are one turn of 'Bob': look whether others speak in it" in notes(talk)
 
 
 @pytest.mark.parametrize("head", ["Ann, [05.05.2023 15:48]", "Ann, [5/5/23 3:48 PM]:", "Ann [05.05.2023 15:48:11]"])
