@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.talk import Talk, Turn, count, finite, left_out, moment
+from erc_graph.data.printable import one_line
 
 Value = dict[str, Any]
 
@@ -39,6 +41,24 @@ def _name(value: Any, *keys: str) -> str:
     return str(value) if isinstance(value, str | int) else ""
 
 
+def _apart(names: list[str]) -> list[str]:
+    """Names of several chats, with their number behind where two have the same; one chat alone needs none."""
+    if len(names) < 2:
+        return [""] * len(names)
+    names = [name.strip() for name in names]
+    times, taken, found = Counter(names), set(names), []
+    for number, name in enumerate(names):
+        if not name or times[name] > 1:
+            name, plain = f"{name} ({number})".strip(), name
+            while name in taken:
+                name += "'"
+            if plain:
+                note(f"several chats are called {one_line(plain)!r}: their numbers stand behind the name")
+        taken.add(name)
+        found.append(name)
+    return found
+
+
 class _Kept:
     """Turns, and how many messages are none."""
 
@@ -64,14 +84,15 @@ def _telegram(value: Any) -> Talk | None:
     chats = [value] if isinstance(value, dict) else []
     if isinstance(value, dict) and isinstance(value.get("chats"), dict):  # everything at once
         chats = _items(value["chats"], "list")
-    messages = [(str(chat.get("name") or chat.get("id") or ""), one) for chat in chats for one in _items(chat, "messages")]
+    names = _apart([str(chat.get("name") or chat.get("id") or "") for chat in chats])
+    messages = [(name, one) for name, chat in zip(names, chats, strict=True) for one in _items(chat, "messages")]
     if not any("date" in one and "text" in one and ("from" in one or "actor" in one) for _, one in messages):
         return None
     kept = _Kept()
     for chat, one in messages:
         who = _name(one.get("from")) or ("" if one.get("from_id") is None else f"deleted account {one['from_id']}")
         text = _text(one.get("text")) or _text(one.get("text_entities"))
-        turn = Turn(text=text, speaker=who, time=_name(one.get("date")), dialogue=chat if len(chats) > 1 else "")
+        turn = Turn(text=text, speaker=who, time=_name(one.get("date")), dialogue=chat)
         kept.add(turn, service=one.get("type") != "message")
     return kept.talk("Telegram")
 
@@ -181,14 +202,15 @@ def _models(value: Any) -> Talk | None:
     if not lists or not all(inner and all(_is_model(one) for one in inner) for _, inner in lists):
         return None
     kept = _Kept()
-    for number, (outer, inner) in enumerate(lists):
-        name = _name(outer, "id", "uuid", "title", "name", "conversation_id") or f"dialogue-{number}"
+    ids = ("id", "uuid", "title", "name", "conversation_id")
+    names = _apart([_name(outer, *ids) or f"dialogue-{number}" for number, (outer, _) in enumerate(lists)])
+    for name, (_, inner) in zip(names, lists, strict=True):
         for one in inner:
             who = _name(one.get("role") or one.get("from") or one.get("sender"))
             content = next((one[key] for key in ("content", "value", "text") if one.get(key)), "")
             parts = content if isinstance(content, list) else [content]
             text = " ".join(filter(None, map(_text, parts)))
-            kept.add(Turn(text=text, speaker=who, dialogue=name if len(lists) > 1 else ""), service=who in _ASIDES)
+            kept.add(Turn(text=text, speaker=who, dialogue=name), service=who in _ASIDES)
     return kept.talk("messages of a chat model")
 
 
@@ -206,7 +228,8 @@ def _chatgpt(value: Any) -> Talk | None:
     if not chats or not all(isinstance(chat, dict) and isinstance(chat.get("mapping"), dict) for chat in chats):
         return None
     kept = _Kept()
-    for number, chat in enumerate(chats):
+    names = _apart([_name(chat, "title", "id") or f"dialogue-{number}" for number, chat in enumerate(chats)])
+    for name, chat in zip(names, chats, strict=True):
         nodes = chat["mapping"]
         here = chat.get("current_node")
         if here not in nodes:
@@ -225,8 +248,7 @@ def _chatgpt(value: Any) -> Talk | None:
             parts = content.get("parts") if isinstance(content, dict) else None
             who, when = _name(message.get("author"), "role"), finite(message.get("create_time"))
             text = " ".join(filter(None, map(_text, parts))) if isinstance(parts, list) else ""
-            name = _name(chat, "title", "id") or f"dialogue-{number}"
-            turn = Turn(text=text, speaker=who, time="" if when is None else moment(when), dialogue=name if len(chats) > 1 else "")
+            turn = Turn(text=text, speaker=who, time="" if when is None else moment(when), dialogue=name)
             if text or who not in _ASIDES:
                 kept.add(turn, service=who in _ASIDES)
     return kept.talk("ChatGPT")
@@ -264,12 +286,13 @@ def _skype(value: Any) -> Talk | None:
     if not any("MessageList" in chat for chat in chats):
         return None
     kept = _Kept()
-    for chat in chats:
+    names = _apart([_name(chat, "displayName", "id") for chat in chats])
+    for name, chat in zip(names, chats, strict=True):
         for one in reversed(_items(chat, "MessageList")):  # the newest first
             kind = _name(one.get("messagetype"))
             turn = Turn(
                 text=html.unescape(_SKYPE_TAG.sub("", _text(one.get("content")))), speaker=_name(one.get("displayName") or one.get("from")),
-                time=_name(one.get("originalarrivaltime")), dialogue=_name(chat, "displayName", "id") if len(chats) > 1 else "",
+                time=_name(one.get("originalarrivaltime")), dialogue=name,
             )  # fmt: skip
             kept.add(turn, service=kind not in ("RichText", "Text", ""))
     return kept.talk("Skype")

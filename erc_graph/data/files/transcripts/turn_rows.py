@@ -10,7 +10,7 @@ from typing import Any
 
 from erc_graph.data.files.clock import are_milliseconds, seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, finite, moment
+from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count, finite, moment
 from erc_graph.data.files.vocabulary import find_columns, plain
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
@@ -105,21 +105,44 @@ def _named(value: Row) -> list[Any] | None:
 
 
 def _deeper(value: Row) -> list[Any] | None:
-    """Turns somewhere inside: the first list of objects with a text, and a speaker or a time; with a note."""
-    level: list[tuple[str, Any]] = [("", value)]
+    """Turns somewhere inside: the first list of objects with a text, and a speaker or a time, and the dialogues beside it; with a note."""
+    level: list[tuple[tuple[str, ...], Any]] = [((), value)]
     for _ in range(_DEPTH):
-        inner = [(f"{path}.{key}", one) for path, outer in level for key, one in outer.items()] if level else []
-        for path, one in inner:
-            if not isinstance(one, list) or not one or not all(isinstance(row, dict) for row in one) or _PARTS.search(path):
-                continue
-            columns = find_columns(key for key in one[0])
-            if "text" in columns and columns.keys() & {"speaker", "start"}:
-                note(f"JSON of no known program: the turns are taken from {one_line(path[1:])}")
-                return one
+        inner = [((*path, str(key)), one) for path, outer in level for key, one in outer.items()]
+        found = {path: one for path, one in inner if isinstance(one, list) and _is_turns(one) and not _PARTS.search(".".join(path))}
+        if found:
+            first, turns = next(iter(found.items()))
+            if (beside := _beside(first, found)) is not None:
+                names = [path[beside[0]] for path in beside[1]]
+                note(f"JSON of no known program: {one_line(names[0])} and {count(len(names) - 1, 'list')} beside it are read as dialogues")
+                return [{"id": name, "turns": found[path]} for name, path in zip(names, beside[1], strict=True)]
+            note(f"JSON of no known program: the turns are taken from {one_line('.'.join(first))}")
+            if len(found) > 1:
+                note(f"lists of turns that are not read: {', '.join(one_line('.'.join(path)) for path in [*found][1:9])}")
+            return turns
         level = [(path, one) for path, one in inner if isinstance(one, dict)]
     return None
 
 
+def _is_turns(rows: list[Any]) -> bool:
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        return False
+    columns = find_columns(rows[0])
+    return "text" in columns and bool(columns.keys() & {"speaker", "start"})
+
+
+def _beside(first: tuple[str, ...], found: dict[tuple[str, ...], list[Row]]) -> tuple[int, list[tuple[str, ...]]] | None:
+    """The one key in which all lists differ, and their paths; `None` where these are the turns of one dialogue in several forms."""
+    columns = find_columns(found[first][0])
+    same = [path for path, rows in found.items() if find_columns(rows[0]) == columns]
+    for place in range(len(first)):
+        paths = [path for path in same if (*path[:place], *path[place + 1 :]) == (*first[:place], *first[place + 1 :])]
+        if len(paths) > 1 and (place < len(first) - 1 or not any(_FORMS.search(path[-1]) for path in paths)):
+            return place, paths
+    return None
+
+
+_FORMS = re.compile(r"sentence|segment|paragraph|utterance|turn|message|transcript|monologue|entries|result|\bparts?\b", re.IGNORECASE)
 _DEPTH = 5
 _PARTS = re.compile(r"word|token|char|item|phoneme|alternative", re.IGNORECASE)  # lists of less than a turn
 

@@ -205,3 +205,14 @@ def test_what_we_write_is_read_back(messages: list[tuple[str, str]], form: str) 
 def test_what_messenger_says_itself(text: str, own: bool) -> None:
     rows = [{"sender_name": "Ann", "timestamp_ms": 1683301691000 + i, "content": said} for i, said in enumerate((text, "Hi"))]
     assert read({"messages": rows}).texts == (("Hi",) if own else (text, "Hi"))
+
+
+def test_two_chats_of_one_name_stay_apart() -> None:
+    chats = [telegram(("Ann", text)) for text in ("Hi", "Oh")]
+    models = [{"title": "Us", "messages": [{"role": "user", "content": text}]} for text in ("Hi", "Oh")]
+    skype = [{"displayName": "Us", "MessageList": [{"from": "Ann", "content": text}]} for text in ("Hi", "Oh")]
+    for value in ({"chats": {"list": chats}}, models, {"conversations": skype}):
+        talk = read(value)
+        assert talk.dialogue_ids == ("Us (0)", "Us (1)") and talk.texts == ("Hi", "Oh")
+        assert "several chats are called 'Us': their numbers stand behind the name" in notes(talk)
+    assert read([*models, {"title": "Us (0)", "messages": models[0]["messages"]}]).dialogue_ids == ("Us (0)'", "Us (1)", "Us (0)")

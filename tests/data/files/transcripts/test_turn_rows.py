@@ -223,6 +223,27 @@ def test_turns_somewhere_inside_are_found_and_said() -> None:
         read({"words": [{"text": "Hello", "start": 0.0}]})
 
 
+@pytest.mark.parametrize(
+    ("value", "ids"),
+    [
+        ({"dialogues": {"x": "R", "y": "R"}}, ("x", "y")),
+        ({"export": {"chatA": "R", "chatB": "R", "made": "now"}}, ("chatA", "chatB")),
+        ({"conversations": {"c1": {"messages": "R"}, "c2": {"messages": "R"}}}, ("c1", "c2")),
+    ],
+)
+def test_dialogues_deeper_are_all_read(value: Any, ids: tuple[str, ...]) -> None:
+    rows = json.dumps([{"speaker": who, "text": text} for who, text in TWO])
+    talk = read(json.dumps(value).replace('"R"', rows))
+    assert talk.dialogue_ids == ids and talk.texts == (*[text for _, text in TWO],) * 2
+    assert f"{ids[0]} and 1 list beside it are read as dialogues" in notes(talk)
+
+
+def test_one_dialogue_in_several_forms_is_read_once() -> None:
+    rows = [{"speaker": who, "text": text} for who, text in TWO]
+    talk = read({"call": {"sentences": rows, "paragraphs": rows[:1]}})
+    assert said(talk) == TWO and "the turns are taken from call.sentences; lists of turns that are not read: call.paragraphs" in notes(talk)
+
+
 def test_dialogues_under_their_names() -> None:
     rows = [{"turn": i + 1, "speaker": who, "utterance": text} for i, (who, text) in enumerate(TWO)]
     assert read({"a": rows, "b": rows}).dialogue_ids == read({"a": [rows], "b": [rows]}).dialogue_ids == ("a", "b")
