@@ -168,14 +168,14 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
     others = [name for name in names if name not in read and name != given and not _is_list(rows, name)]
     if unread := [name for name in others if plain(name) not in ("label", "utterance")]:
         note(f"columns not read: {', '.join(one_line(name) for name in unread[:8])}{', …' if len(unread) > 8 else ''}")
-    numbers = _numbers(rows, columns.get("turn"))
+    numbers = _numbers(rows, columns)
     times = _times(rows, columns, form, path)
     turns = [
         Turn(
             text=_cell(row, columns.get("text"), "text", number, path),
             speaker=_speaker(row, columns.get("speaker"), number, path),
             dialogue=_cell(row, columns.get("dialogue"), "dialogue", number, path),
-            number=numbers[number] if numbers else None,
+            number=numbers[number],
             features=row.get(given) if given else None,
             start=times[number][0],
             end=times[number][1],
@@ -216,16 +216,23 @@ def _speaker(row: Row, name: str | None, number: int, path: Path) -> str:
     return _cell(row, name, "speaker", number, path)
 
 
-def _numbers(rows: Sequence[Row], name: str | None) -> list[int] | None:
-    """Numbers of the turns, where every row has one."""
-    if name is None or not all(_filled(row.get(name)) for row in rows):
-        return None
-    values = [finite(row[name]) for row in rows]
-    if any(value is None or value != int(value) for value in values):
-        example = next(row[name] for row, value in zip(rows, values, strict=True) if value is None or value != int(value))
-        note(f"{one_line(name)} such as {one_line(example)!r} is no whole number: the turns stay in the order of the file")
-        return None
-    return [int(value) for value in values if value is not None]
+def _numbers(rows: Sequence[Row], columns: dict[str, str]) -> list[int | None]:
+    """Numbers of the turns, of the dialogues where every row has one; a note on the others."""
+    name = columns.get("turn")
+    if name is None:
+        return [None] * len(rows)
+    cells = [row.get(name) for row in rows]
+    values = [finite(cell) if _filled(cell) else None for cell in cells]
+    if wrong := [cell for cell, value in zip(cells, values, strict=True) if _filled(cell) and (value is None or value != int(value))]:
+        note(f"{one_line(name)} such as {one_line(wrong[0])!r} is no whole number: the turns stay in the order of the file")
+        return [None] * len(rows)
+    owners = [str(row.get(columns.get("dialogue", ""), "")).strip() for row in rows]
+    empty = {owner: number for number, owner in reversed([*enumerate(owners)]) if values[number] is None}
+    if empty and any(value is not None for value in values):
+        first = min(empty.values())
+        what = f"{count(len(empty), 'dialogue')} with a turn that has none (first: row {first})"
+        note(f"{one_line(name)}: the numbers of {what} are not read: the turns stay in the order of the file")
+    return [None if owner in empty or value is None else int(value) for owner, value in zip(owners, values, strict=True)]
 
 
 def _dated(rows: list[Row], names: Sequence[str], columns: dict[str, str]) -> list[Row]:

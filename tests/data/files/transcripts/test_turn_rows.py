@@ -86,6 +86,13 @@ def test_what_is_assumed_is_said() -> None:
     assert talk.dialogue_ids == ("a", "talk") and "1 turn of no named dialogue" in notes(talk)
 
 
+def test_an_empty_turn_number_concerns_its_dialogue_alone() -> None:
+    rows = [(1, 1, "A", "second"), (1, 0, "B", "first"), (2, 9, "A", "x"), (2, "", "B", "y")]
+    talk = read(table(["dialogue", "turn", "speaker", "text"], rows))
+    assert talk.texts == ("first", "second", "x", "y")
+    assert "turn: the numbers of 1 dialogue with a turn that has none (first: row 3) are not read" in notes(talk)
+
+
 def test_times() -> None:
     talk = read(table(["speaker", "text", "start", "end"], [("A", "x", "1.5", "2"), ("B", "y", "0:00:03.25", "1:02")]))
     assert talk.annotations["start"] == (1.5, 3.25) and talk.annotations["end"] == (2.0, 62.0)
