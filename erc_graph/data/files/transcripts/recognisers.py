@@ -82,6 +82,10 @@ def _time(value: Any, unit: float = 1.0) -> float | None:
 
 
 _DURATION = re.compile(r"PT(?:(\d{1,6}(?:\.\d{1,9})?)H)?(?:(\d{1,6}(?:\.\d{1,9})?)M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?")
+# Han and kana, which are written without spaces, and their punctuation
+_UNSPACED = re.compile(
+    "[\u3000-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff0f\uff1a-\uff20\uff61-\uff9f\U00020000-\U000323af]"
+)
 _Word = tuple[str, str, float | None, float | None]  # text, speaker, start, end; punctuation is a word without times
 
 
@@ -98,7 +102,8 @@ def _sentences(words: Iterable[_Word]) -> list[Turn]:
             turns.append(Turn(text="", speaker=speaker, start=start, end=end))
             parts.append(text)
         else:
-            parts[-1] += text if mark and text not in "–—-&" else f" {text}"
+            close = (mark and text not in "–—-&") or (_UNSPACED.match(parts[-1][-1]) and _UNSPACED.match(text))
+            parts[-1] += text if close else f" {text}"
             turns[-1].end = end if end is not None else turns[-1].end
             turns[-1].start = start if turns[-1].start is None else turns[-1].start
         ended = not told and text[-1] in ".?!…。？！"

@@ -289,3 +289,16 @@ def test_google_without_the_repetition() -> None:
 def test_nothing_was_recognised(value: Any, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         read(value)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["こ", "ん", "に", "ち", "は", "。", "今", "日"], "こんにちは。今日"),
+        (["我们", "用", "Python", "写", "，", "好", "吗", "？"], "我们用 Python 写，好吗？"),
+        (["안녕", "하세요"], "안녕 하세요"),
+    ],
+)
+def test_han_and_kana_are_put_together_without_spaces(words: list[str], text: str) -> None:
+    spoken = [{"text": word, "start": i, "end": i + 1, "type": "word", "speaker_id": "a"} for i, word in enumerate(words)]
+    assert read({"language_code": "ja", "text": "", "words": spoken}).texts == (text,)
