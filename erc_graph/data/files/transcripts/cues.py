@@ -12,7 +12,7 @@ from pathlib import Path
 
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.names import clean, find_speakers
+from erc_graph.data.files.transcripts.names import clean, find_speakers, is_title
 from erc_graph.data.files.transcripts.talk import Talk, Turn, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
@@ -24,6 +24,9 @@ _VOICE = re.compile(r"<v(?:\.[^\s<>]{1,40}){0,4}[ \t]{1,8}([^<>\n]{1,100})>|</v>
 _TAG = re.compile(r"</?(?:c|i|b|u|s|ruby|rt|lang|font)(?:[.\s=][^<>]{0,120})?>|<\d[\d:.]{3,15}>|\{\\[^{}]{1,40}\}", re.IGNORECASE)
 _SETTINGS = re.compile(r"(?:align|position|line|size|region|vertical|[XY][12]):", re.IGNORECASE)
 _ROLLING = re.compile(r"<\d{1,3}:\d\d(?::\d\d)?\.\d{3}>")
+_WEBEX = re.compile(r'\d{1,9} "([^"<>]{1,80})" \(\d{1,20}\)')  # in front of the times of a cue
+_BRACKETED = re.compile(r"\(([^()<>]{1,60})\)")
+_TEAMS = re.compile(r"\s{0,9}\d{1,3}:\d{1,2}:\d{1,2}\.\d{1,9}(?<!:\d\d:\d\d\.\d\d\d) -->")  # not filled up with zeros
 _DASH = re.compile(r"(?:[-–—][ \t]{0,3}(?=[^\W\d_])|>>+[ \t]{0,3})")
 
 
@@ -47,6 +50,7 @@ def read_cues(text: str, path: Path) -> Talk | None:
     if _ROLLING.search(text):
         lines = _unrolled(lines, times)
     cues, before = _cues(lines, times, is_vtt)
+    _name_first_lines(cues, times)
     pieces: list[tuple[Turn, str]] = []  # a turn, and a line of it that may name a speaker
     for start, end, said in cues:
         pieces += [(Turn(text="", speaker=voice, start=start, end=end), line) for voice, line in _voices(said)]
@@ -64,20 +68,25 @@ def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> 
     """Cues with their lines, and the lines before the first one, which a paste may have cut off."""
     cues: list[_Cue] = []
     before: list[str] = []
+    voice = ""
     skipping, closed, outside = is_vtt, False, 0  # inside the head, a note or a style; after the blank line that ends a WebVTT cue
     for number, line in enumerate(lines):
         found, plain = times[number], line.strip()
         if found:
             start, end = seconds(found[1]), seconds(found[2])
-            cues.append((start, end, []))
+            cues.append((start, end, [voice] if voice else []))
+            voice = ""
             skipping = closed = False
             rest = line[found.end() :].strip()
             if rest and not _SETTINGS.match(rest):  # text on the same line
                 cues[-1][2].append(rest)
         elif not line:
             skipping, closed = False, is_vtt
-        elif not plain or skipping or _is_id(lines, times, number, is_vtt):
+        elif not plain or skipping:
             continue
+        elif _is_id(lines, times, number, is_vtt):
+            name = _WEBEX.fullmatch(plain[:200])
+            voice = _voice_tag(name[1]) if name else ""
         elif is_vtt and (not cues or closed) and plain.split()[0] in ("NOTE", "STYLE", "REGION"):
             skipping = True
         elif not cues:
@@ -99,6 +108,29 @@ def _is_id(lines: list[str], times: list[re.Match[str] | None], number: int, is_
     return (is_vtt and first) or lines[number].strip().isdecimal()
 
 
+def _voice_tag(name: str) -> str:
+    return f"<v {html.escape(name)}>"
+
+
+def _name_first_lines(cues: list[_Cue], times: list[re.Match[str] | None]) -> None:
+    """Make names that stand alone on the first line of a cue, as in Google Meet's SBV and Teams' old documents, a voice; with a note."""
+    said = [lines for _, _, lines in cues]
+    if not said or not said[0] or said[0][0].startswith("<v "):
+        return
+    heads = [_BRACKETED.fullmatch(lines[0]) if len(lines) > 1 else None for lines in said]
+    clocks = [found[0] for found in times if found]
+    if heads[0] and all("," in clock and ">" not in clock for clock in clocks) and all(is_title(head[1]) for head in heads if head):
+        names = [head[1] if head else "" for head in heads]
+    elif any(map(_TEAMS.match, clocks)) and all(len(lines) > 1 and is_title(lines[0]) for lines in said):
+        names = [lines[0] for lines in said]
+    else:
+        return
+    note("names on the first line of a cue are read as speakers")
+    for lines, name in zip(said, names, strict=True):
+        if name:
+            lines[0] = _voice_tag(name)
+
+
 def _voices(said: list[str]) -> list[tuple[str, str]]:
     """Voice and text, line by line; the text between two voices is the first one's."""
     found: list[tuple[str, str]] = []
@@ -117,6 +149,7 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
     """One turn per cue, and one more wherever another one speaks in it."""
     found = find_speakers([line for _, line in pieces], styles=("colon", "bracket", "angle"))
     turns: list[Turn] = []
+    dashed: set[int] = set()  # another one speaks, nobody says who
     last = None
     for (turn, raw), line in zip(pieces, found, strict=True):
         if turn.speaker:
@@ -126,6 +159,8 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
             turn.time = line.time if turn.start is None else ""
             if dash := _DASH.match(turn.text[:20]):
                 turn.text = turn.text[dash.end() :]
+                if not line.name:
+                    dashed.add(id(turn))
             elif not line.name and last is not None and (turn.start, turn.end) == (last.start, last.end):
                 last.text = f"{last.text} {turn.text}".strip()
                 continue
@@ -141,6 +176,8 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
     if any(turn.speaker for turn in turns):
         speaker, taken = "", 0
         for turn in turns:
+            if id(turn) in dashed:
+                speaker = ""
             taken += not turn.speaker and bool(speaker)
             speaker = turn.speaker = turn.speaker or speaker
         if taken:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers
+from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers, is_title
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
@@ -80,10 +80,12 @@ def _headed(said: list[str], kept: list[int]) -> Talk | None:
     """A line with name and time, then what is said."""
     heads = {number: _head(said[number]) for number in kept}
     taken = set()
+    if not any(heads.values()):  # `[3:00 PM] Müller, Max`
+        heads |= _stamped_names(said, kept)
     if not any(heads.values()):  # the time below the name
         found = {number: STAMP.fullmatch(said[number]) for number in kept if len(said[number]) <= 40}
         clocks = {number: stamp[1] for number, stamp in found.items() if stamp and not stamp[2]}
-        pairs = [(name, time) for name, time in pairwise(kept) if time in clocks and _is_short(said[name])]
+        pairs = [(name, time) for name, time in pairwise(kept) if time in clocks and is_title(said[name])]
         if len(pairs) == len(clocks):
             heads |= {name: (said[name], clocks[time]) for name, time in pairs}
             taken = {time for _, time in pairs}
@@ -113,13 +115,19 @@ def _head(line: str) -> tuple[str, str] | None:
     return (name, stamp[1]) if stamp and not stamp[2] and _SPEAKER.fullmatch(name) else None
 
 
+def _stamped_names(said: list[str], kept: list[int]) -> dict[int, tuple[str, str]]:
+    """Lines of a time in brackets and a name, where all lines with a time are such and have unstamped ones below."""
+    found = {number: STAMP.match(said[number][:HEAD]) for number in kept}
+    if found[kept[0]] is None or found[kept[-1]] is not None or sum(map(bool, found.values())) < 2:
+        return {}
+    if any(found[one] and found[two] for one, two in pairwise(kept)):
+        return {}
+    names = {number: (said[number][stamp.end() :], stamp[1]) for number, stamp in found.items() if stamp}
+    in_brackets = all(said[number].startswith("[") and is_title(name) for number, (name, _) in names.items())
+    return names if in_brackets else {}
+
+
 _SPEAKER = re.compile(r"(?:Speaker|SPEAKER|Sprecher|Unknown|Participant|Interviewer|Interviewee)[ _]?\d{0,3}")  # `00:00:03 Speaker 1`
-
-
-def _is_short(line: str) -> bool:
-    """Whether a line may be a name: few words, capital letters, no sentence."""
-    words = line.split()
-    return 0 < len(words) <= 4 and len(line) <= 40 and line[-1] not in ".!?…,;:" and not any(word[0].islower() for word in words)
 
 
 def _alone(said: list[str], staged: list[bool]) -> Talk | None:

@@ -79,6 +79,16 @@ def clean(name: str) -> str:
     return (sent[1] if sent else name).strip()
 
 
+def is_title(line: str) -> bool:
+    """Return whether a line may be a name alone: few words, capital letters, no sentence.
+
+    >>> is_title("Müller, Max"), is_title("Hi there."), is_title("so it is")
+    (True, False, False)
+    """
+    words = line.split()
+    return 0 < len(words) <= 4 and len(line) <= 40 and line[-1] not in ".!?…,;:" and not any(word[0].islower() for word in words)
+
+
 def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
     """Say which names were cleaned: pairs of the name as it stands and as it is read."""
     changed = [(raw, name) for raw, name in pairs if " ".join(raw.split()) != name]

@@ -180,3 +180,31 @@ def test_what_we_write_is_read_back(cues: list[tuple[str, str, int, int]], form:
     ]
     talk = load_transcript(("\n\n".join([*([] if form == "srt" else ["WEBVTT"]), *blocks]) + "\n").encode())
     assert said(talk) == [(name, text, start / 1000, (start + length) / 1000) for name, text, start, length in cues]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'WEBVTT\n\n1 "Ann Lee" (12345)\n00:00:01.000 --> 00:00:02.000\nHi there. How\nare you?\n\n'
+        '2 "Max Müller" (12346)\n00:00:03.000 --> 00:00:04.000\nYes\n',
+        "0:00:01.000,0:00:02.000\n(Ann Lee)\nHi there. How\nare you?\n\n0:00:03.000,0:00:04.000\n(Max Müller)\nYes\n",
+        "0:0:1.0 --> 0:0:2.0\nAnn Lee\nHi there. How\nare you?\n0:0:3.0 --> 0:0:4.0\nMax Müller\nYes\n",
+    ],
+)
+def test_speakers_beside_the_cues_are_read(content: str) -> None:
+    talk = load_transcript(content.encode())
+    assert list(zip(talk.speakers, talk.texts, strict=True)) == [("Ann Lee", "Hi there. How are you?"), ("Max Müller", "Yes")]
+    assert talk.annotations["start"] == (1.0, 3.0)
+
+
+def test_first_lines_that_are_no_names_stay() -> None:
+    sbv = load_transcript(b"0:00:01.000,0:00:02.000\nHi there\n\n0:00:03.000,0:00:04.000\n(Laughs)\nYes\n")
+    assert sbv.texts == ("Hi there", "(Laughs) Yes")
+    padded = load_transcript(b"00:00:01.000 --> 00:00:02.000\nOh\nno\n\n00:00:03.000 --> 00:00:04.000\nWell\nyes\n")
+    assert padded.texts == ("Oh no", "Well yes")
+
+
+def test_dashed_lines_are_not_those_of_the_speaker_before() -> None:
+    cues = "1\n00:00:01,000 --> 00:00:02,000\nANN: Hi\n\n2\n00:00:03,000 --> 00:00:04,000\n- What?\n- Nothing.\n"
+    talk = load_transcript(cues.encode())
+    assert talk.speakers == ("ANN", "speaker", "speaker") and talk.texts == ("Hi", "What?", "Nothing.")

@@ -241,3 +241,9 @@ def test_times_in_front_of_speakers() -> None:
     assert read("00:00:03 Speaker 1\nHi there\n\n00:00:09 Speaker 2\nOh no\n") == [("Speaker 1", "Hi there"), ("Speaker 2", "Oh no")]
     labels = load_transcript(b"0.000\t2.000\tAnn: Hi\n2.500\t4.000\tBob: Oh\n")
     assert labels.annotations["start"] == (0.0, 2.5) and labels.annotations["end"] == (2.0, 4.0)
+
+
+def test_times_in_brackets_in_front_of_names() -> None:
+    talk = load_transcript("[3:00 PM] Müller, Max\nGuten Tag zusammen.\n[3:01 PM] Ann Lee\nHi\nthere\n".encode())
+    assert talk.speakers == ("Müller, Max", "Ann Lee") and talk.texts == ("Guten Tag zusammen.", "Hi there")
+    assert talk.annotations["time"] == ("3:00 PM", "3:01 PM")
