@@ -12,7 +12,7 @@ from pathlib import Path
 
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.names import clean, find_speakers, is_title
+from erc_graph.data.files.transcripts.names import clean, find_speakers, is_title, without_strays
 from erc_graph.data.files.transcripts.talk import Talk, Turn, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
@@ -147,7 +147,10 @@ def _voices(said: list[str]) -> list[tuple[str, str]]:
 
 def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
     """One turn per cue, and one more wherever another one speaks in it."""
-    found = find_speakers([line for _, line in pieces], styles=("colon", "bracket", "angle"))
+    lines = [line for _, line in pieces]
+    found = find_speakers(lines, styles=("colon", "bracket", "angle"))
+    if not any(turn.speaker for turn, _ in pieces):
+        found = without_strays(lines, found)
     turns: list[Turn] = []
     dashed: set[int] = set()  # another one speaks, nobody says who
     last = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
-from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers, is_title
+from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers, is_title, without_strays
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
@@ -48,9 +48,12 @@ def read_lines(text: str, path: Path) -> Talk:
 
 
 def _named(said: list[str], kept: list[int]) -> Talk | None:
-    found = find_speakers([said[number] for number in kept])
+    named = find_speakers([said[number] for number in kept])
+    found = without_strays([said[number] for number in kept], named)
     first = next((place for place, line in enumerate(found) if line.name), None)
     if first is None:
+        if any(line.name for line in named):
+            return Talk(form="lines without speakers", turns=[_turn(line, [line.text]) for line in found if line.text])
         return None
     if first:
         note(f"{count(first, 'line')} before the first speaker left out ({one_line(said[kept[0]])!r})")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.talk import count
 from erc_graph.data.printable import one_line
 
 HEAD = 160  # characters of a line in which time and name stand
@@ -121,6 +122,26 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
         note("no line names the columns: the first of two columns is read as the speaker")
     say_cleaned(pairs)
     return result
+
+
+def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
+    """Return what `find_speakers` found, without names that are none: `Look: no hands` in a text of which most lines name nobody.
+
+    That is so where the first line names nobody, most others neither, and no name stands there twice or in capitals. Of other texts
+    it is noted which names stand there only once. `lines` are those that were given to `find_speakers`.
+    """
+    times = Counter(line.name.casefold() for line in found if line.name)
+    single = [line for line in found if line.name and times[line.name.casefold()] == 1]
+    if not single or (len(single) == len(times) and (len(found) < 4 or found[0].name or 2 * len(single) >= len(found))):
+        return [*found]
+    example = one_line(single[0].name)
+    if len(single) < len(times):
+        if times.total() >= 6:
+            note(f"{count(len(single), 'name')} {'stands' if len(single) == 1 else 'stand'} only once (such as {example!r})")
+    elif not any(line.name.isupper() for line in single):
+        note(f"no name stands there twice: {example!r} and all before a colon is read as text")
+        return [Line("", _split(raw)[2], line.time, line.until) if line.name else line for raw, line in zip(lines, found, strict=True)]
+    return [*found]
 
 
 def _unnumbered(lines: Sequence[str]) -> Sequence[str]:

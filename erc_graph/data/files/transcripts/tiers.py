@@ -50,21 +50,43 @@ def _elan(text: str, path: Path) -> Talk:
         note(f"ELAN: {count(left, 'tier')} that depend on another one, or are empty, left out")
     names = [tier.get("PARTICIPANT") or tier.get("TIER_ID") or "" for tier in tiers]
     turns: list[tuple[float, Turn]] = []
+    aligned: list[str] = []
     for tier, name in zip(tiers, names, strict=True):
         last = 0.0
+        own: list[tuple[float, Turn]] = []
         for one in tier.iterfind("ANNOTATION/ALIGNABLE_ANNOTATION"):
             start, end = slots.get(one.get("TIME_SLOT_REF1")), slots.get(one.get("TIME_SLOT_REF2"))
             last = last if start is None else start
             said = " ".join((one.findtext("ANNOTATION_VALUE") or "").split())
             if said:
                 turn = Turn(text=said, speaker=name, start=None if start is None else start / 1000, end=None if end is None else end / 1000)
-                turns.append((last, turn))
+                own.append((last, turn))
+        _keep(tier.get("TIER_ID") or "", own, turns, aligned)
     if len(names) > len(set(names)):
         note(f"ELAN: several tiers of one participant are read as one speaker's ({one_line(max(names, key=names.count))})")
-    return _by_time("ELAN", turns, path)
+    return _by_time("ELAN", turns, aligned, path)
 
 
-def _by_time(form: str, turns: list[tuple[float, Turn]], path: Path) -> Talk:
+# tiers of the Montreal Forced Aligner and of WebMAUS
+_ALIGNED = re.compile(r"(?:.{1,60} - )?(?:words?|phones?|phonemes?|syllables?|(?:ORT|KAN|MAU|MAS)(?:-MAU|-MAS)?)", re.IGNORECASE)
+
+
+def _keep(name: str, own: list[tuple[float, Turn]], turns: list[tuple[float, Turn]], aligned: list[str]) -> None:
+    """Add the turns of a tier, or its name where a forced aligner wrote it and its annotations are single words."""
+    if _ALIGNED.fullmatch(name[:100]) and 2 * sum(" " in turn.text for _, turn in own) <= len(own):
+        aligned.append(name)
+    else:
+        turns += own
+
+
+def _by_time(form: str, turns: list[tuple[float, Turn]], aligned: list[str], path: Path) -> Talk:
+    if aligned and not turns:
+        raise CorpusError(
+            f"{path}: {form}: only words and sounds of a forced aligner in it ({one_line(aligned[0])}); expected a tier per speaker"
+        )
+    if aligned:
+        shown = ", ".join(one_line(name) for name in aligned[:8])
+        note(f"{form}: {count(len(aligned), 'tier')} of words and sounds of a forced aligner left out ({shown})")
     if not turns:
         raise CorpusError(f"{path}: {form}: no annotations with text in it; expected a tier per speaker")
     return Talk(form=form, turns=[turn for _, turn in sorted(turns, key=lambda pair: pair[0])])
@@ -110,11 +132,13 @@ def _praat(text: str, path: Path) -> Talk:
     tokens.number()
     size = int(tokens.number()) if tokens.flag() == "<exists>" else 0
     turns: list[tuple[float, Turn]] = []
+    aligned: list[str] = []
     points = 0
     for _ in range(min(size, len(tokens.tokens))):
         kind, name = tokens.text(), " ".join(tokens.text().split())
         tokens.number()
         tokens.number()
+        own: list[tuple[float, Turn]] = []
         for _ in range(min(int(tokens.number()), len(tokens.tokens))):
             start = tokens.number()
             end = tokens.number() if kind == "IntervalTier" else None
@@ -122,10 +146,11 @@ def _praat(text: str, path: Path) -> Talk:
             if kind != "IntervalTier":
                 points += bool(said)
             elif said:
-                turns.append((start, Turn(text=said, speaker=name, start=start, end=end)))
+                own.append((start, Turn(text=said, speaker=name, start=start, end=end)))
+        _keep(name, own, turns, aligned)
     if points:
         note(f"Praat TextGrid: {count(points, 'point')} with a mark left out; intervals are read")
-    return _by_time("Praat TextGrid", turns, path)
+    return _by_time("Praat TextGrid", turns, aligned, path)
 
 
 # -- CHAT ------------------------------------------------------------------------------------------------------------------------------

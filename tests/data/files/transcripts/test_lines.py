@@ -247,3 +247,17 @@ def test_times_in_brackets_in_front_of_names() -> None:
     talk = load_transcript("[3:00 PM] Müller, Max\nGuten Tag zusammen.\n[3:01 PM] Ann Lee\nHi\nthere\n".encode())
     assert talk.speakers == ("Müller, Max", "Ann Lee") and talk.texts == ("Guten Tag zusammen.", "Hi there")
     assert talk.annotations["time"] == ("3:00 PM", "3:01 PM")
+
+
+def test_words_before_a_colon_that_stand_once_are_no_speakers() -> None:
+    lines = ["I can ride it now.", "Look: no hands", "It took me a week.", "Nobody helped.", "Because: reasons."]
+    talk = load_transcript("\n".join(lines).encode())
+    assert talk.texts == tuple(lines) and {*talk.speakers} == {"speaker"}
+    assert "no name stands there twice: 'Look' and all before a colon is read as text" in "; ".join(talk.provenance["notes"])
+    cues = "".join(f"{i}\n00:00:0{i},000 --> 00:00:0{i},900\n{line}\n\n" for i, line in enumerate(lines))
+    assert load_transcript(cues.encode()).texts == tuple(lines)
+
+
+def test_names_that_stand_once_among_others_are_noted() -> None:
+    talk = load_transcript(b"Ann: Hi\nBob: Oh\nAnn: Yes\nBob: No\nLook: no hands\nAnn: Oh\n")
+    assert "1 name stands only once (such as 'Look')" in "; ".join(talk.provenance["notes"])

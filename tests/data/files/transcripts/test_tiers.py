@@ -190,3 +190,20 @@ def test_hostile_files_take_linear_time(text: str) -> None:
     with suppress(CorpusError):
         read(text)
     assert time.process_time() - start < 1.5
+
+
+def textgrid(tiers: dict[str, list[str]]) -> bytes:
+    parts = [f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n9\n<exists>\n{len(tiers)}\n']
+    for name, texts in tiers.items():
+        parts.append(f'"IntervalTier"\n"{name}"\n0\n9\n{len(texts)}\n')
+        parts += [f'{i}\n{i + 1}\n"{text}"\n' for i, text in enumerate(texts)]
+    return "".join(parts).encode()
+
+
+def test_tiers_of_a_forced_aligner_are_no_speakers() -> None:
+    talk = load_transcript(textgrid({"Ann": ["hello you"], "Ann - words": ["hello", "you"], "phones": ["HH", "AH0"]}))
+    assert talk.speakers == ("Ann",) and talk.texts == ("hello you",)
+    assert "2 tiers of words and sounds of a forced aligner left out (Ann - words, phones)" in "; ".join(talk.provenance["notes"])
+    assert load_transcript(textgrid({"words": ["hello you", "and so on"]})).texts == ("hello you", "and so on")
+    with pytest.raises(CorpusError, match=r"only words and sounds of a forced aligner in it \(words\); expected a tier per speaker"):
+        load_transcript(textgrid({"words": ["hello", "you"], "phones": ["HH", "AH0"]}))
