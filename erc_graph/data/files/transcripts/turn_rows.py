@@ -242,11 +242,16 @@ def _dated(rows: list[Row], names: Sequence[str], columns: dict[str, str]) -> li
         return rows
     if not all(isinstance(row.get(time), str) and _OF_DAY.fullmatch(row[time].strip()) and _filled(row.get(date)) for row in rows):
         return rows
-    note(f"{one_line(date)} and {one_line(time)} are read as one time")
     joined = [{**row, time: f"{str(row[date]).strip()} {row[time].strip()}"} for row in rows]
+    strange = next((row[time] for row in joined if not _ISO.match(row[time])), None)
+    kept = (
+        "" if strange is None else f"; such as {one_line(strange)!r} they change no order: put turns into order, or write 2024-12-31 09:00"
+    )
+    note(f"{one_line(date)} and {one_line(time)} are read as one time{kept}")
     return [{name: value for name, value in row.items() if name != date} for row in joined]
 
 
+_ISO = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?![^:\d])")
 _OF_DAY = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp]\.?[Mm]\.?)?")
 _SINCE_WHEN = ("time", "timestamp", "datetime", "date", "createdat", "sentat", "ts")  # columns of what need not be a recording's time
 

@@ -123,6 +123,14 @@ def test_a_date_and_a_time_of_day_are_one_time() -> None:
     assert talk.texts == ("question", "answer") and "the newest turn stands first" in notes(talk)
 
 
+def test_dates_of_other_countries_change_no_order() -> None:
+    rows = [("01/02/2024", "10:00", "A", "one"), ("01/02/2024", "09:00", "B", "two")]
+    talk = read(table(["date", "time", "from", "message"], rows))
+    assert talk.texts == ("one", "two") and "date and time are read as one time; such as '01/02/2024 10:00' they change no order" in notes(
+        talk
+    )
+
+
 def test_times_of_day_alone_turn_nothing_round() -> None:
     rows = [("23:59:50", "A", "one"), ("23:59:30", "B", "two"), ("00:00:05", "A", "three")]
     talk = read(table(["time", "speaker", "text"], rows))
