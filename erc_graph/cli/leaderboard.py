@@ -44,9 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--launcher", choices=("local", "ray"), help="where they run: here, or on a Ray cluster (default: local)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where everything goes (default: runs/leaderboard)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained, and train nothing")
-    parser.add_argument(
-        "--resume", type=Path, metavar="FOLDER", help="go on with a leaderboard that was stopped; with --workers and --launcher alone"
-    )
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a leaderboard that was stopped, or give it more --seeds")
     return parser
 
 
@@ -60,10 +58,13 @@ def main(argv: Sequence[str]) -> int:
 
     launch = Launch(workers=options.workers, launcher=options.launcher or "local")
     if options.resume:
-        others = ("data", "methods", "seeds", "budget", "rules", "out")
+        others = ("data", "budget", "rules", "out")
         if options.dry_run or any(getattr(options, name) is not None for name in others):
-            raise ConfigError("--resume: takes no other options but --workers, --launcher; a leaderboard is continued as it was begun")
-        return go_on(options.resume, launch)
+            raise ConfigError(
+                "--resume: takes no other options but --seeds, --workers, --launcher, and --methods for files of your own; "
+                "a leaderboard is continued as it was begun"
+            )
+        return go_on(options.resume, launch, methods=(options.methods or "").split(","), seeds=options.seeds)
     return begin(
         options.data or ["sample"], (options.methods or "all").split(","), options.out or Path("runs") / "leaderboard", launch,
         seeds=options.seeds, budget=options.budget, rules=options.rules, dry_run=options.dry_run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from erc_graph.experiments.leaderboard.board_ranks import ranks_of
 from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules, rules_from
 from erc_graph.experiments.leaderboard.candidates import candidates, committed
 from erc_graph.experiments.leaderboard.rows import rows_of, shifts
-from erc_graph.experiments.leaderboard.standings import chosen_methods
+from erc_graph.experiments.leaderboard.standings import check_fields, chosen_methods
 from erc_graph.experiments.leaderboard.trials import Trial, read_record, read_scores
 from erc_graph.methods import METHODS
 from erc_graph.methods.schema import Schema
@@ -178,14 +179,14 @@ def test_the_tables_say_it_in_columns_of_their_own(done: Path) -> None:
     assert {"wF1", "if the epoch were chosen on test", "against BiGRU"} <= rows[0].keys()
     for ending in ("md", "tex"):
         text = (done / f"leaderboard.{ending}").read_text()
-        assert "dialoguegcn" in text and "best of the paper's settings and 1 more" in text
+        assert "dialoguegcn" in text and "best of the committed settings and 1 more" in text
 
 
 def test_ranks_by_hand() -> None:
     def made(name: str, values: list[float]) -> dict[str, Any]:
         return {"method": name, "family": "graph", "seeds": list(range(len(values))), "test": {"weighted_f1": {"values": values}}}
 
-    rules = {"criterion": "weighted_f1"}
+    rules: dict[str, Any] = {}
     boards: list[dict[str, Any]] = [
         {"rules": rules, "rows": [made("b", [0.5, 0.62, 0.5]), made("a", [0.6, 0.61, 0.59]), made("none", [])]},
         {"rules": rules, "rows": [made("b", [0.3, 0.3]), made("a", [0.35, 0.3]), made("only here", [0.2, 0.2])]},
@@ -195,6 +196,8 @@ def test_ranks_by_hand() -> None:
     assert found.mean == pytest.approx([(1 + 2 + 1 + 1 + 1.5) / 5, (2 + 1 + 2 + 2 + 1.5) / 5])
     values = [0.5 + 0.01 * i for i in range(12)]
     apart = ranks_of([{"rules": rules, "rows": [made("b", values), made("a", [v + 0.1 for v in values])]}])
+    few = ranks_of([{"rules": rules, "rows": [made("b", values[:5]), made("a", [v + 0.1 for v in values[:5]])]}])
+    assert few is not None and not few.apart  # five seeds cannot show it
     assert apart is not None and apart.apart == {(0, 1)} and apart.names == ["a", "b"]
     assert ranks_of(boards[:0]) is None and ranks_of([{"rules": rules, "rows": [made("b", values)]}]) is None
 
@@ -220,8 +223,6 @@ def test_no_choice_looks_at_the_test_part(done: Path, small: Path, rules: Path, 
 
 
 def test_traces_of_the_test_part_are_read_by_one_column_alone(done: Path, small: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(done, tmp_path / "board")
     for trace in folder.rglob("test-traces/*.json"):
         trace.write_text('{"0": {"1": 0.99}}')
@@ -242,7 +243,7 @@ def test_traces_of_the_test_part_are_read_by_one_column_alone(done: Path, small:
     assert readers == ["rows.py"]
     trace.write_text("[]")
     with pytest.raises(CheckpointError, match="expected figures after every epoch, found something else"):
-        inflation.chosen_on_test(trace, "weighted_f1")
+        inflation.chosen_on_test(trace)
 
 
 # -- stops, failures, workers ----------------------------------------------------------------------------------------------------------
@@ -321,18 +322,23 @@ def refused(capsys: pytest.CaptureFixture[str], *options: object) -> str:
 
 def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "board"
+    replace(load_corpus(small), name="../../esc").save(tmp_path / "esc")
     assert "nearest: dialoguegcn" in refused(capsys, "--methods", "dialoguegcm", "--out", out)
     assert "expected a kind (fusion, graph" in refused(capsys, "--methods", "kind:graphs", "--out", out)
     assert "expected corpora of different names, found two called 'sample'" in refused(capsys, "--data", small, "sample", "--out", out)
     assert f"go on with it: --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
-    assert "takes no other options" in refused(capsys, "--resume", done, "--seeds", "3")
+    assert "takes no other options" in refused(capsys, "--resume", done, "--budget", "3")
     assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
     (tmp_path / "config.json").write_text('{"command": "run"}')
     assert "found that of an experiment" in refused(capsys, "--resume", tmp_path)
-    assert "expected a method that fits it, found none of 1; wavfusion" in refused(
-        capsys, "--data", small, "--methods", "wavfusion", "--out", out
-    )
+    assert "expected a corpus whose name can be that of a folder" in refused(capsys, "--data", tmp_path / "esc", "--out", out)
     assert not out.exists()
+
+
+def test_a_corpus_that_no_method_fits_is_refused(small: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(small)
+    with pytest.raises(ConfigError, match="sample: expected a method that fits it, found none of 1; wavfusion: "):
+        check_fields([field_of(corpus, str(small), ["wavfusion"], read_rules(), tmp_path)])
 
 
 def test_a_corpus_that_has_changed_is_not_gone_on_with(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,6 +364,86 @@ def test_a_dry_run_says_what_it_would_train(small: Path, rules: Path, tmp_path: 
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "sample: 2 methods, 12 trainings that choose settings, 4 that are judged" and "wavfusion is left out" in said[1]
     assert not (tmp_path / "board").exists()
+
+
+@pytest.mark.slow
+def test_more_seeds_are_trained_beside_those_that_are_there(done: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(done, tmp_path / "board")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("final-*.json")}
+    assert main(["leaderboard", "--resume", str(folder), "--seeds", "3"]) == 0
+    found = {row["method"]: row for row in board(folder)["rows"]}
+    assert all(row["seeds"] == [0, 1, 2] and not row["changed_since"] for row in found.values())
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    for old in board(done)["rows"]:
+        assert found[old["method"]]["test"]["weighted_f1"]["values"][:2] == old["test"]["weighted_f1"]["values"]
+
+
+def test_a_row_of_a_method_that_has_changed_is_marked(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(done, tmp_path / "board")
+    encode = METHODS["dialoguegcn"].encode
+    monkeypatch.setattr(METHODS["dialoguegcn"], "encode", lambda self, given: encode(self, given) * 1.05)
+    assert main(["leaderboard", "--resume", str(folder)]) == 0
+    assert {row["method"]: row["changed_since"] for row in board(folder)["rows"]} == {"bigru": False, "dialoguegcn": True}
+    text = (folder / "leaderboard.md").read_text()
+    assert "dialoguegcn (changed since)" in text and "computes something else today" in text
+
+
+def test_a_failure_of_the_machine_is_tried_again(done: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(done, tmp_path / "board")
+    record = next(folder.rglob("sample/dialoguegcn/final-*-seed-1.json"))
+    record.write_text('{"error": "MemoryError: ", "again": true, "seed": 1}')
+    assert main(["leaderboard", "--resume", str(folder)]) == 0
+    assert board(folder)["rows"] == board(done)["rows"]
+
+
+def quick(corpus: Corpus, folder: Path) -> dict[str, Any]:
+    """A leaderboard of LMF and the BiGRU with one seed."""
+    corpus.save(folder / "corpus")
+    (folder / "rules.toml").write_text("seeds = 1")
+    options = ["--data", str(folder / "corpus"), "--rules", str(folder / "rules.toml"), "--out", str(folder / "board")]
+    assert main(["leaderboard", "--methods", "lmf", *options]) == 0
+    return {row["method"]: row for row in board(folder / "board")["rows"]}
+
+
+@pytest.mark.slow
+def test_a_test_part_that_overflows_ends_no_leaderboard(small: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(small)
+    rows, text = corpus.rows(corpus.position[name] for name in corpus.splits["test"]), corpus.features["text"].clone()
+    text[rows] = 9e14
+    assert quick(replace(corpus, features={**corpus.features, "text": text}), tmp_path).keys() == {"bigru", "lmf"}
+
+
+@pytest.mark.slow
+def test_one_test_dialogue_has_no_bootstrap(small: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(small)
+    found = quick(replace(corpus, splits={**corpus.splits, "test": corpus.splits["test"][:1]}), tmp_path)
+    assert found["lmf"]["against"]["bigru"].keys() == {"method", "difference"}
+    assert "1 seed is too few for a claim" in (tmp_path / "board" / "leaderboard.md").read_text()
+
+
+@pytest.mark.slow
+def test_files_of_ones_own_are_named_again(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("from erc_graph.methods.bigru import BiGRU\n\nclass Own(BiGRU):\n    pass\n")
+    (tmp_path / "rules.toml").write_text("seeds = 1")
+    options = ["--data", str(small), "--methods", f"{own}:Own", "--rules", str(tmp_path / "rules.toml"), "--out", str(tmp_path / "board")]
+    assert main(["leaderboard", *options]) == 0
+    again = ["--resume", tmp_path / "board"]
+    assert f"its method Own comes from {own}:Own; name it again with --methods" in refused(capsys, *again)
+    assert main(["leaderboard", *map(str, again), "--methods", f"{own}:Own"]) == 0
+    own.write_text(own.read_text() + "# another\n")
+    assert "own.py has changed since the leaderboard began" in refused(capsys, *again, "--methods", f"{own}:Own")
+
+
+def test_tables_of_several_corpora_have_one_header(done: Path, tmp_path: Path) -> None:
+    from erc_graph.experiments.leaderboard.board_tables import write_tables
+
+    one = json.loads((done / "sample" / "leaderboard.json").read_text())
+    other = {**one, "dataset": "other", "rows": [{**row, "groups": {}, "published": None} for row in one["rows"]]}
+    write_tables([one, other], tmp_path)
+    rows = list(csv.DictReader((tmp_path / "leaderboard.csv").read_text().splitlines()))
+    assert [row["corpus"] for row in rows] == ["sample"] * 2 + ["other"] * 2
+    assert all(float(row["parameters"]) > 0 for row in rows) and rows[0]["gap"] and not rows[2]["gap"]
 
 
 def test_methods_by_kind(tmp_path: Path) -> None:

@@ -13,15 +13,14 @@ from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.splits import Fold, folds, held_out
-from erc_graph.errors import ErcGraphError
+from erc_graph.errors import ConfigError, ErcGraphError
 from erc_graph.experiments.checks import check
-from erc_graph.experiments.experiment import Experiment, Launch
+from erc_graph.experiments.experiment import Experiment, Launch, from_dict
 from erc_graph.experiments.launch import train_all
-from erc_graph.experiments.leaderboard.board_rules import Rules
+from erc_graph.experiments.leaderboard.board_rules import CRITERION, Rules
 from erc_graph.experiments.leaderboard.candidates import candidates, committed
-from erc_graph.experiments.leaderboard.trials import WORK, Trial, carry_out, read_record
+from erc_graph.experiments.leaderboard.trials import CONFIG, WORK, Trial, carry_out, read_record
 from erc_graph.methods.own_file import short_name
-from erc_graph.training.config import LOWER_IS_BETTER
 
 
 @dataclass(kw_only=True)
@@ -71,19 +70,27 @@ class Entry:
     @cached_property
     def figures(self) -> list[float | None]:
         """Mean figure of each setting over the parts; `None` where a training failed. All trials must be done."""
-        criterion = self.experiment.training.criterion
         found: list[float | None] = []
         for trials in self.tried():
             records = [read_record(trial.record) for trial in trials]
-            values = [record["held_out"][criterion] for record in records if "held_out" in record]
+            values = [record["held_out"][CRITERION] for record in records if "held_out" in record]
             found.append(sum(values) / len(values) if values and len(values) == len(records) else None)
+        return found
+
+    @cached_property
+    def failed(self) -> dict[int, str]:
+        """Settings without a figure, and why: refused, or a training that failed."""
+        found = dict(self.refused)
+        for number, trials in enumerate(self.tried()):
+            for trial in trials:
+                if (error := read_record(trial.record).get("error")) is not None:
+                    found.setdefault(number, error)
         return found
 
     @property
     def chosen(self) -> int:
         """Number of the best setting, the first of equals; the paper's where all failed."""
-        sign = -1 if self.experiment.training.criterion in LOWER_IS_BETTER else 1
-        done = [(sign * value, -number) for number, value in enumerate(self.figures) if value is not None]
+        done = [(value, -number) for number, value in enumerate(self.figures) if value is not None]
         return -max(done)[1] if done else 0
 
     def final(self) -> list[Trial]:
@@ -118,7 +125,9 @@ class Field:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def field_of(corpus: Corpus, data: str, methods: Sequence[str], rules: Rules, folder: Path) -> Field:
+def field_of(
+    corpus: Corpus, data: str, methods: Sequence[str], rules: Rules, folder: Path, begun: Mapping[str, Mapping[str, Any]] | None = None
+) -> Field:
     """Ask every method whether it fits a corpus.
 
     Args:
@@ -127,17 +136,25 @@ def field_of(corpus: Corpus, data: str, methods: Sequence[str], rules: Rules, fo
         methods: Names.
         rules: Of the leaderboard.
         folder: Of the leaderboard; a corpus has a folder in it, and a method in that.
+        begun: Method → settings that the leaderboard began with; unset: it begins now, with the committed ones.
 
     Raises:
-        ConfigError: the corpus has no split for the rules.
+        ConfigError: the corpus has no split for the rules, or a name that is no name of a folder.
     """
+    if Path(corpus.name).name != corpus.name or corpus.name.startswith("."):
+        raise ConfigError(f"--data: expected a corpus whose name can be that of a folder, found {corpus.name!r}; change it in corpus.toml")
     found = Field(corpus=corpus)
     official = folds(corpus)[0]
     by = rules.of(corpus.name).choice
     choice = [replace(official, test=official.dev, name="dev")] if by == "dev" else held_out(corpus, by)
     for method in methods:
         try:
-            experiment = committed(method, corpus, data, rules)
+            if begun is None:
+                experiment = committed(method, corpus, data, rules)
+            elif (values := begun.get(short_name(method))) is not None:
+                experiment = from_dict(method, {**values, "seeds": rules.seeds}, CONFIG)
+            else:
+                continue
             check(experiment, corpus)
         except ErcGraphError as refusal:
             found.left_out[short_name(method)] = str(refusal)

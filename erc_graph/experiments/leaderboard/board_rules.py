@@ -18,6 +18,7 @@ from erc_graph.training.search import SearchSpace
 
 RULES = "leaderboard.toml"
 ALPHA = 0.05  # of every test
+CRITERION = "weighted_f1"  # chooses epochs and settings, and is what rows are compared by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,6 @@ class Rules:
         seeds: Trainings of the chosen setting, with seeds 0 to N-1.
         budget: Settings that are tried beside the paper's.
         members: Networks per training that vote.
-        criterion: Figure of the development dialogues that chooses epochs and settings.
         ranges: Key → range, for all methods; `width` and `dropout` are the pipeline's, where it has them.
         corpora: Name of a corpus → what holds on it; corpora that are not named have the defaults.
     """
@@ -58,7 +58,6 @@ class Rules:
     seeds: int = 5
     budget: int = 0
     members: int = 1
-    criterion: str = "weighted_f1"
     ranges: dict[str, Any] = field(default_factory=dict)
     corpora: dict[str, CorpusRules] = field(default_factory=dict)
 

@@ -10,29 +10,33 @@ from typing import Any
 
 from erc_graph.data.files.storage import atomic_write
 from erc_graph.experiments.leaderboard.board_ranks import ranks_of
-from erc_graph.report.latex import latex_table
+from erc_graph.experiments.leaderboard.board_rules import ALPHA
+from erc_graph.report.latex import latex_comment, latex_table
 from erc_graph.report.leaderboard_page import BoardTable, write_leaderboard_page
 from erc_graph.report.text_tables import markdown_table, mean_std, text_table
 
 Row = Mapping[str, Any]
 DASH = "–"
+MANY = 5  # seeds from which on something may be claimed
 
 
 def _spread(row: Row, part: str, name: str) -> str:
     return mean_std(row[part][name]["values"]) if name in row.get(part, {}) else DASH
 
 
-def _against(row: Row, rival: str) -> str:
-    """Difference, and the larger of both corrected p."""
+def _difference(row: Row, rival: str) -> str:
     found = row.get("against", {}).get(rival)
-    if not found:
-        return DASH
-    ps = [found[question]["p_holm"] for question in ("seeds", "dialogues") if question in found]
-    return f"{found['difference']:+.3f}" + (f" (p {max(ps):.3f})" if ps else "")
+    return f"{found['difference']:+.3f}" if found else DASH
+
+
+def _p(row: Row, rival: str, question: str) -> str:
+    found = row.get("against", {}).get(rival, {}).get(question)
+    return f"{found['p_holm']:.3f}" if found else DASH
 
 
 def _published(row: Row) -> str:
-    return f"{row['published']['weighted_f1']:.2f}" if row.get("published") else DASH
+    found = row.get("published")
+    return f"{found['weighted_f1']:.2f} ({found['line']})" if found else DASH
 
 
 def _cost(row: Row, name: str, unit: float, form: str) -> str:
@@ -58,9 +62,13 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "shift": lambda row: _spread(row, "turns", "shift"),
     "stay": lambda row: _spread(row, "turns", "stay"),
     "gap": lambda row: _spread(row, "groups", "gap"),
-    "against BiGRU": lambda row: _against(row, "bigru"),
-    "against best": lambda row: _against(row, "best"),
-    "parameters": lambda row: _cost(row, "parameters", 1, ",.0f"),
+    "against BiGRU": lambda row: _difference(row, "bigru"),
+    "p (seeds)": lambda row: _p(row, "bigru", "seeds"),
+    "p (dialogues)": lambda row: _p(row, "bigru", "dialogues"),
+    "against first": lambda row: _difference(row, "best"),
+    "p (seeds), first": lambda row: _p(row, "best", "seeds"),
+    "p (dialogues), first": lambda row: _p(row, "best", "dialogues"),
+    "parameters": lambda row: _cost(row, "parameters", 1, ".0f"),
     "CPU s/epoch": lambda row: _cost(row, "cpu_seconds_per_epoch", 1, ".2f"),
     "peak MiB": lambda row: _cost(row, "peak_bytes", 2**20, ".0f"),
     "if the epoch were chosen on test": lambda row: mean_std(row["chosen_on_test"]["values"]) if "chosen_on_test" in row else DASH,
@@ -69,7 +77,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "seeds": lambda row: str(len(row["seeds"])),
     "error": lambda row: "; ".join(row["errors"]) or DASH,
 }
-SHORT = ("method", "dev wF1", "wF1", "against BiGRU", "seeds", "error")  # of the terminal
+SHORT = ("method", "dev wF1", "wF1", "against BiGRU", "p (seeds)", "seeds", "error")  # of the terminal
 
 
 def table(board: Mapping[str, Any], names: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
@@ -83,14 +91,31 @@ def table(board: Mapping[str, Any], names: Sequence[str] = tuple(COLUMNS)) -> tu
 def heading(board: Mapping[str, Any]) -> str:
     """What a table is of."""
     rules = board["rules"]
-    epoch = f"epoch by {rules['criterion']} on the development split" if rules["selection"] == "dev" else "epochs fixed beforehand"
-    settings = f"best of the paper's settings and {rules['budget']} more" if rules["budget"] else "the papers' settings"
-    return f"{board['dataset']}, {', '.join(board['modalities'])}; {settings}; {epoch}"
+    chosen = {"dev": "the development split", "sessions": "sessions that are held out", "thirds": "thirds that are held out"}[
+        rules["choice"]
+    ]
+    epoch = "epoch by wF1 on the development split" if rules["selection"] == "dev" else "epochs fixed beforehand"
+    settings = f"best of the committed settings and {rules['budget']} more on {chosen}" if rules["budget"] else "the committed settings"
+    parts = [f"{board['dataset']}, {', '.join(board['modalities'])}", settings, epoch]
+    parts += [f"{rules['members']} networks that vote"] if rules["members"] > 1 else []
+    parts += [f"{', '.join(relative)} relative to the speaker"] if (relative := rules["inputs"]["speaker_relative"]) else []
+    parts += [f"with {', '.join(prior)} as prior"] if (prior := rules["prior"]["features"]) else []
+    return "; ".join(parts)
 
 
 def notes(board: Mapping[str, Any]) -> list[str]:
     """What stands below a table."""
-    return [f"{name} is left out: {reason}" for name, reason in board["left_out"].items()]
+    rows = [row for row in board["rows"] if row["seeds"]]
+    said = ["p are corrected by Holm over the rows; over seeds it is a permutation of signs, over dialogues a bootstrap"]
+    if rows and (seeds := min(len(row["seeds"]) for row in rows)) < MANY:
+        said.append(f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few for a claim; expected {MANY} or more")
+    elif len(rows) > 1 and (least := min(1.0, 2 / 2**seeds * (len(rows) - 1))) > ALPHA:
+        said.append(f"with {seeds} seeds and {len(rows)} rows no corrected p over seeds is below {least:.2f}")
+    if any(row.get("changed_since") for row in rows):
+        said.append("changed since: the method computes something else today than when the row was trained")
+    if not any(row["method"] == "bigru" for row in rows):
+        said.append("the BiGRU has no figure here, so nothing is compared with it")
+    return said + [f"{name} is left out: {reason}" for name, reason in board["left_out"].items()]
 
 
 def text(board: Mapping[str, Any]) -> str:
@@ -103,17 +128,24 @@ def write_tables(boards: Sequence[Mapping[str, Any]], folder: Path) -> None:
     pages = [BoardTable(board["dataset"], heading(board), *table(board), notes=notes(board)) for board in boards]
     write_leaderboard_page(folder / "leaderboard.html", boards, pages, ranks_of(boards))
     forms: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "md": lambda board: f"## {heading(board)}\n\n{markdown_table(*table(board))}\n",
-        "tex": lambda board: f"% {heading(board)}\n{latex_table(*table(board))}\n",
-        "csv": _csv,
+        "md": lambda board: f"## {heading(board)}\n\n{markdown_table(*table(board))}\n\n" + "".join(f"- {n}\n" for n in notes(board)),
+        "tex": lambda board: (
+            f"{latex_comment(heading(board))}\n{latex_table(*table(board))}\n"
+            + "".join(f"{latex_comment(note)}\n" for note in notes(board))
+        ),
     }
-    for ending, form in forms.items():
+    texts = {ending: "\n".join(form(board) for board in boards) for ending, form in forms.items()}
+    for ending, content in {**texts, "csv": _csv(boards)}.items():
         with atomic_write(folder / f"leaderboard.{ending}") as temporary:
-            temporary.write_text("\n".join(form(board) for board in boards), encoding="utf-8", errors="replace")
+            temporary.write_text(content, encoding="utf-8", errors="replace")
 
 
-def _csv(board: Mapping[str, Any]) -> str:
-    header, rows = table(board)
+def _csv(boards: Sequence[Mapping[str, Any]]) -> str:
+    """One header for all corpora; what is not known is empty."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([["corpus", *header], *([board["dataset"], *row] for row in rows)])
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["corpus", *COLUMNS])
+    for board in boards:
+        for row in board["rows"]:
+            writer.writerow([board["dataset"], *(("" if (text := cell(row)) == DASH else text) for cell in COLUMNS.values())])
     return file.getvalue()

@@ -11,7 +11,7 @@ import numpy as np
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.toml import read_toml
 from erc_graph.experiments.experiment import Experiment, experiment_file, from_dict, settings_name
-from erc_graph.experiments.leaderboard.board_rules import Rules
+from erc_graph.experiments.leaderboard.board_rules import CRITERION, Rules
 from erc_graph.training.search import Range, SearchSpace
 
 OWN = 2  # ranges of a method's own settings file that count
@@ -29,7 +29,7 @@ def committed(method: str, corpus: Corpus, data: str, rules: Rules) -> Experimen
     values = experiment.as_dict()
     values |= {"data": data, "task": corpus.task.name, "modalities": own.modalities, "protocol": "official", "seeds": rules.seeds}
     values |= {"members": rules.members, "baseline": False, "inputs": asdict(own.inputs), "prior": asdict(own.prior)}
-    values["training"] |= {"selection": own.selection, "criterion": rules.criterion}
+    values["training"] |= {"selection": own.selection, "criterion": CRITERION}
     return from_dict(method, values, "leaderboard")
 
 

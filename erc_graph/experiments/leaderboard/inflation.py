@@ -10,11 +10,10 @@ from pathlib import Path
 
 from erc_graph.data.files.budget import content_of
 from erc_graph.errors import CheckpointError
-from erc_graph.training.config import LOWER_IS_BETTER
 
 
-def chosen_on_test(trace: Path, criterion: str) -> float:
-    """The best figure of the test part over the epochs of the last stage.
+def chosen_on_test(trace: Path) -> float | None:
+    """The best figure of the test part over the epochs of the last stage; nothing where no epoch has one.
 
     Raises:
         CheckpointError: the trace is missing or damaged.
@@ -23,7 +22,7 @@ def chosen_on_test(trace: Path, criterion: str) -> float:
         stages = json.loads(content_of(trace))
         last = stages[max(stages, key=int)]
         figures = [float(value) for value in last.values() if value is not None]
-        return min(figures) if criterion in LOWER_IS_BETTER else max(figures)
+        return max(figures, default=None)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{trace}: expected figures after every epoch, found something else ({error}); delete it and the record "
                               "beside its folder to train again") from None  # fmt: skip

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.experiments.findings import spread
+from erc_graph.experiments.leaderboard.behaviour import behaviour, same
 from erc_graph.experiments.leaderboard.board import Entry, Field
-from erc_graph.experiments.leaderboard.board_rules import Rules
+from erc_graph.experiments.leaderboard.board_rules import CRITERION, Rules
 from erc_graph.experiments.leaderboard.inflation import chosen_on_test
 from erc_graph.experiments.leaderboard.trials import Trial, read_record, read_scores
 from erc_graph.experiments.published import printed_beside, same_name
+from erc_graph.experiments.run import schema
 from erc_graph.methods.own_file import find_method, short_name
-from erc_graph.training.config import LOWER_IS_BETTER
 from erc_graph.training.metrics import evaluate
 from erc_graph.training.resampling import bootstrap_dialogues, class_figures, score_figures
 from erc_graph.training.significance import Comparison, holm, paired_permutation
@@ -35,9 +36,8 @@ def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
         rules: Of the leaderboard.
     """
     found = [row for entry in field.entries if (row := _row(entry, field.corpus, rules)) is not None]
-    sign = -1 if rules.criterion not in LOWER_IS_BETTER else 1
-    found.sort(key=lambda row: (not row["seeds"], sign * row["dev"][rules.criterion]["mean"] if row["seeds"] else 0, row["method"]))
-    _compare(found, field.corpus, rules.criterion)
+    found.sort(key=lambda row: (not row["seeds"], -row.get("dev", {}).get(CRITERION, {"mean": 0.0})["mean"], row["method"]))
+    _compare(found, field.corpus)
     for row in found:
         del row["sums"]
     return found
@@ -63,7 +63,7 @@ def _row(entry: Entry, corpus: Corpus, rules: Rules) -> dict[str, Any] | None:
         "setting": entry.chosen,
         "changes": dict(entry.settings[entry.chosen]),
         "tried": [
-            {"changes": dict(changes), "figure": figure, **({"refused": entry.refused[i]} if i in entry.refused else {})}
+            {"changes": dict(changes), "figure": figure, **({"error": entry.failed[i]} if i in entry.failed else {})}
             for i, (changes, figure) in enumerate(zip(entry.settings, entry.figures, strict=False))
         ],
         "published": published(short_name(entry.method), corpus),
@@ -80,7 +80,12 @@ def _row(entry: Entry, corpus: Corpus, rules: Rules) -> dict[str, Any] | None:
         **{name: spread([record[name] for _, record in done]) for name in ("cpu_seconds_per_epoch", "peak_bytes")},
         "epochs": [record["epochs"] for _, record in done],
     }
-    row["chosen_on_test"] = spread([chosen_on_test(trial.trace, rules.criterion) for trial, _ in done])
+    if None not in (best := [chosen_on_test(trial.trace) for trial, _ in done]):
+        row["chosen_on_test"] = spread([value for value in best if value is not None])
+    first = done[0][1]
+    row |= {name: first[name] for name in ("settings", "reads", "behaviour")}
+    now = behaviour(entry.method, first["settings"]["pipeline"], schema(trials[0].experiment, corpus))
+    row["changed_since"] = any(not same(now, record["behaviour"]) for _, record in done)
     row["sums"] = {trial.seed: _sums(*read_scores(trial), corpus) for trial, _ in done}
     return row
 
@@ -88,10 +93,10 @@ def _row(entry: Entry, corpus: Corpus, rules: Rules) -> dict[str, Any] | None:
 def _judged(trial: Trial, corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
     """Figures of a seed: of all test utterances, of those with and without a shift, of groups of speakers."""
     rows, scores = read_scores(trial)
-    target, criterion = corpus.target[rows], trial.experiment.training.criterion
+    target = corpus.target[rows]
 
     def of(keep: Tensor) -> float:
-        return evaluate(scores[keep], target[keep], corpus.task)[criterion]
+        return evaluate(scores[keep], target[keep], corpus.task)[CRITERION]
 
     found: dict[str, dict[str, float]] = {"test": evaluate(scores, target, corpus.task)}
     if corpus.task.kind == "classification":
@@ -142,7 +147,7 @@ def _sums(rows: Tensor, scores: Tensor, corpus: Corpus) -> np.ndarray[Any, Any]:
     return sums
 
 
-def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus, criterion: str) -> None:
+def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
     """Every row against the BiGRU, and against the first one: paired over seeds, and over dialogues; corrected over the rows (Holm)."""
     figures = class_figures(len(corpus.task.labels)) if corpus.task.kind == "classification" else score_figures()
     done = [row for row in rows if row["seeds"]]
@@ -154,12 +159,14 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus, criterion: str) -> 
             shared = [seed for seed in row["seeds"] if seed in other["seeds"]]
             if row is other or not shared:
                 continue
-            own, its = ([r["test"][criterion]["values"][r["seeds"].index(seed)] for seed in shared] for r in (row, other))
+            own, its = ([r["test"][CRITERION]["values"][r["seeds"].index(seed)] for seed in shared] for r in (row, other))
             if len(shared) > 1:
                 tests["seeds"][row["method"]] = paired_permutation(own, its)
-            if criterion in figures:  # the seeds' answers are added up, so that the sums of a dialogue are those of the mean seed
+            if (
+                len(next(iter(row["sums"].values()))) > 1
+            ):  # the seeds' answers are added up, so that the sums of a dialogue are those of the mean seed
                 first, second = (np.sum([r["sums"][seed] for seed in shared], 0) for r in (row, other))
-                tests["dialogues"][row["method"]] = bootstrap_dialogues(first, second, figures[criterion], resamples=BOOTSTRAP)
+                tests["dialogues"][row["method"]] = bootstrap_dialogues(first, second, figures[CRITERION], resamples=BOOTSTRAP)
             row.setdefault("against", {})[rival] = {"method": other["method"], "difference": float(np.mean(np.subtract(own, its)))}
         for question, found in tests.items():
             corrected = holm({name: one.p_value for name, one in found.items()}) if found else {}

@@ -16,18 +16,17 @@ from erc_graph.errors import ConfigError
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.experiment import Launch
 from erc_graph.experiments.launch import check_launch
-from erc_graph.experiments.leaderboard.behaviour import behaviour
 from erc_graph.experiments.leaderboard.board import Field, field_of, train
 from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules, rules_from
 from erc_graph.experiments.leaderboard.board_tables import text, write_tables
-from erc_graph.experiments.leaderboard.rows import rows_of
+from erc_graph.experiments.leaderboard.rows import BASELINE, rows_of
+from erc_graph.experiments.leaderboard.trials import CONFIG
 from erc_graph.experiments.lock import LOCK, alone
-from erc_graph.experiments.run import schema
 from erc_graph.experiments.settings import read_object
 from erc_graph.methods import METHODS
-from erc_graph.methods.own_file import absolute, find_method, is_own, short_name
+from erc_graph.methods.own_file import absolute, find_method, is_own, own_parts, own_sha256, same_method, short_name
 
-CONFIG, COMMAND = "config.json", "leaderboard"
+COMMAND = "leaderboard"
 
 
 def chosen_methods(words: Sequence[str]) -> list[str]:
@@ -87,6 +86,8 @@ def begin(
     held = read_rules(rules)
     held = replace(held, seeds=held.seeds if seeds is None else seeds, budget=held.budget if budget is None else budget)
     chosen = chosen_methods(methods)
+    if BASELINE not in chosen:  # every method is compared with it
+        chosen.append(BASELINE)
     corpora = _load(data)
     with alone(folder):
         tidy(folder)
@@ -94,7 +95,7 @@ def begin(
             way = f"go on with it: --resume {folder}" if (folder / CONFIG).is_file() else "choose another --out"
             raise ConfigError(f"{folder}: expected an empty or new folder, found {other[0]!r} in it; {way}")
         fields = [field_of(corpus, path, chosen, held, folder) for path, corpus in corpora.items()]
-        _check(fields)
+        check_fields(fields)
         if dry_run:
             print("\n".join(line for field in fields for line in plan(field)))
             return 0
@@ -102,6 +103,9 @@ def begin(
             folder / CONFIG,
             {
                 "command": COMMAND, "data": list(corpora), "methods": chosen, "rules": held.as_dict(),
+                "experiments": {f.corpus.name: {short_name(e.method): e.experiment.as_dict() for e in f.entries} for f in fields},
+                "left_out": {field.corpus.name: field.left_out for field in fields},
+                "own_sha256": {method: own_sha256(method) for method in chosen if is_own(method)},
                 "data_sha256": {corpus.name: corpus_sha256(corpus) for corpus in corpora.values()},
             },
         )  # fmt: skip
@@ -117,11 +121,17 @@ def plan(field: Field) -> list[str]:
     return [*lines, *(f"  {name} is left out: {reason}" for name, reason in field.left_out.items())]
 
 
-def go_on(folder: Path, launch: Launch) -> int:
-    """Go on with a leaderboard that was stopped, or write its tables anew; returns the exit code.
+def go_on(folder: Path, launch: Launch, *, methods: Sequence[str] = (), seeds: int | None = None) -> int:
+    """Go on with a leaderboard that was stopped, with the settings that it began with; returns the exit code.
+
+    Args:
+        folder: Of the leaderboard.
+        launch: How trainings are carried out.
+        methods: Files and classes of the user's own methods in it: nothing is imported because a folder says so.
+        seeds: In the place of the number that it began with, where there are to be more.
 
     Raises:
-        ErcGraphError: no leaderboard there, or its corpora have changed.
+        ErcGraphError: no leaderboard there, its corpora or a method of the user's own have changed, or such a method is not named again.
     """
     check_launch(launch)
     if not (folder / CONFIG).is_file():
@@ -129,15 +139,32 @@ def go_on(folder: Path, launch: Launch) -> int:
     config = read_object(folder / CONFIG)
     if config.get("command") != COMMAND:
         raise ConfigError(f"--resume {folder}: expected the folder of a leaderboard, found that of an experiment; see erc-graph experiment")
-    rules = rules_from(config["rules"], str(folder / CONFIG))
+    rules = rules_from({**config["rules"], **({} if seeds is None else {"seeds": seeds})}, str(folder / CONFIG))
+    known = [_named_again(method, methods, folder, config["own_sha256"]) for method in config["methods"]]
     corpora = _load(config["data"])
     for corpus in corpora.values():
         if corpus_sha256(corpus) != config["data_sha256"].get(corpus.name):
             raise ConfigError(f"--resume {folder}: {corpus.name} is not what it was when the leaderboard began; begin another with --out")
     with alone(folder):
         tidy(folder)
-        fields = [field_of(corpus, path, config["methods"], rules, folder) for path, corpus in corpora.items()]
+        fields = [field_of(corpus, path, known, rules, folder, config["experiments"][corpus.name]) for path, corpus in corpora.items()]
+        for field in fields:
+            field.left_out = {**config["left_out"][field.corpus.name], **field.left_out}
         return _run(fields, rules, folder, launch)
+
+
+def _named_again(method: str, named: Sequence[str], folder: Path, digests: Mapping[str, str]) -> str:
+    """The name of a method of a leaderboard; of a user's own the one that was given now."""
+    if not is_own(method):
+        return method
+    found = next((one for one in named if same_method(one, method)), None)
+    if found is None:
+        raise ConfigError(f"--resume {folder}: its method {short_name(method)} comes from {method}; name it again with --methods {method}")
+    if own_sha256(found) != digests.get(method):
+        raise ConfigError(
+            f"--resume {folder}: {own_parts(found)[0]} is not what it was when the leaderboard began; begin another with --out"
+        )
+    return absolute(found)
 
 
 def _load(data: Sequence[str]) -> dict[str, Corpus]:
@@ -153,7 +180,12 @@ def _load(data: Sequence[str]) -> dict[str, Corpus]:
     return found
 
 
-def _check(fields: Sequence[Field]) -> None:
+def check_fields(fields: Sequence[Field]) -> None:
+    """Refuse a corpus that no method fits.
+
+    Raises:
+        ConfigError: it names the first reason.
+    """
     for field in fields:
         if not field.entries:
             name, reason = next(iter(field.left_out.items()))
@@ -176,15 +208,7 @@ def standing(field: Field, rules: Rules) -> dict[str, Any]:
     """Everything that is known on a corpus, as plain values."""
     corpus, own = field.corpus, rules.of(field.corpus.name)
     rows = rows_of(field, rules)
-    by_name = {short_name(entry.method): entry for entry in field.entries}
-    for row in rows:
-        entry = by_name[row["method"]]
-        changed = entry.experiment.changed(row["changes"]) if row["changes"] else entry.experiment
-        reads = schema(changed, corpus)
-        row["settings"] = {name: value for name, value in changed.as_dict().items() if name in ("pipeline", "training")}
-        row["reads"] = {"widths": reads.widths, "sequences": {name: list(item) for name, item in reads.sequences.items()}}
-        row["behaviour"] = behaviour(entry.method, changed.as_dict()["pipeline"], reads)
-    held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members, "criterion": rules.criterion}
+    held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members}
     return {
         "dataset": corpus.name,
         "task": corpus.task.name,

@@ -20,12 +20,14 @@ from erc_graph.data.files.storage import load_tensors, save_tensors, write_json
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CheckpointError, ErcGraphError, StorageError
 from erc_graph.experiments.jobs import Job
+from erc_graph.experiments.leaderboard.behaviour import behaviour
 from erc_graph.experiments.memory import forget_peak, resident
-from erc_graph.experiments.run import train_job
+from erc_graph.experiments.run import schema, train_job
 from erc_graph.methods.stage import infer
 from erc_graph.training.history import History
 from erc_graph.training.metrics import evaluate
 
+CONFIG = "config.json"
 WORK, TRACES = "work", "test-traces"  # folders: of what is under way; of what no choice may read
 
 
@@ -46,8 +48,8 @@ class Trial(Job):
 
     @property
     def finished(self) -> bool:
-        """Whether its record is there."""
-        return self.record.is_file()
+        """Whether its record is there, and not of a machine that failed: then it is trained again."""
+        return self.record.is_file() and not read_record(self.record).get("again")
 
     @property
     def scores(self) -> Path:
@@ -65,11 +67,14 @@ def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool 
 
     Raises:
         StorageError: a file could not be written.
+        CheckpointError: what stands in its folder cannot be gone on with.
     """
     try:
         found = _trained(trial, corpus, quiet)
-    except StorageError:
+    except (StorageError, CheckpointError):
         raise
+    except (MemoryError, OSError) as failure:  # of the machine, not of the method
+        found = {"error": one_line(f"{type(failure).__name__}: {failure}", 400), "again": True}
     except ErcGraphError as refusal:
         found = {"error": one_line(refusal, 400)}
     except Exception as failure:  # a mistake in one method is a row of the table, not its end
@@ -93,15 +98,24 @@ def _trained(trial: Trial, corpus: Corpus, quiet: bool | None) -> dict[str, Any]
 
     network, history, test = train_job(trial, corpus, resume=True, quiet=quiet, on_test=on_test if trial.final else None)
     scores, found = infer(network, test).scores[test.judged], {**_cost(network, history), "dev": history.dev}
+    judged = evaluate(scores, test.target[test.judged], corpus.task)
     if not trial.final:
-        return {**found, "held_out": evaluate(scores, test.target[test.judged], corpus.task)}
+        return {**found, "held_out": judged}
     save_tensors(trial.scores, {"rows": test.row[test.judged].cpu(), "scores": scores.cpu()})
-    return found
+    reads, values = schema(trial.experiment, corpus), trial.experiment.as_dict()
+    return {
+        **found,
+        "settings": {name: values[name] for name in ("pipeline", "training", "inputs", "prior")},
+        "reads": {"widths": dict(reads.widths), "sequences": {name: list(item) for name, item in reads.sequences.items()}},
+        "behaviour": behaviour(trial.experiment.method, values["pipeline"], reads),
+    }
 
 
 def _figure(scores: Tensor, test: Batch, corpus: Corpus, criterion: str) -> float | None:
-    keep = test.judged
-    return evaluate(scores[keep], test.target[keep], corpus.task)[criterion] if scores[keep].isfinite().all() else None
+    try:
+        return evaluate(scores[test.judged], test.target[test.judged], corpus.task)[criterion]
+    except ErcGraphError:  # no numbers: a matter of the test part alone, which ends no training
+        return None
 
 
 def _read_trace(path: Path) -> dict[str, dict[str, float | None]]:
