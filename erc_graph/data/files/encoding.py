@@ -73,7 +73,7 @@ def _detected(content: bytes, path: str | Path) -> str:
             raise CorpusError(
                 f'{path}: not UTF-8; to detect its encoding pip install "erc_graph[transcripts]", or save it as UTF-8'
             ) from None
-        note(f"{name}: not UTF-8; read as Windows-1252")
+        note(f"{name}: not UTF-8; read as Windows-1252: look at the letters")
         return western
     found = [
         match for match in from_bytes(lines) if _plausible(match.encoding, lines) and (_PAIR.search(lines) or not match.multi_byte_usage)
@@ -81,7 +81,7 @@ def _detected(content: bytes, path: str | Path) -> str:
     close = [match for match in found if match.chaos - found[0].chaos < _NEAR and found[0].coherence - match.coherence < 0.1]
     texts = {text: match for match in reversed(close) if (text := _try(content, match.encoding)) is not None}
     if western is not None and (western in texts or not (texts or _PAIR.search(lines))):
-        note(f"{name}: not UTF-8; read as Windows-1252")
+        note(f"{name}: not UTF-8; read as Windows-1252: look at the letters")
         return western
     sure = [match for match in texts.values() if match.multi_byte_usage or (match.coherence and not match.encoding.startswith("mac"))]
     if len(texts) != 1 or not sure:

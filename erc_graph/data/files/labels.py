@@ -29,7 +29,7 @@ FORMS = (
     ("positive", "pos"),
     ("negative", "neg"),
 )
-NOTHING = {"", "nan", "null", "xxx"}  # `xxx` is IEMOCAP's for no agreement
+NOTHING = {"", "nan", "null", "n/a", "#n/a", "-", "--", "xxx"}  # `xxx` is IEMOCAP's for no agreement
 
 
 def whole(value: Any) -> int | None:

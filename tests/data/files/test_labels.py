@@ -18,7 +18,7 @@ from erc_graph.errors import CorpusError
     ("values", "names", "expected"),
     [
         (["hap", "SAD", "neu", "Ang", "exc", "frustration"], IEMOCAP6, [*IEMOCAP6]),
-        (["xxx", "", None, float("nan"), "nan", "-1"], IEMOCAP6, [None] * 6),
+        (["xxx", "", None, float("nan"), "nan", "-1", "#N/A", "n/a", "-"], IEMOCAP6, [None] * 9),
         (["NEUTRAL", " surprised", "Fearful", "sad", "Joy", "disgusted", "angry"], MELD7, [*MELD7]),
         (["0.0", "4.0", "", "-1"], MELD7, ["neutral", "joy", None, None]),
         ([0, 4.0, math.nan, -1], MELD7, ["neutral", "joy", None, None]),

@@ -103,7 +103,7 @@ def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
 def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
     with noting() as notes:
         read = read_annotations(write(tmp_path, b"dialogue,turn,speaker,text\nx,0,A,it\x92s\n"))
-    assert read.texts == ["it’s"] and notes == ["table.csv: not UTF-8; read as Windows-1252"]
+    assert read.texts == ["it’s"] and notes == ["table.csv: not UTF-8; read as Windows-1252: look at the letters"]
 
 
 @pytest.mark.parametrize(

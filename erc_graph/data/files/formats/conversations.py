@@ -35,6 +35,8 @@ def read_conversations(content: Any, path: Path, size: int, dataset: str | None 
     prefix = "" if isinstance(content, dict) else f"{split or 'dialogue'}_"
     rows, places, undecided = [], [], 0
     for name, turns in named:
+        numbers = [str(turn.get(keys["turn"])) for turn in turns] if "turn" in keys else []
+        numbered = len(set(numbers)) == len(turns) and all(map(str.isdecimal, numbers))
         for number, turn in enumerate(turns):
             place = f"dialogue {name}, turn {number}"
             values = {what: turn.get(key) for what, key in keys.items()}
@@ -43,14 +45,15 @@ def read_conversations(content: Any, path: Path, size: int, dataset: str | None 
             row = {what: cell(value) for what, value in values.items()}
             undecided += row.get("label") == UNDECIDED
             row |= {"label": ""} if row.get("label") == UNDECIDED else {}
-            rows.append(row | {"dialogue": f"{prefix}{name}", "turn": str(number), "speaker": row.get("speaker", ""), "split": split or ""})
+            own = {"turn": numbers[number] if numbered else str(number), "split": row.get("split") or split or ""}
+            rows.append(row | {"dialogue": f"{prefix}{name}", "speaker": row.get("speaker", ""), **own})
             rows[-1].pop("utterance", None)
             places.append(place)
     if undecided:
         note(f"{path.name}: {undecided} utterances are {UNDECIDED!r}, on which annotators did not agree: no label")
     if "label" in keys and dataset is None:
         dataset = _data_set([name for name, _ in named], [row["label"] for row in rows], path, nested=not isinstance(content, dict))
-    if split is None:
+    if not any(row["split"] for row in rows):
         note(f"{path.name}: its name tells no split (train, dev or test): give `splits` in corpus.toml")
     return assemble_rows(
         rows, path, places, f"JSON of conversations ({'RECCON' if isinstance(content, dict) else 'EmotionLines'})", dataset

@@ -60,6 +60,18 @@ def test_what_is_assumed_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_turns_and_splits_of_its_own_count(tmp_path: Path) -> None:
+    path = tmp_path / "talks.json"
+    talk = [
+        {"turn": turn, "split": "test", "speaker": "A", "utterance": text, "emotion": "joy"} for turn, text in ((2, "second"), (1, "first"))
+    ]
+    path.write_text(json.dumps([talk, [{**one, "turn": 1} for one in talk]]))
+    with noting() as notes:
+        corpus = load_corpus(path)
+    assert corpus.texts == ("first", "second", "second", "first")  # turns that stand twice are in the order of the file
+    assert set(corpus.splits) == {"test"} and not any("split" in note for note in notes)
+
+
 def test_the_data_set_of_the_caller_wins(tmp_path: Path) -> None:
     path = tmp_path / "friends_dev.json"
     path.write_text(json.dumps(LINES))
