@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -195,8 +195,11 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_workers_do_not_run_the_script_that_started_them() -> None:
+def test_workers_do_not_run_the_script_that_started_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """A script without a guard would start itself in every worker."""
+    script = ModuleType("__main__")
+    script.__file__ = "script.py"
+    monkeypatch.setitem(sys.modules, "__main__", script)
     with workers._main_left_out():
         assert not {"init_main_from_path", "init_main_from_name"} & get_preparation_data("worker").keys()
     assert {"init_main_from_path", "init_main_from_name"} & get_preparation_data("worker").keys()

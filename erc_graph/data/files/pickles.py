@@ -8,6 +8,7 @@ build is bounded by its size.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import struct
 from collections.abc import Callable
@@ -25,6 +26,34 @@ _DAMAGE = (
 
 # What a pickle may weigh in memory: a multiple of the file, so that a tiny file cannot ask for gigabytes by repetition.
 _GROWTH, _ALLOWANCE = 16, 1 << 22
+_ITEMS = 10**7  # that any file may have when every shared list is counted where it stands
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def spelled_out(value: Any) -> float:
+    """Count the items of nested containers, shared ones wherever they stand, in one pass over the distinct ones; endless ones are infinite.
+
+    >>> pair = [1, 2]
+    >>> spelled_out([pair, pair, 3])
+    7.0
+    """
+    sizes: dict[int, float] = {}
+    under_way: set[int] = set()
+    stack: list[tuple[Any, bool]] = [(value, False)]
+    while stack:
+        one, seen = stack.pop()
+        if not isinstance(one, _CONTAINERS) or id(one) in sizes:
+            continue
+        inside = [part for part in (one.values() if isinstance(one, dict) else one) if isinstance(part, _CONTAINERS)]
+        if seen:
+            sizes[id(one)] = len(one) + sum(sizes[id(part)] for part in inside)
+        elif id(one) in under_way:
+            return math.inf
+        else:
+            under_way.add(id(one))
+            stack.append((one, True))
+            stack.extend((part, False) for part in inside)
+    return float(sizes.get(id(value), 0))
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -56,7 +85,12 @@ def loads_pickle(content: bytes, path: Path) -> Any:
         CorpusError: see `read_pickle`.
     """
     try:
-        return _PlainUnpickler(content, path).load()
+        value = _PlainUnpickler(content, path).load()
+        if (items := spelled_out(value)) > max(_ITEMS, _GROWTH * len(content)):
+            raise CorpusError(
+                f"{path}: lists that stand in one another again and again, {items:.0e} items in all; damaged, or made to harm"
+            )
+        return value
     except CorpusError:
         raise
     except _DAMAGE as error:

@@ -16,6 +16,9 @@ else:
     import tomli as tomllib
 
 
+DEEPEST = 50  # tables and lists in one another
+
+
 def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = ConfigError, *, what: str = "") -> dict[str, Any]:
     """Read the tables of a TOML file.
 
@@ -32,7 +35,9 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
         try:
             content = content_of(path, refuse)
             marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
-            return tomllib.loads(content.decode("utf-16" if marked else "utf-8-sig"))
+            values = tomllib.loads(content.decode("utf-16" if marked else "utf-8-sig"))
+            _check_depth(values)
+            return values
         except ErcGraphError:
             raise
         except UnicodeDecodeError as error:
@@ -43,6 +48,21 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
             raise refuse(f"{where}: not valid TOML: {error}{_hint(content)}") from None
         except OSError as error:
             raise refuse(f"{where}: cannot be read ({error.strerror or error})") from None
+
+
+def _check_depth(values: dict[str, Any]) -> None:
+    """Tables in tables, deeper than what is done with them can follow: dotted keys make them in no time.
+
+    Raises:
+        RecursionError: too deep.
+    """
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        inside = [list(one.values()) if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list))]
+        if not inside:
+            return
+        level = [value for one in inside for value in one]
+    raise RecursionError
 
 
 def _hint(content: bytes) -> str:

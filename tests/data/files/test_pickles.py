@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,21 @@ def test_repetition_cannot_ask_for_gigabytes() -> None:
     data = b"x" * 100_000
     start = b"\x80\x04X" + struct.pack("<I", len(data)) + data + b"\x94c_codecs\nencode\n\x94]("
     refused(start + b"h\x01h\x00\x85R" * 1000 + b"e.", "builds far more than its size")
+
+
+def test_shared_lists_cannot_ask_for_hours() -> None:
+    """Lists of one list, level upon level: small in memory, endless for whoever walks through them."""
+    row: list[Any] = [1.0] * 10
+    for _ in range(8):
+        row = [row] * 10
+    with pytest.raises(CorpusError, match=r"talk: lists that stand in one another again and again, 1e\+09 items in all"):
+        loads_pickle(pickle.dumps(row), Path("talk"))
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(CorpusError, match="again and again, inf items in all"):
+        loads_pickle(pickle.dumps(endless), Path("talk"))
+    same = ["a", "b"]
+    assert loads_pickle(pickle.dumps([same] * 1000), Path("talk")) == [same] * 1000
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

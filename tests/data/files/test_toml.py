@@ -23,6 +23,7 @@ def test_values(tmp_path: Path) -> None:
         (b"a = 1\na = 2\n", r"not valid TOML: .*line 2"),
         (b'name = "\xff"', "expected UTF-8 text, found byte 0xff at 8"),
         (b"a = " + b"[" * 100_000, "not valid TOML: nested too deeply"),
+        (b".".join([b"a"] * 400) + b" = 1", "not valid TOML: nested too deeply"),
         (b"a = " + b"9" * 5000, "not valid TOML: Exceeds the limit"),
     ],
 )
