@@ -432,7 +432,7 @@ def test_files_of_ones_own_are_named_again(small: Path, tmp_path: Path, capsys: 
     assert f"its method Own comes from {own}:Own; name it again with --methods" in refused(capsys, *again)
     assert main(["leaderboard", *map(str, again), "--methods", f"{own}:Own"]) == 0
     own.write_text(own.read_text() + "# another\n")
-    assert "own.py has changed since the leaderboard began" in refused(capsys, *again, "--methods", f"{own}:Own")
+    assert "own.py is not what it was when the leaderboard began" in refused(capsys, *again, "--methods", f"{own}:Own")
 
 
 def test_tables_of_several_corpora_have_one_header(done: Path, tmp_path: Path) -> None:
