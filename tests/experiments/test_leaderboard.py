@@ -251,9 +251,11 @@ def test_traces_of_the_test_part_are_read_by_one_column_alone(done: Path, small:
 
 @fork
 @pytest.mark.slow
-def test_a_kill_at_any_rename_changes_nothing(small: Path, tmp_path: Path) -> None:
-    options = ["--data", str(small), "--methods", "bigru", "--seeds", "1", "--rules", str(tmp_path / "rules.toml")]
-    (tmp_path / "rules.toml").write_text(RULES.replace('"thirds"', '"dev"'))
+def test_a_kill_at_any_rename_changes_nothing(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tmp_path / "bigru.toml"
+    settings.write_text('method = "bigru"\n[pipeline]\nwidth = 8\n[training]\nepochs = 1\n')
+    monkeypatch.setattr("erc_graph.experiments.leaderboard.candidates.experiment_file", lambda method, dataset: settings)
+    options = ["--data", str(small), "--methods", "bigru", "--seeds", "1"]
     assert main(["leaderboard", *options, "--out", str(tmp_path / "whole")]) == 0
     count = 0
 
