@@ -123,7 +123,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     Raises:
         CheckpointError: not such a file, or damaged.
     """
-    from erc_graph.training.metrics import seven
+    from erc_graph.training.resampling import class_sums, score_sums
 
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -132,20 +132,16 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             raise ValueError("no rows")
         if len({row[:2] for row in rows}) < len(rows):
             raise ValueError("an utterance that is judged twice")
-        _, unit = np.unique([row[0] for row in rows], return_inverse=True)
+        units = [row[0] for row in rows]
         if labels:
             index = {name: i for i, name in enumerate(labels)}
             if other := sorted({name for row in rows for name in row[2:]} - index.keys()):
                 raise ValueError(f"the label {other[0]!r}")
             truth, guess = (np.array([index[row[column]] for row in rows]) for column in (2, 3))
-            sums = np.zeros((unit.max() + 1, len(labels) ** 2))
-            np.add.at(sums, (unit, truth * len(labels) + guess), 1)
+            sums = class_sums(units, truth, guess, len(labels))
         else:
             true, guessed = (np.array([float(row[column]) for row in rows]) for column in (2, 3))
-            sums = np.zeros((unit.max() + 1, 6))
-            np.add.at(sums, (unit, 2 * (true >= 0) + (guessed >= 0)), 1)
-            sums[:, 4] = np.bincount(unit, seven(true) == seven(guessed))
-            sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
+            sums = score_sums(units, true, guessed)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CheckpointError(
             f"{path}: expected the predictions of a run, found something else ({in_words(error)}); --resume writes it anew"

@@ -11,7 +11,7 @@ from erc_graph.errors import ConfigError
 from erc_graph.training.significance import Comparison
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 Figure = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
 
@@ -59,6 +59,33 @@ def bootstrap_dialogues(
         high=float(high),
         pairs=units,
     )
+
+
+def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Flat confusion matrices of every unit, true class times predicted class: `(units, classes²)`, for `class_figures`.
+
+    Args:
+        units: `(n,)` what each utterance belongs to, for example its dialogue.
+        true: `(n,)` classes.
+        guessed: `(n,)` classes.
+        classes: How many there are.
+    """
+    unit = np.unique(np.asarray(units), return_inverse=True)[1]
+    sums = np.zeros((unit.max() + 1, classes**2))
+    np.add.at(sums, (unit, true * classes + guessed), 1)
+    return sums
+
+
+def score_sums(units: ArrayLike, true: NDArray[np.float64], guessed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `score_figures` needs of every unit: `(units, 6)`; arguments as of `class_sums`, with scores."""
+    from erc_graph.training.metrics import seven
+
+    unit = np.unique(np.asarray(units), return_inverse=True)[1]
+    sums = np.zeros((unit.max() + 1, 6))
+    np.add.at(sums, (unit, 2 * (true >= 0) + (guessed >= 0)), 1)
+    sums[:, 4] = np.bincount(unit, seven(true) == seven(guessed))
+    sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
+    return sums
 
 
 def class_figures(classes: int) -> dict[str, Figure]:

@@ -49,42 +49,45 @@ class Entry:
             return []
         return [
             [
-                self._trial(f"setting-{number}-part-{part}", changes, fold, 0, {"setting": number, "part": fold.name})
+                self._trial(f"setting-{number}-part-{part}", number, fold, 0, {"part": fold.name})
                 for part, fold in enumerate(self.choice)
-                if number not in self.refused
+                if isinstance(made, Experiment)
             ]
-            for number, changes in enumerate(self.settings)
+            for number, made in enumerate(self.made)
         ]
 
     @cached_property
-    def refused(self) -> dict[int, str]:
-        """Settings that the method refuses, and why; they count as tried."""
-        found = {}
-        for number, changes in enumerate(self.settings):
+    def made(self) -> list[Experiment | ErcGraphError]:
+        """The experiment of every setting, or why the method refuses it; one that is refused counts as tried."""
+        found: list[Experiment | ErcGraphError] = []
+        for changes in self.settings:
             try:
-                self.experiment.changed(changes)
+                found.append(self.experiment.changed(changes) if changes else self.experiment)
             except ErcGraphError as refusal:
-                found[number] = str(refusal)
+                found.append(refusal)
         return found
 
     @cached_property
+    def records(self) -> list[list[dict[str, Any]]]:
+        """What the trials of every setting left; all must be done."""
+        return [[read_record(trial.record) for trial in trials] for trials in self.tried()]
+
+    @property
     def figures(self) -> list[float | None]:
-        """Mean figure of each setting over the parts; `None` where a training failed. All trials must be done."""
+        """Mean figure of each setting over the parts; `None` where a training failed."""
         found: list[float | None] = []
-        for trials in self.tried():
-            records = [read_record(trial.record) for trial in trials]
+        for records in self.records:
             values = [record["held_out"][CRITERION] for record in records if "held_out" in record]
             found.append(sum(values) / len(values) if values and len(values) == len(records) else None)
         return found
 
-    @cached_property
+    @property
     def failed(self) -> dict[int, str]:
         """Settings without a figure, and why: refused, or a training that failed."""
-        found = dict(self.refused)
-        for number, trials in enumerate(self.tried()):
-            for trial in trials:
-                if (error := read_record(trial.record).get("error")) is not None:
-                    found.setdefault(number, error)
+        found = {number: str(made) for number, made in enumerate(self.made) if not isinstance(made, Experiment)}
+        for number, records in enumerate(self.records):
+            for error in [record["error"] for record in records if "error" in record]:
+                found.setdefault(number, error)
         return found
 
     @property
@@ -96,17 +99,15 @@ class Entry:
     def final(self) -> list[Trial]:
         """The trainings of the chosen setting, one per seed."""
         number = self.chosen
-        facts = {"setting": number, "changes": dict(self.settings[number])}
         seeds = range(self.experiment.run.seeds)
-        return [self._trial(f"final-{number}-seed-{seed}", self.settings[number], self.official, seed, facts, final=True) for seed in seeds]
+        return [self._trial(f"final-{number}-seed-{seed}", number, self.official, seed, {}, final=True) for seed in seeds]
 
-    def _trial(
-        self, name: str, changes: Mapping[str, Any], fold: Fold, seed: int, facts: Mapping[str, Any], *, final: bool = False
-    ) -> Trial:
-        experiment = self.experiment.changed(changes) if changes else self.experiment
+    def _trial(self, name: str, number: int, fold: Fold, seed: int, facts: Mapping[str, Any], *, final: bool = False) -> Trial:
+        experiment = self.made[number]
+        assert isinstance(experiment, Experiment)
         return Trial(
             experiment=experiment, seed=seed, fold=fold, folder=self.folder / WORK / name, name=f"{short_name(self.method)} {name}",
-            record=self.folder / f"{name}.json", facts={"changes": dict(changes), **facts}, final=final,
+            record=self.folder / f"{name}.json", facts={"changes": dict(self.settings[number]), "setting": number, **facts}, final=final,
         )  # fmt: skip
 
 

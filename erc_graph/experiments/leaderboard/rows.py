@@ -21,11 +21,12 @@ from erc_graph.experiments.published import printed_beside, same_name
 from erc_graph.experiments.run import schema
 from erc_graph.methods.own_file import find_method, short_name
 from erc_graph.training.metrics import evaluate
-from erc_graph.training.resampling import bootstrap_dialogues, class_figures, score_figures
+from erc_graph.training.resampling import bootstrap_dialogues, class_figures, class_sums, score_figures, score_sums
 from erc_graph.training.significance import Comparison, holm, paired_permutation
 
 BASELINE = "bigru"
 BOOTSTRAP = 9999  # draws
+Parts = Mapping[str, Mapping[str, Tensor]]  # what is told apart → name → `(U,)` bool
 
 
 def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
@@ -35,7 +36,8 @@ def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
         field: A corpus and its methods.
         rules: Of the leaderboard.
     """
-    found = [row for entry in field.entries if (row := _row(entry, field.corpus, rules)) is not None]
+    parts = parts_of(field.corpus, rules.of(field.corpus.name).groups)
+    found = [row for entry in field.entries if (row := _row(entry, field.corpus, parts)) is not None]
     found.sort(key=lambda row: (not row["seeds"], -row.get("dev", {}).get(CRITERION, {"mean": 0.0})["mean"], row["method"]))
     _compare(found, field.corpus)
     for row in found:
@@ -43,7 +45,7 @@ def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
     return found
 
 
-def _row(entry: Entry, corpus: Corpus, rules: Rules) -> dict[str, Any] | None:
+def _row(entry: Entry, corpus: Corpus, parts: Parts) -> dict[str, Any] | None:
     """One method; `sums` has, per seed, sums per test dialogue that every figure can be made of."""
     if any(not trial.finished for trials in entry.tried() for trial in trials):
         return None
@@ -71,7 +73,7 @@ def _row(entry: Entry, corpus: Corpus, rules: Rules) -> dict[str, Any] | None:
     }
     if not done:
         return row
-    judged = [_judged(trial, corpus, rules.of(corpus.name).groups) for trial, _ in done]
+    judged = [_judged(trial, corpus, parts) for trial, _ in done]
     for part in judged[0]:
         row[part] = {name: spread([one[part][name] for one in judged]) for name in judged[0][part]}
     row["dev"] = {name: spread([record["dev"][name] for _, record in done]) for name in done[0][1]["dev"]}
@@ -90,27 +92,27 @@ def _row(entry: Entry, corpus: Corpus, rules: Rules) -> dict[str, Any] | None:
     return row
 
 
-def _judged(trial: Trial, corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-    """Figures of a seed: of all test utterances, of those with and without a shift, of groups of speakers."""
+def _judged(trial: Trial, corpus: Corpus, parts: Parts) -> dict[str, dict[str, float]]:
+    """Figures of a seed: of all test utterances, and of every part that has some."""
     rows, scores = read_scores(trial)
     target = corpus.target[rows]
-
-    def of(keep: Tensor) -> float:
-        return evaluate(scores[keep], target[keep], corpus.task)[CRITERION]
-
     found: dict[str, dict[str, float]] = {"test": evaluate(scores, target, corpus.task)}
-    if corpus.task.kind == "classification":
-        shift, stay = (kept[rows] for kept in shifts(corpus))
-        found["turns"] = {name: of(keep) for name, keep in (("shift", shift), ("stay", stay)) if keep.any()}
-    names = np.array(corpus.speakers, dtype=object)[rows.numpy()]
-    members = {
-        group: torch.tensor([any(fnmatchcase(name, pattern) for pattern in patterns) for name in names])
-        for group, patterns in groups.items()
-    }
-    parts = {group: of(keep) for group, keep in members.items() if keep.any()}
-    if len(parts) > 1:
-        found["groups"] = {**parts, "gap": max(parts.values()) - min(parts.values())}
+    for what, masks in parts.items():
+        kept = {name: keep for name, mask in masks.items() if (keep := mask[rows]).any()}
+        found[what] = {name: evaluate(scores[keep], target[keep], corpus.task)[CRITERION] for name, keep in kept.items()}
+    if len(groups := found.pop("groups", {})) > 1:
+        found["groups"] = {**groups, "gap": max(groups.values()) - min(groups.values())}
     return found
+
+
+def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
+    """Utterances with and without a shift of the speaker's emotion, and of groups of speakers."""
+    members = {}
+    for group, patterns in groups.items():
+        chosen = {name for name in set(corpus.speakers) if any(fnmatchcase(name, pattern) for pattern in patterns)}
+        members[group] = torch.tensor([name in chosen for name in corpus.speakers])
+    turns = dict(zip(("shift", "stay"), shifts(corpus), strict=True)) if corpus.task.kind == "classification" else {}
+    return {name: masks for name, masks in (("turns", turns), ("groups", members)) if masks}
 
 
 def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
@@ -129,22 +131,11 @@ def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
 
 
 def _sums(rows: Tensor, scores: Tensor, corpus: Corpus) -> np.ndarray[Any, Any]:
-    """`(dialogues, K)` per test dialogue: flat confusion matrices, or what `score_figures` needs."""
-    from erc_graph.training.metrics import seven
-
-    _, unit = np.unique(corpus.dialogue_of[rows].numpy(), return_inverse=True)
-    target = corpus.target[rows].numpy()
+    """`(dialogues, K)` per test dialogue, for the bootstrap."""
+    unit, target = corpus.dialogue_of[rows].numpy(), corpus.target[rows].numpy()
     if corpus.task.kind == "classification":
-        classes = len(corpus.task.labels)
-        sums = np.zeros((unit.max() + 1, classes**2))
-        np.add.at(sums, (unit, target * classes + scores.argmax(-1).numpy()), 1)
-        return sums
-    true, guessed = target.astype(np.float64), scores[:, 0].double().numpy()
-    sums = np.zeros((unit.max() + 1, 6))
-    np.add.at(sums, (unit, 2 * (true >= 0) + (guessed >= 0)), 1)
-    sums[:, 4] = np.bincount(unit, seven(true) == seven(guessed))
-    sums[:, 5] = np.bincount(unit, np.abs(true - guessed))
-    return sums
+        return class_sums(unit, target, scores.argmax(-1).numpy(), len(corpus.task.labels))
+    return score_sums(unit, target.astype(np.float64), scores[:, 0].double().numpy())
 
 
 def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
