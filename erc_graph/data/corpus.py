@@ -159,16 +159,27 @@ class Corpus:
             twice = Counter(ids).most_common(1)[0][0]
             raise CorpusError(f"{self.name}: dialogue {twice!r} is given twice; expected each once")
         positions = [self.position[name] for name in ids]
-        rows = self.rows(positions)
+        lengths = self.lengths[torch.as_tensor(positions, dtype=torch.long)]
+        kept = {name: names for name, all_names in self.splits.items() if (names := tuple(n for n in all_names if n in chosen))}
+        return self.regrouped(self.rows(positions), ids, lengths, kept)
+
+    def regrouped(self, rows: Tensor, dialogue_ids: tuple[str, ...], lengths: Tensor, splits: Mapping[str, tuple[str, ...]]) -> Corpus:
+        """Return a corpus of some rows of this one, divided into dialogues anew.
+
+        Args:
+            rows: `(n,)` rows; one may stand several times.
+            dialogue_ids: Names of the new dialogues.
+            lengths: Rows of each, one after the other; together `n`.
+            splits: Of the new dialogues.
+        """
         index = rows.tolist()
 
         def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(values[i] for i in index) if values else ()
 
-        lengths = self.lengths[torch.as_tensor(positions, dtype=torch.long)]
         return replace(
             self,
-            dialogue_ids=ids,
+            dialogue_ids=dialogue_ids,
             ptr=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
             utterance_ids=pick(self.utterance_ids),
             speakers=pick(self.speakers),
@@ -177,7 +188,7 @@ class Corpus:
             features={name: value[rows] for name, value in self.features.items()},
             present={name: value[rows] for name, value in self.present.items()},
             sequences={name: value.take(rows) for name, value in self.sequences.items()},
-            splits={name: kept for name, names in self.splits.items() if (kept := tuple(n for n in names if n in chosen))},
+            splits=splits,
             annotations={name: pick(values) for name, values in self.annotations.items()},
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -46,7 +45,8 @@ def predict_long(
             rows += range(start + first, start + last)
             kept += (own <= turn < end for turn in range(first, last))
             sizes.append(last - first)
-    given = pipeline.predict(_pieces(corpus, rows, sizes))
+    names = tuple(str(number) for number in range(len(sizes)))  # of the windows, which stand in the place of conversations
+    given = pipeline.predict(corpus.regrouped(torch.tensor(rows), names, torch.tensor(sizes), {}))
     of = corpus.dialogue_of.tolist()
     ptr = corpus.ptr.tolist()
     return [
@@ -69,26 +69,3 @@ def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int
     ends = [min(start + longest, length) for start in starts]
     borders = [0, *((end + start) // 2 for end, start in zip(ends, starts[1:], strict=False)), length]
     return list(zip(starts, ends, borders, borders[1:], strict=False))
-
-
-def _pieces(corpus: Corpus, rows: list[int], sizes: list[int]) -> Corpus:
-    """The corpus with windows in the place of conversations."""
-    index = torch.tensor(rows)
-
-    def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(values[row] for row in rows) if values else ()
-
-    return replace(
-        corpus,
-        dialogue_ids=tuple(str(number) for number in range(len(sizes))),
-        ptr=torch.cat([torch.zeros(1, dtype=torch.long), torch.tensor(sizes).cumsum(0)]),
-        utterance_ids=pick(corpus.utterance_ids),
-        speakers=pick(corpus.speakers),
-        texts=pick(corpus.texts),
-        target=corpus.target[index],
-        features={name: value[index] for name, value in corpus.features.items()},
-        present={name: value[index] for name, value in corpus.present.items()},
-        sequences={name: value.take(index) for name, value in corpus.sequences.items()},
-        splits={},
-        annotations={name: pick(values) for name, values in corpus.annotations.items()},
-    )
