@@ -5,7 +5,6 @@ A pickle or JSON is what it contains, JSON lines are a list, Parquet and Excel a
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from erc_graph.data.files.encoding import decode
 from erc_graph.data.files.formats.refused import refuse_archive, refuse_foreign
+from erc_graph.data.files.json_text import parse_json
 from erc_graph.data.files.pickles import loads_pickle
 from erc_graph.data.files.utterance_tables import read_parquet
 from erc_graph.data.files.workbooks import is_workbook, read_workbook
@@ -50,19 +50,9 @@ def open_content(content: bytes, path: Path) -> Any:
 
 
 def _json(text: str, path: Path) -> Any:
-    """A JSON value, or the list of them where every line is one."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:
-        whole = error
-    values = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            values.append(json.loads(line))
-        except (ValueError, RecursionError, MemoryError):
-            if not values:
-                raise CorpusError(f"{path}: truncated or corrupt JSON ({str(whole)[:120]})") from None
-            raise CorpusError(f"{path}: line {number}: not valid JSON; expected one object per line") from None
-    return values
+    def refused(line: int | None, problem: Exception) -> CorpusError:
+        if line is None:
+            return CorpusError(f"{path}: truncated or corrupt JSON ({str(problem)[:120]})")
+        return CorpusError(f"{path}: line {line}: not valid JSON; expected one object per line")
+
+    return parse_json(text, refused)

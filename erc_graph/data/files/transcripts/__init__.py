@@ -17,6 +17,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.assembly import assemble
 from erc_graph.data.files.budget import allow, content_of, reading
 from erc_graph.data.files.encoding import decode
+from erc_graph.data.files.json_text import parse_json
 from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.notes import noting
 from erc_graph.data.files.sound import ENDINGS
@@ -32,7 +33,7 @@ from erc_graph.data.files.transcripts.released import read_released
 from erc_graph.data.files.transcripts.strangers import is_book, refuse_binary, refuse_text
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, to_corpus
 from erc_graph.data.files.transcripts.tiers import read_tiers
-from erc_graph.data.files.transcripts.turn_rows import parse_json, read_rows, read_table
+from erc_graph.data.files.transcripts.turn_rows import read_rows, read_table
 from erc_graph.data.files.workbooks import read_workbook
 from erc_graph.errors import CorpusError
 
@@ -135,11 +136,19 @@ def _parse(content: bytes, path: Path, name: str, most: int | None = None) -> Co
         what, count = ("objects", text.count("{")) if _is_json(text) else ("lines", text.count("\n"))
         if count > A_TURN * most:
             raise CorpusError(f"{path}: {count} {what}; expected up to {most} turns: divide it")
-    value = parse_json(text, path) if _is_json(text) else text
+    value = _json(text, path) if _is_json(text) else text
     if (annotations := read_released(value, path, len(content))) is not None:
         return assemble(replace(annotations, dataset=None), name=name)  # a part of a data set has no published counts
     readers: Iterable[Callable[[Any, Path], Talk | None]] = TEXTS.values() if isinstance(value, str) else VALUES.values()
     return to_corpus(next(found for read in readers if (found := read(value, path)) is not None), path, name, most)
+
+
+def _json(text: str, path: Path) -> Any:
+    def refused(line: int | None, problem: Exception) -> CorpusError:
+        where = "" if line is None else f"line {line}: "
+        return CorpusError(f"{path}: {where}not valid JSON ({str(problem)[:100]}); {EXPECTED}")
+
+    return parse_json(text, refused)
 
 
 _NUMBERS = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?\s{0,20}(?:,|\]\s{0,20}$)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,27 +19,6 @@ LISTS = ("turns", "utterances", "dialogue", "conversation", "messages", "transcr
 READ = ("text", "speaker", "dialogue", "turn", "start", "end")  # of the vocabulary, what a transcript is read by
 _OUTER = ("dialogues", "conversations", "data", "results", "items", "records", "chats", "transcripts")
 _NAMED = ("name", "displayName", "display_name", "real_name", "nickname", "username", "user_name", "title", "id")
-
-
-def parse_json(text: str, path: Path) -> Any:
-    """Return what a JSON file holds, or the list of what its lines hold.
-
-    Raises:
-        CorpusError: neither JSON nor JSON lines.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as whole:
-        values = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                values.append(json.loads(line))
-            except (ValueError, RecursionError, MemoryError) as error:
-                where, problem = (f"line {number}: ", error) if values else ("", whole)
-                raise CorpusError(f"{path}: {where}not valid JSON ({str(problem)[:100]}); {EXPECTED}") from None
-        return values
 
 
 def read_rows(value: Any, path: Path) -> Talk:
