@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -61,7 +62,9 @@ def write_leaderboard_page(path: str | Path, boards: Sequence[Board], tables: Se
     pictures = []
     for title, draw in plots.items():
         with suppress(ConfigError):
-            pictures.append((title, inline_svg(draw, title.lower().replace(" ", "-"), title)))
+            drawn = inline_svg(draw, title.lower().replace(" ", "-"), title)
+            width = re.search(r'viewBox="0 0 ([\d.]+)', drawn)
+            pictures.append((title, drawn, 1.6 * float(width[1]) if width else 0))  # no larger than is good to read
     page = environment().get_template("leaderboard.html").render(
         tables=tables,
         pictures=pictures,
