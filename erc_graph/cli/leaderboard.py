@@ -11,7 +11,7 @@ from erc_graph.errors import ConfigError
 
 DESCRIPTION = """Train many methods under the same rules and put them in one table.
 
-A method has the settings of its paper and, with --budget N, N more, drawn from
+A method has its committed settings and, with --budget N, N more, drawn from
 ranges that all methods share. Settings and epochs are chosen on development
 data and held-out parts of the training data; the test part is judged once per
 seed. Every method is compared with the BiGRU and with the first of the table:
@@ -22,7 +22,7 @@ EXAMPLES = """  erc-graph leaderboard --methods bigru,pairwise,dialoguegcn
   erc-graph leaderboard --data corpora/mine --workers 2 --out runs/board
       all methods on your own features
   erc-graph leaderboard --data corpora/meld --methods kind:graph --budget 8
-      graph methods, eight settings each beside the paper's
+      graph methods, eight settings each beside the committed ones
   erc-graph leaderboard --resume runs/board
       go on after a stop; what is done is not done again
 """
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="`all`, names joined by commas, or kind:graph (also recurrent, transformer, fusion); default: all",
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="trainings per method (default: as the rules say, 5)")
-    parser.add_argument("--budget", type=int, metavar="N", help="settings tried beside the paper's (default: as the rules say)")
+    parser.add_argument("--budget", type=int, metavar="N", help="settings tried beside the committed ones (default: as the rules say)")
     parser.add_argument("--rules", type=Path, metavar="FILE.toml", help="rules of your own (default: experiments/leaderboard.toml)")
     parser.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one)")
     parser.add_argument("--launcher", choices=("local", "ray"), help="where they run: here, or on a Ray cluster (default: local)")
