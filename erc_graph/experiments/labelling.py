@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -41,6 +41,7 @@ from erc_graph.methods.own_file import find_method
 ABOUT, SHARDS, REFUSED = "about.json", "shards.jsonl", "refused.jsonl"
 FORMAT = "erc_graph labels"
 RETRIES = 3  # of Ray, where a machine is gone
+NOTED = {"shard", "source", "bytes", "modified", "conversations", "turns", "refused", "notes"}  # of a line of SHARDS
 PAUSE = 60.0  # seconds between two lines of progress, where there is no terminal
 Record = dict[str, Any]
 
@@ -223,6 +224,18 @@ def _threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _noted(line: bytes) -> Record | None:
+    """What a line of the notes says; nothing where it is no whole one, or names a file outside of the folder."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not record.keys() >= NOTED or not isinstance(record["shard"], str):
+        return None
+    place = PurePath(record["shard"])
+    return None if place.is_absolute() or ".." in place.parts else record
+
+
 class _Journal:
     """What is done, a line per shard, in the order in which they end."""
 
@@ -236,12 +249,10 @@ class _Journal:
         self.file.seek(0)
         end = 0
         for line in self.file:
-            try:
-                self.place[json.loads(line)["shard"]] = end
-            except (ValueError, LookupError, TypeError):  # a kill in the middle of a line
+            record = _noted(line)
+            if record is None or not line.endswith(b"\n"):  # a kill in the middle of a line
                 break
-            if not line.endswith(b"\n"):
-                break
+            self.place[record["shard"]] = end
             end += len(line)
         self.place = {name: place for name, place in self.place.items() if place < end}
         self.file.truncate(end)

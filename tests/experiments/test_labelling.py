@@ -205,6 +205,22 @@ def test_a_stop_at_any_shard_is_continued_to_the_same_bytes(
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "many.jsonl").iterdir()}
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [b"[1]\n", b'{"shard": "many.jsonl"}\n', b"[" * 100_000 + b"\n", b'{"shard": "../../keep.txt", ALL}\n', b'{"shard": "PLACE", ALL}\n'],
+)
+def test_notes_that_are_none_are_left_out_and_nothing_else_is_touched(talks: Path, model: Path, tmp_path: Path, spoilt: bytes) -> None:
+    keep = tmp_path / "keep.txt"
+    keep.write_text("mine")
+    label(talks, model, tmp_path / "deep" / "out")
+    notes = tmp_path / "deep" / "out" / SHARDS
+    whole = notes.read_bytes()
+    other = json.dumps({name: value for name, value in json.loads(whole.splitlines()[0]).items() if name != "shard"})[1:-1]
+    notes.write_bytes(spoilt.replace(b"ALL", other.encode()).replace(b"PLACE", str(keep).encode()) + whole)
+    label(talks, model, tmp_path / "deep" / "out")
+    assert keep.read_text() == "mine" and notes.read_bytes() == whole
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills a group of processes")
 def test_killed_twice_and_resumed(model: Path, tmp_path: Path) -> None:
