@@ -2,7 +2,7 @@
 
 `vectors`: Parquet with a vector of 16 numbers per turn, for a model that needs no encoder. `text`: JSON lines of sentences, for a model
 behind all-MiniLM-L6-v2 (extra [minilm]). Both are generated, and both models are untrained, which costs the same. Every way must leave
-the same bytes. Memory is sampled from /proc: of the process that takes most, and of all together (shared libraries count in each).
+the same bytes. Memory is sampled from /proc: of the process that takes most, and of all at one moment (a shared page counts once).
 `files`: a folder of 200 transcripts in one process, milliseconds per file, the encoder apart; `lines`: one long transcript.
 
 `--turns 10000 --encoded 300 --lines 500` tries it out. `make tables` writes the rows into docs/bulk.md.
@@ -95,31 +95,35 @@ def command(model: Path, given: Path, out: Path, workers: int, launcher: str = "
     )
 
 
-def members(session: int) -> dict[int, int]:
-    """Processes of a session that compute with this package, and what is resident of each at most, bytes."""
+def members(session: int) -> dict[int, tuple[int, int]]:
+    """Processes of a session: what is resident of each at most, and its share of what is now (Pss: shared pages divided), bytes."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if int((path / "stat").read_text().rpartition(")")[2].split()[3]) != session:
                 continue
-            status = dict(line.split(":", 1) for line in (path / "status").read_text().splitlines())
-            found[int(path.name)] = 1024 * int(status["VmHWM"].split()[0])
+            status, rollup = (dict(line.split(":", 1) for line in text.splitlines() if ":" in line) for text in (
+                (path / "status").read_text(), (path / "smaps_rollup").read_text(),
+            ))  # fmt: skip
+            found[int(path.name)] = 1024 * int(status["VmHWM"].split()[0]), 1024 * int(rollup["Pss"].split()[0])
         except (OSError, LookupError):
             continue
     return found
 
 
 def run(model: Path, given: Path, out: Path, workers: int, launcher: str = "local") -> Row:
-    """Seconds, and memory at most: of one process, and of all (of Ray's own servers, too)."""
+    """Seconds, and memory at most: of one process, and of all at one moment (of Ray's own servers, too)."""
     start = time.perf_counter()
     process = command(model, given, out, workers, launcher)
-    most: dict[int, int] = {}
+    one = together = 0
     while process.poll() is None:
-        most |= members(process.pid)
-        time.sleep(0.2)
+        found = members(process.pid)
+        one = max([one, *(most for most, _ in found.values())])
+        together = max(together, sum(share for _, share in found.values()))
+        time.sleep(0.5)
     if process.returncode:
         raise SystemExit(f"predict ended with {process.returncode}")
-    return {"seconds": time.perf_counter() - start, "peak_bytes": max(most.values(), default=0), "peak_bytes_together": sum(most.values())}
+    return {"seconds": time.perf_counter() - start, "peak_bytes": one, "peak_bytes_together": together}
 
 
 def killed(model: Path, given: Path, out: Path, shards: int) -> Row:
@@ -233,7 +237,7 @@ def plan(path: Path, count: int) -> float:
 def page(result: dict[str, Any]) -> str:
     """What docs/bulk.md has between its marks: the rows, and what they come to at a billion turns."""
     rows = [[row["case"], row["way"], *cells(row)] for row in result["rows"]]
-    text = markdown_table(["case", "way", "s", "turns/s", "MiB of one process", "MiB of all", "ms a file"], rows)
+    text = markdown_table(["case", "way", "s", "turns/s", "MiB of one process", "MiB of all at once", "ms a file"], rows)
     best = {row["case"].split()[0]: row for row in result["rows"] if row["way"] == "workers 2"}
     faster = [f"{row['times_as_fast']:.2f} times as fast as one on `{case}`" for case, row in best.items() if "times_as_fast" in row]
     text += f"\n\nRecorded at a load average of {result['load_average']:.1f} on {result['cores']} cores. Two workers are "
