@@ -76,11 +76,11 @@ def causal_of(kind: type[Method]) -> str:
 
 
 def source_of(name: str) -> str:
-    """Where it was published, or what it stands for."""
+    """Where it was published, or what it is."""
     kind = METHODS[name]
     if kind.paper:
         return f"{'after ' if kind.paper.after else ''}{kind.paper.authors}, {kind.paper.venue}, {kind.paper.year}"
-    return kind.stands_for or "the baseline beside every result"
+    return kind.stands_for or (kind.__doc__ or "").split(".")[0]
 
 
 @cache
@@ -102,8 +102,8 @@ def kinds_table() -> str:
     rows = []
     for family in get_args(Family):
         names = [name for name, kind in METHODS.items() if kind.family == family]
-        rows.append([family, str(len(names)), ", ".join(f"`{name}`" for name in names)])
-    return markdown_table(["kind", "", "methods"], rows).replace("\\`", "`")
+        rows.append([family, str(len(names)), ", ".join(names)])
+    return markdown_table(["kind", "", "methods"], rows)
 
 
 def methods_table() -> str:

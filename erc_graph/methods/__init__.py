@@ -31,6 +31,7 @@ METHODS = Registry(
         "iccn": "erc_graph.methods.iccn:ICCN",
         "icon": "erc_graph.methods.icon:ICON",
         "lgcct": "erc_graph.methods.lgcct:LGCCT",
+        "linear": "erc_graph.methods.linear:Linear",
         "lmf": "erc_graph.methods.lmf:LMF",
         "m2fnet": "erc_graph.methods.m2fnet:M2FNet",
         "m3net": "erc_graph.methods.m3net:M3NET",

@@ -1,0 +1,47 @@
+r"""Baseline: a linear layer on what an utterance's encoders say, without conversation, graph or speakers.
+
+.. math::
+    s = W [f_a ; f_t ; f_v] + b \tag{1}
+
+| symbol | attribute | shape |
+|---|---|---|
+| `f_m` | | `(N, features)`, zero where missing |
+| `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
+
+A table shows it so that one sees what the conversation adds. On hidden states of a language model it is a linear probe, on
+log-probabilities of a tuned encoder it is that encoder, calibrated anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from erc_graph.methods.base import Method
+from erc_graph.methods.inputs import Shapes
+from erc_graph.methods.parts import Turn
+from erc_graph.methods.ranges import Causal, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig(Causal):
+    """A linear layer.
+
+    Attributes:
+        dropout: On the features.
+    """
+
+    dropout: Share = 0.3
+
+
+class Linear(Method):
+    """A linear layer on the features of an utterance; nothing of the conversation."""
+
+    Config = LinearConfig
+    family = "fusion"
+
+    def parts(self, config: LinearConfig, shapes: Shapes) -> Iterator[nn.Module]:
+        """The features side by side; the classifier is (1)."""
+        yield Turn(shapes.widths)
