@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from erc_graph.data.files.budget import content_of
+from erc_graph.data.files.journal import Journal, Record
 from erc_graph.data.files.shards import BYTES, TURNS, Shard, cut, find_sources
 from erc_graph.data.files.storage import atomic_write, tidy, write_json
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
@@ -43,7 +44,6 @@ FORMAT = "erc_graph labels"
 RETRIES = 3  # of Ray, where a machine is gone
 NOTED = {"shard", "source", "bytes", "modified", "conversations", "turns", "refused", "notes"}  # of a line of SHARDS
 PAUSE = 60.0  # seconds between two lines of progress, where there is no terminal
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def label_all(
         for folder, _, _ in os.walk(out):
             tidy(Path(folder))
         write_json(out / ABOUT, about)
-        with _Journal(out / SHARDS) as journal, _threads():
+        with Journal(out / SHARDS, _shard_of) as journal, _threads():
             plan = _Plan(paths, labelling, journal)
             progress = _Progress(size, say)
             with closing(_labelled(plan, labelling, launcher, workers)) as done:
@@ -224,58 +224,18 @@ def _threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _noted(line: bytes) -> Record | None:
-    """What a line of the notes says; nothing where it is no whole one, or names a file outside of the folder."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or not record.keys() >= NOTED or not isinstance(record["shard"], str):
+def _shard_of(record: Record) -> str | None:
+    """The file that a note is about; nothing where it is no whole one, or names a file outside of the folder."""
+    if not record.keys() >= NOTED or not isinstance(record["shard"], str):
         return None
     place = PurePath(record["shard"])
-    return None if place.is_absolute() or ".." in place.parts else record
-
-
-class _Journal:
-    """What is done, a line per shard, in the order in which they end."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.place: dict[str, int] = {}  # shard → where its line begins
-        self.file: BinaryIO
-
-    def __enter__(self) -> _Journal:
-        self.file = self.path.open("a+b")
-        self.file.seek(0)
-        end = 0
-        for line in self.file:
-            record = _noted(line)
-            if record is None or not line.endswith(b"\n"):  # a kill in the middle of a line
-                break
-            self.place[record["shard"]] = end
-            end += len(line)
-        self.place = {name: place for name, place in self.place.items() if place < end}
-        self.file.truncate(end)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def add(self, record: Record) -> int:
-        place = self.file.seek(0, os.SEEK_END)
-        self.file.write(json.dumps(record).encode("ascii") + b"\n")
-        self.file.flush()
-        return place
-
-    def line(self, place: int) -> bytes:
-        self.file.seek(place)
-        return self.file.readline()
+    return None if place.is_absolute() or ".." in place.parts else record["shard"]
 
 
 class _Plan:
     """The shards that are left to do, in the order of the input; those that are done are noted on the way."""
 
-    def __init__(self, paths: Sequence[str], labelling: Labelling, journal: _Journal) -> None:
+    def __init__(self, paths: Sequence[str], labelling: Labelling, journal: Journal) -> None:
         self.paths, self.labelling, self.journal = paths, labelling, journal
         self.order = array("q")  # where each shard's line begins in the journal
         self.running: dict[str, int] = {}
@@ -339,7 +299,7 @@ class _Progress:
                 self.say(f"in {times} shards: {note}")
 
 
-def _finish(out: Path, journal: _Journal, plan: _Plan, say: Callable[[str], None]) -> Total:
+def _finish(out: Path, journal: Journal, plan: _Plan, say: Callable[[str], None]) -> Total:
     """Put the notes into the order of the input, list what was refused, and remove what a file that has changed left behind."""
     total, first, gone = Total(), "", 0
     given = {json.loads(journal.line(place))["source"] for place in plan.order} if plan.left else set()
@@ -374,7 +334,7 @@ def _finish(out: Path, journal: _Journal, plan: _Plan, say: Callable[[str], None
     return total
 
 
-def _records(plan: _Plan, journal: _Journal, file: BinaryIO) -> Iterator[Record]:
+def _records(plan: _Plan, journal: Journal, file: BinaryIO) -> Iterator[Record]:
     """What came of each shard, in the order of the input; copied to a file on the way."""
     for place in plan.order:
         line = journal.line(place)

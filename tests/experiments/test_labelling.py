@@ -172,7 +172,7 @@ def test_a_stop_at_any_shard_is_continued_to_the_same_bytes(
     import erc_graph.experiments.labelling as module
 
     label(talks, model, tmp_path / "whole")
-    real_write, real_add, written = module.write_labels, module._Journal.add, []
+    real_write, real_add, written = module.write_labels, module.Journal.add, []
 
     def write(path: Path, *rest: Any) -> None:
         written.append(path.relative_to(tmp_path / "out"))
@@ -189,7 +189,7 @@ def test_a_stop_at_any_shard_is_continued_to_the_same_bytes(
         return place
 
     monkeypatch.setattr(module, "write_labels", write)
-    monkeypatch.setattr(module._Journal, "add", add)
+    monkeypatch.setattr(module.Journal, "add", add)
     stops = 0
     for _ in range(100):
         with suppress(Stop):
@@ -223,12 +223,16 @@ def test_notes_that_are_none_are_left_out_and_nothing_else_is_touched(talks: Pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills a group of processes")
-def test_killed_twice_and_resumed(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["local", "ray"])
+def test_killed_twice_and_resumed(launcher: str, model: Path, tmp_path: Path) -> None:
     """Processes that are killed with their workers, at moments that nobody chose."""
+    if launcher == "ray":
+        pytest.importorskip("ray")
     (tmp_path / "talks").mkdir()
     rows = [{**row, "dialogue": f"{copy}-{row['dialogue']}"} for copy in range(8) for row in rows_of(1500, seed=copy)]
     (tmp_path / "talks" / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-m", "erc_graph", "predict", "--model", str(model), str(tmp_path / "talks"), "--workers", "2", "--out"]
+    command = [sys.executable, "-m", "erc_graph", "predict", "--model", str(model), str(tmp_path / "talks"), "--workers", "2"]
+    command += ["--launcher", launcher, "--out"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, timeout=300)
     for kill in range(2):

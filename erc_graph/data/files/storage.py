@@ -179,20 +179,20 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
                 shutil.rmtree(previous, ignore_errors=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON values only: numbers of numpy and PyTorch become Python's, and what JSON has no word for (NaN, inf) becomes null."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(_plain(item) for item in value)
+        return sorted(plain(item) for item in value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return value
 
 
@@ -202,7 +202,7 @@ def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None =
     Raises:
         StorageError: the file cannot be written.
     """
-    text = json.dumps(_plain(value), indent=indent)
+    text = json.dumps(plain(value), indent=indent)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="ascii")
 
