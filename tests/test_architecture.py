@@ -179,7 +179,7 @@ def test_no_python_beside_the_data_and_no_numbers_of_papers_beside_the_code() ->
         if beside.is_dir() and (ROOT.parent / "pyproject.toml").is_file():
             results = beside / "results"  # what was measured
             assert {path.suffix for path in beside.rglob("*") if path.is_file() and results not in path.parents} == {".toml"}
-            assert all(path.suffix in (".json", ".png") for path in results.rglob("*") if path.is_file())
+            assert all(path.suffix in (".csv", ".json", ".jsonl", ".png") for path in results.rglob("*") if path.is_file())
     assert not list(ROOT.rglob("*.toml")) or (ROOT / "_recipes").is_dir()
 
 
