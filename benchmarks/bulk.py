@@ -31,6 +31,7 @@ from erc_graph.report.text_tables import markdown_table, text_table
 
 WORDS = ("well", "so", "I", "you", "we", "they", "really", "never", "think", "want", "love", "hate", "miss", "work", "please", "sorry")
 WIDTH, FILES, EACH = 16, 200, 10
+FORMS = {"vectors": "Parquet", "text": "JSON lines"}
 CASES, ORDER = ("vectors", "text", "files"), ("vectors", "text", "files", "lines")
 Row = dict[str, Any]
 
@@ -259,8 +260,8 @@ def page(result: dict[str, Any]) -> str:
     feeds = {case: kinds[case] / (row["turns_per_second"] / 2) for case, row in best.items()}
     size = f"{result['bytes_per_turn']:.0f}"
     text += f"\n\nThe labels take {size} bytes a turn as Parquet, {size} GB in all. The process that cuts finds "
-    text += f"{kinds['vectors']:.0f} turns/s in Parquet and {kinds['text']:.0f} in JSON lines, "
-    return text + f"enough for {feeds['vectors']:.0f} cores of `vectors` and {feeds['text']:.0f} of `text`."
+    text += " and ".join(f"{rate:.0f} turns/s in {FORMS[case]}" for case, rate in kinds.items())
+    return text + ", enough for " + " and ".join(f"{feeds[case]:.0f} cores of `{case}`" for case in kinds) + "."
 
 
 def cells(row: Row) -> list[str]:
