@@ -39,7 +39,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="trainings per method (default: as the rules say, 5)")
     parser.add_argument("--budget", type=int, metavar="N", help="settings tried beside the committed ones (default: as the rules say)")
-    parser.add_argument("--rules", type=Path, metavar="FILE.toml", help="rules of your own (default: experiments/leaderboard.toml)")
+    parser.add_argument(
+        "--rules",
+        metavar="FILE.toml",
+        help="rules of your own, or `standard`: RoBERTa, openSMILE and DenseNet as the field has them (default: leaderboard.toml)",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one)")
     parser.add_argument("--launcher", choices=("local", "ray"), help="where they run: here, or on a Ray cluster (default: local)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where everything goes (default: runs/leaderboard)")
@@ -58,13 +62,13 @@ def main(argv: Sequence[str]) -> int:
 
     launch = Launch(workers=options.workers, launcher=options.launcher or "local")
     if options.resume:
-        others = ("data", "budget", "rules", "out")
+        others = ("budget", "rules", "out")
         if options.dry_run or any(getattr(options, name) is not None for name in others):
             raise ConfigError(
-                "--resume: takes no other options but --seeds, --workers, --launcher, and --methods for files of your own; "
-                "a leaderboard is continued as it was begun"
+                "--resume: takes no other options but --seeds, --workers, --launcher, --data for corpora that have moved, and --methods "
+                "for files of your own; a leaderboard is continued as it was begun"
             )
-        return go_on(options.resume, launch, methods=(options.methods or "").split(","), seeds=options.seeds)
+        return go_on(options.resume, launch, data=options.data, methods=(options.methods or "").split(","), seeds=options.seeds)
     return begin(
         options.data or ["sample"], (options.methods or "all").split(","), options.out or Path("runs") / "leaderboard", launch,
         seeds=options.seeds, budget=options.budget, rules=options.rules, dry_run=options.dry_run,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -22,7 +23,20 @@ from erc_graph.experiments.run import run_experiment, run_job
 from erc_graph.experiments.workers import WorkerGone, answers_of, check_launcher, threads_each
 from erc_graph.training.tracking import check_tracker
 
-Work = Callable[..., object]  # of a job and a corpus, and of `resume`, `quiet` and `track`, as `run_job`
+Some = TypeVar("Some", bound=Job)
+Work = Callable[..., Any]  # of a job and a corpus, and of `resume`, `quiet` and `track`, as `run_job`
+
+
+class RunGone(ErcGraphError):
+    """The process that had a job has ended.
+
+    Attributes:
+        name: Of the job.
+    """
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self.name = name
 
 
 def check_launch(launch: Launch) -> None:
@@ -58,7 +72,16 @@ def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Laun
 
 
 def train_all(
-    todo: Sequence[Job], corpus: Corpus, folder: Path, launch: Launch, *, resume: bool = False, work: Work = run_job, what: str = "runs"
+    todo: Sequence[Some],
+    corpus: Corpus,
+    folder: Path,
+    launch: Launch,
+    *,
+    resume: bool = False,
+    work: Work = run_job,
+    what: str = "runs",
+    done: Callable[[Some, Any], None] = lambda job, answer: None,
+    before: int = 0,
 ) -> None:
     """Train jobs at the same time; each leaves its finished checkpoint in its folder.
 
@@ -73,16 +96,19 @@ def train_all(
         resume: Continue what stands in the folders.
         work: What is done with a job; a function of a module, for it is called in another process.
         what: What the jobs are, in front of the progress.
+        done: Called with every job and what `work` returned for it.
+        before: How many were done earlier, for the progress.
 
     Raises:
-        ErcGraphError: the first error of a job, with the job's name; or a worker is gone.
+        ErcGraphError: the first error of a job, with the job's name.
+        RunGone: a worker is gone.
     """
     torch.set_num_threads(threads_each())
     left = [job for job in todo if not (resume and job.finished)]
     if not left:
         return
     workers = launch.workers if launch.launcher == "ray" and not launch.workers else min(launch.workers or 1, len(left))
-    bar = tqdm(total=len(todo), initial=len(todo) - len(left), desc=f"{what}, {workers or 'many'} at once", disable=None)
+    bar = tqdm(total=before + len(todo), initial=before + len(todo) - len(left), desc=f"{what}, {workers or 'many'} at once", disable=None)
     try:
         trained = answers_of(
             _train,
@@ -94,25 +120,27 @@ def train_all(
             gpu=lambda job: job.experiment.run.device != "cpu",
         )
         with closing(trained):  # workers are stopped at once
-            for job, refusal in trained:
-                if refusal is not None:
-                    raise type(refusal)(f"{job.name}: {refusal}")
+            for job, answer in trained:
+                if isinstance(answer, ErcGraphError):
+                    raise type(answer)(f"{job.name}: {answer}")
+                done(job, answer)
                 bar.set_postfix_str(job.name, refresh=False)
                 bar.update()
     except WorkerGone as gone:
-        raise ErcGraphError(
+        raise RunGone(
             f"{gone}: its process is gone (killed, or out of memory); whole epochs of all runs are kept, "
-            f"--resume {folder} continues from them; fewer --workers need less memory"
+            f"--resume {folder} continues from them; fewer --workers need less memory",
+            str(gone),
         ) from None
     finally:
         bar.close()
 
 
-def _train(shared: tuple[Work, Corpus, bool, str | None], job: Job) -> ErcGraphError | None:
+def _train(shared: tuple[Work, Corpus, bool, str | None], job: Job) -> Any:
     """Do a job; a refusal is returned as it is, since not every launcher hands on an exception unchanged."""
     work, corpus, resume, track = shared
     try:
-        work(job, corpus, resume=resume, quiet=True, track=track)
+        answer = work(job, corpus, resume=resume, quiet=True, track=track)
     except ErcGraphError as refusal:
         return refusal
-    return None
+    return None if work is run_job else answer  # its answer stands in its folder

@@ -24,15 +24,16 @@ from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.experiments.experiment import from_dict
 from erc_graph.experiments.leaderboard import inflation
 from erc_graph.experiments.leaderboard.behaviour import behaviour, same
-from erc_graph.experiments.leaderboard.board import field_of
+from erc_graph.experiments.leaderboard.board import field_of, shifts
 from erc_graph.experiments.leaderboard.board_ranks import ranks_of
 from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules, rules_from
 from erc_graph.experiments.leaderboard.candidates import candidates, committed
-from erc_graph.experiments.leaderboard.rows import rows_of, shifts
+from erc_graph.experiments.leaderboard.rows import rows_of
 from erc_graph.experiments.leaderboard.standings import check_fields, chosen_methods
-from erc_graph.experiments.leaderboard.trials import Trial, read_record, read_scores
+from erc_graph.experiments.leaderboard.trials import Trial, answers, written
 from erc_graph.methods import METHODS
 from erc_graph.methods.schema import Schema
+from tests.data.files.formats import test_tuples
 from tests.experiments.test_kills import fork, moments
 
 RULES = """
@@ -101,7 +102,7 @@ def test_the_rules_of_the_package_are_read_and_written_back() -> None:
 def test_all_methods_try_the_same_points_and_two_ranges_of_their_own(small: Path) -> None:
     corpus = load_corpus(small)
     held = replace(read_rules(), budget=5)
-    tried = {name: candidates(committed(name, corpus, str(small), held), held) for name in ("bigru", "sdt", "pairwise")}
+    tried = {name: candidates(committed(name, corpus, held), held) for name in ("bigru", "sdt", "pairwise")}
     assert all(len(settings) == 6 and settings[0] == {} for settings in tried.values())
     rates = [[changes["training.learning_rate"] for changes in settings[1:]] for settings in tried.values()]
     assert rates[0] == rates[1] == rates[2] and len(set(rates[0])) == 5
@@ -115,7 +116,7 @@ def test_all_methods_try_the_same_points_and_two_ranges_of_their_own(small: Path
 
 def test_what_the_rules_decide_is_not_the_methods(small: Path) -> None:
     held = rules_from({"members": 2, "corpora": {"sample": {"modalities": ["text"], "selection": "last"}}}, "rules")
-    experiment = committed("pairwise", load_corpus(small), str(small), held)
+    experiment = committed("pairwise", load_corpus(small), held)
     assert experiment.run.members == 2 and experiment.run.modalities == ["text"] and experiment.training.selection == "last"
 
 
@@ -224,8 +225,10 @@ def test_no_choice_looks_at_the_test_part(done: Path, small: Path, rules: Path, 
 
 def test_traces_of_the_test_part_are_read_by_one_column_alone(done: Path, small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "board")
-    for trace in folder.rglob("test-traces/*.json"):
-        trace.write_text('{"0": {"1": 0.99}}')
+    traces = folder / "sample" / "test-traces.jsonl"
+    names = [json.loads(line)["training"] for line in traces.read_text().splitlines()]
+    assert len(names) == 4
+    traces.write_text("".join(json.dumps({"training": name, "stages": {"0": {"1": 0.99}}}) + "\n" for name in names) + "[]\n{half")
     assert main(["leaderboard", "--resume", str(folder)]) == 0
     one, other = board(done), board(folder)
     for row in other["rows"]:
@@ -240,10 +243,53 @@ def test_traces_of_the_test_part_are_read_by_one_column_alone(done: Path, small:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and node.module == inflation.__name__
     ]
-    assert readers == ["rows.py"]
-    trace.write_text("[]")
-    with pytest.raises(CheckpointError, match="expected figures after every epoch, found something else"):
-        inflation.chosen_on_test(trace)
+    assert sorted(readers) == ["board.py", "rows.py"]  # one writes them
+
+
+# -- the field's features --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "lengths", "widths"),
+    [
+        ("12-tuple", {f"Ses0{i % 5 + 1}F_impro0{i}": 4 for i in range(10)}, {"audio": 1582, "visual": 342}),
+        ("13-tuple", {**dict.fromkeys(range(6), 4), **dict.fromkeys((1039, 1040, 1153, 1154), 4)}, {"audio": 300, "visual": 342}),
+    ],
+)
+def test_rules_for_the_features_of_the_field(
+    layout: str,
+    lengths: dict[Any, int],
+    widths: dict[str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Made-up arrays of these shapes, in the layouts that are public, from the file to the tables."""
+    for name, width in {**widths, **dict.fromkeys(("roberta1", "roberta2", "roberta3", "roberta4"), 1024)}.items():
+        monkeypatch.setitem(test_tuples.WIDTHS, name, width)
+    name = next(one.name for one in test_tuples.LAYOUTS if layout in one.name)
+    parts = test_tuples.fields(lengths, meld=layout == "13-tuple")
+    ids = list(lengths)
+    parts |= {"train": ids[:8], "test": ids[8:]}
+    path = test_tuples.dump(tmp_path, test_tuples.tuple_of(name, parts), "features.pkl")
+    options = ["--rules", "standard", "--seeds", "1", "--methods", "lmf,dialoguegcn", "--out", str(tmp_path / "board")]
+    assert main(["leaderboard", "--data", str(path), *options]) == 0
+    found = json.loads(next(tmp_path.rglob("*/leaderboard.json")).read_text())
+    assert {row["method"] for row in found["rows"]} == {"bigru", "lmf", "dialoguegcn"} and not any(row["errors"] for row in found["rows"])
+    assert all(row["reads"]["widths"] == {**widths, "text": 1024} for row in found["rows"])
+    monkeypatch.setitem(test_tuples.WIDTHS, "audio", 100)
+    parts["audio"] = test_tuples.vectors(lengths, "audio")
+    path = test_tuples.dump(tmp_path, test_tuples.tuple_of(name, parts), "other.pkl")
+    capsys.readouterr()
+    said = refused(capsys, "--data", path, *options[:-1], tmp_path / "other")
+    assert f"expected audio features of {widths['audio']} numbers, found 100" in said
+
+
+def test_rules_that_name_no_set_of_the_corpus(small: Path) -> None:
+    held = rules_from({"corpora": {"sample": {"sets": {"text": "roberta1"}}}}, "rules")
+    with pytest.raises(ConfigError, match="sample: expected the feature set 'roberta1', found"):
+        field_of(load_corpus(small), ["bigru"], held, Path("none"))
 
 
 # -- stops, failures, workers ----------------------------------------------------------------------------------------------------------
@@ -281,6 +327,27 @@ def test_workers_find_the_same(launcher: str, done: Path, small: Path, rules: Pa
     assert board(tmp_path / "board")["rows"] == board(done)["rows"]
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_its_training_alone(small: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import os, multiprocessing\nfrom erc_graph.methods.bigru import BiGRU\n\nclass Own(BiGRU):\n    def encode(self, given):\n"
+        f"        if multiprocessing.parent_process() and not os.path.exists({str(tmp_path / 'well')!r}):\n            os._exit(9)\n"
+        "        return super().encode(given)\n"
+    )
+    (tmp_path / "rules.toml").write_text("seeds = 2")
+    folder = tmp_path / "board"
+    options = ["--data", str(small), "--methods", f"{own}:Own", "--rules", str(tmp_path / "rules.toml"), "--out", str(folder)]
+    assert main(["leaderboard", *options, "--workers", "2"]) == 0
+    found = {row["method"]: row for row in board(folder)["rows"]}
+    assert found["bigru"]["seeds"] == [0, 1] and not found["bigru"]["errors"]
+    assert found["Own"]["seeds"] == [] and found["Own"]["errors"] == ["its process is gone (killed, or out of memory)"]
+    (tmp_path / "well").touch()
+    assert main(["leaderboard", "--resume", str(folder), "--methods", f"{own}:Own", "--workers", "2"]) == 0
+    found = {row["method"]: row for row in board(folder)["rows"]}
+    assert found["Own"]["seeds"] == [0, 1] and not found["Own"]["errors"]
+
+
 def test_a_method_that_fails_is_a_row(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,20 +366,42 @@ def test_a_method_that_fails_is_a_row(
     assert "ZeroDivisionError" in said and "wavfusion is left out" in said
 
 
-def test_records_that_are_damaged_are_named(done: Path, small: Path, rules: Path, tmp_path: Path) -> None:
-    field = field_of(load_corpus(small), str(small), ["bigru"], read_rules(rules), done)
+def test_records_that_are_damaged_are_trained_again(done: Path, small: Path, rules: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(done, tmp_path / "board")
+    trainings = folder / "sample" / "trainings.jsonl"
+    lines = trainings.read_text().splitlines(keepends=True)
+    trainings.write_text("".join([*lines[:2], "[1]\n", *lines[3:-1], lines[-1][:40]]))
+    assert main(["leaderboard", "--resume", str(folder)]) == 0
+    assert board(folder)["rows"] == board(done)["rows"] and len(trainings.read_text().splitlines()) == len(lines) + 1
+    field = field_of(load_corpus(small), ["bigru"], read_rules(rules), folder)
     trial: Trial = field.entries[0].final()[0]
-    rows, scores = read_scores(trial)
-    assert len(rows) == len(scores) and rows_of(field, read_rules(rules))[0]["method"] == "bigru"
-    (tmp_path / "record.json").write_text("[1]")
-    with pytest.raises(CheckpointError, match="expected the record of a training, found something else"):
-        read_record(tmp_path / "record.json")
-    from erc_graph.data.files.storage import save_tensors
+    with (folder / "sample" / "answers.jsonl").open("a") as file:
+        file.write(json.dumps({"training": trial.key, "answers": "01"}) + "\n")
+    with pytest.raises(CheckpointError, match=r"bigru final-\d-seed-0: expected \d+ answers in its record, found something else"):
+        rows_of(field, read_rules(rules))
 
-    other = replace(trial, record=tmp_path / "record.json")
-    save_tensors(other.scores, {"rows": rows})
-    with pytest.raises(CheckpointError, match="expected rows and their scores, found rows"):
-        read_scores(other)
+
+def test_without_answers_there_are_figures_and_no_bootstrap(done: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(done, tmp_path / "board")
+    (folder / "sample" / "answers.jsonl").unlink()
+    assert main(["leaderboard", "--resume", str(folder)]) == 0
+    for one, other in zip(board(folder)["rows"], board(done)["rows"], strict=True):
+        assert one["test"] == other["test"] and one["turns"] == other["turns"]
+        assert all("dialogues" not in rival and rival.get("seeds") for rival in one.get("against", {}).values())
+
+
+@pytest.mark.parametrize("task", ["sample6", "sentiment"])
+def test_answers_are_written_and_read_back(task: str) -> None:
+    kind = get_task(task)
+    scores = torch.randn(20, len(kind.labels) if kind.kind == "classification" else 1)
+    again = answers({"training": "x", "answers": json.loads(json.dumps(written(scores, kind)))}, kind, 20)
+    if kind.kind == "classification":
+        assert again.argmax(-1).tolist() == scores.argmax(-1).tolist()
+        for wrong in ("012 ", "9999", None, 3.5, [1, 2]):
+            with pytest.raises(CheckpointError, match="expected 4 answers"):
+                answers({"training": "x", "answers": wrong}, kind, 4)
+    else:
+        assert torch.allclose(again, scores, atol=1e-4)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *options: object) -> str:
@@ -330,6 +419,8 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
     assert "expected corpora of different names, found two called 'sample'" in refused(capsys, "--data", small, "sample", "--out", out)
     assert f"go on with it: --resume {done}" in refused(capsys, "--methods", "bigru", "--out", done)
     assert "takes no other options" in refused(capsys, "--resume", done, "--budget", "3")
+    assert f"--data says where the corpora of {done} are now" in refused(capsys, "--resume", done, "--data", tmp_path / "none")
+    assert "expected the corpora of" in refused(capsys, "--resume", done, "--data", small, tmp_path / "esc")
     assert "expected the folder of a leaderboard, found no config.json" in refused(capsys, "--resume", tmp_path)
     (tmp_path / "config.json").write_text('{"command": "run"}')
     assert "found that of an experiment" in refused(capsys, "--resume", tmp_path)
@@ -340,7 +431,7 @@ def test_bad_input_is_one_line(done: Path, small: Path, tmp_path: Path, capsys: 
 def test_a_corpus_that_no_method_fits_is_refused(small: Path, tmp_path: Path) -> None:
     corpus = load_corpus(small)
     with pytest.raises(ConfigError, match="sample: expected a method that fits it, found none of 1; wavfusion: "):
-        check_fields([field_of(corpus, str(small), ["wavfusion"], read_rules(), tmp_path)])
+        check_fields([field_of(corpus, ["wavfusion"], read_rules(), tmp_path)])
 
 
 def test_a_corpus_that_has_changed_is_not_gone_on_with(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -371,11 +462,11 @@ def test_a_dry_run_says_what_it_would_train(small: Path, rules: Path, tmp_path: 
 @pytest.mark.slow
 def test_more_seeds_are_trained_beside_those_that_are_there(done: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "board")
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("final-*.json")}
+    before = (folder / "sample" / "trainings.jsonl").read_bytes()
     assert main(["leaderboard", "--resume", str(folder), "--seeds", "3"]) == 0
     found = {row["method"]: row for row in board(folder)["rows"]}
     assert all(row["seeds"] == [0, 1, 2] and not row["changed_since"] for row in found.values())
-    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert (folder / "sample" / "trainings.jsonl").read_bytes().startswith(before)
     for old in board(done)["rows"]:
         assert found[old["method"]]["test"]["weighted_f1"]["values"][:2] == old["test"]["weighted_f1"]["values"]
 
@@ -392,8 +483,10 @@ def test_a_row_of_a_method_that_has_changed_is_marked(done: Path, tmp_path: Path
 
 def test_a_failure_of_the_machine_is_tried_again(done: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "board")
-    record = next(folder.rglob("sample/dialoguegcn/final-*-seed-1.json"))
-    record.write_text('{"error": "MemoryError: ", "again": true, "seed": 1}')
+    trainings = folder / "sample" / "trainings.jsonl"
+    last = json.loads(trainings.read_text().splitlines()[-1])
+    with trainings.open("a") as file:
+        file.write(json.dumps({"training": last["training"], "seed": last["seed"], "error": "MemoryError: ", "again": True}) + "\n")
     assert main(["leaderboard", "--resume", str(folder)]) == 0
     assert board(folder)["rows"] == board(done)["rows"]
 

@@ -35,7 +35,7 @@ class Own:
 
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
-RESULTS = sorted((ROOT / "results").glob("*/*.json"))
+RESULTS = sorted(path for path in (ROOT / "results").glob("*/*.json") if path.parent.name != "leaderboard")
 
 
 def _said(values: dict, key: str) -> bool:  # type: ignore[type-arg]

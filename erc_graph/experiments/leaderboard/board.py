@@ -3,23 +3,40 @@ the training data alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.journal import Journal, Record
 from erc_graph.data.splits import Fold, folds, held_out
 from erc_graph.errors import ConfigError, ErcGraphError
 from erc_graph.experiments.checks import check
 from erc_graph.experiments.experiment import Experiment, Launch, from_dict
-from erc_graph.experiments.launch import train_all
+from erc_graph.experiments.launch import RunGone, train_all
 from erc_graph.experiments.leaderboard.board_rules import CRITERION, Rules
 from erc_graph.experiments.leaderboard.candidates import candidates, committed
-from erc_graph.experiments.leaderboard.trials import CONFIG, WORK, Trial, carry_out, read_record
+from erc_graph.experiments.leaderboard.inflation import trace_of
+from erc_graph.experiments.leaderboard.trials import (
+    ANSWERS,
+    CONFIG,
+    TRACES,
+    TRAININGS,
+    WORK,
+    Parts,
+    Trial,
+    answers_of,
+    carry_out,
+    record_of,
+)
 from erc_graph.methods.own_file import short_name
 
 
@@ -31,9 +48,11 @@ class Entry:
         method: Its name, or file and class.
         experiment: The settings of its paper, but for what the rules decide.
         settings: Changes of them, the first of them none.
-        folder: Where its records are.
+        folder: Where its trainings have what is under way.
         choice: On what settings are chosen.
         official: The split that is judged in the end.
+        done: Training → its record, of all that are done on the corpus.
+        parts: Of the test utterances, that are judged apart.
     """
 
     method: str
@@ -42,6 +61,8 @@ class Entry:
     folder: Path
     choice: Sequence[Fold]
     official: Fold
+    done: Mapping[str, Record]
+    parts: Parts
 
     def tried(self) -> list[list[Trial]]:
         """A list of trials per setting, one for each part that is held out; none where nothing is to choose."""
@@ -70,7 +91,7 @@ class Entry:
     @cached_property
     def records(self) -> list[list[dict[str, Any]]]:
         """What the trials of every setting left; all must be done."""
-        return [[read_record(trial.record) for trial in trials] for trials in self.tried()]
+        return [[self.done[trial.key] for trial in trials] for trials in self.tried()]
 
     @property
     def figures(self) -> list[float | None]:
@@ -106,8 +127,9 @@ class Entry:
         experiment = self.made[number]
         assert isinstance(experiment, Experiment)
         return Trial(
-            experiment=experiment, seed=seed, fold=fold, folder=self.folder / WORK / name, name=f"{short_name(self.method)} {name}",
-            record=self.folder / f"{name}.json", facts={"changes": dict(self.settings[number]), "setting": number, **facts}, final=final,
+            experiment=experiment, seed=seed, fold=fold, folder=self.folder / name, name=f"{short_name(self.method)} {name}",
+            key=f"{short_name(self.method)} {name}", facts={"changes": dict(self.settings[number]), "setting": number, **facts},
+            final=final, parts=self.parts if final else {},
         )  # fmt: skip
 
 
@@ -117,41 +139,49 @@ class Field:
 
     Attributes:
         corpus: The corpus.
+        folder: Of the leaderboard on this corpus.
         entries: The methods.
         left_out: Method → why it is not among them.
+        done: Training → its record.
     """
 
     corpus: Corpus
+    folder: Path
     entries: list[Entry] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    done: dict[str, Record] = field(default_factory=dict)
 
 
 def field_of(
-    corpus: Corpus, data: str, methods: Sequence[str], rules: Rules, folder: Path, begun: Mapping[str, Mapping[str, Any]] | None = None
+    corpus: Corpus, methods: Sequence[str], rules: Rules, folder: Path, begun: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Field:
     """Ask every method whether it fits a corpus.
 
     Args:
         corpus: The corpus.
-        data: Where it was read from.
         methods: Names.
         rules: Of the leaderboard.
         folder: Of the leaderboard; a corpus has a folder in it, and a method in that.
         begun: Method → settings that the leaderboard began with; unset: it begins now, with the committed ones.
 
     Raises:
-        ConfigError: the corpus has no split for the rules, or a name that is no name of a folder.
+        ConfigError: the corpus has no split or features for the rules, or a name that is no name of a folder.
     """
     if Path(corpus.name).name != corpus.name or corpus.name.startswith("."):
         raise ConfigError(f"--data: expected a corpus whose name can be that of a folder, found {corpus.name!r}; change it in corpus.toml")
-    found = Field(corpus=corpus)
+    corpus = rules.of(corpus.name).applied(corpus)
+    found = Field(corpus=corpus, folder=folder / corpus.name)
+    if (found.folder / TRAININGS).is_file():
+        with Journal(found.folder / TRAININGS, training_of) as journal:
+            found.done = {name: record for name in journal.place if (record := journal.get(name))}
     official = folds(corpus)[0]
     by = rules.of(corpus.name).choice
     choice = [replace(official, test=official.dev, name="dev")] if by == "dev" else held_out(corpus, by)
+    parts = parts_of(corpus, rules.of(corpus.name).groups)
     for method in methods:
         try:
             if begun is None:
-                experiment = committed(method, corpus, data, rules)
+                experiment = committed(method, corpus, rules)
             elif (values := begun.get(short_name(method))) is not None:
                 experiment = from_dict(method, {**values, "seeds": rules.seeds}, CONFIG)
             else:
@@ -165,12 +195,39 @@ def field_of(
                 method=method,
                 experiment=experiment,
                 settings=candidates(experiment, rules),
-                folder=folder / corpus.name / short_name(method),
+                folder=found.folder / WORK / short_name(method),
                 choice=choice,
                 official=official,
+                done=found.done,
+                parts=parts,
             )
         )
     return found
+
+
+def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
+    """Utterances with and without a shift of the speaker's emotion, and of groups of speakers."""
+    members = {}
+    for group, patterns in groups.items():
+        chosen = {name for name in set(corpus.speakers) if any(fnmatchcase(name, pattern) for pattern in patterns)}
+        members[group] = torch.tensor([name in chosen for name in corpus.speakers])
+    turns = dict(zip(("shift", "stay"), shifts(corpus), strict=True)) if corpus.task.kind == "classification" else {}
+    return {name: masks for name, masks in (("turns", turns), ("groups", members)) if masks}
+
+
+def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
+    """`(U,)` bool twice: the same speaker's last labelled utterance in the dialogue has another label; the same one."""
+    shift, stay = torch.zeros(2, corpus.utterances, dtype=torch.bool)
+    last: dict[tuple[int, str], int] = {}
+    for row, (dialogue, speaker, target) in enumerate(
+        zip(corpus.dialogue_of.tolist(), corpus.speakers, corpus.target.tolist(), strict=True)
+    ):
+        if target < 0:
+            continue
+        if (before := last.get((dialogue, speaker))) is not None:
+            (stay if before == target else shift)[row] = True
+        last[dialogue, speaker] = target
+    return shift, stay
 
 
 def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
@@ -183,21 +240,60 @@ def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
     yield "seeds", [trials[seed] for seed in range(seeds) for trials in final]  # every method has a first seed before one has a second
 
 
-def train(fields: Sequence[Field], folder: Path, launch: Launch) -> None:
-    """Do all that is not done yet.
+def training_of(record: Record) -> str | None:
+    """The training that a record is of; nothing where it is no such record."""
+    name = record.get("training")
+    return name if isinstance(name, str) and ("error" in record or {"dev", "parameters"} <= record.keys()) else None
+
+
+def train(fields: Sequence[Field], launch: Launch) -> None:
+    """Do all that is not done yet. A worker that dies costs its training, which is an error in the table and is tried again another time.
 
     Raises:
-        ErcGraphError: a worker is gone, or a file could not be written.
+        ErcGraphError: a file could not be written.
     """
     for here in fields:
-        for what, trials in stages(here.entries):
-            for trial in trials:
-                trial.record.parent.mkdir(parents=True, exist_ok=True)
-            title = f"{here.corpus.name}, {what}"
-            if launch.apart:
-                train_all(trials, here.corpus, folder, launch, resume=True, work=carry_out, what=title)
-                continue
-            left = [trial for trial in trials if not trial.finished]
-            for trial in (bar := tqdm(left, desc=title, total=len(trials), initial=len(trials) - len(left), disable=None)):
-                bar.set_postfix_str(trial.name, refresh=False)
-                carry_out(trial, here.corpus, quiet=True)
+        here.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            Journal(here.folder / TRAININGS, training_of) as records,
+            Journal(here.folder / TRACES, trace_of) as traces,
+            Journal(here.folder / ANSWERS, answers_of) as answers,
+        ):
+            keep = partial(_keep, here, records, traces, answers)
+            for what, trials in stages(here.entries):
+                left = {trial.key: trial for trial in trials if trial.key not in here.done or here.done[trial.key].get("again")}
+                _train_stage(left, len(trials), here, f"{here.corpus.name}, {what}", launch, keep)
+        shutil.rmtree(here.folder / WORK, ignore_errors=True)
+
+
+def _keep(here: Field, records: Journal, traces: Journal, answers: Journal, trial: Trial, found: Record) -> None:
+    """Write down what a training has found; its record comes last, for it says that all is there."""
+    if "trace" in found:
+        traces.add({"training": trial.key, "stages": found.pop("trace")})
+    if "answers" in found:
+        answers.add({"training": trial.key, "answers": found.pop("answers")})
+    records.add(found)
+    here.done[trial.key] = found
+    if trial.folder:
+        shutil.rmtree(trial.folder, ignore_errors=True)
+
+
+def _train_stage(
+    left: dict[str, Trial], count: int, here: Field, title: str, launch: Launch, keep: Callable[[Trial, Record], None]
+) -> None:
+    if not launch.apart:
+        for trial in (bar := tqdm(left.values(), desc=title, total=count, initial=count - len(left), disable=None)):
+            bar.set_postfix_str(trial.name, refresh=False)
+            keep(trial, carry_out(trial, here.corpus, quiet=True))
+        return
+
+    def done(trial: Trial, found: Record) -> None:
+        keep(trial, found)
+        del left[trial.key]
+
+    while left:
+        try:
+            train_all([*left.values()], here.corpus, here.folder, launch, work=carry_out, what=title, done=done, before=count - len(left))
+        except RunGone as gone:
+            trial = left[gone.name]
+            done(trial, record_of(trial, {"error": "its process is gone (killed, or out of memory)", "again": True}))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import FOLDERS
@@ -16,7 +17,7 @@ from erc_graph.methods.inputs import InputsConfig
 from erc_graph.methods.prior import PriorConfig
 from erc_graph.training.search import SearchSpace
 
-RULES = "leaderboard.toml"
+RULES = "leaderboard"  # stem of a file in FOLDERS; `leaderboard-NAME` is known by its NAME
 ALPHA = 0.05  # of every test
 CRITERION = "weighted_f1"  # chooses epochs and settings, and is what rows are compared by
 
@@ -26,7 +27,9 @@ class CorpusRules:
     """What holds on one corpus.
 
     Attributes:
-        modalities: Feature sets; unset: all that the corpus has.
+        modalities: Which of them methods read; unset: all that the corpus has.
+        sets: Modality → the corpus' feature set that is taken for it, where that has another name.
+        widths: Modality → numbers per utterance that it may have; unset: any.
         choice: On what settings are chosen: the `dev` split; `sessions` of the training and development dialogues, each held out once;
             `thirds` of them, each held out once.
         selection: The epoch that is kept: the best on the `dev`elopment dialogues, or the `last`, fixed beforehand.
@@ -36,11 +39,37 @@ class CorpusRules:
     """
 
     modalities: list[str] | None = None
+    sets: dict[str, str] = field(default_factory=dict)
+    widths: dict[str, list[int]] = field(default_factory=dict)
     choice: Literal["dev", "sessions", "thirds"] = "dev"
     selection: Literal["dev", "last"] = "dev"
     inputs: InputsConfig = field(default_factory=InputsConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     groups: dict[str, list[str]] = field(default_factory=dict)
+
+    def applied(self, corpus: Corpus) -> Corpus:
+        """The corpus with feature sets under the names of their modalities.
+
+        Raises:
+            ConfigError: one is missing, or of another width.
+        """
+        if missing := [name for name in self.sets.values() if name not in corpus.features]:
+            raise ConfigError(
+                f"{corpus.name}: expected the feature set {missing[0]!r}, found {', '.join(corpus.features) or 'none'}; name others with "
+                "`sets` in rules of your own, --rules FILE"
+            )
+        features, present = (
+            {**values, **{name: values[own] for name, own in self.sets.items()}} for values in (corpus.features, corpus.present)
+        )
+        corpus = replace(corpus, features=features, present=present)
+        for name, widths in self.widths.items():
+            found = corpus.features[name].shape[1] if name in corpus.features else "none"
+            if found not in widths:
+                raise ConfigError(
+                    f"{corpus.name}: expected {name} features of {' or '.join(map(str, widths))} numbers, found {found}; these rules are "
+                    "for those alone, write others with --rules FILE"
+                )
+        return corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +80,7 @@ class Rules:
         seeds: Trainings of the chosen setting, with seeds 0 to N-1.
         budget: Settings that are tried beside the paper's.
         members: Networks per training that vote.
+        tuned: Methods whose committed settings were chosen on development data already, which tables say.
         ranges: Key → range, for all methods; `width` and `dropout` are the pipeline's, where it has them.
         corpora: Name of a corpus → what holds on it; corpora that are not named have the defaults.
     """
@@ -58,6 +88,7 @@ class Rules:
     seeds: int = 5
     budget: int = 0
     members: int = 1
+    tuned: list[str] = field(default_factory=list)
     ranges: dict[str, Any] = field(default_factory=dict)
     corpora: dict[str, CorpusRules] = field(default_factory=dict)
 
@@ -99,13 +130,15 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
 
 
 def read_rules(path: str | Path | None = None) -> Rules:
-    """The rules in a file; those that come with the package where none is named.
+    """The rules in a file, or those that come with the package: the default ones, or of a name such as `standard`.
 
     Raises:
         ConfigError: no such file, or not rules.
     """
-    if path is None:
-        path = next((folder / RULES for folder in FOLDERS if (folder / RULES).is_file()), None)
-    if path is None:
-        raise ConfigError(f"experiments/{RULES}: expected the rules of the leaderboard; install erc_graph anew, or give --rules FILE")
+    name = f"{RULES}.toml" if path is None else f"{RULES}-{path}.toml"
+    own = next((folder / name for folder in FOLDERS if Path(name).name == name and (folder / name).is_file()), None)
+    if own is not None and (path is None or not Path(path).exists()):
+        path = own
+    elif path is None:
+        raise ConfigError(f"experiments/{name}: expected the rules of the leaderboard; install erc_graph anew, or give --rules FILE")
     return rules_from(read_toml(path), str(path))

@@ -111,6 +111,8 @@ def notes(board: Mapping[str, Any]) -> list[str]:
         said.append(f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few for a claim; expected {MANY} or more")
     elif len(rows) > 1 and (least := min(1.0, 2 / 2**seeds * (len(rows) - 1))) > ALPHA:
         said.append(f"with {seeds} seeds and {len(rows)} rows no corrected p over seeds is below {least:.2f}")
+    if before := [row["method"] for row in rows if row["method"] in board["rules"]["tuned"]]:
+        said.append(f"committed settings that were chosen on development data before: {', '.join(before)}; those of the others are untuned")
     if any(row.get("changed_since") for row in rows):
         said.append("changed since: the method computes something else today than when the row was trained")
     if not any(row["method"] == "bigru" for row in rows):

@@ -17,7 +17,7 @@ from erc_graph.training.search import Range, SearchSpace
 OWN = 2  # ranges of a method's own settings file that count
 
 
-def committed(method: str, corpus: Corpus, data: str, rules: Rules) -> Experiment:
+def committed(method: str, corpus: Corpus, rules: Rules) -> Experiment:
     """The settings of a method for a corpus, as its file says, but for what the rules decide.
 
     Raises:
@@ -27,7 +27,7 @@ def committed(method: str, corpus: Corpus, data: str, rules: Rules) -> Experimen
     path = experiment_file(method, corpus.name) or experiment_file(method, "default-last" if own.selection == "last" else "default")
     experiment = from_dict(method, read_toml(path), settings_name(path)) if path else from_dict(method, {}, method)
     values = experiment.as_dict()
-    values |= {"data": data, "task": corpus.task.name, "modalities": own.modalities, "protocol": "official", "seeds": rules.seeds}
+    values |= {"data": corpus.name, "task": corpus.task.name, "modalities": own.modalities, "protocol": "official", "seeds": rules.seeds}
     values |= {"members": rules.members, "baseline": False, "inputs": asdict(own.inputs), "prior": asdict(own.prior)}
     values["training"] |= {"selection": own.selection, "criterion": CRITERION}
     return from_dict(method, values, "leaderboard")

@@ -5,24 +5,28 @@ This file alone reads what a method said of the test part after every epoch; no 
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from erc_graph.data.files.budget import content_of
-from erc_graph.errors import CheckpointError
+from erc_graph.data.files.journal import Journal, Record
 
 
-def chosen_on_test(trace: Path) -> float | None:
-    """The best figure of the test part over the epochs of the last stage; nothing where no epoch has one.
+def trace_of(record: Record) -> str | None:
+    """The training that a trace is of; nothing where it is no trace."""
+    name, stages = record.get("training"), record.get("stages")
+    return name if isinstance(name, str) and isinstance(stages, dict) and all(isinstance(one, dict) for one in stages.values()) else None
 
-    Raises:
-        CheckpointError: the trace is missing or damaged.
-    """
-    try:
-        stages = json.loads(content_of(trace))
-        last = stages[max(stages, key=int)]
-        figures = [float(value) for value in last.values() if value is not None]
-        return max(figures, default=None)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{trace}: expected figures after every epoch, found something else ({error}); delete it and the record "
-                              "beside its folder to train again") from None  # fmt: skip
+
+def chosen_on_test(traces: Path, trainings: Iterable[str]) -> dict[str, float]:
+    """Training → the best figure of the test part over the epochs of its last stage, where it has one."""
+    found = {}
+    with Journal(traces, trace_of) as journal:
+        for name in trainings:
+            if (record := journal.get(name)) and (best := _best(record["stages"])) is not None:
+                found[name] = best
+    return found
+
+
+def _best(stages: Mapping[str, Mapping[str, float | None]]) -> float | None:
+    last = stages[max(stages, key=int)] if stages else {}
+    return max((value for value in last.values() if value is not None), default=None)

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.journal import Journal
+from erc_graph.data.splits import judged_rows
 from erc_graph.experiments.findings import spread
 from erc_graph.experiments.leaderboard.behaviour import behaviour, same
 from erc_graph.experiments.leaderboard.board import Entry, Field
 from erc_graph.experiments.leaderboard.board_rules import CRITERION, Rules
 from erc_graph.experiments.leaderboard.inflation import chosen_on_test
-from erc_graph.experiments.leaderboard.trials import Trial, read_record, read_scores
+from erc_graph.experiments.leaderboard.trials import ANSWERS, TRACES, answers, answers_of
 from erc_graph.experiments.published import printed_beside, same_name
 from erc_graph.experiments.run import schema
 from erc_graph.methods.own_file import find_method, short_name
-from erc_graph.training.metrics import evaluate
 from erc_graph.training.resampling import bootstrap_dialogues, class_figures, class_sums, score_figures, score_sums
 from erc_graph.training.significance import Comparison, holm, paired_permutation
 
 BASELINE = "bigru"
 BOOTSTRAP = 9999  # draws
-Parts = Mapping[str, Mapping[str, Tensor]]  # what is told apart → name → `(U,)` bool
 
 
 def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
@@ -36,8 +34,9 @@ def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
         field: A corpus and its methods.
         rules: Of the leaderboard.
     """
-    parts = parts_of(field.corpus, rules.of(field.corpus.name).groups)
-    found = [row for entry in field.entries if (row := _row(entry, field.corpus, parts)) is not None]
+    best = chosen_on_test(field.folder / TRACES, field.done)
+    with Journal(field.folder / ANSWERS, answers_of) as said:
+        found = [row for entry in field.entries if (row := _row(entry, field.corpus, said, best)) is not None]
     found.sort(key=lambda row: (not row["seeds"], -row.get("dev", {}).get(CRITERION, {"mean": 0.0})["mean"], row["method"]))
     _compare(found, field.corpus)
     for row in found:
@@ -45,15 +44,13 @@ def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
     return found
 
 
-def _row(entry: Entry, corpus: Corpus, parts: Parts) -> dict[str, Any] | None:
-    """One method; `sums` has, per seed, sums per test dialogue that every figure can be made of."""
-    if any(not trial.finished for trials in entry.tried() for trial in trials):
+def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
+    """One method; `sums` has, per seed of which the answers are there, sums per test dialogue that every figure can be made of."""
+    if any(trial.key not in entry.done for trials in entry.tried() for trial in trials):
         return None
-    trials = [trial for trial in entry.final() if trial.finished]
-    records = [read_record(trial.record) for trial in trials]
-    done = [(trial, record) for trial, record in zip(trials, records, strict=True) if "error" not in record]
-    errors = sorted({record["error"] for record in records if "error" in record})
-    if not records:
+    found = [(trial, entry.done[trial.key]) for trial in entry.final() if trial.key in entry.done]
+    done = [(trial, record) for trial, record in found if "error" not in record]
+    if not found:
         return None
     kind = find_method(entry.method)
     row: dict[str, Any] = {
@@ -61,7 +58,7 @@ def _row(entry: Entry, corpus: Corpus, parts: Parts) -> dict[str, Any] | None:
         "family": kind.family,
         "after": bool(kind.paper and kind.paper.after),
         "seeds": [trial.seed for trial, _ in done],
-        "errors": errors,
+        "errors": sorted({record["error"] for _, record in found if "error" in record}),
         "setting": entry.chosen,
         "changes": dict(entry.settings[entry.chosen]),
         "tried": [
@@ -73,61 +70,27 @@ def _row(entry: Entry, corpus: Corpus, parts: Parts) -> dict[str, Any] | None:
     }
     if not done:
         return row
-    judged = [_judged(trial, corpus, parts) for trial, _ in done]
-    for part in judged[0]:
-        row[part] = {name: spread([one[part][name] for one in judged]) for name in judged[0][part]}
+    for part in ("test", "turns", "groups"):
+        if part in (first := done[0][1]):
+            row[part] = {name: spread([record[part][name] for _, record in done]) for name in first[part]}
     row["dev"] = {name: spread([record["dev"][name] for _, record in done]) for name in done[0][1]["dev"]}
     row["cost"] = {
         "parameters": done[0][1]["parameters"],
         **{name: spread([record[name] for _, record in done]) for name in ("cpu_seconds_per_epoch", "peak_bytes")},
         "epochs": [record["epochs"] for _, record in done],
     }
-    if None not in (best := [chosen_on_test(trial.trace) for trial, _ in done]):
-        row["chosen_on_test"] = spread([value for value in best if value is not None])
-    first = done[0][1]
-    row |= {name: first[name] for name in ("settings", "reads", "behaviour")}
-    now = behaviour(entry.method, first["settings"]["pipeline"], schema(trials[0].experiment, corpus))
+    if all(trial.key in best for trial, _ in done):
+        row["chosen_on_test"] = spread([best[trial.key] for trial, _ in done])
+    values, reads = done[0][0].experiment.as_dict(), schema(done[0][0].experiment, corpus)
+    row["settings"] = {name: values[name] for name in ("pipeline", "training", "inputs", "prior")}
+    row["reads"] = {"widths": dict(reads.widths), "sequences": {name: list(item) for name, item in reads.sequences.items()}}
+    row["behaviour"] = done[0][1]["behaviour"]
+    now = behaviour(entry.method, values["pipeline"], reads)
     row["changed_since"] = any(not same(now, record["behaviour"]) for _, record in done)
-    row["sums"] = {trial.seed: _sums(*read_scores(trial), corpus) for trial, _ in done}
+    rows = judged_rows(corpus, entry.official.test, entry.official.test_speakers).nonzero().flatten()
+    kept = {trial.seed: record for trial, _ in done if (record := said.get(trial.key))}
+    row["sums"] = {seed: _sums(rows, answers(record, corpus.task, len(rows)), corpus) for seed, record in kept.items()}
     return row
-
-
-def _judged(trial: Trial, corpus: Corpus, parts: Parts) -> dict[str, dict[str, float]]:
-    """Figures of a seed: of all test utterances, and of every part that has some."""
-    rows, scores = read_scores(trial)
-    target = corpus.target[rows]
-    found: dict[str, dict[str, float]] = {"test": evaluate(scores, target, corpus.task)}
-    for what, masks in parts.items():
-        kept = {name: keep for name, mask in masks.items() if (keep := mask[rows]).any()}
-        found[what] = {name: evaluate(scores[keep], target[keep], corpus.task)[CRITERION] for name, keep in kept.items()}
-    if len(groups := found.pop("groups", {})) > 1:
-        found["groups"] = {**groups, "gap": max(groups.values()) - min(groups.values())}
-    return found
-
-
-def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
-    """Utterances with and without a shift of the speaker's emotion, and of groups of speakers."""
-    members = {}
-    for group, patterns in groups.items():
-        chosen = {name for name in set(corpus.speakers) if any(fnmatchcase(name, pattern) for pattern in patterns)}
-        members[group] = torch.tensor([name in chosen for name in corpus.speakers])
-    turns = dict(zip(("shift", "stay"), shifts(corpus), strict=True)) if corpus.task.kind == "classification" else {}
-    return {name: masks for name, masks in (("turns", turns), ("groups", members)) if masks}
-
-
-def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
-    """`(U,)` bool twice: the same speaker's last labelled utterance in the dialogue has another label; the same one."""
-    shift, stay = torch.zeros(2, corpus.utterances, dtype=torch.bool)
-    last: dict[tuple[int, str], int] = {}
-    for row, (dialogue, speaker, target) in enumerate(
-        zip(corpus.dialogue_of.tolist(), corpus.speakers, corpus.target.tolist(), strict=True)
-    ):
-        if target < 0:
-            continue
-        if (before := last.get((dialogue, speaker))) is not None:
-            (stay if before == target else shift)[row] = True
-        last[dialogue, speaker] = target
-    return shift, stay
 
 
 def _sums(rows: Tensor, scores: Tensor, corpus: Corpus) -> np.ndarray[Any, Any]:
@@ -153,10 +116,10 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
             own, its = ([r["test"][CRITERION]["values"][r["seeds"].index(seed)] for seed in shared] for r in (row, other))
             if len(shared) > 1:
                 tests["seeds"][row["method"]] = paired_permutation(own, its)
-            if (
-                len(next(iter(row["sums"].values()))) > 1
-            ):  # the seeds' answers are added up, so that the sums of a dialogue are those of the mean seed
-                first, second = (np.sum([r["sums"][seed] for seed in shared], 0) for r in (row, other))
+            both = [seed for seed in shared if seed in row["sums"] and seed in other["sums"]]
+            if both and len(row["sums"][both[0]]) > 1:
+                # the seeds' answers are added up, so that the sums of a dialogue are those of the mean seed
+                first, second = (np.sum([r["sums"][seed] for seed in both], 0) for r in (row, other))
                 tests["dialogues"][row["method"]] = bootstrap_dialogues(first, second, figures[CRITERION], resamples=BOOTSTRAP)
             row.setdefault("against", {})[rival] = {"method": other["method"], "difference": float(np.mean(np.subtract(own, its)))}
         for question, found in tests.items():

@@ -12,7 +12,7 @@ from erc_graph.data.corpus import Corpus
 from erc_graph.data.digest import corpus_sha256
 from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.storage import tidy, write_json
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, ErcGraphError
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.experiment import Launch
 from erc_graph.experiments.launch import check_launch
@@ -64,7 +64,7 @@ def begin(
     *,
     seeds: int | None = None,
     budget: int | None = None,
-    rules: Path | None = None,
+    rules: str | None = None,
     dry_run: bool = False,
 ) -> int:
     """Begin a leaderboard; returns the exit code.
@@ -76,7 +76,7 @@ def begin(
         launch: How trainings are carried out.
         seeds: In the place of the rules' number.
         budget: In the place of the rules' number.
-        rules: A file of rules; unset: those of the package.
+        rules: A file of rules, or the name of those that come with the package; unset: the default ones.
         dry_run: Say what would be trained, and write nothing.
 
     Raises:
@@ -94,7 +94,7 @@ def begin(
         if other := sorted(path.name for path in folder.iterdir() if path.name != LOCK):
             way = f"go on with it: --resume {folder}" if (folder / CONFIG).is_file() else "choose another --out"
             raise ConfigError(f"{folder}: expected an empty or new folder, found {other[0]!r} in it; {way}")
-        fields = [field_of(corpus, path, chosen, held, folder) for path, corpus in corpora.items()]
+        fields = [field_of(corpus, chosen, held, folder) for corpus in corpora.values()]
         check_fields(fields)
         if dry_run:
             print("\n".join(line for field in fields for line in plan(field)))
@@ -102,7 +102,8 @@ def begin(
         write_json(
             folder / CONFIG,
             {
-                "command": COMMAND, "data": list(corpora), "methods": chosen, "rules": held.as_dict(),
+                "command": COMMAND, "data": {corpus.name: path for path, corpus in corpora.items()},
+                "methods": chosen, "rules": held.as_dict(),
                 "experiments": {f.corpus.name: {short_name(e.method): e.experiment.as_dict() for e in f.entries} for f in fields},
                 "left_out": {field.corpus.name: field.left_out for field in fields},
                 "own_sha256": {method: own_sha256(method) for method in chosen if is_own(method)},
@@ -121,12 +122,13 @@ def plan(field: Field) -> list[str]:
     return [*lines, *(f"  {name} is left out: {reason}" for name, reason in field.left_out.items())]
 
 
-def go_on(folder: Path, launch: Launch, *, methods: Sequence[str] = (), seeds: int | None = None) -> int:
+def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, methods: Sequence[str] = (), seeds: int | None = None) -> int:
     """Go on with a leaderboard that was stopped, with the settings that it began with; returns the exit code.
 
     Args:
         folder: Of the leaderboard.
         launch: How trainings are carried out.
+        data: Where its corpora are now; unset: where they were.
         methods: Files and classes of the user's own methods in it: nothing is imported because a folder says so.
         seeds: In the place of the number that it began with, where there are to be more.
 
@@ -141,16 +143,27 @@ def go_on(folder: Path, launch: Launch, *, methods: Sequence[str] = (), seeds: i
         raise ConfigError(f"--resume {folder}: expected the folder of a leaderboard, found that of an experiment; see erc-graph experiment")
     rules = rules_from({**config["rules"], **({} if seeds is None else {"seeds": seeds})}, str(folder / CONFIG))
     known = [_named_again(method, methods, folder, config["own_sha256"]) for method in config["methods"]]
-    corpora = _load(config["data"])
-    for corpus in corpora.values():
-        if corpus_sha256(corpus) != config["data_sha256"].get(corpus.name):
-            raise ConfigError(f"--resume {folder}: {corpus.name} is not what it was when the leaderboard began; begin another with --out")
+    corpora = _found_again(data, config, folder)
     with alone(folder):
         tidy(folder)
-        fields = [field_of(corpus, path, known, rules, folder, config["experiments"][corpus.name]) for path, corpus in corpora.items()]
+        fields = [field_of(corpus, known, rules, folder, config["experiments"][corpus.name]) for corpus in corpora]
         for field in fields:
             field.left_out = {**config["left_out"][field.corpus.name], **field.left_out}
         return _run(fields, rules, folder, launch)
+
+
+def _found_again(data: Sequence[str] | None, config: Mapping[str, Any], folder: Path) -> list[Corpus]:
+    """The corpora of a leaderboard."""
+    try:
+        corpora = {corpus.name: corpus for corpus in _load(data or list(config["data"].values())).values()}
+    except ErcGraphError as error:
+        raise type(error)(f"{error}; --data says where the corpora of {folder} are now") from None
+    if corpora.keys() != config["data"].keys():
+        raise ConfigError(f"--data: expected the corpora of {folder} ({', '.join(config['data'])}), found {', '.join(corpora)}")
+    for corpus in corpora.values():
+        if corpus_sha256(corpus) != config["data_sha256"].get(corpus.name):
+            raise ConfigError(f"--resume {folder}: {corpus.name} is not what it was when the leaderboard began; begin another with --out")
+    return [corpora[name] for name in config["data"]]
 
 
 def _named_again(method: str, named: Sequence[str], folder: Path, digests: Mapping[str, str]) -> str:
@@ -173,7 +186,7 @@ def _load(data: Sequence[str]) -> dict[str, Corpus]:
     Raises:
         ConfigError: two of one name.
     """
-    found = {str(Path(path).resolve()) if Path(path).exists() else path: load_corpus(path) for path in dict.fromkeys(data)}
+    found = {path: load_corpus(path) for path in dict.fromkeys(data)}
     names = [corpus.name for corpus in found.values()]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"--data: expected corpora of different names, found two called {twice!r}; give one `name` in its corpus.toml")
@@ -193,7 +206,7 @@ def check_fields(fields: Sequence[Field]) -> None:
 
 
 def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) -> int:
-    train(fields, folder, launch)
+    train(fields, launch)
     boards = [standing(field, rules) for field in fields]
     for board in boards:
         write_json(folder / board["dataset"] / "leaderboard.json", board)
@@ -208,7 +221,7 @@ def standing(field: Field, rules: Rules) -> dict[str, Any]:
     """Everything that is known on a corpus, as plain values."""
     corpus, own = field.corpus, rules.of(field.corpus.name)
     rows = rows_of(field, rules)
-    held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members}
+    held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members, "tuned": rules.tuned}
     return {
         "dataset": corpus.name,
         "task": corpus.task.name,

@@ -5,65 +5,60 @@ from __future__ import annotations
 import gc
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.budget import content_of
-from erc_graph.data.files.storage import load_tensors, save_tensors, write_json
+from erc_graph.data.files.journal import Record
+from erc_graph.data.files.storage import plain, write_json
 from erc_graph.data.printable import one_line
+from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ErcGraphError, StorageError
 from erc_graph.experiments.jobs import Job
 from erc_graph.experiments.leaderboard.behaviour import behaviour
+from erc_graph.experiments.leaderboard.board_rules import CRITERION
 from erc_graph.experiments.memory import forget_peak, resident
 from erc_graph.experiments.run import schema, train_job
 from erc_graph.methods.stage import infer
 from erc_graph.training.history import History
 from erc_graph.training.metrics import evaluate
 
-CONFIG = "config.json"
-WORK, TRACES = "work", "test-traces"  # folders: of what is under way; of what no choice may read
+CONFIG, TRAININGS, TRACES, ANSWERS = "config.json", "trainings.jsonl", "test-traces.jsonl", "answers.jsonl"
+WORK = "work"  # folder of what is under way
+TRACE = "test-trace.json"  # of a training that is under way
+Parts = Mapping[str, Mapping[str, Tensor]]  # what is told apart → name → `(U,)` bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial(Job):
-    """A job that leaves a record, and nothing else, when it is done.
+    """A job of which a record is kept.
 
     Attributes:
-        record: The file; scores of the test part stand beside it.
+        key: Its name among the records of the corpus.
         facts: What it is, for the record: setting, changes, part.
         final: Its fold is the official one, and it is asked about the test part, for its trace after every epoch, too. Otherwise the
             fold judges training or development dialogues, and settings are chosen by that.
+        parts: Of the test utterances, that are judged apart.
     """
 
-    record: Path
+    key: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     final: bool = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether its record is there, and not of a machine that failed: then it is trained again."""
-        return self.record.is_file() and not read_record(self.record).get("again")
-
-    @property
-    def scores(self) -> Path:
-        """Where its scores of the test part are."""
-        return self.record.with_suffix(".safetensors")
-
-    @property
-    def trace(self) -> Path:
-        """Where its figures of the test part after every epoch are."""
-        return self.record.parent / TRACES / self.record.name
+    parts: Parts = field(default_factory=dict)
 
 
-def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool | None = None, track: str | None = None) -> None:
-    """Train, and write the record; what goes wrong in a method is in its record.
+def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool | None = None, track: str | None = None) -> Record:
+    """Train, and return the record; what goes wrong in a method is in its record.
+
+    Its folder keeps what it has until the record is written. `trace` and `answers` in it are for files of their own: the trace is read for
+    one column alone, and answers are derived from the corpus, which may not be handed on, where figures may.
 
     Raises:
         StorageError: a file could not be written.
@@ -79,36 +74,94 @@ def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool 
         found = {"error": one_line(refusal, 400)}
     except Exception as failure:  # a mistake in one method is a row of the table, not its end
         found = {"error": one_line(f"{type(failure).__name__}: {failure}", 400)}
-    write_json(trial.record, {**trial.facts, "seed": trial.seed, **found})
-    if trial.folder:
-        shutil.rmtree(trial.folder, ignore_errors=True)
+    return record_of(trial, found)
+
+
+def record_of(trial: Trial, found: Mapping[str, Any]) -> Record:
+    """What is kept of a training, as plain values."""
+    kept: Record = plain({"training": trial.key, **trial.facts, "seed": trial.seed, **found})
+    return kept
 
 
 def _trained(trial: Trial, corpus: Corpus, quiet: bool | None) -> dict[str, Any]:
     gc.collect()
     forget_peak()
     traced: dict[str, dict[str, float | None]] = {}
+    assert trial.folder is not None
+    place = trial.folder / TRACE
 
     def on_test(stage: int, epoch: int, scores: Tensor, test: Batch) -> None:
         if not traced and (stage, epoch) != (0, 1):  # it was stopped, and goes on
-            traced.update(_read_trace(trial.trace))
+            traced.update(_read_trace(place))
         traced.setdefault(str(stage), {})[str(epoch)] = _figure(scores, test, corpus, trial.experiment.training.criterion)
-        trial.trace.parent.mkdir(parents=True, exist_ok=True)
-        write_json(trial.trace, traced)
+        write_json(place, traced)
 
     network, history, test = train_job(trial, corpus, resume=True, quiet=quiet, on_test=on_test if trial.final else None)
     scores, found = infer(network, test).scores[test.judged], {**_cost(network, history), "dev": history.dev}
     judged = evaluate(scores, test.target[test.judged], corpus.task)
     if not trial.final:
         return {**found, "held_out": judged}
-    save_tensors(trial.scores, {"rows": test.row[test.judged].cpu(), "scores": scores.cpu()})
-    reads, values = schema(trial.experiment, corpus), trial.experiment.as_dict()
+    values = trial.experiment.as_dict()
+    order = test.row[test.judged].argsort()
     return {
         **found,
-        "settings": {name: values[name] for name in ("pipeline", "training", "inputs", "prior")},
-        "reads": {"widths": dict(reads.widths), "sequences": {name: list(item) for name, item in reads.sequences.items()}},
-        "behaviour": behaviour(trial.experiment.method, values["pipeline"], reads),
+        "test": judged,
+        **_judged_apart(scores.cpu(), test.row[test.judged].cpu(), corpus, trial.parts),
+        "behaviour": behaviour(trial.experiment.method, values["pipeline"], schema(trial.experiment, corpus)),
+        "answers": written(scores.cpu()[order.cpu()], corpus.task),
+        "trace": traced or _read_trace(place),
     }
+
+
+def _judged_apart(scores: Tensor, rows: Tensor, corpus: Corpus, parts: Parts) -> dict[str, dict[str, float]]:
+    """Figures of every part that has some utterances."""
+    target = corpus.target[rows]
+    found: dict[str, dict[str, float]] = {}
+    for what, masks in parts.items():
+        kept = {name: keep for name, mask in masks.items() if (keep := mask[rows]).any()}
+        found[what] = {name: evaluate(scores[keep], target[keep], corpus.task)[CRITERION] for name, keep in kept.items()}
+    if len(groups := found.pop("groups", {})) > 1:
+        found["groups"] = {**groups, "gap": max(groups.values()) - min(groups.values())}
+    return found
+
+
+def answers_of(record: Record) -> str | None:
+    """The training that answers are of; nothing where it is no such record."""
+    name = record.get("training")
+    return name if isinstance(name, str) and "answers" in record else None
+
+
+def written(scores: Tensor, task: Task) -> str | list[float]:
+    """Answers for a record: a character per utterance, from `0` on, for its class, or its score with four decimals.
+
+    >>> from erc_graph.data.tasks import get_task
+    >>> written(torch.eye(6)[:3], get_task("iemocap6"))
+    '012'
+    """
+    if task.kind == "classification":
+        return "".join(chr(ord("0") + index) for index in scores.argmax(-1).tolist())
+    return [round(score, 4) for score in scores[:, 0].tolist()]
+
+
+def answers(record: Record, task: Task, count: int) -> Tensor:
+    """`(count, C)` scores that say what was written: 1 for the class that was chosen, or the score.
+
+    Raises:
+        CheckpointError: not so many, or no answers.
+    """
+    found = record.get("answers")
+    try:
+        if task.kind == "classification":
+            index = [ord(character) - ord("0") for character in str(found)]
+            scores = torch.nn.functional.one_hot(torch.tensor(index), len(task.labels)).float()
+        else:
+            scores = torch.tensor(found, dtype=torch.float32)[:, None]
+        if len(scores) != count:
+            raise ValueError(f"{len(scores)} answers")
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{record['training']}: expected {count} answers in its record, found something else ({error}); delete "
+                              f"its line in {ANSWERS}") from None  # fmt: skip
+    return scores
 
 
 def _figure(scores: Tensor, test: Batch, corpus: Corpus, criterion: str) -> float | None:
@@ -135,32 +188,3 @@ def _cost(network: Any, history: History) -> dict[str, Any]:
         "cpu_seconds_per_epoch": seconds if math.isfinite(seconds) else None,
         "peak_bytes": resident()[1],
     }
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What a trial left.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    try:
-        found = json.loads(content_of(path))
-        if not isinstance(found, dict):
-            raise TypeError("no object")
-        return found
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: expected the record of a training, found something else ({error}); delete it to train again"
-        ) from None
-
-
-def read_scores(trial: Trial) -> tuple[Tensor, Tensor]:
-    """`(n,)` rows of the corpus and `(n, C)` scores of its judged test utterances.
-
-    Raises:
-        CheckpointError: they are missing or damaged.
-    """
-    tensors, _ = load_tensors(trial.scores)
-    if tensors.keys() != {"rows", "scores"} or len(tensors["rows"]) != len(tensors["scores"]):
-        raise CheckpointError(f"{trial.scores}: expected rows and their scores, found {', '.join(tensors)}; delete {trial.record.name} too")
-    return tensors["rows"], tensors["scores"].float()
