@@ -4,11 +4,13 @@ One conversation is one JSON object with short names, numbers rounded to what ca
 
 | key | what |
 |---|---|
-| `i`, `d` | id, and the split it belongs to |
-| `n`, `s` | names of the speakers; speaker per turn |
+| `i`, `d` | id, and the split it belongs to; empty: none |
+| `n`, `s` | names of the speakers, whoever came first in the page in front; speaker per turn |
 | `t` | text per turn (absent without text) |
+| `w` | when, in words, per turn (absent without times) |
 | `y`, `p` | true and predicted class per turn, -1: none |
 | `q` | per cent of every class, turn after turn (absent for a score) |
+| `u` | unsure turns (absent where nothing was asked) |
 | `v` | true and predicted score, turn after turn (scores only) |
 | `h` | streams that are present, one bit each (absent without a graph) |
 | `e` | per turn `[target stream · S + source stream, source turn, weight ‰, …]`, the strongest first; weight -1: none |
@@ -18,6 +20,7 @@ One conversation is one JSON object with short names, numbers rounded to what ca
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,6 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_EDGES = 4  # per turn, stream and source stream
+# What ends an element or a line, turns the reading direction, or is no character of a page.
+_UNFIT = re.compile("[<>&\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,14 +70,16 @@ class Conversation:
 
     Attributes:
         id: Its name.
-        split: `train`, `dev`, `test` or `unused`.
+        split: `train`, `dev`, `test` or `unused`; empty: none.
         utterances: `T` names.
         speakers: `T` names; empty: unknown.
         texts: `T` texts; empty: none.
+        times: `T` times in words; empty: none.
         target: `(T,)` true class, -1: none.
         guess: `(T,)` predicted class, -1: none.
         probabilities: `(T, C)`; absent for a score.
         scores: `(T, 2)` true and predicted score, NaN: none; absent for classes.
+        unsure: `(T,)` bool: whose prediction is not probable enough; absent where nothing was asked.
         present: `(T, S)` bool: which streams are there; absent without a graph.
         edges: Of the graph, all or the strongest; absent without a graph.
         trust: Modality → `(T,)` share of each in a turn; empty where the method weighs none.
@@ -83,10 +90,12 @@ class Conversation:
     utterances: tuple[str, ...]
     speakers: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
     target: NDArray[np.int64]
     guess: NDArray[np.int64]
     probabilities: NDArray[np.float64] | None = None
     scores: NDArray[np.float64] | None = None
+    unsure: NDArray[np.bool_] | None = None
     present: NDArray[np.bool_] | None = None
     edges: Edges | None = None
     trust: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -105,24 +114,29 @@ def pack(conversations: Sequence[Conversation], labels: Sequence[str], streams: 
         text: Whether what was said goes with it.
     """
     trust = next((tuple(c.trust) for c in conversations if c.trust), ())
+    order = {name: place for place, name in enumerate(dict.fromkeys(name for c in conversations for name in c.speakers))}
     return {
         "labels": list(labels),
         "streams": list(streams),
         "trust": list(trust),
-        "conversations": [_packed(conversation, streams, trust, text) for conversation in conversations],
+        "conversations": [_packed(conversation, order, streams, trust, text) for conversation in conversations],
     }
 
 
-def _packed(c: Conversation, streams: Sequence[str], trust: Sequence[str], text: bool) -> dict[str, Any]:
-    names = list(dict.fromkeys(c.speakers))
+def _packed(c: Conversation, order: Mapping[str, int], streams: Sequence[str], trust: Sequence[str], text: bool) -> dict[str, Any]:
+    names = sorted(set(c.speakers), key=order.__getitem__)  # the same side in every conversation, where two speak
     place = {name: i for i, name in enumerate(names)}
     found: dict[str, Any] = {"i": c.id, "d": c.split, "y": c.target.tolist(), "p": c.guess.tolist()}
     if names:
         found |= {"n": names, "s": [place[name] for name in c.speakers]}
     if text and any(c.texts):
         found["t"] = list(c.texts)
+    if any(c.times):
+        found["w"] = list(c.times)
     if c.probabilities is not None:
         found["q"] = _rounded(100 * c.probabilities)
+    if c.unsure is not None:
+        found["u"] = np.flatnonzero(c.unsure).tolist()
     if c.scores is not None:
         found["v"] = [None if np.isnan(value) else round(value, 1) for value in c.scores.ravel().tolist()]
     if c.present is not None:
@@ -149,5 +163,5 @@ def json_block(value: Any) -> str:
     >>> json_block("</script>&\u2028")
     '"\\u003c/script\\u003e\\u0026\\u2028"'
     """
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII only: U+2028 and lone surrogates are escaped
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)  # a page may be of any language, and stays small
+    return _UNFIT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

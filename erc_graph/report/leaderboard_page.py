@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +12,7 @@ from pathlib import Path
 from erc_graph.data.files.storage import atomic_write
 from erc_graph.errors import ConfigError
 from erc_graph.report.leaderboard_pictures import Board, Ranks, plot_cost, plot_inflation, plot_published, plot_ranks
-from erc_graph.report.page import TEMPLATES, environment, inline_svg
+from erc_graph.report.page import TEMPLATES, digest, environment, inline_svg
 from erc_graph.report.text_tables import cell_texts, numeric_columns
 
 TITLES: dict[str, Callable[[Sequence[Board], Path], Path]] = {
@@ -70,7 +68,7 @@ def write_leaderboard_page(path: str | Path, boards: Sequence[Board], tables: Se
         pictures=pictures,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        digest=digest(script),
     )  # fmt: skip
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")

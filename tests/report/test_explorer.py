@@ -87,11 +87,19 @@ def test_packed_without() -> None:
     )
     c = pack([bare], ["-1", "0"], [])["conversations"][0]
     assert c["v"] == [0.3, None, None, 1.0, 2.0, -1.3]
-    assert not {"t", "n", "s", "q", "h", "e", "m"} & set(c)
+    assert not {"t", "n", "s", "q", "h", "e", "m", "w", "u"} & set(c)
     assert "t" not in pack([one()], ["joy", "fear"], ["audio", "text"], text=False)["conversations"][0]
+
+
+def test_a_speaker_has_the_same_place_in_every_conversation() -> None:
+    other = one(id="e", speakers=("Ben", "Ada", "Ben"), times=("0:01", "", ""), unsure=np.array([True, False, True]))
+    first, second = pack([one(), other], ["joy", "fear"], ["audio", "text"])["conversations"]
+    assert first["n"] == second["n"] == ["Ada", "Ben"] and (first["s"], second["s"]) == ([0, 1, 0], [1, 0, 1])
+    assert second["w"] == ["0:01", "", ""] and second["u"] == [0, 2] and not {"w", "u"} & set(first)
 
 
 def test_json_in_a_page() -> None:
     value = ["</script><!--", "a & b", "\u2028\u2029", "\ud800", 'quote " and \\']
     block = json_block(value)
-    assert not set("<>&\u2028\u2029") & set(block) and block.isascii() and json.loads(block) == value
+    assert not set("<>&\u2028\u2029\ud800") & set(block) and json.loads(block) == value
+    assert json_block("Зоя 王") == '"Зоя 王"'  # a page of any language stays small

@@ -1,6 +1,7 @@
 "use strict";
-(() => {
+const explorer = (() => {
   const { labels, streams, trust, conversations } = JSON.parse(document.getElementById("data").textContent);
+  const free = conversations.every((c) => c.y.every((y) => y < 0)); // what a model says alone: nothing is right or wrong
   const kinds = labels.length, lanes = streams.length;
   const byId = (id) => document.getElementById(id);
   const [app, list, chat, stage, wires, detail, search, order, filter] =
@@ -34,6 +35,7 @@
   for (const c of conversations) {
     c.judged = c.y.filter((y, t) => y >= 0 && c.p[t] >= 0).length;
     c.wrong = c.y.filter((_, t) => wrong(c, t)).length;
+    c.unsure = new Set(c.u);
   }
 
   let order_ = [], current = -1, chosen = 0, shown = -1, only = null;
@@ -43,8 +45,12 @@
   const words = (c) => (c.words ??= [c.i, ...(c.n ?? []), ...(c.t ?? [])].join("\n").toLowerCase());
   const strip = (c) => {
     const size = 100 / c.y.length;
-    const colour = (t) => (c.y[t] < 0 || c.p[t] < 0 ? "var(--line)" : wrong(c, t) ? "var(--bad)" : "color-mix(in oklab, var(--good) 45%, var(--card))");
+    const colour = (t) => (free ? `var(--e${c.p[t]})` : c.y[t] < 0 || c.p[t] < 0 ? "var(--line)" : wrong(c, t) ? "var(--bad)" : "color-mix(in oklab, var(--good) 45%, var(--card))");
     return `linear-gradient(to right,${c.y.map((_, t) => `${colour(t)} ${(t * size).toFixed(2)}% ${((t + 1) * size).toFixed(2)}%`).join(",")})`;
+  };
+  const mostly = (c) => {
+    const counts = labels.map((_, k) => c.p.filter((p) => p === k).length);
+    return labels[counts.indexOf(Math.max(...counts))];
   };
   const option = (i) => {
     if (!conversations[i].option) {
@@ -52,7 +58,7 @@
       item.id = `o${i}`;
       item.setAttribute("role", "option");
       item.setAttribute("aria-selected", "false");
-      figures.append(make("span", "", plural(c.y.length, "turn") + (splits.size > 1 ? ` · ${c.d}` : "")), make("span", "", `${c.wrong} wrong`));
+      figures.append(make("span", "", plural(c.y.length, "turn") + (splits.size > 1 ? ` · ${c.d}` : "")), make("span", "", free ? `mostly ${mostly(c)}` : `${c.wrong} wrong`));
       const line = make("i");
       line.style.background = strip(c);
       item.append(make("b", "", c.i), figures, line);
@@ -93,21 +99,23 @@
     if (item.isConnected) inside(list, item);
     byId("name").textContent = c.i;
     const parts = [plural(c.y.length, "turn")];
-    if (c.n) parts.push(c.n.length > 5 ? plural(c.n.length, "speaker") : c.n.join(", "));
-    parts.push(c.judged ? `${c.judged - c.wrong} of ${c.judged} right` : "not judged");
-    if (c.d !== "test") parts.push({ train: "seen in training", dev: "development split" }[c.d] ?? c.d);
+    if (c.n) parts.push(c.n.length > 5 ? plural(c.n.length, "speaker") : c.n.map((name) => `\u2068${name}\u2069`).join(", "));
+    if (!free) parts.push(c.judged ? `${c.judged - c.wrong} of ${c.judged} right` : "not judged");
+    if (c.d && c.d !== "test") parts.push({ train: "seen in training", dev: "development split" }[c.d] ?? c.d);
     byId("about").textContent = parts.join(" · ");
     const first = c.y.findIndex((_, t) => (only ? matches(c, t) : wrong(c, t)));
     chosen = turn ?? Math.max(first, 0);
     shown = -1;
     chat.replaceChildren(...c.y.map((_, t) => bubble(c, t)));
     stage.scrollTop = 0;
+    dispatchEvent(new Event("conversation"));
     lay();
     show(chosen);
     inside(stage, chat.children[chosen]);
   };
   const bubble = (c, t) => {
-    const item = make("li", [c.s?.[t] % 2 === 1 && "other", wrong(c, t) && "wrong"].filter(Boolean).join(" "));
+    const item = make("li", [c.s?.[t] % 2 === 1 && "other", wrong(c, t) && "wrong", free && "felt", c.unsure.has(t) && "unsure"].filter(Boolean).join(" "));
+    if (free) item.style.setProperty("--c", `var(--e${c.p[t]})`);
     item.tabIndex = t === chosen ? 0 : -1;
     item.dataset.turn = t;
     item.setAttribute("aria-describedby", "heard");
@@ -118,10 +126,16 @@
     item.append(speech, verdict(c, t));
     return item;
   };
+  const felt = (c, t) => {
+    const element = emotion(c.p[t]);
+    if (c.v) element.textContent = signed(c.v[2 * t + 1]);
+    return element;
+  };
   const verdict = (c, t) => {
     const tags = make("div", "tags"), percent = sure(c, t);
     const figure = c.v ? ` ${signed(c.v[2 * t + 1])}` : percent === null ? "" : ` ${percent} %`;
-    if (c.p[t] < 0) tags.append(emotion(c.y[t]), make("span", "", "no prediction"));
+    if (free) tags.append(felt(c, t), make("span", "", c.v ? "" : figure), ...(c.unsure.has(t) ? [make("span", "", "unsure")] : []), make("span", "", c.w?.[t]));
+    else if (c.p[t] < 0) tags.append(emotion(c.y[t]), make("span", "", "no prediction"));
     else if (c.y[t] < 0) tags.append(make("span", "", "predicted"), emotion(c.p[t]), make("span", "", figure + ", unlabelled"));
     else if (!wrong(c, t)) tags.append(make("b", "", "✓ right"), emotion(c.y[t]), make("span", "", figure));
     else tags.append(make("b", "", "✗ wrong"), emotion(c.y[t]), make("span", "arrow", "taken for"), emotion(c.p[t]), make("span", "", figure));
@@ -204,6 +218,7 @@
       }
     }
     explain(c, t, edges);
+    dispatchEvent(new Event("turn"));
   };
 
   // -- the chosen turn in words ---------------------------------------------------------------
@@ -223,16 +238,24 @@
   };
   const explain = (c, t, edges) => {
     const said = make("div"), heard = make("div");
-    said.append(make("h3", "", c.n ? `Turn ${t} · ${speaker(c, t)}` : `Turn ${t}`));
+    const title = make("h3", "", `Turn ${t}`);
+    if (c.n) title.append(" · ", make("bdi", "", speaker(c, t)));
+    said.append(title);
     if (c.t?.[t]) said.append(Object.assign(make("blockquote", "", c.t[t]), { dir: "auto" }));
-    const found = make("dl", "said"), truth = make("dd"), guess = make("dd");
-    truth.append(emotion(c.y[t]), c.v && c.y[t] >= 0 ? ` ${signed(c.v[2 * t])}` : "");
-    if (c.p[t] >= 0) guess.append(emotion(c.p[t]), c.v ? ` ${signed(c.v[2 * t + 1])}` : "");
-    else guess.textContent = "none";
-    found.append(make("dt", "", "true"), truth, make("dt", "", "predicted"), guess);
+    const found = make("dl", "said");
+    const fact = (name, ...what) => {
+      const cell = make("dd");
+      cell.append(...what);
+      found.append(make("dt", "", name), cell);
+    };
+    if (!free) fact("true", emotion(c.y[t]), c.v && c.y[t] >= 0 ? ` ${signed(c.v[2 * t])}` : "");
+    if (free) fact("predicted", felt(c, t), c.unsure.has(t) ? ", unsure" : "");
+    else if (c.p[t] >= 0) fact("predicted", emotion(c.p[t]), c.v ? ` ${signed(c.v[2 * t + 1])}` : "");
+    else fact("predicted", "none");
+    if (c.w?.[t]) fact("time", c.w[t]);
     said.append(found);
     if (sure(c, t) !== null) {
-      said.append(make("h4", "", "probability"), bars(labels.map((_, k) => [emotion(k), `var(--e${k})`, c.q[t * kinds + k], k === c.y[t]])));
+      said.append(make("h4", "", "probability"), bars(labels.map((_, k) => [emotion(k), `var(--e${k})`, c.q[t * kinds + k], k === (free ? c.p : c.y)[t]])));
     }
     if (c.m) said.append(make("h4", "", "trust in each modality"), bars(trust.map((name, k) => [make("span", "", name), "var(--first)", c.m[t * trust.length + k], false])));
     heard.id = "heard";
@@ -318,6 +341,9 @@
     chat.children[chosen].focus({ preventScroll: true });
   };
   addEventListener("hashchange", follow);
+  const go = (place) => { if (location.hash === place) follow(); else location.hash = place; };
+  // A link to where the address is already leads there, too.
+  document.addEventListener("click", (event) => { const link = event.target.closest("a[href]"); if (link && link.getAttribute("href") === location.hash) follow(); });
 
   if (conversations.length) {
     app.hidden = false;
@@ -334,4 +360,5 @@
       show(again);
     }).observe(stage);
   }
+  return { labels, conversations, make, draw, emotion, felt, go, current: () => current, shown: () => shown };
 })();
