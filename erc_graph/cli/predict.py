@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,15 @@ from erc_graph.errors import ConfigError, CorpusError, ErcGraphError, StorageErr
 if TYPE_CHECKING:
     from erc_graph.inference.answer import Answer
     from erc_graph.inference.label_files import Form
+    from erc_graph.inference.pipeline import Pipeline
 
 EXAMPLES = """
   erc-graph predict --model runs/meld talk.txt
       a pasted transcript, one line per turn, such as `Ann: We won!`;
       subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack, ...), what
       speech recognisers write, ELAN, Praat and CHAT are read, too
+  erc-graph predict --model runs/meld --html talk.html --unsure 0.5 talk.txt
+      also a page to read and explore: the talk as a chat, emotions over time
   erc-graph predict --model runs/meld --json talk.json > emotions.json
       for machines; the input may also be JSON lines or CSV
   pbpaste | erc-graph predict --model runs/meld -
@@ -60,6 +64,15 @@ def make_parser() -> argparse.ArgumentParser:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print notes, and the turns with all probabilities")
     form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")
+    parser.add_argument(
+        "--unsure",
+        type=_share,
+        metavar="P",
+        help="mark turns whose emotion is less probable than this, from 0 to 1: `?` in the table, `unsure` everywhere else",
+    )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write one page for a browser: chat, emotions over time, totals, turning points"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -99,6 +112,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     paths = options.conversations
+    if options.html is not None:
+        if options.html.suffix.lower() not in (".html", ".htm"):
+            raise ConfigError(f"--html: expected a file name ending in .html, found {options.html.name!r}")
+        if options.html.absolute() in [Path(other).absolute() for other in (*paths, *([options.draw] if options.draw else []))]:
+            raise ConfigError(f"--html: expected a file of its own, found {options.html}, which is the input or the file of --draw")
+        if options.out is not None or len(paths) > 1:
+            raise ConfigError("--html: expected one input, and no --out beside it; make the pages of several files one by one")
     if options.out is None:
         if options.workers is not None or options.launcher != "local":
             raise ConfigError("--workers, --launcher: expected --out FOLDER beside them: what several processes say has no order to print")
@@ -120,8 +140,9 @@ def _label(options: argparse.Namespace) -> int:
 
     form: Form | None = "csv" if options.csv else "jsonl" if options.json else None
     labelling = Labelling(
-        model=options.model, method=options.method, extractors=tuple(extractors.items()), form=form, out=str(options.out.absolute())
-    )
+        model=options.model, method=options.method, extractors=tuple(extractors.items()), form=form, unsure=options.unsure,
+        out=str(options.out.absolute()),
+    )  # fmt: skip
     total = label_all(options.conversations, labelling, launcher=options.launcher, workers=options.workers, say=remark)
     refused = f"; {total.refused} refused, listed in {options.out / REFUSED}" if total.refused else ""
     print(f"{total.turns} turns of {total.conversations} conversations labelled in {options.out}{refused}")
@@ -143,7 +164,7 @@ def _predict(options: argparse.Namespace) -> None:
     with noting(remark) as notes:
         content = load_transcript(sys.stdin.buffer.read()) if path == "-" else None
         pipeline, said = load_model(options.model, options.method), Labelled()
-        labeller = Labeller(pipeline, extractors)
+        labeller = Labeller(pipeline, extractors, options.unsure)
         if content is not None or options.draw is not None:
             corpus, recordings = (content, {}) if content is not None else labeller.load(path, said)
             corpus = labeller.prepared(corpus, said, recordings)
@@ -162,6 +183,8 @@ def _predict(options: argparse.Namespace) -> None:
     if options.draw is not None:
         for file in write_graphs(model_graphs(pipeline, corpus), options.draw, corpus, emotions(rows)):
             print(f"drawn: {file}", file=sys.stderr)
+    if options.html is not None:
+        print(f"written: {_write_html(options, rows, pipeline, notes)}", file=sys.stderr)
     if options.json:
         several = len({row.dialogue for row in rows}) > 1
         turns = [{"dialogue": row.dialogue, **row.as_dict()} if several else row.as_dict() for row in rows]
@@ -170,6 +193,36 @@ def _predict(options: argparse.Namespace) -> None:
         write_csv(sys.stdout, said.rows, pipeline.task.labels)
     else:
         print(table(rows, width=max(40, shutil.get_terminal_size().columns)))
+
+
+def _write_html(options: argparse.Namespace, rows: Sequence[Answer], pipeline: Pipeline, notes: Sequence[str]) -> Path:
+    """A page of the answers."""
+    from erc_graph.experiments.explored import answered
+    from erc_graph.report.labels_page import LabelsPage, write_labels_page
+    from erc_graph.report.predictions import SEVEN
+
+    (path,) = options.conversations
+    schema, labels = pipeline.schema, pipeline.task.labels
+    one = getattr(pipeline.method, "networks", [pipeline.method])[0]
+    corpus = schema.provenance.get("corpus")
+    trained = f", and was trained on the corpus {corpus}" if corpus else ""
+    page = LabelsPage(
+        title="Conversation" if path == "-" else Path(path).name or path,
+        model=f"{type(one).__name__} reads {' and '.join(schema.modalities)}{trained}",
+        labels=labels or SEVEN,
+        conversations=answered(rows, labels),
+        notes=notes,
+        unsure=options.unsure,
+    )
+    return write_labels_page(options.html, page)
+
+
+def _share(text: str) -> float:
+    """A number from 0 to 1."""
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
 
 
 def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
@@ -198,20 +251,15 @@ def table(rows: Sequence[Answer], *, width: int = 80) -> str:
     for dialogue in dict.fromkeys(row.dialogue for row in rows):
         mine = [row for row in rows if row.dialogue == dialogue]
         timed = any(row.times for row in mine)
-        cells = [[row.turn, *([_when(row)] if timed else []), row.speaker, row.emotion, *_gauge(row), row.text] for row in mine]
+        cells = [
+            [row.turn, *([row.when] if timed else []), row.speaker, row.emotion + " ?" * bool(row.unsure), *_gauge(row), row.text]
+            for row in mine
+        ]
         heads = ["turn", *(["time"] if timed else []), "speaker", "emotion", *([] if mine[0].confidence is None else ["", "%"]), "text"]
         parts.append(text_table(heads, cells, width=width))
         if len(mine) < len(rows):
             parts[-1] = f"{one_line(dialogue, 2000)}\n{parts[-1]}"
     return "\n\n".join(parts)
-
-
-def _when(row: Answer) -> str:
-    """`1:02` of a recording, or the time in the words of the file."""
-    if row.start is None:
-        return row.time or ""
-    minutes, seconds = divmod(int(row.start), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
 
 
 def _gauge(row: Answer) -> list[str]:

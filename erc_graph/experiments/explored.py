@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ from erc_graph.experiments.experiment import Experiment, from_dict
 from erc_graph.experiments.jobs import fold_folder
 from erc_graph.experiments.result import PREDICTIONS
 from erc_graph.experiments.settings import FILE, named_again, read_settings
+from erc_graph.inference.answer import Answer
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods import METHODS
 from erc_graph.methods.own_file import find_method, is_own
@@ -169,7 +171,7 @@ class _Seen:
         }
         if score:
             both = np.column_stack([target.astype(np.float64), self.scores[rows, 0]])
-            seven = np.where(np.isnan(both), -1, np.clip(np.round(np.nan_to_num(both)), -3, 3) + 3).astype(np.int64)
+            seven = _seven(both)
             return Conversation(**common, target=seven[:, 0], guess=seven[:, 1], scores=both)
         chances = self.scores[rows]
         guess = np.where(known, np.nan_to_num(chances).argmax(1), -1)
@@ -210,6 +212,41 @@ def predicted_only(found: Predictions) -> list[Conversation]:
             )
         )
     return conversations
+
+
+def answered(answers: Sequence[Answer], labels: Sequence[str]) -> list[Conversation]:
+    """Return conversations made of what a model says about them, in the order of the answers; nothing is known to be true.
+
+    Args:
+        answers: One per turn.
+        labels: Names of the classes in index order; none for a score, whose classes are `SEVEN`.
+    """
+    found: dict[str, list[Answer]] = {}
+    for answer in answers:
+        found.setdefault(answer.dialogue, []).append(answer)
+    return [_answered(name, rows, {label: i for i, label in enumerate(labels)}) for name, rows in found.items()]
+
+
+def _answered(name: str, rows: Sequence[Answer], index: Mapping[str, int]) -> Conversation:
+    scores = np.array([[np.nan, np.nan if row.score is None else row.score] for row in rows])
+    return Conversation(
+        id=name,
+        split="",
+        utterances=tuple(str(row.turn) for row in rows),
+        speakers=tuple(row.speaker for row in rows),
+        texts=tuple(row.text for row in rows),
+        times=tuple(row.when for row in rows),
+        target=np.full(len(rows), -1),
+        guess=np.array([index[row.emotion] for row in rows]) if index else _seven(scores[:, 1]),
+        probabilities=np.array([[row.probabilities[label] for label in index] for row in rows]) if index else None,
+        scores=None if index else scores,
+        unsure=None if rows[0].unsure is None else np.array([bool(row.unsure) for row in rows]),
+    )
+
+
+def _seven(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Class of a score in [-3, 3]; -1: no score."""
+    return np.where(np.isnan(scores), -1, np.clip(np.round(np.nan_to_num(scores)), -3, 3) + 3).astype(np.int64)
 
 
 def _settings(folder: Path, method: str | None) -> tuple[Experiment, str]:

@@ -55,6 +55,7 @@ class Labelling:
         method: File and class of a method of one's own.
         extractors: Modality and encoder, instead of those that the model names.
         form: Of the results; unset: Parquet where the input is, otherwise JSON lines.
+        unsure: Turns are marked whose emotion is less probable; unset: none is.
         out: Folder of the results, by its whole path.
     """
 
@@ -62,6 +63,7 @@ class Labelling:
     method: str | None = None
     extractors: tuple[tuple[str, str], ...] = ()
     form: Form | None = None
+    unsure: float | None = None
     out: str = ""
 
     def form_of(self, shard: Shard) -> Form:
@@ -152,7 +154,7 @@ def _labelled(
 def label_shard(labelling: Labelling, shard: Shard) -> Record | ErcGraphError:
     """Label a shard and write its result; a refusal that concerns all is returned as it is."""
     try:
-        said = _labeller(labelling.model, labelling.method, labelling.extractors)(shard)
+        said = _labeller(labelling.model, labelling.method, labelling.extractors, labelling.unsure)(shard)
         file = labelling.file_of(shard)
         if said.rows:
             write_labels(Path(labelling.out) / file, labelling.form_of(shard), said.rows, _pipeline(labelling).task.labels)
@@ -175,14 +177,14 @@ def _digests(names: Iterable[str]) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _labeller(model: str, method: str | None, extractors: tuple[tuple[str, str], ...]) -> Labeller:
+def _labeller(model: str, method: str | None, extractors: tuple[tuple[str, str], ...], unsure: float | None) -> Labeller:
     """The model, loaded once per process."""
     own = named_again(model, method)
-    return Labeller(Pipeline.from_pretrained(model, find_method(own) if own else None), dict(extractors))
+    return Labeller(Pipeline.from_pretrained(model, find_method(own) if own else None), dict(extractors), unsure)
 
 
 def _pipeline(labelling: Labelling) -> Pipeline:
-    return _labeller(labelling.model, labelling.method, labelling.extractors).pipeline
+    return _labeller(labelling.model, labelling.method, labelling.extractors, labelling.unsure).pipeline
 
 
 def _about(labelling: Labelling) -> dict[str, Any]:
@@ -193,6 +195,7 @@ def _about(labelling: Labelling) -> dict[str, Any]:
         digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return {
         "model_sha256": digest.hexdigest(), "extractors": dict(labelling.extractors), "form": labelling.form, "cut": [TURNS, BYTES],
+        "unsure": labelling.unsure,
     }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Answer:
         start: Seconds from the beginning of the recording, where the file has times.
         end: The same, of its end.
         time: When it was written, in the words of the file.
+        unsure: Whether the probability of the emotion is below what was asked for; `None`: nothing was asked for.
     """
 
     dialogue: str
@@ -48,6 +49,7 @@ class Answer:
     start: float | None = None
     end: float | None = None
     time: str | None = None
+    unsure: bool | None = None
 
     @property
     def times(self) -> dict[str, float | str]:
@@ -56,16 +58,24 @@ class Answer:
         return {name: value for name, value in found.items() if value is not None}
 
     @property
+    def when(self) -> str:
+        """`1:02` of a recording, or the time in the words of the file; empty where there is none."""
+        if self.start is None:
+            return self.time or ""
+        minutes, seconds = divmod(int(self.start), 60)
+        return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+
+    @property
     def confidence(self) -> float | None:
         """Probability of the emotion; `None` for a score."""
         return self.probabilities.get(self.emotion)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: `turn`, the times that are known, `speaker`, `text`, `emotion`, `probabilities`, and `score` for a score task."""
-        plain: dict[str, Any] = {
-            "turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion,
-            "probabilities": self.probabilities,
-        }  # fmt: skip
+        """Plain values: `turn`, known times, `speaker`, `text`, `emotion`, `unsure` and `score` where they are known, `probabilities`."""
+        plain: dict[str, Any] = {"turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion}
+        if self.unsure is not None:
+            plain["unsure"] = self.unsure
+        plain["probabilities"] = self.probabilities
         return plain if self.score is None else {**plain, "score": self.score}
 
 

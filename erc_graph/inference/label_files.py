@@ -36,20 +36,26 @@ def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> N
 
 def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
     """Write a table with one column per emotion."""
-    when, more = _times(rows), _more(rows)
-    heads = ["dialogue", "turn", *when, "speaker", "text", "emotion", *(f"p({label})" for label in labels)]
+    when, marked, more = _times(rows), _marked(rows), _more(rows)
+    heads = ["dialogue", "turn", *when, "speaker", "text", "emotion", *(["unsure"] if marked else []), *(f"p({label})" for label in labels)]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*heads, *(_free(name, heads) for name in more)])
     for answer, other in rows:
         chances = (f"{p:.6f}" for p in answer.probabilities.values())
         times = [answer.times.get(name, "") for name in when]
-        own = [answer.dialogue, answer.turn, *times, answer.speaker, answer.text, answer.emotion, *chances]
+        mark = [str(bool(answer.unsure)).lower()] if marked else []
+        own = [answer.dialogue, answer.turn, *times, answer.speaker, answer.text, answer.emotion, *mark, *chances]
         writer.writerow([*own, *(_cell(other.get(name)) for name in more)])
 
 
 def _times(rows: Rows) -> list[str]:
     """Columns of the times that are known."""
     return [name for name in TIMES if any(name in answer.times for answer, _ in rows)]
+
+
+def _marked(rows: Rows) -> bool:
+    """Whether it was asked which turns are unsure."""
+    return any(answer.unsure is not None for answer, _ in rows)
 
 
 def _more(rows: Rows) -> list[str]:
@@ -83,6 +89,7 @@ def _write_parquet(path: Path, rows: Rows, labels: Sequence[str]) -> None:
         "speaker": [answer.speaker for answer in answers],
         "text": [answer.text for answer in answers],
         "emotion": [answer.emotion for answer in answers],
+        **({"unsure": [answer.unsure for answer in answers]} if _marked(rows) else {}),
         **{f"p({label})": [answer.probabilities.get(label) for answer in answers] for label in labels},
     }
     taken = list(columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from erc_graph.data.files.shards import MADE, TABLES, WHOLE, Records, Refused, R
 from erc_graph.data.files.transcripts import find_recordings, load_transcript
 from erc_graph.data.files.utterance_tables import read_csv
 from erc_graph.data.printable import refusal
-from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.features.encoder_names import load_text_encoder
 from erc_graph.inference.answer import Answer
 from erc_graph.inference.long_conversations import predict_long
@@ -48,10 +48,18 @@ class Labeller:
     Args:
         pipeline: The model.
         extractors: Modality → encoder, instead of those that the model names.
+        unsure: Turns are marked whose emotion is less probable; unset: none is.
+
+    Raises:
+        ConfigError: marks of a model whose answers are scores.
     """
 
-    def __init__(self, pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> None:
-        self.pipeline, self.extractors = pipeline, dict(extractors or {})
+    def __init__(self, pipeline: Pipeline, extractors: Mapping[str, str] | None = None, unsure: float | None = None) -> None:
+        if unsure is not None and pipeline.task.kind == "score":
+            raise ConfigError(
+                f"--unsure: expected a model of emotions, found one of a score ({pipeline.task.name}), which has no probability"
+            )
+        self.pipeline, self.extractors, self.unsure = pipeline, dict(extractors or {}), unsure
         self.kept = lru_cache(maxsize=4)(load_text_encoder)
         self.hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
 
@@ -104,9 +112,12 @@ class Labeller:
             CorpusError: its features do not fit the model, or the scores are not numbers.
         """
         try:
-            return predict_long(self.pipeline, corpus, say=said.notes.append)
+            found = predict_long(self.pipeline, corpus, say=said.notes.append)
         except CheckpointError as error:  # the model is fine for all others
             raise CorpusError(str(error)) from None
+        if self.unsure is None:
+            return found
+        return [replace(answer, unsure=(answer.confidence or 0.0) < self.unsure) for answer in found]
 
     def _read_whole(self, shard: Shard, said: Labelled) -> None:
         """A file of any known form."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from erc_graph.cli.main import main
 from erc_graph.cli.predict import make_parser, meter, table
@@ -279,3 +281,121 @@ def test_of_what_is_refused_the_error_alone_is_said(model: Path, tmp_path: Path,
     assert main(["predict", "--model", str(model), str(tmp_path / "talk.html")]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("error: ") and "this is a web page (HTML)" in err
+
+
+def page_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """A page, and the data of its scripts."""
+    text = path.read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    return text, found
+
+
+def test_a_page_for_people(model: Path, talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "--model", str(model), str(talk), "--html", str(tmp_path / "new" / "talk.html")]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("turn  speaker") and f"written: {tmp_path / 'new' / 'talk.html'}" in err
+    text, found = page_of(tmp_path / "new" / "talk.html")
+    assert "<h1>talk.txt</h1>" in text and "Pairwise reads audio and text" in text
+    (shown,) = found["conversations"]
+    assert shown["t"] == ["We won!", "really?", "you are joking \x1b[31m"] and shown["n"] == ["Ann", "Bob"] and "u" not in shown
+    assert main([*command, "--json", "--draw", str(tmp_path / "graph.html")]) == 0
+    out, err = capsys.readouterr()
+    assert [found["labels"][kind] for kind in shown["p"]] == [row["emotion"] for row in turns(out)]
+    assert shown["q"] == [round(100 * p) for row in turns(out) for p in row["probabilities"].values()]
+    assert "drawn: " in err and "written: " in err and (tmp_path / "graph.html").is_file()
+
+
+def test_several_conversations_and_what_is_noted_are_on_the_page(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "das hier versteht der kleine Kodierer bestimmt nicht weil er nur wenige englische kennt"
+    (tmp_path / "two.json").write_text(json.dumps([[{"text": words}], [{"text": "you won", "start": 62.5}, {"text": "really"}]]))
+    assert main(["predict", "--model", str(model), str(tmp_path / "two.json"), "--html", str(tmp_path / "two.htm"), "--csv"]) == 0
+    noted = [line.removeprefix("note: ") for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    text, found = page_of(tmp_path / "two.htm")
+    assert [one["i"] for one in found["conversations"]] == ["dialogue-0", "dialogue-1"] and found["conversations"][1]["w"] == ["1:02", ""]
+    assert any("another language or domain than the encoder" in note for note in noted) and len(noted) > 1
+    assert re.findall(r'<p class="note" role="note">(.*?)</p>', text) == [str(escape(note)) for note in noted]
+
+
+def test_unsure_turns_are_marked_everywhere(model: Path, talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "--model", str(model), str(talk)]
+    assert main([*command, "--json"]) == 0
+    sure = [max(row["probabilities"].values()) for row in turns(capsys.readouterr().out)]
+    middle = sorted(sure)[1]  # itself not below
+    wanted = [chance < middle for chance in sure]
+    assert sum(wanted) == 1
+    command += ["--unsure", repr(middle)]
+    assert main([*command, "--json", "--html", str(tmp_path / "talk.html")]) == 0
+    alone = turns(capsys.readouterr().out)
+    assert [row["unsure"] for row in alone] == wanted
+    text, found = page_of(tmp_path / "talk.html")
+    assert found["conversations"][0]["u"] == [wanted.index(True)] and "1 of 3" in text
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[3] == "?" for line in lines] == wanted
+    assert main([*command, "--csv"]) == 0
+    printed = capsys.readouterr().out
+    assert [row["unsure"] for row in csv.DictReader(io.StringIO(printed))] == [str(mark).lower() for mark in wanted]
+    for form, name in (("--json", "talk.txt.jsonl"), ("--csv", "talk.txt.csv")):
+        assert main([*command, form, "--out", str(tmp_path / form[2:])]) == 0
+        written = (tmp_path / form[2:] / name).read_text()
+        assert written == printed if form == "--csv" else [json.loads(line)["unsure"] for line in written.splitlines()] == wanted
+    capsys.readouterr()
+    assert main([*command[:-1], "1", "--json", "--out", str(tmp_path / "json")]) == 2
+    assert "has labels made with another unsure" in capsys.readouterr().err
+
+
+def test_unsure_turns_of_parquet(model: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    parquet.write_table(pyarrow.Table.from_pylist([{"text": "we won", "unsure": "mine"}, {"text": "really"}]), tmp_path / "talk.parquet")
+    for bound, mark in (("0", False), ("1", True)):
+        out = tmp_path / bound
+        assert main(["predict", "--model", str(model), str(tmp_path / "talk.parquet"), "--unsure", bound, "--out", str(out)]) == 0
+        rows = parquet.read_table(out / "talk.parquet.parquet").to_pylist()
+        assert [(row["unsure"], row["given_unsure"]) for row in rows] == [(mark, "mine"), (mark, None)]
+
+
+def test_scores_have_a_page_and_no_probability(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = Schema(widths={"text": 3}, task=TASKS["sentiment"])
+    Pipeline(BiGRU(schema, BiGRUConfig(width=8))).save_pretrained(tmp_path / "model")
+    (tmp_path / "talk.json").write_text(json.dumps([{"text": f"{n}", "features": {"text": [n, 1, -n]}} for n in range(3)]))
+    command = ["predict", "--model", str(tmp_path / "model"), "--html", str(tmp_path / "a.html"), str(tmp_path / "talk.json")]
+    assert main([*command, "--json"]) == 0
+    rows = turns(capsys.readouterr().out)
+    _, found = page_of(tmp_path / "a.html")
+    assert found["labels"] == ["-3", "-2", "-1", "+0", "+1", "+2", "+3"]
+    assert found["conversations"][0]["v"] == [value for row in rows for value in (None, round(row["score"], 1))]
+    assert [kind - 3 for kind in found["conversations"][0]["p"]] == [round(row["score"]) for row in rows]
+    for more in ([], ["--out", str(tmp_path / "out")]):
+        command = ["predict", "--model", str(tmp_path / "model"), str(tmp_path / "talk.json"), "--unsure", "0.5", *more]
+        assert main(command) == 2
+        assert "--unsure: expected a model of emotions, found one of a score (sentiment)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--html", "a.txt", "TALK"], "--html: expected a file name ending in .html, found 'a.txt'"),
+        (["--html", "a.html", "--out", "labelled", "TALK"], "--html: expected one input, and no --out beside it"),
+        (["--html", "a.html", "TALK", "TALK"], "--html: expected one input, and no --out beside it"),
+        (["--html", "a.html", "--draw", "a.html", "TALK"], "--html: expected a file of its own, found a.html, which is the input or"),
+        (["--html", "a.html", "./a.html"], "--html: expected a file of its own, found a.html, which is the input or"),
+        (["--html", "TALK/a.html", "TALK"], "could not be written"),
+        *(
+            (["--unsure", value, "TALK"], f"argument --unsure: expected a number from 0 to 1, found '{value}'")
+            for value in ("1.5", "-0.1", "nan", "50%", "")
+        ),
+    ],
+)
+def test_pages_and_marks_that_cannot_be(
+    arguments: list[str], message: str, model: Path, talk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(talk.parent)
+    assert main(["predict", "--model", str(model), *(argument.replace("TALK", str(talk)) for argument in arguments)]) == 2
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert len(errors) == 1 and message in errors[0] and out == ""
+    assert [file.name for file in talk.parent.iterdir()] == ["talk.txt"]
