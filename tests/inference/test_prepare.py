@@ -136,7 +136,7 @@ def test_features_that_are_not_read_or_no_numbers_are_said() -> None:
     with noting() as notes:
         prepare(load_transcript(json.dumps(turns).encode()), model({"audio": 1, "text": 2}), say=note)
     assert notes[2:] == [
-        "features.text: 1 turn with NaN or inf counts as missing (first: turn 0)",
+        "features.text: 1 turn with NaN, inf or numbers beyond 1e15 counts as missing (first: turn 0)",
         "features of Audio, visal are not read: the model reads audio, text",
         "audio: not given, and cannot be computed here; counts as missing in every turn",
     ]

@@ -88,11 +88,11 @@ def test_vectors_stand_with_their_turns() -> None:
 
 
 def test_numbers_that_are_none_are_said() -> None:
-    turns = [{"turn": 2, "features": {"text": [float("nan"), 1]}}, {"turn": 1, "features": {"text": [1e300, 1]}}, {"turn": 3}]
+    turns = [{"turn": 2, "features": {"text": [float("nan"), 1]}}, {"turn": 1, "features": {"text": [1e16, 1]}}, {"turn": 3}]
     corpus = read([*turns, {"turn": 4, "features": {"text": [1, 2], "audio": [float("inf")]}}])
     assert [note for note in corpus.provenance["notes"] if note.startswith("features") and " count" in note] == [
-        "features.text: 2 turns with NaN or inf count as missing (first: turn 0)",
-        "features.audio: 1 turn with NaN or inf counts as missing (first: turn 3)",
+        "features.text: 2 turns with NaN, inf or numbers beyond 1e15 count as missing (first: turn 0)",
+        "features.audio: 1 turn with NaN, inf or numbers beyond 1e15 counts as missing (first: turn 3)",
     ]
     assert corpus.present["text"].tolist() == [False, False, False, True]
 

@@ -15,13 +15,13 @@ from erc_graph.data.annotations import TIMES, Annotations
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.assembly import assemble
 from erc_graph.data.files.notes import note
+from erc_graph.data.numbers import UNFIT, fit
 from erc_graph.data.printable import one_line
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CorpusError
 
 EXPECTED = "expected `Speaker: text` lines, or JSON, JSON lines or CSV with `speaker` and `text`"
 TASK = Task(name="unlabelled")
-FLOAT32 = np.finfo(np.float32).max  # what is larger becomes inf
 NOBODY = "speaker"  # who speaks where no name is given
 
 
@@ -212,9 +212,9 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
         except OverflowError:
             raise CorpusError(f"{path}: features.{name[:40]}: a number that is too large") from None
         arrays[name] = array
-        fine = (np.abs(array) <= FLOAT32).all(1)  # not NaN either
+        fine = fit(array).all(1)
         if wrong := sorted(order[row] for row in found if not fine[row]):
-            turns = "1 turn with NaN or inf counts" if len(wrong) == 1 else f"{len(wrong)} turns with NaN or inf count"
+            turns = f"1 turn with {UNFIT} counts" if len(wrong) == 1 else f"{len(wrong)} turns with {UNFIT} count"
             remarks.append(f"features.{name[:40]}: {turns} as missing (first: turn {wrong[0]})")
     return arrays, remarks
 
