@@ -22,7 +22,7 @@ from erc_graph.errors import CorpusError
 
 MANIFEST = "corpus.toml"
 SPLITS = ("train", "dev", "test")
-RELEASES = (  # files of a folder that are a corpus together, as MELD, EmoryNLP, DailyDialog and ConvoKit come
+RELEASES = (  # files of a folder that are a corpus together, as MELD, EmoryNLP, DailyDialog, GoEmotions and ConvoKit come
     tuple(f"{split}_sent_emo.csv" for split in SPLITS),
     tuple(f"{split}_sent_emo_dya.csv" for split in SPLITS),
     tuple(f"emorynlp_{split}_final.csv" for split in SPLITS),
@@ -30,6 +30,7 @@ RELEASES = (  # files of a folder that are a corpus together, as MELD, EmoryNLP,
     tuple(f"{split}/dialogues_{split}.txt" for split in ("train", "validation", "test")),
     ("dialogues_text.txt",),
     ("utterances.jsonl",),
+    ("train.tsv", "dev.tsv", "test.tsv"),
 )
 
 
@@ -156,7 +157,7 @@ def _located(extractor: str, beside: Path) -> str:
 
 def _load_files(files: Sequence[Path], task: Task | None, strict: bool, name: str | None) -> Corpus:
     annotations = _read(files)
-    name = name or annotations.dataset or files[0].stem
+    name = name or annotations.dataset or (files[0].stem if len(files) == 1 else files[0].resolve().parent.name)
     return assemble(annotations, task=task, name=name, strict=strict, files={file.name: file for file in files})
 
 

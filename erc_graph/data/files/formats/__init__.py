@@ -20,6 +20,7 @@ from erc_graph.data.files.formats.convokit import read_convokit
 from erc_graph.data.files.formats.dailydialog import read_dailydialog
 from erc_graph.data.files.formats.emocontext import read_emocontext
 from erc_graph.data.files.formats.emorynlp import read_emorynlp
+from erc_graph.data.files.formats.goemotions import read_goemotions
 from erc_graph.data.files.formats.iemocap import read_iemocap
 from erc_graph.data.files.formats.meld import read_meld
 from erc_graph.data.files.formats.merge import merge_annotations
@@ -43,6 +44,7 @@ READERS: dict[str, Reader] = {
     "EmoryNLP": read_emorynlp,
     "EmoContext": read_emocontext,
     "MELD's CSVs": read_meld,
+    "GoEmotions": read_goemotions,
     "IEMOCAP's own files": read_iemocap,
     "JSON of conversations": read_conversations,
     "list of dialogues": read_dialogues,
