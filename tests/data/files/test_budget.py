@@ -121,6 +121,7 @@ def test_no_reader_passes_by() -> None:
         "api_page.py",
         "budget.py",
         "compiler.py",
+        "labels_page.py",
         "leaderboard_page.py",
         "page.py",
         "interactive.py",

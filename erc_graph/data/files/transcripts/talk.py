@@ -212,7 +212,7 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
         except OverflowError:
             raise CorpusError(f"{path}: features.{name[:40]}: a number that is too large") from None
         arrays[name] = array
-        fine = fit(array).all(1)
+        fine = np.logical_and.reduce(fit(array), axis=1)
         if wrong := sorted(order[row] for row in found if not fine[row]):
             turns = f"1 turn with {UNFIT} counts" if len(wrong) == 1 else f"{len(wrong)} turns with {UNFIT} count"
             remarks.append(f"features.{name[:40]}: {turns} as missing (first: turn {wrong[0]})")
