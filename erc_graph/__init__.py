@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from erc_graph.data.sample.bayes_limit import sample_bayes_limit
     from erc_graph.data.sample.raw import sample_raw_corpus
     from erc_graph.data.sample.vectors import sample_corpus
+    from erc_graph.data.utterance import Utterance
     from erc_graph.errors import CheckpointError, ConfigError, CorpusError, ErcGraphError, StorageError
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.convert import to_dgl, to_networkx
@@ -60,6 +61,7 @@ _HOME = {
     "Stream": "inference.stream",
     "TrainingConfig": "training.config",
     "Turn": "inference.stream",
+    "Utterance": "data.utterance",
     "build_graph": "graphs.build",
     "draw_explanation": "report.explanation",
     "draw_graph": "report.draw",
@@ -96,6 +98,7 @@ __all__ = [
     "Stream",
     "TrainingConfig",
     "Turn",
+    "Utterance",
     "build_graph",
     "draw_explanation",
     "draw_graph",

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from erc_graph.data.annotations import TIMES
 from erc_graph.data.batch import Batch, ranges
+from erc_graph.data.dataframe import make_frame
 from erc_graph.data.files.saved_corpus import save_corpus
 from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.data.summary import summary_html
 from erc_graph.data.tasks import Task, apply_task, get_task
+from erc_graph.data.utterance import Utterance
 from erc_graph.errors import CorpusError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,11 +72,29 @@ class Corpus:
     def __iter__(self) -> Iterator[Dialogue]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, key: int | str) -> Dialogue:
-        """Dialogue by position or by id."""
+    def __contains__(self, dialogue: object) -> bool:
+        """Whether a dialogue, given itself or by its id, is one of these."""
+        return (dialogue.id if isinstance(dialogue, Dialogue) else dialogue) in self.position
+
+    @overload
+    def __getitem__(self, key: int | str) -> Dialogue: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Corpus: ...
+
+    def __getitem__(self, key: int | str | slice) -> Dialogue | Corpus:
+        """Dialogue by position or by id; of a slice the corpus of these dialogues.
+
+        Raises:
+            CorpusError: no dialogue of that id.
+            IndexError: fewer dialogues.
+        """
+        if isinstance(key, slice):
+            return self.subset(self.dialogue_ids[key])
         if isinstance(key, str):
             if key not in self.position:
-                raise CorpusError(f"{self.name}: no dialogue {key!r}; {len(self)} dialogues, the first is {self.dialogue_ids[0]!r}")
+                first = f", the first is {self.dialogue_ids[0]!r}" if len(self) else ""
+                raise CorpusError(f"{self.name}: no dialogue {key!r}; {len(self)} dialogues{first}")
             key = self.position[key]
         if not -len(self) <= key < len(self):
             raise IndexError(f"dialogue {key} of {len(self)}")
@@ -228,6 +252,36 @@ class Corpus:
             sequences={name: self.sequences[name] for name in inner},
         )
 
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return what is known of every utterance: field of `Utterance` → `U` values; fields of which nothing is known are left out."""
+        task, target = self.task, self.target.tolist()
+        score = task.kind == "score"
+        values = [None if x != x else x for x in target] if score else [task.labels[x] if x >= 0 else None for x in target]
+        return {
+            "dialogue": [self.dialogue_ids[place] for place in self.dialogue_of.tolist()],
+            "turn": (torch.arange(self.utterances) - self.ptr[self.dialogue_of]).tolist(),
+            "id": self.utterance_ids,
+            **{name: self.annotations[name] for name in TIMES if self.annotations.get(name)},
+            "speaker": self.speakers,
+            "text": self.texts or ("",) * self.utterances,
+            "score" if score else "label": values,
+        }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a pandas table with a row per utterance: `dialogue`, `turn`, `utterance` (id), `speaker`, `text` and `label`.
+
+        The times `start`, `end` and `time`, and `split`, are there where the corpus has them; a score task has `score` in place of `label`.
+        What is missing or unlabelled is missing in the table.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        columns = {"utterance" if name == "id" else name: values for name, values in self.columns().items()}
+        if self.splits:
+            split = {name: part for part, names in self.splits.items() for name in names}
+            columns["split"] = [split.get(name) for name in columns["dialogue"]]
+        return make_frame(columns)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the project's own form (safetensors + JSON with SHA-256) to `folder`, atomically; a corpus saved there before is replaced.
 
@@ -240,12 +294,19 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Dialogue:
-    """One conversation of a corpus; `corpus` is a corpus of this one dialogue."""
+    """One conversation of a corpus, a sequence of utterances; `corpus` is a corpus of this one dialogue."""
 
     corpus: Corpus
 
     def __len__(self) -> int:
         return self.corpus.utterances
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self._utterances)
+
+    def __getitem__(self, turn: int) -> Utterance:
+        """The utterance of a turn, from 0."""
+        return self._utterances[turn]
 
     def __repr__(self) -> str:
         return f"Dialogue({self.id}: {len(self)} utterances, {len(set(self.speakers))} speakers)"
@@ -272,6 +333,11 @@ class Dialogue:
         if task.kind == "score":
             return tuple(None if value != value else f"{value:+.1f}" for value in target)
         return tuple(task.labels[value] if value >= 0 else None for value in target)
+
+    @cached_property
+    def _utterances(self) -> tuple[Utterance, ...]:
+        columns = self.corpus.columns()
+        return tuple(Utterance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
         """Return this dialogue as tensors."""
