@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from erc_graph.graphs.convert import to_dgl, to_networkx
     from erc_graph.graphs.graphml import write_graphml
     from erc_graph.graphs.recipe import load_recipe
-    from erc_graph.inference.answer import Answer
+    from erc_graph.inference.answer import Answer, Answers
     from erc_graph.inference.explain import explain
     from erc_graph.inference.pipeline import Pipeline
     from erc_graph.inference.prepare import prepare
@@ -46,6 +46,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "inference.answer",
+    "Answers": "inference.answer",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "Corpus": "data.corpus",
@@ -84,6 +85,7 @@ _HOME = {
 __all__ = [
     "METHODS",
     "Answer",
+    "Answers",
     "CheckpointError",
     "ConfigError",
     "Corpus",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import torch
 from torch import Tensor
 
 from erc_graph.data.annotations import TIMES
 from erc_graph.data.batch import Batch
-from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.dataframe import make_frame
 from erc_graph.data.numbers import check_numbers
 from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.errors import CheckpointError, CorpusError
 from erc_graph.inference.saved import Network
 from erc_graph.methods.stage import infer
+
+if TYPE_CHECKING:
+    import pandas
 
 BUDGET = 4096  # padded turns in one forward pass: memory stays small, whatever the lengths
 
@@ -79,15 +83,52 @@ class Answer:
         return plain if self.score is None else {**plain, "score": self.score}
 
 
-def answers(method: Network, dialogues: Corpus | Dialogue | Iterable[Dialogue]) -> list[Answer]:
-    """What a method says about every utterance, in the order given; see `Pipeline.predict`."""
-    if isinstance(dialogues, Dialogue):
-        dialogues = dialogues.corpus
-    if not isinstance(dialogues, Corpus):
-        return [row for dialogue in dialogues for row in answers(method, dialogue)]
-    corpus, task = dialogues, method.task
+class Answers(list[Answer]):
+    """What a method says about utterances, in the order given: a list of `Answer` that can become a table."""
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Answer: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Answers: ...
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Answer | Answers:
+        return Answers(super().__getitem__(key)) if isinstance(key, slice) else super().__getitem__(key)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a pandas table with a row per utterance and a column `p(label)` per class; see `columns_of`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return make_frame(columns_of(self, list(self[0].probabilities) if self else ()))
+
+
+def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[Any]]:
+    """Return columns: `dialogue`, `turn`, `speaker`, `text`, `emotion`, `p(label)`; times, `unsure` and `score` where they are known."""
+    return {
+        "dialogue": [row.dialogue for row in rows],
+        "turn": [row.turn for row in rows],
+        **{name: [row.times.get(name) for row in rows] for name in times_of(rows)},
+        "speaker": [row.speaker for row in rows],
+        "text": [row.text for row in rows],
+        "emotion": [row.emotion for row in rows],
+        **({"unsure": [row.unsure for row in rows]} if any(row.unsure is not None for row in rows) else {}),
+        **({"score": [row.score for row in rows]} if any(row.score is not None for row in rows) else {}),
+        **{f"p({label})": [row.probabilities.get(label) for row in rows] for label in labels},
+    }
+
+
+def times_of(rows: Sequence[Answer]) -> list[str]:
+    """Names of the times that are known of any of them."""
+    return [name for name in TIMES if any(name in row.times for row in rows)]
+
+
+def answers(method: Network, corpus: Corpus) -> Answers:
+    """What a method says about every utterance of a corpus with the features that it reads, in the order given."""
+    task = method.task
     if not len(corpus):
-        return []
+        return Answers()
     scores = ask(method, method.schema.batch(complete(corpus, method)).to(method.device)).cpu()
     says: list[tuple[str, dict[str, float], float | None]]
     if task.kind == "score":
@@ -100,7 +141,7 @@ def answers(method: Network, dialogues: Corpus | Dialogue | Iterable[Dialogue]) 
     texts = corpus.texts or ("",) * corpus.utterances
     columns = [corpus.annotations.get(name) or (None,) * corpus.utterances for name in TIMES]
     times = [dict(zip(TIMES, row, strict=True)) for row in zip(*columns, strict=True)]
-    return [
+    return Answers(
         Answer(
             dialogue=corpus.dialogue_ids[place],
             turn=turn,
@@ -112,7 +153,7 @@ def answers(method: Network, dialogues: Corpus | Dialogue | Iterable[Dialogue]) 
             **when,
         )
         for (place, turn), speaker, text, (emotion, chance, score), when in zip(places, corpus.speakers, texts, says, times, strict=True)
-    ]
+    )
 
 
 def complete(corpus: Corpus, method: Network) -> Corpus:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from erc_graph.data.annotations import TIMES
 from erc_graph.data.files.storage import atomic_write
-from erc_graph.inference.answer import Answer
+from erc_graph.inference.answer import Answer, columns_of, times_of
 
 Form = Literal["jsonl", "csv", "parquet"]
 Rows = Sequence[tuple[Answer, dict[str, Any]]]
@@ -36,7 +35,7 @@ def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> N
 
 def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
     """Write a table with one column per emotion."""
-    when, marked, more = _times(rows), _marked(rows), _more(rows)
+    when, marked, more = times_of([answer for answer, _ in rows]), _marked(rows), _more(rows)
     heads = ["dialogue", "turn", *when, "speaker", "text", "emotion", *(["unsure"] if marked else []), *(f"p({label})" for label in labels)]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*heads, *(_free(name, heads) for name in more)])
@@ -46,11 +45,6 @@ def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
         mark = [str(bool(answer.unsure)).lower()] if marked else []
         own = [answer.dialogue, answer.turn, *times, answer.speaker, answer.text, answer.emotion, *mark, *chances]
         writer.writerow([*own, *(_cell(other.get(name)) for name in more)])
-
-
-def _times(rows: Rows) -> list[str]:
-    """Columns of the times that are known."""
-    return [name for name in TIMES if any(name in answer.times for answer, _ in rows)]
 
 
 def _marked(rows: Rows) -> bool:
@@ -81,17 +75,7 @@ def _write_parquet(path: Path, rows: Rows, labels: Sequence[str]) -> None:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    answers = [answer for answer, _ in rows]
-    columns: dict[str, Any] = {
-        "dialogue": [answer.dialogue for answer in answers],
-        "turn": [answer.turn for answer in answers],
-        **{name: [answer.times.get(name) for answer in answers] for name in _times(rows)},
-        "speaker": [answer.speaker for answer in answers],
-        "text": [answer.text for answer in answers],
-        "emotion": [answer.emotion for answer in answers],
-        **({"unsure": [answer.unsure for answer in answers]} if _marked(rows) else {}),
-        **{f"p({label})": [answer.probabilities.get(label) for answer in answers] for label in labels},
-    }
+    columns: dict[str, Any] = {**columns_of([answer for answer, _ in rows], labels)}
     taken = list(columns)
     for name in _more(rows):
         values = [other.get(name) for _, other in rows]

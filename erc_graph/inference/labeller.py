@@ -22,7 +22,7 @@ from erc_graph.features.encoder_names import load_text_encoder
 from erc_graph.inference.answer import Answer
 from erc_graph.inference.long_conversations import predict_long
 from erc_graph.inference.pipeline import Pipeline
-from erc_graph.inference.prepare import prepare
+from erc_graph.inference.prepare import hears, prepare
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Labeller:
             )
         self.pipeline, self.extractors, self.unsure = pipeline, dict(extractors or {}), unsure
         self.kept = lru_cache(maxsize=4)(load_text_encoder)
-        self.hears = any(name.startswith("audio") for name in (*pipeline.schema.widths, *pipeline.schema.sequences))
+        self.hears = hears(pipeline.schema)
 
     def __call__(self, shard: Shard) -> Labelled:
         """Label a shard; where a conversation is the trouble, the others are labelled one by one.

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.inference.answer import Answer
-from erc_graph.inference.pipeline import Pipeline
+from erc_graph.inference.answer import Answers, answers
 from erc_graph.inference.prepare import LONGEST
+
+if TYPE_CHECKING:
+    from erc_graph.inference.pipeline import Pipeline
 
 OVERLAP = 200  # turns that two windows share; each speaks for its half of them
 
 
 def predict_long(
     pipeline: Pipeline, corpus: Corpus, *, longest: int = LONGEST, overlap: int = OVERLAP, say: Callable[[str], None] | None = None
-) -> list[Answer]:
-    """Return what the method says about every utterance, in the order given, as `Pipeline.predict` does for conversations up to `longest`.
+) -> Answers:
+    """Return what the method says about every utterance, in the order given.
 
     Args:
         pipeline: The model.
@@ -33,7 +36,7 @@ def predict_long(
     """
     lengths = corpus.lengths.tolist()
     if max(lengths, default=0) <= longest:
-        return pipeline.predict(corpus)
+        return answers(pipeline.method, corpus)
     if say:
         long = sum(length > longest for length in lengths)
         say(f"{long} of {len(lengths)} conversations are longer than {longest} turns: read in windows that share {overlap} turns")
@@ -46,14 +49,14 @@ def predict_long(
             kept += (own <= turn < end for turn in range(first, last))
             sizes.append(last - first)
     names = tuple(str(number) for number in range(len(sizes)))  # of the windows, which stand in the place of conversations
-    given = pipeline.predict(corpus.regrouped(torch.tensor(rows), names, torch.tensor(sizes), {}))
+    given = answers(pipeline.method, corpus.regrouped(torch.tensor(rows), names, torch.tensor(sizes), {}))
     of = corpus.dialogue_of.tolist()
     ptr = corpus.ptr.tolist()
-    return [
+    return Answers(
         replace(answer, dialogue=corpus.dialogue_ids[of[row]], turn=row - ptr[of[row]])
         for answer, row, keep in zip(given, rows, kept, strict=True)
         if keep
-    ]
+    )
 
 
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:

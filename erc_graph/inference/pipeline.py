@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.files.notes import note, noting
+from erc_graph.data.files.transcripts import find_recordings
 from erc_graph.data.tasks import Task
 from erc_graph.errors import ConfigError
-from erc_graph.inference.answer import Answer, answers
+from erc_graph.inference.answer import Answers
 from erc_graph.inference.explain import Explanation, explain
+from erc_graph.inference.given import Given, corpora_of
 from erc_graph.inference.graphs import graph_of, look
+from erc_graph.inference.long_conversations import predict_long
+from erc_graph.inference.prepare import hears, lacks, prepare
 from erc_graph.inference.saved import Network, load_network, save_network
 from erc_graph.inference.stream import Stream
 from erc_graph.methods.base import Method
@@ -40,6 +45,10 @@ class Pipeline:
 
     def __init__(self, method: Network) -> None:
         self.method = method
+        self._encoders: dict[str, Any] = {}  # text encoders that were asked for, by name: loading one takes longer than asking it
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_encoders": {}}  # another process loads its own
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], method: type[Method] | None = None) -> Pipeline:
@@ -93,18 +102,38 @@ class Pipeline:
         prediction: Prediction = self.method(batch)
         return prediction
 
-    def predict(self, dialogues: Corpus | Dialogue | Iterable[Dialogue]) -> list[Answer]:
+    def predict(self, dialogues: Given) -> Answers:
         """Return what the method says about every utterance, in the order given.
 
+        What lacks something that the method reads is prepared as `erc_graph.prepare` does: text goes through the encoder that the model
+        names, and what cannot be computed counts as missing. What is assumed is noted on standard error.
+
         Args:
-            dialogues: A corpus, a conversation or several, with the features that the method reads; a modality that is not there
-                counts as missing.
+            dialogues: A corpus, a conversation or several; strings, which are one conversation, or a string, which is one turn; files
+                (`pathlib.Path`), with the recordings that lie beside them where the method hears. Conversations of more than 2000 turns
+                are read in windows.
 
         Raises:
-            CorpusError: none of the features that are read, or features of another width.
-            CheckpointError: scores that are not numbers.
+            CorpusError: nothing that the method reads and no way to compute it, features of another width, or none of these forms.
+            CheckpointError: the encoder that the model names is not there, or scores that are not numbers.
         """
-        return answers(self.method, dialogues)
+        with noting():
+            return Answers(row for corpus, folder in corpora_of(dialogues) for row in self._answers(corpus, folder))
+
+    def _answers(self, corpus: Corpus, folder: Path | None) -> Answers:
+        """Answers for a corpus; recordings may lie in the folder."""
+        if len(corpus) and lacks(corpus, self.schema):
+            recordings = find_recordings(corpus, folder) if folder is not None and hears(self.schema) else None
+            corpus = prepare(corpus, self, recordings=recordings, say=note, load=self._encoder, longest=None)
+        return predict_long(self, corpus, say=note)
+
+    def _encoder(self, name: str) -> Any:
+        """The text encoder of that name, loaded once."""
+        if name not in self._encoders:
+            from erc_graph.features.encoder_names import load_text_encoder
+
+            self._encoders[name] = load_text_encoder(name)
+        return self._encoders[name]
 
     def stream(self) -> Stream:
         """Return a conversation that is judged turn by turn, as it happens; see `erc_graph.inference.stream`.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.inference.answer import complete
-from erc_graph.inference.pipeline import Pipeline
+from erc_graph.methods.schema import Schema
+
+if TYPE_CHECKING:
+    from erc_graph.inference.pipeline import Pipeline
 
 LONGEST = 2000  # turns: a complete graph has their square
 SECONDS = 30.0  # of a recording; what is longer is cut there, as `erc-graph features` does
@@ -99,6 +102,16 @@ def prepare(
         for remark in dict.fromkeys(remarks):
             say(remark)
     return complete(replace(_for_task(corpus, pipeline.task), features=features, present=present, sequences=sequences), pipeline.method)
+
+
+def lacks(corpus: Corpus, schema: Schema) -> bool:
+    """Return whether there is something to prepare: vectors or sequences that are read and that the corpus does not have."""
+    return not (corpus.features.keys() >= schema.widths.keys() and corpus.sequences.keys() >= schema.sequences.keys())
+
+
+def hears(schema: Schema) -> bool:
+    """Return whether recordings are read."""
+    return any(name.startswith("audio") for name in schema.modalities)
 
 
 def text_encoders(pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -218,5 +231,5 @@ def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) ->
         return f'{corpus.name}: nothing is said in it, and no vectors are given; expected text, or in JSON "features": {{{widths}}}'
     return (
         f"{corpus.name}: this model reads vectors for which it names no text encoder; give them per turn in JSON, "
-        f'"features": {{{widths}}}, or name the encoder that they were made with (--extractor text=FOLDER)'
+        f'"features": {{{widths}}}, or name the encoder that they were made with (--extractor text=FOLDER, or `extractors` of `prepare`)'
     )

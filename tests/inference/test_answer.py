@@ -63,8 +63,11 @@ def test_a_modality_that_is_not_there_counts_as_missing(pipeline: Pipeline, corp
 
 
 def test_features_that_do_not_fit(pipeline: Pipeline, corpus: Corpus) -> None:
+    bare = replace(corpus, features={}, present={})
+    with pytest.raises(CorpusError, match=r"this model reads vectors for which it names no text encoder"):
+        pipeline.predict(bare)
     with pytest.raises(CorpusError, match=r"expected features .*text \(.*found none"):
-        pipeline.predict(replace(corpus, features={}, present={}))
+        answer.answers(pipeline.method, bare)
     wide = {**corpus.features, "text": torch.zeros(corpus.utterances, 3)}
     with pytest.raises(CorpusError, match=r"features\.text: expected vectors of \d+ numbers, found 3"):
         pipeline.predict(replace(corpus, features=wide))
@@ -75,6 +78,30 @@ def test_scores(corpus: Corpus) -> None:
     row = pipeline.predict(corpus[0])[0]
     assert row.score is not None and row.emotion == f"{row.score:+.1f}" and row.probabilities == {} and row.confidence is None
     assert row.as_dict()["score"] == row.score
+
+
+def test_answers_are_a_list_and_a_table(corpus: Corpus) -> None:
+    pytest.importorskip("pandas")
+    pipeline = Pipeline(METHODS["bigru"](Schema.of(corpus)))
+    rows = pipeline.predict(replace(corpus, annotations={**corpus.annotations, "start": tuple(map(float, range(corpus.utterances)))}))
+    assert isinstance(rows, list) and isinstance(rows[:2], answer.Answers) and rows[:2] + rows[2:] == list(rows)
+    frame = rows.to_frame()
+    labels = [f"p({label})" for label in corpus.task.labels]
+    assert list(frame) == ["dialogue", "turn", "start", "speaker", "text", "emotion", *labels] and len(frame) == len(rows)
+    assert frame[labels].values.tolist() == [list(row.probabilities.values()) for row in rows]
+    assert frame[["dialogue", "turn"]].values.tolist() == corpus.to_frame()[["dialogue", "turn"]].values.tolist()
+    assert frame["start"].tolist() == [row.start for row in rows]
+    assert rows[3:5].to_frame()["emotion"].tolist() == [row.emotion for row in rows[3:5]]
+    marked = answer.Answers(replace(row, unsure=turn > 2) for turn, row in enumerate(rows))
+    assert marked.to_frame()["unsure"].tolist() == [False] * 3 + [True] * (len(rows) - 3)
+    assert list(pipeline.predict([]).to_frame()) == ["dialogue", "turn", "speaker", "text", "emotion"]
+
+
+def test_scores_are_a_column(corpus: Corpus) -> None:
+    pytest.importorskip("pandas")
+    rows = Pipeline(METHODS["bigru"](Schema(widths={"text": corpus.features["text"].shape[1]}, task=TASKS["sentiment"]))).predict(corpus[0])
+    assert list(rows.to_frame()) == ["dialogue", "turn", "speaker", "text", "emotion", "score"]
+    assert rows.to_frame()["score"].tolist() == [row.score for row in rows]
 
 
 def test_a_network_that_diverged_gives_no_answer(corpus: Corpus) -> None:

@@ -1,0 +1,70 @@
+"""What `Pipeline.predict` is given, as corpora. Nothing is guessed in silence: a string is text, a `Path` is a file.
+
+| given | is |
+|---|---|
+| a corpus, a dialogue | itself |
+| a string | a conversation of one turn |
+| strings | one conversation of one speaker, turn by turn |
+| a `pathlib.Path` | the conversations in a file, as `load_transcript` reads them |
+| several of these | one after the other; lists of strings are named `conversation_0`, `conversation_1`, … |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from erc_graph.data.corpus import Corpus, Dialogue
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts import load_transcript
+from erc_graph.data.files.transcripts.talk import NOBODY, Talk, Turn, to_corpus
+from erc_graph.data.printable import one_line
+from erc_graph.errors import CorpusError
+
+Given = Corpus | Dialogue | str | os.PathLike[str] | Iterable[Dialogue | Corpus | str | os.PathLike[str] | Sequence[str]]
+_EXPECTED = "predict: expected a corpus, dialogues, a string (one turn), strings (one conversation), or files as pathlib.Path"
+
+
+def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpus, Path | None]]:
+    """Yield the corpora in what is given, each with the folder of its file where it was read from one.
+
+    Args:
+        given: See above.
+        name: What strings are called as a conversation.
+
+    Raises:
+        CorpusError: something else, strings among other things, or a file that cannot be read.
+    """
+    if isinstance(given, Corpus | Dialogue):
+        yield (given if isinstance(given, Corpus) else given.corpus), None
+    elif isinstance(given, str):
+        yield _spoken([given], name), None
+    elif isinstance(given, os.PathLike):
+        yield load_transcript(given), Path(given).parent
+    elif isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | Mapping | Set | Tensor):
+        parts: list[Any] = list(given)
+        others = [part for part in parts if not isinstance(part, str)]
+        if parts and not others:
+            yield _spoken(parts, name), None
+        elif len(others) < len(parts):
+            raise CorpusError(f"{_EXPECTED}; found strings beside {type(others[0]).__name__}: give them apart")
+        for number, part in enumerate(others):
+            yield from corpora_of(part, f"{name}_{number}")
+    else:
+        raise CorpusError(f"{_EXPECTED}; found {type(given).__name__}")
+
+
+def _spoken(texts: Sequence[str], name: str) -> Corpus:
+    """Strings as one conversation; what is assumed is noted."""
+    for text in texts:
+        if os.path.isfile(text):
+            note(f"{one_line(text)!r} is taken for what is said; the file of that name is pathlib.Path({one_line(text)!r})")
+    alone = len(texts) == 1
+    if alone and "\n" in texts[0].strip():
+        note("the lines of a string are taken for one turn; load_transcript(text.encode()) reads the turns of a transcript")
+    speaker = NOBODY if alone else ""  # of one turn it does not matter who speaks
+    return to_corpus(Talk(form="strings", turns=[Turn(text=text, speaker=speaker) for text in texts]), Path("strings"), name)
