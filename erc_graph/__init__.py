@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from erc_graph.errors import CheckpointError, ConfigError, CorpusError, ErcGraphError, StorageError
     from erc_graph.graphs.build import build_graph
     from erc_graph.graphs.convert import to_dgl, to_networkx
+    from erc_graph.graphs.dataset import graph_dataset
     from erc_graph.graphs.graphml import write_graphml
     from erc_graph.graphs.recipe import load_recipe
     from erc_graph.inference.answer import Answer, Answers
@@ -69,6 +70,7 @@ _HOME = {
     "evaluate": "training.metrics",
     "explain": "inference.explain",
     "fit": "training.loop",
+    "graph_dataset": "graphs.dataset",
     "load_corpus": "data.files.load",
     "load_recipe": "graphs.recipe",
     "load_transcript": "data.files.transcripts",
@@ -107,6 +109,7 @@ __all__ = [
     "evaluate",
     "explain",
     "fit",
+    "graph_dataset",
     "load_corpus",
     "load_recipe",
     "load_transcript",

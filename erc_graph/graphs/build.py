@@ -9,7 +9,8 @@ Every stream has one node per turn, so that turns align across streams; `present
 | | `speaker`, `dialogue`, `turn` | `(N,)` int64: order of first appearance in the dialogue; which dialogue; which turn of it |
 | | `y` | `(N,)` label index (-1: none), or score (NaN: none) |
 | `graph[edge type]` | `edge_index` | `(2, E)` source above target |
-| | `edge_weight` | `(E,)` γ · angular similarity, or γ, times how often the edge counts; absent where it is learned or cannot be had |
+| | `edge_weight` | `(E,)` γ · angular similarity, or γ, times how often the edge counts |
+| | `unweighted` | in the place of a weight: why there is none, in words |
 | `graph["hyperedge"]` | `kind` | `(M,)` number of the rule; only where the recipe has hyperedges |
 | | `names` | of every hyperedge: its stream, its speaker, or `turn i` |
 | `graph[stream, relation, "hyperedge"]`, and back | `edge_index` | `(2, I)` in the order of the nodes |
@@ -50,8 +51,9 @@ def build_graph(
 ) -> HeteroData:
     """The graph of one conversation, or of several side by side; node types are the modalities.
 
-    Angular weights compare states of one width. Raw features of two modalities rarely have that: such edges are built without an
-    `edge_weight`. All weights are there in the graph of a method's own states (`build_from_states`).
+    Angular weights compare states of one width. Within a modality raw features have that; of two modalities they rarely do: such edges are
+    built without an `edge_weight`, and `unweighted` says why. All weights are there in the graph of a method's own states
+    (`build_from_states`, `Pipeline.graph`).
 
     Args:
         dialogues: A dialogue, a corpus, or dialogues (of one task, with the same features).
@@ -131,9 +133,8 @@ def _assemble(
     for (m, relation, n), index in graph_edges(recipe, batch.ptr, batch.speaker, present, sizes=batch.sizes).items():
         edge = graph[m, relation, n]
         edge.edge_index = index
-        weight = _weight(rules[relation], index, unit.get(m), unit.get(n))
-        if weight is not None:
-            edge.edge_weight = weight
+        weight = _weight(rules[relation], (m, n), index, unit)
+        edge["unweighted" if isinstance(weight, str) else "edge_weight"] = weight
     graph.ptr = batch.ptr
     graph.texts = list(corpus.texts) if corpus else []
     graph.speakers = list(corpus.speakers) if corpus else [f"speaker {i + 1}" for i in batch.speaker.tolist()]
@@ -166,15 +167,19 @@ def _add_hyperedges(graph: HeteroData, batch: Batch, present: Mapping[str, Tenso
         graph[HYPEREDGE, relation, stream].edge_index = index.flip(0)
 
 
-def _weight(rule: EdgeRule, index: Tensor, source: Tensor | None, target: Tensor | None) -> Tensor | None:
-    """`(E,)` weights of one relation from directions `(N, d)`, or `None` where the rule compares what cannot be compared."""
+def _weight(rule: EdgeRule, streams: tuple[str, str], index: Tensor, unit: Mapping[str, Tensor]) -> Tensor | str:
+    """`(E,)` weights of one relation from one stream to another, by directions stream → `(N, d)`; or why there are none."""
     if rule.weight == "learned":
-        return None
+        return "learned: the operator computes the weight"
     scale = rule.scale * rule.times
     if rule.weight == "unit":
         return torch.full((index.shape[1],), scale, device=index.device)
-    if source is None or target is None or source.shape[1] != target.shape[1]:
-        return None
+    if absent := [name for name in streams if name not in unit]:
+        return f"angular: {absent[0]} has no vectors to compare"
+    source, target = (unit[name] for name in streams)
+    if source.shape[1] != target.shape[1]:
+        widths = f"{streams[0]} has {source.shape[1]}, {streams[1]} {target.shape[1]}"
+        return f"angular: compares vectors of one width, {widths}; the graph of a model's states has weights"
     # In pieces: a corpus has hundreds of thousands of edges, and gathering both ends at once would take gigabytes.
     pieces = index.split(max(1, _CHUNK // max(1, source.shape[1])), dim=1)
     cosine = [(source[i] * target[j]).sum(-1) for i, j in pieces]

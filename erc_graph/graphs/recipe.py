@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,12 +183,26 @@ def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
                 f"graph recipe: unknown {name_or_path!r}; known: {listed}; for a file of your own give its path, ending in .toml"
             )
         path = known[name_or_path]
-    else:
-        path = Path(name_or_path)
+        return _packaged(path, path.stat().st_mtime_ns)
+    return _read(Path(name_or_path))
+
+
+@lru_cache(maxsize=64)
+def _packaged(path: Path, changed: int) -> GraphRecipe:
+    """A recipe of the package, kept until its file changes: a corpus has a graph per dialogue."""
+    return _read(path)
+
+
+@lru_cache(maxsize=1)
+def _form() -> TypeAdapter[GraphRecipe]:
+    return TypeAdapter(GraphRecipe)
+
+
+def _read(path: Path) -> GraphRecipe:
     data = read_toml(path, what="graph recipe")
     try:
         # Strict JSON mode: no "3" for 3 and no 1 for true, while TOML's arrays may become tuples.
-        return TypeAdapter(GraphRecipe).validate_json(json.dumps({"name": path.stem, **data}, default=str), strict=True)
+        return _form().validate_json(json.dumps({"name": path.stem, **data}, default=str), strict=True)
     except ValidationError as problems:
         lines = [_describe(error) for error in problems.errors(include_url=False)]
         raise ConfigError(f"graph recipe {path}: " + "; ".join(lines)) from None

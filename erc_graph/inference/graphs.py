@@ -130,4 +130,5 @@ def graph_of(seen: Seen, batch: Batch, corpus: Corpus | None = None) -> HeteroDa
     for kind, weights in seen.weights().items():
         if kind in graph.edge_types:
             graph[kind].edge_weight = weights
+            graph[kind].pop("unweighted", None)
     return graph

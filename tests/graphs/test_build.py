@@ -72,7 +72,7 @@ def test_edge_types_and_weights_of_the_pairwise_recipe() -> None:
     for m, relation, n in graph.edge_types:
         edge = graph[m, relation, n]
         comparable = corpus.features[m].shape[1] == corpus.features[n].shape[1]
-        assert ("edge_weight" in edge) == comparable
+        assert ("edge_weight" in edge) == comparable == ("unweighted" not in edge)
         source, target = edge.edge_index.tolist()
         assert all(corpus.present[m][source])
         assert all(corpus.present[n][target])
@@ -176,6 +176,7 @@ def test_learned_weights_and_multiplicity() -> None:
     )
     graph = build_graph(make_corpus(), GraphRecipe(name="weights", description="", source="", edges=rules))
     assert "edge_weight" not in graph["text", "learned", "text"]
+    assert graph["text", "learned", "text"].unweighted == "learned: the operator computes the weight"
     assert set(graph["text", "twice", "text"].edge_weight.tolist()) == {2.0}
     assert torch.allclose(graph["text", "alike", "text"].edge_weight, torch.tensor(3.0), atol=1e-3)
 
@@ -187,6 +188,20 @@ def test_unit_weights_need_no_features() -> None:
     assert weight.tolist() == [0.25] * (2 * 11 - 3)
 
 
+def test_edges_without_a_weight_say_why() -> None:
+    graph = build_graph(make_corpus())
+    assert {kind[::2]: graph[kind].get("unweighted") for kind in graph.edge_types} == {
+        **dict.fromkeys([("text", "text"), ("audio", "audio"), ("visual", "visual"), ("audio", "visual"), ("visual", "audio")]),
+        **{
+            (a, b): f"angular: compares vectors of one width, {a} has {m}, {b} {n}; the graph of a model's states has weights"
+            for a, b, m, n in (("text", "audio", 5, 3), ("audio", "text", 3, 5), ("text", "visual", 5, 3), ("visual", "text", 3, 5))
+        },
+    }
+    assert "unweighted='angular: " in repr(graph)
+    bare = build_graph(make_corpus(widths={}))
+    assert bare["text", "context", "text"].unweighted == "angular: text has no vectors to compare"
+
+
 def test_states_of_a_pipeline_get_all_their_weights() -> None:
     corpus = make_corpus()
     batch = corpus.batch()
@@ -194,7 +209,7 @@ def test_states_of_a_pipeline_get_all_their_weights() -> None:
     present = {"audio+text": corpus.present["audio"] | corpus.present["text"], "visual": corpus.present["visual"]}
     graph = build_from_states(batch, states, present, "pairwise", corpus)
     assert graph.node_types == ["audio+text", "visual"]
-    assert all("edge_weight" in graph[kind] for kind in graph.edge_types)
+    assert all("edge_weight" in graph[kind] and "unweighted" not in graph[kind] for kind in graph.edge_types)
     assert graph.labels == ["calm", "glad", "cross"]
     source, target = graph["audio+text", "cross", "visual"].edge_index
     assert torch.equal(source, target)

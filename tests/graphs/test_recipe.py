@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_the_shipped_recipes_and_their_examples_are_all_found() -> None:
         assert recipe.name == name
         assert recipe.description
         assert recipe.source
+
+
+def test_a_recipe_of_the_package_is_read_again_when_its_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, GOOD)
+    monkeypatch.setattr("erc_graph.graphs.recipe.FOLDERS", (tmp_path,))
+    assert load_recipe("own") is load_recipe("own") and load_recipe("own").edges[0].past == 1
+    write(tmp_path, GOOD.replace("past = 1", "past = 2"))
+    os.utime(path, ns=(1, 1))
+    assert load_recipe("own").edges[0].past == 2 and load_recipe(path).edges[0].past == 2
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -85,6 +85,14 @@ def test_angular_weights_are_those_of_the_nodes(corpus: Corpus) -> None:
         torch.testing.assert_close(graph[kind].edge_weight, 1 - angle / torch.pi, atol=2e-3, rtol=0)
 
 
+def test_weights_that_an_operator_learns_are_there(corpus: Corpus) -> None:
+    """The recipe alone has none, and says why; the graph of what was sent has them."""
+    method = Attending(Schema.of(corpus), OwnConfig(graph="cogmen")).eval()
+    batch = corpus[0].batch()
+    graph = graph_of(look(method, batch)[0]["last"], batch, corpus[0].corpus)
+    assert graph.edge_types and all("edge_weight" in graph[kind] and "unweighted" not in graph[kind] for kind in graph.edge_types)
+
+
 def test_absent_nodes_have_no_edges(corpus: Corpus) -> None:
     batch = corpus[0].batch()
     recipe = Attending(Schema.of(corpus)).recipe
