@@ -33,6 +33,9 @@ EXAMPLES = """examples:
       --fine-tune --cross-fit 3 --output log-probabilities \\
       --out corpora/meld/text_logp.safetensors
       tune on the single utterances of the training split, in three folds
+  erc-graph features --data corpora/meld --model models/llama \\
+      --pooling last --layer -4 --pca 256 --half --out corpora/meld/lm.safetensors
+      states of a language model, as 256 principal components
 """
 
 
@@ -51,12 +54,13 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     switches = {
         "fine_tune": "First tune the text encoder on the single utterances of the training split.",
+        "half": "Write numbers of 16 bits (float16).",
         "strict": "Refuse what is longer than the model takes and files that cannot be read; else they are cut or left out with a count.",
     }
     parser.add_class_arguments(FeaturesConfig, skip=set(switches))
     for name, words in switches.items():
         parser.add_argument(f"--{name}", action=ActionYesNo(no_prefix="no_"), help=words)
-    parser.add_class_arguments(TuningConfig, "tuning")
+    parser.add_class_arguments(TuningConfig, "tuning", skip={"lora", "quantize"})
     return parser
 
 

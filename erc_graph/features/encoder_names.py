@@ -10,36 +10,58 @@ from typing import Any, get_args
 import torch
 
 from erc_graph.errors import CheckpointError
-from erc_graph.features.text import Pooling, TextEncoder
+from erc_graph.features import principal
+from erc_graph.features.pretrained import Quantize
+from erc_graph.features.principal import Projected
+from erc_graph.features.text import Pooling, TextEncoder, as_seen_from
 from erc_graph.features.tuned import OUTPUTS, TunedEncoder
 from erc_graph.features.tuned_files import ABOUT
 
 
-def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextEncoder | TunedEncoder:
+def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextEncoder | TunedEncoder | Projected:
     """Load the encoder that a corpus or a model names, with its options behind it.
 
     Args:
-        name: As `find_encoder` has it, or the folder of tuned encoders; then, where they are not the usual ones, a colon and options:
-            `NAME:layer=-2,pooling=cls`, `FOLDER:output=log-probabilities`.
+        name: As `find_encoder` has it, or the folder of tuned encoders or of principal components (which have no options); then, where they
+            are not the usual ones, a colon and options: `NAME:layer=-2,pooling=cls`, `FOLDER:output=log-probabilities`.
         device: Where it computes.
 
     Raises:
         CheckpointError: not found, its files are incomplete, damaged or of an unknown kind, or an option that it does not have.
     """
     where, options = split_options(name)
-    tuned = False
+    tuned = projected = False
     with suppress(OSError, ValueError):  # a name that no file can have
-        tuned = (Path(where) / ABOUT).is_file()
-    known = {"output": OUTPUTS} if tuned else {"pooling": tuple(one for one in get_args(Pooling) if one != "frames"), "layer": None}
-    for key, value in options.items():
-        if key not in known or value not in (known[key] or (value,)):
-            raise CheckpointError(f"text encoder {name[:80]!r}: expected options {', '.join(known)}, found {key}={value}")
-    chosen: dict[str, Any] = dict(options)
+        tuned, projected = ((Path(where) / about).is_file() for about in (ABOUT, principal.ABOUT))
     if tuned:
-        return TunedEncoder(Path(where), device=device, **chosen)
+        return TunedEncoder(Path(where), device=device, **_checked(name, options, {"output": OUTPUTS}))
+    if projected:
+        _checked(name, options, {})
+        inner, axes = principal.read_axes(Path(where))
+        base, options = split_options(inner)
+        return Projected(_plain(join_options(as_seen_from(Path(where), base), **options), device), axes)
+    return _plain(name, device)
+
+
+def _plain(name: str, device: torch.device | str) -> TextEncoder:
+    where, options = split_options(name)
+    poolings = tuple(one for one in get_args(Pooling) if one != "frames")
+    chosen = _checked(name, options, {"pooling": poolings, "layer": None, "quantize": get_args(Quantize)})
     if "layer" in options and not options["layer"].startswith("last4"):
         chosen["layer"] = int(options["layer"])
     return TextEncoder(where, device=device, **chosen)
+
+
+def _checked(name: str, options: dict[str, str], known: dict[str, tuple[str, ...] | None]) -> dict[str, Any]:
+    """The options, where all of them are known.
+
+    Raises:
+        CheckpointError: one is not.
+    """
+    for key, value in options.items():
+        if key not in known or value not in (known[key] or (value,)):
+            raise CheckpointError(f"text encoder {name[:80]!r}: expected options {', '.join(known) or 'left out'}, found {key}={value}")
+    return dict(options)
 
 
 def split_options(name: str) -> tuple[str, dict[str, str]]:

@@ -45,6 +45,8 @@ class Extraction:
         sequences: Whether sequences come out.
         note: Model, layer, pooling, versions: what the file says about itself, and what a continued run must have in common.
         inputs: What else it must have in common: a digest of the texts.
+        finish: Ids and all vectors `(n, d)` → what is written in their place, and more to note; runs once, when all are there.
+        half: Whether the file has numbers of 16 bits.
     """
 
     ids: Sequence[str]
@@ -54,6 +56,8 @@ class Extraction:
     sequences: bool
     note: Mapping[str, Any] = field(default_factory=dict)
     inputs: str = ""
+    finish: Callable[[Sequence[str], Tensor], tuple[Tensor, dict[str, Any]]] | None = None
+    half: bool = False
 
 
 def check_target(out: Path) -> None:
@@ -172,11 +176,29 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
     ids = [extraction.ids[row] for row in order]
     note = {**extraction.note, "left_out": len(reasons)}
     if extraction.sequences:
-        write_sequences(out, ids, Ragged.of([found[row] for row in order]), note)
+        sequences = Ragged.of([found[row] for row in order])
+        write_sequences(out, ids, Ragged(_stored(sequences.values, extraction, out), sequences.ptr), note)
     else:
-        write_features(out, ids, torch.cat([found[row] for row in order]), note)
+        vectors = torch.cat([found[row] for row in order])
+        if extraction.finish:
+            vectors, more = extraction.finish(ids, vectors)
+            note |= more
+        write_features(out, ids, _stored(vectors, extraction, out), note)
     _remove(folder)
     return reasons
+
+
+def _stored(values: Tensor, extraction: Extraction, out: Path) -> Tensor:
+    """The numbers as the file has them.
+
+    Raises:
+        CorpusError: too large for 16 bits.
+    """
+    most = torch.finfo(torch.float16).max
+    if extraction.half and (values.abs() > most).any():
+        found = float(values.abs().max())
+        raise CorpusError(f"{out}: numbers up to {found:g}, 16 bits hold {most:g}; leave --half out, what is done is kept")
+    return values.half() if extraction.half else values
 
 
 def _remove(folder: Path) -> None:

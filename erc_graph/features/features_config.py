@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from erc_graph.errors import ConfigError, expect
+from erc_graph.features.pretrained import Quantize
 from erc_graph.features.text import Layer, Pooling
 
-POOLINGS = {"text": ("own", "cls", "mean", "cls+mean", "words", "tokens"), "audio": ("own", "frames"), "visual": ("own", "frames")}
+POOLINGS = {"text": ("own", "cls", "mean", "cls+mean", "last", "words", "tokens"), "audio": ("own", "frames"), "visual": ("own", "frames")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,16 @@ class FeaturesConfig:
         modality: From what.
         source: Audio, visual: folder with one file per utterance, named by its id (visual: a video, an array, or a folder of pictures);
             unset: the waveforms or face frames of the corpus itself.
-        pooling: `own`: as a text encoder's files say, and the mean over time of sound and pictures; text: `cls`, `mean`, `cls+mean`, or
-            `words`, the states of all tokens, or `tokens`, their ids; sound and pictures: `frames`, the states of all frames.
+        pooling: `own`: as a text encoder's files say, and the mean over time of sound and pictures; text: `cls`, `mean`, `cls+mean`, `last`
+            (the last token, at which a causal language model has read all), or `words`, the states of all tokens, or `tokens`, their ids;
+            sound and pictures: `frames`, the states of all frames.
         layer: Whose states: 0 the embeddings, 1 the first layer, -1 the last; `last4` side by side, `last4-mean`.
         output: Of a tuned encoder: its `features`, or the `log-probabilities` of the classes.
+        pca: So many principal components of a text encoder's vectors, fitted to the training dialogues and kept beside OUT; 0: the vectors.
+        half: Write numbers of 16 bits (float16).
+        quantize: A text encoder's matrices in `8bit` or `4bit` (bitsandbytes), on a GPU.
         fine_tune: First tune the text encoder on the single utterances of the training split.
+        lora: Train matrices of this rank beside the encoder's own, and save them alone; 0: train and save all weights.
         cross_fit: Tune so many encoders, each without one part of the training dialogues; a training utterance goes through the one that
             never saw its dialogue. 0: one encoder, fitted to all of them.
         repeats: Do that so many times, with other folds and starts; every utterance gets the mean of the encoders that may read it.
@@ -49,7 +55,11 @@ class FeaturesConfig:
     pooling: Pooling = "own"
     layer: Layer = -1
     output: Literal["features", "log-probabilities"] = "features"
+    pca: int = 0
+    half: bool = False
+    quantize: Quantize = "no"
     fine_tune: bool = False
+    lora: int = 0
     cross_fit: int = 0
     repeats: int = 1
     encoders: str | None = None
@@ -75,6 +85,10 @@ class FeaturesConfig:
             pooling=(self.pooling in POOLINGS[self.modality], f"one of {', '.join(POOLINGS[self.modality])} for {self.modality}"),
             source=(self.source is None or self.modality != "text", "nothing for text, which stands in the corpus"),
             encoders=(self.encoders != "", "a folder"),
+            pca=(self.pca >= 0, "1 or more, or 0"),
+            half=(not self.half or self.pooling != "tokens", "false for ids of tokens, which 16 bits do not hold"),
+            quantize=(self.quantize == "no" or self.modality == "text", "no, for what is no text"),
+            lora=(self.lora >= 0, "a rank of 1 or more, or 0"),
             fine_tune=(not self.fine_tune or self.modality == "text", "false for what is no text"),
             cross_fit=(self.cross_fit == 0 or self.cross_fit >= 2, "0, or 2 folds or more"),
             repeats=(self.repeats >= 1, "1 or more"),
@@ -84,10 +98,12 @@ class FeaturesConfig:
                 raise ConfigError(f"features.{name}: expected --modality {modality} beside it, found {self.modality}, which has none")
         tuned = {
             "cross_fit": self.cross_fit, "repeats": self.repeats > 1, "encoders": self.encoders, "task": self.task,
-            "output": self.output != "features",
+            "output": self.output != "features", "lora": self.lora,
         }  # fmt: skip
         for name, given in tuned.items():
             if given and not self.fine_tune:
                 raise ConfigError(f"{name}: expected --fine-tune beside it, which makes the encoders that it is about")
+        if self.pca and (self.modality != "text" or self.fine_tune or self.pooling in ("words", "tokens")):
+            raise ConfigError("pca: expected vectors of a text encoder that is not tuned: no --fine-tune, and no --pooling words or tokens")
         if self.fine_tune and (self.pooling != "own" or self.layer != -1):
             raise ConfigError("fine_tune: expected pooling and layer left out: a tuned encoder gives the mean of its last states")

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.storage import write_json
 from erc_graph.errors import ConfigError, expect
+from erc_graph.features.pretrained import Precision, Quantize
 from erc_graph.features.processes import Share, wait_for
+from erc_graph.features.text import find_encoder, revision, seen_from
 from erc_graph.features.tuned import Output, TunedEncoder
 from erc_graph.features.tuned_files import ABOUT, continues, describe, refuse_foreign
 from erc_graph.features.utterance_classifier import TuningRun, Utterances
@@ -30,20 +31,27 @@ class TuningConfig:
     Attributes:
         epochs: Passes over the training utterances; the one that is best on the development split is kept.
         batch_size: Utterances per step.
-        learning_rate: The highest; it grows from zero in the first tenth of the steps and falls to zero in a line.
+        learning_rate: The highest; it grows from zero in the first tenth of the steps and falls to zero in a line. Unset: 1e-4, and 1e-3
+            for low-rank matrices.
         weight_decay: Of AdamW, on matrices alone.
         dropout: In front of the classifier (inside the encoder: as its own files say).
         context: Turns before the utterance that the encoder reads too, as far as its tokens reach.
+        gradient_checkpointing: Keep no states of the layers for the backward pass, but compute them again: less memory, more time.
         seed: Of classifier, order, dropout and folds.
+        lora: Rank of the matrices that are trained in the place of the encoder's own (`erc_graph.features.low_rank`); 0: all weights are.
+        quantize: The encoder's own matrices in `8bit` or `4bit`, where they are not trained.
     """
 
     epochs: int = 3
     batch_size: int = 32
-    learning_rate: float = 1e-4
+    learning_rate: float | None = None
     weight_decay: float = 0.01
     dropout: float = 0.1
     context: int = 0
+    gradient_checkpointing: bool = False
     seed: int = 0
+    lora: int = 0
+    quantize: Quantize = "no"
 
     def __post_init__(self) -> None:
         expect(
@@ -51,12 +59,19 @@ class TuningConfig:
             self,
             epochs=(self.epochs >= 1, "1 or more"),
             batch_size=(self.batch_size >= 1, "1 or more"),
-            learning_rate=(0 < self.learning_rate < math.inf, "a number above 0"),
+            learning_rate=(self.learning_rate is None or 0 < self.learning_rate < math.inf, "a number above 0"),
             weight_decay=(self.weight_decay >= 0, "a number of 0 or more"),
             dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
             context=(self.context >= 0, "0 or more"),
             seed=(0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
+            lora=(self.lora >= 0, "a rank of 1 or more, or 0"),
+            quantize=(self.quantize == "no" or self.lora > 0, "--lora beside it, for quantized matrices are not trained"),
         )
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate."""
+        return self.learning_rate or (1e-3 if self.lora else 1e-4)
 
 
 def tune(
@@ -69,7 +84,7 @@ def tune(
     repeats: int = 1,
     output: Output = "features",
     device: torch.device | str = "cpu",
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     share: Share | None = None,
     quiet: bool | None = None,
 ) -> TunedEncoder:
@@ -86,12 +101,12 @@ def tune(
         repeats: So many times, each with folds and a start of its own: repeat `r` is what the seed `config.seed + r` gives by itself.
         output: What the encoder says in the end.
         device: Where it computes.
-        precision: `bf16`: matrix products in 16 bits.
+        precision: `bf16`: matrix products in 16 bits; with low-rank matrices also the encoder's own, where they are stored so.
         share: Which part of several processes this one is.
         quiet: No progress bar; unset: none where standard error is no terminal.
 
     Raises:
-        ConfigError: an impossible number of folds or repeats.
+        ConfigError: an impossible number of folds or repeats, or a library that is not installed.
         CorpusError: no texts, no training split, or nothing labelled in it.
         CheckpointError: the folder has encoders with other settings, or of other utterances; a state in it is damaged; or weights
             are not a number.
@@ -100,6 +115,8 @@ def tune(
     if repeats < 1:
         raise ConfigError(f"repeats: expected 1 or more, found {repeats}")
     about = describe(corpus, model, config, cross_fit, precision, repeats)
+    if config.lora:  # what is saved is nothing without the encoder that it was tuned from
+        about |= {"model": seen_from(folder, model), "revision": revision(find_encoder(model))}
     if (folder / ABOUT).is_file():
         if continues(folder, about) and share.first:
             write_json(folder / ABOUT, about)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from erc_graph.errors import CheckpointError, ConfigError
-from erc_graph.features.text import find_model, pretrained, revision
+from erc_graph.features.pretrained import pretrained
+from erc_graph.features.text import find_model, revision
 from erc_graph.features.tokens import read_json
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
@@ -66,7 +67,7 @@ Found = tuple[Callable[[Tensor], Tensor], tuple[int, int], tuple[float, ...], tu
 def _model(name: str, device: torch.device) -> Found:
     """A model of transformers, with size and scaling as its preprocessor's file says."""
     folder = find_model(name, "image model")
-    model = pretrained(folder).eval().to(device)
+    model = pretrained(folder, device=device)
     if getattr(model, "main_input_name", "") != "pixel_values":
         raise CheckpointError(f"{folder}: expected an image model such as ResNet, EfficientNet or ViT, found {model.config.model_type}")
     path = folder / "preprocessor_config.json"

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.errors import CorpusError
+from erc_graph.errors import ConfigError, CorpusError
 from erc_graph.features.context import readings
 from erc_graph.features.device import find_device, find_precision
 from erc_graph.features.encoder_names import join_options
 from erc_graph.features.extract import Extraction, versions
 from erc_graph.features.features_config import FeaturesConfig
 from erc_graph.features.fine_tuning import TuningConfig, tune
+from erc_graph.features.principal import along, fit_axes, save_axes
 from erc_graph.features.processes import Share
-from erc_graph.features.text import TextEncoder, revision
+from erc_graph.features.text import TextEncoder, revision, seen_from
 from erc_graph.features.tuned import TunedEncoder
 
 
@@ -27,6 +31,7 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
 
     Raises:
         CorpusError: no texts; or `strict` and a text that is longer than the model takes.
+        ConfigError: more principal components than the training split allows.
     """
     rows = [row for row, text in enumerate(corpus.texts) if text.strip()]
     if not rows:
@@ -37,6 +42,7 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
     encoder: TextEncoder | TunedEncoder
     if config.fine_tune:
         folder = Path(config.encoders or f"{config.out.removesuffix('.safetensors')}.tuned")
+        tuning = replace(tuning, lora=config.lora, quantize=config.quantize)
         encoder = tune(
             corpus, config.model, folder, tuning, cross_fit=config.cross_fit, repeats=config.repeats, output=config.output, device=device,
             precision=precision, share=share, quiet=quiet,
@@ -47,8 +53,10 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
         place = os.path.relpath(folder, Path(config.out).parent)  # where it stands, seen from the feature file
         made = {"extractor": join_options(Path(place).as_posix(), **output), "output": config.output, **said, "fitted": fitted}
     else:
-        encoder = TextEncoder(config.model, device=device, pooling=config.pooling, layer=config.layer, precision=precision)
-        given = {"pooling": (config.pooling, "own"), "layer": (config.layer, -1)}
+        encoder = TextEncoder(
+            config.model, device=device, pooling=config.pooling, layer=config.layer, precision=precision, quantize=config.quantize
+        )
+        given = {"pooling": (config.pooling, "own"), "layer": (config.layer, -1), "quantize": (config.quantize, "no")}
         unusual = {name: value for name, (value, usual) in given.items() if value != usual}
         made = {
             "extractor": join_options(config.model, **unusual),
@@ -65,6 +73,7 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
             f"{corpus.utterance_ids[rows[cut[0]]]}), refused by strict; without it they are cut"
         )
 
+    finish = _components(corpus, config, rows, encoder.width, unusual) if config.pca else None
     sequences = config.pooling in ("words", "tokens")
 
     def compute(chosen: list[int]) -> list[Tensor | str]:
@@ -73,11 +82,39 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
             return list(encoder(said, dialogues=[dialogues[i] for i in chosen], tokens=config.tokens))
         return list(encoder.words(said, tokens=config.tokens) if sequences else encoder(said, tokens=config.tokens))
 
+    libraries = ["erc_graph", "torch", "tokenizers", *(["transformers"] if config.fine_tune else []), *(["peft"] if config.lora else [])]
     note = {
         "modality": "text", "model": config.model, **made, "precision": precision, "cut_to_length": len(cut), "longest": encoder.longest,
-        "versions": versions("erc_graph", "torch", "tokenizers", *(("transformers",) if config.fine_tune else ())),
+        "versions": versions(*libraries),
     }  # fmt: skip
     return Extraction(
         ids=[corpus.utterance_ids[row] for row in rows], sizes=[len(one) for one in ids], compute=compute, budget=config.tokens,
-        sequences=sequences, note=note, inputs=hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+        sequences=sequences, note=note, inputs=hashlib.sha256(json.dumps(texts).encode()).hexdigest(), finish=finish, half=config.half,
     )  # fmt: skip
+
+
+def _components(
+    corpus: Corpus, config: FeaturesConfig, rows: list[int], width: int, options: dict[str, Any]
+) -> Callable[[Sequence[str], Tensor], tuple[Tensor, dict[str, Any]]]:
+    """Vectors → those along the principal components of the training utterances, which are saved, and what to note of them.
+
+    Raises:
+        ConfigError: more components than there are training utterances, or numbers.
+    """
+    train = {corpus.utterance_ids[row] for row in corpus.rows(corpus.position[name] for name in corpus.splits.get("train", ())).tolist()}
+    fitted = len(train & {corpus.utterance_ids[row] for row in rows})
+    if config.pca > min(fitted, width):
+        raise ConfigError(
+            f"pca: expected up to {min(fitted, width)} components of {width} numbers and {fitted} training utterances with words, found "
+            f"{config.pca}"
+        )
+    folder = Path(f"{config.out.removesuffix('.safetensors')}.pca")
+    words = f"{fitted} utterances of the training split of {corpus.name}"
+
+    def finish(ids: Sequence[str], vectors: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        axes, share = fit_axes(vectors[[row for row, name in enumerate(ids) if name in train]], config.pca)
+        save_axes(folder, axes, join_options(seen_from(folder, config.model), **options), words)
+        said = {"components": config.pca, "variance": round(share, 4), "fitted_to": words}
+        return along(axes, vectors), {"extractor": folder.name, "pca": said}
+
+    return finish

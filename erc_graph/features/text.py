@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import hashlib
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +18,10 @@ from erc_graph.data.files.storage import load_tensors, sha256
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features.bert import Bert, is_bert
 from erc_graph.features.context import Reading
-from erc_graph.features.tokens import Tokens, chunks, read_json
+from erc_graph.features.pretrained import Precision, Quantize, pretrained
+from erc_graph.features.tokens import Tokens, filled_chunks, read_json
 
-Pooling = Literal["own", "cls", "mean", "cls+mean", "words", "tokens", "frames"]
+Pooling = Literal["own", "cls", "mean", "cls+mean", "last", "words", "tokens", "frames"]
 Layer = int | Literal["last4", "last4-mean"]
 
 # Encoder → package that carries its files, folder in it, and the extra of erc_graph that installs the package.
@@ -83,12 +86,27 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
         raise CheckpointError(f"{what} {error}") from None
 
 
+def seen_from(folder: Path, name: str) -> str:
+    """Return how a file in `folder` names a text encoder: a folder by its path from there, any other by its name."""
+    return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix() if find_encoder(name) == Path(name) else name
+
+
+def as_seen_from(folder: Path, name: str) -> str:
+    """Return the encoder that `seen_from` has named, for `find_encoder`."""
+    with suppress(OSError, ValueError):  # a name that no file can have
+        if (folder.resolve() / name).is_dir():
+            return str(folder.resolve() / name)
+    return name
+
+
 def revision(folder: Path) -> str:
     """Return which version of a model it is: the hub's commit, or the SHA-256 of the weights in a folder."""
     if folder.parent.name == "snapshots":
         return folder.name
-    weights = folder / "model.safetensors"
-    return f"sha256:{sha256(weights)}" if weights.is_file() else "unknown"
+    parts = [sha256(part) for part in sorted(folder.glob("model*.safetensors"))]
+    if not parts:
+        return "unknown"
+    return f"sha256:{parts[0] if len(parts) == 1 else hashlib.sha256(''.join(parts).encode()).hexdigest()}"
 
 
 class TextEncoder:
@@ -99,11 +117,12 @@ class TextEncoder:
         device: Where it computes.
         pooling: `own`: as the files say (sentence-transformers' `modules.json`: mean or first token, scaled to length one where it says
             so; without such a file the mean); `cls`: the state of the first token; `mean`: over all tokens; `cls+mean`: both side by
-            side; `words`: no pooling, the states of all tokens, first and closing ones included; `tokens`: their ids, for methods that
-            train a language model on them.
+            side; `last`: the state of the last token, at which a causal language model has read all of them; `words`: no pooling, the
+            states of all tokens, first and closing ones included; `tokens`: their ids, for methods that train a language model on them.
         layer: Whose states: 0 are the embeddings, 1 the first layer, -1 the last; `last4`: the last four side by side (Devlin et al.,
             section 5.3), `last4-mean`: their mean.
-        precision: `bf16`: matrix products in 16 bits.
+        precision: `bf16`: matrix products in 16 bits, and weights that are stored so.
+        quantize: `8bit`, `4bit`: matrices in so many bits, on a GPU.
 
     Attributes:
         width: Numbers per sentence, or per token.
@@ -126,7 +145,8 @@ class TextEncoder:
         device: torch.device | str = "cpu",
         pooling: Pooling = "own",
         layer: Layer = -1,
-        precision: Literal["no", "bf16"] = "no",
+        precision: Precision = "no",
+        quantize: Quantize = "no",
     ) -> None:
         self.name, self.device, self.precision = name, torch.device(device), precision
         self.folder = folder = find_encoder(name)
@@ -136,7 +156,7 @@ class TextEncoder:
         self.normalise = self.normalise and pooling == "own"
         try:
             self.tokens = Tokens(folder, config)
-            self.states, width, longest = token_states(folder, config, self.device, layer)
+            self.states, width, longest = token_states(folder, config, self.device, layer, precision, quantize)
         except (CheckpointError, ConfigError):
             raise
         except Exception as error:  # tokenizers raises plain Exceptions; config and tensors of a foreign file anything
@@ -147,7 +167,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[Reading], *, tokens: int = 4096) -> Tensor:
-        """Vectors `(n, width)` float32 on the CPU, in the order of the texts; the same for a text in any company.
+        """Vectors `(n, width)` float32 on the CPU, in the order of the texts; the same for a text in any company, zero without a token.
 
         Args:
             texts: `n` sentences; what is no valid Unicode (half a surrogate pair) is replaced.
@@ -155,7 +175,7 @@ class TextEncoder:
         """
         vectors = torch.zeros(len(texts), self.width)
         ids, _ = self.tokens(texts)
-        for rows in chunks([len(one) for one in ids], tokens):
+        for rows in filled_chunks(ids, tokens):
             states, mask = self._states([ids[row] for row in rows])
             vectors[rows] = self._pooled(states, mask).cpu()
         return vectors
@@ -163,11 +183,11 @@ class TextEncoder:
     @torch.no_grad()
     def words(self, texts: Sequence[Reading], *, tokens: int = 4096) -> list[Tensor]:
         """Compute the states, or with pooling `tokens` the ids, of the tokens of every text: `(tokens, width)` float32 on the CPU."""
-        found: list[Tensor] = [torch.empty(0)] * len(texts)
+        found: list[Tensor] = [torch.empty(0, self.width)] * len(texts)
         ids, _ = self.tokens(texts)
         if self.pooling == "tokens":
             return [torch.tensor(one, dtype=torch.float32)[:, None] for one in ids]
-        for rows in chunks([len(one) for one in ids], tokens):
+        for rows in filled_chunks(ids, tokens):
             states, mask = self._states([ids[row] for row in rows])
             for row, one, real in zip(rows, states.cpu(), mask.cpu(), strict=True):
                 found[row] = one[real]
@@ -179,7 +199,12 @@ class TextEncoder:
             return self.states(padded, mask).float(), mask
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
-        parts = {"cls": lambda: states[:, 0], "mean": lambda: mean_state(states, mask)}
+        last = mask.sum(1) - 1
+        parts = {
+            "cls": lambda: states[:, 0],
+            "mean": lambda: mean_state(states, mask),
+            "last": lambda: states[torch.arange(len(states), device=states.device), last],
+        }
         pooled = torch.cat([parts[part]() for part in self.pooling.split("+")], -1)
         return torch.nn.functional.normalize(pooled, dim=-1) if self.normalise else pooled
 
@@ -191,16 +216,15 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def token_states(
-    folder: Path, config: dict[str, Any], device: torch.device, layer: Layer = -1
+    folder: Path, config: dict[str, Any], device: torch.device, layer: Layer = -1, precision: Precision = "no", quantize: Quantize = "no"
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], int, int]:
     """Return the token states of a layer as a function of ids and mask, their width, and the most tokens.
 
     Raises:
         ConfigError: the model has no such layer.
     """
-    depth = int(config.get("num_hidden_layers") or config.get("n_layers") or 0)
-    chosen, join = layers(layer, depth, str(folder))
-    if is_bert(config):
+    if is_bert(config) and quantize == "no":
+        chosen, join = layers(layer, int(config["num_hidden_layers"]), str(folder))
         bert = Bert(config, load_tensors(folder / "model.safetensors")[0]).to(device)
 
         def of_bert(ids: Tensor, mask: Tensor) -> Tensor:
@@ -208,13 +232,14 @@ def token_states(
             return join([hidden[i] for i in chosen])
 
         return of_bert, _width(bert.width, layer), bert.longest
-    model = pretrained(folder).eval().to(device)
-    longest = getattr(model.config, "max_position_embeddings", None) or 512
+    model = pretrained(folder, precision=precision, quantize=quantize, device=device)
+    depth, longest = int(model.config.num_hidden_layers), getattr(model.config, "max_position_embeddings", None) or 512
+    chosen, join = layers(layer, depth, str(folder))
 
     def states(ids: Tensor, mask: Tensor) -> Tensor:
         if chosen == [depth]:
-            return model(input_ids=ids, attention_mask=mask).last_hidden_state
-        hidden = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+            return model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        hidden = model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
         return join([hidden[i] for i in chosen])
 
     return states, _width(model.config.hidden_size, layer), longest
@@ -238,38 +263,6 @@ def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[l
     if not -depth - 1 <= layer <= depth:
         raise ConfigError(f"layer: expected {-depth - 1} to {depth} (0: the embeddings, -1: the last layer), found {layer}; {where}")
     return [layer % (depth + 1)], lambda states: states[0]
-
-
-def pretrained(folder: Path) -> Any:
-    """Load transformers' own model of a folder; no pickle is read and no code of the folder is run.
-
-    Raises:
-        CheckpointError: it cannot be loaded.
-    """
-    from transformers import AutoModel
-
-    with silent():
-        try:
-            return AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
-        except Exception as error:  # of several libraries; a foreign file can raise anything
-            reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-            raise CheckpointError(f"{folder}: incomplete, damaged, or no model that transformers knows ({reason})") from None
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Run transformers without its progress bars and remarks."""
-    from transformers.utils import logging
-
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _pooling(folder: Path) -> tuple[str, bool]:

@@ -40,7 +40,7 @@ class Tokens:
         self.tokenizer.no_truncation()
         self._one = threading.Lock()  # truncation is a state of the tokenizer, and one encoder may be asked by several threads
         self.padding = int(config.get("pad_token_id") or 0)
-        positions = int(config.get("max_position_embeddings") or 512)
+        positions = int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
         if config.get("model_type") in OFFSET:  # its first position is the one behind the padding's
             positions -= self.padding + 1
         limits = [positions]
@@ -99,6 +99,16 @@ def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[lis
         size = max(1, min(most, budget // max(1, lengths[order[start]])))
         yield order[start : start + size]
         start += size
+
+
+def filled_chunks(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
+    """As `chunks`, of token ids; a sentence without a token is in none.
+
+    >>> list(filled_chunks([[7], [], [5, 6]], budget=2))
+    [[2], [0]]
+    """
+    filled = [row for row, one in enumerate(ids) if one]
+    return ([filled[i] for i in chosen] for chosen in chunks([len(ids[row]) for row in filled], budget))
 
 
 def read_json(path: Path) -> Any:

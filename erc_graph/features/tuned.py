@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,11 @@ from torch import Tensor
 from erc_graph.errors import CheckpointError
 from erc_graph.features.context import Reading
 from erc_graph.features.cross_fitting import unseen_by
+from erc_graph.features.low_rank import States, low_rank_states, read_low_rank
+from erc_graph.features.pretrained import Precision, Quantize
 from erc_graph.features.text import mean_state, token_states
 from erc_graph.features.tokens import Tokens, chunks, read_json
-from erc_graph.features.tuned_files import ABOUT, FORM, HEAD, VERSION, read_part
+from erc_graph.features.tuned_files import ABOUT, FORM, HEAD, VERSION, find_base, read_part
 
 Output = Literal["features", "log-probabilities"]
 OUTPUTS: tuple[Output, ...] = ("features", "log-probabilities")
@@ -36,11 +38,12 @@ class TunedEncoder:
         context: Turns before an utterance that it reads too (`erc_graph.features.context`).
 
     Raises:
-        CheckpointError: incomplete, damaged, or not of this form.
+        CheckpointError: incomplete, damaged, or not of this form; or the encoder that low-rank matrices stand beside is not to be had.
+        ConfigError: low-rank matrices beside another encoder than a BERT, and peft is not installed.
     """
 
     def __init__(
-        self, folder: Path, *, output: Output = "features", device: torch.device | str = "cpu", precision: Literal["no", "bf16"] = "no"
+        self, folder: Path, *, output: Output = "features", device: torch.device | str = "cpu", precision: Precision = "no"
     ) -> None:
         self.about = read_json(folder / ABOUT)
         if not isinstance(self.about, dict) or self.about.get("format") != FORM or self.about.get("version") != VERSION:
@@ -50,6 +53,9 @@ class TunedEncoder:
             self.members = {str(name): frozenset(map(str, unseen)) for name, unseen in self.about["members"].items()}
             self.kind = str(self.about["task"]["kind"])
             self.context = int(self.about["settings"].get("context", 0))
+            lora, quantize = int(self.about["settings"].get("lora", 0)), self.about["settings"].get("quantize", "no")
+            if quantize not in get_args(Quantize) or (lora and not {"model", "revision"} <= self.about.keys()):
+                raise ValueError("the encoder that was tuned")
             if any("/" in name or name.startswith(".") for name in self.members) or not self.members:
                 raise ValueError("names of encoders")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -57,15 +63,23 @@ class TunedEncoder:
         lacking = [name for name in self.members if not (folder / name).is_dir()]
         if lacking:
             raise CheckpointError(f"{folder}: {', '.join(lacking)} is not tuned to the end; the same `erc-graph features` goes on with it")
-        self.states, self.heads = {}, {}
+        self.states: dict[str, States] = {}
+        self.heads: dict[str, dict[str, Tensor]] = {}
+        if lora:
+            base = find_base(folder, self.about)
+            config = read_json(base / "config.json")
+            tuned = {name: read_low_rank(folder / name) for name in self.members}
+            self.states, hidden = low_rank_states(base, config, tuned, self.device, precision, quantize)
         for name in self.members:
-            config = read_json(folder / name / "config.json")
+            if not lora:
+                base = folder / name
+                config = read_json(base / "config.json")
+                self.states[name], hidden, _ = token_states(base, config, self.device)
             head = read_part(folder / name / HEAD, folder / name)[0]
-            self.states[name], hidden, _ = token_states(folder / name, config, self.device)
             if set(head) != {"weight", "bias"} or head["weight"].shape[1:] != (hidden,):
                 raise CheckpointError(f"{folder / name / HEAD}: expected weight and bias of a classifier of {hidden} numbers")
             self.heads[name] = {part: value.to(self.device) for part, value in head.items()}
-        self.tokens = Tokens(folder / name, config)
+        self.tokens = Tokens(base, config)
         self.longest = self.tokens.longest
         self.width = hidden if output == "features" else len(head["bias"])
 
@@ -84,7 +98,7 @@ class TunedEncoder:
         fair = unseen_by(self.members)
         asked = [fair.get(name, self.members.keys()) for name in dialogues] or [self.members.keys()] * len(texts)
         for member in self.members:
-            rows = [i for i, those in enumerate(asked) if member in those]
+            rows = [i for i, those in enumerate(asked) if member in those and ids[i]]
             for chosen in chunks([len(ids[i]) for i in rows], tokens):
                 at = [rows[i] for i in chosen]
                 shares = torch.tensor([1 / len(asked[i]) for i in at])

@@ -16,6 +16,8 @@ from erc_graph.data.files.storage import load_tensors, tidy
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 from erc_graph.features.context import readings
 from erc_graph.features.cross_fitting import members
+from erc_graph.features.low_rank import ADAPTER, ADAPTER_CONFIG
+from erc_graph.features.text import as_seen_from, find_encoder, revision
 from erc_graph.features.tokens import read_json
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 FORM, VERSION = "erc_graph tuned text encoder", 1
 ABOUT, HEAD, STATE = "tuned.json", "classifier.safetensors", "training.safetensors"
-FILES = ("config.json", "model.safetensors", "tokenizer.json", HEAD)
+WHOLE = ("config.json", "model.safetensors", "tokenizer.json", HEAD)  # of one encoder
+BESIDE = (ADAPTER, ADAPTER_CONFIG, HEAD)  # of one that is its base and low-rank matrices
+_NEW = {"lora": 0, "quantize": "no"}  # settings that are written where they are not the usual ones
 
 
 def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, precision: str, repeats: int = 1) -> dict[str, Any]:
@@ -42,6 +46,8 @@ def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, p
     labelled = sum(bool(text.strip()) for text, known in zip(train.texts, train.labelled.tolist(), strict=True) if known)
     if not labelled:
         raise CorpusError(f"{corpus.name}: expected labelled utterances in the training split, found none")
+    settings = {name: value for name, value in asdict(config).items() if name not in _NEW or value != _NEW[name]}
+    del settings["gradient_checkpointing"]  # the same result in less memory
     return {
         "format": FORM,
         "version": VERSION,
@@ -52,7 +58,7 @@ def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, p
         "cross_fit": cross_fit,
         "utterances": _digest(corpus, config.context),
         "members": members(corpus, cross_fit, config.seed, repeats),
-        "settings": {**asdict(config), "precision": precision},
+        "settings": {**settings, "learning_rate": config.rate, "precision": precision},
     }
 
 
@@ -89,6 +95,29 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
                 f"{folder}: was tuned {said.get(key, f'with another {key}')}; choose another folder (--encoders), or remove it"
             )
     return bool(found["members"] != wanted["members"])
+
+
+def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
+    """Return the folder of the encoder that low-rank matrices stand beside.
+
+    Args:
+        folder: With `tuned.json`.
+        about: What it says.
+
+    Raises:
+        CheckpointError: it cannot be found, or has other weights now.
+    """
+    try:
+        base = find_encoder(as_seen_from(folder, str(about["model"])))
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: has low-rank matrices beside an encoder that is not to be had: {error}") from None
+    found, wanted = revision(base), str(about["revision"])
+    if found.startswith("sha256:") == wanted.startswith("sha256:") and found != wanted:
+        raise CheckpointError(
+            f"{folder}: expected {about['model']} of version {wanted[:20]}, from which it was tuned, found {found[:20]} in {base}; put "
+            "those weights there, or tune anew"
+        )
+    return base
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.storage import atomic_folder, save_tensors
-from erc_graph.errors import CheckpointError, CorpusError
+from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.features.context import readings
-from erc_graph.features.text import find_encoder, mean_state, pretrained
+from erc_graph.features.low_rank import save_low_rank, with_low_rank
+from erc_graph.features.pretrained import Precision, pretrained
+from erc_graph.features.text import find_encoder, mean_state
 from erc_graph.features.tokens import Tokens, chunks, read_json
-from erc_graph.features.tuned_files import FILES, HEAD, STATE, read_part
+from erc_graph.features.tuned_files import BESIDE, HEAD, STATE, WHOLE, read_part
 
 if TYPE_CHECKING:
     from erc_graph.features.fine_tuning import TuningConfig
@@ -34,14 +36,19 @@ class Utterances:
         corpus: `U` utterances with texts and targets.
         model: Name of the pretrained encoder, see `find_encoder`.
         context: Turns before each utterance that are read too.
+
+    Raises:
+        ConfigError: with context, and a tokenizer that does not say where the utterance ends.
     """
 
     def __init__(self, corpus: Corpus, model: str, context: int) -> None:
-        self.source = find_encoder(model)
+        self.model, self.source = model, find_encoder(model)
         self.tokens = Tokens(self.source, read_json(self.source / "config.json"))
+        if context and self.tokens.closing is None:
+            raise ConfigError(f"tuning.context: expected 0 for {model}, whose tokenizer puts no token behind an utterance, found {context}")
         self.ids = self.tokens(readings(corpus, context))[0]
         self.target, self.task = corpus.target, corpus.task
-        spoken = torch.tensor([bool(text.strip()) for text in corpus.texts])
+        spoken = torch.tensor([bool(text.strip() and ids) for text, ids in zip(corpus.texts, self.ids, strict=True)])
         self.usable = corpus.labelled & spoken
         names = [corpus.dialogue_ids[i] for i in corpus.dialogue_of.tolist()]
         self.dialogue = np.asarray(names, dtype=object)
@@ -59,21 +66,50 @@ class Classified(nn.Module):
     Args:
         folder: Of the pretrained encoder.
         outputs: Number of classes, or 1.
-        dropout: In front of the classifier.
+        config: Dropout in front of the classifier, low-rank matrices, and how to save memory.
+        device: Where the encoder goes.
+        precision: Of weights that are not trained.
+
+    Raises:
+        ConfigError: the encoder cannot be tuned so, or a library is not installed.
     """
 
-    def __init__(self, folder: Path, outputs: int, dropout: float) -> None:
+    def __init__(self, folder: Path, outputs: int, config: TuningConfig, device: torch.device, precision: Precision) -> None:
         super().__init__()
-        self.encoder = pretrained(folder)
-        self.dropout = nn.Dropout(dropout)
+        self.encoder = pretrained(folder, precision=precision if config.lora else "no", quantize=config.quantize, device=device)
+        if config.gradient_checkpointing:
+            if not self.encoder.supports_gradient_checkpointing:
+                kind = type(self.encoder).__name__
+                raise ConfigError(f"tuning.gradient_checkpointing: expected a model that transformers has it for, found {kind}")
+            names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # of new and older versions of transformers
+            enable = next(getattr(self.encoder, name) for name in names if hasattr(self.encoder, name))
+            enable({"use_reentrant": False})
+        self.dropout, self.lora = nn.Dropout(config.dropout), config.lora
         self.classify = nn.Linear(self.encoder.config.hidden_size, outputs)
         nn.init.normal_(self.classify.weight, std=0.02)
         nn.init.zeros_(self.classify.bias)
+        if self.lora:
+            self.encoder = with_low_rank(self.encoder, config.lora)
 
     def forward(self, ids: Tensor, mask: Tensor, own: Tensor) -> Tensor:
         """Return scores `(n, outputs)` of token ids `(n, L)`, which of them are real, and which are the utterance's own."""
         states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return self.classify(self.dropout(mean_state(states, own)))
+        return self.classify(self.dropout(mean_state(states.float(), own)))
+
+    def trained(self) -> dict[str, Tensor]:
+        """Return the weights that are trained: all, or low-rank matrices and the classifier."""
+        known = self.state_dict()
+        return {name: value for name, value in known.items() if not self.lora or ".lora_" in name or name.startswith("classify.")}
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights in the place of `trained`.
+
+        Raises:
+            ValueError: others.
+        """
+        if weights.keys() != self.trained().keys():
+            raise ValueError("other weights")
+        self.load_state_dict(weights, strict=False)
 
 
 class TuningRun:
@@ -101,7 +137,7 @@ class TuningRun:
         folder: Path,
         config: TuningConfig,
         device: torch.device,
-        precision: str,
+        precision: Precision,
         quiet: bool | None,
     ) -> None:
         self.data, self.name, self.config, self.device, self.quiet = data, name, config, device, quiet
@@ -111,11 +147,11 @@ class TuningRun:
             raise CorpusError(f"{name}: expected labelled training utterances outside the fold, found none; use fewer folds")
         outputs = len(data.task.labels) if data.task.kind == "classification" else 1
         torch.manual_seed(config.seed)
-        self.model = Classified(data.source, outputs, config.dropout).to(device)
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim < 2]
+        self.model = Classified(data.source, outputs, config, device, precision).to(device)
+        self.weights = [p for p in self.model.parameters() if p.requires_grad]
+        matrices, others = [p for p in self.weights if p.ndim > 1], [p for p in self.weights if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
+        self.optimizer = torch.optim.AdamW(groups, lr=config.rate, fused=device.type in ("cpu", "cuda"))
         self.cast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         self.figures: list[float] = []
         self.best: dict[str, Tensor] = {}
@@ -134,11 +170,11 @@ class TuningRun:
             title = f"{self.name}: epoch {epoch + 1} of {self.config.epochs}"
             for step, rows in enumerate(tqdm(self.order(steps), desc=title, disable=self.quiet, unit="step", leave=False)):
                 self.step(rows, epoch * steps + step, self.config.epochs * steps)
-            if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
+            if not all(bool(value.isfinite().all()) for value in self.weights):
                 raise CheckpointError(f"{self.name}: weights that are not a number after epoch {epoch + 1}; lower --tuning.learning_rate")
             figure = self.judge()
             if not self.figures or figure > max(self.figures) or not self.dev:
-                self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+                self.best = {name: value.detach().cpu().clone() for name, value in self.model.trained().items()}
             self.figures.append(figure)
             self.save()
         self.finish()
@@ -158,10 +194,10 @@ class TuningRun:
         warm = 0.1 * steps
         factor = (step + 1) / warm if step + 1 < warm else (steps - step) / (steps - warm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * min(1.0, factor)
+            group["lr"] = self.config.rate * min(1.0, factor)
         loss = self.loss(self.scores(rows), rows)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -195,7 +231,7 @@ class TuningRun:
 
     def save(self) -> None:
         """Write weights, best weights, optimizer and development figures, for `load`."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self.model.trained().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
@@ -211,8 +247,10 @@ class TuningRun:
             return
         tensors, metadata = read_part(self.state, self.state)
         try:
-            self.model.load_state_dict(_under("model.", tensors))
+            self.model.take(_under("model.", tensors))
             self.best = {name: value.clone() for name, value in _under("best.", tensors).items()}
+            if self.best.keys() != self.model.trained().keys():
+                raise ValueError("other weights")
             moments: dict[int, dict[str, Tensor]] = {}
             for name, value in _under("optimizer.", tensors).items():
                 number, _, kind = name.partition(".")
@@ -224,12 +262,15 @@ class TuningRun:
             raise CheckpointError(f"{self.state}: not the state of this tuning ({reason}); remove it to begin anew") from None
 
     def finish(self) -> None:
-        """Write the encoder with its best weights, and remove the state."""
-        self.model.load_state_dict(self.best)
-        with atomic_folder(self.folder, FILES) as temporary:
-            self.model.encoder.config.save_pretrained(temporary)
-            save_tensors(temporary / "model.safetensors", self.model.encoder.state_dict(), {"format": "pt"})
-            shutil.copyfile(self.data.source / "tokenizer.json", temporary / "tokenizer.json")
+        """Write the encoder with its best weights, or what was trained beside it, and remove the state."""
+        self.model.take(self.best)
+        with atomic_folder(self.folder, BESIDE if self.config.lora else WHOLE) as temporary:
+            if self.config.lora:
+                save_low_rank(temporary, self.model.encoder, None if self.data.source == Path(self.data.model) else self.data.model)
+            else:
+                self.model.encoder.config.save_pretrained(temporary)
+                save_tensors(temporary / "model.safetensors", self.model.encoder.state_dict(), {"format": "pt"})
+                shutil.copyfile(self.data.source / "tokenizer.json", temporary / "tokenizer.json")
             figures = {"development": json.dumps(self.figures)} if self.dev else {}
             save_tensors(temporary / HEAD, dict(self.model.classify.state_dict()), figures)
         self.state.unlink(missing_ok=True)

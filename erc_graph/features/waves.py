@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from erc_graph.errors import CheckpointError, CorpusError
-from erc_graph.features.text import Layer, find_model, layers, pretrained
+from erc_graph.features.pretrained import pretrained
+from erc_graph.features.text import Layer, find_model, layers
 from erc_graph.features.tokens import read_json
 
 
@@ -43,7 +44,7 @@ class WaveEncoder:
     ) -> None:
         self.folder = folder = find_model(name, "speech model")
         self.device, self.precision = torch.device(device), precision
-        self.model = pretrained(folder).eval().to(self.device)
+        self.model = pretrained(folder, device=self.device)
         config = self.model.config
         if not hasattr(config, "conv_kernel") or not hasattr(self.model, "_get_feat_extract_output_lengths"):
             raise CheckpointError(f"{folder}: expected a speech model such as wav2vec 2.0, HuBERT or WavLM, found {config.model_type}")

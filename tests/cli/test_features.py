@@ -18,6 +18,7 @@ from erc_graph.data.files.toml import read_toml
 from erc_graph.data.ragged import Ragged
 from erc_graph.features.text import TextEncoder
 from erc_graph.features.waves import WaveEncoder
+from tests.features.conftest import causal
 
 
 @pytest.fixture
@@ -94,6 +95,16 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
         (["--model", "nowhere", "--out", "folder.safetensors"], "folder.safetensors: expected a file to write, found a folder"),
         (["--layer", "x"], "--layer: expected a whole number or one of last4, last4-mean, found 'x'"),
         (["--config", "nope.toml"], "nope.toml: cannot be read (No such file or directory)"),
+        (["--lora", "4"], "lora: expected --fine-tune beside it"),
+        (["--fine-tune", "--lora", "-1"], "features.lora: expected a rank of 1 or more, or 0, found -1"),
+        (["--pca", "-1"], "features.pca: expected 1 or more, or 0, found -1"),
+        (["--pca", "4", "--fine-tune"], "pca: expected vectors of a text encoder that is not tuned"),
+        (["--pca", "4", "--pooling", "words"], "pca: expected vectors of a text encoder that is not tuned"),
+        (["--pca", "25"], "pca: expected up to 24 components of 24 numbers and 42 training utterances with words, found 25"),
+        (["--quantize", "4bit"], "quantize: expected a CUDA GPU and the package bitsandbytes for 4bit, found no GPU"),
+        (["--quantize", "4bit", "--fine-tune"], "tuning.quantize: expected --lora beside it, for quantized matrices are not trained"),
+        (["--quantize", "4bit", "--model", "mfcc", "--modality", "audio"], "features.quantize: expected no, for what is no text"),
+        (["--half", "--pooling", "tokens"], "features.half: expected false for ids of tokens, which 16 bits do not hold"),
         (["--strict", "--data", "long"], "1 texts are longer than the 32 tokens that"),
     ],
 )
@@ -288,6 +299,47 @@ def test_a_model_with_a_prior_labels_raw_text(
     (tmp_path / "talk.txt").write_text("Ann: we won !\nBob: really ?\n")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")  # the encoders are found from any folder
+    capsys.readouterr()
+    assert main(["predict", "--model", str(tmp_path / "run"), "--json", str(tmp_path / "talk.txt")]) == 0
+    shown = capsys.readouterr()
+    assert [turn["emotion"] for turn in json.loads(shown.out)["turns"]] == ["joy", "surprise"] and "missing" not in shown.err
+
+
+def test_principal_components_and_low_rank_encoders_label_raw_text(
+    talks: Corpus, data: Path, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is fitted is fitted to training dialogues; the files name it, and `predict` finds it from any folder."""
+    pytest.importorskip("peft")
+    monkeypatch.chdir(tmp_path)
+    write_turns(talks, tmp_path / "table.csv")
+    causal("gpt2", tmp_path / "lm", tiny_encoder)
+    common = ["features", "--data", str(data), "--out"]
+    tuned = ["--model", str(tiny_encoder), "--fine-tune", "--lora", "4", "--cross-fit", "2", "--output", "log-probabilities"]
+    tuned += ["--tuning.epochs", "6", "--tuning.batch_size", "8", "--tuning.learning_rate", "1e-2"]
+    states = ["--model", "lm", "--pooling", "last", "--layer", "-2", "--pca", "5", "--half"]
+    assert main([*common, "logp.safetensors", *tuned]) == main([*common, "text.safetensors", *states]) == 0
+
+    ids, array = read_features(tmp_path / "text.safetensors")
+    rows = [talks.utterance_ids.index(name) for name in ids]
+    plain = TextEncoder("lm", pooling="last", layer=-2)([talks.texts[row] for row in rows])
+    learnt = set(talks.splits["train"])
+    inside = torch.tensor([talks.dialogue_ids[int(talks.dialogue_of[row])] in learnt for row in rows])
+    axes = load_tensors(tmp_path / "text.pca" / "principal.safetensors")[0]
+    torch.testing.assert_close(axes["mean"], plain[inside].mean(0))
+    torch.testing.assert_close(torch.from_numpy(array), (plain - axes["mean"]) @ axes["axes"].T, atol=2e-3, rtol=2e-3)
+    assert load_tensors(tmp_path / "text.safetensors")[0]["features"].dtype == torch.float16
+    said = note(tmp_path / "text.safetensors")
+    assert said["extractor"] == "text.pca" and said["pca"]["components"] == 5  # type: ignore[index]
+    assert said["pca"]["fitted_to"] == "42 utterances of the training split of talks"  # type: ignore[index]
+    assert "peft" in note(tmp_path / "logp.safetensors")["versions"]  # type: ignore[operator]
+
+    (tmp_path / "corpus.toml").write_text(
+        'annotations = "table.csv"\nlabels = ["joy", "surprise"]\n[features]\ntext = "text.safetensors"\ntext_logp = "logp.safetensors"\n'
+    )
+    assert main(["experiment", "bigru", "--data", ".", "--out", "run", "--prior.features", "text_logp"]) == 0
+    (tmp_path / "talk.txt").write_text("Ann: we won !\nBob: really ?\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     capsys.readouterr()
     assert main(["predict", "--model", str(tmp_path / "run"), "--json", str(tmp_path / "talk.txt")]) == 0
     shown = capsys.readouterr()

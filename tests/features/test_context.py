@@ -22,6 +22,7 @@ from erc_graph.inference.pipeline import Pipeline
 from erc_graph.inference.prepare import prepare
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.schema import Schema
+from tests.features.conftest import QUICK, causal
 
 TALK = load_transcript(b"Ann: We won!\nBob: really?\nAnn:\nBob: you are joking\nAnn: hello")
 
@@ -110,3 +111,9 @@ def test_features_and_prediction_read_the_same(echoes: Corpus, tuned: Path, tmp_
 def test_a_negative_context_is_refused() -> None:
     with pytest.raises(ConfigError, match="context: expected 0 or more, found -1"):
         TuningConfig(context=-1)
+
+
+def test_a_tokenizer_that_does_not_say_where_the_utterance_ends(talks: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = causal("gpt2", tmp_path / "lm", tiny_encoder)
+    with pytest.raises(ConfigError, match=r"tuning.context: expected 0 for .*lm, whose tokenizer puts no token behind an utterance"):
+        tune(talks, str(folder), tmp_path / "t", replace(QUICK, context=2), quiet=True)

@@ -128,3 +128,15 @@ def test_what_cannot_be_computed_is_left_out_with_its_reason(tmp_path: Path) -> 
         extract(tmp_path / "c.safetensors", task(), quiet=True)
     assert not list(tmp_path.glob("*.parts"))  # nothing that a mended run would be refused for
     assert extract(tmp_path / "b.safetensors", task(note={"model": "mended"}), quiet=True) == {}
+
+
+def test_sixteen_bits_and_what_they_do_not_hold(tmp_path: Path) -> None:
+    out, large = tmp_path / "text.safetensors", task(compute=lambda rows: [vector(row) * 1e4 for row in rows])
+    with pytest.raises(CorpusError, match=r"numbers up to 90000, 16 bits hold 65504; leave --half out, what is done is kept"):
+        extract(out, replace(large, half=True), quiet=True)
+    extract(out, replace(large, compute=lambda rows: pytest.fail("computed again")), quiet=True)
+    assert load_tensors(out)[0]["features"].max() == 9e4
+    words = task(compute=lambda rows: [torch.full((SIZES[row], 2), float(row)) for row in rows], sequences=True, half=True)
+    extract(tmp_path / "words.safetensors", words, quiet=True)
+    assert load_tensors(tmp_path / "words.safetensors")[0]["values"].dtype == torch.float16
+    assert read_sequences(tmp_path / "words.safetensors")[1].values.dtype == torch.float32

