@@ -6,9 +6,11 @@ tokenizer: a first token, those of the text, and a closing one. Items of another
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +19,10 @@ from torch import Tensor, nn
 from erc_graph.data.nodes import Nodes
 from erc_graph.data.ragged import Ragged
 from erc_graph.encoders.sequences import map_sequences
-from erc_graph.errors import ConfigError, expect
-from erc_graph.features.text import find_encoder, pretrained
+from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError, expect
+from erc_graph.features.low_rank import add_low_rank
+from erc_graph.features.pretrained import pretrained
+from erc_graph.features.text import find_encoder, revision
 from erc_graph.features.tokens import OFFSET, read_json
 
 TOKENS = 8192  # most tokens of a chunk, padding included
@@ -34,14 +38,24 @@ class LanguageModelConfig:
         folder: A pretrained model: a folder (config.json, model.safetensors) or a name that `erc-graph features` knows; empty: none.
         settings: What the model's config.json says, which is kept with trained weights; empty: that of the folder, or a small BERT's.
         rate: Its learning rate, as a share of the others'.
+        lora: Rank of low-rank matrices, which are trained and saved in the place of its weights (`erc_graph.features.low_rank`); 0: the
+            weights are.
+        revision: Of the folder's weights, which a saved model with low-rank matrices needs again; empty: any.
     """
 
     folder: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     rate: float = 0.2
+    lora: int = 0
+    revision: str = ""
 
     def __post_init__(self) -> None:
-        expect("pipeline.language_model", self, rate=(self.rate > 0, "a number above 0"))
+        expect(
+            "pipeline.language_model",
+            self,
+            rate=(self.rate > 0, "a number above 0"),
+            lora=(self.lora >= 0, "a rank of 1 or more, or 0"),
+        )
 
     def found(self) -> LanguageModelConfig:
         """The same with the settings of its model."""
@@ -56,37 +70,47 @@ class LanguageModel(nn.Module):
         config: Which model.
 
     Attributes:
-        config: The same without the folder: what it takes to build the model again.
+        config: What it takes to build the model again: the same without the folder, or with low-rank matrices without the settings.
         width: Of a state.
         longest: Most tokens of a text.
 
     Raises:
-        CheckpointError: the model cannot be found or read.
-        ConfigError: its settings are none that transformers knows.
+        CheckpointError: the model cannot be found or read, or has other weights than a saved one was trained with.
+        ConfigError: its settings are none that transformers knows; or low-rank matrices without a pretrained model, or without peft.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoModel
-
+        if config.lora and not config.folder:
+            raise ConfigError("pipeline.language_model.lora: expected a pretrained model beside it (folder), found none")
         config = config.found()
-        self.config = replace(config, folder="")
-        try:
-            if config.folder:
-                model = pretrained(find_encoder(config.folder))
-            else:
-                model = AutoModel.from_config(AutoConfig.for_model(**config.settings))
-        except (TypeError, ValueError, LookupError) as error:
-            raise ConfigError(f"pipeline.language_model.settings: expected a config.json of transformers ({str(error)[:120]})") from None
-        model = model.get_encoder() if model.config.is_encoder_decoder else model
-        if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # nothing reads it
-        self.model = model.float()
-        for part in model.modules():
-            part._non_persistent_buffers_set.clear()  # saved with the weights, for a saved method is built as shapes alone
+        as_shapes = torch.empty(0).is_meta  # a saved method is built, and its weights come later
+        self.model = model = _built(replace(config, folder="") if as_shapes else config)
+        if config.lora:
+            add_low_rank(model, config.lora)
+        self.config = _beside(config) if config.lora else replace(config, folder="")
         self.width, self.padding = int(model.config.hidden_size), int(model.config.pad_token_id or 0)
         self.longest = int(getattr(model.config, "max_position_embeddings", None) or 512)
         self.longest -= (self.padding + 1) * (model.config.model_type in OFFSET)
+
+    def state_dict(self, *args: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Weights by name; of a model with low-rank matrices those alone."""
+        found: dict[str, Any] = super().state_dict(*args, **named)
+        if self.config.lora:
+            inside = f"{named.get('prefix', '')}model."
+            for name in [name for name in found if name.startswith(inside) and ".lora_" not in name]:
+                del found[name]
+        return found
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """With low-rank matrices the weights that are not saved are those of the pretrained model."""
+        if self.config.lora:
+            given = self.model.state_dict()
+            if any(value.is_meta for value in given.values()):
+                given = _built(self.config).state_dict()
+            names = {name.replace(".base_layer.", "."): name for name in self.model.state_dict() if ".lora_" not in name}
+            state_dict.update({f"{prefix}model.{name}": given[name if name in given else plain] for plain, name in names.items()})
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -98,7 +122,8 @@ class LanguageModel(nn.Module):
         """Leave all but the last layers as they are."""
         self.requires_grad_(False)
         for layer in self.layers[max(0, len(self.layers) - trained) :]:
-            layer.requires_grad_(True)
+            for name, value in layer.named_parameters():
+                value.requires_grad_(not self.config.lora or ".lora_" in name)
 
     def forward(self, ids: Ragged) -> Ragged:
         """Items `(1,)` → states `(width,)`, each sequence by itself."""
@@ -134,6 +159,46 @@ class LanguageModel(nn.Module):
         finally:
             for end in ends:
                 end.remove()
+
+
+def _beside(config: LanguageModelConfig) -> LanguageModelConfig:
+    """The configuration that names the pretrained model, for its weights are not saved.
+
+    Raises:
+        CheckpointError: it has other weights than a saved one was trained with.
+    """
+    source = find_encoder(config.folder)
+    found = revision(source)
+    if config.revision not in ("", found):
+        raise CheckpointError(
+            f"pipeline.language_model: expected {config.folder} of version {config.revision[:20]}, found {found[:20]} in {source}; put "
+            "those weights there"
+        )
+    folder = os.path.abspath(config.folder) if source == Path(config.folder) else config.folder
+    return replace(config, folder=folder, settings={}, revision=found)
+
+
+def _built(config: LanguageModelConfig) -> Any:
+    """transformers' model of a folder, or of settings alone.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        ConfigError: its settings are none that transformers knows.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        model = pretrained(find_encoder(config.folder)) if config.folder else AutoModel.from_config(AutoConfig.for_model(**config.settings))
+    except (TypeError, ValueError, LookupError) as error:
+        if isinstance(error, ErcGraphError):
+            raise
+        raise ConfigError(f"pipeline.language_model.settings: expected a config.json of transformers ({str(error)[:120]})") from None
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # nothing reads it
+    for part in model.modules():
+        part._non_persistent_buffers_set.clear()  # saved with the weights, for a saved method is built as shapes alone
+    return model.float()
 
 
 def check_ids(ids: Tensor, known: int) -> None:

@@ -115,15 +115,18 @@ class DialogXL(Method):
         if item == IDS:
             found = c.language_model.found()
             if found.settings.get("model_type") == "xlnet":
-                own = found.settings
+                if found.lora:
+                    raise ConfigError("pipeline.language_model.lora: expected 0 for an XLNet, whose layers are DialogXL's own")
+                own, found = found.settings, replace(found, folder="")
                 if own["n_head"] != sum(self.heads):
                     raise ConfigError(f"pipeline: expected {own['n_head']} heads of all groups, as XLNet has, found {sum(self.heads)}")
                 c = replace(c, width=own["d_model"], layers=own["n_layer"], feedforward=own["d_inner"])
                 head_width, self.words = own["d_head"], nn.Embedding(own["vocab_size"], own["d_model"])
             else:
                 self.model = LanguageModel(c.language_model)
+                found = self.model.config
                 self.words = nn.Linear(self.model.width, c.width)
-            self.config = replace(c, language_model=replace(found, folder=""))
+            self.config = replace(c, language_model=found)
         elif item is not None:
             self.words = nn.Linear(item[0], c.width)
         self.turn = Turn(shapes.widths, c.width) if shapes.widths else None
