@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.progress import Progress
 from erc_graph.data.splits import folds, judged_rows
 from erc_graph.errors import CheckpointError, CorpusError, ErcGraphError
 from erc_graph.experiments.experiment import Experiment, from_dict
@@ -126,7 +126,7 @@ class _Seen:
             if self.states is None:
                 self.states = np.zeros((self.corpus.utterances, answer.states.shape[1]), dtype=np.float32)
             self.states[rows] = answer.states.cpu().numpy()
-        for name in tqdm(ids, desc="graphs", unit=" conversations", disable=None, leave=False):
+        for name in Progress(ids, desc="graphs", unit=" conversations", leave=False):
             dialogue = part[name]
             graph = pipeline.graph(dialogue)
             self.graphs[name] = None if graph is None else self._edges(graph)

@@ -10,8 +10,6 @@ import base64
 import hashlib
 import json
 import os
-import sys
-import time
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -24,12 +22,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.journal import Journal, Record
 from erc_graph.data.files.shards import BYTES, TURNS, Shard, cut, find_sources
 from erc_graph.data.files.storage import atomic_write, tidy, write_json
+from erc_graph.data.progress import Progress
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 from erc_graph.experiments.lock import LOCK, alone
 from erc_graph.experiments.settings import named_again
@@ -43,7 +41,6 @@ ABOUT, SHARDS, REFUSED = "about.json", "shards.jsonl", "refused.jsonl"
 FORMAT = "erc_graph labels"
 RETRIES = 3  # of Ray, where a machine is gone
 NOTED = {"shard", "source", "bytes", "modified", "conversations", "turns", "refused", "notes"}  # of a line of SHARDS
-PAUSE = 60.0  # seconds between two lines of progress, where there is no terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,19 +263,17 @@ class _Plan:
 
 
 class _Progress:
-    """A bar with the time that is left; without a terminal a line a minute. And remarks, each once."""
+    """How far it is, and remarks, each once."""
 
     def __init__(self, size: int, say: Callable[[str], None]) -> None:
-        self.size, self.say = size, say
-        self.bar = tqdm(total=size, desc="labelling", unit="B", unit_scale=True, disable=None)
-        self.begun = self.told = time.monotonic()
-        self.turns, self.done, self.skipped = 0, 0.0, 0.0
+        self.say = say
+        self.bar = Progress(total=size, desc="labelling", unit="B", unit_scale=True)
+        self.turns, self.done = 0, 0.0
         self.notes: dict[str, int] = {}
 
     def add(self, record: Record, shard: Shard, skipped: float) -> None:
         self.turns += record["turns"]
         self.done += shard.share * shard.source.size
-        self.skipped = skipped
         self.bar.n = int(self.done + skipped)
         self.bar.initial = int(skipped)
         self.bar.set_postfix_str(f"{self.turns} turns", refresh=False)
@@ -289,11 +284,6 @@ class _Progress:
                 self.notes[note] = 0
             if note in self.notes:
                 self.notes[note] += 1
-        now = time.monotonic()
-        if self.bar.disable and not sys.stderr.isatty() and now - self.told > PAUSE:
-            self.told = now
-            left = (now - self.begun) * (self.size - self.done - skipped) / max(1.0, self.done)
-            self.say(f"{(self.done + skipped) / max(1, self.size):.0%} done, {self.turns} turns, {tqdm.format_interval(left)} left")
 
     def close(self) -> None:
         self.bar.close()

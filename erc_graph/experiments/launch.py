@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.progress import Progress
 from erc_graph.errors import ErcGraphError
 from erc_graph.experiments.experiment import Launch
 from erc_graph.experiments.jobs import Job, Outcome, Plan
@@ -67,7 +67,7 @@ def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Laun
     if launch.apart:
         train_all([job for plan in plans for job in plan.jobs(corpus)], corpus, folder, launch, resume=resume)
     resume = resume or launch.apart
-    bar = tqdm(plans, desc="experiments", disable=None if len(plans) > 2 and not launch.apart else True)
+    bar = Progress(plans, desc="experiments", disable=len(plans) <= 2 or launch.apart)
     return [run_experiment(plan, corpus, resume=resume, track=launch.track) for plan in bar]
 
 
@@ -108,7 +108,7 @@ def train_all(
     if not left:
         return
     workers = launch.workers if launch.launcher == "ray" and not launch.workers else min(launch.workers or 1, len(left))
-    bar = tqdm(total=before + len(todo), initial=before + len(todo) - len(left), desc=f"{what}, {workers or 'many'} at once", disable=None)
+    bar = Progress(total=before + len(todo), initial=before + len(todo) - len(left), desc=f"{what}, {workers or 'many'} at once")
     try:
         trained = answers_of(
             _train,

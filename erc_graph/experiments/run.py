@@ -9,10 +9,10 @@ from itertools import groupby
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.corpus import Corpus
+from erc_graph.data.progress import Progress
 from erc_graph.data.splits import Fold, judged_rows
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import Experiment
@@ -122,7 +122,7 @@ def run_job(
         job: What to train.
         corpus: On what.
         resume: Continue what stands in the job's folder.
-        quiet: No progress bar; unset: none where standard error is no terminal.
+        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
         track: Send figures to `tensorboard`, `wandb` or `mlflow`.
     """
     if resume and job.finished:
@@ -177,6 +177,6 @@ def run_experiment(plan: Plan, corpus: Corpus, *, resume: bool = False, track: s
     """
     results = []
     seeds = [list(group) for _, group in groupby(plan.jobs(corpus), key=lambda job: job.seed)]
-    for todo in tqdm(seeds, desc=f"{plan.title}: seeds", disable=None if len(seeds) > 1 else True):
+    for todo in Progress(seeds, desc=f"{plan.title}: seeds", disable=len(seeds) == 1):
         results.append(run_seed(todo, corpus, resume=resume, track=track))
     return Outcome(experiment=plan.experiment, corpus=corpus, seeds=results)

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.feature_files import write_features
 from erc_graph.data.files.sequence_files import write_sequences
 from erc_graph.data.files.storage import load_tensors, save_tensors, tidy, write_json
+from erc_graph.data.progress import Progress
 from erc_graph.data.ragged import Ragged
 from erc_graph.errors import CheckpointError, CorpusError, StorageError
 from erc_graph.features.processes import Share, wait_for
@@ -77,7 +77,7 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
         out: The feature file, `.safetensors`; appears complete or not at all.
         extraction: What to compute.
         share: Which part of several processes this one is.
-        quiet: No progress bar; unset: none where standard error is no terminal.
+        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
 
     Returns:
         Utterance → why it has no features, for those that have none.
@@ -125,7 +125,7 @@ def _compute(folder: Path, extraction: Extraction, todo: list[int], done: int, s
     rows: list[int] = []
     values: list[Tensor | str] = []
     since = time.monotonic()
-    with tqdm(
+    with Progress(
         total=len(extraction.ids), initial=done, desc=str(extraction.note.get("modality", "features")), disable=quiet, unit="utt"
     ) as bar:
         for number, batch in enumerate(batches):

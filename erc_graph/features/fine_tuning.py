@@ -103,7 +103,7 @@ def tune(
         device: Where it computes.
         precision: `bf16`: matrix products in 16 bits; with low-rank matrices also the encoder's own, where they are stored so.
         share: Which part of several processes this one is.
-        quiet: No progress bar; unset: none where standard error is no terminal.
+        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
 
     Raises:
         ConfigError: an impossible number of folds or repeats, or a library that is not installed.

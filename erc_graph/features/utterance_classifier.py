@@ -13,10 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.storage import atomic_folder, save_tensors
+from erc_graph.data.progress import Progress
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.features.context import readings
 from erc_graph.features.low_rank import save_low_rank, with_low_rank
@@ -123,7 +123,7 @@ class TuningRun:
         config: How it is tuned.
         device: Where it computes.
         precision: `bf16`: matrix products in 16 bits.
-        quiet: No progress bar.
+        quiet: No progress.
 
     Raises:
         CorpusError: no labelled training utterance outside the held-out dialogues.
@@ -168,7 +168,7 @@ class TuningRun:
             torch.manual_seed(int(np.random.SeedSequence((self.config.seed, epoch)).generate_state(1, np.uint32)[0]))
             self.model.train()
             title = f"{self.name}: epoch {epoch + 1} of {self.config.epochs}"
-            for step, rows in enumerate(tqdm(self.order(steps), desc=title, disable=self.quiet, unit="step", leave=False)):
+            for step, rows in enumerate(Progress(self.order(steps), desc=title, disable=self.quiet, unit="step", leave=False)):
                 self.step(rows, epoch * steps + step, self.config.epochs * steps)
             if not all(bool(value.isfinite().all()) for value in self.weights):
                 raise CheckpointError(f"{self.name}: weights that are not a number after epoch {epoch + 1}; lower --tuning.learning_rate")

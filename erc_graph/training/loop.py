@@ -87,7 +87,7 @@ def fit(
         folder: Where `last.safetensors` and `best.safetensors` go; unset: nowhere.
         resume: Continue from `folder`, if there is something; ends in the same result as never having stopped.
         device: `auto`, `cpu` or `cuda`.
-        quiet: No progress bar; unset: none where standard error is no terminal.
+        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
         description: In front of the bar.
         on_epoch: Called with the history after every epoch, when its checkpoint is written.
         watch: Called after every epoch, before its checkpoint is written, with the stage's position, its epochs so far, and a function

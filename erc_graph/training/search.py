@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tqdm import tqdm
-
 from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.storage import write_json
+from erc_graph.data.progress import Progress
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError, StorageError
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def tune(
         direction: Whether a high or a low figure is good.
         context: What else the figures depend on (digest of the data, settings that are not searched), as values that JSON has; it is
             kept in the record, and a record of another context is not continued.
-        quiet: No progress bar; unset: none where standard error is no terminal.
+        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
 
     Raises:
         CheckpointError: the record is damaged, or of another search or context.
@@ -170,7 +169,7 @@ def tune(
     with _refused(folder / RECORD):
         for trial in search.trials:
             study.add_trial(_frozen(trial, space, distributions))
-    for number in tqdm(
+    for number in Progress(
         range(len(search.trials), trials), desc="tune", total=trials, initial=len(search.trials), leave=False, disable=quiet
     ):
         study.sampler = optuna.samplers.TPESampler(seed=seed + number)  # what is tried depends on the record and the number only

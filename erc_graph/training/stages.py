@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.files.storage import load_tensors
+from erc_graph.data.progress import Progress
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.methods.stage import Prediction, Stage, evaluating, infer
@@ -168,7 +168,7 @@ class StageRun:
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         title = f"{run.description} {self.stage.name}".strip()
-        bar = tqdm(total=self.epochs, initial=len(history.epochs), desc=title, leave=False, disable=run.quiet)
+        bar = Progress(total=self.epochs, initial=len(history.epochs), desc=title, leave=False, disable=run.quiet)
         try:
             while len(history.epochs) < self.epochs and not stalled(history, run.config):
                 start, before = time.perf_counter(), time.process_time()
@@ -187,14 +187,14 @@ class StageRun:
                 run.save(self.index, self.tensors())
                 if run.on_epoch:
                     run.on_epoch(run.history)
-                bar.set_postfix({name: f"{value:.4f}" for name, value in figure(history.epochs[-1], run.config).items()}, refresh=False)
+                bar.set_postfix({name: f"{value:.3f}" for name, value in figure(history.epochs[-1], run.config).items()}, refresh=False)
                 bar.update()
         finally:
             bar.close()
             for parameter in self.frozen:
                 parameter.requires_grad_(True)
         self.stage.module.load_state_dict(self.best)
-        chosen = ", ".join(f"{name} {value:.4f}" for name, value in figure(history.best, run.config).items())
+        chosen = ", ".join(f"{name} {value:.3f}" for name, value in figure(history.best, run.config).items())
         log.info("%s: epoch %d of %d chosen, %s", title, history.chosen, len(history.epochs), chosen)
 
     def epoch(self, train: Batch, number: int) -> float:

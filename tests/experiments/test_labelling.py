@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -111,6 +112,18 @@ def test_answers_are_those_of_single_files(talks: Path, model: Path, tmp_path: P
     noted = read(out / SHARDS)
     assert [one["source"] for one in noted if one["turns"] == 0] == ["deep/binary.txt", "plain.txt"]
     assert sum(one["turns"] for one in noted) == turns
+
+
+def test_progress_where_there_is_no_terminal(
+    talks: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label(talks, model, tmp_path / "quiet")
+    assert capsys.readouterr().err == ""  # a minute has not passed
+    monkeypatch.setattr("erc_graph.data.progress.PAUSE", 0.0)
+    monkeypatch.setattr("erc_graph.data.progress.Progress.due", 0.0)
+    label(talks, model, tmp_path / "out")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"labelling: \S+ of \S+ \((100|99)%\), \d\d:\d\d so far, \d\d:\d\d left, \d+ turns", last), last
 
 
 def test_tables_come_back_with_their_columns(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

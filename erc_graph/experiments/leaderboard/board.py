@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.journal import Journal, Record
+from erc_graph.data.progress import Progress
 from erc_graph.data.splits import Fold, folds, held_out
 from erc_graph.errors import ConfigError, ErcGraphError
 from erc_graph.experiments.checks import check
@@ -282,7 +282,7 @@ def _train_stage(
     left: dict[str, Trial], count: int, here: Field, title: str, launch: Launch, keep: Callable[[Trial, Record], None]
 ) -> None:
     if not launch.apart:
-        for trial in (bar := tqdm(left.values(), desc=title, total=count, initial=count - len(left), disable=None)):
+        for trial in (bar := Progress(left.values(), desc=title, total=count, initial=count - len(left))):
             bar.set_postfix_str(trial.name, refresh=False)
             keep(trial, carry_out(trial, here.corpus, quiet=True))
         return

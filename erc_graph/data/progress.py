@@ -1,0 +1,47 @@
+"""How far what takes long has come: a bar on a terminal; elsewhere a line a minute, for the log of a server or of a queue."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from tqdm import tqdm
+
+from erc_graph.data.printable import one_line
+
+PAUSE = 60.0  # seconds between two lines, where standard error is no terminal
+LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {remaining} left{postfix}"
+
+
+class Progress(tqdm):
+    """A bar of tqdm, or lines in its place. Bars inside one another share the pause: all together say one line a minute.
+
+    Args:
+        iterable: What is gone through; unset: `update` is called.
+        disable: Say nothing; unset: only processes beside the first one say nothing.
+        options: As tqdm has them (`desc`, `total`, `initial`, `unit`, …).
+    """
+
+    monitor_interval = 0  # no thread beside the work: every step looks at the clock
+    due: ClassVar[float] = 0.0  # when the next line may come
+
+    def __init__(self, iterable: Iterable[Any] | None = None, *, disable: bool | None = None, **options: Any) -> None:
+        self.lines = not (hasattr(sys.stderr, "isatty") and sys.stderr.isatty())
+        disable = disable or os.environ.get("RANK", "0") != "0"
+        if self.lines and not disable:
+            options |= {"leave": False, "mininterval": 0, "smoothing": 0, "bar_format": LINE}
+            if time.monotonic() > Progress.due:  # nothing was under way
+                Progress.due = time.monotonic() + PAUSE
+        super().__init__(iterable, miniters=1, disable=disable, **options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Show the bar, or say the line if it is time for one; called by tqdm."""
+        if not self.lines:
+            return bool(super().display(msg, pos))
+        if msg is None and time.monotonic() >= Progress.due:
+            Progress.due = time.monotonic() + PAUSE
+            print(one_line(self, 400), file=sys.stderr, flush=True)
+        return False
