@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -11,7 +12,7 @@ from erc_graph.data.files.toml import read_toml
 from erc_graph.data.splits import folds, judged_rows
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import Experiment, experiment_file, from_dict, settings_name
-from erc_graph.experiments.jobs import SeedResult
+from erc_graph.experiments.jobs import Plan, SeedResult
 from erc_graph.experiments.run import schema
 from erc_graph.training.metrics import evaluate, majority
 
@@ -29,6 +30,13 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
     return evaluate(torch.cat(scores), corpus.target[like.rows], corpus.task)
 
 
+def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
+    """The BiGRU beside a run, in `bigru` of its folder; none where none is wanted, or the method is one."""
+    if not experiment.run.baseline or experiment.method == "bigru":
+        return []
+    return [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")]
+
+
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     """The plain BiGRU with the same inputs, prior, protocol and seeds, and with as many members.
 
@@ -38,12 +46,7 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
     Raises:
         ConfigError: these files are not there, or broken.
     """
-    last = experiment.training.selection == "last"
-    path = experiment_file("bigru", "default-last" if last else "default")
-    if path is None:
-        raise ConfigError(
-            "experiments/bigru: expected default.toml and default-last.toml, the settings of the baseline; install erc_graph anew"
-        )
+    path = baseline_file(experiment)
     own = from_dict("bigru", read_toml(path), settings_name(path))
     modalities = [name for name in schema(experiment, corpus).modalities if name != "speaker"]
     relative = [name for name in experiment.inputs.speaker_relative if name in modalities]
@@ -54,3 +57,17 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
         inputs=replace(experiment.inputs, speaker_relative=relative, second_text=None, given_speakers=False),
         prior=experiment.prior,
     )
+
+
+def baseline_file(experiment: Experiment) -> Path:
+    """The committed settings of the BiGRU: those for epochs chosen on development data, or for a number fixed beforehand.
+
+    Raises:
+        ConfigError: the file is not there.
+    """
+    path = experiment_file("bigru", "default-last" if experiment.training.selection == "last" else "default")
+    if path is None:
+        raise ConfigError(
+            "experiments/bigru: expected default.toml and default-last.toml, the settings of the baseline; install erc_graph anew"
+        )
+    return path

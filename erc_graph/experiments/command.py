@@ -1,4 +1,4 @@
-"""The command line of an experiment: `python -m erc_graph.experiments.<method>`."""
+"""The command line of an experiment: `erc-graph experiment METHOD`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from erc_graph.data.printable import open_streams, refusal
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
 from erc_graph.experiments.moved import arguments_up_to_date, say, up_to_date
 from erc_graph.experiments.parser import COMMAND_ONLY, LAUNCH, SHORT, TABLES, make_parser
-from erc_graph.experiments.session import check_folder, dry_run, held, main_process, run_session
+from erc_graph.experiments.session import check_folder, held, main_process, run_session
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -105,7 +105,10 @@ def _main(method: str, arguments: list[str]) -> int:
     if options.table is not None and options.tune:
         raise ConfigError("--table and --tune: expected one of them; tune first, then run the table with --config")
     if options.dry_run:
-        return dry_run(experiment, corpus, folder, committed, options.table)
+        from erc_graph.experiments.dry_run import dry_run
+
+        settings = [settings_name(committed)] if committed else known.config
+        return dry_run(experiment, corpus, folder, settings, table=options.table, trials=options.tune)
     if options.tune and not main_process():
         raise ConfigError("--tune: expected one process; tune alone, then train with several")
     with held(folder):

@@ -116,7 +116,7 @@ def run_session(
 
 
 def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, resume: bool) -> None:
-    from erc_graph.experiments.baseline import baseline_of
+    from erc_graph.experiments.baseline import baseline_plans
     from erc_graph.experiments.display import print_published, print_result
     from erc_graph.experiments.findings import summary
     from erc_graph.experiments.jobs import Plan
@@ -125,9 +125,7 @@ def _run(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *
     from erc_graph.experiments.result import write_result
     from erc_graph.experiments.run_pictures import write_pictures
 
-    plans = [Plan(experiment=experiment, folder=folder)]
-    if experiment.run.baseline and experiment.method != "bigru":
-        plans.append(Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU"))
+    plans = [Plan(experiment=experiment, folder=folder), *baseline_plans(experiment, corpus, folder)]
     outcome, *others = run_all(plans, corpus, folder, launch=launch, resume=resume)
     if not main_process():
         return
@@ -146,57 +144,3 @@ def _table(experiment: Experiment, corpus: Corpus, folder: Path, table: Table, l
     result = run_table(experiment, corpus, folder, table, launch=launch, resume=resume, write=main_process())
     if main_process():
         print_table(result)
-
-
-def dry_run(experiment: Experiment, corpus: Corpus, folder: Path, committed: Path | None, number: int | None) -> int:
-    """Say what would be run; train nothing, write nothing.
-
-    Args:
-        experiment: What would be run.
-        corpus: On what.
-        folder: Where the results would go.
-        committed: The committed settings that were read, if any.
-        number: Of a table of the paper, if one was asked for.
-
-    Raises:
-        ErcGraphError: what could not run.
-    """
-    from erc_graph.data.splits import folds
-    from erc_graph.experiments.ablation import find_table
-    from erc_graph.experiments.checks import check
-    from erc_graph.experiments.experiment import settings_name
-    from erc_graph.experiments.run import build
-
-    if number is not None:
-        find_table(experiment.method, number)  # an unknown one is refused first
-    check(experiment, corpus)
-    network = build(experiment, corpus, 0)
-    divisions = folds(corpus, experiment.run.protocol)
-    print(f"method      {experiment.method}, {sum(p.numel() for p in network.parameters()):,} parameters")
-    print(f"settings    {settings_name(committed) if committed else 'defaults and options'}")
-    print(f"modalities  {', '.join(network.schema.modalities)}")
-    print(f"stages      {', '.join(stage.name for stage in network.stages())}")
-    print(f"protocol    {experiment.run.protocol}, epoch chosen on: {experiment.training.selection}")
-    for fold in divisions:
-        print(f"  {fold.name:<16} {len(fold.train)} / {len(fold.dev)} / {len(fold.test)} dialogues for train / dev / test")
-    print(f"seeds       {experiment.run.seeds}" + (f", {experiment.run.members} networks each" if experiment.run.members > 1 else ""))
-    if number is not None:
-        for line in _table_lines(experiment, corpus, number):
-            print(line)
-    print(f"output      {folder}")
-    return 0
-
-
-def _table_lines(experiment: Experiment, corpus: Corpus, number: int) -> list[str]:
-    """What `--table` would run: the rows of an ablation, or the main result."""
-    from erc_graph.experiments.ablation import find_table, row_experiment
-
-    table = find_table(experiment.method, number)
-    if table is None:
-        return [f"table       {number}: the main result: the settings above as they are, and published figures beside it"]
-    lines = [f"table       {table.number}: {table.title} ({len(table.rows)} rows, each with these seeds)"]
-    for row in table.rows:
-        changed = row_experiment(experiment, row, corpus.modalities)
-        changes = ", ".join(f"{key} = {value!r}" for key, value in row.changes.items()) or "the full method"
-        lines.append(f"  {row.name:<16} {changed if isinstance(changed, str) else changes}")
-    return lines

@@ -10,7 +10,7 @@ from erc_graph.data.files.storage import atomic_write, write_json
 from erc_graph.data.tasks import DEFAULT_TASK
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.ablation import Table, folder_name, row_experiment
-from erc_graph.experiments.baseline import baseline_of
+from erc_graph.experiments.baseline import baseline_plans
 from erc_graph.experiments.display import table_rows
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.experiment import Experiment, Launch
@@ -41,23 +41,18 @@ def run_table(
     from erc_graph.report.projection import plot_projections
     from erc_graph.report.text_tables import markdown_table
 
-    check_distinct(experiment, corpus, table)
-    changes = [row_experiment(experiment, row, corpus.modalities) for row in table.rows]
-    plans = [
-        Plan(experiment=changed, folder=folder / folder_name(row), name=f"row {row.name}")
-        for row, changed in zip(table.rows, changes, strict=True)
-        if not isinstance(changed, str)
-    ]
-    plain = [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")] if experiment.run.baseline else []
+    planned = row_plans(experiment, corpus, folder, table)
+    plans = [plan for plan in planned if isinstance(plan, Plan)]
+    plain = baseline_plans(experiment, corpus, folder)
     outcomes = run_all([*plans, *plain], corpus, folder, launch=launch, resume=resume)
     judged = iter(outcomes)
     rows: list[dict[str, Any]] = []
     projections = []
-    for row, changed in zip(table.rows, changes, strict=True):
+    for row, plan in zip(table.rows, planned, strict=True):
         entry: dict[str, Any] = {"name": row.name, "marks": list(row.marks), "changes": dict(row.changes)}
         entry["published"] = dict(row.published.get(corpus.name, {})) if corpus.task.name == DEFAULT_TASK.get(corpus.name) else {}
-        if isinstance(changed, str):
-            entry["note"] = changed
+        if isinstance(plan, str):
+            entry["note"] = plan
         else:
             outcome = next(judged)
             first = outcome.seeds[0]
@@ -94,16 +89,18 @@ def run_table(
     return result
 
 
-def check_distinct(experiment: Experiment, corpus: Corpus, table: Table) -> None:
-    """Refuse a table in which two rows would be the same network.
+def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> list[Plan | str]:
+    """What is run for every row; a sentence instead where the corpus lacks what it needs.
 
     Raises:
-        ConfigError: names the rows.
+        ConfigError: two rows would be the same network.
     """
+    plans: list[Plan | str] = []
     seen: dict[str, str] = {}
     for row in table.rows:
         changed = row_experiment(experiment, row, corpus.modalities)
         if isinstance(changed, str):
+            plans.append(changed)
             continue
         network = repr((changed.pipeline, changed.inputs, changed.prior, changed.run.modalities, changed.run.protocol))
         if network in seen:
@@ -112,3 +109,5 @@ def check_distinct(experiment: Experiment, corpus: Corpus, table: Table) -> None
                 "switch on in the configuration what they differ in (for Table 2 a density above 0)"
             )
         seen[network] = row.name
+        plans.append(Plan(experiment=changed, folder=folder / folder_name(row), name=f"row {row.name}"))
+    return plans

@@ -19,8 +19,8 @@ from erc_graph.training.search import SearchSpace, tune
 TABLES = ("inputs", "pipeline", "prior", "training")  # what a search may change
 
 
-def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
-    """Try `trials` settings; returns the experiment with the best one. Every trial stays on record in `folder/trials.json`.
+def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
+    """Return what would be searched.
 
     Raises:
         ConfigError: the experiment declares no ranges, a range is of no known field, or the protocol has several folds.
@@ -41,14 +41,25 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
             raise ConfigError(f"search.{key}: expected a key of {', '.join(TABLES)}")
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
     check(experiment, corpus)
+    if experiment.training.selection != "dev":
+        raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")
+    return space
+
+
+def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
+    """Try `trials` settings; returns the experiment with the best one. Every trial stays on record in `folder/trials.json`.
+
+    Raises:
+        ErcGraphError: what `check_search` refuses.
+    """
+    space = check_search(experiment, corpus)
+    (fold,) = folds(corpus, experiment.run.protocol)
     criterion = experiment.training.criterion
 
     def objective(changes: dict[str, Any]) -> float:
         changed = experiment.changed(changes)
-        return train_job(Job(experiment=changed, seed=0, fold=divisions[0], name="trial"), corpus)[1].dev[criterion]
+        return train_job(Job(experiment=changed, seed=0, fold=fold, name="trial"), corpus)[1].dev[criterion]
 
-    if experiment.training.selection != "dev":
-        raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")
     settings = {key: value for key, value in experiment.as_dict().items() if key in (*TABLES, "modalities", "protocol", "members")}
     context = {"data_sha256": corpus_sha256(corpus), "method": experiment.method, **settings}
     direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def test_a_table_prints_measured_beside_published(small: Path, tmp_path: Path, c
     assert [row["name"] for row in table["rows"]] == ["11", "12", "13", "14", "15", "16"]
     assert all(row["metrics"]["weighted_f1"]["values"] for row in table["rows"])
     assert set(table["baselines"]) == {"majority", "bigru"}
-    assert "paper wF1 %" in capsys.readouterr().out
+    assert "paper wF1  " in capsys.readouterr().out
     assert (out / "table-2-tsne.png").exists() and "| 16 |" in (out / "table-2.md").read_text()
     assert table["rows"][0]["parameters"] != table["rows"][5]["parameters"]
 
@@ -176,11 +177,51 @@ def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--table and --tune: expected one of them" in capsys.readouterr().err
     assert run("--data", small, "--table", 2, "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "table       2: Components (6 rows, each with these seeds)" in shown
-    assert "  11               pipeline.pmf.enabled = False, " in shown
-    assert run("--data", small, "--table", 1, "--dry-run") == 0
-    assert "table       1: the main result: the settings above as they are, and published" in capsys.readouterr().out
+    assert "table       2: Components (6 rows of experiments/tables/pairwise.toml)" in shown
+    assert re.search(r"^  row 11           1 training in runs/pairwise-sample/row-11, seed-0: pipeline.pmf.enabled = False, ", shown, re.M)
+    assert "runs        7, in all 7 trainings" in shown and "table-2.json, table-2.md" in shown
+    assert run("--data", small, "--table", 1, "--seeds", 3, "--members", 2, "--out", tmp_path / "run", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "settings    experiments/pairwise/sample.toml" in shown and "seeds       3, 2 networks each" in shown
+    assert (
+        "table       1: the main result, which is the settings above as they are" in shown and "runs        2, in all 6 trainings" in shown
+    )
+    assert f"  pairwise         3 trainings in {tmp_path / 'run'}, seed-0 to seed-2\n" in shown
+    assert f"  BiGRU            3 trainings in {tmp_path / 'run' / 'bigru'}, seed-0 to seed-2, settings experiments/bigru/default" in shown
+    assert f"output      {tmp_path / 'run'}: config.json, result.json" in shown
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_tuning_says_it_and_refuses_what_tuning_refuses(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
+    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--tune", 2, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert f"settings    {file}" in shown and f"tune        2 trainings with settings of [search], in {tmp_path / 'run' / 'tune'};" in shown
+    file.write_text("[training]\nepochs = 1\n")
+    assert run("--config", file, "--data", small, "--tune", 2, "--dry-run") == 2
+    assert "--tune: the experiment declares no ranges" in capsys.readouterr().err
+
+
+def test_progress_where_there_is_no_terminal(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("--data", small, "--out", tmp_path / "quiet", *QUICK) == 0
+    assert " so far" not in capsys.readouterr().err  # a minute has not passed
+    monkeypatch.setattr("erc_graph.data.progress.PAUSE", 0.0)
+    monkeypatch.setattr("erc_graph.data.progress.Progress.due", 0.0)
+    file = tmp_path / "own.toml"
+    file.write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
+    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--tune", 2, "--seeds", 2, *QUICK) == 0
+    lines = capsys.readouterr().err.splitlines()
+    for line in (
+        r"tune: 2 of 2 \(100%\)",
+        r"pairwise: seeds: 1 of 2 \(50%\)",
+        r"pairwise seed 1 .*: 2 of 2 \(100%\), .*weighted_f1=0\.\d{3}$",
+    ):
+        assert any(re.match(line, said) for said in lines), (line, lines)
 
 
 @pytest.mark.parametrize("option", [("--graph", "window"), ("--graph=window",)])

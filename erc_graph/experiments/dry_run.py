@@ -1,0 +1,93 @@
+"""`--dry-run`: what a command would train, with which settings, and where everything would go. Nothing is trained or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.splits import folds
+from erc_graph.experiments.ablation import Table, find_table
+from erc_graph.experiments.baseline import baseline_file, baseline_plans
+from erc_graph.experiments.checks import check
+from erc_graph.experiments.experiment import Experiment, settings_name
+from erc_graph.experiments.jobs import Plan
+from erc_graph.experiments.published import printed_beside
+from erc_graph.experiments.run import build
+from erc_graph.experiments.tables import row_plans
+from erc_graph.experiments.tuning import check_search
+
+
+def dry_run(
+    experiment: Experiment, corpus: Corpus, folder: Path, settings: Sequence[str], *, table: int | None = None, trials: int = 0
+) -> int:
+    """Print what would be run; returns the exit code.
+
+    Args:
+        experiment: What would be run.
+        corpus: On what.
+        folder: Where the results would go.
+        settings: Names of the files that settings were read from.
+        table: Number of a table of the paper, if one was asked for.
+        trials: How many settings would be searched first.
+
+    Raises:
+        ErcGraphError: what could not run.
+    """
+    chosen = None if table is None else find_table(experiment.method, table)  # an unknown one is refused first
+    check(experiment, corpus)
+    network, run = build(experiment, corpus, 0), experiment.run
+    print(f"method      {experiment.method}, {sum(p.numel() for p in network.parameters()):,} parameters")
+    print(f"settings    {', '.join(settings) or 'defaults and options'}")
+    print(f"modalities  {', '.join(network.schema.modalities)}")
+    print(f"stages      {', '.join(stage.name for stage in network.stages())}")
+    print(f"protocol    {run.protocol}, epoch chosen on: {experiment.training.selection}")
+    for fold in folds(corpus, run.protocol):
+        print(f"  {fold.name:<16} {len(fold.train)} / {len(fold.dev)} / {len(fold.test)} dialogues for train / dev / test")
+    print(f"seeds       {run.seeds}" + (f", {run.members} networks each" if run.members > 1 else ""))
+    if trials:
+        check_search(experiment, corpus)
+        print(f"tune        {_many(trials, 'training')} with settings of [search], in {folder / 'tune'}; the best of them below")
+    for line in _table_lines(experiment, corpus, folder, chosen) if chosen else _main_lines(experiment, corpus, folder, table):
+        print(line)
+    return 0
+
+
+def _main_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: int | None) -> Iterator[str]:
+    """The method with its settings as they are, and the baseline."""
+    if table is not None:
+        yield f"table       {table}: the main result, which is the settings above as they are"
+    plans = [Plan(experiment=experiment, folder=folder), *baseline_plans(experiment, corpus, folder)]
+    yield _total(plans, corpus)
+    yield from (_trainings(plan, corpus) for plan in plans)
+    for printed in printed_beside(experiment.method, corpus.name, corpus.task.name):
+        yield f"published   {printed.source}"
+    yield f"output      {folder}: config.json, result.json, predictions.csv, pictures"
+
+
+def _table_lines(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> Iterator[str]:
+    """The rows of an ablation, and the baseline."""
+    rows, plain = row_plans(experiment, corpus, folder, table), baseline_plans(experiment, corpus, folder)
+    yield f"table       {table.number}: {table.title} ({_many(len(table.rows), 'row')} of experiments/tables/{experiment.method}.toml)"
+    yield _total([*(plan for plan in rows if isinstance(plan, Plan)), *plain], corpus)
+    for row, plan in zip(table.rows, rows, strict=True):
+        changes = ", ".join(f"{key} = {value!r}" for key, value in row.changes.items()) or "the full method"
+        yield f"  row {row.name:<12} {plan}" if isinstance(plan, str) else f"{_trainings(plan, corpus)}: {changes}"
+    yield from (_trainings(plan, corpus) for plan in plain)
+    yield f"output      {folder}: config.json, table-{table.number}.json, table-{table.number}.md"
+
+
+def _total(plans: Sequence[Plan], corpus: Corpus) -> str:
+    return f"runs        {len(plans)}, in all {_many(sum(len(plan.jobs(corpus)) for plan in plans), 'training')}"
+
+
+def _trainings(plan: Plan, corpus: Corpus) -> str:
+    """`  BiGRU            5 trainings in runs/x/bigru, seed-0 to seed-4`."""
+    seeds = plan.experiment.run.seeds
+    where = f"{plan.folder}, seed-0" + (f" to seed-{seeds - 1}" if seeds > 1 else "")
+    file = f", settings {settings_name(baseline_file(plan.experiment))}" if plan.name == "BiGRU" else ""
+    return f"  {plan.title:<16} {_many(len(plan.jobs(corpus)), 'training')} in {where}{file}"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
