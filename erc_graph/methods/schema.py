@@ -59,10 +59,7 @@ class Schema:
         unknown = [name for name in chosen if name not in has]
         if unknown or not chosen:
             wanted = " or ".join(reads)
-            nothing = f"none; give files under [{reads[0]}] of corpus.toml"
-            if corpus.sequences and "sequences" not in reads:
-                nothing = f"sequences ({', '.join(corpus.sequences)}), which a method reads with Schema.of(corpus, reads=METHOD.reads)"
-            known = ", ".join(has) or nothing
+            known = ", ".join(has) or _instead(corpus, reads)
             raise ConfigError(f"modalities: {corpus.name} has no {unknown[0] if unknown else wanted}; it has {known}")
         made = {name: what for name, what in corpus.provenance.get("extractors", {}).items() if name in chosen}
         source = {"corpus": corpus.name, "files": dict(corpus.provenance.get("files", {})), "extractors": made}
@@ -97,3 +94,13 @@ class Schema:
     def outputs(self) -> int:
         """Number of scores per utterance."""
         return len(self.task.labels) if self.task.kind == "classification" else 1
+
+
+def _instead(corpus: Corpus, reads: tuple[Kind, ...]) -> str:
+    """What a corpus has that is not read, and the way out."""
+    if corpus.sequences and "sequences" not in reads:
+        return f"sequences ({', '.join(corpus.sequences)}), which a method reads with Schema.of(corpus, reads=METHOD.reads)"
+    found = [f"{key} ({', '.join(names)})" for key, names in (("features", corpus.features), ("sequences", corpus.sequences)) if names]
+    found += ["texts"] if any(corpus.texts) else []
+    command = "erc-graph features" + (" --pooling words" if reads[0] == "sequences" else "")
+    return f"{' and '.join(found) or 'none'}; make a file with `{command}`, and name it under [{reads[0]}] of corpus.toml"

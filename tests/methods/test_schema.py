@@ -39,7 +39,11 @@ def test_schema(corpus: Corpus) -> None:
         name="bare", task=corpus.task, dialogue_ids=("d",), ptr=torch.tensor([0, 1]), utterance_ids=("u",), speakers=("A",),
         target=torch.tensor([0]),
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"modalities: bare has no features or sequences; it has none; give files under \[features\]"):
+    with pytest.raises(
+        ConfigError,
+        match=r"modalities: bare has no features or sequences; it has none; make a file with `erc-graph features`, and "
+        r"name it under \[features\] of corpus.toml",
+    ):
         Schema.of(bare)
 
 
@@ -56,7 +60,9 @@ def test_of_two_forms_the_first_that_is_read(corpus: Corpus) -> None:
     assert mixed.sequences == {"text": (16,)} and mixed.widths == {"audio": 8, "visual": 8}
     with pytest.raises(ConfigError, match="no audio; it has text"):
         Schema.of(both, ("audio",), reads=("sequences",))
-    with pytest.raises(ConfigError, match="has no sequences; it has none"):
+    with pytest.raises(
+        ConfigError, match=r"has no sequences; it has features \(.*make a file with `erc-graph features --pooling words`, and name"
+    ):
         Schema.of(corpus, reads=("sequences",))
     bare = replace(both, features={}, present={})
     with pytest.raises(
