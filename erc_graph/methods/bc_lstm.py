@@ -79,6 +79,7 @@ class BCLSTM(Method):
         authors="Poria et al.",
         venue="ACL",
         year=2017,
+        url="https://aclanthology.org/P17-1081",
         code="https://github.com/declare-lab/conv-emotion",
     )
 

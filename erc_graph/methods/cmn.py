@@ -112,6 +112,7 @@ class CMN(Method):
         authors="Hazarika et al.",
         venue="NAACL-HLT",
         year=2018,
+        url="https://aclanthology.org/N18-1193",
         code="https://github.com/declare-lab/conv-emotion",
     )
 

@@ -114,6 +114,7 @@ class CORECT(Method):
         authors="Nguyen et al.",
         venue="EMNLP",
         year=2023,
+        url="https://aclanthology.org/2023.emnlp-main.937",
         code="https://github.com/leson502/CORECT_EMNLP2023",
     )
 

@@ -102,6 +102,7 @@ class FmlMSN(UtteranceMethod):
         authors="Peng et al.",
         venue="Expert Systems with Applications 221",
         year=2023,
+        url="https://www.sciencedirect.com/science/article/pii/S0957417423002221",
         after=True,
     )
 

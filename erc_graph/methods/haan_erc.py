@@ -88,6 +88,7 @@ class HAANERC(Method):
         authors="Zhang and Tan",
         venue="Neural Computing and Applications",
         year=2023,
+        url="https://doi.org/10.1007/s00521-023-08638-2",
         code="https://github.com/TAN-OpenLab/HAAN-ERC",
     )
 

@@ -112,6 +112,7 @@ class HiTrans(Method):
         authors="Li et al.",
         venue="COLING",
         year=2020,
+        url="https://aclanthology.org/2020.coling-main.370",
         code="https://github.com/ljynlp/HiTrans",
     )
 

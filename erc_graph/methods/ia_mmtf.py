@@ -104,6 +104,7 @@ class IAMMTF(UtteranceMethod):
         authors="Guo et al.",
         venue="IEEE MultiMedia 29",
         year=2022,
+        url="https://ieeexplore.ieee.org/document/9740502",
         after=True,
     )
 

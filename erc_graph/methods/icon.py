@@ -110,6 +110,7 @@ class ICON(Method):
         authors="Hazarika et al.",
         venue="EMNLP",
         year=2018,
+        url="https://aclanthology.org/D18-1280",
         code="https://github.com/declare-lab/conv-emotion",
     )
 

@@ -120,6 +120,7 @@ class LGCCT(UtteranceMethod):
         authors="Liu et al.",
         venue="Entropy 24(7)",
         year=2022,
+        url="https://doi.org/10.3390/e24071010",
         code="https://github.com/ECNU-Cross-Innovation-Lab/LGCCT",
     )
 

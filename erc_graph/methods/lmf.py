@@ -83,6 +83,7 @@ class LMF(UtteranceMethod):
         authors="Liu et al.",
         venue="ACL",
         year=2018,
+        url="https://aclanthology.org/P18-1209",
         code="https://github.com/Justin1904/Low-rank-Multimodal-Fusion",
     )
 

@@ -98,6 +98,7 @@ class M2FNet(Method):
         authors="Chudasama et al.",
         venue="CVPR Workshops",
         year=2022,
+        url="https://arxiv.org/abs/2206.02187",
         after=True,
     )
 

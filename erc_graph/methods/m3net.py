@@ -96,6 +96,8 @@ class M3NET(Method):
         authors="Chen et al.",
         venue="CVPR",
         year=2023,
+        url="https://openaccess.thecvf.com/content/CVPR2023/html/"
+        "Chen_Multivariate_Multi-Frequency_and_Multimodal_Rethinking_Graph_Neural_Networks_for_Emotion_CVPR_2023_paper.html",
         code="https://github.com/feiyuchen7/M3NET",
     )
 

@@ -80,6 +80,7 @@ class MERHAN(UtteranceMethod):
         authors="Zhang et al.",
         venue="Biomedical Signal Processing and Control 85",
         year=2023,
+        url="https://doi.org/10.1016/j.bspc.2023.105052",
         after=True,
     )
 

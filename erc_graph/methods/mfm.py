@@ -95,6 +95,7 @@ class MFM(UtteranceMethod):
         authors="Tsai et al.",
         venue="ICLR",
         year=2019,
+        url="https://arxiv.org/abs/1806.06176",
         code="https://github.com/pliang279/factorized",
     )
 

@@ -82,6 +82,7 @@ class MFN(UtteranceMethod):
         authors="Zadeh et al.",
         venue="AAAI",
         year=2018,
+        url="https://arxiv.org/abs/1802.00927",
         code="https://github.com/pliang279/MFN",
     )
 

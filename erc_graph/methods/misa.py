@@ -135,6 +135,7 @@ class MISA(UtteranceMethod):
         authors="Hazarika, Zimmermann and Poria",
         venue="ACM Multimedia",
         year=2020,
+        url="https://arxiv.org/abs/2005.03545",
         code="https://github.com/declare-lab/MISA",
     )
 

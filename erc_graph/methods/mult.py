@@ -104,6 +104,7 @@ class MulT(UtteranceMethod):
         authors="Tsai et al.",
         venue="ACL",
         year=2019,
+        url="https://arxiv.org/abs/1906.00295",
         code="https://github.com/yaohungt/Multimodal-Transformer",
     )
 

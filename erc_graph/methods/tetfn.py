@@ -118,6 +118,7 @@ class TETFN(UtteranceMethod):
         authors="Wang et al.",
         venue="Pattern Recognition 136",
         year=2023,
+        url="https://doi.org/10.1016/j.patcog.2022.109259",
     )
 
     def build(self, c: TETFNConfig, shapes: Shapes) -> None:

@@ -99,6 +99,7 @@ class TFN(UtteranceMethod):
         authors="Zadeh et al.",
         venue="EMNLP",
         year=2017,
+        url="https://aclanthology.org/D17-1115",
         code="https://github.com/A2Zadeh/TensorFusionNetwork",
     )
 

@@ -119,6 +119,7 @@ class UniMSE(Method):
         authors="Hu et al.",
         venue="EMNLP",
         year=2022,
+        url="https://arxiv.org/abs/2211.11256",
         code="https://github.com/LeMei/UniMSE",
         after=True,
     )

@@ -156,6 +156,7 @@ class WavFusion(UtteranceMethod):
         authors="Li, Luo and Xia",
         venue="MMM",
         year=2025,
+        url="https://arxiv.org/abs/2412.05558",
     )
 
     def build(self, config: WavFusionConfig, shapes: Shapes) -> None:

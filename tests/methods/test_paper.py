@@ -21,6 +21,11 @@ def test_every_paper_is_cited(name: str) -> None:
     assert re.fullmatch(r"[a-z]+\d{4}[a-z0-9]+", paper.key)
 
 
+def test_every_paper_has_a_link_but_those_for_which_none_was_found() -> None:
+    assert {name for name, paper in PAPERS.items() if paper and not paper.url} == {"hff", "mfdr", "mfrm", "mhdnn", "mpfu"}
+    assert all(paper.url.startswith("https://") for paper in PAPERS.values() if paper and paper.url)
+
+
 def test_keys_are_not_given_twice() -> None:
     assert len({paper.key for paper in PAPERS.values() if paper}) == len(PAPERS) >= 4
 

@@ -134,6 +134,7 @@ class Pairwise(Method):
         authors="Fan et al.",
         venue="Information Fusion 106",
         year=2024,
+        url="https://doi.org/10.1016/j.inffus.2024.102306",
     )
 
     def build(self, config: PairwiseConfig, shapes: Shapes) -> None:
