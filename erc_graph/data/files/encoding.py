@@ -9,6 +9,7 @@ import codecs
 import re
 from pathlib import Path
 
+from erc_graph.data.files.alphabets import spellings
 from erc_graph.data.files.notes import note
 from erc_graph.errors import CorpusError
 
@@ -21,6 +22,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
 _SAMPLE = 1 << 16  # bytes of lines with other characters than ASCII: enough to tell, and quick
 _NEAR = 0.04  # two encodings this close in the share of odd characters cannot be told apart
 _PAIR = re.compile(rb"[\x80-\xff]{2}")  # accented letters of Western languages hardly ever stand side by side
+_NAMES = {"cp1252": "Windows-1252", "cp1250": "Windows-1250", "iso8859_2": "ISO 8859-2", "cp1254": "Windows-1254"}
 
 
 def decode(content: bytes, path: str | Path) -> str:
@@ -62,10 +64,18 @@ def _unmarked_utf16(content: bytes) -> str | None:
 
 
 def _detected(content: bytes, path: str | Path) -> str:
-    """The text in the encoding that the library is sure of."""
+    """The text in the encoding that its words or the library are sure of."""
     name, western = Path(path).name, _try(content, "cp1252")
     lines = b"\n".join(line for line in content.splitlines() if not line.isascii())
     lines = lines if len(lines) <= _SAMPLE else lines[:_SAMPLE].rsplit(b"\n", 1)[0]
+    told = spellings(lines)
+    as_western = f"{name}: not UTF-8; read as Windows-1252: look at the letters"
+    if told and told[0].sure and (text := _try(content, told[0].encoding)) is not None:
+        other = f"{name}: not UTF-8; read as {_NAMES[told[0].encoding]}, for its words are {told[0].language}: look at the letters"
+        note(as_western if told[0].encoding == "cp1252" else other)
+        return text
+    if told and not told[0].sure:
+        as_western += f"; its words could be {told[0].language} in {_NAMES[told[0].encoding]}, too"
     try:
         from charset_normalizer import from_bytes
     except ImportError:
@@ -73,7 +83,7 @@ def _detected(content: bytes, path: str | Path) -> str:
             raise CorpusError(
                 f'{path}: not UTF-8; to detect its encoding pip install "erc_graph[transcripts]", or save it as UTF-8'
             ) from None
-        note(f"{name}: not UTF-8; read as Windows-1252: look at the letters")
+        note(as_western)
         return western
     found = [
         match for match in from_bytes(lines) if _plausible(match.encoding, lines) and (_PAIR.search(lines) or not match.multi_byte_usage)
@@ -81,7 +91,7 @@ def _detected(content: bytes, path: str | Path) -> str:
     close = [match for match in found if match.chaos - found[0].chaos < _NEAR and found[0].coherence - match.coherence < 0.1]
     texts = {text: match for match in reversed(close) if (text := _try(content, match.encoding)) is not None}
     if western is not None and (western in texts or not (texts or _PAIR.search(lines))):
-        note(f"{name}: not UTF-8; read as Windows-1252: look at the letters")
+        note(as_western)
         return western
     sure = [match for match in texts.values() if match.multi_byte_usage or (match.coherence and not match.encoding.startswith("mac"))]
     if len(texts) != 1 or not sure:
