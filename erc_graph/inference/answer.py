@@ -173,7 +173,9 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
         features[name] = corpus.features.get(name, torch.zeros(corpus.utterances, width))
         present[name] = corpus.present.get(name, torch.zeros(corpus.utterances, dtype=torch.bool))
         if (found := features[name].shape[1]) != width:
-            raise CorpusError(f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}")
+            raise CorpusError(
+                f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}; give such as it was trained on"
+            )
     for name, item in items.items():
         nothing = Ragged(torch.zeros(0, *item), torch.zeros(corpus.utterances + 1, dtype=torch.long))
         sequences[name] = corpus.sequences.get(name, nothing)

@@ -13,12 +13,15 @@ from collections.abc import Iterable
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "text": (
         "text", "utterance", "sentence", "transcript", "transcription", "message", "content", "body", "msg", "raw_text", "utterance_text",
-        "message_text", "caption",
+        "message_text", "caption", "nachricht", "äußerung", "texte", "texto", "testo", "tekst",
+        "mensaje", "mensagem", "messaggio", "wiadomość",
     ),
     "speaker": (
         "speaker", "speaker_name", "speaker_id", "speaker_idx", "speaker_label", "sender", "sender_name", "sender_id", "participant",
         "participant_id", "participant_name", "participant_role", "author", "author_name", "from", "user", "username", "user_id",
         "user_name", "role", "name", "character", "party", "who",
+        "sprecher", "sprecherin", "absender", "locuteur", "locutrice", "intervenant", "auteur", "hablante", "remitente", "autor", "falante",
+        "remetente", "parlante", "mittente", "spreker", "afzender", "nadawca",
     ),
     "dialogue": (
         "dialogue", "dialogue_id", "dialog", "dialog_id", "conversation", "conversation_id", "conv", "conv_id", "convo_id",
@@ -31,7 +34,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "sentiment": ("sentiment", "sentiment_label", "polarity"),
     "score": ("score", "sentiment_score"),
     "split": ("split", "set", "partition", "subset"),
-    "start": ("start", "start_time", "begin", "onset", "timestamp", "time", "datetime", "date", "created_at", "sent_at", "ts", "offset"),
+    "start": ("start", "start_time", "begin", "onset", "timestamp", "time", "datetime", "date", "created_at", "sent_at", "ts", "offset",
+        "zeit", "uhrzeit", "datum", "heure", "hora", "fecha", "orario", "czas"),
     "end": ("end", "end_time", "stop", "stop_time", "offset_end"),
 }  # fmt: skip
 

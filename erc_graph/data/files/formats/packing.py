@@ -104,7 +104,8 @@ class _Packer:
         for position, key in enumerate(self.keys):
             if key not in mapping:
                 raise CorpusError(
-                    f"{self.path}: {name}: dialogue {self.plain[key]!r} is missing ({len(mapping)} of {len(self.keys)} there)"
+                    f"{self.path}: {name}: dialogue {self.plain[key]!r} is missing ({len(mapping)} of {len(self.keys)} there); "
+                    "remove it from the others"
                 )
             values = mapping[key]
             if not isinstance(values, list | tuple | np.ndarray) or (isinstance(values, np.ndarray) and values.ndim == 0):
@@ -140,7 +141,9 @@ class _Packer:
             ordered = sorted(keys, key=str) if isinstance(keys, set | frozenset) else list(keys)
             for key in ordered:
                 if not isinstance(key, str | int | bytes | np.generic) or key not in self.plain:
-                    raise CorpusError(f"{self.path}: split {split!r} names dialogue {spell(key)}, which the file does not have")
+                    raise CorpusError(
+                        f"{self.path}: split {split!r} names dialogue {spell(key)}, which the file does not have; remove it there"
+                    )
                 if key in owner:
                     raise CorpusError(f"{self.path}: dialogue {spell(key)} is in the splits {owner[key]!r} and {split!r}; expected one")
                 owner[key] = split

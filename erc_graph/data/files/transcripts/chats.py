@@ -1,4 +1,4 @@
-"""Chats exported as text: WhatsApp of both systems and all languages, Signal, Telegram's copies, LINE, KakaoTalk.
+"""Chats exported as text: WhatsApp of both systems and all languages, Signal, Telegram's copies, LINE, KakaoTalk, Discord.
 
 Every message begins with its date, or in the last two with its time of day below the date.
 
@@ -17,7 +17,7 @@ from erc_graph.data.files.transcripts.names import HEAD, clean, say_cleaned
 from erc_graph.data.files.transcripts.talk import Talk, Turn, count, left_out
 from erc_graph.data.printable import one_line
 
-_DATE = r"(?:\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?|\d{4}年\d{1,2}月\d{1,2}日)"
+_DATE = r"(?:\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?|\d{1,2}[ -][A-Z][a-z]{2,8}[ -]\d{2,4}|\d{4}年\d{1,2}月\d{1,2}日)"
 _KOREAN = r"\d{4}년 ?\d{1,2}월 ?\d{1,2}일(?: [월화수목금토일]요일)?"
 _HALF = r"(?:[AaPp]\. ?[Mm]\.|[AaPp][Mm]|上午|下午|晚上|凌晨|午前|午後|오전|오후|πμ|μμ|ص|م|de|du)"
 _TIME = rf"(?:{_HALF} ?)?\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?(?:[.,]\d{{1,6}})?(?: ?{_HALF})?(?: ?(?:Uhr|h))?"
@@ -44,6 +44,9 @@ _DAYED_SERVICE = re.compile(
 _SENTENCE = re.compile(r"\w{5}[.!?] ")  # no name holds the end of one
 _LONGEST = 20_000  # letters of a message
 _HEAD_LINE = re.compile(rf"(?P<name>[^\[\]:]{{1,64}}?),? \[(?P<time>{_BOTH})\]:?")
+_EXPORTER = re.compile(r"\s{0,9}={20,80}\n(?:Guild|Channel): ")  # DiscordChatExporter, as plain text
+_ATTACHED = re.compile(r"\{(?:Attachments|Embed|Stickers|Reactions|Forwarded Message|Inline Emoji)\}")
+_POSTED = re.compile(rf"\[(?P<time>{_BOTH})\] (?P<name>.{{1,64}}?)(?: \(pinned\))?")
 _SPACES = str.maketrans({"\u202f": " ", "\xa0": " "})
 _HIDDEN = str.maketrans(dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff", None))
 _OWN = "\u200e"  # in front of what WhatsApp says itself
@@ -76,6 +79,8 @@ _DELETED = re.compile(
 def read_chat(text: str, path: Path) -> Talk | None:
     """Read a chat; `None` where no line begins with a date and a time."""
     lines = text.splitlines()
+    if _EXPORTER.match(text):
+        return _exported(lines)
     heads = [_head(line) for line in lines]
     if not any(heads):
         return _dayed(lines) or _copied(lines)
@@ -180,6 +185,27 @@ def _copied(lines: list[str]) -> Talk | None:
     empty = sum(not turn.text for turn, _ in turns)
     left_out(0, empty)
     return Talk(form="chat, copied", turns=[turn for turn, _ in turns if turn.text])
+
+
+def _exported(lines: list[str]) -> Talk | None:
+    """Discord: below a heading a line with date and name, then the text, and in braces what belongs to it."""
+    turns: list[tuple[Turn, list[str]]] = []
+    beside = False
+    for line in lines:
+        plain = line.strip()
+        if head := _POSTED.fullmatch(plain.translate(_SPACES)[:HEAD]):
+            turns.append((Turn(text="", speaker=clean(head["name"]), time=head["time"]), []))
+            beside = False
+        elif turns and plain.strip("=") == "" and len(plain) >= 20:
+            break
+        elif _ATTACHED.fullmatch(plain):
+            beside = True
+        elif turns and plain and not beside:
+            turns[-1][1].append(plain)
+    for turn, texts in turns:
+        turn.text = " ".join(texts)
+    left_out(0, sum(not turn.text for turn, _ in turns))
+    return Talk(form="chat", turns=[turn for turn, _ in turns if turn.text]) if turns else None
 
 
 def _dayed(lines: list[str]) -> Talk | None:

@@ -27,7 +27,7 @@ _ROLLING = re.compile(r"<\d{1,3}:\d\d(?::\d\d)?\.\d{3}>")
 _WEBEX = re.compile(r'\d{1,9} "([^"<>]{1,80})" \(\d{1,20}\)')  # in front of the times of a cue
 _BRACKETED = re.compile(r"\(([^()<>]{1,60})\)")
 _TEAMS = re.compile(r"\s{0,9}\d{1,3}:\d{1,2}:\d{1,2}\.\d{1,9}(?<!:\d\d:\d\d\.\d\d\d) -->")  # not filled up with zeros
-_DASH = re.compile(r"(?:[-–—][ \t]{0,3}(?=[^\W\d_])|>>+[ \t]{0,3})")
+_DASH = re.compile(r"(?:[-–—][ \t]{0,3}(?=[^\W\d_]|[¿¡“„«])|>>+[ \t]{0,3})")
 
 
 def read_cues(text: str, path: Path) -> Talk | None:

@@ -13,8 +13,8 @@ from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
 
-# `[Scene: A kitchen.]`, `(They enter.)`, headings and rules of Markdown
-_STAGE = re.compile(r"[(\[（【].*[)\]）】]|#{1,6} .*|[-=*_~·—–]{3,}")
+# `[Scene: A kitchen.]`, `(They enter.)`, headings and rules of Markdown, the last line of Otter
+_STAGE = re.compile(r"[(\[（【].*[)\]）】]|#{1,6} .*|[-=*_~·—–]{3,}|Transcribed by https?://otter\.ai/?")
 # `Ann Berg   0:03`, `Ann Berg (00:00:03)`, `Ann, [05.05.2023 15:48]`, alone on a line
 _HEADED = re.compile(
     r"(?P<name>[^\d\W][^\[\](){}<>:：\d]{0,60}?(?: \d{1,3})?)"

@@ -26,6 +26,7 @@ _BULLET = re.compile(r"(?:[-–—•*·‣▪>]{1,3}[ \t]{1,8}|\d{1,4}[.)][ \t]
 _ASIDE = re.compile(r"\s{0,8}[(\[（【{][^()\[\]（）【】{}]{0,60}[)\]）】}]$")
 _WHOLE = re.compile(r"[\[(<{（【]([^\[\](){}<>（）【】]{1,64})[\])>}）】]")
 _TIME_INSIDE = re.compile(rf"([^:：\[\](){{}}<>\"\n]{{1,64}})[\[(]({_CLOCK})[\])] {{0,3}}[:：](?=\s)")  # `Ann [00:12]: Hi`
+_OWN = re.compile(r"(?:\*{1,3}|-!-|-->|<--|→|←)\s")  # what a chat of `<name> text` says itself: who joined, left, does something
 _NUMBER = re.compile(r"\s{0,4}(\d{1,5})[ \t]{1,6}(?=\S)")
 _SENT = re.compile(r"From (.{1,50}?)(?: [Tt]o .{1,40})?")  # the chat of Zoom
 _COLON = re.compile(r"(?P<name>[^:：\n\"“”]{1,100}?)(?P<mark>[:：])(?P<bold>[*_]{0,3})(?P<space>\s|$)?")
@@ -69,7 +70,7 @@ def clean(name: str) -> str:
         name = name.strip().strip("*_`").strip()
         if bullet := _BULLET.match(name):
             name = name[bullet.end() :]
-        name = re.sub(r"^[~>#•]\s{0,3}", "", name)
+        name = re.sub(r"^[~>#•@]\s{0,3}", "", name)
         if (whole := _WHOLE.fullmatch(name)) is not None:
             name = whole[1]
         while (aside := _ASIDE.search(name[-80:])) and aside.start() + max(len(name) - 80, 0) > 0:
@@ -110,14 +111,19 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
     accepted = {style: _accepted(style, matches) for style, matches in found.items()}
     best = max(styles, key=lambda style: (sum(accepted[style]), -list(styles).index(style)))
     pairs: Counter[tuple[str, str]] = Counter()
-    result = []
+    result, own = [], 0
     for line, (time, until, body), match, sure in zip(lines, parts, found[best], accepted[best], strict=True):
         if match and sure:
             pairs[match[0], match[1]] += 1
             result.append(Line(match[1], match[2].strip().removesuffix("**").strip(), time, until))
+        elif best == "angle" and _OWN.match(body):
+            result.append(Line("", "", time, until))
+            own += 1
         else:
             said = body if not body.strip() or line.lstrip()[:1] in ("[", "(", "<") else line  # `12:30 it was` is a sentence
             result.append(Line("", said.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
+    if own:
+        note(f"{count(own, 'line')} of the chat itself (who joined, left, does something) left out")
     if best == "tab":
         note("no line names the columns: the first of two columns is read as the speaker")
     say_cleaned(pairs)

@@ -42,6 +42,12 @@ def archive(*names: str, mimetype: str = "") -> bytes:
         (archive("xl/workbook.xml"), "an Excel workbook through a pipe: give the file itself, or save it as CSV"),
         (archive("content.xml", mimetype="application/vnd.oasis.opendocument.text"), r"an OpenDocument text \(.odt\)"),
         (archive("_chat.txt", "1.jpg"), r"an archive \(zip\) of 2 files: unpack it, and give '_chat.txt'"),
+        (archive("utterance.npy", "features.npy"), r"numpy arrays \(.npz\): features belong to a corpus: name the file under \[features\]"),
+        (archive("feats/data.pkl", "feats/version"), "a file of PyTorch: save features as .npz"),
+        (b'\x10\0\0\0\0\0\0\0{"a": {}}       \0', "a file of safetensors: features belong to a corpus"),
+        (b"\xff\xf3\x88\xc4\0", "a sound or video file"),
+        (b"- speaker: Ann\n  text: Hi\n", r"fields on lines of their own \(YAML\): write JSON, CSV, or a line `Speaker: text` per turn"),
+        (b"Speaker: Ann\nText: Hi\nMood: fine\n\nSpeaker: Bob\nText: Oh\nMood: bad\n", r"fields on lines of their own \(YAML\)"),
         (archive("x.bin"), r"an archive \(zip\) of 1 files: unpack it"),
         (b"PK\x03\x04 broken", r"a damaged archive \(zip\)"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:x\n", "a pointer of git-lfs.*`git lfs pull`"),
@@ -64,4 +70,5 @@ def test_what_only_looks_like_one() -> None:
     assert load_transcript(b"<Ann> Hi\n<Bob> Oh\n").speakers == ("Ann", "Bob")
     assert load_transcript(b"ID3: Hi\nBob: Oh\n").utterances == 2
     assert load_transcript(b"SPEAKER: hi\nSPEAKER: we are talking about one thing after the other\n").utterances == 2
+    assert load_transcript(b"Participant: 12\nTranscript: 3\nAnn: Hi\nBob: Oh\nAnn: So\n").speakers[-3:] == ("Ann", "Bob", "Ann")
     assert load_transcript(b"{SPEAKER_00}: hi\n").speakers == ("SPEAKER_00",)
