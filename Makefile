@@ -26,7 +26,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	rm -rf demo
-	$(BIN)/python -m erc_graph.experiments.pairwise --out demo
+	$(BIN)/erc-graph experiment pairwise --out demo
 
 test: $(VENV)/.installed-dev demo
 	$(BIN)/python -m pytest -n 2

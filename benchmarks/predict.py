@@ -3,7 +3,7 @@
     python -m benchmarks.predict --model RUN [--out FILE]
 
 RUN is a text-only model whose encoder is all-MiniLM-L6-v2, for example
-`python -m erc_graph.experiments.pairwise --data corpora/meld --modalities '["text"]' --out runs/meld-text`. The floor of the cold
+`erc-graph experiment pairwise --data corpora/meld --modalities '["text"]' --out runs/meld-text`. The floor of the cold
 process, importing torch, is measured in between, so that a busy machine slows both.
 """
 

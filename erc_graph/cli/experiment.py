@@ -1,4 +1,4 @@
-"""`erc-graph experiment METHOD`: the same as `python -m erc_graph.experiments.METHOD`."""
+"""`erc-graph experiment METHOD`: train and judge a method on a corpus."""
 
 from __future__ import annotations
 

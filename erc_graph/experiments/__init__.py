@@ -1,1 +1,1 @@
-"""Run, repeat over seeds, ablate, compare: python -m erc_graph.experiments.<paper>."""
+"""Run, repeat over seeds, ablate, compare: `erc-graph experiment METHOD`."""

@@ -7,7 +7,6 @@ import inspect
 import shutil
 import sys
 import textwrap
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,13 +62,12 @@ def make_parser(method: str) -> ArgumentParser:
     from erc_graph.experiments.experiment import Launch, RunConfig, default_data
     from erc_graph.experiments.options import OptionParser
     from erc_graph.methods.inputs import InputsConfig
-    from erc_graph.methods.own_file import find_method, is_own
+    from erc_graph.methods.own_file import find_method
     from erc_graph.methods.prior import PriorConfig
     from erc_graph.training.config import TrainingConfig
 
     kind = find_method(method)
-    entry = not is_own(method) and find_spec(f"erc_graph.experiments.{method}") is not None
-    program = f"python -m erc_graph.experiments.{method}" if entry else f"erc-graph experiment {method}"
+    program = f"erc-graph experiment {method}"
     parser = OptionParser(
         prog=program,
         description=description(method),

@@ -47,7 +47,7 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test",
     """Write `report.html` into the folder of a finished run.
 
     Args:
-        folder: What `python -m erc_graph.experiments.<method> --out` left.
+        folder: What `erc-graph experiment METHOD --out` left.
         text: Whether the page carries what was said.
         scope: Conversations of the explorer: those that were judged, or the whole corpus.
         method: The file and class of the run's method, `my_method.py:Own`, where it is a user's own.
