@@ -79,7 +79,8 @@ def source_of(name: str) -> str:
     """Where it was published, or what it is."""
     kind = METHODS[name]
     if kind.paper:
-        return f"{'after ' if kind.paper.after else ''}{kind.paper.authors}, {kind.paper.venue}, {kind.paper.year}"
+        paper, said = kind.paper, f"{kind.paper.authors}, {kind.paper.venue}, {kind.paper.year}"
+        return ("after " if paper.after else "") + (f"[{said}]({paper.url})" if paper.url else said)
     return kind.stands_for or (kind.__doc__ or "").split(".")[0]
 
 
@@ -118,19 +119,19 @@ def methods_table() -> str:
 
 
 def published_rows(name: str) -> list[list[str]]:
-    """What its own paper prints of it, per cent."""
+    """What its own paper prints of it."""
     rows = []
     for corpus, words in CORPORA.items():
         for table in load_published(corpus):
             for row in table.rows if table.of == name else ():
                 figures = (row.accuracy, row.weighted_f1)
-                shown = ["" if value is None else f"{value:.2f}" for value in figures]
+                shown = ["" if value is None else f"{value:.3f}" for value in figures]
                 rows.append([words, row.name, *shown, table.features, row.epoch_on_test])
     return rows
 
 
 def measured_rows(name: str) -> list[list[str]]:
-    """What was measured here, 0 to 1."""
+    """What was measured here."""
     rows = []
     for corpus, words in CORPORA.items():
         for result in results_of(name, corpus):
@@ -155,10 +156,10 @@ def page(name: str) -> str:
     lines += [markdown_table(["", ""], facts), ""]
     lines += [f"`erc-graph experiment {name}` trains it on the sample corpus; `--help` lists its options.", ""]
     if rows := measured_rows(name):
-        lines += ["## Measured", "", "Test split, 0 to 1, mean and standard deviation over seeds.", ""]
+        lines += ["## Measured", "", "Test split, mean and standard deviation over seeds.", ""]
         lines += [markdown_table(["corpus", "modalities", "accuracy", "wF1", "macro F1", "seeds"], rows), ""]
     if rows := published_rows(name):
-        lines += ["## Published", "", "Per cent, on the paper's own features; not to be compared with the measured figures.", ""]
+        lines += ["## Published", "", "On the paper's own features; not to be compared with the measured figures.", ""]
         lines += [markdown_table(["corpus", "row", "accuracy", "wF1", "features", "epoch chosen on test"], rows), ""]
     docstring = ["```{eval-rst}", f".. automodule:: {kind.__module__}", "   :no-index:", "   :no-members:", "```"]
     return "\n".join([*lines, "## Equations", "", *docstring, ""])

@@ -4,7 +4,7 @@ tables of methods from the methods themselves, that of docs/bulk.md from `benchm
 
 `--check` writes nothing and ends with 1 where a page is stale. README.md has the results of `pairwise`, docs/methods.md those of the other
 methods, docs/features.md those on tuned text, each between markers of its own. Results are `result.json` files of
-`python -m erc_graph.experiments.<method>`, recorded as `<corpus>/<method>.json`; ablation tables are `table-N.json` files,
+`erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`; ablation tables are `table-N.json` files,
 recorded as `<corpus>/<method>-table-N.json`. A name may say more behind the method (`sample-raw/hff-none.json`). Runs of `pairwise` on
 tuned text are `<corpus>/tuned-<name>.json`.
 """
@@ -96,13 +96,13 @@ def block(method: str) -> str:
     for result in [result for result in load(method) if method == "pairwise" and "bayes_limit" in result]:
         text += "\n\nThe sample corpus is generated, so its limit is known: "
         text += f"no classifier of its vectors beats {result['bayes_limit']:.3f} accuracy on average; "
-        text += f"{result['method']} reaches {100 * result['accuracy_over_bayes_limit']:.1f} % of it."
+        text += f"{result['method']} reaches {result['accuracy_over_bayes_limit']:.3f} of it."
     for path in sorted(RESULTS.glob(f"*/{method}-table-*.json")):
         table = json.loads(path.read_text(encoding="utf-8"))
         streams, seeds, members = "+".join(table["modalities"]), f"{len(table['seeds'])} seeds", table.get("members", 1)
         seeds += f" of {members} networks each" if members > 1 else ""
         text += f"\n\nTable {table['number']} of the paper ({table['title'].lower()}), on {table['dataset']}, {streams}, {seeds}. "
-        text += "Measured: the features above, 0 to 1. Published: the paper's own features, three modalities, per cent.\n\n"
+        text += "Measured: the features above. Published: the paper's own features, three modalities.\n\n"
         text += markdown_table(*table_rows(table))
     return text
 

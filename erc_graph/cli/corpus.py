@@ -136,7 +136,7 @@ def show(page: Mapping[str, Any]) -> str:
     if page["labelled"]:
         most = max(counts["all"] for counts in labels.values())
         rows = [
-            [name, *(counts[part] for part in parts), counts["all"], f"{100 * counts['all'] / page['labelled']:.1f} %"]
+            [name, *(counts[part] for part in parts), counts["all"], f"{counts['all'] / page['labelled']:.3f}"]
             for name, counts in labels.items()
         ]
         table = text_table(["score" if page["kind"] == "score" else "label", *parts, "all", "share"], rows, width=56).splitlines()
@@ -147,7 +147,7 @@ def show(page: Mapping[str, Any]) -> str:
         lines += ["", "no labels: the utterances can be predicted, not judged"]
     if page["modalities"]:
         rows = [
-            [name, part["width"], part["missing"], f"{100 * part['missing_share']:.1f} %", part["extractor"]]
+            [name, part["width"], part["missing"], f"{part['missing_share']:.3f}", part["extractor"]]
             for name, part in page["modalities"].items()
         ]
         lines += ["", text_table(["modality", "width", "missing", "share", "made by"], rows)]
@@ -162,7 +162,7 @@ def show(page: Mapping[str, Any]) -> str:
                 shape_text(tuple(part["item"])),
                 _span(part["lengths"], waveform=not part["item"]),
                 part["missing"],
-                f"{100 * part['missing_share']:.1f} %",
+                f"{part['missing_share']:.3f}",
                 part["extractor"],
             ]
             for name, part in page["sequences"].items()

@@ -244,7 +244,7 @@ BAR = 8
 
 
 def table(rows: Sequence[Answer], *, width: int = 80) -> str:
-    """Turn, time, speaker, emotion, its probability as a bar and as a number, and the text; several conversations each under their name."""
+    """Turn, time, speaker, emotion, its probability as a bar and from 0 to 1, and the text; several conversations each under their name."""
     from erc_graph.report.text_tables import text_table
 
     parts = []
@@ -255,7 +255,7 @@ def table(rows: Sequence[Answer], *, width: int = 80) -> str:
             [row.turn, *([row.when] if timed else []), row.speaker, row.emotion + " ?" * bool(row.unsure), *_gauge(row), row.text]
             for row in mine
         ]
-        heads = ["turn", *(["time"] if timed else []), "speaker", "emotion", *([] if mine[0].confidence is None else ["", "%"]), "text"]
+        heads = ["turn", *(["time"] if timed else []), "speaker", "emotion", *([] if mine[0].confidence is None else ["", "p"]), "text"]
         parts.append(text_table(heads, cells, width=width))
         if len(mine) < len(rows):
             parts[-1] = f"{one_line(dialogue, 2000)}\n{parts[-1]}"
@@ -263,7 +263,7 @@ def table(rows: Sequence[Answer], *, width: int = 80) -> str:
 
 
 def _gauge(row: Answer) -> list[str]:
-    return [] if row.confidence is None else [meter(row.confidence), f"{100 * row.confidence:.0f}"]
+    return [] if row.confidence is None else [meter(row.confidence), f"{row.confidence:.2f}"]
 
 
 def meter(share: float) -> str:

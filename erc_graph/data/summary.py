@@ -101,17 +101,17 @@ def summary_html(corpus: Corpus) -> str:
     bars = "".join(
         f'<tr><th scope="row" style="text-align:left;font-weight:normal">{escape(name)}</th><td>{counts["all"]}</td>'
         f'<td style="text-align:left"><span style="display:inline-block;height:.7em;width:{120 * counts["all"] / most:.0f}px;'
-        f'background:{colour}"></span> {100 * counts["all"] / total:.1f}&nbsp;%</td></tr>'
+        f'background:{colour}"></span> {counts["all"] / total:.3f}</td></tr>'
         for (name, counts), colour in zip(page["labels"].items(), label_colours(list(page["labels"])), strict=True)
     )
     splits = "; ".join(f"{name} {size['dialogues']}" for name, size in page["splits"].items()) or "no split"
     widths = "; ".join(
-        f"{escape(name)} {part['width']}" + (f" ({100 * part['missing_share']:.1f} % missing)" if part["missing"] else "")
+        f"{escape(name)} {part['width']}" + (f" ({part['missing_share']:.3f} missing)" if part["missing"] else "")
         for name, part in page["modalities"].items()
     )
     inner = "; ".join(
         f"{escape(name)} sequences of {shape_text(tuple(part['item']))}"
-        + (f" ({100 * part['missing_share']:.1f} % missing)" if part["missing"] else "")
+        + (f" ({part['missing_share']:.3f} missing)" if part["missing"] else "")
         for name, part in page["sequences"].items()
     )
     widths = "; ".join(filter(None, (widths, inner)))

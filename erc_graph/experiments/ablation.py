@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import FOLDERS, Experiment
+from erc_graph.experiments.published import from_per_cent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Row:
         name: The paper's name of the network.
         marks: One per column of the table, ✓ or ×.
         changes: Dotted key → value, against the full method.
-        published: Data set → metric → printed figure, per cent.
+        published: Data set → metric → printed figure, 0 to 1 (in the file per cent, as papers print them).
     """
 
     name: str
@@ -42,7 +43,8 @@ def load_tables(method: str) -> dict[int, Table]:
     """Tables of a method by number; empty where it has none.
 
     Raises:
-        ConfigError: a key that is missing or unknown, or a row with another number of marks than the table has columns.
+        ConfigError: a key that is missing or unknown, a figure that is no percentage, or a row with another number of marks than the
+            table has columns.
     """
     path = next((p for folder in FOLDERS if (p := folder / "tables" / f"{method}.toml").is_file()), None)
     return parse_tables(read_toml(path), str(path)) if path else {}
@@ -78,7 +80,20 @@ def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
                 raise ConfigError(
                     f"{where}: table {table.number}, row {row.name}: expected {len(table.columns)} marks, found {len(row.marks)}"
                 )
-    return {table.number: table for table in tables}
+    return {table.number: _in_one_unit(table, where) for table in tables}
+
+
+def _in_one_unit(table: Table, where: str) -> Table:
+    """The table with printed figures in the unit of measured ones."""
+    return replace(
+        table,
+        rows=tuple(
+            replace(
+                row, published={corpus: from_per_cent(printed, f"{where}: row {row.name}") for corpus, printed in row.published.items()}
+            )
+            for row in table.rows
+        ),
+    )
 
 
 def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...]) -> Experiment | str:

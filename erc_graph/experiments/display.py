@@ -32,8 +32,8 @@ def print_result(result: Mapping[str, Any]) -> None:
     print(f"protocol {result['protocol']}; epoch: {SELECTION[result['selection']]}")
     print(text_table(["measured", *(title for _, title in columns)], rows))
     if "bayes_limit" in result:
-        ratio, of = 100 * result["accuracy_over_bayes_limit"], result.get("bayes_limit_of", "conversations")
-        print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy, {ratio:.1f} % of it reached")
+        ratio, of = result["accuracy_over_bayes_limit"], result.get("bayes_limit_of", "conversations")
+        print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy, {ratio:.3f} of it reached")
         if result["dataset"] == "sample-raw":
             print(f"             (of the vectors behind words, sound and faces of {of}: an upper bound)")
         else:
@@ -45,7 +45,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 def print_published(tables: Sequence[PublishedTable]) -> None:
     """What papers print on the same corpus, in a table of its own."""
     for table in tables:
-        print(f"\npublished, per cent, on other features: {table.source}")
+        print(f"\npublished, on other features: {table.source}")
         shown = [(key, title) for key, title in PRINTED if any(key in row.figures for row in table.rows)]
         rows = [[row.name, *(_printed(row.figures.get(key)) for key, _ in shown), row.epoch_on_test] for row in table.rows]
         print(text_table(["published", *(title for _, title in shown), "epoch chosen on test"], rows))
@@ -61,21 +61,15 @@ def _seeds(result: Mapping[str, Any]) -> str:
 
 
 def _printed(value: Any) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:.3f}"
 
 
 def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a measured ablation table; measured and published figures in columns of their own."""
-    keys = {
-        "weighted_f1": ("wF1", "wF1 %"),
-        "accuracy": ("accuracy", "acc. %"),
-        "unweighted_accuracy": ("UA", "UA %"),
-        "acc7": ("ACC-7", "ACC-7 %"),
-        **{key: (title, f"{title} %") for key, title in NONZERO},
-    }
+    keys = {"weighted_f1": "wF1", "accuracy": "accuracy", "unweighted_accuracy": "UA", "acc7": "ACC-7", **dict(NONZERO)}
     usual, printed = ("weighted_f1", "accuracy"), [row["published"] for row in table["rows"]]
     shown = [key for key in keys if key in usual or any(key in row for row in printed)]
-    header = ["", *table["columns"], *(keys[key][0] for key in shown), *(f"paper {keys[key][1]}" for key in shown)]
+    header = ["", *table["columns"], *(keys[key] for key in shown), *(f"paper {keys[key]}" for key in shown)]
     rows = []
     for name, metrics in table["baselines"].items():
         title = "BiGRU" if name == "bigru" else name
@@ -92,4 +86,4 @@ def print_table(table: Mapping[str, Any]) -> None:
     what = f"{table['dataset']}, {', '.join(table['modalities'])}; {_seeds(table)}"
     print(f"\nTable {table['number']}: {table['title']} ({what})")
     print(text_table(*table_rows(table)))
-    print("wF1, accuracy: measured on this corpus's features; paper: as printed, on its own features")
+    print("measured on this corpus's features; paper: as printed, on its own features")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ METRICS = ("accuracy", "unweighted_accuracy", "acc7", "weighted_f1", "acc2_nonze
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """One printed line; figures in per cent, unset where the paper has none.
+    """One printed line; figures from 0 to 1 (in the files per cent, as papers print them), unset where the paper has none.
 
     Attributes:
         method: Its name as it is printed.
@@ -40,7 +40,7 @@ class PublishedRow:
     def name(self) -> str:
         """The method with what is special about the line.
 
-        >>> PublishedRow(method="MHA", protocol="10-fold", features="with faces", accuracy=75.6).name
+        >>> PublishedRow(method="MHA", protocol="10-fold", features="with faces", accuracy=0.756).name
         'MHA, 10-fold, with faces'
         """
         return ", ".join(word for word in (self.method, self.protocol, self.features) if word)
@@ -81,7 +81,7 @@ def load_published(dataset: str) -> tuple[PublishedTable, ...]:
     """Return everything that is printed on a corpus; empty where nothing is known.
 
     Raises:
-        ConfigError: a key that is missing or unknown, a row without a figure, or one that is listed twice.
+        ConfigError: a key that is missing or unknown, a row without a figure, one that is listed twice, or a figure that is no percentage.
     """
     path = next((p for folder in FOLDERS if (p := folder / "published" / f"{dataset}.toml").is_file()), None)
     return parse_published(read_toml(path), str(path)) if path and Path(dataset).name == dataset else ()
@@ -97,8 +97,9 @@ def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTab
     except ValidationError as error:
         problems = [f"{where}: {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
         raise ConfigError("\n".join(problems)) from None
-    seen = set()
+    seen, found = set(), []
     for table in tables:
+        rows = []
         for row in table.rows:
             here = f"{where}: {table.paper}, {table.table}: {row.name}"
             if not row.figures:
@@ -106,7 +107,25 @@ def parse_published(values: Mapping[str, Any], where: str) -> tuple[PublishedTab
             if (key := (table.paper, table.table, row.name)) in seen:
                 raise ConfigError(f"{here}: expected every printed line once, found it twice")
             seen.add(key)
-    return tables
+            shares: dict[str, Any] = from_per_cent(row.figures, here)
+            rows.append(replace(row, **shares))
+        found.append(replace(table, rows=tuple(rows)))
+    return tuple(found)
+
+
+def from_per_cent(printed: Mapping[str, float], where: str) -> dict[str, float]:
+    """Return printed figures in the unit of measured ones.
+
+    >>> from_per_cent({"accuracy": 64.39}, "a file")
+    {'accuracy': 0.6439}
+
+    Raises:
+        ConfigError: a figure that is not from 1 to 100.
+    """
+    for name, value in printed.items():
+        if not 1 <= value <= 100:
+            raise ConfigError(f"{where}: {name}: expected per cent, 1 to 100, as papers print it, found {value:g}")
+    return {name: round(value / 100, 6) for name, value in printed.items()}
 
 
 def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]:

@@ -1,4 +1,4 @@
-r"""Are 70 % sure predictions right in 70 % of cases? Reliability diagram and expected calibration error.
+r"""Are predictions of probability 0.7 right in seven of ten cases? Reliability diagram and expected calibration error.
 
 Predictions are sorted by the probability of the predicted class into bins of equal width, closed on the right (Guo et al., ICML 2017):
 

@@ -84,8 +84,6 @@ def plot_confusion(matrix: ArrayLike, labels: Sequence[str], path: str | Path, *
             elif counts[i, j]:
                 ink = "white" if share[i, j] > 0.55 else "#1B2733"
                 weight = "bold" if i == j else "normal"
-                axes.text(
-                    j, i - 0.07, f"{100 * share[i, j]:.0f} %", ha="center", va="center", color=ink, fontsize=10 * scale, weight=weight
-                )
+                axes.text(j, i - 0.07, f"{share[i, j]:.2f}", ha="center", va="center", color=ink, fontsize=10 * scale, weight=weight)
                 axes.text(j, i + 0.25, f"{counts[i, j]:.0f}", ha="center", va="center", color=ink, fontsize=7 * scale, alpha=0.85)
     return Path(path)

@@ -99,7 +99,7 @@ def _tiles(page: LabelsPage) -> list[tuple[str, str]]:
     turns, first = sum(counts), max(range(len(counts)), key=counts.__getitem__)
     tiles = [("conversations", f"{len(talks):,}")] if len(talks) > 1 else []
     tiles += [("turns", f"{turns:,}"), ("speakers", f"{len({name for c in talks for name in c.speakers}):,}")]
-    tiles.append(("most frequent", f"{page.labels[first]}, {counts[first] / max(1, turns):.0%}"))
+    tiles.append(("most frequent", f"{page.labels[first]}, {counts[first] / max(1, turns):.2f}"))
     if page.unsure is not None:
         unsure = sum(int(c.unsure.sum()) for c in talks if c.unsure is not None)
         tiles.append((f"unsure, below {page.unsure:g}", f"{unsure:,} of {turns:,}"))

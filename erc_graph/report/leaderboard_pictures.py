@@ -69,7 +69,7 @@ def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
-    """Measured weighted F1 (per cent) against the printed one, which is on other features; on the dotted line both are the same.
+    """Measured weighted F1 against the printed one, which is on other features; on the dotted line both are the same.
 
     Raises:
         ConfigError: no measured method has a printed figure, or an unknown file type.
@@ -80,12 +80,12 @@ def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
     with picture(path, 4.2 * len(boards), 4.0) as figure:
         for axes, board in zip(figure.subplots(1, len(boards), squeeze=False)[0], boards, strict=True):
             rows = [row for row in done(board) if row["published"]]
-            at = {row["method"]: (row["published"]["weighted_f1"], 100 * figure_of(row)) for row in rows}
+            at = {row["method"]: (row["published"]["weighted_f1"], figure_of(row)) for row in rows}
             axes.axline((0, 0), slope=1, lw=0.8, ls=":", color=SOFT)
             for row in rows:
                 axes.plot(*at[row["method"]], "o", ms=4, color=colour(row), alpha=0.85)
-            low, high = np.min(list(at.values()), 0) - 2, np.max(list(at.values()), 0) + 2
-            axes.set(title=one_line(board["dataset"], 40), xlabel="published wF1, %, other features", ylabel="measured wF1, %")
+            low, high = np.min(list(at.values()), 0) - 0.02, np.max(list(at.values()), 0) + 0.02
+            axes.set(title=one_line(board["dataset"], 40), xlabel="published wF1, other features", ylabel="measured wF1")
             axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             axes.grid(color=FAINT, lw=0.5)
             axes.set_axisbelow(True)
@@ -94,7 +94,7 @@ def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
-    """Points of weighted F1 that a method would claim more, had its epoch been chosen on the test set.
+    """How much more weighted F1 a method would claim, had its epoch been chosen on the test set.
 
     Raises:
         ConfigError: nothing is trained yet, or an unknown file type.
@@ -104,11 +104,11 @@ def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
     with picture(path, 3.6 * len(boards), 1.0 + 0.19 * most) as figure:
         for axes, board in zip(figure.subplots(1, len(boards), squeeze=False)[0], boards, strict=True):
             rows = sorted(done(board), key=lambda row: figure_of(row, "chosen_on_test") - figure_of(row))
-            gains = [100 * (figure_of(row, "chosen_on_test") - figure_of(row)) for row in rows]
+            gains = [figure_of(row, "chosen_on_test") - figure_of(row) for row in rows]
             axes.barh(range(len(rows)), gains, color=[colour(row) for row in rows], height=0.7)
             axes.set_yticks(range(len(rows)), [one_line(row["method"], 24) for row in rows], fontsize=7)
             axes.axvline(float(np.mean(gains)), lw=0.8, ls=":", color=INK)
-            axes.set(title=one_line(board["dataset"], 40), xlabel="points of wF1 by choosing on test")
+            axes.set(title=one_line(board["dataset"], 40), xlabel="wF1 gained by choosing on test")
             axes.set_ylim(-0.6, len(rows) - 0.4)
             axes.tick_params(axis="y", length=0)
     return Path(path)

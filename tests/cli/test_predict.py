@@ -58,7 +58,7 @@ def test_a_table_of_eighty_columns(model: Path, talk: Path, capsys: pytest.Captu
     assert main(["predict", "--model", str(model), str(talk)]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0].split() == ["turn", "speaker", "emotion", "%", "text"]
+    assert lines[0].split() == ["turn", "speaker", "emotion", "p", "text"]
     assert [line.split()[:2] for line in lines[2:]] == [["0", "Ann"], ["1", "Bob"], ["2", "Ann"]]
     assert all(line.split()[2] in TASKS["meld7"].labels for line in lines[2:])
     assert max(map(len, lines)) <= 80 and "\x1b" not in out
@@ -200,7 +200,7 @@ def test_a_table_of_scores_and_of_wide_characters() -> None:
     assert all(sum(2 if ord(c) > 0x2E80 else 1 for c in line) <= 60 for line in lines)
     assert "".join(lines).count("日") == 60
     scored = table([replace(row, probabilities={}, score=0.8, emotion="+0.8")])
-    assert "%" not in scored and "+0.8" in scored
+    assert " p " not in scored.splitlines()[0] and "+0.8" in scored
 
 
 @pytest.mark.parametrize(("share", "bar"), [(0, ""), (1, "████████"), (0.5, "████"), (0.52, "████▏")])

@@ -15,26 +15,26 @@ FILES = sorted((Path(__file__).resolve().parents[2] / "experiments" / "published
 TABLE = {"of": "x", "paper": "A, 2024", "table": "Table 1", "features": "vectors"}
 
 
-def test_every_file_is_read_and_its_figures_are_percentages() -> None:
+def test_every_file_is_read_and_its_figures_are_from_0_to_1() -> None:
     assert {path.stem for path in FILES} >= {"iemocap4", "iemocap6", "meld", "mosei"}
     rows = 0
     for path in FILES:
         assert path.stem in DEFAULT_TASK
         for table in load_published(path.stem):
             rows += len(table.rows)
-            assert all(1 < value <= 100 for row in table.rows for value in row.figures.values())
+            assert all(0.01 < value <= 1 for row in table.rows for value in row.figures.values())
     assert rows >= 61
 
 
 def test_a_line_is_found_in_every_paper_that_prints_it() -> None:
     found = {(table.of, row.method): row.figures for table in load_published("iemocap6") for row in table.rows}
-    assert found["pairwise", "COGMEN"] == {"accuracy": 68.2, "weighted_f1": 67.6}
-    assert found["wavfusion", "COGMEN"] == {"accuracy": 68.2, "weighted_f1": 67.63}
+    assert found["pairwise", "COGMEN"] == {"accuracy": 0.682, "weighted_f1": 0.676}
+    assert found["wavfusion", "COGMEN"] == {"accuracy": 0.682, "weighted_f1": 0.6763}
 
 
 def test_what_is_shown_beside_a_run() -> None:
     (own,) = printed_beside("pairwise", "meld", "meld7")
-    assert own.of == "pairwise" and own.rows[-1].figures == {"accuracy": 67.13, "weighted_f1": 66.05} and len(own.rows) == 11
+    assert own.of == "pairwise" and own.rows[-1].figures == {"accuracy": 0.6713, "weighted_f1": 0.6605} and len(own.rows) == 11
     assert [row.name for table in printed_beside("mm_dfn", "meld", "meld7") for row in table.rows] == ["MM-DFN"] * 3
     assert printed_beside("pairwise", "meld", "meld3") == [], "figures of another task say nothing"
     assert printed_beside("mfdr", "iemocap6", "iemocap4")[0].rows[0].name == "IA-MMTF, 5-fold"
@@ -44,8 +44,8 @@ def test_what_is_shown_beside_a_run() -> None:
 def test_they_are_shown_in_a_table_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     print_published(printed_beside("hff", "iemocap6", "iemocap6"))
     shown = capsys.readouterr().out
-    assert "published, per cent, on other features: Xie, Zhou and Zhu" in shown and "epoch chosen on test" in shown
-    assert next(line for line in shown.splitlines() if line.startswith("DialogueGCN")).split()[1:] == ["65.20", "64.20", "yes"]
+    assert "published, on other features: Xie, Zhou and Zhu" in shown and "epoch chosen on test" in shown
+    assert next(line for line in shown.splitlines() if line.startswith("DialogueGCN")).split()[1:] == ["0.652", "0.642", "yes"]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,10 @@ def test_they_are_shown_in_a_table_of_their_own(capsys: pytest.CaptureFixture[st
         ([{"method": "X", "acc": 1.0}], "rows.0.acc"),
         ([{"method": "X", "accuracy": 1.0, "epoch_on_test": "perhaps"}], "epoch_on_test"),
         ([{"method": "X", "accuracy": 1.0}] * 2, "expected every printed line once, found it twice"),
+        (
+            [{"method": "X", "accuracy": 0.65}],
+            r"A, 2024, Table 1: X: accuracy: expected per cent, 1 to 100, as papers print it, found 0.65",
+        ),
     ],
 )
 def test_a_broken_file_is_refused(rows: list[dict], message: str) -> None:  # type: ignore[type-arg]

@@ -178,7 +178,7 @@ def test_without_graph_text_or_speakers(visit: Callable[..., Any]) -> None:
 def test_trust_in_modalities(visit: Callable[..., Any]) -> None:
     trust = {"text": np.array([0.8, 0.1, 0.5]), "audio": np.array([0.2, 0.9, 0.5])}
     page = visit(width=900, conversations=[conversation(1, 3, trust=trust)], place="#c0t1")
-    assert "trust in each modality" in page.inner_text("#detail") and "90 %" in page.inner_text("#detail")
+    assert "trust in each modality" in page.inner_text("#detail") and "0.90" in page.inner_text("#detail")
     assert "audio is missing" not in page.inner_text("#detail") and "text is missing in this turn" in page.inner_text("#detail")
 
 

@@ -109,7 +109,7 @@ def test_totals_turning_points_and_tiles_by_hand() -> None:
         ("conversations", "2"),
         ("turns", "12"),
         ("speakers", "2"),
-        ("most frequent", "joy, 50%"),
+        ("most frequent", "joy, 0.50"),
         ("unsure, below 0.45", "1 of 12"),
     ]
 
@@ -167,12 +167,12 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Visit]:  # noqa: F811
 @pytest.mark.browser
 def test_a_turn_and_its_probabilities(visit: Visit) -> None:
     tab = visit(page(talk(texts=tuple("abcdef"), times=tuple("012345"), unsure=np.arange(6) == 3), unsure=0.45))
-    assert not tab.is_visible("#list") and tab.inner_text("#chat li:nth-child(1) .tags").split() == ["joy", "70", "%", "0"]
+    assert not tab.is_visible("#list") and tab.inner_text("#chat li:nth-child(1) .tags").split() == ["joy", "0.70", "0"]
     assert "unsure" in tab.inner_text("#chat li:nth-child(4) .tags") and tab.locator("#chat li.unsure").count() == 1
     tab.hover("#chat li:nth-child(3) .bubble")
     assert tab.inner_text("#detail h3") == "Turn 2 · Ann"
-    assert [text.strip() for text in tab.locator("#detail .bars dd").all_inner_texts()] == ["10 %", "80 %", "10 %"]
-    assert tab.inner_text("#pointed").startswith("Turn 2 · Ann · sadness 80 %") and "true" not in tab.inner_text("#detail")
+    assert [text.strip() for text in tab.locator("#detail .bars dd").all_inner_texts()] == ["0.10", "0.80", "0.10"]
+    assert tab.inner_text("#pointed").startswith("Turn 2 · Ann · sadness 0.80") and "true" not in tab.inner_text("#detail")
     tab.focus("#chat li:nth-child(1)")
     tab.keyboard.press("End")
     assert tab.inner_text("#detail h3") == "Turn 5 · Bob"

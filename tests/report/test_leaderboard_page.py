@@ -32,8 +32,8 @@ def row(name: str, values: list[float], printed: float | None = None) -> dict[st
 
 
 BOARDS = [
-    {"dataset": "one", "rows": [row("a", [0.6, 0.61, 0.59], 66.0), row("b", [0.5, 0.62, 0.5]), row("<i>", [0.4, 0.4, 0.4], 61.0)]},
-    {"dataset": "two", "rows": [row("b", [0.3, 0.3]), row("a", [0.35, 0.25], 38.0), row("only here", [0.2, 0.2]), row("<i>", [0.1, 0.3])]},
+    {"dataset": "one", "rows": [row("a", [0.6, 0.61, 0.59], 0.66), row("b", [0.5, 0.62, 0.5]), row("<i>", [0.4, 0.4, 0.4], 0.61)]},
+    {"dataset": "two", "rows": [row("b", [0.3, 0.3]), row("a", [0.35, 0.25], 0.38), row("only here", [0.2, 0.2]), row("<i>", [0.1, 0.3])]},
 ]
 TABLES = [
     BoardTable(

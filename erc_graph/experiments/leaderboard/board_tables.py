@@ -36,7 +36,7 @@ def _p(row: Row, rival: str, question: str) -> str:
 
 def _published(row: Row) -> str:
     found = row.get("published")
-    return f"{found['weighted_f1']:.2f} ({found['line']})" if found else DASH
+    return f"{found['weighted_f1']:.3f} ({found['line']})" if found else DASH
 
 
 def _cost(row: Row, name: str, unit: float, form: str) -> str:
@@ -72,7 +72,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "CPU s/epoch": lambda row: _cost(row, "cpu_seconds_per_epoch", 1, ".2f"),
     "peak MiB": lambda row: _cost(row, "peak_bytes", 2**20, ".0f"),
     "if the epoch were chosen on test": lambda row: mean_std(row["chosen_on_test"]["values"]) if "chosen_on_test" in row else DASH,
-    "published wF1 %": _published,
+    "published wF1": _published,
     "kind": lambda row: row["family"],
     "seeds": lambda row: str(len(row["seeds"])),
     "error": lambda row: "; ".join(row["errors"]) or DASH,

@@ -131,7 +131,7 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
 
 
 def published(method: str, corpus: Corpus) -> dict[str, Any] | None:
-    """The printed weighted F1 of a method, per cent, where a paper has one; the best line of its own paper, or else of another's."""
+    """The printed weighted F1 of a method, where a paper has one; the best line of its own paper, or else of another's."""
     for table in printed_beside(method, corpus.name, corpus.task.name):
         lines = [row for row in table.rows if row.weighted_f1 is not None and same_name(row.method, method)]
         if lines:

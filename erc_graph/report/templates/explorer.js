@@ -31,6 +31,7 @@ const explorer = (() => {
   const wrong = (c, t) => c.y[t] >= 0 && c.p[t] >= 0 && c.y[t] !== c.p[t];
   const speaker = (c, t) => (c.n ? c.n[c.s[t]] : `turn ${t}`);
   const sure = (c, t) => (c.q && c.p[t] >= 0 ? c.q[t * kinds + c.p[t]] : null);
+  const decimal = (percent) => (percent / 100).toFixed(2);
   const splits = new Set(conversations.map((c) => c.d));
   for (const c of conversations) {
     c.judged = c.y.filter((y, t) => y >= 0 && c.p[t] >= 0).length;
@@ -133,7 +134,7 @@ const explorer = (() => {
   };
   const verdict = (c, t) => {
     const tags = make("div", "tags"), percent = sure(c, t);
-    const figure = c.v ? ` ${signed(c.v[2 * t + 1])}` : percent === null ? "" : ` ${percent} %`;
+    const figure = c.v ? ` ${signed(c.v[2 * t + 1])}` : percent === null ? "" : ` ${decimal(percent)}`;
     if (free) tags.append(felt(c, t), make("span", "", c.v ? "" : figure), ...(c.unsure.has(t) ? [make("span", "", "unsure")] : []), make("span", "", c.w?.[t]));
     else if (c.p[t] < 0) tags.append(emotion(c.y[t]), make("span", "", "no prediction"));
     else if (c.y[t] < 0) tags.append(make("span", "", "predicted"), emotion(c.p[t]), make("span", "", figure + ", unlabelled"));
@@ -231,7 +232,7 @@ const explorer = (() => {
       fill.style.setProperty("--c", colour);
       track.append(fill);
       track.setAttribute("aria-hidden", "true");
-      const cell = make("dd", "", `${share} %`);
+      const cell = make("dd", "", decimal(share));
       table.append(term, track, cell);
     }
     return table;
@@ -360,5 +361,5 @@ const explorer = (() => {
       show(again);
     }).observe(stage);
   }
-  return { labels, conversations, make, draw, emotion, felt, go, current: () => current, shown: () => shown };
+  return { labels, conversations, make, draw, emotion, felt, decimal, go, current: () => current, shown: () => shown };
 })();

@@ -1,6 +1,6 @@
 // What the chosen conversation comes to: emotions over time, turns per speaker and emotion, turning points.
 (() => {
-  const { labels, conversations, make, draw, emotion, felt, go, current, shown } = explorer;
+  const { labels, conversations, make, draw, emotion, felt, decimal, go, current, shown } = explorer;
   const kinds = labels.length;
   const byId = (id) => document.getElementById(id);
   const [picture, pointed, totals, points] = ["course", "pointed", "totals", "points"].map(byId);
@@ -48,7 +48,7 @@
     picture.replaceChildren();
     picture.setAttribute("viewBox", `0 0 ${wide} ${bottom + 34}`);
     picture.setAttribute("height", bottom + 34);
-    for (const [share, text] of c.v ? [[0, "+3"], [0.5, "0"], [1, "−3"]] : [[0, "100 %"], [0.5, "50 %"], [1, "0 %"]]) {
+    for (const [share, text] of c.v ? [[0, "+3"], [0.5, "0"], [1, "−3"]] : [[0, "1"], [0.5, "0.5"], [1, "0"]]) {
       draw("line", { x1: left, x2: wide - 6, y1: TOP + share * HIGH, y2: TOP + share * HIGH }, picture);
       write(text, { x: left - 6, y: TOP + share * HIGH + 4, "text-anchor": "end" });
     }
@@ -81,7 +81,7 @@
   const mark = (t = shown()) => {
     if (!marker || t < 0) return;
     marker.setAttribute("x", x(t) + step / 2 - Math.max(step, 3) / 2);
-    pointed.replaceChildren(`Turn ${t} · `, make("bdi", "", cut(c.n[c.s[t]], 30)), " · ", felt(c, t), (c.v ? "" : ` ${c.q[t * kinds + c.p[t]]} %`) + (c.unsure.has(t) ? ", unsure" : ""));
+    pointed.replaceChildren(`Turn ${t} · `, make("bdi", "", cut(c.n[c.s[t]], 30)), " · ", felt(c, t), (c.v ? "" : ` ${decimal(c.q[t * kinds + c.p[t]])}`) + (c.unsure.has(t) ? ", unsure" : ""));
   };
   const turnAt = (event) => {
     const t = Math.floor((event.clientX - picture.getBoundingClientRect().left - left) / step);
@@ -110,7 +110,7 @@
         const cell = make("td", "number bar", count), share = turns ? count / turns : 0;
         cell.style.setProperty("--c", `var(--e${k})`);
         cell.style.setProperty("--share", share.toFixed(3));
-        if (count) cell.append(make("small", "", `${Math.round(100 * share)} %`));
+        if (count) cell.append(make("small", "", share.toFixed(2)));
         row.append(cell);
       });
       body.append(row);
@@ -126,7 +126,7 @@
       const item = make("li"), link = make("a"), line = make("div", "tags");
       link.href = `#c${current()}t${t}`;
       link.append(`Turn ${t} · `, make("bdi", "", cut(c.n[c.s[t]], 30)));
-      line.append(emotion(c.p[before]), make("span", "arrow", "→"), emotion(c.p[t]), make("b", "", c.v ? `by ${change.toFixed(1)}` : `${change} % moved`));
+      line.append(emotion(c.p[before]), make("span", "arrow", "→"), emotion(c.p[t]), make("b", "", c.v ? `by ${change.toFixed(1)}` : `${decimal(change)} moved`));
       item.append(link, line);
       if (c.t?.[t]) item.append(Object.assign(make("p", "", cut(c.t[t], 140)), { dir: "auto" }));
       return item;
