@@ -6,7 +6,7 @@ the same bytes. Memory is sampled from /proc: of the process that takes most, an
 `files`: a folder of 200 transcripts in one process, milliseconds per file, the encoder apart; `lines`: one long transcript.
 
 `--turns 10000 --encoded 300 --lines 500` tries it out; `--cases vectors` measures that case anew and keeps the other rows. `make tables`
-writes the rows into docs/bulk.md.
+writes the rows into docs/serving.md.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def plan(path: Path, count: int) -> float:
 
 
 def page(result: dict[str, Any]) -> str:
-    """What docs/bulk.md has between its marks: the rows, and what they come to at a billion turns."""
+    """What docs/serving.md has between its marks: the rows, and what they come to at a billion turns."""
     rows = [[row["case"], row["way"], *cells(row)] for row in result["rows"]]
     text = markdown_table(["case", "way", "s", "turns/s", "MiB of one process", "MiB of all at once", "ms a file"], rows)
     best = {row["case"].split()[0]: row for row in result["rows"] if row["way"] == "workers 2"}

@@ -25,6 +25,12 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_of_prose_are_short(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    assert not [line for line in prose.splitlines() if len(line) > 200 and not line.startswith("|")]
+
+
 def test_every_recipe_of_the_readme_exists() -> None:
     from erc_graph.graphs.recipe import list_recipes
 
