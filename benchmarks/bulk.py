@@ -246,10 +246,10 @@ def page(result: dict[str, Any]) -> str:
     best = {row["case"].split()[0]: row for row in result["rows"] if row["way"] == "workers 2"}
     faster = [f"{row['times_as_fast']:.2f} times as fast as one on `{case}`" for case, row in best.items() if "times_as_fast" in row]
     load = max(row["load_average"] for row in result["rows"])
-    text += f"\n\nRecorded at a load average of {load:.1f} on {result['cores']} cores. Two workers are {' and '.join(faster)}, with "
-    text += "their start in it."
+    text += f"\n\nRecorded at a load average of {load:.1f} on {result['cores']} cores.\nTwo workers are "
+    text += f"{' and '.join(faster)}, with their start in it."
     if max(row["turns"] for row in result["rows"]) < 1_000_000 or load > 1:
-        text += " This was a short run or a busy machine: starting takes most of the time, and what follows is an upper bound."
+        text += "\nThis was a short run or a busy machine: starting takes most of the time, and what follows is an upper bound."
     text += "\n\nA billion turns at these rates, on paper:\n\n"
     lines = []
     for case, row in best.items():
@@ -259,9 +259,9 @@ def page(result: dict[str, Any]) -> str:
     kinds = result["plan_turns_per_second"]
     feeds = {case: kinds[case] / (row["turns_per_second"] / 2) for case, row in best.items()}
     size = f"{result['bytes_per_turn']:.0f}"
-    text += f"\n\nThe labels take {size} bytes a turn as Parquet, {size} GB in all. The process that cuts finds "
+    text += f"\n\nThe labels take {size} bytes a turn as Parquet, {size} GB in all.\nThe process that cuts finds "
     text += " and ".join(f"{rate:.0f} turns/s in {FORMS[case]}" for case, rate in kinds.items())
-    return text + ", enough for " + " and ".join(f"{feeds[case]:.0f} cores of `{case}`" for case in kinds) + "."
+    return text + ",\nenough for " + " and ".join(f"{feeds[case]:.0f} cores of `{case}`" for case in kinds) + "."
 
 
 def cells(row: Row) -> list[str]:

@@ -102,6 +102,6 @@ class Projected:
         self.encoder, self.axes, self.width = encoder, axes, len(axes["axes"])
         self.longest, self.tokens = encoder.longest, encoder.tokens
 
-    def __call__(self, texts: Sequence[Reading], *, tokens: int = 4096) -> Tensor:
+    def __call__(self, texts: Sequence[Reading], *, tokens: int = 1024) -> Tensor:
         """Vectors `(n, width)` float32 on the CPU; as `TextEncoder` does."""
         return along(self.axes, self.encoder(texts, tokens=tokens))

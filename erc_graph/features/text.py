@@ -166,7 +166,7 @@ class TextEncoder:
         self.width = 2 * width if pooling == "cls+mean" else width
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[Reading], *, tokens: int = 4096) -> Tensor:
+    def __call__(self, texts: Sequence[Reading], *, tokens: int = 1024) -> Tensor:
         """Vectors `(n, width)` float32 on the CPU, in the order of the texts; the same for a text in any company, zero without a token.
 
         Args:
@@ -181,7 +181,7 @@ class TextEncoder:
         return vectors
 
     @torch.no_grad()
-    def words(self, texts: Sequence[Reading], *, tokens: int = 4096) -> list[Tensor]:
+    def words(self, texts: Sequence[Reading], *, tokens: int = 1024) -> list[Tensor]:
         """Compute the states, or with pooling `tokens` the ids, of the tokens of every text: `(tokens, width)` float32 on the CPU."""
         found: list[Tensor] = [torch.empty(0, self.width)] * len(texts)
         ids, _ = self.tokens(texts)

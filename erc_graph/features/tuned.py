@@ -84,7 +84,7 @@ class TunedEncoder:
         self.width = hidden if output == "features" else len(head["bias"])
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[Reading], *, dialogues: Sequence[str] = (), tokens: int = 4096) -> Tensor:
+    def __call__(self, texts: Sequence[Reading], *, dialogues: Sequence[str] = (), tokens: int = 1024) -> Tensor:
         """Vectors `(n, width)` float32 on the CPU, in the order of the texts.
 
         Args:
