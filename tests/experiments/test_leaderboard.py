@@ -26,7 +26,7 @@ from erc_graph.experiments.leaderboard import inflation
 from erc_graph.experiments.leaderboard.behaviour import behaviour, same
 from erc_graph.experiments.leaderboard.board import field_of, shifts
 from erc_graph.experiments.leaderboard.board_ranks import ranks_of
-from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules, rules_from
+from erc_graph.experiments.leaderboard.board_rules import CorpusRules, Rules, read_rules, rules_from
 from erc_graph.experiments.leaderboard.candidates import candidates, committed
 from erc_graph.experiments.leaderboard.rows import rows_of
 from erc_graph.experiments.leaderboard.standings import check_fields, chosen_methods
@@ -83,6 +83,8 @@ def board(folder: Path) -> dict[str, Any]:
         ({"budget": -1}, "budget: expected 0 or more, found -1"),
         ({"ranges": {"width": {"low": 3}}}, "tune.width: expected numbers `low` and `high`"),
         ({"corpora": {"meld": {"choice": "test"}}}, "rules: corpora.meld.choice"),
+        ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected names of their own"),
+        ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected names of their own"),
         ({"corpora": {"meld": {"inputs": {"none": 1}}}}, "rules: corpora.meld.inputs.none: unknown key"),
     ],
 )
@@ -290,6 +292,34 @@ def test_rules_that_name_no_set_of_the_corpus(small: Path) -> None:
     held = rules_from({"corpora": {"sample": {"sets": {"text": "roberta1"}}}}, "rules")
     with pytest.raises(ConfigError, match="sample: expected the feature set 'roberta1', found"):
         field_of(load_corpus(small), ["bigru"], held, Path("none"))
+
+
+def test_variants_and_pieces(small: Path, tmp_path: Path) -> None:
+    """A method with and without edges, on conversations that are cut."""
+    (tmp_path / "rules.toml").write_text(
+        'seeds = 1\n[[variants]]\nname = "dialoguegcn, no edges"\nmethod = "dialoguegcn"\nchanges = { "pipeline.graph" = "alone" }\n'
+        "[corpora.sample]\npieces = 3\n"
+    )
+    options = ["--data", str(small), "--methods", "dialoguegcn", "--rules", str(tmp_path / "rules.toml"), "--out", str(tmp_path / "board")]
+    assert main(["leaderboard", *options]) == 0
+    found = {row["method"]: row for row in board(tmp_path / "board")["rows"]}
+    assert found.keys() == {"bigru", "dialoguegcn", "dialoguegcn, no edges"} and not any(row["errors"] for row in found.values())
+    assert found["dialoguegcn, no edges"]["settings"]["pipeline"]["graph"] == "alone"
+    assert main(["leaderboard", "--resume", str(tmp_path / "board")]) == 0
+
+
+def test_pieces_by_loop() -> None:
+    corpus = sample_corpus(dialogues=7, seed=2)
+    cut = CorpusRules(pieces=4).applied(corpus)
+    assert torch.equal(cut.target, corpus.target) and cut.utterance_ids == corpus.utterance_ids
+    expected = []
+    for name, length in zip(corpus.dialogue_ids, corpus.lengths.tolist(), strict=True):
+        expected += [(f"{name}.{start // 4}", min(4, length - start)) for start in range(0, length, 4)]
+    assert list(zip(cut.dialogue_ids, cut.lengths.tolist(), strict=True)) == expected
+    for split, ids in corpus.splits.items():
+        assert {name.rpartition(".")[0] for name in cut.splits[split]} == set(ids)
+    with pytest.raises(ConfigError, match="pieces: expected 1 turn or more, found 0"):
+        CorpusRules(pieces=0).applied(corpus)
 
 
 # -- stops, failures, workers ----------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_with_scale() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"unknown 'pairwis'; known: causal, causal_window, cogmen, .*dagerc, .*, speaker, window"):
+    with pytest.raises(ConfigError, match=r"unknown 'pairwis'; known: alone, causal, causal_window, cogmen, .*dagerc, .*, speaker, window"):
         load_recipe("pairwis")
     with pytest.raises(ConfigError, match=r"unknown '\.\./graphs/pairwise'"):
         load_recipe("../graphs/pairwise")

@@ -45,6 +45,7 @@ class Entry:
     """A method on a corpus.
 
     Attributes:
+        name: Of the row.
         method: Its name, or file and class.
         experiment: The settings of its paper, but for what the rules decide.
         settings: Changes of them, the first of them none.
@@ -55,6 +56,7 @@ class Entry:
         parts: Of the test utterances, that are judged apart.
     """
 
+    name: str
     method: str
     experiment: Experiment
     settings: Sequence[Mapping[str, Any]]
@@ -127,8 +129,8 @@ class Entry:
         experiment = self.made[number]
         assert isinstance(experiment, Experiment)
         return Trial(
-            experiment=experiment, seed=seed, fold=fold, folder=self.folder / name, name=f"{short_name(self.method)} {name}",
-            key=f"{short_name(self.method)} {name}", facts={"changes": dict(self.settings[number]), "setting": number, **facts},
+            experiment=experiment, seed=seed, fold=fold, folder=self.folder / name, name=f"{self.name} {name}", key=f"{self.name} {name}",
+            facts={"changes": dict(self.settings[number]), "setting": number, **facts},
             final=final, parts=self.parts if final else {},
         )  # fmt: skip
 
@@ -178,24 +180,26 @@ def field_of(
     by = rules.of(corpus.name).choice
     choice = [replace(official, test=official.dev, name="dev")] if by == "dev" else held_out(corpus, by)
     parts = parts_of(corpus, rules.of(corpus.name).groups)
-    for method in methods:
+    known: list[tuple[str, str, Mapping[str, Any]]] = [(short_name(method), method, {}) for method in methods]
+    for name, method, changes in [*known, *((one.name, one.method, one.changes) for one in rules.variants)]:
         try:
             if begun is None:
-                experiment = committed(method, corpus, rules)
-            elif (values := begun.get(short_name(method))) is not None:
+                experiment = committed(method, corpus, rules, changes)
+            elif (values := begun.get(name)) is not None:
                 experiment = from_dict(method, {**values, "seeds": rules.seeds}, CONFIG)
             else:
                 continue
             check(experiment, corpus)
         except ErcGraphError as refusal:
-            found.left_out[short_name(method)] = str(refusal)
+            found.left_out[name] = str(refusal)
             continue
         found.entries.append(
             Entry(
+                name=name,
                 method=method,
                 experiment=experiment,
                 settings=candidates(experiment, rules),
-                folder=found.folder / WORK / short_name(method),
+                folder=found.folder / WORK / name,
                 choice=choice,
                 official=official,
                 done=found.done,

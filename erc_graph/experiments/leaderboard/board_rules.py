@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import FOLDERS
+from erc_graph.methods import METHODS
 from erc_graph.methods.inputs import InputsConfig
 from erc_graph.methods.prior import PriorConfig
 from erc_graph.training.search import SearchSpace
@@ -30,6 +33,8 @@ class CorpusRules:
         modalities: Which of them methods read; unset: all that the corpus has.
         sets: Modality → the corpus' feature set that is taken for it, where that has another name.
         widths: Modality → numbers per utterance that it may have; unset: any.
+        pieces: Conversations are cut into pieces of so many turns, in training and judging, each a conversation of its own; unset: they
+            are whole.
         choice: On what settings are chosen: the `dev` split; `sessions` of the training and development dialogues, each held out once;
             `thirds` of them, each held out once.
         selection: The epoch that is kept: the best on the `dev`elopment dialogues, or the `last`, fixed beforehand.
@@ -41,6 +46,7 @@ class CorpusRules:
     modalities: list[str] | None = None
     sets: dict[str, str] = field(default_factory=dict)
     widths: dict[str, list[int]] = field(default_factory=dict)
+    pieces: int | None = None
     choice: Literal["dev", "sessions", "thirds"] = "dev"
     selection: Literal["dev", "last"] = "dev"
     inputs: InputsConfig = field(default_factory=InputsConfig)
@@ -48,10 +54,10 @@ class CorpusRules:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def applied(self, corpus: Corpus) -> Corpus:
-        """The corpus with feature sets under the names of their modalities.
+        """The corpus with feature sets under the names of their modalities, and its conversations in pieces.
 
         Raises:
-            ConfigError: one is missing, or of another width.
+            ConfigError: one is missing, or of another width, or pieces of no turns.
         """
         if missing := [name for name in self.sets.values() if name not in corpus.features]:
             raise ConfigError(
@@ -69,7 +75,38 @@ class CorpusRules:
                     f"{corpus.name}: expected {name} features of {' or '.join(map(str, widths))} numbers, found {found}; these rules are "
                     "for those alone, write others with --rules FILE"
                 )
-        return corpus
+        if self.pieces is None:
+            return corpus
+        if self.pieces < 1:
+            raise ConfigError(f"pieces: expected 1 turn or more, found {self.pieces}")
+        parts = {name: -(-int(length) // self.pieces) for name, length in zip(corpus.dialogue_ids, corpus.lengths.tolist(), strict=True)}
+        lengths = [
+            min(self.pieces, int(length) - self.pieces * part)
+            for name, length in zip(corpus.dialogue_ids, corpus.lengths.tolist(), strict=True)
+            for part in range(parts[name])
+        ]
+        names = {name: tuple(f"{name}.{part}" for part in range(count)) for name, count in parts.items()}
+        return corpus.regrouped(
+            torch.arange(corpus.utterances),
+            tuple(piece for pieces in names.values() for piece in pieces),
+            torch.tensor(lengths),
+            {split: tuple(piece for name in ids for piece in names[name]) for split, ids in corpus.splits.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A method with other settings, as a row of its own.
+
+    Attributes:
+        name: Of the row, and of what is kept of it.
+        method: Name of the method.
+        changes: Key → value, changes of its committed settings.
+    """
+
+    name: str
+    method: str
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +119,7 @@ class Rules:
         members: Networks per training that vote.
         tuned: Methods whose committed settings were chosen on development data already, which tables say.
         ranges: Key → range, for all methods; `width` and `dropout` are the pipeline's, where it has them.
+        variants: Methods with other settings, beside those that are asked for.
         corpora: Name of a corpus → what holds on it; corpora that are not named have the defaults.
     """
 
@@ -90,12 +128,17 @@ class Rules:
     members: int = 1
     tuned: list[str] = field(default_factory=list)
     ranges: dict[str, Any] = field(default_factory=dict)
+    variants: list[Variant] = field(default_factory=list)
     corpora: dict[str, CorpusRules] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in (("seeds", 1), ("budget", 0), ("members", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        names = [one.name for one in self.variants]
+        for name in names:
+            if Path(name).name != name or name.startswith(".") or names.count(name) > 1 or name in METHODS:
+                raise ConfigError(f"variants: expected names of their own that can be those of folders, found {name!r}")
         if self.ranges:
             SearchSpace.from_dict(self.ranges)
         elif self.budget:

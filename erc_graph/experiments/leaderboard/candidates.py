@@ -17,8 +17,14 @@ from erc_graph.training.search import Range, SearchSpace
 OWN = 2  # ranges of a method's own settings file that count
 
 
-def committed(method: str, corpus: Corpus, rules: Rules) -> Experiment:
+def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, Any] | None = None) -> Experiment:
     """The settings of a method for a corpus, as its file says, but for what the rules decide.
+
+    Args:
+        method: Its name.
+        corpus: The corpus.
+        rules: Of the leaderboard.
+        changes: Of a variant.
 
     Raises:
         ConfigError: the file is broken, or the method is not known.
@@ -30,7 +36,8 @@ def committed(method: str, corpus: Corpus, rules: Rules) -> Experiment:
     values |= {"data": corpus.name, "task": corpus.task.name, "modalities": own.modalities, "protocol": "official", "seeds": rules.seeds}
     values |= {"members": rules.members, "baseline": False, "inputs": asdict(own.inputs), "prior": asdict(own.prior)}
     values["training"] |= {"selection": own.selection, "criterion": CRITERION}
-    return from_dict(method, values, "leaderboard")
+    made = from_dict(method, values, "leaderboard")
+    return made.changed(changes) if changes else made
 
 
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:

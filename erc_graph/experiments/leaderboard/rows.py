@@ -19,7 +19,7 @@ from erc_graph.experiments.leaderboard.inflation import chosen_on_test
 from erc_graph.experiments.leaderboard.trials import ANSWERS, TRACES, answers, answers_of
 from erc_graph.experiments.published import printed_beside, same_name
 from erc_graph.experiments.run import schema
-from erc_graph.methods.own_file import find_method, short_name
+from erc_graph.methods.own_file import find_method
 from erc_graph.training.resampling import bootstrap_dialogues, class_figures, class_sums, score_figures, score_sums
 from erc_graph.training.significance import Comparison, holm, paired_permutation
 
@@ -54,7 +54,7 @@ def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float])
         return None
     kind = find_method(entry.method)
     row: dict[str, Any] = {
-        "method": short_name(entry.method),
+        "method": entry.name,
         "family": kind.family,
         "after": bool(kind.paper and kind.paper.after),
         "seeds": [trial.seed for trial, _ in done],
@@ -65,7 +65,7 @@ def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float])
             {"changes": dict(changes), "figure": figure, **({"error": entry.failed[i]} if i in entry.failed else {})}
             for i, (changes, figure) in enumerate(zip(entry.settings, entry.figures, strict=False))
         ],
-        "published": published(short_name(entry.method), corpus),
+        "published": published(entry.name, corpus),
         "sums": {},
     }
     if not done:

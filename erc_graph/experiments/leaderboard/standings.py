@@ -104,7 +104,7 @@ def begin(
             {
                 "command": COMMAND, "data": {corpus.name: path for path, corpus in corpora.items()},
                 "methods": chosen, "rules": held.as_dict(),
-                "experiments": {f.corpus.name: {short_name(e.method): e.experiment.as_dict() for e in f.entries} for f in fields},
+                "experiments": {f.corpus.name: {e.name: e.experiment.as_dict() for e in f.entries} for f in fields},
                 "left_out": {field.corpus.name: field.left_out for field in fields},
                 "own_sha256": {method: own_sha256(method) for method in chosen if is_own(method)},
                 "data_sha256": {corpus.name: corpus_sha256(corpus) for corpus in corpora.values()},
