@@ -46,6 +46,9 @@ audio vectors were made with (mfcc, opensmile:IS10, a speech model).
 """
 
 
+FILES = (".csv", ".json", ".jsonl", ".parquet", ".html", ".txt", ".tsv")  # endings of files, not of folders
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
     parser = Parser(
@@ -111,6 +114,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from erc_graph.data.files.load import is_corpus
+
     paths = options.conversations
     if options.html is not None:
         if options.html.suffix.lower() not in (".html", ".htm"):
@@ -124,9 +129,15 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError("--workers, --launcher: expected --out FOLDER beside them: what several processes say has no order to print")
         if len(paths) > 1:
             raise ConfigError(f"expected one input, found {len(paths)}; name a folder for the results of several: --out FOLDER")
+        if Path(paths[0]).is_dir() and not is_corpus(Path(paths[0])):
+            raise ConfigError(f"{paths[0]}: a folder of files; name one of them, or a folder for the results of all: --out FOLDER")
     else:
         if options.draw is not None:
             raise ConfigError("--draw: expected one conversation, printed; leave out --out, or draw its files one by one")
+        if options.out.suffix.lower() in FILES and not options.out.is_dir():
+            raise ConfigError(
+                f"--out: expected a folder for the results, found {options.out.name!r}, which looks like a file; see --csv, --json"
+            )
         if "-" in paths:
             raise ConfigError("--out: expected files and folders, found -; leave out --out for standard input")
         if options.workers is not None and options.workers < 1:

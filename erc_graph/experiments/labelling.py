@@ -280,7 +280,7 @@ class _Progress:
         self.bar.update(0)
         for note in record["notes"]:
             if note not in self.notes and len(self.notes) < 100:
-                self.say(note)
+                self.say(f"{record['source']}: {note}")
                 self.notes[note] = 0
             if note in self.notes:
                 self.notes[note] += 1

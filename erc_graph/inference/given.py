@@ -6,12 +6,15 @@
 | a string | a conversation of one turn |
 | strings | one conversation of one speaker, turn by turn |
 | a `pathlib.Path` | the conversations in a file, as `load_transcript` reads them |
+| dicts, a pandas table | the rows of one file: `speaker`, `text` and whatever else JSON of conversations has |
 | several of these | one after the other; lists of strings are named `conversation_0`, `conversation_1`, … |
 """
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,9 @@ from erc_graph.data.files.transcripts.talk import NOBODY, Talk, Turn, to_corpus
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
 
-Given = Corpus | Dialogue | str | os.PathLike[str] | Iterable[Dialogue | Corpus | str | os.PathLike[str] | Sequence[str]]
+Given = (
+    Corpus | Dialogue | str | os.PathLike[str] | Iterable[Dialogue | Corpus | str | os.PathLike[str] | Sequence[str] | Mapping[str, Any]]
+)
 _EXPECTED = "predict: expected a corpus, dialogues, a string (one turn), strings (one conversation), or files as pathlib.Path"
 
 
@@ -46,16 +51,31 @@ def corpora_of(given: Given, name: str = "conversation") -> Iterator[tuple[Corpu
     elif isinstance(given, os.PathLike):
         yield load_transcript(given), Path(given).parent
     elif isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | Mapping | Set | Tensor):
-        parts: list[Any] = list(given)
+        table: Any = given
+        parts: list[Any] = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
+        if parts and all(isinstance(part, Mapping) for part in parts):
+            rows = [{key: value for key, value in part.items() if not _is_nan(value)} for part in parts]
+            yield load_transcript(json.dumps(rows, default=str).encode(), name=name), None
+            return
         others = [part for part in parts if not isinstance(part, str)]
         if parts and not others:
             yield _spoken(parts, name), None
         elif len(others) < len(parts):
             raise CorpusError(f"{_EXPECTED}; found strings beside {type(others[0]).__name__}: give them apart")
+        if others and all(isinstance(part, tuple) and len(part) == 2 for part in others):
+            raise CorpusError(f'{_EXPECTED}; found pairs: write {{"speaker": …, "text": …}} for what somebody says')
+        stems = Counter(Path(part).stem for part in others if isinstance(part, os.PathLike))
         for number, part in enumerate(others):
-            yield from corpora_of(part, f"{name}_{number}")
+            if isinstance(part, os.PathLike) and stems[Path(part).stem] > 1:  # files of one name stay apart
+                yield load_transcript(part, name=os.fspath(part)), Path(part).parent
+            else:
+                yield from corpora_of(part, f"{name}_{number}")
     else:
         raise CorpusError(f"{_EXPECTED}; found {type(given).__name__}")
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value
 
 
 def _spoken(texts: Sequence[str], name: str) -> Corpus:

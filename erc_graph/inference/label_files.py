@@ -26,7 +26,7 @@ def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> N
         if form == "parquet":
             _write_parquet(temporary, rows, labels)
             return
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        with temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:  # half of a surrogate pair
             if form == "csv":
                 write_csv(file, rows, labels)
             else:
@@ -75,7 +75,10 @@ def _write_parquet(path: Path, rows: Rows, labels: Sequence[str]) -> None:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    columns: dict[str, Any] = {**columns_of([answer for answer, _ in rows], labels)}
+    columns: dict[str, Any] = {
+        name: [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
+        for name, values in columns_of([answer for answer, _ in rows], labels).items()
+    }
     taken = list(columns)
     for name in _more(rows):
         values = [other.get(name) for _, other in rows]

@@ -234,6 +234,14 @@ def test_notes_that_are_none_are_left_out_and_nothing_else_is_touched(talks: Pat
     assert keep.read_text() == "mine" and notes.read_bytes() == whole
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_half_an_emoji_is_written(form: str, model: Path, tmp_path: Path) -> None:
+    row = {"speaker": "A", "text": "\ud83d hi", "features": {"text": [0.1] * 16}}
+    (tmp_path / "talk.json").write_text(json.dumps([row]))  # escaped
+    label(tmp_path / "talk.json", model, tmp_path / "out", form=form)
+    assert (tmp_path / "out" / f"talk.json.{form}").stat().st_size
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills a group of processes")
 @pytest.mark.parametrize("launcher", ["local", "ray"])
@@ -346,6 +354,8 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
     ("options", "message"),
     [
         (["TALKS", "TALKS"], "expected one input, found 2; name a folder for the results of several: --out FOLDER"),
+        (["FOLDER"], "a folder of files; name one of them, or a folder for the results of all: --out FOLDER"),
+        (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found 'labels.csv', which looks like a file"),
         (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER beside them"),
         (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: expected one conversation, printed"),
         (["-", "--out", "OUT"], "--out: expected files and folders, found -"),
@@ -354,7 +364,9 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
     ],
 )
 def test_refusals(options: list[str], message: str, talks: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [{"TALKS": str(talks / "many.jsonl"), "OUT": str(tmp_path / "out")}.get(option, option) for option in options]
+    given = [
+        {"TALKS": str(talks / "many.jsonl"), "FOLDER": str(talks), "OUT": str(tmp_path / "out")}.get(option, option) for option in options
+    ]
     assert main(["predict", "--model", str(model), *given]) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -151,11 +151,29 @@ def test_a_model_that_names_no_encoder_is_refused_with_the_way_out() -> None:
         ([3.5], "found float"),
         (torch.zeros(2, 24), "found Tensor"),
         ([sample_corpus(dialogues=3)[0][0]], "found Utterance"),
+        ([("Ann", "Hi"), ("Bob", "Oh")], "found pairs: write"),
     ],
 )
 def test_anything_else_is_refused(given: Any, found: str, pipeline: Pipeline) -> None:
     with pytest.raises(CorpusError, match=rf"predict: expected a corpus, dialogues, a string .*, or files as pathlib.Path; {found}"):
         pipeline.predict(given)
+
+
+def test_rows_are_those_of_a_file(pipeline: Pipeline) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows: list[dict[str, Any]] = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bob", "text": "really?", "turn": float("nan")}]
+    for given in (rows, pandas.DataFrame(rows)):
+        ((corpus, folder),) = corpora_of(given)
+        assert corpus.speakers == ("Ann", "Bob") and corpus.texts == ("We won!", "really?") and folder is None
+        assert [answer.speaker for answer in pipeline.predict(given)] == ["Ann", "Bob"]
+
+
+def test_files_of_one_name_stay_apart(pipeline: Pipeline, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "talk.txt").write_bytes(TALK)
+    found = pipeline.predict([tmp_path / "a" / "talk.txt", tmp_path / "b" / "talk.txt"])
+    assert len({answer.dialogue for answer in found}) == 2 and len(found) == 6
 
 
 def test_nothing_is_nothing(pipeline: Pipeline) -> None:

@@ -75,6 +75,7 @@ def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Seque
     become |= {value: None for value in found if whole(value) == -1 and value not in names}
     if not names:
         become |= _one_case(counts, [value for value in found if isinstance(value, str) and become[value] is not None])
+        _note_forms([name for name in become.values() if name is not None], what)
     if changed := [f"{old!r} as {new!r}" if new else f"{old!r} as none" for old, new in become.items() if new != old]:
         note(f"{what}: {', '.join(changed[:6])}{f' and {len(changed) - 6} more' if len(changed) > 6 else ''}")
     return [None if value is None else become[value] for value in values]
@@ -94,6 +95,24 @@ def _forms(names: Sequence[str]) -> dict[str, str]:
     """Every form of every name → the name."""
     forms = {plain(form): name for name in names for words in FORMS if plain(name) in map(plain, words) for form in words}
     return forms | {plain(name): name for name in names}
+
+
+def _note_forms(names: Sequence[Any], what: str) -> None:
+    """Say which classes of a file's own are forms of one word, and numbers among words: they stay classes of their own."""
+    own = {plain(name): name for name in names if isinstance(name, str) and whole(name) is None}
+    for words in FORMS:
+        if len(same := list(dict.fromkeys(own[plain(form)] for form in words if plain(form) in own))) > 1:
+            note(f"{what}: {', '.join(map(repr, same))} stay classes of their own; `labels` or `dataset` in corpus.toml makes one of them")
+    if own and (numbers := [name for name in dict.fromkeys(names) if _is_number(name)]):
+        note(f"{what}: numbers stand among words, such as {numbers[0]!r}; each stays a class of its own")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _one_case(counts: Counter[Any], found: Sequence[str]) -> dict[str, str]:

@@ -44,6 +44,17 @@ def test_what_is_changed_is_said_once() -> None:
     assert notes == ["labels: 'hap' as 'happy', '-1' as none", "labels: 2 are -1, taken as no label"]
 
 
+def test_forms_of_one_word_that_stay_apart_are_said() -> None:
+    with noting() as notes:
+        assert translate(["hap", "Happy", "HAPPINESS", "joy", "neu"]) == ["hap", "Happy", "HAPPINESS", "joy", "neu"]
+    assert [str(one) for one in notes] == [
+        "labels: 'Happy', 'hap', 'HAPPINESS' stay classes of their own; `labels` or `dataset` in corpus.toml makes one of them"
+    ]
+    with noting() as notes:
+        translate(["0.5", "joy", "5.0", "joyless"])
+    assert "numbers stand among words, such as '0.5'; each stays a class of its own" in str(notes[0])
+
+
 def test_values() -> None:
     assert [whole(value) for value in ("3", "3.0", 3.0, "3.5", "x", None, "1e300", math.inf)] == [3, 3, 3, None, None, None, None, None]
     assert is_empty(" NaN ") and is_empty(None) and not is_empty(-1) and not is_empty("none")
