@@ -53,10 +53,12 @@ class Tokens:
 
     def __call__(self, texts: Sequence[Reading]) -> tuple[list[list[int]], list[int]]:
         """Token ids of every text, or of text and context, cut to `longest`; and which were cut. What is no valid Unicode is replaced."""
-        clean = [_valid(text) if isinstance(text, str) else (_valid(text[0]), _valid(text[1])) for text in texts]
+        most = CHARACTERS * self.longest
+        clean = [_valid(text[:most]) if isinstance(text, str) else (_valid(text[0][:most]), _valid(text[1][:most])) for text in texts]
+        far = [len(text if isinstance(text, str) else max(text, key=len)) > most for text in texts]
         with self._one:
-            ids = [one.ids for one in self.tokenizer.encode_batch_fast(clean)]
-            cut = [i for i, one in enumerate(ids) if len(one) > self.longest]
+            ids = [one.ids for i in range(0, len(clean), TEXTS) for one in self.tokenizer.encode_batch_fast(clean[i : i + TEXTS])]
+            cut = [i for i, one in enumerate(ids) if len(one) > self.longest or far[i]]
             if cut:
                 self.tokenizer.enable_truncation(self.longest)  # keeps the closing token, as cutting the list would not
                 for i, one in zip(cut, self.tokenizer.encode_batch_fast([clean[i] for i in cut]), strict=True):
@@ -78,6 +80,10 @@ class Tokens:
         ids = torch.full(mask.shape, self.padding)
         ids[mask] = torch.tensor([token for one in sentences for token in one])
         return ids.to(device), mask.to(device)
+
+
+CHARACTERS = 100  # per token that is read: the rest of a text is cut off before it is taken apart, which costs time and memory
+TEXTS = 256  # that are taken apart at once
 
 
 def _valid(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from erc_graph.features.context import Reading
-from erc_graph.features.tokens import Tokens
+from erc_graph.features.tokens import CHARACTERS, Tokens
 
 ENOUGH = 10  # words, to judge a text by
 LARGE = 60_000  # entries of a vocabulary for many languages, which cuts words of all of them
@@ -51,7 +51,8 @@ def unfamiliar(tokens: Tokens, texts: Sequence[str]) -> tuple[float, int]:
         return 0.0, 0
     unknown = {tokenizer.token_to_id(token) for token in ("[UNK]", "<unk>")} - {None}
     cut = words = 0
-    spoken = [text.encode("utf-8", "replace").decode() for text in texts if text.strip()][:_SAMPLE]
+    most = CHARACTERS * tokens.longest
+    spoken = [text[:most].encode("utf-8", "replace").decode() for text in texts if text.strip()][:_SAMPLE]
     for text, one in zip(spoken, tokenizer.encode_batch(spoken, add_special_tokens=False), strict=True):
         pieces: dict[int, list[int]] = {}
         for word, (start, end), id in zip(one.word_ids, one.offsets, one.ids, strict=True):

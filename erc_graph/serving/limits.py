@@ -41,6 +41,7 @@ class Limits:
     idle: float = 900.0
 
     turns = LONGEST  # of a request, and of a live conversation
+    characters = 1_000_000  # of all that is said in a request
 
     def __post_init__(self) -> None:
         expect(

@@ -150,7 +150,10 @@ class Service:
 
     def _read(self, body: bytes, notes: list[str]) -> Corpus:
         with self._reading, noting(notes.append):
-            return load_transcript(body, name=NAME, most=self.limits.turns)
+            corpus = load_transcript(body, name=NAME, most=self.limits.turns)
+        if (said := sum(map(len, corpus.texts))) > self.limits.characters:
+            raise Refusal(413, f"{said} characters are said; expected up to {self.limits.characters} in a request: divide it")
+        return corpus
 
     def _prepared(self, corpus: Corpus, notes: list[str], load: Callable[[str], Any]) -> Corpus:
         extractors = {name: encoder for name, encoder in self.extractors.items() if encoder in self._encoders}

@@ -37,7 +37,7 @@ Answers = dict[int | str, dict[str, Any]]
 BUSY: Answers = {503: {"model": Problem, "description": "Too much at once, or it took too long; `Retry-After` says when to ask again"}}
 REFUSED: Answers = {
     408: {"model": Problem, "description": "The request did not arrive in time"},
-    413: {"model": Problem, "description": "More bytes than allowed"},
+    413: {"model": Problem, "description": "More bytes, or more characters of text, than allowed"},
     422: {"model": Problem, "description": "What was sent cannot be read, or is not what the model reads"},
     **BUSY,
 }

@@ -29,6 +29,28 @@ def test_the_smallest_limit_holds(tiny_encoder: Path, tmp_path: Path) -> None:
     assert ids[1][0] == 2 and ids[1][-1] == 3  # [CLS] and [SEP] stay
 
 
+def test_what_is_far_behind_the_limit_is_not_taken_apart(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(tiny_encoder, config(tiny_encoder))
+    texts = ["we won", "we won " * 40, "won" + " " * 10_000 + "we"]
+    whole = Tokens(tiny_encoder, config(tiny_encoder))(texts[:2])
+    ids, cut = tokens(texts)
+    assert ids[:2] == whole[0] and cut == [1, 2] and len(ids[2]) == 3  # 3200 characters for 32 tokens
+    seen = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(inner, name)
+
+        def encode_batch_fast(self, given: list[str]) -> object:
+            seen.append((len(given), max(map(len, given))))
+            return inner.encode_batch_fast(given)
+
+    inner = tokens.tokenizer
+    monkeypatch.setattr(tokens, "tokenizer", Watched())
+    tokens(["[" * 100_000] * 300)
+    assert seen[:2] == [(256, 3200), (44, 3200)]
+
+
 def test_padding_is_the_models_own(tiny_encoder: Path) -> None:
     ids, mask = Tokens(tiny_encoder, config(tiny_encoder, pad_token_id=7)).pad([[2, 3], [2, 4, 3]])
     assert ids.tolist() == [[2, 3, 7], [2, 4, 3]] and mask.tolist() == [[True, True, False], [True, True, True]]

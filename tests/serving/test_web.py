@@ -186,6 +186,13 @@ def test_too_many_bytes_and_compressed_ones_are_refused(pipeline: Pipeline, serv
         connection.close()
 
 
+def test_too_many_characters_are_refused_before_the_encoder_reads_them(pipeline: Pipeline, serve: Any) -> None:
+    limits = Limits(workers=1)
+    with serve(Service(pipeline, limits), limits) as client:
+        status, answer, _ = client("POST", "/predict", b"Ann: " + b"word " * 300_000)
+        assert status == 413 and answer["error"] == "1499999 characters are said; expected up to 1000000 in a request: divide it"
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(pipeline: Pipeline, serve: Any) -> None:
     limits = Limits(workers=1, timeout=0.2, queue=0)
     with serve(Service(pipeline, limits), limits) as client:
