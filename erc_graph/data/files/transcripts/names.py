@@ -30,6 +30,7 @@ _OWN = re.compile(r"(?:\*{1,3}|-!-|-->|<--|→|←)\s")  # what a chat of `<name
 _NUMBER = re.compile(r"\s{0,4}(\d{1,5})[ \t]{1,6}(?=\S)")
 _SENT = re.compile(r"From (.{1,50}?)(?: [Tt]o .{1,40})?")  # the chat of Zoom
 _COLON = re.compile(r"(?P<name>[^:：\n\"“”]{1,100}?)(?P<mark>[:：])(?P<bold>[*_]{0,3})(?P<space>\s|$)?")
+_SCHEME = re.compile(r"\b(?:https?|s?ftp|file|wss?|ssh|git|s3)$", re.IGNORECASE)  # `see http` of `see http://…`
 _STYLES = {
     "arrow": re.compile(r"(?P<name>[^\s<>:][^<>:]{0,40})> (?=\S|$)"),
     "angle": re.compile(r"<(?P<name>[^<>/]{1,40})>[:：]?\s+"),
@@ -188,7 +189,8 @@ def _match(style: str, body: str) -> _Match | None:
     raw += found["bold"]
     name = clean(raw)
     rest = body[found.end() :]
-    if "\t" in raw or not _is_name(name) or rest.startswith("//") or (not spaced and name[-1:].isdigit() and rest[:1].isdigit()):
+    address = not spaced and rest.startswith("//") and _SCHEME.search(raw)
+    if "\t" in raw or not _is_name(name) or address or (not spaced and name[-1:].isdigit() and rest[:1].isdigit()):
         return None
     return raw, name, rest, spaced
 

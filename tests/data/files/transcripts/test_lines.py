@@ -261,3 +261,15 @@ def test_words_before_a_colon_that_stand_once_are_no_speakers() -> None:
 def test_names_that_stand_once_among_others_are_noted() -> None:
     talk = load_transcript(b"Ann: Hi\nBob: Oh\nAnn: Yes\nBob: No\nLook: no hands\nAnn: Oh\n")
     assert "1 name stands only once (such as 'Look')" in "; ".join(talk.provenance["notes"])
+
+
+def test_slashes_behind_a_name_are_what_is_said() -> None:
+    assert read("Ann: hi\nBob: // yes\nAnn: ok\nBob: yes\n") == [("Ann", "hi"), ("Bob", "// yes"), ("Ann", "ok"), ("Bob", "yes")]
+    assert read("S00: Hello?\n\nS01: //mhm//\n\nS00: fine\n") == [("S00", "Hello?"), ("S01", "//mhm//"), ("S00", "fine")]
+    assert read("S00: Hello?\nS01://mhm//\nS00: fine\nS01: oh\n")[1] == ("S01", "//mhm//")
+
+
+@pytest.mark.parametrize("line", ["https://example.org/a", "See http://example.org", "FTP://example.org", "file:///home/ann"])
+def test_an_address_is_no_speaker(line: str) -> None:
+    assert read(f"Ann: look\n{line}\nBob: ok\nAnn: yes\n")[0] == ("Ann", f"look {line}")
+    assert read(f"Ann:look\n{line}\nBob:ok\nAnn:yes\n")[0] == ("Ann", f"look {line}")
