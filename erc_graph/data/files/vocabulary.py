@@ -6,6 +6,7 @@ A new spelling is one word here, and every reader knows it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 # What → its spellings, in the order in which they are tried. A column serves once, and `text` chooses before `utterance`: MELD calls
@@ -39,6 +40,15 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "end": ("end", "end_time", "stop", "stop_time", "offset_end"),
 }  # fmt: skip
 
+# Tiers of annotation tools that say something about the speech, and are nobody's.
+ABOUT_SPEECH = {
+    *SPELLINGS["label"], *SPELLINGS["sentiment"], *SPELLINGS["score"], "valence", "arousal", "dominance", "affect", "mood",
+    "gesture", "gestures", "gaze", "posture", "facial_expression", "notes", "note", "comment", "comments", "remarks", "translation",
+    "free_translation", "gloss", "glosses", "topic", "topics", "laughter", "noise", "silence", "silences", "pauses", "pitch", "intonation",
+    "prosody", "tones", "pos", "dialogue_act", "dialog_act", "kommentar", "kommentare", "übersetzung", "geste", "gesten",
+    "commentaire", "traduction", "comentario", "traducción",
+} - {"gold"}  # fmt: skip
+
 SPLIT_NAMES = {
     "train": "train", "trn": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev",
     "development": "dev", "test": "test", "tst": "test", "testing": "test",
@@ -52,6 +62,19 @@ def plain(name: object) -> str:
     ('sceneid', 'starttime')
     """
     return "".join(letter for letter in str(name).lower() if letter.isalnum())
+
+
+_ABOUT = {plain(name) for name in ABOUT_SPEECH}
+
+
+def is_about_speech(name: str) -> bool:
+    """Return whether a tier is one of annotations, by its name or by the first or the last part of the name.
+
+    >>> is_about_speech("Emotion"), is_about_speech("gesture@Ann"), is_about_speech("Ann - notes"), is_about_speech("Ann Berg")
+    (True, True, True, False)
+    """
+    parts = [part for part in re.split(r"[@:/|_.\-\s]+", name[:200]) if part]
+    return bool({plain(name), *map(plain, parts[:1] + parts[-1:])} & _ABOUT)
 
 
 def find_columns(names: Iterable[object]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.transcripts.talk import Talk, Turn, count, finite
+from erc_graph.data.files.vocabulary import is_about_speech
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
 
@@ -50,7 +51,7 @@ def _elan(text: str, path: Path) -> Talk:
         note(f"ELAN: {count(left, 'tier')} that depend on another one, or are empty, left out")
     names = [tier.get("PARTICIPANT") or tier.get("TIER_ID") or "" for tier in tiers]
     turns: list[tuple[float, Turn]] = []
-    aligned: list[str] = []
+    aside = _Aside()
     for tier, name in zip(tiers, names, strict=True):
         last = 0.0
         own: list[tuple[float, Turn]] = []
@@ -61,32 +62,41 @@ def _elan(text: str, path: Path) -> Talk:
             if said:
                 turn = Turn(text=said, speaker=name, start=None if start is None else start / 1000, end=None if end is None else end / 1000)
                 own.append((last, turn))
-        _keep(tier.get("TIER_ID") or "", own, turns, aligned)
+        _keep(tier.get("TIER_ID") or name, own, turns, aside)
     if len(names) > len(set(names)):
         note(f"ELAN: several tiers of one participant are read as one speaker's ({one_line(max(names, key=names.count))})")
-    return _by_time("ELAN", turns, aligned, path)
+    return _by_time("ELAN", turns, aside, path)
 
 
 # tiers of the Montreal Forced Aligner and of WebMAUS
 _ALIGNED = re.compile(r"(?:.{1,60} - )?(?:words?|phones?|phonemes?|syllables?|(?:ORT|KAN|MAU|MAS)(?:-MAU|-MAS)?)", re.IGNORECASE)
 
 
-def _keep(name: str, own: list[tuple[float, Turn]], turns: list[tuple[float, Turn]], aligned: list[str]) -> None:
-    """Add the turns of a tier, or its name where a forced aligner wrote it and its annotations are single words."""
-    if _ALIGNED.fullmatch(name[:100]) and 2 * sum(" " in turn.text for _, turn in own) <= len(own):
-        aligned.append(name)
+class _Aside:
+    """Names of the tiers that are nobody's speech."""
+
+    def __init__(self) -> None:
+        self.aligned: list[str] = []  # of a forced aligner
+        self.about: list[str] = []  # annotations
+
+
+def _keep(name: str, own: list[tuple[float, Turn]], turns: list[tuple[float, Turn]], aside: _Aside) -> None:
+    """Add the turns of a tier, or its name where it holds annotations, or single words that a forced aligner wrote."""
+    if own and is_about_speech(name):
+        aside.about.append(name)
+    elif _ALIGNED.fullmatch(name[:100]) and 2 * sum(" " in turn.text for _, turn in own) <= len(own):
+        aside.aligned.append(name)
     else:
         turns += own
 
 
-def _by_time(form: str, turns: list[tuple[float, Turn]], aligned: list[str], path: Path) -> Talk:
-    if aligned and not turns:
-        raise CorpusError(
-            f"{path}: {form}: only words and sounds of a forced aligner in it ({one_line(aligned[0])}); expected a tier per speaker"
-        )
-    if aligned:
-        shown = ", ".join(one_line(name) for name in aligned[:8])
-        note(f"{form}: {count(len(aligned), 'tier')} of words and sounds of a forced aligner left out ({shown})")
+def _by_time(form: str, turns: list[tuple[float, Turn]], aside: _Aside, path: Path) -> Talk:
+    for names, what in ((aside.about, "annotations"), (aside.aligned, "words and sounds of a forced aligner")):
+        if names and not turns:
+            raise CorpusError(f"{path}: {form}: only {what} in it ({one_line(names[0])}); expected a tier per speaker")
+        if names:
+            shown = ", ".join(one_line(name) for name in names[:8])
+            note(f"{form}: {count(len(names), 'tier')} of {what} left out ({shown})")
     if not turns:
         raise CorpusError(f"{path}: {form}: no annotations with text in it; expected a tier per speaker")
     return Talk(form=form, turns=[turn for _, turn in sorted(turns, key=lambda pair: pair[0])])
@@ -132,7 +142,7 @@ def _praat(text: str, path: Path) -> Talk:
     tokens.number()
     size = int(tokens.number()) if tokens.flag() == "<exists>" else 0
     turns: list[tuple[float, Turn]] = []
-    aligned: list[str] = []
+    aside = _Aside()
     points = 0
     for _ in range(min(size, len(tokens.tokens))):
         kind, name = tokens.text(), " ".join(tokens.text().split())
@@ -147,10 +157,10 @@ def _praat(text: str, path: Path) -> Talk:
                 points += bool(said)
             elif said:
                 own.append((start, Turn(text=said, speaker=name, start=start, end=end)))
-        _keep(name, own, turns, aligned)
+        _keep(name, own, turns, aside)
     if points:
         note(f"Praat TextGrid: {count(points, 'point')} with a mark left out; intervals are read")
-    return _by_time("Praat TextGrid", turns, aligned, path)
+    return _by_time("Praat TextGrid", turns, aside, path)
 
 
 # -- CHAT ------------------------------------------------------------------------------------------------------------------------------

@@ -207,3 +207,13 @@ def test_tiers_of_a_forced_aligner_are_no_speakers() -> None:
     assert load_transcript(textgrid({"words": ["hello you", "and so on"]})).texts == ("hello you", "and so on")
     with pytest.raises(CorpusError, match=r"only words and sounds of a forced aligner in it \(words\); expected a tier per speaker"):
         load_transcript(textgrid({"words": ["hello", "you"], "phones": ["HH", "AH0"]}))
+
+
+def test_tiers_of_annotations_are_no_speakers() -> None:
+    talk = load_transcript(textgrid({"Ann": ["hello there"], "emotion": ["joy"], "Ann - gesture": ["she nods"], "Bob Gold": ["yes"]}))
+    assert talk.speakers == ("Ann", "Bob Gold")
+    assert "Praat TextGrid: 2 tiers of annotations left out (emotion, Ann - gesture)" in notes(talk)
+    talk = read(elan([*TWO, ("Emotion", "anger", 0.0, 2.0)]))
+    assert said(talk) == TWO and "ELAN: 1 tier of annotations left out (Emotion@x)" in notes(talk)
+    with pytest.raises(CorpusError, match=r"Praat TextGrid: only annotations in it \(emotion\); expected a tier per speaker"):
+        load_transcript(textgrid({"emotion": ["joy"]}))
