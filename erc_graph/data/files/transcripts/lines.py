@@ -8,6 +8,7 @@ from pathlib import Path
 
 from erc_graph.data.files.clock import seconds
 from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.heads import without_frame
 from erc_graph.data.files.transcripts.names import HEAD, STAMP, Line, clean, find_speakers, is_title, without_strays
 from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count
 from erc_graph.data.printable import one_line
@@ -32,7 +33,7 @@ def read_lines(text: str, path: Path) -> Talk:
     lines = text.splitlines()
     said = [line.strip() for line in lines]
     staged = [bool(line) and len(line) <= 2000 and _STAGE.fullmatch(line) is not None for line in said]
-    kept = [number for number, line in enumerate(said) if line and not staged[number]]
+    kept = without_frame(said, [number for number, line in enumerate(said) if line and not staged[number]])
     if not kept:
         raise CorpusError(f"{path}: nobody speaks: {count(len(lines), 'line')} of headings or stage directions; {EXPECTED}")
     talk = _headed(said, kept) or _alone(said, staged) or _named(said, kept) or _stamped(said, kept)

@@ -195,6 +195,12 @@ def _match(style: str, body: str) -> _Match | None:
     return raw, name, rest, spaced
 
 
+def before_colon(line: str) -> str:
+    """Return what stands as a name does before the colon of a line, cleaned; empty where nothing does."""
+    found = _match("colon", _split(line)[2])
+    return found[1] if found and found[3] and (_capital(found[1]) or len(found[1].split()) <= 2) else ""
+
+
 def _is_name(name: str) -> bool:
     return bool(name) and len(name) <= LONGEST_NAME and len(name.split()) <= _MOST_WORDS and any(letter.isalnum() for letter in name)
 

@@ -1,0 +1,72 @@
+"""What stands above and below the talk: date, place and participants, the head of a mail, a summary."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from erc_graph.data.files.notes import note
+from erc_graph.data.files.transcripts.names import before_colon
+from erc_graph.data.files.transcripts.talk import count
+from erc_graph.data.printable import one_line
+
+ABOVE = {
+    "date", "time", "title", "subject", "topic", "transcript", "transcription", "transcribed by", "transcriber", "from", "to", "cc", "bcc",
+    "sent", "reply-to", "participants", "attendees", "present", "speakers", "location", "place", "duration", "length", "project", "meeting",
+    "recording", "recorded", "recorded on", "audio", "audio file", "audio source", "file", "filename", "interview", "session", "call",
+    "language", "source", "version",
+    "datum", "titel", "thema", "betreff", "ort", "dauer", "teilnehmer", "teilnehmende", "projekt", "aufnahme", "audioquelle", "datei",
+    "lieu", "titre", "objet", "durée", "fecha", "lugar", "título", "asunto", "duración", "participantes",
+}  # fmt: skip
+BELOW = {
+    "summary", "action items", "actions", "next steps", "decisions", "keywords", "key points", "key takeaways", "takeaways", "to do",
+    "to-do", "todo", "follow-ups", "zusammenfassung", "nächste schritte", "résumé", "prochaines étapes", "resumen", "próximos pasos",
+}  # fmt: skip
+ROLES = {"interviewer", "interviewee", "moderator", "host", "guest", "participant", "speaker", "facilitator", "therapist", "client"}
+_MOST = 40  # lines above or below
+_NUMBER = re.compile(r" ?#?\d{1,6}$")  # `Interview 12`
+
+
+def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
+    """Return the lines without those above and below the talk whose names are of `ABOVE` and `BELOW`; with a note that quotes them.
+
+    Only a name that stands there once is left out: who speaks twice is a person. Of `ROLES` a line is left out beside one of `ABOVE`, where
+    it says who that is: `Interviewer: Ann`, and Ann speaks below.
+
+    Args:
+        said: All lines.
+        kept: Numbers of those that are left to read.
+    """
+    names = {number: before_colon(said[number]) for number in kept}
+    words = {number: _NUMBER.sub("", name.casefold()) for number, name in names.items() if name}
+    times = Counter(name.casefold() for name in names.values() if name)
+    people = {word for name in times for word in (name, name.split()[0])}
+
+    def once(number: int, known: set[str]) -> bool:
+        return words.get(number) in known and times[names[number].casefold()] == 1
+
+    def introduces(number: int) -> bool:
+        who = said[number].partition(":")[2].strip().casefold()
+        return once(number, ROLES) and len(who.split()) in (1, 2, 3) and (who in people or who.split()[0] in people)
+
+    top = 0  # how many of `kept` stand above
+    for place, number in enumerate(kept[:_MOST]):
+        if once(number, ABOVE) or (introduces(number) and any(once(other, ABOVE) for other in kept[:_MOST])):
+            top = place + 1
+        elif names[number]:
+            break
+    bottom = len(kept)
+    for place in range(len(kept) - 1, max(top, len(kept) - _MOST) - 1, -1):
+        if once(kept[place], BELOW):
+            bottom = place
+        elif names[kept[place]]:
+            break
+    rest = [*kept[top:bottom]]
+    if not any(names[number] for number in rest) and not top:
+        return [*kept]  # a list of points, not a talk
+    for lines, where in ((kept[:top], "above"), (kept[bottom:], "below")):
+        if lines:
+            shown = ", ".join(repr(one_line(said[number])) for number in lines[:4])
+            note(f"{count(len(lines), 'line')} {where} the talk left out ({shown}{', …' if len(lines) > 4 else ''})")
+    return rest
