@@ -131,6 +131,8 @@ def _parse(content: bytes, path: Path, name: str, most: int | None = None) -> Co
         return to_corpus(read_table(book.rows, path, book.format), path, name, most)
     refuse_binary(content, path)
     text = decode(content, path).replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip("\ufeff \n\t"):
+        raise CorpusError(f"{path}: is empty; {EXPECTED}")
     refuse_text(text, path)
     if most is not None:  # before millions of turns are made
         what, count = ("objects", text.count("{")) if _is_json(text) else ("lines", text.count("\n"))

@@ -273,3 +273,9 @@ def test_slashes_behind_a_name_are_what_is_said() -> None:
 def test_an_address_is_no_speaker(line: str) -> None:
     assert read(f"Ann: look\n{line}\nBob: ok\nAnn: yes\n")[0] == ("Ann", f"look {line}")
     assert read(f"Ann:look\n{line}\nBob:ok\nAnn:yes\n")[0] == ("Ann", f"look {line}")
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"\xef\xbb\xbf \r\n", b"\xff\xfe"])
+def test_a_mark_of_the_encoding_alone_is_an_empty_file(content: bytes) -> None:
+    with pytest.raises(CorpusError, match="standard input: is empty; expected `Speaker: text` lines"):
+        load_transcript(content)
