@@ -18,18 +18,21 @@ from erc_graph.data.printable import one_line
 
 HEAD = 160  # characters of a line in which time and name stand
 LONGEST_NAME = 64
-_MOST_WORDS = 6
+_MOST_WORDS = 6, 12  # of a name, and of one that is written with capital letters
 _CLOCK = r"\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,9})?(?:[ \u202f]?[AaPp]\.?[Mm]\b\.?)?"
 # `[00:12] `, `(1:02:03) - `, `00:00:03.120 --> 00:00:05.000 `
 STAMP = re.compile(rf"[\[(<]?({_CLOCK})(?: {{0,3}}(?:-->|->|-|–|—|to) {{0,3}}({_CLOCK}))?[\])>]?[ \t]{{0,8}}(?:[-–—|][ \t]{{1,8}})?")
 _BULLET = re.compile(r"(?:[-–—•*·‣▪>]{1,3}[ \t]{1,8}|\d{1,4}[.)][ \t]{1,8}|#{1,6}[ \t]{1,8}|>>+[ \t]{0,8})")
 _ASIDE = re.compile(r"\s{0,8}[(\[（【{][^()\[\]（）【】{}]{0,60}[)\]）】}]$")
 _WHOLE = re.compile(r"[\[(<{（【]([^\[\](){}<>（）【】]{1,64})[\])>}）】]")
+_IN_QUOTES = re.compile(r"[\"“„«]([^\"“”„«»]{1,64})[\"”“»]")
 _TIME_INSIDE = re.compile(rf"([^:：\[\](){{}}<>\"\n]{{1,64}})[\[(]({_CLOCK})[\])] {{0,3}}[:：](?=\s)")  # `Ann [00:12]: Hi`
 _OWN = re.compile(r"(?:\*{1,3}|-!-|-->|<--|→|←)\s")  # what a chat of `<name> text` says itself: who joined, left, does something
-_NUMBER = re.compile(r"\s{0,4}(\d{1,5})[ \t]{1,6}(?=\S)")
+_NUMBER = re.compile(r"\s{0,4}(\d{1,5})[ \t]{1,30}(?=\S)")
+_QUESTION = re.compile(r"([QA])\.[ \t]{1,20}(?=\S)")  # question and answer in the record of a court
 _SENT = re.compile(r"From (.{1,50}?)(?: [Tt]o .{1,40})?")  # the chat of Zoom
 _COLON = re.compile(r"(?P<name>[^:：\n\"“”]{1,100}?)(?P<mark>[:：])(?P<bold>[*_]{0,3})(?P<space>\s|$)?")
+_QUOTED = re.compile(r"[\"“„«](?P<name>[^:：\n\"“”„«»]{1,64})[\"”“»](?P<mark>[:：])(?P<bold>)(?P<space>\s|$)?")  # `"Ann": Hi`
 _SCHEME = re.compile(r"\b(?:https?|s?ftp|file|wss?|ssh|git|s3)$", re.IGNORECASE)  # `see http` of `see http://…`
 _STYLES = {
     "arrow": re.compile(r"(?P<name>[^\s<>:][^<>:]{0,40})> (?=\S|$)"),
@@ -71,8 +74,8 @@ def clean(name: str) -> str:
         name = name.strip().strip("*_`").strip()
         if bullet := _BULLET.match(name):
             name = name[bullet.end() :]
-        name = re.sub(r"^[~>#•@]\s{0,3}", "", name)
-        if (whole := _WHOLE.fullmatch(name)) is not None:
+        name = re.sub(r"^(?:[~>#•@]\s{0,3}|[+%](?=[^\W\d]))", "", name)  # `+bob` may speak in a room of IRC
+        if (whole := _WHOLE.fullmatch(name) or _IN_QUOTES.fullmatch(name)) is not None:
             name = whole[1]
         while (aside := _ASIDE.search(name[-80:])) and aside.start() + max(len(name) - 80, 0) > 0:
             name = name[: max(len(name) - 80, 0) + aside.start()]
@@ -106,7 +109,7 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
     A line `Name: text` begins a turn where the name looks like one (capital letters, or a script without) or stands there more than once.
     What looks like a new speaker but may be a part of a sentence is `doubtful`.
     """
-    lines = _unnumbered(lines)
+    lines = _questions(_unnumbered(lines))
     parts = [_split(line) for line in lines]
     found = {style: [_match(style, body) for _, _, body in parts] for style in styles}
     accepted = {style: _accepted(style, matches) for style, matches in found.items()}
@@ -153,12 +156,21 @@ def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
 
 def _unnumbered(lines: Sequence[str]) -> Sequence[str]:
     """Lines without their numbers (`01 Ann: Hi`), where they count on."""
-    numbers = [int(found[1]) if (found := _NUMBER.match(line[:12])) else None for line in lines]
+    numbers = [int(found[1]) if (found := _NUMBER.match(line[:40])) else None for line in lines]
     pairs = list(pairwise(numbers))
     if len(lines) < 2 or 2 * sum(a is not None and b == a + 1 for a, b in pairs) < len(pairs):
         return lines
     note("numbers in front of the lines left out")
     return [line if number is None else line.lstrip().lstrip("0123456789").lstrip() for line, number in zip(lines, numbers, strict=True)]
+
+
+def _questions(lines: Sequence[str]) -> Sequence[str]:
+    """Lines with `Q: ` and `A: ` where they begin with `Q. ` and `A. `, of both."""
+    found = [_QUESTION.match(line.lstrip()[:40]) for line in lines]
+    if {mark[1] for mark in found if mark} != {"Q", "A"}:
+        return lines
+    note("Q. and A. in front of lines are read as speakers")
+    return [f"{mark[1]}: {line.lstrip()[mark.end() :]}" if mark else line for line, mark in zip(lines, found, strict=True)]
 
 
 def _split(line: str) -> tuple[str, str, str]:
@@ -182,10 +194,10 @@ def _match(style: str, body: str) -> _Match | None:
         found = _STYLES[style].match(head)
         name = clean(found["name"]) if found else ""
         return (found["name"], name, body[found.end() :], True) if found and _is_name(name) else None
-    found = _COLON.match(head)
+    found = _QUOTED.match(head) or _COLON.match(head)
     if not found:
         return None
-    raw, spaced = found["name"].strip(), found["space"] is not None or found["mark"] == "："
+    raw, spaced = head[: found.start("mark")].strip(), found["space"] is not None or found["mark"] == "："
     raw += found["bold"]
     name = clean(raw)
     rest = body[found.end() :]
@@ -202,7 +214,10 @@ def before_colon(line: str) -> str:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and len(name) <= LONGEST_NAME and len(name.split()) <= _MOST_WORDS and any(letter.isalnum() for letter in name)
+    if not name or len(name) > LONGEST_NAME or not any(letter.isalnum() for letter in name):
+        return False
+    few, many = _MOST_WORDS
+    return len(name.split()) <= (many if _capital(name) else few)
 
 
 def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:

@@ -279,3 +279,24 @@ def test_an_address_is_no_speaker(line: str) -> None:
 def test_a_mark_of_the_encoding_alone_is_an_empty_file(content: bytes) -> None:
     with pytest.raises(CorpusError, match="standard input: is empty; expected `Speaker: text` lines"):
         load_transcript(content)
+
+
+def test_long_names_and_names_in_quotes() -> None:
+    name = "Mr Smith and Mrs Smith of the Board of Directors"
+    assert read(f"Zed: hi\n{name}: again\nZed: fine\n") == [("Zed", "hi"), (name, "again"), ("Zed", "fine")]
+    assert read('"Ann": Hi there\n“Bob”: I lost my keys\n') == TWO
+    assert """names are cleaned: '"Ann"' is read as 'Ann'""" in notes('"Ann": Hi\nBob: Oh\n')
+
+
+def test_marks_of_rooms_are_no_part_of_a_name() -> None:
+    text = "10:00 <@ann> hi there\n10:01 < bob> I lost my keys\n10:02 * ann sighs\n10:04 <+bob> ann: where?\n"
+    assert [name for name, _ in read(text)] == ["ann", "bob", "bob"]
+    assert "names are cleaned: '@ann' is read as 'ann' (and 1 more)" in notes(text)
+    assert clean("+49 170 123") == "+49 170 123"
+
+
+def test_records_of_a_court() -> None:
+    text = "  1        THE COURT:  Good morning.\n  2        Q.   How are you?\n  3        A.   Awful.\n  4             I lost my job.\n"
+    assert read(text) == [("THE COURT", "Good morning."), ("Q", "How are you?"), ("A", "Awful. I lost my job.")]
+    assert "numbers in front of the lines left out; Q. and A. in front of lines are read as speakers" in notes(text)
+    assert read("A. first\nB. second\nAnn: Hi\n") == [("Ann", "Hi")]
