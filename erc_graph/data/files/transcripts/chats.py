@@ -233,13 +233,14 @@ def _dayed(lines: list[str]) -> Talk | None:
                 turns[-1][1].append(plain)
             continue
         text = (one["text"] or "").translate(_HIDDEN).strip()
+        name = clean(one["name"]).removesuffix(":")  # Zoom writes one behind the name
         open_turn = False
-        if one["text"] is None or not clean(one["name"]) or _DAYED_SERVICE.fullmatch(text[:_LONGEST]):
+        if one["text"] is None or not name or _DAYED_SERVICE.fullmatch(text[:_LONGEST]):
             service += 1
         elif _DAYED_MEDIA.fullmatch(text) or not text:
             media += 1
         else:
-            turns.append((Turn(text="", speaker=clean(one["name"]), time=f"{day} {one['time']}".strip()), [text]))
+            turns.append((Turn(text="", speaker=name, time=f"{day} {one['time']}".strip()), [text]))
             open_turn = True
     for turn, texts in turns:
         turn.text = " ".join(texts)

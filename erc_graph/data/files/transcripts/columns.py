@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 from erc_graph.data.files.transcripts.talk import Talk
@@ -11,6 +12,10 @@ from erc_graph.data.files.transcripts.turn_rows import read_table
 from erc_graph.data.files.utterance_tables import read_csv
 from erc_graph.data.files.vocabulary import find_columns
 from erc_graph.errors import CorpusError
+
+_RULE = re.compile(r"\|?(?:\s{0,99}:?-{1,200}:?\s{0,99}\|)+(?:\s{0,99}:?-{1,200}:?)?")
+
+_BAR = re.compile(r"(?<![ \t])[ \t]{0,99}\|[ \t]{0,99}")
 
 
 def heads_of(text: str) -> list[str]:
@@ -42,4 +47,6 @@ def read_columns(text: str, path: Path) -> Talk | None:
                 f"{path}: the first line names no column with the text (found {shown}); put a line such as `speaker,text` above"
             )
         return None
+    if len(lines := text.lstrip("\n").split("\n", 2)) == 3 and _RULE.fullmatch(lines[1].strip()[:2000]):
+        text = _BAR.sub("|", f"{lines[0]}\n{lines[2]}")  # a table of Markdown
     return read_table(read_csv(text, path).rows, path, "CSV")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +15,12 @@ from erc_graph.data.files.transcripts.talk import EXPECTED, Talk, Turn, count
 from erc_graph.data.printable import one_line
 from erc_graph.errors import CorpusError
 
-# `[Scene: A kitchen.]`, `(They enter.)`, headings and rules of Markdown, the last line of Otter
-_STAGE = re.compile(r"[(\[（【].*[)\]）】]|#{1,6} .*|[-=*_~·—–]{3,}|Transcribed by https?://otter\.ai/?")
+# `[Scene: A kitchen.]`, `(They enter.)`, headings and rules of Markdown, `=== Call 2 ===`, the last lines of Otter and Google Meet
+_STAGE = re.compile(
+    r"[(\[（【].*[)\]）】]|#{1,6} .*|[-=*_~·—–]{3,}|(?P<rule>[-=*_~—–]{3,10}) .* (?P=rule)"
+    r"|Transcribed by https?://otter\.ai/?|(?:Transcription|Meeting) ended after \d{1,3}:\d\d:\d\d"
+    r"|This editable transcript was computer generated and might contain errors\..*"
+)
 # `Ann Berg   0:03`, `Ann Berg (00:00:03)`, `Ann, [05.05.2023 15:48]`, alone on a line
 _HEADED = re.compile(
     r"(?P<name>[^\d\W][^\[\](){}<>:：\d]{0,60}?(?: \d{1,3})?)"
@@ -30,13 +35,13 @@ def read_lines(text: str, path: Path) -> Talk:
     Raises:
         CorpusError: nobody is named in any line.
     """
-    lines = text.splitlines()
+    lines = _untagged(text).splitlines()
     said = [line.strip() for line in lines]
     staged = [bool(line) and len(line) <= 2000 and _STAGE.fullmatch(line) is not None for line in said]
     kept = without_frame(said, [number for number, line in enumerate(said) if line and not staged[number]])
     if not kept:
         raise CorpusError(f"{path}: nobody speaks: {count(len(lines), 'line')} of headings or stage directions; {EXPECTED}")
-    talk = _headed(said, kept) or _alone(said, staged) or _named(said, kept) or _stamped(said, kept)
+    talk = _framed(said, kept) or _headed(said, kept) or _alone(said, staged) or _named(said, kept) or _stamped(said, kept)
     if talk is None:
         number = kept[0]
         raise CorpusError(
@@ -45,6 +50,13 @@ def read_lines(text: str, path: Path) -> Talk:
         )
     if any(staged):
         note(f"{count(sum(staged), 'line')} that nobody says (headings, stage directions) left out")
+    between = [
+        said[number]
+        for number in range(kept[0], kept[-1])
+        if staged[number] and (found := _STAGE.fullmatch(said[number])) and found["rule"]
+    ]
+    if between:
+        note(f"a heading between turns ({one_line(between[0])!r}) divides nothing: all turns are one conversation; give each its own file")
     return talk
 
 
@@ -62,8 +74,9 @@ def _named(said: list[str], kept: list[int]) -> Talk | None:
     for line in found[first:]:
         if line.name:
             parts.append((line, [line.text]))
-        elif line.text:
+        else:
             parts[-1][1].append(line.text)
+            parts[-1][0].until = line.until or parts[-1][0].until
     if joined := sum(line.doubtful for line in found[first:]):
         example = next(line.text for line in found[first:] if line.doubtful)
         note(f"{count(joined, 'line')} that may name a new speaker joined to the turn before ({one_line(example)!r})")
@@ -78,6 +91,46 @@ def _turn(line: Line, texts: list[str]) -> Turn:
     if line.until:
         return Turn(speaker=line.name, text=text, start=seconds(line.time), end=seconds(line.until))
     return Turn(speaker=line.name, text=text, time=line.time)
+
+
+_TAG = re.compile(
+    r"<(?P<end>/?(?:p|div|br|li))(?:\s[^<>]{0,200})?/?>|</?(?:b|strong|i|em|u|s|span|font)(?:\s[^<>]{0,200})?>", re.IGNORECASE
+)
+
+
+def _untagged(text: str) -> str:
+    """The text without the tags of HTML, where most lines have closing ones; with a note."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if 2 * sum("</" in line or "<br" in line.lower() for line in lines) <= len(lines):
+        return text
+    plain, tags = _TAG.subn(lambda tag: "\n" if tag["end"] else "", text)
+    if tags:
+        note(f"{count(tags, 'tag')} of HTML left out")
+    return html.unescape(plain) if tags else text
+
+
+_FRAMES = re.compile(r"(\d\d:\d\d:\d\d)[:;]\d\d - (\d\d:\d\d:\d\d)[:;]\d\d")
+
+
+def _framed(said: list[str], kept: list[int]) -> Talk | None:
+    """Premiere: a line with times in hours, minutes, seconds and frames, one with the name, then what is said."""
+    times = {number: found for number in kept if (found := _FRAMES.fullmatch(said[number][:40]))}
+    if kept[0] not in times:
+        return None
+    blocks: list[tuple[re.Match[str], list[str]]] = []
+    for number in kept:
+        if number in times:
+            blocks.append((times[number], []))
+        else:
+            blocks[-1][1].append(said[number])
+    blocks = [(found, lines) for found, lines in blocks if lines]
+    named = all(len(lines) > 1 and is_title(lines[0]) for _, lines in blocks)
+    note("frames in the times are not read")
+    turns = [
+        Turn(speaker=clean(lines[0]) if named else "", text=" ".join(lines[named:]), start=seconds(found[1]), end=seconds(found[2]))
+        for found, lines in blocks
+    ]
+    return Talk(form="transcript with times in frames", turns=turns)
 
 
 def _headed(said: list[str], kept: list[int]) -> Talk | None:

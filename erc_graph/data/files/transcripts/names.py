@@ -22,6 +22,8 @@ _MOST_WORDS = 6, 12  # of a name, and of one that is written with capital letter
 _CLOCK = r"\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d{1,9})?(?:[ \u202f]?[AaPp]\.?[Mm]\b\.?)?"
 # `[00:12] `, `(1:02:03) - `, `00:00:03.120 --> 00:00:05.000 `
 STAMP = re.compile(rf"[\[(<]?({_CLOCK})(?: {{0,3}}(?:-->|->|-|–|—|to) {{0,3}}({_CLOCK}))?[\])>]?[ \t]{{0,8}}(?:[-–—|][ \t]{{1,8}})?")
+_HASHED = re.compile(r"(?:^|\s)#(\d{1,2}:\d\d:\d\d)[-.,](\d{1,3})#(?=\s|$)")  # `#00:00:05-2#` of f4 and MAXQDA
+_BRACKETED = re.compile(rf"\[({_CLOCK})\]\s{{0,8}}")  # `Ann: [00:00:03] Hi` of Sonix
 _BULLET = re.compile(r"(?:[-–—•*·‣▪>]{1,3}[ \t]{1,8}|\d{1,4}[.)][ \t]{1,8}|#{1,6}[ \t]{1,8}|>>+[ \t]{0,8})")
 _ASIDE = re.compile(r"\s{0,8}[(\[（【{][^()\[\]（）【】{}]{0,60}[)\]）】}]$")
 _WHOLE = re.compile(r"[\[(<{（【]([^\[\](){}<>（）【】]{1,64})[\])>}）】]")
@@ -119,12 +121,16 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
     for line, (time, until, body), match, sure in zip(lines, parts, found[best], accepted[best], strict=True):
         if match and sure:
             pairs[match[0], match[1]] += 1
-            result.append(Line(match[1], match[2].strip().removesuffix("**").strip(), time, until))
+            said = match[2].strip().removesuffix("**").strip()
+            if not time and (stamp := _BRACKETED.match(said[:HEAD])):
+                time, said = stamp[1], said[stamp.end() :]
+            result.append(Line(match[1], said, time, until))
         elif best == "angle" and _OWN.match(body):
             result.append(Line("", "", time, until))
             own += 1
         else:
-            said = body if not body.strip() or line.lstrip()[:1] in ("[", "(", "<") else line  # `12:30 it was` is a sentence
+            marked = line.lstrip()[:1] in ("[", "(", "<", "#") or (until and line.rstrip()[-1:] == "#")
+            said = body if not body.strip() or marked else line  # `12:30 it was` is a sentence
             result.append(Line("", said.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
     if own:
         note(f"{count(own, 'line')} of the chat itself (who joined, left, does something) left out")
@@ -174,8 +180,13 @@ def _questions(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _split(line: str) -> tuple[str, str, str]:
-    """Times in front of a line, and the rest."""
+    """Times in front of a line, or behind it in hashes, and the rest."""
     stripped = line.strip()
+    first = _HASHED.match(stripped[:20])
+    last = _HASHED.search(stripped, max(first.end() if first else 0, len(stripped) - 20))
+    if first or last:
+        said = stripped[first.end() if first else 0 : last.start() if last else len(stripped)]
+        return *(f"{mark[1]}.{mark[2]}" if mark else "" for mark in (first, last)), said.strip()
     bullet = _BULLET.match(stripped[:HEAD])
     for start in (0, bullet.end()) if bullet else (0,):
         if stamp := STAMP.match(stripped[start : start + HEAD]):

@@ -300,3 +300,38 @@ def test_records_of_a_court() -> None:
     assert read(text) == [("THE COURT", "Good morning."), ("Q", "How are you?"), ("A", "Awful. I lost my job.")]
     assert "numbers in front of the lines left out; Q. and A. in front of lines are read as speakers" in notes(text)
     assert read("A. first\nB. second\nAnn: Hi\n") == [("Ann", "Hi")]
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (
+            "00:00:03:12 - 00:00:05:00\nAnn\nHi there\n\n00:00:06:12 - 00:00:08:00\nBob\nI lost\nmy keys\n",
+            "frames in the times are not read",
+        ),
+        ("<b>Ann:</b> Hi there<br>\n<b>Bob:</b> I&nbsp;lost my keys<br>\n", "6 tags of HTML left out"),
+        ("<strong>Ann:</strong> Hi there<br/><strong>Bob:</strong> I lost my keys", "5 tags of HTML left out"),
+        ("| Speaker | Text |\n|---|:--|\n| Ann | Hi there |\n| Bob | I lost my keys |\n", "all 2 turns count as one conversation"),
+        ("00:03:12\tAnn:\tHi there\n00:03:20\tBob:\tI lost my keys\n", ""),
+        ("Ann: Hi there\nBob: I lost my keys\n\nTranscription ended after 00:06:00\n", "1 line that nobody says"),
+        ("Ann: Hi there\nBob: I lost my keys\nMeeting ended after 00:06:00\n", "1 line that nobody says"),
+        ("=== 1 ===\nAnn: Hi there\n\n=== Call 2 ===\nBob: I lost my keys\n", "a heading between turns ('=== Call 2 ===') divides nothing"),
+        ("Ann: Hi there #00:00:05-2#\nBob: I lost #00:00:08-0#\nmy keys #00:00:09-0#\n", ""),
+        ("#00:00:03-1# Ann: Hi there #00:00:05-2#\n#00:00:05-2# Bob: I lost my keys #00:00:08-0#\n", ""),
+        ("Ann: [00:00:03] Hi there\n\nBob: [00:00:12] I lost my keys\n", ""),
+    ],
+)
+def test_tools(text: str, note: str) -> None:
+    assert [(name, " ".join(words.split())) for name, words in read(text)] == TWO
+    assert note in notes(text)
+
+
+def test_times_of_tools() -> None:
+    def times(text: str) -> dict[str, tuple[object, ...]]:
+        kept = load_transcript(text.encode()).annotations
+        return {what: kept[what] for what in ("start", "end", "time") if what in kept}
+
+    assert times("00:00:03:12 - 00:00:05:00\nAnn\nHi\n00:00:06:12 - 00:00:08:00\nBob\nOh\n") == {"start": (3.0, 6.0), "end": (5.0, 8.0)}
+    assert times("#00:00:03-1# I: Hi #00:00:05-2#\n#00:00:05-2# B: Oh #00:00:08-0#\n") == {"start": (3.1, 5.2), "end": (5.2, 8.0)}
+    assert times("I: Hi #00:00:05-2#\nB: Oh #00:00:08-0#\nno #00:00:09-0#\n") == {"end": (5.2, 9.0)}
+    assert times("Ann: [00:00:03] Hi\nBob: [00:00:12] Oh\n") == {"time": ("00:00:03", "00:00:12")}
