@@ -187,7 +187,8 @@ def _predict(options: argparse.Namespace) -> None:
             for shard in cut(Source(path=where, name=path)):
                 labeller.add(shard, said)
                 if said.refused:
-                    raise CorpusError(said.refused[0].reason)
+                    reason = said.refused[0].reason
+                    raise CorpusError(f"{path}: {reason}" if reason.startswith("line ") else reason)
         for remarked in said.notes:
             note(remarked)
     rows = [row for row, _ in said.rows]

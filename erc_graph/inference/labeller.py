@@ -151,8 +151,9 @@ class Labeller:
             return
         for dialogue, one in records.split():  # one of them is the trouble
             with _refusing(said, source=shard.source.name, dialogue=dialogue, line=one.numbers[0]):
-                if not one.whole:
-                    raise CorpusError("a line beside it, which may belong to it, cannot be read")
+                if one.spoilt is not None:
+                    beside = "" if one.numbers == [one.spoilt] else ", and may belong to the conversation beside it"
+                    raise CorpusError(f"line {one.spoilt} is not valid JSON; expected an object or a list{beside}; mend or remove it")
                 with noting(said.notes.append):
                     corpus = one.corpus(name)
                 self._add(corpus, _aligned(corpus, _others(one), said, shard), said)

@@ -126,6 +126,13 @@ def test_a_labelled_conversation_is_drawn_beside_its_labels(tmp_path: Path) -> N
     assert "predicted" in (tmp_path / "g.svg").read_text(encoding="utf-8")
 
 
+def test_a_line_that_is_no_json_is_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_text('{"speaker":"A","text":"hi"}\n\n{"speaker":"B","text":"oh"}\nnot json\n')
+    assert main(["predict", "--model", str(model), str(path)]) == 2
+    assert f"error: {path}: line 4 is not valid JSON; expected an object or a list, and may belong to" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -259,13 +259,13 @@ class Records:
         lines: One JSON object or list each.
         numbers: Of the lines in their file, from 1 (rows of Parquet, too).
         first: Lines in front of it.
-        whole: Whether no turn of it may stand in a line that cannot be read.
+        spoilt: Number of a line that cannot be read and is it, or may hold a turn of it; unset: there is none.
     """
 
     lines: list[bytes]
     numbers: list[int]
     first: int = 0
-    whole: bool = True
+    spoilt: int | None = None
 
     def corpus(self, name: str) -> Corpus:
         """Return the conversations.
@@ -282,10 +282,11 @@ class Records:
     def split(self) -> Iterator[tuple[str, Records]]:
         """Return the conversations one by one with their names; a line that cannot be read is one of its own."""
         keys = [conversation_of(line) for line in self.lines]
-        near: set[str] = set()  # a turn of theirs may stand in such a line
+        near: dict[object, int] = {}  # a turn of theirs may stand in such a line
         for row, key in enumerate(keys):
             if key is None:
-                near |= {next((one for one in keys[row::step] if one is not None), WHOLE) for step in (1, -1)}
+                for step in (1, -1):
+                    near.setdefault(next((one for one in keys[row::step] if one is not None), WHOLE), self.numbers[row])
         groups: dict[object, list[int]] = {}
         for row, key in enumerate(keys):
             groups.setdefault(row if key in (None, WHOLE) else key, []).append(row)
@@ -297,7 +298,7 @@ class Records:
                     lines=[self.lines[row] for row in rows],
                     numbers=[self.numbers[row] for row in rows],
                     first=self.first + rows[0],
-                    whole=key is None or key == WHOLE or key not in near,
+                    spoilt=self.numbers[rows[0]] if key is None else None if key == WHOLE else near.get(key),
                 ),
             )
 
@@ -327,8 +328,8 @@ def records_of(shard: Shard) -> Records:
             content = file.read((shard.stop or 0) - shard.start)
         allow(len(content))
         content = content.removeprefix(b"\xef\xbb\xbf") if not shard.start else content
-        lines = [line for line in content.split(b"\n") if line.strip()]
-        return Records(lines=lines, numbers=list(range(shard.first + 1, shard.first + len(lines) + 1)), first=shard.first)
+        kept = [(number, line) for number, line in enumerate(content.split(b"\n"), start=shard.first + 1) if line.strip()]
+        return Records(lines=[line for _, line in kept], numbers=[number for number, _ in kept], first=shard.first)
 
 
 def _filled(row: Row) -> Row:

@@ -110,8 +110,10 @@ def test_records_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows.insert(lengths["d0"], "{broken")
     (tmp_path / "talk.jsonl").write_text("\n".join(rows))
     (shard,) = cut(source(tmp_path / "talk.jsonl"))
-    parts = [(name, len(part.lines), part.whole) for name, part in records_of(shard).split()]
-    expected = [("d0", lengths["d0"], False), ("", 1, True), ("d1", lengths["d1"], False), ("d2", lengths["d2"], True)]
+    assert records_of(shard).numbers == list(range(1, len(rows) + 1))
+    parts = [(name, len(part.lines), part.spoilt) for name, part in records_of(shard).split()]
+    bad = lengths["d0"] + 1
+    expected = [("d0", lengths["d0"], bad), ("", 1, bad), ("d1", lengths["d1"], bad), ("d2", lengths["d2"], None)]
     assert parts == expected
 
 
