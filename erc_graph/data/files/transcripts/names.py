@@ -186,7 +186,8 @@ def _split(line: str) -> tuple[str, str, str]:
     last = _HASHED.search(stripped, max(first.end() if first else 0, len(stripped) - 20))
     if first or last:
         said = stripped[first.end() if first else 0 : last.start() if last else len(stripped)]
-        return *(f"{mark[1]}.{mark[2]}" if mark else "" for mark in (first, last)), said.strip()
+        time, until = (f"{mark[1]}.{mark[2]}" if mark else "" for mark in (first, last))
+        return time, until, said.strip()
     bullet = _BULLET.match(stripped[:HEAD])
     for start in (0, bullet.end()) if bullet else (0,):
         if stamp := STAMP.match(stripped[start : start + HEAD]):
