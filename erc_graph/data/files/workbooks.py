@@ -9,6 +9,7 @@ from typing import Any
 
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.utterance_tables import Table, table_of
+from erc_graph.data.files.vocabulary import find_columns
 from erc_graph.errors import CorpusError
 
 _MOST = 40, 8 << 20  # a workbook unpacked: so many times its size, and bytes beside
@@ -45,11 +46,16 @@ def read_workbook(path: Path) -> Table:
     used = [(title, rows) for title, rows in sheets if len(rows) > 1]
     if not used:
         raise CorpusError(f"{path}: an Excel workbook without rows; expected a header and one row per utterance")
-    title, ((_, head), *rows) = used[0]
+    title, ((row, head), *rows) = used[0]
     if len(used) > 1:
         note(f"{path.name}: of {len(used)} sheets with rows the first, {title!r}, is read")
     names = ["" if name is None else str(name).strip() for name in head]
     wide = max(len(names), *(len(values) for _, values in rows))
+    if sum(map(bool, names)) == 1 < wide and not find_columns(names):
+        raise CorpusError(
+            f"{path}: sheet {title!r}: the names of the columns are looked for in row {row}, which has {''.join(names)[:60]!r} alone; "
+            "delete what stands above the header"
+        )
     names += [""] * (wide - len(names))
     return table_of(
         names, [[*values, *[None] * (wide - len(values))] for _, values in rows], [f"row {at}" for at, _ in rows], path, "Excel"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from erc_graph.data.files.load import load_corpus
+from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.errors import CorpusError
 
 openpyxl = pytest.importorskip("openpyxl")
@@ -56,3 +57,11 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     with pytest.raises(CorpusError, match=r'an Excel workbook; pip install "erc_graph\[transcripts\]" reads it, or save it as CSV'):
         load_corpus(path)
+
+
+def test_a_title_above_the_header_is_named(tmp_path: Path) -> None:
+    path = book(tmp_path / "talk.xlsx", One=[[], ["Call report"], [], ["Speaker", "Text"], ["Ann", "Hi"]])
+    for read in (load_corpus, load_transcript):
+        with pytest.raises(CorpusError, match=r"sheet 'One': the names .* are looked for in row 2, which has 'Call report' alone"):
+            read(path)
+    assert load_transcript(book(tmp_path / "one.xlsx", One=[["text"], ["Hi"]])).texts == ("Hi",)
