@@ -26,7 +26,7 @@ from erc_graph.data.files.formats.meld import read_meld
 from erc_graph.data.files.formats.merge import merge_annotations
 from erc_graph.data.files.formats.opening import open_content
 from erc_graph.data.files.formats.records import read_dialogues, read_dict, read_samples
-from erc_graph.data.files.formats.refused import refuse_known
+from erc_graph.data.files.formats.refused import refuse_known, refuse_talk
 from erc_graph.data.files.formats.tuples import read_tuple
 from erc_graph.data.files.utterance_tables import NEEDED, json_table, read_csv, read_table
 from erc_graph.data.files.vocabulary import find_columns
@@ -95,6 +95,7 @@ def _forms(value: Any, path: Path) -> Iterator[Any]:
     """The content as it is; then rows of JSON, one object alone, and text as a table."""
     yield value
     if isinstance(value, str):
+        refuse_talk(value, path)
         yield read_csv(value, path)
     elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         yield json_table(value, "JSON")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from erc_graph.data.files.vocabulary import SPLIT_NAMES
+from erc_graph.data.files.vocabulary import SPLIT_NAMES, find_columns
 from erc_graph.errors import CorpusError
 
 _TABLE = "write a table with the columns dialogue, turn, speaker, text, label (CSV) and features as .npz (utterance, features)"
@@ -48,6 +49,27 @@ def refuse_foreign(content: bytes, path: Path) -> None:
             raise CorpusError(f"{path}: {words}")
     if b"joblib" in content[:200] or head.startswith((b"x\x9c", b"x\x01")):
         raise CorpusError(f"{path}: compressed (zlib, as joblib writes it): load it there and save it again with pickle, or as a table")
+
+
+_TURN = re.compile(r"[^:,;\t|\n]{1,60}:\s{1,9}\S")
+_CUE = re.compile(r"[\d:.,]{5,16} {0,3}-->")
+
+
+def refuse_talk(text: str, path: Path) -> None:
+    """Name a transcript where a table is expected.
+
+    Raises:
+        CorpusError: subtitles, or lines most of which are `Name: text` below no name of a column for the text.
+    """
+    lines = [line.strip() for line in text[:20_000].split("\n") if line.strip()][:40]
+    if not lines or "text" in find_columns(re.split(r"[,;\t|]", lines[0])):
+        return
+    cues = lines[0].startswith("WEBVTT") or any(map(_CUE.match, lines[:3]))
+    if cues or (len(lines) > 1 and 2 * sum(map(bool, map(_TURN.match, lines))) > len(lines)):
+        raise CorpusError(
+            f"{path}: looks like a transcript, which `erc-graph predict` reads; a corpus is expected here: a table with a header, such as "
+            "dialogue,turn,speaker,text,label"
+        )
 
 
 def refuse_known(content: Any, path: Path) -> None:

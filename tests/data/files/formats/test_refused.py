@@ -58,3 +58,25 @@ def test_files_of_other_kinds_are_named_with_the_way_out(tmp_path: Path, content
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(CorpusError, match=match):
         read_annotations(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nAnn: Hi, there\n",
+        "1\n00:00:01,000 --> 00:00:02,000\nAnn: Hi, there\n",
+        "Ann: Hi\nBob: Well, oh\nAnn: yes\n",
+        "Ann: Hi, all\nBob: Well\nAnn: yes\n",
+    ],
+)
+def test_a_transcript_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "talk.txt").write_text(text)
+    with pytest.raises(
+        CorpusError, match=r"talk\.txt: looks like a transcript, which `erc-graph predict` reads; a corpus is expected here"
+    ):
+        read_annotations(tmp_path / "talk.txt")
+
+
+def test_a_table_with_colons_is_none(tmp_path: Path) -> None:
+    (tmp_path / "talk.csv").write_text("text\nAnn: Hi\nBob: Oh\n")
+    assert read_annotations(tmp_path / "talk.csv").texts == ["Ann: Hi", "Bob: Oh"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from erc_graph.data.files.formats import READERS
 from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.data.files.transcripts.released import ASKED
+from erc_graph.errors import CorpusError
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -36,3 +39,13 @@ def test_dailydialog_takes_turns_and_convokit_is_ordered() -> None:
 def test_reccon_and_emotionlines() -> None:
     assert len(load_transcript(CASES / "03-reccon-json" / "dailydialog_valid.json")) == 2
     assert load_transcript(CASES / "11-emotionlines-json" / "friends_dev.json").speakers[:2] == ("Petra", "Rolf")
+
+
+def test_labels_without_texts_are_named(tmp_path: Path) -> None:
+    evaluation = tmp_path / "Ses01F_impro01.txt"
+    head = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+    evaluation.write_text(head + "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]\nC-E2:\tNeutral;\t()\n")
+    with pytest.raises(CorpusError, match=r"IEMOCAP's evaluation: labels without what is said; give the file .* dialog/transcriptions"):
+        load_transcript(evaluation)
+    with pytest.raises(CorpusError, match=r"numbers alone, such as DailyDialog's emotions: give dialogues_text.txt"):
+        load_transcript(b"0 0 0 6 \n0 4 4 \n")
