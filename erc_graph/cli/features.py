@@ -34,7 +34,7 @@ EXAMPLES = """examples:
       --out corpora/meld/text_logp.safetensors
       tune on the single utterances of the training split, in three folds
   erc-graph features --data corpora/meld --model models/llama \\
-      --pooling last --layer -4 --pca 256 --half --out corpora/meld/lm.safetensors
+      --pooling last --layer -4 --pca 256 --half --out lm.safetensors
       states of a language model, as 256 principal components
 """
 

@@ -341,7 +341,7 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path, capsys
         (["--training.learning_rate", "nan"], "--training.learning_rate: expected a number, found 'nan'"),
         (["--pipeline", "nope"], "--pipeline: expected a TOML file, or one of its fields (--pipeline.FIELD), found 'nope'"),
         (["--modalities", "text,smell"], "no smell"),
-        (["--graph", "none"], "pipeline.graph: expected a recipe (causal, "),
+        (["--graph", "none"], "pipeline.graph: expected a recipe (alone, "),
     ],
 )
 def test_bad_options(options: list[str], message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
