@@ -6,6 +6,8 @@ The command line prints the message alone and ends with exit code 2.
 
 from __future__ import annotations
 
+import reprlib
+
 
 class ErcGraphError(Exception):
     """Anything that erc_graph refuses on purpose."""
@@ -41,3 +43,12 @@ def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
     problems = [f"{where}.{name}: expected {words}, found {getattr(config, name)!r}" for name, (good, words) in checks.items() if not good]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def shortened(value: object) -> str:
+    """Return a value that was found, for a message.
+
+    >>> shortened([1] * 100)
+    '[1, 1, 1, 1, 1, 1, ...]'
+    """
+    return reprlib.repr(value)[:100]

@@ -8,6 +8,7 @@ the test dialogues of `predictions.csv`, of one trained model each. Both are cor
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -112,7 +113,8 @@ def compare_runs(
     """
     if len(paths) < 2:
         raise ConfigError(f"compare: expected two runs or more, found {len(paths)}")
-    twice = [path for i, path in enumerate(paths) if Path(path).resolve() in [Path(other).resolve() for other in paths[:i]]]
+    places = [os.path.realpath(path) for path in paths]  # of links in a circle, too
+    twice = [path for i, path in enumerate(paths) if places[i] in places[:i]]
     if twice:
         raise ConfigError(f"compare: expected different runs, found {twice[0]} twice")
     runs = [load_run(path) for path in paths]

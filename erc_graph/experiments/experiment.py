@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, shortened
 from erc_graph.experiments.moved import moved_keys, say, up_to_date
 from erc_graph.methods.inputs import InputsConfig
 from erc_graph.methods.own_file import absolute, find_method, same_method
@@ -208,4 +208,4 @@ def sentence(problem: Mapping[str, Any], where: str) -> str:
         return f"{where}: {path}: unknown key; `--help` lists the known ones"
     if problem["type"] == "value_error":  # a check of our own, which says it all
         return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
-    return f"{where}: {path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}"
+    return f"{where}: {path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {shortened(problem['input'])}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ import numpy as np
 
 from erc_graph.errors import CheckpointError
 from erc_graph.experiments.result import PREDICTIONS, RESULT
-from erc_graph.experiments.settings import in_words, read_object
+from erc_graph.experiments.settings import checked, in_words, read_object
 
 # What has to be the same so that two figures can be compared at all.
 SAME = ("dataset", "task", "labels", "protocol")
@@ -90,31 +89,29 @@ def load_run(path: str | Path) -> Run:
 
 
 def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: bool) -> Run:
+    from erc_graph.experiments.result_form import Environment, ResultForm
+
+    form = checked(ResultForm, result)
     figures = result["baselines"]["bigru"] if baseline else result["metrics"]["test"]
-    seeds = [int(seed) for seed in result["seeds"]]
+    seeds, environment = form.seeds, form.environment or Environment()
     values = {
-        metric: {seed: float(v) for seed, v in zip(seeds, entry["values"], strict=True) if v is not None and math.isfinite(v)}
+        metric: {seed: float(v) for seed, v in zip(seeds, entry["values"], strict=True) if v is not None}
         for metric, entry in figures.items()
         if isinstance(entry, Mapping) and "values" in entry
     }
-    environment, data = result.get("environment") or {}, result.get("data") or {}
     if not seeds or not values:
         raise ValueError("no seeds or no figures")
     facts = {
-        **{key: result[key] for key in (*SAME, "selection", "modalities", "data_sha256")},
+        **{key: result[key] for key in (*SAME, "selection", "data_sha256")},
         "seeds": seeds,
-        "members": result.get("members", 1),
-        "extractors": data.get("extractors"),
-        "strict": (result.get("config") or {}).get("strict"),
-        "torch": (environment.get("packages") or {}).get("torch"),
-        **{key: environment.get(key) for key in ("erc_graph", "git_commit", "device")},
+        "modalities": sorted(form.modalities),
+        "members": form.members,
+        "extractors": form.data.extractors if form.data else None,
+        "strict": (form.config or {}).get("strict"),
+        "torch": environment.packages.get("torch"),
+        **{key: getattr(environment, key) for key in ("erc_graph", "git_commit", "device")},
     }
-    if not (isinstance(facts["labels"], list) and isinstance(facts["modalities"], list)):
-        raise TypeError("labels and modalities are lists")
-    if not (isinstance(result["method"], str) and isinstance(facts["members"], int)):
-        raise TypeError("a name and a number")
-    facts["modalities"] = sorted(map(str, facts["modalities"]))
-    return Run(name=name, method="bigru" if baseline else result["method"], facts=facts, values=values, folder=folder)
+    return Run(name=name, method="bigru" if baseline else form.method, facts=facts, values=values, folder=folder)
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:

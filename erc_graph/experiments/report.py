@@ -15,7 +15,7 @@ from erc_graph.errors import CheckpointError
 from erc_graph.experiments.display import METRICS, SELECTION
 from erc_graph.experiments.explored import Explored, Scope, explore, predicted_only
 from erc_graph.experiments.result import PREDICTIONS, RESULT
-from erc_graph.experiments.settings import FILE, in_words, named_again, read_object
+from erc_graph.experiments.settings import FILE, checked, in_words, named_again, read_object
 from erc_graph.methods.own_file import find_method
 from erc_graph.report.predictions import Predictions, read_predictions
 
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from erc_graph.training.history import History
 
 REPORT = "report.html"
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys(("method", "dataset", "task", "protocol", "selection"), str),
-    **dict.fromkeys(("labels", "modalities", "seeds"), list),
-    **dict.fromkeys(("metrics", "baselines", "environment", "data"), dict),
-    **dict.fromkeys(("members", "parameters"), int),
-    "seconds_per_epoch": (int, float),
-}
 
 
 @dataclass(frozen=True)
@@ -83,15 +76,16 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: absent, damaged, or not the result of a run.
     """
+    from erc_graph.experiments.result_form import ReportForm
+
     path = folder / RESULT
     try:
         result = {"members": 1, **read_object(path)}
-        if wrong := [name for name, kind in _KINDS.items() if not isinstance(result.get(name), kind)]:
-            raise ValueError(f"no {wrong[0]}")
+        checked(ReportForm, result)
         shown = {**result["metrics"]["test"], **{f"baseline {name}": value for name, value in _baselines(result)}}
         wrong = [name for name, value in shown.items() if name != "loss" and not all(isinstance(v, (int, float)) for v in value["values"])]
-        if wrong or not result["seeds"] or not all(isinstance(name, str) for name in (*result["labels"], *result["modalities"])):
-            raise ValueError(f"no {wrong[0] if wrong else 'seeds, labels or modalities'}")
+        if wrong:
+            raise ValueError(f"no {wrong[0]}")
     except (FileNotFoundError, NotADirectoryError):
         advice = "finish it with --resume" if (folder / FILE).exists() else "name the folder of --out"
         if folder.is_dir() and any(folder.glob("table-*.json")):

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from erc_graph.data.files.budget import content_of
-from erc_graph.errors import CheckpointError, ConfigError
+from erc_graph.errors import CheckpointError, ConfigError, shortened
 from erc_graph.methods.own_file import is_own, own_parts, own_sha256, same_method
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Form = TypeVar("Form", bound=BaseModel)
+
 FILE = "config.json"
+DIGITS = 19  # of a whole number: 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +50,45 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a run.
 
     Raises:
-        ValueError: not JSON, or not an object.
+        ValueError: not JSON, not an object, or with a number that no run writes: without an end, or of too many digits.
         OSError: it cannot be read.
     """
+    content = content_of(path)
     try:
-        value = json.loads(content_of(path))
-    except (ValueError, RecursionError):
+        value = json.loads(content, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("no valid JSON") from None
     if not isinstance(value, dict):
         raise ValueError("JSON, but no object with names")
     return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"the number {digits[:20]}")
+    return value
+
+
+def checked(form: type[Form], values: Mapping[str, Any]) -> Form:
+    """Return the values of a file as its form, a class of pydantic's, has them.
+
+    Raises:
+        ValueError: one is missing, or of another kind; it names the first.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return form.model_validate(values, strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+    path = ".".join(map(str, problem["loc"]))[:80]
+    raise ValueError(f"no {path!r}" if problem["type"] == "missing" else f"{path}: {shortened(problem['input'])}")
 
 
 def in_words(error: Exception) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +236,38 @@ def test_refusals(tmp_path: Path) -> None:
             compare_runs([a, b])
 
 
-@pytest.mark.parametrize(("name", "value"), [("method", None), ("method", 3), ("method", []), ("members", None), ("members", [])])
-def test_a_value_of_another_kind(name: str, value: object, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"found something else \(a value of another kind\); --resume writes it anew"):
-        load_run(make_run(tmp_path / "a", skill=0.3, **{name: value}))
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("method", None, "method: None"),
+        ("method", [], "method: []"),
+        ("members", None, "members: None"),
+        ("members", [], "members: []"),
+        ("seeds", [float("inf")], "the number Infinity"),
+        ("seeds", ["0"], "seeds.0: '0'"),
+        ("seeds", [], "seeds: []"),
+        ("metrics", {"test": {"accuracy": {"values": [10**400]}}}, "a number of 401 digits"),
+        ("metrics", {"test": 3}, "a value of another kind"),
+        ("environment", {"packages": [1]}, "environment.packages: [1]"),
+        ("data", {"extractors": [1]}, "data.extractors: [1]"),
+        ("config", [1], "config: [1]"),
+    ],
+)
+def test_a_value_of_another_kind(name: str, value: object, found: str, tmp_path: Path) -> None:
+    expected = re.escape(f"expected the result of a run, found something else ({found}); --resume writes it anew")
+    file = make_run(tmp_path / "a", skill=0.3) / "result.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+    with pytest.raises(CheckpointError, match=expected):
+        load_run(tmp_path / "a")
+
+
+def test_links_in_a_circle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for command in (["compare", "a", "b"], ["report", "a"]):
+        assert main([command[0], *(str(tmp_path / name) for name in command[1:])]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1 and len(said) < 500
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"method": 1}', "[" * 100_000])

@@ -78,9 +78,12 @@ def board(folder: Path) -> dict[str, Any]:
     ("values", "words"),
     [
         ({"seed": 3}, "rules: seed: unknown key"),
-        ({"seeds": 0}, "rules: seeds: expected 1 or more, found 0"),
+        ({"seeds": 0}, "rules: seeds: expected 1 to 10000, found 0"),
         ({"budget": 2}, "budget: expected [ranges] to try settings from, found none"),
-        ({"budget": -1}, "budget: expected 0 or more, found -1"),
+        ({"budget": -1}, "budget: expected 0 to 10000, found -1"),
+        ({"seeds": 10**9}, "seeds: expected 1 to 10000, found 1000000000"),
+        ({"budget": 10_001}, "budget: expected 0 to 10000, found 10001"),
+        ({"members": 101}, "members: expected 1 to 100, found 101"),
         ({"ranges": {"width": {"low": 3}}}, "tune.width: expected numbers `low` and `high`"),
         ({"corpora": {"meld": {"choice": "test"}}}, "rules: corpora.meld.choice"),
         ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected names of their own"),
@@ -609,3 +612,37 @@ def test_every_method_has_one(name: str) -> None:
 
 def test_rules_are_whole(rules: Path) -> None:
     assert isinstance(read_rules(rules), Rules) and read_rules(rules).of("sample").groups.keys() == {"some", "others"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "no valid JSON"),
+        ("[3]", "JSON, but no object with names"),
+        ('{"seeds": ' + "9" * 5000 + "}", "a number of 5000 digits"),
+        ('{"seeds": Infinity}', "the number Infinity"),
+        ("{}", "no command 'leaderboard'"),
+        *[(name, f"no '{name}'") for name in ("rules", "methods", "experiments", "own_sha256", "left_out", "data", "data_sha256")],
+        ({"rules": 3}, "rules: 3"),
+        ({"rules": {"seeds": 10**9}}, "rules: seeds: expected 1 to 10000, found 1000000000"),
+        ({"rules": {"seeds": "a", "budget": "b"}}, "rules: seeds: input should be a valid integer"),
+        ({"methods": [3]}, "methods.0: 3"),
+        ({"left_out": 3}, "left_out: 3"),
+        ({"left_out": {}}, "no 'sample' in left_out"),
+        ({"data": ["sample"]}, "data: ['sample']"),
+        ({"data": {}}, "data: {}"),
+        ({"experiments": {"sample": {}}}, "neither settings of "),
+    ],
+)
+def test_a_damaged_config_is_not_gone_on_with(
+    content: str | dict[str, Any], words: str, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((done / "config.json").read_text())
+    if isinstance(content, dict):
+        content = json.dumps({**config, **content})
+    elif content in config:
+        content = json.dumps({name: value for name, value in config.items() if name != content})
+    (tmp_path / "config.json").write_text(content)
+    said = refused(capsys, "--resume", tmp_path)
+    assert f"expected the config of a leaderboard, found {words}" in said and said.endswith("; begin another with --out")
+    assert len(said) < 500

@@ -140,11 +140,14 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
         "[]",
         '{"method": "x"}',
         json.dumps({**result, "metrics": {"test": {"accuracy": 1}}}),
-        json.dumps({**result, "seeds": []}),
+        json.dumps({**result, "seeds": [float("inf")]}),
         *(json.dumps({**result, "members": value}) for value in (None, [], {}, "x")),
+        *(json.dumps({**result, name: [1]}) for name in ("config", "baselines")),
+        *(json.dumps({**result, **changes}) for changes in ({"environment": {"packages": [1]}}, {"data": {"extractors": [1]}})),
     ):
         (run / "result.json").write_text(content)
-        words = r"expected the result of a run, found something else \((no |JSON, but|a value of another).*--resume writes it anew"
+        found = "no |JSON, but|a value of another|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
+        words = rf"expected the result of a run, found something else \(({found}).*--resume writes it anew"
         with pytest.raises(CheckpointError, match=words):
             make_report(run)
     (run / "result.json").unlink()

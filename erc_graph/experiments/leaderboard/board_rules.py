@@ -13,7 +13,7 @@ import torch
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.toml import read_toml
-from erc_graph.errors import ConfigError
+from erc_graph.errors import ConfigError, shortened
 from erc_graph.experiments.experiment import FOLDERS
 from erc_graph.methods import METHODS
 from erc_graph.methods.inputs import InputsConfig
@@ -22,6 +22,7 @@ from erc_graph.training.search import SearchSpace
 
 RULES = "leaderboard"  # stem of a file in FOLDERS; `leaderboard-NAME` is known by its NAME
 ALPHA = 0.05  # of every test
+BOUNDS = {"seeds": (1, 10_000), "budget": (0, 10_000), "members": (1, 100)}  # what they ask for is planned before anything is trained
 CRITERION = "weighted_f1"  # chooses epochs and settings, and is what rows are compared by
 
 
@@ -132,9 +133,9 @@ class Rules:
     corpora: dict[str, CorpusRules] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("seeds", 1), ("budget", 0), ("members", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        for name, (least, most) in BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}: expected {least} to {most}, found {shortened(getattr(self, name))}")
         names = [one.name for one in self.variants]
         for name in names:
             if Path(name).name != name or name.startswith(".") or names.count(name) > 1 or name in METHODS:

@@ -16,17 +16,15 @@ from erc_graph.errors import ConfigError, ErcGraphError
 from erc_graph.experiments.environment import environment
 from erc_graph.experiments.experiment import Launch
 from erc_graph.experiments.launch import check_launch
+from erc_graph.experiments.leaderboard.begun import COMMAND, Begun, read_begun
 from erc_graph.experiments.leaderboard.board import Field, field_of, train
-from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules, rules_from
+from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules
 from erc_graph.experiments.leaderboard.board_tables import text, write_tables
 from erc_graph.experiments.leaderboard.rows import BASELINE, rows_of
 from erc_graph.experiments.leaderboard.trials import CONFIG
 from erc_graph.experiments.lock import LOCK, alone
-from erc_graph.experiments.settings import read_object
 from erc_graph.methods import METHODS
 from erc_graph.methods.own_file import absolute, find_method, is_own, own_parts, own_sha256, same_method, short_name
-
-COMMAND = "leaderboard"
 
 
 def chosen_methods(words: Sequence[str]) -> list[str]:
@@ -138,32 +136,31 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
     check_launch(launch)
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"--resume {folder}: expected the folder of a leaderboard, found no {CONFIG} in it")
-    config = read_object(folder / CONFIG)
-    if config.get("command") != COMMAND:
-        raise ConfigError(f"--resume {folder}: expected the folder of a leaderboard, found that of an experiment; see erc-graph experiment")
-    rules = rules_from({**config["rules"], **({} if seeds is None else {"seeds": seeds})}, str(folder / CONFIG))
-    known = [_named_again(method, methods, folder, config["own_sha256"]) for method in config["methods"]]
-    corpora = _found_again(data, config, folder)
+    begun = read_begun(folder)
+    rules = begun.held if seeds is None else replace(begun.held, seeds=seeds)
+    known = [_named_again(method, methods, folder, begun.own_sha256) for method in begun.methods]
+    corpora = _found_again(data, begun, folder)
     with alone(folder):
         tidy(folder)
-        fields = [field_of(corpus, known, rules, folder, config["experiments"][corpus.name]) for corpus in corpora]
+        fields = [field_of(corpus, known, rules, folder, begun.experiments[corpus.name]) for corpus in corpora]
         for field in fields:
-            field.left_out = {**config["left_out"][field.corpus.name], **field.left_out}
+            field.left_out = {**begun.left_out[field.corpus.name], **field.left_out}
+        check_fields(fields)
         return _run(fields, rules, folder, launch)
 
 
-def _found_again(data: Sequence[str] | None, config: Mapping[str, Any], folder: Path) -> list[Corpus]:
+def _found_again(data: Sequence[str] | None, begun: Begun, folder: Path) -> list[Corpus]:
     """The corpora of a leaderboard."""
     try:
-        corpora = {corpus.name: corpus for corpus in _load(data or list(config["data"].values())).values()}
+        corpora = {corpus.name: corpus for corpus in _load(data or list(begun.data.values())).values()}
     except ErcGraphError as error:
         raise type(error)(f"{error}; --data says where the corpora of {folder} are now") from None
-    if corpora.keys() != config["data"].keys():
-        raise ConfigError(f"--data: expected the corpora of {folder} ({', '.join(config['data'])}), found {', '.join(corpora)}")
+    if corpora.keys() != begun.data.keys():
+        raise ConfigError(f"--data: expected the corpora of {folder} ({', '.join(begun.data)}), found {', '.join(corpora)}")
     for corpus in corpora.values():
-        if corpus_sha256(corpus) != config["data_sha256"].get(corpus.name):
+        if corpus_sha256(corpus) != begun.data_sha256[corpus.name]:
             raise ConfigError(f"--resume {folder}: {corpus.name} is not what it was when the leaderboard began; begin another with --out")
-    return [corpora[name] for name in config["data"]]
+    return [corpora[name] for name in begun.data]
 
 
 def _named_again(method: str, named: Sequence[str], folder: Path, digests: Mapping[str, str]) -> str:
