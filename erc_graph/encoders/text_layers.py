@@ -17,8 +17,8 @@ from erc_graph.encoders.sequences import encode_sequences, masked_mean
 from erc_graph.errors import ConfigError, expect
 from erc_graph.features.bert import Bert, is_bert
 from erc_graph.features.encoder_names import split_options
+from erc_graph.features.model_config import model_config, reading_model
 from erc_graph.features.text import find_encoder
-from erc_graph.features.tokens import read_json
 
 DROPOUT = 0.1  # in the layers
 TOKENS = 4096  # most tokens of a chunk, padding included
@@ -82,10 +82,11 @@ class TextLayers(nn.Module):
         """
         name, options = split_options(made_by)
         folder = find_encoder(name)
-        config = read_json(folder / "config.json")
+        config = model_config(folder)
         if not is_bert(config):
             raise ConfigError(f"inputs.text_layers: expected an encoder of BERT's shape, found {config.get('model_type')!r} ({name})")
-        bert = Bert(config, load_tensors(folder / "model.safetensors")[0])
+        with reading_model(folder):
+            bert = Bert(config, load_tensors(folder / "model.safetensors")[0])
         depth = len(bert.encode.layers)
         layer = int(options.get("layer", -1)) % (depth + 1)
         if options.get("pooling") != "words" or depth - layer != self.config.layers:

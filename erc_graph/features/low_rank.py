@@ -8,6 +8,7 @@ tuned from one are that one and a small file each. A BERT is read without peft: 
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -112,16 +113,18 @@ def read_low_rank(folder: Path) -> LowRank:
         rank, alpha, targets = about["r"], about["lora_alpha"], about["target_modules"]
         if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not all(isinstance(name, str) for name in targets):
             raise ValueError("r, lora_alpha, target_modules")
+        if not math.isfinite(scale := alpha / rank):
+            raise ValueError(f"lora_alpha: expected a number, found {alpha}")
         names = {f"{_STEM}{target}.lora_{side}.weight": axis for target in targets for side, axis in (("A", 0), ("B", 1))}
         wrong = [name for name, axis in names.items() if matrices[name].ndim != 2 or matrices[name].shape[axis] != rank]
         wrong += [name for name, value in matrices.items() if name not in names or not value.isfinite().all()]
         if wrong or not targets:
             raise ValueError(f"{wrong[0] if wrong else 'target_modules'}: expected two matrices of rank {rank} for every layer")
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: expected low-rank matrices as `erc-graph features --fine-tune --lora` writes them ({str(error)[:120]})"
         ) from None
-    return LowRank(rank, alpha / rank, tuple(targets), matrices)
+    return LowRank(rank, scale, tuple(targets), matrices)
 
 
 def merged(weights: Mapping[str, Tensor], low: LowRank) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 
 from erc_graph.data.files.budget import admit
 from erc_graph.errors import CheckpointError, ConfigError
-from erc_graph.features.tokens import read_json
+from erc_graph.features.model_config import model_config
 
 Precision = Literal["no", "bf16"]
 Quantize = Literal["no", "8bit", "4bit"]
@@ -31,8 +31,8 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
         CheckpointError: it cannot be loaded.
         ConfigError: quantized, where there is no GPU or no bitsandbytes.
     """
-    device = torch.device(device)
-    options: dict[str, Any] = {"torch_dtype": torch.bfloat16 if precision == "bf16" and _in_sixteen_bits(folder) else torch.float32}
+    device, said = torch.device(device), model_config(folder)
+    options: dict[str, Any] = {"torch_dtype": torch.bfloat16 if precision == "bf16" and _in_sixteen_bits(said) else torch.float32}
     if quantize != "no":
         options |= _quantized(quantize, device)
     from transformers import AutoModel
@@ -49,8 +49,7 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
     return model if quantize != "no" else model.to(device)
 
 
-def _in_sixteen_bits(folder: Path) -> bool:
-    said = read_json(folder / "config.json")
+def _in_sixteen_bits(said: dict[str, Any]) -> bool:
     return any(said.get(key) in ("bfloat16", "float16") for key in ("dtype", "torch_dtype"))
 
 

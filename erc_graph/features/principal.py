@@ -64,7 +64,7 @@ def read_axes(folder: Path) -> tuple[str, dict[str, Tensor]]:
     Raises:
         CheckpointError: missing, damaged, or of another form.
     """
-    about: Any = read_json(folder / ABOUT)
+    about: Any = read_json(folder / ABOUT, object)
     if not isinstance(about, dict) or about.get("format") != FORM or about.get("version") != VERSION:
         raise CheckpointError(f"{folder / ABOUT}: expected {FORM} of version {VERSION}; upgrade erc_graph")
     axes, _ = load_tensors(folder / AXES)

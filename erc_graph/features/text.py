@@ -18,6 +18,7 @@ from erc_graph.data.files.storage import load_tensors, sha256
 from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.features.bert import Bert, is_bert
 from erc_graph.features.context import Reading
+from erc_graph.features.model_config import model_config, reading_model
 from erc_graph.features.pretrained import Precision, Quantize, pretrained
 from erc_graph.features.tokens import Tokens, filled_chunks, read_json
 
@@ -150,18 +151,13 @@ class TextEncoder:
     ) -> None:
         self.name, self.device, self.precision = name, torch.device(device), precision
         self.folder = folder = find_encoder(name)
-        config = read_json(folder / "config.json")
+        config = model_config(folder)
         own, self.normalise = _pooling(folder)
         self.pooling = own if pooling == "own" else pooling
         self.normalise = self.normalise and pooling == "own"
-        try:
+        with reading_model(folder):
             self.tokens = Tokens(folder, config)
             self.states, width, longest = token_states(folder, config, self.device, layer, precision, quantize)
-        except (CheckpointError, ConfigError):
-            raise
-        except Exception as error:  # tokenizers raises plain Exceptions; config and tensors of a foreign file anything
-            reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-            raise CheckpointError(f"{folder}: incomplete, damaged, or no text encoder ({reason})") from None
         self.tokens.longest = self.longest = min(self.tokens.longest, longest)
         self.width = 2 * width if pooling == "cls+mean" else width
 
@@ -269,7 +265,7 @@ def _pooling(folder: Path) -> tuple[str, bool]:
     """`mean` or `cls`, and whether vectors are scaled to length one, as sentence-transformers writes it beside a model."""
     if not _has(folder, "modules.json"):
         return "mean", False
-    modules = read_json(folder / "modules.json")
+    modules = read_json(folder / "modules.json", list)
     kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules if isinstance(module, dict)]
     unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
     modes = read_json(folder / "1_Pooling" / "config.json") if "Pooling" in kinds else {"pooling_mode_mean_tokens": True}

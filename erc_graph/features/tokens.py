@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from erc_graph.data.files.budget import content_of
-from erc_graph.errors import CheckpointError
+from erc_graph.errors import CheckpointError, shortened
 from erc_graph.features.context import Reading
 
 
@@ -29,7 +30,7 @@ class Tokens:
         closing: The token behind a sentence; `None` where the tokenizer puts none.
 
     Raises:
-        CheckpointError: a limit that is no number.
+        CheckpointError: a limit that is no number, or has no room for a word.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
@@ -46,9 +47,15 @@ class Tokens:
         limits = [positions]
         for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
             limit = read_json(folder / file).get(key) if (folder / file).is_file() else None
+            if not (limit is None or (isinstance(limit, int | float) and limit < math.inf)):
+                raise CheckpointError(f"{folder / file}: {key}: expected a number of tokens, found {shortened(limit)}")
             limits += [] if limit is None else [int(limit)]
         self.longest = min(limits)
         empty = self.tokenizer.encode("").ids
+        if self.longest <= len(empty):
+            raise CheckpointError(
+                f"{folder}: expected room for {len(empty) + 1} tokens or more, found a limit of {shortened(self.longest)} in its files"
+            )
         self.closing = empty[-1] if len(empty) > 1 else None
 
     def __call__(self, texts: Sequence[Reading]) -> tuple[list[list[int]], list[int]]:
@@ -117,15 +124,22 @@ def filled_chunks(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[in
     return ([filled[i] for i in chosen] for chosen in chunks([len(ids[row]) for row in filled], budget))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, kind: type = dict) -> Any:
     """Read a JSON file of a pretrained model.
 
+    Args:
+        path: The file.
+        kind: What it holds: a `dict`, a `list`, or an `object` of any kind.
+
     Raises:
-        CheckpointError: missing, or not JSON.
+        CheckpointError: missing, not JSON, or of another kind.
     """
     try:
-        return json.loads(content_of(path))
+        found = json.loads(content_of(path))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing; expected the files of a pretrained text encoder") from None
+        raise CheckpointError(f"{path}: missing; expected the files of a pretrained model") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not valid JSON or not readable ({str(error)[:120]})") from None
+    if not isinstance(found, kind):
+        raise CheckpointError(f"{path}: expected a JSON {'object' if kind is dict else 'array'}, found {shortened(found)}")
+    return found

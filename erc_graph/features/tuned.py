@@ -14,6 +14,7 @@ from erc_graph.errors import CheckpointError
 from erc_graph.features.context import Reading
 from erc_graph.features.cross_fitting import unseen_by
 from erc_graph.features.low_rank import States, low_rank_states, read_low_rank
+from erc_graph.features.model_config import model_config, reading_model
 from erc_graph.features.pretrained import Precision, Quantize
 from erc_graph.features.text import mean_state, token_states
 from erc_graph.features.tokens import Tokens, chunks, read_json
@@ -45,7 +46,7 @@ class TunedEncoder:
     def __init__(
         self, folder: Path, *, output: Output = "features", device: torch.device | str = "cpu", precision: Precision = "no"
     ) -> None:
-        self.about = read_json(folder / ABOUT)
+        self.about = read_json(folder / ABOUT, object)
         if not isinstance(self.about, dict) or self.about.get("format") != FORM or self.about.get("version") != VERSION:
             raise CheckpointError(f"{folder / ABOUT}: expected an {FORM} of version {VERSION}; upgrade erc_graph")
         self.output, self.device, self.precision = output, torch.device(device), precision
@@ -67,19 +68,22 @@ class TunedEncoder:
         self.heads: dict[str, dict[str, Tensor]] = {}
         if lora:
             base = find_base(folder, self.about)
-            config = read_json(base / "config.json")
+            config = model_config(base)
             tuned = {name: read_low_rank(folder / name) for name in self.members}
-            self.states, hidden = low_rank_states(base, config, tuned, self.device, precision, quantize)
+            with reading_model(base):
+                self.states, hidden = low_rank_states(base, config, tuned, self.device, precision, quantize)
         for name in self.members:
             if not lora:
                 base = folder / name
-                config = read_json(base / "config.json")
-                self.states[name], hidden, _ = token_states(base, config, self.device)
+                config = model_config(base)
+                with reading_model(base):
+                    self.states[name], hidden, _ = token_states(base, config, self.device)
             head = read_part(folder / name / HEAD, folder / name)[0]
             if set(head) != {"weight", "bias"} or head["weight"].shape[1:] != (hidden,):
                 raise CheckpointError(f"{folder / name / HEAD}: expected weight and bias of a classifier of {hidden} numbers")
             self.heads[name] = {part: value.to(self.device) for part, value in head.items()}
-        self.tokens = Tokens(base, config)
+        with reading_model(base):
+            self.tokens = Tokens(base, config)
         self.longest = self.tokens.longest
         self.width = hidden if output == "features" else len(head["bias"])
 

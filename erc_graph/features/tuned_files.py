@@ -79,7 +79,7 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
     Raises:
         CheckpointError: they are others.
     """
-    found, wanted = read_json(folder / ABOUT), json.loads(json.dumps(wanted))
+    found, wanted = read_json(folder / ABOUT, object), json.loads(json.dumps(wanted))
     if not isinstance(found, dict):
         raise CheckpointError(f"{folder / ABOUT}: not what an {FORM} says of itself; remove {folder} to tune anew")
     said = {

@@ -20,9 +20,10 @@ from erc_graph.data.progress import Progress
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.features.context import readings
 from erc_graph.features.low_rank import save_low_rank, with_low_rank
+from erc_graph.features.model_config import model_config, reading_model
 from erc_graph.features.pretrained import Precision, pretrained
 from erc_graph.features.text import find_encoder, mean_state
-from erc_graph.features.tokens import Tokens, chunks, read_json
+from erc_graph.features.tokens import Tokens, chunks
 from erc_graph.features.tuned_files import BESIDE, HEAD, STATE, WHOLE, read_part
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Utterances:
 
     def __init__(self, corpus: Corpus, model: str, context: int) -> None:
         self.model, self.source = model, find_encoder(model)
-        self.tokens = Tokens(self.source, read_json(self.source / "config.json"))
+        with reading_model(self.source):
+            self.tokens = Tokens(self.source, model_config(self.source))
         if context and self.tokens.closing is None:
             raise ConfigError(f"tuning.context: expected 0 for {model}, whose tokenizer puts no token behind an utterance, found {context}")
         self.ids = self.tokens(readings(corpus, context))[0]

@@ -208,7 +208,17 @@ def test_matrices_of_another_encoder_are_refused(copy: Path, tiny_encoder: Path,
 
 @pytest.mark.parametrize(
     "change",
-    [{"r": 3}, {"r": "4"}, {"peft_type": "IA3"}, {"use_dora": 1}, {"target_modules": []}, {"target_modules": 1}, {"lora_alpha": "8"}, None],
+    [
+        {"r": 3},
+        {"r": "4"},
+        {"peft_type": "IA3"},
+        {"use_dora": 1},
+        {"target_modules": []},
+        {"target_modules": 1},
+        {"lora_alpha": "8"},
+        None,
+        *({"lora_alpha": value} for value in (10**400, float("inf"), float("nan"))),
+    ],
 )
 def test_what_is_of_another_form_is_refused(change: dict[str, object] | None, copy: Path) -> None:
     folder = copy / "tuned" / "fold-1"

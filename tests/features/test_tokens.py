@@ -64,7 +64,7 @@ def test_chunks_hold_everything_once_and_no_more_than_the_budget(lengths: list[i
 
 
 def test_files_that_are_no_json(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="missing; expected the files of a pretrained text encoder"):
+    with pytest.raises(CheckpointError, match="missing; expected the files of a pretrained model"):
         read_json(tmp_path / "config.json")
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not valid JSON"):

@@ -1,0 +1,74 @@
+"""`config.json` of a pretrained model: read with its weights, so that it asks for no more than they can fill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from erc_graph.data.files.storage import load_tensors
+from erc_graph.errors import CheckpointError, ErcGraphError, shortened
+from erc_graph.features.tokens import read_json
+
+# Names of transformers, by what they count.
+_LAYERS = {"num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers", "decoder_layers", "num_decoder_layers", "depths"}
+_WIDTHS = {
+    "hidden_size", "hidden_sizes", "intermediate_size", "d_model", "d_ff", "d_kv", "n_embd", "n_inner", "dim", "hidden_dim",
+    "embedding_size", "encoder_ffn_dim", "decoder_ffn_dim", "num_attention_heads", "num_key_value_heads", "num_heads", "n_heads",
+    "n_head", "type_vocab_size", "encoder_attention_heads", "decoder_attention_heads", "conv_dim",
+}  # fmt: skip
+_WORDS, _POSITIONS = {"vocab_size"}, {"max_position_embeddings", "n_positions", "max_source_positions"}
+_WITHOUT = 1 << 18  # words and positions that a model may have without a row of a tensor for each
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """Read a model's `config.json`.
+
+    Raises:
+        CheckpointError: missing, no JSON object, or with numbers that do not belong to the model's weights.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    shapes = [tensor.shape for part in sorted(folder.glob("model*.safetensors")) for tensor in load_tensors(part)[0].values()]
+    if shapes:
+        longest = max(max(shape, default=1) for shape in shapes)
+        values = sum(shape.numel() for shape in shapes)
+        most = {
+            **dict.fromkeys(_LAYERS, len(shapes)), **dict.fromkeys(_WIDTHS, longest), **dict.fromkeys(_WORDS, max(longest, _WITHOUT)),
+            **dict.fromkeys(_POSITIONS, max(values, _WITHOUT)),
+        }  # fmt: skip
+        _check(path, config, most)
+    return config
+
+
+def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> None:
+    """Refuse impossible numbers.
+
+    Raises:
+        CheckpointError: it names the first.
+    """
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _check(path, value, most)  # of one of several parts, such as `text_config`
+        for number in value if isinstance(value, list) else [value]:
+            if name in most and isinstance(number, int | float) and not 0 <= number <= most[name]:
+                raise CheckpointError(f"{path}: {name}: expected 0 to {most[name]}, by the model's weights, found {shortened(number)}")
+            if name.endswith(("_eps", "_epsilon")) and isinstance(number, int | float) and not 0 <= number < 1:
+                raise CheckpointError(f"{path}: {name}: expected a number from 0 to 1, found {shortened(number)}")
+
+
+@contextmanager
+def reading_model(folder: Path) -> Iterator[None]:
+    """Tell in one line what is wrong with the files of a text encoder.
+
+    Raises:
+        CheckpointError: anything but an error of ours.
+    """
+    try:
+        yield
+    except ErcGraphError:
+        raise
+    except Exception as error:  # tokenizers raises plain Exceptions; config and tensors of a foreign file anything
+        reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        raise CheckpointError(f"{folder}: incomplete, damaged, or no text encoder ({reason})") from None
