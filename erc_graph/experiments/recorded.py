@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.errors import CheckpointError
 from erc_graph.experiments.result import PREDICTIONS, RESULT
 from erc_graph.experiments.settings import checked, in_words, read_object
@@ -123,8 +125,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     from erc_graph.training.resampling import class_sums, score_sums
 
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = sorted((row["dialogue"], row["utterance"], row["label"], row["prediction"]) for row in csv.DictReader(file))
+        file = io.StringIO(content_of(path, CheckpointError).decode("utf-8"), newline="")
+        rows = sorted((row["dialogue"], row["utterance"], row["label"], row["prediction"]) for row in csv.DictReader(file))
         if not rows:
             raise ValueError("no rows")
         if len({row[:2] for row in rows}) < len(rows):

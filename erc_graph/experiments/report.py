@@ -84,6 +84,7 @@ def read_result(folder: Path) -> dict[str, Any]:
         checked(ReportForm, result)
         shown = {**result["metrics"]["test"], **{f"baseline {name}": value for name, value in _baselines(result)}}
         wrong = [name for name, value in shown.items() if name != "loss" and not all(isinstance(v, (int, float)) for v in value["values"])]
+        wrong += [name for name, _ in _columns(result) if name not in result["metrics"]["test"]]
         if wrong:
             raise ValueError(f"no {wrong[0]}")
     except (FileNotFoundError, NotADirectoryError):

@@ -36,7 +36,7 @@ def model_config(folder: Path) -> dict[str, Any]:
         values = sum(shape.numel() for shape in shapes)
         most = {
             **dict.fromkeys(_LAYERS, len(shapes)), **dict.fromkeys(_WIDTHS, longest), **dict.fromkeys(_WORDS, max(longest, _WITHOUT)),
-            **dict.fromkeys(_POSITIONS, max(values, _WITHOUT)),
+            **dict.fromkeys(_POSITIONS, max(values, _WITHOUT)), "pad_token_id": longest - 1,
         }  # fmt: skip
         _check(path, config, most)
     return config
@@ -51,9 +51,12 @@ def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> No
     for name, value in config.items():
         if isinstance(value, dict):
             _check(path, value, most)  # of one of several parts, such as `text_config`
+        least = -1 if name == "pad_token_id" else 0  # -1: no padding
         for number in value if isinstance(value, list) else [value]:
-            if name in most and isinstance(number, int | float) and not 0 <= number <= most[name]:
-                raise CheckpointError(f"{path}: {name}: expected 0 to {most[name]}, by the model's weights, found {shortened(number)}")
+            if name in most and isinstance(number, int | float) and not least <= number <= most[name]:
+                raise CheckpointError(
+                    f"{path}: {name}: expected {least} to {most[name]}, by the model's weights, found {shortened(number)}"
+                )
             if name.endswith(("_eps", "_epsilon")) and isinstance(number, int | float) and not 0 <= number < 1:
                 raise CheckpointError(f"{path}: {name}: expected a number from 0 to 1, found {shortened(number)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.errors import CheckpointError
 
 SEVEN = tuple(f"{value:+d}" for value in range(-3, 4))  # classes of a score in [-3, 3], rounded
@@ -89,8 +91,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     """
     expected = ["dialogue", "utterance", "label", "prediction", *(f"p({label})" for label in labels)]
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
+        header, *rows = list(csv.reader(io.StringIO(content_of(path, CheckpointError).decode("utf-8"), newline="")))
         if header != expected:
             raise ValueError(f"columns {', '.join(header)[:80]}")
         if not rows or any(len(row) != len(expected) for row in rows):

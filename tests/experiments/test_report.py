@@ -131,6 +131,13 @@ def test_predictions_that_were_cut_are_refused(run: Path) -> None:
         make_report(run)
 
 
+def test_predictions_that_are_no_file_are_refused(run: Path) -> None:
+    (run / "predictions.csv").unlink()
+    (run / "predictions.csv").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match=r"expected a regular file, found a device\); --resume writes it anew"):
+        make_report(run)
+
+
 def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="found no such file; name the folder of --out"):
         make_report(tmp_path / "nothing")
@@ -140,6 +147,7 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
         "[]",
         '{"method": "x"}',
         json.dumps({**result, "metrics": {"test": {"accuracy": 1}}}),
+        json.dumps({**result, "metrics": {"test": {"accuracy": result["metrics"]["test"]["accuracy"]}}}),
         json.dumps({**result, "seeds": [float("inf")]}),
         *(json.dumps({**result, "members": value}) for value in (None, [], {}, "x")),
         *(json.dumps({**result, name: [1]}) for name in ("config", "baselines")),

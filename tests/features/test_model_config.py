@@ -33,6 +33,7 @@ def folder(tiny_encoder: Path, tmp_path: Path) -> Path:
         ("layer_norm_eps", float("nan"), "layer_norm_eps: expected a number from 0 to 1, found nan"),
         ("layer_norm_eps", -1, "layer_norm_eps: expected a number from 0 to 1, found -1"),
         ("text_config", {"num_layers": 10**9}, "num_layers: expected 0 to 39"),
+        ("pad_token_id", 10**9, "pad_token_id: expected -1 to 39"),
         ("depths", [2, 10**9], "depths: expected 0 to 39"),
     ],
 )
