@@ -234,6 +234,24 @@ def test_notes_that_are_none_are_left_out_and_nothing_else_is_touched(talks: Pat
     assert keep.read_text() == "mine" and notes.read_bytes() == whole
 
 
+def test_rows_that_take_nothing_are_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    same = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1_000_000, pyarrow.int8()), ["d"])
+    parquet.write_table(pyarrow.table({"dialogue": same, "speaker": same, "text": same}), tmp_path / "bad.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(rows_of(1)), tmp_path / "good.parquet")
+    (bad, good), out = ((tmp_path / name) for name in ("bad.parquet", "good.parquet")), tmp_path / "out"
+    for words in ([], ["--out", str(tmp_path / "none")]):
+        assert main(["predict", "--model", str(model), str(bad), *words]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith("error: ") and "asks for far more cells than its size allows" in said
+    assert main(["predict", "--model", str(model), str(bad), str(good), "--out", str(out)]) == 1
+    (refused,) = read(out / REFUSED)
+    assert refused["source"] == "bad.parquet" and "asks for far more cells" in refused["reason"]
+    assert (out / "good.parquet.parquet").is_file()
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
 def test_half_an_emoji_is_written(form: str, model: Path, tmp_path: Path) -> None:
     row = {"speaker": "A", "text": "\ud83d hi", "features": {"text": [0.1] * 16}}

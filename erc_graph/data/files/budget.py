@@ -22,6 +22,8 @@ from erc_graph.errors import ConfigError, CorpusError, ErcGraphError
 
 FLOOR = 768 << 20  # bytes that any reading may take: libraries that it imports, and honest small files
 GROWTH = 32  # bytes more per byte that is opened
+CELLS = 64  # cells of a table per byte, empty ones too
+CELL = 384  # or one for so many bytes of the floor, whichever is more
 OPTION = "ERC_GRAPH_READING"  # environment: a larger floor, such as 8G
 
 _KINDS = (
@@ -101,9 +103,7 @@ def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusEr
     except ErcGraphError:
         raise
     except MemoryError:
-        raise refuse(
-            f"{path}: asks for far more memory than its size allows; damaged, or made to harm (if it is honest: {OPTION}=8G allows more)"
-        ) from None
+        raise refuse(_far_more("memory", path)) from None
     except RecursionError:
         raise refuse(f"{path}: nested too deeply; damaged, or made to harm") from None
     except OSError as error:
@@ -137,6 +137,25 @@ def allow(size: int) -> None:
         if _depth and _allowed:
             _allowed += GROWTH * size
             _limit(_allowed)
+
+
+def count_cells(cells: int, size: int, path: str | os.PathLike[str]) -> None:
+    """Bound the time that a table takes, where cells take no memory: runs of one value, and empty ones, are nothing in a file.
+
+    Args:
+        cells: That it has, as far as they are counted; at least one per row.
+        size: Of the file in bytes.
+        path: Which file, for messages.
+
+    Raises:
+        CorpusError: more than its size allows.
+    """
+    if cells > max(_floor() // CELL, CELLS * size):
+        raise CorpusError(_far_more("cells", path))
+
+
+def _far_more(what: str, path: str | os.PathLike[str]) -> str:
+    return f"{path}: asks for far more {what} than its size allows; damaged, or made to harm (if it is honest: {OPTION}=8G allows more)"
 
 
 def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> bytes:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from erc_graph.data.corpus import Corpus
-from erc_graph.data.files.budget import allow, reading
+from erc_graph.data.files.budget import admit, allow, reading
 from erc_graph.data.files.load import is_corpus
+from erc_graph.data.files.parquet import open_parquet
 from erc_graph.data.files.sound import ENDINGS
 from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.data.files.transcripts.turn_rows import READ
@@ -217,14 +218,14 @@ def _cut_rows(source: Source) -> Iterator[Shard]:
     start = number = row = 0
     try:
         with reading(source.path):
-            file = _parquet(source.path)
+            file = open_parquet(source.path)
             total, column = file.metadata.num_rows, used_columns(file.schema_arrow.names).get("dialogue")
             size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
         most = max(1, min(TURNS, int(BYTES / max(1.0, size / max(1, total)))))
         previous: object = None
         if column and total > most:
-            for batch in file.iter_batches(batch_size=1 << 16, columns=[column]):
-                for value in batch.column(0).to_pylist():
+            for values in _columns(file, column, source.path):
+                for value in values:
                     if row - start >= most and value != previous:
                         yield Shard(source=source, number=number, start=start, stop=row, first=start, share=(row - start) / total)
                         start, number = row, number + 1
@@ -238,14 +239,17 @@ def _cut_rows(source: Source) -> Iterator[Shard]:
         yield Shard(source=source, number=number, start=start, stop=total, first=start, share=(total - start) / total)
 
 
-def _parquet(path: Path) -> Any:
-    try:
-        import pyarrow.parquet  # type: ignore[import-untyped]
-    except ImportError:
-        raise CorpusError(f"{path}: Parquet needs pyarrow; `pip install erc_graph[parquet]`, or save the table as JSON lines") from None
-    with path.open("rb") as file:
-        allow(os.fstat(file.fileno()).st_size)
-    return pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+def _columns(file: Any, column: str, path: Path) -> Iterator[list[object]]:
+    """The values of a column of Parquet, many rows at once."""
+    batches = file.iter_batches(batch_size=1 << 16, columns=[column])
+    while True:
+        with reading(path):
+            admit(path)
+            batch = next(batches, None)
+            values = None if batch is None else batch.column(0).to_pylist()
+        if values is None:
+            return
+        yield values
 
 
 # -- what is in them -----------------------------------------------------------------------
@@ -340,7 +344,7 @@ class _Rows:
     """Rows of a Parquet file from front to back: groups of rows in front are jumped over, rows in front within a group are read."""
 
     def __init__(self, path: Path) -> None:
-        self.file, self.at = _parquet(path), 0
+        self.file, self.at = open_parquet(path), 0
         self.batches: Iterator[Any] = iter(())
         self.rest: Any = None
         self.groups: list[int] = [self.file.metadata.row_group(i).num_rows for i in range(self.file.metadata.num_row_groups)]

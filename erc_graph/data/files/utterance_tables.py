@@ -17,6 +17,7 @@ from erc_graph.data.files.encoding import decode
 from erc_graph.data.files.labels import is_empty, whole
 from erc_graph.data.files.media import split_of_name
 from erc_graph.data.files.notes import note
+from erc_graph.data.files.parquet import open_parquet
 from erc_graph.data.files.vocabulary import SPELLINGS, SPLIT_NAMES, find_columns, plain
 from erc_graph.errors import CorpusError
 
@@ -131,12 +132,10 @@ def read_parquet(path: Path) -> Table:
         CorpusError: pyarrow is not installed, or the file is damaged.
     """
     try:
-        import pyarrow.parquet  # type: ignore[import-untyped]
-    except ImportError:
-        raise CorpusError(f"{path}: Parquet needs pyarrow; `pip install erc_graph[parquet]`, or save the table as CSV") from None
-    try:
-        records = pyarrow.parquet.read_table(path).to_pylist()
-    except (ValueError, OSError, pyarrow.ArrowException, MemoryError, OverflowError) as error:
+        records = open_parquet(path).read().to_pylist()
+    except (CorpusError, MemoryError):
+        raise
+    except Exception as error:  # of pyarrow, of many kinds
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CorpusError(f"{path}: truncated or corrupt Parquet file ({reason})") from None
     if not records:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from erc_graph.data.files.budget import count_cells
 from erc_graph.data.files.notes import note
 from erc_graph.data.files.utterance_tables import Table, table_of
 from erc_graph.data.files.vocabulary import find_columns
@@ -36,9 +37,10 @@ def read_workbook(path: Path) -> Table:
         raise CorpusError(f"{path}: an Excel workbook of {unpacked >> 20} MiB unpacked; save the sheet as CSV")
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheets = [(sheet.title, _rows(sheet)) for sheet in book.worksheets]
+        cells = _Cells(path)
+        sheets = [(sheet.title, _rows(sheet, cells)) for sheet in book.worksheets]
         book.close()
-    except MemoryError:
+    except (MemoryError, CorpusError):
         raise
     except Exception as error:  # of the library, of zipfile and of the XML parser
         reason = " ".join(str(error).split())[:120]
@@ -56,17 +58,35 @@ def read_workbook(path: Path) -> Table:
             f"{path}: sheet {title!r}: the names of the columns are looked for in row {row}, which has {''.join(names)[:60]!r} alone; "
             "delete what stands above the header"
         )
+    cells.count(wide * len(rows))
     names += [""] * (wide - len(names))
     return table_of(
         names, [[*values, *[None] * (wide - len(values))] for _, values in rows], [f"row {at}" for at, _ in rows], path, "Excel"
     )
 
 
-def _rows(sheet: Any) -> list[tuple[int, list[Any]]]:
+class _Cells:
+    """What has been gone over of a workbook: a number of a row or column far out makes empty ones of all in front of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size, self.found = path, path.stat().st_size, 0
+
+    def count(self, more: int) -> None:
+        """Add cells.
+
+        Raises:
+            CorpusError: too many.
+        """
+        self.found += more
+        count_cells(self.found, self.size, self.path)
+
+
+def _rows(sheet: Any, cells: _Cells) -> list[tuple[int, list[Any]]]:
     """Row number and values of the rows that have any."""
     sheet.reset_dimensions()  # what the file claims about its size
     found = []
     for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
+        cells.count(1 + len(values))
         kept = [*values]
         while kept and kept[-1] is None:
             kept.pop()

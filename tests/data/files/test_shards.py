@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from erc_graph.data.files import shards
+from erc_graph.data.files.load import load_corpus
 from erc_graph.data.files.shards import Shard, Source, cut, find_sources, records_of
 from erc_graph.data.files.transcripts import load_transcript
 from erc_graph.errors import CorpusError
@@ -143,6 +144,37 @@ def test_a_parquet_file_that_has_shrunk(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(rows_of(2)), tmp_path / "talk.parquet")
     with pytest.raises(CorpusError, match=r"row 500: expected up to \d+ rows; the file has changed"):
         records_of(Shard(source=source(tmp_path / "talk.parquet"), start=500, stop=600))
+
+
+def test_runs_of_one_value_are_counted(tmp_path: Path) -> None:
+    """A million rows take nothing in the file; it is one shard, which is refused before a row of it is read."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    same = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1_000_000, pyarrow.int8()), ["d"])
+    rows = pyarrow.table({"dialogue": same, "speaker": same, "text": same})
+    parquet.write_table(rows, tmp_path / "talk.parquet")
+    assert (tmp_path / "talk.parquet").stat().st_size < 10_000
+    (shard,) = cut(source(tmp_path / "talk.parquet"))
+    assert shard.only and shard.stop is None
+    for read in (load_transcript, load_corpus):
+        with pytest.raises(CorpusError, match=r"talk\.parquet: asks for far more cells than its size allows; damaged, or made to harm"):
+            read(shard.source.path)
+    with pytest.raises(CorpusError, match="asks for far more cells"):
+        records_of(Shard(source=shard.source, stop=1))
+
+
+def test_a_long_value_in_many_rows_is_bounded_where_it_is_cut(tmp_path: Path) -> None:
+    """A name of a conversation of a megabyte, five thousand times: refused as memory, not built."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    long = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 5_000, pyarrow.int8()), ["d" * 1_000_000])
+    parquet.write_table(pyarrow.table({"dialogue": long, "text": long}), tmp_path / "talk.parquet", compression="zstd")
+    (shard,) = cut(source(tmp_path / "talk.parquet"))
+    assert shard.stop is None
+    with pytest.raises(CorpusError, match=r"talk\.parquet: asks for far more memory than its size allows"):
+        load_transcript(shard.source.path)
 
 
 def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

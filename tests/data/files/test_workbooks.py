@@ -65,3 +65,34 @@ def test_a_title_above_the_header_is_named(tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match=r"sheet 'One': the names .* are looked for in row 2, which has 'Call report' alone"):
             read(path)
     assert load_transcript(book(tmp_path / "one.xlsx", One=[["text"], ["Hi"]])).texts == ("Hi",)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '<row r="2000000000"><c r="A2000000000" t="inlineStr"><is><t>b</t></is></c></row>',
+        '<row><c r="ZZZ1"/></row>' * 1000,
+        '<row><c r="ZZZ1"><v>1</v></c></row>' + '<row><c r="A1"><v>1</v></c></row>' * 1000,
+    ],
+    ids=["far down", "far out", "wide"],
+)
+def test_empty_cells_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: str) -> None:
+    """A row number far down makes all rows before it, and a column far out all cells; what they take follows from the size."""
+    monkeypatch.setattr("erc_graph.data.files.budget.FLOOR", 384 * 100_000)
+    monkeypatch.setattr("erc_graph.data.files.budget._limit", lambda most: None)  # so small a floor would be refused as memory
+    with zipfile.ZipFile(book(tmp_path / "plain.xlsx", One=ROWS)) as plain, zipfile.ZipFile(tmp_path / "far.xlsx", "w", 8) as far:
+        for name in plain.namelist():
+            content = plain.read(name)
+            far.writestr(name, content.replace(b"</sheetData>", rows.encode() + b"</sheetData>") if b"sheetData>" in content else content)
+    with pytest.raises(CorpusError, match=r"far\.xlsx: asks for far more cells than its size allows.* ERC_GRAPH_READING=8G allows more\)$"):
+        load_corpus(tmp_path / "far.xlsx")
+
+
+def test_the_last_row_of_a_sheet_may_be_used(tmp_path: Path) -> None:
+    made = openpyxl.Workbook()
+    for row in ROWS:
+        made.active.append(row)
+    made.active.cell(1_048_576, 4, "Bye")
+    made.active.cell(1_048_576, 1, "d1")
+    made.save(tmp_path / "talk.xlsx")
+    assert load_corpus(tmp_path / "talk.xlsx").texts == ("Hi", "42", "Bye")
