@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.storage import load_tensors
 from erc_graph.encoders.cross_attention import CrossAttention
 from erc_graph.encoders.dropout import Dropout
@@ -241,7 +242,7 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     """
     path = find_model(os.fspath(folder), "speech model", prefix="facebook/")
     try:
-        sizes = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        sizes = json.loads(content_of(path / "config.json", CheckpointError))
         if sizes.get("model_type") != "wav2vec2" or len(set(sizes["conv_dim"])) != 1:
             raise CheckpointError(f"{path}: expected a wav2vec 2.0 model, found one of type {str(sizes.get('model_type'))[:40]!r}")
         config = Wav2vecConfig(

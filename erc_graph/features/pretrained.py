@@ -28,7 +28,7 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
         device: Where it goes.
 
     Raises:
-        CheckpointError: it cannot be loaded.
+        CheckpointError: it cannot be loaded, or something in its folder is no regular file.
         ConfigError: quantized, where there is no GPU or no bitsandbytes.
     """
     device, said = torch.device(device), model_config(folder)
@@ -37,10 +37,11 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
         options |= _quantized(quantize, device)
     from transformers import AutoModel
 
+    for part in folder.glob("*"):  # transformers opens what it likes
+        if part.exists() and not part.is_dir():
+            admit(part, CheckpointError)
     with silent():
         try:
-            for part in folder.glob("*.safetensors"):
-                admit(part, CheckpointError)
             model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options)
         except Exception as error:  # of several libraries; a foreign file can raise anything
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erc_graph.data.files.budget import content_of
+from erc_graph.data.files.budget import admit, content_of
 from erc_graph.errors import CheckpointError, shortened
 from erc_graph.features.context import Reading
 
@@ -30,12 +30,13 @@ class Tokens:
         closing: The token behind a sentence; `None` where the tokenizer puts none.
 
     Raises:
-        CheckpointError: a limit that is no number, or has no room for a word.
+        CheckpointError: `tokenizer.json` is no regular file; a limit that is no number, or has no room for a word.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         from tokenizers import Tokenizer
 
+        admit(folder / "tokenizer.json", CheckpointError)
         self.tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -132,10 +133,12 @@ def read_json(path: Path, kind: type = dict) -> Any:
         kind: What it holds: a `dict`, a `list`, or an `object` of any kind.
 
     Raises:
-        CheckpointError: missing, not JSON, or of another kind.
+        CheckpointError: missing, no regular file, not JSON, or of another kind.
     """
     try:
-        found = json.loads(content_of(path))
+        found = json.loads(content_of(path, CheckpointError))
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: missing; expected the files of a pretrained model") from None
     except (OSError, ValueError, RecursionError) as error:

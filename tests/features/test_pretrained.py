@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,12 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="incomplete, damaged, or no model that transformers knows"):
         pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "generation_config.json", "model.safetensors.index.json"])
+def test_a_pipe_in_the_folder_is_not_waited_for(tiny_encoder: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(CheckpointError, match=f"{name}: expected a regular file, found a named pipe"):
+        pretrained(folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -68,4 +69,13 @@ def test_files_that_are_no_json(tmp_path: Path) -> None:
         read_json(tmp_path / "config.json")
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not valid JSON"):
+        read_json(tmp_path / "config.json")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "config.json"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: expected a regular file, found a named pipe"):
+        Tokens(tmp_path, {})
+    with pytest.raises(CheckpointError, match=r"config\.json: expected a regular file, found a named pipe"):
         read_json(tmp_path / "config.json")
