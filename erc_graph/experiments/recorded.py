@@ -53,7 +53,7 @@ class Run:
     def predictions(self) -> Predictions | None:
         """Predictions of the first seed, where the run has them."""
         path = self.folder / PREDICTIONS if self.folder else None
-        return read_predictions(path, self.facts["labels"]) if path and path.is_file() else None
+        return read_predictions(path, self.facts["labels"]) if path and path.exists() else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,6 +82,8 @@ def load_run(path: str | Path) -> Run:
         file = path.parent / RESULT
     try:
         return _read(read_object(file), str(path), None if file == path else path, baseline)
+    except CheckpointError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{file}: no such file; expected the folder of a finished run (a stopped one: --resume)") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -141,6 +143,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         else:
             true, guessed = (np.array([float(row[column]) for row in rows]) for column in (2, 3))
             sums = score_sums(units, true, guessed)
+    except CheckpointError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CheckpointError(
             f"{path}: expected the predictions of a run, found something else ({in_words(error)}); --resume writes it anew"

@@ -87,6 +87,8 @@ def read_result(folder: Path) -> dict[str, Any]:
         wrong += [name for name, _ in _columns(result) if name not in result["metrics"]["test"]]
         if wrong:
             raise ValueError(f"no {wrong[0]}")
+    except CheckpointError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         advice = "finish it with --resume" if (folder / FILE).exists() else "name the folder of --out"
         if folder.is_dir() and any(folder.glob("table-*.json")):

@@ -52,8 +52,9 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: not JSON, not an object, or with a number that no run writes: without an end, or of too many digits.
         OSError: it cannot be read.
+        CheckpointError: no regular file.
     """
-    content = content_of(path)
+    content = content_of(path, CheckpointError)
     try:
         value = json.loads(content, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):

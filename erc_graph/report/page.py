@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erc_graph.data.files.budget import content_of
 from erc_graph.data.files.storage import atomic_write
 from erc_graph.data.palette import label_colours
 from erc_graph.data.printable import one_line
-from erc_graph.errors import ErcGraphError
+from erc_graph.errors import CheckpointError, ErcGraphError
 from erc_graph.report import curves as curves_
 from erc_graph.report.calibration import ACCURACY, GAP, plot_calibration, reliability
 from erc_graph.report.curves import HistoryLike, plot_curves
@@ -247,11 +248,15 @@ def inline_svg(draw: Callable[[Path], object], name: str, title: str, colours: M
 
 
 def _embedded(path: Path, name: str) -> Markup | None:
-    """A PNG as part of the page."""
+    """A PNG as part of the page; `None` where there is none.
+
+    Raises:
+        CheckpointError: no regular file.
+    """
     from markupsafe import Markup
 
     try:
-        content = base64.b64encode(path.read_bytes()).decode()
+        content = base64.b64encode(content_of(path, CheckpointError)).decode()
     except OSError:
         return None
     return Markup(f'<img alt="{name} as the run drew it" src="data:image/png;base64,{content}">')

@@ -91,7 +91,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     """
     expected = ["dialogue", "utterance", "label", "prediction", *(f"p({label})" for label in labels)]
     try:
-        header, *rows = list(csv.reader(io.StringIO(content_of(path, CheckpointError).decode("utf-8"), newline="")))
+        header, *rows = csv.reader(io.StringIO(content_of(path, CheckpointError).decode("utf-8"), newline=""))
         if header != expected:
             raise ValueError(f"columns {', '.join(header)[:80]}")
         if not rows or any(len(row) != len(expected) for row in rows):
@@ -117,6 +117,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             guess=np.array([index[row[3]] for row in rows]),
             probabilities=chances,
         )
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected the predictions of a finished run, found no such file; finish it with --resume") from None
     except (OSError, ValueError, csv.Error) as error:

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -288,3 +289,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "over dialogues" in shown and "\x1b" not in shown
     assert main(["compare", str(a), str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "result.json"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    a, b = make_run(tmp_path / "a", skill=0.3), make_run(tmp_path / "b", skill=0.8)
+    (b / name).unlink()
+    os.mkfifo(b / name)
+    with pytest.raises(CheckpointError, match=f"{name}: expected a regular file, found a named pipe"):
+        compare_runs([a, b], resamples=99)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from erc_graph.errors import StorageError
+from erc_graph.errors import CheckpointError, StorageError
 from erc_graph.report.page import Contents, render_page, write_page
 from erc_graph.report.predictions import Predictions
 
@@ -112,6 +113,10 @@ def test_what_is_not_known_is_left_out(make: Make, tmp_path: Path) -> None:
     given = make(history=None, states=None, pictures={"curves": picture, "projection": tmp_path / "none.png"}, notes=["gone: <b>"])
     page = render_page(given)
     assert "data:image/png;base64,iVBORw==" in page and 'id="states"' not in page and "gone: &lt;b&gt;" in page
+    picture.unlink()
+    os.mkfifo(picture)
+    with pytest.raises(CheckpointError, match=r"curves\.png: expected a regular file, found a named pipe"):
+        render_page(given)
 
 
 def test_no_error_no_label_twice_no_graph(make: Make) -> None:

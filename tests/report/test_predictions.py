@@ -64,6 +64,9 @@ def test_something_else_is_refused(content: str, tmp_path: Path) -> None:
 def test_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"predictions\.csv: expected the predictions of a finished run, found no such file"):
         read_predictions(tmp_path / "predictions.csv", LABELS)
+    (tmp_path / "predictions.csv").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match=r"predictions\.csv: expected a regular file, found a device"):
+        read_predictions(tmp_path / "predictions.csv", LABELS)
 
 
 def test_classes_are_counted_as_scikit_learn_does() -> None:
