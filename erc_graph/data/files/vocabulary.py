@@ -61,7 +61,8 @@ def plain(name: object) -> str:
     >>> plain("Scene_ID"), plain(" start time")
     ('sceneid', 'starttime')
     """
-    return "".join(letter for letter in str(name).lower() if letter.isalnum())
+    text = str(name).lower()
+    return text if text.isalnum() else "".join(letter for letter in text if letter.isalnum())
 
 
 _ABOUT = {plain(name) for name in ABOUT_SPEECH}

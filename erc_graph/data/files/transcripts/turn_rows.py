@@ -168,9 +168,9 @@ def _is_list(rows: Sequence[Row], name: str) -> bool:
     """Whether a key holds objects and lists alone, which no column does."""
     values = [row[name] for row in rows if _filled(row.get(name))]
     return (
-        plain(name) not in ("text", "speaker", "author", "from", "dialogue")
-        and bool(values)
+        bool(values)
         and all(isinstance(v, dict | list) for v in values)
+        and plain(name) not in ("text", "speaker", "author", "from", "dialogue")
     )
 
 
