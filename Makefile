@@ -4,6 +4,7 @@
 # make tables  the tables of README.md, from experiments/results, and the help pages of docs/commands.md
 # make docs    the pages of docs/ and the reference, as a site in docs/_build/html; a warning is an error
 # make gpu     all that is checked and measured on a GPU, with the interpreter that PYTHON names; installs nothing; needs ERC_GRAPH_DATA for corpora
+# make starter  train a starter model on GoEmotions and EmoryNLP: GOEMOTIONS=folder EMORYNLP=folder (half an hour on two idle cores)
 # make notebook  run docs/example.ipynb and keep what it shows
 PYTHON ?= python3
 # Small matrices: one thread is as fast, and leaves the other cores free.
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check tables docs gpu notebook clean
+.PHONY: demo test check tables docs gpu starter notebook clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +47,9 @@ docs: $(VENV)/.installed-dev
 
 gpu:
 	$(PYTHON) -m benchmarks.gpu benchmarks/results/gpu
+
+starter: $(VENV)/.installed-dev
+	$(BIN)/python -m starter.train --goemotions "$(GOEMOTIONS)" --emorynlp "$(EMORYNLP)" --compare
 
 notebook: $(VENV)/.installed-dev
 	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False docs/example.ipynb

@@ -34,6 +34,7 @@ class Task:
 
 
 IEMOCAP6 = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
+EKMAN7 = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 MELD7 = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 
 _RARE = frozenset({"surprised", "fearful", "disgusted", "other"})  # in IEMOCAP's own release, in no task of the field
@@ -64,6 +65,27 @@ TASKS: dict[str, Task] = {
         Task(name="sentiment", kind="score", column="score"),
         Task(name="emorynlp7", labels=("Joyful", "Mad", "Peaceful", "Neutral", "Sad", "Powerful", "Scared")),
         Task(name="dailydialog7", labels=("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise")),
+        # Six emotions of Ekman and neutral under one name each; what has no place among them is left out.
+        Task(
+            name="ekman7",
+            labels=EKMAN7,
+            mapping={
+                "Joyful": "joy",
+                "Mad": "anger",
+                "Neutral": "neutral",
+                "Sad": "sadness",
+                "Scared": "fear",  # EmoryNLP
+                "happy": "joy",
+                "excited": "joy",
+                "sad": "sadness",
+                "angry": "anger",  # IEMOCAP
+                "surprised": "surprise",
+                "fearful": "fear",
+                "disgusted": "disgust",
+                "happiness": "joy",  # DailyDialog
+            },
+            drop=frozenset({"Peaceful", "Powerful", "frustrated", "other"}),
+        ),
         Task(name="sample6", labels=("joy", "sadness", "anger", "fear", "surprise", "neutral")),
     )
 }

@@ -1,0 +1,1 @@
+"""How the starter model of the package is made (`make starter`), measured and described; docs/starter.md is its card."""

@@ -1,0 +1,171 @@
+"""`python -m starter.train --goemotions FOLDER --emorynlp FOLDER`: make the starter model of the package (`make starter`).
+
+Low-rank matrices beside all-MiniLM-L6-v2 are tuned on single utterances of both corpora, in folds; a conversation graph is trained on
+what encoders say of dialogues that they never saw; its scores are calibrated on the development splits; the files go to
+`erc_graph/starter`. What is done lies in `--work` and is not done again. `--compare` also trains the graphs that were not chosen, and
+records the development figures of all. Half an hour on two idle cores; the same command on the same machine gives the same model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from erc_graph.data.corpus import Corpus
+from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tensors, write_json
+from erc_graph.data.files.toml import read_toml
+from erc_graph.errors import ConfigError
+from erc_graph.features.fine_tuning import TuningConfig, tune
+from erc_graph.features.low_rank import ADAPTER, ADAPTER_CONFIG
+from erc_graph.features.processes import Share
+from erc_graph.features.tokens import read_json
+from erc_graph.features.tuned import TunedEncoder
+from erc_graph.features.tuned_files import ABOUT, HEAD
+from erc_graph.inference.saved import load_network, save_network
+from erc_graph.training.config import TrainingConfig
+from starter.graph import CHANCES, held_out, judged, temperature, train_graph
+from starter.joined import Joined, thinned, training_corpus
+from starter.shared_dialogues import listed
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "erc_graph" / "starter"
+CHOICE = ROOT / "experiments" / "results" / "starter" / "choice.json"
+PROCESSES = 2
+SAID = "chances.safetensors"
+
+
+def settings() -> dict[str, Any]:
+    """Return what stands in settings.toml."""
+    return read_toml(Path(__file__).with_name("settings.toml"), ConfigError)
+
+
+def side_by_side(function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
+    """Call a function with each of several arguments, in processes of one thread each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(function, *arguments))
+
+
+def corpus_of(sources: tuple[str, str]) -> Joined:
+    """Return the corpus of the two folders, without the dialogues that share texts with MELD."""
+    return training_corpus(*sources, listed())
+
+
+def graph_corpus(sources: tuple[str, str]) -> Joined:
+    """Return what the graph is trained on."""
+    return thinned(corpus_of(sources), settings()["comments"])
+
+
+def tune_share(sources: tuple[str, str], folder: Path, number: int) -> None:
+    """Tune the encoders of some folds."""
+    torch.set_num_threads(1)
+    own = settings()["encoder"]
+    corpus, config = corpus_of(sources).corpus, TuningConfig(**own["tuning"])
+    tune(
+        corpus,
+        own["name"],
+        folder,
+        config,
+        cross_fit=own["cross_fit"],
+        precision=own["precision"],
+        share=Share(number, PROCESSES),
+        quiet=True,
+    )
+
+
+def encode(sources: tuple[str, str], folder: Path, number: int) -> torch.Tensor:
+    """Return what the encoders say of every so many-th utterance: the mean of those that never saw its dialogue."""
+    torch.set_num_threads(1)
+    corpus = graph_corpus(sources).corpus
+    names = [corpus.dialogue_ids[place] for place in corpus.dialogue_of.tolist()]
+    ask = TunedEncoder(folder, output="log-probabilities")
+    return ask(corpus.texts[number::PROCESSES], dialogues=names[number::PROCESSES])
+
+
+def with_chances(corpus: Corpus, work: Path) -> Corpus:
+    """Return the corpus with what the encoders say, as `make_chances` left it."""
+    here = torch.tensor([bool(text.strip()) for text in corpus.texts])
+    return replace(corpus, features=load_tensors(work / SAID)[0], present={CHANCES: here})
+
+
+def make_chances(sources: tuple[str, str], work: Path) -> None:
+    """Tune the encoders and ask them, as far as that is not done."""
+    numbers, folder = range(PROCESSES), work / "encoders"
+    side_by_side(tune_share, [sources] * PROCESSES, [folder] * PROCESSES, numbers)
+    if not (work / SAID).is_file():
+        parts = side_by_side(encode, [sources] * PROCESSES, [folder] * PROCESSES, numbers)
+        said = torch.empty(sum(map(len, parts)), parts[0].shape[1])
+        for number, part in enumerate(parts):
+            said[number::PROCESSES] = part
+        save_tensors(work / SAID, {CHANCES: said})
+
+
+def make_graph(sources: tuple[str, str], work: Path, name: str, seed: int) -> dict[str, Any]:
+    """Train a graph, save it in `work`, and return its development figures; those of an earlier call where they are there."""
+    torch.set_num_threads(1)
+    folder = work / "graphs" / f"{name}-{seed}"
+    if not (folder / "figures.json").is_file():
+        own, joined = settings(), graph_corpus(sources)
+        corpus, training = with_chances(joined.corpus, work), TrainingConfig(**own["training"])
+        method, figures = train_graph(joined, corpus, own["graphs"][name], training, seed)
+        save_network(method, folder / "model")
+        write_json(folder / "figures.json", figures)
+    return dict(json.loads((folder / "figures.json").read_text(encoding="ascii")))
+
+
+def encoders_alone(joined: Joined, work: Path) -> dict[str, Any]:
+    """Return the development figures of the encoders without a graph, calibrated in the same way."""
+    scores = with_chances(joined.corpus, work).features[CHANCES]
+    by = temperature(list(held_out(joined, scores).values()))
+    return {"temperature": by, **judged(joined, scores / by)}
+
+
+def pack_encoders(folder: Path, out: Path) -> None:
+    """Copy tuned encoders: matrices of 16 bits, and none of the names of what each has seen."""
+    about = read_json(folder / ABOUT)
+    names = list(about["members"])
+    with atomic_folder(out, [ABOUT, *names]) as temporary:
+        write_json(temporary / ABOUT, {**about, "members": {name: [] for name in names}})
+        for name in names:
+            (temporary / name).mkdir()
+            shutil.copyfile(folder / name / ADAPTER_CONFIG, temporary / name / ADAPTER_CONFIG)
+            matrices = load_tensors(folder / name / ADAPTER)[0]
+            save_tensors(temporary / name / ADAPTER, {key: value.half() for key, value in matrices.items()}, {"format": "pt"})
+            save_tensors(temporary / name / HEAD, load_tensors(folder / name / HEAD)[0])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make the model."""
+    parser = argparse.ArgumentParser(prog="python -m starter.train", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--goemotions", required=True, help="folder with train.tsv, dev.tsv, test.tsv and the names of the labels")
+    parser.add_argument("--emorynlp", required=True, help="folder of the corpus")
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"), help="what is done (default: runs/starter)")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the model (default: erc_graph/starter)")
+    parser.add_argument("--compare", action="store_true", help="also train what was not chosen, and record all")
+    options = parser.parse_args(argv)
+    sources, work, own = (options.goemotions, options.emorynlp), options.work, settings()
+    make_chances(sources, work)
+    wanted = [(name, seed) for name in (own["graphs"] if options.compare else [own["chosen"]]) for seed in own["seeds"]]
+    figures = side_by_side(make_graph, [sources] * len(wanted), [work] * len(wanted), *zip(*wanted, strict=True))
+    if options.compare:
+        found: dict[str, Mapping[str, Any]] = {f"{name}, seed {seed}": one for (name, seed), one in zip(wanted, figures, strict=True)}
+        write_json(CHOICE, {"encoders alone": encoders_alone(graph_corpus(sources), work), **found})
+    pack_encoders(work / "encoders", options.out / "encoder")
+    save_network(load_network(work / "graphs" / f"{own['chosen']}-{own['seeds'][0]}" / "model"), options.out / "model")
+    print(f"written: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
