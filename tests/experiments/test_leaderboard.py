@@ -414,6 +414,16 @@ def test_records_that_are_damaged_are_trained_again(done: Path, small: Path, rul
         rows_of(field, read_rules(rules))
 
 
+@pytest.mark.parametrize("value", ["null", "3", "[1]", '{"weighted_f1": "x"}'])
+def test_records_with_other_values_are_named(value: str, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(done, tmp_path / "board")
+    trainings = folder / "sample" / "trainings.jsonl"
+    last = json.loads(trainings.read_text().splitlines()[-1])
+    with trainings.open("a") as file:
+        file.write(json.dumps({**last, "test": json.loads(value)}) + "\n")
+    assert "expected records of trainings, found something else for" in refused(capsys, "--resume", folder)
+
+
 def test_without_answers_there_are_figures_and_no_bootstrap(done: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "board")
     (folder / "sample" / "answers.jsonl").unlink()

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from erc_graph.data.corpus import Corpus
 from erc_graph.data.files.journal import Journal
+from erc_graph.data.printable import one_line
 from erc_graph.data.splits import judged_rows
+from erc_graph.errors import CheckpointError, ErcGraphError
 from erc_graph.experiments.findings import spread
 from erc_graph.experiments.leaderboard.behaviour import behaviour, same
 from erc_graph.experiments.leaderboard.board import Entry, Field
 from erc_graph.experiments.leaderboard.board_rules import CRITERION, Rules
 from erc_graph.experiments.leaderboard.inflation import chosen_on_test
-from erc_graph.experiments.leaderboard.trials import ANSWERS, TRACES, answers, answers_of
+from erc_graph.experiments.leaderboard.trials import ANSWERS, TRACES, TRAININGS, answers, answers_of
 from erc_graph.experiments.published import printed_beside, same_name
 from erc_graph.experiments.run import schema
 from erc_graph.methods.own_file import find_method
@@ -36,12 +38,29 @@ def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
     """
     best = chosen_on_test(field.folder / TRACES, field.done)
     with Journal(field.folder / ANSWERS, answers_of) as said:
-        found = [row for entry in field.entries if (row := _row(entry, field.corpus, said, best)) is not None]
+        found = [row for entry in field.entries if (row := _row_of_records(entry, field, said, best)) is not None]
     found.sort(key=lambda row: (not row["seeds"], -row.get("dev", {}).get(CRITERION, {"mean": 0.0})["mean"], row["method"]))
     _compare(found, field.corpus)
     for row in found:
         del row["sums"]
     return found
+
+
+def _row_of_records(entry: Entry, field: Field, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
+    """The row of a method.
+
+    Raises:
+        CheckpointError: one of its records is damaged.
+    """
+    try:
+        return _row(entry, field.corpus, said, best)
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        if isinstance(problem, ErcGraphError):
+            raise
+        raise CheckpointError(
+            f"{field.folder / TRAININGS}: expected records of trainings, found something else for {entry.name} "
+            f"({type(problem).__name__}: {one_line(problem, 100)}); delete its lines to train it again"
+        ) from None
 
 
 def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float]) -> dict[str, Any] | None:
