@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def when(self) -> str:
-        """`1:02` of a recording, or the time in the words of the file; empty where there is none."""
+        """Minutes and seconds of a recording, or the time in the words of the file; empty where there is none."""
         if self.start is None:
             return self.time or ""
         minutes, seconds = divmod(int(self.start), 60)

@@ -1,7 +1,7 @@
 """What a conversation comes to: how often each speaker has which emotion, and where a speaker's emotion changes most.
 
 A turn is a turning point where its label differs from that of the same speaker's turn before it. The change is the probability that has
-moved to other labels, from 0 to 1; of scores it is their difference:
+moved to other labels, from 0 to 1; of scores it is their difference::
 
     change = 1/2 Σ_k |p_t(k) - p_s(k)|      or      |v_t - v_s|,      s: the same speaker's turn before t
 """
