@@ -113,8 +113,7 @@ def label_all(
     about = {"format": FORMAT, **_about(labelling)}
     with alone(out):
         _check_folder(out, about)
-        for folder, _, _ in os.walk(out):
-            tidy(Path(folder))
+        _tidy(out)
         write_json(out / ABOUT, about)
         with Journal(out / SHARDS, _shard_of) as journal, _threads():
             plan = _Plan(paths, labelling, journal)
@@ -126,7 +125,13 @@ def label_all(
                     plan.order[plan.running.pop(shard.name)] = journal.add(record)
                     progress.add(record, shard, plan.skipped)
             progress.close()
+            _tidy(out)  # tasks of a Ray cluster live on for a moment when the process that gave them was killed
             return _finish(out, journal, plan, say)
+
+
+def _tidy(out: Path) -> None:
+    for folder, _, _ in os.walk(out):
+        tidy(Path(folder))
 
 
 def _labelled(
