@@ -6,7 +6,7 @@ the same bytes. Memory is sampled from /proc: of the process that takes most, an
 `files`: a folder of 200 transcripts in one process, milliseconds per file, the encoder apart; `lines`: one long transcript.
 
 `--turns 10000 --encoded 300 --lines 500` tries it out; `--cases vectors` measures that case anew and keeps the other rows. `make tables`
-writes the rows into docs/serving.md.
+writes the rows into docs/predict.md.
 """
 
 from __future__ import annotations
@@ -240,28 +240,24 @@ def plan(path: Path, count: int) -> float:
 
 
 def page(result: dict[str, Any]) -> str:
-    """What docs/serving.md has between its marks: the rows, and what they come to at a billion turns."""
+    """What docs/predict.md has between its marks: the rows, and an extrapolation to a billion utterances."""
     rows = [[row["case"], row["way"], *cells(row)] for row in result["rows"]]
-    text = markdown_table(["case", "way", "s", "turns/s", "MiB of one process", "MiB of all at once", "ms a file"], rows)
+    text = markdown_table(["case", "way", "s", "utterances/s", "MiB of one process", "MiB of all at once", "ms a file"], rows)
     best = {row["case"].split()[0]: row for row in result["rows"] if row["way"] == "workers 2"}
     faster = [f"{row['times_as_fast']:.2f} times as fast as one on `{case}`" for case, row in best.items() if "times_as_fast" in row]
     load = max(row["load_average"] for row in result["rows"])
-    text += f"\n\nRecorded at a load average of {load:.1f} on {result['cores']} cores.\nTwo workers are "
-    text += f"{' and '.join(faster)}, with their start in it."
+    text += f"\n\nRecorded at a load average of {load:.1f} on {result['cores']} cores. Two workers are "
+    text += f"{' and '.join(faster)}. Their start is included."
     if max(row["turns"] for row in result["rows"]) < 1_000_000 or load > 1:
-        text += "\nThis was a short run or a busy machine: starting takes most of the time, and what follows is an upper bound."
-    text += "\n\nA billion turns at these rates, on paper:\n\n"
-    lines = []
-    for case, row in best.items():
-        hours = 1e9 / row["turns_per_second"] * 2 / 3600
-        lines.append([case, f"{hours:.0f}", f"{hours / 64:.1f}", f"{hours / 1024:.2f}"])
-    text += markdown_table(["case", "core hours", "hours on 64 cores", "hours on 1024 cores"], lines)
+        text += "\nThis was a short run or a busy machine. Starting takes most of the time, so the following hours are an upper bound."
+    hours = [f"{1e9 / row['turns_per_second'] * 2 / 3600:.0f} core hours for `{case}`" for case, row in best.items()]
+    text += f"\nAt these rates a billion utterances would take {' and '.join(hours)}."
     kinds = result["plan_turns_per_second"]
     feeds = {case: kinds[case] / (row["turns_per_second"] / 2) for case, row in best.items()}
     size = f"{result['bytes_per_turn']:.0f}"
-    text += f"\n\nThe labels take {size} bytes a turn as Parquet, {size} GB in all.\nThe process that cuts finds "
-    text += " and ".join(f"{rate:.0f} turns/s in {FORMS[case]}" for case, rate in kinds.items())
-    return text + ",\nenough for " + " and ".join(f"{feeds[case]:.0f} cores of `{case}`" for case in kinds) + "."
+    text += f" Their labels would take {size} GB as Parquet ({size} bytes each).\nThe process that divides the files reaches "
+    text += " and ".join(f"{rate:.0f} utterances/s in {FORMS[case]}" for case, rate in kinds.items())
+    return text + ".\nThat is enough for " + " and ".join(f"{feeds[case]:.0f} cores of `{case}`" for case in kinds) + "."
 
 
 def cells(row: Row) -> list[str]:
