@@ -53,13 +53,13 @@ MODALITIES = ("text", "audio", "visual")
 # Name of a recorded result `<corpus>/tuned-<name>.json` → what the text of that run was.
 TUNED = {
     "frozen": "frozen sentence vectors",
-    "fitted": "vectors of an encoder fitted to the training labels",
+    "fitted": "vectors of an encoder fine-tuned on all training labels",
     "crossfit": "vectors of five cross-fitted encoders",
-    "prior": "frozen vectors, cross-fitted log-probabilities behind the scores",
-    "context": "the same, and those of encoders that read three earlier turns",
-    "five": "frozen vectors, log-probabilities of five encoders at a higher rate, and of those with earlier turns",
-    "repeats": "the same without audio, log-probabilities of nine encoders more, and how frequent the classes are in the conversation",
-    "most": "the same, log-probabilities of encoders with earlier turns at a higher rate, and five networks",
+    "prior": "frozen vectors; prior of three cross-fitted encoders",
+    "context": "the same; prior of three encoders that read three preceding utterances",
+    "five": "frozen vectors; priors of five encoders at a higher rate and of encoders that read preceding utterances",
+    "repeats": "the same without audio; prior of nine more encoders, and class frequencies of the dialogue",
+    "most": "the same; prior of encoders that read preceding utterances at a higher rate; ensembles of five",
     "endtoend": "last two layers of the encoder trained through the graph",
 }
 
@@ -112,7 +112,7 @@ def block(method: str) -> str:
 
 
 def tuned_block() -> str:
-    """The table of docs/features.md: what the text was, and what came of it."""
+    """The table of docs/features.md: the text features, and the results with them."""
     rows = []
     for dataset in ORDER:
         for name, words in TUNED.items():
