@@ -58,7 +58,7 @@ class AttentionFusion(UtteranceMethod):
 
     Config = AttentionFusionConfig
     reads = ("features", "sequences")
-    stands_for = "MHA: only its title is known, so that this is the plainest method that the title describes"
+    stands_for = "In the place of MHA, of which only the title is known: the plainest method that fits the title"
 
     def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""

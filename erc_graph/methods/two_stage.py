@@ -60,7 +60,7 @@ class TwoStage(Method):
     """A graph of modalities, then a graph of turns."""
 
     Config = TwoStageConfig
-    stands_for = "HFGCN, of which no more than an abstract was to be read; it says that there are two graphs, and the rest is ours."
+    stands_for = "In the place of HFGCN, of which only the abstract is known: it names two graphs, and all else is a guess"
 
     def build(self, c: TwoStageConfig, shapes: Shapes) -> None:
         """The parts in the order of the equations."""

@@ -86,7 +86,7 @@ class WordAlignment(UtteranceMethod):
     """Words that hear the frames of sound and faces, and the conversation around them."""
 
     Config = WordAlignmentConfig
-    stands_for = "TSIN: of its alignment and its consistency constraints the abstract has only the names, so that both are guessed here"
+    stands_for = "In the place of TSIN, whose abstract only names its alignment and its consistency constraints: the rest is a guess"
     unused = {"align.*.key.bias": "it adds the same to all scores of a word, which the softmax does not see"}
 
     def build(self, c: WordAlignmentConfig, shapes: Shapes) -> None:
