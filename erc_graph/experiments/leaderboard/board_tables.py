@@ -91,13 +91,11 @@ def table(board: Mapping[str, Any], names: Sequence[str] = tuple(COLUMNS)) -> tu
 def heading(board: Mapping[str, Any]) -> str:
     """What a table is of."""
     rules = board["rules"]
-    chosen = {"dev": "the development split", "sessions": "sessions that are held out", "thirds": "thirds that are held out"}[
-        rules["choice"]
-    ]
-    epoch = "epoch by wF1 on the development split" if rules["selection"] == "dev" else "epochs fixed beforehand"
-    settings = f"best of the committed settings and {rules['budget']} more on {chosen}" if rules["budget"] else "the committed settings"
+    chosen = {"dev": "the development split", "sessions": "held-out sessions", "thirds": "held-out thirds"}[rules["choice"]]
+    epoch = "epoch with the best wF1 on the development split" if rules["selection"] == "dev" else "epochs fixed beforehand"
+    settings = f"best of the committed settings and {rules['budget']} more, on {chosen}" if rules["budget"] else "the committed settings"
     parts = [f"{board['dataset']}, {', '.join(board['modalities'])}", settings, epoch]
-    parts += [f"{rules['members']} networks that vote"] if rules["members"] > 1 else []
+    parts += [f"ensembles of {rules['members']}"] if rules["members"] > 1 else []
     parts += [f"{', '.join(relative)} relative to the speaker"] if (relative := rules["inputs"]["speaker_relative"]) else []
     parts += [f"with {', '.join(prior)} as prior"] if (prior := rules["prior"]["features"]) else []
     return "; ".join(parts)
@@ -106,17 +104,19 @@ def heading(board: Mapping[str, Any]) -> str:
 def notes(board: Mapping[str, Any]) -> list[str]:
     """What stands below a table."""
     rows = [row for row in board["rows"] if row["seeds"]]
-    said = ["p are corrected by Holm over the rows; over seeds it is a permutation of signs, over dialogues a bootstrap"]
+    said = ["p (seeds): sign-flip permutation test; p (dialogues): bootstrap; p-values have Holm's correction over the rows"]
     if rows and (seeds := min(len(row["seeds"]) for row in rows)) < MANY:
-        said.append(f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few for a claim; expected {MANY} or more")
+        said.append(f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few for a claim; use {MANY} or more")
     elif len(rows) > 1 and (least := min(1.0, 2 / 2**seeds * (len(rows) - 1))) > ALPHA:
-        said.append(f"with {seeds} seeds and {len(rows)} rows no corrected p over seeds is below {least:.2f}")
+        said.append(f"with {seeds} seeds and {len(rows)} rows, p (seeds) cannot be below {least:.2f}")
     if before := [row["method"] for row in rows if row["method"] in board["rules"]["tuned"]]:
-        said.append(f"committed settings that were chosen on development data before: {', '.join(before)}; those of the others are untuned")
+        said.append(
+            f"the committed settings of {' and '.join(before)} were chosen on development data; those of other methods were not searched"
+        )
     if any(row.get("changed_since") for row in rows):
         said.append("changed since: the method computes something else today than when the row was trained")
     if not any(row["method"] == "bigru" for row in rows):
-        said.append("the BiGRU has no figure here, so nothing is compared with it")
+        said.append("the BiGRU has no result here, so no method is compared with it")
     return said + [f"{name} is left out: {reason}" for name, reason in board["left_out"].items()]
 
 
