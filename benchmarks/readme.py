@@ -1,9 +1,8 @@
-"""`python -m benchmarks.readme`: write the tables of README.md, docs/methods.md and docs/features.md from `experiments/results`, the
-tables of methods from the methods themselves, that of docs/predict.md from `benchmarks/results/bulk.json`, and docs/leaderboard.md from
-`experiments/results/leaderboard`.
+"""`python -m benchmarks.readme`: write the tables of README.md and docs/ from recorded results, and the tables of methods from the methods.
 
-`--check` writes nothing and ends with 1 where a page is stale. README.md has the results of `pairwise`, docs/methods.md those of the other
-methods, docs/features.md those on tuned text, each between markers of its own. Results are `result.json` files of
+`--check` writes nothing and ends with 1 where a page is stale. README.md has the first rows of the leaderboard, docs/leaderboard.md all,
+docs/methods.md the results of single methods, docs/features.md those on fine-tuned text, docs/predict.md those of labelling in bulk
+(`benchmarks/results/bulk.json`), each between markers of its own. Results are `result.json` files of
 `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`; ablation tables are `table-N.json` files,
 recorded as `<corpus>/<method>-table-N.json`. A name may say more behind the method (`sample-raw/hff-none.json`). Runs of `pairwise` on
 tuned text are `<corpus>/tuned-<name>.json`.
@@ -106,7 +105,8 @@ def block(method: str) -> str:
         streams, seeds, members = "+".join(table["modalities"]), f"{len(table['seeds'])} seeds", table.get("members", 1)
         seeds += f" of {members} networks each" if members > 1 else ""
         text += f"\n\nTable {table['number']} of the paper ({table['title'].lower()}), on {table['dataset']}, {streams}, {seeds}. "
-        text += "Measured: the features above. Published: the paper's own features, three modalities.\n\n"
+        text += "Measured figures stand on the features of the table above. "
+        text += "Published figures stand on the paper's own features of three modalities.\n\n"
         text += markdown_table(*table_rows(table))
     return text
 
@@ -180,8 +180,8 @@ def main(argv: list[str] | None = None) -> int:
     stale = False
     for path in (README, METHODS_PAGE, FEATURES, BULK_PAGE, BOARD_PAGE, EPOCH_PAGE):
         text = new = path.read_text(encoding="utf-8")
-        for mark, method in [("", "pairwise")] if path == README else [(f" of {name}", name) for name in METHODS]:
-            new = between(new, BEGIN.format(mark), END, partial(block, method))
+        for name in METHODS:
+            new = between(new, BEGIN.format(f" of {name}"), END, partial(block, name))
         new = between(new, BEGIN.format(" of tuned text"), END, tuned_block)
         new = between(new, METHODS_BEGIN, METHODS_END, kinds_table if path == README else methods_table)
         new = between(new, BULK_BEGIN, BULK_END, lambda: bulk_page(json.loads(BULK.read_text(encoding="utf-8"))))
