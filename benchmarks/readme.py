@@ -131,7 +131,7 @@ def epochs() -> str:
     """The table of docs/performance.md: an epoch of every method, the fastest first, in columns side by side."""
     rows = json.loads(EPOCH.read_text(encoding="utf-8"))["rows"]
     here = sorted((row for row in rows if row["case"] == "iemocap6"), key=lambda row: row["cpu_seconds"] / row["floor_cpu_seconds"])
-    cells = [[f"`{r['method']}`", f"{r['cpu_seconds']:.2f}", f"{r['cpu_seconds'] / r['floor_cpu_seconds']:.2f}"] for r in here]
+    cells = [[r["method"], f"{r['cpu_seconds']:.2f}", f"{r['cpu_seconds'] / r['floor_cpu_seconds']:.2f}"] for r in here]
     lines = -(-len(cells) // 3)
     cells += [["", "", ""]] * (3 * lines - len(cells))
     beside = [[*cells[n], *cells[n + lines], *cells[n + 2 * lines]] for n in range(lines)]
