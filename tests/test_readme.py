@@ -16,7 +16,7 @@ def test_tables_are_those_of_the_recorded_results() -> None:
     assert done.returncode == 0, "README.md is stale: run `make tables`"
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.S)
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", prose)
@@ -37,3 +37,22 @@ def test_every_recipe_stands_in_the_table_of_recipes() -> None:
     text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
     table = text.partition("\n## The recipes\n")[2].partition("\n## ")[0]
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)) == sorted(list_recipes())
+
+
+def test_the_changelog_has_one_short_section_per_release() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (.*)$", text, flags=re.M)
+    assert titles[0] == "[Unreleased]" and all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", title) for title in titles[1:])
+    assert len(titles) == len(set(titles))
+    for release in re.split(r"^## .*$", text, flags=re.M)[1:]:
+        bullets = re.findall(r"^- .*(?:\n  .*)*", release, flags=re.M)
+        assert len(bullets) <= 25 and all(bullet.count("\n") < 2 for bullet in bullets)
+    assert max(map(len, text.splitlines())) <= 200
+
+
+def test_the_citation_is_of_the_latest_release() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    version, day = re.findall(r"^(?:version|date-released): (.*)$", citation, flags=re.M)
+    latest = re.search(r"^## (\[\d.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.M)
+    assert latest and latest[1] == f"[{version}] - {day}"
+    assert re.search(r"^cff-version: 1\.2\.0$", citation, flags=re.M) and citation.count("  - type:") == 4
