@@ -12,7 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONGEST = 25  # words of a sentence
 ABBREVIATIONS = ("e.g.", "i.e.", "et al.", "vs.", "Fig.", "Eq.", "etc.", "cf.", "approx.", "Sec.", "Table.")
-BANNED = ("basically", "obviously", "simply", "trivially", "easily", "of course", "please note", "note that", "in order to", "utilize", "leverage", "as there", "is the text's")
+BANNED = (
+    "basically", "obviously", "simply", "trivially", "easily", "of course", "please note", "note that", "in order to", "utilize",
+    "leverage", "as there", "is the text's",
+)  # fmt: skip
 """Words that say nothing, or leave out what they speak of."""
 
 
@@ -48,7 +51,8 @@ def test_sentences_are_short(page: Path) -> None:
 
 
 def test_a_long_sentence_would_be_seen() -> None:
-    page = f"# Title\n\n{'word ' * LONGEST}more.\n\n- Short. Also short, e.g. this.\n\n| a | {'cell ' * 30} |\n\n```python\n{'x ' * 40}\n```\n"
+    page = f"# Title\n\n{'word ' * LONGEST}more.\n\n- Short. Also short, e.g. this.\n\n| a | {'cell ' * 30} |\n"
+    page += f"\n```python\n{'x ' * 40}\n```\n"
     assert [words(one) for paragraph in paragraphs(page) for one in sentences(paragraph) if words(one) > LONGEST] == [LONGEST + 1, 30]
 
 
