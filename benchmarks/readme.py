@@ -2,10 +2,10 @@
 
 `--check` writes nothing and ends with 1 where a page is stale. README.md has the first rows of the leaderboard, docs/leaderboard.md all,
 docs/methods.md the results of single methods, docs/features.md those on fine-tuned text, docs/predict.md those of labelling in bulk
-(`benchmarks/results/bulk.json`), docs/searches.md the looks at test sets, each between markers of its
-own. Results are `result.json` files of `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`; ablation tables are `table-N.json` files,
-recorded as `<corpus>/<method>-table-N.json`. A name may say more behind the method (`sample-raw/hff-none.json`). Runs of `pairwise` on
-tuned text are `<corpus>/tuned-<name>.json`.
+(`benchmarks/results/bulk.json`), docs/searches.md the looks at test sets, each between markers of its own. Results are `result.json` files
+of `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`; ablation tables are `table-N.json` files, recorded as
+`<corpus>/<method>-table-N.json`. A name may say more behind the method (`sample-raw/hff-none.json`). Runs of `pairwise` on fine-tuned text
+are `<corpus>/tuned-<name>.json`.
 """
 
 from __future__ import annotations
