@@ -2,10 +2,10 @@
 
 `--check` writes nothing and ends with 1 where a page is stale. README.md has the first rows of the leaderboard, docs/leaderboard.md all,
 docs/methods.md the results of single methods, docs/features.md those on fine-tuned text, docs/predict.md those of labelling in bulk
-(`benchmarks/results/bulk.json`), docs/searches.md the looks at test sets, each between markers of its own. Results are `result.json` files
-of `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`; ablation tables are `table-N.json` files, recorded as
-`<corpus>/<method>-table-N.json`. A name may say more behind the method (`sample-raw/hff-none.json`). Runs of `pairwise` on fine-tuned text
-are `<corpus>/tuned-<name>.json`.
+(`benchmarks/results/bulk.json`), docs/searches.md the looks at test sets, docs/starter.md the figures of the starter model, each between
+markers of its own. Results are `result.json` files of `erc-graph experiment METHOD`, recorded as `<corpus>/<method>.json`; ablation tables
+are `table-N.json` files, recorded as `<corpus>/<method>-table-N.json`. A name may say more behind the method (`sample-raw/hff-none.json`).
+Runs of `pairwise` on fine-tuned text are `<corpus>/tuned-<name>.json`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from erc_graph.experiments.display import measured, table_rows
 from erc_graph.experiments.leaderboard.board_tables import heading, notes, table
 from erc_graph.methods import METHODS
 from erc_graph.report.text_tables import markdown_table
+from starter import card
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -189,7 +190,7 @@ def between(page: str, begin: str, end: str, table: Callable[[], str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     stale = False
-    for path in (README, METHODS_PAGE, FEATURES, BULK_PAGE, BOARD_PAGE, EPOCH_PAGE, LOOKS_PAGE):
+    for path in (README, METHODS_PAGE, FEATURES, BULK_PAGE, BOARD_PAGE, EPOCH_PAGE, LOOKS_PAGE, card.PAGE):
         text = new = path.read_text(encoding="utf-8")
         for name in METHODS:
             new = between(new, BEGIN.format(f" of {name}"), END, partial(block, name))
@@ -200,6 +201,10 @@ def main(argv: list[str] | None = None) -> int:
         new = between(new, BOARD_BEGIN, BOARD_END, boards)
         new = between(new, FIRST_BEGIN, FIRST_END, first)
         new = between(new, LOOKS_BEGIN, LOOKS_END, looks)
+        new = between(new, card.FIGURES_BEGIN, card.FIGURES_END, card.figures_block)
+        new = between(new, card.CHOICE_BEGIN, card.CHOICE_END, card.choice_block)
+        new = between(new, card.EXAMPLES_BEGIN, card.EXAMPLES_END, card.examples_block)
+        new = between(new, card.TALK_BEGIN, card.TALK_END, card.talk_block)
         stale |= new != text
         if "--check" not in (sys.argv[1:] if argv is None else argv):
             path.write_text(new, encoding="utf-8")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from erc_graph.graphs.recipe import load_recipe
     from erc_graph.inference.answer import Answer, Answers
     from erc_graph.inference.explain import explain
-    from erc_graph.inference.pipeline import Pipeline
+    from erc_graph.inference.pipeline import Pipeline, load_starter
     from erc_graph.inference.prepare import prepare
     from erc_graph.inference.stream import Stream, Turn
     from erc_graph.methods import METHODS
@@ -73,6 +73,7 @@ _HOME = {
     "graph_dataset": "graphs.dataset",
     "load_corpus": "data.files.load",
     "load_recipe": "graphs.recipe",
+    "load_starter": "inference.pipeline",
     "load_transcript": "data.files.transcripts",
     "prepare": "inference.prepare",
     "sample_bayes_limit": "data.sample.bayes_limit",
@@ -112,6 +113,7 @@ __all__ = [
     "graph_dataset",
     "load_corpus",
     "load_recipe",
+    "load_starter",
     "load_transcript",
     "prepare",
     "sample_bayes_limit",

@@ -1,9 +1,10 @@
 """`python -m starter.train --goemotions FOLDER --emorynlp FOLDER`: make the starter model of the package (`make starter`).
 
-Low-rank matrices beside all-MiniLM-L6-v2 are tuned on single utterances of both corpora, in folds; a conversation graph is trained on
-what encoders say of dialogues that they never saw; its scores are calibrated on the development splits; the files go to
-`erc_graph/starter`. What is done lies in `--work` and is not done again. `--compare` also trains the graphs that were not chosen, and
-records the development figures of all. Half an hour on two idle cores; the same command on the same machine gives the same model.
+Low-rank matrices beside all-MiniLM-L6-v2 are fine-tuned on single utterances of both corpora: once on all of them, and once in folds. A
+conversation graph is trained on what the encoders of the folds say of dialogues that they never saw. The encoder that saw everything is
+the one of the package; the scores are calibrated on what it says of the development splits. The files go to `erc_graph/starter`. What is
+done lies in `--work` and is not done again. `--compare` also trains the graphs that were not chosen, and records the development figures
+of all. It takes 40 minutes on two idle cores; the same command on the same machine gives the same model.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from erc_graph.data.files.toml import read_toml
 from erc_graph.errors import ConfigError
 from erc_graph.features.fine_tuning import TuningConfig, tune
 from erc_graph.features.low_rank import ADAPTER, ADAPTER_CONFIG
-from erc_graph.features.processes import Share
 from erc_graph.features.tokens import read_json
 from erc_graph.features.tuned import TunedEncoder
 from erc_graph.features.tuned_files import ABOUT, HEAD
@@ -43,6 +43,7 @@ OUT = ROOT / "erc_graph" / "starter"
 CHOICE = ROOT / "experiments" / "results" / "starter" / "choice.json"
 PROCESSES = 2
 SAID = "chances.safetensors"
+FOLDS, WHOLE = "folds", "whole"  # sections of settings.toml, and folders
 
 
 def settings() -> dict[str, Any]:
@@ -67,30 +68,26 @@ def graph_corpus(sources: tuple[str, str]) -> Joined:
     return thinned(corpus_of(sources), settings()["comments"])
 
 
-def tune_share(sources: tuple[str, str], folder: Path, number: int) -> None:
-    """Tune the encoders of some folds."""
+def fine_tune(sources: tuple[str, str], work: Path, name: str) -> None:
+    """Fine-tune the encoders of the folds, or the one of all training utterances: those of `FOLDS` or of `WHOLE`."""
     torch.set_num_threads(1)
     own = settings()["encoder"]
-    corpus, config = corpus_of(sources).corpus, TuningConfig(**own["tuning"])
-    tune(
-        corpus,
-        own["name"],
-        folder,
-        config,
-        cross_fit=own["cross_fit"],
-        precision=own["precision"],
-        share=Share(number, PROCESSES),
-        quiet=True,
-    )
+    folds, config = own["cross_fit"] if name == FOLDS else 0, TuningConfig(**own[name])
+    tune(corpus_of(sources).corpus, own["name"], work / name, config, cross_fit=folds, precision=own["precision"], quiet=True)
 
 
-def encode(sources: tuple[str, str], folder: Path, number: int) -> torch.Tensor:
-    """Return what the encoders say of every so many-th utterance: the mean of those that never saw its dialogue."""
+def encode(sources: tuple[str, str], work: Path, number: int) -> torch.Tensor:
+    """Return what the encoders say of every so many-th utterance: of a training utterance the one that never saw its dialogue."""
     torch.set_num_threads(1)
     corpus = graph_corpus(sources).corpus
-    names = [corpus.dialogue_ids[place] for place in corpus.dialogue_of.tolist()]
-    ask = TunedEncoder(folder, output="log-probabilities")
-    return ask(corpus.texts[number::PROCESSES], dialogues=names[number::PROCESSES])
+    names = [corpus.dialogue_ids[place] for place in corpus.dialogue_of.tolist()][number::PROCESSES]
+    texts, training = corpus.texts[number::PROCESSES], set(corpus.splits["train"])
+    of_training = torch.tensor([name in training for name in names])
+    said = torch.empty(len(texts), len(corpus.task.labels))
+    for name, there in ((FOLDS, of_training), (WHOLE, ~of_training)):
+        rows, ask = there.nonzero()[:, 0].tolist(), TunedEncoder(work / name, output="log-probabilities")
+        said[there] = ask([texts[row] for row in rows], dialogues=[names[row] for row in rows])
+    return said
 
 
 def with_chances(corpus: Corpus, work: Path) -> Corpus:
@@ -101,10 +98,9 @@ def with_chances(corpus: Corpus, work: Path) -> Corpus:
 
 def make_chances(sources: tuple[str, str], work: Path) -> None:
     """Tune the encoders and ask them, as far as that is not done."""
-    numbers, folder = range(PROCESSES), work / "encoders"
-    side_by_side(tune_share, [sources] * PROCESSES, [folder] * PROCESSES, numbers)
+    side_by_side(fine_tune, [sources] * 2, [work] * 2, [WHOLE, FOLDS])
     if not (work / SAID).is_file():
-        parts = side_by_side(encode, [sources] * PROCESSES, [folder] * PROCESSES, numbers)
+        parts = side_by_side(encode, [sources] * PROCESSES, [work] * PROCESSES, range(PROCESSES))
         said = torch.empty(sum(map(len, parts)), parts[0].shape[1])
         for number, part in enumerate(parts):
             said[number::PROCESSES] = part
@@ -124,19 +120,18 @@ def make_graph(sources: tuple[str, str], work: Path, name: str, seed: int) -> di
     return dict(json.loads((folder / "figures.json").read_text(encoding="ascii")))
 
 
-def encoders_alone(joined: Joined, work: Path) -> dict[str, Any]:
-    """Return the development figures of the encoders without a graph, calibrated in the same way."""
+def encoder_alone(joined: Joined, work: Path) -> dict[str, Any]:
+    """Return the development figures of the encoder without a graph, calibrated in the same way."""
     scores = with_chances(joined.corpus, work).features[CHANCES]
     by = temperature(list(held_out(joined, scores).values()))
     return {"temperature": by, **judged(joined, scores / by)}
 
 
-def pack_encoders(folder: Path, out: Path) -> None:
-    """Copy tuned encoders: matrices of 16 bits, and none of the names of what each has seen."""
-    about = read_json(folder / ABOUT)
-    names = list(about["members"])
+def pack_encoder(folder: Path, out: Path) -> None:
+    """Copy a fine-tuned encoder, with matrices of 16 bits."""
+    names = list(read_json(folder / ABOUT)["members"])
     with atomic_folder(out, [ABOUT, *names]) as temporary:
-        write_json(temporary / ABOUT, {**about, "members": {name: [] for name in names}})
+        shutil.copyfile(folder / ABOUT, temporary / ABOUT)
         for name in names:
             (temporary / name).mkdir()
             shutil.copyfile(folder / name / ADAPTER_CONFIG, temporary / name / ADAPTER_CONFIG)
@@ -160,8 +155,8 @@ def main(argv: list[str] | None = None) -> int:
     figures = side_by_side(make_graph, [sources] * len(wanted), [work] * len(wanted), *zip(*wanted, strict=True))
     if options.compare:
         found: dict[str, Mapping[str, Any]] = {f"{name}, seed {seed}": one for (name, seed), one in zip(wanted, figures, strict=True)}
-        write_json(CHOICE, {"encoders alone": encoders_alone(graph_corpus(sources), work), **found})
-    pack_encoders(work / "encoders", options.out / "encoder")
+        write_json(CHOICE, {"encoder alone": encoder_alone(graph_corpus(sources), work), **found})
+    pack_encoder(work / WHOLE, options.out / "encoder")
     save_network(load_network(work / "graphs" / f"{own['chosen']}-{own['seeds'][0]}" / "model"), options.out / "model")
     print(f"written: {options.out}")
     return 0

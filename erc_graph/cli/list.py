@@ -10,10 +10,13 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from erc_graph.cli.command import Parser, command
+from erc_graph.inference.starter import STARTER, WORDS, starter_card
 
 DESCRIPTION = "Name what is known, one line each."
 EXAMPLES = """  erc-graph list methods
   erc-graph list recipes --json
+  erc-graph list models --card starter
+      its data, licences and figures, and what it is not for
 """
 
 
@@ -24,6 +27,8 @@ def make_parser() -> argparse.ArgumentParser:
     for name, (words, _) in KINDS.items():
         own = kinds.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
         own.add_argument("--json", action="store_true", help="for machines: one JSON object, name to description")
+        if name == "models":
+            own.add_argument("--card", metavar="NAME", choices=[STARTER], help="print the card of a model, as Markdown")
     return parser
 
 
@@ -31,6 +36,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     options = make_parser().parse_args(argv)
+    if getattr(options, "card", None):
+        print(starter_card(), end="")
+        return 0
     entries = KINDS[options.kind][1]()
     if options.json:
         print(json.dumps(entries, ensure_ascii=False, indent=1))
@@ -92,6 +100,11 @@ def tasks() -> dict[str, str]:
     return found
 
 
+def models() -> dict[str, str]:
+    """Models that come with the package."""
+    return {STARTER: WORDS}
+
+
 def formats() -> dict[str, str]:
     """Annotation files that are read, recognised by content: the first sentence of each reader."""
     from erc_graph.data.files import manifest, saved_corpus
@@ -122,5 +135,6 @@ KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
     "recipes": ("graph recipes", recipes),
     "corpora": ("data sets that are known by name", corpora),
     "tasks": ("label sets for --task", tasks),
+    "models": ("models that come with the package", models),
     "formats": ("annotation files that are read", formats),
 }

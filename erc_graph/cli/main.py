@@ -19,7 +19,7 @@ COMMANDS = {
     "report": "a run as one page: figures, errors, an explorer of conversations",
     "leaderboard": "many methods under the same rules, in one table",
     "compare": "finished runs side by side, with paired tests",
-    "list": "methods, recipes, corpora, tasks and formats that are known",
+    "list": "methods, models, recipes, corpora, tasks, formats that are known",
     "completion": "a script that lets the shell complete all this",
 }
 
@@ -27,8 +27,7 @@ EXAMPLES = """examples:
   erc-graph corpus inspect corpora/meld     what is in these files?
   erc-graph graph sample --out graph.html   explore a conversation in a browser
   erc-graph experiment pairwise             train and judge on the sample corpus
-  erc-graph predict --model runs/meld talk.txt
-                                            what do they feel, turn by turn
+  erc-graph predict talk.txt                what do they feel, turn by turn
   erc-graph report runs/meld                what did it learn, where is it off?
   erc-graph compare runs/a runs/b           which is better, and is that chance?
   erc-graph COMMAND --help                  all options of a command

@@ -15,6 +15,7 @@ from erc_graph.cli.command import Parser, add_method, command, remark
 from erc_graph.cli.graph import check_name, emotions, load_model, model_graphs, write_graphs
 from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError, StorageError
+from erc_graph.inference.starter import STARTER
 
 if TYPE_CHECKING:
     from erc_graph.inference.answer import Answer
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from erc_graph.inference.pipeline import Pipeline
 
 EXAMPLES = """
-  erc-graph predict --model runs/meld talk.txt
+  erc-graph predict talk.txt
       a pasted transcript, one line per turn, such as `Ann: We won!`;
       subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack, ...), what
       speech recognisers write, ELAN, Praat and CHAT are read, too
-  erc-graph predict --model runs/meld --html talk.html --unsure 0.5 talk.txt
+  erc-graph predict --html talk.html --unsure 0.5 talk.txt
       also a page to read and explore: the talk as a chat, emotions over time
-  erc-graph predict --model runs/meld --json talk.json > emotions.json
+  erc-graph predict --json talk.json > emotions.json
       for machines; the input may also be JSON lines or CSV
   pbpaste | erc-graph predict --model runs/meld -
       what stands in the clipboard
@@ -62,7 +63,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="transcript, subtitles, chat, JSON, CSV, Parquet; a corpus; `-` for standard input; with --out any number, and folders",
     )
-    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, or a name on the hub")
+    parser.add_argument(
+        "--model",
+        metavar="RUN",
+        default=STARTER,
+        help="folder of a run, a saved model, or a name on the hub (default: starter, which comes with the package)",
+    )
     add_method(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print notes, and the turns with all probabilities")

@@ -32,7 +32,7 @@ model. Put a proxy in front where others can reach it.
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
     parser = Parser(prog="erc-graph serve", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, or a name on the hub")
+    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, a name on the hub, or starter")
     add_method(parser)
     parser.add_argument(
         "--extractor",

@@ -21,6 +21,7 @@ from erc_graph.inference.graphs import graph_of, look
 from erc_graph.inference.long_conversations import predict_long
 from erc_graph.inference.prepare import hears, lacks, prepare
 from erc_graph.inference.saved import Network, load_network, save_network
+from erc_graph.inference.starter import STARTER
 from erc_graph.inference.stream import Stream
 from erc_graph.methods.base import Method
 from erc_graph.methods.schema import Schema
@@ -56,7 +57,7 @@ class Pipeline:
 
         Args:
             folder: What `save_pretrained` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file,
-                or the name of a model on the Hugging Face hub (`someone/model`).
+                the name of a model on the Hugging Face hub (`someone/model`), or `starter`.
             method: The class, where it does not come with the package (`erc_graph.methods.own_file.load_method`).
 
         Raises:
@@ -171,3 +172,12 @@ class Pipeline:
     def explain(self, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01) -> Explanation:
         """Return which edges, turns and modalities decided on the label of a turn; see `erc_graph.inference.explain`."""
         return explain(self.method, dialogue, turn, label=label, tolerance=tolerance)
+
+
+def load_starter() -> Pipeline:
+    """Return the model that comes with the package: seven emotions of English text (docs/starter.md).
+
+    Raises:
+        CheckpointError: its text encoder, the extra `[minilm]`, is not installed.
+    """
+    return Pipeline.from_pretrained(STARTER)

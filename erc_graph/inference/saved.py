@@ -2,7 +2,9 @@
 
 The weights carry the normalisation of the features as buffers; `config.json` is what `Method.describe` gives. An experiment's
 `best.safetensors` has the same description in its metadata. Reading runs nothing, allocates nothing but what the file holds, and
-checks every value.
+checks every value. A folder may hold the text encoders of its model, too, which it names as seen from itself.
+
+The package has one such model of its own, `starter` (docs/starter.md).
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ from erc_graph.data.files.storage import atomic_folder, load_tensors, save_tenso
 from erc_graph.data.shapes import shapes_only
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ErcGraphError
+from erc_graph.features.encoder_names import join_options, split_options
+from erc_graph.features.text import as_seen_from
 from erc_graph.graphs.recipe import GraphRecipe
+from erc_graph.inference.starter import STARTER, starter_folder
 from erc_graph.inference.version_1 import upgraded
 from erc_graph.methods import METHODS
 from erc_graph.methods.base import VERSION, Method
@@ -56,14 +61,16 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
     """Return the method that was saved, in evaluation mode on the CPU; nothing in the files is run.
 
     Args:
-        source: What `save_network` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file, or the name
-            of a model on the Hugging Face hub (`someone/model`).
+        source: What `save_network` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file, the name
+            of a model on the Hugging Face hub (`someone/model`), or `starter`, the model of the package (a folder of that name is
+            `./starter`).
         own: The class of a method that does not come with the package.
 
     Raises:
-        CheckpointError: nothing there, damaged, of a newer version, or of a class that is not known.
+        CheckpointError: nothing there, damaged, of a newer version, or of a class that is not known; or the encoder of the starter model
+            is not installed.
     """
-    path = Path(source)
+    path = starter_folder() if os.fspath(source) == STARTER else Path(source)
     try:
         tidy(path.parent, path.name)  # a process that was killed between two names
         exists = path.exists()
@@ -154,7 +161,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
         if version < VERSION:
             description, tensors = upgraded(description, tensors, where)
         kind = _kind(description.get("method"), where, own)
-        schema, configs, recipe, count = _checked(kind, description)
+        schema, configs, recipe, count = _checked(kind, description, where)
         config = configs["config"]
         if not 1 <= count <= max(1, len(tensors)):  # every member has weights of its own
             raise ValueError(f"members: expected 1 to {len(tensors)}, found {count}")
@@ -190,7 +197,13 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
     )
 
 
-def _checked(kind: type[Method], description: Mapping[str, Any]) -> tuple[Schema, dict[str, Any], GraphRecipe | None, int]:
+def _beside(encoder: str, folder: Path) -> str:
+    """The name of an encoder, by its whole path where it is a folder as seen from the model's."""
+    name, options = split_options(encoder)
+    return join_options(as_seen_from(folder, name), **options)
+
+
+def _checked(kind: type[Method], description: Mapping[str, Any], where: Path) -> tuple[Schema, dict[str, Any], GraphRecipe | None, int]:
     """Schema, configurations, recipe and number of members, every value of the right type."""
     from pydantic import ConfigDict, create_model
 
@@ -214,7 +227,9 @@ def _checked(kind: type[Method], description: Mapping[str, Any]) -> tuple[Schema
     if not isinstance(extractors, dict) or not all(isinstance(name, str) for name in extractors.values()):
         raise ValueError("provenance.extractors: expected modality → name")
     sequences = {name: tuple(item) for name, item in saved.sequences.items()}
-    schema = Schema(widths=saved.widths, task=task, sequences=sequences, provenance=saved.provenance)
+    beside = {name: _beside(encoder, where.parent) for name, encoder in extractors.items()}
+    provenance = {**saved.provenance, "extractors": beside} if beside else saved.provenance
+    schema = Schema(widths=saved.widths, task=task, sequences=sequences, provenance=provenance)
     return schema, {name: getattr(saved, name) for name in ("config", "inputs", "prior")}, saved.recipe, saved.members
 
 
