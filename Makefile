@@ -5,7 +5,7 @@
 # make docs    the pages of docs/ and the reference, as a site in docs/_build/html; a warning is an error
 # make gpu     all that is checked and measured on a GPU, with the interpreter that PYTHON names; installs nothing; needs ERC_GRAPH_DATA for corpora
 # make starter  train a starter model on GoEmotions and EmoryNLP: GOEMOTIONS=folder EMORYNLP=folder (half an hour on two idle cores)
-# make notebook  run docs/example.ipynb and keep what it shows
+# make notebooks  run the notebooks of docs/, each in an empty folder, and keep their outputs
 PYTHON ?= python3
 # Small matrices: one thread is as fast, and leaves the other cores free.
 export OMP_NUM_THREADS ?= 1
@@ -13,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check tables docs gpu starter notebook clean
+.PHONY: demo test check tables docs gpu starter notebooks clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -51,8 +51,8 @@ gpu:
 starter: $(VENV)/.installed-dev
 	$(BIN)/python -m starter.train --goemotions "$(GOEMOTIONS)" --emorynlp "$(EMORYNLP)" --compare
 
-notebook: $(VENV)/.installed-dev
-	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False docs/example.ipynb
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python docs/run_notebooks.py
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/reference docs/methods .pytest_cache .ruff_cache .mypy_cache .hypothesis

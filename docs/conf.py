@@ -23,7 +23,7 @@ html_theme = "furo"
 html_title = f"erc_graph {version}"
 html_copy_source = False
 
-nb_execution_mode = "off"  # the notebook is committed with what it printed; `make notebook` runs it
+nb_execution_mode = "off"  # notebooks are committed with their outputs; `make notebooks` runs them
 myst_heading_anchors = 3
 default_role = "code"  # `name` in a docstring is code
 

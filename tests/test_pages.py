@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*.ipynb"))]
 LONGEST = 25  # words of a sentence
 ABBREVIATIONS = ("e.g.", "i.e.", "et al.", "vs.", "Fig.", "Eq.", "etc.", "cf.", "approx.", "Sec.", "Table.")
 BANNED = (
@@ -17,6 +18,14 @@ BANNED = (
     "leverage", "as there", "is the text's",
 )  # fmt: skip
 """Words that say nothing, or leave out what they speak of."""
+
+
+def text_of(page: Path) -> str:
+    """Markdown of a page; of a notebook that of its cells."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
 def paragraphs(text: str) -> list[str]:
@@ -46,7 +55,7 @@ def words(sentence: str) -> int:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_sentences_are_short(page: Path) -> None:
-    long = [one for paragraph in paragraphs(page.read_text(encoding="utf-8")) for one in sentences(paragraph) if words(one) > LONGEST]
+    long = [one for paragraph in paragraphs(text_of(page)) for one in sentences(paragraph) if words(one) > LONGEST]
     assert not long, "\n".join(f"{words(one)} words: {one}" for one in long)
 
 
@@ -58,7 +67,7 @@ def test_a_long_sentence_would_be_seen() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_page_has_words_that_say_nothing(page: Path) -> None:
-    text = " ".join(paragraphs(page.read_text(encoding="utf-8"))).lower()
+    text = " ".join(paragraphs(text_of(page))).lower()
     assert not [word for word in BANNED if re.search(rf"\b{re.escape(word)}\b", text)]
 
 
