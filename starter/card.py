@@ -41,7 +41,7 @@ def figures_block() -> str:
     heads = ["utterances of", "classes", "utterances", *(title for _, title in COLUMNS), "encoder alone: wF1", "macro F1", "majority: wF1"]
     text = markdown_table(heads, rows)
     text += f"\n\nMean ± standard deviation over {len(found['seeds'])} seeds of the graph. The files of the model take "
-    text += f"{found['bytes'] / 2**20:.1f} MiB. On two cores, `erc-graph predict` labels a conversation of twenty utterances in "
+    text += f"{found['bytes'] / 2**20:.1f} MiB.\nOn two cores, `erc-graph predict` labels a conversation of twenty utterances in "
     text += f"{found['cold_seconds']:.1f} s, including the start of the program."
     return text
 

@@ -65,8 +65,9 @@ def stand_ins(code: str) -> None:
                 options += ["--data", of_sentences(), "--modalities", '["text"]']
             assert experiment("pairwise", ["--out", name, *options, *widths]) == 0
 
-    if "talk.txt" in code:
-        Path("talk.txt").write_text("Ann: Hey! I got the job!\nBob: Really?\n  You?\n", encoding="utf-8")
+    for name in re.findall(r"[\w/]*\btalk\.txt", code):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("Ann: Hey! I got the job!\nBob: Really?\n  You?\n", encoding="utf-8")
 
 
 def of_sentences() -> str:
