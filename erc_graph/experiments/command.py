@@ -19,7 +19,7 @@ from erc_graph.data.printable import open_streams, refusal
 from erc_graph.errors import CheckpointError, ConfigError, ErcGraphError
 from erc_graph.experiments.moved import arguments_up_to_date, say, up_to_date
 from erc_graph.experiments.parser import COMMAND_ONLY, LAUNCH, SHORT, TABLES, make_parser
-from erc_graph.experiments.session import check_folder, held, main_process, run_session
+from erc_graph.experiments.session import check_folder, held, main_process, run_session, search_folder
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -94,7 +94,7 @@ def _main(method: str, arguments: list[str]) -> int:
     if committed:
         values = read_toml(committed)
         from_dict(method, values, settings_name(committed))
-        arguments = ["--config", str(committed), *arguments]
+        arguments, files = ["--config", str(committed), *arguments], [values]
     parser = make_parser(method)
     with _written(arguments, files) as arguments:
         options = parser.parse_args(arguments)
@@ -102,35 +102,38 @@ def _main(method: str, arguments: list[str]) -> int:
     if (experiment.run.data, experiment.run.strict) != (data, strict):
         raise ConfigError(f"--data: read {data!r} from the arguments, but the options say {experiment.run.data!r}; name it once")
     folder = Path(options.out or Path("runs") / f"{short_name(method)}-{corpus.name}")
-    if options.table is not None and options.tune:
-        raise ConfigError("--table and --tune: expected one of them; tune first, then run the table with --config")
+    if options.table is not None and options.search:
+        raise ConfigError("--table and --search: expected one of them; search first, then run the table with --config")
     if options.dry_run:
         from erc_graph.experiments.dry_run import dry_run
 
         settings = [settings_name(committed)] if committed else known.config
-        return dry_run(experiment, corpus, folder, settings, table=options.table, trials=options.tune)
-    if options.tune and not main_process():
-        raise ConfigError("--tune: expected one process; tune alone, then train with several")
+        return dry_run(experiment, corpus, folder, settings, table=options.table, trials=options.search)
+    if options.search and not main_process():
+        raise ConfigError("--search: expected one process; search in one, then train in several")
     with held(folder):
         if main_process():
             check_folder(folder)
-        if options.tune:
-            from erc_graph.experiments.tuning import search
+        if options.search:
+            from erc_graph.experiments.hyperparameters import search
 
-            experiment = search(experiment, corpus, folder / "tune", options.tune)
+            experiment = search(experiment, corpus, search_folder(folder), options.search)
         return run_session(experiment, corpus, folder, launch, table=options.table)
 
 
 @contextmanager
 def _written(arguments: list[str], files: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    """The arguments with files in the place of those of `--config`, in their order: what stood in them, every key where it is now."""
+    """Give the arguments with new files in place of those of `--config`, in the same order.
+
+    In the new files every key is where it is now. Tables that are no options (`TABLES`) are left out: `[search]` is not `--search N`.
+    """
     if not files:
         yield arguments
         return
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i}.toml" for i in range(len(files))]
         for path, content in zip(paths, files, strict=True):
-            path.write_text(tomli_w.dumps(dict(content)), encoding="utf-8")
+            path.write_text(tomli_w.dumps({key: content[key] for key in content if key not in TABLES}), encoding="utf-8")
         left, found, after = iter(paths), [], False
         for argument in arguments:
             whole = argument.startswith("--config=")

@@ -11,11 +11,12 @@ from erc_graph.experiments.ablation import Table, find_table
 from erc_graph.experiments.baseline import baseline_file, baseline_plans
 from erc_graph.experiments.checks import check
 from erc_graph.experiments.experiment import Experiment, settings_name
+from erc_graph.experiments.hyperparameters import check_search
 from erc_graph.experiments.jobs import Plan
 from erc_graph.experiments.published import printed_beside
 from erc_graph.experiments.run import build
+from erc_graph.experiments.session import search_folder
 from erc_graph.experiments.tables import row_plans
-from erc_graph.experiments.tuning import check_search
 
 
 def dry_run(
@@ -47,7 +48,7 @@ def dry_run(
     print(f"seeds       {run.seeds}" + (f", {run.members} networks each" if run.members > 1 else ""))
     if trials:
         check_search(experiment, corpus)
-        print(f"tune        {_many(trials, 'training')} with settings of [search], in {folder / 'tune'}; the best of them below")
+        print(f"search      {_many(trials, 'training')} with settings of [search], in {search_folder(folder)}; the best settings are used below")
     for line in _table_lines(experiment, corpus, folder, chosen) if chosen else _main_lines(experiment, corpus, folder, table):
         print(line)
     return 0

@@ -95,7 +95,7 @@ class Experiment:
         training: The loop's configuration.
         inputs: What is done with the features before any method reads them.
         prior: What is added to the scores behind any method.
-        search: Dotted key → range, for `--tune`.
+        search: Dotted key → range, for `--search`.
     """
 
     method: str

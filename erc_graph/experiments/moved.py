@@ -47,6 +47,8 @@ TYPED: dict[str, Callable[[str], str]] = {
     "pipeline.prior": lambda value: value.replace("+", ","),
     "pipeline.bidirectional": lambda value: {"true": "false", "false": "true"}.get(value.lower(), value),
 }
+# Options of the command itself.
+COMMAND = {"tune": "search"}
 # Options that are gone and changed no result: how much is computed at once.
 GONE = (
     *("pipeline.tokens", "pipeline.seconds", "pipeline.cache", "pipeline.conv.method", "pipeline.context.conv.method"),
@@ -168,7 +170,7 @@ def arguments_up_to_date(arguments: Sequence[str], kind: type) -> tuple[list[str
         kind: Class of the method.
     """
     notes: list[str] = []
-    return list(_options(arguments, moved_keys(kind), notes)), notes
+    return list(_options(arguments, {**moved_keys(kind), **COMMAND}, notes)), notes
 
 
 def _options(arguments: Sequence[str], keys: Mapping[str, str], notes: list[str]) -> Iterator[str]:

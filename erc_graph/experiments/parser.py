@@ -29,10 +29,10 @@ GRAPH = """  {program} --graph window
 """
 
 
-TABLES = ("search", "record")
+TABLES = ("search", "record")  # of a file, without options of the same meaning
 LAUNCH = ("workers", "launcher", "track")
 SHORT = {"--graph": "--pipeline.graph"}
-COMMAND_ONLY = ("config", "out", "resume", "table", "tune", "dry_run", "method", "dataset", *LAUNCH, *TABLES)
+COMMAND_ONLY = ("config", "out", "resume", "table", "dry_run", "method", "dataset", *LAUNCH, *TABLES)
 
 
 def description(method: str) -> str:
@@ -86,11 +86,11 @@ def make_parser(method: str) -> ArgumentParser:
         help="Run the rows of the paper's Table N and print measured beside published; without rows: the main result.",
     )
     parser.add_argument(
-        "--tune",
+        "--search",
         type=int,
         default=0,
         metavar="N",
-        help="First search N settings in the ranges of [search], on the development split.",
+        help="First do a hyperparameter search: evaluate N settings from the ranges of [search] on the development split.",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="Say what would be run, with --table row by row; train nothing, write nothing."
@@ -115,8 +115,6 @@ def make_parser(method: str) -> ArgumentParser:
     parser.set_defaults({"data": default_data(method)})
     for hidden in ("method", "dataset"):
         parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
-    for hidden in TABLES:
-        parser.add_argument(f"--{hidden}", type=dict[str, Any], help=argparse.SUPPRESS)
     return parser
 
 

@@ -18,7 +18,7 @@ from erc_graph.errors import ConfigError
 from erc_graph.experiments.experiment import Experiment
 from erc_graph.experiments.jobs import Job, Outcome, Plan, SeedResult
 from erc_graph.inference.saved import Network
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.own_file import find_method
 from erc_graph.methods.schema import Schema
 from erc_graph.methods.stage import Prediction, infer
@@ -35,7 +35,7 @@ def schema(experiment: Experiment, corpus: Corpus) -> Schema:
 
 
 def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
-    """A fresh network, or a committee of them; the first weights depend on the seed, those of the first member on it alone.
+    """A fresh network, or an ensemble of them; the first weights depend on the seed, those of the first member on it alone.
 
     Raises:
         ConfigError: it does not fit the corpus, or not into memory.
@@ -46,7 +46,7 @@ def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
         members = [
             kind(reads, experiment.pipeline, inputs=experiment.inputs, prior=experiment.prior) for _ in range(experiment.run.members)
         ]
-        return Committee(members) if len(members) > 1 else members[0]
+        return Ensemble(members) if len(members) > 1 else members[0]
     except (MemoryError, OverflowError) as error:
         raise ConfigError("pipeline: expected widths that fit into memory; make them smaller") from error
     except RuntimeError as error:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from erc_graph.experiments.experiment import Experiment, Launch
 
 
+SEARCH = ("search", "tune")  # folder of a hyperparameter search; the second is the name in earlier versions
+
+
 def main_process() -> bool:
     """Whether this is the only process, or the first of several started by `accelerate launch`: the one that writes and prints."""
     return os.environ.get("RANK", "0") == "0"
@@ -40,8 +43,14 @@ def check_folder(folder: Path) -> None:
         return
     if "config.json" in names:
         raise ConfigError(f"{folder}: already has a run; continue it with --resume {folder}, or choose another --out")
-    if [name for name in names if name != "tune"]:
+    if [name for name in names if name not in SEARCH]:
         raise ConfigError(f"{folder}: expected an empty or new folder, found {names[0]!r} in it; choose another --out")
+
+
+def search_folder(folder: Path) -> Path:
+    """Return the folder of the hyperparameter search of a run; one of an earlier version keeps its name."""
+    now, before = (folder / name for name in SEARCH)
+    return before if before.exists() else now
 
 
 def _names(folder: Path) -> list[str]:
@@ -57,7 +66,7 @@ def _way_on(folder: Path) -> str:
     """What to do after Ctrl-C."""
     if (folder / "config.json").exists():
         return f"the last whole epoch is kept, --resume {folder} continues from it"
-    return "the same command goes on with the trials that are done" if (folder / "tune").exists() else ""
+    return "the same command goes on with the trials that are done" if search_folder(folder).exists() else ""
 
 
 def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:

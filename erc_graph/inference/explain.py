@@ -36,7 +36,7 @@ from erc_graph.graphs.edges import Watch
 from erc_graph.inference.graphs import Seen, graph_of, look, operators, watched
 from erc_graph.inference.saved import Network
 from erc_graph.methods.base import Method
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def explain(
         ConfigError: no such turn or label, or no tolerance above 0.
         CorpusError: no dialogue, or it lacks features that the method reads, or has others.
     """
-    method = pipeline if isinstance(pipeline, (Method, Committee)) else pipeline.method
+    method = pipeline if isinstance(pipeline, (Method, Ensemble)) else pipeline.method
     if not isinstance(dialogue, Dialogue):
         raise CorpusError(f"dialogue: expected a conversation, such as corpus[0], found a {type(dialogue).__name__}")
     try:

@@ -33,7 +33,7 @@ from erc_graph.inference.starter import STARTER, starter_folder
 from erc_graph.inference.version_1 import upgraded
 from erc_graph.methods import METHODS
 from erc_graph.methods.base import VERSION, Method
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.inputs import InputsConfig
 from erc_graph.methods.prior import PriorConfig
 from erc_graph.methods.schema import Schema
@@ -43,7 +43,7 @@ FORMAT = "erc_graph pipeline"
 BEST, RESULT, FIRST = "best.safetensors", "result.json", "seed-0"  # of an experiment
 
 
-Network = Method | Committee
+Network = Method | Ensemble
 
 
 def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
@@ -171,7 +171,7 @@ def _restore(description: Mapping[str, Any], tensors: dict[str, Tensor], where: 
             members = [kind(schema, given, inputs=configs["inputs"], prior=configs["prior"]) for _ in range(count)]
         for member in members:
             member.config = config if given is config else replace(member.config, graph=config.graph)
-        method = Committee(members) if "members" in description else members[0]
+        method = Ensemble(members) if "members" in description else members[0]
         expected = method.state_dict()
         for key, value in tensors.items():
             if key in expected and value.dtype != expected[key].dtype:

@@ -24,7 +24,7 @@ class Prediction:
         auxiliary: Further scores of the same shape that get the same criterion.
         auxiliary_weight: Weight of their losses.
         states: `(N, k)` features in front of the classifier, for pictures.
-        members: What each of several independent networks says, where there are some (`erc_graph.methods.committee`): each has a loss
+        members: What each of several independent networks says, where there are some (`erc_graph.methods.ensemble`): each has a loss
             of its own, and `scores` is what they say together.
     """
 

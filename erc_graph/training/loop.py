@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from erc_graph.methods.base import Method
-    from erc_graph.methods.committee import Committee
+    from erc_graph.methods.ensemble import Ensemble
 
 
 def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfig, device: str = "auto") -> Accelerator:
@@ -60,7 +60,7 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
 
 
 def fit(
-    method: Method | Committee,
+    method: Method | Ensemble,
     train: Batch,
     dev: Batch | None,
     config: TrainingConfig,

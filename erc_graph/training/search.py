@@ -81,13 +81,13 @@ class SearchSpace:
             known = isinstance(value, Mapping) and set(value) <= {"low", "high", "log", "choices"}
             good = known and isinstance(value.get("choices", []), (list, tuple)) and isinstance(value.get("log", False), bool)
             if not good:
-                problems.append(f"tune.{key}: expected a table of low, high and log, or of choices, found {value!r}")
+                problems.append(f"search.{key}: expected a table of low, high and log, or of choices, found {value!r}")
                 continue
             ranges[key] = Range(**{**value, "choices": tuple(value.get("choices", ()))})
             if (expected := ranges[key].problem()) is not None:
-                problems.append(f"tune.{key}: expected {expected}, found {dict(value)!r}")
+                problems.append(f"search.{key}: expected {expected}, found {dict(value)!r}")
         if not values:
-            problems.append("tune: expected at least one configuration key with a range, found none")
+            problems.append("search: expected at least one configuration key with a range, found none")
         if problems:
             raise ConfigError("\n".join(problems))
         return cls(ranges)
@@ -121,12 +121,12 @@ class Search:
         done = [trial for trial in self.trials if trial.value is not None]
         if not done:
             first = self.trials[0].error if self.trials else "none was run"
-            raise ConfigError(f"tune: expected a trial that gives a number, found none in {len(self.trials)}; the first: {first}")
+            raise ConfigError(f"search: expected a trial that gives a number, found none in {len(self.trials)}; the first: {first}")
         sign = 1 if self.direction == "maximize" else -1
         return max(done, key=lambda trial: sign * trial.value)  # type: ignore[operator]
 
 
-def tune(
+def run_search(
     objective: Callable[[dict[str, Any]], float],
     space: SearchSpace,
     trials: int,
@@ -170,7 +170,7 @@ def tune(
         for trial in search.trials:
             study.add_trial(_frozen(trial, space, distributions))
     for number in Progress(
-        range(len(search.trials), trials), desc="tune", total=trials, initial=len(search.trials), leave=False, disable=quiet
+        range(len(search.trials), trials), desc="search", total=trials, initial=len(search.trials), leave=False, disable=quiet
     ):
         study.sampler = optuna.samplers.TPESampler(seed=seed + number)  # what is tried depends on the record and the number only
         asked = study.ask(distributions)

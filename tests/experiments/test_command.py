@@ -22,7 +22,7 @@ from erc_graph.experiments.parser import make_parser
 from erc_graph.experiments.report import make_report
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.bigru import BiGRU
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.pairwise import Pairwise
 
 QUICK = [
@@ -92,7 +92,7 @@ def test_members_train_and_vote_and_the_baseline_has_as_many(small: Path, tmp_pa
     assert result["members"] == result["config"]["members"] == 2
     for folder, kind in ((out, Pairwise), (out / "bigru", BiGRU)):
         network = Pipeline.from_pretrained(folder).method
-        assert isinstance(network, Committee) and len(network.networks) == 2 and isinstance(network.networks[0], kind)
+        assert isinstance(network, Ensemble) and len(network.networks) == 2 and isinstance(network.networks[0], kind)
     assert (out / "graph.png").is_file() and (out / "tsne.png").is_file()
     assert not sum(p.numel() for p in Pipeline.from_pretrained(out).method.parameters()) - result["parameters"]
     page = make_report(out)
@@ -173,8 +173,8 @@ def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     for dry in ((), ("--dry-run",)):
         assert run("--data", small, "--out", tmp_path / "run", "--table", 9, *dry) == 2
         assert "table: expected one of 1, 2, 3, 4, 5, found 9" in capsys.readouterr().err
-    assert run("--data", small, "--table", 2, "--tune", 2, "--dry-run") == 2
-    assert "--table and --tune: expected one of them" in capsys.readouterr().err
+    assert run("--data", small, "--table", 2, "--search", 2, "--dry-run") == 2
+    assert "--table and --search: expected one of them" in capsys.readouterr().err
     assert run("--data", small, "--table", 2, "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "table       2: Components (6 rows of experiments/tables/pairwise.toml)" in shown
@@ -192,17 +192,17 @@ def test_unknown_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_of_tuning_says_it_and_refuses_what_tuning_refuses(
+def test_a_dry_run_of_a_search_says_it_and_refuses_what_a_search_refuses(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
-    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--tune", 2, "--dry-run") == 0
+    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--search", 2, "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert f"settings    {file}" in shown and f"tune        2 trainings with settings of [search], in {tmp_path / 'run' / 'tune'};" in shown
+    assert f"settings    {file}" in shown and f"search      2 trainings with settings of [search], in {tmp_path / 'run' / 'search'};" in shown
     file.write_text("[training]\nepochs = 1\n")
-    assert run("--config", file, "--data", small, "--tune", 2, "--dry-run") == 2
-    assert "--tune: the experiment declares no ranges" in capsys.readouterr().err
+    assert run("--config", file, "--data", small, "--search", 2, "--dry-run") == 2
+    assert "--search: the experiment declares no ranges" in capsys.readouterr().err
 
 
 def test_progress_where_there_is_no_terminal(
@@ -214,10 +214,10 @@ def test_progress_where_there_is_no_terminal(
     monkeypatch.setattr("erc_graph.data.progress.Progress.due", 0.0)
     file = tmp_path / "own.toml"
     file.write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
-    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--tune", 2, "--seeds", 2, *QUICK) == 0
+    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--search", 2, "--seeds", 2, *QUICK) == 0
     lines = capsys.readouterr().err.splitlines()
     for line in (
-        r"tune: 2 of 2 \(100%\)",
+        r"search: 2 of 2 \(100%\)",
         r"pairwise: seeds: 1 of 2 \(50%\)",
         r"pairwise seed 1 .*: 2 of 2 \(100%\), .*weighted_f1=0\.\d{3}$",
     ):
@@ -239,7 +239,7 @@ def test_dry_run_writes_nothing(small: Path, tmp_path: Path, capsys: pytest.Capt
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [["--dry-run"], ["--config", "own.toml", "--tune", 2]])
+@pytest.mark.parametrize("command", [["--dry-run"], ["--config", "own.toml", "--search", 2]])
 def test_a_corpus_of_one_label_is_refused_before_anything_is_tried(
     command: list[object], small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,29 +262,37 @@ def test_printed_configuration_is_read_back(small: Path, tmp_path: Path, capsys:
     assert "depth = 6" in capsys.readouterr().out
 
 
-def test_tuning_keeps_its_record(small: Path, tmp_path: Path) -> None:
+def test_a_search_keeps_its_record(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[search]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n"pipeline.depth" = {choices = [1, 2]}\n')
     out = tmp_path / "run"
-    assert run("--config", file, "--data", small, "--out", out, "--tune", 2, *QUICK, "--training.epochs", 1) == 0
-    trials = json.loads((out / "tune" / "trials.json").read_text())["trials"]
+    assert run("--config", file, "--data", small, "--out", out, "--search", 2, *QUICK, "--training.epochs", 1) == 0
+    trials = json.loads((out / "search" / "trials.json").read_text())["trials"]
     assert len(trials) == 2
     best = max(trials, key=lambda trial: trial["value"])["parameters"]
     assert json.loads((out / "result.json").read_text())["config"]["pipeline"]["depth"] == best["pipeline.depth"]
+
+
+def test_a_search_of_an_earlier_version_is_continued(small: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "own.toml", tmp_path / "run"
+    file.write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
+    (out / "tune").mkdir(parents=True)
+    assert run("--config", file, "--data", small, "--out", out, "--tune", 1, *QUICK, "--training.epochs", 1) == 0
+    assert len(json.loads((out / "tune" / "trials.json").read_text())["trials"]) == 1 and not (out / "search").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ('[search]\n"training.rate" = {low = 1, high = 2}', "training.rate: expected a field of the configuration"),
-        ('[search]\n"training.epochs" = 3', "tune.training.epochs: expected a table"),
+        ('[search]\n"training.epochs" = 3', "search.training.epochs: expected a table"),
         ("", "declares no ranges"),
     ],
 )
-def test_tuning_of_impossible_ranges(content: str, message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_of_impossible_ranges(content: str, message: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own.toml"
     file.write_text(content)
-    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--tune", 2) == 2
+    assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--search", 2) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -402,7 +410,7 @@ def test_help_teaches_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--data", ""], "--data: expected a corpus"),
         (["--tas", "meld7"], "--tas"),
-        (["--tune", "2", "--table", "2"], "--table and --tune: expected one of them"),
+        (["--search", "2", "--table", "2"], "--table and --search: expected one of them"),
         (["--inputs.swap_noise", '{"smell": 0.5}'], "inputs.swap_noise: expected modalities of the corpus"),
         (["--modalities", "[]"], "modalities: expected one or more"),
         (["--modalities", '["text", "text"]'], "modalities: expected each once"),
@@ -459,13 +467,13 @@ def test_the_baseline_has_a_command_of_its_own(small: Path, tmp_path: Path) -> N
     assert not (tmp_path / "run" / "graph.png").exists()
 
 
-def test_tuning_of_a_protocol_with_folds_is_refused(tmp_path: Path) -> None:
+def test_a_search_in_a_protocol_with_folds_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
     from erc_graph.data.sample.vectors import sample_corpus
     from erc_graph.errors import ConfigError
     from erc_graph.experiments.experiment import from_dict
-    from erc_graph.experiments.tuning import search
+    from erc_graph.experiments.hyperparameters import search
 
     corpus = sample_corpus(dialogues=24, seed=3)
     names = tuple(f"Ses{i % 3 + 1:02d}F_{i}" for i in range(len(corpus)))

@@ -117,7 +117,7 @@ def ended(out: Path) -> dict[str, Any]:
 
 @fork
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--tune", "2"]])
+@pytest.mark.parametrize("options", [[], ["--search", "2"]])
 def test_an_experiment_that_is_killed_goes_on(options: list[str], small: Path, tmp_path: Path) -> None:
     """With the same command where nothing was trained, with `--resume` where something was; the result is that of a run in one go."""
     (tmp_path / "bigru.toml").write_text('method = "bigru"\n[search]\n"training.learning_rate" = {low = 1e-3, high = 1e-2, log = true}\n')

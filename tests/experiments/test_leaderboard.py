@@ -84,7 +84,7 @@ def board(folder: Path) -> dict[str, Any]:
         ({"seeds": 10**9}, "seeds: expected 1 to 10000, found 1000000000"),
         ({"budget": 10_001}, "budget: expected 0 to 10000, found 10001"),
         ({"members": 101}, "members: expected 1 to 100, found 101"),
-        ({"ranges": {"width": {"low": 3}}}, "tune.width: expected numbers `low` and `high`"),
+        ({"ranges": {"width": {"low": 3}}}, "search.width: expected numbers `low` and `high`"),
         ({"corpora": {"meld": {"choice": "test"}}}, "rules: corpora.meld.choice"),
         ({"variants": [{"name": "a/b", "method": "bigru"}]}, "variants: expected names of their own"),
         ({"variants": [{"name": "bigru", "method": "bigru"}]}, "variants: expected names of their own"),

@@ -143,3 +143,8 @@ def test_options_of_before(old: list[str], new: list[str]) -> None:
 def test_a_note_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     say(["--a is now --b", "--a is now --b"])
     assert [record.getMessage() for record in caplog.records] == ["note: --a is now --b"]
+
+
+def test_the_option_of_a_search_has_another_name() -> None:
+    assert arguments_up_to_date(["--tune", "3"], Plain) == (["--search", "3"], ["--tune is now --search"])
+    assert arguments_up_to_date(["--tune=3"], Plain) == (["--search=3"], ["--tune is now --search"])

@@ -17,7 +17,7 @@ from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.graphs.edges import Watch
 from erc_graph.inference.graphs import graph_of, look, operators, watched
 from erc_graph.methods.base import Method
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.conversation import Conversation, ConversationConfig
 from erc_graph.methods.hff import HFF, HFFConfig
 from erc_graph.methods.inputs import Shapes
@@ -48,7 +48,7 @@ def corpus() -> Corpus:
 def test_operators_are_called_by_their_name_or_their_place(corpus: Corpus) -> None:
     method = Attending(Schema.of(corpus))
     assert list(operators(method)) == ["Relational", "last"] and operators(method)["last"] is method.chain[2]
-    together = Committee([Attending(Schema.of(corpus)) for _ in range(2)])
+    together = Ensemble([Attending(Schema.of(corpus)) for _ in range(2)])
     assert list(operators(together)) == ["Relational (1)", "last (1)", "Relational (2)", "last (2)"]
 
 

@@ -2,7 +2,7 @@
 
 A case is a method with a configuration, the modalities that it is given, and their form. Of every method there are
 
-- `plain` cases: {default, causal where it can be} × {all modalities, each one alone}, and committees of the default and the causal one;
+- `plain` cases: {default, causal where it can be} × {all modalities, each one alone}, and ensembles of the default and the causal one;
 - `form` cases: the default in every other form that it reads (vectors, sequences);
 - `option` cases: every option with few values (true or false, a word of several, a recipe), one changed at a time;
 - `around` cases: every option of `[inputs]` and `[prior]` that a forward pass shows, and a task of scores;
@@ -39,7 +39,7 @@ from erc_graph.inference.saved import Network
 from erc_graph.inference.version_1 import moved_options
 from erc_graph.methods import METHODS
 from erc_graph.methods.base import NONE, Method
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.inputs import Inputs, InputsConfig
 from erc_graph.methods.prior import PriorConfig
 from erc_graph.methods.schema import Kind, Schema
@@ -125,7 +125,7 @@ class Case:
         task: What is predicted.
         inputs: The table `[inputs]`.
         prior: The table `[prior]`.
-        members: Networks of a committee; 0: none.
+        members: Networks of an ensemble; 0: none.
     """
 
     kind: str
@@ -163,7 +163,7 @@ class Case:
         """A new network, with the package's first weights."""
         kind = METHODS[self.method]
         members = [kind(self.schema, self.config(), inputs=self.inputs, prior=self.prior) for _ in range(max(1, self.members))]
-        return Committee(members) if self.members else members[0]
+        return Ensemble(members) if self.members else members[0]
 
 
 REFUSED: dict[str, str] = {}
@@ -188,7 +188,7 @@ def wanted(method: str) -> Iterator[Case]:
             heard = "" if len(names) > 1 else f", {names[0]} alone"
             yield Case("plain", f"{method}: {label}{heard}", method, config, names, first)
         if SLOW:
-            yield Case("plain", f"{method}: {label}, committee", method, config, form=first, members=2)
+            yield Case("plain", f"{method}: {label}, ensemble", method, config, form=first, members=2)
     if not SLOW:
         return
     plain = small(kind.Config())
@@ -284,7 +284,7 @@ def over(default: Callable[[Case], bool], every: Callable[[Case], bool] = lambda
 
 
 def whole(case: Case) -> bool:
-    """Default and causal, with all modalities; no committees."""
+    """Default and causal, with all modalities; no ensembles."""
     return case.whole and not case.members
 
 
@@ -421,5 +421,5 @@ def scores(network: nn.Module, batch: Batch) -> Tensor:
 
 
 def networks(network: Network) -> list[Method]:
-    """The members of a committee, or the one method."""
-    return network.networks if isinstance(network, Committee) else [network]
+    """The members of an ensemble, or the one method."""
+    return network.networks if isinstance(network, Ensemble) else [network]

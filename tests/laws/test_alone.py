@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from erc_graph.data.batch import Batch
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.stage import infer
 from tests.laws.cases import Case, conversations, every_case, first, leaves, over, scores, stir, stirred, whole, without_dropout
 
@@ -75,7 +75,7 @@ def test_inference_in_chunks_of_any_size(case: Case) -> None:
 def test_a_penalty_is_the_sum_or_the_mean_of_its_dialogues_or_couples_them_on_purpose(case: Case) -> None:
     """In training, without dropout: a loss that compares utterances of several dialogues is declared (`couples_batch`)."""
     network = case.build()
-    assert not isinstance(network, Committee)
+    assert not isinstance(network, Ensemble)
     if network.couples_batch:
         return
     without_dropout(stir(network).train())

@@ -16,13 +16,13 @@ from tests.laws.cases import MODALITIES, REFUSED, SETTINGS, THREE, WIDTHS, cases
 
 @pytest.mark.slow
 def test_nothing_is_left_out() -> None:
-    """Of every method {default, causal} × {all, each alone} and committees are cases, or refused in words."""
+    """Of every method {default, causal} × {all, each alone} and ensembles are cases, or refused in words."""
     names = {case.name for case in every_case()}
     wanted = {
         f"{method}: {label}{heard}"
         for method in METHODS
         for label in defaults(method)
-        for heard in ("", ", committee", *(f", {name} alone" for name in MODALITIES))
+        for heard in ("", ", ensemble", *(f", {name} alone" for name in MODALITIES))
     }
     assert len(wanted) >= 5 * len(METHODS) and wanted <= names | set(REFUSED)
     files = {path for path in SETTINGS.rglob("*.toml") if {"method", "training"} <= set(read_toml(path))}

@@ -20,7 +20,7 @@ from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.inference.graphs import operators
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.base import Method
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.conversation import ConversationConfig
 from erc_graph.methods.schema import Schema
 from erc_graph.methods.stage import infer
@@ -263,7 +263,7 @@ def test_cepstral_coefficients_are_computed_once(corpus: Corpus) -> None:
 
 def test_members_of_a_committee_have_frames_of_their_own(corpus: Corpus) -> None:
     members = [WavFusion(Schema.of(corpus, reads=WavFusion.reads), little(frozen=True)) for _ in range(2)]
-    together = Committee(members).eval()
+    together = Ensemble(members).eval()
     together.fit_inputs(members[0].schema.batch(corpus))
     batch = members[0].schema.batch(corpus)
     torch.testing.assert_close(together(together.start_stage(0, batch)).scores, together(batch).scores, rtol=1e-4, atol=1e-5)

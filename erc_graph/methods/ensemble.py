@@ -34,7 +34,7 @@ def _of_all(name: str) -> Any:
     return property(lambda self: getattr(self.networks[0], name))
 
 
-class Committee(nn.Module):
+class Ensemble(nn.Module):
     """A method, several times: what a `Method` answers and how it is trained, without being one.
 
     Args:

@@ -21,7 +21,7 @@ from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods import METHODS
 from erc_graph.methods.base import Method
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
-from erc_graph.methods.committee import Committee
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.inputs import Given, Shapes
 from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 from erc_graph.methods.schema import Schema
@@ -60,13 +60,13 @@ def networks(name: str, corpus: Corpus, count: int = 3) -> list[Method]:
     return [kind(Schema.of(corpus, ("audio", "text")), config) for _ in range(count)]
 
 
-def committee(name: str, corpus: Corpus, count: int = 3) -> Committee:
-    found = Committee(networks(name, corpus, count))
+def ensemble(name: str, corpus: Corpus, count: int = 3) -> Ensemble:
+    found = Ensemble(networks(name, corpus, count))
     found.fit_inputs(corpus.split("train").batch(found.schema.widths))
     return found
 
 
-def train(method: Method | Committee, corpus: Corpus, config: TrainingConfig = TRAINING, **options: Any) -> Any:
+def train(method: Method | Ensemble, corpus: Corpus, config: TrainingConfig = TRAINING, **options: Any) -> Any:
     parts = (corpus.split(name).batch(method.schema.widths) for name in ("train", "dev"))
     return fit(method, *parts, config, **{"seed": 3, "device": "cpu", "quiet": True, **options})
 
@@ -78,7 +78,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_members_end_where_networks_trained_alone_end(name: str, corpus: Corpus) -> None:
     """Losses, penalties, auxiliary losses, both stages, weight decay and gradient clipping, bit for bit."""
-    together, alone = committee(name, corpus), networks(name, corpus)
+    together, alone = ensemble(name, corpus), networks(name, corpus)
     history = train(together, corpus)
     losses = []
     for member, network in zip(together.networks, alone, strict=True):
@@ -93,7 +93,7 @@ def test_members_end_where_networks_trained_alone_end(name: str, corpus: Corpus)
 
 
 def test_clipping_was_at_work(corpus: Corpus) -> None:
-    clipped, free = committee("bigru", corpus), committee("bigru", corpus)
+    clipped, free = ensemble("bigru", corpus), ensemble("bigru", corpus)
     train(clipped, corpus)
     train(free, corpus, replace(TRAINING, clip=0.0))
     assert not same(clipped.state_dict(), free.state_dict())
@@ -101,7 +101,7 @@ def test_clipping_was_at_work(corpus: Corpus) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_probabilities_are_the_mean_of_the_members(name: str, corpus: Corpus) -> None:
-    together, batch = committee(name, corpus).eval(), corpus.batch()
+    together, batch = ensemble(name, corpus).eval(), corpus.batch()
     answer = together(batch)
     each = [member(batch) for member in together.networks]
     expected = torch.stack([one.scores.softmax(-1) for one in each]).mean(0)
@@ -115,12 +115,12 @@ def test_probabilities_are_the_mean_of_the_members(name: str, corpus: Corpus) ->
 def test_scores_are_averaged() -> None:
     corpus = replace(sample_corpus(dialogues=4, seed=1), task=TASKS["sentiment"])
     members = [BiGRU(Schema.of(corpus), BiGRUConfig(width=4)) for _ in range(3)]
-    together, batch = Committee(members).eval(), corpus.batch()
+    together, batch = Ensemble(members).eval(), corpus.batch()
     torch.testing.assert_close(together(batch).scores, sum(member(batch).scores for member in members) / 3)
 
 
-def test_the_development_figures_are_those_of_the_committee(corpus: Corpus) -> None:
-    together = committee("pairwise", corpus)
+def test_the_development_figures_are_those_of_the_ensemble(corpus: Corpus) -> None:
+    together = ensemble("pairwise", corpus)
     history = train(together, corpus, replace(TRAINING, selection="dev"))
     dev = corpus.split("dev")
     answers = together.eval()(dev.batch(together.schema.widths)).scores.argmax(-1)
@@ -128,7 +128,7 @@ def test_the_development_figures_are_those_of_the_committee(corpus: Corpus) -> N
 
 
 def test_each_member_reads_what_it_has_put_into_the_cache(corpus: Corpus) -> None:
-    together, batch = committee("pairwise", corpus).eval(), corpus.batch()
+    together, batch = ensemble("pairwise", corpus).eval(), corpus.batch()
     index = len(together.stages()) - 1
     assert together.start_stage(0, batch) is batch
     cached = together.start_stage(index, batch)
@@ -141,11 +141,11 @@ def test_each_member_reads_what_it_has_put_into_the_cache(corpus: Corpus) -> Non
 
 @pytest.mark.parametrize("name", ["bigru", "pairwise"])
 def test_resumed_equals_uninterrupted(name: str, corpus: Corpus, tmp_path: Path) -> None:
-    def make() -> Committee:
+    def make() -> Ensemble:
         kind, config = CASES[name]
         config = pairwise(dropout=0.3) if name == "pairwise" else replace(config, dropout=0.3)
         torch.manual_seed(6)
-        found = Committee([kind(Schema.of(corpus, ("audio", "text")), config) for _ in range(2)])
+        found = Ensemble([kind(Schema.of(corpus, ("audio", "text")), config) for _ in range(2)])
         found.fit_inputs(corpus.split("train").batch(found.schema.widths))
         return found
 
@@ -161,19 +161,19 @@ def test_resumed_equals_uninterrupted(name: str, corpus: Corpus, tmp_path: Path)
     with pytest.raises(KeyboardInterrupt):
         train(killed, corpus, config, folder=tmp_path / "killed", on_epoch=stop)
     torch.rand(7)
-    again = Committee([type(whole.networks[0])(whole.schema, whole.config) for _ in range(2)])
+    again = Ensemble([type(whole.networks[0])(whole.schema, whole.config) for _ in range(2)])
     assert train(again, corpus, config, folder=tmp_path / "killed", resume=True) == expected
     assert same(again.state_dict(), whole.state_dict())
     stored = Pipeline.from_pretrained(tmp_path / "killed").method
-    assert isinstance(stored, Committee) and same(stored.state_dict(), whole.state_dict())
+    assert isinstance(stored, Ensemble) and same(stored.state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize("name", ["bigru", "pairwise"])
 def test_it_comes_back(name: str, corpus: Corpus, tmp_path: Path) -> None:
-    together = committee(name, corpus)
+    together = ensemble(name, corpus)
     Pipeline(together).save_pretrained(tmp_path / "model")
     found = Pipeline.from_pretrained(tmp_path / "model").method
-    assert isinstance(found, Committee) and len(found.networks) == 3 and not found.training
+    assert isinstance(found, Ensemble) and len(found.networks) == 3 and not found.training
     assert found.config == together.config and found.schema == together.schema
     assert all(member.config == together.config for member in found.networks)
     assert Pipeline(found).predict(corpus) == Pipeline(together).predict(corpus)
@@ -182,7 +182,7 @@ def test_it_comes_back(name: str, corpus: Corpus, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 10**9, True, "3", None, 2.0])
 def test_a_file_with_another_number_of_members_is_refused(count: object, corpus: Corpus, tmp_path: Path) -> None:
-    Pipeline(committee("bigru", corpus)).save_pretrained(tmp_path / "model")
+    Pipeline(ensemble("bigru", corpus)).save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "members": count}))
     with pytest.raises(CheckpointError, match=r"members"):
@@ -191,7 +191,7 @@ def test_a_file_with_another_number_of_members_is_refused(count: object, corpus:
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_file_with_weights_of_more_or_fewer_members_is_refused(count: int, corpus: Corpus, tmp_path: Path) -> None:
-    Pipeline(committee("bigru", corpus)).save_pretrained(tmp_path / "model")
+    Pipeline(ensemble("bigru", corpus)).save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "members": count}))
     with pytest.raises(CheckpointError, match=r"weights and description do not fit each other"):
@@ -199,18 +199,18 @@ def test_a_file_with_weights_of_more_or_fewer_members_is_refused(count: int, cor
 
 
 def test_every_member_has_graphs_of_its_own(corpus: Corpus) -> None:
-    together = committee("pairwise", corpus, 2)
+    together = ensemble("pairwise", corpus, 2)
     graphs = Pipeline(together).graphs(corpus[0])
     assert list(graphs) == [f"{part} ({i})" for i in (1, 2) for part in ("audio+text", "fused")]
     for i, member in enumerate(together.networks, 1):
         for part, graph in Pipeline(member).graphs(corpus[0]).items():
             for kind in graph.edge_types:
                 assert torch.equal(graphs[f"{part} ({i})"][kind].edge_weight, graph[kind].edge_weight)
-    assert Pipeline(committee("bigru", corpus)).graph(corpus[0]) is None
+    assert Pipeline(ensemble("bigru", corpus)).graph(corpus[0]) is None
 
 
 def test_trust_is_the_members_mean(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    together, batch = committee("bigru", corpus), corpus.batch()
+    together, batch = ensemble("bigru", corpus), corpus.batch()
     assert together.trust(batch) == {}
     for share, member in zip((0.1, 0.2, 0.6), together.networks, strict=True):
         monkeypatch.setattr(
@@ -220,7 +220,7 @@ def test_trust_is_the_members_mean(corpus: Corpus, monkeypatch: pytest.MonkeyPat
 
 
 def test_it_is_explained(corpus: Corpus) -> None:
-    together, dialogue = committee("pairwise", corpus, 2).eval(), corpus[0]
+    together, dialogue = ensemble("pairwise", corpus, 2).eval(), corpus[0]
     found = erc_graph.explain(together, dialogue, 1)
     assert list(found.graphs) == [f"{part} ({i})" for i in (1, 2) for part in ("audio+text", "fused")]
     chance = together(dialogue.batch(together.schema.widths)).scores.softmax(-1)[1].max().item()
@@ -231,7 +231,7 @@ def test_it_is_explained(corpus: Corpus) -> None:
 def test_it_listens_where_its_members_do(corpus: Corpus) -> None:
     reads = Schema.of(corpus, ("audio", "text"))
     config = pairwise(graph="causal_window", causal=True)
-    together = Committee([Pairwise(reads, config) for _ in range(2)]).eval()
+    together = Ensemble([Pairwise(reads, config) for _ in range(2)]).eval()
     assert together.causal
     dialogue = corpus[0]
     stream = Pipeline(together).stream()
@@ -242,14 +242,14 @@ def test_it_listens_where_its_members_do(corpus: Corpus) -> None:
     with pytest.raises(
         ConfigError, match=r"expected a model that reads no later turns, found one in which fusion.audio.text.encode.audio, .* does; train"
     ):
-        Pipeline(committee("pairwise", corpus)).stream()
+        Pipeline(ensemble("pairwise", corpus)).stream()
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_have_members(name: str, corpus: Corpus, readable: Callable[[Corpus, str], Corpus]) -> None:
     corpus = readable(corpus, name)
     members = [METHODS[name](Schema.of(corpus, reads=METHODS[name].reads)) for _ in range(2)]
-    together = Committee(members)
+    together = Ensemble(members)
     assert together.task is corpus.task
     for stage, own in zip(together.stages(), members[1].stages(), strict=True):
         assert stage.name == own.name
@@ -268,12 +268,12 @@ def test_members_read_sequences(corpus: Corpus, tmp_path: Path) -> None:
     for network, member in zip(alone, together, strict=True):
         network.load_state_dict(member.state_dict())
     parts = [reads.batch(spoken.split(name)) for name in ("train", "dev")]
-    for method in (Committee(together), *alone):
+    for method in (Ensemble(together), *alone):
         method.fit_inputs(parts[0])
         fit(method, *parts, TRAINING, seed=3, device="cpu", quiet=True)
     assert all(same(member.state_dict(), network.state_dict()) for member, network in zip(together, alone, strict=True))
-    Pipeline(Committee(together)).save_pretrained(tmp_path / "model")
-    assert Pipeline.from_pretrained(tmp_path / "model").predict(spoken) == Pipeline(Committee(together)).predict(spoken)
+    Pipeline(Ensemble(together)).save_pretrained(tmp_path / "model")
+    assert Pipeline.from_pretrained(tmp_path / "model").predict(spoken) == Pipeline(Ensemble(together)).predict(spoken)
 
 
 def test_sequences_that_a_member_adds_are_its_own(corpus: Corpus) -> None:
@@ -299,7 +299,7 @@ def test_sequences_that_a_member_adds_are_its_own(corpus: Corpus) -> None:
     words = replace(corpus, features={}, present={}, sequences={"text": Ragged(vectors, torch.arange(len(vectors) + 1))})
     batch = words.batch((), ("text",))
     batch = replace(batch, sequences={**batch.sequences, "gone": batch.sequences["text"]})
-    together = Committee([Added(Schema.of(words, reads=Added.reads)) for _ in range(2)])
+    together = Ensemble([Added(Schema.of(words, reads=Added.reads)) for _ in range(2)])
     seen: list[Batch] = []
     started = together.start_stage(0, batch)
     assert set(started.sequences) == {"text", "0.text.frozen", "1.text.frozen"}

@@ -1,4 +1,4 @@
-"""`--tune N`: search the declared ranges on the development split; the test split is never touched."""
+"""`--search N`: search the declared ranges on the development split; the test split is never touched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from erc_graph.experiments.experiment import Experiment
 from erc_graph.experiments.jobs import Job
 from erc_graph.experiments.run import train_job
 from erc_graph.training.config import LOWER_IS_BETTER
-from erc_graph.training.search import SearchSpace, tune
+from erc_graph.training.search import SearchSpace, run_search
 
 TABLES = ("inputs", "pipeline", "prior", "training")  # what a search may change
 
@@ -27,13 +27,13 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
         CorpusError: nothing can be learned from the corpus (`erc_graph.experiments.checks.check`).
     """
     if not experiment.search:
-        raise ConfigError("--tune: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
+        raise ConfigError("--search: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
                           '"training.learning_rate" = {low = 1e-4, high = 1e-3, log = true}')  # fmt: skip
     divisions = folds(corpus, experiment.run.protocol)
     if len(divisions) > 1:
         raise ConfigError(
-            f"--tune: protocol {experiment.run.protocol} has {len(divisions)} folds, and development data of one are test data of another; "
-            "tune with --protocol official, then run the folds with --config"
+            f"--search: protocol {experiment.run.protocol} has {len(divisions)} folds, and development data of one are test data of another; "
+            "search with --protocol official, then run the folds with --config"
         )
     space = SearchSpace.from_dict(experiment.search)
     for key, span in space.ranges.items():
@@ -42,7 +42,7 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
         experiment.changed({key: span.choices[0] if span.choices else span.low})  # a wrong key is refused before the first trial
     check(experiment, corpus)
     if experiment.training.selection != "dev":
-        raise ConfigError("--tune: expected training.selection 'dev', found 'last': nothing would be judged on the development split")
+        raise ConfigError("--search: expected training.selection 'dev', found 'last': nothing would be evaluated on the development split")
     return space
 
 
@@ -63,5 +63,5 @@ def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) ->
     settings = {key: value for key, value in experiment.as_dict().items() if key in (*TABLES, "modalities", "protocol", "members")}
     context = {"data_sha256": corpus_sha256(corpus), "method": experiment.method, **settings}
     direction: Literal["minimize", "maximize"] = "minimize" if criterion in LOWER_IS_BETTER else "maximize"
-    found = tune(objective, space, trials, 0, folder, direction=direction, context=context)
+    found = run_search(objective, space, trials, 0, folder, direction=direction, context=context)
     return experiment.changed(found.best.parameters)
