@@ -1,4 +1,4 @@
-"""Emotion recognition in conversations, done with graphs.
+"""Recognise emotions in conversations with graphs.
 
 >>> import erc_graph
 >>> corpus = erc_graph.load_corpus("sample")

@@ -1,7 +1,7 @@
-"""The errors a user can meet. Each is also a built-in error, so that `except ValueError` works too.
+"""Error classes of the package. Each one is also a built-in error, so `except ValueError` catches it too.
 
-A message says what was expected, what was found, where (file, key, dialogue, utterance) and what to do.
-The command line prints the message alone and ends with exit code 2.
+A message says what was expected, what was found, where (file, key, dialogue, utterance) and what to do. The command line prints only the
+message and ends with exit code 2.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import reprlib
 
 
 class ErcGraphError(Exception):
-    """Anything that erc_graph refuses on purpose."""
+    """Base class of all errors that erc_graph raises on purpose."""
 
 
 class CorpusError(ErcGraphError, ValueError):
-    """A corpus, an annotation file or a feature file that cannot be used as it is."""
+    """Raised for a corpus, an annotation file or a feature file that cannot be used."""
 
 
 class ConfigError(ErcGraphError, ValueError):
-    """A recipe, an experiment or an option with an unknown key, a wrong type or an impossible value."""
+    """Raised for a recipe, an experiment or an option with an unknown key, a wrong type or an impossible value."""
 
 
 class CheckpointError(ErcGraphError, ValueError):
-    """A saved model or run that is damaged, incomplete or of another version."""
+    """Raised for a saved model or run that is damaged, incomplete or of another version."""
 
 
 class StorageError(ErcGraphError, OSError):
-    """A file that could not be written (no space, no permission); nothing half-written is left behind."""
+    """Raised when a file cannot be written (no space, no permission). No half-written file is left behind."""
 
 
 def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
-    """Refuse impossible values of a configuration, all at once.
+    """Check the values of a configuration and report all bad ones at once.
 
     Args:
         where: Path of the configuration, for example `pipeline.pmf`.
-        config: The object.
-        **checks: Field → whether its value is good, and what is expected.
+        config: The configuration object.
+        **checks: Field → whether its value is valid, and which values are expected.
 
     Raises:
-        ConfigError: one line per bad field: path, what was expected, what was found.
+        ConfigError: at least one value is bad; one line per bad field names the path, what was expected and what was found.
     """
     problems = [f"{where}.{name}: expected {words}, found {getattr(config, name)!r}" for name, (good, words) in checks.items() if not good]
     if problems:
@@ -46,7 +46,7 @@ def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
 
 
 def shortened(value: object) -> str:
-    """Return a value that was found, for a message.
+    """Return the text of a value, short enough for an error message.
 
     >>> shortened([1] * 100)
     '[1, 1, 1, 1, 1, 1, ...]'

@@ -1,4 +1,4 @@
-"""A corpus of conversations, packed: all utterances in one row order, a dialogue is a slice of it."""
+"""A corpus of conversations in packed form: all utterances in one row order, and each dialogue is a slice of rows."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ class Corpus:
     `U` utterances of `D` dialogues stand in one row order; dialogue `i` is rows `ptr[i]:ptr[i + 1]`.
 
     Attributes:
-        name: The data set, for example `iemocap6` or `meld`.
+        name: Name of the data set, for example `iemocap6` or `meld`.
         task: What is predicted: label names in index order, or a score.
-        dialogue_ids: `D` unique names.
-        ptr: `(D + 1,)` int64, first row of every dialogue, then `U`.
-        utterance_ids: `U` unique names.
+        dialogue_ids: `D` unique dialogue ids.
+        ptr: `(D + 1,)` int64: the first row of every dialogue, then `U`.
+        utterance_ids: `U` unique utterance ids.
         speakers: `U` speaker names.
-        texts: `U` utterances as text, or an empty tuple where the corpus has none.
-        target: `(U,)`: int64 label index, -1 where unlabelled; for a score task float32, NaN where unlabelled.
-        features: modality → `(U, d)` float32; rows that are missing are zero and not `present`.
-        present: modality → `(U,)` bool.
-        sequences: modality → one sequence of words, frames or samples per utterance; an empty one is missing.
+        texts: `U` transcripts, or an empty tuple if the corpus has no text.
+        target: `(U,)`: int64 label index, -1 if unlabelled; for a score task float32, NaN if unlabelled.
+        features: Modality → `(U, d)` float32; a missing row is zero, and False in `present`.
+        present: Modality → `(U,)` bool: whether the utterance has this modality.
+        sequences: Modality → one sequence of words, frames or samples per utterance; an empty sequence means missing.
         splits: `train`, `dev`, `test` → dialogue ids; a split may be absent.
-        annotations: what the files say per utterance (`label`: names, `sentiment`: names, `score`: numbers),
-            kept so that another task can be chosen later; `None` where a file says nothing.
-        provenance: format, files with SHA-256, extractors, notes for the reader; plain JSON values.
+        annotations: What the files say about every utterance (`label`: names, `sentiment`: names, `score`: numbers), so that another task
+            can be chosen later; `None` if a file says nothing.
+        provenance: Format, files with SHA-256, feature extractors, notes for the reader; plain JSON values.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Corpus:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, dialogue: object) -> bool:
-        """Whether a dialogue, given itself or by its id, is one of these."""
+        """Return whether a dialogue, given as an object or by its id, is in the corpus."""
         return (dialogue.id if isinstance(dialogue, Dialogue) else dialogue) in self.position
 
     @overload
@@ -83,11 +83,11 @@ class Corpus:
     def __getitem__(self, key: slice) -> Corpus: ...
 
     def __getitem__(self, key: int | str | slice) -> Dialogue | Corpus:
-        """Dialogue by position or by id; of a slice the corpus of these dialogues.
+        """Return a dialogue by position or id; a slice returns the corpus of these dialogues.
 
         Raises:
-            CorpusError: no dialogue of that id.
-            IndexError: fewer dialogues.
+            CorpusError: no dialogue has this id.
+            IndexError: the position is out of range.
         """
         if isinstance(key, slice):
             return self.subset(self.dialogue_ids[key])
@@ -113,32 +113,32 @@ class Corpus:
 
     @property
     def utterances(self) -> int:
-        """Number of utterances."""
+        """Return the number of utterances."""
         return len(self.utterance_ids)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the feature sets, in stored order."""
+        """Return the names of the feature sets, in stored order."""
         return tuple(self.features)
 
     @cached_property
     def position(self) -> dict[str, int]:
-        """Dialogue id → position."""
+        """Return dialogue id → position in the corpus."""
         return {name: i for i, name in enumerate(self.dialogue_ids)}
 
     @cached_property
     def lengths(self) -> Tensor:
-        """`(D,)` utterances per dialogue."""
+        """Return the number of utterances of every dialogue, `(D,)`."""
         return self.ptr.diff()
 
     @cached_property
     def dialogue_of(self) -> Tensor:
-        """`(U,)` position of the dialogue that an utterance belongs to."""
+        """Return the position of the dialogue of every utterance, `(U,)`."""
         return torch.repeat_interleave(torch.arange(len(self)), self.lengths)
 
     @cached_property
     def speaker(self) -> Tensor:
-        """`(U,)` int64: order of first appearance of the speaker in the own dialogue, from 0."""
+        """Return the speaker index of every utterance, `(U,)` int64: speakers of a dialogue are numbered from 0 by first appearance."""
         # As objects: numpy's own strings drop a trailing NUL, and two speakers would become one.
         names = np.unique(np.asarray(self.speakers, dtype=object), return_inverse=True)[1]
         pair = self.dialogue_of.numpy() * (int(names.max(initial=0)) + 1) + names
@@ -150,7 +150,7 @@ class Corpus:
 
     @property
     def labelled(self) -> Tensor:
-        """`(U,)` bool: utterances with a target."""
+        """Return which utterances have a target, `(U,)` bool."""
         return self.target >= 0 if self.task.kind == "classification" else ~self.target.isnan()
 
     def rows(self, positions: Iterable[int]) -> Tensor:
@@ -159,7 +159,7 @@ class Corpus:
         return ranges(self.ptr[index], self.lengths[index])
 
     def split(self, name: str) -> Corpus:
-        """Return the dialogues of one split.
+        """Return the corpus of the dialogues of one split.
 
         Raises:
             CorpusError: the corpus has no such split.
@@ -169,10 +169,10 @@ class Corpus:
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:
-        """Return the given dialogues, in the given order; splits keep what is left of them.
+        """Return the corpus of the given dialogues, in the given order; each split keeps its dialogues that are among them.
 
         Raises:
-            CorpusError: an id that the corpus does not have, or one that is given twice.
+            CorpusError: an id is unknown, or is given twice.
         """
         ids = tuple(dialogue_ids)
         unknown = [name for name in ids if name not in self.position]
@@ -188,13 +188,13 @@ class Corpus:
         return self.regrouped(self.rows(positions), ids, lengths, kept)
 
     def regrouped(self, rows: Tensor, dialogue_ids: tuple[str, ...], lengths: Tensor, splits: Mapping[str, tuple[str, ...]]) -> Corpus:
-        """Return a corpus of some rows of this one, divided into dialogues anew.
+        """Return a corpus of some rows of this corpus, divided into new dialogues.
 
         Args:
-            rows: `(n,)` rows; one may stand several times.
-            dialogue_ids: Names of the new dialogues.
-            lengths: Rows of each, one after the other; together `n`.
-            splits: Of the new dialogues.
+            rows: `(n,)` row indices; a row may occur several times.
+            dialogue_ids: Ids of the new dialogues.
+            lengths: Number of rows of each new dialogue, in order; the sum is `n`.
+            splits: Splits of the new dialogues.
         """
         index = rows.tolist()
 
@@ -220,21 +220,21 @@ class Corpus:
         """Return the same conversations with another target, for example `iemocap4` instead of `iemocap6`.
 
         Raises:
-            ConfigError: no task of that name.
-            CorpusError: the files did not say what the task needs, or a label is outside its set.
+            ConfigError: no task has this name.
+            CorpusError: the files lack the annotation that the task needs, or a label is not among its labels.
         """
         chosen = get_task(task) if isinstance(task, str) else task
         return replace(self, task=chosen, target=apply_task(chosen, self.annotations, self.utterances))
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
-        """Return all dialogues as tensors; `Batch.select` takes mini-batches out of it by index arithmetic.
+        """Return all dialogues as tensors; `Batch.select` selects mini-batches by index.
 
         Args:
-            modalities: Feature sets to take; by default all.
-            sequences: Modalities whose sequences to take.
+            modalities: Feature sets to include; default: all.
+            sequences: Modalities whose sequences to include.
 
         Raises:
-            CorpusError: it has no such features or sequences.
+            CorpusError: the corpus lacks one of these features or sequences.
         """
         names, inner = self.modalities if modalities is None else tuple(modalities), tuple(sequences)
         for kind, wanted, found in (("modality", names, self.features), ("sequences", inner, self.sequences)):
@@ -253,7 +253,7 @@ class Corpus:
         )
 
     def columns(self) -> dict[str, Sequence[Any]]:
-        """Return what is known of every utterance: field of `Utterance` → `U` values; fields of which nothing is known are left out."""
+        """Return field of `Utterance` → `U` values; a field without any known value is left out."""
         task, target = self.task, self.target.tolist()
         score = task.kind == "score"
         values = [None if x != x else x for x in target] if score else [task.labels[x] if x >= 0 else None for x in target]
@@ -268,7 +268,7 @@ class Corpus:
         }
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return a pandas table with a row per utterance: `dialogue`, `turn`, `utterance` (id), `speaker`, `text` and `label`.
+        """Return a pandas table with one row per utterance: `dialogue`, `turn`, `utterance` (id), `speaker`, `text` and `label`.
 
         The times `start`, `end` and `time`, and `split`, are there where the corpus has them; a score task has `score` in place of `label`.
         What is missing or unlabelled is missing in the table.
@@ -283,18 +283,18 @@ class Corpus:
         return make_frame(columns)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the project's own form (safetensors + JSON with SHA-256) to `folder`, atomically; a corpus saved there before is replaced.
+        """Write the corpus to `folder` as safetensors and JSON with SHA-256, atomically; a corpus saved there before is replaced.
 
         Raises:
-            CorpusError: the splits name dialogues that the corpus does not have, or other splits than train, dev and test.
-            StorageError: the folder holds other files, or the file system refuses; nothing is left half-written.
+            CorpusError: the splits name unknown dialogues, or a split is not train, dev or test.
+            StorageError: the folder holds other files, or cannot be written; no half-written file is left behind.
         """
         save_corpus(self, folder)
 
 
 @dataclass(frozen=True, eq=False)
 class Dialogue:
-    """One conversation of a corpus, a sequence of utterances; `corpus` is a corpus of this one dialogue."""
+    """One conversation of a corpus: a sequence of utterances. `corpus` is the corpus of this one dialogue."""
 
     corpus: Corpus
 
@@ -305,7 +305,7 @@ class Dialogue:
         return iter(self._utterances)
 
     def __getitem__(self, turn: int) -> Utterance:
-        """The utterance of a turn, from 0."""
+        """Return the utterance at a position, from 0."""
         return self._utterances[turn]
 
     def __repr__(self) -> str:
@@ -313,22 +313,22 @@ class Dialogue:
 
     @property
     def id(self) -> str:
-        """The dialogue's name."""
+        """Return the id of the dialogue."""
         return self.corpus.dialogue_ids[0]
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Speaker name per utterance."""
+        """Return the speaker name of every utterance."""
         return self.corpus.speakers
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Text per utterance, or empty."""
+        """Return the transcript of every utterance, or an empty tuple."""
         return self.corpus.texts
 
     @property
     def labels(self) -> tuple[str | None, ...]:
-        """Label name per utterance, `None` where unlabelled; scores as text for a score task."""
+        """Return the label name of every utterance, `None` if unlabelled; for a score task, scores as text."""
         task, target = self.corpus.task, self.corpus.target.tolist()
         if task.kind == "score":
             return tuple(None if value != value else f"{value:+.1f}" for value in target)
@@ -340,5 +340,5 @@ class Dialogue:
         return tuple(Utterance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
-        """Return this dialogue as tensors."""
+        """Return this dialogue as tensors; see `Corpus.batch`."""
         return self.corpus.batch(modalities, sequences)

@@ -1,4 +1,4 @@
-"""One utterance of a corpus, as plain values."""
+"""An utterance of a corpus as plain Python values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """What is said in one turn of a dialogue.
+    """One utterance of a dialogue: speaker, text and label.
 
     Attributes:
-        id: The utterance's name, unique in its corpus.
-        dialogue: The dialogue's id.
+        id: Name of the utterance, unique in its corpus.
+        dialogue: Id of the dialogue.
         turn: Position in the dialogue, from 0.
-        speaker: Who speaks.
-        text: What is said; empty where the corpus has no text.
-        label: Name of the label; `None` where unlabelled, and for a score task.
-        score: Of a score task; `None` where unlabelled.
-        start: Seconds from the beginning of the recording, where the file has times.
-        end: The same, of its end.
-        time: When it was written, in the words of the file.
+        speaker: Name of the speaker.
+        text: The transcript; empty if the corpus has no text.
+        label: Name of the label; `None` if the utterance is unlabelled or the task is a score.
+        score: The score, for a score task; `None` if the utterance is unlabelled.
+        start: Start in seconds of the recording, if the file has times.
+        end: End in seconds of the recording, if the file has times.
+        time: When the utterance was written, exactly as in the file.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Conversations as `HeteroData`: node type = stream, edge type = `(source stream, relation, target stream)`.
+"""Building conversation graphs as `HeteroData`: node type = stream, edge type = `(source stream, relation, target stream)`.
 
 Every stream has one node per turn, so that turns align across streams; `present` says which of them are there. The graph carries
 
@@ -49,21 +49,21 @@ def build_graph(
     recipe: str | Path | GraphRecipe = "pairwise",
     modalities: Iterable[str] | None = None,
 ) -> HeteroData:
-    """The graph of one conversation, or of several side by side; node types are the modalities.
+    """Build the graph of one conversation, or of several side by side; node types are the modalities.
 
-    Angular weights compare states of one width. Within a modality raw features have that; of two modalities they rarely do: such edges are
-    built without an `edge_weight`, and `unweighted` says why. All weights are there in the graph of a method's own states
-    (`build_from_states`, `Pipeline.graph`).
+    Angular weights compare states of equal width. Raw features of different modalities rarely have equal width; an edge between them has no
+    `edge_weight`, and its `unweighted` gives the reason. The graph of a method's own states (`build_from_states`, `Pipeline.graph`) has all
+    weights.
 
     Args:
-        dialogues: A dialogue, a corpus, or dialogues (of one task, with the same features).
-        recipe: Name, path of a TOML file, or a recipe.
-        modalities: Which of the corpus' modalities, by default all; one of sequences gives nodes without `x`. A corpus that has nothing
-            but turns gives structure only, for the names listed here, or for `text`.
+        dialogues: A dialogue, a corpus, or several dialogues (of one task, with the same features).
+        recipe: Name of a recipe, path of a TOML file, or a recipe.
+        modalities: Modalities of the corpus to use; default: all. A modality of sequences gives nodes without `x`. For a corpus without any
+            features, the graph has only structure: for the names listed here, or for `text`.
 
     Raises:
-        ConfigError: unknown or wrong recipe, or a modality whose name the graph itself needs.
-        CorpusError: unknown modality, or dialogues that do not fit together.
+        ConfigError: unknown or invalid recipe, or a modality whose name the graph itself needs.
+        CorpusError: unknown modality, or dialogues of different tasks or features.
 
     >>> from erc_graph.data.corpus import Corpus
     >>> from erc_graph.data.tasks import get_task
@@ -95,17 +95,17 @@ def build_from_states(
     recipe: str | Path | GraphRecipe,
     corpus: Corpus | None = None,
 ) -> HeteroData:
-    """The graph over a method's own streams, with all its weights.
+    """Build the graph of a method's own states, with all edge weights.
 
     Args:
         batch: The dialogues.
-        states: stream → `(N, d)`, all of one width.
-        present: stream → `(N,)` bool.
-        recipe: Name, path of a TOML file, or a recipe.
-        corpus: Where the batch comes from, row for row (`dialogue.corpus`): gives the graph its texts and names.
+        states: Stream → `(N, d)`, all of one width.
+        present: Stream → `(N,)` bool.
+        recipe: Name of a recipe, path of a TOML file, or a recipe.
+        corpus: The corpus of the batch, row for row (`dialogue.corpus`); it provides texts and names.
 
     Raises:
-        ConfigError: states of different widths.
+        ConfigError: the states have different widths.
     """
     widths = {name: value.shape[1] for name, value in states.items()}
     if len(set(widths.values())) > 1:

@@ -1,4 +1,4 @@
-"""The same graph for other libraries: networkx and DGL, with the same edges and weights."""
+"""Conversion of a graph to networkx and DGL, with the same edges and weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ Labels = Sequence[Any] | Tensor
 
 
 def streams_of(graph: HeteroData) -> list[str]:
-    """The streams of a graph: its node types without the hyperedges."""
+    """Return the streams of a graph: its node types except hyperedges."""
     return [name for name in graph.node_types if name != HYPEREDGE]
 
 
 def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
-    """A networkx multigraph: nodes `(stream, row)`, edges keyed by relation; a hyperedge is a node `("hyperedge", row)`.
+    """Convert a graph to a networkx multigraph with nodes `(stream, row)` and edges keyed by relation; a hyperedge is a node `("hyperedge",
+    row)`.
 
     Node attributes: `speaker` (name), `label` (name, a score, or `None`), `dialogue` (id), `turn`, `present`, `text`; of a hyperedge
     `kind` (number of its rule) and `name`.
@@ -77,7 +78,7 @@ def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
 
 
 def import_dgl() -> Any:
-    """The module `dgl`, imported without the warnings that 1.1.3 raises beside newer NumPy, SciPy and PyTorch.
+    """Import the module `dgl`, without the warnings that 1.1.3 raises with newer NumPy, SciPy and PyTorch.
 
     Raises:
         ConfigError: DGL is not installed, or its compiled part cannot be loaded.
@@ -92,7 +93,8 @@ def import_dgl() -> Any:
 
 
 def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
-    """A DGL heterograph: node data `x`, `present`, `speaker`, `y`, `dialogue`, `turn`; edge data `weight` where there is one.
+    """Convert a graph to a DGL heterograph: node data `x`, `present`, `speaker`, `y`, `dialogue`, `turn`; edge data `weight` if there is
+    one.
 
     Hyperedges are a node type with `kind`.
 
@@ -115,24 +117,24 @@ def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
 
 
 def label_name(label: float, names: list[str]) -> str | float | None:
-    """Name of a label index, `None` for an unlabelled utterance; a score is its own name."""
+    """Return the name of a label index, `None` for an unlabelled utterance; a score is returned as it is."""
     if isinstance(label, int):
         return None if label < 0 else names[label] if names else str(label)
     return None if label != label else label
 
 
 def label_names(values: Labels, names: list[str], count: int, what: str, score: bool = False) -> list[str | None]:
-    """Label names from names, indices or scores, one per utterance.
+    """Return label names from names, indices or scores, one per utterance.
 
     Args:
-        values: Names, indices, scores, or `None` for what is unknown.
+        values: Names, indices, scores, or `None` if unknown.
         names: The labels in index order.
         count: Number of utterances.
-        what: What the values are, for the error.
-        score: Whether a number is a score, as text too: `negative`, `neutral` or `positive`.
+        what: Name of the values, for the error message.
+        score: Whether a number, or its text, is a score; the result is then `negative`, `neutral` or `positive`.
 
     Raises:
-        ConfigError: another number of values, or an index without a name.
+        ConfigError: the number of values is wrong, or an index has no name.
     """
     found: list[Any] = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else list(values)
     if len(found) != count:

@@ -1,4 +1,4 @@
-"""The graphs of a corpus for PyTorch Geometric's loaders: nothing is built before it is asked for."""
+"""The graphs of a corpus as a dataset for the loaders of PyTorch Geometric; a graph is built when it is requested."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 def graph_dataset(corpus: Corpus, recipe: str | Path | GraphRecipe = "pairwise", modalities: Iterable[str] | None = None) -> Dataset:
     """Return the graphs of a corpus, one per dialogue, as a `torch_geometric.data.Dataset`.
 
-    A graph is built whenever it is asked for, and not kept: by an index, a loop, or a `torch_geometric.loader.DataLoader`, also one
-    with workers. In a batch of a loader `batch[stream].batch` says which dialogue a node belongs to.
+    A graph is built every time it is requested, and not stored. Requests come from an index, a loop, or a
+    `torch_geometric.loader.DataLoader`, with or without workers. In a batch of a loader, `batch[stream].batch` is the dialogue of every
+    node.
 
     Args:
         corpus: The dialogues, for example `corpus.split("train")`.
-        recipe: As for `build_graph`.
-        modalities: As for `build_graph`.
+        recipe: As in `build_graph`.
+        modalities: As in `build_graph`.
 
     Raises:
-        ConfigError: unknown or wrong recipe, or a modality whose name the graph itself needs.
+        ConfigError: unknown or invalid recipe, or a modality whose name the graph itself needs.
         CorpusError: unknown modality.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus

@@ -1,4 +1,4 @@
-"""GraphML: the graph for Gephi, Cytoscape and yEd, through networkx."""
+"""Export of a graph to GraphML for Gephi, Cytoscape and yEd, through networkx."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | None = None) -> Path:
-    """Write the edges and weights of `to_networkx` as GraphML, all or nothing.
+    """Write the edges and weights of `to_networkx` as GraphML, atomically.
 
-    A node is called `stream/row` and has its `stream` (`hyperedge` for a hyperedge); what is unknown (a label, a text) is left out;
-    characters that XML does not have become spaces; edges are numbered.
+    A node is called `stream/row` and has its `stream` as an attribute (`hyperedge` for a hyperedge). Unknown labels and texts are left out.
+    Characters that XML does not allow become spaces. Edges are numbered.
 
     Args:
         graph: From `build_graph`, or a pipeline's `graph`.
-        path: Where to.
-        predictions: One per utterance, as for `draw_graph`: the node attribute `predicted`.
+        path: The file to write.
+        predictions: One per utterance, as in `draw_graph`; stored as the node attribute `predicted`.
 
     Raises:
-        ConfigError: predictions that do not fit.
+        ConfigError: the predictions do not fit.
         StorageError: the file cannot be written.
     """
     import networkx

@@ -30,14 +30,14 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A conversation small enough to count its edges by hand.
+    """A short conversation whose edges were counted by hand.
 
     Attributes:
-        speakers: Speaker per utterance.
+        speakers: Speaker of every utterance.
         streams: Streams of the graph.
-        absent: Stream → turns at which it is missing.
-        edges: Relation → number of edges, over all streams and pairs of streams; an edge that counts several times is one.
-        hyperedges: Relation → number of hyperedges with a node in them.
+        absent: Stream → utterances at which it is missing.
+        edges: Relation → number of edges, over all streams and pairs of streams; a repeated edge counts once.
+        hyperedges: Relation → number of hyperedges with at least one node.
     """
 
     speakers: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -51,18 +51,18 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphRecipe:
-    """A graph structure that can be laid over any conversation and any streams.
+    """The rules for the edges of a graph, for any conversation and any streams.
 
     Attributes:
         name: The file's name without `.toml`, unless the file says otherwise.
         description: One sentence.
-        source: Paper and place that states it.
-        edges: The rules; a graph has the edges of all of them.
-        hyperedges: The hyperedges, if any (`[[hyperedge]]` in TOML).
+        source: Paper that defines the graph, with the place in it.
+        edges: The rules for edges; a graph has the edges of all rules.
+        hyperedges: The rules for hyperedges, if any (`[[hyperedge]]` in TOML).
         examples: Conversations with their number of edges per relation, counted by hand (`[[example]]` in TOML).
 
     Raises:
-        ConfigError: no rule, a relation named twice, or an example that counts other relations.
+        ConfigError: there is no rule, two rules have the same relation, or an example counts unknown relations.
     """
 
     name: str
@@ -94,28 +94,28 @@ class GraphRecipe:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Names of the relations, in order; a rule for speaker pairs has one for every pair."""
+        """Return the names of the relations, in order; a rule for speaker pairs has one relation per pair."""
         return tuple(name for rule in self.edges for name in rule.relations)
 
     @property
     def causal(self) -> bool:
-        """Whether no edge and no hyperedge brings anything from a later turn."""
+        """Return whether no edge and no hyperedge carries information from a later utterance."""
         return all(rule.future == 0 for rule in self.edges) and all(rule.over == "turn" for rule in self.hyperedges)
 
     @property
     def past(self) -> int | None:
-        """How many turns back a turn reads at most, to have its edges and their sources; `None`: all."""
+        """Return how many utterances back the edges into an utterance and the edges into their sources reach; `None`: all."""
         reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
 
     def past_only(self) -> GraphRecipe:
-        """The same recipe without edges from later turns; a rule that is left without any possible edge is dropped.
+        """Return the recipe without edges from later utterances; a rule without any possible edge is dropped.
 
         >>> load_recipe("speaker").past_only().relations
         ('same_past', 'other_past', 'cross')
 
         Raises:
-            ConfigError: a hyperedge joins turns, or no rule is left.
+            ConfigError: a hyperedge joins several utterances, or no rule remains.
         """
         for rule in self.hyperedges:
             if rule.over != "turn":
@@ -129,7 +129,7 @@ class GraphRecipe:
         return replace(self, edges=rules, examples=())
 
     def with_scale(self, relation: str, scale: float) -> GraphRecipe:
-        """The same recipe with another γ for the rule of one name.
+        """Return the recipe with another γ for the rule of the given relation.
 
         >>> load_recipe("pairwise").with_scale("cross", 0.3).edges[1].scale
         0.3
@@ -152,7 +152,7 @@ def _known() -> dict[str, Path]:
 
 
 def list_recipes() -> tuple[str, ...]:
-    """Names of the recipes that come with the package.
+    """Return the names of the recipes of the package.
 
     >>> "pairwise" in list_recipes()
     True
@@ -161,14 +161,14 @@ def list_recipes() -> tuple[str, ...]:
 
 
 def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
-    """A recipe by name, or from a TOML file of one's own; a recipe is handed back as it is.
+    """Load a recipe by name or from a TOML file; a `GraphRecipe` is returned as it is.
 
     Args:
-        name_or_path: `pairwise`, or a path (a `Path`, or text that ends in `.toml`).
+        name_or_path: Name such as `pairwise`, or a path (a `Path`, or a string that ends in `.toml`).
 
     Raises:
-        ConfigError: unknown name, unreadable file, or a file with unknown keys, wrong types or impossible values: all of
-            them in one message, each with its key, what was expected and what was found.
+        ConfigError: unknown name, unreadable file, or a file with unknown keys, wrong types or impossible values. One message lists all
+            problems: key, what was expected and what was found.
 
     >>> load_recipe("window").relations
     ('context', 'cross')

@@ -1,4 +1,4 @@
-"""What a method says about one utterance, and asking it about whole conversations."""
+"""The predictions of a method, as plain values per utterance, and the batched prediction of whole corpora."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Answer:
     """One utterance with its predicted emotion.
 
     Attributes:
-        dialogue: The conversation's id.
+        dialogue: Id of the conversation.
         turn: Position in the conversation, from 0.
-        speaker: Who speaks.
-        text: What is said; empty where the corpus has no text.
+        speaker: Name of the speaker.
+        text: The transcript; empty if the corpus has no text.
         emotion: The most probable label; for a score task the score as text, such as `+0.8`.
-        probabilities: Label → probability, summing to one, in the task's order; empty for a score task.
-        score: Of a score task.
-        start: Seconds from the beginning of the recording, where the file has times.
-        end: The same, of its end.
-        time: When it was written, in the words of the file.
-        unsure: Whether the probability of the emotion is below what was asked for; `None`: nothing was asked for.
+        probabilities: Label → probability in the order of the task; the sum is one. Empty for a score task.
+        score: The predicted score, for a score task.
+        start: Start in seconds of the recording, if the file has times.
+        end: End in seconds of the recording, if the file has times.
+        time: When the utterance was written, exactly as in the file.
+        unsure: Whether the probability of the emotion is below the requested threshold; `None`: no threshold was requested.
     """
 
     dialogue: str
@@ -57,13 +57,13 @@ class Answer:
 
     @property
     def times(self) -> dict[str, float | str]:
-        """Those of `start`, `end` and `time` that are known."""
+        """Return `start`, `end` and `time`, as far as they are known."""
         found = {"start": self.start, "end": self.end, "time": self.time}
         return {name: value for name, value in found.items() if value is not None}
 
     @property
     def when(self) -> str:
-        """Minutes and seconds of a recording, or the time in the words of the file; empty where there is none."""
+        """Return the start as minutes and seconds, or the time as in the file; empty if neither is known."""
         if self.start is None:
             return self.time or ""
         minutes, seconds = divmod(int(self.start), 60)
@@ -71,11 +71,12 @@ class Answer:
 
     @property
     def confidence(self) -> float | None:
-        """Probability of the emotion; `None` for a score."""
+        """Return the probability of the emotion; `None` for a score task."""
         return self.probabilities.get(self.emotion)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: `turn`, known times, `speaker`, `text`, `emotion`, `unsure` and `score` where they are known, `probabilities`."""
+        """Return plain values: `turn`, known times, `speaker`, `text`, `emotion`, `unsure` and `score` if they are known, `probabilities`.
+        """
         plain: dict[str, Any] = {"turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion}
         if self.unsure is not None:
             plain["unsure"] = self.unsure
@@ -84,7 +85,7 @@ class Answer:
 
 
 class Answers(list[Answer]):
-    """What a method says about utterances, in the order given: a list of `Answer` that can become a table."""
+    """The predictions for several utterances, in the order of the input: a list of `Answer` that can become a table."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Answer: ...
@@ -96,7 +97,7 @@ class Answers(list[Answer]):
         return Answers(super().__getitem__(key)) if isinstance(key, slice) else super().__getitem__(key)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return a pandas table with a row per utterance and a column `p(label)` per class; see `columns_of`.
+        """Return a pandas table with one row per utterance and one column `p(label)` per class; see `columns_of`.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -105,7 +106,7 @@ class Answers(list[Answer]):
 
 
 def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[Any]]:
-    """Return columns: `dialogue`, `turn`, `speaker`, `text`, `emotion`, `p(label)`; times, `unsure` and `score` where they are known."""
+    """Return columns: `dialogue`, `turn`, `speaker`, `text`, `emotion`, `p(label)`; times, `unsure` and `score` if any row has them."""
     return {
         "dialogue": [row.dialogue for row in rows],
         "turn": [row.turn for row in rows],
@@ -120,12 +121,12 @@ def columns_of(rows: Sequence[Answer], labels: Sequence[str]) -> dict[str, list[
 
 
 def times_of(rows: Sequence[Answer]) -> list[str]:
-    """Names of the times that are known of any of them."""
+    """Return the names of the times that at least one of the rows has."""
     return [name for name in TIMES if any(name in row.times for row in rows)]
 
 
 def answers(method: Network, corpus: Corpus) -> Answers:
-    """What a method says about every utterance of a corpus with the features that it reads, in the order given."""
+    """Predict every utterance of a corpus that has the features the method reads; the order is that of the corpus."""
     task = method.task
     if not len(corpus):
         return Answers()
@@ -157,10 +158,10 @@ def answers(method: Network, corpus: Corpus) -> Answers:
 
 
 def complete(corpus: Corpus, method: Network) -> Corpus:
-    """The corpus with exactly what the method reads; a modality that it lacks is there as missing in every row.
+    """Return the corpus with exactly the features that the method reads; a modality that the corpus lacks is missing in every row.
 
     Raises:
-        CorpusError: nothing of it, features or items of another shape, or numbers that cannot be computed with.
+        CorpusError: the corpus has none of the features, features or items have another shape, or values cannot be computed with.
     """
     widths, items = method.schema.widths, method.schema.sequences
     if not any(name in corpus.features for name in widths) and not any(name in corpus.sequences for name in items):
@@ -187,10 +188,10 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
 
 
 def ask(method: Network, batch: Batch) -> Tensor:
-    """Scores `(N, C)` in the row order of `batch`; similar lengths together, at most `BUDGET` padded turns in a forward pass.
+    """Compute scores `(N, C)` in the row order of `batch`; similar lengths together, at most `BUDGET` padded utterances per forward pass.
 
     Raises:
-        CheckpointError: scores that are no numbers.
+        CheckpointError: some scores are not finite.
     """
     batch = replace(batch, row=torch.arange(batch.utterances, device=batch.device))
     scores = torch.empty(batch.utterances, method.schema.outputs, device=batch.device)

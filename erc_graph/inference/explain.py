@@ -1,20 +1,20 @@
-r"""Why a turn got its label: which edges, and which turns in which modality, speak for it and which against.
+r"""Explanations: which edges, and which utterances in which modality, support or oppose the predicted label of an utterance.
 
-Integrated gradients (Sundararajan et al., ICML 2017) of the log-odds of the label at the turn, :math:`\log p - \log (1 - p)`, for a score
-task of the score itself:
+Explanations are integrated gradients (Sundararajan et al., ICML 2017) of the log-odds of the label, :math:`\log p - \log (1 - p)`; for a
+score task, of the score itself:
 
 .. math:: a_i = (x_i - b_i) \int_0^1 \partial_i f(b + \alpha (x - b)) \, d\alpha, \quad \sum_i a_i = f(x) - f(b)
 
-asked twice, from two baselines `b`:
+They are computed twice, from two baselines `b`:
 
-| question | varied | from | to |
+| attribution of | what varies | from | to |
 |---|---|---|---|
 | edges | a multiplier on every message of every graph (`erc_graph.graphs.edges.Watch`) | 0: no message | 1: the graph as it is |
-| inputs | the features of every turn and modality | the mean of the training split | the features as they are |
+| inputs | the features of every utterance and modality | the mean of the training split | the features as they are |
 
-Edges tell what the graph brings; LSTM, GRU and attention carry context beside it, and only the inputs see all ways together. What each
-question adds up to is `graph_effect` and `input_effect`; `edge_gap` and `input_gap` say how far the sum is from it (numerical error alone).
-A missing modality stays missing and gets nothing.
+Edge attributions measure only the effect of the graph. LSTM, GRU and attention also carry information between utterances; input
+attributions cover all these paths. The attributions sum to `graph_effect` and `input_effect`. `edge_gap` and `input_gap` are the numerical
+errors of these sums. A missing modality stays missing and has attribution zero.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NEAR = 1e-6  # a gap that no tolerance makes smaller
 
 
 class Edge(NamedTuple):
-    """One edge and what it adds to the log-odds of the label; above 0 it speaks for it."""
+    """One edge with its attribution: its contribution to the log-odds of the label. A positive value supports the label."""
 
     part: str
     source: str
@@ -61,21 +61,21 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """What speaks for a label at a turn, and what against.
+    """The attributions of edges and inputs to one label of one utterance.
 
     Attributes:
         dialogue: The conversation.
-        turn: The turn, from 0.
-        label: The label that is explained; for a score task `score`.
-        probability: Of the label; for a score task `None`.
+        turn: Position of the explained utterance, from 0.
+        label: The explained label; `score` for a score task.
+        probability: Probability of the label; `None` for a score task.
         value: Log-odds of the label, or the score: f(x).
-        graphs: Part of the graph (a pair such as `audio+text`, or `fused`) → its graph, with an `edge_attribution` `(E,)` beside every
-            `edge_weight`. Empty for a method without a graph.
-        inputs: Modality → `(T,)` attribution per turn.
-        graph_effect: f of the whole graph minus f without any message: what all edges add up to.
-        input_effect: f of the dialogue minus f of a dialogue of mean features: what all inputs add up to.
-        edge_gap: Sum over edges minus `graph_effect`.
-        input_gap: Sum over inputs minus `input_effect`.
+        graphs: Part of the graph (a pair such as `audio+text`, or `fused`) → its graph, with an `edge_attribution` `(E,)` next to every
+            `edge_weight`. Empty if the method has no graph.
+        inputs: Modality → `(T,)` attribution per utterance.
+        graph_effect: f of the whole graph minus f without any message; the sum that all edge attributions should have.
+        input_effect: f of the dialogue minus f of a dialogue of mean features; the sum that all input attributions should have.
+        edge_gap: Sum of all edge attributions minus `graph_effect`.
+        input_gap: Sum of all input attributions minus `input_effect`.
     """
 
     dialogue: Dialogue
@@ -92,15 +92,15 @@ class Explanation:
 
     @property
     def turns(self) -> Tensor:
-        """`(T,)` attribution of every turn's features, modalities added up."""
+        """Return the attribution of every utterance, `(T,)`: the sum over modalities."""
         return torch.stack(list(self.inputs.values())).sum(0)
 
     def edges(self, most: int | None = None, part: str | None = None) -> list[Edge]:
-        """Edges, the weightiest first, whether for or against.
+        """Return edges sorted by the absolute value of their attribution, largest first.
 
         Args:
-            most: How many; unset: all.
-            part: Only those of one part of the graph.
+            most: Largest number of edges; default: all.
+            part: Return only edges of this part of the graph.
         """
         found: list[Edge] = []
         for name, graph in self.graphs.items():
@@ -111,7 +111,7 @@ class Explanation:
         return sorted(found, key=lambda edge: -abs(edge.attribution))[:most]
 
     def table(self, most: int = 8) -> str:
-        """The weightiest edges and inputs as text."""
+        """Return the edges and inputs with the largest attributions as text."""
         sure = "" if self.probability is None else f", p = {self.probability:.2f}"
         unit = "score" if self.probability is None else "log-odds"
         lines = [f"turn {self.turn} of {ascii(self.dialogue.id)[1:-1]}: {self.label} ({unit} {self.value:+.2f}{sure})"]
@@ -135,19 +135,19 @@ class Explanation:
 def explain(
     pipeline: Network | Explainable, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01
 ) -> Explanation:
-    """Which edges, turns and modalities decided on the label of a turn.
+    """Compute which edges, utterances and modalities support or oppose the label of an utterance.
 
     Args:
-        pipeline: A trained method, or a pipeline that holds one; its mode (training or evaluation) is as before afterwards.
+        pipeline: A trained method, or a pipeline that holds one. Its mode (training or evaluation) is restored afterwards.
         dialogue: The conversation, with all features that the method reads.
-        turn: Which turn, from 0; negative: from the end.
-        label: Which label; unset: the predicted one.
-        tolerance: Steps of the integrals are doubled, from 50 up to 800, until the sums of attributions are this near to what they
-            should be, as a share of it (and of 1 where it is less).
+        turn: Position of the utterance, from 0; a negative value counts from the end.
+        label: The label to explain; default: the predicted label.
+        tolerance: Largest error of the sums of attributions, as a share of the exact sum (of 1 if the exact sum is smaller). The steps of
+            the integrals are doubled, from 50 up to 800, until the error is small enough.
 
     Raises:
-        ConfigError: no such turn or label, or no tolerance above 0.
-        CorpusError: no dialogue, or it lacks features that the method reads, or has others.
+        ConfigError: the utterance or label does not exist, or the tolerance is not above 0.
+        CorpusError: `dialogue` is not a dialogue, or lacks features that the method reads, or has features of another width.
     """
     method = pipeline if isinstance(pipeline, (Method, Ensemble)) else pipeline.method
     if not isinstance(dialogue, Dialogue):
@@ -202,11 +202,11 @@ def explain(
 
 
 class Explainable(Protocol):
-    """What holds a method."""
+    """Protocol of an object that holds a method."""
 
     @property
     def method(self) -> Network:
-        """The network."""
+        """Return the network."""
 
 
 def _edges(

@@ -1,4 +1,4 @@
-"""What a user holds: a trained method that labels conversations, listens to them, draws and explains them, and can be saved."""
+"""The user's interface to a trained method: predict, stream, draw, explain, save and load."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """A method, or several networks of one that vote, as a user holds it.
+    """A trained method, or an ensemble of networks, ready for prediction.
 
     Args:
-        method: The network; what is done here changes neither its weights nor its mode.
+        method: The network; the pipeline changes neither its weights nor its mode.
 
     >>> from erc_graph import METHODS, Pipeline, Schema, load_corpus
     >>> corpus = load_corpus("sample")
@@ -53,48 +53,48 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], method: type[Method] | None = None) -> Pipeline:
-        """Return what was saved, in evaluation mode on the CPU; nothing in the files is run.
+        """Load a saved model in evaluation mode on the CPU; no code in the files is run.
 
         Args:
-            folder: What `save_pretrained` wrote, the folder of an experiment's run (its first seed) or of one seed, a weights file,
-                the name of a model on the Hugging Face hub (`someone/model`), or `starter`.
-            method: The class, where it does not come with the package (`erc_graph.methods.own_file.load_method`).
+            folder: A folder written by `save_pretrained`, the folder of an experiment's run (its first seed) or of one seed, a weights
+                file, or the name of a model on the Hugging Face hub (`someone/model`).
+            method: The class of the method, if it is not part of the package (`erc_graph.methods.own_file.load_method`).
 
         Raises:
-            CheckpointError: nothing there, damaged, of a newer version, or of a method that is not known.
+            CheckpointError: there is no model, it is damaged, a newer version wrote it, or its method is unknown.
         """
         return cls(load_network(folder, method))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors` to `folder`, all or nothing: everything that `from_pretrained` needs.
+        """Write `config.json` and `model.safetensors` to `folder`, atomically; `from_pretrained` needs nothing else.
 
         Raises:
-            StorageError: the folder holds other files, or the file system refuses.
+            StorageError: the folder holds other files, or cannot be written.
         """
         save_network(self.method, folder)
 
     @property
     def schema(self) -> Schema:
-        """What it reads, and what it predicts."""
+        """Return which features the method reads and what it predicts."""
         return self.method.schema
 
     @property
     def task(self) -> Task:
-        """What is predicted."""
+        """Return the task: labels or a score."""
         return self.method.task
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Return the device of the parameters."""
         return self.method.device
 
     @property
     def causal(self) -> bool:
-        """Whether nothing that it says of a turn depends on later turns, so that it can listen (`stream`)."""
+        """Return whether no prediction depends on later utterances; `stream` needs this."""
         return self.method.causal
 
     def to(self, device: torch.device | str) -> Pipeline:
-        """Move the parameters, and return the same pipeline."""
+        """Move the parameters to a device, and return the same pipeline."""
         self.method.to(device)
         return self
 
@@ -104,19 +104,20 @@ class Pipeline:
         return prediction
 
     def predict(self, dialogues: Given) -> Answers:
-        """Return what the method says about every utterance, in the order given.
+        """Predict the emotion of every utterance, in the order of the input.
 
-        What lacks something that the method reads is prepared as `erc_graph.prepare` does: text goes through the encoder that the model
-        names, and what cannot be computed counts as missing. What is assumed is noted on standard error.
+        Input that lacks features is prepared by `erc_graph.prepare`: text is encoded by the encoder that the model names, and features that
+        cannot be computed count as missing. Assumptions are printed on standard error.
 
         Args:
-            dialogues: A corpus, a conversation or several; strings, which are one conversation, or a string, which is one turn; files
-                (`pathlib.Path`), with the recordings that lie beside them where the method hears. Conversations of more than 2000 turns
-                are read in windows.
+            dialogues: A corpus; one or several dialogues; a list of strings, which is one conversation; a string, which is one utterance;
+                or files (`pathlib.Path`). If the method reads audio, recordings next to a file are used. Conversations of more than 2000
+                utterances are processed in windows.
 
         Raises:
-            CorpusError: nothing that the method reads and no way to compute it, features of another width, or none of these forms.
-            CheckpointError: the encoder that the model names is not there, or scores that are not numbers.
+            CorpusError: the input has none of these forms, features have another width, or no feature that the method reads is given or can
+                be computed.
+            CheckpointError: the encoder that the model names is missing, or some scores are not finite.
         """
         with noting():
             return Answers(row for corpus, folder in corpora_of(dialogues) for row in self._answers(corpus, folder))
@@ -137,30 +138,30 @@ class Pipeline:
         return self._encoders[name]
 
     def stream(self) -> Stream:
-        """Return a conversation that is judged turn by turn, as it happens; see `erc_graph.inference.stream`.
+        """Start a live conversation that is labelled utterance by utterance; see `erc_graph.inference.stream`.
 
         Raises:
-            ConfigError: the method reads later turns too.
+            ConfigError: the method also reads later utterances.
         """
         return Stream(self.method)
 
     @torch.no_grad()
     def graphs(self, dialogue: Dialogue) -> dict[str, HeteroData]:
-        """Return the graphs of a conversation, one per operator, with the weights that its messages have; empty for a method without."""
+        """Return the graphs of a conversation, one per operator, with the model's edge weights; empty if the method has no graph."""
         batch = self.schema.batch(dialogue.corpus).to(self.device)
         with evaluating(self.method):
             seen, _ = look(self.method, batch)
         return {name: graph_of(one, batch, dialogue.corpus) for name, one in seen.items()}
 
     def graph(self, dialogue: Dialogue, part: str | None = None) -> HeteroData | None:
-        """Return one graph of a conversation, with the weights that its messages have; `None` for a method without a graph.
+        """Return one graph of a conversation, with the model's edge weights; `None` if the method has no graph.
 
         Args:
             dialogue: The conversation.
-            part: Which operator; unset: the last, where all streams meet.
+            part: Name of the operator; default: the last one, where all streams meet.
 
         Raises:
-            ConfigError: no such part.
+            ConfigError: the model has no part of this name.
         """
         found = self.graphs(dialogue)
         if part is None:
@@ -170,7 +171,7 @@ class Pipeline:
         return found[part]
 
     def explain(self, dialogue: Dialogue, turn: int, *, label: str | None = None, tolerance: float = 0.01) -> Explanation:
-        """Return which edges, turns and modalities decided on the label of a turn; see `erc_graph.inference.explain`."""
+        """Compute which edges, utterances and modalities support or oppose the label of an utterance; see `erc_graph.inference.explain`."""
         return explain(self.method, dialogue, turn, label=label, tolerance=tolerance)
 
 

@@ -1,4 +1,5 @@
-"""From a raw conversation to what a pipeline reads: features by the extractors that the model names; the rest counts as missing."""
+"""Computing the features that a pipeline reads, by the extractors that the model names; features that cannot be computed count as missing.
+"""
 
 from __future__ import annotations
 
@@ -37,26 +38,26 @@ def prepare(
     load: Callable[[str], Any] | None = None,
     longest: int | None = LONGEST,
 ) -> Corpus:
-    """The conversations with everything that the pipeline reads, as far as it can be had.
+    """Return the corpus with the features that the pipeline reads, as far as they can be computed.
 
-    Vectors and sequences in the corpus are taken as they are. Text and sound that lack them go through the encoders that the model
-    names in its provenance; a model of raw waveforms gets those of the recordings. What then is not there is missing, and said.
-    Labels become those of the pipeline's task, where they can.
+    Vectors and sequences that the corpus has are used as they are. Missing ones are computed from text and audio by the encoders in the
+    model's provenance; a model of raw waveforms gets the waveforms of the recordings. Features that still lack count as missing and are
+    reported. Labels are converted to those of the pipeline's task if possible.
 
     Args:
-        corpus: From `load_transcript`, or any other.
-        pipeline: Whose features are wanted.
+        corpus: From `load_transcript`, or any other corpus.
+        pipeline: The pipeline that will read the features.
         extractors: Modality → encoder, instead of those that the model names.
-        recordings: Utterance id → sound file, as `find_recordings` has them; unset: waveforms of the corpus alone.
-        say: Called with each remark for the user, once.
-        encode: Sentences → vectors: an encoder that is loaded already.
-        load: Name → text encoder, for who keeps those that are loaded; unset: `load_text_encoder`, every time.
-        longest: Turns of a conversation that are allowed; unset: any number.
+        recordings: Utterance id → audio file, for example from `find_recordings`; default: only waveforms of the corpus.
+        say: Function that gets each note for the user, once.
+        encode: Function from sentences to vectors: an encoder that is already loaded.
+        load: Function from the name of a text encoder to the encoder, to reuse loaded ones; default: `load_text_encoder`, every time.
+        longest: Largest number of utterances of a conversation; default: no limit.
 
     Raises:
-        CorpusError: a conversation of more than `longest` turns, vectors of another width, or nothing that can be computed.
-        ConfigError: one of `extractors` is of a modality that the pipeline does not read.
-        CheckpointError: a text encoder or one of `extractors` cannot be found, or is another one than the model's by its width.
+        CorpusError: a conversation has more than `longest` utterances, vectors have another width, or no feature can be computed.
+        ConfigError: `extractors` names a modality that the pipeline does not read.
+        CheckpointError: a text encoder or one of `extractors` cannot be found, or its width is not that of the model's encoder.
     """
     schema = pipeline.schema
     if longest is not None and int(corpus.lengths.max()) > longest:
@@ -105,17 +106,17 @@ def prepare(
 
 
 def lacks(corpus: Corpus, schema: Schema) -> bool:
-    """Return whether there is something to prepare: vectors or sequences that are read and that the corpus does not have."""
+    """Return whether the corpus lacks vectors or sequences that the pipeline reads."""
     return not (corpus.features.keys() >= schema.widths.keys() and corpus.sequences.keys() >= schema.sequences.keys())
 
 
 def hears(schema: Schema) -> bool:
-    """Return whether recordings are read."""
+    """Return whether the pipeline reads recordings."""
     return any(name.startswith("audio") for name in schema.modalities)
 
 
 def text_encoders(pipeline: Pipeline, extractors: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return which encoders text goes through: modality → name, of the model's provenance and `extractors`."""
+    """Return modality → name of its text encoder, from the model's provenance and `extractors`."""
     schema, chosen = pipeline.schema, extractors or {}
     named = {**schema.provenance.get("extractors", {}), **chosen}
     vectors = [name for name in schema.widths if name.startswith("text") or (name in chosen and not name.startswith("audio"))]

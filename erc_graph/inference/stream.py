@@ -1,8 +1,8 @@
-"""A conversation judged turn by turn, as it happens.
+"""Live conversations: utterances are labelled one by one, as they arrive.
 
-The method's own forward pass is asked about one turn at a time; only the parts that look at other turns (`OverTurns`) are replaced by
-their form for one turn, which keeps what it needs of the turns before. So the answers are those of the method over the whole conversation,
-to rounding, and where all parts are windowed, as their recipe is, a turn costs the same at any length.
+For every new utterance the method runs its own forward pass on this utterance only. Parts that read other utterances (`OverTurns`) are
+replaced by their step form, which stores what it needs of the preceding utterances. The predictions therefore equal those over the whole
+conversation, up to rounding. If all parts have a window, like their recipe, the cost per utterance does not grow with the conversation.
 
 >>> import torch
 >>> from erc_graph.data.sample.vectors import sample_corpus
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What a model says about an utterance.
+    """The prediction for one utterance of a live conversation.
 
     Attributes:
         turn: Position in the conversation, from 0.
-        speaker: Who spoke.
-        emotion: The most probable label; `None` where the task is a score.
-        probabilities: Label → probability; empty where the task is a score.
-        scores: The model's own output: logits in label order, or the score alone.
+        speaker: Name of the speaker.
+        emotion: The most probable label; `None` for a score task.
+        probabilities: Label → probability; empty for a score task.
+        scores: The output of the network: logits in label order, or one score.
     """
 
     turn: int
@@ -63,13 +63,15 @@ class Turn:
 
 
 class Stream:
-    """A running conversation. Streams of one model know nothing of each other; they read its weights and change nothing of it.
+    """A live conversation.
+
+    Streams of one model are independent of each other. They read its weights and change nothing in it.
 
     Args:
-        method: A causal one.
+        method: A causal method.
 
     Raises:
-        ConfigError: the method reads later turns too; says which of its parts does.
+        ConfigError: the method also reads later utterances; the message names the parts that do.
     """
 
     def __init__(self, method: Network) -> None:
@@ -91,16 +93,16 @@ class Stream:
 
     @torch.inference_mode()
     def push(self, speaker: str, features: Mapping[str, Feature]) -> Turn:
-        """Judge the next utterance.
+        """Predict the emotion of the next utterance.
 
         Args:
-            speaker: A name; who has it is the same speaker throughout the conversation.
-            features: Modality → `(d,)` numbers as in the corpus, not scaled. A modality that is missing is left out or `None`.
+            speaker: Name of the speaker; the same name is the same speaker throughout the conversation.
+            features: Modality → `(d,)` numbers as in the corpus, not scaled. A missing modality is left out or `None`.
 
         Raises:
-            CorpusError: no name, no mapping, unknown modality, another width, or a number that is not finite or makes scores that are
-                not; the conversation goes on as if nothing had been said.
-            ErcGraphError: an earlier utterance was interrupted halfway.
+            CorpusError: invalid speaker or features (unknown modality, wrong width, values that are not finite or cause scores that are not
+                finite). The stream stays unchanged.
+            ErcGraphError: an earlier utterance was interrupted during its computation.
         """
         if not self._whole:
             raise ErcGraphError("stream: an earlier utterance was interrupted halfway; start anew with pipeline.stream()")
@@ -133,7 +135,7 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Memory held for the conversation; bounded under a windowed recipe."""
+        """Return the memory that the stream holds, in bytes; bounded if the recipe has a window."""
         return sum(_nbytes(part.memories) for part in self._parts)
 
     def _batch(self, speaker: str, features: Mapping[str, Feature]) -> Batch:

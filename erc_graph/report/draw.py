@@ -1,7 +1,7 @@
-"""A picture of a conversation graph: time from left to right, one lane per stream, colour = emotion, shape and letter = speaker.
+"""Drawing a conversation graph as a picture: time from left to right, one lane per stream; colour = emotion, shape and letter = speaker.
 
-Everything is laid out in inches on one bare axis, so that nothing moves when names are long or turns are many. Names come from a
-corpus and are treated as data: no mathematical markup, no control characters, never part of a file name.
+The layout is in inches on one bare axis, so long names or many utterances do not move anything. Names from a corpus are treated as data: no
+mathematical markup, no control characters, never part of a file name.
 """
 
 from __future__ import annotations
@@ -41,21 +41,23 @@ def draw_graph(
     predictions: Labels | None = None,
     title: str | None = None,
 ) -> Path:
-    """Draw a graph to a PNG or SVG file, which appears complete or not at all.
+    """Draw a graph to a PNG or SVG file, atomically.
 
-    Nodes are filled with the colour of their emotion (light grey: unlabelled; scores: negative, neutral, positive), hollow and
-    dashed where the stream is absent. Where no turn has a label they have the colours of what is predicted. Arcs join turns within
-    a stream, lines join streams; every relation has a colour and a dash pattern; wider and darker = larger weight. An arrowhead shows the
-    direction, unless an edge and its reverse are the same. In a graph of one stream, edges from later turns hang below. Of many arcs
-    each node shows its strongest ones, and the caption says so. Hyperedges surround their nodes, or have a row of marks.
+    A node has the colour of its emotion (light grey: unlabelled; scores: negative, neutral, positive). It is hollow and dashed if the
+    stream is missing at this utterance. If no utterance has a label, nodes have the colours of the predictions.
+
+    Arcs join utterances within a stream, lines join streams. Every relation has a colour and a dash pattern; a wider and darker line means
+    a larger weight. An arrowhead shows the direction, unless an edge and its reverse are equal. In a graph of one stream, edges from later
+    utterances are drawn below. If there are too many arcs, each node shows its strongest ones, and the caption says so. Hyperedges surround
+    their nodes, or have a row of marks.
 
     Args:
         graph: From `build_graph`, or a pipeline's `graph`.
-        path: Ends in `.png` or `.svg`.
-        labels: One per utterance, instead of the graph's own: names, indices, scores (numbers or their text) or `None`.
-        predictions: One per utterance, likewise; they get a strip, and nodes are ringed where they differ from the label (scores:
-            where one is negative and the other is not).
-        title: By default the dialogue's name and size.
+        path: File name that ends in `.png` or `.svg`.
+        labels: One per utterance, instead of the labels of the graph: names, indices, scores (numbers or their text) or `None`.
+        predictions: One per utterance, in the same forms. They are drawn as a strip; a node has a ring if its prediction differs from the
+            label (for scores: if one is negative and the other is not).
+        title: Default: id and size of the dialogue.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-"""A picture of an explanation: the weightiest edges, those for the label apart from those against it."""
+"""Drawing an explanation: the edges with the largest attributions, for and against the label in separate parts."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ _SIDES = ("for", "against")
 
 
 class Explained(Protocol):
-    """What is drawn of an explanation, such as `erc_graph.explain` returns."""
+    """Protocol of an explanation that can be drawn, for example the result of `erc_graph.explain`."""
 
     @property
     def dialogue(self) -> Any:
-        """The conversation; has an `id`."""
+        """Return the conversation, which has an `id`."""
 
     @property
     def turn(self) -> int:
-        """The explained turn."""
+        """Return the position of the explained utterance."""
 
     @property
     def label(self) -> str:
-        """The explained label."""
+        """Return the explained label."""
 
     @property
     def graphs(self) -> Mapping[str, HeteroData]:
-        """Part of the graph → its graph."""
+        """Return part of the graph → its graph."""
 
     def edges(self, most: int | None = None, part: str | None = None) -> Sequence[Any]:
-        """Edges, the weightiest first: `source`, `source_turn`, `target`, `target_turn`, `attribution`."""
+        """Return edges by absolute attribution, largest first: `source`, `source_turn`, `target`, `target_turn`, `attribution`."""
 
 
 def draw_explanation(explanation: Explained, path: str | Path, part: str | None = None, most: int = 12) -> Path:
-    """Draw the weightiest edges of one part of the graph, those for the label apart from those against it.
+    """Draw the edges of one part of the graph with the largest attributions, for and against the label in separate parts.
 
-    Weights are the share of an edge in the sum of all attributions without their signs, in percent. Self-loops are not drawn. What goes
-    into a hyperedge, or comes from it, is a mark in its row.
+    The weight of an edge is its absolute attribution as a percentage of the sum of all absolute attributions. Self-loops are not drawn. An
+    edge into or out of a hyperedge is a mark in the row of the hyperedge.
 
     Args:
         explanation: From `erc_graph.explain`.
-        path: Ends in `.png` or `.svg`.
-        part: A pair such as `audio+text`, or `fused`; unset: the last, where all streams meet.
-        most: How many edges.
+        path: File name that ends in `.png` or `.svg`.
+        part: A pair such as `audio+text`, or `fused`; default: the last part, where all streams meet.
+        most: Number of edges.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: a method without a graph, no such part, or another file type.
+        ConfigError: the method has no graph, the part does not exist, or the file type is unknown.
         StorageError: the file cannot be written.
     """
     graphs = explanation.graphs

@@ -1,8 +1,8 @@
-"""Conversation graphs as one HTML page that opens offline: hover or focus a turn and see its edges.
+"""Conversation graphs as one HTML page that opens offline: hover or focus an utterance to see its edges.
 
-Why no library: those that can be inlined (vis-network, plotly) weigh from half a megabyte to several and lay nodes out by force or as a
-chart; time from left to right is the point here. The page is `interactive.html` beside this file, 20 kB, plus the graphs as JSON; texts
-reach it as text nodes only, and its content security policy allows nothing from anywhere else.
+The page uses no library. Libraries that can be inlined (vis-network, plotly) have a size of half a megabyte to several, and place nodes by
+force or as a chart, but here time must go from left to right. The page is `interactive.html` in this folder (20 kB) with the graphs as
+JSON. Texts enter the page only as text nodes, and its content security policy allows nothing from other sources.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ _PAGE = Path(__file__).with_suffix(".html")
 def write_page(
     graphs: Iterable[HeteroData], path: str | Path, *, predictions: Iterable[Labels | None] | None = None, title: str | None = None
 ) -> Path:
-    """Write one self-contained page of one or several conversation graphs, all or nothing.
+    """Write one self-contained page of one or several conversation graphs, atomically.
 
     Args:
         graphs: From `build_graph` or a pipeline's `graph`.
-        path: Ends in `.html`.
-        predictions: Per graph one per utterance, as for `draw_graph`. Where no turn has a label, nodes have their colours.
-        title: Of the page.
+        path: File name that ends in `.html`.
+        predictions: For each graph one prediction per utterance, as in `draw_graph`. If no utterance has a label, nodes have the colours of
+            the predictions.
+        title: Title of the page.
 
     Raises:
         ConfigError: another file type, no graph, or predictions that do not fit.
@@ -62,7 +63,7 @@ def write_page(
 
 
 def page(graphs: Iterable[HeteroData], *, predictions: Iterable[Labels | None] | None = None, title: str | None = None) -> str:
-    """The page of `write_page` as text.
+    """Return the page of `write_page` as text.
 
     Raises:
         ConfigError: no graph, or predictions that do not fit.
@@ -203,12 +204,12 @@ def _rounded(weights: np.ndarray) -> list[float | None]:
 
 @dataclass(frozen=True, eq=False)
 class GraphView:
-    """A graph to look at: a notebook shows it as an interactive page, `save` writes it in any form.
+    """A graph to look at: a notebook shows it as an interactive page, and `save` writes it to a file.
 
     Attributes:
         graph: From `build_graph` or a pipeline's `graph`.
-        predictions: One per utterance, as for `draw_graph`; unset: none.
-        title: Unset: the dialogue's name.
+        predictions: One per utterance, as in `draw_graph`; default: none.
+        title: Default: id of the dialogue.
     """
 
     graph: HeteroData
@@ -223,7 +224,7 @@ class GraphView:
 
     @cached_property
     def html(self) -> str:
-        """The page, self-contained."""
+        """Return the self-contained page."""
         return page([self.graph], predictions=[self.predictions], title=self.title)
 
     def _repr_html_(self) -> str:
@@ -234,10 +235,10 @@ class GraphView:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write a `.png`, `.svg`, `.graphml` or `.html` file, all or nothing.
+        """Write a `.png`, `.svg`, `.graphml` or `.html` file, atomically.
 
         Raises:
-            ConfigError: another ending, or predictions that do not fit.
+            ConfigError: another file ending, or predictions that do not fit.
             StorageError: the file cannot be written.
         """
         path = Path(path)
@@ -252,12 +253,12 @@ class GraphView:
 
 
 def show(graph: HeteroData, *, predictions: Labels | None = None, title: str | None = None) -> GraphView:
-    """A graph as a notebook shows it: hover or focus a turn and see its edges.
+    """Return a view of a graph that a notebook shows as an interactive page: hover or focus an utterance to see its edges.
 
     Args:
         graph: From `build_graph` or a pipeline's `graph`.
-        predictions: One per utterance, as for `draw_graph`.
-        title: Unset: the dialogue's name.
+        predictions: One per utterance, as in `draw_graph`; default: none.
+        title: Default: id of the dialogue.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus
     >>> from erc_graph.graphs.build import build_graph

@@ -1,4 +1,4 @@
-"""How a method is trained: every option of the loop, with its default."""
+"""The options of the training loop with their defaults."""
 
 from __future__ import annotations
 
@@ -35,27 +35,29 @@ class TrainingConfig:
     """The training loop.
 
     Attributes:
-        epochs: Passes over the training part, per stage unless the stage says otherwise.
+        epochs: Passes over the training split per stage, unless the stage sets its own number.
         batch_size: Dialogues per step, over all processes together.
-        batch_tokens: Most utterances per step, padding included; 0: any number, within `batch_size` dialogues.
-        learning_rate: Step size of Adam, unless the stage says otherwise.
-        weight_decay: L2 regularisation, unless the stage says otherwise.
-        decay: `coupled`: part of the gradient (Adam, as the papers' L2 term); `decoupled`: AdamW.
-        patience: Stop a stage after this many epochs without a better development figure; 0: never. Only with selection `dev`.
-        clip: Largest norm of the gradient; 0: any.
-        schedule: Learning rate after the warm-up: constant, a tenth in the second half (`step`), down to zero by a cosine or a line, or
-            (`plateau`) down by a factor where the development figure (without a development part the training loss) stands still.
-        plateau: With schedule `plateau`: epochs in a row without a better figure that are waited before the rate falls.
-        plateau_factor: With schedule `plateau`: what the rate is multiplied with then.
+        batch_tokens: Largest number of utterances per step, padding included; 0: no limit but `batch_size` dialogues.
+        learning_rate: Step size of Adam, unless the stage sets its own.
+        weight_decay: L2 regularisation, unless the stage sets its own.
+        decay: `coupled`: part of the gradient (Adam, as the L2 term of the papers); `decoupled`: AdamW.
+        patience: Stop a stage after this many epochs without a better development metric; 0: never. Needs selection `dev`.
+        clip: Largest norm of the gradient; 0: no limit.
+        schedule: Learning rate after the warm-up: `constant`; a tenth in the second half (`step`); down to zero along a cosine or a line;
+            or reduced by a factor (`plateau`) when the development metric stops improving (the training loss, if there is no development
+            split).
+        plateau: With schedule `plateau`: epochs in a row without a better value before the rate is reduced.
+        plateau_factor: With schedule `plateau`: factor by which the rate is multiplied.
         warmup: Share of a stage's steps in which the learning rate grows linearly from zero.
-        loss: `cross_entropy`, `focal`, or `legacy_focal` (that of the public code of MMGCN and
-            M3NET); score tasks always have the absolute error.
+        loss: `cross_entropy`, `focal`, or `legacy_focal` (from the public code of MMGCN and M3NET); a score task always uses the absolute
+            error.
         focal_gamma: Exponent of both focal losses; 0 is cross entropy.
-        class_weights: By the frequencies of the training part: `none`, `balanced` (inverse frequency), `sqrt` (its square root).
+        class_weights: Weights from the class frequencies of the training split: `none`, `balanced` (inverse frequency), `sqrt` (its square
+            root).
         label_smoothing: Share of the target that is spread over all classes.
-        selection: `dev`: the epoch that is best on the development part; `last`: the last one.
-        criterion: The development figure that selects (for score tasks `weighted_f1` and `accuracy` are those of two classes).
-        ema: Decay of an exponential moving average of the weights, which is then judged and kept instead of them; 0: off.
+        selection: `dev`: the epoch that is best on the development split; `last`: the last epoch.
+        criterion: Development metric that selects the epoch. For a score task, `weighted_f1` and `accuracy` are those of two classes.
+        ema: Decay of an exponential moving average of the weights, which is evaluated and saved in place of the weights; 0: off.
         mixed_precision: `no`, `bf16`, or `fp16` (needs a GPU).
     """
 
@@ -81,10 +83,10 @@ class TrainingConfig:
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
 
     def __post_init__(self) -> None:
-        """Refuse impossible values.
+        """Check all values.
 
         Raises:
-            ConfigError: names every bad field, what was expected and what was found.
+            ConfigError: at least one value is bad; the message names every bad field, what was expected and what was found.
         """
         problems = []
         hints = get_type_hints(type(self))

@@ -1,7 +1,7 @@
-"""The one training loop: stages, epochs, selection on the development part, checkpoints.
+"""The training loop of all methods: stages, epochs, selection on the development split, checkpoints.
 
-All data lies on the device as one big batch per part; a step takes dialogues out of it by index arithmetic. Random numbers are
-seeded once; the order of the dialogues depends on (seed, stage, epoch) only, so that a continued run equals an uninterrupted one.
+Each split is one large batch on the device; a step selects dialogues of it by index. The random seed is set once. The order of the
+dialogues depends only on seed, stage and epoch, so a continued run equals an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfig, device: str = "auto") -> Accelerator:
-    """Refuse what cannot be trained; writes nothing, and is the first thing that `fit` does.
+    """Check whether `fit` can train with these arguments; nothing is written. `fit` calls this first.
 
     Args:
         task: What is predicted.
-        train: Dialogues to learn from.
-        dev: Dialogues that the epoch is chosen on; with selection `last` neither they nor their targets are needed.
-        config: How to train.
+        train: Dialogues to train on.
+        dev: Dialogues that select the epoch; with selection `last` neither the dialogues nor their targets are needed.
+        config: Options of the training.
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
@@ -45,7 +45,7 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
 
     Raises:
         ConfigError: impossible device, precision, criterion or selection.
-        CorpusError: a part without any judged utterance that has a target.
+        CorpusError: a split has no utterance that counts (`judged`) and has a target.
     """
     if config.criterion not in METRICS[task.kind]:
         known = ", ".join(METRICS[task.kind])
@@ -74,30 +74,30 @@ def fit(
     on_epoch: Callable[[History], None] | None = None,
     watch: Watch | None = None,
 ) -> History:
-    """Train a network in place, stage after stage; afterwards it has the chosen weights.
+    """Train a network in place, stage after stage; afterwards it has the weights of the selected epoch.
 
-    Ctrl-C ends it at once; the checkpoint of the last whole epoch stays.
+    Ctrl-C stops the training at once; the checkpoint of the last complete epoch remains.
 
     Args:
         method: A module with `task`, `stages()` and `start_stage()`.
-        train: Dialogues to learn from; only rows that are judged and have a target count in the loss.
-        dev: Dialogues that the epoch is chosen on; with selection `last` neither they nor their targets are needed.
-        config: How to train.
-        seed: Of the order of the dialogues and of dropout. (Initial weights are the caller's.)
-        folder: Where `last.safetensors` and `best.safetensors` go; unset: nowhere.
-        resume: Continue from `folder`, if there is something; ends in the same result as never having stopped.
+        train: Dialogues to train on; only rows that are `judged` and have a target count in the loss.
+        dev: Dialogues that select the epoch; with selection `last` neither the dialogues nor their targets are needed.
+        config: Options of the training.
+        seed: Seed of the order of the dialogues and of dropout; the caller sets the initial weights.
+        folder: Folder for `last.safetensors` and `best.safetensors`; default: no files.
+        resume: Continue the training in `folder`, if it has a checkpoint; the result equals that of an uninterrupted run.
         device: `auto`, `cpu` or `cuda`.
-        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
-        description: In front of the bar.
-        on_epoch: Called with the history after every epoch, when its checkpoint is written.
-        watch: Called after every epoch, before its checkpoint is written, with the stage's position, its epochs so far, and a function
-            that answers for a batch as the network would now. Nothing that it does changes the training.
+        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
+        description: Text before the progress bar.
+        on_epoch: Function that gets the history after every epoch, when its checkpoint is written.
+        watch: Function called after every epoch, before its checkpoint is written. It gets the position of the stage, its epochs so far,
+            and a function that predicts a batch with the current weights. It cannot change the training.
 
     Raises:
-        ConfigError: impossible device, precision or criterion; the loss is no longer a number.
-        CorpusError: a part without any judged utterance that has a target.
-        CheckpointError: nothing that can be continued.
-        StorageError: a checkpoint could not be written; the previous one stays.
+        ConfigError: impossible device, precision or criterion, or the loss is not finite.
+        CorpusError: a split has no utterance that counts (`judged`) and has a target.
+        CheckpointError: the checkpoint cannot be continued.
+        StorageError: a checkpoint could not be written; the previous one remains.
     """
     task: Task = method.task
     accelerator = check_fit(task, train, dev, config, device)

@@ -1,4 +1,4 @@
-"""Metrics: what is reported. scikit-learn's where it has them."""
+"""Metrics that are reported, from scikit-learn if it has them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = {
 
 
 def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
-    """Metrics of predictions; rows without a target are left out.
+    """Compute the metrics of predictions; rows without a target are ignored.
 
     Classification: `accuracy`; F1 `weighted_f1` (by class frequency), `macro_f1` (mean over the classes that occur among targets or
     predictions) and `f1/<label>`; `weighted_accuracy` (WA, the accuracy) and `unweighted_accuracy` (UA, mean recall of the classes
@@ -41,12 +41,12 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
 
     Args:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
-        target: `(N,)` label index (-1: none) or score (NaN: none).
-        task: Kind and label names.
+        target: `(N,)` label index (-1: unlabelled) or score (NaN: unlabelled).
+        task: The task: kind and label names.
 
     Raises:
         CorpusError: no row has a target.
-        ConfigError: scores, or their loss, are no finite numbers.
+        ConfigError: the scores, or their loss, are not finite.
     """
     known = target >= 0 if task.kind == "classification" else ~target.isnan()
     if not known.any():
@@ -105,19 +105,19 @@ def _score(scores: Tensor, target: Tensor) -> dict[str, float]:
 
 
 def seven(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Scores as the seven sentiment classes -3 … 3."""
+    """Return scores as the seven sentiment classes -3 … 3."""
     return np.clip(np.round(values), -3, 3).astype(np.int64)
 
 
 def calibration_error(probabilities: NDArray[np.float32], target: NDArray[np.int64], bins: int = 15) -> float:
-    r"""Expected calibration error: :math:`\sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|`.
+    r"""Compute the expected calibration error: :math:`\sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|`.
 
     Predictions are sorted by the probability of the predicted class into `bins` intervals of equal width, closed on the right.
 
     Args:
         probabilities: `(N, C)`.
         target: `(N,)` label indices.
-        bins: Number of intervals of [0, 1].
+        bins: Number of equal intervals of [0, 1].
     """
     confidence = probabilities.max(-1).astype(np.float64)
     correct = probabilities.argmax(-1) == target
@@ -126,7 +126,7 @@ def calibration_error(probabilities: NDArray[np.float32], target: NDArray[np.int
 
 
 def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
-    """Counts of (true class, predicted class); rows without a target are left out.
+    """Count (true class, predicted class); rows without a target are ignored.
 
     Returns:
         `(C, C)` for the labels of the task; `(7, 7)` for -3 … 3 of a score task.
@@ -142,16 +142,16 @@ def confusion(scores: Tensor, target: Tensor, task: Task) -> NDArray[np.int64]:
 
 
 def predict(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Tensor:
-    """Scores of all rows of `batch`, in its order; see `erc_graph.methods.stage.infer`."""
+    """Compute the scores of all rows of `batch`, in its order; see `erc_graph.methods.stage.infer`."""
     return infer(method, batch, batch_size, forward=forward).scores
 
 
 def majority(train: Tensor, rows: int, classes: int) -> Tensor:
-    """Scores of the majority class, which every table shows: `(rows, classes)`, its logit one, the others zero.
+    """Return the scores of the majority class, a baseline of every table: `(rows, classes)`, its logit one, the others zero.
 
     Args:
-        train: Label indices of the training part (-1: none).
-        rows: Utterances to predict.
+        train: Label indices of the training split (-1: unlabelled).
+        rows: Number of utterances to predict.
         classes: Number of classes.
     """
     best = torch.bincount(train[train >= 0], minlength=classes).argmax()

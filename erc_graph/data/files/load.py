@@ -1,4 +1,4 @@
-"""From a path to a corpus: find out what stands there, and read it."""
+"""Loading a corpus from a path: the format is recognised, then the files are read."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ RELEASES = (  # files of a folder that are a corpus together, as MELD, EmoryNLP,
 
 
 def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None, strict: bool = False, name: str | None = None) -> Corpus:
-    """Load the conversations at `path`, whatever known form they have.
+    """Load the conversations at `path`; the format is recognised by itself.
 
     Args:
-        path: A folder with `corpus.toml` (or that file), a folder that `Corpus.save` wrote, any known annotation file, a data set as
-            its owners release it (`IEMOCAP_full_release`, the folder of MELD's CSVs, …), or a generated corpus: `sample`, or
-            `sample-raw` of words, waveforms and faces (a file of that name is the string `./sample`).
-        task: What to predict, for example `iemocap4`; the corpus's own where left out.
-        strict: Refuse features with NaN, inf or numbers beyond 1e15 instead of masking them as missing.
-        name: What to call the corpus.
+        path: A folder with `corpus.toml` (or that file), a folder written by `Corpus.save`, any known annotation file, or a data set as its
+            owners release it (`IEMOCAP_full_release`, the folder of MELD's CSVs, …). Also a generated corpus: `sample`, or `sample-raw`
+            with words, waveforms and face frames. A file called `sample` is given as `./sample`.
+        task: Label set to predict, for example `iemocap4`; default: the corpus's own.
+        strict: Raise an error for features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
+        name: Name of the loaded corpus.
 
     Raises:
-        CorpusError: the message says what was expected, what was found, where, and what to do.
+        CorpusError: the path cannot be read as a corpus; the message says what was expected, what was found, where, and what to do.
         ConfigError: unknown task.
 
     >>> load_corpus("sample").task.name
@@ -100,7 +100,7 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
 
 
 def is_corpus(folder: Path) -> bool:
-    """Return whether a folder is a corpus as a whole: one with a manifest, a saved one, or a data set as its owners release it."""
+    """Return whether a folder is one corpus: with a manifest, saved by `Corpus.save`, or a data set as its owners release it."""
     from erc_graph.data.files.formats.iemocap import is_release
 
     known = any(all((folder / file).is_file() for file in files) for files in ((MANIFEST,), (SAVED,), *RELEASES))

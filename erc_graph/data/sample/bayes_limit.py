@@ -1,7 +1,7 @@
-r"""The accuracy that no classifier can beat on the sample corpus, exactly.
+r"""The exact Bayes limit of the sample corpus: the accuracy that no classifier can beat.
 
-Given all vectors of a dialogue, :math:`P(e_t \mid x_1 … x_T)` follows exactly from the forward–backward recursion over the joint
-state of all speakers' last emotions. The mean of its maximum is the accuracy that no classifier can beat on average.
+Given all vectors of a dialogue, :math:`P(e_t \mid x_1 … x_T)` follows exactly from the forward–backward recursion over the joint state of
+all speakers' last emotions. The mean of its maximum is the accuracy that no classifier can beat on average.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from erc_graph.errors import CorpusError
 
 
 def transition(config: SampleConfig, *, own: bool = True, other: bool = True) -> Array:
-    r"""Return :math:`P(e \mid a, b)` as `(a, b, e)`; an axis that is not there (`own=False`, `other=False`) has length one."""
+    r"""Return :math:`P(e \mid a, b)` as `(a, b, e)`; an axis that is switched off (`own=False`, `other=False`) has length one."""
     kinds = len(TASK.labels)
     same = np.eye(kinds)
     alpha, beta = config.inertia * own, config.contagion * other
@@ -111,18 +111,18 @@ def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) ->
 
 
 def sample_posterior(corpus: Corpus, *, context: bool = True, modalities: Collection[str] | None = None) -> Array:
-    """Return the exact probability of every emotion given the vectors, what no model can know better.
+    """Return the exact probability of every emotion given the vectors; no model can do better.
 
     Args:
-        corpus: A sample corpus, or a split or subset of one (whole dialogues). Of the raw form the vectors behind it count.
-        context: Given all vectors and speakers of the dialogue; else given the vectors of the utterance alone.
-        modalities: Which vectors are given; all where left out.
+        corpus: A sample corpus, or a split or subset of one (whole dialogues). For the raw form, the hidden vectors behind it are used.
+        context: True: given all vectors and speakers of the dialogue; False: given only the vectors of the utterance.
+        modalities: Modalities whose vectors are given; default: all.
 
     Returns:
         `(U, 6)` rows that sum to one, in the order of the task's labels.
 
     Raises:
-        CorpusError: not a sample corpus, or it has no such modality.
+        CorpusError: this is not a sample corpus, or it lacks one of the modalities.
     """
     config = _config_of(corpus)
     log = np.zeros((corpus.utterances, len(TASK.labels)))
@@ -149,17 +149,18 @@ def sample_bayes_limit(
 ) -> float:
     """Return the accuracy that no classifier can beat on average: the mean over utterances of the largest exact posterior.
 
-    Of the raw sample corpus it is that of the vectors behind words, voices and faces: an upper bound, for rendering loses something.
+    For the raw sample corpus, this is the limit for the vectors from which words, voices and faces are rendered. Rendering loses
+    information, so the limit is an upper bound.
 
     Args:
-        corpus: A sample corpus; the default one when left out.
-        split: Which split is judged; `None`: all of it.
-        context: Of classifiers that see the conversation; else of those that see single utterances.
-        modalities: What the classifiers see; all where left out.
-        realised: Instead of the expectation, how often the best rule is right about the labels as they happened to be drawn.
+        corpus: A sample corpus; default: the one of `sample_corpus()`.
+        split: Split to evaluate; `None`: all dialogues.
+        context: True: for classifiers that see the whole conversation; False: for classifiers that see single utterances.
+        modalities: Modalities that the classifiers see; default: all.
+        realised: Return how often the best rule is right on the labels that were actually drawn, instead of the expectation.
 
     Raises:
-        CorpusError: not a sample corpus, or no such split or modality.
+        CorpusError: this is not a sample corpus, or it lacks the split or a modality.
     """
     corpus = sample_corpus() if corpus is None else corpus
     chosen = corpus if split is None else corpus.split(split)

@@ -64,20 +64,20 @@ CONTRASTS: dict[str, dict[str, dict[str, int]]] = {
 
 
 def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConfig | None = None) -> Corpus:
-    """Generate conversations as raw input: words, 16 kHz waveforms and face frames; no features.
+    """Generate conversations as raw input (words, 16 kHz waveforms and face frames) without features.
 
     Dialogues, speakers, emotions, splits and what is missing are those of `sample_corpus` with the same numbers.
 
     Args:
-        dialogues: How many.
-        seed: Of the conversations and of the rendering.
-        config: Numbers of the generator; `RAW` where left out.
+        dialogues: Number of dialogues.
+        seed: Seed of the conversations and of the rendering.
+        config: Parameters of the generator; default: `RAW`.
 
     Returns:
         The sequences `text` `(words, 32)`, `audio` `(samples,)` in [-1, 1] and `visual` `(frames, 3, 32, 32)` bytes; some are missing.
 
     Raises:
-        ConfigError: fewer than three dialogues, or an impossible number in `config`.
+        ConfigError: fewer than three dialogues, or an impossible value in `config`.
 
     >>> sample_raw_corpus(dialogues=3)[0]
     Dialogue(sample-0: 27 utterances, 2 speakers)

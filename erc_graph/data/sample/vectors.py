@@ -66,17 +66,17 @@ SENTENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Numbers of the generator.
+    """Parameters of the generator of the sample corpus.
 
     Attributes:
-        turns: Shortest and longest dialogue.
-        speakers: Fewest and most speakers of a dialogue, two at least.
-        repeat: Probability that a speaker goes on after the own turn.
-        inertia: Share of turns that keep the speaker's own last emotion.
-        contagion: Share of turns that take over the last emotion of the other speaker who spoke last.
-        missing: Probability that a vector is missing, each for itself.
-        separation: Distance of a point from the origin, in standard deviations of the noise.
-        detail: Distance that is left between the points of a confused pair, as a fraction of that between others.
+        turns: Utterances of the shortest and of the longest dialogue.
+        speakers: Fewest and most speakers of a dialogue; at least two.
+        repeat: Probability that a speaker also says the next utterance.
+        inertia: Share of utterances that keep the speaker's own last emotion.
+        contagion: Share of utterances that take over the last emotion of the last other speaker.
+        missing: Probability that a vector is missing, independently for every vector.
+        separation: Distance of a class mean from the origin, in standard deviations of the noise.
+        detail: Distance between the class means of a confused pair, as a fraction of the distance between other classes.
     """
 
     turns: tuple[int, int] = (6, 30)
@@ -171,18 +171,18 @@ def sentences(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArr
 
 
 def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig | None = None) -> Corpus:
-    """Generate conversations: six emotions, 2–5 speakers, three modalities; the same for the same seed on every machine.
+    """Generate conversations with six emotions, 2–5 speakers and three modalities; the same seed gives the same corpus on every machine.
 
-    60 % of the dialogues are for training, 15 % for development, 25 % for test. Where the text vector is missing the text is empty.
-    Other seeds give other conversations of the same world: a model trained on one can be judged on another.
+    60 % of the dialogues are for training, 15 % for development, 25 % for test. If the text vector of an utterance is missing, its text is
+    empty. Other seeds give other conversations with the same distribution, so a model trained on one corpus can be evaluated on another.
 
     Args:
-        dialogues: How many.
-        seed: Of the conversations.
-        config: Numbers of the generator.
+        dialogues: Number of dialogues.
+        seed: Seed of the conversations.
+        config: Parameters of the generator.
 
     Raises:
-        ConfigError: fewer than three dialogues, or an impossible number in `config`.
+        ConfigError: fewer than three dialogues, or an impossible value in `config`.
 
     >>> sample_corpus()
     Corpus(sample: 600 dialogues, 11091 utterances; text 16, audio 8, visual 8; train 360 dev 90 test 150; task sample6)

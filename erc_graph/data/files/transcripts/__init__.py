@@ -1,7 +1,7 @@
-"""Conversations to label, as everyday tools write them: from a file, or as they come through a pipe.
+"""Reading transcripts, subtitles and chats as conversations to label, from a file or a pipe.
 
-The form is told by the content. `TEXTS` and `VALUES` hold the readers of text and of JSON in the order in which they are asked: a new form
-is one function in a file of this folder and one line there. What a reader assumes it says with `note`.
+The format is recognised by the content. `TEXTS` and `VALUES` list the readers of text and of JSON in the order in which they are tried. A
+new format needs one function in a file of this folder and one line in the list. A reader reports its assumptions with `note`.
 """
 
 from __future__ import annotations
@@ -57,20 +57,21 @@ A_TURN = 50  # lines or JSON objects of one, at most, where turns are bounded
 def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None = None, most: int | None = None) -> Corpus:
     """Load the conversations in a file as a corpus without labels.
 
-    Times stand in the corpus's annotations: `start` and `end` in seconds of a recording, `time` in the file's words. What is assumed is
-    said on standard error, and stands under `notes` in the provenance.
+    Times are stored in the annotations of the corpus: `start` and `end` in seconds of a recording, `time` exactly as in the file. Every
+    assumption about the file is printed on standard error and stored under `notes` in the provenance.
 
     Args:
-        source: A file: plain text of `Speaker: text` lines (a line without a speaker goes on with the turn before), subtitles, what
-            speech recognisers and chats export, annotations of ELAN, Praat and CHAT, a JSON list of
-            objects or of lists of them, JSON lines, or CSV, with `speaker`, `text` and, where wanted, `dialogue`, `turn` and
-            `features` (JSON only: modality → vector). Or anything that `load_corpus` knows by its name: a folder, a `corpus.toml`,
-            a pickle, a Parquet file, `sample`, `sample-raw`. Or the content itself, as bytes.
-        name: What to call the conversation; the file's name where left out.
-        most: Turns at most, of what is no corpus; unset: any number.
+        source: A file, or its content as bytes. Text: lines of `Speaker: text` (a line without a speaker continues the utterance above),
+            subtitles, exports of speech recognisers and chats, annotations of ELAN, Praat and CHAT. Tables: a JSON list of objects or of
+            lists of objects, JSON lines, or CSV, with `speaker`, `text` and optionally `dialogue`, `turn` and `features` (JSON only:
+            modality → vector). Anything else that `load_corpus` recognises by its name: a folder, a `corpus.toml`, a pickle, a Parquet
+            file, `sample`, `sample-raw`.
+        name: Name of the conversation; default: the name of the file.
+        most: Largest number of utterances, unless the source is a corpus; default: no limit.
 
     Raises:
-        CorpusError: no such file, none of these forms, or more turns; says which form was recognised, what is missing and what to do.
+        CorpusError: the file is missing, has none of these formats, or has too many utterances. The message names the recognised format,
+            what is missing and what to do.
 
     >>> talk = load_transcript(b"Ann: We won!\\nBob: Really?\\n  You are joking.")
     >>> talk.speakers, talk.texts[1]
@@ -96,11 +97,11 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
 
 
 def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
-    """Return the sound files of a conversation: utterance id → its file, of those that lie in a folder.
+    """Return utterance id → audio file, for all utterances whose audio file is in a folder.
 
     Args:
-        corpus: From `load_transcript`; of `talk.txt` the turns are `talk_0`, `talk_1`, …, with zeros in front where there are many.
-        folder: Where `talk_0.wav`, `talk_1.wav`, … may lie; the numbers with or without zeros.
+        corpus: From `load_transcript`. The utterances of `talk.txt` are called `talk_0`, `talk_1`, …; long transcripts have leading zeros.
+        folder: Folder of `talk_0.wav`, `talk_1.wav`, …; numbers with or without leading zeros.
     """
     try:
         inside = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
