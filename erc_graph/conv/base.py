@@ -43,15 +43,17 @@ class Conv(OverTurns):
         self.watch: Watch | None = None
 
     def back(self, times: int) -> int | None:
-        """How many turns back so many passes over the edges read: one per layer, one more where a source's own edges count (its degree)."""
+        """Return how many utterances back so many passes over the edges read: one per layer, one more where a source's own edges count (its
+        degree).
+        """
         return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
+        """Map `(N, S, inputs)` to `(N, S, width)`, zero for absent nodes."""
         edges = edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout)
         states = self.pass_on(nodes.states if edges.full else nodes.masked(), edges)
         return nodes.with_states(states if edges.full else states * nodes.present[..., None].to(states.dtype))
 
     @abstractmethod
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """`(N, S, inputs)`, zero for absent nodes → `(N, S, width)`; what is said of absent nodes does not matter."""
+        """Map `(N, S, inputs)`, zero for absent nodes to `(N, S, width)`; what is said of absent nodes does not matter."""

@@ -44,13 +44,13 @@ class Chain(Conv):
         self.dropout = Dropout(dropout)
 
     def weights(self, edges: Edges, dtype: torch.dtype) -> Tensor:
-        """`(1, P)` of the edges: one over the root of both degrees."""
+        """Return `(1, P)` of the edges: one over the root of both degrees."""
         (degree,) = edges.degree(edges.valid.to(dtype)[None])  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         return edges.dot(root, root)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """`(N, S, width)` → `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`"""
         weight, y = self.weights(edges, x.dtype), x
         for matrix, bias, read in zip(self.maps, self.bias, self.read, strict=True):
             x = edges.spread(matrix(x), weight) + bias

@@ -44,7 +44,7 @@ tried: dict[Path, Path] = {}  # source → library that is being tried out, in a
 
 @lru_cache
 def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
-    """The library of a C file, compiled where that has not been done yet.
+    """Return the library of a C file, compiled where that has not been done yet.
 
     Args:
         source: The file.

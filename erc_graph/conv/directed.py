@@ -1,4 +1,4 @@
-r"""Graph convolution along time: within a layer a turn hears the *new* states of the turns before it.
+r"""Graph convolution along time: within a layer an utterance reads the *new* states of the utterances before it.
 
 .. math::
     a_{ij} &= \mathrm{softmax}_{j \in N(i)}\; w^\top h^l_j \tag{2} \\
@@ -6,7 +6,7 @@ r"""Graph convolution along time: within a layer a turn hears the *new* states o
     h^l_i &= \mathrm{GRU}_C(h^{l-1}_i, M_i) + \mathrm{GRU}_P(M_i, h^{l-1}_i) \qquad \text{(input, hidden state)} \tag{4}
 
 Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021, from its public code; the numbers are
-ours. A turn without edges has `M = 0`. One instance is one layer.
+ours. An utterance without edges has `M = 0`. One instance is one layer.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -14,8 +14,8 @@ ours. A turn without edges has `M = 0`. One instance is one layer.
 | `W_r` | `matrices` | `(relations, width, width)`, from the left: `h W_r` |
 | `GRU_C`, `GRU_P` | `nodal`, `contextual` | cells of torch |
 
-**Differences from the paper.** The paper scores :math:`w^\top [h^{l-1}_i ; h^l_j]`. The first half is the same for all senders of a turn
-and cancels in the softmax, as does the code's bias; both are left out, because they would never get a gradient.
+**Differences from the paper.** The paper scores :math:`w^\top [h^{l-1}_i ; h^l_j]`. The first half is the same for all senders of an
+utterance and cancels in the softmax, as does the code's bias; both are left out, because they would never get a gradient.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Directed(Conv):
-    """A layer of DAG-ERC over the graph of a recipe, of which every edge comes from an earlier turn.
+    """A layer of DAG-ERC over the graph of a recipe, of which every edge comes from an earlier utterance.
 
     Args:
         inputs: Width of the states.
@@ -45,7 +45,7 @@ class Directed(Conv):
         recipe: The graph.
 
     Raises:
-        ConfigError: `width` is not `inputs`, or the recipe has edges from the same or a later turn.
+        ConfigError: `width` is not `inputs`, or the recipe has edges from the same or a later utterance.
     """
 
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe) -> None:
@@ -67,7 +67,7 @@ class Directed(Conv):
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, 1, width)` → `(N, 1, width)`, zero for absent nodes.
+        """Map `(N, 1, width)` to `(N, 1, width)`, zero for absent nodes.
 
         Raises:
             ConfigError: more than one stream.
@@ -76,7 +76,7 @@ class Directed(Conv):
         return super().forward(nodes, batch)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """`(N, 1, width)` → `(N, 1, width)`"""
+        """Map `(N, 1, width)` to `(N, 1, width)`"""
         listed = edges if isinstance(edges, EdgeList) else self._listed(Nodes(x, edges.present, edges.streams), edges.batch)
         order = self._order(listed)
         share = 1 / order.number if listed.edges.factor is None else listed.edges.factor / order.number
@@ -93,7 +93,7 @@ class Directed(Conv):
         return states[:, None]
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """One more turn; of the turns before, only states, presence and speakers are read, as far back as edges reach.
+        """Process the next utterance; of the utterances before, only states, presence and speakers are read, as far back as edges reach.
 
         Raises:
             ConfigError: more than one stream.

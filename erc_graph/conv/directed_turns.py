@@ -1,9 +1,10 @@
-r"""The recurrence of `Directed`, one turn of all dialogues after the other, with its gradient written out.
+r"""The recurrence of `Directed`, one utterance of all dialogues after the other, with its gradient written out.
 
-A turn is a dozen small operations forward and as many backward; most of the time goes into starting them. All that does not depend on the
-turn before stands outside the loops: the products with the states below, the slopes of the gates, the gradients of the weights.
+An utterance is a dozen small operations forward and as many backward; most of the time goes into starting them. All that does not depend on
+the utterance before stands outside the loops: the products with the states below, the slopes of the gates, the gradients of the weights.
 
-Rows stand turn by turn, the longest dialogue first, so that a turn is a run of rows without padding. The gates of a row stand side by side:
+Rows stand utterance by utterance, the longest dialogue first, so that an utterance is a run of rows without padding. The gates of a row
+stand side by side:
 
     input n of C | hidden n of C | r of C | r of P | z of C | z of P | input n of P | hidden n of P
 
@@ -29,20 +30,20 @@ NOTHING = -1e30  # score of a pair without an edge: finite, so that a turn witho
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Where everything stands in the loop over turns.
+    """Where everything stands in the loop over utterances.
 
-    A turn `t` that `n` dialogues have, and that hears turns from `first` on, has `n × (t - first)` pairs.
+    An utterance `t` that `n` dialogues have, and that reads utterances from `first` on, has `n × (t - first)` pairs.
 
     Attributes:
         rows: `(N,)` row of the batch of every row of the loop.
         back: `(N,)` the other way.
         place: `(N,)` where the rows of the batch stand in `(D, L)`, the longest dialogue first.
-        counts: Rows per turn.
-        first: First sender per turn.
+        counts: Rows per utterance.
+        first: First sender per utterance.
         relations: `R`
         score: `(pairs,)` logarithm of the number of edges, `NOTHING` where there is none.
         pair: `(E,)` pair of every edge.
-        slot: `(E,)` place of every edge in `(pairs × R,)`, turn by turn `(n, R, t - first)`.
+        slot: `(E,)` place of every edge in `(pairs × R,)`, utterance by utterance `(n, R, t - first)`.
         number: `(E,)` how many edges join the same two nodes, with multiplicity.
     """
 
@@ -58,11 +59,13 @@ class Order:
     number: Tensor
 
     def split(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        """`(N, ...)` rows turn by turn: `(n, ...)`."""
+        """Return `(N, ...)` rows utterance by utterance: `(n, ...)`."""
         return [value.split(list(self.counts)) for value in rows]
 
     def split_pairs(self, *values: Tensor) -> list[list[Tensor]]:
-        """`(pairs × R,)` turn by turn: `(n, R, t - first)`; of the last two, `(pairs,)`: `(n, 1, t - first)` and `(n, t - first)`."""
+        """Return `(pairs × R,)` utterance by utterance: `(n, R, t - first)`; of the last two, `(pairs,)`: `(n, 1, t - first)` and `(n, t -
+        first)`.
+        """
         shapes = [(n, t - first) for t, (n, first) in enumerate(zip(self.counts, self.first, strict=True))]
         r = self.relations
         parts = [value.split([r * n * span for n, span in shapes]) for value in values[:-2]]
@@ -71,7 +74,7 @@ class Order:
         return [*found, [part.unsqueeze(1) for part in last], last]
 
     def windows(self, values: Tensor) -> list[Tensor]:
-        """`(D, L, ...)` → of every turn the turns that are heard, `(n, t - first, ...)`."""
+        """Map `(D, L, ...)` to of every utterance the utterances that are read, `(n, t - first, ...)`."""
         stride = values.stride()
         return [
             values.as_strided((n, t - first, *values.shape[2:]), stride, first * stride[1])
@@ -79,12 +82,12 @@ class Order:
         ]
 
     def columns(self, values: Tensor) -> list[Tensor]:
-        """`(D, L, ...)` → every turn, `(n, ...)`."""
+        """Map `(D, L, ...)` to every utterance, `(n, ...)`."""
         return [value[:n] for value, n in zip(values.unbind(1), self.counts, strict=True)]
 
 
 def order_of(batch: Batch, edges: Listed, relations: int) -> Order:
-    """The order of a batch with one stream, in which every edge comes from an earlier turn.
+    """Return the order of a batch with one stream, in which every edge comes from an earlier utterance.
 
     Args:
         batch: The dialogues.
@@ -125,7 +128,7 @@ class Recurrence(Function):
     def forward(
         ctx: Any, below: Tensor, own: Tensor, bias: Tensor, heard: Tensor, matrices: Tensor, key: Tensor, gain: Tensor, order: Order
     ) -> tuple[Tensor, Tensor]:
-        """Compute all turns.
+        """Compute all utterances.
 
         Args:
             ctx: For the way back.
@@ -179,7 +182,7 @@ class Recurrence(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Go through the turns from the last to the first."""
+        """Go through the utterances from the last to the first."""
         below, own, heard, matrices, key, gain, gates, hidden, fresh, gathered, states, attention, share = ctx.saved_tensors
         order, width = ctx.order, hidden.shape[2]
         slope, of_hidden = _slopes(gates.view(-1, 8, width), hidden, fresh)

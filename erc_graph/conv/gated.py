@@ -38,7 +38,7 @@ class Gated(Conv):
         residual: To the state `before` the layer, or to the `start`.
         share: `ε`, a factor on the residual.
         gate: Whether edges have gates.
-        degree: Whether `d` counts the edges that come `in` or those that go `out`. What goes out of a turn is known only later: with
+        degree: Whether `d` counts the edges that come `in` or those that go `out`. What goes out of an utterance is known only later: with
             `out` the operator is not causal.
 
     Raises:
@@ -67,7 +67,7 @@ class Gated(Conv):
         self.causal = recipe.causal and degree == "in"  # no degree counts edges to later turns
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """`(N, S, width)` → `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`"""
         (degree,) = edges.degree(edges.valid.to(x.dtype)[None], outgoing=self.degree == "out")  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         norm = edges.dot(root, root)  # (1, P)

@@ -41,7 +41,7 @@ AT_ONCE = 2**17  # values of an edge, head and channel
 
 
 def kinds_of(recipe: GraphRecipe) -> list[int]:
-    """Number of the vector of every relation: two speakers in either order have the same.
+    """Return the number of the vector of every relation: two speakers in either order have the same.
 
     >>> from erc_graph.graphs.recipe import load_recipe
     >>> kinds_of(load_recipe("graphcfc"))
@@ -76,7 +76,7 @@ class GATv2(Conv):
         nn.init.xavier_uniform_(self.score)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """`(N, S, width)` → `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`"""
         into, out_of, kind, place = self._ends(edges)
         vectors = self.relation(self.shared[0].weight)  # (kinds, heads width)
         itself = into == out_of

@@ -37,5 +37,5 @@ class Neighbours(Conv):
         self.neighbours, self.root = nn.Linear(inputs, width), nn.Linear(inputs, width, bias=False)
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
+        """Map `(N, S, inputs)` to `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
         return self.neighbours(edges.spread(x, weight, mean=self.mean)) + self.root(x)

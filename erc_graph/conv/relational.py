@@ -76,12 +76,12 @@ class Relational(Conv):
             nn.init.zeros_(self.root.bias)
 
     def score(self, x: Tensor, edges: Edges) -> Tensor:
-        """Of every edge before the softmax: `(1, P)`."""
+        """Return, for every edge, before the softmax: `(1, P)`."""
         assert self.attention is not None
         return edges.dot(self.attention(x)[:, :, None], x[:, :, None])
 
     def attended(self, score: Tensor, edges: Edges) -> Tensor:
-        """`(1, P)` weights of scores."""
+        """Return `(1, P)` weights of scores."""
         if self.over == "target":
             return edges.softmax(score)
         score = score.masked_fill(~edges.valid, -torch.inf)
@@ -91,7 +91,7 @@ class Relational(Conv):
         return power * edges.add(torch.zeros_like(total), total.where(total > 0, 1.0).reciprocal())
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """`(N, S, inputs)` → `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
+        """Map `(N, S, inputs)` to `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
         weight = weight if self.attention is None else self.attended(self.score(x, edges), edges)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
         if weight is None and self.norm == "mean" and edges.group is not None:
@@ -106,7 +106,7 @@ class Relational(Conv):
         return F.linear(torch.cat([x, flat], -1), torch.cat([self.root.weight, matrix], 1), self.root.bias)
 
     def _of_group(self, x: Tensor, edges: Edges, group: Tensor, matrix: Tensor) -> Tensor:
-        """What all nodes of a set hear alike is averaged and mapped once per set; `(N, S, inputs)` → `(N, S, width)`."""
+        """What all nodes of a set read alike is averaged and mapped once per set; `(N, S, inputs)` → `(N, S, width)`."""
         flat, number = group.flatten(), edges.present.shape[1] * len(edges.batch)
         full = torch.promote_types(x.dtype, torch.float32)
         total = x.new_zeros(number, x.shape[-1], dtype=full).index_add(0, flat, x.flatten(0, 1).to(full))

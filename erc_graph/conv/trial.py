@@ -17,7 +17,7 @@ from erc_graph.conv import compiler
 
 
 def layers() -> bool:
-    """Whether the layers of angular graph convolution are those in PyTorch."""
+    """Return whether the layers of angular graph convolution are those in PyTorch."""
     from erc_graph.conv.angular import compiled
     from erc_graph.conv.angular.angular import AngularConv
     from erc_graph.data.batch import Batch
@@ -49,7 +49,7 @@ def layers() -> bool:
 
 
 def scores() -> bool:
-    """Whether the scores of graph attention are those in PyTorch."""
+    """Return whether the scores of graph attention are those in PyTorch."""
     from erc_graph.conv.gatv2 import edge_scores
 
     nodes, kinds, edges, heads, width = 9, 4, 60, 2, 70

@@ -113,7 +113,7 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Return where the tensors are."""
         return self.speaker.device
 
     def to(self, device: torch.device | str) -> Batch:
@@ -175,7 +175,7 @@ class Batch:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """`(D,)` utterances per dialogue."""
+        """Return `(D,)` utterances per dialogue."""
         return self.ptr.diff()
 
     @cached_property
@@ -185,17 +185,17 @@ class Batch:
 
     @cached_property
     def dialogue(self) -> Tensor:
-        """`(N,)` position of the row's dialogue."""
+        """Return `(N,)` position of the row's dialogue."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.lengths, output_size=self.utterances)
 
     @cached_property
     def turn(self) -> Tensor:
-        """`(N,)` position of the row within its dialogue."""
+        """Return `(N,)` position of the row within its dialogue."""
         return torch.arange(self.utterances, device=self.device) - self.ptr[self.dialogue]
 
     @cached_property
     def mask(self) -> Tensor:
-        """`(D, L)` bool: real turns of the padded form."""
+        """Return `(D, L)` bool: real utterances of the padded form."""
         return torch.arange(self.longest, device=self.device) < self.lengths[:, None]
 
     @cached_property
@@ -207,11 +207,11 @@ class Batch:
         return self.dialogue * self.longest + self.lengths[self.dialogue] - 1 - self.turn
 
     def pad(self, packed: Tensor, *, backwards: bool = False) -> Tensor:
-        """Pad packed rows `(N, ...)` to `(D, L, ...)`, zero where there is no turn.
+        """Pad packed rows `(N, ...)` to `(D, L, ...)`, zero where there is no utterance.
 
         Args:
             packed: Rows.
-            backwards: Each dialogue's last turn first; padding still at the end.
+            backwards: Each dialogue's last utterance first; padding still at the end.
         """
         slot = self._slot_backwards if backwards else self._slot
         return spread(packed, slot, len(self) * self.longest).view(len(self), self.longest, *packed.shape[1:])

@@ -15,7 +15,7 @@ class Nodes:
     Attributes:
         states: `(N, S, width)`, `N` utterances and `S` streams; what stands where a node is absent is never read.
         present: `(N, S)` bool.
-        streams: Names of the streams, in order: modalities, fused pairs, or the turn itself.
+        streams: Names of the streams, in order: modalities, fused pairs, or the utterance itself.
         whole: Whether all nodes are known to be present.
 
     >>> nodes = Nodes.of_turns(torch.ones(3, 4))
@@ -30,11 +30,11 @@ class Nodes:
 
     @classmethod
     def of_turns(cls, states: Tensor, present: Tensor | None = None) -> Nodes:
-        """Build nodes of one stream, the turn.
+        """Build nodes of one stream, the utterance.
 
         Args:
             states: `(N, width)`
-            present: `(N,)` bool; unset: all.
+            present: `(N,)` bool; default: all.
         """
         here = torch.ones(len(states), dtype=torch.bool, device=states.device) if present is None else present
         return cls(states[:, None], here[:, None], ("turn",), present is None)

@@ -20,8 +20,8 @@ class Progress(tqdm):
     """A bar of tqdm, or lines in its place. Bars inside one another share the pause: all together say one line a minute.
 
     Args:
-        iterable: What is gone through; unset: `update` is called.
-        disable: Say nothing; unset: only processes beside the first one say nothing.
+        iterable: What is gone through; default: `update` is called.
+        disable: Say nothing; default: only processes beside the first one say nothing.
         options: As tqdm has them (`desc`, `total`, `initial`, `unit`, …).
     """
 

@@ -86,22 +86,22 @@ class Ragged:
 
     @property
     def device(self) -> torch.device:
-        """Where the values are."""
+        """Return where the values are."""
         return self.values.device
 
     @cached_property
     def lengths(self) -> Tensor:
-        """`(U,)` items per utterance, on the host."""
+        """Return `(U,)` items per utterance, on the host."""
         return self.ptr.diff()
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The lengths as numbers."""
+        """Return the lengths as numbers."""
         return tuple(self.lengths.tolist())
 
     @cached_property
     def present(self) -> Tensor:
-        """`(U,)` bool, beside the values: utterances with a sequence."""
+        """Return `(U,)` bool, beside the values: utterances with a sequence."""
         return (self.lengths > 0).to(self.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> Ragged:

@@ -1,4 +1,4 @@
-"""Who is trained on, who is selected on, who is judged: split files, development splits and protocols."""
+"""Who is trained on, who is selected on, who is evaluated: split files, development splits and protocols."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Fold:
         train: Dialogue ids.
         dev: Dialogue ids.
         test: Dialogue ids.
-        dev_speakers: Whose utterances are judged in the development dialogues; `None`: everyone's. The others' are context.
+        dev_speakers: Whose utterances are evaluated in the development dialogues; `None`: everyone's. The others' are context.
         test_speakers: The same for the test dialogues.
     """
 
@@ -242,7 +242,7 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
 
 
 def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
-    """Divisions of the training and development dialogues, in which each is judged once; the test dialogues have no part in them.
+    """Divisions of the training and development dialogues, in which each is evaluated once; the test dialogues have no part in them.
 
     Args:
         corpus: With an official split.

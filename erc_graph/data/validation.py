@@ -144,7 +144,7 @@ def _silent(waves: Ragged) -> list[int]:
 
 
 def _repeated(corpus: Corpus) -> list[str]:
-    """Conversations that stand, turn for turn, in two splits: what is judged would have been trained on."""
+    """Conversations that stand, utterance for utterance, in two splits: what is judged would have been trained on."""
     if not corpus.texts or "train" not in corpus.splits:
         return []
 

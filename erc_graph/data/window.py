@@ -9,7 +9,7 @@ _FIRST = 16  # rows set aside at first
 
 
 class Window:
-    """The newest row and a number of rows before it, in order, for conversations that arrive turn by turn.
+    """The newest row and a number of rows before it, in order, for conversations that arrive utterance by utterance.
 
     Rows are written behind each other; where the memory ends, those that still count move to its front. So a new row costs a constant
     on average, the rows lie side by side for matrix products, and a bounded window holds less than `4 * past + 16` rows for ever.
@@ -56,5 +56,5 @@ class Window:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Return the memory in bytes."""
         return 0 if self._rows is None else self._rows.nbytes

@@ -1,4 +1,4 @@
-"""A bottleneck behind a layer, which adds to its states what stands beside them (UniMSE, Hu et al., EMNLP 2022)."""
+"""A bottleneck after a layer, which adds to its states what stands beside them (UniMSE, Hu et al., EMNLP 2022)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, h: Tensor, beside: Tensor) -> Tensor:
-        """`(..., width)` and `(..., beside)` → `(..., width)`"""
+        """Map `(..., width)` and `(..., beside)` to `(..., width)`"""
         x = torch.cat([h, beside], -1)
         return self.output(x + self.up(self.down(x).sigmoid()))

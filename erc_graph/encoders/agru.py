@@ -11,12 +11,12 @@ from erc_graph.encoders.dropout import Dropout
 class AGRU(nn.Module):
     """Words or frames of an utterance, each with what is said before it, and then with all the others.
 
-    The GRU reads forward, so that what is padded behind an utterance's end changes nothing before it. The attention has the residual path
+    The GRU reads forward, so that what is padded after an utterance's end changes nothing before it. The attention has the residual path
     and the norm of a Transformer layer, so that its frames are as large as those of the modality that asks them later.
 
     Args:
-        inputs: Width of the frames that go in.
-        width: Width of the frames that come out.
+        inputs: Width of the input frames.
+        width: Width of the output frames.
         heads: Attention heads.
         dropout: Between GRU and attention, and on the attention weights, in training.
     """
@@ -29,6 +29,6 @@ class AGRU(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, inputs)`, `(n, L)` bool → `(n, L, width)`, zero where the mask is false."""
+        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, L, width)`, zero where the mask is false."""
         states = self.dropout(self.gru(frames)[0])
         return self.norm(states + self.attention(states, states, mask)) * mask[..., None]

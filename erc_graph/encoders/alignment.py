@@ -52,7 +52,7 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
 
 class AlignedSteps(nn.Module):
-    """All modalities of an utterance with the same steps: sequences aligned, vectors at every step, raw sound and faces through front ends.
+    """All modalities of an utterance with the same steps: sequences aligned, vectors at every step, raw audio and video through front ends.
 
     Args:
         widths: Modality that is a vector → its width.
@@ -90,7 +90,7 @@ class AlignedSteps(nn.Module):
             values: Modality → `(N, ·)` vectors.
             sequences: Modality → its sequences.
             present: Modality → `(N,)` bool.
-            width: Of what comes out.
+            width: Width of the output.
 
         Returns:
             `(N, width)`, zero where an utterance has nothing.

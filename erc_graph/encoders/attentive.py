@@ -25,12 +25,12 @@ class AttentiveSum(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
 
     def shares(self, states: Tensor, mask: Tensor) -> Tensor:
-        """β: `(n, L)`; zero behind the end."""
+        """β: `(n, L)`; zero after the end."""
         scores = self.score(states).squeeze(-1)
         return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, width)`, `(n, L)` → `(n, width)`."""
+        """Map `(n, L, width)`, `(n, L)` to `(n, width)`."""
         return (self.shares(states, mask)[..., None] * states).sum(1)
 
 
@@ -38,7 +38,7 @@ class AttentiveGRU(nn.Module):
     """A GRU over the items of an utterance, forward, and the attentive sum of its states.
 
     Args:
-        width: Of what goes in and comes out.
+        width: Width of input and output.
     """
 
     def __init__(self, width: int) -> None:
@@ -47,10 +47,10 @@ class AttentiveGRU(nn.Module):
         self.pool = AttentiveSum(width)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, width)`, `(n, L)` → `(n, width)`."""
+        """Map `(n, L, width)`, `(n, L)` to `(n, width)`."""
         return self.pool(self.gru(states)[0], mask)
 
 
 def first_and_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """The first item, which is [CLS], beside the mean of all: `(n, L, width)`, `(n, L)` → `(n, 2 width)`."""
+    """Return the first item, which is [CLS], beside the mean of all: `(n, L, width)`, `(n, L)` → `(n, 2 width)`."""
     return torch.cat([states[:, 0], masked_mean(states, mask)], -1)

@@ -32,7 +32,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, S, width)`."""
+        """Map `(N, S, width)` to `(N, S, width)`."""
         mean, variance = self._batch(nodes) if self.training else (self.running_mean, self.running_var)
         states = (nodes.states - mean) * (variance + self.epsilon).rsqrt()
         return nodes.with_states(states * self.weight + self.bias)

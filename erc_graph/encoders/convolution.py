@@ -1,4 +1,4 @@
-"""Convolutions over the frames of a sound, and over the pixels of a face (hierarchical feature fusion, Eqs. (6)–(8), (13)–(15))."""
+"""Convolutions over the frames of a audio, and over the pixels of a face (hierarchical feature fusion, Eqs. (6)–(8), (13)–(15))."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class FrameConvolution(nn.Module):
 
     .. math:: h^{(i)} = \mathrm{ReLU}(W^{(i)} * h^{(i-1)} + b^{(i)}), \qquad p_j = \max(h_{2j}, h_{2j+1})
 
-    An utterance of `L` frames has `ceil(L / 2)` after each layer. What lies behind its end is zero before every convolution, as if it stood
+    An utterance of `L` frames has `ceil(L / 2)` after each layer. What lies after its end is zero before every convolution, as if it stood
     alone; ReLU leaves nothing below zero, so that a pair with one real frame has its value.
 
     Args:
-        width: Of the frames that go in and come out.
+        width: Width of the input and output frames.
         layers: How many; the number of frames is halved by each.
         kernel: Frames that a convolution sees, an odd number.
     """
@@ -26,7 +26,7 @@ class FrameConvolution(nn.Module):
         self.connected = nn.Linear(width, width)
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`(n, L, width)`, zero behind the end, and its mask `(n, L)` bool → `(n, L', width)` and that mask."""
+        """Map `(n, L, width)`, zero after the end, and its mask `(n, L)` bool to `(n, L', width)` and that mask."""
         states = frames.transpose(1, 2)  # (n, width, L)
         for convolve in self.convolutions:
             states = F.max_pool1d(convolve(states).relu() * mask[:, None], 2, ceil_mode=True)
@@ -42,7 +42,7 @@ class ResidualImages(nn.Module):
 
     Args:
         channels: Of the images.
-        width: Of the vectors that come out.
+        width: Width of the output vectors.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -55,7 +55,7 @@ class ResidualImages(nn.Module):
         self.project = nn.Linear(32, width)
 
     def features(self, images: Tensor) -> Tensor:
-        """`(frames, channels, height, width)`, from 0 to 1 → `(frames, 32)`."""
+        """Map `(frames, channels, height, width)`, from 0 to 1 to `(frames, 32)`."""
         first, second = self.blocks
         states = self.stem(images)
         states = self.reduce((first(states) + states).relu()).relu()
@@ -63,6 +63,6 @@ class ResidualImages(nn.Module):
         return states.mean((2, 3))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`(n, L, channels, height, width)` bytes and the mask `(n, L)` → `(n, L, width)`, zero behind the end, and the mask."""
+        """Map `(n, L, channels, height, width)` bytes and the mask `(n, L)` to `(n, L, width)`, zero after the end, and the mask."""
         states = self.project(self.features(padded[mask].to(self.project.weight.dtype) / 255))
         return states.new_zeros(*mask.shape, states.shape[1]).masked_scatter(mask[..., None], states), mask

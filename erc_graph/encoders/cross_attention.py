@@ -25,7 +25,7 @@ class CrossAttention(nn.Module):
     Args:
         queries: Width of the frames that ask.
         keys: Width of the frames that are asked.
-        width: Width of the frames that come out.
+        width: Width of the output frames.
         heads: Number of heads; the head width is `width / heads`, rounded up.
         dropout: On the attention weights, in training.
     """
@@ -43,13 +43,13 @@ class CrossAttention(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, mask: Tensor, values: Tensor | None = None, packing: tuple[Packing, Packing] | None = None
     ) -> Tensor:
-        """What each query hears.
+        """Return what each query reads.
 
         Args:
             queries: `(n, L, queries)`.
             keys: `(n, K, keys)`.
             mask: `(n, K)` bool, real keys; or `(n, L, K)`, those of each query.
-            values: What is heard by way of the keys, `(n, K, keys)`; unset: the keys themselves.
+            values: What is read by way of the keys, `(n, K, keys)`; default: the keys themselves.
             packing: Of queries and of keys and values, where both are packed rows, so that no linear map is applied to padding.
 
         Returns:

@@ -23,7 +23,9 @@ def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
 
 
 def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
-    """Which keys a query reads: `(n, L or 1, K)` bool; causal: query `i` reads keys `j <= i + d`, `d` the difference of the lengths."""
+    """Return which keys a query reads: `(n, L or 1, K)` bool; causal: query `i` reads keys `j <= i + d`, `d` the
+    difference of the lengths.
+    """
     if not causal:
         return keys.present[:, None]
     query, key = (torch.arange(part.states.shape[1], device=part.states.device) for part in (queries, keys))
@@ -32,7 +34,7 @@ def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
 
 
 class CrossBlock(nn.Module):
-    """Attention and feed-forward net, each behind a layer norm and with a residual; queries and keys share the norm."""
+    """Attention and feed-forward network, each after a layer norm and with a residual; queries and keys share the norm."""
 
     def __init__(self, width: int, *, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
@@ -56,10 +58,10 @@ class CrossTransformer(nn.Module):
     The public codes draw the maps of queries, keys and values as one matrix, whose Glorot bounds are smaller by the square root of 2.
 
     Args:
-        width: Of the steps that go in and come out.
+        width: Width of the input and output steps.
         heads: Attention heads.
         layers: Number of layers.
-        dropout: Behind attention and in the feed-forward net.
+        dropout: After attention and in the feed-forward network.
         attention_dropout: On the attention weights.
         embedding_dropout: On what goes in.
         positions: Codes of the positions are added to what goes in.
@@ -79,7 +81,7 @@ class CrossTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def enter(self, steps: Steps) -> Tensor:
-        """What goes in: scaled, with the codes of the positions, packed."""
+        """Return what goes in: scaled, with the codes of the positions, packed."""
         x = math.sqrt(self.width) * steps.states
         return self.dropout(steps.unpad(x + sinusoids(x.shape[1], self.width, x) if self.positions else x))
 
@@ -93,12 +95,12 @@ class CrossTransformer(nn.Module):
 
 
 class Crossed(StepNet):
-    """Every modality reads each of the others; what it hears of them, concatenated, then reads itself. A net over steps.
+    """Every modality reads each of the others; what it reads of them, concatenated, then reads itself. A network over steps.
 
     Args:
-        names: Modalities, in the order in which one hears of the others.
+        names: Modalities, in the order in which one reads of the others.
         width: Of their steps.
-        stack: From a width, who asks and who is asked (itself: what was heard) to the Transformer.
+        stack: From a width, who asks and who is asked (itself: what was read) to the Transformer.
     """
 
     def __init__(self, names: Sequence[str], width: int, stack: Callable[[int, str, str], CrossTransformer]) -> None:

@@ -1,12 +1,14 @@
 r"""Dialog-aware attention with utterance recurrence (DialogXL, Shen et al., AAAI 2021), over the tokens of a dialogue.
 
-A token hears the tokens of its own turn, later ones included, and of earlier turns as much as the group of its head allows: the last turns
-(local), all (global), those of the same speaker (speaker), those of others (listener). With XLNet's relative positions (Yang et al., 2019):
+A token reads the tokens of its own utterance, later ones included, and of earlier utterances as much as the group of its head allows: the
+last utterances (local), all (global), those of the same speaker (speaker), those of others (listener). With XLNet's relative positions
+(Yang et al., 2019):
 
 .. math:: e_{ij} = \frac{(q_i + b_w)^\top k_j + (q_i + b_r)^\top W_r R_{i - j}}{\sqrt{d}}, \qquad R_n = [\sin(n f) ; \cos(n f)]
 
-The first node of a turn, `<cls>`, is heard in its own turn alone and counts as no distance between others. What a turn hears of earlier
-ones is what went into the same layer there, so that all turns are computed at once, and later turns change nothing.
+The first node of an utterance, `<cls>`, is read in its own utterance alone and counts as no distance between others. What an utterance
+reads of earlier ones is what went into the same layer there, so that all utterances are computed at once, and later utterances change
+nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ GROUPS = ("local", "global", "speaker", "listener")
 
 
 class RelativeLayer(nn.Module):
-    """A layer of XLNet whose heads hear what they are told to.
+    """A layer of XLNet whose heads read what they are told to.
 
     Args:
         width: Of the states.
         heads: Number of heads, each `width / heads` wide, rounded up.
         feedforward: Hidden width.
-        dropout: Behind attention and feed-forward, and between.
+        dropout: After attention and feed-forward, and between.
         head_width: Another width of a head.
     """
 
@@ -54,7 +56,7 @@ class RelativeLayer(nn.Module):
             heard: `(D, heads, L, K)` bool, `[query, key]`.
             distance: `(D, L, K)` rows of the table.
             table: R, `(distances, width)`.
-            keys: `(D, K, width)` what is heard; unset: the states.
+            keys: `(D, K, width)` what is read; default: the states.
         """
 
         def split(values: Tensor) -> Tensor:  # (..., heads, L, head width)
@@ -71,13 +73,13 @@ class RelativeLayer(nn.Module):
 
 
 class DialogAttention(OverTurns):
-    """Layers over the tokens of a dialogue; the nodes of a turn are `<cls>` and its tokens.
+    """Layers over the tokens of a dialogue; the nodes of an utterance are `<cls>` and its tokens.
 
     Args:
         layers: Their layers, all with as many heads as the groups have together.
         heads: Of each group of `GROUPS`.
-        window: Turns back that local heads hear.
-        memory: Tokens of earlier turns that any head hears.
+        window: Utterances back that local heads read.
+        memory: Tokens of earlier utterances that any head reads.
     """
 
     causal = True
@@ -87,11 +89,11 @@ class DialogAttention(OverTurns):
         self.layers, self.heads, self.window, self.memory = nn.ModuleList(layers), tuple(heads), window, memory
 
     def remembered(self, nodes: Nodes) -> Tensor:
-        """`(N, S)` bool: which nodes later turns hear: all that are there but `<cls>`."""
+        """Return `(N, S)` bool: which nodes later utterances read: all that are there but `<cls>`."""
         return nodes.present & (torch.arange(nodes.present.shape[1], device=nodes.present.device) > 0)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, 1, width)`, the states of `<cls>`, which is there in every turn."""
+        """Map `(N, S, width)` to `(N, 1, width)`, the states of `<cls>`, which is there in every utterance."""
         here, kept = nodes.present, self.remembered(nodes)
         before = kept.sum(1).cumsum(0) - kept.sum(1)  # tokens before each turn
         row, place = here.nonzero(as_tuple=True)
@@ -113,7 +115,7 @@ class DialogAttention(OverTurns):
         return Nodes.of_turns(states[real][place == 0])
 
     def attended(self, facts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """`(D, heads, L, L)` bool, which tokens hear which, and `(D, L, L)` how far they are apart."""
+        """Return `(D, heads, L, L)` bool, which tokens read which, and `(D, L, L)` how far they are apart."""
         turn, speaker, own, past, kept, before, _ = facts.unbind(-1)
         apart = turn[:, :, None] - turn[:, None]
         near = (apart == 0) & real[:, None]  # the same turn

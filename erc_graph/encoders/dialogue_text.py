@@ -1,4 +1,4 @@
-"""What a language model reads of a dialogue at once: as many whole turns as fit, or a turn with those around it."""
+"""What a language model reads of a dialogue at once: as many whole utterances as fit, or an utterance with those around it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class DialogueText(OverTurns):
-    """State of the first token of every turn, in a language model that reads as many whole turns at once as fit.
+    """State of the first token of every utterance, in a language model that reads as many whole utterances at once as fit.
 
     Args:
         model: The language model.
-        causal: It reads every turn by itself.
+        causal: It reads every utterance by itself.
     """
 
     def __init__(self, model: LanguageModel, *, causal: bool) -> None:
@@ -28,7 +28,7 @@ class DialogueText(OverTurns):
         self.model, self.causal, self.longest = model, causal, model.longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Ids `(N, longest turn, 1)` → `(N, 1, width)`; zero for a turn without tokens."""
+        """Ids `(N, longest turn, 1)` → `(N, 1, width)`; zero for an utterance without tokens."""
         here, spoken = nodes.present, nodes.present.any(1)
         turn = torch.where(spoken, batch.turn, -1)
         final = turn == batch.pad(turn + 1).amax(1)[batch.dialogue] - 1  # the closing token of other turns is left out
@@ -48,11 +48,11 @@ class DialogueText(OverTurns):
 
 
 class Around(OverTurns):
-    """The tokens of every turn between those of the turns around it; of a turn that is too long with them its own alone.
+    """The tokens of every utterance between those of the utterances around it; of an utterance that is too long with them its own alone.
 
     Args:
-        past: Turns before.
-        future: Turns behind.
+        past: Utterances before.
+        future: Utterances after.
         longest: Most tokens together.
     """
 
@@ -61,7 +61,7 @@ class Around(OverTurns):
         self.causal, self.past, self.before, self.future, self.longest = not future, past, past, future, longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, item)` → `(N, turns times S, item + 1)`; the last number is one for tokens of the turn itself."""
+        """Map `(N, S, item)` to `(N, turns times S, item + 1)`; the last number is one for tokens of the utterance itself."""
         offset = torch.arange(-self.before, self.future + 1, device=batch.device)
         turn, own = batch.turn[:, None] + offset, offset == 0
         rows = (torch.arange(batch.utterances, device=batch.device)[:, None] + offset).clamp(0, batch.utterances - 1)
@@ -75,13 +75,13 @@ class Around(OverTurns):
 
 
 class TextInContext(nn.Module):
-    """Every turn as a language model reads it between those around it, with adapters behind the last layers.
+    """Every utterance as a language model reads it between those around it, with adapters after the last layers.
 
     Args:
         model: The language model.
         adapters: States and what is beside them → states; of the last layers.
-        past: Turns before.
-        future: Turns behind.
+        past: Utterances before.
+        future: Utterances after.
     """
 
     def __init__(self, model: LanguageModel, adapters: Sequence[nn.Module], *, past: int, future: int) -> None:
@@ -90,15 +90,16 @@ class TextInContext(nn.Module):
         self.around = Around(past=past, future=future, longest=model.longest)
 
     def forward(self, ids: Ragged, beside: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Read all turns.
+        """Read all utterances.
 
         Args:
-            ids: Of the tokens of every turn.
+            ids: Of the tokens of every utterance.
             beside: `(N, any width)`, for the adapters.
             batch: The dialogues.
 
         Returns:
-            `(N, width)` state of the turn's own first token, and `(N, width)` mean over all that was read; zero for a turn without text.
+            `(N, width)` state of the utterance's own first token, and `(N, width)` mean over all that was read; zero for an utterance
+                without text.
         """
         nodes = self.around(token_nodes(ids), batch)
         tokens = packed(nodes)  # items: the id, and whether it is of the turn itself

@@ -16,7 +16,7 @@ STEPS = 2**16  # of the share: four values have their decision from one 64-bit n
 
 
 def passes(shape: Sequence[int], share: float) -> Tensor:
-    """What dropout lets pass on a CPU: bool of any shape, false for a share of the values, to the nearest 1 / 65536."""
+    """Return what dropout lets pass on a CPU: bool of any shape, false for a share of the values, to the nearest 1 / 65536."""
     count = math.prod(shape)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None).view(torch.int16)
     lost = min(round(share * STEPS), STEPS - 1)

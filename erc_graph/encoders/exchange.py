@@ -1,4 +1,4 @@
-"""What the items of every modality of an utterance hear in those of each other."""
+"""What the items of every modality of an utterance read in those of each other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One attention per ordered pair of modalities; what a modality hears in several others is added up.
+    """One attention per ordered pair of modalities; what a modality reads in several others is added up.
 
     Args:
         names: The modalities.
-        width: Of the items that go in and come out.
+        width: Width of the input and output items.
         heads: Of each attention.
         dropout: On the attention weights, in training.
     """
@@ -27,7 +27,7 @@ class Exchange(nn.Module):
             others.update({o: CrossAttention(width, width, width, heads=heads, dropout=dropout) for o in names if o != m})  # type: ignore[operator]
 
     def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Modality → `(n, L, width)`; zero for an utterance that has none of the others.
+        """Return modality → `(n, L, width)`; zero for an utterance that has none of the others.
 
         Args:
             states: Modality → its items `(n, L, width)`.

@@ -1,4 +1,4 @@
-"""Transformer layers with their norms behind, and the feed-forward half of one (Vaswani et al., "Attention is all you need", NIPS 2017)."""
+"""Transformer layers with their norms after, and the feed-forward half of one (Vaswani et al., "Attention is all you need", NIPS 2017)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FeedForward(nn.Module):
     """Two linear maps with ReLU between, residual, layer norm.
 
     Args:
-        width: Of what goes in and comes out.
+        width: Width of input and output.
         hidden: Between the maps.
         dropout: On what is added, in training.
         epsilon: Of the norm.
@@ -26,17 +26,17 @@ class FeedForward(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(width, eps=epsilon), Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        """`(..., width)` → `(..., width)`"""
+        """Map `(..., width)` to `(..., width)`"""
         found: Tensor = self.norm(states + self.dropout(self.outer(self.inner(states).relu())))
         return found
 
 
 class AttentionLayer(nn.Module):
-    """A Transformer layer around attention over turns that is given.
+    """A Transformer layer around attention over utterances that is given.
 
     Args:
         attend: The attention.
-        width: Of what goes in and comes out.
+        width: Width of input and output.
         hidden: Of the feed-forward half.
         dropout: On what both halves add, in training.
         epsilon: Of both norms.
@@ -48,5 +48,5 @@ class AttentionLayer(nn.Module):
         self.feedforward = FeedForward(width, hidden, dropout, epsilon=epsilon)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → the same."""
+        """Map `(N, S, width)` to the same."""
         return nodes.with_states(self.feedforward(self.norm(nodes.masked() + self.dropout(self.attend(nodes, batch).states))))

@@ -18,7 +18,7 @@ TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
 
 
 def items_per_frame(item: tuple[int, ...]) -> int:
-    """How many items of a sequence make a frame: samples of a waveform, else one.
+    """Return how many items of a sequence make a frame: samples of a waveform, else one.
 
     >>> items_per_frame(()), items_per_frame((768,))
     (160, 1)
@@ -29,12 +29,12 @@ def items_per_frame(item: tuple[int, ...]) -> int:
 class FrontEnd(nn.Module):
     """Frames of one modality: `(n, L, *item)` and a mask → `(n, frames, width)` and theirs.
 
-    A waveform becomes MFCCs (100 frames per second), an image the output of a small convolutional net, a vector stays what it is;
-    MFCCs and vectors are scaled by mean and deviation of the training split (`fit`); all are projected.
+    A waveform becomes MFCCs (100 frames per second), an image the output of a small convolutional network, a vector stays what it is; MFCCs
+    and vectors are scaled by mean and deviation of the training split (`fit`); all are projected.
 
     Args:
         item: Shape of one item of the sequence: `()`, `(d,)` or `(channels, height, width)` (bytes).
-        width: Of the frames that come out; unset: they are not projected, and stay as wide as they are.
+        width: Width of the output frames; default: they are not projected, and stay as wide as they are.
     """
 
     def __init__(self, item: tuple[int, ...], width: int | None) -> None:
@@ -59,7 +59,7 @@ class FrontEnd(nn.Module):
         return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.get_buffer("mean").dtype), mask)
 
     def count(self, sequences: Ragged) -> Tensor:
-        """`(U,)` frames that every sequence becomes."""
+        """Return `(U,)` frames that every sequence becomes."""
         lengths = sequences.lengths
         return lengths if sequences.item else ((lengths - WINDOW).div(HOP, rounding_mode="floor") + 1).clamp(min=1) * (lengths > 0)
 
@@ -79,7 +79,7 @@ class FrontEnd(nn.Module):
         self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`(n, L, *item)`, `(n, L)` bool → `(n, frames, width)`, zero where the mask `(n, frames)` is false, and that mask."""
+        """Map `(n, L, *item)`, `(n, L)` bool to `(n, frames, width)`, zero where the mask `(n, frames)` is false, and that mask."""
         frames, mask = self.frames(padded, mask)
         if self.image is not None:
             real = self.image((frames[mask] / 255).to(self.get_buffer("mean").dtype))
@@ -94,7 +94,7 @@ class FrontEnds(nn.ModuleDict):
 
     Args:
         items: Modality → shape of one item.
-        width: Of all frames that come out; unset: as wide as they are.
+        width: Of all frames that come out; default: as wide as they are.
     """
 
     def __init__(self, items: Mapping[str, tuple[int, ...]], width: int | None = None) -> None:
@@ -106,12 +106,12 @@ class FrontEnds(nn.ModuleDict):
             front.fit(train.sequences[name])  # type: ignore[operator]
 
     def count(self, batch: Batch) -> dict[str, Tensor]:
-        """Modality → `(U,)` frames that every sequence becomes."""
+        """Return modality → `(U,)` frames that every sequence becomes."""
         return {name: front.count(batch.sequences[name]) for name, front in self.items()}  # type: ignore[operator]
 
     @torch.no_grad()
     def prepared(self, batch: Batch) -> Batch:
-        """The batch with MFCCs in the place of waveforms: they know no weights, and are computed once instead of in every epoch."""
+        """Return the batch with MFCCs in place of waveforms: they know no weights, and are computed once instead of in every epoch."""
         waves = {name: value for name, value in batch.sequences.items() if name in self and not value.item}
         if not waves:
             return batch

@@ -1,4 +1,4 @@
-r"""Gated cross-modal attention: what the frames of one modality hear in the others, weighed channel by channel (WavFusion, Eqs. (8)-(11)).
+r"""Gated cross-modal attention: what the frames of one modality read in the others, weighed channel by channel (WavFusion, Eqs. (8)-(11)).
 
 .. math::
     F_m &= \mathrm{CM}(X, X_m) \tag{8, 9} \\
@@ -37,7 +37,7 @@ class GatedCrossAttention(nn.Module):
         self.gate = nn.Linear(len(others) * width, (len(others) - 1) * width) if len(others) > 1 else None
 
     def forward(self, queries: Tensor, others: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What the queries hear.
+        """Return what the queries read.
 
         Args:
             queries: `(n, L, width)`.

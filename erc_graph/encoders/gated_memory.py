@@ -1,6 +1,6 @@
 """The recurrence of a memory fusion network: LSTMs side by side, and a memory of how their states change (Zadeh et al., AAAI 2018).
 
-Steps are words of an utterance, or turns of a dialogue. The equations are those of `erc_graph.methods.mfn`.
+Steps are words of an utterance, or utterances of a dialogue. The equations are those of `erc_graph.methods.mfn`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class GatedMemory(nn.Module):
     A modality that is missing at a step keeps its state, and its cell counts only as that of a step before, if there was one.
 
     Args:
-        inputs: Modality → width of what goes in.
+        inputs: Modality → width of the input.
         widths: Modality → width of its LSTM.
         memory: Width of the memory.
         hidden: Hidden width of each of `NETS`.
-        dropout: In these nets.
+        dropout: In these networks.
 
     Attributes:
         width: Of all LSTMs and the memory side by side.
@@ -57,7 +57,9 @@ class GatedMemory(nn.Module):
         return list(self.cells.items())  # type: ignore[arg-type]
 
     def gates(self, values: Mapping[str, Tensor]) -> Tensor:
-        """What of the LSTMs' gates does not depend on states: modality → `(..., inputs)` to `(..., modalities, 4 × largest width)`."""
+        """Return what of the LSTMs' gates does not depend on states: modality → `(..., inputs)` to `(..., modalities, 4
+        × largest width)`.
+        """
         most, rows = max(self.widths), []
         for name, cell in self._cells():
             own = F.linear(values[name], cell.weight_ih, cell.bias_ih + cell.bias_hh)
@@ -73,7 +75,7 @@ class GatedMemory(nn.Module):
             state: Of the steps before, if there were any.
 
         Returns:
-            `(n, T, width)`, and the state behind the last step.
+            `(n, T, width)`, and the state after the last step.
         """
         count, size = torch.tensor(self.widths, device=there.device), sum(self.widths)
         on = there.repeat_interleave(count, -1, output_size=size)
@@ -120,7 +122,7 @@ class GatedMemory(nn.Module):
 
 
 class OverDialogue(OverTurns):
-    """The same recurrence over the turns of a dialogue; what goes in are the gates of the modalities, as streams."""
+    """The same recurrence over the utterances of a dialogue; what goes in are the gates of the modalities, as streams."""
 
     causal = True
 
@@ -129,11 +131,11 @@ class OverDialogue(OverTurns):
         self.memory = memory
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, modalities, ·)` → `(N, 1, width)`"""
+        """Map `(N, modalities, ·)` to `(N, 1, width)`"""
         states, _ = self.memory(batch.pad(nodes.masked()), batch.pad(nodes.present))
         return Nodes.of_turns(batch.unpad(states), nodes.present.any(1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """One more turn."""
+        """Process the next utterance."""
         states, state = self.memory(nodes.masked()[:, None], nodes.present[:, None], memory)
         return Nodes.of_turns(states[:, 0], nodes.present.any(1)), state

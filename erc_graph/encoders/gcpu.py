@@ -20,8 +20,8 @@ class ContextPerception(nn.Module):
     """A state per item that knows the items before it and the whole sequence.
 
     Args:
-        inputs: Width of the items that go in.
-        width: Width of the states that come out.
+        inputs: Width of the input items.
+        width: Width of the output states.
         cell: `gcpu`, or what the paper compares it with: `mgru`, whose update gate is complementary, or `gru`, which has no second input.
         context: The second input is multi-head attention over the sequence; off: the item itself.
         heads: Of that attention.
@@ -36,7 +36,7 @@ class ContextPerception(nn.Module):
         )
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, inputs)`, real where the mask `(n, L)` is true, which is in front → `(n, L, width)`, zero elsewhere."""
+        """Map `(n, L, inputs)`, real where the mask `(n, L)` is true, which is in front to `(n, L, width)`, zero elsewhere."""
         if isinstance(self.cell, nn.GRU):
             hidden = self.cell(states)[0]
         else:
@@ -96,7 +96,7 @@ class GCPU(_Cell):
         )
 
     def forward(self, z: Tensor, g: Tensor) -> Tensor:
-        """`(n, L, inputs)` twice → `(n, L, width)`."""
+        """Map `(n, L, inputs)` twice to `(n, L, width)`."""
         width = self.width
         hidden, states = z.new_zeros(len(z), width), []
         for step in self.inputs(z, g):
@@ -127,7 +127,7 @@ class MGRU(_Cell):
         super().__init__(inputs, width, 2, gate=(2 * width, width), candidate=(2 * width, width))
 
     def forward(self, z: Tensor, g: Tensor) -> Tensor:
-        """`(n, L, inputs)` twice → `(n, L, width)`."""
+        """Map `(n, L, inputs)` twice to `(n, L, width)`."""
         width = self.width
         hidden, states = z.new_zeros(len(z), width), []
         for step in self.inputs(z, g):

@@ -1,12 +1,12 @@
-r"""GRUs over the same dialogues, read side by side on a CPU: streams and directions are one batched product per turn.
+r"""GRUs over the same dialogues, read side by side on a CPU: streams and directions are one batched product per utterance.
 
 .. math::
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
     n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
 
-the equations of `torch.nn.GRU`, with its parameters. There a dialogue of fifty turns is a thousand tiny operations, and most of the time
-goes into starting them. Here a turn takes five forward and three backward, whatever the number of nets: all that does not depend on the
-turn before stands outside the loop: the products with the inputs, the slopes of the gates, the gradients of the weights.
+the equations of `torch.nn.GRU`, with its parameters. There a dialogue of fifty utterances is a thousand tiny operations, and most of the
+time goes into starting them. Here an utterance takes five forward and three backward, whatever the number of networks: all that does not
+depend on the utterance before stands outside the loop: the products with the inputs, the slopes of the gates, the gradients of the weights.
 (PyTorch's LSTM on a CPU is one call of oneDNN, which four LSTMs side by side in this way did not beat.)
 """
 
@@ -25,15 +25,15 @@ from erc_graph.data.batch import Batch
 
 
 def usable(states: Tensor) -> bool:
-    """Whether rows can be read here: on a GPU and in half precision PyTorch's own net is used."""
+    """Return whether rows can be read here: on a GPU and in half precision PyTorch's own network is used."""
     return states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
 
 def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """One layer of several nets of one width.
+    """One layer of several networks of one width.
 
     Args:
-        nets: For every stream its nets: forward, and backward where it has that direction.
+        nets: For every stream its networks: forward, and backward where it has that direction.
         states: For every stream `(N, inputs)` packed rows.
         batch: The dialogues.
 
@@ -54,7 +54,9 @@ def _joined(nets: Sequence[nn.GRU], name: str) -> Tensor:
 
 
 def _place(batch: Batch, streams: int, directions: int) -> Tensor:
-    """`(N × nets,)` where the rows of every turn stand in `(L, nets, D)`; a net that reads backwards begins at the dialogue's own end."""
+    """`(N × nets,)` where the rows of every utterance stand in `(L, nets, D)`; a network that reads backwards begins at the dialogue's own
+    end.
+    """
     step = batch.turn[:, None]
     if directions == 2:
         step = torch.stack([batch.turn, batch.lengths[batch.dialogue] - 1 - batch.turn], 1).repeat(1, streams)
@@ -63,7 +65,7 @@ def _place(batch: Batch, streams: int, directions: int) -> Tensor:
 
 
 def _spread(rows: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """`(N × nets, k)` → `(L, nets, D, k)`, zero where there is no turn."""
+    """`(N × nets, k)` → `(L, nets, D, k)`, zero where there is no utterance."""
     turns, nets, dialogues = shape
     return rows.new_zeros(turns * nets * dialogues, rows.shape[1]).index_copy_(0, place, rows).view(*shape, -1)
 
@@ -75,7 +77,7 @@ def _of_weights(slope: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _GRU(Function):
-    """Rows of `W x + b` per turn and net → rows of states."""
+    """Rows of `W x + b` per utterance and network → rows of states."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:

@@ -38,8 +38,8 @@ class LanguageModelConfig:
         folder: A pretrained model: a folder (config.json, model.safetensors) or a name that `erc-graph features` knows; empty: none.
         settings: What the model's config.json says, which is kept with trained weights; empty: that of the folder, or a small BERT's.
         rate: Its learning rate, as a share of the others'.
-        lora: Rank of low-rank matrices, which are trained and saved in the place of its weights (`erc_graph.features.low_rank`); 0: the
-            weights are.
+        lora: Rank of low-rank matrices, which are trained and saved in place of its weights (`erc_graph.features.low_rank`); 0: the weights
+            are.
         revision: Of the folder's weights, which a saved model with low-rank matrices needs again; empty: any.
     """
 
@@ -58,7 +58,7 @@ class LanguageModelConfig:
         )
 
     def found(self) -> LanguageModelConfig:
-        """The same with the settings of its model."""
+        """Return the same with the settings of its model."""
         settings = read_json(find_encoder(self.folder) / "config.json") if self.folder else self.settings or SMALL
         return replace(self, settings=dict(settings))
 
@@ -130,7 +130,7 @@ class LanguageModel(nn.Module):
         return map_sequences(self.states, ids, self.width, TOKENS)
 
     def states(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`(n, L, 1)` ids and `(n, L)` bool → `(n, L, width)`, and the mask."""
+        """Map `(n, L, 1)` ids and `(n, L)` bool to `(n, L, width)`, and the mask."""
         if mask.shape[1] > self.longest:
             raise ConfigError(f"sequences.text: expected up to {self.longest} tokens, as the language model takes, found {mask.shape[1]}")
         ids = torch.where(mask, padded[..., 0].long(), self.padding)
@@ -139,7 +139,7 @@ class LanguageModel(nn.Module):
 
     @contextmanager
     def adapted(self, adapters: Sequence[nn.Module], beside: Tensor) -> Iterator[None]:
-        """While it lasts an adapter stands behind each of the last layers.
+        """While it lasts an adapter stands after each of the last layers.
 
         Args:
             adapters: States `(n, L, width)` and `beside` → states; of the last layers, in their order.
@@ -215,12 +215,12 @@ def check_ids(ids: Tensor, known: int) -> None:
 
 
 def token_nodes(tokens: Ragged) -> Nodes:
-    """Every token a node of its turn: `(N, longest turn, item)`."""
+    """Every token a node of its utterance: `(N, longest turn, item)`."""
     padded, mask = tokens.pad()
     return Nodes(padded, mask, tuple(map(str, range(mask.shape[1]))))
 
 
 def packed(nodes: Nodes) -> Ragged:
-    """The way back: of every turn the nodes that are there."""
+    """Return the way back: of every utterance the nodes that are there."""
     lengths = nodes.present.sum(1).cpu()
     return Ragged(nodes.states[nodes.present], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

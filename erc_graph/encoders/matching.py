@@ -1,4 +1,4 @@
-"""Matching attention: every turn looks for turns like itself."""
+"""Matching attention: every utterance looks for utterances like itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from erc_graph.encoders.turns import OverRows
 
 
 class MatchingAttention(OverRows):
-    r"""Attention between the turns of a dialogue, whose values are the turns themselves.
+    r"""Attention between the utterances of a dialogue, whose values are the utterances themselves.
 
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
@@ -19,8 +19,8 @@ class MatchingAttention(OverRows):
     The nodal attention of public codes from DialogueRNN (Majumder et al., AAAI 2019) on.
 
     Args:
-        width: Of the rows that go in and come out.
-        causal: A turn attends to itself and to earlier turns alone.
+        width: Width of the input and output rows.
+        causal: An utterance attends to itself and to earlier utterances alone.
         bounded: With the tanh, which DialogueRNN itself does not have.
         bias: Of the transform; DialogueGCN has none.
     """
@@ -31,7 +31,7 @@ class MatchingAttention(OverRows):
         self.transform = nn.Linear(width, width, bias=bias)
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """`(N, width)` → `(N, width)`"""
+        """Map `(N, width)` to `(N, width)`"""
         x = batch.pad(rows)  # (D, L, width)
         score = self._score(x, x)  # (D, L, L): asked by, of
         turn = torch.arange(batch.longest, device=batch.device)
@@ -39,7 +39,7 @@ class MatchingAttention(OverRows):
         return batch.unpad(score.masked_fill(~mask, -torch.inf).softmax(-1) @ x)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """One more turn, in evaluation mode: `(1, width)` → `(1, width)`, and the turns so far."""
+        """Process the next utterance, in evaluation mode: `(1, width)` → `(1, width)`, and the utterances so far."""
         memory = memory or Window(None)
         rows = memory.push(row).flatten(0, -2)  # (turns, width)
         return self._score(row, rows).softmax(-1) @ rows, memory

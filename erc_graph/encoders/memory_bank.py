@@ -1,7 +1,7 @@
-"""What was said before a turn, as a memory: chains of GRUs over the turns in front of it, and attention over their states.
+"""What was said before an utterance, as a memory: chains of GRUs over the utterances before it, and attention over their states.
 
-A turn hears at most `window` earlier turns of its dialogue, split into its own speaker's and all others'. A chain therefore begins at the
-edge of a window and belongs to a speaker; turns of one speaker whose windows begin at the same turn share it.
+An utterance reads at most `window` earlier utterances of its dialogue, split into its own speaker's and all others'. A chain therefore
+begins at the edge of a window and belongs to a speaker; utterances of one speaker whose windows begin at the same utterance share it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ HOLD = 1e4  # in front of a sigmoid: exactly one, so that a state stays as it is
 
 @dataclass(frozen=True, eq=False)
 class TurnChains:
-    """The chains of a batch, `C` of them with `T` steps, and who hears what.
+    """The chains of a batch, `C` of them with `T` steps, and who reads what.
 
     Attributes:
         rows: `(T, C)` row of the batch at every step.
-        here: `(T, C)` bool: there is a turn to hear.
+        here: `(T, C)` bool: there is an utterance to read.
         sides: `(2, T, C)` bool: it is the own speaker's, it is another's.
-        chain: `(N,)` chain of every turn.
-        heard: `(N, T)` bool: steps that a turn hears, its chain's turns before it.
+        chain: `(N,)` chain of every utterance.
+        heard: `(N, T)` bool: steps that an utterance reads, its chain's utterances before it.
     """
 
     rows: Tensor
@@ -40,8 +40,8 @@ class TurnChains:
 
         Args:
             batch: The dialogues.
-            present: `(N,)` bool; an absent turn is in nobody's history.
-            window: Most turns that are heard; `None`: all.
+            present: `(N,)` bool; an absent utterance is in nobody's history.
+            window: Most utterances that are read; `None`: all.
         """
         span = batch.turn if window is None else batch.turn.clamp(max=window)
         first = torch.arange(batch.utterances, device=batch.device) - span
@@ -56,22 +56,22 @@ class TurnChains:
         return cls(rows, here, here & torch.stack([same, ~same]), chain, (steps < span[:, None]) & here.T[chain])
 
     def of_turns(self, steps: Tensor) -> Tensor:
-        """`(k, T, C, ...)` → what every turn's chain holds: `(k, N, T, ...)`."""
+        """Map `(k, T, C, ...)` to what every utterance's chain holds: `(k, N, T, ...)`."""
         return steps.transpose(1, 2).index_select(1, self.chain)
 
     def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
-        """What a GRU per side says: `(N, inputs)` → `(2, T, C, width)`, zero where the other side speaks."""
+        """Return what a GRU per side says: `(N, inputs)` → `(2, T, C, width)`, zero where the other side speaks."""
         return torch.where(self.sides[..., None], nets(nets.before(rows)[:, self.rows], self.sides), 0.0)
 
 
 class ChainedGRU(nn.Module):
-    r"""GRUs side by side, whose reset gate acts in front of the matrix product, as in TensorFlow; a state is held where a step is off.
+    r"""GRUs side by side, whose reset gate acts before the matrix product, as in TensorFlow; a state is held where a step is off.
 
     .. math:: r, z = \sigma(W_g [x ; h] + b_g) \quad n = \tanh(W_n [x ; r \odot h] + b_n) \quad h' = z \odot h + (1 - z) \odot n
 
     Args:
-        count: Number of nets.
-        inputs: Width of what goes in.
+        count: Number of networks.
+        inputs: Width of the input.
         width: Of the states.
     """
 
@@ -87,7 +87,7 @@ class ChainedGRU(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def before(self, rows: Tensor) -> Tensor:
-        """What of the gates does not depend on states: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
+        """Return what of the gates does not depend on states: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
         return rows @ self.inputs + self.bias
 
     def forward(self, before: Tensor, on: Tensor) -> Tensor:
@@ -103,12 +103,12 @@ class ChainedGRU(nn.Module):
         return torch.stack(states, 1)
 
     def over(self, steps: Tensor, on: Tensor) -> Tensor:
-        """The same of `(count, T, C, inputs)`."""
+        """Return the same of `(count, T, C, inputs)`."""
         return self(self.before(steps.flatten(1, 2)).unflatten(1, steps.shape[1:3]), on)
 
 
 def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
-    """Softmax of `tanh(query · memory)`; the bound keeps every weight within a factor of `e²` of every other.
+    """Compute the softmax of `tanh(query · memory)`; the bound keeps every weight within a factor of `e²` of every other.
 
     Args:
         query: `(N, width)`
@@ -116,12 +116,12 @@ def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
         heard: `(k, N, T)` bool.
 
     Returns:
-        `(k, N, T)`, zero where nothing is heard.
+        `(k, N, T)`, zero where nothing is read.
     """
     scores = (memory @ query[:, :, None])[..., 0].tanh()
     return torch.where(heard, torch.where(heard, scores, -HOLD).softmax(-1), 0.0)
 
 
 def recalled(weights: Tensor, memory: Tensor) -> Tensor:
-    """Sum over all memories and steps: `(k, N, T)`, `(k, N, T, width)` → `(N, width)`."""
+    """Compute the sum over all memories and steps: `(k, N, T)`, `(k, N, T, width)` → `(N, width)`."""
     return (weights[:, :, None] @ memory)[:, :, 0].sum(0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Missing(nn.Module):
-    """A learned vector per modality, in the place of what is missing.
+    """A learned vector per modality, in place of what is missing.
 
     Args:
         widths: Modality → width of its vectors.
@@ -21,7 +21,7 @@ class Missing(nn.Module):
         self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
 
     def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Modality → `(N, width)`, of the modalities that this knows.
+        """Return modality → `(N, width)`, of the modalities that this knows.
 
         Args:
             values: Modality → `(N, width)`.

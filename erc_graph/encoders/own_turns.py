@@ -1,4 +1,4 @@
-"""Every speaker's own turns as a sequence of their own."""
+"""Every speaker's own utterances as a sequence of their own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class OwnTurns(OverTurns):
-    """A recurrent net over the turns of each speaker of a dialogue, as if these were a dialogue; one net for all speakers and streams.
+    """A recurrent network over the utterances of each speaker of a dialogue, as if these were a dialogue; one network for all speakers and
+    streams.
 
     The speaker's context of DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker's state of MM-DFN (Hu et al., ICASSP 2022).
 
     Args:
-        net: The net.
+        net: The network.
     """
 
     def __init__(self, net: Recurrent) -> None:
@@ -27,21 +28,23 @@ class OwnTurns(OverTurns):
         self.net, self.width, self.causal = net, net.width, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, inputs)` → `(N, S, width)`; zeros are read where a node is absent."""
+        """Map `(N, S, inputs)` to `(N, S, width)`; zeros are read where a node is absent."""
         order, back, own = by_speaker(batch, len(nodes.streams))
         rows = nodes.masked().index_select(0, order).transpose(0, 1).flatten(0, 1)
         read = self.net.read(rows, own).view(len(nodes.streams), len(order), -1).transpose(0, 1)
         return nodes.with_states(read.index_select(0, back))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """One more turn of its speaker."""
+        """Process the next utterance of its speaker."""
         who, told = int(batch.speaker[0]), memory or {}
         state, after = self.net.step(nodes, batch, told.get(who))
         return state, {**told, who: after}
 
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
-    """Rows by dialogue, speaker and turn, the way back, and a batch with a dialogue for each speaker, as often as there are streams."""
+    """Rows by dialogue, speaker and utterance, the way back, and a batch with a dialogue for each speaker, as often as
+    there are streams.
+    """
     key = "own turns", streams
     if key not in batch.kept:
         group = batch.dialogue * max(batch.longest, 1) + batch.speaker  # a dialogue has no more speakers than turns

@@ -1,6 +1,6 @@
-r"""A recurrence over the turns of a dialogue that keeps states of the dialogue and of every speaker (DialogueRNN, COSMIC, MultiEMO).
+r"""A recurrence over the utterances of a dialogue that keeps states of the dialogue and of every speaker (DialogueRNN, COSMIC, MultiEMO).
 
-With `s` the speaker of turn `t` and `u` what is said, in each direction
+With `s` the speaker of utterance `t` and `u` what is said, in each direction
 
 .. math::
     g_t &= \mathrm{GRU}([u_t ; q_{s, t-1}], g_{t-1}) \qquad
@@ -9,10 +9,11 @@ With `s` the speaker of turn `t` and `u` what is said, in each direction
     q_{i, t} = \mathrm{GRU}([u_t ; q_{s, t}], q_{i, t-1}) \text{ or } q_{i, t-1}, \quad i \ne s \\
     e_t &= \mathrm{GRU}(q_{s, t}, e_{t-1})
 
-Speakers may have several states; one that hears no context, but another state of its speaker, and the state `e` stand behind the loop.
+Speakers may have several states; one that reads no context, but another state of its speaker, and the state `e` stand after the loop.
 
-All dialogues, streams and directions of a batch take a turn together. Products with what is known before the loop are taken for all turns
-at once. What is stored is dropped in training, so that the recurrence and the attention see it so; see `late` for the turn itself.
+All dialogues, streams and directions of a batch take an utterance together. Products with what is known before the loop are taken for all
+utterances at once. What is stored is dropped in training, so that the recurrence and the attention see it so; see `late` for the utterance
+itself.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Party:
     Attributes:
         width: Of the state.
         given: Names of the given rows that it reads when its speaker speaks.
-        of: Another state of the speaker, that of this turn, which it reads in the place of the context.
+        of: Another state of the speaker, that of this utterance, which it reads in place of the context.
         listens: Names of the given rows that it reads, with the speaker's new state, when another speaks; `None`: it waits unchanged.
     """
 
@@ -54,7 +55,7 @@ class Party:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """States after a turn: `g`, all `g` so far `(turns, n, width)`, name → speakers' states `(n × speakers, width)`, `e`."""
+    """States after an utterance: `g`, all `g` so far `(turns, n, width)`, name → speakers' states `(n × speakers, width)`, `e`."""
 
     dialogue: Tensor | None = None
     heard: Tensor | None = None
@@ -63,7 +64,7 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Return the memory in bytes."""
         return sum(0 if value is None else value.nbytes for value in (self.dialogue, self.heard, *self.slots.values(), self.emotion))
 
 
@@ -96,18 +97,18 @@ class Parties(OverTurns):
     Args:
         given: Name → width of the given rows, `u` among them, as they stand side by side.
         width: Of `g`.
-        parties: Name → a state of the speakers; `g` reads all that hear the context.
+        parties: Name → a state of the speakers; `g` reads all that read the context.
         emotion: Width of `e` in each direction.
         reads: Names of given rows that `e` reads besides all states of the speaker.
         attention: Of the context: `general`, or `simple`: scores `w · g_j`, whatever is said.
         bounded: `general` has a bias, and a tanh around the score.
         bidirectional: Read the dialogue from its end, too, with parameters of its own.
         dropout: On all states as they are stored.
-        late: Within a turn the speaker's new states are read before dropout.
+        late: Within an utterance the speaker's new states are read before dropout.
         streams: Number of streams, each with parameters of its own.
 
     Attributes:
-        width: Of what comes out of a stream.
+        width: Width of the output of a stream.
         directions: The parameters of each stream and direction, a stream's side by side.
     """
 
@@ -124,23 +125,23 @@ class Parties(OverTurns):
         self.dropout, self.late, self.causal = Dropout(dropout), late, not bidirectional
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, streams, given rows side by side)` → `(N, streams, width)`"""
+        """Map `(N, streams, given rows side by side)` to `(N, streams, width)`"""
         e = self.states(nodes.masked(), batch)[0]["e"]
         parts = [batch.unpad(own.transpose(0, 1), backwards=back) for own, back in zip(e.unbind(1), self.backwards, strict=True)]
         return nodes.with_states(torch.cat(parts, -1).unflatten(-1, (-1, self.width)))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """One more turn of a running dialogue."""
+        """Process the next utterance of a running dialogue."""
         states, memory = self.states(nodes.masked(), batch, memory or Memory())
         return nodes.with_states(states["e"][0].transpose(0, 1)), memory
 
     def states(self, rows: Tensor, batch: Batch, memory: Memory | None = None) -> tuple[dict[str, Tensor], Memory]:
-        """Compute all states of the speaker of each turn.
+        """Compute all states of the speaker of each utterance.
 
         Args:
             rows: `(N, streams, given rows side by side)`.
             batch: The dialogues.
-            memory: What earlier turns of one running dialogue handed on, at its first turn `Memory()`; unset: whole dialogues.
+            memory: What earlier utterances of one running dialogue handed on, at its first utterance `Memory()`; default: whole dialogues.
 
         Returns:
             `g`, `e` and the names of the parties → `(L, directions, D, width)`, and what to hand on.
@@ -159,7 +160,7 @@ class Parties(OverTurns):
         place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
 
         def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
-            """A GRU of all directions; `inside`, where it is known for all turns: `(L, both, D, k)`."""
+            """A GRU of all directions; `inside`, where it is known for all utterances: `(L, both, D, k)`."""
             cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
             row = torch.cat([rows[..., :0], *(parts[one] for one in given)], -1)
             known = row.shape[-1]
@@ -218,7 +219,7 @@ class Parties(OverTurns):
         return list(rows.repeat_interleave(len(self.backwards) // rows.shape[1], 1).unbind(1))
 
     def _queries(self, said: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """What each turn looks for in the `g` before it: per turn `(n, width)`."""
+        """What each utterance looks for in the `g` before it: per utterance `(n, width)`."""
         maps: list[Any] = [cell.attend for cell in self.directions]
         if self.general:
             queries = self._spread([attend(own) for attend, own in zip(maps, self._each(said), strict=True)], batch)
@@ -228,10 +229,10 @@ class Parties(OverTurns):
 
 
 class _Unit:
-    """A GRU of all directions, ready for a loop over turns.
+    """A GRU of all directions, ready for a loop over utterances.
 
     Args:
-        gates: `(L, both, D, 3 width)` what is known of the gates of each turn.
+        gates: `(L, both, D, 3 width)` what is known of the gates of each utterance.
         inside: `(both, 3 width, k)` weights of the other inputs.
         weight: `(both, 3 width, width)` of the state before.
         bias: `(both, 3 width)` of the state before.
@@ -273,7 +274,9 @@ class _Unit:
         return new if self.late else stored, stored
 
     def chain(self, slots: Tensor, place: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """All turns, each from the state at its place (one per dialogue without places): `(L, both, D, width)`, and the last states."""
+        """All utterances, each from the state at its place (one per dialogue without places): `(L, both, D, width)`, and
+        the last states.
+        """
         seen = []
         for t, gates in enumerate(self.gates):
             before = slots if place is None else slots.index_select(0, place[t])
@@ -284,7 +287,7 @@ class _Unit:
 
 
 class _Late(Function):
-    """Gates of all turns as they are; on the way back the gradient of a weight that is used in the loop, from all turns at once.
+    """Gates of all utterances as they are; on the way back the gradient of a weight that is used in the loop, from all utterances at once.
 
     The loop takes the weight without a gradient, and puts down what it multiplies with it.
     """
@@ -302,7 +305,9 @@ class _Late(Function):
 
 
 class _Context(Function):
-    """`c` of one turn, from all `g` before it, which stand in one memory; that of their gradients goes from turn to turn as `order`."""
+    """`c` of one utterance, from all `g` before it, which stand in one memory; that of their gradients goes from utterance to utterance as
+    `order`.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, newest: Tensor, order: Tensor, memory: Tensor, turns: int, bounded: bool) -> tuple[Tensor, Tensor]:
@@ -331,7 +336,7 @@ class _Context(Function):
 
 
 class _Gates(Function):
-    """The equations of `torch.nn.GRU` behind its products: gates of the inputs, gates of the state, the state → the new state."""
+    """The equations of `torch.nn.GRU` after its products: gates of the inputs, gates of the state, the state → the new state."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, hidden: Tensor, before: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""LSTM and GRU over the turns of a dialogue."""
+"""LSTM and GRU over the utterances of a dialogue."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an
 
 
 class Recurrent(OverRows):
-    """One state per turn from a recurrent net over the dialogue (pairwise fusion, Eqs. (1), (8), (11)).
+    """One state per utterance from a recurrent network over the dialogue (pairwise fusion, Eqs. (1), (8), (11)).
 
-    Dialogues are padded at their end, and the backward direction reads each dialogue from its own last turn, so that neither direction
+    Dialogues are padded at their end, and the backward direction reads each dialogue from its own last utterance, so that neither direction
     ever reads padding: the result is that of a packed sequence, in half its time on a CPU.
 
     Args:
         cell: `lstm` or `gru`.
-        inputs: Width of the rows that go in.
-        width: Width of the rows that come out; both directions together.
+        inputs: Width of the input rows.
+        width: Width of the output rows; both directions together.
         bidirectional: Read the dialogue in both directions.
         layers: Number of stacked layers.
         dropout: Between layers.
@@ -58,11 +58,11 @@ class Recurrent(OverRows):
         self.dropout = Dropout(dropout)
 
     def nets(self, layer: int) -> list[Any]:
-        """PyTorch's nets of a layer: forward, and backward where it is read."""
+        """PyTorch's networks of a layer: forward, and backward where it is read."""
         return list(cast(nn.ModuleList, self.layers[layer]))
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """`(N, inputs)` packed rows → `(N, width)`."""
+        """Map `(N, inputs)` packed rows to `(N, width)`."""
         for index in range(len(self.layers)):
             states = self.dropout(states) if index else states
             nets = self.nets(index)
@@ -79,12 +79,12 @@ class Recurrent(OverRows):
         return states
 
     def read_next(self, states: Tensor, batch: Batch, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """One more turn of a running dialogue, in evaluation mode; forward direction alone.
+        """Process the next utterance of a running dialogue, in evaluation mode; forward direction alone.
 
         Args:
-            states: `(1, inputs)` the turn's row.
-            batch: The turn.
-            memory: What the turn before handed on; `None` at the first.
+            states: `(1, inputs)` the utterance's row.
+            batch: The utterance.
+            memory: What the utterance before handed on; `None` at the first.
 
         Returns:
             `(1, width)`, and what to hand on: the states of every layer.
@@ -105,10 +105,10 @@ class Recurrent(OverRows):
 
 
 def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Several nets over the same dialogues, one for each stream; GRUs of one shape read them at once (`erc_graph.encoders.gru`).
+    """Several networks over the same dialogues, one for each stream; GRUs of one shape read them at once (`erc_graph.encoders.gru`).
 
     Args:
-        nets: One per stream; a net may stand there twice.
+        nets: One per stream; a network may stand there twice.
         states: `(N, inputs)` packed rows of each stream.
         batch: The dialogues.
 

@@ -1,4 +1,4 @@
-"""Attention to earlier turns of the same speaker or of others, where single pairs of turns may be dropped.
+"""Attention to earlier utterances of the same speaker or of others, where single pairs of utterances may be dropped.
 
 Zhang and Tan, HAAN-ERC, Neural Computing and Applications, 2023, Eqs. (2), (3) of `erc_graph.methods.haan_erc`.
 """
@@ -18,7 +18,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class Selector(nn.Module):
-    """Decides of pairs of turns whether one hears the other."""
+    """Decides of pairs of utterances whether one reads the other."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Selector(nn.Module):
         self.inner, self.outer = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, 2)
 
     def forward(self, target: Tensor, source: Tensor, pairs: tuple[Tensor, ...]) -> Tensor:
-        """States `(D, L, width)`, and dialogue, target and source of `P` pairs → `(P,)` logits that one hears the other.
+        """States `(D, L, width)`, and dialogue, target and source of `P` pairs → `(P,)` logits that one reads the other.
 
         In training with noise, such that the sign is a drawn decision (Gumbel-softmax of two choices, temperature 1).
         """
@@ -39,11 +39,11 @@ class Selector(nn.Module):
 
 
 class RelationAttention(OverTurns):
-    """Multi-head attention to earlier turns of the same speaker, or of others; none of its maps has a bias.
+    """Multi-head attention to earlier utterances of the same speaker, or of others; none of its maps has a bias.
 
     Args:
-        width: Of the states that go in and come out.
-        relation: Whether turns of the `same` speaker are heard, the turn itself among them, or those of any `other`.
+        width: Width of the input and output states.
+        relation: Whether utterances of the `same` speaker are read, the utterance itself among them, or those of any `other`.
         heads: Number of heads.
         head_width: Of each.
         dropout: On the attention weights, in training.
@@ -60,25 +60,25 @@ class RelationAttention(OverTurns):
         self.selector = Selector(width) if selector else None
 
     def allowed(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Who may hear whom: `(D, L, L)` bool, of target and source."""
+        """Who may read whom: `(D, L, L)` bool, of target and source."""
         turn = torch.arange(batch.longest, device=batch.device)
         speaker, here = batch.pad(batch.speaker), batch.pad(nodes.present[:, 0])
         same = speaker[:, :, None] == speaker[:, None]
         return (same if self.relation == "same" else ~same) & (turn[:, None] >= turn) & here[:, None] & batch.mask[:, :, None]
 
     def weigh(self, scores: Tensor, heard: Tensor) -> Tensor:
-        """Weights: scores `(D, heads, L, L)` and who hears whom → the same; a turn that hears nobody hears itself."""
+        """Weights: scores `(D, heads, L, L)` and who reads whom → the same; an utterance that reads nobody reads itself."""
         own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device) & ~heard.any(-1, keepdim=True)
         return scores.masked_fill(~(heard | own)[:, None], -torch.inf).softmax(-1)
 
     def chosen(self, selector: Selector, x: Tensor, allowed: Tensor) -> Tensor:
-        """Logarithm of how likely each is heard: `(D, L, L)`, zero for a turn itself."""
+        """Compute the logarithm of how likely each is read: `(D, L, L)`, zero for an utterance itself."""
         own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         pairs = (allowed & ~own).nonzero(as_tuple=True)
         return x.new_zeros(allowed.shape).index_put(pairs, F.logsigmoid(selector(x, x, pairs)))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, 1, width)` → `(N, 1, width)`."""
+        """Map `(N, 1, width)` to `(N, 1, width)`."""
         x = batch.pad(nodes.masked()[:, 0])  # (D, L, width)
         query, key, value = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
         allowed = self.allowed(nodes, batch)

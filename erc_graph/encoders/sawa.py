@@ -20,7 +20,7 @@ MARGIN = 1e-5  # by which a weight exceeds the mean: equal frames have equal wei
 
 
 def window_count(frames: Tensor, window: int, hop: int) -> Tensor:
-    """Number of whole windows in so many frames, but one at least.
+    """Return the number of whole windows in so many frames, but one at least.
 
     >>> window_count(torch.tensor([3, 10, 14, 15, 255]), window=10, hop=5).tolist()
     [1, 1, 1, 2, 50]
@@ -92,7 +92,7 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         width: Of words, frames and what comes out.
         window: ω_X, frames of a window, an even number; 0: every word attends to all frames.
         adaptive: Let windows grow.
-        hop: h_X, frames from one window to the next; unset: half a window, which growing windows need.
+        hop: h_X, frames from one window to the next; default: half a window, which growing windows need.
     """
 
     def __init__(self, width: int, *, window: int = 10, adaptive: bool = True, hop: int | None = None) -> None:
@@ -111,7 +111,7 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         return adaptive_weights(scores, start, real, self.window, adaptive=self.adaptive)
 
     def forward(self, words: Tensor, words_mask: Tensor, frames: Tensor, frames_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the words take from the frames.
+        """Return what the words take from the frames.
 
         Args:
             words: `(n, L, width)`.
@@ -127,7 +127,7 @@ class SlidingAdaptiveWindowAttention(nn.Module):
 
 
 def windows_of(frames: Tensor, mask: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
-    """The mean of every window, where there are no words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
+    """Return the mean of every window, where there are no words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
     short = max(0, window - frames.shape[1])
     real = F.pad(mask.to(frames.dtype), (0, short))[..., None]
     total, count = (F.avg_pool1d(rows.mT, window, hop).mT for rows in (F.pad(frames, (0, 0, 0, short)) * real, real))

@@ -1,4 +1,4 @@
-"""Multi-head attention over the turns of a dialogue or the modalities of an utterance, and the Transformer encoder made of it."""
+"""Multi-head attention over the utterances of a dialogue or the modalities of an utterance, and the Transformer encoder made of it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from erc_graph.encoders.turns import OverRows
 
 
 class SelfAttention(OverRows):
-    """Multi-head self-attention between all turns of a dialogue, or from each turn to those before it (Vaswani et al., 2017).
+    """Multi-head self-attention between all utterances of a dialogue, or from each utterance to those before it (Vaswani et al., 2017).
 
     Args:
-        inputs: Width of the rows that go in.
-        width: Width of the rows that come out.
+        inputs: Width of the input rows.
+        width: Width of the output rows.
         heads: Number of heads.
-        head_width: Of each; unset: `width / heads`, rounded up.
+        head_width: Of each; default: `width / heads`, rounded up.
         dropout: On the attention weights, in training.
-        causal: A turn attends to itself and to earlier turns alone.
-        past: With `causal`, how many turns back; `None`: all.
+        causal: An utterance attends to itself and to earlier utterances alone.
+        past: With `causal`, how many utterances back; `None`: all.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SelfAttention(OverRows):
         self.dropout = dropout
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """`(N, inputs)` packed rows → `(N, width)`."""
+        """Map `(N, inputs)` packed rows to `(N, width)`."""
         packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
         # What lies before a real turn is real: a causal mask needs no second one for padding, which would leave rows without any key.
         mask = self._behind(batch) if self.causal else batch.mask[:, None, None, :]
@@ -53,21 +53,21 @@ class SelfAttention(OverRows):
         return self.output(batch.unpad(attended).flatten(1))
 
     def _behind(self, batch: Batch) -> Tensor:
-        """`(L, L)` bool, `[query turn, key turn]`: the turn itself and those that it may look back to."""
+        """`(L, L)` bool, `[query turn, key turn]`: the utterance itself and those that it may look back to."""
         turn = torch.arange(batch.longest, device=batch.device)
         behind = turn[:, None] - turn
         return (behind >= 0) if self.past is None else (behind >= 0) & (behind <= self.past)
 
     def read_next(self, states: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """One more turn of a running dialogue, in evaluation mode, for causal attention.
+        """Process the next utterance of a running dialogue, in evaluation mode, for causal attention.
 
         Args:
-            states: `(1, inputs)` the turn's row.
-            batch: The turn.
-            memory: What the turn before handed on; `None` at the first.
+            states: `(1, inputs)` the utterance's row.
+            batch: The utterance.
+            memory: What the utterance before handed on; `None` at the first.
 
         Returns:
-            `(1, width)`, and what to hand on: keys and values of the turns within reach.
+            `(1, width)`, and what to hand on: keys and values of the utterances within reach.
         """
         memory = memory or Window(self.past)
         packed = self.query_key_value(states).view(3, self.heads, self.head_width)
@@ -80,7 +80,7 @@ class FrameAttention(nn.Module):
     """Multi-head self-attention between the items of a sequence: words or frames of an utterance.
 
     Args:
-        width: Width of the items that go in and come out.
+        width: Width of the input and output items.
         heads: Number of heads, each `width / heads` wide, rounded up.
         dropout: On the attention weights, in training.
     """
@@ -93,16 +93,16 @@ class FrameAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, items: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, width)`, read where the mask `(n, L)` is true → `(n, L, width)`."""
+        """Map `(n, L, width)`, read where the mask `(n, L)` is true to `(n, L, width)`."""
         packed = self.query_key_value(items).unflatten(-1, (3, self.heads, self.head_width))
         return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
 
 
 class FrameLayer(nn.Module):
-    """A Transformer layer with norms behind, between the items of an utterance.
+    """A Transformer layer with norms after, between the items of an utterance.
 
     Args:
-        width: Width of the items that go in and come out.
+        width: Width of the input and output items.
         heads: Number of heads.
         feedforward: Width of the hidden layer between.
         dropout: On attention weights, in the hidden layer, and on what both halves add, in training.
@@ -115,7 +115,7 @@ class FrameLayer(nn.Module):
         self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
 
     def forward(self, items: Tensor, here: Tensor | None = None) -> Tensor:
-        """`(N, items, width)`, `(N, items)` bool → `(N, items, width)`; where nothing is here, or no mask is given, all are read."""
+        """Map `(N, items, width)`, `(N, items)` bool to `(N, items, width)`; where nothing is here, or no mask is given, all are read."""
         here = torch.ones_like(items[..., 0], dtype=torch.bool) if here is None else here
         items = self.norm[0](items + self.dropout(self.attention(items, here | ~here.any(1, keepdim=True))))
         return self.norm[1](items + self.dropout(self.feedforward(items)))
@@ -131,7 +131,7 @@ class ModalityAttention(nn.Module):
     """Multi-head attention from an utterance's fused state to its modalities.
 
     Args:
-        width: Of the rows that go in and come out.
+        width: Width of the input and output rows.
         heads: Number of heads.
         head_width: Of each, whatever the width of the rows.
         dropout: On the attention weights, in training.
@@ -166,16 +166,16 @@ class ModalityAttention(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """Transformer encoder over the turns of a dialogue (pairwise fusion, between Eqs. (11) and (12)); post-norm, as in the original.
+    """Transformer encoder over the utterances of a dialogue (pairwise fusion, between Eqs. (11) and (12)); post-norm, as in the original.
 
     Args:
-        width: Width of the rows that go in and come out.
+        width: Width of the input and output rows.
         heads: Attention heads.
         layers: Number of layers.
         feedforward: Width of the hidden layer between.
         dropout: After attention and feed-forward, in training.
-        causal: A turn attends to itself and to earlier turns alone.
-        past: With `causal`, how many turns back in every layer; `None`: all.
+        causal: An utterance attends to itself and to earlier utterances alone.
+        past: With `causal`, how many utterances back in every layer; `None`: all.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class TransformerEncoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, S, width)`, every stream by itself."""
+        """Map `(N, S, width)` to `(N, S, width)`, every stream by itself."""
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
             states = self.norm[2 * i](nodes.masked() + self.dropout(attention(nodes, batch).states))
             nodes = nodes.with_states(self.norm[2 * i + 1](states + self.dropout(feedforward(states))))

@@ -19,7 +19,7 @@ def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ra
     Args:
         function: `(n, L, *item)` and the mask `(n, L)` bool → `(n, width)`.
         sequences: Of `U` utterances.
-        width: Of the vectors that come out.
+        width: Width of the output vectors.
         tokens: Most items of a chunk, padding included.
 
     Returns:
@@ -40,7 +40,7 @@ def encode_together(
     Args:
         function: Modality → its padded values `(n, L, *item)` and their mask `(n, L)` bool, to `(n, width)`.
         sequences: Modality → those of `U` utterances.
-        width: Of the vectors that come out.
+        width: Width of the output vectors.
         tokens: Most items of a chunk, of all modalities together, padding included.
 
     Returns:
@@ -59,7 +59,7 @@ def encode_together(
 
 
 def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], sequences: Ragged, item: int, tokens: int) -> Ragged:
-    """Apply an encoder that gives frames, such as one per word or one per 20 ms of sound, to all utterances that have a sequence.
+    """Apply an encoder that gives frames, such as one per word or one per 20 ms of audio, to all utterances that have a sequence.
 
     Args:
         function: `(n, L, *item)` and the mask `(n, L)` bool → `(n, frames, item)` and their mask.
@@ -97,6 +97,6 @@ def _nothing(sequences: Ragged, rows: int, width: int) -> Tensor:
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over what is real: `(n, L, d)`, `(n, L)` bool → `(n, d)`; zero where nothing is."""
+    """Compute the mean over what is real: `(n, L, d)`, `(n, L)` bool → `(n, d)`; zero where nothing is."""
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -17,11 +17,11 @@ class Speakers(Protocol):
 
     @property
     def batch(self) -> Batch:
-        """The dialogues."""
+        """Return the dialogues."""
 
     @property
     def speaker(self) -> tuple[Tensor, Tensor] | None:
-        """`(N, width)` given vectors and `(N,)` whether they are there."""
+        """Return `(N, width)` given vectors and `(N,)` whether they are there."""
 
 
 class SpeakerEmbedding(nn.Module):
@@ -44,7 +44,7 @@ class SpeakerEmbedding(nn.Module):
         self.weight = nn.Linear(given or width, width, bias=False)
 
     def forward(self, given: Speakers) -> Tensor:
-        """`(N, width)`, one row per utterance."""
+        """Return `(N, width)`, one row per utterance."""
         if self.missing is not None and given.speaker is not None:
             vectors, present = given.speaker
             return self.weight(self.missing({"speaker": vectors}, {"speaker": present})["speaker"])

@@ -1,4 +1,4 @@
-"""One vector per utterance from a net over sequences: words and frames, or the turns of the dialogue where there are none."""
+"""One vector per utterance from a network over sequences: words and frames, or the utterances of the dialogue where there are none."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TOKENS = 4096  # most steps that are encoded at once
 
 @dataclass(frozen=True)
 class Steps:
-    """Padded sequences: the words or frames of some utterances, or the turns of some dialogues.
+    """Padded sequences: the words or frames of some utterances, or the utterances of some dialogues.
 
     Attributes:
         states: `(n, L, width)`.
-        present: `(n, L)` bool; a turn may lack a modality, what is padded lacks all.
+        present: `(n, L)` bool; an utterance may lack a modality, what is padded lacks all.
         length: `(n,)` steps, present or not.
     """
 
@@ -59,7 +59,7 @@ class Steps:
 
 
 def last(steps: Steps) -> Tensor:
-    """The last step of every sequence: `(n, width)`, zero where there is none.
+    """Return the last step of every sequence: `(n, width)`, zero where there is none.
 
     >>> last(Steps(torch.tensor([[[1.0], [2.0], [9.0]]]), torch.tensor([[True, True, False]]), torch.tensor([2]))).tolist()
     [[2.0]]
@@ -69,13 +69,13 @@ def last(steps: Steps) -> Tensor:
 
 
 def largest(steps: Steps) -> Tensor:
-    """The largest of every channel over the steps: `(n, width)`, zero where there is none."""
+    """Return the largest of every channel over the steps: `(n, width)`, zero where there is none."""
     found = steps.states.masked_fill(~steps.present[..., None], -torch.inf).amax(1)
     return torch.where(steps.present.any(1, keepdim=True), found, 0.0)
 
 
 def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
-    """Means over as many equal spans of every sequence as `length` `(n,)` says: `(n, longest, width)`, zero behind.
+    """Means over as many equal spans of every sequence as `length` `(n,)` says: `(n, longest, width)`, zero after.
 
     >>> three = Steps(torch.tensor([[[1.0], [2.0], [6.0]]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]))
     >>> resampled(three, torch.tensor([1]), 1).tolist()
@@ -89,7 +89,9 @@ def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
 
 
 def beside(one: Steps, two: Steps) -> Steps:
-    """Concatenate two sequences, both of turns, or (`resampled`) at the length of the first, of the second where the first has no steps."""
+    """Concatenate two sequences, both of utterances, or (`resampled`) at the length of the first, of the second where the first has no
+    steps.
+    """
     if one.length is not two.length:
         length, longest = torch.where(one.length > 0, one.length, two.length), max(one.states.shape[1], two.states.shape[1])
         present = torch.arange(longest, device=length.device) < length[:, None]
@@ -101,7 +103,7 @@ class LSTMSteps(nn.Module):
     """An LSTM over steps, of which absent ones are zeros; forward alone, or in both directions.
 
     Args:
-        inputs: Width of the steps that go in.
+        inputs: Width of the input steps.
         width: Of those that come out, both directions together.
         bidirectional: Each sequence is read from its own last step, too.
     """
@@ -112,7 +114,7 @@ class LSTMSteps(nn.Module):
         self.nets = nn.ModuleList(nn.LSTM(inputs, width // count, batch_first=True) for _ in range(count))
 
     def forward(self, steps: Steps) -> Steps:
-        """`(n, L, inputs)` → `(n, L, width)`"""
+        """Map `(n, L, inputs)` to `(n, L, width)`"""
         x, place = steps.masked(), torch.arange(steps.states.shape[1], device=steps.states.device)
         turned = steps.length[:, None] - 1 - place
         order = torch.where(turned >= 0, turned, place)[..., None]  # back and forth: its own inverse
@@ -124,12 +126,12 @@ class LSTMSteps(nn.Module):
 
 
 class StepNet(nn.Module):
-    """A net over the sequences of several modalities.
+    """A network over the sequences of several modalities.
 
     Attributes:
         inputs: Modality → width of its steps.
-        widths: Of what comes out, in order.
-        pools: For each of these, what makes a vector of the steps of an utterance; of a turn its own step is read.
+        widths: Width of the output, in order.
+        pools: For each of these, what makes a vector of the steps of an utterance; of an utterance its own step is read.
         causal: Whether no step reads a later one, where all sequences are of one length.
     """
 
@@ -140,11 +142,11 @@ class StepNet(nn.Module):
 
     @abstractmethod
     def forward(self, steps: Mapping[str, Steps]) -> Sequence[Steps]:
-        """Modality → its steps, to one or more sequences of states."""
+        """Return modality → its steps, to one or more sequences of states."""
 
 
 class OfTurns(OverTurns):
-    """A net over sequences whose steps are the turns of a dialogue.
+    """A network over sequences whose steps are the utterances of a dialogue.
 
     Args:
         net: Reads a sequence per stream.
@@ -155,7 +157,7 @@ class OfTurns(OverTurns):
         self.net, self.causal = net, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)`, of which a stream has its own width → `(N, 1, sum of the net's widths)`, zero for absent states."""
+        """Map `(N, S, width)`, of which a stream has its own width to `(N, 1, sum of the net's widths)`, zero for absent states."""
         states, present, inputs = batch.pad(nodes.masked()), batch.pad(nodes.present), self.net.inputs
         steps = {m: Steps(states[:, :, i, : inputs[m]], present[:, :, i], batch.lengths) for i, m in enumerate(nodes.streams)}
         rows = batch.unpad(torch.cat([found.masked() for found in self.net(steps)], -1))
@@ -170,11 +172,11 @@ class ReadSteps(nn.Module):
     Args:
         widths: Modality → width of its vectors.
         items: Modality that is a sequence → shape of one item.
-        build: From modality → width of its steps, text first, to the net.
+        build: From modality → width of its steps, text first, to the network.
 
     Attributes:
         names: The modalities, in that order.
-        width: Of what comes out.
+        width: Width of the output.
     """
 
     def __init__(self, widths: Mapping[str, int], items: Mapping[str, tuple[int, ...]], build: Callable[[dict[str, int]], StepNet]) -> None:
@@ -186,7 +188,7 @@ class ReadSteps(nn.Module):
         self.width, self.pools = sum(net.widths), net.pools
 
     def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """`(N, width)`; zero where a modality is missing.
+        """Return `(N, width)`; zero where a modality is missing.
 
         Args:
             values: Modality → `(N, its width)`, of those that are vectors.

@@ -1,4 +1,4 @@
-"""Multi-head attention between the turns of streams: from those of one modality to those of others."""
+"""Multi-head attention between the utterances of streams: from those of one modality to those of others."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class StreamAttention(OverTurns):
-    """Attention in which the last stream asks, and the streams before it are asked: all their turns with one softmax.
+    """Attention in which the last stream asks, and the streams before it are asked: all their utterances with one softmax.
 
     With `together` every stream asks, and all are asked.
 
-    A turn that finds nothing to ask, such as a modality that the dialogue lacks, hears zeros. A bias of keys would cancel in the softmax;
-    there is none.
+    An utterance that finds nothing to ask, such as a modality that the dialogue lacks, reads zeros. A bias of keys would cancel in the
+    softmax; there is none.
 
     Args:
-        width: Of the states that go in and come out.
+        width: Width of the input and output states.
         heads: Number of heads.
-        head_width: Of each; unset: `width / heads`, rounded up.
+        head_width: Of each; default: `width / heads`, rounded up.
         bias: Whether the other maps have one.
         dropout: On the attention weights, in training.
-        causal: A turn asks its own turn and earlier ones alone.
+        causal: An utterance asks its own utterance and earlier ones alone.
         together: Every stream asks all.
     """
 
@@ -48,7 +48,7 @@ class StreamAttention(OverTurns):
         self.key, self.output = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=bias)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, 1, width)`: what the last stream hears; `together` `(N, S, width)`."""
+        """Map `(N, S, width)` to `(N, 1, width)`: what the last stream reads; `together` `(N, S, width)`."""
         states, streams = nodes.masked(), len(nodes.streams)
         first, asked = (0, streams) if self.together else (streams - 1, streams - 1)
         query = self._padded(self.query(states[:, first:]), batch)

@@ -19,9 +19,9 @@ class SubNet(nn.Module):
     """Three layers with ReLU over a batch norm (Zadeh et al., TFN, EMNLP 2017).
 
     Args:
-        inputs: Width of the vectors that go in.
+        inputs: Width of the input vectors.
         width: Of those that come out, and between.
-        dropout: Behind the norm, in training.
+        dropout: After the norm, in training.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
@@ -30,7 +30,7 @@ class SubNet(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(3))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """`(N, 1, inputs)` → `(N, width)`"""
+        """Map `(N, 1, inputs)` to `(N, width)`"""
         rows = self.dropout(self.norm(nodes, batch).states[:, 0])
         for linear in self.linear:
             rows = linear(rows).relu()
@@ -52,11 +52,11 @@ class LastWord(nn.Module):
         self.lstm, self.dropout, self.linear = nn.LSTM(inputs, words, batch_first=True), Dropout(dropout), nn.Linear(words, width)
 
     def forward(self, sequences: Ragged) -> Tensor:
-        """`(N, width)`; zero where an utterance has no words."""
+        """Return `(N, width)`; zero where an utterance has no words."""
         return encode_sequences(self.read, sequences, self.linear.out_features, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, inputs)`, `(n, L)` bool → `(n, width)`; the LSTM reads forward, so that what is padded behind changes nothing."""
+        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, width)`; the LSTM reads forward, so that what is padded after changes nothing."""
         states, _ = self.lstm(padded)
         last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, states.shape[-1])
         return self.linear(self.dropout(torch.gather(states, 1, last)[:, 0]))

@@ -110,7 +110,7 @@ class TextLayers(nn.Module):
 
 
 def made_by(provenance: Mapping[str, object], modality: str) -> str:
-    """What made a modality, as a corpus says it.
+    """Return what made a modality, as a corpus says it.
 
     Raises:
         ConfigError: it does not say.

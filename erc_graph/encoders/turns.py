@@ -1,7 +1,7 @@
-"""Parts that look at other turns: the only kind of module that may.
+"""Parts that look at other utterances: the only kind of module that may.
 
 What a method is follows from its parts. It is causal if all of them are; it judges utterances alone if it has none; and it can be asked
-turn by turn, because each part knows how to take one more turn.
+utterance by utterance, because each part knows how to take one more utterance.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from erc_graph.data.nodes import Nodes
 
 
 class OverTurns(nn.Module):
-    """A part that looks at other turns.
+    """A part that looks at other utterances.
 
     A subclass says whether it is `causal` and how far back it reads (`past`), and implements `forward`. `step` is right for every causal
-    part: it keeps the turns in reach and reads them again. A part with a faster way (a recurrence, a cache of keys) overrides it.
+    part: it keeps the utterances in reach and reads them again. A part with a faster way (a recurrence, a cache of keys) overrides it.
 
     Attributes:
-        causal: Whether nothing of a later turn reaches a turn.
-        past: How many turns back a turn reads; `None`: all.
+        causal: Whether nothing of a later utterance reaches an utterance.
+        past: How many utterances back an utterance reads; `None`: all.
     """
 
     causal: bool = False
@@ -32,16 +32,16 @@ class OverTurns(nn.Module):
 
     @abstractmethod
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, S, any width)`."""
+        """Map `(N, S, width)` to `(N, S, any width)`."""
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """One more turn of a running dialogue, in evaluation mode.
+        """Process the next utterance of a running dialogue, in evaluation mode.
 
         Args:
-            nodes: `(1, S, width)` the nodes of the turn.
-            batch: The turn.
-            memory: What the turn before handed on; `None` at the first. It is not changed, so that a turn can be taken back; or it has a
-                method `forget` that takes the newest turn back.
+            nodes: `(1, S, width)` the nodes of the utterance.
+            batch: The utterance.
+            memory: What the utterance before handed on; `None` at the first. It is not changed, so that an utterance can be taken back; or
+                it has a method `forget` that takes the newest utterance back.
 
         Returns:
             `(1, S, any width)`, and what to hand on.
@@ -59,25 +59,25 @@ class OverRows(OverTurns):
 
     @abstractmethod
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """`(N, width)` → `(N, any width)`."""
+        """Map `(N, width)` to `(N, any width)`."""
 
     @abstractmethod
     def read_next(self, row: Tensor, batch: Batch, memory: Any) -> tuple[Tensor, Any]:
-        """One more turn, in evaluation mode: `(1, width)` → `(1, any width)`, and what to hand on."""
+        """Process the next utterance, in evaluation mode: `(1, width)` → `(1, any width)`, and what to hand on."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, S, any width)`; zeros are read where a node is absent."""
+        """Map `(N, S, width)` to `(N, S, any width)`; zeros are read where a node is absent."""
         return nodes.with_states(torch.stack([self.read(rows, batch) for rows in nodes.masked().unbind(1)], 1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """One more turn of every stream."""
+        """Process the next utterance of every stream."""
         memories = memory or [None] * nodes.states.shape[1]
         found = [self.read_next(row, batch, own) for row, own in zip(nodes.masked().unbind(1), memories, strict=True)]
         return nodes.with_states(torch.stack([row for row, _ in found], 1)), [own for _, own in found]
 
 
 def dialogue_of(speaker: Tensor) -> Batch:
-    """A batch of one dialogue of which nothing but the speakers is known."""
+    """Return a batch of one dialogue of which nothing but the speakers is known."""
     turns = len(speaker)
     return Batch(
         ptr=torch.tensor([0, turns], device=speaker.device),

@@ -4,8 +4,8 @@ Every weight is normal, with a mean and a variance that are learned. Over the we
 
 .. math:: \mu = M x + m, \qquad \sigma^2 = e^{S} x^2 + e^{s}
 
-and is drawn itself, in the place of the weights: each utterance has noise of its own (local reparametrisation: Kingma, Salimans and
-Welling, "Variational dropout and the local reparameterization trick", NeurIPS 2015).
+and is drawn itself, in place of the weights: each utterance has noise of its own (local reparametrisation: Kingma, Salimans and Welling,
+"Variational dropout and the local reparameterization trick", NeurIPS 2015).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class VariationalLinear(nn.Module):
     """`(N, inputs)` → mean and variance of the outputs, `(N, outputs)` each.
 
     Args:
-        inputs: Width of the rows that go in.
-        outputs: Width of the rows that come out.
+        inputs: Width of the input rows.
+        outputs: Width of the output rows.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -37,7 +37,7 @@ class VariationalLinear(nn.Module):
         self.bias_log_variance = nn.Parameter(torch.full((outputs,), LOG_VARIANCE))
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the outputs over the distribution of the weights."""
+        """Compute the mean and variance of the outputs over the distribution of the weights."""
         mean = F.linear(states, self.mean, self.bias_mean)
         return mean, F.linear(states.square(), self.log_variance.exp(), self.bias_log_variance.exp())
 

@@ -1,7 +1,7 @@
 r"""Learnable visual centre: what is usual in the frames of an utterance, as a gate on their channels (WavFusion, Eq. (3)).
 
 Quan et al., "Centralized feature pyramid for object detection", IEEE Transactions on Image Processing 2023, with convolutions over time in
-the place of those over the picture:
+place of those over the picture:
 
 .. math::
     x &= \mathrm{ReLU}(\mathrm{Conv}_{1,3,1}(f) + W f) \\
@@ -10,8 +10,8 @@ the place of those over the picture:
     g &= \sigma(W_g \tfrac{1}{K} \textstyle\sum_k \mathrm{ReLU}(\mathrm{norm}(e_k))) \\
     y_t &= \mathrm{ReLU}(x_t + g \odot x_t)
 
-with a codebook :math:`b_k` and scales :math:`s_k` that are learned. Differences: layer norm in the place of batch norm, so that an
-utterance does not depend on its company; e_k is a mean over time, since utterances, unlike pictures, differ in length.
+with a codebook :math:`b_k` and scales :math:`s_k` that are learned. Differences: layer norm in place of batch norm, so that an utterance
+does not depend on its company; e_k is a mean over time, since utterances, unlike pictures, differ in length.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class LearnableVisualCentre(nn.Module):
     """Frames whose channels are weighed by how the utterance lies to a learned codebook.
 
     Args:
-        inputs: Width of the frames that go in.
-        width: Width of the frames that come out.
+        inputs: Width of the input frames.
+        width: Width of the output frames.
         codes: K, words of the codebook.
     """
 
@@ -50,7 +50,7 @@ class LearnableVisualCentre(nn.Module):
         return total / mask.sum(1).clamp(min=1)[:, None, None]
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, inputs)`, `(n, L)` bool → `(n, L, width)`, zero where the mask is false."""
+        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, L, width)`, zero where the mask is false."""
         real = mask[..., None]
         states = F.relu(self.norms[0](self.narrow(frames))) * real  # the convolution reads silence behind the end, not padding
         states = F.relu(self.norms[1](self.across(states.transpose(1, 2)).transpose(1, 2)))

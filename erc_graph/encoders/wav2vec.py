@@ -1,8 +1,8 @@
 """wav2vec 2.0 (Baevski et al., NeurIPS 2020), cut where one needs it: convolutions, positions and the first Transformer layers.
 
-The layers behind can be built with another attention and take what they share with the pretrained ones (`Layer.take`). transformers'
-model, against which this is tested, has no way to cut it, and its group norm over time also counts what is padded: there a recording gives
-other frames in other company. Here the norm is masked, so that it gives the same alone and in any batch.
+The layers after can be built with another attention and take what they share with the pretrained ones (`Layer.take`). transformers' model,
+against which this is tested, has no way to cut it, and its group norm over time also counts what is padded: there a recording gives other
+frames in other company. Here the norm is masked, so that it gives the same alone and in any batch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Extractor:
         positions: Frames that the convolution of positions reads.
         position_groups: Groups of its channels.
         norm: `group`: over time, in the first convolution alone (base); `layer`: over channels, in each (large).
-        norm_first: Layers with the norm in front (large) instead of behind (base).
+        norm_first: Layers with the norm in front (large) instead of after (base).
         bias: Convolutions with a bias.
     """
 
@@ -109,7 +109,7 @@ class Wav2vecConfig:
 
     @cached_property
     def sizes(self) -> Extractor:
-        """The convolutions and norms."""
+        """Return the convolutions and norms."""
         return Extractor(**self.extractor)
 
 
@@ -121,7 +121,7 @@ class MaskedGroupNorm(nn.GroupNorm):
     """Group norm of one channel per group, over the real frames of each recording."""
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """`(n, channels, L)`, `(n, L)` bool → `(n, channels, L)`."""
+        """Map `(n, channels, L)`, `(n, L)` bool to `(n, channels, L)`."""
         values, real = states.to(torch.promote_types(states.dtype, torch.float32)), mask[:, None]
         count = real.sum(-1, keepdim=True).clamp(min=1)
         centred = values - (values * real).sum(-1, keepdim=True) / count
@@ -148,7 +148,7 @@ class Layer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        """`(n, L, width)`; `ask` gives what the attention answers to queries of that shape."""
+        """Return `(n, L, width)`; `ask` gives what the attention answers to queries of that shape."""
         if self.first:
             states = states + self.dropout(ask(self.norms[0](states)))
             return states + self.dropout(self.feedforward(self.norms[1](states)))

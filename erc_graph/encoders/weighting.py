@@ -22,13 +22,13 @@ class DynamicWeights(nn.Module):
         self.score = nn.Linear(modalities * width, modalities)
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """`(N, modalities)`: shares that sum to one, over what is present; all zero where nothing is."""
+        """Return `(N, modalities)`: shares that sum to one, over what is present; all zero where nothing is."""
         scores = self.score((states * present[..., None]).flatten(1))
         return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1) * present
 
 
 def equal_weights(present: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(N, modalities)`: the same share for all that is present."""
+    """Return `(N, modalities)`: the same share for all that is present."""
     return present.to(dtype) / present.sum(1, keepdim=True).clamp(min=1)
 
 

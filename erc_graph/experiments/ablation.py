@@ -51,7 +51,7 @@ def load_tables(method: str) -> dict[int, Table]:
 
 
 def find_table(method: str, number: int | None) -> Table | None:
-    """A table of a method; `None` for a first one that has no rows: the paper's main result.
+    """Return a table of a method; `None` for a first one that has no rows: the paper's main result.
 
     Raises:
         ConfigError: it has no such table.
@@ -97,7 +97,7 @@ def _in_one_unit(table: Table, where: str) -> Table:
 
 
 def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...]) -> Experiment | str:
-    """The experiment of a row; a sentence instead where the corpus lacks what it needs."""
+    """Return the experiment of a row; a sentence instead where the corpus lacks what it needs."""
     lacking = [name for name in row.changes.get("modalities", ()) if name not in available]
     if lacking:
         return f"not run: the corpus has no {', '.join(lacking)}"

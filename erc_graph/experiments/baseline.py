@@ -18,7 +18,7 @@ from erc_graph.training.metrics import evaluate, majority
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
-    """The class that is most frequent in training (or the median score), on the same test utterances, fold by fold."""
+    """Return the class that is most frequent in training (or the median score), on the same test utterances, fold by fold."""
     scores = []
     for fold in folds(corpus, experiment.run.protocol):
         train = corpus.target[judged_rows(corpus, fold.train)]
@@ -31,14 +31,14 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
-    """The BiGRU beside a run, in `bigru` of its folder; none where none is wanted, or the method is one."""
+    """Return the BiGRU beside a run, in `bigru` of its folder; none where none is wanted, or the method is one."""
     if not experiment.run.baseline or experiment.method == "bigru":
         return []
     return [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")]
 
 
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
-    """The plain BiGRU with the same inputs, prior, protocol and seeds, and with as many members.
+    """Return the plain BiGRU with the same inputs, prior, protocol and seeds, and with as many members.
 
     Its hyperparameters stand in `experiments/bigru/default.toml`, or `default-last.toml` where the number of epochs is fixed beforehand:
     everywhere the same, and not tuned. A second text feature is a modality like the others to it; it has no use for speaker vectors.
@@ -60,7 +60,7 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
 
 
 def baseline_file(experiment: Experiment) -> Path:
-    """The committed settings of the BiGRU: those for epochs chosen on development data, or for a number fixed beforehand.
+    """Return the committed settings of the BiGRU: those for epochs chosen on development data, or for a number fixed beforehand.
 
     Raises:
         ConfigError: the file is not there.

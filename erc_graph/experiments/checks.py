@@ -23,7 +23,7 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
     Raises:
         ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
         CorpusError: numbers that cannot be computed with; no labels, or one alone; a part of a fold has nothing to learn from or to
-            judge; with `strict`, sequences longer than the method reads.
+            evaluate; with `strict`, sequences longer than the method reads.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:
@@ -55,7 +55,7 @@ def _check_learnable(experiment: Experiment, corpus: Corpus) -> None:
     """Refuse what any network would learn nothing from.
 
     Raises:
-        CorpusError: no labels at all, or a training part with one of them alone, or without any features.
+        CorpusError: no labels at all, or a training split with one of them alone, or without any features.
     """
     if not corpus.labelled.any():
         raise CorpusError(
@@ -99,7 +99,7 @@ def _check_prior(corpus: Corpus, names: Iterable[str]) -> None:
 
 
 def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None:
-    """Features that were fitted to the labels of dialogues which a fold judges are refused; where they are cross-fitted, it is said.
+    """Features that were fitted to the labels of dialogues which a fold evaluates are refused; where they are cross-fitted, it is said.
 
     Raises:
         ConfigError: features of a modality know the labels of test dialogues.

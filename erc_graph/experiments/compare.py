@@ -92,7 +92,7 @@ class RunComparison:
 
 
 def letter(position: int) -> str:
-    """A, B, … Z, then R27, R28, …"""
+    """Return a, B, … Z, then R27, R28, …"""
     return chr(ord("A") + position) if position < 26 else f"R{position + 1}"
 
 

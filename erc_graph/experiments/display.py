@@ -21,7 +21,7 @@ def measured(values: Mapping[str, Any]) -> str:
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """The table of a run."""
+    """Return the table of a run."""
     kind = "classification" if result["labels"] else "score"
     columns = METRICS[kind] if kind == "classification" else (*METRICS[kind], *NONZERO)
     rows = [["majority", *(measured(result["baselines"]["majority"][key]) for key, _ in columns)]]
@@ -43,7 +43,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def print_published(tables: Sequence[PublishedTable]) -> None:
-    """What papers print on the same corpus, in a table of its own."""
+    """Return what papers print on the same corpus, in a table of its own."""
     for table in tables:
         print(f"\npublished, on other features: {table.source}")
         shown = [(key, title) for key, title in PRINTED if any(key in row.figures for row in table.rows)]
@@ -82,7 +82,7 @@ def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def print_table(table: Mapping[str, Any]) -> None:
-    """An ablation table."""
+    """Return an ablation table."""
     what = f"{table['dataset']}, {', '.join(table['modalities'])}; {_seeds(table)}"
     print(f"\nTable {table['number']}: {table['title']} ({what})")
     print(text_table(*table_rows(table)))

@@ -48,7 +48,7 @@ def dry_run(
     print(f"seeds       {run.seeds}" + (f", {run.members} networks each" if run.members > 1 else ""))
     if trials:
         check_search(experiment, corpus)
-        print(f"search      {_many(trials, 'training')} with settings of [search], in {search_folder(folder)}; the best settings are used below")
+        print(f"search      {_many(trials, 'training')} with settings of [search], in {search_folder(folder)}; the best are used below")
     for line in _table_lines(experiment, corpus, folder, chosen) if chosen else _main_lines(experiment, corpus, folder, table):
         print(line)
     return 0

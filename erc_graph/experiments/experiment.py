@@ -26,10 +26,10 @@ class RunConfig:
     """What is run.
 
     Attributes:
-        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, sound, faces), which
+        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, audio, faces), which
             is the default of a method that has settings for it, or that reads sequences and has none for `sample`.
-        task: Label set, for example `iemocap4`; unset: the corpus's own.
-        modalities: Feature sets to use, as `text,audio`; unset: all that the corpus has.
+        task: Label set, for example `iemocap4`; default: the corpus's own.
+        modalities: Feature sets to use, as `text,audio`; default: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number of seeds, 0 to N-1.
         members: Networks per run that are trained side by side and vote with the mean of their probabilities; the BiGRU has as many.
@@ -80,7 +80,7 @@ class Launch:
 
     @property
     def apart(self) -> bool:
-        """Whether runs are trained elsewhere than in this process."""
+        """Return whether runs are trained elsewhere than in this process."""
         return self.launcher == "ray" or (self.workers or 1) > 1
 
 
@@ -107,7 +107,7 @@ class Experiment:
     search: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, changes: Mapping[str, Any]) -> Experiment:
-        """The same experiment with some values changed, by dotted key (`pipeline.pmf.enabled`, `training.epochs`, `modalities`)."""
+        """Return the same experiment with some values changed, by dotted key (`pipeline.pmf.enabled`, `training.epochs`, `modalities`)."""
         values = self.as_dict()
         moved = moved_keys(find_method(self.method))
         for key, value in changes.items():
@@ -137,19 +137,19 @@ class Experiment:
 
 
 def default_data(method: str) -> str:
-    """The sample corpus that the method has settings for, or else the one in the form that it reads."""
+    """Return the sample corpus that the method has settings for, or else the one in the form that it reads."""
     settled = next((name for name in ("sample-raw", "sample") if experiment_file(method, name)), None)
     return settled or ("sample-raw" if find_method(method).reads[0] == "sequences" else "sample")
 
 
 def experiment_file(method: str, dataset: str) -> Path | None:
-    """The committed experiment of a method on a corpus, if there is one; `default` is for corpora without one of their own."""
+    """Return the committed experiment of a method on a corpus, if there is one; `default` is for corpora without one of their own."""
     paths = [folder / method / f"{dataset}.toml" for folder in FOLDERS if Path(dataset).name == dataset]
     return next((path for path in paths if path.is_file()), None)
 
 
 def settings_name(path: Path) -> str:
-    """What a file of committed settings is called in messages.
+    """Return what a file of committed settings is called in messages.
 
     >>> settings_name(Path("somewhere/experiments/hff/meld.toml"))
     'experiments/hff/meld.toml'
@@ -158,7 +158,7 @@ def settings_name(path: Path) -> str:
 
 
 def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
-    """An experiment from plain values; what they leave out has its default.
+    """Return an experiment from plain values; what they leave out has its default.
 
     Raises:
         ConfigError: every unknown key, wrong type and impossible value at once, each with its path.
@@ -202,7 +202,7 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
 
 
 def sentence(problem: Mapping[str, Any], where: str) -> str:
-    """What pydantic found wrong with plain values, as one line: where, what was expected, what was found."""
+    """Return what pydantic found wrong with plain values, as one line: where, what was expected, what was found."""
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: {path}: unknown key; `--help` lists the known ones"

@@ -195,7 +195,7 @@ def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
 
 
 def predicted_only(found: Predictions) -> list[Conversation]:
-    """Conversations made of the judged turns alone, for a run whose corpus is gone."""
+    """Conversations made of the evaluated utterances alone, for a run whose corpus is gone."""
     names = np.array(found.dialogue, dtype=object)
     conversations = []
     for name in dict.fromkeys(found.dialogue):
@@ -218,7 +218,7 @@ def answered(answers: Sequence[Answer], labels: Sequence[str]) -> list[Conversat
     """Return conversations made of what a model says about them, in the order of the answers; nothing is known to be true.
 
     Args:
-        answers: One per turn.
+        answers: One per utterance.
         labels: Names of the classes in index order; none for a score, whose classes are `SEVEN`.
     """
     found: dict[str, list[Answer]] = {}

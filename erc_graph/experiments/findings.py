@@ -17,12 +17,12 @@ from erc_graph.training.significance import paired_permutation
 
 
 def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation (over seeds, n - 1; 0.0 for one seed) and the values themselves."""
+    """Compute the mean, standard deviation (over seeds, n - 1; 0.0 for one seed) and the values themselves."""
     return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "values": values}
 
 
 def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """The content of result.json."""
+    """Return the content of result.json."""
     from erc_graph.data.digest import corpus_sha256
 
     experiment, corpus = outcome.experiment, outcome.corpus
@@ -72,7 +72,7 @@ def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
 
 
 def compared(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """The baselines with their size and a paired test of the method against the BiGRU."""
+    """Return the baselines with their size and a paired test of the method against the BiGRU."""
     found = baselines(outcome, baseline)
     if baseline:
         found["bigru"]["parameters"] = baseline.seeds[0].parameters

@@ -27,8 +27,8 @@ class Job:
     Attributes:
         experiment: What is trained.
         seed: Of the first weights, the order of the dialogues and dropout.
-        fold: Who is trained on, selected on and judged.
-        folder: Where its checkpoints go; unset: nowhere.
+        fold: Who is trained on, selected on and evaluated.
+        folder: Where its checkpoints go; default: nowhere.
         name: In front of progress bars and errors.
     """
 
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train.
+        """Return whether nothing is left to train.
 
         Raises:
             CheckpointError: what stands in the folder is damaged, or of another version.
@@ -55,8 +55,8 @@ class Plan:
 
     Attributes:
         experiment: What to run.
-        folder: Where each seed's checkpoints go, in `seed-N`, in a folder per fold in it where there are several; unset: nowhere.
-        name: In front of progress bars and errors; unset: the method.
+        folder: Where each seed's checkpoints go, in `seed-N`, in a folder per fold in it where there are several; default: nowhere.
+        name: In front of progress bars and errors; default: the method.
     """
 
     experiment: Experiment
@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """Return what it is called."""
         return self.name or short_name(self.experiment.method)
 
     def jobs(self, corpus: Corpus) -> list[Job]:
@@ -91,15 +91,15 @@ class SeedResult:
 
     Attributes:
         seed: The seed.
-        test: Metrics on all judged test utterances of all folds together.
+        test: Metrics on all evaluated test utterances of all folds together.
         dev: Metrics on the development parts, mean over folds.
-        rows: `(n,)` corpus rows of the judged test utterances.
+        rows: `(n,)` corpus rows of the evaluated test utterances.
         scores: `(n, C)` logits, or the score.
         states: `(n, k)` states in front of the classifier, or `None`.
         histories: One per fold.
         device: Where it was trained.
         parameters: Number of weights of the network.
-        utterance_level: Whether nothing that it says of a turn depends on other turns.
+        utterance_level: Whether nothing that it says of an utterance depends on other utterances.
     """
 
     seed: int
@@ -123,15 +123,15 @@ class Outcome:
     seeds: list[SeedResult]
 
     def values(self, metric: str, part: str = "test") -> list[float]:
-        """A metric per seed."""
+        """Return a metric per seed."""
         return [getattr(seed, part)[metric] for seed in self.seeds]
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Mean over seeds, folds and stages."""
+        """Compute the mean over seeds, folds and stages."""
         return float(np.mean([history.seconds_per_epoch for seed in self.seeds for history in seed.histories]))
 
 
 def fold_folder(folder: Path, divisions: list[Fold], fold: Fold) -> Path:
-    """Where a fold's checkpoints go: the seed's own folder where it is the only fold."""
+    """Return where a fold's checkpoints go: the seed's own folder where it is the only fold."""
     return folder / fold.name.replace(" ", "-") if len(divisions) > 1 else folder

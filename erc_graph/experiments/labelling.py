@@ -51,8 +51,8 @@ class Labelling:
         model: Folder of a run, a saved model, or a name on the hub.
         method: File and class of a method of one's own.
         extractors: Modality and encoder, instead of those that the model names.
-        form: Of the results; unset: Parquet where the input is, otherwise JSON lines.
-        unsure: Turns are marked whose emotion is less probable; unset: none is.
+        form: Of the results; default: Parquet where the input is, otherwise JSON lines.
+        unsure: Utterances are marked whose emotion is less probable; default: none is.
         out: Folder of the results, by its whole path.
     """
 
@@ -68,14 +68,14 @@ class Labelling:
         return self.form or ("parquet" if shard.source.path.suffix.lower() == ".parquet" else "jsonl")
 
     def file_of(self, shard: Shard) -> str:
-        """Where a shard's result is, below the folder."""
+        """Return where a shard's result is, below the folder."""
         name = f"{shard.name}.{self.form_of(shard)}"
         return f"{shard.name}.labels.{self.form_of(shard)}" if name in (SHARDS, REFUSED) else name
 
 
 @dataclass
 class Total:
-    """What came of it: conversations and turns that have labels, and what was refused."""
+    """What came of it: conversations and utterances that have labels, and what was refused."""
 
     conversations: int = 0
     turns: int = 0
@@ -98,7 +98,7 @@ def label_all(
         paths: Files and folders.
         labelling: What is done with them.
         launcher: Where the workers are.
-        workers: How many at the same time; unset: one, in this process; with `ray`: as many as the cluster has processors.
+        workers: How many at the same time; default: one, in this process; with `ray`: as many as the cluster has processors.
         say: Called with remarks for the user, each once.
 
     Raises:

@@ -51,13 +51,13 @@ def check_launch(launch: Launch) -> None:
 
 
 def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Launch | None = None, resume: bool = False) -> list[Outcome]:
-    """Train and judge several experiments; the results are the same however they are launched.
+    """Train and evaluate several experiments; the results are the same however they are launched.
 
     Args:
         plans: What to run; each in a folder of its own, where runs are trained apart.
         corpus: On what.
         folder: The folder of the command, for the advice in errors.
-        launch: How; unset: one after the other in this process.
+        launch: How; default: one after the other in this process.
         resume: Continue what stands in the folders.
 
     Raises:

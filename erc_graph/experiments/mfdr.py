@@ -1,4 +1,4 @@
-"""`python -m erc_graph.experiments.mfdr`: words that take up the sound of their windows, alone or in the conversation graph (MFDR)."""
+"""`python -m erc_graph.experiments.mfdr`: words that take up the audio of their windows, alone or in the conversation graph (MFDR)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class OptionParser(ArgumentParser):
         set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values, unwritten)))
 
     def format_help(self, *formatter: Any) -> str:
-        """The help page, `--fine-tune` for the field `fine_tune`."""
+        """Return the help page, `--fine-tune` for the field `fine_tune`."""
         return re.sub(r"(?<![\w.])--[a-z]+(?:_[a-z]+)+(?![\w.])", lambda found: found[0].replace("_", "-"), super().format_help(*formatter))
 
     def parse_args(self, args: Any = None, *others: Any, **named: Any) -> Any:
@@ -47,7 +47,7 @@ class OptionParser(ArgumentParser):
         return super().parse_args(args, *others, **named)
 
     def add_class_arguments(self, *args: Any, **named: Any) -> list[str]:
-        """The fields of a dataclass as options; not each table of them as a file, for which `--config` is there."""
+        """Return the fields of a dataclass as options; not each table of them as a file, for which `--config` is there."""
         added: list[str] = super().add_class_arguments(*args, **named)
         for action in self._actions:
             if type(action).__name__ == "_ActionConfigLoad":

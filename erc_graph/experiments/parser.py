@@ -36,7 +36,7 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "dry_run", "method", "datase
 
 
 def description(method: str) -> str:
-    """What the help page of a method begins with: what it is, and what a run without options does."""
+    """Return what the help page of a method begins with: what it is, and what a run without options does."""
     from erc_graph.experiments.experiment import default_data
     from erc_graph.methods.own_file import find_method, is_own, short_name
 
@@ -56,7 +56,7 @@ def description(method: str) -> str:
 
 
 def make_parser(method: str) -> ArgumentParser:
-    """The parser: every field of the configuration is an option."""
+    """Return the parser: every field of the configuration is an option."""
     from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.experiment import Launch, RunConfig, default_data

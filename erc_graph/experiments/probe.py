@@ -22,7 +22,7 @@ TOLERANCE = 1e-3  # of scores that must be the same
 
 @contextmanager
 def own_code(method: str, doing: str) -> Iterator[None]:
-    """What goes wrong in the code of a user's own method is shown once, from their file on, and said in one line.
+    """Return what goes wrong in the code of a user's own method is shown once, from their file on, and said in one line.
 
     Args:
         method: File and class.
@@ -87,7 +87,7 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
 
 
 def _other_end(batch: Batch) -> Batch:
-    """The same dialogue with other features in its last turn."""
+    """The same dialogue with other features in its last utterance."""
     features = {name: torch.cat([values[:-1], values[-1:] + 1]) for name, values in batch.features.items()}
     return replace(batch, features=features)
 

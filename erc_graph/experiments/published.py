@@ -38,7 +38,7 @@ class PublishedRow:
 
     @property
     def name(self) -> str:
-        """The method with what is special about the line.
+        """Return the method with what is special about the line.
 
         >>> PublishedRow(method="MHA", protocol="10-fold", features="with faces", accuracy=0.756).name
         'MHA, 10-fold, with faces'
@@ -47,7 +47,7 @@ class PublishedRow:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The printed figures by metric."""
+        """Return the printed figures by metric."""
         return {name: value for name in METRICS if (value := getattr(self, name)) is not None}
 
 
@@ -145,7 +145,7 @@ def printed_beside(method: str, dataset: str, task: str) -> list[PublishedTable]
 
 
 def same_name(printed: str, method: str) -> bool:
-    """Whether a printed line is of a method: its name, with or without more behind it.
+    """Return whether a printed line is of a method: its name, with or without more behind it.
 
     >>> same_name("bc-LSTM+Att", "bc-lstm"), same_name("DialogueRNN", "dialoguegcn")
     (True, False)

@@ -1,4 +1,4 @@
-"""Finished runs as they stand in their folders: figures per seed, what was judged and how, and the predictions of the first seed."""
+"""Finished runs as they stand in their folders: figures per seed, what was evaluated and how, and the predictions of the first seed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Run:
     Attributes:
         name: The path it was given by.
         method: Its method.
-        facts: What was judged and how: data set, task, protocol, modalities, digest of the data, versions.
+        facts: What was evaluated and how: data set, task, protocol, modalities, digest of the data, versions.
         values: metric → seed → figure on the test split.
         folder: Where its predictions are, if anywhere.
     """
@@ -70,7 +70,7 @@ class Predictions:
 
 
 def load_run(path: str | Path) -> Run:
-    """A run by its folder, the `bigru` folder in it (the baseline trained beside), or a result file.
+    """Return a run by its folder, the `bigru` folder in it (the baseline trained beside), or a result file.
 
     Raises:
         CheckpointError: no result there, or a damaged one.
@@ -119,7 +119,7 @@ def _read(result: Mapping[str, Any], name: str, folder: Path | None, baseline: b
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
-    """The predictions in a run's `predictions.csv`.
+    """Return the predictions in a run's `predictions.csv`.
 
     Raises:
         CheckpointError: not such a file, or damaged.

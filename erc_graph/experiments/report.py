@@ -42,7 +42,7 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test",
     Args:
         folder: What `erc-graph experiment METHOD --out` left.
         text: Whether the page carries what was said.
-        scope: Conversations of the explorer: those that were judged, or the whole corpus.
+        scope: Conversations of the explorer: those that were evaluated, or the whole corpus.
         method: The file and class of the run's method, `my_method.py:Own`, where it is a user's own.
 
     Raises:
@@ -71,7 +71,7 @@ def make_report(folder: str | Path, *, text: bool = True, scope: Scope = "test",
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The content of a run's result.json.
+    """Return the content of a run's result.json.
 
     Raises:
         CheckpointError: absent, damaged, or not the result of a run.

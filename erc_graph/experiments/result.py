@@ -15,7 +15,7 @@ RESULT, PREDICTIONS = "result.json", "predictions.csv"
 
 
 def write_predictions(path: Path, corpus: Corpus, seed: SeedResult) -> None:
-    """One row per judged test utterance: dialogue, utterance, label, prediction, one probability column per class."""
+    """One row per evaluated test utterance: dialogue, utterance, label, prediction, one probability column per class."""
     rows = seed.rows.tolist()
     dialogue = corpus.dialogue_of.tolist()
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -46,7 +46,7 @@ def write_result(folder: Path, result: Mapping[str, Any], corpus: Corpus, seed: 
     Args:
         folder: Of the run.
         result: Content of result.json (`erc_graph.experiments.findings`).
-        corpus: What was judged.
+        corpus: What was evaluated.
         seed: Whose predictions are written: the first.
         baseline: The same of the plain BiGRU, where it was run.
     """

@@ -1,4 +1,4 @@
-"""Train and judge: a job, a seed, an experiment."""
+"""Train and evaluate: a job, a seed, an experiment."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from erc_graph.training.tracking import tracked
 
 
 def schema(experiment: Experiment, corpus: Corpus) -> Schema:
-    """What the experiment reads of the corpus."""
+    """Return what the experiment reads of the corpus."""
     chosen = tuple(experiment.run.modalities) if experiment.run.modalities else None
     return Schema.of(corpus, chosen, find_method(experiment.method).reads)
 
 
 def build(experiment: Experiment, corpus: Corpus, seed: int) -> Network:
-    """A fresh network, or an ensemble of them; the first weights depend on the seed, those of the first member on it alone.
+    """Return a fresh network, or an ensemble of them; the first weights depend on the seed, those of the first member on it alone.
 
     Raises:
         ConfigError: it does not fit the corpus, or not into memory.
@@ -65,7 +65,7 @@ class Parts:
 
     @classmethod
     def of(cls, corpus: Corpus, fold: Fold, schema: Schema) -> Parts:
-        """Cut the corpus; where a part has speakers of its own only these are judged, the others are context."""
+        """Cut the corpus; where a part has speakers of its own only these are evaluated, the others are context."""
 
         def cut(ids: tuple[str, ...], speakers: frozenset[str] | None) -> Batch:
             chosen = corpus.subset(ids)
@@ -84,9 +84,9 @@ def train_job(
     on_epoch: Callable[[History], None] | None = None,
     on_test: Callable[[int, int, Tensor, Batch], None] | None = None,
 ) -> tuple[Network, History, Batch]:
-    """Train; returns the network with its chosen weights, what happened, and the test part.
+    """Train; returns the network with its chosen weights, what happened, and the test split.
 
-    `on_test` is told after every epoch what the network says of the test part: position of the stage, epochs so far, scores, the part.
+    `on_test` is told after every epoch what the network says of the test split: position of the stage, epochs so far, scores, the part.
     """
     network = build(job.experiment, corpus, job.seed)
     parts = Parts.of(corpus, job.fold, network.schema)
@@ -116,13 +116,13 @@ def train_job(
 def run_job(
     job: Job, corpus: Corpus, *, resume: bool = False, quiet: bool | None = None, track: str | None = None
 ) -> tuple[Network, History, Batch, Prediction]:
-    """Train and ask about the test part; what is finished is read, not trained again.
+    """Train and ask about the test split; what is finished is read, not trained again.
 
     Args:
         job: What to train.
         corpus: On what.
         resume: Continue what stands in the job's folder.
-        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
+        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
         track: Send figures to `tensorboard`, `wandb` or `mlflow`.
     """
     if resume and job.finished:
@@ -138,7 +138,7 @@ def run_job(
 
 
 def run_seed(todo: Sequence[Job], corpus: Corpus, *, resume: bool = False, track: str | None = None) -> SeedResult:
-    """Train and judge all folds of one seed."""
+    """Train and evaluate all folds of one seed."""
     rows, scores, states, histories, devs = [], [], [], [], []
     for job in todo:
         network, history, test, answer = run_job(job, corpus, resume=resume, track=track)
@@ -164,7 +164,7 @@ def run_seed(todo: Sequence[Job], corpus: Corpus, *, resume: bool = False, track
 
 
 def run_experiment(plan: Plan, corpus: Corpus, *, resume: bool = False, track: str | None = None) -> Outcome:
-    """Train and judge all seeds, one after the other.
+    """Train and evaluate all seeds, one after the other.
 
     Args:
         plan: What to run, and where.

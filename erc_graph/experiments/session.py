@@ -20,7 +20,7 @@ SEARCH = ("search", "tune")  # folder of a hyperparameter search; the second is 
 
 
 def main_process() -> bool:
-    """Whether this is the only process, or the first of several started by `accelerate launch`: the one that writes and prints."""
+    """Return whether this is the only process, or the first of several started by `accelerate launch`: the one that writes and prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -96,7 +96,7 @@ def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, 
 def run_session(
     experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, table: int | None = None, resume: bool = False
 ) -> int:
-    """Train and judge an experiment, or the rows of a table; returns the exit code.
+    """Train and evaluate an experiment, or the rows of a table; returns the exit code.
 
     Args:
         experiment: What to run.

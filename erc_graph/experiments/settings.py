@@ -47,7 +47,7 @@ class Settings:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a run.
+    """Return the JSON object in a file of a run.
 
     Raises:
         ValueError: not JSON, not an object, or with a number that no run writes: without an end, or of too many digits.
@@ -93,7 +93,7 @@ def checked(form: type[Form], values: Mapping[str, Any]) -> Form:
 
 
 def in_words(error: Exception) -> str:
-    """What is wrong with the content of a file, for a message: without Python's words.
+    """Return what is wrong with the content of a file, for a message: without Python's words.
 
     >>> in_words(KeyError("metrics")), in_words(TypeError("unhashable type"))
     ("no 'metrics'", 'a value of another kind')
@@ -112,7 +112,7 @@ def named_again(folder: str | Path, method: str | None) -> str | None:
 
     Args:
         folder: Of a run or of one of its seeds, or a saved model.
-        method: What the user names: a file and a class, `my_method.py:Own`; unset: nothing.
+        method: What the user names: a file and a class, `my_method.py:Own`; default: nothing.
 
     Raises:
         ConfigError: the run's method comes from a file that is not named; or another method is.
@@ -144,7 +144,7 @@ def _stored_method(folder: Path) -> tuple[str | None, str | None]:
 
 
 def read_settings(folder: Path) -> Settings:
-    """The settings of a run.
+    """Return the settings of a run.
 
     Raises:
         CheckpointError: absent, damaged, or not the settings of a run.

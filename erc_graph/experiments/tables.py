@@ -30,7 +30,7 @@ def run_table(
     resume: bool = False,
     write: bool = True,
 ) -> dict[str, Any]:
-    """Train and judge every row with the experiment's seeds.
+    """Train and evaluate every row with the experiment's seeds.
 
     Writes `table-N.json`, `table-N.md` and, where the rows share their test utterances, `table-N-tsne.png` with one t-SNE per row (Fig. 4).
 
@@ -90,7 +90,7 @@ def run_table(
 
 
 def row_plans(experiment: Experiment, corpus: Corpus, folder: Path, table: Table) -> list[Plan | str]:
-    """What is run for every row; a sentence instead where the corpus lacks what it needs.
+    """Return what is run for every row; a sentence instead where the corpus lacks what it needs.
 
     Raises:
         ConfigError: two rows would be the same network.

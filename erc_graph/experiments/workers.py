@@ -69,7 +69,7 @@ def answers_of(
         shared: What all items share.
         items: Taken one by one, when a worker is free.
         launcher: Where.
-        workers: How many at the same time; unset: one, with `ray` as many as the cluster has processors.
+        workers: How many at the same time; default: one, with `ray` as many as the cluster has processors.
         name: What an item is called, in errors.
         gpu: Whether an item may use a GPU of the cluster.
         retries: How often Ray may begin an item again whose machine is gone.

@@ -1,1 +1,1 @@
-"""Raw text, sound and pictures to feature arrays. Knows nothing of graphs or models."""
+"""Raw text, audio and video to feature arrays. Knows nothing of graphs or models."""

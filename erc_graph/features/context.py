@@ -1,7 +1,7 @@
-"""What an encoder of text reads besides the utterance: the turns before it, as EmoBERTa (Kim and Vossen, arXiv:2108.12009) does.
+"""What an encoder of text reads besides the utterance: the utterances before it, as EmoBERTa (Kim and Vossen, arXiv:2108.12009) does.
 
-Every earlier turn is marked as the speaker's own (`I: …`) or another's (`you: …`), the latest first, so that a limit on tokens cuts the
-oldest. The marks say who spoke as seen from the speaker of the utterance: they fit speakers whom nobody has heard before.
+Every earlier utterance is marked as the speaker's own (`I: …`) or another's (`you: …`), the latest first, so that a limit on tokens cuts
+the oldest. The marks say who spoke as seen from the speaker of the utterance: they fit speakers whom nobody has heard before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def readings(corpus: Corpus, context: int) -> list[Reading]:
 
     Args:
         corpus: `U` utterances with texts.
-        context: Turns before each that are read too; turns without words do not count.
+        context: Utterances before each that are read too; utterances without words do not count.
 
     Returns:
         `U` texts, or pairs of text and context.
@@ -40,7 +40,7 @@ def reading(text: str, speaker: str, earlier: Iterable[tuple[str, str]], context
     Args:
         text: The utterance.
         speaker: Who says it.
-        earlier: Speaker and text of the turns before, the latest first.
+        earlier: Speaker and text of the utterances before, the latest first.
         context: How many of those that have words are read too.
     """
     spoken = ((other, said) for other, said in earlier if said.strip())

@@ -77,7 +77,7 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
         out: The feature file, `.safetensors`; appears complete or not at all.
         extraction: What to compute.
         share: Which part of several processes this one is.
-        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
+        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
 
     Returns:
         Utterance → why it has no features, for those that have none.

@@ -23,10 +23,10 @@ class FeaturesConfig:
         out: Feature file to write, ending in .safetensors.
         modality: From what.
         source: Audio, visual: folder with one file per utterance, named by its id (visual: a video, an array, or a folder of pictures);
-            unset: the waveforms or face frames of the corpus itself.
-        pooling: `own`: as a text encoder's files say, and the mean over time of sound and pictures; text: `cls`, `mean`, `cls+mean`, `last`
+            default: the waveforms or face frames of the corpus itself.
+        pooling: `own`: as a text encoder's files say, and the mean over time of audio and video; text: `cls`, `mean`, `cls+mean`, `last`
             (the last token, at which a causal language model has read all), or `words`, the states of all tokens, or `tokens`, their ids;
-            sound and pictures: `frames`, the states of all frames.
+            audio and video: `frames`, the states of all frames.
         layer: Whose states: 0 the embeddings, 1 the first layer, -1 the last; `last4` side by side, `last4-mean`.
         output: Of a tuned encoder: its `features`, or the `log-probabilities` of the classes.
         pca: So many principal components of a text encoder's vectors, fitted to the training dialogues and kept beside OUT; 0: the vectors.
@@ -37,12 +37,12 @@ class FeaturesConfig:
         cross_fit: Tune so many encoders, each without one part of the training dialogues; a training utterance goes through the one that
             never saw its dialogue. 0: one encoder, fitted to all of them.
         repeats: Do that so many times, with other folds and starts; every utterance gets the mean of the encoders that may read it.
-        encoders: Folder of the tuned encoders, used again and continued; unset: OUT without its ending, and `.tuned`.
-        task: Label set to tune on, for example `iemocap4`; unset: the corpus's own.
+        encoders: Folder of the tuned encoders, used again and continued; default: OUT without its ending, and `.tuned`.
+        task: Label set to tune on, for example `iemocap4`; default: the corpus's own.
         tokens: Most tokens of a batch, padding included.
         device: `auto`, `cpu` or `cuda`.
         precision: Of matrix products: `bf16` (16 bits), `no` (32); `auto`: bf16 on a GPU.
-        seconds: Sound that is longer is cut, with a count.
+        seconds: Audio that is longer is cut, with a count.
         frames: Pictures per utterance; of more, so many at equal distances are taken.
         strict: Refuse what is longer than the model takes, and files that cannot be read, instead of cutting and leaving out with a count.
     """

@@ -35,10 +35,10 @@ class TuningConfig:
             for low-rank matrices.
         weight_decay: Of AdamW, on matrices alone.
         dropout: In front of the classifier (inside the encoder: as its own files say).
-        context: Turns before the utterance that the encoder reads too, as far as its tokens reach.
+        context: Utterances before the utterance that the encoder reads too, as far as its tokens reach.
         gradient_checkpointing: Keep no states of the layers for the backward pass, but compute them again: less memory, more time.
         seed: Of classifier, order, dropout and folds.
-        lora: Rank of the matrices that are trained in the place of the encoder's own (`erc_graph.features.low_rank`); 0: all weights are.
+        lora: Rank of the matrices that are trained in place of the encoder's own (`erc_graph.features.low_rank`); 0: all weights are.
         quantize: The encoder's own matrices in `8bit` or `4bit`, where they are not trained.
     """
 
@@ -70,7 +70,7 @@ class TuningConfig:
 
     @property
     def rate(self) -> float:
-        """The highest learning rate."""
+        """Return the highest learning rate."""
         return self.learning_rate or (1e-3 if self.lora else 1e-4)
 
 
@@ -103,7 +103,7 @@ def tune(
         device: Where it computes.
         precision: `bf16`: matrix products in 16 bits; with low-rank matrices also the encoder's own, where they are stored so.
         share: Which part of several processes this one is.
-        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
+        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
 
     Raises:
         ConfigError: an impossible number of folds or repeats, or a library that is not installed.

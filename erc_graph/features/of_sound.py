@@ -1,4 +1,4 @@
-"""Features of the sound of a corpus: which utterances have a recording, what hears it, and what the file says about it."""
+"""Features of the audio of a corpus: which utterances have a recording, what hears it, and what the file says about it."""
 
 from __future__ import annotations
 

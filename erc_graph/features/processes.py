@@ -33,7 +33,7 @@ class Share:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes what all share, and prints."""
+        """Return whether this is the one that writes what all share, and prints."""
         return self.number == 0
 
 

@@ -36,7 +36,7 @@ class TunedEncoder:
     Attributes:
         width: Numbers per sentence.
         about: What `tuned.json` says.
-        context: Turns before an utterance that it reads too (`erc_graph.features.context`).
+        context: Utterances before an utterance that it reads too (`erc_graph.features.context`).
 
     Raises:
         CheckpointError: incomplete, damaged, or not of this form; or the encoder that low-rank matrices stand beside is not to be had.

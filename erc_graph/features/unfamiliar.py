@@ -1,4 +1,4 @@
-"""What a text encoder does not read as it was made for: ends of long turns, and words that its vocabulary does not have."""
+"""What a text encoder does not read as it was made for: ends of long utterances, and words that its vocabulary does not have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def reading_remarks(tokens: Tokens, texts: Sequence[str], readings: Sequence[Rea
 
     Args:
         tokens: Of the encoder.
-        texts: What is said, per turn.
+        texts: What is said, per utterance.
         readings: What the encoder reads of it, with what was said before where it reads that.
         name: Of the encoder, for messages.
 

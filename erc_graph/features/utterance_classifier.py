@@ -36,7 +36,7 @@ class Utterances:
     Args:
         corpus: `U` utterances with texts and targets.
         model: Name of the pretrained encoder, see `find_encoder`.
-        context: Turns before each utterance that are read too.
+        context: Utterances before each utterance that are read too.
 
     Raises:
         ConfigError: with context, and a tokenizer that does not say where the utterance ends.
@@ -104,7 +104,7 @@ class Classified(nn.Module):
         return {name: value for name, value in known.items() if not self.lora or ".lora_" in name or name.startswith("classify.")}
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Put weights in the place of `trained`.
+        """Put weights in place of `trained`.
 
         Raises:
             ValueError: others.
@@ -232,7 +232,7 @@ class TuningRun:
         return float(f1_score(target.numpy(), scores.argmax(-1).numpy(), average="weighted", zero_division=0))
 
     def save(self) -> None:
-        """Write weights, best weights, optimizer and development figures, for `load`."""
+        """Write weights, best weights, optimizer and development metrics, for `load`."""
         tensors = {f"model.{name}": value for name, value in self.model.trained().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():

@@ -104,7 +104,7 @@ class RelationRows:
         self._as: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
 
     def index(self, heads: int) -> tuple[Tensor, Tensor]:
-        """The row behind every sum, the last one where there is none: `(N · S · R · H,)`; and the sum of every row."""
+        """Return the row behind every sum, the last one where there is none: `(N · S · R · H,)`; and the sum of every row."""
         if heads not in self._index:
             out, real = [], []
             for _, plans in self.plans:
@@ -124,7 +124,7 @@ class RelationRows:
         return [pair[int(mean)] for pair in self._as[dtype]]
 
     def spread(self, edges: EdgeBlocks, x: Tensor, weight: Tensor | None, mean: bool) -> Tensor:
-        """`(N, S, H, k)` and `(H, P)` or nothing → `(N, S, R, H, k)`."""
+        """Map `(N, S, H, k)` and `(H, P)` or nothing to `(N, S, R, H, k)`."""
         out: Tensor = _ByRelation.apply(x, weight, self, edges, mean)
         return out
 

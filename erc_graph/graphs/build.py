@@ -1,16 +1,16 @@
 """Building conversation graphs as `HeteroData`: node type = stream, edge type = `(source stream, relation, target stream)`.
 
-Every stream has one node per turn, so that turns align across streams; `present` says which of them are there. The graph carries
+Every stream has one node per utterance, so that utterances align across streams; `present` says which of them are there. The graph carries
 
 | where | attribute | what |
 |---|---|---|
 | `graph[stream]` | `x` | `(N, d)` features or states; absent where the corpus has none |
 | | `present` | `(N,)` bool; an absent node has no edges |
-| | `speaker`, `dialogue`, `turn` | `(N,)` int64: order of first appearance in the dialogue; which dialogue; which turn of it |
+| | `speaker`, `dialogue`, `turn` | `(N,)` int64: order of first appearance in the dialogue; which dialogue; which utterance of it |
 | | `y` | `(N,)` label index (-1: none), or score (NaN: none) |
 | `graph[edge type]` | `edge_index` | `(2, E)` source above target |
 | | `edge_weight` | `(E,)` γ · angular similarity, or γ, times how often the edge counts |
-| | `unweighted` | in the place of a weight: why there is none, in words |
+| | `unweighted` | in place of a weight: why there is none, in words |
 | `graph["hyperedge"]` | `kind` | `(M,)` number of the rule; only where the recipe has hyperedges |
 | | `names` | of every hyperedge: its stream, its speaker, or `turn i` |
 | `graph[stream, relation, "hyperedge"]`, and back | `edge_index` | `(2, I)` in the order of the nodes |

@@ -47,7 +47,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def group(self) -> Tensor | None:
-        """`(N, S)` dialogue · S + stream, where a recipe joins all turns of a dialogue and nothing else."""
+        """Return `(N, S)` dialogue · S + stream, where a recipe joins all utterances of a dialogue and nothing else."""
         if len(self.recipe.edges) != 1:
             return None
         rule, streams = self.recipe.edges[0], self.present.shape[1]
@@ -58,12 +58,12 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def relation(self) -> Tensor:
-        """`(P,)` int64, 0 where there is no edge."""
+        """Return `(P,)` int64, 0 where there is no edge."""
         return self.blocks.over_slots("relation", torch.long)
 
     @cached_property
     def valid(self) -> Tensor:
-        """`(P,)` bool."""
+        """Return `(P,)` bool."""
         valid = self.blocks.over_slots("edge", torch.bool)
         if self.full:
             return valid
@@ -72,33 +72,33 @@ class EdgeBlocks(Edges):
         return valid & torch.cat([part.flatten() for part in both]).bool() if both else valid
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """`(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, P)`."""
         dtype = torch.promote_types(target.dtype, source.dtype)
         out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
         return out
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """`(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Map `(N, S, H)`, `(N, S, H)` to `(H, P)`."""
         # a + b = (a, 1) · (1, b)
         return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))
 
     def angular(self, states: Tensor) -> Tensor:
-        """`(N, S, k)` → `(1, P)`."""
+        """Map `(N, S, k)` to `(1, P)`."""
         unit = directions(states if self.full else torch.where(self.present[..., None], states, 0.0))[:, :, None]
         return angular(self.dot(unit, unit))
 
     def softmax(self, score: Tensor) -> Tensor:
-        """`(H, P)` → `(H, P)`."""
+        """Map `(H, P)` to `(H, P)`."""
         out: Tensor = _Softmax.apply(score, self)
         return out
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """`(N, S, 3, H, k)` → `(N, S, H, k)`."""
+        """Map `(N, S, 3, H, k)` to `(N, S, H, k)`."""
         out: Tensor = Attend.apply(x, drop, self)
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """`(H, N, S)`, or `(N, S)`."""
+        """Return `(H, N, S)`, or `(N, S)`."""
         if weight is None:
             return self._plain_degree[int(outgoing)]
         one = weight.new_ones(*self.present.shape, len(weight), 1)
@@ -150,7 +150,7 @@ class EdgeBlocks(Edges):
     # -- between nodes, rows and slots -----------------------------------------------------
 
     def take(self, x: Tensor) -> Blocked:
-        """`(N, S, H, k)` → rows, zero where no present node stands."""
+        """Map `(N, S, H, k)` to rows, zero where no present node stands."""
         return self._row_map(x.shape[2]).take(x)
 
     def put(self, rows: Blocked) -> Tensor:
@@ -162,7 +162,7 @@ class EdgeBlocks(Edges):
         return self._row_map(heads).room(width, like)
 
     def split(self, slots: Tensor) -> Blocked:
-        """`(H, P)` → slots per bucket, views."""
+        """Map `(H, P)` to slots per bucket, views."""
         return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
 
     def join(self, slots: Blocked) -> Tensor:
@@ -171,11 +171,13 @@ class EdgeBlocks(Edges):
         return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
     def cleaned(self, slots: Tensor) -> Blocked:
-        """`(H, P)` → slots per bucket, new tensors, times scale and multiplicity; zero where there is no edge, whatever stood there."""
+        """Map `(H, P)` to slots per bucket, new tensors, times scale and multiplicity; zero where there is no edge,
+        whatever stood there.
+        """
         return self.scaled(self.edges_only(slots))
 
     def clean(self, parts: Blocked) -> Blocked:
-        """The same of slots per bucket, in place."""
+        """Return the same of slots per bucket, in place."""
         bits = self._bits_of(parts[0].element_size())
         if bits is not None:
             for part, word in zip(parts, self.split(bits), strict=True):
@@ -190,7 +192,7 @@ class EdgeBlocks(Edges):
         return parts
 
     def edges_only(self, slots: Tensor) -> Blocked:
-        """`(H, P)` → slots per bucket, new tensors, zero where there is no edge."""
+        """Map `(H, P)` to slots per bucket, new tensors, zero where there is no edge."""
         bits = self._bits_of(slots.element_size())
         if bits is None:
             return [part.clone(memory_format=torch.contiguous_format) for part in self.split(slots)]
@@ -199,7 +201,9 @@ class EdgeBlocks(Edges):
         return [part.view(slots.dtype) for part in words]
 
     def score_masks(self, dtype: torch.dtype) -> Sequence[Tensor]:
-        """Per bucket what is added to scores before a softmax: log of the multiplicity, a very small number where there is no edge."""
+        """Return per bucket what is added to scores before a softmax: log of the multiplicity, a very small number where
+        there is no edge.
+        """
         if dtype not in self._masks:
             times = torch.zeros(()) if self._times is None else self._times.clamp(min=1).log()
             mask = torch.where(self.valid, times.to(dtype), torch.finfo(dtype).min / 4)
@@ -207,7 +211,7 @@ class EdgeBlocks(Edges):
         return self._masks[dtype]
 
     def scales(self, dtype: torch.dtype) -> Sequence[Tensor | None]:
-        """Per bucket the scale of every slot; `None`: one."""
+        """Return per bucket the scale of every slot; `None`: one."""
         if all(rule.scale == 1 for rule in self.recipe.edges):
             return [None] * len(self.blocks.buckets)
         times = 1 if self._times is None else self._times.clamp(min=1)
@@ -216,7 +220,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def lonely(self) -> Sequence[Tensor]:
-        """Per bucket the rows without an edge."""
+        """Return per bucket the rows without an edge."""
         return [(~part[0].any(-1)).flatten().nonzero().flatten() for part in self.split(self.valid[None])]
 
     def _bits_of(self, size: int) -> Tensor | None:

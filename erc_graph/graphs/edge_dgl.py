@@ -38,38 +38,38 @@ class EdgeDgl(Edges):
 
     @property
     def relation(self) -> Tensor:
-        """`(E,)` int64."""
+        """Return `(E,)` int64."""
         return self.edges.relation
 
     @cached_property
     def valid(self) -> Tensor:
-        """`(E,)`: all."""
+        """Return `(E,)`: all."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """`(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, E)`."""
         found: Tensor = self.dgl.ops.u_dot_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.squeeze(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """`(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Map `(N, S, H)`, `(N, S, H)` to `(H, E)`."""
         found: Tensor = self.dgl.ops.u_add_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.T
 
     def angular(self, states: Tensor) -> Tensor:
-        """`(N, S, k)` → `(1, E)`."""
+        """Map `(N, S, k)` to `(1, E)`."""
         unit = directions(torch.where(self.present[..., None], states, 0.0))[:, :, None]
         return angular(self.dot(unit, unit))
 
     def softmax(self, score: Tensor) -> Tensor:
-        """`(H, E)` → `(H, E)`."""
+        """Map `(H, E)` to `(H, E)`."""
         times = self.edges.times
         rows = score.T if times is None else score.T + times.to(score.dtype).log()[:, None]
         found: Tensor = self.dgl.ops.edge_softmax(self.graph, rows.contiguous()).T
         return found if times is None else found / times.to(score.dtype)
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """`(H, N, S)`, or `(N, S)`."""
+        """Return `(H, N, S)`, or `(N, S)`."""
         dtype = torch.get_default_dtype() if weight is None else weight.dtype
         values = torch.ones_like(self.edges.source, dtype=dtype)[None] if weight is None else weight
         values = values if self.edges.factor is None else values * self.edges.factor.to(dtype)

@@ -107,41 +107,41 @@ class EdgeList(Edges):
 
     @cached_property
     def hyper(self) -> HyperEdges:
-        """The hyperedges of the recipe, under the same watch."""
+        """Return the hyperedges of the recipe, under the same watch."""
         members = Members.kept(self.recipe, len(self.streams), self.batch)
         return HyperEdges(self.recipe, self.present, self.streams, members, self.watch, self.watched.end if self.watched else 0)
 
     @property
     def relation(self) -> Tensor:
-        """`(E,)` int64."""
+        """Return `(E,)` int64."""
         return self.edges.relation
 
     @cached_property
     def valid(self) -> Tensor:
-        """`(E,)`: all."""
+        """Return `(E,)`: all."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """`(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
+        """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, E)`."""
         return (self._targets(target) * self._sources(source)).sum(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """`(N, S, H)`, `(N, S, H)` → `(H, E)`."""
+        """Map `(N, S, H)`, `(N, S, H)` to `(H, E)`."""
         return (self._targets(target) + self._sources(source)).T
 
     def angular(self, states: Tensor) -> Tensor:
-        """`(N, S, k)` → `(1, E)`."""
+        """Map `(N, S, k)` to `(1, E)`."""
         unit = directions(torch.where(self.present[..., None], states, 0.0))
         return angular((self._targets(unit) * self._sources(unit)).sum(-1))[None]
 
     def softmax(self, score: Tensor) -> Tensor:
-        """`(H, E)` → `(H, E)`."""
+        """Map `(H, E)` to `(H, E)`."""
         times = self.edges.times
         out: Tensor = _Softmax.apply(score, self.edges.target, self.present.numel(), None if times is None else times.to(score.dtype))
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """`(H, N, S)`, or `(N, S)`."""
+        """Return `(H, N, S)`, or `(N, S)`."""
         factor = self._factor(torch.get_default_dtype() if weight is None else weight.dtype)
         if weight is None:
             weight = torch.ones_like(self.edges.source, dtype=torch.get_default_dtype())[None] if factor is None else factor[None]
@@ -149,7 +149,7 @@ class EdgeList(Edges):
         return self.degree_of(weight if factor is None else weight * factor, outgoing)
 
     def degree_of(self, values: Tensor, outgoing: bool) -> Tensor:
-        """`(H, E)` → `(H, N, S)`, summed at every node."""
+        """Map `(H, E)` to `(H, N, S)`, summed at every node."""
         ends = self.edges.source if outgoing else self.edges.target
         return values.new_zeros(len(values), self.present.numel()).index_add(1, ends, values).unflatten(1, self.present.shape)
 

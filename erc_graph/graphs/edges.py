@@ -24,7 +24,7 @@ Layout = Literal["auto", "list", "blocks", "dgl"]
 
 
 def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | None = None, layout: Layout = "auto") -> Edges:
-    """The edges of a recipe between the nodes that are present.
+    """Return the edges of a recipe between the nodes that are present.
 
     What follows from lengths and speakers is kept with the batch, and so is the answer for the same nodes, for the next layer.
 
@@ -65,7 +65,7 @@ def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
 
 
 def about(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
-    """About how many edges a rule has within a stream; a speaker is taken to have every second turn."""
+    """About how many edges a rule has within a stream; a speaker is taken to have every second utterance."""
     total = sum(sizes)
     for reach in (rule.past, rule.future):
         far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)

@@ -25,7 +25,7 @@ class Members:
     Attributes:
         index: `(rules, N, S)` the hyperedge of every node, by rule.
         kind: `(M,)` number of the rule.
-        stream: `(M,)` number of the stream whose turns are in the hyperedge; -1: of several streams.
+        stream: `(M,)` number of the stream whose utterances are in the hyperedge; -1: of several streams.
     """
 
     index: Tensor
@@ -34,7 +34,7 @@ class Members:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Hyperedges in the order of the rules; of a rule by dialogue, then by stream, turn or speaker."""
+        """Hyperedges in the order of the rules; of a rule by dialogue, then by stream, utterance or speaker."""
         index, kind, stream, first = [], [], [], 0
         place = torch.arange(streams, device=batch.device)
         for i, rule in enumerate(recipe.hyperedges):
@@ -55,7 +55,7 @@ class Members:
 
     @classmethod
     def kept(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """The same, kept with the batch."""
+        """Return the same, kept with the batch."""
         key = "members", recipe.hyperedges, streams
         if key not in batch.kept:
             batch.kept[key] = cls.of(recipe, streams, batch)
@@ -96,20 +96,20 @@ class HyperEdges:
 
     @property
     def kind(self) -> Tensor:
-        """`(M,)` number of the rule of every hyperedge."""
+        """Return `(M,)` number of the rule of every hyperedge."""
         return self.members.kind
 
     @property
     def stream(self) -> Tensor:
-        """`(M,)` number of the stream whose turns are in the hyperedge; -1: of several streams."""
+        """Return `(M,)` number of the stream whose utterances are in the hyperedge; -1: of several streams."""
         return self.members.stream
 
     def gather(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Mean over the nodes in every hyperedge.
+        """Compute the mean over the nodes in every hyperedge.
 
         Args:
             x: `(N, S, k)`; absent nodes are not read.
-            weight: `(N, S)` for a weighted mean; unset: ones.
+            weight: `(N, S)` for a weighted mean; default: ones.
 
         Returns:
             `(M, k)`, zero where no node of a hyperedge is present.
@@ -121,11 +121,11 @@ class HyperEdges:
         return self._summed(sent[..., None] * torch.where(self.present[..., None], x, 0.0))
 
     def scatter(self, messages: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Mean over the hyperedges that every node is in.
+        """Compute the mean over the hyperedges that every node is in.
 
         Args:
             messages: `(M, k)`
-            weight: `(M,)` for a weighted mean; unset: ones.
+            weight: `(M,)` for a weighted mean; default: ones.
 
         Returns:
             `(N, S, k)`, zero for absent nodes.

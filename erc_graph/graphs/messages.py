@@ -33,33 +33,35 @@ class Edges(ABC):
 
     @cached_property
     def full(self) -> bool:
-        """Whether all nodes are present."""
+        """Return whether all nodes are present."""
         return bool(self.present.all())
 
     @cached_property
     def hyper(self) -> HyperEdges:
-        """The hyperedges of the recipe."""
+        """Return the hyperedges of the recipe."""
         return HyperEdges(self.recipe, self.present, self.streams, Members.kept(self.recipe, self.present.shape[1], self.batch))
 
     @property
     def group(self) -> Tensor | None:
-        """`(N, S)` number of a set of nodes, where every node hears its own set and nobody else, all alike; `None` where that is not so."""
+        """Return `(N, S)` number of a set of nodes, where every node reads its own set and nobody else, all alike; `None` where that is not
+        so.
+        """
         return None
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Names of the `R` relations."""
+        """Return the names of the `R` relations."""
         return self.recipe.relations
 
     @property
     @abstractmethod
     def relation(self) -> Tensor:
-        """`(P,)` int64 relation of every slot, anything from 0 to R - 1 where there is no edge."""
+        """Return `(P,)` int64 relation of every slot, anything from 0 to R - 1 where there is no edge."""
 
     @property
     @abstractmethod
     def valid(self) -> Tensor:
-        """`(P,)` bool: the slots that are edges."""
+        """Return `(P,)` bool: the slots that are edges."""
 
     @abstractmethod
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ class Edges(ABC):
 
     @abstractmethod
     def softmax(self, score: Tensor) -> Tensor:
-        """Softmax over the edges into every target: `(H, P)` → `(H, P)`, zero where there is no edge.
+        """Compute the softmax over the edges into every target: `(H, P)` → `(H, P)`, zero where there is no edge.
 
         An edge that counts several times is as many edges; the value is that of one of them.
         """
@@ -96,10 +98,10 @@ class Edges(ABC):
 
     @abstractmethod
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Sum of `scale · times · weight` over the edges into every node, or out of it.
+        """Compute the sum of `scale · times · weight` over the edges into every node, or out of it.
 
         Args:
-            weight: `(H, P)`; unset: ones.
+            weight: `(H, P)`; default: ones.
             outgoing: Of the edges out of it.
 
         Returns:
@@ -113,11 +115,12 @@ class Edges(ABC):
     def spread(
         self, x: Tensor, weight: Tensor | None = None, *, by_relation: bool = False, mean: bool = False, shown: Tensor | None = None
     ) -> Tensor:
-        """Sum of `scale · times · weight · x_source` over the edges into every target. All that an operator sends goes through here.
+        """Compute the sum of `scale · times · weight · x_source` over the edges into every target. All that an operator sends goes through
+        here.
 
         Args:
             x: `(N, S, H, k)`, or `(N, S, k)` for one head. Absent nodes are not read.
-            weight: `(H, P)`, or `(1, P)` for all heads; unset: ones. Slots that are no edges are not read.
+            weight: `(H, P)`, or `(1, P)` for all heads; default: ones. Slots that are no edges are not read.
             by_relation: One sum per relation.
             mean: Divided by the number of edges (of the relation) into the target.
             shown: `(H, P)` the weight to be shown in pictures, where `weight` is not all of it.

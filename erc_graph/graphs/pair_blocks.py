@@ -2,9 +2,9 @@
 
 Dialogues of similar length stand side by side in a bucket, padded to the longest. A target has `K` slots in a row, cut into chunks of
 
-- `within`: the turns of its stream,
-- `turn`: the streams of its turn,
-- `full`: all streams of all turns, where rules join streams at other turns.
+- `within`: the utterances of its stream,
+- `turn`: the streams of its utterance,
+- `full`: all streams of all utterances, where rules join streams at other utterances.
 
 Two rules that may join the same two nodes have chunks of their own, so that both edges count; all other rules share chunks. Masks come from
 lengths, offsets and speakers by broadcasting.
@@ -51,13 +51,13 @@ class Chunk:
 
     @property
     def part(self) -> slice:
-        """The slots of a row."""
+        """Return the slots of a row."""
         return slice(self.first, self.first + self.width)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Dialogues padded to one length; rows in the order dialogue, stream, turn, slots target by target.
+    """Dialogues padded to one length; rows in the order dialogue, stream, utterance, slots target by target.
 
     Attributes:
         dialogues: Which dialogues of the batch.
@@ -77,12 +77,12 @@ class Bucket:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Dialogues, streams, turns."""
+        """Dialogues, streams, utterances."""
         return len(self.dialogues), self.streams, self.turns
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.dialogues) * self.streams * self.turns
 
     @property
@@ -97,7 +97,7 @@ class Bucket:
 
 
 def fold(kind: Kind, x: Tensor) -> Tensor:
-    """`(H, D, S, T, k)` → `(groups, rows of a group, k)`: the nodes that a chunk joins are in one group."""
+    """Map `(H, D, S, T, k)` to `(groups, rows of a group, k)`: the nodes that a chunk joins are in one group."""
     if kind == "within":
         return x.reshape(-1, *x.shape[-2:])
     if kind == "turn":
@@ -106,7 +106,7 @@ def fold(kind: Kind, x: Tensor) -> Tensor:
 
 
 def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """The way back of `fold`: `(groups, rows of a group, k)` → `(H, D, S, T, k)`."""
+    """Return the way back of `fold`: `(groups, rows of a group, k)` → `(H, D, S, T, k)`."""
     dialogues, streams, turns = shape
     if kind == "turn":
         return rows.view(-1, dialogues, turns, streams, rows.shape[-1]).transpose(2, 3)
@@ -153,7 +153,7 @@ def _buckets(sizes: tuple[int, ...], cells: int) -> tuple[tuple[int, ...], ...]:
 
     Args:
         sizes: Utterances per dialogue.
-        cells: Slots of a pair of turns.
+        cells: Slots of a pair of utterances.
     """
     order = sorted((i for i, size in enumerate(sizes) if size), key=lambda i: sizes[i])
     step = -(-len(order) // CUTS) if order else 1
@@ -189,7 +189,7 @@ def chunked(recipe_rules: tuple[EdgeRule, ...], streams: tuple[str, ...]) -> tup
 
 
 def apart(one: EdgeRule, other: EdgeRule) -> bool:
-    """Whether it is certain that two rules never join the same two nodes."""
+    """Return whether it is certain that two rules never join the same two nodes."""
     if one.scope != other.scope or {one.speaker, other.speaker} == {"same", "other"}:
         return True
     for mine, yours in ((one.source, other.source), (one.target, other.target)):
@@ -200,7 +200,7 @@ def apart(one: EdgeRule, other: EdgeRule) -> bool:
 
 
 def _sides(rule: EdgeRule) -> tuple[bool, bool, bool]:
-    """Whether there are edges from earlier turns, from the same turn, from later turns."""
+    """Whether there are edges from earlier utterances, from the same utterance, from later utterances."""
     return rule.past != 0, rule.self_loops, rule.future != 0
 
 
@@ -213,7 +213,7 @@ class Blocks:
         node: `(R,)` the node `utterance * S + stream` of every row, any for padding.
         real: `(R,)` bool: rows that are no padding.
         slots: `P`.
-        masks: Per bucket, chunk and rule `(D, T, T)` bool (`turn`: `(D, T)`), the turns that the rule joins.
+        masks: Per bucket, chunk and rule `(D, T, T)` bool (`turn`: `(D, T)`), the utterances that the rule joins.
         speaker: Per bucket `(D, T)`.
         streams: Names.
     """
@@ -251,7 +251,7 @@ class Blocks:
         return cls(buckets, node, real, slots, tuple(masks), tuple(speakers), streams)
 
     def over_slots(self, value: str, dtype: torch.dtype) -> Tensor:
-        """`(P,)` of every slot: `edge` 1 where there is one, `relation`, `times` or `factor`; zero where there is no edge."""
+        """Return `(P,)` of every slot: `edge` 1 where there is one, `relation`, `times` or `factor`; zero where there is no edge."""
         parts = []
         for bucket, masks, speaker in zip(self.buckets, self.masks, self.speaker, strict=True):
             chunks = [
@@ -280,7 +280,7 @@ class Blocks:
 
 
 def _between_streams(mask: Tensor, rule: EdgeRule, kind: Kind, streams: tuple[str, ...]) -> Tensor:
-    """A value per two turns, where a rule joins two streams: to `(D, S or 1, T, ...)`."""
+    """A value per two utterances, where a rule joins two streams: to `(D, S or 1, T, ...)`."""
     if kind == "within" and rule.source is None and rule.target is None:
         return mask[:, None]
     joined = rule.joined(streams)
@@ -315,10 +315,10 @@ def padded_slots(recipe: GraphRecipe, streams: tuple[str, ...], sizes: tuple[int
 
 
 class _Pairs:
-    """Pairs of turns of the dialogues of a bucket.
+    """Pairs of utterances of the dialogues of a bucket.
 
     Args:
-        rows: `(D, T)` row of every turn, any for padding.
+        rows: `(D, T)` row of every utterance, any for padding.
         real: `(D, T)` bool: no padding.
         speaker: `(D, T)`.
         turns: Where the rows stand.
@@ -329,7 +329,7 @@ class _Pairs:
         self._cached: dict[str, Tensor] = {}
 
     def mask(self, rule: EdgeRule, same_turn: bool) -> Tensor:
-        """`(D, T, T)` bool, targets before sources, or `(D, T)` of the turns that a rule joins to themselves."""
+        """`(D, T, T)` bool, targets before sources, or `(D, T)` of the utterances that a rule joins to themselves."""
         if same_turn:
             none = not rule.self_loops or rule.speaker == "other"
             mask = torch.zeros_like(self.real) if none else self.real

@@ -1,7 +1,7 @@
 """Edges of a recipe by index arithmetic: from lengths and speakers alone, with no loop over utterances or edges.
 
-Rows are packed utterances (`erc_graph.data.batch.Batch`): dialogue `i` is rows `ptr[i]:ptr[i + 1]`. A windowed rule costs time
-and memory linear in the turns; only a rule over `all` turns is quadratic, because its edges are.
+Rows are packed utterances (`erc_graph.data.batch.Batch`): dialogue `i` is rows `ptr[i]:ptr[i + 1]`. A windowed rule costs time and memory
+linear in the utterances; only a rule over `all` utterances is quadratic, because its edges are.
 
 How many edges there are follows from the lengths by a formula, so that nothing waits for the device; edges are made in int32 where rows and
 edges fit into it, and those of the last sets of lengths (and speakers, where a rule asks for them) are kept.
@@ -26,7 +26,7 @@ KEPT = 2**21  # edges of a rule above which they are not kept: 16 MiB
 
 
 def reached(sizes: tuple[int, ...], reach: int | None) -> int:
-    """Pairs of a turn and an earlier one at most `reach` turns away, over all dialogues.
+    """Pairs of an utterance and an earlier one at most `reach` utterances away, over all dialogues.
 
     >>> reached((4,), None), reached((4, 2), 1)
     (6, 4)
@@ -40,15 +40,15 @@ def reached(sizes: tuple[int, ...], reach: int | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Turns:
-    """Where every row stands in its dialogue, and among the turns of its speaker.
+    """Where every row stands in its dialogue, and among the utterances of its speaker.
 
     Attributes:
         start: `(N,)` first row of the dialogue.
         end: `(N,)` one past its last row.
-        own: `(N,)` place of the row when rows are sorted by dialogue and speaker, turns in order.
+        own: `(N,)` place of the row when rows are sorted by dialogue and speaker, utterances in order.
         order: `(N,)` the row at every such place.
-        own_start: `(N,)` place of the speaker's first turn.
-        own_end: `(N,)` one past the place of the speaker's last turn.
+        own_start: `(N,)` place of the speaker's first utterance.
+        own_end: `(N,)` one past the place of the speaker's last utterance.
         speaker: `(N,)` index of the speaker within the dialogue.
     """
 
@@ -64,13 +64,13 @@ class Turns:
 
     @cached_property
     def order(self) -> Tensor:
-        """`(N,)` rows by dialogue, speaker and turn."""
+        """Return `(N,)` rows by dialogue, speaker and utterance."""
         by_speaker = torch.argsort(self.speaker, stable=True)
         return by_speaker[torch.argsort(self.start[by_speaker], stable=True)].to(self.start.dtype)
 
     @cached_property
     def own(self) -> Tensor:
-        """`(N,)` place of every row in `order`."""
+        """Return `(N,)` place of every row in `order`."""
         return torch.empty_like(self.order).index_copy_(0, self.order.long(), self._row)
 
     @cached_property
@@ -84,21 +84,23 @@ class Turns:
 
     @property
     def own_start(self) -> Tensor:
-        """`(N,)` place in `order` of the first turn of the row's speaker."""
+        """Return `(N,)` place in `order` of the first utterance of the row's speaker."""
         return self._ends[0]
 
     @property
     def own_end(self) -> Tensor:
-        """`(N,)` one past the place of the last turn of the row's speaker."""
+        """Return `(N,)` one past the place of the last utterance of the row's speaker."""
         return self._ends[1]
 
     @property
     def first(self) -> Tensor:
-        """`(N,)` bool: the first turn of its speaker."""
+        """Return `(N,)` bool: the first utterance of its speaker."""
         return self.own == self.own_start
 
     def reach(self, rule: EdgeRule) -> tuple[Tensor, Tensor]:
-        """`(N,)` first source of every target, and one past the last: rows, or places in `order` where a rule counts own turns."""
+        """Return `(N,)` first source of every target, and one past the last: rows, or places in `order` where a rule
+        counts own utterances.
+        """
         own = rule.count == "own"
         here, start, end = (self.own, self.own_start, self.own_end) if own else (self._row, self.start, self.end)
         first, last = start, end
@@ -168,7 +170,7 @@ def rule_edges(
 
 
 def reachable(rule: EdgeRule, sizes: tuple[int, ...]) -> int | None:
-    """Pairs of turns in the reach of a rule, before it asks who speaks; `None` where this depends on who speaks."""
+    """Pairs of utterances in the reach of a rule, before it asks who speaks; `None` where this depends on who speaks."""
     if rule.count == "own" or isinstance(rule.past, str) or isinstance(rule.future, str):
         return None
     return sum(sizes) + reached(sizes, rule.past) + reached(sizes, rule.future)
@@ -238,7 +240,7 @@ def graph_edges(
 
 
 def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
-    """`(E,)` which of a rule's relations every edge has; `None`: there is one."""
+    """Return `(E,)` which of a rule's relations every edge has; `None`: there is one."""
     if len(rule.relations) == 1:
         return None
     who = speaker.clamp(max=rule.pairs - 1)
@@ -246,5 +248,5 @@ def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
 
 
 def rules_of(recipe: GraphRecipe) -> dict[str, EdgeRule]:
-    """Name of every relation → its rule."""
+    """Return the name of every relation → its rule."""
     return {name: rule for rule in recipe.edges for name in rule.relations}

@@ -33,8 +33,8 @@ class Watch:
     Edges are in the order of `build_from_states`: edge types in order, then target, then source; incidences of hyperedges behind them.
 
     Attributes:
-        multiplier: `(K, E)` what every message is multiplied by, in a batch of `K` equal dialogues with `E` edges each; unset: nothing, and
-            the batch counts as one dialogue.
+        multiplier: `(K, E)` what every message is multiplied by, in a batch of `K` equal dialogues with `E` edges each; default: nothing,
+            and the batch counts as one dialogue.
         record: What was sent, one entry per call.
     """
 

@@ -23,7 +23,7 @@ TINY = 1e-8  # added to squared norms: a state of zeros has cosine 0 to everythi
 
 
 def directions(states: Tensor) -> Tensor:
-    """`(..., d)` states scaled to length one; a state of zeros stays zero.
+    """Return `(..., d)` states scaled to length one; a state of zeros stays zero.
 
     Half-precision states are taken to float32 first: the slope of arccos near one needs it.
     """

@@ -75,7 +75,8 @@ class Answer:
         return self.probabilities.get(self.emotion)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values: `turn`, known times, `speaker`, `text`, `emotion`, `unsure` and `score` if they are known, `probabilities`.
+        """Return plain values: `turn`, known times, `speaker`, `text`, `emotion`, `unsure` and `score` if they are
+        known, `probabilities`.
         """
         plain: dict[str, Any] = {"turn": self.turn, **self.times, "speaker": self.speaker, "text": self.text, "emotion": self.emotion}
         if self.unsure is not None:

@@ -288,7 +288,7 @@ def _remark(gap: float) -> str:
 
 @contextmanager
 def _asked(method: Network) -> Iterator[None]:
-    """Evaluation mode, weights without gradients, and recurrent nets that can be differentiated in that mode on a GPU too."""
+    """Evaluation mode, weights without gradients, and recurrent networks that can be differentiated in that mode on a GPU too."""
     modes = {module: module.training for module in method.modules()}
     trained = {weight: weight.requires_grad for weight in method.parameters()}
     method.eval().requires_grad_(False)

@@ -3,8 +3,8 @@
 | given | is |
 |---|---|
 | a corpus, a dialogue | itself |
-| a string | a conversation of one turn |
-| strings | one conversation of one speaker, turn by turn |
+| a string | a conversation of one utterance |
+| strings | one conversation of one speaker, utterance by utterance |
 | a `pathlib.Path` | the conversations in a file, as `load_transcript` reads them |
 | dicts, a pandas table | the rows of one file: `speaker`, `text` and whatever else JSON of conversations has |
 | several of these | one after the other; lists of strings are named `conversation_0`, `conversation_1`, … |

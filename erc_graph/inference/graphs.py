@@ -63,7 +63,9 @@ class Seen:
 
     @property
     def types(self) -> dict[EdgeType, int]:
-        """Number of edges by edge type, in the order of a multiplier (ordinary edges, those into hyperedges, those out of them)."""
+        """Return the number of edges by edge type, in the order of a multiplier (ordinary edges, those into hyperedges,
+        those out of them).
+        """
         every = {kind: count for one in self.sent for kind, count in zip(one.types, one.counts, strict=True)}
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 

@@ -1,4 +1,4 @@
-"""Labelled turns as files: JSON lines, CSV or Parquet, with the columns of the input that are not ours behind them."""
+"""Labelled utterances as files: JSON lines, CSV or Parquet, with the columns of the input that are not ours behind them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = Sequence[tuple[Answer, dict[str, Any]]]
 
 
 def write_labels(path: Path, form: Form, rows: Rows, labels: Sequence[str]) -> None:
-    """Write labelled turns, all or nothing; the same answers give the same bytes.
+    """Write labelled utterances, all or nothing; the same answers give the same bytes.
 
     Raises:
         StorageError: the file cannot be written.
@@ -48,7 +48,7 @@ def write_csv(file: TextIO, rows: Rows, labels: Sequence[str]) -> None:
 
 
 def _marked(rows: Rows) -> bool:
-    """Whether it was asked which turns are unsure."""
+    """Whether it was asked which utterances are unsure."""
     return any(answer.unsure is not None for answer, _ in rows)
 
 

@@ -30,7 +30,7 @@ class Labelled:
     """What came of a shard.
 
     Attributes:
-        rows: Every turn, in the order of the input, with what else its row has.
+        rows: Every utterance, in the order of the input, with what else its row has.
         refused: What could not be read or labelled.
         notes: Remarks for the user, each once.
         conversations: Number of those that are labelled.
@@ -48,7 +48,7 @@ class Labeller:
     Args:
         pipeline: The model.
         extractors: Modality → encoder, instead of those that the model names.
-        unsure: Turns are marked whose emotion is less probable; unset: none is.
+        unsure: Utterances are marked whose emotion is less probable; default: none is.
 
     Raises:
         ConfigError: marks of a model whose answers are scores.

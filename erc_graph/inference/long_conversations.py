@@ -1,4 +1,6 @@
-"""Conversations of any length: above a limit they are read in windows that overlap, since a complete graph has the square of the turns."""
+"""Conversations of any length: above a limit they are read in windows that overlap, since a complete graph has the square of the
+utterances.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ def predict_long(
     Args:
         pipeline: The model.
         corpus: Conversations with what it reads, from `prepare`.
-        longest: Turns of a window.
-        overlap: Turns that two windows share; fewer than `longest`.
+        longest: Utterances of a window.
+        overlap: Utterances that two windows share; fewer than `longest`.
         say: Called with a remark where there are windows.
 
     Raises:
@@ -60,7 +62,7 @@ def predict_long(
 
 
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Return first turn and end of every window, and of the turns that it speaks for.
+    """Return first utterance and end of every window, and of the utterances that it speaks for.
 
     >>> windows(10, 6, 2)
     [(0, 6, 0, 5), (4, 10, 5, 10)]

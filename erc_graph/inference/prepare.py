@@ -1,4 +1,5 @@
-"""Computing the features that a pipeline reads, by the extractors that the model names; features that cannot be computed count as missing.
+"""Computing the features that a pipeline reads, by the extractors that the model names; features that cannot be computed
+count as missing.
 """
 
 from __future__ import annotations

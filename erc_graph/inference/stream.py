@@ -176,9 +176,9 @@ class Stream:
 
 
 class _Part(nn.Module):
-    """A part that looks at other turns, in its form for one turn.
+    """A part that looks at other utterances, in its form for one utterance.
 
-    A part that is asked several times about a turn (one GRU for all pairs) reads as many sequences, and has a memory of each.
+    A part that is asked several times about an utterance (one GRU for all pairs) reads as many sequences, and has a memory of each.
     """
 
     def __init__(self, part: OverTurns) -> None:
@@ -189,11 +189,11 @@ class _Part(nn.Module):
         self.asked = 0
 
     def start(self) -> None:
-        """A turn begins."""
+        """An utterance begins."""
         self.before, self.asked = list(self.memories), 0
 
     def forget(self) -> None:
-        """Everything as before the turn, which was whole; memories that were written on take it back."""
+        """Everything as before the utterance, which was whole; memories that were written on take it back."""
         self.memories = self.before
         for memory in _each(self.memories):
             if hasattr(memory, "forget"):
@@ -208,7 +208,7 @@ class _Part(nn.Module):
 
 
 def _in_steps(module: nn.Module, parts: list[_Part], known: dict[nn.Module, nn.Module]) -> Any:
-    """The same module with the same parameters, in evaluation mode, with every part that looks at other turns in its form for one."""
+    """The same module with the same parameters, in evaluation mode, with every part that looks at other utterances in its form for one."""
     if module not in known:
         if isinstance(module, OverTurns):
             known[module] = part = _Part(module)

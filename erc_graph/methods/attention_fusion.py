@@ -20,8 +20,8 @@ is known, "multi-head attention fusion networks for multi-modal speech emotion r
 **Differences from the paper**
 
 - Which stream asks, whether over time or over vectors, and what is concatenated is not known of MHA. Here every modality asks all.
-- Of a sequence (words, frames) `f_m` is the mean and deviation over time. A missing modality is heard by none, and its `y_m` is zero.
-- The graph stage behind (3) is that of other methods for single utterances; `graph = "none"` leaves it out.
+- Of a sequence (words, frames) `f_m` is the mean and deviation over time. A missing modality is read by none, and its `y_m` is zero.
+- The graph stage after (3) is that of other methods for single utterances; `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class AttentionFusionConfig(InConversation):
     Attributes:
         width: Of `x_m`, `y_m` and `u`.
         heads: Of the attention.
-        dropout: On the attention weights, and in front of (3) and (4).
+        dropout: On the attention weights, and before (3) and (4).
     """
 
     width: Size = 128
@@ -61,7 +61,7 @@ class AttentionFusion(UtteranceMethod):
     stands_for = "In the place of MHA, of which only the title is known: the plainest method that fits the title"
 
     def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names = shapes.modalities
         self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(inputs, c.width), nn.ReLU()) for name, inputs in shapes.widths.items()})
         self.attend, self.norm = FrameAttention(c.width, heads=c.heads, dropout=c.dropout), nn.LayerNorm(c.width)
@@ -70,7 +70,7 @@ class AttentionFusion(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`, with a conversation wider."""
+        """Return `(N, width)`, with a conversation wider."""
         here = given.here(self.names)  # (N, modalities)
         x = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)  # Eq. (1), (N, modalities, width)
         y = self.norm(x + self.attend(x, here | ~here.any(1, keepdim=True)))  # Eq. (2)

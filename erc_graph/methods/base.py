@@ -45,7 +45,7 @@ class Method(nn.Module):
         schema: What there is to read, and what is predicted.
         config: The method's own options.
         inputs: What is done with the features before.
-        prior: What is added to the scores behind.
+        prior: What is added to the scores after.
 
     Attributes:
         graph: Recipe of its graph; `None`: it has none.
@@ -54,14 +54,14 @@ class Method(nn.Module):
         stands_for: The published system in whose place it stands where too little of that is known, and why; empty: none.
         reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
         reads_second_text: Whether `inputs.second_text` means something to it.
-        can_be_causal: Whether there is a form of it that reads no later turns (`Config(causal=True)`).
+        can_be_causal: Whether there is a form of it that reads no later utterances (`Config(causal=True)`).
         unused: Parameter, or a pattern with `*`, whose gradient is always zero → the reason.
         couples_batch: What in training makes the dialogues of a batch depend on each other, such as a batch norm or a loss that compares
             utterances; empty: nothing. In evaluation nothing may.
-        sequences_of: Modalities that are read as sequences, the others as vectors; unset: all.
+        sequences_of: Modalities that are read as sequences, the others as vectors; default: all.
 
     Raises:
-        ConfigError: options that do not fit the corpus or each other; `causal` with a part that reads later turns.
+        ConfigError: options that do not fit the corpus or each other; `causal` with a part that reads later utterances.
     """
 
     Config: ClassVar[type]
@@ -111,15 +111,15 @@ class Method(nn.Module):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """What the method reads of a schema; a method that cannot read all of it leaves something out, or refuses."""
+        """Return what the method reads of a schema; a method that cannot read all of it leaves something out, or refuses."""
         return schema
 
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
-        """The parts, in order; the first takes what is given. A part that changes the width has an attribute `width`."""
+        """Return the parts, in order; the first takes what is given. A part that changes the width has an attribute `width`."""
         raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
 
     def head(self, config: Any, width: int, outputs: int) -> nn.Module:
-        """From the states of a turn `(N, width)` to its scores `(N, outputs)`."""
+        """From the states of an utterance `(N, width)` to its scores `(N, outputs)`."""
         return nn.Sequential(Dropout(getattr(config, "dropout", 0.0)), nn.Linear(width, outputs))
 
     def build(self, config: Any, shapes: Shapes) -> None:
@@ -136,7 +136,7 @@ class Method(nn.Module):
         self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """States of every turn in front of the classifier: `(N, width)`; several streams side by side."""
+        """States of every utterance before the classifier: `(N, width)`; several streams side by side."""
         first, *rest = self.chain
         nodes: Nodes = first(given)
         for part in rest:
@@ -144,12 +144,12 @@ class Method(nn.Module):
         return nodes.masked().flatten(1)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores and losses of every turn."""
+        """Scores and losses of every utterance."""
         states = self.encode(given)
         return Prediction(scores=self.classify(states), states=states)
 
     def stages(self) -> list[Stage]:
-        """What is trained, in order; one stage unless a method says otherwise."""
+        """Return what is trained, in order; one stage unless a method says otherwise."""
         return [self.stage("train", self)]
 
     def keep(self, index: int, batch: Batch) -> Batch:
@@ -157,23 +157,25 @@ class Method(nn.Module):
         return batch
 
     def cut(self, batch: Batch) -> list[str]:
-        """What is longer than the method reads, so that only its beginning counts: one sentence per kind, empty where nothing is."""
+        """Return what is longer than the method reads, so that only its beginning counts: one sentence per kind, empty where nothing is."""
         return []
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """How much each modality counts in a turn: modality → `(N,)` shares that sum to one; empty where the method weighs none."""
+        """Return how much each modality counts in an utterance: modality → `(N,)` shares that sum to one; empty where the method weighs
+        none.
+        """
         return {}
 
     # -- what follows ----------------------------------------------------------------------------------------------------------
 
     @property
     def task(self) -> Task:
-        """What is predicted."""
+        """Return what is predicted."""
         return self.schema.task
 
     @property
     def recipe(self) -> GraphRecipe:
-        """The graph, for methods that need one; `graph` is `None` where there is none.
+        """Return the graph, for methods that need one; `graph` is `None` where there is none.
 
         Raises:
             ConfigError: the graph is `none`.
@@ -185,28 +187,28 @@ class Method(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Return where the parameters are."""
         return next(self.parameters()).device
 
     @final
     @property
     def causal(self) -> bool:
-        """Whether nothing that it says of a turn depends on later turns: all parts are causal."""
+        """Return whether nothing that it says of an utterance depends on later utterances: all parts are causal."""
         return all(part.causal for _, part in self.over_turns())
 
     @final
     @property
     def utterance_level(self) -> bool:
-        """Whether nothing that it says of a turn depends on other turns: no part looks at them."""
+        """Return whether nothing that it says of an utterance depends on other utterances: no part looks at them."""
         return not any(True for _ in self.over_turns())
 
     def over_turns(self) -> Iterator[tuple[str, OverTurns]]:
-        """The parts that look at other turns, with their names."""
+        """Return the parts that look at other utterances, with their names."""
         return ((name, part) for name, part in self.named_modules() if isinstance(part, OverTurns))
 
     @final
     def given(self, batch: Batch) -> Given:
-        """What the parts are given of a batch, in training with noise."""
+        """Return what the parts are given of a batch, in training with noise."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
@@ -226,12 +228,12 @@ class Method(nn.Module):
 
     @final
     def stage(self, name: str, *modules: nn.Module, answer: Callable[[Given], Prediction] | None = None) -> Stage:
-        """A stage that trains some modules, with the layers of a text encoder at their own rate.
+        """Return a stage that trains some modules, with the layers of a text encoder at their own rate.
 
         Args:
             name: For logs and histories.
             *modules: What is trained.
-            answer: What is asked; unset: the method's own answer, whose prior is trained too.
+            answer: What is asked; default: the method's own answer, whose prior is trained too.
         """
         layers = self.inputs.text_layers
         own = [*modules, *([self.prior] if self.prior is not None and answer is None and self not in modules else [])]
@@ -260,7 +262,7 @@ class Method(nn.Module):
         return self.keep(index, batch)
 
     def describe(self) -> dict[str, Any]:
-        """What it takes to build this method again, as plain values that are stored with the weights.
+        """Return what it takes to build this method again, as plain values that are stored with the weights.
 
         Class, configuration, content of the graph recipe, inputs, prior, task with its label names, and where the features came from. The
         normalisation of the features is among the weights, as buffers.
@@ -280,7 +282,7 @@ class Method(nn.Module):
         }
 
     def _graph(self) -> GraphRecipe | None:
-        """The graph that the configuration names; with `causal` without its edges from later turns."""
+        """The graph that the configuration names; with `causal` without its edges from later utterances."""
         graph = getattr(self.config, "graph", NONE)
         if graph == NONE:
             return None

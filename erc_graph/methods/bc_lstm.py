@@ -1,6 +1,6 @@
 r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), in the form that ERC compares with.
 
-Two bidirectional LSTM layers over the turns, and attention between all turns of the dialogue. No graph, no speakers.
+Two bidirectional LSTM layers over the utterances, and attention between all utterances of the dialogue. No graph, no speakers.
 
 .. math::
     h_i &= \mathrm{BiLSTM}(u)_i \tag{1} \\
@@ -11,7 +11,7 @@ The equations are those of the public PyTorch code by which later papers compare
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of a turn |
+| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
 | `h` | `read` | `(N, width)`, half for each direction |
 | `T`, `t` | `attend.transform` | `(width, width)`, `(width,)` |
 | `W_1`, `W_2` | `classify` | `(hidden, width)`, `(classes, hidden)` |
@@ -19,16 +19,16 @@ The equations are those of the public PyTorch code by which later papers compare
 **Differences from the paper and from its public code**
 
 - The network of 2017 has a contextual LSTM per modality, trained first, and another one over their outputs; its text was not at hand. What
-  later tables call bc-LSTM is the code's one level over the features of a turn, which stands here. Neither the two levels nor the code's
-  variant that reads words is built. (2) and the second layer are the code's; the network of 2017 has neither.
+  later tables call bc-LSTM is the code's one level over the features of an utterance, which stands here. Neither the two levels nor the
+  code's variant that reads words is built. (2) and the second layer are the code's; the network of 2017 has neither.
 - (1): the code does not pack. The backward direction of a shorter dialogue begins in the padding of its batch, and through the second layer
   so does the forward one. Here each dialogue is read from its own end.
 - (2) is off in the code unless asked for, but is what later tables list. `attention = false` hands on `h`; with it `h_i` is not handed on
   beside. The tanh lets one weight be at most `e^2` times another, so that (2) is nearly a mean over a long dialogue.
-- The code has no development part and takes the epoch by test figures. Here development data choose.
-- The code's scripts read text alone. Here all modalities of a turn stand side by side, zeros for a missing one; a turn
-  without any is read as zeros, and attended to.
-- `causal` reads forward alone, and (2) looks at no later turn.
+- The code has no development split and takes the epoch by test figures. Here development data choose.
+- The code's scripts read text alone. Here all modalities of an utterance stand side by side, zeros for a missing one; an utterance without
+  any is read as zeros, and attended to.
+- `causal` reads forward alone, and (2) looks at no later utterance.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class BCLSTMConfig(Causal):
         width: Of the LSTM, both directions together.
         layers: Of the LSTM.
         hidden: Of the classifier.
-        attention: Attention between all turns, Eq. (2).
+        attention: Attention between all utterances, Eq. (2).
         bounded: The tanh of (2), which the code has.
-        dropout: Between the layers of the LSTM, and in front of the last layer.
+        dropout: Between the layers of the LSTM, and before the last layer.
     """
 
     width: Even = 200
@@ -84,7 +84,7 @@ class BCLSTM(Method):
     )
 
     def build(self, c: BCLSTMConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.turn = Turn(shapes.widths)
         self.read = Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout)
         self.attend = MatchingAttention(c.width, causal=c.causal, bounded=c.bounded) if c.attention else None
@@ -92,6 +92,6 @@ class BCLSTM(Method):
         self.classify = nn.Sequential(nn.Linear(c.width, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`"""
+        """Return `(N, width)`"""
         h = over_turns(self.read, self.turn(given).masked()[:, 0], given.batch)  # Eq. (1)
         return h if self.attend is None else over_turns(self.attend, h, given.batch)  # Eq. (2)

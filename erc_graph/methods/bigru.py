@@ -1,4 +1,4 @@
-"""Baseline: two bidirectional GRU layers over the concatenated features of the turns. No graph, no speakers."""
+"""Baseline: two bidirectional GRU layers over the concatenated features of the utterances. No graph, no speakers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BiGRU(Method):
     family = "recurrent"
 
     def build(self, config: BiGRUConfig, shapes: Shapes) -> None:
-        """A learned vector for what is missing, a projection, the GRU, and a linear classifier."""
+        """Return a learned vector for what is missing, a projection, the GRU, and a linear classifier."""
         width, dropout = config.width, config.dropout
         self.missing = Missing(shapes.widths)
         self.project = nn.Sequential(nn.Linear(sum(shapes.widths.values()), width), nn.ReLU(), Dropout(dropout))
@@ -46,6 +46,6 @@ class BiGRU(Method):
         self.classify = self.head(config, width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`"""
+        """Return `(N, width)`"""
         features = torch.cat(list(self.missing(given.values, given.present).values()), -1)
         return over_turns(self.read, self.project(features), given.batch)

@@ -20,12 +20,12 @@ All products of the vectors of two modalities, one row per pair, and attention o
 **What is known, what was guessed, and what differs**
 
 - (2) to (5) are known from a review that restates them; the paper's text and a code were not at hand. Guessed: the ReLU of (3), one set of
-  projections in (4) for all pairs, rows beside each other in (5), all sizes, dropout and training. (1) is that of TFN: three layers behind
-  a batch norm, and for words the last state of an LSTM.
-- A pair that lacks a modality is no key in (4), and zero behind it. Where one modality of an utterance is left,
-  :math:`\mathrm{ReLU}(W Z_m + b)` stands in the rows of its pairs, with one map for all modalities (`own`).
+  projections in (4) for all pairs, rows beside each other in (5), all sizes, dropout and training. (1) is that of TFN: three layers after a
+  batch norm, and for words the last state of an LSTM.
+- A pair that lacks a modality is no key in (4), and zero after it. Where one modality of an utterance is left, :math:`\mathrm{ReLU}(W Z_m +
+  b)` stands in the rows of its pairs, with one map for all modalities (`own`).
 - With two modalities (4) has one row, and is a linear map with a residual. One modality alone is the only row.
-- The paper knows no conversation. A graph stage stands behind (5); `graph = "none"` leaves it out.
+- The paper knows no conversation. A graph stage stands after (5); `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class BIMHAConfig(InConversation):
         words: Width of the LSTM, where text is words.
         heads: Of (4).
         hidden: Of both layers of (5).
-        dropout: In front of (1), and of (5).
+        dropout: Before (1), and of (5).
         attention_dropout: In (4).
     """
 
@@ -84,7 +84,7 @@ class BIMHA(UtteranceMethod):
     )
 
     def build(self, config: BIMHAConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         inner, width, hidden = config.inner_width, config.width, config.hidden
         self.subnets = SubNets(shapes, dict.fromkeys(shapes.modalities, inner), config.words, config.dropout)
         self.names = shapes.modalities
@@ -111,7 +111,7 @@ class BIMHA(UtteranceMethod):
         return self.shared(torch.stack(rows, 1)).relu(), torch.stack(here, 1)  # Eq. (3)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, hidden)`, with a conversation wider."""
+        """Return `(N, hidden)`, with a conversation wider."""
         rows, here = self.rows(given)
         mixed = rows + self.attend(rows, here | ~here.any(1, keepdim=True))  # Eq. (4)
         f = self.after((mixed * here[..., None]).flatten(1))  # Eq. (5)

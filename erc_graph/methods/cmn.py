@@ -1,6 +1,6 @@
 r"""CMN: Conversational Memory Network for Emotion Recognition in Dyadic Dialogue Videos (Hazarika et al., NAACL-HLT 2018).
 
-A turn queries two memories: of its own speaker's earlier turns, and of everybody else's. Each answer refines the next query.
+An utterance queries two memories: of its own speaker's earlier utterances, and of everybody else's. Each answer refines the next query.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -10,8 +10,8 @@ A turn queries two memories: of its own speaker's earlier turns, and of everybod
     q_i &\leftarrow \tanh\Big(q_i + \sum_s \sum_{k \in s} a^s_k M^s_k\Big) \qquad \text{(4), (5) once per hop} \tag{5} \\
     o_i &= W_o q_i + b_o \tag{6}
 
-The equations are those of the public code; their numbers are ours. `k` runs over the turns before `i`, at most `window` of them. A local
-GRU keeps its state where the other side speaks, and `X` is 0 there; a memory GRU reads these zeros. The GRUs are TensorFlow's.
+The equations are those of the public code; their numbers are ours. `k` runs over the utterances before `i`, at most `window` of them. A
+local GRU keeps its state where the other side speaks, and `X` is 0 there; a memory GRU reads these zeros. The GRUs are TensorFlow's.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,12 +22,12 @@ GRU keeps its state where the other side speaks, and `X` is 0 there; a memory GR
 
 **Differences from the paper and from its public code**
 
-- The code fills the window with empty turns on the left, and its memory GRUs read them. There a turn's scores depend on how much of the
-  window is empty. Here only real turns count. A turn without any modality is in no memory; its query reads zeros.
-- (4): in the code each side's softmax runs over the turns of both sides. Turns of the other side take weight and add 0 to (5). In the
-  first hop their scores even come from the memory GRU's states. The option `mask = "global"` does the same; the default is `"side"`.
-- Paper and code know two speakers. With more, "other" is everybody but the turn's own speaker.
-- The code chooses its epoch on a random 60 per cent of the *test* turns. It never shuffles, and its loss counts the zero rows that pad
+- The code fills the window with empty turns on the left, and its memory GRUs read them. There an utterance's scores depend on how much of
+  the window is empty. Here only real utterances count. An utterance without any modality is in no memory; its query reads zeros.
+- (4): in the code each side's softmax runs over the utterances of both sides. Utterances of the other side take weight and add 0 to (5). In
+  the first hop their scores even come from the memory GRU's states. The option `mask = "global"` does the same; the default is `"side"`.
+- Paper and code know two speakers. With more, "other" is everybody but the utterance's own speaker.
+- The code chooses its epoch on a random 60 per cent of the *test* utterances. It never shuffles, and its loss counts the zero rows that pad
   the last batch. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
 - The paper's text was not at hand. It seems to have no tanh in (4), a history per speaker, and memories of their own for each hop. In
   the code, and here, one pair of memories serves all hops.
@@ -60,8 +60,8 @@ class CMNConfig(Checked):
     Attributes:
         width: Of all states.
         hops: Number of queries.
-        window: Most earlier turns in the memories; unset: all.
-        mask: Turns that (4) runs over: of one `side`, or, as in the code, all (`global`).
+        window: Most earlier utterances in the memories; default: all.
+        mask: Utterances that (4) runs over: of one `side`, or, as in the code, all (`global`).
         dropout: On the outputs of the local GRUs and on the attention.
     """
 
@@ -85,7 +85,7 @@ class TwoMemories(OverTurns):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
-        """`(N, 1, inputs)` → `(N, 1, width)`"""
+        """Map `(N, 1, inputs)` to `(N, 1, width)`"""
         u = nodes.masked()[:, 0]
         history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)
@@ -103,7 +103,7 @@ class TwoMemories(OverTurns):
 
 
 class CMN(Method):
-    """Two memories of earlier turns, queried several times."""
+    """Two memories of earlier utterances, queried several times."""
 
     Config = CMNConfig
     family = "recurrent"
@@ -117,11 +117,11 @@ class CMN(Method):
     )
 
     def build(self, config: CMNConfig, shapes: Shapes) -> None:
-        """The turn, its memories, and the classifier."""
+        """Return the utterance, its memories, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = TwoMemories(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`"""
+        """Return `(N, width)`"""
         return self.recall(self.turn(given), given.batch).states[:, 0]

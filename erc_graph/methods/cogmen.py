@@ -1,6 +1,6 @@
 r"""COGMEN: COntextualized GNN based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
 
-The modalities of a turn side by side, a Transformer over the dialogue, then two graph operators over a window of turns.
+The modalities of an utterance side by side, a Transformer over the dialogue, then two graph operators over a window of utterances.
 
 .. math::
     x_i &= W_x\, \mathrm{Transformer}(u)_i + b_x \tag{1} \\
@@ -14,7 +14,7 @@ Relations `r`: who speaks to whom, and whether before or after (recipe `cogmen`)
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of a turn |
+| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
 | Transformer | `context` | `(N, 1, D)` |
 | `W_x` | `project.layers[0]` | `(width, D)` |
 | `W_r`, `W_0` | `relate.weight`, `relate.root` | `(relations, width, width)`, `(width, width)` |
@@ -27,10 +27,12 @@ Relations `r`: who speaks to whom, and whether before or after (recipe `cogmen`)
 - The code's Transformer attends to the padding of shorter dialogues, so that scores depend on the batch; here padding is masked.
 - (4): the code has a batch norm, in which a dialogue depends on its batch mates in training and which refuses a single utterance. The
   default is a layer norm, which is not the paper's; `norm = "batch"` is the code's, over the utterances that are there.
-- The code's window is what a turn sends; here a recipe says what a turn hears. For equal windows ahead and back both are the same.
+- The code's window is what an utterance sends; here a recipe says what an utterance reads. For equal windows ahead and back both are the
+  same.
 - The code tells two speakers apart by sex. Here they are numbered by first appearance, and those after the second share its relations.
-- A missing modality is zero; the code cannot do without one. A turn without any is a turn of zeros in (1), and no node of the graph.
-- As in the code, (1) has no positions and norms behind each part, the slope of (4) is 0.01, and heads of (1) follow from `D`.
+- A missing modality is zero; the code cannot do without one. An utterance without any is an utterance of zeros in (1), and no node of the
+  graph.
+- As in the code, (1) has no positions and norms after each part, the slope of (4) is 0.01, and heads of (1) follow from `D`.
 - What nothing in the code reads is left out, as is its choice of an LSTM or GRU in (1).
 """
 
@@ -60,14 +62,14 @@ class COGMENConfig(Causal):
 
     Attributes:
         graph: Recipe.
-        width: `d`, of the states behind the Transformer, and of a head of the graph attention.
+        width: `d`, of the states after the Transformer, and of a head of the graph attention.
         layers: Of the Transformer.
         feedforward: Hidden width of each of them.
         heads: Of the graph attention (3), concatenated.
         norm: Of (4): a `layer` norm, or the code's `batch` norm.
         concat_input: The classifier reads `[x_i ; g_i]`.
-        highway: A highway layer in front of the classifier.
-        dropout: In the Transformer, and in front of the last layer.
+        highway: A highway layer before the classifier.
+        dropout: In the Transformer, and before the last layer.
     """
 
     graph: Graph = "cogmen"
@@ -105,7 +107,7 @@ class COGMEN(Method):
     unused = {"attend.key.bias": "it cancels in the softmax of (3)"}
 
     def build(self, c: COGMENConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.couples_batch = "the batch norm, Eq. (4)" if c.norm == "batch" else ""
         self.turn, output = Turn(shapes.widths), c.heads * c.width
         wide, size = self.turn.width, {"layers": c.layers, "feedforward": c.feedforward}
@@ -120,7 +122,7 @@ class COGMEN(Method):
         self.classify = nn.Sequential(*layers)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, heads width)`, with `concat_input` the states in front of the graph beside it."""
+        """Return `(N, heads width)`, with `concat_input` the states before the graph beside it."""
         x = self.project(self.context(self.turn(given), given.batch), given.batch)  # Eq. (1), (N, 1, width)
         y = self.relate(x, given.batch)  # Eq. (2), (N, 1, width)
         z = self.attend(y, given.batch)  # Eq. (3), (N, 1, heads width)

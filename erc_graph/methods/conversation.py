@@ -28,11 +28,11 @@ DROPOUT = 0.3  # in GRU and graph
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationConfig(Checked):
-    """The graph stage behind an utterance-level method.
+    """The graph stage after an utterance-level method.
 
     Attributes:
         width: Width of the node states.
-        recurrent: A GRU over the turns in front of the graph.
+        recurrent: A GRU over the utterances before the graph.
     """
 
     where = "pipeline.conversation"
@@ -46,7 +46,7 @@ class InConversation(Causal):
     """Options that methods share whose paper sees one utterance at a time.
 
     Attributes:
-        graph: Recipe of the conversation's graph; `none`: no stage behind the method's own net.
+        graph: Recipe of the conversation's graph; `none`: no stage after the method's own network.
         conversation: The graph stage.
     """
 
@@ -55,7 +55,8 @@ class InConversation(Causal):
 
 
 class Conversation(nn.Module):
-    """Utterance vectors to states that know the conversation: projection, GRU over the turns, speaker embedding, angular graph convolution.
+    """Utterance vectors to states that know the conversation: projection, GRU over the utterances, speaker embedding, angular graph
+    convolution.
 
     What goes in is concatenated with what comes out, so that an utterance's own vector reaches the classifier unchanged. Without a recipe
     nothing else does: the method is the paper's own, one utterance at a time.
@@ -68,7 +69,7 @@ class Conversation(nn.Module):
         speaker: Width of given speaker vectors; 0: learned ones.
 
     Attributes:
-        width: Of the rows that come out.
+        width: Width of the output rows.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Conversation(nn.Module):
         self.width += self.conv.width
 
     def forward(self, vectors: Tensor, present: Tensor, given: Given) -> Tensor:
-        """The conversation around every utterance.
+        """Return the conversation around every utterance.
 
         Args:
             vectors: `(N, inputs)`.
@@ -116,6 +117,6 @@ class UtteranceMethod(Method):
     reads: ClassVar[tuple[Kind, ...]] = ("sequences", "features")
 
     def around(self, inputs: int) -> Conversation:
-        """The graph stage behind its vectors `(N, inputs)`, as its options say."""
+        """Return the graph stage after its vectors `(N, inputs)`, as its options say."""
         c, speaker = self.config, self.inputs.shapes.speaker
         return Conversation(inputs, self.graph, c.conversation, causal=c.causal, speaker=speaker)

@@ -11,8 +11,9 @@ Two branches over a stream per modality: a relational graph, and modalities that
     c_m &= \mathrm{SA}([\mathrm{CM}(x_m \leftarrow x_n) ; \mathrm{CM}(x_m \leftarrow x_o)]) \tag{5} \\
     s &= W_4\, \mathrm{ReLU}(W_3 [z_t ; z_a ; z_v ; c_t ; c_a ; c_v]) \tag{6}
 
-The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`) over all turns,
-without positions. Relations are earlier, later and same turn of each stream, and ordered pairs of streams. Only `W_r` and `M` lack biases.
+The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`) over all
+utterances, without positions. Relations are earlier, later and same utterance of each stream, and ordered pairs of streams. Only `W_r` and
+`M` lack biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,7 +26,7 @@ without positions. Relations are earlier, later and same turn of each stream, an
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. The code's window is mirrored and one turn short; here it is as its names say (recipe `corect`).
+- The paper's text was not at hand. The code's window is mirrored and one utterance short; here it is as its names say (recipe `corect`).
 - The Transformer and (5) mask padding. In the code they do not, so that scores depend on the batch.
 - The code's modules named for audio hold text, and the reverse; here names are right. Layers of the code that nothing reads are left out.
 - A missing modality has no node, and attention to it in (5) adds zero. With one modality there is no (5).
@@ -89,7 +90,7 @@ class CORECTConfig(Causal):
 
 
 def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
-    """A rule per stream, or per ordered pair of streams, in the place of one for all."""
+    """Return a rule per stream, or per ordered pair of streams, in place of one for all."""
     rules = []
     for rule in recipe.edges:
         for source, target in rule.joined(tuple(streams)):
@@ -119,7 +120,7 @@ class CORECT(Method):
     )
 
     def build(self, c: CORECTConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         width, wide, count = c.width, c.heads * c.width, len(self.names)
         if text := shapes.widths.get("text"):
@@ -153,7 +154,7 @@ class CORECT(Method):
         return z.with_states(nn.functional.leaky_relu(z.states)).masked().flatten(1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, S heads width + S (S - 1) width)`"""
+        """Return `(N, S heads width + S (S - 1) width)`"""
         x = self.nodes(given)
         heard = [] if self.crossed is None else [self.crossed(x, given.batch).states[:, 0]]  # Eq. (5)
         return torch.cat([self.related(x, given.batch), *heard], -1)

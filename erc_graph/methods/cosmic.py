@@ -15,7 +15,7 @@ DialogueRNN with three states of every speaker, internal `q`, external `r` and i
     y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot (T E_t + b_T))) E_j \quad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{9}
 
-The paper's text was not at hand: the equations are those of the public code, and their numbers are ours. `s` speaks turn `t`.
+The paper's text was not at hand: the equations are those of the public code, and their numbers are ours. `s` speaks utterance `t`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -28,11 +28,12 @@ The paper's text was not at hand: the equations are those of the public code, an
 **Differences from the paper and from its public code**
 
 - Commonsense is read where the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET);
-  one that a corpus lacks has no part in (4) to (6), one that a turn lacks is zeros. Whether the authors ran it without any is not known.
+  one that a corpus lacks has no part in (4) to (6), one that an utterance lacks is zeros. Whether the authors ran it without any is not
+  known.
 - (1): the code reads text alone, and its batch norm counts padding. Here other modalities are concatenated, zeros for a missing one.
 - The code's other norms, its other ways to join four layers of RoBERTa, and parts that nothing reads are left out.
-- Dropout falls at the end of a turn, as in the code: (5) to (7) read new states before it. The code drops the states of all speakers at
-  each turn, so that those of a silent speaker vanish; here a state is dropped once, when it changes (with listeners, `i` alone).
+- Dropout falls at the end of an utterance, as in the code: (5) to (7) read new states before it. The code drops the states of all speakers
+  at each utterance, so that those of a silent speaker vanish; here a state is dropped once, when it changes (with listeners, `i` alone).
 - The code does not shuffle, and sets the seed at each epoch. Here batches and dropout differ from epoch to epoch.
 """
 
@@ -70,7 +71,7 @@ class COSMICConfig(Causal):
         listener: Listeners change, Eq. (5).
         attention: Attention over the dialogue, Eq. (8).
         residual: Add `u` to the hidden states of (9).
-        dropout: In front of the last layer.
+        dropout: Before the last layer.
         state_dropout: On all states as they are stored, and on `E`.
     """
 
@@ -100,7 +101,7 @@ class COSMIC(Method):
     )
 
     def build(self, c: COSMICConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         said = {name: width for name, width in shapes.widths.items() if name not in COMMONSENSE}
         if not said:
             raise ConfigError(f"modalities: COSMIC: expected one besides commonsense, found {', '.join(shapes.widths)}")
@@ -121,7 +122,7 @@ class COSMIC(Method):
         self.reduce, self.classify = nn.Linear(width, c.hidden), nn.Linear(c.hidden, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, hidden)`"""
+        """Return `(N, hidden)`"""
         u = self.project(self.turn(self.texts(given)).masked()[:, 0])  # Eq. (1)
         rows = torch.cat([u, *(given.values[name] for name in self.known)], -1)
         y = self.drop_states(over_turns(self.read, rows, given.batch))  # Eqs. (2)-(7)

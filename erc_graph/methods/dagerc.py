@@ -1,7 +1,7 @@
 r"""DAG-ERC: Directed Acyclic Graph Network for Conversational Emotion Recognition (Shen et al., ACL-IJCNLP 2021).
 
-A turn hears the turns since its speaker's own last one, that turn included, in the states that they have in the *same* layer: a graph
-that is read in the order of the conversation.
+An utterance reads the utterances since its speaker's own last one, that utterance included, in the states that they have in the *same*
+layer: a graph that is read in the order of the conversation.
 
 .. math::
     h^0_i &= \mathrm{ReLU}(W_1 u_i + b_1) \tag{1} \\
@@ -29,10 +29,11 @@ The equations are those of the public code; their numbers are ours. Relations `r
   the number of hidden layers.
 - The code builds an attention over the readout, a square of its width, also where it is off, and layers that nothing reads; here only
   what is asked for is built (`nodal_attention`). Its other ways to score edges, which none of its scripts chooses, are left out.
-- The code is given text alone. Here all modalities of a turn stand side by side, zeros for a missing one; a turn without any is no node.
+- The code is given text alone. Here all modalities of an utterance stand side by side, zeros for a missing one; an utterance without any is
+  no node.
 - Masks are booleans. The code subtracts 1e30, which overflows in half precision.
 - Its optimiser is the AdamW of an old library: weight decay 0, epsilon 1e-6. The settings have that weight decay, and the usual epsilon.
-- Of two epochs with the same development figure the code takes the one with the better test figure. Here the first one counts.
+- Of two epochs with the same development metric the code takes the one with the better test figure. Here the first one counts.
 """
 
 from __future__ import annotations
@@ -59,14 +60,14 @@ class DAGERCConfig(Checked):
     """DAG-ERC.
 
     Attributes:
-        graph: Recipe; all its edges come from earlier turns.
-        causal: Nothing comes from later turns, as is always so unless `nodal_attention` is `global`.
+        graph: Recipe; all its edges come from earlier utterances.
+        causal: Nothing comes from later utterances, as is always so unless `nodal_attention` is `global`.
         width: Of the states and of the classifier's hidden layers.
         layers: `L`.
         readout_input: The classifier reads the features `u` too.
         head_layers: Hidden layers of the classifier.
-        nodal_attention: Attention over the readouts of the `past`, or of the whole dialogue (`global`), in front of the classifier.
-        dropout: In front of the last layer, and nowhere else.
+        nodal_attention: Attention over the readouts of the `past`, or of the whole dialogue (`global`), before the classifier.
+        dropout: Before the last layer, and nowhere else.
     """
 
     graph: Graph = "dagerc"
@@ -93,7 +94,7 @@ class DAGERC(Method):
     )
 
     def build(self, config: DAGERCConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         width, recipe = config.width, self.recipe
         self.turn = Turn(shapes.widths)
         self.project = nn.Linear(self.turn.width, width)
@@ -105,7 +106,7 @@ class DAGERC(Method):
         self.classify = nn.Sequential(*hidden, Dropout(config.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, (layers + 1) width + D)`"""
+        """Return `(N, (layers + 1) width + D)`"""
         turn = self.turn(given)
         states = [turn.with_states(self.project(turn.states).relu())]  # Eq. (1), (N, 1, width)
         for layer in self.layers:

@@ -1,6 +1,7 @@
 r"""DialogueCRN: Contextual Reasoning Networks for Emotion Recognition in Conversations (Hu, Wei and Huai, ACL-IJCNLP 2021).
 
-Two contexts of a turn, the dialogue and its speaker's own turns; then rounds of looking for clues among the contexts of all turns.
+Two contexts of an utterance, the dialogue and its speaker's own utterances; then rounds of looking for clues among the contexts of all
+utterances.
 
 .. math::
     c^s_i &= \mathrm{BiLSTM}_s(u)_i \tag{1} \\
@@ -12,11 +13,11 @@ Two contexts of a turn, the dialogue and its speaker's own turns; then rounds of
 
 The equations are those of the public code; the numbering is ours. `s` is the situation, the whole dialogue; `v` the speaker, and one LSTM
 reads all speakers. (3) to (5) are asked of both levels, each with an LSTM of its own, whose state is zero before the first round; `j` is
-any turn of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`: in MELD's settings that of the speaker.
+any utterance of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`: in MELD's settings that of the speaker.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of a turn |
+| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
 | `c^s`, `c^v` | `situation`, `speaker` | `(N, width)`, half for each direction |
 | `W_q` | `start` | `(2 width, width)` |
 | LSTM | `reason.situation.cell`, `reason.speaker.cell` | a cell of torch |
@@ -24,17 +25,17 @@ any turn of the dialogue. A level without rounds has no such LSTM, and its `q` i
 
 **Differences from the paper and from its public code**
 
-- (1), (2): the code does not pack. It reads the padding of the batch, and pads a speaker's turns to the length of the longest dialogue, so
-  that even a dialogue by itself is changed. Here each is read from its own end.
+- (1), (2): the code does not pack. It reads the padding of the batch, and pads a speaker's utterances to the length of the longest
+  dialogue, so that even a dialogue by itself is changed. Here each is read from its own end.
 - (3) is one map for both levels, and (6) has a ReLU, as in the code.
-- The code weights classes by frequencies of all turns, the test set's too, and takes a plain mean, so that its L2 term is six to eight
+- The code weights classes by frequencies of all utterances, the test set's too, and takes a plain mean, so that its L2 term is six to eight
   times weaker than that of a weighted mean. Here training frequencies weight, with mean one.
-- The code can have GRUs in the place of the LSTMs. Neither they nor its loss as it stands are built.
+- The code can have GRUs in place of the LSTMs. Neither they nor its loss as it stands are built.
 - Its focal loss holds the probability in the factor constant; the one here does not.
-- Its IEMOCAP script for text has no development part and takes the epoch by test figures; that of MELD has the first tenth of the
-  training list. Here development data choose.
-- A missing modality is zero; a turn without any is a turn of zeros.
-- `causal` reads forward alone, and `j` is no later turn. The paper's text was not at hand.
+- Its IEMOCAP script for text has no development split and takes the epoch by test figures; that of MELD has the first tenth of the training
+  list. Here development data choose.
+- A missing modality is zero; an utterance without any is an utterance of zeros.
+- `causal` reads forward alone, and `j` is no later utterance. The paper's text was not at hand.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class DialogueCRNConfig(Causal):
         layers: Of the LSTMs of (1) and (2).
         situation_rounds: Rounds among `c^s`; without any `q^0` is handed on.
         speaker_rounds: Rounds among `c^v`; likewise.
-        dropout: Between the layers of these LSTMs, and in front of the last layer.
+        dropout: Between the layers of these LSTMs, and before the last layer.
     """
 
     width: Even = 200
@@ -83,7 +84,7 @@ class Reasoning(OverRows):
     Args:
         context: Width of `c`; `q` is twice as wide.
         rounds: `K`
-        causal: Clues are the turn itself and earlier ones.
+        causal: Clues are the utterance itself and earlier ones.
     """
 
     def __init__(self, context: int, rounds: int, *, causal: bool) -> None:
@@ -92,7 +93,7 @@ class Reasoning(OverRows):
         self.cell = nn.LSTMCell(2 * context, context)
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """`(N, 3 context)` → `(N, 2 context)`; all turns take a round together."""
+        """Map `(N, 3 context)` to `(N, 2 context)`; all utterances take a round together."""
         c = batch.pad(rows[:, : self.context])  # (D, L, context)
         turn = torch.arange(batch.longest, device=batch.device)
         mask = turn[:, None] >= turn if self.causal else batch.mask[:, None]
@@ -104,7 +105,7 @@ class Reasoning(OverRows):
         return self._rounds(rows[:, self.context :], clues)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """One more turn, in evaluation mode: `(1, 3 context)` → `(1, 2 context)`, and the contexts so far."""
+        """Process the next utterance, in evaluation mode: `(1, 3 context)` → `(1, 2 context)`, and the contexts so far."""
         memory = memory or Window(None)
         c = memory.push(row[0, : self.context])  # (turns, context)
         return self._rounds(row[:, self.context :], lambda m: (m @ c.T).softmax(-1) @ c), memory
@@ -118,7 +119,7 @@ class Reasoning(OverRows):
 
 
 class DialogueCRN(Method):
-    """Two contexts of every turn, and rounds of reasoning in each."""
+    """Two contexts of every utterance, and rounds of reasoning in each."""
 
     Config = DialogueCRNConfig
     family = "recurrent"
@@ -132,7 +133,7 @@ class DialogueCRN(Method):
     )
 
     def build(self, c: DialogueCRNConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.turn = Turn(shapes.widths)
         self.situation, speaker = (
             Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout) for _ in range(2)
@@ -144,7 +145,7 @@ class DialogueCRN(Method):
         self.classify = nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(4 * c.width, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, 4 width)`"""
+        """Return `(N, 4 width)`"""
         u, found = self.turn(given).masked()[:, 0], []
         for level, part in {"speaker": self.speaker, "situation": self.situation}.items():
             c = over_turns(part, u, given.batch)  # Eqs. (1), (2), (N, width)

@@ -1,6 +1,7 @@
 r"""DialogueGCN: A Graph Convolutional Neural Network for Emotion Recognition in Conversation (Ghosal et al., EMNLP-IJCNLP 2019).
 
-A recurrent net over the dialogue, then two graph layers over a window of turns, with a matrix for every pair of speakers and direction.
+A recurrent network over the dialogue, then two graph layers over a window of utterances, with a matrix for every pair of speakers and
+direction.
 
 .. math::
     g &= \mathrm{BiGRU}(u) \tag{1} \\
@@ -10,11 +11,11 @@ A recurrent net over the dialogue, then two graph layers over a window of turns,
     \tilde h_i &= \textstyle\sum_j \mathrm{softmax}_j(h_i^\top W_\beta h_j)\, h_j, \qquad h_i = [g_i ; h^2_i] \tag{5} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 \tilde h_i + b_1) + b_2 \tag{6}
 
-with the turns of the dialogue in (5). The paper's text was not at hand. The equations are recalled, and their numbers are ours.
+with the utterances of the dialogue in (5). The paper's text was not at hand. The equations are recalled, and their numbers are ours.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u` | | `(N, D)`, all features of a turn |
+| `u` | | `(N, D)`, all features of an utterance |
 | `g` | `context` | `(N, width)`, both directions |
 | `W_e` | `relate.attention` | `(width, width)`, its transpose |
 | `W_r`, `W_0`, `b` | `relate.weight`, its last, `relate.bias` | `(relations + 1, width, hidden)`, `(hidden,)` |
@@ -24,16 +25,16 @@ with the turns of the dialogue in (5). The paper's text was not at hand. The equ
 
 **Differences from the paper and from its public codes** (the authors' folder, and the second one that they recommend)
 
-- The paper does not settle three choices. Here a turn is no neighbour of itself, the activation is ReLU, and (3) and (4) have biases.
-- `form = "code"` is the second code. There (2) runs over the turns to which `j` sends, so that what a turn hears does not sum to one.
-  There is no :math:`1/|N_r|` and no ReLU in (3) and (4). :math:`W_0 g_i` has no weight; self-loops, as in recipe `cogmen`, are edges.
+- The paper does not settle three choices. Here an utterance is no neighbour of itself, the activation is ReLU, and (3) and (4) have biases.
+- `form = "code"` is the second code. There (2) runs over the utterances to which `j` sends, so that what an utterance reads does not sum to
+  one. There is no :math:`1/|N_r|` and no ReLU in (3) and (4). :math:`W_0 g_i` has no weight; self-loops, as in recipe `cogmen`, are edges.
 - Published figures come from such code with an LSTM in (1). The first code has a tanh and a bias in (5); the second one has no (5).
-- In the place of (2) the first code scores an edge by its sender's absolute position, of which it has 110. This is left out.
-- In the first code the net of (1) reads padding, so that scores depend on the batch. Here it stops at the end of a dialogue.
+- In place of (2) the first code scores an edge by its sender's absolute position, of which it has 110. This is left out.
+- In the first code the network of (1) reads padding, so that scores depend on the batch. Here it stops at the end of a dialogue.
 - The first code chooses the epoch by test figures. Here development data choose.
 - Both codes make the matrices of 8 relations from 30 shared ones, which restricts nothing. Here every relation has its own.
 - The codes know two speakers, by sex. Here speakers are numbered by first appearance; later ones share the relations of the recipe's last.
-- The codes read text alone. Here all modalities are concatenated, with zeros for a missing one; a turn without any is no node.
+- The codes read text alone. Here all modalities are concatenated, with zeros for a missing one; an utterance without any is no node.
 """
 
 from __future__ import annotations
@@ -64,12 +65,12 @@ class DialogueGCNConfig(Causal):
 
     Attributes:
         graph: Recipe; self-loops count only with `form = "code"`.
-        width: Of the states in front of the graph, both directions together.
+        width: Of the states before the graph, both directions together.
         hidden: Of the graph's layers and of the classifier.
-        cell: Of the recurrent net.
+        cell: Of the recurrent network.
         form: (2) to (4) as in the `paper`, or as in the public `code`.
         nodal: (5) as it is printed (`plain`), with bias and `tanh` in its scores, or `none`: the classifier reads `h`.
-        dropout: Between the layers of (1), and in front of the last layer.
+        dropout: Between the layers of (1), and before the last layer.
     """
 
     graph: Graph = "dialoguegcn"
@@ -82,7 +83,7 @@ class DialogueGCNConfig(Causal):
 
 
 class DialogueGCN(Method):
-    """Recurrent net, relational convolution with attention, plain convolution, attention over the dialogue."""
+    """Recurrent network, relational convolution with attention, plain convolution, attention over the dialogue."""
 
     Config = DialogueGCNConfig
     paper = Paper(
@@ -95,7 +96,7 @@ class DialogueGCN(Method):
     )
 
     def build(self, c: DialogueGCNConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         if c.causal and c.form == "code":
             raise ConfigError('pipeline.form: expected "paper" with causal, for the code weighs an edge by later ones, found "code"')
         self.turn = Turn(shapes.widths)
@@ -117,7 +118,7 @@ class DialogueGCN(Method):
         self.classify = nn.Sequential(nn.Linear(read, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width + hidden)`"""
+        """Return `(N, width + hidden)`"""
         g = self.context(self.turn(given), given.batch)  # Eq. (1), (N, 1, width)
         h = self.relate(g, given.batch)  # Eqs. (2), (3), (N, 1, hidden)
         h = self.neighbours(h.with_states(self.activation(h.states)), given.batch)  # Eq. (4)

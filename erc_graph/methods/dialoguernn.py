@@ -11,11 +11,11 @@ A state of the dialogue, one of every speaker, and an emotion, in both direction
     y_t &= \sum_j \mathrm{softmax}_j(E_j \cdot (T E_t + b))\, E_j \qquad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{6} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{7}
 
-The equations are those of the public code; the numbering is ours. `s` is the speaker of turn `t`; all first states are zero.
+The equations are those of the public code; the numbering is ours. `s` is the speaker of utterance `t`; all first states are zero.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u` | `turn` | `(N, 1, D)`, `D` all features of a turn |
+| `u` | `turn` | `(N, 1, D)`, `D` all features of an utterance |
 | `GRU_G`, `GRU_P`, `GRU_L`, `GRU_E` | `read.directions[d]`: `dialogue`, `party.q`, `listener.q`, `emotion` | cells of torch |
 | `W` | `read.directions[d].attend` | `(width, D)` |
 | `T`, `b` | `attend.transform` | `(2 emotion_width, 2 emotion_width)`; with `causal` one `emotion_width` here and below |
@@ -29,14 +29,15 @@ The equations are those of the public code; the numbering is ours. `s` is the sp
 - (2): of the code's scores `dot`, `concat` and `general2` (with a bias) are left out.
 - (6): the code multiplies scores by a mask before the softmax; very low ones next to a longer dialogue give 0/0. Here it is masked. The
   bias is the code's alone, and so is a hidden layer in (7) of twice the width that its `D_h` names.
-- The code cannot run one direction alone. Here `causal` does, and (6) then looks at no later turn. An ablation of the paper, forward alone
-  with attention over the whole dialogue, cannot be built.
+- The code cannot run one direction alone. Here `causal` does, and (6) then looks at no later utterance. An ablation of the paper, forward
+  alone with attention over the whole dialogue, cannot be built.
 - The code divides the weighted loss by the weights in the batch, and weights classes on IEMOCAP alone. Here weights have mean one over the
-  training part, and the number of turns divides.
-- The code reads text on IEMOCAP, text and audio on MELD. Here all modalities of a turn stand side by side.
+  training split, and the number of utterances divides.
+- The code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance stand side by side.
 - The code has as many states as a corpus has speakers; here as a batch has. No weight depends on who somebody is.
-- Both scripts choose the epoch by test figures and have no development part. Here development data choose.
-- A missing modality is zero; a turn without any is a turn of zeros. The paper is known from a review that reprints its equations.
+- Both scripts choose the epoch by test figures and have no development split. Here development data choose.
+- A missing modality is zero; an utterance without any is an utterance of zeros. The paper is known from a review that reprints its
+  equations.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ class DialogueRNNConfig(Causal):
 
     Attributes:
         width: Of `g`.
-        party_width: Of `q`; unset: that of `g`.
+        party_width: Of `q`; default: that of `g`.
         emotion_width: Of `e`, in each direction.
         hidden: Of the classifier.
         context: Scores of (2), as printed, or `simple`: `w · g_j`, whatever is said.
         listener: Listeners change, Eq. (4).
         attention: Attention over the dialogue, Eq. (6).
-        dropout: On all states as they are stored, and in front of the last layer.
+        dropout: On all states as they are stored, and before the last layer.
         output_dropout: On `E`.
     """
 
@@ -99,7 +100,7 @@ class DialogueRNN(Method):
     )
 
     def build(self, c: DialogueRNNConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.turn = Turn(shapes.widths)
         party = Party(width=c.party_width or c.width, listens=(SAID,) if c.listener else None)
         self.read = Parties(
@@ -112,6 +113,6 @@ class DialogueRNN(Method):
         self.classify = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, 2 emotion_width)`"""
+        """Return `(N, 2 emotion_width)`"""
         e = self.drop(over_turns(self.read, self.turn(given).masked()[:, 0], given.batch))  # Eqs. (1)-(5)
         return e if self.attend is None else over_turns(self.attend, e, given.batch)  # Eq. (6)

@@ -1,8 +1,8 @@
 r"""After DialogueTRM: exploring multi-modal emotional dynamics in a conversation (Mao et al., Findings of EMNLP 2021).
 
-Each modality attends to other turns or to its own alone, after its need of context. Then gates per channel join pairs of modalities, and
-attention weighs the pairs. The equations are ours: **the paper was not at hand and there is no public code of it**. Its abstract tells of
-the two parts and the switch; a summary by others tells of the order of both fusions and that text is sequential. All else is our guess.
+Each modality attends to other utterances or to its own alone, after its need of context. Then gates per channel join pairs of modalities,
+and attention weighs the pairs. The equations are ours: **the paper was not at hand and there is no public code of it**. Its abstract tells
+of the two parts and the switch; a summary by others tells of the order of both fusions and that text is sequential. All else is our guess.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m) \; [+\, \mathrm{PE} \text{ where turns attend to each other}] \tag{1} \\
@@ -20,11 +20,12 @@ the two parts and the switch; a summary by others tells of the order of both fus
 
 **What was guessed**
 
-- `sequential`: text attends to the whole dialogue. Other modalities attend to their own turn, through the same kind of layers.
-- The gates are for unordered pairs, and attention is between the pairs of a turn. One modality alone has neither (3) nor (4).
+- `sequential`: text attends to the whole dialogue. Other modalities attend to their own utterance, through the same kind of layers.
+- The gates are for unordered pairs, and attention is between the pairs of an utterance. One modality alone has neither (3) nor (4).
 - Where a modality is missing, (2) reads zeros, and the other one of a pair has the gate to itself. A pair without any is zeros in (5).
-- All sizes, and the training. The paper fine-tunes BERT, which in the first author's later code reads a speaker's earlier turns too; here
-  text is the corpus's vector. A slip in that code keeps turns from each other. Three layers and the settings' `clip` are from there.
+- All sizes, and the training. The paper fine-tunes BERT, which in the first author's later code reads a speaker's earlier utterances too;
+  here text is the corpus's vector. A slip in that code keeps utterances from each other. Three layers and the settings' `clip` are from
+  there.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class DialogueTRMConfig(Causal):
         layers: Of (2).
         heads: Attention heads of the Transformers.
         feedforward: Hidden width of the Transformers.
-        sequential: Modalities that hear other turns.
+        sequential: Modalities that read other utterances.
         dropout: In the Transformers and the classifier.
     """
 
@@ -75,7 +76,7 @@ class Gate(nn.Module):
         self.gate, self.first, self.second = nn.Linear(2 * width, width), nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, pair: Nodes) -> Tensor:
-        """`(N, 2, width)` → `(N, width)`."""
+        """Map `(N, 2, width)` to `(N, width)`."""
         (one, other), here = pair.masked().unbind(1), pair.present
         z = self.gate(torch.cat([one, other], -1)).sigmoid()
         share = torch.where(here.all(1, keepdim=True), z, here[:, :1].to(z.dtype))
@@ -97,7 +98,7 @@ class DialogueTRM(Method):
     )
 
     def build(self, c: DialogueTRMConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names = tuple(shapes.widths)
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": c.dropout}
 

@@ -1,6 +1,7 @@
 r"""DialogXL: All-in-One XLNet for Multi-Party Conversation Emotion Recognition (Shen et al., AAAI 2021).
 
-XLNet turn by turn, with a memory of earlier turns in every layer; a head hears the last turns, all, the same speaker's, or others'.
+XLNet utterance by utterance, with a memory of earlier utterances in every layer; a head reads the last utterances, all, the same speaker's,
+or others'.
 
 .. math::
     H^0_i &= [\texttt{<cls>} ; \text{tokens of turn } i] \tag{1} \\
@@ -20,14 +21,15 @@ The paper's text was not at hand: the equations are those of the public code, wi
 **Differences from the paper and from its public code**
 
 - Where text is the token ids of an XLNet, which `language_model.folder` names, the layers are XLNet's. With any other language model they
-  are new, over the states that it gives each turn alone; so they are over states of tokens, and over vectors, of which all modalities of
-  a turn side by side are one token, behind which text follows where it has tokens. The paper has text alone.
-- The code lets tokens hear the padding of shorter turns, so that scores depend on the batch (by 0.4 in a small model). Here padding is
-  masked, and a dialogue gives what it gives alone in the code. A first turn without a token, which the code fails on, has `<cls>` alone.
-- The code trains after every turn, so that no gradient reaches earlier turns and the memory is from older weights. Here a dialogue is
-  one step, and the gradient goes through the memory.
-- Turns that are not there in shorter dialogues count nowhere; the code's loss is a mean per turn over the dialogues that still go on,
-  so that late turns count more. Batches are shuffled; the code's end with the longest dialogues.
+  are new, over the states that it gives each utterance alone; so they are over states of tokens, and over vectors, of which all modalities
+  of an utterance side by side are one token, after which text follows where it has tokens. The paper has text alone.
+- The code lets tokens read the padding of shorter utterances, so that scores depend on the batch (by 0.4 in a small model). Here padding is
+  masked, and a dialogue gives what it gives alone in the code. A first utterance without a token, which the code fails on, has `<cls>`
+  alone.
+- The code trains after every utterance, so that no gradient reaches earlier utterances and the memory is from older weights. Here a
+  dialogue is one step, and the gradient goes through the memory.
+- Utterances that are not there in shorter dialogues count nowhere; the code's loss is a mean per utterance over the dialogues that still go
+  on, so that late utterances count more. Batches are shuffled; the code's end with the longest dialogues.
 - `<cls>` is a vector of its own; XLNet's is the first value. Its tokenizer's closing tokens are left out, as in the code.
 """
 
@@ -65,12 +67,12 @@ class DialogXLConfig(Checked):
         width: Of the states; an XLNet's own where there is one, as are `layers` and `feedforward`.
         layers: Of (2).
         feedforward: Hidden width of each.
-        local_heads: Heads that hear the last turns.
-        global_heads: Heads that hear all earlier turns.
-        speaker_heads: Heads that hear those of the same speaker.
-        listener_heads: Heads that hear those of other speakers.
-        window: Turns back that local heads hear.
-        memory: Tokens of earlier turns that any head hears.
+        local_heads: Heads that read the last utterances.
+        global_heads: Heads that read all earlier utterances.
+        speaker_heads: Heads that read those of the same speaker.
+        listener_heads: Heads that read those of other speakers.
+        window: Utterances back that local heads read.
+        memory: Tokens of earlier utterances that any head reads.
         hidden: Width of the classifier.
         dropout: In the layers and the classifier.
         language_model: Where text is token ids.
@@ -91,7 +93,7 @@ class DialogXLConfig(Checked):
 
 
 class DialogXL(Method):
-    """Attention between the tokens of a dialogue whose heads hear the last turns, all, the same speaker's, or others'."""
+    """Attention between the tokens of a dialogue whose heads read the last utterances, all, the same speaker's, or others'."""
 
     Config = DialogXLConfig
     family = "language model"
@@ -107,7 +109,7 @@ class DialogXL(Method):
     )
 
     def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations; an XLNet's sizes win over the config's."""
+        """Return the parts in the order of the equations; an XLNet's sizes win over the config's."""
         item, head_width = shapes.items.get("text"), None
         self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
         self.model: LanguageModel | None = None
@@ -158,7 +160,7 @@ class DialogXL(Method):
             own[name].copy_(value)
 
     def tokens(self, given: Given) -> tuple[Tensor, Tensor]:
-        """`(N, S, width)` of every turn `<cls>`, its vector where there is one, and its words; and `(N, S)` which are there."""
+        """Return `(N, S, width)` of every utterance `<cls>`, its vector where there is one, and its words; and `(N, S)` which are there."""
         turns = given.batch.utterances
         parts, here = [self.begin.expand(turns, 1, -1)], [torch.ones(turns, 1, dtype=torch.bool, device=self.begin.device)]
         if self.turn is not None:
@@ -177,7 +179,7 @@ class DialogXL(Method):
         return torch.cat(parts, 1), torch.cat(here, 1)  # Eq. (1)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`"""
+        """Return `(N, width)`"""
         states, here = self.tokens(given)
         nodes = Nodes(states, here, tuple(map(str, range(here.shape[1]))))
         return self.context(nodes, given.batch).states[:, 0]  # Eq. (2)

@@ -1,7 +1,7 @@
 r"""MF-EDM: Graph-based Multimodal Fusion and Emotional Dynamics Modeling for ERC (Hwang, Kwon and Gweon, Interspeech 2026).
 
-Every turn has a node per modality and an anchor made of them, which alone is read. Two graphs pass messages: contagion between all turns,
-with signed gates, and inertia between the turns of one speaker.
+Every utterance has a node per modality and an anchor made of them, which alone is read. Two graphs pass messages: contagion between all
+utterances, with signed gates, and inertia between the utterances of one speaker.
 
 .. math::
     x^l &= \mathrm{BiGRU}(W_l u + b_l), \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{1} \\
@@ -16,7 +16,7 @@ with the speaker's embedding in `S` for some streams, and in `S'` for these and 
 
 | symbol | attribute | shape |
 |---|---|---|
-| `u` | `texts`: mean of several texts, each behind a batch norm | `(N, features)` |
+| `u` | `texts`: mean of several texts, each after a batch norm | `(N, features)` |
 | `W_l`, `W_a`, `W_v` | `streams.project[m]` | `(width, features)` |
 | `W_u` | `anchor` | `(width, modalities · width)`, modalities sorted |
 | `S` | `speaker` | `(N, width)` |
@@ -29,9 +29,10 @@ with the speaker's embedding in `S` for some streams, and in `S'` for these and 
 - The paper's text was not at hand. The code is anonymous, but its networks have the paper's names. It saves models only above the published
   test figures, trains on development data and chooses the epoch on test data; here development data choose. On IEMOCAP it does not
   shuffle, and repeats its dropout masks in every epoch. Parts of it that are never used are left out.
-- The graphs are those that run, and recipes say what the code's options hide. A speaker's first turn sends nothing in (5), past and future
-  are exchanged there, and near turns and modalities of a turn are joined twice in (4). MELD's windows differ; its settings use these, too.
-- GRU and batch norm read no padding; in the code both do. Its text has a linear map in front of the GRU only on IEMOCAP, here always.
+- The graphs are those that run, and recipes say what the code's options hide. A speaker's first utterance sends nothing in (5), past and
+  future are exchanged there, and near utterances and modalities of an utterance are joined twice in (4). MELD's windows differ; its
+  settings use these, too.
+- GRU and batch norm read no padding; in the code both do. Its text has a linear map before the GRU only on IEMOCAP, here always.
 - The "focal" loss for MELD rises as the right class gets certain: `training.loss = "legacy_focal"`. The paper has cross entropy.
 - Speakers are numbered by first appearance (in the code as in the corpus), and their embedding has a matrix.
 - A missing modality has no node; the anchor is made of zeros in its place. The code needs three modalities.
@@ -88,7 +89,7 @@ class EDMConfig(Causal):
 
 
 class EDM(Method):
-    """Two graphs over the modalities of every turn and an anchor made of them."""
+    """Two graphs over the modalities of every utterance and an anchor made of them."""
 
     Config = EDMConfig
     paper = Paper(
@@ -116,7 +117,7 @@ class EDM(Method):
         self.classify = nn.Linear(2 * c.hidden, shapes.outputs)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, 2 hidden)`"""
+        """Return `(N, 2 hidden)`"""
         x, c = self.streams(self.texts(given)), self.config  # Eq. (1), (N, S, width)
         anchor = self.anchor(x.masked().flatten(1))  # Eq. (2)
         parts = torch.cat([x.states, anchor[:, None]], 1), torch.cat([x.present, x.present.any(1, keepdim=True)], 1)

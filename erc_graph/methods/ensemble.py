@@ -57,11 +57,11 @@ class Ensemble(nn.Module):
 
     @property
     def networks(self) -> list[Method]:
-        """The members."""
+        """Return the members."""
         return cast("list[Method]", list(self.members))
 
     def describe(self) -> dict[str, Any]:
-        """A member's description, and how many there are."""
+        """Return a member's description, and how many there are."""
         return {**self.networks[0].describe(), "members": len(self.members)}
 
     def fit_inputs(self, train: Batch) -> None:
@@ -70,7 +70,7 @@ class Ensemble(nn.Module):
             member.fit_inputs(train)
 
     def stages(self) -> list[Stage]:
-        """The members' stages, side by side."""
+        """Return the members' stages, side by side."""
         return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
@@ -94,7 +94,7 @@ class Ensemble(nn.Module):
         return self.networks[0].cut(batch)
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean of the members' shares."""
+        """Compute the mean of the members' shares."""
         shares = [member.trust(batch) for member in self.networks]
         return {name: torch.stack([share[name] for share in shares]).mean(0) for name in shares[0]}
 

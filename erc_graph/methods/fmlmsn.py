@@ -55,7 +55,7 @@ class FmlMSNConfig(InConversation):
         words: Width of the LSTM, where text is words.
         hidden: Of the meta-learner.
         mu: μ, weight of the single modalities.
-        dropout: In front of the encoders, and in the meta-learner.
+        dropout: Before the encoders, and in the meta-learner.
     """
 
     width: Size = 64
@@ -84,7 +84,7 @@ class Learner(nn.Module):
         return z, torch.where(given.here(self.names).all(1)[:, None], b, 0.0)
 
     def answer(self, given: Given) -> Prediction:
-        """What is asked in the learner's own stage."""
+        """Return what is asked in the learner's own stage."""
         z, b = self(given)
         here = {**given.present, "pair": given.here(self.names).all(1)}
         scores = {name: torch.where(here[name][:, None], judge({**z, "pair": b}[name]), 0.0) for name, judge in self.judge.items()}
@@ -107,7 +107,7 @@ class FmlMSN(UtteranceMethod):
     )
 
     def build(self, config: FmlMSNConfig, shapes: Shapes) -> None:
-        """A learner for each pair, the conversation, and the meta-learner."""
+        """Return a learner for each pair, the conversation, and the meta-learner."""
         pairs: list[tuple[str, ...]] = [*combinations(shapes.modalities, 2)] or [shapes.modalities]
         self.learners = nn.ModuleDict({"_".join(names): Learner(names, config, shapes) for names in pairs})
         self.conversation = self.around(len(pairs) * (config.width + 1))
@@ -115,7 +115,7 @@ class FmlMSN(UtteranceMethod):
 
     @property
     def base(self) -> dict[str, Learner]:
-        """The learners by the names of their modalities."""
+        """Return the learners by the names of their modalities."""
         return {name: cast(Learner, learner) for name, learner in self.learners.items()}
 
     def stages(self) -> list[Stage]:
@@ -125,7 +125,7 @@ class FmlMSN(UtteranceMethod):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """What the frozen learners say is computed once, unless it differs from epoch to epoch."""
+        """Return what the frozen learners say is computed once, unless it differs from epoch to epoch."""
         if index < len(self.learners) or self.inputs_config.swap_noise or self.inputs_config.modality_dropout:
             return batch
         self.eval()

@@ -1,6 +1,7 @@
 r"""GraphCFC: A Directed Graph Based Cross-Modal Feature Complementation Approach for ERC (Li et al., IEEE TMM 26, 2024).
 
-Two streams at a time: the nodes of both attend to each other in a graph, then the two of a turn become one stream, which meets the next.
+Two streams at a time: the nodes of both attend to each other in a graph, then the two of an utterance become one stream, which meets the
+next.
 
 .. math::
     x_a &= \tanh(W_a u_a + b_a), \quad x_v = \tanh(W_v u_v + b_v), \quad x_l = W_l\, \mathrm{BiLSTM}(U u_l + b) + b_l, \quad
@@ -28,14 +29,15 @@ ours.
 - The paper's text was not at hand. As run, one block stands for all `n` (`tied`), for the code repeats the same object. Options of the code
   for a recurrent aggregation and for learned weights of the losses have no effect when it runs; they are left out.
 - The code's loss is half the sum of the five cross entropies. Here it is their sum.
-- A window is what a turn hears, and the recipe names its ends. In the code past and future are exchanged; at 18 and 18 this is the same.
+- A window is what an utterance reads, and the recipe names its ends. In the code past and future are exchanged; at 18 and 18 this is the
+  same.
 - The vector of a self-loop is the mean of those of a node's other edges, as in PyG and so in the code.
 - The code knows the corpus's speakers. Here they are numbered by first appearance, and those after the recipe's last share its types.
 - The code trains on 108 of 120 dialogues, 12 of which are its development data, and prints the best test figures of all epochs. It
   repeats the order of the dialogues and the dropout masks in every epoch.
 - A missing modality has no node, and zeros stand for it in (3) and (5). A modality of another name is read as the audio. One modality alone
   has no shared stream, and passes (4) over itself.
-- `causal` reads forward, without edges from later turns.
+- `causal` reads forward, without edges from later utterances.
 """
 
 from __future__ import annotations
@@ -70,11 +72,11 @@ class GraphCFCConfig(Causal):
     Attributes:
         graph: Recipe.
         width: Of all states.
-        context: Width of the text in front of its LSTM.
+        context: Width of the text before its LSTM.
         heads: Of the attention, each as wide as the states.
         layers: `n`, of every pair of streams; the last number stands for further ones.
         tied: One block stands for all `n`.
-        dropout: Between the layers of the LSTM, and behind gelu and the second map of (2) and (4).
+        dropout: Between the layers of the LSTM, and after gelu and the second map of (2) and (4).
     """
 
     graph: Graph = "graphcfc"
@@ -92,7 +94,7 @@ def feedforward(width: int, dropout: float) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """Eq. (4): graph attention and two maps, each with a residual and a norm behind."""
+    """Eq. (4): graph attention and two maps, each with a residual and a norm after."""
 
     def __init__(self, width: int, recipe: GraphRecipe, vectors: nn.Embedding, heads: int, dropout: float) -> None:
         super().__init__()
@@ -100,7 +102,7 @@ class Block(nn.Module):
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`"""
         y = self.first(nodes.states + self.attend(nodes, batch).states)
         return nodes.with_states(self.second(y + self.feedforward(y)))
 

@@ -1,6 +1,6 @@
 r"""GraphSmile: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition (Li, Wang and Zeng, IEEE TPAMI, 2025).
 
-A graph for every pair of modalities, and three tasks in training: emotion, sentiment, and whether two turns differ in sentiment. The
+A graph for every pair of modalities, and three tasks in training: emotion, sentiment, and whether two utterances differ in sentiment. The
 paper's text was not at hand: the equations are those of the public code, and their numbers are ours. As there, speakers play no part.
 
 .. math::
@@ -11,8 +11,8 @@ paper's text was not at hand: the equations are those of the public code, and th
     s_i &= W_e z_i + b_e \tag{5} \\
     L &= \mathrm{CE}(s) + \lambda_2 \mathrm{CE}(W_s z_i + b_s) + \lambda_3 \mathrm{CE}(W_d [z_i ; z_j] + b_d) \tag{6}
 
-In `A` a turn of one modality hears a window of turns of the other, its own turn among them, and none of its own modality. The last term
-of (6) is over all ordered pairs of turns, `i = j` included, in blocks of `window` consecutive turns of a dialogue.
+In `A` an utterance of one modality reads a window of utterances of the other, its own utterance among them, and none of its own modality.
+The last term of (6) is over all ordered pairs of utterances, `i = j` included, in blocks of `window` consecutive utterances of a dialogue.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,11 +23,11 @@ of (6) is over all ordered pairs of turns, `i = j` included, in blocks of `windo
 
 **Differences from the paper and from its public code**
 
-- The code chooses accuracy and F1 on the test data, each from its own epoch; its development part is a part of what it trains on. Here
+- The code chooses accuracy and F1 on the test data, each from its own epoch; its development split is a part of what it trains on. Here
   development data choose.
 - Edges weigh one. In the code an edge has a learned weight by its place in the batch, so that scores depend on the order of dialogues,
   and a negative sum of weights makes every score of the batch NaN.
-- The batch norm of (1) counts true turns alone; in the code also padding. Several texts (`text1` to `text4`) are a mean behind norms.
+- The batch norm of (1) counts true utterances alone; in the code also padding. Several texts (`text1` to `text4`) are a mean after norms.
 - The layers of a graph start from different weights; in the code they are copies of one.
 - A missing modality is no node, and (4) is the mean over the others. One modality alone has no pair: `S = F^0`, without a graph.
 - Sentiments of (6) follow from the label (`sentiments`), those of scores from the sign; the code has a column of its own for MELD. A label
@@ -67,15 +67,15 @@ class GraphSmileConfig(Causal):
     """GraphSmile.
 
     Attributes:
-        past: How many turns before its own a node hears of the other modality, beside its own turn.
-        future: How many turns after its own.
+        past: How many utterances before its own a node reads of the other modality, beside its own utterance.
+        future: How many utterances after its own.
         width: Of all states.
         layers: Of each graph.
-        window: Turns of a block in which pairs are compared.
+        window: Utterances of a block in which pairs are compared.
         sentiment: λ₂; 0: no such task.
         shift: λ₃; 0: no such task.
         sentiments: Label, in small letters → 0 negative, 1 neutral, 2 positive.
-        dropout: Behind (1), and on what (3) adds.
+        dropout: After (1), and on what (3) adds.
     """
 
     past: Size = 3
@@ -104,7 +104,7 @@ class GraphSmile(Method):
     )
 
     def build(self, c: GraphSmileConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.texts = MeanOfTexts(shapes.widths, norm=True)
         self.names = tuple(self.texts.widths)
         rule = EdgeRule(relation="cross", scope="across", past=c.past, future=0 if c.causal else c.future, weight="learned")
@@ -145,7 +145,7 @@ class GraphSmile(Method):
         return Prediction(scores=self.classify(z), states=z, penalty=penalty)  # Eq. (5)
 
     def losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The last two terms of Eq. (6), without their weights."""
+        """Return the last two terms of Eq. (6), without their weights."""
         sentiment = torch.where(batch.judged, self.sentiments(batch), -1)
         found = {}
         if self.of_turn is not None:
@@ -158,13 +158,13 @@ class GraphSmile(Method):
         return found
 
     def sentiments(self, batch: Batch) -> Tensor:
-        """`(N,)` 0, 1 or 2; -1 where there is none."""
+        """Return `(N,)` 0, 1 or 2; -1 where there is none."""
         if self.task.labels:
             return torch.where(batch.target >= 0, self.get_buffer("sentiment_of")[batch.target.clamp(min=0)], -1)
         return torch.where(batch.target.isnan(), -1, batch.target.nan_to_num().sign().long() + 1)
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Rows of all ordered pairs within the blocks, by dialogue, block, first and second turn."""
+        """Rows of all ordered pairs within the blocks, by dialogue, block, first and second utterance."""
         place = batch.turn % self.config.window
         start = torch.arange(batch.utterances, device=batch.device) - place
         size = torch.minimum(batch.lengths[batch.dialogue] - batch.turn + place, torch.full_like(place, self.config.window))

@@ -1,7 +1,8 @@
 r"""HAAN-ERC: hierarchical adaptive attention network for multimodal emotion recognition in conversation.
 
-Zhang and Tan, Neural Computing and Applications, 2023. Turns attend to earlier turns of their own speaker, then of others, where a selector
-keeps or drops each pair; then modalities attend to each other. The equations are those of the public code; their numbers are ours.
+Zhang and Tan, Neural Computing and Applications, 2023. Utterances attend to earlier utterances of their own speaker, then of others, where
+a selector keeps or drops each pair; then modalities attend to each other. The equations are those of the public code; their numbers are
+ours.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m + \mathrm{PE}) \tag{1} \\
@@ -13,8 +14,9 @@ keeps or drops each pair; then modalities attend to each other. The equations ar
     r &= \mathrm{FF}\big(\mathrm{LN}\big(\textstyle\sum_m \mathrm{softmax}_m (w_m \cdot h_m / \sqrt d)\, V h_m\big)\big) \tag{6} \\
     s &= C r + c \tag{7}
 
-`R` of (3) is a turn itself and earlier turns of the same speaker, or earlier turns of others. Each stage of (5) has several layers. The
-first layer of the first two stages has a selector (2), in training with Gumbel noise; in the last every modality hears all turns of all.
+`R` of (3) is an utterance itself and earlier utterances of the same speaker, or earlier utterances of others. Each stage of (5) has several
+layers. The first layer of the first two stages has a selector (2), in training with Gumbel noise; in the last every modality reads all
+utterances of all.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,13 +27,14 @@ first layer of the first two stages has a selector (2), in training with Gumbel 
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. The code has two models; this is the one for IEMOCAP, which it evaluates on the test part each epoch.
-- In the code the second stage of (5) also hears the same speaker: a slip in a comparison. Without another speaker a turn hears itself.
-- In the code (2) is never trained, and a turn of which every pair is dropped hears all turns, later ones and padding. Here weights
-  have the gradient that they would have with probabilities in the place of decisions, and such a turn hears itself.
-- The last stage of the code attends to padding and later turns. Padding is masked here, and with `causal` later turns are, too.
-- (1): several texts (`text1` to `text4`) are a mean behind batch norms over true turns; the code counts padding.
-- A missing modality is heard by nobody and has no share in (6).
+- The paper's text was not at hand. The code has two models; this is the one for IEMOCAP, which it evaluates on the test split each epoch.
+- In the code the second stage of (5) also reads the same speaker: a slip in a comparison. Without another speaker an utterance reads
+  itself.
+- In the code (2) is never trained, and an utterance of which every pair is dropped reads all utterances, later ones and padding. Here
+  weights have the gradient that they would have with probabilities in place of decisions, and such an utterance reads itself.
+- The last stage of the code attends to padding and later utterances. Padding is masked here, and with `causal` later utterances are, too.
+- (1): several texts (`text1` to `text4`) are a mean after batch norms over true utterances; the code counts padding.
+- A missing modality is read by nobody and has no share in (6).
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ class HAANERCConfig(Causal):
         heads: Attention heads.
         head_width: `d_k`, of each.
         feedforward: Hidden width of (4) and (6).
-        dropout: Behind (1), on attention weights, and on what a layer adds.
+        dropout: After (1), on attention weights, and on what a layer adds.
     """
 
     width: Size = 128
@@ -93,7 +96,7 @@ class HAANERC(Method):
     )
 
     def build(self, c: HAANERCConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.texts = MeanOfTexts(shapes.widths)
         self.couples_batch, self.names = self.texts.couples_batch, tuple(self.texts.widths)
         self.project, self.positions, self.dropout = Streams(self.texts.widths, c.width), Positions(), Dropout(c.dropout)

@@ -58,15 +58,15 @@ Level 2, multi-head cross-modal attention. Level 3, a gated recurrent unit over 
 | σ_m² | `Fusion.variance` | (utterances, modalities, width) |
 | f^(0), μ, σ | `Fusion.weighted`, `.mean`, `.deviation` | (utterances, width) |
 | MultiHead, d_k | `CrossModal.attention`, `head_width` | (utterances, width) |
-| h_t, over turns | `HFF.read` | (utterances, width) |
+| h_t, over utterances | `HFF.read` | (utterances, width) |
 | h_t, β, over frames | `HFF.pool[m]` | (chunk, width) |
 
 Differences from the paper:
 
 - (9), (14): pretrained networks stand outside; a corpus has their states as words and frames, or as one vector per utterance. Raw faces
   are read by a small residual network, trained with the rest, without batch normalisation.
-- (12) is an option (`cls`) for text that is words, the first of them [CLS]; by default a GRU reads them as it reads frames. The paper
-  says both 768 (section 4.1) and, by (12), 1536 values; here words and coefficients of sound are first projected to the common width.
+- (12) is an option (`cls`) for text that is words, the first of them [CLS]; by default a GRU reads them as it reads frames. The paper says
+  both 768 (section 4.1) and, by (12), 1536 values; here words and coefficients of audio are first projected to the common width.
 - (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
 - (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
   mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise.
@@ -76,17 +76,17 @@ Differences from the paper:
   company changes nothing.
 - A missing modality has α and w of zero, exactly, and is not attended to. The paper speaks of missing modalities and does not say how.
 - (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
-  Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other turns could be attended to
-  (`attend = "turns"`); but the attention is to find what modalities have in common and what one adds to another: keys and values are the
-  f̂ of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
+  Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other utterances could be attended to
+  (`attend = "turns"`); but the attention is to find what modalities have in common and what one adds to another: keys and values are the f̂
+  of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
 - (24)-(28), "time": where a modality is a sequence, its frames or words pass GRU and attentive sum before they are fused, since they have
-  no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the turns of the dialogue and h_t itself is
-  classified, since (28) would leave one vector for all turns. `turns` asks for that over sequences as well, or forbids it. In (26) the
-  reset gate stands behind its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
+  no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the utterances of the dialogue and h_t itself
+  is classified, since (28) would leave one vector for all utterances. `turns` asks for that over sequences as well, or forbids it. In (26)
+  the reset gate stands after its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
 - Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that
   the text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With
   a single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two figures.
-- Behind level 3 stands the conversation (`graph`), which the paper does not have: `none` is its own model.
+- After level 3 stands the conversation (`graph`), which the paper does not have: `none` is its own model.
 - (17) and (18) as printed have no mask, so that the share of a missing f̂ goes to a vector of zeros. Here what is there gets all of it,
   unless `shrink` says otherwise: then f^(2) is scaled by the share that (17) without a mask leaves to what is there.
 - `bidirectional`, `residual` and `concatenate` are not in the paper.
@@ -134,19 +134,19 @@ class HFFConfig(InConversation):
         shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it.
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
-        concatenate: In the place of levels 1 and 2 a linear layer and a ReLU over all modalities side by side, zeros for what is missing:
-            what the fusion is compared with (not in the paper).
+        concatenate: In place of levels 1 and 2 a linear layer and a ReLU over all modalities side by side, zeros for what is missing: what
+            the fusion is compared with (not in the paper).
         temporal: Level 3.
         attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
-        turns: Level 3 reads the turns of a dialogue; unset: where no modality is a sequence.
+        turns: Level 3 reads the utterances of a dialogue; default: where no modality is a sequence.
         bidirectional: It reads them in both directions, unless the method is causal (not in the paper).
-        residual: f^(2) is added to h_t, where level 3 reads turns (not in the paper).
+        residual: f^(2) is added to h_t, where level 3 reads utterances (not in the paper).
         layers: Of level 2.
         heads: Of each layer.
         head_width: Of each head.
         feedforward: Hidden width of each layer.
         hidden: Width of the classifier's hidden layer.
-        cls: Text that is words: [CLS], the first, and the mean of all, (10)-(12), in the place of GRU and attention.
+        cls: Text that is words: [CLS], the first, and the mean of all, (10)-(12), in place of GRU and attention.
         kl: Weight of the divergence of the variational layers from their prior, which is a sum over their weights.
         epsilon: Constant in (19). The larger beside the variances, the more alike the weights.
         samples: Draws of (20) in evaluation; 0: the mean itself.
@@ -260,7 +260,7 @@ class HFF(UtteranceMethod):
     )
 
     def build(self, config: HFFConfig, shapes: Shapes) -> None:
-        """The three levels, the conversation, and the classifier."""
+        """Return the three levels, the conversation, and the classifier."""
         width, self.modalities, items = config.width, shapes.modalities, shapes.items
         self.dropout = Dropout(config.dropout)
         self.missing = Missing(shapes.widths)
@@ -339,7 +339,7 @@ class HFF(UtteranceMethod):
         return second + final if self.config.residual else final
 
     def states(self, fused: Fusion, noise: Tensor | None, given: Given) -> Tensor:
-        """What the classifier reads, the conversation in it: `(N, conversation.width)`."""
+        """Return what the classifier reads, the conversation in it: `(N, conversation.width)`."""
         return self.conversation(self.levels(fused, noise, given.batch), fused.present.any(1), given)
 
     def answer(self, given: Given) -> Prediction:
@@ -367,12 +367,16 @@ class HFF(UtteranceMethod):
 
     @torch.no_grad()
     def weights(self, batch: Batch) -> Fusion:
-        """Which modality counted how much in every utterance, and how sure the method was of it: α, shares by precision, variances."""
+        """Return which modality counted how much in every utterance, and how sure the method was of it: α, shares by
+        precision, variances.
+        """
         with evaluating(self):
             return self.fuse(self.given(batch))
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """How much each modality counts in a turn: its precision, mean over the channels (α without uncertainty); 0 where it is missing."""
+        """Return how much each modality counts in an utterance: its precision, mean over the channels (α without uncertainty); 0 where it
+        is missing.
+        """
         fused = self.weights(batch)
         shares = fused.dynamic if fused.precision is None else fused.precision.mean(-1)
         return dict(zip(self.modalities, shares.unbind(1), strict=True))

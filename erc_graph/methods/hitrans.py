@@ -1,6 +1,7 @@
 r"""HiTrans: A Transformer-Based Context- and Speaker-Sensitive Model for Emotion Detection in Conversations (Li et al., COLING 2020).
 
-A language model over the text of the whole dialogue, a Transformer over its turns, and a second task: do two turns have one speaker?
+A language model over the text of the whole dialogue, a Transformer over its utterances, and a second task: do two utterances have one
+speaker?
 
 .. math::
     c_i &= \mathrm{BERT}(\text{tokens of the dialogue})_{\text{first token of turn } i} \tag{1} \\
@@ -23,13 +24,14 @@ The paper's text was not at hand: the equations are those of the public code, wi
 **Differences from the paper and from its public code**
 
 - (1) is computed where text is token ids. Of states of tokens `c_i` is a linear map of their mean; of vectors, one of all modalities side
-  by side, which is added to the text where there is text too. BERT's view of other turns is lost then. The paper has text alone.
-- (1): in a long dialogue the code miscounts from the second cut on, so that turns are divided between chunks; here no turn is. Its padding
-  is id 0, which is a word to RoBERTa; here it is the model's own. A closing token stands behind the last turn alone, as in the code.
-- `causal`: (1) reads every turn by itself, (2) looks back alone.
-- (2): the first layer has no norm in front of its attention, as in the code. A turn without anything has :math:`c_i = 0`, and is one.
-- (5): the code's pairs include each turn with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which may
-  become negative; here its logarithm. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever loss the training has.
+  by side, which is added to the text where there is text too. BERT's view of other utterances is lost then. The paper has text alone.
+- (1): in a long dialogue the code miscounts from the second cut on, so that utterances are divided between chunks; here no utterance is. Its
+  padding is id 0, which is a word to RoBERTa; here it is the model's own. A closing token stands after the last utterance alone, as in the
+  code.
+- `causal`: (1) reads every utterance by itself, (2) looks back alone.
+- (2): the first layer has no norm before its attention, as in the code. An utterance without anything has :math:`c_i = 0`, and is one.
+- (5): the code's pairs include each utterance with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which
+  may become negative; here its logarithm. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever loss the training has.
 """
 
 from __future__ import annotations
@@ -61,12 +63,12 @@ class HiTransConfig(Causal):
 
     Attributes:
         width: Of the states, where no language model says it.
-        layers: Of the Transformer over turns.
+        layers: Of the Transformer over utterances.
         heads: Of each.
         feedforward: Hidden width of each.
         dropout: In the Transformer.
-        head_dropout: In front of both classifiers.
-        diagonal: A turn and itself are a pair of (5) too.
+        head_dropout: Before both classifiers.
+        diagonal: An utterance and itself are a pair of (5) too.
         language_model: BERT of (1), where text is token ids.
     """
 
@@ -81,7 +83,7 @@ class HiTransConfig(Causal):
 
 
 class TurnLayer(nn.Module):
-    """A layer of (2): norms in front of attention and feed-forward."""
+    """A layer of (2): norms before attention and feed-forward."""
 
     def __init__(self, c: HiTransConfig, width: int, *, first: bool) -> None:
         super().__init__()
@@ -94,13 +96,13 @@ class TurnLayer(nn.Module):
         self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        """`(N, width)` → `(N, width)`"""
+        """Map `(N, width)` to `(N, width)`"""
         y = x + self.dropout(over_turns(self.attention, self.norm(x), batch))
         return y + self.feedforward(y)
 
 
 class HiTrans(Method):
-    """A language model over the dialogue, a Transformer over its turns, and whether two turns have one speaker."""
+    """A language model over the dialogue, a Transformer over its utterances, and whether two utterances have one speaker."""
 
     Config = HiTransConfig
     family = "language model"
@@ -117,7 +119,7 @@ class HiTrans(Method):
     )
 
     def build(self, c: HiTransConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         widths, width, self.text = widths_with_means(shapes), c.width, None
         if shapes.items.get("text") == IDS:
             self.text = DialogueText(model := LanguageModel(c.language_model), causal=c.causal)
@@ -143,14 +145,14 @@ class HiTrans(Method):
         return torch.stack(parts).sum(0)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`"""
+        """Return `(N, width)`"""
         x = self.dropout(over_turns(self.positions, self.contents(given), given.batch))
         for layer in self.layers:
             x = layer(x, given.batch)  # Eq. (2)
         return x
 
     def verify(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`(D, L, L, 2)` scores of another and of the same speaker, and `(D, L, L)` which pairs are real."""
+        """Return `(D, L, L, 2)` scores of another and of the same speaker, and `(D, L, L)` which pairs are real."""
         first, second = (F.pad(batch.pad(part(states)), (0, 1), value=1.0) for part in (self.first, self.second))
         real = batch.mask[:, :, None] & batch.mask[:, None]
         off = torch.eye(batch.longest, dtype=torch.bool, device=states.device) & (not self.config.diagonal)

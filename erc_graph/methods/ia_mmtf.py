@@ -1,7 +1,7 @@
 r"""IA-MMTF: implicitly aligned multimodal Transformer fusion, after Guo et al. (IEEE MultiMedia 29, 2022).
 
-Sound and words guide each other, layer by layer and without any alignment; a weight says how much each counts. The equations are ours:
-only the abstract was at hand.
+Audio and words guide each other, layer by layer and without any alignment; a weight says how much each counts. The equations are ours: only
+the abstract was at hand.
 
 .. math::
     H^0_m &= W_m\, \mathrm{BiLSTM}(x_m) + b_m + \mathrm{PE} \tag{1} \\
@@ -13,7 +13,7 @@ only the abstract was at hand.
 
 | symbol | attribute | shape |
 |---|---|---|
-| `x_m` | `items` | `(n, L_m, width)`, scaled, behind a linear map |
+| `x_m` | `items` | `(n, L_m, width)`, scaled, after a linear map |
 | BiLSTM, `W_m` | `recur[m]`, `project[m]` | `(n, L_m, width)` |
 | MHA(queries, keys and values), FFN, LN | `layers[l]`: `exchange`, `feedforward[m]`, `first[m]`, `second[m]` | |
 | `u`, `U` | `pool[m]` | `(width,)`, `(width, width)` |
@@ -64,7 +64,7 @@ class IAMMTFConfig(InConversation):
         layers: `L`.
         heads: Of every attention.
         feedforward: Hidden width of FFN.
-        dropout: Within the layers, and in front of the classifier.
+        dropout: Within the layers, and before the classifier.
     """
 
     width: Even = 64
@@ -75,7 +75,7 @@ class IAMMTFConfig(InConversation):
 
 
 class MutualLayer(nn.Module):
-    """Attention from every modality to each other, then a feed-forward net per modality."""
+    """Attention from every modality to each other, then a feed-forward network per modality."""
 
     def __init__(self, names: Sequence[str], config: IAMMTFConfig) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class MutualLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Modality → `(n, L, width)`."""
+        """Return modality → `(n, L, width)`."""
         heard = self.exchange({m: self.first[m](h) for m, h in states.items()}, masks)
         z = {m: h + self.dropout(heard[m]) for m, h in states.items()}  # Eq. (2)
         return {m: one + self.dropout(self.feedforward[m](self.second[m](one))) for m, one in z.items()}  # Eq. (3)
@@ -137,13 +137,13 @@ class IAMMTF(UtteranceMethod):
         return v, here.to(v.dtype) if self.weigh is None else self.weigh(v, here)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, modalities width)`, with a conversation wider."""
+        """Return `(N, modalities width)`, with a conversation wider."""
         v, g = self.fuse(given)
         f = (g[..., None] * v).flatten(1)  # Eq. (6)
         return self.conversation(f, given.here(self.names).any(1), given)
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """g: how much each modality counts in a turn."""
+        """g: how much each modality counts in an utterance."""
         with evaluating(self):
             return dict(zip(self.names, self.fuse(self.given(batch))[1].unbind(1), strict=True))

@@ -1,6 +1,6 @@
 r"""After ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), with the conversation.
 
-Text meets sound and text meets faces in outer products; what convolutions make of the two is to correlate.
+Text meets audio and text meets faces in outer products; what convolutions make of the two is to correlate.
 
 .. math::
     h_m &= \mathrm{LSTM}(\mathrm{Conv}(x_m))_{\text{last}}, \qquad h_m = \tanh(W_m x_m) \text{ for a vector} \tag{1} \\
@@ -23,12 +23,12 @@ with covariances over the utterances of a batch, `r I` added to `Σ_11` and `Σ_
 - Known from the abstract and from later papers: the outer products, networks over them, deep CCA between them, text beside them. The
   paper's text and a code were not at hand. Guessed: both forms of (1), two blocks of 3×3 convolution, 2×2 maximum and ReLU in (3), with 8
   and 16 channels; all widths; λ, and the sum in (5). A later paper reports two stages, (5) alone and then a classifier of frozen `e`.
-- (4) is computed in double precision, with Cholesky factors in the place of the roots: their singular values are the same, and the gradient
-  is finite where eigenvalues are equal. A well-known public loss takes the root of each entry, and has NaN gradients.
+- (4) is computed in double precision, with Cholesky factors in place of the roots: their singular values are the same, and the gradient is
+  finite where eigenvalues are equal. A well-known public loss takes the root of each entry, and has NaN gradients.
 - (5) says little where a batch has few utterances beside `units`; then `r` holds it up. Batches are of many dialogues, therefore.
-- Without sound or without faces an utterance has `k_tm = 0` and is in no covariance; without text it has neither, and a learned vector
-  as `h_t`. A corpus without text is refused. Text and one other have no (5); text alone has `e = h_t`.
-- The paper knows no conversation. A graph stage stands behind (6); `graph = "none"` leaves it out.
+- Without audio or without faces an utterance has `k_tm = 0` and is in no covariance; without text it has neither, and a learned vector as
+  `h_t`. A corpus without text is refused. Text and one other have no (5); text alone has `e = h_t`.
+- The paper knows no conversation. A graph stage stands after (6); `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class ICCNConfig(InConversation):
 
     Attributes:
         text_width: Of `h_t`.
-        width: Of `h_m`, sound and faces.
+        width: Of `h_m`, audio and video.
         units: Of `k_tm`.
         weight: λ.
-        dropout: In front of the classifier.
+        dropout: Before the classifier.
     """
 
     text_width: Size = 32
@@ -86,11 +86,11 @@ class Frames(nn.Module):
         self.lstm = nn.LSTM(width, width, batch_first=True)
 
     def forward(self, batch: Batch) -> Tensor:
-        """`(N, width)`; zero where an utterance has none."""
+        """Return `(N, width)`; zero where an utterance has none."""
         return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], self.lstm.hidden_size, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, *item)`, `(n, L)` bool → `(n, width)`."""
+        """Map `(n, L, *item)`, `(n, L)` bool to `(n, width)`."""
         frames, mask = self.front[self.name](padded, mask)  # zero behind the end
         states, _ = self.lstm(self.convolve(frames.transpose(1, 2)).transpose(1, 2))
         return states[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
@@ -108,7 +108,7 @@ def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
 
 
 class ICCN(UtteranceMethod):
-    """Text times sound and text times faces, made to correlate, after Sun et al.; and the conversation around them."""
+    """Text times audio and text times faces, made to correlate, after Sun et al.; and the conversation around them."""
 
     Config = ICCNConfig
     couples_batch = "the correlation over utterances, Eq. (5)"
@@ -122,7 +122,7 @@ class ICCN(UtteranceMethod):
     )
 
     def build(self, config: ICCNConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         if TEXT not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, which ICCN multiplies with the others, found {', '.join(shapes.modalities)}")
         self.others = tuple(m for m in shapes.modalities if m != TEXT)
@@ -150,7 +150,7 @@ class ICCN(UtteranceMethod):
         return {**h, **self.missing(h, given.present)}[TEXT], found
 
     def penalty(self, k: dict[str, Tensor], given: Given) -> Tensor | float:
-        """What is added to the loss of the task."""
+        """Return what is added to the loss of the task."""
         pairs = list(combinations(self.others, 2))
         total = [correlations(k[m], k[n], given.here((TEXT, m, n)).all(1)).mean() for m, n in pairs]
         return -self.config.weight * torch.stack(total).mean().to(k[pairs[0][0]].dtype) if pairs else 0.0  # Eq. (5)

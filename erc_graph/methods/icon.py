@@ -1,6 +1,7 @@
 r"""ICON: Interactive Conversational Memory Network for Multimodal Emotion Detection (Hazarika et al., EMNLP 2018).
 
-A turn queries one memory of all earlier turns in their order. Each answer refines the next query, and a GRU rewrites the memory between.
+An utterance queries one memory of all earlier utterances in their order. Each answer refines the next query, and a GRU rewrites the memory
+between.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -11,8 +12,8 @@ A turn queries one memory of all earlier turns in their order. Each answer refin
     q_i &\leftarrow \tanh\Big(q_i + \sum_k a_k M^h_k\Big) \qquad \text{(4)-(6) once per hop} \tag{6} \\
     o_i &= W_o q_i + b_o \tag{7}
 
-The equations are those of the public code; their numbers are ours. `k` runs over the turns before `i`, at most `window` of them. In (2)
-a GRU keeps its state where the other side speaks. The GRUs are TensorFlow's.
+The equations are those of the public code; their numbers are ours. `k` runs over the utterances before `i`, at most `window` of them. In
+(2) a GRU keeps its state where the other side speaks. The GRUs are TensorFlow's.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -24,12 +25,13 @@ a GRU keeps its state where the other side speaks. The GRUs are TensorFlow's.
 
 **Differences from the paper and from its public code**
 
-- The code fills the window with empty turns on the left, and (3) and (4) read them. There every hop adds a drift, and a turn's scores
-  depend on how much of the window is empty. Here only real turns count. A turn without any modality is in no memory; its query reads zeros.
+- The code fills the window with empty turns on the left, and (3) and (4) read them. There every hop adds a drift, and an utterance's scores
+  depend on how much of the window is empty. Here only real utterances count. An utterance without any modality is in no memory; its query
+  reads zeros.
 - The code's text and audio vectors come from a network that reads whole dialogues and was trained on the labels. They therefore contain
-  later turns, although ICON is causal. Here the vectors are those of the corpus.
-- Paper and code know two speakers. With more, "other" is everybody but the turn's own speaker.
-- The code chooses its epoch on a random 60 per cent of the *test* turns. It never shuffles, and its loss counts the zero rows that pad
+  later utterances, although ICON is causal. Here the vectors are those of the corpus.
+- Paper and code know two speakers. With more, "other" is everybody but the utterance's own speaker.
+- The code chooses its epoch on a random 60 per cent of the *test* utterances. It never shuffles, and its loss counts the zero rows that pad
   the last batch. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
 - The paper's text was not at hand. It seems to have no tanh in (5), and encoders of its own for each modality.
 """
@@ -59,7 +61,7 @@ class ICONConfig(Checked):
     Attributes:
         width: Of all states.
         hops: Number of queries.
-        window: Most earlier turns in the memory; unset: all.
+        window: Most earlier utterances in the memory; default: all.
         dropout: On the outputs of (2) and on the attention.
     """
 
@@ -83,7 +85,7 @@ class OneMemory(OverTurns):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
-        """`(N, 1, inputs)` → `(N, 1, width)`"""
+        """Map `(N, 1, inputs)` to `(N, 1, width)`"""
         u = nodes.masked()[:, 0]
         history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)
@@ -101,7 +103,7 @@ class OneMemory(OverTurns):
 
 
 class ICON(Method):
-    """One memory of earlier turns, queried several times and rewritten between."""
+    """One memory of earlier utterances, queried several times and rewritten between."""
 
     Config = ICONConfig
     family = "recurrent"
@@ -115,11 +117,11 @@ class ICON(Method):
     )
 
     def build(self, config: ICONConfig, shapes: Shapes) -> None:
-        """The turn, its memory, and the classifier."""
+        """Return the utterance, its memory, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = OneMemory(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (7)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`"""
+        """Return `(N, width)`"""
         return self.recall(self.turn(given), given.batch).states[:, 0]

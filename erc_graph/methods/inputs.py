@@ -37,7 +37,7 @@ class InputsConfig(Checked):
             training labels.
         modality_dropout: Share of modalities that are hidden in training, never the last one of an utterance.
         second_text: Feature set of a second text encoder, for methods that read one ("Bt" of pairwise); no modality then.
-        given_speakers: Take speaker vectors from the feature set `speaker`, in the place of learned embeddings.
+        given_speakers: Take speaker vectors from the feature set `speaker`, in place of learned embeddings.
         text_layers: Last layers of a text encoder that are trained with the method, where the corpus has its token states as sequences.
     """
 
@@ -98,7 +98,7 @@ class Given:
     speaker: tuple[Tensor, Tensor] | None = None
 
     def here(self, modalities: Collection[str]) -> Tensor:
-        """`(N, modalities)` bool."""
+        """Return `(N, modalities)` bool."""
         return torch.stack([self.present[name] for name in modalities], 1)
 
 
@@ -188,7 +188,7 @@ class Inputs(nn.Module):
                     self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def prepared(self, batch: Batch) -> Batch:
-        """The batch with sequences that know no weights as vectors: once, and not in every epoch."""
+        """Return the batch with sequences that know no weights as vectors: once, and not in every epoch."""
         waiting = [name for name in self.pooled if name in batch.sequences]
         if not waiting:
             return batch
@@ -200,7 +200,7 @@ class Inputs(nn.Module):
         )
 
     def vectors(self, batch: Batch) -> Batch:
-        """The batch with a vector in the place of every sequence that the method does not read itself."""
+        """Return the batch with a vector in place of every sequence that the method does not read itself."""
         batch = self.prepared(batch)
         if self.text_layers is None or "text" not in batch.sequences:
             return batch
@@ -229,7 +229,7 @@ class Inputs(nn.Module):
         return batch
 
     def forward(self, batch: Batch) -> Given:
-        """What the method is given; `batch` has gone through `vectors` and `noisy`."""
+        """Return what the method is given; `batch` has gone through `vectors` and `noisy`."""
         values = {}
         for name in self.scaled:
             here = batch.present[name][:, None]
@@ -256,11 +256,11 @@ class SpeakerRelative(OverTurns):
 
     How loud or high somebody speaks says more about the emotion when one knows how that person speaks otherwise (speaker normalisation,
     usual in speech emotion recognition: Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech",
-    IEEE Transactions on Affective Computing, 2013). Whole dialogues are needed, later turns included.
+    IEEE Transactions on Affective Computing, 2013). Whole dialogues are needed, later utterances included.
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, 1, d)` scaled features → `(N, 1, d)`."""
+        """Map `(N, 1, d)` scaled features to `(N, 1, d)`."""
         return nodes.with_states(relative_to_speaker(nodes.states[:, 0], nodes.present[:, 0], batch)[:, None])
 
 
@@ -273,7 +273,7 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
         batch: The dialogues.
 
     Returns:
-        `(N, d)`; zero for a speaker's only turn. A deviation below `LEAST_DEVIATION` counts as that much more.
+        `(N, d)`; zero for a speaker's only utterance. A deviation below `LEAST_DEVIATION` counts as that much more.
     """
     own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
     here = present[:, None]

@@ -26,7 +26,8 @@ The equations are those of the public code; their numbers are ours. CM and SA ar
 - The code reads padding; here lengths are known. The code gives no position to a step whose first channel is zero; here every step has one.
 - The code needs sequences of one length. Here audio of another length is averaged over the spans of the words before (5) (our choice).
 - From epoch 5 on the code trains a model that it no longer uses. Modules that get no gradient, a third of the parameters, are left out.
-- If text and audio are vectors, the turns of a dialogue are the steps (our choice). With `causal` the LSTM and (1) read no later turns.
+- If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal` the LSTM and (1) read no later
+  utterances.
 - Attention to a missing modality adds zero, and its `n_m` is zero. One modality alone skips (3) and (4). Other modalities are not read.
 - The paper knows no conversation. A graph stage follows (6); `graph = "none"` is the paper's own model.
 """
@@ -132,7 +133,7 @@ class LGCCT(UtteranceMethod):
         return replace(schema, widths=widths, sequences={m: item for m, item in schema.sequences.items() if m in read})
 
     def build(self, c: LGCCTConfig, shapes: Shapes) -> None:
-        """The net over steps, the residual layer, the conversation and the classifier."""
+        """Return the network over steps, the residual layer, the conversation and the classifier."""
         if not {*shapes.modalities} <= {"text", "audio"}:
             raise ConfigError(f"modalities: expected text, audio or both, which LGCCT reads, found {', '.join(shapes.modalities)}")
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: LGCCTNet(c, inputs, c.causal and not shapes.items))
@@ -142,7 +143,7 @@ class LGCCT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, 2 width)`, with a conversation wider."""
+        """Return `(N, 2 width)`, with a conversation wider."""
         h = self.read(given.values, given.present, given.batch)
         f = h + self.residual(h)  # Eq. (6)
         return self.conversation(f, given.here(self.read.names).any(1), given)

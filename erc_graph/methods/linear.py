@@ -43,5 +43,5 @@ class Linear(Method):
     family = "fusion"
 
     def parts(self, config: LinearConfig, shapes: Shapes) -> Iterator[nn.Module]:
-        """The features side by side; the classifier behind them is linear."""
+        """Return the features side by side; the classifier after them is linear."""
         yield Turn(shapes.widths)  # Eq. (1) with the classifier

@@ -29,7 +29,7 @@ The equations are those of the public codes; their numbers are ours.
 - A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant: the product fuses the others.
 - Text of one vector per utterance goes through the layers of audio and video, because there is no sequence to read. Audio and video
   sequences become vectors before. Any number of modalities is fused.
-- The codes build a dropout behind the fusion and never apply it; it is left out. They train the factors at a rate of their own. One code
+- The codes build a dropout after the fusion and never apply it; it is left out. They train the factors at a rate of their own. One code
   fails for a single utterance; another never trains `w` and `c`. The script for IEMOCAP chooses an epoch and then predicts with the last.
 - In training the batch norm couples the utterances of a batch.
 """
@@ -61,7 +61,7 @@ class LMFConfig(InConversation):
         words: Width of the LSTM, where text is words.
         rank: `R`.
         fused: `K`; 0: the number of classes, and `o` are the scores, as published; then there is no graph.
-        dropout: In (1), and in front of the classifier.
+        dropout: In (1), and before the classifier.
     """
 
     width: Size = 16
@@ -88,7 +88,7 @@ class LMF(UtteranceMethod):
     )
 
     def build(self, config: LMFConfig, shapes: Shapes) -> None:
-        """A net and a factor per modality, the conversation, and the classifier."""
+        """Return a network and a factor per modality, the conversation, and the classifier."""
         if config.fused < 0 or (not config.fused and self.graph is not None):
             raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 with graph 'none', found {config.fused} with {config.graph!r}")
         self.names, size = shapes.modalities, config.fused or shapes.outputs
@@ -111,6 +111,6 @@ class LMF(UtteranceMethod):
         return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, K)`, with a conversation wider."""
+        """Return `(N, K)`, with a conversation wider."""
         o = torch.einsum("r,rnk->nk", self.weight[0], self.products(given)) + self.bias  # Eq. (5)
         return self.conversation(o, given.here(self.names).any(1), given)

@@ -1,6 +1,6 @@
 r"""After M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation (after Chudasama et al., CVPR Workshops 2022).
 
-Transformer encoders over the turns of each modality. Then the text attends to itself with the keys of each other modality. (2) is the
+Transformer encoders over the utterances of each modality. Then the text attends to itself with the keys of each other modality. (2) is the
 paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 
 .. math::
@@ -22,8 +22,8 @@ paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 - Only a figure shows whether (4) reads `f` itself; two re-implementations do so. ReLU and dropout in (4) and (5) are not in the paper.
 - (3) needs one width for all modalities. (1), with dropout before and after, is that of a re-implementation.
 - The features are given. The paper's extractors are left out, as is their triplet loss, which as printed draws distant negatives nearer.
-- A missing modality is zero in (2); turns without text or `m` are no keys in (3). Without text the first modality takes its place.
-- The paper knows no speakers. `causal` lets no attention read later turns. A single modality has (1), (2) and (5).
+- A missing modality is zero in (2); utterances without text or `m` are no keys in (3). Without text the first modality takes its place.
+- The paper knows no speakers. `causal` lets no attention read later utterances. A single modality has (1), (2) and (5).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class M2FNetConfig(Causal):
 
 
 class KeyedFusion(OverTurns):
-    """Eqs. (3), (4): the first stream attends to itself with the keys of each other stream, over the turns of a dialogue."""
+    """Eqs. (3), (4): the first stream attends to itself with the keys of each other stream, over the utterances of a dialogue."""
 
     def __init__(self, c: M2FNetConfig, others: tuple[str, ...]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class KeyedFusion(OverTurns):
         self.connect = nn.ModuleList(nn.Linear((len(others) + 1) * n, n) for _ in range(c.layers))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `f`, `(N, 1, width)`"""
+        """Map `(N, S, width)` to `f`, `(N, 1, width)`"""
         f, *others = nodes.masked().unbind(1)
         keys = batch.pad(nodes.present[:, 1:] & nodes.present[:, :1]).permute(2, 0, 1)[:, :, None]  # (S - 1, D, 1, L)
         keys = keys & keys.new_ones(batch.longest, batch.longest).tril() if self.causal else keys
@@ -88,7 +88,9 @@ class KeyedFusion(OverTurns):
 
 
 class M2FNet(Method):
-    """After Chudasama et al.: encoders over the turns of each modality, and a text that attends to itself with the keys of the others."""
+    """After Chudasama et al.: encoders over the utterances of each modality, and a text that attends to itself with the
+    keys of the others.
+    """
 
     Config = M2FNetConfig
     family = "transformer"
@@ -103,7 +105,7 @@ class M2FNet(Method):
     )
 
     def build(self, c: M2FNetConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         n, d = c.width, c.dropout
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": d, "causal": c.causal}

@@ -12,7 +12,7 @@ equations are those of the public code, and their numbers are ours.
     y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
     \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
 
-with the layers `N_L` of (4), over a hyperedge for every modality and one for every turn, and `N_K` of (5).
+with the layers `N_L` of (4), over a hyperedge for every modality and one for every utterance, and `N_K` of (5).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -32,12 +32,12 @@ Differences from the paper and from its public code:
   node by its modality, and means are weighted.
 - One text vector per utterance is taken as it is. Several (`text1` to `text4`: the last layers of RoBERTa) have (1), over the rows that are
   there; in training that norm couples the dialogues of a batch. In the code it also counts the padding.
-- The text has a linear map in front of the GRU always; in the code only where its width is not `width` (IEMOCAP).
+- The text has a linear map before the GRU always; in the code only where its width is not `width` (IEMOCAP).
 - The GRU stops at the end of a dialogue. In the code it reads padding, and batch mates change the scores.
 - A speaker is known by the order of appearance, so that renaming speakers changes nothing.
 - Loss for MELD: see `erc_graph.methods.mmgcn`; the same "focal" loss, `training.loss = "legacy_focal"`.
 - A missing modality has no node and no part in a hyperedge; zeros stand for it in (6). The code needs three modalities.
-- The method is never causal: the hyperedge of a modality joins all turns.
+- The method is never causal: the hyperedge of a modality joins all utterances.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ class M3NETConfig(Checked):
 
     Attributes:
         graph: Recipe of both graphs.
-        causal: Must be false: the hyperedge of a modality joins all turns.
+        causal: Must be false: the hyperedge of a modality joins all utterances.
         width: `D`, width of the encoders' states.
         hidden: Width of the nodes.
         hyper_layers: `N_L`.
         layers: `N_K`.
         weights: Of hyperedges and nodes: `uniform`, or by `kind`.
-        dropout: Between the layers of the GRU and in front of the classifier.
+        dropout: Between the layers of the GRU and before the classifier.
     """
 
     graph: Graph = "m3net"
@@ -87,7 +87,7 @@ class M3NETConfig(Checked):
 
 
 class M3NET(Method):
-    """Means over modalities and turns, and signed messages between nodes."""
+    """Means over modalities and utterances, and signed messages between nodes."""
 
     Config = M3NETConfig
     can_be_causal = False
@@ -119,7 +119,7 @@ class M3NET(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(widths) * 2 * c.hidden, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, S · 2 hidden)`."""
+        """Return `(N, S · 2 hidden)`."""
         nodes = self.streams(self.texts(given))  # Eqs. (1), (2): (N, S, width)
         nodes = added(nodes, self.speaker(given), ("text",)) if self.speaker else nodes
         nodes = nodes.with_states(self.node(nodes.states))  # Eq. (3): (N, S, hidden)

@@ -12,7 +12,7 @@ The abstract names attention within, across and over all modalities. The equatio
 
 | symbol | attribute | shape |
 |---|---|---|
-| `x_m` | `items` | `(n, L_m, features)`, scaled, behind a linear map that the code lacks |
+| `x_m` | `items` | `(n, L_m, features)`, scaled, after a linear map that the code lacks |
 | BiLSTM, (2) | `recur[m]`, `attend[m]`, `norm[m]` | `(n, L_m, hidden)`, text `(n, L_m, features)` |
 | `P_m`, `U_m` | `project[m]`, `exchange`, `normed[m]` | `(n, L_m, width)` |
 | `F`; `u`, `W` | `query`, `classify` | `(n, sum of L_m, width)`; `(width,)`, `(classes, width)`, with a conversation wider |
@@ -21,8 +21,8 @@ The abstract names attention within, across and over all modalities. The equatio
 
 - (5): the code concatenates the channels of word i and frame i (`join = "index"`), which do not belong together. Along time, our choice,
   the softmax is a "global inter-modal" attention, as in the abstract. (6): the product is read from a figure, and may be a sum.
-- The code masks nothing, although most of its 512 steps are padding. Here padded and missing items count nowhere: a missing modality
-  has no part in (4)-(6). With `join = "index"` its channels are zero, as are those behind the end of a shorter one.
+- The code masks nothing, although most of its 512 steps are padding. Here padded and missing items count nowhere: a missing modality has no
+  part in (4)-(6). With `join = "index"` its channels are zero, as are those after the end of a shorter one.
 - A vector is a sequence of one item, so (2) and (4) pass on its value whatever queries and keys are. Where an utterance has a single
   item, and for vectors with `join = "index"`, (6) is :math:`U \odot U` and loses all signs.
 - Guesses, none in the code: dropout; every ordered pair of three modalities in (4); a BiLSTM for all but text; the conversation.
@@ -59,7 +59,7 @@ class MERHANConfig(InConversation):
         width: Of `U`.
         heads: Of every attention.
         join: How `F` is made of all `U`.
-        dropout: On `A`, and in front of the classifier.
+        dropout: On `A`, and before the classifier.
     """
 
     hidden: Even = 128
@@ -85,7 +85,7 @@ class MERHAN(UtteranceMethod):
     )
 
     def build(self, config: MERHANConfig, shapes: Shapes) -> None:
-        """The three blocks, the conversation, and the classifier."""
+        """Return the three blocks, the conversation, and the classifier."""
         width, self.names = config.width, shapes.modalities
         items = {m: item[0] if len(item) == 1 else config.hidden for m, item in shapes.items.items()} | dict(shapes.widths)
         states = {m: items[m] if m == "text" else config.hidden for m in self.names}
@@ -117,6 +117,6 @@ class MERHAN(UtteranceMethod):
         return (alpha[..., None] * f).sum(1) * masked_mean(f, mask)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, size)`, with a conversation wider."""
+        """Return `(N, size)`, with a conversation wider."""
         g = self.items(self.states, given, self.size)
         return self.conversation(g, given.here(self.names).any(1), given)

@@ -1,6 +1,6 @@
 r"""MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition (Zhao et al., Interspeech 2024).
 
-Words take up the sound of their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
+Words take up the audio of their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
 unit reads z beside g, multi-head attention over z:
 
 .. math::
@@ -33,14 +33,14 @@ what the classifier sees.
 
 Differences from the paper:
 
-- It sees one utterance at a time; here a conversation graph stands behind it. A batch is of dialogues, not of utterances.
+- It sees one utterance at a time; here a conversation graph stands after it. A batch is of dialogues, not of utterances.
 - Word i of n attends to window ⌊i N / n⌋ of the N that the utterance's own frames fill, the paper's word i to window i: there L and N are
   50, and real utterances have fewer. Masked elsewhere.
 - Algorithm 1: what lies beyond the utterance's first or last frame is not there, so a window at its border is not moved inwards but
   grows to one side ("special processing", not described). Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries;
   here half of those that are there. The mean of line 11 is that of the entries written so far. Lines 9 and 10 print indices with ω_X
   where frames move by h_X.
-- z is values of frames alone, in which the words themselves are lost; here they are added and the sum is normalised, as behind any
+- z is values of frames alone, in which the words themselves are lost; here they are added and the sum is normalised, as after any
   cross-attention. `sawa.residual = false` is the printed form.
 - Widths are 256 (the paper's hidden size) everywhere; heads and dropout are not given.
 - MGRU (Fig. 4): its update gate is taken as the reset gate's twin, over h, z and g. "w/o Context" is taken as g = z.
@@ -169,7 +169,7 @@ class MFDRConfig(InConversation):
         width: Of words, frames and z.
         dropout: After SAWA, after the recurrence, and in the classifier.
         hidden: Width of the classifier's hidden layer.
-        sawa: Words take up sound.
+        sawa: Words take up audio.
         gcpu: Recurrence over them.
         dfc: Fewer states.
     """
@@ -191,7 +191,7 @@ class MFDRConfig(InConversation):
 
 
 class MFDR(UtteranceMethod):
-    """Words that take up sound window by window, a recurrence that knows the whole, frames with kernels of their own; then the graph."""
+    """Words that take up audio window by window, a recurrence that knows the whole, frames with kernels of their own; then the graph."""
 
     Config = MFDRConfig
     reads = ("sequences",)
@@ -272,21 +272,22 @@ class MFDR(UtteranceMethod):
         return F.pad(frames, (0, 0, 0, self.refine.count - frames.shape[1])).flatten(1)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, conversation.width)`"""
+        """Return `(N, conversation.width)`"""
         sequences = self.fronts.prepared(given.batch).sequences
         vectors = self.vectors({name: sequences[name] for name in given.sequences})
         return self.conversation(vectors, given.here(given.sequences).any(1), given)
 
     @torch.no_grad()
     def windows(self, dialogue: Dialogue, turn: int) -> HeteroData:
-        """The bipartite graph of the words and frames of an utterance, with the weights of its windows (`erc_graph.graphs.word_windows`).
+        """Return the bipartite graph of the words and frames of an utterance, with the weights of its windows
+        (`erc_graph.graphs.word_windows`).
 
         Args:
             dialogue: The conversation.
             turn: Which of its utterances, from 0.
 
         Raises:
-            ConfigError: no such turn, or one without words and frames.
+            ConfigError: no such utterance, or one without words and frames.
         """
         from erc_graph.graphs.word_windows import window_graph
 

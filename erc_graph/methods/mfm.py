@@ -29,7 +29,7 @@ The equations are those of the public code; their numbers are ours. MFN is the r
   modality are left out. There the reconstruction of a missing video uses the decoder output for missing audio.
 - (6) divides by `d` twice, as in the code: for wide `z` the kernel is flat, and the term small. Below eight utterances it is left out.
 - The code ignores its learning rate, never shuffles its batches, and never trains on the last, incomplete one.
-- The paper's text was not at hand. It knows no conversation: a graph stage stands behind `f_y`; `graph = "none"` leaves it out.
+- The paper's text was not at hand. It knows no conversation: a graph stage stands after `f_y`; `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class MFMConfig(InConversation):
         width: Of the LSTMs of MFN, unless `widths` says otherwise.
         widths: Modality → width of its LSTM in MFN.
         memory: Width of the memory of MFN.
-        hidden: Hidden width of the nets of MFN, unless `hiddens` says otherwise.
+        hidden: Hidden width of the networks of MFN, unless `hiddens` says otherwise.
         hiddens: Net of MFN → its hidden width.
         latent: Width of `z` and `f`, unless `latents` or `factors` says otherwise.
         latents: Modality, or `label` → width of its `z`.
         factors: Modality, or `label` → width of its `f`.
-        dropout: In the nets of MFN and of (3), (5).
+        dropout: In the networks of MFN and of (3), (5).
         reconstruction_weights: Modality → its `λ_m`; 1 where none is given.
         discrepancy_weight: `λ`.
     """

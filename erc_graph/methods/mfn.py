@@ -24,14 +24,14 @@ The equations are those of the public code; their numbers are ours. All maps hav
 
 - Steps are the words of an utterance where the corpus has sequences. The paper averages audio and video over each word's time span. Here
   the shortest sequence gives the number of steps; longer ones are averaged over equal spans. A vector is repeated at every step.
-- Where the corpus has only one vector per utterance, steps are the turns of the dialogue, and (7) reads the states of each turn. This is
-  our choice; it reads no later turn.
+- Where the corpus has only one vector per utterance, steps are the utterances of the dialogue, and (7) reads the states of each utterance.
+  This is our choice; it reads no later utterance.
 - The code pads in front, reads the padding, and keeps the last 20 words. Here an utterance is read whole and without padding.
-- The states of a missing modality do not change. (3) gives no weight to its cell at `t`, nor to that at `t - 1` before its first step.
-  A turn without any modality does not change the memory.
+- The states of a missing modality do not change. (3) gives no weight to its cell at `t`, nor to that at `t - 1` before its first step. An
+  utterance without any modality does not change the memory.
 - The softmax of (3) makes its channels smaller, the wider the LSTMs are. The code does the same.
 - The authors publish one model per figure of a table. Their code never shuffles its batches and never trains on the last, incomplete one.
-- The paper's text was not at hand. It knows no conversation: the graph stage stands behind (7); `graph = "none"` leaves it out.
+- The paper's text was not at hand. It knows no conversation: the graph stage stands after (7); `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class MFNConfig(InConversation):
         width: Of the LSTMs, unless `widths` says otherwise.
         widths: Modality → width of its LSTM.
         memory: Width of `u`.
-        hidden: Hidden width of all nets and of (7), unless `hiddens` says otherwise.
+        hidden: Hidden width of all networks and of (7), unless `hiddens` says otherwise.
         hiddens: Net (`attention`, `candidate`, `keep`, `take`) → its hidden width.
-        dropout: In the nets.
-        output_dropout: In front of `O_2`.
+        dropout: In the networks.
+        output_dropout: Before `O_2`.
     """
 
     width: Size = 32
@@ -87,7 +87,7 @@ class MFN(UtteranceMethod):
     )
 
     def build(self, config: MFNConfig, shapes: Shapes) -> None:
-        """The recurrence, the layer behind it, the conversation, and the classifier."""
+        """Return the recurrence, the layer after it, the conversation, and the classifier."""
         self.steps = AlignedSteps(shapes.widths, shapes.items, config.width)
         self.names = tuple(self.steps.inputs)
         widths = {m: config.widths.get(m, config.width) for m in self.names}
@@ -99,7 +99,7 @@ class MFN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.output_dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, hidden)`, with a conversation wider."""
+        """Return `(N, hidden)`, with a conversation wider."""
         present = given.here(self.names)
         if self.over_dialogue is None:
             read = given.values, given.sequences, given.present

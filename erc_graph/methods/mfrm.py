@@ -1,7 +1,7 @@
 r"""After MFRM: multi-fusion residual memory (after Mai et al., IEEE Transactions on Affective Computing 13, 2022), over dialogues.
 
-A recurrent net per modality; what is intense in the sound counts more; at every step all products of the modalities are fused, and a memory
-whose state is only added to reads the fused sequence.
+A recurrent network per modality; what is intense in the audio counts more; at every step all products of the modalities are fused, and a
+memory whose state is only added to reads the fused sequence.
 
 .. math::
     h^m_t &= V_m\, \mathrm{BiGRU}_m(x^m)_t \tag{1} \\
@@ -22,14 +22,15 @@ whose state is only added to reads the fused sequence.
 
 **What is known, what was guessed, and what differs**
 
-- Known, from the abstract and a survey: the modules and their order, attention to steps that are intense in the sound, a memory that hands
+- Known, from the abstract and a survey: the modules and their order, attention to steps that are intense in the audio, a memory that hands
   its state on directly, and both kinds of states in the decision. The paper's text and a code were not at hand, so **all formulas are
   guesses**: what (2) compares, the products of (3), the cell of (4), (5), and all sizes.
-- A step is a turn: the sequence is the dialogue, for corpora have one vector per utterance here, and no words that are aligned with sound
-  and faces. "Change" is then one of the sound from turn to turn. The paper reads the words of one utterance.
-- A missing modality is zero in (3) and (5), which drops its products. Without sound a turn has the mean score of the turns with it, and the
-  next one no change; a corpus without sound has no (2). A turn without any modality has a state of the memory, and no part in a graph.
-- `causal`: nets read forward, and (2) is the softmax over the turns so far, with `T` their number. A graph may stand behind (5).
+- A step is an utterance: the sequence is the dialogue, for corpora have one vector per utterance here, and no words that are aligned with
+  audio and video. "Change" is then one of the audio from utterance to utterance. The paper reads the words of one utterance.
+- A missing modality is zero in (3) and (5), which drops its products. Without audio an utterance has the mean score of the utterances with
+  it, and the next one no change; a corpus without audio has no (2). An utterance without any modality has a state of the memory, and no
+  part in a graph.
+- `causal`: networks read forward, and (2) is the softmax over the utterances so far, with `T` their number. A graph may stand after (5).
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class MFRMConfig(InConversation):
     """After MFRM.
 
     Attributes:
-        graph: Recipe of a graph behind the memory, or `none`.
+        graph: Recipe of a graph after the memory, or `none`.
         width: Of all states.
-        dropout: In front of (1) and of the classifier.
+        dropout: Before (1) and of the classifier.
     """
 
     graph: str = "none"
@@ -67,7 +68,7 @@ class MFRMConfig(InConversation):
 
 
 class Intensity(OverTurns):
-    """How much a turn counts by the strength and the change of its sound, `i_t` of Eq. (2)."""
+    """How much an utterance counts by the strength and the change of its audio, `i_t` of Eq. (2)."""
 
     def __init__(self, width: int, *, causal: bool) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class Intensity(OverTurns):
         self.strength, self.change = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False)) for _ in range(2))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, 1, width)`, present where there is sound → `(N, 1, 1)`."""
+        """Map `(N, 1, width)`, present where there is audio to `(N, 1, 1)`."""
         h, here = batch.pad(nodes.masked()[:, 0]), batch.pad(nodes.present[:, 0])  # (D, L, width), (D, L)
         change = torch.cat([torch.zeros_like(h[:, :1]), (h[:, 1:] - h[:, :-1]) * here[:, :-1, None]], 1)
         e = torch.where(here, (self.strength(h) + self.change(change)).squeeze(-1), 0.0)
@@ -88,7 +89,7 @@ class Intensity(OverTurns):
 
 
 class ResidualMemory(OverTurns):
-    """A recurrent net that only adds to its state, Eq. (4)."""
+    """A recurrent network that only adds to its state, Eq. (4)."""
 
     causal = True
 
@@ -98,14 +99,14 @@ class ResidualMemory(OverTurns):
         self.gates, self.kept = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
 
     def after(self, given: Tensor, state: Tensor) -> Tensor:
-        """The next state `(D, width)`, from the maps of u `(D, 3 width)` and the state before."""
+        """Return the next state `(D, width)`, from the maps of u `(D, 3 width)` and the state before."""
         normed, (update, reset, candidate) = self.norm(state), given.chunk(3, -1)
         more, other = self.gates(normed).chunk(2, -1)
         kept = self.kept((reset + other).sigmoid() * normed)
         return state + (update + more).sigmoid() * (candidate + kept).tanh()  # Eq. (4)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, 1, width)` → `(N, 1, width)`."""
+        """Map `(N, 1, width)` to `(N, 1, width)`."""
         given = batch.pad(self.given(nodes.states[:, 0]))
         states = [given.new_zeros(len(batch), nodes.width)]
         for one in given.unbind(1):
@@ -113,14 +114,14 @@ class ResidualMemory(OverTurns):
         return nodes.with_states(batch.unpad(torch.stack(states[1:], 1))[:, None])
 
     def step(self, nodes: Nodes, batch: Batch, memory: Tensor | None) -> tuple[Nodes, Tensor]:
-        """One more turn; what is handed on is the state."""
+        """Process the next utterance; what is handed on is the state."""
         rows = nodes.states[:, 0]
         state = self.after(self.given(rows), torch.zeros_like(rows) if memory is None else memory)
         return nodes.with_states(state[:, None]), state
 
 
 class MFRM(UtteranceMethod):
-    """Products of the modalities turn by turn, weighed by the sound, and a memory that adds them up; after Mai et al."""
+    """Products of the modalities utterance by utterance, weighed by the audio, and a memory that adds them up; after Mai et al."""
 
     Config = MFRMConfig
     reads = ("features", "sequences")
@@ -133,7 +134,7 @@ class MFRM(UtteranceMethod):
     )
 
     def build(self, config: MFRMConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         width, self.names = config.width, tuple(shapes.widths)
         self.read = nn.ModuleDict({m: Recurrent("gru", n, width, bidirectional=not config.causal) for m, n in shapes.widths.items()})
         self.project = nn.ModuleDict({m: nn.Linear(width, width) for m in self.names})
@@ -147,7 +148,7 @@ class MFRM(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, width)`, with a conversation wider."""
+        """Return `(N, width)`, with a conversation wider."""
         batch, here = given.batch, given.here(self.names)
         rows = side_by_side(list(self.read.values()), [self.dropout(given.values[m]) for m in self.names], batch)  # type: ignore[arg-type]
         states = {m: self.project[m](row) for m, row in zip(self.names, rows, strict=True)}  # Eq. (1)

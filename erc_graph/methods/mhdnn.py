@@ -25,7 +25,7 @@ abstract was at hand.
 - (4): always the product. Going down the best branch alone cannot mend what the root gets wrong.
 - All networks train on the cross-entropy of (4), whose logarithm is a sum: each learns from its own labels, except that its batch norm
   counts all utterances, and that with a conversation all losses reach the root through `c`.
-- The paper's 33 features of sound are not listed; whatever the corpus has is read. Text is a vector; of a sequence mean and deviation over
+- The paper's 33 features of audio are not listed; whatever the corpus has is read. Text is a vector; of a sequence mean and deviation over
   time, where the paper reads ELMo. A missing modality is zeros, the training mean, and its bit says so.
 - The paper knows no conversation: `graph = "none"` is its own form. Its tree is a head, so (3) reads what the graph says in every network.
 """
@@ -63,7 +63,7 @@ class MHDNNConfig(InConversation):
     Attributes:
         groups: Labels of each group; those that none names are one more. Empty: those of high arousal, and the others.
         hidden: Widths of the layers of every network.
-        dropout: Behind every layer.
+        dropout: After every layer.
     """
 
     groups: list[list[str]] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Layers(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """`(N, 1, inputs)` → `(N, hidden[-1])`; zero where nothing is there."""
+        """Map `(N, 1, inputs)` to `(N, hidden[-1])`; zero where nothing is there."""
         for linear, norm in zip(self.linear, self.norm, strict=True):
             nodes = norm(nodes.with_states(linear(nodes.states)), batch)
             nodes = nodes.with_states(self.dropout(nodes.states.relu()))
@@ -121,7 +121,7 @@ class MHDNN(UtteranceMethod):
         return [[labels.index(label) for label in group] for group in every if group]
 
     def build(self, config: MHDNNConfig, shapes: Shapes) -> None:
-        """A network per inner node, the conversation, and a classifier per inner node."""
+        """Return a network per inner node, the conversation, and a classifier per inner node."""
         self.groups = self.tree(config)
         self.turn = Turn(shapes.widths)
         inner = [group for group in self.groups if len(group) > 1] if len(self.groups) > 1 else []

@@ -25,10 +25,10 @@ Each modality of an utterance has a private code and a shared one; a Transformer
 **Differences from the paper and from its public code**
 
 - The paper's text was not at hand. Vectors skip (1); frames have a linear map in front. The code fine-tunes a text encoder, too.
-- A missing modality: its codes are no keys in (5) and zeros behind it, and its rows leave (6) to (8). The code knows none.
+- A missing modality: its codes are no keys in (5) and zeros after it, and its rows leave (6) to (8). The code knows none.
 - (6): 1e-12 under each root; in the code a batch of one has NaN gradients. Less than two rows, or modalities, have no (6).
 - The feed-forward width is four times the width, not 2048. The code's discriminator "shared or private", in no loss, is left out.
-- The paper knows no conversation. A graph stage stands behind (5); `graph = "none"` is the paper's own model.
+- The paper knows no conversation. A graph stage stands after (5); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class MISAConfig(InConversation):
         widths: Modality → width of its frames, unless `width`.
         heads: Of the Transformer layer.
         feedforward: Width of its hidden layer.
-        dropout: In front of the ReLU of (5).
+        dropout: Before the ReLU of (5).
         alpha: Weight of (7).
         beta: Weight of (6).
         gamma: Weight of the reconstruction.
@@ -88,11 +88,11 @@ class Frames(nn.Module):
         self.norm = nn.LayerNorm(2 * width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """`(N, 4 width)`; zero where an utterance has none."""
+        """Return `(N, 4 width)`; zero where an utterance has none."""
         return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], 4 * self.second.hidden_size, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, *item)`, `(n, L)` bool → `(n, 4 width)`; no layer reads what is padded."""
+        """Map `(n, L, *item)`, `(n, L)` bool to `(n, 4 width)`; no layer reads what is padded."""
         frames, mask = self.front[self.name](padded, mask)
         packed = pack_padded_sequence(frames, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         states, (first, _) = self.first(packed)
@@ -101,7 +101,7 @@ class Frames(nn.Module):
 
 
 def share(present: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(N, M, 1)`: each row's part in the mean of a modality, from presence `(N, M)`."""
+    """Return `(N, M, 1)`: each row's part in the mean of a modality, from presence `(N, M)`."""
     return (present.to(dtype) / present.sum(0).clamp(min=1))[..., None]
 
 
@@ -140,7 +140,7 @@ class MISA(UtteranceMethod):
     )
 
     def build(self, config: MISAConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names, width = shapes.modalities, config.width
         self.frames = nn.ModuleDict({m: Frames(m, item, config.widths.get(m, width)) for m, item in shapes.items.items()})
         inputs = {**shapes.widths, **{m: 4 * config.widths.get(m, width) for m in shapes.items}}
@@ -162,7 +162,7 @@ class MISA(UtteranceMethod):
         return x, p, self.shared(x).sigmoid()  # Eq. (3)
 
     def penalty(self, x: Tensor, p: Tensor, s: Tensor, present: Tensor) -> Tensor:
-        """What is added to the loss of the task."""
+        """Return what is added to the loss of the task."""
         c, again = self.config, torch.stack([self.restore[m]((p + s)[:, i]) for i, m in enumerate(self.names)], 1)  # Eq. (4)
         wrong = (share(present, x.dtype) * (again - x).square()).sum() / x[0].numel()
         return c.alpha * difference(p, s, present) + c.beta * similarity(s, present) + c.gamma * wrong  # Eq. (8)

@@ -1,6 +1,6 @@
 r"""MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations (Hu et al., ICASSP 2022).
 
-The graph of MMGCN, with the speaker's own turns in its nodes and an LSTM cell along the depth that says what every layer spreads.
+The graph of MMGCN, with the speaker's own utterances in its nodes and an LSTM cell along the depth that says what every layer spreads.
 
 .. math::
     x^\tau &= W_\tau u^\tau + b_\tau, \qquad c^t = \mathrm{BiGRU}(x^t), \quad c^a = x^a, \quad c^v = x^v \tag{1} \\
@@ -17,7 +17,7 @@ with the edges of MMGCN in (3). The equations are those of the public code; thei
 | symbol | attribute | shape |
 |---|---|---|
 | `W_τ`, `b_τ` | `streams.project[τ]` | `(width, features)`, `(width,)` |
-| both nets, of two layers | `context`, `own.net` | both directions `width` wide together |
+| both networks, of two layers | `context`, `own.net` | both directions `width` wide together |
 | `W_0`, `b_0` | `conv.first` | `(hidden, width)`, `(hidden,)` |
 | LSTM | `conv.gate` | one cell for all layers and nodes |
 | `W_l` | `conv.weights[l - 1]` | `(2 hidden, hidden)` |
@@ -26,13 +26,13 @@ with the edges of MMGCN in (3). The equations are those of the public code; thei
 **Differences from the paper and from its public code**
 
 - The paper's text was not at hand. As remembered, its layers have a square matrix, and (6) adds `g_l`, not `q_{l-1}`.
-- Both nets stop at the end of a dialogue, and the second one at a speaker's last turn. In the code they read padding, the second one also
-  in a dialogue by itself; published figures come from that. They are the best of 32 or 48 settings by test figures.
+- Both networks stop at the end of a dialogue, and the second one at a speaker's last utterance. In the code they read padding, the second
+  one also in a dialogue by itself; published figures come from that. They are the best of 32 or 48 settings by test figures.
 - The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's. A state of zeros makes the code's scores NaN.
 - The code's loss is focal, without gradient through its factor: nearly `training.loss = "focal"`. The default is cross entropy.
 - Speakers are numbered by first appearance. 38 tensors of the code that are never used, such as embeddings of speakers, are left out.
-- A missing modality has no node. Both nets read zeros in its place, and zeros stand for it in (7). The code needs three modalities.
-- `causal` reads forward and drops edges from later turns; the paper reads whole conversations.
+- A missing modality has no node. Both networks read zeros in its place, and zeros stand for it in (7). The code needs three modalities.
+- `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class MMDFNConfig(Causal):
         layers: `K`.
         alpha: α, share of the first state in every layer.
         eta: η, strength of the layers' own matrices.
-        speaker: Modality → `w_τ`, the share of the speaker's own turns in its nodes; one where nothing is said.
-        dropout: Between the layers of both nets, on `n` and `q_0`, behind each layer of the graph, and in front of the classifier.
+        speaker: Modality → `w_τ`, the share of the speaker's own utterances in its nodes; one where nothing is said.
+        dropout: Between the layers of both networks, on `n` and `q_0`, after each layer of the graph, and before the classifier.
     """
 
     graph: Graph = "mmgcn"
@@ -106,7 +106,7 @@ class MMDFN(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(self.shares) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, S (width + hidden))`"""
+        """Return `(N, S (width + hidden))`"""
         x = self.streams(given)  # Eq. (1), (N, S, width)
         rows = dict(zip(x.streams, x.masked().unbind(1), strict=True))
         if self.context is not None:

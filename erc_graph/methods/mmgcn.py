@@ -31,10 +31,10 @@ Differences from the paper and from its public code:
 - The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's `arccos(0.99999 cos)`, whose self-loops have 0.9986.
   A state of zeros has cosine 0; in the code it makes all scores of the batch NaN.
 - The LSTM stops at the end of a dialogue. In the code it reads on into the padding, so that batch mates change the scores.
-- The code's focal loss for MELD has the log-probability in the place of the probability and rises as the right class gets certain. It is
-  there as `training.loss = "legacy_focal"`; the default is the paper's cross entropy.
+- The code's focal loss for MELD has the log-probability in place of the probability and rises as the right class gets certain. It is there
+  as `training.loss = "legacy_focal"`; the default is the paper's cross entropy.
 - A missing modality has no node; in the readout zeros stand for it. One modality alone works, too; in the code it does not.
-- `causal` reads forward and drops edges from later turns; the paper reads whole conversations.
+- `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class MMGCN(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(shapes.widths) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, S (node width + hidden))`."""
+        """Return `(N, S (node width + hidden))`."""
         nodes = self.streams(given)  # Eq. (1): (N, S, width)
         if self.speaker and self.config.speaker == "concat":
             spoken = self.speaker(given)[:, None].expand_as(nodes.states)

@@ -11,7 +11,7 @@ Each modality is a channel with its own classifier, the conversation is one more
 | symbol | attribute | shape |
 |---|---|---|
 | `z_m`, `W_m` | `encoders[m]`, `score[m]` | `(N, width)`, `(classes, width)` |
-| `W_c` | `context`, behind `conversation` | `(classes, width of the graph's states)` |
+| `W_c` | `context`, after `conversation` | `(classes, width of the graph's states)` |
 | `e`, `M` | the true class; number of channels that an utterance has, `c` among them: sums run over these | `(N,)`, `(N, 1)` |
 
 **What is guessed, and differences from the paper**
@@ -54,7 +54,7 @@ class MPFUConfig(InConversation):
         width: Of `z`, and of the LSTM.
         beta: Of (3) and (4).
         weight: Which `w`.
-        dropout: In the encoders, and in front of `W_c`.
+        dropout: In the encoders, and before `W_c`.
     """
 
     width: Size = 64
@@ -78,7 +78,7 @@ class MPFU(UtteranceMethod):
     )
 
     def build(self, config: MPFUConfig, shapes: Shapes) -> None:
-        """An encoder and a classifier per modality, the conversation, and its classifier."""
+        """Return an encoder and a classifier per modality, the conversation, and its classifier."""
         if self.task.kind != "classification":
             raise ConfigError("task: expected classes, for MPFU multiplies their probabilities, found a score")
         width, self.names = config.width, shapes.modalities

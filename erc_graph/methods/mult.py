@@ -27,7 +27,8 @@ The equations are those of the public code; their numbers are ours. SA is (2) to
 - `mask`: step `i` reads steps `j <= i + d` of the other modality, `d` the difference of the lengths. The code does so by default. The paper
   describes attention without such a limit.
 - Attention to a missing modality adds zero; the `h_m` of a missing modality is zero.
-- The turns of a dialogue are the steps if all modalities are vectors (our choice). Beside sequences a vector is a sequence of one step.
+- The utterances of a dialogue are the steps if all modalities are vectors (our choice). Beside sequences a vector is a sequence of one
+  step.
 - With M modalities `h` has M (M - 1) parts; a single modality attends to itself alone. Frames are scaled by the training split before (1).
 - The code scores IEMOCAP as four two-way tasks, so that its figures are four binary F1. Here the scores are those of the task.
 - The paper knows no conversation. A graph stage follows (7); `graph = "none"` is the paper's own model.
@@ -58,7 +59,7 @@ class MulTConfig(InConversation):
         heads: Of every attention.
         layers: Of (3); SA has as many, but at least three.
         mask: A step reads no later steps.
-        dropout: After attention and in the feed-forward nets, and on attention weights over text and those of SA.
+        dropout: After attention and in the feed-forward networks, and on attention weights over text and those of SA.
         embedding_dropout: On the steps of text, and on what goes into (3).
     """
 
@@ -109,7 +110,7 @@ class MulT(UtteranceMethod):
     )
 
     def build(self, c: MulTConfig, shapes: Shapes) -> None:
-        """The net over steps, the residual layer, the conversation and the classifier."""
+        """Return the network over steps, the residual layer, the conversation and the classifier."""
         causal = c.mask or (c.causal and not shapes.items)
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: MulTNet(c, inputs, causal))
         width = self.read.width
@@ -118,7 +119,7 @@ class MulT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, M (M - 1) width)`, with a conversation wider."""
+        """Return `(N, M (M - 1) width)`, with a conversation wider."""
         h = self.read(given.values, given.present, given.batch)  # Eq. (6)
         f = h + self.residual(h)  # Eq. (7)
         return self.conversation(f, given.here(self.read.names).any(1), given)

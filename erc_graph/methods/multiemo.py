@@ -28,11 +28,12 @@ the attention in it does not look at what is said (`erc_graph.encoders.parties`)
 **Differences from the paper and from its public code**
 
 - The paper's text was not at hand. In the code attention and recurrence read padding, so that scores depend on the batch; here not.
-- (8) as defined. In the code states keep their mean, the covariance is between turns, not channels, and the sum is divided by `N` again.
+- (8) as defined. In the code states keep their mean, the covariance is between utterances, not channels, and the sum is divided by `N`
+  again.
 - The weights of (7) and (8) are relative to that of the cross entropy, which is one here. (7) is over utterances that count in the loss.
-- On MELD text has no recurrent net and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
+- On MELD text has no recurrent network and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
 - A missing modality is zeros in (2), is not asked in (3) and zeros in (5). One modality alone has (4) without (3). A score has no (7).
-- Dropout in the code is 0, and stands behind the last layer of (6); here in front of it. None is in (2).
+- Dropout in the code is 0, and stands after the last layer of (6); here before it. None is in (2).
 - The code reports the best test result of all epochs, from text vectors of a fine-tuned encoder; here development data choose.
 """
 
@@ -66,18 +67,18 @@ class MultiEMOConfig(Causal):
 
     Attributes:
         width: Of all states.
-        hidden: Of the classifier; unset: the width.
+        hidden: Of the classifier; default: the width.
         layers: Of each stack.
         heads: Attention heads.
         feedforward: Hidden width of (4).
         bidirectional: Whether (2) also reads backwards.
-        text_context: Whether text has a recurrent net.
+        text_context: Whether text has a recurrent network.
         contrast: Weight of (7).
         correlation: Weight of (8).
         alpha: α.
         gamma: γ.
         temperature: τ.
-        dropout: On attention weights and what a layer adds, and in front of the last layer.
+        dropout: On attention weights and what a layer adds, and before the last layer.
     """
 
     width: Size = 128
@@ -105,7 +106,7 @@ class Layer(nn.Module):
         self.feedforward = FeedForward(c.width, c.feedforward, c.dropout)
 
     def forward(self, z: Tensor, here: Tensor, nodes: Nodes, batch: Batch) -> Tensor:
-        """`(N, width)`, where it is there `(N,)`, and all streams → `(N, width)`."""
+        """Map `(N, width)`, where it is there `(N,)`, and all streams to `(N, width)`."""
         for n, attend in self.attend.items():
             k = nodes.streams.index(n)
             both = Nodes(torch.stack([nodes.states[:, k], z], 1), torch.stack([nodes.present[:, k], here], 1), (n, "asks"))
@@ -129,7 +130,7 @@ class MultiEMO(Method):
     )
 
     def build(self, c: MultiEMOConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda name: (name != "text", name)))  # the order in which the code attends
         both, heard = c.bidirectional and not c.causal, [m for m in self.names if m != "text" or c.text_context]
         self.project = Streams({m: shapes.widths[m] for m in self.names}, c.width)
@@ -193,6 +194,6 @@ class MultiEMO(Method):
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """A pair's part of Eq. (8), of states `(n, width)`; zero for less than two."""
+    """Return a pair's part of Eq. (8), of states `(n, width)`; zero for less than two."""
     x, y, others = x - x.mean(0), y - y.mean(0), max(1, len(x) - 1)
     return ((x.T @ x) * (y.T @ y)).sum() / (2 * others**2) - (x * y).sum() / others

@@ -43,7 +43,7 @@ class Paper:
 
     @property
     def key(self) -> str:
-        """The key of the BibTeX entry: family name of the first author, year, first word of the title.
+        """Return the key of the BibTeX entry: family name of the first author, year, first word of the title.
 
         >>> Paper(title="The MM-DFN Network", authors="Dvořák, Hu and Li", venue="ICASSP", year=2022).key
         'dvorak2022mmdfn'
@@ -54,7 +54,7 @@ class Paper:
 
     @property
     def bibtex(self) -> str:
-        """The BibTeX entry.
+        """Return the BibTeX entry.
 
         >>> print(Paper(title="MMGCN", authors="Hu, Liu and Zhao", venue="ACL", year=2021, url="https://aclanthology.org").bibtex)
         @misc{hu2021mmgcn,

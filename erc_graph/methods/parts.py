@@ -29,11 +29,11 @@ MEANS = 1 << 16  # most items that are averaged at once
 
 
 class Turn(nn.Module):
-    """All modalities of a turn side by side, as one stream; zeros stand for what is missing.
+    """All modalities of an utterance side by side, as one stream; zeros stand for what is missing.
 
     Args:
         widths: Modality → width.
-        width: Of a linear map behind them; unset: none.
+        width: Of a linear map after them; default: none.
 
     Attributes:
         width: Width of the states.
@@ -47,7 +47,7 @@ class Turn(nn.Module):
         self.project = nn.Linear(sum(widths.values()), width) if width else nn.Identity()
 
     def forward(self, given: Given) -> Nodes:
-        """`(N, 1, width)`; a turn is present where any of its modalities is."""
+        """Return `(N, 1, width)`; an utterance is present where any of its modalities is."""
         states = torch.cat([given.values[name] for name in self.names], -1)
         return Nodes.of_turns(self.project(states), given.here(self.names).any(1))
 
@@ -58,7 +58,7 @@ class Streams(nn.Module):
     Args:
         widths: Modality → width.
         width: Width of the states.
-        read: Stream → a part over its turns, behind the map; only of streams that are there.
+        read: Stream → a part over its utterances, after the map; only of streams that are there.
 
     Attributes:
         count: Number of streams.
@@ -71,7 +71,7 @@ class Streams(nn.Module):
         self.project = nn.ModuleDict({name: nn.Linear(inputs, width) for name, inputs in widths.items()})
 
     def forward(self, given: Given) -> Nodes:
-        """`(N, S, width)`."""
+        """Return `(N, S, width)`."""
         rows = {name: self.project[name](given.values[name]) for name in self.names}
         rows |= {name: over_turns(part, rows[name], given.batch) for name, part in self.read.items()}
         states = torch.stack([rows[name] for name in self.names], 1)
@@ -79,19 +79,19 @@ class Streams(nn.Module):
 
 
 def added(nodes: Nodes, rows: Tensor, streams: Collection[str]) -> Nodes:
-    """Add rows `(N, width)`, one per turn, to the states `(N, S, width)` of some streams; such as a speaker's embedding."""
+    """Add rows `(N, width)`, one per utterance, to the states `(N, S, width)` of some streams; such as a speaker's embedding."""
     chosen = torch.tensor([name in streams for name in nodes.streams], dtype=rows.dtype, device=rows.device)
     return nodes.with_states(nodes.states + rows[:, None] * chosen[:, None])
 
 
 class MeanOfTexts(nn.Module):
-    """One text in the place of several (`text1` to `text4`: the last layers of an encoder): the mean, each behind a batch norm of its own.
+    """One text in place of several (`text1` to `text4`: the last layers of an encoder): the mean, each after a batch norm of its own.
 
     As in M3NET, MF-EDM, GraphSmile and COSMIC, which read four layers of RoBERTa. One text alone is handed on as it is.
 
     Args:
         widths: Modality → width.
-        norm: With the batch norms, or (false) without, whatever the number of texts; unset: with them, where there are several texts.
+        norm: With the batch norms, or (false) without, whatever the number of texts; default: with them, where there are several texts.
 
     Attributes:
         widths: The same, with one `text`.
@@ -112,7 +112,7 @@ class MeanOfTexts(nn.Module):
         self.couples_batch = "the batch norm of texts" if self.norm else ""
 
     def forward(self, given: Given) -> Given:
-        """The mean over the texts that are there, in the place of all."""
+        """Return the mean over the texts that are there, in place of all."""
         if self.names in ((), ("text",)) and not self.norm:
             return given
         rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.names}
@@ -129,7 +129,7 @@ class Rowwise(nn.Module):
         *layers: Applied one after the other to `(N, S, width)`.
 
     Attributes:
-        width: Width of the states that come out, where a linear layer among them says it.
+        width: Width of the output states, where a linear layer among them says it.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -139,7 +139,7 @@ class Rowwise(nn.Module):
             self.width = linear[-1]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, S, any width)`."""
+        """Map `(N, S, width)` to `(N, S, any width)`."""
         return nodes.with_states(self.layers(nodes.states))
 
 
@@ -147,21 +147,21 @@ class Stack(nn.ModuleList):
     """Parts one after the other."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, width)` → `(N, S, any width)`."""
+        """Map `(N, S, width)` to `(N, S, any width)`."""
         for part in self:
             nodes = part(nodes, batch)
         return nodes
 
 
 class Classifier(nn.Module):
-    """Fully connected layers with ReLU and dropout in front of the scores."""
+    """Fully connected layers with ReLU and dropout before the scores."""
 
     def __init__(self, inputs: int, outputs: int, *, hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, outputs))
 
     def forward(self, states: Tensor) -> Tensor:
-        """`(N, inputs)` → `(N, outputs)`."""
+        """Map `(N, inputs)` to `(N, outputs)`."""
         return self.layers(states)
 
 
@@ -190,7 +190,7 @@ class Highway(nn.Module):
         self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, states: Tensor) -> Tensor:
-        """`(N, width)` → `(N, width)`"""
+        """Map `(N, width)` to `(N, width)`"""
         gate = self.gate(states).sigmoid()
         return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)
 
@@ -200,7 +200,7 @@ class Items(nn.Module):
 
     Args:
         shapes: What there is.
-        widths: Modality → width of its items behind a linear map.
+        widths: Modality → width of its items after a linear map.
     """
 
     def __init__(self, shapes: Shapes, widths: Mapping[str, int]) -> None:
@@ -210,7 +210,7 @@ class Items(nn.Module):
         self.vectors = nn.ModuleDict({m: nn.Linear(inputs, widths[m]) for m, inputs in shapes.widths.items()})
 
     def read(self, name: str, values: Tensor, mask: Tensor) -> Padded:
-        """`(n, L, *item)`, `(n, L)` bool → `(n, frames, width)` and their mask; at least one frame, real or not."""
+        """Map `(n, L, *item)`, `(n, L)` bool to `(n, frames, width)` and their mask; at least one frame, real or not."""
         states, mask = self.fronts[name](values, mask) if name in self.fronts else (self.vectors[name](values), mask)
         if states.shape[1]:
             return states, mask
@@ -231,11 +231,11 @@ class Items(nn.Module):
 
 
 class SubNets(nn.ModuleDict):
-    """A small net per modality of an utterance: `SubNet` for a vector, `LastWord` for words.
+    """A small network per modality of an utterance: `SubNet` for a vector, `LastWord` for words.
 
     Args:
         shapes: What the modalities are.
-        widths: Modality that has a net → width of its vectors.
+        widths: Modality that has a network → width of its vectors.
         words: Width of the LSTM over words.
         dropout: In both.
     """
@@ -245,7 +245,7 @@ class SubNets(nn.ModuleDict):
         super().__init__(nets | {m: LastWord(item[0], words, widths[m], dropout) for m, item in shapes.items.items() if m in widths})
 
     def forward(self, given: Given) -> dict[str, Tensor]:
-        """Modality → `(N, its width)`, zero where it is missing."""
+        """Return modality → `(N, its width)`, zero where it is missing."""
         z = {
             m: net(given.sequences[m]) if m in given.sequences else net(Nodes.of_turns(given.values[m], given.present[m]), given.batch)
             for m, net in self.items()
@@ -254,11 +254,11 @@ class SubNets(nn.ModuleDict):
 
 
 def with_means(given: Given) -> Given:
-    """The mean over time among the vectors, in the place of every sequence of states."""
+    """Return the mean over time among the vectors, in place of every sequence of states."""
     means = {name: encode_sequences(masked_mean, value, value.item[0], MEANS) for name, value in given.sequences.items()}
     return replace(given, values={**given.values, **means}, sequences={})
 
 
 def widths_with_means(shapes: Shapes) -> dict[str, int]:
-    """Modality → width of its vector, or of its mean over time."""
+    """Return modality → width of its vector, or of its mean over time."""
     return dict(sorted({**shapes.widths, **{name: item[0] for name, item in shapes.items.items()}}.items()))

@@ -8,7 +8,7 @@ fitted to the labels of the training utterances (`erc-graph features --cross-fit
 meets again.
 
 With `around` the conversation is an expert, too: :math:`\bar p_d` is the plain mean of the probabilities that all experts give to all
-turns of dialogue `d` (at least 1e-6): how frequent every class is there as far as they see, as frequencies are a prior in Bayes' rule.
+utterances of dialogue `d` (at least 1e-6): how frequent every class is there as far as they see, as frequencies are a prior in Bayes' rule.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class PriorConfig:
 
 
 class Prior(nn.Module):
-    """Scores with log-probabilities behind them.
+    """Scores with log-probabilities after them.
 
     Args:
         config: At least one feature set: log-probabilities in label order (for a score task the score), as wide as the scores.
@@ -74,7 +74,7 @@ class Prior(nn.Module):
         self.around = Around() if config.around else None
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
-        """`(N, C)` → `(N, C)`; what is missing adds nothing of its own."""
+        """Map `(N, C)` to `(N, C)`; what is missing adds nothing of its own."""
         here = torch.stack([batch.present[name] for name in self.names], 1)
         said = torch.stack([batch.features[name] for name in self.names], 1)
         said = torch.where(here[..., None], said, 0.0).to(scores.dtype)  # (N, experts, C)

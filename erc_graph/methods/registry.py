@@ -29,7 +29,7 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @cached_property
     def offered(self) -> dict[str, EntryPoint]:
-        """What installed packages offer; a name of this package is not given away."""
+        """Return what installed packages offer; a name of this package is not given away."""
         found = {}
         for entry in entry_points(group=GROUP):
             if entry.name in self.homes or entry.name in found:
@@ -65,7 +65,7 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @property
     def classes(self) -> dict[str, str]:
-        """Name of a class → name of the method; nothing is imported for it."""
+        """Return the name of a class → name of the method; nothing is imported for it."""
         homes = {**{name: entry.value for name, entry in self.offered.items()}, **self.homes}
         return {home.partition(":")[2]: name for name, home in homes.items()}
 

@@ -72,7 +72,7 @@ class Schema:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of all that is read, as vectors or as sequences, sorted."""
+        """Return the names of all that is read, as vectors or as sequences, sorted."""
         return tuple(sorted((*self.widths, *self.sequences)))
 
     def batch(self, corpus: Corpus) -> Batch:
@@ -92,7 +92,7 @@ class Schema:
 
     @property
     def outputs(self) -> int:
-        """Number of scores per utterance."""
+        """Return the number of scores per utterance."""
         return len(self.task.labels) if self.task.kind == "classification" else 1
 
 

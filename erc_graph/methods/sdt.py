@@ -17,7 +17,7 @@ paper's text was not at hand: the equations are those of the public code, and th
 
 | symbol | attribute | shape |
 |---|---|---|
-| `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, an embedding behind a linear map |
+| `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, an embedding after a linear map |
 | MHA, LN, `W_1`, `W_2`, `G` | `pairs[a_to_b]`: `attend`, `norm`, `inner`, `outer`, `gate` | `(width, width)` each |
 | `R_b`, `M` | `reduce[b]`, `gate` | `(width, modalities width)`, `(width, width)` |
 | `C`, `C_m` | `classify`, `own[m]` | `(classes, width)` |
@@ -25,7 +25,7 @@ paper's text was not at hand: the equations are those of the public code, and th
 **Differences from the paper and from its public code**
 
 - The code trains on the development data too, and chooses its epoch on the test data; here development data choose.
-- (8): true turns are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
+- (8): true utterances are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
 - (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As there, no
   factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
 - The code freezes `G` at the identity on MELD: `gate = "identity"`.
@@ -68,7 +68,7 @@ class SDTConfig(Causal):
         own: γ₂, weight of the classifiers of single modalities.
         distil: γ₃, weight of the distillation.
         temperature: `T`.
-        dropout: Behind (1), on attention weights and in (3), and in front of `C_m`.
+        dropout: After (1), on attention weights and in (3), and before `C_m`.
     """
 
     width: Size = 256
@@ -91,7 +91,7 @@ class Pair(nn.Module):
         self.gate = nn.Linear(c.width, c.width, bias=False) if c.gate == "learned" else nn.Identity()
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """`(N, 2, width)`, source and target → `g`: `(N, width)`."""
+        """Map `(N, 2, width)`, source and target to `g`: `(N, width)`."""
         y = nodes.masked()[:, 1] + self.dropout(self.attend(nodes, batch).states[:, 0])  # Eq. (2)
         hidden = self.dropout(F.gelu(self.inner(self.norm(y)), approximate="tanh"))
         state: Tensor = y + self.dropout(self.outer(hidden))  # Eq. (3)
@@ -113,7 +113,7 @@ class SDT(Method):
     )
 
     def build(self, c: SDTConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names, width = tuple(shapes.widths), c.width
         self.project = nn.ModuleDict({m: nn.Linear(inputs, width, bias=False) for m, inputs in shapes.widths.items()})
         self.positions, self.dropout = Positions(), Dropout(c.dropout)
@@ -150,6 +150,6 @@ class SDT(Method):
 
 
 def distilled(pupil: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """`(N,)` KL divergence of scores `(N, C)` at a temperature, without a gradient to the teacher."""
+    """Return `(N,)` KL divergence of scores `(N, C)` at a temperature, without a gradient to the teacher."""
     wanted = (teacher.detach() / temperature).log_softmax(-1)
     return F.kl_div((pupil / temperature).log_softmax(-1), wanted, reduction="none", log_target=True).sum(-1)

@@ -23,7 +23,7 @@ class Prediction:
         penalty_reduction: Whether it is a `mean` over the utterances or a `sum`; several processes that share a batch need to know.
         auxiliary: Further scores of the same shape that get the same criterion.
         auxiliary_weight: Weight of their losses.
-        states: `(N, k)` features in front of the classifier, for pictures.
+        states: `(N, k)` features before the classifier, for pictures.
         members: What each of several independent networks says, where there are some (`erc_graph.methods.ensemble`): each has a loss
             of its own, and `scores` is what they say together.
     """
@@ -45,9 +45,9 @@ class Stage:
         name: For logs and histories.
         module: Its parameters are trained; all others of the method are frozen and in evaluation mode.
         forward: Batch → prediction whose loss is minimised.
-        learning_rate: Unset: the training's.
-        weight_decay: Unset: the training's.
-        epochs: Unset: the training's.
+        learning_rate: Default: the training's.
+        weight_decay: Default: the training's.
+        epochs: Default: the training's.
         rates: Modules that are trained at another rate: as a share of the stage's.
         parts: Independent networks in `module`, whose gradients are clipped each by itself; empty: it is one.
     """

@@ -29,7 +29,7 @@ The equations are those of a public port; their numbers are ours. For the video 
 - The port reads padding; here lengths are known. Attention to a missing modality adds zero; it has zero for `h_m`, and no loss (7).
 - `W` are maps of single steps. The port can take wider windows, but takes those of the audio for the video. It ignores its number of layers
   (always two), has one output, and drops the gradients of the last batches of an epoch. Its dropout after ReLU is 0.
-- If all modalities are vectors, the turns of a dialogue are the steps, and (7) reads the turn itself (a guess).
+- If all modalities are vectors, the utterances of a dialogue are the steps, and (7) reads the utterance itself (a guess).
 - Text is required. With one other modality there is no (3).
 - The paper knows no conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
 """
@@ -122,7 +122,7 @@ class TETFN(UtteranceMethod):
     )
 
     def build(self, c: TETFNConfig, shapes: Shapes) -> None:
-        """The net over steps, the fusion, a head per modality, the conversation and the classifier."""
+        """Return the network over steps, the fusion, a head per modality, the conversation and the classifier."""
         if "text" not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, which TETFN needs, found {', '.join(shapes.modalities)}")
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: TETFNNet(c, inputs))

@@ -1,6 +1,6 @@
 r"""TFN: Tensor Fusion Network for Multimodal Sentiment Analysis (Zadeh et al., EMNLP 2017), and the conversation around it.
 
-One utterance at a time: a small net per modality, then all products of their outputs.
+One utterance at a time: a small network per modality, then all products of their outputs.
 
 .. math::
     z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))) \qquad m \in \{a, v\} \tag{1} \\
@@ -32,9 +32,9 @@ The equations are those of the public codes; their numbers are ours. All maps ha
 - (2) reads the last true word. One code pads on the right and reads the padding, another fails for one utterance. Where the corpus
   has one vector of text per utterance, text goes through (1), for there is no sequence to read.
 - The paper's text was not at hand. (2) takes the LSTM's state at the last word, as its codes do.
-- Sound and faces that are sequences become vectors before (their mean and deviation over time); the codes average over padding, too.
+- Audio and video that are sequences become vectors before (their mean and deviation over time); the codes average over padding, too.
 - (6): for classes the scores are `o`. Widths are far below the first code's, whose tensor has 70 785 entries.
-- The paper knows no conversation. A graph stage stands behind (5), as in other methods for single utterances; `graph = "none"` is the
+- The paper knows no conversation. A graph stage stands after (5), as in other methods for single utterances; `graph = "none"` is the
   paper's own model.
 """
 
@@ -63,8 +63,8 @@ class TFNConfig(InConversation):
         width: Of `z_m`, unless `widths` says otherwise.
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, where text is words.
-        hidden: Of both layers behind the tensor.
-        dropout: In front of each net of (1), and behind the LSTM.
+        hidden: Of both layers after the tensor.
+        dropout: Before each network of (1), and after the LSTM.
         tensor_dropout: On the tensor.
         span: `r`, of a score.
         shift: `s`, of a score.
@@ -104,7 +104,7 @@ class TFN(UtteranceMethod):
     )
 
     def build(self, config: TFNConfig, shapes: Shapes) -> None:
-        """A net per modality, text last, as in the codes; two layers, the conversation, and the classifier."""
+        """Return a network per modality, text last, as in the codes; two layers, the conversation, and the classifier."""
         self.names = tuple(sorted(shapes.modalities, key=lambda name: name == "text"))
         widths = {name: config.widths.get(name, config.width) for name in self.names}
         self.subnets = SubNets(shapes, widths, config.words, config.dropout)
@@ -121,6 +121,6 @@ class TFN(UtteranceMethod):
         return {m: z[m] for m in self.names}
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, hidden)`, with a conversation wider."""
+        """Return `(N, hidden)`, with a conversation wider."""
         u = self.after(products(list(self.vectors(given).values())))  # Eq. (5), (N, hidden)
         return self.conversation(u, given.here(self.names).any(1), given)

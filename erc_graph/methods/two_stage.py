@@ -1,6 +1,6 @@
-r"""Two graphs one after the other: modalities of a turn, then turns of the dialogue. A method of this package.
+r"""Two graphs one after the other: modalities of an utterance, then utterances of the dialogue. A method of this package.
 
-It stands in the place of HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which only the
+It stands in place of HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which only the
 abstract is known. It says that one graph fuses the modalities, and that a second graph encodes their dependencies into the conversation.
 All else here is ours, from operators of that time. No result of this method is one of HFGCN.
 
@@ -48,7 +48,7 @@ class TwoStageConfig(Causal):
     Attributes:
         graph: Recipe of the second graph.
         hidden: Of all states.
-        dropout: Behind both graphs.
+        dropout: After both graphs.
     """
 
     graph: Graph = "cogmen"
@@ -57,13 +57,13 @@ class TwoStageConfig(Causal):
 
 
 class TwoStage(Method):
-    """A graph of modalities, then a graph of turns."""
+    """A graph of modalities, then a graph of utterances."""
 
     Config = TwoStageConfig
     stands_for = "In the place of HFGCN, of which only the abstract is known: it names two graphs, and all else is a guess"
 
     def build(self, c: TwoStageConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         gru = Recurrent("gru", c.hidden, c.hidden, bidirectional=not c.causal)
         self.streams, wide = Streams(shapes.widths, c.hidden, read={"text": gru}), len(shapes.widths) * c.hidden
         self.fuse, self.dropout = nn.Linear(wide, wide), Dropout(c.dropout)
@@ -72,7 +72,7 @@ class TwoStage(Method):
         self.classify = nn.Linear(wide + c.hidden, shapes.outputs)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """`(N, (S + 1) hidden)`"""
+        """Return `(N, (S + 1) hidden)`"""
         x = self.streams(given)  # Eq. (1), (N, S, hidden)
         z = x.with_states(self.fuse(x.masked().flatten(1)).relu().view_as(x.states))  # Eq. (2)
         u = Nodes.of_turns(self.dropout(z.masked().flatten(1)), x.present.any(1))  # (N, 1, S hidden)

@@ -1,4 +1,4 @@
-r"""UniMSE, after Hu et al. (EMNLP 2022): sound and faces attached to a language model's last layers by adapters.
+r"""UniMSE, after Hu et al. (EMNLP 2022): audio and video attached to a language model's last layers by adapters.
 
 After the paper: here the language model encodes, a classifier stands where the paper generates label words, and one corpus is trained on.
 
@@ -20,11 +20,11 @@ The equations (1), (2), (4) are those of the public code; their numbers are ours
 
 **Differences from the paper and from its public code**
 
-- The paper generates the labels of four corpora with T5, as text. Its labels for other corpora come from the nearest utterances, test
-  parts included, so that test labels leak into training; its code chooses the epoch by hand on the test set. Here is neither: (3) reads the
-  first token of the turn itself, from a text of two turns before and two behind (a guess: the code's files have such texts ready).
+- The paper generates the labels of four corpora with T5, as text. Its labels for other corpora come from the nearest utterances, test parts
+  included, so that test labels leak into training; its code chooses the epoch by hand on the test set. Here is neither: (3) reads the first
+  token of the utterance itself, from a text of two utterances before and two after (a guess: the code's files have such texts ready).
 - Any encoder of transformers may stand for T5, of T5 itself its encoder. Of states of tokens h is a linear map of their mean, of a vector
-  one of the vector, and a Transformer over the turns of the dialogue stands where the language model is: the graph reading.
+  one of the vector, and a Transformer over the utterances of the dialogue stands where the language model is: the graph reading.
 - (2): the code starts `W_o` at random, which destroys the last layers. Here it starts as the identity on h, zero on a and v.
 - (4): the code's mean counts padding, and it leaves the loss off. Utterances without text or the modality are not compared here.
 - A missing modality is zero in (2); one that the corpus lacks is left out. Vectors are sequences of one step in (1). Text is needed.
@@ -64,11 +64,11 @@ class UniMSEConfig(Causal):
 
     Attributes:
         width: Of the states, where no language model says it.
-        layers: Of the Transformer over turns, where there is no language model.
+        layers: Of the Transformer over utterances, where there is no language model.
         heads: Of each.
         modality: Width of `a` and `v`.
         bottleneck: Between `W_down` and `W_up`.
-        dropout: In the Transformer, in (1), and in front of the classifier.
+        dropout: In the Transformer, in (1), and before the classifier.
         contrast: λ.
         temperature: τ.
         trained: Last layers of a pretrained language model that are trained.
@@ -95,7 +95,7 @@ class Beside(nn.Module):
         self.lstm, self.dropout, self.linear = nn.LSTM(inputs, width, batch_first=True), Dropout(dropout), nn.Linear(width, width)
 
     def forward(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, inputs)`, `(n, L)` bool → `(n, 2 width)`; one real item at least."""
+        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, 2 width)`; one real item at least."""
         states, _ = self.lstm(padded)
         last = states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
         return torch.cat([self.linear(self.dropout(last)), masked_mean(states, mask)], -1)  # Eq. (1)
@@ -108,7 +108,7 @@ def info_nce(own: Tensor, other: Tensor, temperature: float) -> Tensor:
 
 
 class UniMSE(Method):
-    """A language model, or a Transformer over turns, with sound and faces attached to its last layers."""
+    """A language model, or a Transformer over utterances, with audio and video attached to its last layers."""
 
     Config = UniMSEConfig
     family = "language model"
@@ -125,7 +125,7 @@ class UniMSE(Method):
     )
 
     def build(self, c: UniMSEConfig, shapes: Shapes) -> None:
-        """The text, what is beside it, the adapters, and the classifier."""
+        """Return the text, what is beside it, the adapters, and the classifier."""
         if "text" not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, to which UniMSE attaches the others, found {', '.join(shapes.modalities)}")
         item, width, self.text = shapes.items.get("text"), c.width, None
@@ -166,7 +166,7 @@ class UniMSE(Method):
         return torch.cat(last, -1), means
 
     def text_states(self, given: Given, beside: Tensor) -> tuple[Tensor, Tensor]:
-        """h of every turn, and its mean over tokens: `(N, width)` each, zero for a turn without text."""
+        """h of every utterance, and its mean over tokens: `(N, width)` each, zero for an utterance without text."""
         if self.text is not None:
             return self.text(given.sequences["text"], beside, given.batch)
         words = given.sequences.get("text")
@@ -178,7 +178,7 @@ class UniMSE(Method):
         return h, h
 
     def contrast(self, mean: Tensor, means: Mapping[str, Tensor], given: Given) -> Tensor:
-        """The sum of (4) over the modalities, of utterances that have them and text."""
+        """Return the sum of (4) over the modalities, of utterances that have them and text."""
         total = mean.new_zeros(())
         for name, project in self.others.items():
             here = given.present["text"] & given.present[name]

@@ -1,6 +1,6 @@
 r"""WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition (Li, Luo and Xia, MMM 2025).
 
-One utterance at a time: sound, words and face frames become one vector.
+One utterance at a time: audio, words and face frames become one vector.
 
 .. math::
     e^v &= \Phi_{visual}(S^v) \tag{1} \\
@@ -35,21 +35,21 @@ paper's method.
 
 Differences from the paper:
 
-- (1), (5): EfficientNet and RoBERTa are frozen there; here a corpus has their frames (`erc-graph features`), which are scaled and
-  projected to one width. Pictures of a corpus (bytes) pass a small convolutional net that is trained.
+- (1), (5): EfficientNet and RoBERTa are frozen there; here a corpus has their frames (`erc-graph features`), which are scaled and projected
+  to one width. Pictures of a corpus (bytes) pass a small convolutional network that is trained.
 - (2), (6): the self-attention has a residual path and a norm, as a Transformer layer has.
 - (3): layer norm for batch norm and a mean for a sum over time (`erc_graph.encoders.visual_centre`).
 - (7): wav2vec 2.0 is taken as base, from a folder (`wav2vec.folder`); its last `deep` layers are replaced, feed-forward and norms begin as
   those of the layers replaced. Without a folder it is small, has random weights and is trained as a whole (`frozen`), which takes more
-  sound than a small corpus has: `sound = "mfcc"` gives the deep layers cepstral coefficients. Where the corpus has frames for sound (of
+  audio than a small corpus has: `sound = "mfcc"` gives the deep layers cepstral coefficients. Where the corpus has frames for audio (of
   WavLM, say), these, scaled and projected, are X^a.
-- (8), (9): queries come from the sound, keys and values from the other modality. A layer has attention to each other modality in the
-  place of self-attention, and keeps its residual path, which is where the sound itself goes on.
+- (8), (9): queries come from the audio, keys and values from the other modality. A layer has attention to each other modality in place of
+  self-attention, and keeps its residual path, which is where the audio itself goes on.
 - (10): one softmax for any number of others, which for two is the printed sigmoid. One that an utterance lacks has share zero; who lacks
-  all keeps the sound alone.
+  all keeps the audio alone.
 - Between (11) and the classifier, which are not joined in print: mean over the frames.
-- No sound: a learned frame asks in its place, in an utterance that lacks it as in a corpus that does. One modality alone, as in Table 3:
-  no gate, no margin loss; sound passes the layers as they are, words and faces the encoder of (2) to (6).
+- No audio: a learned frame asks in its place, in an utterance that lacks it as in a corpus that does. One modality alone, as in Table 3: no
+  gate, no margin loss; audio passes the layers as they are, words and faces the encoder of (2) to (6).
 - `deep = 0` is Table 6's "concat": the means over the frames of all modalities side by side.
 - (12): SD needs one width, so each modality's mean over its frames is scaled (layer norm) and projected to it first. SD and projection
   have no bias: with one, (13) falls fastest where it makes all samples equal, and from there no gradient leads away.
@@ -107,12 +107,12 @@ class WavFusionConfig(InConversation):
         margin: α.
         hidden: Width of the fully connected layer.
         dropout: In encoders, deep layers and classifier.
-        frozen: Whether the shallow layers stay as they are; unset: where they are pretrained. Then their frames are computed once, and
-            kept: 150 kB for a second of sound with wav2vec 2.0 base.
+        frozen: Whether the shallow layers stay as they are; default: where they are pretrained. Then their frames are computed once, and
+            kept: 150 kB for a second of audio with wav2vec 2.0 base.
         checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
         sound: What makes frames of a waveform: `wav2vec`, or `mfcc`: cepstral coefficients, scaled and projected, for where nothing
             pretrained is at hand. The deep layers are those of wav2vec 2.0 either way.
-        wav2vec: The encoder of the sound.
+        wav2vec: The encoder of the audio.
     """
 
     deep: Count = 3
@@ -139,13 +139,13 @@ class FrameEncoder(nn.Module):
         self.lvc = LearnableVisualCentre(config.width, config.width, codes=config.codes) if lvc else None
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """`(n, L, width)`, `(n, L)` bool → `(n, L, width)`, or twice as wide with LVC."""
+        """Map `(n, L, width)`, `(n, L)` bool to `(n, L, width)`, or twice as wide with LVC."""
         states = self.agru(frames, mask)  # Eqs. (2), (6)
         return states if self.lvc is None else torch.cat([states, self.lvc(frames, mask)], -1)  # Eqs. (3), (4)
 
 
 class WavFusion(UtteranceMethod):
-    """Sound that asks words and faces in the deep layers of wav2vec 2.0, then the conversation; any of the three may be missing."""
+    """Audio that asks words and faces in the deep layers of wav2vec 2.0, then the conversation; any of the three may be missing."""
 
     Config = WavFusionConfig
     reads = ("sequences",)
@@ -218,7 +218,7 @@ class WavFusion(UtteranceMethod):
         return max(1, min(SECONDS * (FRAMES if item else SAMPLING_RATE), NUMBERS // prod(item)))
 
     def frames(self, batch: Batch) -> Ragged:
-        """X^a: `(frames, wav2vec.width)` of every utterance; none where it has no sound."""
+        """X^a: `(frames, wav2vec.width)` of every utterance; none where it has no audio."""
         if SHALLOW in batch.sequences:
             return batch.sequences[SHALLOW]
         if self.shallow is None:
@@ -230,7 +230,7 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """What frozen layers make of the sound is computed once."""
+        """Return what frozen layers make of the audio is computed once."""
         if not isinstance(self.shallow, Wav2vec) or any(p.requires_grad for p in self.shallow.parameters()):
             return batch
         if self.inputs_config.modality_dropout:  # other recordings are hidden in every epoch
@@ -251,7 +251,7 @@ class WavFusion(UtteranceMethod):
         return found
 
     def fuse(self, sound: Ragged, others: Mapping[str, Ragged]) -> tuple[Tensor, Tensor]:
-        """The deep layers, and the mean over their frames.
+        """Return the deep layers, and the mean over their frames.
 
         Args:
             sound: X^a.
@@ -338,7 +338,7 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Share of each other modality in what the sound hears, mean over channels, frames and deep layers; empty with less than two."""
+        """Share of each other modality in what the audio reads, mean over channels, frames and deep layers; empty with less than two."""
         if len(self.others) < 2 or not self.deep:
             return {}
         with evaluating(self):

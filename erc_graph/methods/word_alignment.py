@@ -1,4 +1,4 @@
-r"""Word alignment: each word hears the frames of sound and faces, both refine each other, and the conversation is around them.
+r"""Word alignment: each word reads the frames of audio and video, both refine each other, and the conversation is around them.
 
 A generic part, of no paper: it stands where TSIN would (Chen et al., IEEE/ACM TASLP 29, 2021), of which the abstract is known: temporal
 alignment of speech and text, interaction of their meanings, and constraints that keep both consistent.
@@ -22,11 +22,11 @@ alignment of speech and text, interaction of their meanings, and constraints tha
 
 **Differences from the paper**
 
-- How TSIN aligns and what its constraints are is not known; (2), (3) and (5) are guesses. It has no faces, which are aligned as sound is.
+- How TSIN aligns and what its constraints are is not known; (2), (3) and (5) are guesses. It has no faces, which are aligned as audio is.
 - A vector is a sequence of one step, so that of vectors (2) is a linear map, and gates and consistency are left.
-- Without text, in an utterance or in the corpus, sound and faces are pooled as they are; what is missing is zero in (4), and has no loss.
+- Without text, in an utterance or in the corpus, audio and video are pooled as they are; what is missing is zero in (4), and has no loss.
 - (5): KL both ways, of class predictions from each pooled part; of a score, the square of the difference. Means are over all utterances.
-- The graph stage behind (4) is that of other methods for single utterances; `graph = "none"` leaves it out.
+- The graph stage after (4) is that of other methods for single utterances; `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class WordAlignmentConfig(InConversation):
 
     Attributes:
         width: Of all states.
-        dropout: In front of (4) and of the classifier.
+        dropout: Before (4) and of the classifier.
         temporal: λ_t.
         semantic: λ_s.
     """
@@ -77,20 +77,20 @@ class Refine(nn.Module):
         self.gate, self.message, self.norm = nn.Linear(2 * width, width), nn.Linear(width, width), nn.LayerNorm(width)
 
     def forward(self, own: Tensor, other: Tensor, heard: Tensor) -> Tensor:
-        """`(n, L, width)` twice, and `(n, 1, 1)` bool whether the other is there; without it nothing changes."""
+        """Return `(n, L, width)` twice, and `(n, 1, 1)` bool whether the other is there; without it nothing changes."""
         refined = self.norm(own + self.gate(torch.cat([own, other], -1)).sigmoid() * self.message(other))  # Eq. (3)
         return torch.where(heard, refined, own)
 
 
 class WordAlignment(UtteranceMethod):
-    """Words that hear the frames of sound and faces, and the conversation around them."""
+    """Words that read the frames of audio and video, and the conversation around them."""
 
     Config = WordAlignmentConfig
     stands_for = "In the place of TSIN, whose abstract only names its alignment and its consistency constraints: the rest is a guess"
     unused = {"align.*.key.bias": "it adds the same to all scores of a word, which the softmax does not see"}
 
     def build(self, c: WordAlignmentConfig, shapes: Shapes) -> None:
-        """The parts in the order of the equations."""
+        """Return the parts in the order of the equations."""
         self.names, width = shapes.modalities, c.width
         others = tuple(name for name in self.names if name != "text") if "text" in self.names else ()
 
@@ -134,7 +134,7 @@ class WordAlignment(UtteranceMethod):
         return torch.cat([*(pooled[name] for name in self.names), *apart], -1)
 
     def sequences(self, given: Given) -> dict[str, Ragged]:
-        """Modality → its sequences; a vector is one of a single step."""
+        """Return modality → its sequences; a vector is one of a single step."""
         found = {**given.sequences, **{name: Ragged.of_rows(rows, given.present[name]) for name, rows in given.values.items()}}
         return {name: found[name] for name in self.names}
 
@@ -152,7 +152,7 @@ class WordAlignment(UtteranceMethod):
         return Prediction(scores=self.classify(states), states=states, penalty=penalty)
 
     def disagreement(self, u: Tensor, here: Tensor) -> Tensor:
-        """How far what each part says by itself is from what the words say: mean over utterances."""
+        """Return how far what each part says by itself is from what the words say: mean over utterances."""
         total = u.new_zeros(())
         if not self.own:
             return total

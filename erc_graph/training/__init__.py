@@ -1,1 +1,1 @@
-"""Training and judging: one loop for all methods, losses, metrics, checkpoints, significance, tuning."""
+"""Training and evaluating: one loop for all methods, losses, metrics, checkpoints, significance, tuning."""

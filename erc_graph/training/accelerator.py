@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(config: TrainingConfig, device: str) -> Accelerator:
-    """The device and precision that were asked for.
+    """Return the device and precision that were asked for.
 
     Raises:
         ConfigError: they are not to be had here.

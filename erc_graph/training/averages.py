@@ -1,4 +1,4 @@
-"""Moving averages of weights, which are judged and kept in the place of the weights."""
+"""Moving averages of weights, which are evaluated and kept in place of the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @contextmanager
 def averaged(parameters: Sequence[Tensor], averages: Sequence[Tensor]) -> Iterator[None]:
-    """Put averages in the place of parameters inside the block; nothing is copied.
+    """Put averages in place of parameters inside the block; nothing is copied.
 
     Args:
         parameters: What is trained.

@@ -1,8 +1,8 @@
 """What is on disk while and after a method is trained.
 
-`last.safetensors` is the state after the last whole epoch, everything that continuing needs, in one file that is replaced in
-one step: named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and progress (plain JSON). `best.safetensors` is the
-method's weights alone: what is judged and what labels new conversations. Nothing is pickled.
+`last.safetensors` is the state after the last whole epoch, everything that continuing needs, in one file that is replaced in one step:
+named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and progress (plain JSON). `best.safetensors` is the method's weights
+alone: what is evaluated and what labels new conversations. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def refused(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of a module's state that later steps do not change."""
+    """Return a copy of a module's state that later steps do not change."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
@@ -126,7 +126,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`.
+    """Return the inverse of `optimizer_tensors`.
 
     Raises:
         ValueError: a tensor that fits no parameter.
@@ -151,7 +151,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """The inverse of `random_state`."""
+    """Return the inverse of `random_state`."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -11,8 +11,8 @@ class Epoch:
     """Figures of one epoch.
 
     Attributes:
-        loss: Mean over the judged utterances of the training part (and over independent networks), while its weights changed.
-        dev: Metrics of the development part afterwards; empty without one.
+        loss: Mean over the `judged` utterances of the training split (and over independent networks), while its weights changed.
+        dev: Metrics of the development split afterwards; empty without one.
         seconds: Time of the training steps.
         cpu_seconds: Of the processor, all threads together.
     """
@@ -33,7 +33,7 @@ class StageHistory:
 
     @property
     def best(self) -> Epoch:
-        """The chosen epoch."""
+        """Return the chosen epoch."""
         return self.epochs[self.chosen - 1]
 
 
@@ -50,11 +50,11 @@ class History:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Mean over all epochs of all stages."""
+        """Compute the mean over all epochs of all stages."""
         seconds = [epoch.seconds for stage in self.stages for epoch in stage.epochs]
         return sum(seconds) / len(seconds)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:
-        """The inverse of `dataclasses.asdict`."""
+        """Return the inverse of `dataclasses.asdict`."""
         return cls([StageHistory(s["name"], [Epoch(**epoch) for epoch in s["epochs"]], s["chosen"]) for s in values["stages"]])

@@ -1,7 +1,7 @@
 """Losses: what a step minimises.
 
-The criterion of a task is summed over the judged utterances that have a target and divided by their number, so that an
-utterance counts the same in a short and in a long dialogue, and context without a label counts nothing.
+The criterion of a task is summed over the `judged` utterances that have a target and divided by their number, so that an utterance counts
+the same in a short and in a long dialogue, and context without a label counts nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from erc_graph.training.config import TrainingConfig
 
 
 def counted(batch: Batch, task: Task) -> Tensor:
-    """`(N,)` bool: the rows that count: judged, and with a target."""
+    """Return `(N,)` bool: the rows that count: evaluated, and with a target."""
     return batch.judged & (batch.target >= 0 if task.kind == "classification" else ~batch.target.isnan())
 
 
@@ -26,7 +26,7 @@ def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced"
     """Weight per class by inverse frequency, so scaled that the mean over the given targets is one.
 
     Args:
-        target: `(n,)` label indices of the training part.
+        target: `(n,)` label indices of the training split.
         classes: Number of classes; one that does not occur has weight one.
         kind: `balanced`: inverse frequency; `sqrt`: its square root; `none`: no weights.
 
@@ -57,7 +57,7 @@ def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | N
 
 
 def legacy_focal(scores: Tensor, target: Tensor, gamma: float = 2.5) -> Tensor:
-    r"""The focal loss of the public code of MMGCN and M3NET, per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
+    r"""Return the focal loss of the public code of MMGCN and M3NET, per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
 
     :math:`-\frac1C \sum_c (1 - y_c \log p_c)^\gamma \log p_c` with the target `y` as zeros and a one: log p stands where p
     belongs, and other classes count in full. It *rises* as the right class gets certain. For results as published, and for nothing else.
@@ -74,7 +74,7 @@ def absolute_error(scores: Tensor, target: Tensor) -> Tensor:
 
 
 class Criterion:
-    """The loss of a task with the weights of its training part: scores and batch → sum over the counted rows."""
+    """The loss of a task with the weights of its training split: scores and batch → sum over the counted rows."""
 
     def __init__(self, task: Task, config: TrainingConfig, train: Batch) -> None:
         self.task = task

@@ -77,7 +77,7 @@ def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.in
 
 
 def score_sums(units: ArrayLike, true: NDArray[np.float64], guessed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What `score_figures` needs of every unit: `(units, 6)`; arguments as of `class_sums`, with scores."""
+    """Return what `score_figures` needs of every unit: `(units, 6)`; arguments as of `class_sums`, with scores."""
     from erc_graph.training.metrics import seven
 
     unit = np.unique(np.asarray(units), return_inverse=True)[1]

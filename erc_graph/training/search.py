@@ -1,4 +1,4 @@
-"""A search over declared ranges of configuration values, judged on the development split."""
+"""A search over declared ranges of configuration values, evaluated on the development split."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Range:
     choices: tuple[Any, ...] = ()
 
     def problem(self) -> str | None:
-        """What is wrong with it, or nothing."""
+        """Return what is wrong with it, or nothing."""
         if self.choices:
             return None if self.low is None and self.high is None and not self.log else "choices or an interval, not both"
         ends = (self.low, self.high)
@@ -52,7 +52,7 @@ class Range:
         return "`low` above 0 with `log`" if self.log and self.low <= 0 else None  # type: ignore[operator]
 
     def distribution(self) -> BaseDistribution:
-        """The same for optuna; choices by position, since TOML has values that optuna does not."""
+        """Return the same for optuna; choices by position, since TOML has values that optuna does not."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:
@@ -113,7 +113,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """The best trial, the earliest of equals.
+        """Return the best trial, the earliest of equals.
 
         Raises:
             ConfigError: every trial failed.
@@ -152,7 +152,7 @@ def run_search(
         direction: Whether a high or a low figure is good.
         context: What else the figures depend on (digest of the data, settings that are not searched), as values that JSON has; it is
             kept in the record, and a record of another context is not continued.
-        quiet: No progress; unset: a bar on a terminal, elsewhere a line a minute.
+        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
 
     Raises:
         CheckpointError: the record is damaged, or of another search or context.

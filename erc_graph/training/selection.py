@@ -39,6 +39,6 @@ def reduced(history: StageHistory, config: TrainingConfig) -> float:
 
 
 def figure(epoch: Epoch, config: TrainingConfig) -> dict[str, float]:
-    """Return the number that selects, or the training loss where there is no development part."""
+    """Return the number that selects, or the training loss where there is no development split."""
     name = config.criterion
     return {f"dev {name}": epoch.dev[name]} if epoch.dev else {"loss": epoch.loss}

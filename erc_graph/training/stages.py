@@ -1,4 +1,4 @@
-"""One stage of a training run: epochs, steps, and judging after each epoch."""
+"""One stage of a training run: epochs, steps, and evaluating after each epoch."""
 
 from __future__ import annotations
 
@@ -69,17 +69,17 @@ class Run:
 
     @cached_property
     def criterion(self) -> Criterion:
-        """The loss, with the weights of the training part."""
+        """Return the loss, with the weights of the training split."""
         return Criterion(self.task, self.config, self.train)
 
     @cached_property
     def lengths(self) -> Tensor:
-        """`(D,)` utterances per training dialogue, on the CPU, where the order is made."""
+        """Return `(D,)` utterances per training dialogue, on the CPU, where the order is made."""
         return torch.tensor(self.train.sizes)
 
     @cached_property
     def judged(self) -> Tensor:
-        """`(D,)` utterances that count in the loss, on the CPU."""
+        """Return `(D,)` utterances that count in the loss, on the CPU."""
         counts = counted(self.train, self.task).long()
         return torch.zeros(len(self.train), dtype=torch.long).index_add(0, self.train.dialogue.cpu(), counts.cpu())
 
@@ -198,7 +198,7 @@ class StageRun:
         log.info("%s: epoch %d of %d chosen, %s", title, history.chosen, len(history.epochs), chosen)
 
     def epoch(self, train: Batch, number: int) -> float:
-        """One pass over the training part; returns the mean loss of the judged utterances.
+        """One pass over the training split; returns the mean loss of the `judged` utterances.
 
         Raises:
             ConfigError: the loss is no longer a number.
@@ -217,21 +217,21 @@ class StageRun:
         return mean
 
     def diverged(self, what: str) -> ConfigError:
-        """What is raised where numbers end."""
+        """Return what is raised where numbers end."""
         return ConfigError(f"training.learning_rate: {what}; lower the rate ({self.learning_rate}) or set training.clip")
 
     def steps(self, train: Batch, batches: list[Tensor], judged: list[int], rows: list[int], number: int) -> Tensor:
-        """The steps of an epoch; nothing here waits for the device.
+        """Return the steps of an epoch; nothing here waits for the device.
 
         Args:
-            train: The training part, on the device.
+            train: The training split, on the device.
             batches: Positions of the dialogues of every step, on the CPU.
             judged: Utterances of every step that count in the loss.
             rows: Utterances of every step.
             number: Of the epoch, from 0.
 
         Returns:
-            Sum of the losses of the judged utterances, on the device.
+            Sum of the losses of the `judged` utterances, on the device.
         """
         config, accelerator = self.run.config, self.run.accelerator
         total = torch.zeros((), device=train.device)
@@ -260,7 +260,7 @@ class StageRun:
         return total
 
     def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
-        """What the step minimises; `count` judged of `rows` utterances are in the whole batch.
+        """Return what the step minimises; `count` evaluated of `rows` utterances are in the whole batch.
 
         The mean over all processes, which is what accelerate makes of the gradients, is the loss of the whole batch. Independent networks
         have the sum of their losses, which has each one's gradient.
@@ -275,7 +275,7 @@ class StageRun:
         return total / (count / processes) + share * answer.penalty
 
     def judge(self, dev: Batch) -> dict[str, float]:
-        """Metrics of the development part, with the loss that is trained on.
+        """Metrics of the development split, with the loss that is trained on.
 
         Raises:
             ConfigError: what the network says of it is no longer a number.
@@ -287,7 +287,7 @@ class StageRun:
         return {**evaluate(scores[keep], dev.target[keep], self.run.task), "loss": loss}
 
     def scores(self, batch: Batch) -> Tensor:
-        """`(N, C)` what the network says after an epoch.
+        """Return `(N, C)` what the network says after an epoch.
 
         Raises:
             ConfigError: no longer numbers: the last step, which no loss has seen, may be the one that diverged.
@@ -298,12 +298,12 @@ class StageRun:
         return scores
 
     def asked(self, batch: Batch) -> Tensor:
-        """`(N, C)` what the network says of other dialogues."""
+        """Return `(N, C)` what the network says of other dialogues."""
         with torch.no_grad(), evaluating(self.run.method):
             return self.answers(self.run.method.start_stage(self.index, batch))  # type: ignore[operator]
 
     def answers(self, batch: Batch) -> Tensor:
-        """`(N, C)` what the network says, whatever that is."""
+        """Return `(N, C)` what the network says, whatever that is."""
         with self.run.accelerator.autocast():
             return infer(self.run.method, batch, min(self.run.config.batch_size, len(batch)), forward=self.stage.forward).scores
 

@@ -10,7 +10,7 @@ training `x` is these states after dropout, and so is what every layer propagate
 Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
 
 Their first form, :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a square
-:math:`W_l`, is the same with :math:`[(1 - \alpha) W_l ; \alpha W_l]` in the place of the matrix above, and is computed so.
+:math:`W_l`, is the same with :math:`[(1 - \alpha) W_l ; \alpha W_l]` in place of the matrix above, and is computed so.
 
 With a gate, an LSTM cell runs along the depth and says what of the states below is spread (Hu et al., "MM-DFN", ICASSP 2022, from its
 public code): :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})` from zeros, `P g_l` stands for `P h^{l-1}`, and
@@ -90,7 +90,7 @@ class AngularConv(Conv):
         width: Width of the node states.
         recipe: The graph.
         config: Depth and mixing.
-        hidden: Width of the layers; unset: that of the node states.
+        hidden: Width of the layers; default: that of the node states.
         dropout: Before every layer, in training.
 
     Attributes:
@@ -127,25 +127,25 @@ class AngularConv(Conv):
 
     @property
     def width(self) -> int:
-        """Width of the states that come out."""
+        """Width of the output states."""
         return self.hidden + (self.inputs if self.config.residual else 0)
 
     @property
     def matrices(self) -> list[Tensor]:
-        """`(2 hidden, hidden)` of every layer: what `θ [P h, h^0]` is multiplied by."""
+        """Return `(2 hidden, hidden)` of every layer: what `θ [P h, h^0]` is multiplied by."""
         if self.config.variant:
             return list(self.weights)
         alpha = self.config.alpha
         return [torch.cat([(1 - alpha) * weight, alpha * weight]) for weight in self.weights]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
+        """Map `(N, S, inputs)` to `(N, S, width)`, zero for absent nodes."""
         if self.watch is not None or self.layout not in FORMS or self.listed:
             return super().forward(nodes, batch)
         return nodes.with_states(self._spread(nodes.masked(), nodes.present, batch))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """The layers over listed edges, message by message."""
+        """Return the layers over listed edges, message by message."""
         is_angular = [rule.weight == "angular" for rule in self.recipe.edges for _ in rule.relations]
         dropped_out, weight = self.dropout(x), None
         if any(is_angular):
@@ -175,7 +175,7 @@ class AngularConv(Conv):
         return hidden
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """One more turn, at the cost of its own row of `P`."""
+        """Process the next utterance, at the cost of its own row of `P`."""
         if self.listed or self.gate is not None:
             return super().step(nodes, batch, memory)
         states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)
@@ -344,5 +344,5 @@ def _refuse(recipe: GraphRecipe) -> None:
 
 
 def autocast(x: Tensor) -> bool:
-    """Whether products on the device of `x` are to be taken in lower precision."""
+    """Return whether products on the device of `x` are to be taken in lower precision."""
     return torch.is_autocast_enabled(x.device.type)

@@ -1,6 +1,6 @@
 """Propagation as batched matrix products over buckets of dialogues of similar length; edges are never listed.
 
-Weights of a bucket are one `(streams × dialogues, turns, turns)`, from Gram products; across streams every turn has an `S × S` mix.
+Weights of a bucket are one `(streams × dialogues, turns, turns)`, from Gram products; across streams every utterance has an `S × S` mix.
 Forward and backward are written out, because autograd would keep and pass through every step of arithmetic a matrix of its own.
 
 With `G = U Uᵀ` the cosines, `A = K ∘ a(G) + C` the weights of the rules, `d_i = Σ_j A_ij t_j` the degrees over nodes that are there,
@@ -163,14 +163,14 @@ def _cosines(unit: Rows, squares: Sequence[Tensor]) -> None:
 
 
 def _cosines_of_turns(unit: Rows, out: Tensor) -> Tensor:
-    """Of the streams of every turn, `(turns, S, S)`."""
+    """Of the streams of every utterance, `(turns, S, S)`."""
     for u, part in zip(unit.streams, unit.piece.mixes(out), strict=True):
         torch.bmm(u, u.mT, out=part)
     return out
 
 
 def _others(here: Rows) -> Tensor:
-    """`(turns, S, S)` one where two different streams have the turn, else zero."""
+    """`(turns, S, S)` one where two different streams have the utterance, else zero."""
     there = here.piece.by_turn(here.rows)
     return (there * there.mT).mul_(1 - torch.eye(there.shape[1], device=there.device, dtype=there.dtype))
 
@@ -181,17 +181,17 @@ def _by_stream(weight: Tensor, streams: int, angular: Factor, unit: Factor) -> N
 
 
 class BlockPropagation(WrittenPropagation):
-    """Weights of all pairs of turns of a dialogue are kept: memory grows with the squares of the lengths.
+    """Weights of all pairs of utterances of a dialogue are kept: memory grows with the squares of the lengths.
 
     Args:
-        recipe: Which edges exist and how they are weighted; edges across streams join the same turn.
+        recipe: Which edges exist and how they are weighted; edges across streams join the same utterance.
         batch: The dialogues.
         states: `(N, S, d)` node states that the angular weights are taken from.
         present: `(N, S)` bool; an absent node has no edges.
         layout: In buckets.
 
     Raises:
-        ConfigError: an edge rule across streams reaches other turns.
+        ConfigError: an edge rule across streams reaches other utterances.
     """
 
     def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor, layout: Layout) -> None:

@@ -71,7 +71,7 @@ _allowed = True
 
 
 def ready() -> bool:
-    """Whether there is a compiled form on this machine; it is compiled if need be."""
+    """Return whether there is a compiled form on this machine; it is compiled if need be."""
     return _allowed and sgemm() is not None and library(SOURCE, "layers") is not None
 
 
@@ -87,7 +87,7 @@ def without() -> Iterator[None]:
 
 
 def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: Sequence[Tensor]) -> bool:
-    """Whether the compiled form can be taken, and is the faster one; anything else is the batched form's to do, or to refuse.
+    """Return whether the compiled form can be taken, and is the faster one; anything else is the batched form's to do, or to refuse.
 
     One long dialogue is left to PyTorch's products, which share it; workers cannot.
 
@@ -136,7 +136,7 @@ class Plan:
     dropout: float
 
     def run(self, threads: int, tensors: Mapping[str, Tensor | None], grad: Tensor | None = None) -> None:
-        """The forward pass over all dialogues, or the backward pass for the gradient of the output.
+        """Return the forward pass over all dialogues, or the backward pass for the gradient of the output.
 
         Args:
             threads: How many workers.
@@ -194,7 +194,7 @@ def _workers(dialogues: int) -> int:
 
 
 def passing(layout: Layout, share: float, depth: int, width: int, like: Tensor) -> Tensor:
-    """`(depth, N, S, w)` bool: what dropout lets pass before every layer, drawn in the order in which the batched form draws it."""
+    """Return `(depth, N, S, w)` bool: what dropout lets pass before every layer, drawn in the order in which the batched form draws it."""
     passed = like.new_empty(depth, *like.shape[:-1], width, dtype=torch.bool)
     for piece in layout.pieces:
         for layer in passed:

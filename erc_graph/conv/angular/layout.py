@@ -3,8 +3,8 @@
 A node is an utterance in a stream, number `utterance * S + stream`. Two arrangements, both made from the lengths alone, on the host,
 and kept:
 
-- **buckets**: dialogues of similar length side by side, padded to the longest of their bucket; rows in the order bucket, stream,
-  dialogue, turn. Every bucket is a contiguous `(streams × dialogues, turns, width)`, and little is padding.
+- **buckets**: dialogues of similar length side by side, padded to the longest of their bucket; rows in the order bucket, stream, dialogue,
+  utterance. Every bucket is a contiguous `(streams × dialogues, turns, width)`, and little is padding.
 - **one string**: all dialogues of a stream in one row, with gaps as long as a window reaches, so that no window sees two dialogues.
 
 Rows are cut into **pieces** that no edge joins. An operator that goes through all its layers for one piece and then for the next finds
@@ -33,7 +33,7 @@ class Bucket:
         first: First row, counted from the first of the piece.
         streams: Streams of the batch.
         dialogues: Dialogues in the bucket.
-        turns: Turns of each, with padding.
+        turns: Utterances of each, with padding.
     """
 
     first: int
@@ -48,15 +48,15 @@ class Bucket:
 
     @property
     def weights(self) -> int:
-        """Pairs of turns of one dialogue and stream, padding included."""
+        """Pairs of utterances of one dialogue and stream, padding included."""
         return (self.end - self.first) * self.turns
 
     def sequences(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(streams × dialogues, turns, k)`, a view."""
+        """Map `(R, k)` to `(streams × dialogues, turns, k)`, a view."""
         return self._of(rows).view(self.streams * self.dialogues, self.turns, -1)
 
     def streams_of(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(dialogues × turns, streams, k)`, a view: the streams of every turn."""
+        """Map `(R, k)` to `(dialogues × turns, streams, k)`, a view: the streams of every utterance."""
         return self._of(rows).view(self.streams, self.dialogues * self.turns, -1).transpose(0, 1)
 
     def _of(self, rows: Tensor) -> Tensor:
@@ -70,13 +70,13 @@ class Piece:
     Attributes:
         buckets: Blocks of rows, counted from the first of the piece.
         rows: Which rows of the layout.
-        turns: Which turns (of all streams), padding included.
-        weights: Which pairs of turns of one dialogue and stream, padding included.
+        turns: Which utterances (of all streams), padding included.
+        weights: Which pairs of utterances of one dialogue and stream, padding included.
         node: `(R,)` the node in every row, any where there is none.
         real: `(n,)` the rows with a node, counted from the first of the piece, in order.
         padding: `(R - n,)` the rows without.
         nodes: `(n,)` the nodes in the real rows.
-        by_turns: `(turns × S,)` the row of every stream of every turn.
+        by_turns: `(turns × S,)` the row of every stream of every utterance.
     """
 
     buckets: tuple[Bucket, ...]
@@ -90,7 +90,7 @@ class Piece:
     by_turns: Tensor
 
     def take(self, x: Tensor) -> Tensor:
-        """`(N, S, k)` → `(R, k)`, a new tensor, zero where there is no node."""
+        """Map `(N, S, k)` to `(R, k)`, a new tensor, zero where there is no node."""
         if not len(self.nodes):
             return x.new_zeros(len(self.node), x.shape[-1])
         return x.flatten(0, 1).index_select(0, self.node).index_fill_(0, self.padding, 0)
@@ -100,16 +100,16 @@ class Piece:
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
     def squares(self, weights: Tensor) -> list[Tensor]:
-        """Per bucket `(streams × dialogues, turns, turns)` of the flat weights of the piece, views."""
+        """Return per bucket `(streams × dialogues, turns, turns)` of the flat weights of the piece, views."""
         parts = weights.split([bucket.weights for bucket in self.buckets])
         return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
     def mixes(self, turns: Tensor) -> list[Tensor]:
-        """Per bucket `(dialogues × turns, ...)` of a tensor over the turns of the piece, views."""
+        """Return per bucket `(dialogues × turns, ...)` of a tensor over the utterances of the piece, views."""
         return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(turns, S, k)`."""
+        """Map `(R, k)` to `(turns, S, k)`."""
         return rows.index_select(0, self.by_turns).unflatten(0, (-1, self.buckets[0].streams))
 
     def add_by_row(self, rows: Tensor, turns: Tensor) -> None:
@@ -130,12 +130,12 @@ class Rows:
 
     @cached_property
     def sequences(self) -> list[Tensor]:
-        """Per bucket `(streams × dialogues, turns, k)`."""
+        """Return per bucket `(streams × dialogues, turns, k)`."""
         return [bucket.sequences(self.rows) for bucket in self.piece.buckets]
 
     @cached_property
     def streams(self) -> list[Tensor]:
-        """Per bucket `(dialogues × turns, streams, k)`."""
+        """Return per bucket `(dialogues × turns, streams, k)`."""
         return [bucket.streams_of(self.rows) for bucket in self.piece.buckets]
 
 
@@ -147,8 +147,8 @@ class Layout:
         pieces: All rows, in order.
         place: `(N × S,)` row of every node, streams of an utterance side by side.
         rows: `R`, rows in all, padding included.
-        turns: Turns in all, padding included.
-        weights: Pairs of turns of one dialogue and stream in all, padding included.
+        turns: Utterances in all, padding included.
+        weights: Pairs of utterances of one dialogue and stream in all, padding included.
     """
 
     pieces: tuple[Piece, ...]
@@ -158,11 +158,11 @@ class Layout:
     weights: int
 
     def arrange(self, x: Tensor) -> Tensor:
-        """`(N, S, k)` → `(R, k)`, zero where no node stands."""
+        """Map `(N, S, k)` to `(R, k)`, zero where no node stands."""
         return _Arrange.apply(x.flatten(0, 1), self.place, self.rows)
 
     def restore(self, rows: Tensor, streams: int) -> Tensor:
-        """`(R, k)` → `(N, S, k)`."""
+        """Map `(R, k)` to `(N, S, k)`."""
         return _Restore.apply(rows, self.place).unflatten(0, (-1, streams))
 
 
@@ -242,8 +242,8 @@ def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, 
     Args:
         sizes: Utterances per dialogue.
         streams: `S`.
-        past: How many turns back a window reaches.
-        future: How many turns ahead.
+        past: How many utterances back a window reaches.
+        future: How many utterances ahead.
         tile: The rows but for the first `past` and the last `future` are a multiple of this.
         device: Where the batch is.
     """

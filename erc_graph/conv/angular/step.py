@@ -1,12 +1,12 @@
-r"""The deep angular graph convolution of a running conversation: one turn at a time, over a causal recipe.
+r"""The deep angular graph convolution of a running conversation: one utterance at a time, over a causal recipe.
 
-In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, row and degree of a turn depend on that turn and earlier ones alone, so nothing that was
-computed for a turn ever changes. A new turn needs, of every turn that its edges reach: the direction of its node states, for the angular
-weights, and for each layer :math:`D^{-1/2} h^{l-1}`, which it sends. Both are kept, as far back as the recipe reaches and no further: the
-cost of a turn is that of its own row of `P`.
+In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, row and degree of an utterance depend on that utterance and earlier ones alone, so
+nothing that was computed for an utterance ever changes. A new utterance needs, of every utterance that its edges reach: the direction of
+its node states, for the angular weights, and for each layer :math:`D^{-1/2} h^{l-1}`, which it sends. Both are kept, as far back as the
+recipe reaches and no further: the cost of an utterance is that of its own row of `P`.
 
-The states of all layers agree with `AngularConv` over the whole conversation to rounding, whatever its form, edges across streams at
-other turns included.
+The states of all layers agree with `AngularConv` over the whole conversation to rounding, whatever its form, edges across streams at other
+utterances included.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class AngularMemory:
-    """What a turn of the convolution needs of earlier ones.
+    """What an utterance of the convolution needs of earlier ones.
 
     Args:
         recipe: Causal.
@@ -43,7 +43,7 @@ class AngularMemory:
         self._scales: dict[tuple[str, str], Tensor] = {}
 
     def row(self, states: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Take up a turn, and give its row of `W` and its degree.
+        """Take up an utterance, and give its row of `W` and its degree.
 
         Args:
             states: `(S, d)`
@@ -70,16 +70,16 @@ class AngularMemory:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Return the memory in bytes."""
         return sum(window.nbytes for window in (self.directions, self.present, self.speaker, *self.sent))
 
     def forget(self) -> None:
-        """Take the newest turn back, when all its layers are done."""
+        """Take the newest utterance back, when all its layers are done."""
         for window in (self.directions, self.present, self.speaker, *self.sent):
             window.forget()
 
     def _scale(self, turns: int, like: Tensor) -> dict[tuple[str, str], Tensor]:
-        """`(S, turns * S)` γ of every edge of the newest turn, zero where there is none, by what else its weight depends on."""
+        """`(S, turns * S)` γ of every edge of the newest utterance, zero where there is none, by what else its weight depends on."""
         if not self._scales or next(iter(self._scales.values())).shape[1] != turns * len(like):
             behind = torch.arange(turns - 1, -1, -1, device=like.device)
             own = torch.eye(len(like), dtype=torch.bool, device=like.device)
@@ -99,14 +99,14 @@ class AngularMemory:
 def angular_step(
     conv: AngularConv, states: Tensor, present: Tensor, batch: Batch, memory: AngularMemory | None
 ) -> tuple[Tensor, AngularMemory]:
-    """One more turn of `AngularConv`, in evaluation mode.
+    """Process the next utterance of `AngularConv`, in evaluation mode.
 
     Args:
         conv: The operator.
-        states: `(1, S, width)` the turn's node states.
+        states: `(1, S, width)` the utterance's node states.
         present: `(1, S)` bool.
-        batch: The turn.
-        memory: What the turn before handed on; `None` at the first.
+        batch: The utterance.
+        memory: What the utterance before handed on; `None` at the first.
 
     Returns:
         `(1, S, width)`, zero for absent nodes, and what to hand on.

@@ -1,10 +1,10 @@
 """Propagation tile by tile: weights are computed from directions when they are needed, forward and backward, and kept nowhere.
 
-Memory grows with the number of turns. Two ways to cut, which differ in what a tile sees:
+Memory grows with the number of utterances. Two ways to cut, which differ in what a tile sees:
 
-- **strips**, where some rule reaches all turns: some targets of every dialogue of a bucket against all sources;
-- **bands**, where every rule within streams is a window: the turns stand in one string, a tile is a few targets against
-  the sources that they reach, and many tiles are one batched product. Time is linear in the turns.
+- **strips**, where some rule reaches all utterances: some targets of every dialogue of a bucket against all sources;
+- **bands**, where every rule within streams is a window: the utterances stand in one string, a tile is a few targets against the sources
+  that they reach, and many tiles are one batched product. Time is linear in the utterances.
 
 Degrees are the same product with a one per node. With `y = r x` and `z = A y`, the gradient of `P x = r z` for an outgoing `g` is
 `∂x = r ∘ Aᵀ(r g)`, `∂A = (r g) yᵀ`, `∂r = g·z + x·Aᵀ(r g)`, and `∂A` of a tile becomes a gradient of directions at once.
@@ -191,7 +191,7 @@ class _Plan:
 
 
 def windowed(rules: Sequence[EdgeRule]) -> bool:
-    """Whether no rule reaches all turns, so that tiles may be cut as bands."""
+    """Return whether no rule reaches all utterances, so that tiles may be cut as bands."""
     return all(rule.behind is not None and rule.ahead is not None for rule in rules)
 
 

@@ -32,7 +32,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward pass that may be asked for inside autocast: like `once_differentiable`, for `staticmethod` to be put on top."""
+    """Return a backward pass that may be asked for inside autocast: like `once_differentiable`, for `staticmethod` to be put on top."""
 
     @wraps(backward)
     def precise(ctx: Any, *grads: Tensor) -> Any:
@@ -47,7 +47,7 @@ class Propagation(ABC):
 
     @abstractmethod
     def rows(self, x: Tensor) -> Tensor:
-        """`(N, S, k)` → `(R, k)`."""
+        """Map `(N, S, k)` to `(R, k)`."""
 
     @abstractmethod
     def spread(self, rows: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Propagation(ABC):
 
     @abstractmethod
     def back(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(N, S, k)`."""
+        """Map `(R, k)` to `(N, S, k)`."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """`P x`: `(N, S, k)` → `(N, S, k)`."""
@@ -79,7 +79,9 @@ class WrittenPropagation(Propagation):
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """What belongs to a piece, as views: of the parts, or of tensors of their shapes (`None`: that gradient is not asked for)."""
+        """Return what belongs to a piece, as views: of the parts, or of tensors of their shapes (`None`: that gradient
+        is not asked for).
+        """
 
     @abstractmethod
     def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
@@ -107,7 +109,7 @@ class WrittenPropagation(Propagation):
         """
 
     def rows(self, x: Tensor) -> Tensor:
-        """`(N, S, k)` → `(R, k)`."""
+        """Map `(N, S, k)` to `(R, k)`."""
         return self.layout.arrange(x)
 
     def spread(self, rows: Tensor) -> Tensor:
@@ -116,7 +118,7 @@ class WrittenPropagation(Propagation):
             return _Spread.apply(self, rows.to(self.parts[0].dtype).contiguous(), *self.parts).to(rows.dtype)
 
     def back(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(N, S, k)`."""
+        """Map `(R, k)` to `(N, S, k)`."""
         return self.layout.restore(rows, self.streams)
 
 
@@ -146,13 +148,13 @@ class _Spread(Function):
 
 
 def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
-    """Add what the streams of every turn get from each other; `mixes` per bucket `(dialogues × turns, S, S)`."""
+    """Add what the streams of every utterance get from each other; `mixes` per bucket `(dialogues × turns, S, S)`."""
     for mix, values, into in zip(mixes, x.streams, out.streams, strict=True):
         into.add_(torch.bmm(mix, values))
 
 
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
-    """Zeros to add gradients to, where they are asked for."""
+    """Return zeros to add gradients to, where they are asked for."""
     return [torch.zeros_like(part) if need else None for part, need in zip(parts, needed, strict=True)]
 
 
@@ -167,7 +169,7 @@ def inverse_root(degree: Tensor) -> Tensor:
 
 
 def windows_only(recipe: GraphRecipe) -> None:
-    """Refuse rules that are more than a window of turns.
+    """Refuse rules that are more than a window of utterances.
 
     Raises:
         ConfigError: a rule has words that only listed edges know.
@@ -181,10 +183,10 @@ def windows_only(recipe: GraphRecipe) -> None:
 
 
 def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]:
-    """Rules within streams and rules across streams of one turn.
+    """Rules within streams and rules across streams of one utterance.
 
     Raises:
-        ConfigError: an edge rule across streams reaches other turns, or a rule is no window of turns.
+        ConfigError: an edge rule across streams reaches other utterances, or a rule is no window of utterances.
     """
     windows_only(recipe)
     across = [rule for rule in recipe.edges if rule.scope == "across"]
@@ -197,22 +199,22 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
 
 
 def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
-    """Sum of γ of angular rules, and of unit rules."""
+    """Compute the sum of γ of angular rules, and of unit rules."""
     angular, unit = ([rule.scale for rule in rules if rule.weight == weight] for weight in ("angular", "unit"))
     return sum(angular), sum(unit)
 
 
 def is_whole(rule: EdgeRule) -> bool:
-    """Whether a rule joins all turns of a dialogue."""
+    """Return whether a rule joins all utterances of a dialogue."""
     return rule.behind is None and rule.ahead is None and rule.self_loops and rule.speaker == "any"
 
 
 def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtype: torch.dtype) -> tuple[Factor, Factor]:
-    """What the angular similarity of two turns is multiplied by, and what is added: the rules as arithmetic.
+    """Return what the angular similarity of two utterances is multiplied by, and what is added: the rules as arithmetic.
 
     Args:
         rules: Rules within streams.
-        behind: `(targets, sources)` how many turns the source lies before the target.
+        behind: `(targets, sources)` how many utterances the source lies before the target.
         same: `(..., targets, sources)` whether both are of one speaker; needed where a rule asks.
         dtype: Of the similarities.
     """
@@ -231,7 +233,7 @@ def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtyp
 
 
 def is_none(factor: Factor) -> bool:
-    """Whether a factor is zero by the rules."""
+    """Return whether a factor is zero by the rules."""
     return not isinstance(factor, Tensor) and factor == 0.0
 
 

@@ -1,1 +1,1 @@
-"""Corpora that are made, not read: dialogues with known structure, as vectors and as words, sound and faces."""
+"""Corpora that are made, not read: dialogues with known structure, as vectors and as words, audio and video."""

@@ -33,13 +33,13 @@ def transition(config: SampleConfig, *, own: bool = True, other: bool = True) ->
 def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig) -> Array:
     """Forward–backward for one dialogue.
 
-    The state is one axis per speaker, in order of appearance: that speaker's last emotion; of length one before the first turn.
-    A turn changes only the axis of its speaker and looks at one other axis, so it is a small product over these two, the others
-    along: five speakers have 7776 states, but no matrix of 7776 × 7776 is ever made.
+    The state is one axis per speaker, in order of appearance: that speaker's last emotion; of length one before the first utterance. An
+    utterance changes only the axis of its speaker and looks at one other axis, so it is a small product over these two, the others along:
+    five speakers have 7776 states, but no matrix of 7776 × 7776 is ever made.
 
     Args:
         speaker: `(T,)` order of first appearance.
-        likelihood: `(T, 6)` density of the turn's vectors under each emotion, up to a factor.
+        likelihood: `(T, 6)` density of the utterance's vectors under each emotion, up to a factor.
 
     Returns:
         `(T, 6)` posterior.

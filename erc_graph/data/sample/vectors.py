@@ -1,12 +1,12 @@
 r"""The sample corpus: generated conversations whose best possible accuracy is known (`erc_graph.data.sample.bayes_limit`).
 
-**Emotions.** Speaker :math:`s` of turn :math:`t` feels what :math:`s` felt last, :math:`a` (inertia :math:`\alpha`), or what the
-last other speaker felt, :math:`b` (contagion :math:`\beta`), or something new, drawn from `BASE`:
+**Emotions.** Speaker :math:`s` of utterance :math:`t` feels what :math:`s` felt last, :math:`a` (inertia :math:`\alpha`), or what the last
+other speaker felt, :math:`b` (contagion :math:`\beta`), or something new, drawn from `BASE`:
 
 .. math:: P(e_t \mid a, b) = \alpha [e_t = a] + \beta [e_t = b] + (1 - \alpha - \beta)\, \pi(e_t)
 
-What is not there yet (no own turn so far, no other speaker so far) leaves its share to :math:`\pi`. Who speaks does not depend on
-emotions. Every single turn is distributed as :math:`\pi`: alone it has no more to go by than its own vectors.
+What is not there yet (no own utterance so far, no other speaker so far) leaves its share to :math:`\pi`. Who speaks does not depend on
+emotions. Every single utterance is distributed as :math:`\pi`: alone it has no more to go by than its own vectors.
 
 **Vectors.** A modality is a point per emotion plus standard normal noise. For the pairs in `CONFUSED` the two points nearly
 coincide (text cannot tell joy from surprise, audio hears arousal and so cannot tell joy from anger), so modalities need each other.
@@ -132,7 +132,7 @@ def prior() -> Array:
 
 
 def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Speakers and emotions, `(D, L)` each, all dialogues at once, turn by turn."""
+    """Speakers and emotions, `(D, L)` each, all dialogues at once, utterance by utterance."""
     count, every = len(lengths), np.arange(len(lengths))
     fewest, most = config.speakers
     people = fewest + ((most - fewest + 1) * rng.random(count) ** 2).astype(np.int64)  # small groups are more frequent

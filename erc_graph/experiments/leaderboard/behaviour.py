@@ -47,7 +47,7 @@ def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[
 
 
 def same(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two answers are of the same method, up to rounding."""
+    """Return whether two answers are of the same method, up to rounding."""
     return len(one) == len(other) and all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9) for a, b in zip(one, other, strict=True))
 
 
@@ -84,7 +84,7 @@ def _numbers(name: str, shape: Sequence[int]) -> Tensor:
 
 
 def _batch(schema: Schema) -> Batch:
-    """Two dialogues; every modality is missing in some turns."""
+    """Two dialogues; every modality is missing in some utterances."""
     speaker = torch.tensor([one for dialogue in SPEAKERS for one in dialogue])
     turns = len(speaker)
     present = {name: (torch.arange(turns) + 2 * i) % 5 != 0 for i, name in enumerate((*schema.widths, *schema.sequences))}

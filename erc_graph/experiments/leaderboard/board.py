@@ -1,5 +1,6 @@
-"""Which trainings a leaderboard has, in which order, and which setting of a method is chosen: by development figures and held-out parts of
-the training data alone."""
+"""Which trainings a leaderboard has, in which order, and which setting of a method is chosen: by development metrics and held-out parts of
+the training data alone.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +52,9 @@ class Entry:
         settings: Changes of them, the first of them none.
         folder: Where its trainings have what is under way.
         choice: On what settings are chosen.
-        official: The split that is judged in the end.
+        official: The split that is evaluated in the end.
         done: Training → its record, of all that are done on the corpus.
-        parts: Of the test utterances, that are judged apart.
+        parts: Of the test utterances, that are evaluated apart.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Entry:
     parts: Parts
 
     def tried(self) -> list[list[Trial]]:
-        """A list of trials per setting, one for each part that is held out; none where nothing is to choose."""
+        """Return a list of trials per setting, one for each part that is held out; none where nothing is to choose."""
         if len(self.settings) == 1:
             return []
         return [
@@ -81,7 +82,7 @@ class Entry:
 
     @cached_property
     def made(self) -> list[Experiment | ErcGraphError]:
-        """The experiment of every setting, or why the method refuses it; one that is refused counts as tried."""
+        """Return the experiment of every setting, or why the method refuses it; one that is refused counts as tried."""
         found: list[Experiment | ErcGraphError] = []
         for changes in self.settings:
             try:
@@ -92,12 +93,12 @@ class Entry:
 
     @cached_property
     def records(self) -> list[list[dict[str, Any]]]:
-        """What the trials of every setting left; all must be done."""
+        """Return what the trials of every setting left; all must be done."""
         return [[self.done[trial.key] for trial in trials] for trials in self.tried()]
 
     @property
     def figures(self) -> list[float | None]:
-        """Mean figure of each setting over the parts; `None` where a training failed."""
+        """Compute the mean figure of each setting over the parts; `None` where a training failed."""
         found: list[float | None] = []
         for records in self.records:
             values = [record["held_out"][CRITERION] for record in records if "held_out" in record]
@@ -115,12 +116,12 @@ class Entry:
 
     @property
     def chosen(self) -> int:
-        """Number of the best setting, the first of equals; the paper's where all failed."""
+        """Return the number of the best setting, the first of equals; the paper's where all failed."""
         done = [(value, -number) for number, value in enumerate(self.figures) if value is not None]
         return -max(done)[1] if done else 0
 
     def final(self) -> list[Trial]:
-        """The trainings of the chosen setting, one per seed."""
+        """Return the trainings of the chosen setting, one per seed."""
         number = self.chosen
         seeds = range(self.experiment.run.seeds)
         return [self._trial(f"final-{number}-seed-{seed}", number, self.official, seed, {}, final=True) for seed in seeds]
@@ -164,7 +165,7 @@ def field_of(
         methods: Names.
         rules: Of the leaderboard.
         folder: Of the leaderboard; a corpus has a folder in it, and a method in that.
-        begun: Method → settings that the leaderboard began with; unset: it begins now, with the committed ones.
+        begun: Method → settings that the leaderboard began with; default: it begins now, with the committed ones.
 
     Raises:
         ConfigError: the corpus has no split or features for the rules, or a name that is no name of a folder.
@@ -220,7 +221,7 @@ def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
 
 
 def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
-    """`(U,)` bool twice: the same speaker's last labelled utterance in the dialogue has another label; the same one."""
+    """Return `(U,)` bool twice: the same speaker's last labelled utterance in the dialogue has another label; the same one."""
     shift, stay = torch.zeros(2, corpus.utterances, dtype=torch.bool)
     last: dict[tuple[int, str], int] = {}
     for row, (dialogue, speaker, target) in enumerate(
@@ -235,7 +236,7 @@ def shifts(corpus: Corpus) -> tuple[Tensor, Tensor]:
 
 
 def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
-    """What is trained first, and what when that is done; every trial of a stage may be trained in any order."""
+    """Return what is trained first, and what when that is done; every trial of a stage may be trained in any order."""
     tried = [trial for entry in entries for trials in entry.tried() for trial in trials]
     if tried:
         yield "settings", tried
@@ -245,7 +246,7 @@ def stages(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Trial]]]:
 
 
 def training_of(record: Record) -> str | None:
-    """The training that a record is of; nothing where it is no such record."""
+    """Return the training that a record is of; nothing where it is no such record."""
     name = record.get("training")
     return name if isinstance(name, str) and ("error" in record or {"dev", "parameters"} <= record.keys()) else None
 

@@ -31,11 +31,11 @@ class CorpusRules:
     """What holds on one corpus.
 
     Attributes:
-        modalities: Which of them methods read; unset: all that the corpus has.
+        modalities: Which of them methods read; default: all that the corpus has.
         sets: Modality → the corpus' feature set that is taken for it, where that has another name.
-        widths: Modality → numbers per utterance that it may have; unset: any.
-        pieces: Conversations are cut into pieces of so many turns, in training and judging, each a conversation of its own; unset: they
-            are whole.
+        widths: Modality → numbers per utterance that it may have; default: any.
+        pieces: Conversations are cut into pieces of so many utterances, in training and evaluating, each a conversation of its own;
+            default: they are whole.
         choice: On what settings are chosen: the `dev` split; `sessions` of the training and development dialogues, each held out once;
             `thirds` of them, each held out once.
         selection: The epoch that is kept: the best on the `dev`elopment dialogues, or the `last`, fixed beforehand.
@@ -55,10 +55,10 @@ class CorpusRules:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def applied(self, corpus: Corpus) -> Corpus:
-        """The corpus with feature sets under the names of their modalities, and its conversations in pieces.
+        """Return the corpus with feature sets under the names of their modalities, and its conversations in pieces.
 
         Raises:
-            ConfigError: one is missing, or of another width, or pieces of no turns.
+            ConfigError: one is missing, or of another width, or pieces of no utterances.
         """
         if missing := [name for name in self.sets.values() if name not in corpus.features]:
             raise ConfigError(
@@ -146,7 +146,7 @@ class Rules:
             raise ConfigError("budget: expected [ranges] to try settings from, found none; set budget = 0, or give ranges")
 
     def of(self, corpus: str) -> CorpusRules:
-        """What holds on a corpus."""
+        """Return what holds on a corpus."""
         return self.corpora.get(corpus, CorpusRules())
 
     def as_dict(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
 
 
 def read_rules(path: str | Path | None = None) -> Rules:
-    """The rules in a file, or those that come with the package: the default ones, or of a name such as `standard`.
+    """Return the rules in a file, or those that come with the package: the default ones, or of a name such as `standard`.
 
     Raises:
         ConfigError: no such file, or not rules.

@@ -18,7 +18,7 @@ OWN = 2  # ranges of a method's own settings file that count
 
 
 def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """The settings of a method for a corpus, as its file says, but for what the rules decide.
+    """Return the settings of a method for a corpus, as its file says, but for what the rules decide.
 
     Args:
         method: Its name.
@@ -80,7 +80,7 @@ def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
 
 
 def value(span: Range, share: float) -> Any:
-    """Where a share of a range from 0 to 1 falls.
+    """Return where a share of a range from 0 to 1 falls.
 
     >>> value(Range(low=1e-4, high=1e-2, log=True), 0.5), value(Range(low=1, high=4), 0.99), value(Range(choices=(8, 16)), 0.2)
     (0.001, 4, 8)

@@ -1,6 +1,6 @@
 """What a figure would be had the epoch been chosen on the test set, as many published ones are: shown, and used for nothing.
 
-This file alone reads what a method said of the test part after every epoch; no choice may import it, and a test sees to that.
+This file alone reads what a method said of the test split after every epoch; no choice may import it, and a test sees to that.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from erc_graph.data.files.journal import Journal, Record
 
 
 def trace_of(record: Record) -> str | None:
-    """The training that a trace is of; nothing where it is no trace."""
+    """Return the training that a trace is of; nothing where it is no trace."""
     name, stages = record.get("training"), record.get("stages")
     return name if isinstance(name, str) and isinstance(stages, dict) and all(isinstance(one, dict) for one in stages.values()) else None
 
 
 def chosen_on_test(traces: Path, trainings: Iterable[str]) -> dict[str, float]:
-    """Training → the best figure of the test part over the epochs of its last stage, where it has one."""
+    """Training → the best figure of the test split over the epochs of its last stage, where it has one."""
     found = {}
     with Journal(traces, trace_of) as journal:
         for name in trainings:

@@ -30,7 +30,7 @@ BOOTSTRAP = 9999  # draws
 
 
 def rows_of(field: Field, rules: Rules) -> list[dict[str, Any]]:
-    """A row for every method that has a finished seed, or an error, in the order of development figures, best first.
+    """Return a row for every method that has a finished seed, or an error, in the order of development metrics, best first.
 
     Args:
         field: A corpus and its methods.
@@ -150,7 +150,7 @@ def _compare(rows: Sequence[dict[str, Any]], corpus: Corpus) -> None:
 
 
 def published(method: str, corpus: Corpus) -> dict[str, Any] | None:
-    """The printed weighted F1 of a method, where a paper has one; the best line of its own paper, or else of another's."""
+    """Return the printed weighted F1 of a method, where a paper has one; the best line of its own paper, or else of another's."""
     for table in printed_beside(method, corpus.name, corpus.task.name):
         lines = [row for row in table.rows if row.weighted_f1 is not None and same_name(row.method, method)]
         if lines:

@@ -28,7 +28,7 @@ from erc_graph.methods.own_file import absolute, find_method, is_own, own_parts,
 
 
 def chosen_methods(words: Sequence[str]) -> list[str]:
-    """Names of methods, from names, files of a user's own, `all` and `kind:graph`.
+    """Return the names of methods, from names, files of a user's own, `all` and `kind:graph`.
 
     Raises:
         ConfigError: an unknown name or kind, or one method twice.
@@ -72,9 +72,9 @@ def begin(
         methods: As `chosen_methods` takes them.
         folder: Where everything goes.
         launch: How trainings are carried out.
-        seeds: In the place of the rules' number.
-        budget: In the place of the rules' number.
-        rules: A file of rules, or the name of those that come with the package; unset: the default ones.
+        seeds: In place of the rules' number.
+        budget: In place of the rules' number.
+        rules: A file of rules, or the name of those that come with the package; default: the default ones.
         dry_run: Say what would be trained, and write nothing.
 
     Raises:
@@ -112,7 +112,7 @@ def begin(
 
 
 def plan(field: Field) -> list[str]:
-    """What is trained on a corpus, in a few lines."""
+    """Return what is trained on a corpus, in a few lines."""
     entries = field.entries
     tried = sum(len(trials) for entry in entries for trials in entry.tried())
     seeds = sum(entry.experiment.run.seeds for entry in entries)
@@ -126,9 +126,9 @@ def go_on(folder: Path, launch: Launch, *, data: Sequence[str] | None = None, me
     Args:
         folder: Of the leaderboard.
         launch: How trainings are carried out.
-        data: Where its corpora are now; unset: where they were.
+        data: Where its corpora are now; default: where they were.
         methods: Files and classes of the user's own methods in it: nothing is imported because a folder says so.
-        seeds: In the place of the number that it began with, where there are to be more.
+        seeds: In place of the number that it began with, where there are to be more.
 
     Raises:
         ErcGraphError: no leaderboard there, its corpora or a method of the user's own have changed, or such a method is not named again.

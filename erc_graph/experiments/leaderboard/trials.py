@@ -1,4 +1,4 @@
-"""One training of a leaderboard, and what is kept of it: a record, and of the chosen setting what it says of the test part."""
+"""One training of a leaderboard, and what is kept of it: a record, and of the chosen setting what it says of the test split."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Trial(Job):
     Attributes:
         key: Its name among the records of the corpus.
         facts: What it is, for the record: setting, changes, part.
-        final: Its fold is the official one, and it is asked about the test part, for its trace after every epoch, too. Otherwise the
-            fold judges training or development dialogues, and settings are chosen by that.
-        parts: Of the test utterances, that are judged apart.
+        final: Its fold is the official one, and it is asked about the test split, for its trace after every epoch, too. Otherwise the fold
+            evaluates training or development dialogues, and settings are chosen by that.
+        parts: Of the test utterances, that are evaluated apart.
     """
 
     key: str
@@ -78,7 +78,7 @@ def carry_out(trial: Trial, corpus: Corpus, *, resume: bool = True, quiet: bool 
 
 
 def record_of(trial: Trial, found: Mapping[str, Any]) -> Record:
-    """What is kept of a training, as plain values."""
+    """Return what is kept of a training, as plain values."""
     kept: Record = plain({"training": trial.key, **trial.facts, "seed": trial.seed, **found})
     return kept
 
@@ -126,7 +126,7 @@ def _judged_apart(scores: Tensor, rows: Tensor, corpus: Corpus, parts: Parts) ->
 
 
 def answers_of(record: Record) -> str | None:
-    """The training that answers are of; nothing where it is no such record."""
+    """Return the training that answers are of; nothing where it is no such record."""
     name = record.get("training")
     return name if isinstance(name, str) and "answers" in record else None
 
@@ -144,7 +144,7 @@ def written(scores: Tensor, task: Task) -> str | list[float]:
 
 
 def answers(record: Record, task: Task, count: int) -> Tensor:
-    """`(count, C)` scores that say what was written: 1 for the class that was chosen, or the score.
+    """Return `(count, C)` scores that say what was written: 1 for the class that was chosen, or the score.
 
     Raises:
         CheckpointError: not so many, or no answers.

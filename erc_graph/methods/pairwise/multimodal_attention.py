@@ -25,8 +25,8 @@ class MalConfig(Checked):
         heads: Heads of each.
         width: Width of C_i.
         residual: Add a linear map of what goes into each ATT to what comes out (not in the paper).
-        pair_skip: Concatenate h^(VA) in front of layers 2 to l.
-        context_skip: Concatenate h^(Bt) behind the last layer.
+        pair_skip: Concatenate h^(VA) before layers 2 to l.
+        context_skip: Concatenate h^(Bt) after the last layer.
         hidden: Width of the fully connected layer.
         dropout: In attention and classifier.
         density: λ_m1, weight of the density loss.

@@ -32,7 +32,7 @@ class MffConfig(Checked):
         width: Width of node states.
         dropout: In graph and Transformer encoder.
         bidirectional: GRU1 and GRU2 read in both directions, unless the method is causal.
-        project: A linear layer with ReLU in front of GRU2 (not in the paper).
+        project: A linear layer with ReLU before GRU2 (not in the paper).
         gcn: The second graph; off: E^(VAT) is the GRU states side by side.
         speaker: Add the speaker embedding (s_t in Table 4).
         context_encoder: Use E^(Bt), the Transformer encoder's states.

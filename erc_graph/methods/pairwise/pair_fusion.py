@@ -34,7 +34,7 @@ class PmfConfig(Checked):
         enabled: Off: a pair's stream is its two BiLSTM states, no graph and no loss of its own.
         width: Width of node states.
         dropout: In encoders, graph and classifier.
-        project: A linear layer with ReLU in front of each BiLSTM (not in the paper).
+        project: A linear layer with ReLU before each BiLSTM (not in the paper).
         density: λ_p1, weight of the density loss.
     """
 

@@ -55,8 +55,8 @@ Differences from the paper:
 - (8), (11): GRUs read forward by the letter; reading in both directions is an option (`mff.bidirectional`).
 - Between (11) and (12): the Transformer encoder has no positions (the GRU before it knows the order) and a feed-forward layer of twice the
   width, neither of which the paper gives.
-- (13): l is not given. With one layer, or with attention off, h^(VA) is put behind it. `mal.residual` adds a path around each ATT, which a
-  plain ATT lacks: without it a turn's own state reaches the classifier only as far as the turn attends to itself.
+- (13): l is not given. With one layer, or with attention off, h^(VA) is put after it. `mal.residual` adds a path around each ATT, which a
+  plain ATT lacks: without it an utterance's own state reaches the classifier only as far as the utterance attends to itself.
 - "Without MAL" (Table 2) is taken as: no attention and neither skip. On IEMOCAP the paper's rows 15 and 41 are the same figures, as this
   reading wants; on MELD row 15 has the figures of row 42, which has attention. The paper contradicts itself there.
 - Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is
@@ -65,10 +65,10 @@ Differences from the paper:
 - `stages = "joint"` trains everything in one loop with the PMF classifiers as auxiliary losses. With two stages the epoch of each stage is
   chosen on the development split, by the stage's own classifier.
 - A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
-  of that turn, which know its neighbours, still go through the skip connections.
-- `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier turns alone, as far
-  back as the recipe's edges reach, and edges from later turns are left out. The paper reads whole conversations.
-- `pmf.project` (a linear layer in front of each BiLSTM) and `mff.project` (one in front of GRU2) are not in the paper.
+  of that utterance, which know its neighbours, still go through the skip connections.
+- `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier utterances alone,
+  as far back as the recipe's edges reach, and edges from later utterances are left out. The paper reads whole conversations.
+- `pmf.project` (a linear layer before each BiLSTM) and `mff.project` (one before GRU2) are not in the paper.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class PairwiseConfig(Checked):
 
     Attributes:
         graph: Recipe of both graphs: a name or a TOML file.
-        causal: Nothing comes from later turns: recurrent nets read forward, attention looks back as far as the recipe, and edges from
-            later turns are left out. Such a method can listen live (`stream`).
-        gamma: γ, scale of edges across streams; unset: the recipe's.
+        causal: Nothing comes from later utterances: recurrent networks read forward, attention looks back as far as the recipe, and edges
+            from later utterances are left out. Such a method can listen live (`stream`).
+        gamma: γ, scale of edges across streams; default: the recipe's.
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
         auxiliary: Weight of the PMF losses when joint.
         density_reduction: `mean` over entries or `sum`, the printed norm.
@@ -206,7 +206,7 @@ class Pairwise(Method):
         return {name: cache[name] if name in cache else fusion(given) for name, fusion in self.fusions.items()}
 
     def present(self, given: Given) -> Tensor:
-        """`(utterances, pairs)` bool: a fused pair is present where any of its parts is."""
+        """Return `(utterances, pairs)` bool: a fused pair is present where any of its parts is."""
         return torch.stack([given.here(fusion.modalities).any(1) for fusion in self.fusions.values()], 1)
 
     def answer(self, given: Given) -> Prediction:
