@@ -32,10 +32,10 @@ class Attention(Conv):
     """Dot-product attention along the edges of a recipe.
 
     Args:
-        inputs: Width of the states.
-        width: Width of the result, all heads together.
+        inputs: Width of the input states.
+        width: Width of the output, all heads together.
         recipe: The graph.
-        heads: Number of heads; divides `width`.
+        heads: Number of heads; it must divide `width`.
         dropout: Share of the attention weights that is dropped in training.
 
     Raises:

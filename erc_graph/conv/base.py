@@ -1,4 +1,4 @@
-"""The contract of a graph operator: an `OverTurns` that passes states along the edges of a recipe."""
+"""The contract of a graph operator: `Conv`, an `OverTurns` that passes states along the edges of a recipe."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Conv(OverTurns):
-    """Message passing over the graph of a recipe.
+    """Base class of message passing over the graph of a recipe.
 
-    A subclass sets its weights and implements `pass_on`. Messages go through `edges.spread`, `edges.attend` or
-    `edges.hyper`, so that weights can be shown and single messages explained for every operator alike.
+    A subclass sets its weights and implements `pass_on`. Messages go through `edges.spread`, `edges.attend` or `edges.hyper`; therefore the
+    weights of every operator can be shown, and its single messages can be explained.
 
     Args:
-        recipe: Which edges there are; says how many relations.
+        recipe: The graph: which edges exist and how many relations.
 
     Attributes:
-        label: What the part is called in graphs and explanations; empty: its place in the method.
-        layout: How the edges are held (`erc_graph.graphs.edges`); all agree.
-        watch: While a method is being explained or drawn, who looks at the messages (`erc_graph.inference.explain`).
+        label: Name of the part in graphs and explanations; empty: its place in the method.
+        layout: Data structure of the edges (`erc_graph.graphs.edges`); all layouts give the same result.
+        watch: Observer of the messages while a method is explained or drawn (`erc_graph.inference.explain`).
     """
 
     reads_hyperedges: ClassVar[bool] = False
@@ -43,9 +43,7 @@ class Conv(OverTurns):
         self.watch: Watch | None = None
 
     def back(self, times: int) -> int | None:
-        """Return how many utterances back so many passes over the edges read: one per layer, one more where a source's own edges count (its
-        degree).
-        """
+        """Return how many utterances back several passes over the edges read."""
         return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
@@ -56,4 +54,4 @@ class Conv(OverTurns):
 
     @abstractmethod
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, inputs)`, zero for absent nodes to `(N, S, width)`; what is said of absent nodes does not matter."""
+        """Map `(N, S, inputs)`, zero for absent nodes, to `(N, S, width)`; the values for absent nodes are ignored."""

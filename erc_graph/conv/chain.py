@@ -1,4 +1,4 @@
-r"""Linear graph convolutions in a chain, each of which is read through a layer of its own.
+r"""Linear graph convolutions in a chain; the output sums one nonlinear layer per convolution.
 
 .. math::
     F^0 = x \qquad F^k_i = \sum_{j \in N(i)} \frac{W_k F^{k-1}_j}{\sqrt{d_i d_j}} + b_k \qquad
@@ -29,10 +29,10 @@ class Chain(Conv):
     """A chain of linear convolutions over the graph of a recipe.
 
     Args:
-        width: Of the states, and of the result.
+        width: Width of the input and output states.
         recipe: The graph.
-        layers: `K`.
-        dropout: On what is read of a layer, in training.
+        layers: Number of convolutions, `K`.
+        dropout: Dropout on the output of every layer `U_k`, in training.
     """
 
     def __init__(self, width: int, recipe: GraphRecipe, *, layers: int = 1, dropout: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Chain(Conv):
         self.dropout = Dropout(dropout)
 
     def weights(self, edges: Edges, dtype: torch.dtype) -> Tensor:
-        """Return `(1, P)` of the edges: one over the root of both degrees."""
+        """Return the edge weights `(1, P)`: one over the square root of both degrees."""
         (degree,) = edges.degree(edges.valid.to(dtype)[None])  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         return edges.dot(root, root)

@@ -1,4 +1,4 @@
-"""C sources beside their Python modules, compiled on first use and kept.
+"""C sources next to their Python modules, compiled on first use and stored.
 
 A library lies in `$ERC_GRAPH_CACHE`, or else in `$XDG_CACHE_HOME/erc_graph` or `~/.cache/erc_graph`, under a name made from source,
 compiler and processor, and is written atomically. It is code that will run: what others may write to is not used, and before its first use
@@ -44,7 +44,7 @@ tried: dict[Path, Path] = {}  # source → library that is being tried out, in a
 
 @lru_cache
 def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
-    """Return the library of a C file, compiled where that has not been done yet.
+    """Return the library of a C file; it is compiled if that has not been done yet.
 
     Args:
         source: The file.
@@ -81,7 +81,9 @@ def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
 
 @lru_cache
 def sgemm() -> int | None:
-    """Address of the single-precision matrix product (Fortran interface, 32-bit integers) of PyTorch's BLAS; `None` where it is hidden."""
+    """Return the address of the single-precision matrix product of PyTorch's BLAS (Fortran interface, 32-bit integers); `None` if it is
+    hidden.
+    """
     try:
         found = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).sgemm_
     except (OSError, AttributeError):

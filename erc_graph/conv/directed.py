@@ -1,4 +1,4 @@
-r"""Graph convolution along time: within a layer an utterance reads the *new* states of the utterances before it.
+r"""Graph convolution along time: within a layer, an utterance reads the *new* states of the preceding utterances.
 
 .. math::
     a_{ij} &= \mathrm{softmax}_{j \in N(i)}\; w^\top h^l_j \tag{2} \\
@@ -93,7 +93,7 @@ class Directed(Conv):
         return states[:, None]
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance; of the utterances before, only states, presence and speakers are read, as far back as edges reach.
+        """Process the next utterance; of preceding utterances, only states, presence and speakers are stored, as far back as edges reach.
 
         Raises:
             ConfigError: more than one stream.

@@ -74,7 +74,7 @@ class Order:
         return [*found, [part.unsqueeze(1) for part in last], last]
 
     def windows(self, values: Tensor) -> list[Tensor]:
-        """Map `(D, L, ...)` to of every utterance the utterances that are read, `(n, t - first, ...)`."""
+        """Map `(D, L, ...)` to the utterances that each utterance reads, `(n, t - first, ...)`."""
         stride = values.stride()
         return [
             values.as_strided((n, t - first, *values.shape[2:]), stride, first * stride[1])

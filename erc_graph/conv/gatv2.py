@@ -104,7 +104,7 @@ class GATv2(Conv):
 
 
 def edge_scores(target: Tensor, source: Tensor, vectors: Tensor, score: Tensor, into: Tensor, out_of: Tensor, place: Tensor) -> Tensor:
-    """`a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`.
+    """Compute `a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`.
 
     Args:
         target: `(nodes, heads width)`.

@@ -76,12 +76,12 @@ class Relational(Conv):
             nn.init.zeros_(self.root.bias)
 
     def score(self, x: Tensor, edges: Edges) -> Tensor:
-        """Return, for every edge, before the softmax: `(1, P)`."""
+        """Compute the score of every edge before the softmax: `(1, P)`."""
         assert self.attention is not None
         return edges.dot(self.attention(x)[:, :, None], x[:, :, None])
 
     def attended(self, score: Tensor, edges: Edges) -> Tensor:
-        """Return `(1, P)` weights of scores."""
+        """Compute the edge weights `(1, P)` from the scores."""
         if self.over == "target":
             return edges.softmax(score)
         score = score.masked_fill(~edges.valid, -torch.inf)

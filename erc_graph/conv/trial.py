@@ -1,4 +1,4 @@
-"""What a compiled library is asked before it is used, in a process of its own: to give what its form in PyTorch gives.
+"""The trial of a compiled library before its first use, in its own process: the library must give the results of PyTorch.
 
 A library may do nothing, lack a function, or end the process that calls it: its compiler was wrong, or another file has its name. Each
 trial is a forward and a backward pass over a few rows of random numbers, first compiled and then not.

@@ -1,4 +1,4 @@
-"""A bottleneck after a layer, which adds to its states what stands beside them (UniMSE, Hu et al., EMNLP 2022)."""
+"""A bottleneck adapter after a layer, which adds further input to its states (UniMSE, Hu et al., EMNLP 2022)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Adapter(nn.Module):
-    r"""States and what is beside them, :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`; at first it is `h`.
+    r"""The adapter :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`; its initial output is `h`.
 
     Args:
-        width: Of the states.
-        beside: Width of what is beside them.
-        bottleneck: Between.
+        width: Width of the states `h`.
+        beside: Width of the further input `b`.
+        bottleneck: Width of the bottleneck.
     """
 
     def __init__(self, width: int, beside: int, bottleneck: int) -> None:

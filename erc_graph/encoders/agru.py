@@ -9,7 +9,7 @@ from erc_graph.encoders.dropout import Dropout
 
 
 class AGRU(nn.Module):
-    """Words or frames of an utterance, each with what is said before it, and then with all the others.
+    """A GRU over words or frames of an utterance, followed by self-attention.
 
     The GRU reads forward, so that what is padded after an utterance's end changes nothing before it. The attention has the residual path
     and the norm of a Transformer layer, so that its frames are as large as those of the modality that asks them later.

@@ -1,4 +1,4 @@
-"""Sequences of an utterance with as many steps as each other: those of the shortest, which as a rule are its words."""
+"""Alignment of the sequences of an utterance: all get as many steps as the shortest, usually the words."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class AlignedSteps(nn.Module):
         self.fronts = FrontEnds({name: item for name, item in items.items() if len(item) != 1}, frames)
 
     def forward(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """`aligned`, in the order of `inputs`."""
+        """Return `aligned` in the order of `inputs`."""
         read = {name: self.fronts[name](*padded[name]) if name in self.fronts else padded[name] for name in self.inputs}
         return aligned(read, self.leading)
 

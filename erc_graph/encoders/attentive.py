@@ -12,12 +12,12 @@ from erc_graph.encoders.sequences import masked_mean
 
 
 class AttentiveSum(nn.Module):
-    r"""Sum over time, weighted by a learned score of each state.
+    r"""Weighted sum over time; the weight of each state is learned.
 
     .. math:: f = \sum_t \beta_t h_t, \qquad \beta = \mathrm{softmax}_t(u^\top \tanh(U h_t))
 
     Args:
-        width: Of the states.
+        width: Width of the states.
     """
 
     def __init__(self, width: int) -> None:
@@ -25,7 +25,7 @@ class AttentiveSum(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
 
     def shares(self, states: Tensor, mask: Tensor) -> Tensor:
-        """β: `(n, L)`; zero after the end."""
+        """Compute β: `(n, L)`; zero for padding."""
         scores = self.score(states).squeeze(-1)
         return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
@@ -52,5 +52,5 @@ class AttentiveGRU(nn.Module):
 
 
 def first_and_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Return the first item, which is [CLS], beside the mean of all: `(n, L, width)`, `(n, L)` → `(n, 2 width)`."""
+    """Concatenate the first item, which is [CLS], and the mean of all: `(n, L, width)`, `(n, L)` → `(n, 2 width)`."""
     return torch.cat([states[:, 0], masked_mean(states, mask)], -1)

@@ -1,4 +1,4 @@
-"""Batch normalisation over the nodes that are there."""
+"""Batch normalisation over present nodes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from erc_graph.data.nodes import Nodes
 
 
 class BatchNorm(nn.Module):
-    """Scale every channel by mean and variance over all present nodes of a batch, in evaluation by their running means.
+    """Scale every channel by mean and variance over all present nodes of a batch; in evaluation by running means.
 
-    As `torch.nn.BatchNorm1d`, but absent nodes count nowhere, and a single node in training is scaled by the running means instead of
-    being refused. In training what comes out depends on the other dialogues of the batch (`Method.couples_batch`).
+    It works like `torch.nn.BatchNorm1d`, with two differences: absent nodes are ignored, and a single node in training is scaled by the
+    running means instead of causing an error. In training the output depends on the other dialogues of the batch (`Method.couples_batch`).
 
     Args:
         width: Number of channels.

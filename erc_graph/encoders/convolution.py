@@ -1,4 +1,4 @@
-"""Convolutions over the frames of a audio, and over the pixels of a face (hierarchical feature fusion, Eqs. (6)–(8), (13)–(15))."""
+"""Convolutions over audio frames and over the pixels of face images (hierarchical feature fusion, Eqs. (6)–(8), (13)–(15))."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class FrameConvolution(nn.Module):
 
 
 class ResidualImages(nn.Module):
-    r"""A small residual network over images: :math:`y = f(x) + x`, then each channel's mean over the picture.
+    r"""A small residual network over images: :math:`y = f(x) + x`, then the mean of each channel over the image.
 
     It stands where the paper has a pretrained ResNet, for raw faces; without batch normalisation, under which an image would not be the
     same alone and in company.
 
     Args:
-        channels: Of the images.
+        channels: Channels of the images.
         width: Width of the output vectors.
     """
 

@@ -1,4 +1,4 @@
-"""Multi-head attention within one utterance: from the frames of one modality to those of another, or of the same."""
+"""Multi-head attention within one utterance: from the frames of one modality to those of another or of the same modality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Packing(Protocol):
-    """How rows that are packed are padded to sequences, such as a batch of dialogues."""
+    """Protocol of a conversion between packed rows and padded sequences, such as a batch of dialogues."""
 
     def pad(self, rows: Tensor, /) -> Tensor:
         """Pad `(rows, ...)` to `(n, L, ...)`."""
@@ -23,8 +23,8 @@ class CrossAttention(nn.Module):
     """Multi-head attention from queries to keys and values of another sequence (Vaswani et al., 2017; Tsai et al., ACL 2019).
 
     Args:
-        queries: Width of the frames that ask.
-        keys: Width of the frames that are asked.
+        queries: Width of the queries.
+        keys: Width of the keys.
         width: Width of the output frames.
         heads: Number of heads; the head width is `width / heads`, rounded up.
         dropout: On the attention weights, in training.
@@ -43,14 +43,15 @@ class CrossAttention(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, mask: Tensor, values: Tensor | None = None, packing: tuple[Packing, Packing] | None = None
     ) -> Tensor:
-        """Return what each query reads.
+        """Compute what each query attends to.
 
         Args:
             queries: `(n, L, queries)`.
             keys: `(n, K, keys)`.
             mask: `(n, K)` bool, real keys; or `(n, L, K)`, those of each query.
-            values: What is read by way of the keys, `(n, K, keys)`; default: the keys themselves.
-            packing: Of queries and of keys and values, where both are packed rows, so that no linear map is applied to padding.
+            values: Values of the keys, `(n, K, keys)`; default: the keys themselves.
+            packing: Packing of the queries and of the keys and values, if these are packed rows, so that no linear map is applied to
+                padding.
 
         Returns:
             `(n, L, width)` or packed rows; zero for a query without any key.

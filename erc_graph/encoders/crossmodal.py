@@ -1,4 +1,4 @@
-"""The crossmodal Transformer: the steps of one modality ask those of another (Tsai et al., MulT, ACL 2019)."""
+"""The crossmodal Transformer: the steps of one modality attend to those of another (Tsai et al., MulT, ACL 2019)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from erc_graph.encoders.steps import StepNet, Steps, last
 
 
 def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
-    """Codes of the positions 1 to `steps`: sines in the first half of the channels, cosines in the second; `(steps, width)`."""
+    """Return the position codes of 1 to `steps`, `(steps, width)`: sines in the first half of the channels, cosines in the second."""
     half = width // 2
     rate = torch.exp(torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(10000) / max(half - 1, 1)))
     angle = torch.arange(1, steps + 1, device=like.device, dtype=like.dtype)[:, None] * rate
@@ -23,8 +23,8 @@ def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
 
 
 def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
-    """Return which keys a query reads: `(n, L or 1, K)` bool; causal: query `i` reads keys `j <= i + d`, `d` the
-    difference of the lengths.
+    """Return which keys a query reads: `(n, L or 1, K)` bool. Causal: query `i` reads keys `j <= i + d`, where `d` is the difference of the
+    lengths.
     """
     if not causal:
         return keys.present[:, None]
@@ -46,14 +46,14 @@ class CrossBlock(nn.Module):
             nn.init.zeros_(value) if name.endswith("bias") else nn.init.xavier_uniform_(value)
 
     def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor, packing: tuple[Steps, Steps]) -> Tensor:
-        """Packed rows `(P, width)`, keys or its own, which of them each reads, and the steps of both → `(P, width)`."""
+        """Process packed rows `(P, width)`, given the keys or none (self-attention), the mask of each query, and the steps of both."""
         query = self.norm[0](x)
         x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask, packing=packing))
         return x + self.dropout(self.feedforward(self.norm[1](x)))
 
 
 class CrossTransformer(nn.Module):
-    """Pre-norm layers in which queries read the keys that went in, the same in every layer; without keys: self-attention.
+    """Pre-norm Transformer layers whose queries attend to the input keys, the same in every layer; without keys: self-attention.
 
     The public codes draw the maps of queries, keys and values as one matrix, whose Glorot bounds are smaller by the square root of 2.
 
@@ -61,11 +61,11 @@ class CrossTransformer(nn.Module):
         width: Width of the input and output steps.
         heads: Attention heads.
         layers: Number of layers.
-        dropout: After attention and in the feed-forward network.
-        attention_dropout: On the attention weights.
-        embedding_dropout: On what goes in.
-        positions: Codes of the positions are added to what goes in.
-        causal: A query reads keys up to its own place alone (`visible`).
+        dropout: Dropout after attention and in the feed-forward network.
+        attention_dropout: Dropout on the attention weights.
+        embedding_dropout: Dropout on the input.
+        positions: Whether position codes are added to the input.
+        causal: Whether a query reads keys only up to its own place (`visible`).
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class CrossTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def enter(self, steps: Steps) -> Tensor:
-        """Return what goes in: scaled, with the codes of the positions, packed."""
+        """Return the input: scaled, with position codes, packed."""
         x = math.sqrt(self.width) * steps.states
         return self.dropout(steps.unpad(x + sinusoids(x.shape[1], self.width, x) if self.positions else x))
 
     def forward(self, queries: Steps, keys: Steps | None = None) -> Steps:
-        """As many steps as queries, zero where one is absent."""
+        """Return one step per query; zero for an absent step."""
         x, read, asked = self.enter(queries), None if keys is None else self.enter(keys), keys or queries
         mask = visible(queries, asked, self.causal)
         for layer in self.layers:
@@ -95,11 +95,11 @@ class CrossTransformer(nn.Module):
 
 
 class Crossed(StepNet):
-    """Every modality reads each of the others; what it reads of them, concatenated, then reads itself. A network over steps.
+    """Every modality attends to each other modality; the results are concatenated and then self-attended. A network over steps.
 
     Args:
-        names: Modalities, in the order in which one reads of the others.
-        width: Of their steps.
+        names: Modalities, in the order in which they attend to each other.
+        width: Width of their steps.
         stack: From a width, who asks and who is asked (itself: what was read) to the Transformer.
     """
 
@@ -112,7 +112,7 @@ class Crossed(StepNet):
         self.inputs, self.widths, self.pools = dict.fromkeys(names, width), [wide] * len(names), [last] * len(names)
 
     def forward(self, steps: Mapping[str, Steps], instead: Mapping[tuple[str, str], Steps] | None = None) -> list[Steps]:
-        """Of every modality in order, `(n, L, (M - 1) width)`; of a single one `(n, L, width)`.
+        """Return for every modality, in order, `(n, L, (M - 1) width)`; for a single modality `(n, L, width)`.
 
         Args:
             steps: Modality → its steps.

@@ -1,4 +1,4 @@
-r"""Dynamic frame convolution: each place of a sequence is weighed by a kernel of its own before neighbours become one (MFDR, 2.3).
+r"""Dynamic frame convolution: each position of a sequence has its own kernel, and neighbouring positions become one frame (MFDR, 2.3).
 
 A frame is `window` neighbouring states, and a frame begins every `hop` of them:
 
@@ -25,7 +25,7 @@ Pooling = Literal["dfc", "max", "avg", "linear"]
 
 
 def frame_count(length: int, window: int, hop: int) -> int:
-    """Eq. (7).
+    """Compute the number of frames, Eq. (7).
 
     >>> frame_count(50, 3, 2), frame_count(24, 3, 3)
     (24, 8)
@@ -57,8 +57,8 @@ class DynamicFrameConvolution(nn.Module):
     """One layer: sequences of at most `length` states to frames.
 
     Args:
-        length: L, the longest sequence.
-        width: D, of the states.
+        length: L, length of the longest sequence.
+        width: D, width of the states.
         window: ω_f.
         hop: h_f.
         middle: Channels between the two convolutions of W.
@@ -79,7 +79,7 @@ class DynamicFrameConvolution(nn.Module):
         nn.init.constant_(self.last.bias, 1 / window)  # type: ignore[arg-type]  # at first nearly a mean
 
     def kernels(self) -> Tensor:
-        """Φ: `(frames, D, window)`."""
+        """Compute Φ: `(frames, D, window)`."""
         hidden = F.relu(self.norm(self.first(self.map).mT)).mT
         return self.last(hidden)[0].T.unflatten(-1, (-1, self.window))  # Eq. (8)
 
@@ -90,7 +90,7 @@ class DynamicFrameConvolution(nn.Module):
 
 
 class FramePooling(nn.Module):
-    """From the states of a sequence to few: dynamic frame convolution, several times, or what the paper compares it with.
+    """Pooling of a sequence to few states: repeated dynamic frame convolution, or one of the alternatives that the paper compares.
 
     Args:
         length: Longest sequence.

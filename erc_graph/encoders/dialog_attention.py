@@ -28,7 +28,7 @@ GROUPS = ("local", "global", "speaker", "listener")
 
 
 class RelativeLayer(nn.Module):
-    """A layer of XLNet whose heads read what they are told to.
+    """A layer of XLNet with a given attention mask per head.
 
     Args:
         width: Of the states.
@@ -49,7 +49,7 @@ class RelativeLayer(nn.Module):
         self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.GELU(), Dropout(dropout), nn.Linear(feedforward, width))
 
     def forward(self, states: Tensor, heard: Tensor, distance: Tensor, table: Tensor, keys: Tensor | None = None) -> Tensor:
-        """One layer.
+        """Compute one layer.
 
         Args:
             states: `(D, L, width)` the tokens of every dialogue.
@@ -77,9 +77,9 @@ class DialogAttention(OverTurns):
 
     Args:
         layers: Their layers, all with as many heads as the groups have together.
-        heads: Of each group of `GROUPS`.
-        window: Utterances back that local heads read.
-        memory: Tokens of earlier utterances that any head reads.
+        heads: Number of heads in each group of `GROUPS`.
+        window: How many utterances back local heads read.
+        memory: Number of tokens of earlier utterances that any head reads.
     """
 
     causal = True
@@ -89,7 +89,7 @@ class DialogAttention(OverTurns):
         self.layers, self.heads, self.window, self.memory = nn.ModuleList(layers), tuple(heads), window, memory
 
     def remembered(self, nodes: Nodes) -> Tensor:
-        """Return `(N, S)` bool: which nodes later utterances read: all that are there but `<cls>`."""
+        """Return which nodes later utterances read, `(N, S)` bool: all present nodes except `<cls>`."""
         return nodes.present & (torch.arange(nodes.present.shape[1], device=nodes.present.device) > 0)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
@@ -115,7 +115,7 @@ class DialogAttention(OverTurns):
         return Nodes.of_turns(states[real][place == 0])
 
     def attended(self, facts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `(D, heads, L, L)` bool, which tokens read which, and `(D, L, L)` how far they are apart."""
+        """Return which tokens read which, `(D, heads, L, L)` bool, and their distances, `(D, L, L)`."""
         turn, speaker, own, past, kept, before, _ = facts.unbind(-1)
         apart = turn[:, :, None] - turn[:, None]
         near = (apart == 0) & real[:, None]  # the same turn

@@ -1,4 +1,4 @@
-"""What a language model reads of a dialogue at once: as many whole utterances as fit, or an utterance with those around it."""
+"""The input of a language model over a dialogue: as many whole utterances as fit, or an utterance with its neighbours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class DialogueText(OverTurns):
-    """State of the first token of every utterance, in a language model that reads as many whole utterances at once as fit.
+    """First-token state of every utterance, from a language model that reads as many whole utterances at once as fit.
 
     Args:
         model: The language model.
-        causal: It reads every utterance by itself.
+        causal: Whether the model reads every utterance separately.
     """
 
     def __init__(self, model: LanguageModel, *, causal: bool) -> None:
@@ -28,7 +28,7 @@ class DialogueText(OverTurns):
         self.model, self.causal, self.longest = model, causal, model.longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Ids `(N, longest turn, 1)` → `(N, 1, width)`; zero for an utterance without tokens."""
+        """Map ids `(N, longest turn, 1)` to `(N, 1, width)`; zero for an utterance without tokens."""
         here, spoken = nodes.present, nodes.present.any(1)
         turn = torch.where(spoken, batch.turn, -1)
         final = turn == batch.pad(turn + 1).amax(1)[batch.dialogue] - 1  # the closing token of other turns is left out
@@ -48,12 +48,12 @@ class DialogueText(OverTurns):
 
 
 class Around(OverTurns):
-    """The tokens of every utterance between those of the utterances around it; of an utterance that is too long with them its own alone.
+    """The tokens of every utterance between those of its neighbours; an utterance that is too long with them has only its own tokens.
 
     Args:
-        past: Utterances before.
-        future: Utterances after.
-        longest: Most tokens together.
+        past: Number of preceding utterances.
+        future: Number of following utterances.
+        longest: Largest number of tokens together.
     """
 
     def __init__(self, *, past: int, future: int, longest: int) -> None:
@@ -75,13 +75,13 @@ class Around(OverTurns):
 
 
 class TextInContext(nn.Module):
-    """Every utterance as a language model reads it between those around it, with adapters after the last layers.
+    """A language model that reads every utterance between its neighbours, with adapters after the last layers.
 
     Args:
         model: The language model.
-        adapters: States and what is beside them → states; of the last layers.
-        past: Utterances before.
-        future: Utterances after.
+        adapters: Modules from states and additional input to states, for the last layers.
+        past: Number of preceding utterances.
+        future: Number of following utterances.
     """
 
     def __init__(self, model: LanguageModel, adapters: Sequence[nn.Module], *, past: int, future: int) -> None:
@@ -93,8 +93,8 @@ class TextInContext(nn.Module):
         """Read all utterances.
 
         Args:
-            ids: Of the tokens of every utterance.
-            beside: `(N, any width)`, for the adapters.
+            ids: Token ids of every utterance.
+            beside: `(N, any width)`, the additional input of the adapters.
             batch: The dialogues.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Dropout whose masks are cheap on a CPU.
+"""Dropout with masks that are cheap to draw on a CPU.
 
 PyTorch draws one number of a slow generator for each value there, a fifth of a training step; sixteen of its bits are enough to decide.
 """
@@ -16,7 +16,7 @@ STEPS = 2**16  # of the share: four values have their decision from one 64-bit n
 
 
 def passes(shape: Sequence[int], share: float) -> Tensor:
-    """Return what dropout lets pass on a CPU: bool of any shape, false for a share of the values, to the nearest 1 / 65536."""
+    """Draw the dropout mask on a CPU: bool of any shape, false for a share of the values, to the nearest 1 / 65536."""
     count = math.prod(shape)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None).view(torch.int16)
     lost = min(round(share * STEPS), STEPS - 1)
@@ -24,7 +24,7 @@ def passes(shape: Sequence[int], share: float) -> Tensor:
 
 
 def dropped(values: Tensor, share: float, *, inplace: bool = False) -> Tensor:
-    """Values of which a share is set to zero at random; the others are divided by `1 - share`.
+    """Set a share of the values to zero at random; the others are divided by `1 - share`.
 
     Args:
         values: Any shape.
@@ -38,12 +38,12 @@ def dropped(values: Tensor, share: float, *, inplace: bool = False) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """Sets a share `p` of the values to zero in training (`dropped`), and does nothing in evaluation."""
+    """Set a share `p` of the values to zero in training (`dropped`); do nothing in evaluation."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape, unchanged in evaluation."""
+        """Apply dropout to values of any shape."""
         return dropped(values, self.p) if self.training and self.p else values

@@ -1,4 +1,4 @@
-"""What the items of every modality of an utterance read in those of each other."""
+"""Cross-modal attention within an utterance: the items of every modality attend to those of each other modality."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One attention per ordered pair of modalities; what a modality reads in several others is added up.
+    """One attention per ordered pair of modalities; the results of a modality are added up.
 
     Args:
         names: The modalities.
         width: Width of the input and output items.
-        heads: Of each attention.
+        heads: Number of heads of each attention.
         dropout: On the attention weights, in training.
     """
 
@@ -27,7 +27,7 @@ class Exchange(nn.Module):
             others.update({o: CrossAttention(width, width, width, heads=heads, dropout=dropout) for o in names if o != m})  # type: ignore[operator]
 
     def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return modality → `(n, L, width)`; zero for an utterance that has none of the others.
+        """Return modality → `(n, L, width)`; zero for an utterance that has no other modality.
 
         Args:
             states: Modality → its items `(n, L, width)`.

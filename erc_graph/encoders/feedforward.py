@@ -1,4 +1,4 @@
-"""Transformer layers with their norms after, and the feed-forward half of one (Vaswani et al., "Attention is all you need", NIPS 2017)."""
+"""The feed-forward sublayer and post-norm Transformer layers (Vaswani et al., "Attention is all you need", NIPS 2017)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with ReLU between, residual, layer norm.
+    """Two linear maps with ReLU between them, residual, layer norm.
 
     Args:
         width: Width of input and output.
-        hidden: Between the maps.
-        dropout: On what is added, in training.
+        hidden: Width between the maps.
+        dropout: Dropout on the output before the residual, in training.
         epsilon: Of the norm.
     """
 
@@ -32,14 +32,14 @@ class FeedForward(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """A Transformer layer around attention over utterances that is given.
+    """A Transformer layer with a given attention over utterances.
 
     Args:
         attend: The attention.
         width: Width of input and output.
-        hidden: Of the feed-forward half.
-        dropout: On what both halves add, in training.
-        epsilon: Of both norms.
+        hidden: Hidden width of the feed-forward sublayer.
+        dropout: Dropout on the output of both sublayers, in training.
+        epsilon: Epsilon of both norms.
     """
 
     def __init__(self, attend: OverTurns, width: int, hidden: int, dropout: float, *, epsilon: float = 1e-5) -> None:
@@ -48,5 +48,5 @@ class AttentionLayer(nn.Module):
         self.feedforward = FeedForward(width, hidden, dropout, epsilon=epsilon)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to the same."""
+        """Map `(N, S, width)` to `(N, S, width)`."""
         return nodes.with_states(self.feedforward(self.norm(nodes.masked() + self.dropout(self.attend(nodes, batch).states))))

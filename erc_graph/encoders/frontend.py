@@ -1,4 +1,4 @@
-"""From what a corpus has per utterance (words, frames, a waveform, images) to frames of one width that an encoder can read."""
+"""Front ends: words, frames, a waveform or images of an utterance become frames of one width that an encoder can read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
 
 
 def items_per_frame(item: tuple[int, ...]) -> int:
-    """Return how many items of a sequence make a frame: samples of a waveform, else one.
+    """Return how many items of a sequence make one frame: samples of a waveform, else one.
 
     >>> items_per_frame(()), items_per_frame((768,))
     (160, 1)
@@ -27,14 +27,14 @@ def items_per_frame(item: tuple[int, ...]) -> int:
 
 
 class FrontEnd(nn.Module):
-    """Frames of one modality: `(n, L, *item)` and a mask → `(n, frames, width)` and theirs.
+    """The front end of one modality: `(n, L, *item)` and a mask → `(n, frames, width)` and their mask.
 
     A waveform becomes MFCCs (100 frames per second), an image the output of a small convolutional network, a vector stays what it is; MFCCs
     and vectors are scaled by mean and deviation of the training split (`fit`); all are projected.
 
     Args:
         item: Shape of one item of the sequence: `()`, `(d,)` or `(channels, height, width)` (bytes).
-        width: Width of the output frames; default: they are not projected, and stay as wide as they are.
+        width: Width of the output frames; default: frames are not projected and keep their width.
     """
 
     def __init__(self, item: tuple[int, ...], width: int | None) -> None:
@@ -55,17 +55,17 @@ class FrontEnd(nn.Module):
         self.project = nn.Linear(inputs, width) if width else nn.Identity()
 
     def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Unscaled frames and their mask; the padded values themselves for vectors, and for MFCCs that `prepared` has computed."""
+        """Return unscaled frames and their mask; vectors, and MFCCs that `prepared` has computed, are returned as they are."""
         return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.get_buffer("mean").dtype), mask)
 
     def count(self, sequences: Ragged) -> Tensor:
-        """Return `(U,)` frames that every sequence becomes."""
+        """Return the number of frames of every sequence, `(U,)`."""
         lengths = sequences.lengths
         return lengths if sequences.item else ((lengths - WINDOW).div(HOP, rounding_mode="floor") + 1).clamp(min=1) * (lengths > 0)
 
     @torch.no_grad()
     def fit(self, sequences: Ragged) -> None:
-        """Take mean and deviation from the frames of training data."""
+        """Fit mean and deviation to the frames of the training data."""
         if len(self.item) > 1 or not len(sequences.values):
             return
         total, squares, count = (torch.zeros(len(self.get_buffer("mean")), dtype=torch.double, device=sequences.device) for _ in range(3))
@@ -90,11 +90,11 @@ class FrontEnd(nn.Module):
 
 
 class FrontEnds(nn.ModuleDict):
-    """One front end per modality that is read as a sequence.
+    """One front end for each modality that is read as a sequence.
 
     Args:
         items: Modality → shape of one item.
-        width: Of all frames that come out; default: as wide as they are.
+        width: Width of all output frames; default: the width of the modality.
     """
 
     def __init__(self, items: Mapping[str, tuple[int, ...]], width: int | None = None) -> None:
@@ -111,7 +111,7 @@ class FrontEnds(nn.ModuleDict):
 
     @torch.no_grad()
     def prepared(self, batch: Batch) -> Batch:
-        """Return the batch with MFCCs in place of waveforms: they know no weights, and are computed once instead of in every epoch."""
+        """Return the batch with MFCCs in place of waveforms: MFCCs have no weights, so they are computed once and not in every epoch."""
         waves = {name: value for name, value in batch.sequences.items() if name in self and not value.item}
         if not waves:
             return batch

@@ -20,12 +20,12 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class GatedCrossAttention(nn.Module):
-    """Attention from the frames of one modality to those of each other, and the gate between what they say.
+    """Attention from the frames of one modality to those of each other modality, and a gate between the results.
 
     Args:
-        width: Width of the frames that ask, and of those that come out.
+        width: Width of queries and output frames.
         others: Modality → width of its frames.
-        heads: Heads of each attention.
+        heads: Number of heads of each attention.
         dropout: On the attention weights, in training.
     """
 
@@ -37,7 +37,7 @@ class GatedCrossAttention(nn.Module):
         self.gate = nn.Linear(len(others) * width, (len(others) - 1) * width) if len(others) > 1 else None
 
     def forward(self, queries: Tensor, others: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return what the queries read.
+        """Compute what each query attends to.
 
         Args:
             queries: `(n, L, width)`.

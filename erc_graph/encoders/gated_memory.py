@@ -57,8 +57,8 @@ class GatedMemory(nn.Module):
         return list(self.cells.items())  # type: ignore[arg-type]
 
     def gates(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Return what of the LSTMs' gates does not depend on states: modality → `(..., inputs)` to `(..., modalities, 4
-        × largest width)`.
+        """Compute the part of the gates that does not depend on states: modality → `(..., inputs)` to `(..., modalities, 4 × largest
+        width)`.
         """
         most, rows = max(self.widths), []
         for name, cell in self._cells():
@@ -67,7 +67,7 @@ class GatedMemory(nn.Module):
         return torch.stack(rows, -2)
 
     def forward(self, gates: Tensor, there: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """All steps.
+        """Process all steps.
 
         Args:
             gates: `(n, T, modalities, ·)`
@@ -102,7 +102,9 @@ class GatedMemory(nn.Module):
         return torch.cat([torch.stack(outputs, 1), memories], -1), (h, c, memories[:, -1], heard[:, -1])
 
     def last(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """States at the last step of every sequence: modality → `(n, T, inputs)` and `(n, T, modalities)` bool, to `(n, width)`."""
+        """Compute the state at the last step of every sequence: modality → `(n, T, inputs)` and `(n, T, modalities)` bool, to `(n,
+        width)`.
+        """
         states, _ = self(self.gates(values), there)
         return states[torch.arange(len(states), device=states.device), there.any(-1).sum(1) - 1]
 

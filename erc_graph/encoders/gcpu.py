@@ -17,15 +17,15 @@ Cell = Literal["gcpu", "mgru", "gru"]
 
 
 class ContextPerception(nn.Module):
-    """A state per item that knows the items before it and the whole sequence.
+    """A recurrent state per item that also reads the whole sequence.
 
     Args:
         inputs: Width of the input items.
         width: Width of the output states.
         cell: `gcpu`, or what the paper compares it with: `mgru`, whose update gate is complementary, or `gru`, which has no second input.
-        context: The second input is multi-head attention over the sequence; off: the item itself.
-        heads: Of that attention.
-        dropout: On its weights, in training.
+        context: Whether the second input is multi-head attention over the sequence; off: the item itself.
+        heads: Number of heads of that attention.
+        dropout: Dropout on its weights, in training.
     """
 
     def __init__(self, inputs: int, width: int, *, cell: Cell = "gcpu", context: bool = True, heads: int = 4, dropout: float = 0.0) -> None:
@@ -36,7 +36,7 @@ class ContextPerception(nn.Module):
         )
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, inputs)`, real where the mask `(n, L)` is true, which is in front to `(n, L, width)`, zero elsewhere."""
+        """Map `(n, L, inputs)` to `(n, L, width)`, zero outside the mask `(n, L)`; real items come first in every sequence."""
         if isinstance(self.cell, nn.GRU):
             hidden = self.cell(states)[0]
         else:
@@ -72,7 +72,7 @@ class _Cell(nn.Module):
 
 
 class GCPU(_Cell):
-    """Eqs. (1)-(6) of MFDR: reset and update gate, and a candidate state for each of two inputs.
+    """Eqs. (1)-(6) of MFDR: reset and update gate, and one candidate state per input.
 
     Args:
         inputs: Width of `z` and `g`.

@@ -1,4 +1,4 @@
-r"""GRUs over the same dialogues, read side by side on a CPU: streams and directions are one batched product per utterance.
+r"""GRUs over the same dialogues, computed together on a CPU: streams and directions are one batched product per utterance.
 
 .. math::
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
@@ -25,12 +25,12 @@ from erc_graph.data.batch import Batch
 
 
 def usable(states: Tensor) -> bool:
-    """Return whether rows can be read here: on a GPU and in half precision PyTorch's own network is used."""
+    """Return whether this implementation can be used; on a GPU and in half precision PyTorch's own network is used."""
     return states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
 
 def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """One layer of several networks of one width.
+    """Compute one layer of several networks of one width.
 
     Args:
         nets: For every stream its networks: forward, and backward where it has that direction.

@@ -32,7 +32,7 @@ SMALL = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_a
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig:
-    """A language model, where text is token ids; by default a small BERT with random weights.
+    """A language model for text as token ids; by default a small BERT with random weights.
 
     Attributes:
         folder: A pretrained model: a folder (config.json, model.safetensors) or a name that `erc-graph features` knows; empty: none.
@@ -58,13 +58,13 @@ class LanguageModelConfig:
         )
 
     def found(self) -> LanguageModelConfig:
-        """Return the same with the settings of its model."""
+        """Return the configuration with the settings of its model."""
         settings = read_json(find_encoder(self.folder) / "config.json") if self.folder else self.settings or SMALL
         return replace(self, settings=dict(settings))
 
 
 class LanguageModel(nn.Module):
-    """States of tokens from their ids.
+    """Token states from token ids.
 
     Args:
         config: Which model.
@@ -94,7 +94,7 @@ class LanguageModel(nn.Module):
         self.longest -= (self.padding + 1) * (model.config.model_type in OFFSET)
 
     def state_dict(self, *args: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Weights by name; of a model with low-rank matrices those alone."""
+        """Return weights by name; for a model with low-rank matrices only these."""
         found: dict[str, Any] = super().state_dict(*args, **named)
         if self.config.lora:
             inside = f"{named.get('prefix', '')}model."
@@ -114,19 +114,19 @@ class LanguageModel(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Its layers, the last one last."""
+        """Return the layers, the last one last."""
         depth = self.model.config.num_hidden_layers
         return next(part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
 
     def freeze(self, trained: int) -> None:
-        """Leave all but the last layers as they are."""
+        """Freeze all layers except the last ones."""
         self.requires_grad_(False)
         for layer in self.layers[max(0, len(self.layers) - trained) :]:
             for name, value in layer.named_parameters():
                 value.requires_grad_(not self.config.lora or ".lora_" in name)
 
     def forward(self, ids: Ragged) -> Ragged:
-        """Items `(1,)` → states `(width,)`, each sequence by itself."""
+        """Map items `(1,)` to states `(width,)`, each sequence separately."""
         return map_sequences(self.states, ids, self.width, TOKENS)
 
     def states(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +139,7 @@ class LanguageModel(nn.Module):
 
     @contextmanager
     def adapted(self, adapters: Sequence[nn.Module], beside: Tensor) -> Iterator[None]:
-        """While it lasts an adapter stands after each of the last layers.
+        """Place an adapter after each of the last layers within a block.
 
         Args:
             adapters: States `(n, L, width)` and `beside` → states; of the last layers, in their order.
@@ -202,10 +202,10 @@ def _built(config: LanguageModelConfig) -> Any:
 
 
 def check_ids(ids: Tensor, known: int) -> None:
-    """Refuse ids of another vocabulary than a model's of `known` tokens.
+    """Check that token ids fit the vocabulary of a model of `known` tokens.
 
     Raises:
-        ConfigError: one that the model does not have.
+        ConfigError: the model does not have one of the ids.
     """
     if ids.numel() and (int(ids.max()) >= known or int(ids.min()) < 0):
         raise ConfigError(
@@ -215,12 +215,12 @@ def check_ids(ids: Tensor, known: int) -> None:
 
 
 def token_nodes(tokens: Ragged) -> Nodes:
-    """Every token a node of its utterance: `(N, longest turn, item)`."""
+    """Return every token as a node of its utterance: `(N, longest turn, item)`."""
     padded, mask = tokens.pad()
     return Nodes(padded, mask, tuple(map(str, range(mask.shape[1]))))
 
 
 def packed(nodes: Nodes) -> Ragged:
-    """Return the way back: of every utterance the nodes that are there."""
+    """Return the present nodes of every utterance, the inverse of `token_nodes`."""
     lengths = nodes.present.sum(1).cpu()
     return Ragged(nodes.states[nodes.present], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

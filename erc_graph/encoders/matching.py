@@ -1,4 +1,4 @@
-"""Matching attention: every utterance looks for utterances like itself."""
+"""Matching attention: every utterance attends to utterances that are similar to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from erc_graph.encoders.turns import OverRows
 
 
 class MatchingAttention(OverRows):
-    r"""Attention between the utterances of a dialogue, whose values are the utterances themselves.
+    r"""Attention between the utterances of a dialogue, with the utterances themselves as values.
 
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
@@ -20,9 +20,9 @@ class MatchingAttention(OverRows):
 
     Args:
         width: Width of the input and output rows.
-        causal: An utterance attends to itself and to earlier utterances alone.
-        bounded: With the tanh, which DialogueRNN itself does not have.
-        bias: Of the transform; DialogueGCN has none.
+        causal: Whether an utterance attends only to itself and to earlier utterances.
+        bounded: Whether the scores have the tanh, which DialogueRNN itself does not have.
+        bias: Whether the transform has a bias; DialogueGCN has none.
     """
 
     def __init__(self, width: int, *, causal: bool = False, bounded: bool = True, bias: bool = True) -> None:
@@ -39,7 +39,7 @@ class MatchingAttention(OverRows):
         return batch.unpad(score.masked_fill(~mask, -torch.inf).softmax(-1) @ x)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance, in evaluation mode: `(1, width)` → `(1, width)`, and the utterances so far."""
+        """Process the next utterance in evaluation mode: `(1, width)` → `(1, width)`, and all utterances so far."""
         memory = memory or Window(None)
         rows = memory.push(row).flatten(0, -2)  # (turns, width)
         return self._score(row, rows).softmax(-1) @ rows, memory

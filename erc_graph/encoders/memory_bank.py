@@ -1,4 +1,4 @@
-"""What was said before an utterance, as a memory: chains of GRUs over the utterances before it, and attention over their states.
+"""A memory of the utterances before an utterance: chains of GRUs over them, and attention over the states of the GRUs.
 
 An utterance reads at most `window` earlier utterances of its dialogue, split into its own speaker's and all others'. A chain therefore
 begins at the edge of a window and belongs to a speaker; utterances of one speaker whose windows begin at the same utterance share it.
@@ -18,7 +18,7 @@ HOLD = 1e4  # in front of a sigmoid: exactly one, so that a state stays as it is
 
 @dataclass(frozen=True, eq=False)
 class TurnChains:
-    """The chains of a batch, `C` of them with `T` steps, and who reads what.
+    """The chains of a batch, `C` of them with `T` steps, and which steps an utterance reads.
 
     Attributes:
         rows: `(T, C)` row of the batch at every step.
@@ -60,12 +60,12 @@ class TurnChains:
         return steps.transpose(1, 2).index_select(1, self.chain)
 
     def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
-        """Return what a GRU per side says: `(N, inputs)` → `(2, T, C, width)`, zero where the other side speaks."""
+        """Apply one GRU per side: `(N, inputs)` → `(2, T, C, width)`, zero while the other side speaks."""
         return torch.where(self.sides[..., None], nets(nets.before(rows)[:, self.rows], self.sides), 0.0)
 
 
 class ChainedGRU(nn.Module):
-    r"""GRUs side by side, whose reset gate acts before the matrix product, as in TensorFlow; a state is held where a step is off.
+    r"""GRUs side by side with the reset gate before the matrix product, as in TensorFlow; at a step without input the state is kept.
 
     .. math:: r, z = \sigma(W_g [x ; h] + b_g) \quad n = \tanh(W_n [x ; r \odot h] + b_n) \quad h' = z \odot h + (1 - z) \odot n
 
@@ -87,11 +87,11 @@ class ChainedGRU(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def before(self, rows: Tensor) -> Tensor:
-        """Return what of the gates does not depend on states: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
+        """Compute the part of the gates that does not depend on states: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
         return rows @ self.inputs + self.bias
 
     def forward(self, before: Tensor, on: Tensor) -> Tensor:
-        """States after every step: `(count, T, C, 3 width)` and `(count, T, C)` bool → `(count, T, C, width)`."""
+        """Compute the state after every step: `(count, T, C, 3 width)` and `(count, T, C)` bool → `(count, T, C, width)`."""
         reset, update, new = before.chunk(3, -1)
         gates = torch.cat([reset, torch.where(on[..., None], update, HOLD)], -1)
         state, states = new.new_zeros(new.shape[0], *new.shape[2:]), []
@@ -103,7 +103,7 @@ class ChainedGRU(nn.Module):
         return torch.stack(states, 1)
 
     def over(self, steps: Tensor, on: Tensor) -> Tensor:
-        """Return the same of `(count, T, C, inputs)`."""
+        """Apply `before` and `forward` to `(count, T, C, inputs)`."""
         return self(self.before(steps.flatten(1, 2)).unflatten(1, steps.shape[1:3]), on)
 
 

@@ -1,4 +1,4 @@
-"""What stands in a sequence where a modality is missing."""
+"""Learned vectors in place of missing modalities in a sequence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Missing(nn.Module):
-    """A learned vector per modality, in place of what is missing.
+    """A learned vector per modality that replaces missing input.
 
     Args:
         widths: Modality → width of its vectors.
@@ -21,7 +21,7 @@ class Missing(nn.Module):
         self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
 
     def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return modality → `(N, width)`, of the modalities that this knows.
+        """Return modality → `(N, width)`, for the modalities that the module knows.
 
         Args:
             values: Modality → `(N, width)`.

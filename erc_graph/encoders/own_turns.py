@@ -1,4 +1,4 @@
-"""Every speaker's own utterances as a sequence of their own."""
+"""A recurrent network over each speaker's own utterances, as a separate sequence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class OwnTurns(OverTurns):
-    """A recurrent network over the utterances of each speaker of a dialogue, as if these were a dialogue; one network for all speakers and
-    streams.
+    """A recurrent network over the utterances of each speaker, as if these were a dialogue; one network for all speakers and streams.
 
     The speaker's context of DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker's state of MM-DFN (Hu et al., ICASSP 2022).
 
@@ -28,7 +27,7 @@ class OwnTurns(OverTurns):
         self.net, self.width, self.causal = net, net.width, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, inputs)` to `(N, S, width)`; zeros are read where a node is absent."""
+        """Map `(N, S, inputs)` to `(N, S, width)`; absent nodes are read as zeros."""
         order, back, own = by_speaker(batch, len(nodes.streams))
         rows = nodes.masked().index_select(0, order).transpose(0, 1).flatten(0, 1)
         read = self.net.read(rows, own).view(len(nodes.streams), len(order), -1).transpose(0, 1)
@@ -42,8 +41,8 @@ class OwnTurns(OverTurns):
 
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
-    """Rows by dialogue, speaker and utterance, the way back, and a batch with a dialogue for each speaker, as often as
-    there are streams.
+    """Return rows sorted by dialogue, speaker and utterance, the inverse order, and a batch with one dialogue per speaker (for each
+    stream).
     """
     key = "own turns", streams
     if key not in batch.kept:

@@ -1,4 +1,4 @@
-r"""A recurrence over the utterances of a dialogue that keeps states of the dialogue and of every speaker (DialogueRNN, COSMIC, MultiEMO).
+r"""A recurrence over the utterances of a dialogue with states of the dialogue and of every speaker (DialogueRNN, COSMIC, MultiEMO).
 
 With `s` the speaker of utterance `t` and `u` what is said, in each direction
 
@@ -41,9 +41,9 @@ class Party:
     """One state that every speaker of a dialogue has.
 
     Attributes:
-        width: Of the state.
+        width: Width of the state.
         given: Names of the given rows that it reads when its speaker speaks.
-        of: Another state of the speaker, that of this utterance, which it reads in place of the context.
+        of: Another state of the speaker at this utterance, which is read in place of the attention `c`.
         listens: Names of the given rows that it reads, with the speaker's new state, when another speaks; `None`: it waits unchanged.
     """
 
@@ -92,7 +92,7 @@ class Cells(nn.Module):
 
 
 class Parties(OverTurns):
-    """The recurrence, of every stream by itself, from given rows side by side to `e`, forward and backward side by side.
+    """The recurrence for each stream: concatenated input rows → `e`, forward and backward concatenated.
 
     Args:
         given: Name → width of the given rows, `u` among them, as they stand side by side.
@@ -131,7 +131,7 @@ class Parties(OverTurns):
         return nodes.with_states(torch.cat(parts, -1).unflatten(-1, (-1, self.width)))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a running dialogue."""
+        """Process the next utterance of a live dialogue."""
         states, memory = self.states(nodes.masked(), batch, memory or Memory())
         return nodes.with_states(states["e"][0].transpose(0, 1)), memory
 

@@ -1,4 +1,4 @@
-"""What a plain model sees of a sequence: mean and deviation over time, as one vector per utterance."""
+"""Sequences as vectors: mean and deviation over time, one vector per utterance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOKENS = 1 << 20  # numbers of a chunk
 
 
 def pooled_width(item: tuple[int, ...]) -> int:
-    """Return the number of values that `pooled` makes of a sequence of such items.
+    """Return the number of values that `pooled` computes from a sequence of such items.
 
     >>> pooled_width((768,)), pooled_width(()), pooled_width((3, 48, 48))
     (1536, 40, 384)
@@ -29,7 +29,7 @@ def pooled_width(item: tuple[int, ...]) -> int:
 
 
 def pooled(batch: Batch) -> Batch:
-    """Return the batch with mean and deviation of each sequence among its features, and without the sequences.
+    """Return the batch with mean and deviation of each sequence as features, and without the sequences.
 
     Of words and frames the vectors themselves count, of a waveform its MFCCs, of images the mean brightness of `SIDE` × `SIDE` fields
     per channel.
@@ -43,7 +43,7 @@ def pooled(batch: Batch) -> Batch:
 
 @torch.no_grad()
 def statistics(sequences: Ragged) -> Tensor:
-    """Return `(U, pooled_width)`: mean, then deviation over time; zero where there is no sequence."""
+    """Compute `(U, pooled_width)`: mean, then deviation over time; zero for an empty sequence."""
     size = max(1, math.prod(sequences.item))
     return encode_sequences(_statistics, sequences, pooled_width(sequences.item), max(1, TOKENS // size))
 

@@ -1,4 +1,4 @@
-"""Where in the dialogue an utterance stands, as a fixed vector (Vaswani et al., "Attention is all you need", NIPS 2017)."""
+"""Position codes: the position of an utterance in the dialogue as a fixed vector (Vaswani et al., NIPS 2017)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class Positions(OverTurns):
-    """Adds sines (even channels) and cosines (odd channels) of the utterance's number to the states of all streams.
+    """Adds sines (even channels) and cosines (odd channels) of the position of the utterance to the states of all streams.
 
     The part looks at other utterances, because it counts the utterances before.
     """
@@ -26,13 +26,13 @@ class Positions(OverTurns):
         return nodes.with_states(nodes.states + sines(batch.turn, nodes.states)[:, None])
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, int]:
-        """Process the next utterance; the memory is the number of utterances before."""
+        """Process the next utterance; the memory is the number of preceding utterances."""
         turn = memory or 0
         return nodes.with_states(nodes.states + sines(torch.tensor([turn], device=batch.device), nodes.states)[:, None]), turn + 1
 
 
 def sines(turn: Tensor, like: Tensor) -> Tensor:
-    """Map `(n,)` numbers to `(n, width)`, with the width and precision of other states.
+    """Map numbers `(n,)` to `(n, width)`, with the width and precision of given states.
 
     >>> [round(value, 4) for value in sines(torch.tensor([1]), torch.zeros(1, 3))[0].tolist()]
     [0.8415, 0.5403, 0.0022]

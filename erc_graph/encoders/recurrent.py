@@ -18,7 +18,7 @@ Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an
 
 
 class Recurrent(OverRows):
-    """One state per utterance from a recurrent network over the dialogue (pairwise fusion, Eqs. (1), (8), (11)).
+    """LSTM or GRU over the dialogue, one state per utterance (pairwise fusion, Eqs. (1), (8), (11)).
 
     Dialogues are padded at their end, and the backward direction reads each dialogue from its own last utterance, so that neither direction
     ever reads padding: the result is that of a packed sequence, in half its time on a CPU.
@@ -27,7 +27,7 @@ class Recurrent(OverRows):
         cell: `lstm` or `gru`.
         inputs: Width of the input rows.
         width: Width of the output rows; both directions together.
-        bidirectional: Read the dialogue in both directions.
+        bidirectional: Whether the dialogue is read in both directions.
         layers: Number of stacked layers.
         dropout: Between layers.
 
@@ -58,7 +58,7 @@ class Recurrent(OverRows):
         self.dropout = Dropout(dropout)
 
     def nets(self, layer: int) -> list[Any]:
-        """PyTorch's networks of a layer: forward, and backward where it is read."""
+        """Return PyTorch's networks of a layer: forward, and backward if it is bidirectional."""
         return list(cast(nn.ModuleList, self.layers[layer]))
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
@@ -79,12 +79,12 @@ class Recurrent(OverRows):
         return states
 
     def read_next(self, states: Tensor, batch: Batch, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """Process the next utterance of a running dialogue, in evaluation mode; forward direction alone.
+        """Process the next utterance of a live dialogue, in evaluation mode; forward direction only.
 
         Args:
-            states: `(1, inputs)` the utterance's row.
-            batch: The utterance.
-            memory: What the utterance before handed on; `None` at the first.
+            states: `(1, inputs)` the row of the utterance.
+            batch: The utterance as a batch.
+            memory: The memory from the preceding utterance; `None` at the first.
 
         Returns:
             `(1, width)`, and what to hand on: the states of every layer.
@@ -105,10 +105,10 @@ class Recurrent(OverRows):
 
 
 def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Several networks over the same dialogues, one for each stream; GRUs of one shape read them at once (`erc_graph.encoders.gru`).
+    """Apply several networks to the same dialogues, one per stream; GRUs of one shape run together (`erc_graph.encoders.gru`).
 
     Args:
-        nets: One per stream; a network may stand there twice.
+        nets: One network per stream; a network may occur twice.
         states: `(N, inputs)` packed rows of each stream.
         batch: The dialogues.
 

@@ -1,4 +1,4 @@
-"""Attention to earlier utterances of the same speaker or of others, where single pairs of utterances may be dropped.
+"""Attention to earlier utterances of the same speaker or of other speakers, in which single pairs may be dropped.
 
 Zhang and Tan, HAAN-ERC, Neural Computing and Applications, 2023, Eqs. (2), (3) of `erc_graph.methods.haan_erc`.
 """
@@ -18,7 +18,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class Selector(nn.Module):
-    """Decides of pairs of utterances whether one reads the other."""
+    """Decides for pairs of utterances whether one reads the other."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Selector(nn.Module):
         self.inner, self.outer = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, 2)
 
     def forward(self, target: Tensor, source: Tensor, pairs: tuple[Tensor, ...]) -> Tensor:
-        """States `(D, L, width)`, and dialogue, target and source of `P` pairs → `(P,)` logits that one reads the other.
+        """Map states `(D, L, width)`, and dialogue, target and source of `P` pairs, to `(P,)` logits that the target reads the source.
 
         In training with noise, such that the sign is a drawn decision (Gumbel-softmax of two choices, temperature 1).
         """
@@ -60,19 +60,19 @@ class RelationAttention(OverTurns):
         self.selector = Selector(width) if selector else None
 
     def allowed(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Who may read whom: `(D, L, L)` bool, of target and source."""
+        """Return which utterances may read which: `(D, L, L)` bool, of target and source."""
         turn = torch.arange(batch.longest, device=batch.device)
         speaker, here = batch.pad(batch.speaker), batch.pad(nodes.present[:, 0])
         same = speaker[:, :, None] == speaker[:, None]
         return (same if self.relation == "same" else ~same) & (turn[:, None] >= turn) & here[:, None] & batch.mask[:, :, None]
 
     def weigh(self, scores: Tensor, heard: Tensor) -> Tensor:
-        """Weights: scores `(D, heads, L, L)` and who reads whom → the same; an utterance that reads nobody reads itself."""
+        """Compute weights from scores `(D, heads, L, L)` and the allowed pairs; an utterance that reads no other reads itself."""
         own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device) & ~heard.any(-1, keepdim=True)
         return scores.masked_fill(~(heard | own)[:, None], -torch.inf).softmax(-1)
 
     def chosen(self, selector: Selector, x: Tensor, allowed: Tensor) -> Tensor:
-        """Compute the logarithm of how likely each is read: `(D, L, L)`, zero for an utterance itself."""
+        """Return the logarithm of the probability that each pair is kept: `(D, L, L)`, zero for an utterance itself."""
         own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         pairs = (allowed & ~own).nonzero(as_tuple=True)
         return x.new_zeros(allowed.shape).index_put(pairs, F.logsigmoid(selector(x, x, pairs)))

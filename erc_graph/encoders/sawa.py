@@ -29,7 +29,7 @@ def window_count(frames: Tensor, window: int, hop: int) -> Tensor:
 
 
 def window_start(words: Tensor, frames: Tensor, longest: int, window: int, hop: int) -> Tensor:
-    """First frame of every word's window.
+    """Return the first frame of every word's window.
 
     Args:
         words: `(n,)` words per utterance, one at least.
@@ -46,7 +46,7 @@ def window_start(words: Tensor, frames: Tensor, longest: int, window: int, hop: 
 
 
 def adaptive_weights(scores: Tensor, start: Tensor, real: Tensor, window: int, *, adaptive: bool = True) -> tuple[Tensor, Tensor]:
-    """Algorithm 1 for all words of all utterances.
+    """Compute Algorithm 1 for all words of all utterances.
 
     Args:
         scores: `(n, L, T)` q k / √D.
@@ -86,10 +86,10 @@ def _softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 class SlidingAdaptiveWindowAttention(nn.Module):
-    """Words that have taken up the frames of their windows.
+    """Attention from words to the frames of their windows.
 
     Args:
-        width: Of words, frames and what comes out.
+        width: Width of words, frames and output.
         window: ω_X, frames of a window, an even number; 0: every word attends to all frames.
         adaptive: Let windows grow.
         hop: h_X, frames from one window to the next; default: half a window, which growing windows need.
@@ -101,7 +101,7 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
     def weights(self, words: Tensor, words_mask: Tensor, frames: Tensor, frames_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights `(n, L, T)` and the mask of what is attended to; see `forward` for the arguments."""
+        """Compute the weights `(n, L, T)` and the mask of the frames that are attended to; see `forward` for the arguments."""
         scores = self.query(words) @ self.key(frames).mT / math.sqrt(words.shape[-1])
         real = words_mask[..., None] & frames_mask[:, None]
         if not self.window:
@@ -111,13 +111,13 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         return adaptive_weights(scores, start, real, self.window, adaptive=self.adaptive)
 
     def forward(self, words: Tensor, words_mask: Tensor, frames: Tensor, frames_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the words take from the frames.
+        """Compute what the words attend to in the frames.
 
         Args:
             words: `(n, L, width)`.
-            words_mask: `(n, L)` bool, what is real, in front.
+            words_mask: `(n, L)` bool; real words come first.
             frames: `(n, T, width)`.
-            frames_mask: `(n, T)` bool, likewise.
+            frames_mask: `(n, T)` bool; real frames come first.
 
         Returns:
             `(n, L, width)`, the weights `(n, L, T)`, and the mask of what is attended to.
@@ -127,7 +127,7 @@ class SlidingAdaptiveWindowAttention(nn.Module):
 
 
 def windows_of(frames: Tensor, mask: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
-    """Return the mean of every window, where there are no words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
+    """Return the mean of every window, for utterances without words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
     short = max(0, window - frames.shape[1])
     real = F.pad(mask.to(frames.dtype), (0, short))[..., None]
     total, count = (F.avg_pool1d(rows.mT, window, hop).mT for rows in (F.pad(frames, (0, 0, 0, short)) * real, real))

@@ -14,15 +14,15 @@ from erc_graph.encoders.turns import OverRows
 
 
 class SelfAttention(OverRows):
-    """Multi-head self-attention between all utterances of a dialogue, or from each utterance to those before it (Vaswani et al., 2017).
+    """Multi-head self-attention between all utterances of a dialogue, or from each utterance to preceding ones (Vaswani et al., 2017).
 
     Args:
         inputs: Width of the input rows.
         width: Width of the output rows.
         heads: Number of heads.
-        head_width: Of each; default: `width / heads`, rounded up.
-        dropout: On the attention weights, in training.
-        causal: An utterance attends to itself and to earlier utterances alone.
+        head_width: Width of each head; default: `width / heads`, rounded up.
+        dropout: Dropout on the attention weights, in training.
+        causal: Whether an utterance attends only to itself and to earlier utterances.
         past: With `causal`, how many utterances back; `None`: all.
     """
 
@@ -59,12 +59,12 @@ class SelfAttention(OverRows):
         return (behind >= 0) if self.past is None else (behind >= 0) & (behind <= self.past)
 
     def read_next(self, states: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance of a running dialogue, in evaluation mode, for causal attention.
+        """Process the next utterance of a live dialogue, in evaluation mode, for causal attention.
 
         Args:
-            states: `(1, inputs)` the utterance's row.
-            batch: The utterance.
-            memory: What the utterance before handed on; `None` at the first.
+            states: `(1, inputs)` the row of the utterance.
+            batch: The utterance as a batch.
+            memory: The memory from the preceding utterance; `None` at the first.
 
         Returns:
             `(1, width)`, and what to hand on: keys and values of the utterances within reach.
@@ -77,7 +77,7 @@ class SelfAttention(OverRows):
 
 
 class FrameAttention(nn.Module):
-    """Multi-head self-attention between the items of a sequence: words or frames of an utterance.
+    """Multi-head self-attention between the items (words or frames) of an utterance.
 
     Args:
         width: Width of the input and output items.
@@ -99,13 +99,13 @@ class FrameAttention(nn.Module):
 
 
 class FrameLayer(nn.Module):
-    """A Transformer layer with norms after, between the items of an utterance.
+    """A post-norm Transformer layer over the items of an utterance.
 
     Args:
         width: Width of the input and output items.
         heads: Number of heads.
-        feedforward: Width of the hidden layer between.
-        dropout: On attention weights, in the hidden layer, and on what both halves add, in training.
+        feedforward: Hidden width of the feed-forward layer.
+        dropout: Dropout on attention weights, in the hidden layer, and on the output of both sublayers, in training.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
@@ -115,7 +115,7 @@ class FrameLayer(nn.Module):
         self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
 
     def forward(self, items: Tensor, here: Tensor | None = None) -> Tensor:
-        """Map `(N, items, width)`, `(N, items)` bool to `(N, items, width)`; where nothing is here, or no mask is given, all are read."""
+        """Map `(N, items, width)`, `(N, items)` bool to `(N, items, width)`; if the mask is empty or not given, all items are read."""
         here = torch.ones_like(items[..., 0], dtype=torch.bool) if here is None else here
         items = self.norm[0](items + self.dropout(self.attention(items, here | ~here.any(1, keepdim=True))))
         return self.norm[1](items + self.dropout(self.feedforward(items)))
@@ -128,12 +128,12 @@ def _attend(packed: Tensor, mask: Tensor, dropout: float) -> Tensor:
 
 
 class ModalityAttention(nn.Module):
-    """Multi-head attention from an utterance's fused state to its modalities.
+    """Multi-head attention from the fused state of an utterance to its modalities.
 
     Args:
         width: Width of the input and output rows.
         heads: Number of heads.
-        head_width: Of each, whatever the width of the rows.
+        head_width: Width of each head, whatever the width of the rows.
         dropout: On the attention weights, in training.
     """
 
@@ -146,12 +146,12 @@ class ModalityAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, states: Tensor, modalities: Tensor, present: Tensor) -> Tensor:
-        """Ask the modalities of every utterance.
+        """Attend to the modalities of every utterance.
 
         Args:
             states: `(N, width)`.
             modalities: `(N, modalities, width)`.
-            present: `(N, modalities)` bool; what is missing is not attended to. Where nothing is there, zeros are.
+            present: `(N, modalities)` bool; missing modalities are not attended to. If all are missing, zeros are attended to.
 
         Returns:
             `(N, width)`.
@@ -174,7 +174,7 @@ class TransformerEncoder(nn.Module):
         layers: Number of layers.
         feedforward: Width of the hidden layer between.
         dropout: After attention and feed-forward, in training.
-        causal: An utterance attends to itself and to earlier utterances alone.
+        causal: Whether an utterance attends only to itself and to earlier utterances.
         past: With `causal`, how many utterances back in every layer; `None`: all.
     """
 
@@ -201,7 +201,7 @@ class TransformerEncoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`, every stream by itself."""
+        """Map `(N, S, width)` to `(N, S, width)`, every stream separately."""
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
             states = self.norm[2 * i](nodes.masked() + self.dropout(attention(nodes, batch).states))
             nodes = nodes.with_states(self.norm[2 * i + 1](states + self.dropout(feedforward(states))))

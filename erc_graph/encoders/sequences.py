@@ -1,4 +1,4 @@
-"""From sequences to one vector per utterance, some utterances of similar length at a time."""
+"""Encoding sequences to one vector per utterance, several utterances of similar length at a time."""
 
 from __future__ import annotations
 
@@ -97,6 +97,6 @@ def _nothing(sequences: Ragged, rows: int, width: int) -> Tensor:
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Compute the mean over what is real: `(n, L, d)`, `(n, L)` bool → `(n, d)`; zero where nothing is."""
+    """Compute the mean over real items: `(n, L, d)`, `(n, L)` bool → `(n, d)`; zero if there is none."""
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Who speaks, as a vector on the node."""
+"""Speaker embeddings for node states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEPT_APART = 8  # speakers with an embedding of their own
 
 
 class Speakers(Protocol):
-    """What is known of the speakers of a batch: their order of appearance, and maybe a given vector with its presence."""
+    """Protocol of the speaker information of a batch: order of appearance, and optionally given vectors with their presence."""
 
     @property
     def batch(self) -> Batch:
@@ -21,7 +21,7 @@ class Speakers(Protocol):
 
     @property
     def speaker(self) -> tuple[Tensor, Tensor] | None:
-        """Return `(N, width)` given vectors and `(N,)` whether they are there."""
+        """Return the given speaker vectors `(N, width)`, and which are present `(N,)`."""
 
 
 class SpeakerEmbedding(nn.Module):
@@ -44,7 +44,7 @@ class SpeakerEmbedding(nn.Module):
         self.weight = nn.Linear(given or width, width, bias=False)
 
     def forward(self, given: Speakers) -> Tensor:
-        """Return `(N, width)`, one row per utterance."""
+        """Return one row per utterance, `(N, width)`."""
         if self.missing is not None and given.speaker is not None:
             vectors, present = given.speaker
             return self.weight(self.missing({"speaker": vectors}, {"speaker": present})["speaker"])

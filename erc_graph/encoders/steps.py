@@ -1,4 +1,4 @@
-"""One vector per utterance from a network over sequences: words and frames, or the utterances of the dialogue where there are none."""
+"""One vector per utterance from a network over sequences: words and frames, or (without them) the utterances of the dialogue."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Steps:
 
 
 def last(steps: Steps) -> Tensor:
-    """Return the last step of every sequence: `(n, width)`, zero where there is none.
+    """Return the last step of every sequence: `(n, width)`, zero if there is none.
 
     >>> last(Steps(torch.tensor([[[1.0], [2.0], [9.0]]]), torch.tensor([[True, True, False]]), torch.tensor([2]))).tolist()
     [[2.0]]
@@ -69,13 +69,13 @@ def last(steps: Steps) -> Tensor:
 
 
 def largest(steps: Steps) -> Tensor:
-    """Return the largest of every channel over the steps: `(n, width)`, zero where there is none."""
+    """Return the maximum of every channel over the steps: `(n, width)`, zero if there is none."""
     found = steps.states.masked_fill(~steps.present[..., None], -torch.inf).amax(1)
     return torch.where(steps.present.any(1, keepdim=True), found, 0.0)
 
 
 def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
-    """Means over as many equal spans of every sequence as `length` `(n,)` says: `(n, longest, width)`, zero after.
+    """Average every sequence over equal spans, as many as `length` `(n,)` says: `(n, longest, width)`, zero after the end.
 
     >>> three = Steps(torch.tensor([[[1.0], [2.0], [6.0]]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]))
     >>> resampled(three, torch.tensor([1]), 1).tolist()
@@ -100,12 +100,12 @@ def beside(one: Steps, two: Steps) -> Steps:
 
 
 class LSTMSteps(nn.Module):
-    """An LSTM over steps, of which absent ones are zeros; forward alone, or in both directions.
+    """An LSTM over steps, forward or in both directions; absent steps are read as zeros.
 
     Args:
         inputs: Width of the input steps.
         width: Of those that come out, both directions together.
-        bidirectional: Each sequence is read from its own last step, too.
+        bidirectional: Whether each sequence is also read backwards from its own last step.
     """
 
     def __init__(self, inputs: int, width: int, *, bidirectional: bool = False) -> None:
@@ -126,7 +126,7 @@ class LSTMSteps(nn.Module):
 
 
 class StepNet(nn.Module):
-    """A network over the sequences of several modalities.
+    """Base class of a network over the sequences of several modalities.
 
     Attributes:
         inputs: Modality → width of its steps.
@@ -142,14 +142,14 @@ class StepNet(nn.Module):
 
     @abstractmethod
     def forward(self, steps: Mapping[str, Steps]) -> Sequence[Steps]:
-        """Return modality → its steps, to one or more sequences of states."""
+        """Map modality → steps to one or more sequences of states."""
 
 
 class OfTurns(OverTurns):
     """A network over sequences whose steps are the utterances of a dialogue.
 
     Args:
-        net: Reads a sequence per stream.
+        net: The network; it reads one sequence per stream.
     """
 
     def __init__(self, net: StepNet) -> None:
@@ -205,7 +205,7 @@ class ReadSteps(nn.Module):
         return encode_together(self.read, steps, self.width, TOKENS)
 
     def read(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Some utterances: modality → `(n, L, *item)` and `(n, L)` bool, to `(n, width)`."""
+        """Process some utterances: modality → `(n, L, *item)` and `(n, L)` bool, to `(n, width)`."""
         steps = {}
         for m, (items, mask) in padded.items():
             states, mask = self.front[m](items, mask) if m in self.front else (items, mask)

@@ -1,4 +1,4 @@
-"""Multi-head attention between the utterances of streams: from those of one modality to those of others."""
+"""Multi-head attention between the utterances of streams: from those of one modality to those of other modalities."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class StreamAttention(OverTurns):
-    """Attention in which the last stream asks, and the streams before it are asked: all their utterances with one softmax.
+    """Attention from the last stream to all utterances of the streams before it, with one softmax.
 
-    With `together` every stream asks, and all are asked.
-
-    An utterance that finds nothing to ask, such as a modality that the dialogue lacks, reads zeros. A bias of keys would cancel in the
-    softmax; there is none.
+    With `together`, every stream attends to all streams. An utterance without any key, for example of a modality that the dialogue lacks,
+    gets zeros. The keys have no bias, because a bias would cancel in the softmax.
 
     Args:
         width: Width of the input and output states.
         heads: Number of heads.
-        head_width: Of each; default: `width / heads`, rounded up.
-        bias: Whether the other maps have one.
-        dropout: On the attention weights, in training.
-        causal: An utterance asks its own utterance and earlier ones alone.
-        together: Every stream asks all.
+        head_width: Width of each head; default: `width / heads`, rounded up.
+        bias: Whether the other maps have a bias.
+        dropout: Dropout on the attention weights, in training.
+        causal: Whether an utterance attends only to itself and to earlier utterances.
+        together: Whether every stream attends to all streams.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class StreamAttention(OverTurns):
         self.key, self.output = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=bias)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, 1, width)`: what the last stream reads; `together` `(N, S, width)`."""
+        """Map `(N, S, width)` to `(N, 1, width)`, the result of the last stream; with `together` to `(N, S, width)`."""
         states, streams = nodes.masked(), len(nodes.streams)
         first, asked = (0, streams) if self.together else (streams - 1, streams - 1)
         query = self._padded(self.query(states[:, first:]), batch)

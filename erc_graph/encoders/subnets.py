@@ -1,4 +1,4 @@
-"""What fusion methods make of one modality of one utterance: three layers over a vector, or the last state of an LSTM over words."""
+"""Small networks for one modality of one utterance: three layers over a vector, or the last state of an LSTM over words."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TOKENS = 8192  # most words that are encoded at once
 
 
 class SubNet(nn.Module):
-    """Three layers with ReLU over a batch norm (Zadeh et al., TFN, EMNLP 2017).
+    """Batch norm and three layers with ReLU (Zadeh et al., TFN, EMNLP 2017).
 
     Args:
         inputs: Width of the input vectors.
-        width: Of those that come out, and between.
-        dropout: After the norm, in training.
+        width: Width of the output and of the hidden layers.
+        dropout: Dropout after the norm, in training.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
@@ -38,12 +38,12 @@ class SubNet(nn.Module):
 
 
 class LastWord(nn.Module):
-    """An LSTM over the words of an utterance, and a linear map of its state at the last of them.
+    """An LSTM over the words of an utterance, and a linear map of its last state.
 
     Args:
         inputs: Width of a word.
-        words: Width of the LSTM's states.
-        width: Of the vector that comes out.
+        words: Width of the LSTM.
+        width: Width of the output vector.
         dropout: On the last state, in training.
     """
 
@@ -56,7 +56,7 @@ class LastWord(nn.Module):
         return encode_sequences(self.read, sequences, self.linear.out_features, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, width)`; the LSTM reads forward, so that what is padded after changes nothing."""
+        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, width)`; the LSTM reads forward, so padding at the end changes nothing."""
         states, _ = self.lstm(padded)
         last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, states.shape[-1])
         return self.linear(self.dropout(torch.gather(states, 1, last)[:, 0]))

@@ -1,4 +1,4 @@
-"""The upper layers of a pretrained text encoder, trained with the method on top of them; the layers below are frozen and cached.
+"""The upper layers of a pretrained text encoder, trained together with the method; the layers below are frozen and cached.
 
 What the frozen layers say of every token is computed once (`erc-graph features --pooling words --layer K`) and stands in the corpus as a
 sequence. The layers above it start from the pretrained ones and are trained end to end, through the graph, at a lower learning rate.
@@ -29,10 +29,10 @@ class TextLayersConfig:
     """The last layers of a text encoder, trained with the method.
 
     Attributes:
-        layers: How many; 0: none, words are read as their mean and deviation.
-        heads: Attention heads of each, as the pretrained model has.
-        hidden: Width of their feed-forward part, as the pretrained model has.
-        rate: Their learning rate, as a share of the others'.
+        layers: Number of layers; 0: none, words are read as their mean and deviation.
+        heads: Attention heads of each layer, as in the pretrained model.
+        hidden: Hidden width of the feed-forward sublayer, as in the pretrained model.
+        rate: Learning rate of these layers, as a share of the rate of the method.
     """
 
     layers: int = 0
@@ -52,10 +52,10 @@ class TextLayersConfig:
 
 
 class TextLayers(nn.Module):
-    """Transformer layers over token states, and their mean.
+    """Transformer layers over token states, and the mean of their output.
 
     Args:
-        width: Of a token state.
+        width: Width of a token state.
         config: Number of layers and heads.
 
     Raises:
@@ -71,10 +71,10 @@ class TextLayers(nn.Module):
         self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
 
     def start_from(self, made_by: str) -> None:
-        """Take the weights of the encoder that the token states are from.
+        """Copy the weights of the encoder that computed the token states.
 
         Args:
-            made_by: What made them, as the corpus says: `NAME:layer=4,pooling=words`.
+            made_by: Encoder of the token states, as the corpus names it: `NAME:layer=4,pooling=words`.
 
         Raises:
             ConfigError: other layers are left above the states than are wanted, or layers of another shape.
@@ -102,7 +102,7 @@ class TextLayers(nn.Module):
         self.layers.layers.load_state_dict(bert.encode.layers[layer:].state_dict())
 
     def forward(self, words: Ragged) -> Tensor:
-        """Vectors `(U, width)`; zero for an utterance without words."""
+        """Compute vectors `(U, width)`; zero for an utterance without words."""
         return encode_sequences(self._pooled, words, self.width, TOKENS)
 
     def _pooled(self, padded: Tensor, mask: Tensor) -> Tensor:
@@ -110,10 +110,10 @@ class TextLayers(nn.Module):
 
 
 def made_by(provenance: Mapping[str, object], modality: str) -> str:
-    """Return what made a modality, as a corpus says it.
+    """Return the encoder of a modality, as named in the provenance of a corpus.
 
     Raises:
-        ConfigError: it does not say.
+        ConfigError: the corpus does not name it.
     """
     extractors = provenance.get("extractors")
     if not isinstance(extractors, Mapping) or modality not in extractors:

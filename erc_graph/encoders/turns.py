@@ -1,7 +1,7 @@
-"""Parts that look at other utterances: the only kind of module that may.
+"""Parts that read other utterances: the only kind of module that may.
 
-What a method is follows from its parts. It is causal if all of them are; it judges utterances alone if it has none; and it can be asked
-utterance by utterance, because each part knows how to take one more utterance.
+The properties of a method follow from its parts. It is causal if all these parts are causal. It labels single utterances if it has none of
+them. It can label a live conversation, because each part can process the next utterance.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from erc_graph.data.nodes import Nodes
 
 
 class OverTurns(nn.Module):
-    """A part that looks at other utterances.
+    """A part that reads other utterances.
 
-    A subclass says whether it is `causal` and how far back it reads (`past`), and implements `forward`. `step` is right for every causal
-    part: it keeps the utterances in reach and reads them again. A part with a faster way (a recurrence, a cache of keys) overrides it.
+    A subclass sets `causal` and `past`, and implements `forward`. The default `step` is correct for every causal part: it stores the
+    utterances within reach and processes them again. A part with a faster way (a recurrence, a cache of keys) overrides `step`.
 
     Attributes:
-        causal: Whether nothing of a later utterance reaches an utterance.
+        causal: Whether no utterance depends on a later one.
         past: How many utterances back an utterance reads; `None`: all.
     """
 
@@ -35,16 +35,16 @@ class OverTurns(nn.Module):
         """Map `(N, S, width)` to `(N, S, any width)`."""
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of a running dialogue, in evaluation mode.
+        """Process the next utterance of a live dialogue, in evaluation mode.
 
         Args:
             nodes: `(1, S, width)` the nodes of the utterance.
-            batch: The utterance.
-            memory: What the utterance before handed on; `None` at the first. It is not changed, so that an utterance can be taken back; or
-                it has a method `forget` that takes the newest utterance back.
+            batch: The utterance as a batch.
+            memory: The memory from the preceding utterance; `None` at the first. It is not changed, so that an utterance can be undone; or
+                it has a method `forget` that removes the newest utterance.
 
         Returns:
-            `(1, S, any width)`, and what to hand on.
+            `(1, S, any width)`, and the memory for the next utterance.
         """
         now = (nodes.states, nodes.present, batch.speaker)
         states, present, speaker = now if memory is None else (torch.cat(pair) for pair in zip(memory, now, strict=True))
@@ -55,7 +55,7 @@ class OverTurns(nn.Module):
 
 
 class OverRows(OverTurns):
-    """A part that reads every stream by itself, as packed rows."""
+    """A part that reads every stream separately, as packed rows."""
 
     @abstractmethod
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -63,10 +63,10 @@ class OverRows(OverTurns):
 
     @abstractmethod
     def read_next(self, row: Tensor, batch: Batch, memory: Any) -> tuple[Tensor, Any]:
-        """Process the next utterance, in evaluation mode: `(1, width)` → `(1, any width)`, and what to hand on."""
+        """Process the next utterance in evaluation mode: `(1, width)` → `(1, any width)`, and the memory for the next one."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, any width)`; zeros are read where a node is absent."""
+        """Map `(N, S, width)` to `(N, S, any width)`; absent nodes are read as zeros."""
         return nodes.with_states(torch.stack([self.read(rows, batch) for rows in nodes.masked().unbind(1)], 1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
@@ -77,7 +77,7 @@ class OverRows(OverTurns):
 
 
 def dialogue_of(speaker: Tensor) -> Batch:
-    """Return a batch of one dialogue of which nothing but the speakers is known."""
+    """Return a batch of one dialogue that has nothing but speakers."""
     turns = len(speaker)
     return Batch(
         ptr=torch.tensor([0, turns], device=speaker.device),

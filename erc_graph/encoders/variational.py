@@ -21,7 +21,7 @@ LOG_VARIANCE = -6.0
 
 
 class VariationalLinear(nn.Module):
-    """`(N, inputs)` → mean and variance of the outputs, `(N, outputs)` each.
+    """A linear layer with random weights: `(N, inputs)` → mean and variance of the outputs, `(N, outputs)` each.
 
     Args:
         inputs: Width of the input rows.
@@ -37,12 +37,12 @@ class VariationalLinear(nn.Module):
         self.bias_log_variance = nn.Parameter(torch.full((outputs,), LOG_VARIANCE))
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the mean and variance of the outputs over the distribution of the weights."""
+        """Compute mean and variance of the outputs over the distribution of the weights."""
         mean = F.linear(states, self.mean, self.bias_mean)
         return mean, F.linear(states.square(), self.log_variance.exp(), self.bias_log_variance.exp())
 
     def divergence(self) -> Tensor:
-        r"""Kullback–Leibler divergence from a unit normal prior, in nats, summed over all weights.
+        r"""Compute the Kullback–Leibler divergence from a unit normal prior, in nats, summed over all weights.
 
         .. math:: \tfrac12 \sum (\sigma^2 + \mu^2 - 1 - \log \sigma^2)
         """

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 
 class LearnableVisualCentre(nn.Module):
-    """Frames whose channels are weighed by how the utterance lies to a learned codebook.
+    """Frames whose channels are weighted by the position of the utterance relative to a learned codebook.
 
     Args:
         inputs: Width of the input frames.
@@ -43,7 +43,7 @@ class LearnableVisualCentre(nn.Module):
         self.code_norm, self.gate = nn.LayerNorm(width), nn.Linear(width, width)
 
     def residuals(self, states: Tensor, mask: Tensor) -> Tensor:
-        """e: `(n, L, width)`, `(n, L)` bool → `(n, codes, width)`; no tensor has frames, codes and channels at once."""
+        """Compute e: `(n, L, width)`, `(n, L)` bool → `(n, codes, width)`; no tensor has frames, codes and channels at once."""
         distance = states.square().sum(-1, keepdim=True) - 2 * states @ self.codebook.T + self.codebook.square().sum(-1)  # (n, L, codes)
         share = (-self.scale * distance.clamp(min=0)).softmax(-1) * mask[..., None]
         total = share.transpose(1, 2) @ states - share.sum(1)[..., None] * self.codebook

@@ -1,4 +1,4 @@
-"""wav2vec 2.0 (Baevski et al., NeurIPS 2020), cut where one needs it: convolutions, positions and the first Transformer layers.
+"""wav2vec 2.0 (Baevski et al., NeurIPS 2020) that can be cut after some layers: convolutions, positions, first Transformer layers.
 
 The layers after can be built with another attention and take what they share with the pretrained ones (`Layer.take`). transformers' model,
 against which this is tested, has no way to cut it, and its group norm over time also counts what is padded: there a recording gives other
@@ -65,7 +65,7 @@ class Extractor:
 
     @property
     def shortest(self) -> int:
-        """Samples that one frame reads; a shorter recording is filled up with silence."""
+        """Return the number of samples that one frame reads; a shorter recording is padded with silence."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
@@ -109,7 +109,7 @@ class Wav2vecConfig:
 
     @cached_property
     def sizes(self) -> Extractor:
-        """Return the convolutions and norms."""
+        """Return the sizes of convolutions and norms."""
         return Extractor(**self.extractor)
 
 
@@ -130,7 +130,7 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class Layer(nn.Module):
-    """A Transformer layer whose attention is handed in.
+    """A Transformer layer with a given attention.
 
     Args:
         config: Sizes, and where the norms stand.
@@ -156,17 +156,17 @@ class Layer(nn.Module):
         return self.norms[1](states + self.dropout(self.feedforward(states)))
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights that fit of a pretrained layer: norms and feed-forward, and the attention where it is of the same kind."""
+        """Copy the matching weights of a pretrained layer: norms and feed-forward, and the attention if it is of the same kind."""
         own = self.state_dict()
         self.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
 
 
 class Wav2vec(nn.Module):
-    """Waveforms to frames, as far as the first layers see.
+    """The network from waveforms to frames, up to the last layer that is needed.
 
     Args:
         config: Sizes.
-        layers: How many Transformer layers are asked, at most those of the configuration.
+        layers: Number of Transformer layers to use, at most those of the configuration.
     """
 
     def __init__(self, config: Wav2vecConfig, layers: int) -> None:
@@ -191,7 +191,7 @@ class Wav2vec(nn.Module):
         )
 
     def forward(self, waves: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames of the recordings, each scaled to mean 0 and deviation 1 first, as the model was trained.
+        """Compute the frames of recordings; each recording is first scaled to mean 0 and deviation 1, as in the training of the model.
 
         Args:
             waves: `(n, L)` float at 16 kHz.
@@ -224,12 +224,12 @@ class Wav2vec(nn.Module):
         return states * here[..., None], here
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Take all weights up to the last layer that is here, as `read_wav2vec` names them."""
+        """Copy all weights up to the last layer, named as in `read_wav2vec`."""
         self.load_state_dict({name: weights[name] for name in self.state_dict()})
 
 
 def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[str, Tensor]]:
-    """Sizes and weights of a pretrained model.
+    """Read sizes and weights of a pretrained model.
 
     Args:
         folder: With config.json and model.safetensors, as transformers saves `Wav2Vec2Model` and the models built on it; or a hub name.

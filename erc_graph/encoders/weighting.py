@@ -1,4 +1,4 @@
-"""How much each modality counts in an utterance (hierarchical feature fusion, Eqs. (17)–(20)); one that is missing, exactly nothing.
+"""Weights of the modalities of an utterance (hierarchical feature fusion, Eqs. (17)–(20)); a missing modality has weight zero.
 
 Rows are utterances; `states` are `(N, modalities, width)`, `present` is `(N, modalities)` bool.
 """
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 class DynamicWeights(nn.Module):
-    r"""Shares by what all modalities say together, :math:`\alpha = \mathrm{softmax}(W_{dyn} [\hat f_s, \hat f_t, \hat f_v])`.
+    r"""Weights from all modalities together, :math:`\alpha = \mathrm{softmax}(W_{dyn} [\hat f_s, \hat f_t, \hat f_v])`.
 
     Args:
-        modalities: How many.
-        width: Of each.
+        modalities: Number of modalities.
+        width: Width of each modality.
     """
 
     def __init__(self, modalities: int, width: int) -> None:
@@ -22,18 +22,19 @@ class DynamicWeights(nn.Module):
         self.score = nn.Linear(modalities * width, modalities)
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """Return `(N, modalities)`: shares that sum to one, over what is present; all zero where nothing is."""
+        """Compute shares `(N, modalities)` that sum to one over the present modalities; all zero if none is present."""
         scores = self.score((states * present[..., None]).flatten(1))
         return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1) * present
 
 
 def equal_weights(present: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return `(N, modalities)`: the same share for all that is present."""
+    """Return equal shares for all present modalities, `(N, modalities)`."""
     return present.to(dtype) / present.sum(1, keepdim=True).clamp(min=1)
 
 
 def precision_weights(variance: Tensor, present: Tensor, epsilon: float) -> Tensor:
-    r"""Shares by precision, :math:`w_m / \sum w` with :math:`w_m = 1 / (\sigma_m^2 + \epsilon)`; what is missing has an infinite variance.
+    r"""Compute shares by precision, :math:`w_m / \sum w` with :math:`w_m = 1 / (\sigma_m^2 + \epsilon)`; a missing modality has infinite
+    variance.
 
     Args:
         variance: `(N, modalities, width)`.

@@ -44,7 +44,7 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 def shut(grad: Tensor, out: Tensor, into: Tensor) -> Tensor:
-    """`grad` where ReLU's output is positive, else zero, written to `into`."""
+    """Write `grad` to `into` where the output of ReLU is positive, else zero."""
     return torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=into)
 
 
@@ -55,10 +55,10 @@ class AngularConvConfig:
     Attributes:
         depth: Number of layers.
         alpha: Share of the first state in every layer (initial residual).
-        lambda_: Strength of the layer's own matrix; it fades with depth.
-        residual: Put the states that went in beside the ones that come out.
-        variant: The form with a matrix for what is spread and one for `h^0`; off: one matrix for their mixture.
-        gate: An LSTM cell along the depth.
+        lambda_: Strength of the matrix of each layer; it decreases with depth.
+        residual: Concatenate the input states with the output states.
+        variant: Use one matrix for the propagated states and one for `h^0`; off: one matrix for their mixture.
+        gate: Use an LSTM cell along the depth.
     """
 
     depth: int = 2
@@ -70,7 +70,7 @@ class AngularConvConfig:
 
     @cached_property
     def thetas(self) -> tuple[float, ...]:
-        """`θ_l` of every layer."""
+        """Return `θ_l` of every layer."""
         return tuple(math.log(self.lambda_ / layer + 1) for layer in range(1, self.depth + 1))
 
     def __post_init__(self) -> None:
@@ -90,15 +90,15 @@ class AngularConv(Conv):
         width: Width of the node states.
         recipe: The graph.
         config: Depth and mixing.
-        hidden: Width of the layers; default: that of the node states.
-        dropout: Before every layer, in training.
+        hidden: Width of the layers; default: width of the node states.
+        dropout: Dropout before every layer, in training.
 
     Attributes:
-        layout: `auto` (batched products, compiled where there is a compiler; tile by tile where dialogues are long), `tiled`, or a layout
-            of `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All agree.
+        layout: `auto` (batched products, compiled if there is a compiler; tile by tile if dialogues are long), `tiled`, or a layout of
+            `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All give the same result.
 
     Raises:
-        ConfigError: a recipe with words that angular weights have no use for.
+        ConfigError: the recipe has options that angular weights cannot use.
     """
 
     def __init__(
@@ -127,12 +127,12 @@ class AngularConv(Conv):
 
     @property
     def width(self) -> int:
-        """Width of the output states."""
+        """Return the width of the output states."""
         return self.hidden + (self.inputs if self.config.residual else 0)
 
     @property
     def matrices(self) -> list[Tensor]:
-        """Return `(2 hidden, hidden)` of every layer: what `θ [P h, h^0]` is multiplied by."""
+        """Return the matrix of every layer, `(2 hidden, hidden)`, by which `θ [P h, h^0]` is multiplied."""
         if self.config.variant:
             return list(self.weights)
         alpha = self.config.alpha
@@ -145,7 +145,7 @@ class AngularConv(Conv):
         return nodes.with_states(self._spread(nodes.masked(), nodes.present, batch))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Return the layers over listed edges, message by message."""
+        """Compute the layers over listed edges, message by message."""
         is_angular = [rule.weight == "angular" for rule in self.recipe.edges for _ in rule.relations]
         dropped_out, weight = self.dropout(x), None
         if any(is_angular):
@@ -175,7 +175,7 @@ class AngularConv(Conv):
         return hidden
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance, at the cost of its own row of `P`."""
+        """Process the next utterance at the cost of its own row of `P`."""
         if self.listed or self.gate is not None:
             return super().step(nodes, batch, memory)
         states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)
@@ -344,5 +344,5 @@ def _refuse(recipe: GraphRecipe) -> None:
 
 
 def autocast(x: Tensor) -> bool:
-    """Return whether products on the device of `x` are to be taken in lower precision."""
+    """Return whether products on the device of `x` use lower precision."""
     return torch.is_autocast_enabled(x.device.type)

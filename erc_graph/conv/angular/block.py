@@ -181,7 +181,7 @@ def _by_stream(weight: Tensor, streams: int, angular: Factor, unit: Factor) -> N
 
 
 class BlockPropagation(WrittenPropagation):
-    """Weights of all pairs of utterances of a dialogue are kept: memory grows with the squares of the lengths.
+    """Propagation that stores the weights of all pairs of utterances of a dialogue: memory grows with the square of the length.
 
     Args:
         recipe: Which edges exist and how they are weighted; edges across streams join the same utterance.
@@ -214,7 +214,7 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights within streams and across them, per bucket."""
+        """Return the weights within streams and across streams, per bucket."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []

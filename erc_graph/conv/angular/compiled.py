@@ -71,13 +71,13 @@ _allowed = True
 
 
 def ready() -> bool:
-    """Return whether there is a compiled form on this machine; it is compiled if need be."""
+    """Return whether this machine can run the compiled form; it is compiled if necessary."""
     return _allowed and sgemm() is not None and library(SOURCE, "layers") is not None
 
 
 @contextmanager
 def without() -> Iterator[None]:
-    """Inside, everything goes as it does where there is no compiler."""
+    """Switch the compiled form off within a block."""
     global _allowed
     before, _allowed = _allowed, False
     try:
@@ -87,7 +87,7 @@ def without() -> Iterator[None]:
 
 
 def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: Sequence[Tensor]) -> bool:
-    """Return whether the compiled form can be taken, and is the faster one; anything else is the batched form's to do, or to refuse.
+    """Return whether the compiled form can be used and is the faster one; otherwise the batched form computes or raises the error.
 
     One long dialogue is left to PyTorch's products, which share it; workers cannot.
 
@@ -113,7 +113,7 @@ def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: S
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What forward and backward pass have in common.
+    """The settings that forward and backward pass share.
 
     Attributes:
         recipe: The graph.
@@ -136,7 +136,7 @@ class Plan:
     dropout: float
 
     def run(self, threads: int, tensors: Mapping[str, Tensor | None], grad: Tensor | None = None) -> None:
-        """Return the forward pass over all dialogues, or the backward pass for the gradient of the output.
+        """Run the forward pass over all dialogues, or the backward pass for the gradient of the output.
 
         Args:
             threads: How many workers.
@@ -194,7 +194,7 @@ def _workers(dialogues: int) -> int:
 
 
 def passing(layout: Layout, share: float, depth: int, width: int, like: Tensor) -> Tensor:
-    """Return `(depth, N, S, w)` bool: what dropout lets pass before every layer, drawn in the order in which the batched form draws it."""
+    """Draw the dropout masks of every layer, `(depth, N, S, w)` bool, in the order in which the batched form draws them."""
     passed = like.new_empty(depth, *like.shape[:-1], width, dtype=torch.bool)
     for piece in layout.pieces:
         for layer in passed:
@@ -213,7 +213,7 @@ def layers(
     bias: Tensor,
     weights: Sequence[Tensor],
 ) -> Tensor:
-    """All layers.
+    """Compute all layers.
 
     Args:
         plan: Graph, dialogues and settings.

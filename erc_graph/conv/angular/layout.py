@@ -43,12 +43,12 @@ class Bucket:
 
     @property
     def end(self) -> int:
-        """One past the last row."""
+        """Return the index after the last row."""
         return self.first + self.streams * self.dialogues * self.turns
 
     @property
     def weights(self) -> int:
-        """Pairs of utterances of one dialogue and stream, padding included."""
+        """Return the number of pairs of utterances in the same dialogue and stream, padding included."""
         return (self.end - self.first) * self.turns
 
     def sequences(self, rows: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class Piece:
 
 
 class Rows:
-    """Rows of a piece with the views of them that are multiplied, made when first asked for, and kept.
+    """Rows of a piece with the views that are multiplied; a view is made on first use and stored.
 
     Args:
         piece: The piece.
@@ -198,7 +198,7 @@ class _Restore(Function):
 
 
 def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> Layout:
-    """Dialogues of similar length side by side.
+    """Arrange dialogues of similar length side by side.
 
     Args:
         sizes: Utterances per dialogue.
@@ -237,7 +237,7 @@ def _in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device, most
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a tensor of inference cannot be trained through later
 def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, tile: int, device: torch.device) -> Layout:
-    """All dialogues of a stream in one string, gaps between them: one piece.
+    """Arrange all dialogues of a stream in one string with gaps between them, as one piece.
 
     Args:
         sizes: Utterances per dialogue.

@@ -41,7 +41,7 @@ def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:
 
 
 def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagation:
-    """Propagation as batched matrix products.
+    """Return the propagation as batched matrix products.
 
     Args:
         recipe: Which edges exist and how they are weighted; edges across streams join the same utterance.

@@ -1,4 +1,4 @@
-r"""The deep angular graph convolution of a running conversation: one utterance at a time, over a causal recipe.
+r"""The deep angular graph convolution of a live conversation: one utterance at a time, over a causal recipe.
 
 In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, row and degree of an utterance depend on that utterance and earlier ones alone, so
 nothing that was computed for an utterance ever changes. A new utterance needs, of every utterance that its edges reach: the direction of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class AngularMemory:
-    """What an utterance of the convolution needs of earlier ones.
+    """The data that the next utterance needs of preceding ones.
 
     Args:
         recipe: Causal.
@@ -43,7 +43,7 @@ class AngularMemory:
         self._scales: dict[tuple[str, str], Tensor] = {}
 
     def row(self, states: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Take up an utterance, and give its row of `W` and its degree.
+        """Add an utterance, and return its row of `W` and its degree.
 
         Args:
             states: `(S, d)`
@@ -74,7 +74,7 @@ class AngularMemory:
         return sum(window.nbytes for window in (self.directions, self.present, self.speaker, *self.sent))
 
     def forget(self) -> None:
-        """Take the newest utterance back, when all its layers are done."""
+        """Remove the newest utterance, after all its layers were computed."""
         for window in (self.directions, self.present, self.speaker, *self.sent):
             window.forget()
 
@@ -99,14 +99,14 @@ class AngularMemory:
 def angular_step(
     conv: AngularConv, states: Tensor, present: Tensor, batch: Batch, memory: AngularMemory | None
 ) -> tuple[Tensor, AngularMemory]:
-    """Process the next utterance of `AngularConv`, in evaluation mode.
+    """Process the next utterance with `AngularConv`, in evaluation mode.
 
     Args:
         conv: The operator.
         states: `(1, S, width)` the utterance's node states.
         present: `(1, S)` bool.
-        batch: The utterance.
-        memory: What the utterance before handed on; `None` at the first.
+        batch: The utterance as a batch.
+        memory: The memory from the preceding utterance; `None` at the first.
 
     Returns:
         `(1, S, width)`, zero for absent nodes, and what to hand on.

@@ -238,7 +238,7 @@ class _Degrees(Function):
 
 
 class TiledPropagation(WrittenPropagation):
-    """Weights are computed when they are needed; same arguments as `BlockPropagation`, but for the layout, which is its own."""
+    """Propagation that recomputes weights when they are needed. Arguments as for `BlockPropagation`, except its own layout."""
 
     at_once = True
 
@@ -272,7 +272,7 @@ class TiledPropagation(WrittenPropagation):
         return torch.cat([piece.by_turn(rows[piece.rows]) for piece in self.layout.pieces])
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Directions, roots and mixes."""
+        """Return directions, roots and mixes."""
         places = (piece.rows, piece.rows, piece.turns)
         return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
 

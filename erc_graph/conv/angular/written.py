@@ -1,4 +1,4 @@
-"""What the ways of computing a propagation have in common: their form, and how edge rules and cosines become weights."""
+"""What all forms of the propagation share: the interface, and how edge rules and cosines become weights."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Factor = Tensor | float
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Without autocast: products of directions in half precision exceed one and arccos is lost."""
+    """Switch autocast off: products of directions in half precision exceed one, and arccos becomes NaN."""
     with torch.autocast(device.type, enabled=False):
         yield
 
 
 def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a backward pass that may be asked for inside autocast: like `once_differentiable`, for `staticmethod` to be put on top."""
+    """Decorate a backward pass that may run inside autocast: like `once_differentiable`, for `staticmethod` on top."""
 
     @wraps(backward)
     def precise(ctx: Any, *grads: Tensor) -> Any:
@@ -43,7 +43,7 @@ def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., An
 
 
 class Propagation(ABC):
-    """`P` of one batch, on nodes that stand as rows in the order that suits the operator."""
+    """`P` of one batch, on nodes that are rows in the order of the operator."""
 
     @abstractmethod
     def rows(self, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Propagation(ABC):
 
     @abstractmethod
     def spread(self, rows: Tensor) -> Tensor:
-        """`P x` on rows: `(R, k)` → `(R, k)`. What stands in rows of no node does not matter as long as it is finite."""
+        """Compute `P x` on rows: `(R, k)` → `(R, k)`. Rows without a node may have any finite value."""
 
     @abstractmethod
     def back(self, rows: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Propagation(ABC):
 
 
 class WrittenPropagation(Propagation):
-    """A propagation whose gradient is written out, so that whole layers can be computed piece by piece without autograd in between.
+    """A propagation with a hand-written gradient, so that whole layers can be computed piece by piece without autograd in between.
 
     Attributes:
         layout: Where the nodes stand, and the pieces.
@@ -79,13 +79,11 @@ class WrittenPropagation(Propagation):
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return what belongs to a piece, as views: of the parts, or of tensors of their shapes (`None`: that gradient
-        is not asked for).
-        """
+        """Return views of a piece: of the parts, or of tensors of their shapes (`None`: that gradient is not needed)."""
 
     @abstractmethod
     def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
-        """Write `P x` of a piece to `out`, `(R, k)` both; autograd does not look.
+        """Write `P x` of a piece to `out`, both `(R, k)`, without autograd.
 
         Args:
             x: Rows of the piece; may be some columns of a wider tensor.
@@ -113,7 +111,7 @@ class WrittenPropagation(Propagation):
         return self.layout.arrange(x)
 
     def spread(self, rows: Tensor) -> Tensor:
-        """`P x` on rows."""
+        """Compute `P x` on rows."""
         with full_precision(rows.device):
             return _Spread.apply(self, rows.to(self.parts[0].dtype).contiguous(), *self.parts).to(rows.dtype)
 
@@ -148,28 +146,28 @@ class _Spread(Function):
 
 
 def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
-    """Add what the streams of every utterance get from each other; `mixes` per bucket `(dialogues × turns, S, S)`."""
+    """Add what every utterance receives from the other streams; `mixes` has per bucket `(dialogues × turns, S, S)`."""
     for mix, values, into in zip(mixes, x.streams, out.streams, strict=True):
         into.add_(torch.bmm(mix, values))
 
 
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
-    """Return zeros to add gradients to, where they are asked for."""
+    """Return zeros to accumulate gradients in, for gradients that are needed."""
     return [torch.zeros_like(part) if need else None for part, need in zip(parts, needed, strict=True)]
 
 
 def working(x: Tensor) -> Tensor:
-    """Half precision to float32; what is float32 or float64 stays."""
+    """Convert half precision to float32; float32 and float64 stay."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def inverse_root(degree: Tensor) -> Tensor:
-    """`degree^-1/2`, zero where a node has no edge."""
+    """Compute `degree^-1/2`, zero for a node without edges."""
     return torch.where(degree > 0, degree.clamp(min=LEAST).rsqrt(), 0.0)
 
 
 def windows_only(recipe: GraphRecipe) -> None:
-    """Refuse rules that are more than a window of utterances.
+    """Check that every rule is a window of utterances.
 
     Raises:
         ConfigError: a rule has words that only listed edges know.
@@ -183,7 +181,7 @@ def windows_only(recipe: GraphRecipe) -> None:
 
 
 def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]:
-    """Rules within streams and rules across streams of one utterance.
+    """Return the rules within streams, and the rules across streams of one utterance.
 
     Raises:
         ConfigError: an edge rule across streams reaches other utterances, or a rule is no window of utterances.
@@ -199,7 +197,7 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
 
 
 def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
-    """Compute the sum of γ of angular rules, and of unit rules."""
+    """Return the sum of γ of angular rules, and of unit rules."""
     angular, unit = ([rule.scale for rule in rules if rule.weight == weight] for weight in ("angular", "unit"))
     return sum(angular), sum(unit)
 
@@ -210,7 +208,7 @@ def is_whole(rule: EdgeRule) -> bool:
 
 
 def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtype: torch.dtype) -> tuple[Factor, Factor]:
-    """Return what the angular similarity of two utterances is multiplied by, and what is added: the rules as arithmetic.
+    """Return the factor of the angular similarity of two utterances, and the summand: the rules as arithmetic.
 
     Args:
         rules: Rules within streams.
@@ -233,17 +231,17 @@ def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtyp
 
 
 def is_none(factor: Factor) -> bool:
-    """Return whether a factor is zero by the rules."""
+    """Return whether a factor is always zero."""
     return not isinstance(factor, Tensor) and factor == 0.0
 
 
 def bend(cosine: Tensor) -> Tensor:
-    """Angular similarity of cosines, in place."""
+    """Compute the angular similarity of cosines, in place."""
     return _squeeze(cosine).asin_().mul_(STEEP).add_(0.5)
 
 
 def slope(cosine: Tensor) -> Tensor:
-    """How fast the angular similarity grows with the cosines, in place."""
+    """Compute the derivative of the angular similarity with respect to the cosines, in place."""
     return _squeeze(cosine).square_().neg_().add_(1).rsqrt_().mul_(STEEP * SQUEEZE)
 
 
@@ -252,7 +250,7 @@ def _squeeze(cosine: Tensor) -> Tensor:
 
 
 def weigh(similarity: Tensor, angular: Factor, unit: Factor) -> Tensor:
-    """`angular · similarity + unit`, in place."""
+    """Compute `angular · similarity + unit`, in place."""
     if isinstance(angular, Tensor) or angular != 1.0:
         similarity.mul_(angular)
     return similarity if is_none(unit) else similarity.add_(unit)
