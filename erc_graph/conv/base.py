@@ -43,7 +43,11 @@ class Conv(OverTurns):
         self.watch: Watch | None = None
 
     def back(self, times: int) -> int | None:
-        """Return how many utterances back several passes over the edges read."""
+        """Return how many utterances back several passes over the edges read; `None`: all.
+
+        Args:
+            times: Number of passes: one per layer, and one more if the edges of a source count (its degree).
+        """
         return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:

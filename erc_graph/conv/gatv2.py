@@ -60,7 +60,7 @@ class GATv2(Conv):
     """Attention along the edges of a recipe.
 
     Args:
-        width: Of the states, of the result, and of a head.
+        width: Width of the states, of the result, and of a head.
         recipe: The graph.
         vectors: A row for every kind of relation (`kinds_of`); several operators may share them, so that they belong to the caller.
         heads: Number of heads.

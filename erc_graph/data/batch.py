@@ -108,7 +108,7 @@ class Batch:
 
     @property
     def utterances(self) -> int:
-        """`N`, the number of rows."""
+        """Return `N`, the number of rows."""
         return len(self.speaker)
 
     @property
@@ -180,7 +180,7 @@ class Batch:
 
     @cached_property
     def longest(self) -> int:
-        """`L`, utterances of the longest dialogue."""
+        """Return `L`, utterances of the longest dialogue."""
         return max(self.sizes, default=0)
 
     @cached_property

@@ -41,7 +41,7 @@ class Nodes:
 
     @property
     def width(self) -> int:
-        """Width of the states."""
+        """Return the width of the states."""
         return self.states.shape[-1]
 
     def with_states(self, states: Tensor) -> Nodes:

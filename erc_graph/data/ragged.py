@@ -81,7 +81,7 @@ class Ragged:
 
     @property
     def item(self) -> tuple[int, ...]:
-        """Shape of one item; `()` for a waveform."""
+        """Return the shape of one item; `()` for a waveform."""
         return tuple(self.values.shape[1:])
 
     @property

@@ -242,7 +242,8 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
 
 
 def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
-    """Divisions of the training and development dialogues, in which each is evaluated once; the test dialogues have no part in them.
+    """Return the divisions of the training and development dialogues, in which each is evaluated once; the test dialogues have no part in
+    them.
 
     Args:
         corpus: With an official split.

@@ -18,7 +18,7 @@ class AGRU(nn.Module):
         inputs: Width of the input frames.
         width: Width of the output frames.
         heads: Attention heads.
-        dropout: Between GRU and attention, and on the attention weights, in training.
+        dropout: Dropout between GRU and attention, and on the attention weights, in training.
     """
 
     def __init__(self, inputs: int, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:

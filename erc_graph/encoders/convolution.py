@@ -16,7 +16,7 @@ class FrameConvolution(nn.Module):
 
     Args:
         width: Width of the input and output frames.
-        layers: How many; the number of frames is halved by each.
+        layers: Number of layers; the number of frames is halved by each.
         kernel: Frames that a convolution sees, an odd number.
     """
 

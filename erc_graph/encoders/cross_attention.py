@@ -27,7 +27,7 @@ class CrossAttention(nn.Module):
         keys: Width of the keys.
         width: Width of the output frames.
         heads: Number of heads; the head width is `width / heads`, rounded up.
-        dropout: On the attention weights, in training.
+        dropout: Dropout on the attention weights, in training.
     """
 
     def __init__(self, queries: int, keys: int, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:

@@ -94,7 +94,7 @@ class FramePooling(nn.Module):
 
     Args:
         length: Longest sequence.
-        width: Of the states.
+        width: Width of the states.
         kind: `dfc`; `max` or `avg` of the same frames; `linear`, which maps every state and leaves their number.
         window: States of a frame.
         hops: h_f of every layer.

@@ -31,10 +31,10 @@ class RelativeLayer(nn.Module):
     """A layer of XLNet with a given attention mask per head.
 
     Args:
-        width: Of the states.
+        width: Width of the states.
         heads: Number of heads, each `width / heads` wide, rounded up.
         feedforward: Hidden width.
-        dropout: After attention and feed-forward, and between.
+        dropout: Dropout after attention and feed-forward, and between.
         head_width: Another width of a head.
     """
 

@@ -17,7 +17,7 @@ class Exchange(nn.Module):
         names: The modalities.
         width: Width of the input and output items.
         heads: Number of heads of each attention.
-        dropout: On the attention weights, in training.
+        dropout: Dropout on the attention weights, in training.
     """
 
     def __init__(self, names: Sequence[str], width: int, *, heads: int = 1, dropout: float = 0.0) -> None:

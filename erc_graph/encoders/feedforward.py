@@ -17,7 +17,7 @@ class FeedForward(nn.Module):
         width: Width of input and output.
         hidden: Width between the maps.
         dropout: Dropout on the output before the residual, in training.
-        epsilon: Of the norm.
+        epsilon: Epsilon of the norm.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float, *, epsilon: float = 1e-5) -> None:

@@ -26,7 +26,7 @@ class GatedCrossAttention(nn.Module):
         width: Width of queries and output frames.
         others: Modality → width of its frames.
         heads: Number of heads of each attention.
-        dropout: On the attention weights, in training.
+        dropout: Dropout on the attention weights, in training.
     """
 
     def __init__(self, width: int, others: Mapping[str, int], *, heads: int = 1, dropout: float = 0.0) -> None:

@@ -31,10 +31,10 @@ class GatedMemory(nn.Module):
         widths: Modality → width of its LSTM.
         memory: Width of the memory.
         hidden: Hidden width of each of `NETS`.
-        dropout: In these networks.
+        dropout: Dropout in these networks.
 
     Attributes:
-        width: Of all LSTMs and the memory side by side.
+        width: Width of all LSTMs and the memory side by side.
     """
 
     def __init__(

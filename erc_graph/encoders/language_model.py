@@ -71,7 +71,7 @@ class LanguageModel(nn.Module):
 
     Attributes:
         config: What it takes to build the model again: the same without the folder, or with low-rank matrices without the settings.
-        width: Of a state.
+        width: Width of a state.
         longest: Most tokens of a text.
 
     Raises:

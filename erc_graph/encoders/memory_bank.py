@@ -72,7 +72,7 @@ class ChainedGRU(nn.Module):
     Args:
         count: Number of networks.
         inputs: Width of the input.
-        width: Of the states.
+        width: Width of the states.
     """
 
     def __init__(self, count: int, inputs: int, width: int) -> None:

@@ -96,14 +96,14 @@ class Parties(OverTurns):
 
     Args:
         given: Name → width of the given rows, `u` among them, as they stand side by side.
-        width: Of `g`.
+        width: Width of `g`.
         parties: Name → a state of the speakers; `g` reads all that read the context.
         emotion: Width of `e` in each direction.
         reads: Names of given rows that `e` reads besides all states of the speaker.
         attention: Of the context: `general`, or `simple`: scores `w · g_j`, whatever is said.
         bounded: `general` has a bias, and a tanh around the score.
         bidirectional: Read the dialogue from its end, too, with parameters of its own.
-        dropout: On all states as they are stored.
+        dropout: Dropout on all states as they are stored.
         late: Within an utterance the speaker's new states are read before dropout.
         streams: Number of streams, each with parameters of its own.
 

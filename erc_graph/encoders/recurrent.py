@@ -29,7 +29,7 @@ class Recurrent(OverRows):
         width: Width of the output rows; both directions together.
         bidirectional: Whether the dialogue is read in both directions.
         layers: Number of stacked layers.
-        dropout: Between layers.
+        dropout: Dropout between layers.
 
     Raises:
         ConfigError: an odd width for two directions.

@@ -45,8 +45,8 @@ class RelationAttention(OverTurns):
         width: Width of the input and output states.
         relation: Whether utterances of the `same` speaker are read, the utterance itself among them, or those of any `other`.
         heads: Number of heads.
-        head_width: Of each.
-        dropout: On the attention weights, in training.
+        head_width: Width of each.
+        dropout: Dropout on the attention weights, in training.
         selector: Whether single pairs are dropped.
     """
 

@@ -82,7 +82,7 @@ class FrameAttention(nn.Module):
     Args:
         width: Width of the input and output items.
         heads: Number of heads, each `width / heads` wide, rounded up.
-        dropout: On the attention weights, in training.
+        dropout: Dropout on the attention weights, in training.
     """
 
     def __init__(self, width: int, *, heads: int = 1, dropout: float = 0.0) -> None:
@@ -134,7 +134,7 @@ class ModalityAttention(nn.Module):
         width: Width of the input and output rows.
         heads: Number of heads.
         head_width: Width of each head, whatever the width of the rows.
-        dropout: On the attention weights, in training.
+        dropout: Dropout on the attention weights, in training.
     """
 
     def __init__(self, width: int, *, heads: int = 1, head_width: int, dropout: float = 0.0) -> None:
@@ -173,7 +173,7 @@ class TransformerEncoder(nn.Module):
         heads: Attention heads.
         layers: Number of layers.
         feedforward: Width of the hidden layer between.
-        dropout: After attention and feed-forward, in training.
+        dropout: Dropout after attention and feed-forward, in training.
         causal: Whether an utterance attends only to itself and to earlier utterances.
         past: With `causal`, how many utterances back in every layer; `None`: all.
     """

@@ -104,7 +104,7 @@ class LSTMSteps(nn.Module):
 
     Args:
         inputs: Width of the input steps.
-        width: Of those that come out, both directions together.
+        width: Width of those that come out, both directions together.
         bidirectional: Whether each sequence is also read backwards from its own last step.
     """
 

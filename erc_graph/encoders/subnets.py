@@ -44,7 +44,7 @@ class LastWord(nn.Module):
         inputs: Width of a word.
         words: Width of the LSTM.
         width: Width of the output vector.
-        dropout: On the last state, in training.
+        dropout: Dropout on the last state, in training.
     """
 
     def __init__(self, inputs: int, words: int, width: int, dropout: float) -> None:

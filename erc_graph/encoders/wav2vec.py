@@ -135,7 +135,7 @@ class Layer(nn.Module):
     Args:
         config: Sizes, and where the norms stand.
         attention: What `forward` is to ask.
-        dropout: After attention and feed-forward, in training.
+        dropout: Dropout after attention and feed-forward, in training.
     """
 
     def __init__(self, config: Wav2vecConfig, attention: nn.Module, dropout: float = 0.0) -> None:

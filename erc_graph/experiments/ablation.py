@@ -40,7 +40,7 @@ class Table:
 
 
 def load_tables(method: str) -> dict[int, Table]:
-    """Tables of a method by number; empty where it has none.
+    """Return the tables of a method by number; empty where it has none.
 
     Raises:
         ConfigError: a key that is missing or unknown, a figure that is no percentage, or a row with another number of marks than the
@@ -65,7 +65,7 @@ def find_table(method: str, number: int | None) -> Table | None:
 
 
 def parse_tables(values: Mapping[str, Any], where: str) -> dict[int, Table]:
-    """Tables from plain values; see `load_tables`."""
+    """Return the tables from plain values; see `load_tables`."""
     from pydantic import ConfigDict, ValidationError, create_model
 
     model = create_model("Tables", __config__=ConfigDict(extra="forbid"), method=(str, ...), table=(list[Table], []))
@@ -114,5 +114,5 @@ def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...])
 
 
 def folder_name(row: Row) -> str:
-    """Folder of a row's run: its name with anything unusual replaced."""
+    """Return the folder of a row's run: its name with anything unusual replaced."""
     return "row-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in row.name)

@@ -19,7 +19,7 @@ _TITLES = {name: title for columns in METRICS.values() for name, title in column
 
 
 def figures_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of methods × metrics; mean ± standard deviation over the seeds."""
+    """Return header and rows of methods × metrics; mean ± standard deviation over the seeds."""
     header = ["run", *(_title(metric) for metric in comparison.metrics)]
     rows = []
     for i, (run, figures) in enumerate(zip(comparison.runs, comparison.figures, strict=True)):
@@ -28,7 +28,7 @@ def figures_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]
 
 
 def tests_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]] | None:
-    """Header and rows of the paired tests, p-values after Holm's correction; `None` where nothing could be tested."""
+    """Return header and rows of the paired tests, p-values after Holm's correction; `None` where nothing could be tested."""
     made = [test for test in comparison.tests if test.difference is not None or test.p_dialogues is not None]
     if not made:
         return None
@@ -43,7 +43,7 @@ def tests_table(comparison: RunComparison) -> tuple[list[str], list[list[str]]] 
 
 
 def as_text(comparison: RunComparison, mark: Callable[[str], str] = str) -> str:
-    """For a terminal of 80 columns.
+    """Return the tables for a terminal of 80 columns.
 
     Args:
         comparison: What to show.
@@ -59,7 +59,7 @@ def as_text(comparison: RunComparison, mark: Callable[[str], str] = str) -> str:
 
 
 def as_markdown(comparison: RunComparison) -> str:
-    """For a README or a report."""
+    """Return the tables in Markdown, for a README or a report."""
 
     return _document(
         comparison,
@@ -71,7 +71,7 @@ def as_markdown(comparison: RunComparison) -> str:
 
 
 def as_latex(comparison: RunComparison) -> str:
-    """For a paper: two tables of booktabs; what has to be read beside them stands in comments."""
+    """Return two LaTeX tables with booktabs, for a paper; notes on them are in comments."""
     return _document(comparison, lambda table: latex_table(*table), lambda text: latex_comment(f"DIFFERS: {text}"), latex_comment, "% ")
 
 
@@ -119,7 +119,7 @@ def _seeds_words(comparison: RunComparison) -> str:
 
 
 def as_csv(comparison: RunComparison) -> str:
-    """One row per run, metric and run it is compared with; p-values before and after Holm's correction."""
+    """Return one row per run, metric and run it is compared with; p-values before and after Holm's correction."""
     out = io.StringIO()
     tested = [name for name in Test.__dataclass_fields__ if name not in ("first", "second", "metric")]
     writer = csv.writer(out, lineterminator="\n")
@@ -138,7 +138,7 @@ def as_csv(comparison: RunComparison) -> str:
 
 
 def as_values(comparison: RunComparison) -> dict[str, Any]:
-    """Everything as plain JSON values."""
+    """Return everything as plain JSON values."""
 
     def plain(values: dict[str, Any]) -> dict[str, Any]:
         return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}

@@ -16,7 +16,7 @@ NONZERO = (("acc2_nonzero", "ACC-2 ≠0"), ("f1_nonzero", "F1 ≠0"))  # negativ
 
 
 def measured(values: Mapping[str, Any]) -> str:
-    """`0.651 ± 0.004`, the mean alone for one seed."""
+    """Return `0.651 ± 0.004`, the mean alone for one seed."""
     return mean_std(values["values"])
 
 
@@ -65,7 +65,7 @@ def _printed(value: Any) -> str:
 
 
 def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a measured ablation table; measured and published figures in columns of their own."""
+    """Return header and rows of a measured ablation table; measured and published figures in columns of their own."""
     keys = {"weighted_f1": "wF1", "accuracy": "accuracy", "unweighted_accuracy": "UA", "acc7": "ACC-7", **dict(NONZERO)}
     usual, printed = ("weighted_f1", "accuracy"), [row["published"] for row in table["rows"]]
     shown = [key for key in keys if key in usual or any(key in row for row in printed)]

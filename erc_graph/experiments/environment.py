@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torch-geometric", "dgl", "transformers", "accelerate", "nu
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Versions, git commit, device and whether compiled layers of the graph are to be had, as plain values."""
+    """Return versions, git commit, device and whether compiled layers of the graph are to be had, as plain values."""
     import torch
 
     from erc_graph.conv.angular import compiled
@@ -38,7 +38,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that the package is run from, `+changes` where files differ from it; `None` outside a checkout."""
+    """Return the commit of the checkout that the package is run from, `+changes` where files differ from it; `None` outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -125,7 +125,7 @@ class Experiment:
         return from_dict, (absolute(self.method), self.as_dict(), "experiment")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: the fields of `RunConfig` at the top, the other configurations as tables."""
+        """Return plain values: the fields of `RunConfig` at the top, the other configurations as tables."""
         return {
             **dataclasses.asdict(self.run),
             "inputs": dataclasses.asdict(self.inputs),

@@ -195,7 +195,7 @@ def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
 
 
 def predicted_only(found: Predictions) -> list[Conversation]:
-    """Conversations made of the evaluated utterances alone, for a run whose corpus is gone."""
+    """Return the conversations made of the evaluated utterances alone, for a run whose corpus is gone."""
     names = np.array(found.dialogue, dtype=object)
     conversations = []
     for name in dict.fromkeys(found.dialogue):

@@ -1,4 +1,4 @@
-"""`--search N`: search the declared ranges on the development split; the test split is never touched."""
+"""The option `--search N`: a hyperparameter search over declared ranges on the development split; the test split is never used."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TABLES = ("inputs", "pipeline", "prior", "training")  # what a search may change
 
 
 def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
-    """Return what would be searched.
+    """Check whether the search can run, and return its ranges.
 
     Raises:
-        ConfigError: the experiment declares no ranges, a range is of no known field, or the protocol has several folds.
-        CorpusError: nothing can be learned from the corpus (`erc_graph.experiments.checks.check`).
+        ConfigError: the experiment declares no ranges, a range names an unknown field, or the protocol has several folds.
+        CorpusError: the corpus cannot be trained on (`erc_graph.experiments.checks.check`).
     """
     if not experiment.search:
         raise ConfigError("--search: the experiment declares no ranges; give [search] in --config FILE.toml, for example "
@@ -47,10 +47,10 @@ def check_search(experiment: Experiment, corpus: Corpus) -> SearchSpace:
 
 
 def search(experiment: Experiment, corpus: Corpus, folder: Path, trials: int) -> Experiment:
-    """Try `trials` settings; returns the experiment with the best one. Every trial stays on record in `folder/trials.json`.
+    """Evaluate `trials` settings and return the experiment with the best one. Every trial is recorded in `folder/trials.json`.
 
     Raises:
-        ErcGraphError: what `check_search` refuses.
+        ErcGraphError: `check_search` refuses the search.
     """
     space = check_search(experiment, corpus)
     (fold,) = folds(corpus, experiment.run.protocol)

@@ -26,7 +26,7 @@ class Job:
 
     Attributes:
         experiment: What is trained.
-        seed: Of the first weights, the order of the dialogues and dropout.
+        seed: Seed of the first weights, the order of the dialogues and dropout.
         fold: Who is trained on, selected on and evaluated.
         folder: Where its checkpoints go; default: nowhere.
         name: In front of progress bars and errors.
@@ -69,7 +69,7 @@ class Plan:
         return self.name or short_name(self.experiment.method)
 
     def jobs(self, corpus: Corpus) -> list[Job]:
-        """All seeds on all folds, seed after seed.
+        """Return all seeds on all folds, seed after seed.
 
         Raises:
             ConfigError: the protocol does not fit the corpus.

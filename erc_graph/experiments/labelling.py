@@ -64,7 +64,7 @@ class Labelling:
     out: str = ""
 
     def form_of(self, shard: Shard) -> Form:
-        """In which form a shard's result is written."""
+        """Return the format in which the result of a shard is written."""
         return self.form or ("parquet" if shard.source.path.suffix.lower() == ".parquet" else "jsonl")
 
     def file_of(self, shard: Shard) -> str:

@@ -31,7 +31,7 @@ class RunGone(ErcGraphError):
     """The process that had a job has ended.
 
     Attributes:
-        name: Of the job.
+        name: Name of the job.
     """
 
     def __init__(self, text: str, name: str) -> None:

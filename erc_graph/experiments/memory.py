@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident() -> tuple[int, int]:
-    """Bytes now and at most. Not `ru_maxrss` where it can be helped: a child inherits that from the process that started it."""
+    """Return the resident memory in bytes: now, and the maximum."""
     status = Path("/proc/self/status")
     if not status.exists():
         import resource

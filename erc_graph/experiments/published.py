@@ -73,7 +73,7 @@ class PublishedTable:
 
     @property
     def source(self) -> str:
-        """Paper, table and features, for a heading."""
+        """Return paper, table and features, for a heading."""
         return "; ".join(word for word in (f"{self.paper}, {self.table}", self.features, self.note) if word)
 
 

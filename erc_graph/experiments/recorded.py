@@ -41,17 +41,17 @@ class Run:
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds in the run's order; the predictions are those of the first."""
+        """Return the seeds in the run's order; the predictions are those of the first."""
         return list(self.facts["seeds"])
 
     @property
     def kind(self) -> str:
-        """`classification` or `score`."""
+        """Return `classification` or `score`."""
         return "classification" if self.facts["labels"] else "score"
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """Predictions of the first seed, where the run has them."""
+        """Return the predictions of the first seed, where the run has them."""
         path = self.folder / PREDICTIONS if self.folder else None
         return read_predictions(path, self.facts["labels"]) if path and path.exists() else None
 

@@ -15,7 +15,7 @@ RESULT, PREDICTIONS = "result.json", "predictions.csv"
 
 
 def write_predictions(path: Path, corpus: Corpus, seed: SeedResult) -> None:
-    """One row per evaluated test utterance: dialogue, utterance, label, prediction, one probability column per class."""
+    """Write one row per evaluated test utterance: dialogue, utterance, label, prediction, one probability column per class."""
     rows = seed.rows.tolist()
     dialogue = corpus.dialogue_of.tolist()
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

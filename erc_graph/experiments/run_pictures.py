@@ -11,7 +11,7 @@ from erc_graph.experiments.jobs import Outcome, fold_folder
 
 
 def write_pictures(folder: Path, outcome: Outcome) -> None:
-    """Confusion matrix, training curves, t-SNE of the last states, and the graph of one test conversation; all of the first seed.
+    """Write confusion matrix, training curves, t-SNE of the last states, and the graph of one test conversation, all of the first seed.
 
     A picture that cannot be drawn is said on standard error; it costs no result.
     """

@@ -47,7 +47,7 @@ def check_launcher(launcher: Launcher, workers: int | None) -> None:
 
 
 def threads_each() -> int:
-    """Threads that a worker computes with: OMP_NUM_THREADS, or one."""
+    """Return the threads that a worker computes with: OMP_NUM_THREADS, or one."""
     return int(value) if (value := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(value) else 1
 
 

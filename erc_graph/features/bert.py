@@ -44,12 +44,12 @@ class Bert(nn.Module):
 
     @property
     def width(self) -> int:
-        """Width of a state."""
+        """Return the width of a state."""
         return self.token.embedding_dim
 
     @property
     def longest(self) -> int:
-        """Most tokens of a text."""
+        """Return the most tokens of a text."""
         return self.position.num_embeddings
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:

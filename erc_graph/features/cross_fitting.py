@@ -26,7 +26,7 @@ def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict
     Args:
         corpus: With a training split.
         cross_fit: Number of folds; 0: a single encoder, which sees all training dialogues.
-        seed: Of the folds; repeat `r` has those of `seed + r`.
+        seed: Seed of the folds; repeat `r` has those of `seed + r`.
         repeats: So many times, each with folds of its own.
 
     Raises:

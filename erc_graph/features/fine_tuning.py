@@ -34,10 +34,10 @@ class TuningConfig:
         learning_rate: The highest; it grows from zero in the first tenth of the steps and falls to zero in a line. Unset: 1e-4, and 1e-3
             for low-rank matrices.
         weight_decay: Of AdamW, on matrices alone.
-        dropout: In front of the classifier (inside the encoder: as its own files say).
+        dropout: Dropout in front of the classifier (inside the encoder: as its own files say).
         context: Utterances before the utterance that the encoder reads too, as far as its tokens reach.
         gradient_checkpointing: Keep no states of the layers for the backward pass, but compute them again: less memory, more time.
-        seed: Of classifier, order, dropout and folds.
+        seed: Seed of classifier, order, dropout and folds.
         lora: Rank of the matrices that are trained in place of the encoder's own (`erc_graph.features.low_rank`); 0: all weights are.
         quantize: The encoder's own matrices in `8bit` or `4bit`, where they are not trained.
     """
@@ -88,7 +88,7 @@ def tune(
     share: Share | None = None,
     quiet: bool | None = None,
 ) -> TunedEncoder:
-    """Tune a pretrained encoder on the training split; what is finished in `folder` is taken, what was begun is continued.
+    """Fine-tune a pretrained encoder on the training split; what is finished in `folder` is taken, what was begun is continued.
 
     Continuing ends in the same result as never having stopped. Several processes share the encoders of the folds.
 

@@ -59,7 +59,7 @@ def mfcc(waves: Tensor, mask: Tensor, *, mels: int = 40, coefficients: int = 40)
         waves: `(n, L)` float32 at 16 kHz, zero behind each utterance's end.
         mask: `(n, L)` bool, true for the utterance's own samples.
         mels: M, number of filters.
-        coefficients: How many, from c_0.
+        coefficients: Number of coefficients, from c_0.
 
     Returns:
         `(n, frames, coefficients)`, and `(n, frames)` bool.

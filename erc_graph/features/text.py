@@ -39,7 +39,7 @@ def find_encoder(name: str) -> Path:
     """Return the folder of a text encoder.
 
     Args:
-        name: Of an encoder in `PACKAGES` (with or without `sentence-transformers/` in front), a folder, or a name on the hub.
+        name: Name of an encoder in `PACKAGES` (with or without `sentence-transformers/` in front), a folder, or a name on the hub.
 
     Raises:
         CheckpointError: not found; says what to install or to download.

@@ -116,7 +116,7 @@ def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[lis
 
 
 def filled_chunks(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
-    """As `chunks`, of token ids; a sentence without a token is in none.
+    """Yield chunks of token ids like `chunks`; a sentence without a token is in none.
 
     >>> list(filled_chunks([[7], [], [5, 6]], budget=2))
     [[2], [0]]

@@ -22,7 +22,7 @@ def reading_remarks(tokens: Tokens, texts: Sequence[str], readings: Sequence[Rea
         tokens: Of the encoder.
         texts: What is said, per utterance.
         readings: What the encoder reads of it, with what was said before where it reads that.
-        name: Of the encoder, for messages.
+        name: Name of the encoder, for messages.
 
     Returns:
         No more than two sentences.

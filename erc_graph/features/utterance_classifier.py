@@ -119,7 +119,7 @@ class TuningRun:
 
     Args:
         data: Utterances of the whole corpus.
-        name: Of the encoder, in messages and as its folder.
+        name: Name of the encoder, in messages and as its folder.
         held_out: Training dialogues that it never sees.
         folder: Of all tuned encoders; the encoder's own appears in it when it is done.
         config: How it is tuned.

@@ -45,7 +45,7 @@ class Attend(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Gradients of queries, keys and values, into rows side by side."""
+        """Return the gradients of queries, keys and values, into rows side by side."""
         edges, saved = ctx.edges, ctx.saved_tensors
         rows, kept = saved[: ctx.count], saved[ctx.count :]
         found = edges.room(3 * grad.shape[2], grad.shape[3], grad)

@@ -118,7 +118,7 @@ class RelationRows:
         return self._index[heads]
 
     def matrices(self, dtype: torch.dtype, mean: bool) -> list[Tensor]:
-        """Of every plan, in order."""
+        """Return the matrices of every plan, in order."""
         if dtype not in self._as:
             self._as[dtype] = [(plan.total.to(dtype), plan.mean.to(dtype)) for _, plans in self.plans for plan in plans]
         return [pair[int(mean)] for pair in self._as[dtype]]

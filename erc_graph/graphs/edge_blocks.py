@@ -154,11 +154,11 @@ class EdgeBlocks(Edges):
         return self._row_map(x.shape[2]).take(x)
 
     def put(self, rows: Blocked) -> Tensor:
-        """Rows → `(N, S, H, k)`, zero for absent nodes."""
+        """Map rows to `(N, S, H, k)`, zero for absent nodes."""
         return self._row_map(len(rows[0])).put(rows)
 
     def room(self, heads: int, width: int, like: Tensor) -> Blocked:
-        """Rows to be written to, side by side in memory, so that `put` need not join them."""
+        """Return rows to be written to, side by side in memory, so that `put` need not join them."""
         return self._row_map(heads).room(width, like)
 
     def split(self, slots: Tensor) -> Blocked:
@@ -166,7 +166,7 @@ class EdgeBlocks(Edges):
         return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
 
     def join(self, slots: Blocked) -> Tensor:
-        """Slots per bucket → `(H, P)`."""
+        """Map slots per bucket to `(H, P)`."""
         flat = [part.reshape(len(part), -1) for part in slots]
         return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
@@ -185,7 +185,7 @@ class EdgeBlocks(Edges):
         return self.scaled(parts)
 
     def scaled(self, parts: Blocked) -> Blocked:
-        """Slots per bucket times scale and multiplicity, in place."""
+        """Multiply slots per bucket by scale and multiplicity, in place."""
         if self._factor is not None:
             for part, factor in zip(parts, self.split(self._factor.to(parts[0].dtype)[None]), strict=True):
                 part.mul_(factor)

@@ -44,7 +44,7 @@ class Listed:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> Listed:
-        """As if all nodes were present."""
+        """Build the edges as if all nodes were present."""
         here = torch.ones(batch.utterances, dtype=torch.bool, device=batch.device)
         edges = graph_edges(recipe, batch.ptr, batch.speaker, dict.fromkeys(streams, here), sizes=batch.sizes, dtype=None)
         place, width = {name: i for i, name in enumerate(streams)}, len(streams)
@@ -72,7 +72,7 @@ class Listed:
         )
 
     def between(self, present: Tensor) -> Listed:
-        """Only the edges between present nodes; `(N, S)` bool."""
+        """Return only the edges between present nodes; `(N, S)` bool."""
         if bool(present.all()):
             return self
         here = present.flatten()

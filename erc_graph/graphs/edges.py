@@ -65,7 +65,7 @@ def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
 
 
 def about(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
-    """About how many edges a rule has within a stream; a speaker is taken to have every second utterance."""
+    """Estimate how many edges a rule has within a stream; a speaker is assumed to have every second utterance."""
     total = sum(sizes)
     for reach in (rule.past, rule.future):
         far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)

@@ -34,7 +34,7 @@ class Members:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Hyperedges in the order of the rules; of a rule by dialogue, then by stream, utterance or speaker."""
+        """Return the hyperedges in the order of the rules; of a rule by dialogue, then by stream, utterance or speaker."""
         index, kind, stream, first = [], [], [], 0
         place = torch.arange(streams, device=batch.device)
         for i, rule in enumerate(recipe.hyperedges):

@@ -65,15 +65,15 @@ class Edges(ABC):
 
     @abstractmethod
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """`q_i · k_j`: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute `q_i · k_j`: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
 
     @abstractmethod
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """`a_i + b_j`: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute `a_i + b_j`: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
 
     @abstractmethod
     def angular(self, states: Tensor) -> Tensor:
-        """`1 - arccos(cos) / π` of both ends, as `erc_graph.graphs.weights.angular`: `(N, S, k)` → `(1, P)`."""
+        """Compute `1 - arccos(cos) / π` of both ends, as `erc_graph.graphs.weights.angular`: `(N, S, k)` → `(1, P)`."""
 
     @abstractmethod
     def softmax(self, score: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Edges(ABC):
         """
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Attention: `softmax` of the `dot` products of queries and keys, and `spread` of the values with these weights.
+        """Compute attention: `softmax` of the `dot` products of queries and keys, and `spread` of the values with these weights.
 
         Args:
             x: `(N, S, 3, H, k)` queries, keys and values.
@@ -109,7 +109,7 @@ class Edges(ABC):
         """
 
     def at_relation(self, table: Tensor) -> Tensor:
-        """Rows of a table by relation: `(R, ...)` → `(P, ...)`."""
+        """Return the rows of a table by relation: `(R, ...)` → `(P, ...)`."""
         return table.index_select(0, self.relation)
 
     def spread(

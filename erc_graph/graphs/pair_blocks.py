@@ -77,7 +77,7 @@ class Bucket:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Dialogues, streams, utterances."""
+        """Return dialogues, streams, utterances."""
         return len(self.dialogues), self.streams, self.turns
 
     @property
@@ -87,12 +87,12 @@ class Bucket:
 
     @property
     def width(self) -> int:
-        """`K`, slots of a target."""
+        """Return `K`, slots of a target."""
         return self.chunks[-1].first + self.chunks[-1].width if self.chunks else 0
 
     @property
     def slots(self) -> slice:
-        """All slots."""
+        """Return all slots."""
         return slice(self.first_slot, self.first_slot + self.rows * self.width)
 
 
@@ -114,7 +114,7 @@ def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: Tensor | None = None) -> Tensor:
-    """`W x`, or `Wᵀ y`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`, written to `out` where that is given."""
+    """Return `W x`, or `Wᵀ y`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`, written to `out` where that is given."""
     total: Tensor | None = None
     kinds = list(dict.fromkeys(chunk.kind for chunk in bucket.chunks))
     for kind in kinds:
@@ -131,7 +131,7 @@ def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: 
 
 
 def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
-    """Slots of `y xᵀ`: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
+    """Return the slots of `y xᵀ`: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
     found: dict[str, Tensor] = {}
     for chunk in bucket.chunks:
         if chunk.kind not in found:
@@ -142,7 +142,7 @@ def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
 
 
 def as_given(x: Tensor) -> AbstractContextManager[Any]:
-    """No autocast inside: gradients are computed without, and both must be of one precision."""
+    """Switch autocast off within a block: gradients are computed without it, and both must have one precision."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -172,7 +172,7 @@ def _buckets(sizes: tuple[int, ...], cells: int) -> tuple[tuple[int, ...], ...]:
 
 @lru_cache(maxsize=64)
 def chunked(recipe_rules: tuple[EdgeRule, ...], streams: tuple[str, ...]) -> tuple[tuple[Kind, tuple[tuple[int, EdgeRule], ...]], ...]:
-    """Kind and rules of every chunk, each rule with the number of its first relation."""
+    """Return kind and rules of every chunk, each rule with the number of its first relation."""
     firsts = accumulate((len(rule.relations) for rule in recipe_rules), initial=0)
     rules = [(first, rule) for first, rule in zip(firsts, recipe_rules, strict=False) if rule.joined(streams)]
     full = any(rule.scope == "across" and (rule.past != 0 or rule.future != 0) for _, rule in rules)
@@ -228,7 +228,7 @@ class Blocks:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> Blocks:
-        """From lengths and speakers."""
+        """Build the blocks from lengths and speakers."""
         plan = chunked(recipe.edges, streams)
         buckets = _placed(batch.sizes, plan, len(streams))
         turns = Turns.of(batch.ptr, batch.speaker, batch.utterances)
@@ -310,7 +310,7 @@ def _placed(sizes: tuple[int, ...], plan: tuple[tuple[Kind, tuple[tuple[int, Edg
 
 
 def padded_slots(recipe: GraphRecipe, streams: tuple[str, ...], sizes: tuple[int, ...]) -> int:
-    """`P`, without making anything."""
+    """Return `P`, without making anything."""
     return sum(bucket.rows * bucket.width for bucket in _placed(sizes, chunked(recipe.edges, streams), len(streams)))
 
 

@@ -26,7 +26,7 @@ KEPT = 2**21  # edges of a rule above which they are not kept: 16 MiB
 
 
 def reached(sizes: tuple[int, ...], reach: int | None) -> int:
-    """Pairs of an utterance and an earlier one at most `reach` utterances away, over all dialogues.
+    """Return the pairs of an utterance and an earlier one at most `reach` utterances away, over all dialogues.
 
     >>> reached((4,), None), reached((4, 2), 1)
     (6, 4)
@@ -58,7 +58,7 @@ class Turns:
 
     @classmethod
     def of(cls, ptr: Tensor, speaker: Tensor, turns: int) -> Turns:
-        """From the first row of every dialogue, then `N`."""
+        """Build from the first row of every dialogue, then `N`."""
         dialogue = torch.repeat_interleave(ptr.diff(), output_size=turns)
         return cls(ptr[:-1].index_select(0, dialogue), ptr[1:].index_select(0, dialogue), speaker)
 
@@ -124,14 +124,14 @@ class Turns:
 
 
 def own_turns(reach: str) -> int:
-    """`k` of `own:k`."""
+    """Return `k` of `own:k`."""
     return int(reach.removeprefix("own:"))
 
 
 def rule_edges(
     rule: EdgeRule, ptr: Tensor, speaker: Tensor, *, sizes: tuple[int, ...] | None = None, dtype: torch.dtype = torch.long
 ) -> tuple[Tensor, Tensor]:
-    """Edges of one rule, as if every stream were present, on the device of `ptr`.
+    """Return the edges of one rule, as if every stream were present, on the device of `ptr`.
 
     Args:
         rule: The rule.
@@ -170,14 +170,16 @@ def rule_edges(
 
 
 def reachable(rule: EdgeRule, sizes: tuple[int, ...]) -> int | None:
-    """Pairs of utterances in the reach of a rule, before it asks who speaks; `None` where this depends on who speaks."""
+    """Return the pairs of utterances in the reach of a rule, before it asks who speaks; `None` where this depends on who speaks."""
     if rule.count == "own" or isinstance(rule.past, str) or isinstance(rule.future, str):
         return None
     return sum(sizes) + reached(sizes, rule.past) + reached(sizes, rule.future)
 
 
 def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """`rule_edges` as `(2, E)`, source above target: int32 where it fits, kept for the last sets of lengths. Not to be written to."""
+    """Return `rule_edges` as `(2, E)`, source above target: int32 where it fits, kept for the last sets of lengths. Not to be written
+    to.
+    """
     total = reachable(rule, sizes)
     total = sum(sizes) + 2 * reached(sizes, None) if total is None else total
     dtype = torch.int32 if total < 2**30 else torch.long  # a reach of up to a milliard is added to rows
@@ -209,7 +211,7 @@ def graph_edges(
     sizes: tuple[int, ...] | None = None,
     dtype: torch.dtype | None = torch.long,
 ) -> dict[EdgeType, Tensor]:
-    """Edges of every relation between the streams; relations of one rule share their rows where nothing is missing.
+    """Return the edges of every relation between the streams; relations of one rule share their rows where nothing is missing.
 
     Args:
         recipe: The recipe.

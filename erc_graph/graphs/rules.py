@@ -171,7 +171,7 @@ class EdgeRule:
         return plain and alike and self.source is None and self.target is None
 
     def joined(self, streams: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Source and target stream of every pair that the rule joins, among the given ones."""
+        """Return source and target stream of every pair that the rule joins, among the given ones."""
         return [
             (m, n)
             for m in streams

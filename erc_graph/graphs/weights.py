@@ -32,7 +32,7 @@ def directions(states: Tensor) -> Tensor:
 
 
 def angular(cosine: Tensor) -> Tensor:
-    """Angular similarity in [0, 1] of cosines in [-1, 1], any shape.
+    """Compute the angular similarity in [0, 1] of cosines in [-1, 1], any shape.
 
     >>> angular(torch.tensor([1.0, 0.0, -1.0])).round(decimals=4).tolist()
     [1.0, 0.5, 0.0]

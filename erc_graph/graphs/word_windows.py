@@ -24,7 +24,7 @@ KIND = ("frame", "window", "word")
 
 
 def window_graph(weights: Tensor, seen: Tensor, words: Sequence[str] = ()) -> HeteroData:
-    """From the weights of window attention (`erc_graph.encoders.sawa`).
+    """Build a graph from the weights of window attention (`erc_graph.encoders.sawa`).
 
     Args:
         weights: `(L, T)` of words for frames.

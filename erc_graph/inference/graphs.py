@@ -70,7 +70,7 @@ class Seen:
         return dict(sorted(every.items(), key=lambda item: (HYPEREDGE in item[0], item[0][0] == HYPEREDGE)))
 
     def weights(self) -> dict[EdgeType, Tensor]:
-        """Edge type → `(E,)` weights, mean over the calls (the layers of an operator)."""
+        """Return edge type → `(E,)` weights, mean over the calls (the layers of an operator)."""
         found: dict[EdgeType, list[Tensor]] = {}
         for one in self.sent:
             for kind, part in zip(one.types, one.weights[0].split(one.counts), strict=True):
@@ -80,7 +80,7 @@ class Seen:
 
 @contextmanager
 def watched(part: Conv, watch: Watch) -> Iterator[None]:
-    """Inside the block, all messages of an operator go past `watch`."""
+    """Pass all messages of an operator to `watch` within a block."""
     usual, part.watch = part.watch, watch
     try:
         yield

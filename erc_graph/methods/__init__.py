@@ -1,4 +1,4 @@
-"""Whole methods, one paper each: recipe, encoders, message passing, classifier, losses. Knows nothing of files or training loops."""
+"""Methods: one paper per file, with recipe, encoders, message passing, classifier and losses; independent of files and training loops."""
 
 from __future__ import annotations
 

@@ -43,9 +43,9 @@ class AttentionFusionConfig(InConversation):
     """Attention fusion.
 
     Attributes:
-        width: Of `x_m`, `y_m` and `u`.
-        heads: Of the attention.
-        dropout: On the attention weights, and before (3) and (4).
+        width: Width of `x_m`, `y_m` and `u`.
+        heads: Heads of the attention.
+        dropout: Dropout on the attention weights, and before (3) and (4).
     """
 
     width: Size = 128

@@ -1,4 +1,4 @@
-"""What every method shares: what it is given, what it answers, what follows from its parts, and how it is trained."""
+"""The base class of all methods: their input, their output, the properties that follow from their parts, and their training stages."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ NONE = "none"  # the recipe of a method without a graph
 
 
 class Method(nn.Module):
-    """A whole method: recipe, encoders, message passing, readout, classifier and losses.
+    """Base class of a complete method: recipe, encoders, message passing, readout, classifier and losses.
 
-    A paper writes its `Config`, its `Paper`, and
+    A subclass defines its `Config`, its `Paper`, and either
 
-    - `parts`, where one part follows the other: the first takes what is given (`erc_graph.methods.parts`), the others nodes; or
-    - `build` and `encode`, where it branches;
+    - `parts`, if each part follows the previous one: the first takes the input (`erc_graph.methods.parts`), the others take nodes; or
+    - `build` and `encode`, if the architecture branches;
 
-    and `head`, `answer`, `stages`, where it differs from the usual. All else follows: what is around it (`[inputs]`, `[prior]`), and
-    whether it is causal.
+    and `head`, `answer` and `stages`, if they differ from the defaults. Everything else follows: the options around the method (`[inputs]`,
+    `[prior]`), and whether the method is causal.
 
     Args:
-        schema: What there is to read, and what is predicted.
-        config: The method's own options.
-        inputs: What is done with the features before.
-        prior: What is added to the scores after.
+        schema: The features to read and the task.
+        config: Options of the method itself.
+        inputs: Preprocessing of the features.
+        prior: Log-probabilities that are added to the scores.
 
     Attributes:
-        graph: Recipe of its graph; `None`: it has none.
-        paper: Where it was published; `None`: nowhere.
-        family: What spreads context or joins modalities in it.
-        stands_for: The published system in whose place it stands where too little of that is known, and why; empty: none.
-        reads: In which form it takes a modality: `features`, `sequences`, or the first of two that the corpus has.
-        reads_second_text: Whether `inputs.second_text` means something to it.
-        can_be_causal: Whether there is a form of it that reads no later utterances (`Config(causal=True)`).
+        graph: Recipe of the graph; `None`: no graph.
+        paper: Publication of the method; `None`: not published.
+        family: The kind of network that connects utterances or fuses modalities.
+        stands_for: A published system that the method approximates because too little of it is known, and why; empty: none.
+        reads: Form in which a modality is read: `features` or `sequences`; if both, the first one that the corpus has.
+        reads_second_text: Whether the method uses `inputs.second_text`.
+        can_be_causal: Whether the method has a form that reads no later utterances (`Config(causal=True)`).
         unused: Parameter, or a pattern with `*`, whose gradient is always zero → the reason.
-        couples_batch: What in training makes the dialogues of a batch depend on each other, such as a batch norm or a loss that compares
+        couples_batch: What makes the dialogues of a batch depend on each other in training, such as a batch norm or a loss that compares
             utterances; empty: nothing. In evaluation nothing may.
         sequences_of: Modalities that are read as sequences, the others as vectors; default: all.
 
     Raises:
-        ConfigError: options that do not fit the corpus or each other; `causal` with a part that reads later utterances.
+        ConfigError: options do not fit the corpus or each other, or `causal` is set but a part reads later utterances.
     """
 
     Config: ClassVar[type]
@@ -111,19 +111,19 @@ class Method(nn.Module):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return what the method reads of a schema; a method that cannot read all of it leaves something out, or refuses."""
+        """Return the part of a schema that the method reads; a method that cannot read everything drops a modality or raises an error."""
         return schema
 
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
-        """Return the parts, in order; the first takes what is given. A part that changes the width has an attribute `width`."""
+        """Yield the parts in order; the first takes `Given`, the others nodes. A part that changes the width has an attribute `width`."""
         raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
 
     def head(self, config: Any, width: int, outputs: int) -> nn.Module:
-        """From the states of an utterance `(N, width)` to its scores `(N, outputs)`."""
+        """Return the layer from the states of an utterance `(N, width)` to its scores `(N, outputs)`."""
         return nn.Sequential(Dropout(getattr(config, "dropout", 0.0)), nn.Linear(width, outputs))
 
     def build(self, config: Any, shapes: Shapes) -> None:
-        """Make the parts, and `classify`."""
+        """Build the parts, and `classify`."""
         parts = list(self.parts(config, shapes))
         for i, part in enumerate(parts):
             if not isinstance(part, nn.Module):
@@ -136,7 +136,7 @@ class Method(nn.Module):
         self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """States of every utterance before the classifier: `(N, width)`; several streams side by side."""
+        """Compute the states of every utterance before the classifier: `(N, width)`; several streams are concatenated."""
         first, *rest = self.chain
         nodes: Nodes = first(given)
         for part in rest:
@@ -144,25 +144,25 @@ class Method(nn.Module):
         return nodes.masked().flatten(1)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores and losses of every utterance."""
+        """Compute scores and losses of every utterance."""
         states = self.encode(given)
         return Prediction(scores=self.classify(states), states=states)
 
     def stages(self) -> list[Stage]:
-        """Return what is trained, in order; one stage unless a method says otherwise."""
+        """Return the training stages, in order; one stage by default."""
         return [self.stage("train", self)]
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Before stage `index`, with each part of the data: what frozen layers say may go into the batch's cache."""
+        """Return the batch before stage `index`, for each split; outputs of frozen layers may be stored in its cache."""
         return batch
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return what is longer than the method reads, so that only its beginning counts: one sentence per kind, empty where nothing is."""
+        """Return one sentence per kind of input that is longer than the method reads and is cut off; empty if nothing is cut."""
         return []
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return how much each modality counts in an utterance: modality → `(N,)` shares that sum to one; empty where the method weighs
-        none.
+        """Return the weight of each modality in an utterance: modality → `(N,)` shares that sum to one; empty if the method has no
+        weights.
         """
         return {}
 
@@ -170,12 +170,12 @@ class Method(nn.Module):
 
     @property
     def task(self) -> Task:
-        """Return what is predicted."""
+        """Return the task: labels or a score."""
         return self.schema.task
 
     @property
     def recipe(self) -> GraphRecipe:
-        """Return the graph, for methods that need one; `graph` is `None` where there is none.
+        """Return the graph, for a method that needs one; `graph` is `None` if there is none.
 
         Raises:
             ConfigError: the graph is `none`.
@@ -187,36 +187,36 @@ class Method(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Return where the parameters are."""
+        """Return the device of the parameters."""
         return next(self.parameters()).device
 
     @final
     @property
     def causal(self) -> bool:
-        """Return whether nothing that it says of an utterance depends on later utterances: all parts are causal."""
+        """Return whether no prediction depends on later utterances: all parts are causal."""
         return all(part.causal for _, part in self.over_turns())
 
     @final
     @property
     def utterance_level(self) -> bool:
-        """Return whether nothing that it says of an utterance depends on other utterances: no part looks at them."""
+        """Return whether no prediction depends on other utterances: no part reads them."""
         return not any(True for _ in self.over_turns())
 
     def over_turns(self) -> Iterator[tuple[str, OverTurns]]:
-        """Return the parts that look at other utterances, with their names."""
+        """Yield the parts that read other utterances, with their names."""
         return ((name, part) for name, part in self.named_modules() if isinstance(part, OverTurns))
 
     @final
     def given(self, batch: Batch) -> Given:
-        """Return what the parts are given of a batch, in training with noise."""
+        """Return the input of the parts for a batch; in training with noise."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
-        """Scores of every utterance: `(N, C)`.
+        """Compute the scores of every utterance: `(N, C)`.
 
         Args:
             batch: The dialogues.
-            answer: Another question than the method's own, for example that of an earlier stage; without the prior.
+            answer: Another function in place of `answer`, for example that of an earlier stage; the prior is then not added.
         """
         given = self.given(batch)
         if answer is not None:
@@ -228,12 +228,12 @@ class Method(nn.Module):
 
     @final
     def stage(self, name: str, *modules: nn.Module, answer: Callable[[Given], Prediction] | None = None) -> Stage:
-        """Return a stage that trains some modules, with the layers of a text encoder at their own rate.
+        """Return a stage that trains some modules, and the layers of a text encoder at their own learning rate.
 
         Args:
-            name: For logs and histories.
-            *modules: What is trained.
-            answer: What is asked; default: the method's own answer, whose prior is trained too.
+            name: Name in logs and histories.
+            *modules: Modules to train.
+            answer: Function that computes the prediction; default: the method's own `answer`, and the prior is trained too.
         """
         layers = self.inputs.text_layers
         own = [*modules, *([self.prior] if self.prior is not None and answer is None and self not in modules else [])]
@@ -246,7 +246,7 @@ class Method(nn.Module):
 
     @final
     def fit_inputs(self, train: Batch) -> None:
-        """Fit the scaling of all inputs on training data."""
+        """Fit the scaling of all inputs to training data."""
         self.inputs.fit(train)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -254,7 +254,7 @@ class Method(nn.Module):
 
     @final
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Called before stage `index` with each part of the data: what knows no weights is computed once."""
+        """Prepare each split before stage `index`: everything that does not depend on weights is computed once."""
         batch = self.inputs.prepared(batch)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -262,7 +262,7 @@ class Method(nn.Module):
         return self.keep(index, batch)
 
     def describe(self) -> dict[str, Any]:
-        """Return what it takes to build this method again, as plain values that are stored with the weights.
+        """Return everything that is needed to build the method again, as plain JSON values.
 
         Class, configuration, content of the graph recipe, inputs, prior, task with its label names, and where the features came from. The
         normalisation of the features is among the weights, as buffers.
@@ -305,5 +305,5 @@ class Method(nn.Module):
 
 
 def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
-    """Apply `function` to a large batch, some dialogues at a time, so that memory stays small; rows as in the batch."""
+    """Apply `function` to a large batch, some dialogues at a time to save memory; rows as in the batch."""
     return torch.cat([function(part) for part in batch.split(torch.arange(len(batch)).split(dialogues))])

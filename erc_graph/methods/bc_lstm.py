@@ -53,12 +53,12 @@ class BCLSTMConfig(Causal):
     """bc-LSTM.
 
     Attributes:
-        width: Of the LSTM, both directions together.
-        layers: Of the LSTM.
-        hidden: Of the classifier.
+        width: Width of the LSTM, both directions together.
+        layers: Layers of the LSTM.
+        hidden: Hidden width of the classifier.
         attention: Attention between all utterances, Eq. (2).
         bounded: The tanh of (2), which the code has.
-        dropout: Between the layers of the LSTM, and before the last layer.
+        dropout: Dropout between the layers of the LSTM, and before the last layer.
     """
 
     width: Even = 200

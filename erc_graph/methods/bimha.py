@@ -51,12 +51,12 @@ class BIMHAConfig(InConversation):
 
     Attributes:
         inner_width: Of `Z_m`.
-        width: Of the rows.
+        width: Width of the rows.
         words: Width of the LSTM, where text is words.
-        heads: Of (4).
-        hidden: Of both layers of (5).
-        dropout: Before (1), and of (5).
-        attention_dropout: In (4).
+        heads: Heads of (4).
+        hidden: Hidden width of both layers of (5).
+        dropout: Dropout before (1), and of (5).
+        attention_dropout: Dropout in (4).
     """
 
     inner_width: Size = 32
@@ -97,7 +97,7 @@ class BIMHA(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def rows(self, given: Given) -> tuple[Tensor, Tensor]:
-        """`D`, `(N, pairs, width)`, and which of its rows are there, `(N, pairs)` bool."""
+        """Compute `D`, `(N, pairs, width)`, and which of its rows are there, `(N, pairs)` bool."""
         z, present = self.subnets(given), given.present  # Eq. (1)
         alone = given.here(self.names).sum(1) == 1
         own = {m: torch.where((present[m] & alone)[:, None], self.own(z[m]), 0.0) for m in self.names}

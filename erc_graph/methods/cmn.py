@@ -58,11 +58,11 @@ class CMNConfig(Checked):
     """CMN.
 
     Attributes:
-        width: Of all states.
+        width: Width of all states.
         hops: Number of queries.
         window: Most earlier utterances in the memories; default: all.
         mask: Utterances that (4) runs over: of one `side`, or, as in the code, all (`global`).
-        dropout: On the outputs of the local GRUs and on the attention.
+        dropout: Dropout on the outputs of the local GRUs and on the attention.
     """
 
     width: Size = 100

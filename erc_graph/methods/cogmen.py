@@ -63,13 +63,13 @@ class COGMENConfig(Causal):
     Attributes:
         graph: Recipe.
         width: `d`, of the states after the Transformer, and of a head of the graph attention.
-        layers: Of the Transformer.
+        layers: Layers of the Transformer.
         feedforward: Hidden width of each of them.
-        heads: Of the graph attention (3), concatenated.
+        heads: Heads of the graph attention (3), concatenated.
         norm: Of (4): a `layer` norm, or the code's `batch` norm.
         concat_input: The classifier reads `[x_i ; g_i]`.
         highway: A highway layer before the classifier.
-        dropout: In the Transformer, and before the last layer.
+        dropout: Dropout in the Transformer, and before the last layer.
     """
 
     graph: Graph = "cogmen"
@@ -84,7 +84,7 @@ class COGMENConfig(Causal):
 
 
 def heads_for(width: int) -> int:
-    """Attention heads over features of some width: the first number from 7 to 14 that divides it, else one, as in the code.
+    """Return the number of attention heads over features of some width: the first from 7 to 14 that divides it, else one, as in the code.
 
     >>> heads_for(1380), heads_for(612), heads_for(13), heads_for(17)
     (10, 9, 13, 1)

@@ -69,13 +69,13 @@ class CORECTConfig(Causal):
     Attributes:
         graph: Recipe; each of its rules is a relation per stream, or per ordered pair of streams.
         width: `d`, of the states and of a head of (4).
-        layers: Of the Transformer of (1).
+        layers: Layers of the Transformer of (1).
         feedforward: Hidden width of each of them.
-        heads: Of (4).
+        heads: Heads of (4).
         cross_heads: Of (5).
         cross_layers: Of CM.
         memory_layers: Of SA.
-        dropout: In the Transformer of (1) and before the last layer.
+        dropout: Dropout in the Transformer of (1) and before the last layer.
     """
 
     graph: Graph = "corect"
@@ -142,13 +142,13 @@ class CORECT(Method):
         self.classify = nn.Sequential(read, nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
 
     def nodes(self, given: Given) -> Nodes:
-        """`x`: `(N, S, width)`."""
+        """Compute `x`: `(N, S, width)`."""
         rows = [over_turns(self.context, given.values[m], given.batch) if m == "text" else given.values[m] for m in self.names]
         x = torch.stack([self.project[m](row) for m, row in zip(self.names, rows, strict=True)], 1)  # Eq. (1)
         return Nodes(x + self.speaker(given)[:, None], given.here(self.names), self.names)  # Eq. (2)
 
     def related(self, x: Nodes, batch: Batch) -> Tensor:
-        """`z`: `(N, S heads width)`."""
+        """Compute `z`: `(N, S heads width)`."""
         y = self.relate(x, batch)  # Eq. (3), (N, S, width)
         z = self.norm(self.attend(y, batch), batch)  # (N, S, heads width)
         return z.with_states(nn.functional.leaky_relu(z.states)).masked().flatten(1)  # Eq. (4)

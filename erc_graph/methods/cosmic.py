@@ -64,15 +64,15 @@ class COSMICConfig(Causal):
     """COSMIC.
 
     Attributes:
-        width: Of `g`, `q`, `r` and `i`; `e` is three times as wide.
-        hidden: Of `u` and of the classifier.
+        width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
+        hidden: Hidden width of `u` and of the classifier.
         norm: Of texts, in (1).
         context: Scores of (3), as printed, or `simple`: `w · g_j`, whatever is said, as the code has it for MELD.
         listener: Listeners change, Eq. (5).
         attention: Attention over the dialogue, Eq. (8).
         residual: Add `u` to the hidden states of (9).
-        dropout: Before the last layer.
-        state_dropout: On all states as they are stored, and on `E`.
+        dropout: Dropout before the last layer.
+        state_dropout: Dropout on all states as they are stored, and on `E`.
     """
 
     width: Size = 150

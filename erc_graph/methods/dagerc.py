@@ -62,12 +62,12 @@ class DAGERCConfig(Checked):
     Attributes:
         graph: Recipe; all its edges come from earlier utterances.
         causal: Nothing comes from later utterances, as is always so unless `nodal_attention` is `global`.
-        width: Of the states and of the classifier's hidden layers.
+        width: Width of the states and of the classifier's hidden layers.
         layers: `L`.
         readout_input: The classifier reads the features `u` too.
         head_layers: Hidden layers of the classifier.
         nodal_attention: Attention over the readouts of the `past`, or of the whole dialogue (`global`), before the classifier.
-        dropout: Before the last layer, and nowhere else.
+        dropout: Dropout before the last layer, and nowhere else.
     """
 
     graph: Graph = "dagerc"

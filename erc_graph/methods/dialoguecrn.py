@@ -64,11 +64,11 @@ class DialogueCRNConfig(Causal):
     """DialogueCRN.
 
     Attributes:
-        width: Of both contexts, both directions together.
-        layers: Of the LSTMs of (1) and (2).
+        width: Width of both contexts, both directions together.
+        layers: Layers of the LSTMs of (1) and (2).
         situation_rounds: Rounds among `c^s`; without any `q^0` is handed on.
         speaker_rounds: Rounds among `c^v`; likewise.
-        dropout: Between the layers of these LSTMs, and before the last layer.
+        dropout: Dropout between the layers of these LSTMs, and before the last layer.
     """
 
     width: Even = 200

@@ -65,12 +65,12 @@ class DialogueGCNConfig(Causal):
 
     Attributes:
         graph: Recipe; self-loops count only with `form = "code"`.
-        width: Of the states before the graph, both directions together.
-        hidden: Of the graph's layers and of the classifier.
+        width: Width of the states before the graph, both directions together.
+        hidden: Hidden width of the graph's layers and of the classifier.
         cell: Of the recurrent network.
         form: (2) to (4) as in the `paper`, or as in the public `code`.
         nodal: (5) as it is printed (`plain`), with bias and `tanh` in its scores, or `none`: the classifier reads `h`.
-        dropout: Between the layers of (1), and before the last layer.
+        dropout: Dropout between the layers of (1), and before the last layer.
     """
 
     graph: Graph = "dialoguegcn"

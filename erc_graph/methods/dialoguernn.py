@@ -63,15 +63,15 @@ class DialogueRNNConfig(Causal):
     """DialogueRNN.
 
     Attributes:
-        width: Of `g`.
+        width: Width of `g`.
         party_width: Of `q`; default: that of `g`.
         emotion_width: Of `e`, in each direction.
-        hidden: Of the classifier.
+        hidden: Hidden width of the classifier.
         context: Scores of (2), as printed, or `simple`: `w · g_j`, whatever is said.
         listener: Listeners change, Eq. (4).
         attention: Attention over the dialogue, Eq. (6).
-        dropout: On all states as they are stored, and before the last layer.
-        output_dropout: On `E`.
+        dropout: Dropout on all states as they are stored, and before the last layer.
+        output_dropout: Dropout on `E`.
     """
 
     width: Size = 150

@@ -52,12 +52,12 @@ class DialogueTRMConfig(Causal):
     """DialogueTRM.
 
     Attributes:
-        width: Of all states.
-        layers: Of (2).
+        width: Width of all states.
+        layers: Layers of (2).
         heads: Attention heads of the Transformers.
         feedforward: Hidden width of the Transformers.
         sequential: Modalities that read other utterances.
-        dropout: In the Transformers and the classifier.
+        dropout: Dropout in the Transformers and the classifier.
     """
 
     width: Size = 128
@@ -114,7 +114,7 @@ class DialogueTRM(Method):
         self.classify = Classifier(max(1, len(self.pairs)) * c.width, shapes.outputs, hidden=c.width, dropout=c.dropout)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """`v` of all pairs: `(N, pairs width)`."""
+        """Compute `v` of all pairs: `(N, pairs width)`."""
         x = {m: Nodes.of_turns(self.project[m](given.values[m]), given.present[m]) for m in self.names}
         found = [context(x[m], given.batch).states for m, context in self.context.items()]  # Eqs. (1), (2)
         h = Nodes(torch.cat(found, 1), given.here(self.names), self.names)  # (N, modalities, width)

@@ -64,8 +64,8 @@ class DialogXLConfig(Checked):
     """DialogXL.
 
     Attributes:
-        width: Of the states; an XLNet's own where there is one, as are `layers` and `feedforward`.
-        layers: Of (2).
+        width: Width of the states; an XLNet's own where there is one, as are `layers` and `feedforward`.
+        layers: Layers of (2).
         feedforward: Hidden width of each.
         local_heads: Heads that read the last utterances.
         global_heads: Heads that read all earlier utterances.
@@ -74,7 +74,7 @@ class DialogXLConfig(Checked):
         window: Utterances back that local heads read.
         memory: Tokens of earlier utterances that any head reads.
         hidden: Width of the classifier.
-        dropout: In the layers and the classifier.
+        dropout: Dropout in the layers and the classifier.
         language_model: Where text is token ids.
     """
 
@@ -185,6 +185,6 @@ class DialogXL(Method):
         return self.context(nodes, given.batch).states[:, 0]  # Eq. (2)
 
     def stages(self) -> list[Stage]:
-        """One, with a rate of its own for a language model below the layers."""
+        """Return one stage, with its own learning rate for a language model below the layers."""
         stage = self.stage("train", self)
         return [stage if self.model is None else replace(stage, rates=((self.model, self.config.language_model.rate), *stage.rates))]

@@ -64,15 +64,15 @@ class EDMConfig(Causal):
     Attributes:
         graph: Recipe of the contagion graph.
         inertia_graph: Recipe of the inertia graph.
-        width: Of the encoders' states.
-        hidden: Of the nodes.
+        width: Width of the encoders' states.
+        hidden: Hidden width of the nodes.
         layers: `N_K`, of (4).
         inertia_layers: `N_L`, of (5).
         residual: `ε`.
         inertia_residual: `ε_2`.
         speaker: Streams that know their speaker in both graphs; names of no stream count nowhere.
         inertia_speaker: More of them in the inertia graph.
-        dropout: Between the layers of the GRU, and nowhere else.
+        dropout: Dropout between the layers of the GRU, and nowhere else.
     """
 
     graph: Graph = "edm_contagion"
@@ -102,7 +102,7 @@ class EDM(Method):
     )
 
     def build(self, c: EDMConfig, shapes: Shapes) -> None:
-        """Encoders, anchor, speaker, both graphs and the classifier."""
+        """Build the encoders, anchor, speaker, both graphs and the classifier."""
         self.texts = MeanOfTexts(shapes.widths)
         self.couples_batch, names = self.texts.couples_batch, tuple(self.texts.widths)
         gru = Recurrent("gru", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)

@@ -1,10 +1,11 @@
-r"""Several networks of one method and one configuration that differ in their first weights alone, and vote.
+r"""Ensembles: several networks of one method and one configuration, with different initial weights, whose predictions are averaged.
 
 .. math:: p(y \mid x) = \frac{1}{M} \sum_m p_m(y \mid x)
 
 (Hansen and Salamon, "Neural network ensembles", IEEE PAMI 12, 1990; Lakshminarayanan et al., "Simple and scalable predictive uncertainty
-estimation using deep ensembles", NeurIPS 2017.) For a score task the mean is that of the scores. What the networks say together is what
-the development split selects on and what the test judges; the loss is the sum of theirs, so that each is trained as if it were alone.
+estimation using deep ensembles", NeurIPS 2017.) For a score task, the scores are averaged. The averaged prediction selects the epoch on the
+development split and is evaluated on the test split. The loss is the sum of the losses of the networks, so each network is trained as if it
+were alone.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ def _of_all(name: str) -> Any:
 
 
 class Ensemble(nn.Module):
-    """A method, several times: what a `Method` answers and how it is trained, without being one.
+    """An ensemble of networks of one method, with the interface of a `Method` for prediction and training.
 
     Args:
-        members: Methods of one class, schema and configuration.
+        members: The networks: methods of one class, schema and configuration.
     """
 
     schema: Schema = _of_all("schema")
@@ -57,26 +58,26 @@ class Ensemble(nn.Module):
 
     @property
     def networks(self) -> list[Method]:
-        """Return the members."""
+        """Return the networks."""
         return cast("list[Method]", list(self.members))
 
     def describe(self) -> dict[str, Any]:
-        """Return a member's description, and how many there are."""
+        """Return the description of one network, and the number of networks."""
         return {**self.networks[0].describe(), "members": len(self.members)}
 
     def fit_inputs(self, train: Batch) -> None:
-        """Fit the scaling of all inputs of every member on training data."""
+        """Fit the scaling of all inputs of every network to training data."""
         for member in self.networks:
             member.fit_inputs(train)
 
     def stages(self) -> list[Stage]:
-        """Return the members' stages, side by side."""
+        """Return the stages of the networks, side by side."""
         return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """As its members; each has a part of the cache, and the sequences that it adds, for itself.
+        """Prepare each split as the networks do; each network has its own part of the cache and of the sequences that it adds.
 
-        What else they change, such as pooled sequences, knows no weights.
+        Everything else that they change, such as pooled sequences, does not depend on weights.
         """
         started = [member.start_stage(index, batch) for member in self.networks]
         if all(part is batch for part in started):
@@ -90,16 +91,16 @@ class Ensemble(nn.Module):
         return replace(started[0], cache=cache, sequences=sequences)
 
     def cut(self, batch: Batch) -> list[str]:
-        """As each of its members."""
+        """Return what one of the networks returns."""
         return self.networks[0].cut(batch)
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the mean of the members' shares."""
+        """Return the mean of the shares of the networks."""
         shares = [member.trust(batch) for member in self.networks]
         return {name: torch.stack([share[name] for share in shares]).mean(0) for name in shares[0]}
 
     def forward(self, batch: Batch) -> Prediction:
-        """Scores of every utterance, `(N, C)`: logarithms of the mean probabilities, or the mean of the scores `(N, 1)`."""
+        """Compute the scores of every utterance, `(N, C)`: logarithms of the mean probabilities, or the mean of the scores `(N, 1)`."""
         return _vote(self.networks, batch)
 
 

@@ -51,11 +51,11 @@ class FmlMSNConfig(InConversation):
     """After FmlMSN.
 
     Attributes:
-        width: Of `z_m` and `b_mn`.
+        width: Width of `z_m` and `b_mn`.
         words: Width of the LSTM, where text is words.
-        hidden: Of the meta-learner.
+        hidden: Hidden width of the meta-learner.
         mu: μ, weight of the single modalities.
-        dropout: Before the encoders, and in the meta-learner.
+        dropout: Dropout before the encoders, and in the meta-learner.
     """
 
     width: Size = 64
@@ -77,7 +77,7 @@ class Learner(nn.Module):
         self.judge = nn.ModuleDict({name: nn.Linear(config.width, shapes.outputs) for name in judged})
 
     def forward(self, given: Given) -> tuple[dict[str, Tensor], Tensor]:
-        """z, modality → `(N, width)`, and b, `(N, width)`, zero where a modality is missing."""
+        """Compute z, modality → `(N, width)`, and b, `(N, width)`, zero where a modality is missing."""
         z = self.subnets(given)  # Eq. (1)
         rows = [*z.values()] + ([z[self.names[0]] * z[self.names[1]]] if len(z) > 1 else [])
         b = self.join(torch.cat(rows, -1)).relu()  # Eq. (2)
@@ -119,7 +119,7 @@ class FmlMSN(UtteranceMethod):
         return {name: cast(Learner, learner) for name, learner in self.learners.items()}
 
     def stages(self) -> list[Stage]:
-        """One for each learner, then the meta-learner."""
+        """Return one stage for each learner, then one for the meta-learner."""
         base = [self.stage(f"pair {name}", learner, answer=learner.answer) for name, learner in self.base.items()]
         return [*base, self.stage("meta", self.conversation, self.classify)]
 
@@ -132,12 +132,12 @@ class FmlMSN(UtteranceMethod):
         return batch.with_cache({"f": in_parts(lambda part: self.features(self.given(part)), batch)})
 
     def features(self, given: Given) -> Tensor:
-        """`f`: `(N, pairs (width + 1))`."""
+        """Compute `f`: `(N, pairs (width + 1))`."""
         b = [learner(given)[1] for learner in self.base.values()]
         here = torch.stack([given.here(learner.names).all(1) for learner in self.base.values()], 1)
         return torch.cat([*b, here.to(b[0].dtype)], -1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """`f`, with a conversation wider."""
+        """Compute `f`, with a conversation wider."""
         f = given.batch.cache["f"] if "f" in given.batch.cache else self.features(given)
         return self.conversation(f, given.here(tuple(given.present)).any(1), given)

@@ -71,12 +71,12 @@ class GraphCFCConfig(Causal):
 
     Attributes:
         graph: Recipe.
-        width: Of all states.
+        width: Width of all states.
         context: Width of the text before its LSTM.
-        heads: Of the attention, each as wide as the states.
+        heads: Heads of the attention, each as wide as the states.
         layers: `n`, of every pair of streams; the last number stands for further ones.
         tied: One block stands for all `n`.
-        dropout: Between the layers of the LSTM, and after gelu and the second map of (2) and (4).
+        dropout: Dropout between the layers of the LSTM, and after gelu and the second map of (2) and (4).
     """
 
     graph: Graph = "graphcfc"
@@ -89,7 +89,7 @@ class GraphCFCConfig(Causal):
 
 
 def feedforward(width: int, dropout: float) -> nn.Sequential:
-    """Two maps, the first twice as wide."""
+    """Return two maps, the first twice as wide."""
     return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width), Dropout(dropout))
 
 
@@ -122,7 +122,7 @@ class GraphCFC(Method):
     )
 
     def build(self, c: GraphCFCConfig, shapes: Shapes) -> None:
-        """Encoders, subspaces, graphs and classifiers."""
+        """Build the encoders, subspaces, graphs and classifiers."""
         self.names, width = tuple(sorted(shapes.widths, key=lambda name: name == "text")), c.width
         self.project = nn.ModuleDict({m: nn.Linear(shapes.widths[m], c.context if m == "text" else width) for m in self.names})
         if "text" in self.names:
@@ -143,7 +143,7 @@ class GraphCFC(Method):
         self.classify = nn.Linear(width, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores, and those of every stream by itself."""
+        """Compute the scores, and those of every stream by itself."""
         spoken, shared, streams = self.speaker(given), [], {}
         for m in self.names:
             here, x = given.present[m][:, None], self.project[m](given.values[m])
@@ -161,7 +161,7 @@ class GraphCFC(Method):
         return Prediction(scores=self.classify(states), states=states, auxiliary=own)  # Eq. (6)
 
     def complemented(self, streams: list[Nodes], batch: Batch) -> Nodes:
-        """One stream made of all, one after the other."""
+        """Return one stream made of all, one after the other."""
         nodes = streams[0]
         for k, (depth, blocks) in enumerate(zip(self.depths, cast("list[nn.ModuleList]", self.blocks), strict=True)):
             if self.fuse:

@@ -69,13 +69,13 @@ class GraphSmileConfig(Causal):
     Attributes:
         past: How many utterances before its own a node reads of the other modality, beside its own utterance.
         future: How many utterances after its own.
-        width: Of all states.
-        layers: Of each graph.
+        width: Width of all states.
+        layers: Layers of each graph.
         window: Utterances of a block in which pairs are compared.
         sentiment: λ₂; 0: no such task.
         shift: λ₃; 0: no such task.
         sentiments: Label, in small letters → 0 negative, 1 neutral, 2 positive.
-        dropout: After (1), and on what (3) adds.
+        dropout: Dropout after (1), and on what (3) adds.
     """
 
     past: Size = 3
@@ -122,12 +122,12 @@ class GraphSmile(Method):
         self.of_pair = nn.Linear(2 * c.width, 2) if c.shift else None
 
     def nodes(self, given: Given) -> Nodes:
-        """Eq. (1): `(N, S, width)`."""
+        """Compute Eq. (1): `(N, S, width)`."""
         x: Nodes = self.project(self.texts(given))
         return x.with_states(self.dropout(F.leaky_relu(x.states)))  # Eq. (1)
 
     def encode(self, given: Given) -> Tensor:
-        """`z`: `(N, width)`."""
+        """Compute `z`: `(N, width)`."""
         x, read, here = self.nodes(given), [], []
         for (m, n), graph in zip(combinations(range(len(self.names)), 2), self.graphs.values(), strict=True):
             pair: Nodes = graph(x.take(m, n), given.batch)  # Eqs. (2), (3)
@@ -138,7 +138,7 @@ class GraphSmile(Method):
         return parts.sum(1) / present.sum(1, keepdim=True).clamp(min=1)  # Eq. (4)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores, and in training the further losses."""
+        """Compute the scores, and in training the further losses."""
         z = self.encode(given)
         losses = self.losses(z, given.batch) if self.training else {}
         penalty = sum(getattr(self.config, name) * loss for name, loss in losses.items())
@@ -164,7 +164,7 @@ class GraphSmile(Method):
         return torch.where(batch.target.isnan(), -1, batch.target.nan_to_num().sign().long() + 1)
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Rows of all ordered pairs within the blocks, by dialogue, block, first and second utterance."""
+        """Return the rows of all ordered pairs within the blocks, by dialogue, block, first and second utterance."""
         place = batch.turn % self.config.window
         start = torch.arange(batch.utterances, device=batch.device) - place
         size = torch.minimum(batch.lengths[batch.dialogue] - batch.turn + place, torch.full_like(place, self.config.window))

@@ -66,11 +66,11 @@ class HAANERCConfig(Causal):
 
     Attributes:
         width: `d`, of all states.
-        layers: Of each stage.
+        layers: Layers of each stage.
         heads: Attention heads.
         head_width: `d_k`, of each.
         feedforward: Hidden width of (4) and (6).
-        dropout: After (1), on attention weights, and on what a layer adds.
+        dropout: Dropout after (1), on attention weights, and on what a layer adds.
     """
 
     width: Size = 128
@@ -114,14 +114,14 @@ class HAANERC(Method):
         self.read, self.classify = FeedForward(c.width, **last), nn.Linear(c.width, shapes.outputs)  # Eq. (7)
 
     def streams(self, given: Given) -> Nodes:
-        """`h`: `(N, modalities, width)`."""
+        """Compute `h`: `(N, modalities, width)`."""
         nodes = self.positions(self.project(self.texts(given)), given.batch)
         nodes = nodes.with_states(self.norm(self.dropout(nodes.states)))  # Eq. (1)
         found = [own(nodes.take(k), given.batch).states for k, own in enumerate(self.own.values())]  # Eqs. (2)-(4)
         return self.all(nodes.with_states(torch.cat(found, 1)), given.batch)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """`r`: `(N, width)`."""
+        """Compute `r`: `(N, width)`."""
         h = self.streams(given)
         states, here = h.masked(), h.present | ~h.present.any(1, keepdim=True)
         score = (states * self.asks).sum(-1) / states.shape[-1] ** 0.5

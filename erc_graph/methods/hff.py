@@ -141,9 +141,9 @@ class HFFConfig(InConversation):
         turns: Level 3 reads the utterances of a dialogue; default: where no modality is a sequence.
         bidirectional: It reads them in both directions, unless the method is causal (not in the paper).
         residual: f^(2) is added to h_t, where level 3 reads utterances (not in the paper).
-        layers: Of level 2.
-        heads: Of each layer.
-        head_width: Of each head.
+        layers: Layers of level 2.
+        heads: Heads of each layer.
+        head_width: Width of each head.
         feedforward: Hidden width of each layer.
         hidden: Width of the classifier's hidden layer.
         cls: Text that is words: [CLS], the first, and the mean of all, (10)-(12), in place of GRU and attention.
@@ -151,7 +151,7 @@ class HFFConfig(InConversation):
         epsilon: Constant in (19). The larger beside the variances, the more alike the weights.
         samples: Draws of (20) in evaluation; 0: the mean itself.
         dropout: Everywhere but in classifier and graph.
-        classifier_dropout: In the classifier.
+        classifier_dropout: Dropout in the classifier.
     """
 
     width: Even = 128
@@ -238,7 +238,7 @@ class CrossModal(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, fused: Fusion, first: Tensor, batch: Batch) -> Tensor:
-        """f^(2): `(N, width)` from level 1 and f^(1)."""
+        """Compute f^(2): `(N, width)` from level 1 and f^(1)."""
         query, states = fused.weighted, first
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
             turns = isinstance(attention, SelfAttention)
@@ -286,7 +286,9 @@ class HFF(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 
     def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:
-        """f_m of some utterances from their items: `(n, L, *item)` and `(n, L)` bool → `(n, width)`, or twice that for words with [CLS]."""
+        """Compute f_m of some utterances from their items: `(n, L, *item)` and `(n, L)` bool → `(n, width)`, or twice that for words with
+        [CLS].
+        """
         read = self.images if modality in self.images else self.front
         states, mask = read[modality](padded, mask)  # Eqs. (1)-(5) of sound, Eq. (9) of words, Eqs. (13)-(15) of faces
         if modality in self.convolve:
@@ -297,7 +299,7 @@ class HFF(UtteranceMethod):
         return self.pool[modality](states, mask) if modality in self.pool else masked_mean(states, mask)  # Eqs. (24)-(28), within
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
-        """f_m by modality, `(N, its width)`."""
+        """Compute f_m by modality, `(N, its width)`."""
         found = self.missing(given.values, given.present)
         for m, sequences in given.sequences.items():
             budget = TOKENS * items_per_frame(sequences.item)
@@ -306,7 +308,7 @@ class HFF(UtteranceMethod):
         return found
 
     def fuse(self, given: Given) -> Fusion:
-        """Level 1."""
+        """Compute level 1."""
         vectors, here = self.vectors(given), given.here(self.modalities)
         projected = [self.project[m](self.dropout(vectors[m])) for m in self.modalities]
         states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
@@ -327,7 +329,7 @@ class HFF(UtteranceMethod):
         return Fusion(here, states, alpha, weighted, filled, mean, deviation, share, variance.masked_fill(~here[..., None], math.inf))
 
     def levels(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
-        """Levels 2 and 3: `(N, width)`, from level 1 and the noise of (20)."""
+        """Compute levels 2 and 3: `(N, width)`, from level 1 and the noise of (20)."""
         first = fused.mean if noise is None else fused.mean + noise * fused.deviation  # Eq. (20)
         if self.joined:
             second = torch.relu(self.joined(fused.states.flatten(1)))
@@ -343,7 +345,7 @@ class HFF(UtteranceMethod):
         return self.conversation(self.levels(fused, noise, given.batch), fused.present.any(1), given)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores of every utterance `(N, C)`, and the divergence of the variational layers."""
+        """Compute the scores of every utterance `(N, C)`, and the divergence of the variational layers."""
         fused = self.fuse(given)
         if self.training or not self.config.samples:
             noise = torch.randn_like(fused.mean) if self.training and self.bayes else None
@@ -357,12 +359,12 @@ class HFF(UtteranceMethod):
         return Prediction(scores=scores, penalty=self.config.kl * self.divergence(), states=states)
 
     def draws(self) -> Tensor:
-        """Noise of (20) in evaluation: `(samples, width)`, the same at any time, for any utterance."""
+        """Return the noise of (20) in evaluation: `(samples, width)`, the same at any time, for any utterance."""
         noise = torch.randn(self.config.samples, self.config.width, generator=torch.Generator().manual_seed(0))
         return noise.to(self.device, next(self.parameters()).dtype)
 
     def divergence(self) -> Tensor | float:
-        """Of all variational layers from their prior, in nats."""
+        """Compute the divergence of all variational layers from their prior, in nats."""
         return torch.stack([layer.divergence() for layer in self.bayes.values()]).sum() if self.bayes else 0.0  # type: ignore[operator]
 
     @torch.no_grad()

@@ -62,12 +62,12 @@ class HiTransConfig(Causal):
     """HiTrans.
 
     Attributes:
-        width: Of the states, where no language model says it.
-        layers: Of the Transformer over utterances.
-        heads: Of each.
+        width: Width of the states, where no language model says it.
+        layers: Layers of the Transformer over utterances.
+        heads: Heads of each.
         feedforward: Hidden width of each.
-        dropout: In the Transformer.
-        head_dropout: Before both classifiers.
+        dropout: Dropout in the Transformer.
+        head_dropout: Dropout before both classifiers.
         diagonal: An utterance and itself are a pair of (5) too.
         language_model: BERT of (1), where text is token ids.
     """
@@ -136,7 +136,7 @@ class HiTrans(Method):
         self.log_sigma = nn.Parameter(torch.zeros(2))
 
     def contents(self, given: Given) -> Tensor:
-        """c: `(N, width)`"""
+        """Compute c: `(N, width)`"""
         parts = []
         if self.text is not None:
             parts.append(self.text(token_nodes(given.sequences["text"]), given.batch).masked()[:, 0])  # Eq. (1)
@@ -159,7 +159,7 @@ class HiTrans(Method):
         return torch.einsum("dip,opq,djq->dijo", first, self.pairs, second), real & ~off  # Eq. (4)
 
     def losses(self, scores: Tensor, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`L_e` and `L_s`, zero where there is nothing to judge."""
+        """Compute `L_e` and `L_s`, zero if nothing counts in the loss."""
         speakers, real = self.verify(states, batch)
         same = batch.pad(batch.speaker)
         known = batch.judged & (batch.target >= 0 if self.task.kind == "classification" else ~batch.target.isnan())
@@ -169,7 +169,7 @@ class HiTrans(Method):
         return emotion, F.cross_entropy(speakers[real], pairs) if len(pairs) else speakers.sum() * 0
 
     def answer(self, given: Given) -> Prediction:
-        """Scores; in training what (5) has beside the loss of the scores."""
+        """Compute the scores; in training what (5) has beside the loss of the scores."""
         states = self.encode(given)
         scores = self.classify(states)
         penalty = scores.new_zeros(())
@@ -180,6 +180,6 @@ class HiTrans(Method):
         return Prediction(scores=scores, states=states, penalty=penalty)
 
     def stages(self) -> list[Stage]:
-        """One, with a rate of its own for the language model."""
+        """Return one stage, with its own learning rate for the language model."""
         stage = self.stage("train", self)
         return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

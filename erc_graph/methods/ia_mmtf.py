@@ -60,11 +60,11 @@ class IAMMTFConfig(InConversation):
     """IA-MMTF.
 
     Attributes:
-        width: Of all states; the BiLSTM has half of it for each direction.
+        width: Width of all states; the BiLSTM has half of it for each direction.
         layers: `L`.
-        heads: Of every attention.
+        heads: Heads of every attention.
         feedforward: Hidden width of FFN.
-        dropout: Within the layers, and before the classifier.
+        dropout: Dropout within the layers, and before the classifier.
     """
 
     width: Even = 64
@@ -109,7 +109,7 @@ class IAMMTF(UtteranceMethod):
     )
 
     def build(self, config: IAMMTFConfig, shapes: Shapes) -> None:
-        """Encoders, mutual layers, pooling and weights, the conversation, and the classifier."""
+        """Build the encoders, mutual layers, pooling and weights, the conversation, and the classifier."""
         width, self.names = config.width, shapes.modalities
         self.items = Items(shapes, dict.fromkeys(self.names, width))
         self.recur = nn.ModuleDict({m: FrameLSTM(width, width) for m in self.names})
@@ -122,7 +122,7 @@ class IAMMTF(UtteranceMethod):
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def pooled(self, padded: Mapping[str, Padded]) -> Tensor:
-        """All v of some utterances: `(n, modalities width)`; zero where a modality is missing."""
+        """Compute all v of some utterances: `(n, modalities width)`; zero where a modality is missing."""
         states, masks = {}, {m: mask for m, (_, mask) in padded.items()}
         for m, (x, mask) in padded.items():
             states[m] = self.project[m](self.recur[m](x, mask)) + sines(torch.arange(x.shape[1], device=x.device), x)  # Eq. (1)
@@ -131,7 +131,7 @@ class IAMMTF(UtteranceMethod):
         return torch.cat([self.pool[m](states[m], masks[m]) for m in self.names], -1)  # Eq. (4)
 
     def fuse(self, given: Given) -> tuple[Tensor, Tensor]:
-        """v and g: `(N, modalities, width)`, `(N, modalities)`."""
+        """Compute v and g: `(N, modalities, width)`, `(N, modalities)`."""
         here, width = given.here(self.names), self.config.width
         v = self.items(self.pooled, given, len(self.names) * width).unflatten(-1, (-1, width))
         return v, here.to(v.dtype) if self.weigh is None else self.weigh(v, here)  # Eq. (5)
@@ -144,6 +144,6 @@ class IAMMTF(UtteranceMethod):
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """g: how much each modality counts in an utterance."""
+        """Compute g: how much each modality counts in an utterance."""
         with evaluating(self):
             return dict(zip(self.names, self.fuse(self.given(batch))[1].unbind(1), strict=True))

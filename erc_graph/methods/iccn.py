@@ -61,11 +61,11 @@ class ICCNConfig(InConversation):
     """After ICCN.
 
     Attributes:
-        text_width: Of `h_t`.
-        width: Of `h_m`, audio and video.
+        text_width: Width of `h_t`.
+        width: Width of `h_m`, audio and video.
         units: Of `k_tm`.
         weight: λ.
-        dropout: Before the classifier.
+        dropout: Dropout before the classifier.
     """
 
     text_width: Size = 32
@@ -97,7 +97,7 @@ class Frames(nn.Module):
 
 
 def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
-    """Canonical correlations ρ of the rows that are here: `(N, k)` twice and `(N,)` bool → `(k,)`, in double precision."""
+    """Compute the canonical correlations ρ of the present rows: `(N, k)` twice and `(N,)` bool → `(k,)`, in double precision."""
     weight = here.double()[:, None]
     one, two = ((rows.double() - (weight * rows).sum(0) / weight.sum().clamp(min=1)) * weight for rows in (one, two))
     count = (weight.sum() - 1).clamp(min=1)
@@ -138,7 +138,9 @@ class ICCN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def products(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
-        """`h_t`, with the learned vector where it is missing, and `k_tm` of every other modality, zero where one of the two is missing."""
+        """Compute `h_t`, with the learned vector where it is missing, and `k_tm` of every other modality, zero where one of the two is
+        missing.
+        """
         h = {m: net(given.values[m]) for m, net in self.vectors.items()}
         h |= {m: net(given.batch) for m, net in self.frames.items()}  # Eq. (1)
         found = {}
@@ -156,7 +158,7 @@ class ICCN(UtteranceMethod):
         return -self.config.weight * torch.stack(total).mean().to(k[pairs[0][0]].dtype) if pairs else 0.0  # Eq. (5)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores, and in training the correlation."""
+        """Compute the scores, and in training the correlation."""
         text, k = self.products(given)
         e, here = torch.cat([text, *k.values()], -1), given.here((TEXT, *self.others)).any(1)  # Eq. (6)
         states = self.conversation(e, here, given)
@@ -164,5 +166,5 @@ class ICCN(UtteranceMethod):
 
 
 def block(inputs: int, channels: int) -> list[nn.Module]:
-    """Half the height and width, rounded up. The maximum comes first, which changes nothing but the time."""
+    """Return half the height and width, rounded up. The maximum comes first, which changes nothing but the time."""
     return [nn.Conv2d(inputs, channels, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]

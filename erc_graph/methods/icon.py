@@ -59,10 +59,10 @@ class ICONConfig(Checked):
     """ICON.
 
     Attributes:
-        width: Of all states.
+        width: Width of all states.
         hops: Number of queries.
         window: Most earlier utterances in the memory; default: all.
-        dropout: On the outputs of (2) and on the attention.
+        dropout: Dropout on the outputs of (2) and on the attention.
     """
 
     width: Size = 100

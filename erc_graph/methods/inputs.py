@@ -1,7 +1,7 @@
-"""From a batch to what any method reads: the table `[inputs]` of every experiment.
+"""The preprocessing of features for all methods: the table `[inputs]` of every experiment.
 
-Scaling, noise, modality dropout, sequences as vectors, layers of a text encoder: none of it is a method's business, and the baseline has
-the same by construction.
+Scaling, noise, modality dropout, sequences as vectors, layers of a text encoder: no method implements these itself, and the baseline gets
+exactly the same preprocessing.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ SPEAKER = "speaker"  # the feature set of given speaker vectors
 
 @dataclass(frozen=True, kw_only=True)
 class InputsConfig(Checked):
-    """What is done with the features before a method reads them.
+    """Preprocessing of the features before a method reads them.
 
     Attributes:
         speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
-        swap_noise: Modality → share of training rows that carry another utterance's features; for features that were fitted to the
+        swap_noise: Modality → share of training rows that get the features of another utterance; for features that were fitted to the
             training labels.
-        modality_dropout: Share of modalities that are hidden in training, never the last one of an utterance.
-        second_text: Feature set of a second text encoder, for methods that read one ("Bt" of pairwise); no modality then.
-        given_speakers: Take speaker vectors from the feature set `speaker`, in place of learned embeddings.
+        modality_dropout: Share of modalities that are hidden in training; never the last one of an utterance.
+        second_text: Feature set of a second text encoder, for methods that read one ("Bt" of pairwise); it is then not a modality.
+        given_speakers: Use speaker vectors from the feature set `speaker` instead of learned embeddings.
         text_layers: Last layers of a text encoder that are trained with the method, where the corpus has its token states as sequences.
     """
 
@@ -53,14 +53,14 @@ class InputsConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """What a method is built for.
+    """The shapes of the input for which a method is built.
 
     Attributes:
         widths: Modality → width of its vectors, after scaling; in the order of the schema.
         items: Modality that is read as a sequence → shape of one item.
         second_text: Width of the second text feature; 0: none.
         speaker: Width of given speaker vectors; 0: none.
-        task: What is predicted.
+        task: The task: labels or a score.
         outputs: Number of scores per utterance.
     """
 
@@ -73,13 +73,13 @@ class Shapes:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """All of them, vectors and sequences, sorted."""
+        """Return all modalities, vectors and sequences, sorted."""
         return tuple(sorted((*self.widths, *self.items)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Given:
-    """What a method is given of a batch.
+    """The input of a method for one batch.
 
     Attributes:
         batch: The dialogues.
@@ -98,24 +98,24 @@ class Given:
     speaker: tuple[Tensor, Tensor] | None = None
 
     def here(self, modalities: Collection[str]) -> Tensor:
-        """Return `(N, modalities)` bool."""
+        """Return which of some modalities are present, `(N, modalities)` bool."""
         return torch.stack([self.present[name] for name in modalities], 1)
 
 
 class Inputs(nn.Module):
-    """Around every method: what a batch holds becomes what the method is given.
+    """The preprocessing for all methods: it converts a batch to the input of a method.
 
     Mean and deviation are fitted once on the training split (`fit`) and stored with the model as buffers.
 
     Args:
-        schema: What is there.
-        config: What is wanted.
-        prior: Feature sets that are added to the scores, and no modality.
-        sequences: Modalities that the method reads as sequences; others become vectors, their mean and deviation over time.
+        schema: The features of the corpus.
+        config: The options.
+        prior: Feature sets that are added to the scores and are not modalities.
+        sequences: Modalities that the method reads as sequences; other sequences become vectors: mean and deviation over time.
         second_text: Whether the method reads a second text feature.
 
     Raises:
-        ConfigError: a feature set that is not there, nothing left to read, or an option that the method has no use for.
+        ConfigError: a feature set is missing, nothing is left to read, or the method cannot use an option.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Inputs(nn.Module):
             raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
 
     def fit(self, train: Batch) -> None:
-        """Take mean and deviation from the present rows of training data; layers of a text encoder start from the pretrained ones."""
+        """Fit mean and deviation to the present rows of training data; layers of a text encoder get their pretrained weights."""
         if self.text_layers is not None:
             self.text_layers.start_from(made_by(self.schema.provenance, "text"))
             self.text_layers.eval()
@@ -188,7 +188,7 @@ class Inputs(nn.Module):
                     self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def prepared(self, batch: Batch) -> Batch:
-        """Return the batch with sequences that know no weights as vectors: once, and not in every epoch."""
+        """Return the batch with vectors in place of sequences that need no weights: computed once, not in every epoch."""
         waiting = [name for name in self.pooled if name in batch.sequences]
         if not waiting:
             return batch
@@ -212,7 +212,7 @@ class Inputs(nn.Module):
         )
 
     def noisy(self, batch: Batch) -> Batch:
-        """In training: the batch with swap noise and modality dropout, as far as they are wanted."""
+        """Return, in training, the batch with swap noise and modality dropout, as far as they are configured."""
         config = self.config
         if not self.training:
             return batch
@@ -229,7 +229,7 @@ class Inputs(nn.Module):
         return batch
 
     def forward(self, batch: Batch) -> Given:
-        """Return what the method is given; `batch` has gone through `vectors` and `noisy`."""
+        """Return the input of the method; `batch` was processed by `vectors` and `noisy`."""
         values = {}
         for name in self.scaled:
             here = batch.present[name][:, None]

@@ -58,13 +58,13 @@ class LGCCTConfig(InConversation):
 
     Attributes:
         channels: Of the convolutions.
-        hidden: Of the LSTMs, both directions together.
-        width: Of (2) to (4).
-        heads: Of every attention.
-        layers: Of CM and of SA.
-        dropout: In the Transformers; none on attention weights over audio.
-        embedding_dropout: On what goes into the Transformers, and on the text of (1).
-        lstm_dropout: After the LSTMs.
+        hidden: Hidden width of the LSTMs, both directions together.
+        width: Width of (2) to (4).
+        heads: Heads of every attention.
+        layers: Layers of CM and of SA.
+        dropout: Dropout in the Transformers; none on attention weights over audio.
+        embedding_dropout: Dropout on what goes into the Transformers, and on the text of (1).
+        lstm_dropout: Dropout after the LSTMs.
     """
 
     channels: Size = 64
@@ -94,7 +94,7 @@ class LGCCTNet(StepNet):
         self.inputs, self.widths, self.pools, self.causal = inputs, [self.memory.width], [last], causal
 
     def alone(self, m: str, steps: Steps) -> Steps:
-        """`p_m`"""
+        """Compute `p_m`"""
         for convolve in cast(nn.ModuleList, self.convolve[m]) if m in self.convolve else ():
             steps = steps.with_states(convolve(F.pad(steps.masked().transpose(1, 2), self.around)).relu().transpose(1, 2))
         x = self.dropout(self.lstm[m](steps).states)  # Eq. (1)
@@ -102,7 +102,7 @@ class LGCCTNet(StepNet):
         return steps.with_states(self.retain[m](x))  # Eq. (2)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Of all steps of the text, or of the audio where there is no text: `(n, L, 2 width)`."""
+        """Compute all steps of the text, or of the audio if there is no text: `(n, L, 2 width)`."""
         p = {m: self.alone(m, one) for m, one in steps.items()}
         if len(p) < 2:
             return [self.memory(*p.values())]
@@ -127,7 +127,7 @@ class LGCCT(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Text and audio, or one of them."""
+        """Return text and audio, or one of them."""
         read = {"text", "audio"} & {*schema.modalities} or {*schema.modalities}
         widths = {m: width for m, width in schema.widths.items() if m in {*read, SPEAKER}}
         return replace(schema, widths=widths, sequences={m: item for m, item in schema.sequences.items() if m in read})

@@ -30,7 +30,7 @@ class LinearConfig(Causal):
     """A linear layer.
 
     Attributes:
-        dropout: On the features.
+        dropout: Dropout on the features.
     """
 
     dropout: Share = 0.3

@@ -56,12 +56,12 @@ class LMFConfig(InConversation):
     """LMF.
 
     Attributes:
-        width: Of `z_m`, unless `widths` says otherwise.
+        width: Width of `z_m`, unless `widths` says otherwise.
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, where text is words.
         rank: `R`.
         fused: `K`; 0: the number of classes, and `o` are the scores, as published; then there is no graph.
-        dropout: In (1), and before the classifier.
+        dropout: Dropout in (1), and before the classifier.
     """
 
     width: Size = 16
@@ -106,7 +106,7 @@ class LMF(UtteranceMethod):
         self.classify = nn.Sequential(nn.ReLU(), Dropout(config.dropout), linear) if config.fused else nn.Identity()
 
     def products(self, given: Given) -> Tensor:
-        """`Λ`: `(R, N, K)`."""
+        """Compute `Λ`: `(R, N, K)`."""
         z = self.subnets(given)  # Eq. (1)
         return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
 

@@ -51,12 +51,12 @@ class M2FNetConfig(Causal):
     """M2FNet.
 
     Attributes:
-        width: Of all states.
-        heads: Of every attention.
+        width: Width of all states.
+        heads: Heads of every attention.
         feedforward: Hidden width of an encoder.
         encoders: Of each modality.
-        layers: Of the fusion.
-        dropout: Before and after (1), in the encoders, after (4) and in (5).
+        layers: Layers of the fusion.
+        dropout: Dropout before and after (1), in the encoders, after (4) and in (5).
     """
 
     width: Size = 256
@@ -115,7 +115,7 @@ class M2FNet(Method):
         self.classify = nn.Sequential(nn.Linear(len(self.names) * n, n), nn.ReLU(), Dropout(d), nn.Linear(n, shapes.outputs))  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """`[f ; x_a ; x_v]`: `(N, S width)`"""
+        """Compute `[f ; x_a ; x_v]`: `(N, S width)`"""
         rows = []
         for m, encoders in cast(Any, self.encoders).items():
             x = Nodes(self.project[m](given.values[m])[:, None], given.present[m][:, None], (m,))  # Eq. (1)

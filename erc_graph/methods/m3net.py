@@ -73,7 +73,7 @@ class M3NETConfig(Checked):
         hyper_layers: `N_L`.
         layers: `N_K`.
         weights: Of hyperedges and nodes: `uniform`, or by `kind`.
-        dropout: Between the layers of the GRU and before the classifier.
+        dropout: Dropout between the layers of the GRU and before the classifier.
     """
 
     graph: Graph = "m3net"
@@ -102,7 +102,7 @@ class M3NET(Method):
     )
 
     def build(self, c: M3NETConfig, shapes: Shapes) -> None:
-        """Encoders, both graphs and the classifier."""
+        """Build the encoders, both graphs and the classifier."""
         self.texts = MeanOfTexts(shapes.widths)
         self.couples_batch, widths = self.texts.couples_batch, self.texts.widths
         gru = Recurrent("gru", c.width, c.width, bidirectional=True, layers=2, dropout=c.dropout)

@@ -54,12 +54,12 @@ class MERHANConfig(InConversation):
     """MER-HAN.
 
     Attributes:
-        hidden: Of the BiLSTM, both directions together.
-        layers: Of the BiLSTM.
-        width: Of `U`.
-        heads: Of every attention.
+        hidden: Hidden width of the BiLSTM, both directions together.
+        layers: Layers of the BiLSTM.
+        width: Width of `U`.
+        heads: Heads of every attention.
         join: How `F` is made of all `U`.
-        dropout: On `A`, and before the classifier.
+        dropout: Dropout on `A`, and before the classifier.
     """
 
     hidden: Even = 128
@@ -102,7 +102,7 @@ class MERHAN(UtteranceMethod):
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def states(self, padded: Mapping[str, Padded]) -> Tensor:
-        """g of some utterances that have an item: `(n, size)`."""
+        """Compute g of some utterances that have an item: `(n, size)`."""
         p, masks = {}, {m: mask for m, (_, mask) in padded.items()}
         for m, (x, mask) in padded.items():
             s = self.recur[m](x, mask) if m in self.recur else x  # Eq. (1)

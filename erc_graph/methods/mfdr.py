@@ -116,10 +116,10 @@ class GcpuConfig(Checked):
     """Gated context perception unit.
 
     Attributes:
-        width: Of its states.
+        width: Width of its states.
         cell: `gcpu`, `mgru` (complementary update) or `gru` (of z alone).
         context: The second input is multi-head attention over z; off: z itself.
-        heads: Of that attention.
+        heads: Heads of that attention.
     """
 
     where = "pipeline.gcpu"
@@ -151,7 +151,7 @@ class DfcConfig(Checked):
     readout: Literal["mean", "flat"] = "mean"
 
     def least(self) -> int:
-        """States that a sequence must be able to have, so that every layer has a frame."""
+        """Return the smallest longest sequence for which every layer has a frame."""
         length = 1
         for hop in reversed(self.hops):
             length = (length - 1) * hop + self.window
@@ -166,8 +166,8 @@ class MFDRConfig(InConversation):
         words: L, words that are read of an utterance.
         frames: T, frames that are read of an utterance, after `stride`.
         stride: Neighbouring frames whose mean is one (MFCCs of a waveform come at 100 per second).
-        width: Of words, frames and z.
-        dropout: After SAWA, after the recurrence, and in the classifier.
+        width: Width of words, frames and z.
+        dropout: Dropout after SAWA, after the recurrence, and in the classifier.
         hidden: Width of the classifier's hidden layer.
         sawa: Words take up audio.
         gcpu: Recurrence over them.
@@ -205,7 +205,7 @@ class MFDR(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Words and frames, or one of them."""
+        """Return words and frames, or one of them."""
         read = {name: schema.sequences[name] for name in (TEXT, AUDIO) if name in schema.sequences}
         if not read:
             found = ", ".join(schema.modalities) or "none"
@@ -213,7 +213,7 @@ class MFDR(UtteranceMethod):
         return replace(schema, widths={}, sequences=read)
 
     def build(self, config: MFDRConfig, shapes: Shapes) -> None:
-        """SAWA, GCPU, DFC, the conversation, and the classifier."""
+        """Build SAWA, GCPU, DFC, the conversation, and the classifier."""
         width, sawa, gcpu, dfc = config.width, config.sawa, config.gcpu, config.dfc
         self.fronts = FrontEnds(shapes.items, width)
         self.attend = SlidingAdaptiveWindowAttention(width, window=sawa.window, hop=sawa.hop, adaptive=sawa.adaptive)
@@ -226,7 +226,7 @@ class MFDR(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Utterances with more words or frames than are read."""
+        """Return the utterances with more words or frames than are read."""
         config, found = self.config, []
         for name, lengths in self.fronts.count(batch).items():
             what, most, stride = ("words", config.words, 1) if name == TEXT else ("frames", config.frames, config.stride)
@@ -235,7 +235,7 @@ class MFDR(UtteranceMethod):
         return found
 
     def read(self, padded: Mapping[str, Padded]) -> tuple[Padded, Padded]:
-        """Words and frames of the utterances with their masks; what one of them lacks the other stands in for.
+        """Return words and frames of the utterances with their masks; what one of them lacks the other stands in for.
 
         Args:
             padded: Modality → its values and mask; a modality that the corpus lacks is not there.
@@ -253,17 +253,17 @@ class MFDR(UtteranceMethod):
         return words, _or_else(frames, words)
 
     def combine(self, padded: Mapping[str, Padded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """z `(n, L, width)`, its mask `(n, L)`, the weights `(n, L, T)`, and the mask of what is attended to."""
+        """Compute z `(n, L, width)`, its mask `(n, L)`, the weights `(n, L, T)`, and the mask of what is attended to."""
         (words, mask), (frames, real) = self.read(padded)
         mixed, weights, seen = self.attend(words, mask, frames, real)  # Algorithm 1
         return mixed if self.norm is None else self.norm(words + self.dropout(mixed)), mask, weights, seen
 
     def vectors(self, sequences: Mapping[str, Ragged]) -> Tensor:
-        """One vector per utterance, `(N, vector_width)`; zero where it has neither words nor frames."""
+        """Compute one vector per utterance, `(N, vector_width)`; zero where it has neither words nor frames."""
         return encode_together(self.vector, sequences, self.vector_width, TOKENS)
 
     def vector(self, padded: Mapping[str, Padded]) -> Tensor:
-        """Some utterances, `(n, vector_width)`."""
+        """Compute the vectors of some utterances, `(n, vector_width)`."""
         combined, mask, _, _ = self.combine(padded)
         hidden = self.dropout(self.perceive(combined, mask))  # Eqs. (1)-(6)
         frames, real = self.refine(hidden, mask)  # Eqs. (7), (8)
@@ -300,11 +300,11 @@ class MFDR(UtteranceMethod):
 
     @torch.no_grad()
     def heat(self, batch: Batch, windows: int = 10) -> Tensor:
-        """Fig. 3: the mean weight of every frame, over the words of each of the first windows.
+        """Compute Fig. 3: the mean weight of every frame, over the words of each of the first windows.
 
         Args:
             batch: Utterances with frames.
-            windows: How many.
+            windows: Number of windows.
 
         Returns:
             `(windows, frames)`, as many frames as the last of these windows can reach.

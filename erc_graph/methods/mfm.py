@@ -59,7 +59,7 @@ class MFMConfig(InConversation):
     """MFM.
 
     Attributes:
-        width: Of the LSTMs of MFN, unless `widths` says otherwise.
+        width: Width of the LSTMs of MFN, unless `widths` says otherwise.
         widths: Modality → width of its LSTM in MFN.
         memory: Width of the memory of MFN.
         hidden: Hidden width of the networks of MFN, unless `hiddens` says otherwise.
@@ -67,7 +67,7 @@ class MFMConfig(InConversation):
         latent: Width of `z` and `f`, unless `latents` or `factors` says otherwise.
         latents: Modality, or `label` → width of its `z`.
         factors: Modality, or `label` → width of its `f`.
-        dropout: In the networks of MFN and of (3), (5).
+        dropout: Dropout in the networks of MFN and of (3), (5).
         reconstruction_weights: Modality → its `λ_m`; 1 where none is given.
         discrepancy_weight: `λ`.
     """
@@ -100,7 +100,7 @@ class MFM(UtteranceMethod):
     )
 
     def build(self, c: MFMConfig, shapes: Shapes) -> None:
-        """Encoders, factors, decoders, the conversation, and the classifier."""
+        """Build the encoders, factors, decoders, the conversation, and the classifier."""
         self.steps = AlignedSteps(shapes.widths, shapes.items, c.width)
         inputs, self.names = self.steps.inputs, tuple(self.steps.inputs)
         widths, hidden = {m: c.widths.get(m, c.width) for m in inputs}, {net: c.hiddens.get(net, c.hidden) for net in NETS}
@@ -121,7 +121,7 @@ class MFM(UtteranceMethod):
             self.unused = dict.fromkeys(names, "a vector is a sequence of one step, with none before")  # type: ignore[misc]
 
     def decode(self, m: str, state: Tensor, steps: int) -> Tensor:
-        """Eq. (4): `(n, width)` → `(n, steps, inputs)`."""
+        """Compute Eq. (4): `(n, width)` → `(n, steps, inputs)`."""
         memory, states = None, [state]
         for _ in range(steps):
             memory = self.decoders[m](states[-1], memory)
@@ -129,7 +129,7 @@ class MFM(UtteranceMethod):
         return self.columns[m](torch.stack(states[1:], 1))
 
     def read(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """`z_y`, in training also all `z_m` and their squared errors, side by side: `(n, sum of sizes)`."""
+        """Compute `z_y`, in training also all `z_m` and their squared errors, side by side: `(n, sum of sizes)`."""
         label = self.latent[LABEL](self.memory.last(values, there))  # Eq. (2)
         if not self.training:
             return label
@@ -143,7 +143,7 @@ class MFM(UtteranceMethod):
         return torch.cat([label, *z.values(), errors], -1)
 
     def penalty(self, zs: Iterable[Tensor], errors: Tensor, present: Tensor) -> Tensor:
-        """Errors and discrepancies of Eq. (7), of what is there: `(N, modalities)` bool."""
+        """Compute errors and discrepancies of Eq. (7), of what is there: `(N, modalities)` bool."""
         weights = errors.new_tensor([self.config.reconstruction_weights.get(m, 1.0) for m in self.names])
         loss = (errors.sum(0) / present.sum(0).clamp(min=1) * weights).sum()
         for z in (z[rows] for z, rows in zip(zs, (present.any(1), *present.unbind(1)), strict=True)):
@@ -152,7 +152,7 @@ class MFM(UtteranceMethod):
         return loss
 
     def answer(self, given: Given) -> Prediction:
-        """Scores and, in training, the penalty."""
+        """Compute the scores and, in training, the penalty."""
         present, sizes = given.here(self.names), self.sizes if self.training else self.sizes[:1]
         rows = self.steps.encode(self.read, given.values, given.sequences, given.present, sum(sizes))
         label, *others = rows.split(sizes, 1)

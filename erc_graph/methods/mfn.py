@@ -55,13 +55,13 @@ class MFNConfig(InConversation):
     """MFN.
 
     Attributes:
-        width: Of the LSTMs, unless `widths` says otherwise.
+        width: Width of the LSTMs, unless `widths` says otherwise.
         widths: Modality → width of its LSTM.
         memory: Width of `u`.
         hidden: Hidden width of all networks and of (7), unless `hiddens` says otherwise.
         hiddens: Net (`attention`, `candidate`, `keep`, `take`) → its hidden width.
-        dropout: In the networks.
-        output_dropout: Before `O_2`.
+        dropout: Dropout in the networks.
+        output_dropout: Dropout before `O_2`.
     """
 
     width: Size = 32

@@ -58,8 +58,8 @@ class MFRMConfig(InConversation):
 
     Attributes:
         graph: Recipe of a graph after the memory, or `none`.
-        width: Of all states.
-        dropout: Before (1) and of the classifier.
+        width: Width of all states.
+        dropout: Dropout before (1) and of the classifier.
     """
 
     graph: str = "none"

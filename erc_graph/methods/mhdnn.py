@@ -63,7 +63,7 @@ class MHDNNConfig(InConversation):
     Attributes:
         groups: Labels of each group; those that none names are one more. Empty: those of high arousal, and the others.
         hidden: Widths of the layers of every network.
-        dropout: After every layer.
+        dropout: Dropout after every layer.
     """
 
     groups: list[list[str]] = field(default_factory=list)
@@ -109,7 +109,7 @@ class MHDNN(UtteranceMethod):
     )
 
     def tree(self, config: MHDNNConfig) -> list[list[int]]:
-        """Labels of every group."""
+        """Return the labels of every group."""
         labels = self.task.labels
         if self.task.kind != "classification":
             raise ConfigError("task: expected classes, for MHDNN makes a tree of them, found a score")

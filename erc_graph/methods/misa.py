@@ -57,11 +57,11 @@ class MISAConfig(InConversation):
     """MISA.
 
     Attributes:
-        width: Of all codes.
+        width: Width of all codes.
         widths: Modality → width of its frames, unless `width`.
-        heads: Of the Transformer layer.
+        heads: Heads of the Transformer layer.
         feedforward: Width of its hidden layer.
-        dropout: Before the ReLU of (5).
+        dropout: Dropout before the ReLU of (5).
         alpha: Weight of (7).
         beta: Weight of (6).
         gamma: Weight of the reconstruction.
@@ -106,7 +106,7 @@ def share(present: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def similarity(s: Tensor, present: Tensor) -> Tensor:
-    """Central moment discrepancy of the shared codes `(N, M, width)`, mean over pairs of modalities."""
+    """Compute the central moment discrepancy of the shared codes `(N, M, width)`, mean over pairs of modalities."""
     weight = share(present, s.dtype)
     mean = (weight * s).sum(0)
     moments = torch.stack([mean, *((weight * (s - mean) ** k).sum(0) for k in range(2, 6))])  # (5, M, width)
@@ -117,7 +117,7 @@ def similarity(s: Tensor, present: Tensor) -> Tensor:
 
 
 def difference(p: Tensor, s: Tensor, present: Tensor) -> Tensor:
-    """How alike private codes are to shared ones, and to one another; all `(N, M, width)`."""
+    """Compute how similar private codes are to shared ones, and to one another; all `(N, M, width)`."""
     codes, here, m = torch.cat([p, s], 1), torch.cat([present, present], 1), p.shape[1]
     centred = (codes - (share(here, p.dtype) * codes).sum(0)) * here[..., None]
     unit = (centred / (centred.norm(dim=-1, keepdim=True).detach() + 1e-6)).flatten(1)
@@ -155,7 +155,7 @@ class MISA(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def codes(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
-        """x, p and s, each `(N, M, width)`."""
+        """Compute x, p and s, each `(N, M, width)`."""
         u = {**given.values, **{m: frames(given.batch) for m, frames in self.frames.items()}}
         x = torch.stack([self.project[m](u[m]) for m in self.names], 1)  # Eq. (2)
         p = torch.stack([self.private[m](x[:, i]) for i, m in enumerate(self.names)], 1).sigmoid()
@@ -168,7 +168,7 @@ class MISA(UtteranceMethod):
         return c.alpha * difference(p, s, present) + c.beta * similarity(s, present) + c.gamma * wrong  # Eq. (8)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores, and in training the losses of the codes."""
+        """Compute the scores, and in training the losses of the codes."""
         (x, p, s), present = self.codes(given), given.here(self.names)
         here = present.repeat(1, 2)
         f = self.fuse((self.mix(torch.cat([p, s], 1), here) * here[..., None]).flatten(1))  # Eq. (5)

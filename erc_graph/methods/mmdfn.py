@@ -61,13 +61,13 @@ class MMDFNConfig(Causal):
 
     Attributes:
         graph: Recipe.
-        width: Of the encoders' states.
-        hidden: Of the graph's layers.
+        width: Width of the encoders' states.
+        hidden: Hidden width of the graph's layers.
         layers: `K`.
         alpha: α, share of the first state in every layer.
         eta: η, strength of the layers' own matrices.
         speaker: Modality → `w_τ`, the share of the speaker's own utterances in its nodes; one where nothing is said.
-        dropout: Between the layers of both networks, on `n` and `q_0`, after each layer of the graph, and before the classifier.
+        dropout: Dropout between the layers of both networks, on `n` and `q_0`, after each layer of the graph, and before the classifier.
     """
 
     graph: Graph = "mmgcn"
@@ -94,7 +94,7 @@ class MMDFN(Method):
     )
 
     def build(self, c: MMDFNConfig, shapes: Shapes) -> None:
-        """Encoders, graph and classifier."""
+        """Build the encoders, graph and classifier."""
         net = partial(Recurrent, "gru", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
         self.streams = Streams(shapes.widths, c.width)
         self.context = net() if "text" in shapes.widths else None

@@ -97,7 +97,7 @@ class MMGCN(Method):
     )
 
     def build(self, c: MMGCNConfig, shapes: Shapes) -> None:
-        """Encoders, speaker, graph and classifier."""
+        """Build the encoders, speaker, graph and classifier."""
         lstm = Recurrent("lstm", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
         self.streams = Streams(shapes.widths, c.width, read={"text": lstm})
         spoken = c.speaker != "add_text" or "text" in shapes.widths

@@ -51,10 +51,10 @@ class MPFUConfig(InConversation):
     """MPFU.
 
     Attributes:
-        width: Of `z`, and of the LSTM.
+        width: Width of `z`, and of the LSTM.
         beta: Of (3) and (4).
         weight: Which `w`.
-        dropout: In the encoders, and before `W_c`.
+        dropout: Dropout in the encoders, and before `W_c`.
     """
 
     width: Size = 64

@@ -56,11 +56,11 @@ class MulTConfig(InConversation):
 
     Attributes:
         width: `d`.
-        heads: Of every attention.
-        layers: Of (3); SA has as many, but at least three.
+        heads: Heads of every attention.
+        layers: Layers of (3); SA has as many, but at least three.
         mask: A step reads no later steps.
-        dropout: After attention and in the feed-forward networks, and on attention weights over text and those of SA.
-        embedding_dropout: On the steps of text, and on what goes into (3).
+        dropout: Dropout after attention and in the feed-forward networks, and on attention weights over text and those of SA.
+        embedding_dropout: Dropout on the steps of text, and on what goes into (3).
     """
 
     width: Size = 30
@@ -90,7 +90,7 @@ class MulTNet(StepNet):
         self.widths, self.pools = self.crossed.widths, self.crossed.pools
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """`h_m` of all steps."""
+        """Compute `h_m` of all steps."""
         x = {m: self.dropout(one.states) if m == "text" else one.states for m, one in steps.items()}
         return self.crossed({m: one.with_states(self.project[m](x[m])) for m, one in steps.items()})  # Eqs. (1)-(5)
 

@@ -66,9 +66,9 @@ class MultiEMOConfig(Causal):
     """MultiEMO.
 
     Attributes:
-        width: Of all states.
-        hidden: Of the classifier; default: the width.
-        layers: Of each stack.
+        width: Width of all states.
+        hidden: Hidden width of the classifier; default: the width.
+        layers: Layers of each stack.
         heads: Attention heads.
         feedforward: Hidden width of (4).
         bidirectional: Whether (2) also reads backwards.
@@ -78,7 +78,7 @@ class MultiEMOConfig(Causal):
         alpha: α.
         gamma: γ.
         temperature: τ.
-        dropout: On attention weights and what a layer adds, and before the last layer.
+        dropout: Dropout on attention weights and what a layer adds, and before the last layer.
     """
 
     width: Size = 128
@@ -151,7 +151,7 @@ class MultiEMO(Method):
         return batch
 
     def streams(self, given: Given) -> Nodes:
-        """`x̃`: `(N, modalities, width)`."""
+        """Compute `x̃`: `(N, modalities, width)`."""
         nodes = self.project(given)  # Eq. (1)
         found = dict(zip(self.names, nodes.masked().unbind(1), strict=True))
         if self.context is not None:
@@ -160,7 +160,7 @@ class MultiEMO(Method):
         return nodes.with_states(torch.stack(list(found.values()), 1))
 
     def attended(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """`z` of all modalities: `(N, modalities, width)`."""
+        """Compute `z` of all modalities: `(N, modalities, width)`."""
         found = []
         for k, stack in enumerate(self.stacks.values()):
             z, here = nodes.states[:, k], nodes.present[:, k]
@@ -170,7 +170,7 @@ class MultiEMO(Method):
         return nodes.with_states(torch.stack(found, 1))
 
     def answer(self, given: Given) -> Prediction:
-        """Scores, and in training the further losses."""
+        """Compute the scores, and in training the further losses."""
         z = self.attended(self.streams(given), given.batch)
         h = self.fuse(z.masked().flatten(1))  # Eq. (5)
         c, batch, penalty = self.config, given.batch, h.new_zeros(())
@@ -184,7 +184,7 @@ class MultiEMO(Method):
         return Prediction(scores=self.classify(h), states=h, penalty=penalty)  # Eq. (6)
 
     def contrast(self, h: Tensor, target: Tensor) -> Tensor:
-        """Eq. (7) of some utterances `(n, width)`, `(n,)`; zero for less than two."""
+        """Compute Eq. (7) of some utterances `(n, width)`, `(n,)`; zero for less than two."""
         c, unit, own = self.config, F.normalize(h, dim=-1), torch.eye(len(h), dtype=torch.bool, device=h.device)
         log = (unit @ unit.T / c.temperature).masked_fill(own, -torch.inf).log_softmax(-1).masked_fill(own, 0.0)
         alike = (target[:, None] == target) & ~own

@@ -154,5 +154,5 @@ def show_own(error: BaseException, file: Path) -> None:
 
 
 def own_sha256(method: str) -> str | None:
-    """SHA-256 of the file of a method; `None` for one by name."""
+    """Return the SHA-256 of the file of a method; `None` for one by name."""
     return hashlib.sha256(own_parts(method)[0].read_bytes()).hexdigest() if is_own(method) else None

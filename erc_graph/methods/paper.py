@@ -1,4 +1,4 @@
-"""Where a method was published, as data: README, citations, `--help`, method pages and `erc-graph list` are made from it."""
+"""The publication of a method as data: README, citations, `--help`, method pages and `erc-graph list` are generated from it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Paper:
         title: As printed.
         authors: As cited in a sentence, such as `Hu et al.`, or all of them, with commas and an `and`.
         venue: Journal or conference with its number or pages.
-        year: Of publication.
-        url: Of the publication; empty where none is known.
-        code: Public code of the authors; empty where none is known.
-        after: Too little of it is known for a faithful build; the method is one after it, and says what was guessed.
+        year: Year of publication.
+        url: Address of the publication; empty if none is known.
+        code: Public code of the authors; empty if none is known.
+        after: Too little is known for a faithful implementation; the method follows the paper, and its docstring lists the guesses.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Parts that several methods are made of: what stands at the beginning, between the layers, and at the end."""
+"""Parts that several methods share: input layers, layers between, and output layers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ MEANS = 1 << 16  # most items that are averaged at once
 
 
 class Turn(nn.Module):
-    """All modalities of an utterance side by side, as one stream; zeros stand for what is missing.
+    """All modalities of an utterance concatenated as one stream; missing modalities are zeros.
 
     Args:
         widths: Modality → width.
-        width: Of a linear map after them; default: none.
+        width: Width of a linear map after them; default: none.
 
     Attributes:
         width: Width of the states.
@@ -53,12 +53,12 @@ class Turn(nn.Module):
 
 
 class Streams(nn.Module):
-    """A stream per modality, each through a linear map of its own to one width.
+    """One stream per modality, each with its own linear map to a common width.
 
     Args:
         widths: Modality → width.
         width: Width of the states.
-        read: Stream → a part over its utterances, after the map; only of streams that are there.
+        read: Stream → a part over its utterances, applied after the map; only for streams that exist.
 
     Attributes:
         count: Number of streams.
@@ -79,26 +79,26 @@ class Streams(nn.Module):
 
 
 def added(nodes: Nodes, rows: Tensor, streams: Collection[str]) -> Nodes:
-    """Add rows `(N, width)`, one per utterance, to the states `(N, S, width)` of some streams; such as a speaker's embedding."""
+    """Add rows `(N, width)`, one per utterance, to the states `(N, S, width)` of some streams; for example a speaker's embedding."""
     chosen = torch.tensor([name in streams for name in nodes.streams], dtype=rows.dtype, device=rows.device)
     return nodes.with_states(nodes.states + rows[:, None] * chosen[:, None])
 
 
 class MeanOfTexts(nn.Module):
-    """One text in place of several (`text1` to `text4`: the last layers of an encoder): the mean, each after a batch norm of its own.
+    """One text in place of several (`text1` to `text4`: the last layers of an encoder): their mean, each after its own batch norm.
 
-    As in M3NET, MF-EDM, GraphSmile and COSMIC, which read four layers of RoBERTa. One text alone is handed on as it is.
+    M3NET, MF-EDM, GraphSmile and COSMIC read four layers of RoBERTa in this way. A single text is passed on unchanged.
 
     Args:
         widths: Modality → width.
-        norm: With the batch norms, or (false) without, whatever the number of texts; default: with them, where there are several texts.
+        norm: True: with batch norms; false: without, whatever the number of texts; default: with batch norms if there are several texts.
 
     Attributes:
-        widths: The same, with one `text`.
+        widths: The same modalities, with one `text`.
         couples_batch: What makes the dialogues of a batch depend on each other in training; empty for one text.
 
     Raises:
-        ConfigError: texts of different widths.
+        ConfigError: the texts have different widths.
     """
 
     def __init__(self, widths: Mapping[str, int], norm: bool | None = None) -> None:
@@ -112,7 +112,7 @@ class MeanOfTexts(nn.Module):
         self.couples_batch = "the batch norm of texts" if self.norm else ""
 
     def forward(self, given: Given) -> Given:
-        """Return the mean over the texts that are there, in place of all."""
+        """Return the input with the mean over the present texts in place of all texts."""
         if self.names in ((), ("text",)) and not self.norm:
             return given
         rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.names}
@@ -123,13 +123,13 @@ class MeanOfTexts(nn.Module):
 
 
 class Rowwise(nn.Module):
-    """Layers that look at one node at a time.
+    """Layers that process one node at a time.
 
     Args:
         *layers: Applied one after the other to `(N, S, width)`.
 
     Attributes:
-        width: Width of the output states, where a linear layer among them says it.
+        width: Width of the output states, if a linear layer defines it.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -144,7 +144,7 @@ class Rowwise(nn.Module):
 
 
 class Stack(nn.ModuleList):
-    """Parts one after the other."""
+    """Parts in sequence."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
         """Map `(N, S, width)` to `(N, S, any width)`."""
@@ -154,7 +154,7 @@ class Stack(nn.ModuleList):
 
 
 class Classifier(nn.Module):
-    """Fully connected layers with ReLU and dropout before the scores."""
+    """Fully connected layers with ReLU and dropout that compute the scores."""
 
     def __init__(self, inputs: int, outputs: int, *, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -166,11 +166,11 @@ class Classifier(nn.Module):
 
 
 class Bounded(nn.Module):
-    """A score between `-shift` and `span - shift`.
+    """A score bounded between `-shift` and `span - shift`.
 
     Args:
         span: Largest minus smallest score.
-        shift: Of the smallest score below zero.
+        shift: How far the smallest score lies below zero.
     """
 
     def __init__(self, span: float, shift: float) -> None:
@@ -199,7 +199,7 @@ class Items(nn.Module):
     """Every modality as a sequence: words, or frames from a front end; a vector is a sequence of one item.
 
     Args:
-        shapes: What there is.
+        shapes: Shapes of the input.
         widths: Modality → width of its items after a linear map.
     """
 
@@ -217,12 +217,12 @@ class Items(nn.Module):
         return states.new_zeros(len(states), 1, states.shape[2]), mask.new_zeros(len(states), 1)
 
     def forward(self, encode: Callable[[dict[str, Padded]], Tensor], given: Given, width: int) -> Tensor:
-        """One vector per utterance, `(N, width)`; zero where an utterance has nothing.
+        """Compute one vector per utterance, `(N, width)`; zero for an utterance without items.
 
         Args:
-            encode: Modality → items and mask of some utterances, to `(n, width)`; each of them has an item of some modality.
+            encode: Function from modality → items and mask of some utterances to `(n, width)`; each utterance has an item of some modality.
             given: The dialogues.
-            width: Of the vectors.
+            width: Width of the vectors.
         """
         batch = self.fronts.prepared(given.batch)
         sequences = {m: batch.sequences[m] for m in self.fronts}
@@ -234,10 +234,10 @@ class SubNets(nn.ModuleDict):
     """A small network per modality of an utterance: `SubNet` for a vector, `LastWord` for words.
 
     Args:
-        shapes: What the modalities are.
+        shapes: Shapes of the input.
         widths: Modality that has a network → width of its vectors.
         words: Width of the LSTM over words.
-        dropout: In both.
+        dropout: Dropout in all networks.
     """
 
     def __init__(self, shapes: Shapes, widths: Mapping[str, int], words: int, dropout: float) -> None:
@@ -254,7 +254,7 @@ class SubNets(nn.ModuleDict):
 
 
 def with_means(given: Given) -> Given:
-    """Return the mean over time among the vectors, in place of every sequence of states."""
+    """Return the input with the mean over time as a vector in place of every sequence of states."""
     means = {name: encode_sequences(masked_mean, value, value.item[0], MEANS) for name, value in given.sequences.items()}
     return replace(given, values={**given.values, **means}, sequences={})
 

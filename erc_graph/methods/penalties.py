@@ -12,7 +12,7 @@ Reduction = Literal["mean", "sum"]
 
 
 def density(states: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Density loss of fused features, :math:`\|E\|_1` (pairwise fusion, Eqs. (6) and (14)).
+    r"""Compute the density loss of fused features, :math:`\|E\|_1` (pairwise fusion, Eqs. (6) and (14)).
 
     Args:
         states: Any shape.
@@ -23,7 +23,7 @@ def density(states: Tensor, reduction: Reduction = "mean") -> Tensor:
 
 
 def discrepancy(z: Tensor, g: Tensor) -> Tensor:
-    """Maximum mean discrepancy between rows `(n, d)` and Gaussian draws `(n, d)` (MFM, Eq. (6))."""
+    """Compute the maximum mean discrepancy between rows `(n, d)` and Gaussian draws `(n, d)` (MFM, Eq. (6))."""
     both = torch.cat([g, z])
     squares = both.square().sum(1)
     kernel = (-(squares[:, None] + squares - 2 * both @ both.T) / z.shape[1] ** 2).exp()
@@ -32,7 +32,8 @@ def discrepancy(z: Tensor, g: Tensor) -> Tensor:
 
 
 def margin_loss(states: Tensor, modality: Tensor, target: Tensor, margin: float = 0.2) -> Tensor:
-    r"""Homogeneous feature discrepancy (WavFusion, Eq. (13)): a sample's class in other modalities is nearer than others in its own.
+    r"""Compute homogeneous feature discrepancy (WavFusion, Eq. (13)): a sample's class in other modalities is nearer than others in its
+    own.
 
     .. math:: \frac{1}{|M|} \sum_{(i,j,k) \in M} \max(0, \alpha - \cos(x_i, x_j) + \cos(x_i, x_k)), \quad
         M = \{m_i \ne m_j, m_i = m_k, c_i = c_j, c_i \ne c_k\}

@@ -31,8 +31,8 @@ class PriorConfig:
 
     Attributes:
         features: Feature sets of class log-probabilities; empty: none.
-        around: Add how frequent the classes are in the conversation as far as they see, with a learned weight.
-        stream: They are also modalities that the method reads; off: they are added, and nothing else.
+        around: Add the class frequencies in the conversation, as these classifiers predict them, with a learned weight.
+        stream: Also use them as modalities that the method reads; off: they are only added to the scores.
     """
 
     features: list[str] = field(default_factory=list)
@@ -48,14 +48,14 @@ class PriorConfig:
 
 
 class Prior(nn.Module):
-    """Scores with log-probabilities after them.
+    """Scores plus log-probabilities.
 
     Args:
         config: At least one feature set: log-probabilities in label order (for a score task the score), as wide as the scores.
-        schema: What the corpus has.
+        schema: The features of the corpus.
 
     Raises:
-        ConfigError: no such feature set, or one that is not as wide as the scores.
+        ConfigError: a feature set is missing, or is not as wide as the scores.
     """
 
     def __init__(self, config: PriorConfig, schema: Schema) -> None:
@@ -74,7 +74,7 @@ class Prior(nn.Module):
         self.around = Around() if config.around else None
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, C)` to `(N, C)`; what is missing adds nothing of its own."""
+        """Map `(N, C)` to `(N, C)`; a missing feature adds nothing."""
         here = torch.stack([batch.present[name] for name in self.names], 1)
         said = torch.stack([batch.features[name] for name in self.names], 1)
         said = torch.where(here[..., None], said, 0.0).to(scores.dtype)  # (N, experts, C)
@@ -84,14 +84,14 @@ class Prior(nn.Module):
 
 
 class Around(OverTurns):
-    """How frequent every class is in the whole conversation as far as the experts see, with a learned weight that begins with zero."""
+    """The class frequencies in the whole conversation, as the other classifiers predict them, with a learned weight that starts at zero."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        r""":math:`v \log \bar p` of every utterance's dialogue: `(N, experts, C)` → `(N, 1, C)`; a mean score for a score task."""
+        r"""Compute :math:`v \log \bar p` of every utterance's dialogue: `(N, experts, C)` → `(N, 1, C)`; a mean score for a score task."""
         here, values = nodes.present.to(nodes.states.dtype), nodes.masked()
         values = values.exp() if values.shape[-1] > 1 else values
         votes = torch.cat([(values * here[..., None]).sum(1), here.sum(1, keepdim=True)], 1)

@@ -1,4 +1,4 @@
-"""Methods by name: those of this package, and those that installed packages offer under the entry point `erc_graph.methods`."""
+"""The registry of methods: those of this package, and those of installed packages (entry point `erc_graph.methods`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUP = "erc_graph.methods"
 
 
 class Registry(Mapping[str, "type[Method]"]):
-    """Name → class; a method's file is imported when that method is asked for, and not before.
+    """Name → class; the file of a method is imported when the method is requested.
 
     Args:
         homes: Name → `module:Class`.
@@ -29,7 +29,7 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @cached_property
     def offered(self) -> dict[str, EntryPoint]:
-        """Return what installed packages offer; a name of this package is not given away."""
+        """Return the methods of installed packages; they cannot replace a name of this package."""
         found = {}
         for entry in entry_points(group=GROUP):
             if entry.name in self.homes or entry.name in found:
@@ -65,16 +65,16 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @property
     def classes(self) -> dict[str, str]:
-        """Return the name of a class → name of the method; nothing is imported for it."""
+        """Return name of a class → name of the method, without importing the class."""
         homes = {**{name: entry.value for name, entry in self.offered.items()}, **self.homes}
         return {home.partition(":")[2]: name for name, home in homes.items()}
 
 
 def refuse_other(found: object, where: str) -> None:
-    """Refuse what cannot be a method.
+    """Check that an object is a method.
 
     Raises:
-        ConfigError: no class, not a `Method`, or without a configuration.
+        ConfigError: the object is no class, is not a `Method`, or has no configuration.
     """
     import dataclasses
 

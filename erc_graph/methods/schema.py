@@ -1,4 +1,4 @@
-"""What a method reads of a corpus, and what it predicts."""
+"""The schema of a method: the features that it reads, and the task that it predicts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Kind = Literal["features", "sequences"]
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What a method reads and predicts.
+    """The features that a method reads, and the task that it predicts.
 
     Attributes:
         widths: Modality → number of features, in the order of the model's streams.
-        task: What is predicted.
+        task: The task: labels or a score.
         sequences: Modality that is a sequence in the corpus → shape of one item, `()` for a waveform.
-        provenance: Where the features came from: name and files of the corpus, modality → what made them; plain JSON values.
+        provenance: Origin of the features: name and files of the corpus, modality → extractor; plain JSON values.
 
     Raises:
-        ConfigError: a modality with a name that no submodule can have.
+        ConfigError: a modality has a name that cannot be the name of a submodule.
     """
 
     widths: Mapping[str, int]
@@ -47,11 +47,12 @@ class Schema:
 
         Args:
             corpus: The conversations.
-            modalities: Which; by default all that the corpus has in a form that is read.
-            reads: `features`: one vector per utterance, `sequences`: words, frames or samples; of two, the first that a modality has.
+            modalities: Names of the modalities; default: all that the corpus has in a readable form.
+            reads: `features`: one vector per utterance; `sequences`: words, frames or samples. If both are given, the first one that a
+                modality has.
 
         Raises:
-            ConfigError: a modality that the corpus does not have in such a form, or none at all.
+            ConfigError: the corpus lacks a modality in such a form, or has none at all.
         """
         forms: dict[Kind, Mapping[str, Any]] = {"features": corpus.features, "sequences": corpus.sequences}
         has = {name: kind for kind in reversed(reads) for name in forms[kind]}
@@ -72,18 +73,18 @@ class Schema:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Return the names of all that is read, as vectors or as sequences, sorted."""
+        """Return the names of all modalities, vectors and sequences, sorted."""
         return tuple(sorted((*self.widths, *self.sequences)))
 
     def batch(self, corpus: Corpus) -> Batch:
-        """Return what is read of a corpus, as tensors."""
+        """Return the features of a corpus that the schema names, as tensors."""
         return corpus.batch(self.widths, self.sequences)
 
     def known(self, modalities: Sequence[str], option: str) -> Sequence[str]:
-        """Return the modalities as they are.
+        """Return the given modalities, after checking that the corpus has them.
 
         Raises:
-            ConfigError: one that the corpus does not have; names the option.
+            ConfigError: the corpus lacks one of them; the message names the option.
         """
         for name in modalities:
             if name not in self.modalities:

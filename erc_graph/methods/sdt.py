@@ -62,13 +62,13 @@ class SDTConfig(Causal):
     """SDT.
 
     Attributes:
-        width: Of all states.
+        width: Width of all states.
         heads: Attention heads of (2).
         gate: `G` is `learned`, or the `identity`.
         own: γ₂, weight of the classifiers of single modalities.
         distil: γ₃, weight of the distillation.
         temperature: `T`.
-        dropout: After (1), on attention weights and in (3), and before `C_m`.
+        dropout: Dropout after (1), on attention weights and in (3), and before `C_m`.
     """
 
     width: Size = 256
@@ -125,7 +125,7 @@ class SDT(Method):
         self.own = nn.ModuleDict({m: nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs)) for m in pupils})
 
     def streams(self, given: Given) -> Tensor:
-        """`u`: `(N, modalities, width)`, zero where one is missing."""
+        """Compute `u`: `(N, modalities, width)`, zero where one is missing."""
         rows = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)
         nodes = self.positions(Nodes(rows, given.here(self.names), self.names), given.batch)
         nodes = nodes.with_states(self.dropout(nodes.states + self.speaker(given)[:, None]))  # Eq. (1)
@@ -136,7 +136,7 @@ class SDT(Method):
         return nodes.with_states(torch.stack(found, 1)).masked()
 
     def answer(self, given: Given) -> Prediction:
-        """Scores, and in training those of the modalities with what they learn from the joint ones."""
+        """Compute the scores, and in training those of the modalities with what they learn from the joint ones."""
         u, here = self.streams(given), given.here(self.names)
         mask = (here | ~here.any(1, keepdim=True))[..., None]
         z = (self.gate(u).masked_fill(~mask, -torch.inf).softmax(1) * u).sum(1)  # Eq. (6)

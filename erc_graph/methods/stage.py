@@ -1,4 +1,4 @@
-"""What a method tells the training loop: which part is trained when, and what a forward pass gives."""
+"""The interface between a method and the training loop: training stages, and the result of a forward pass."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from erc_graph.data.batch import Batch, ranges
 
 @dataclass
 class Prediction:
-    """What a forward pass says about the `N` utterances of a batch.
+    """The result of a forward pass for the `N` utterances of a batch.
 
     Attributes:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
-        penalty: Added to the loss as it is, for example a weighted density loss.
-        penalty_reduction: Whether it is a `mean` over the utterances or a `sum`; several processes that share a batch need to know.
-        auxiliary: Further scores of the same shape that get the same criterion.
-        auxiliary_weight: Weight of their losses.
-        states: `(N, k)` features before the classifier, for pictures.
-        members: What each of several independent networks says, where there are some (`erc_graph.methods.ensemble`): each has a loss
-            of its own, and `scores` is what they say together.
+        penalty: Added to the loss without a weight, for example a density loss that is already weighted.
+        penalty_reduction: Whether the penalty is a `mean` or a `sum` over utterances; several processes that share a batch need this.
+        auxiliary: Further scores of the same shape with the same criterion.
+        auxiliary_weight: Weight of the losses of `auxiliary`.
+        states: `(N, k)` states before the classifier, for plots.
+        members: The prediction of each network of an ensemble (`erc_graph.methods.ensemble`): each has its own loss, and `scores` is their
+            average.
     """
 
     scores: Tensor
@@ -39,17 +39,17 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One part of the training.
+    """One stage of the training.
 
     Attributes:
-        name: For logs and histories.
-        module: Its parameters are trained; all others of the method are frozen and in evaluation mode.
-        forward: Batch → prediction whose loss is minimised.
-        learning_rate: Default: the training's.
-        weight_decay: Default: the training's.
-        epochs: Default: the training's.
-        rates: Modules that are trained at another rate: as a share of the stage's.
-        parts: Independent networks in `module`, whose gradients are clipped each by itself; empty: it is one.
+        name: Name in logs and histories.
+        module: The module that is trained; all other parameters of the method are frozen, and their modules are in evaluation mode.
+        forward: Function from a batch to the prediction whose loss is minimised.
+        learning_rate: Learning rate of the stage; default: that of the training.
+        weight_decay: Weight decay of the stage; default: that of the training.
+        epochs: Number of epochs of the stage; default: that of the training.
+        rates: Modules with another learning rate, as a share of the stage's rate.
+        parts: Independent networks in `module`, whose gradients are clipped separately; empty: one network.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Stage:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode; afterwards every part is as it was, also where something failed."""
+    """Switch to evaluation mode within a block; afterwards every module has its former mode, also after an error."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -76,13 +76,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def infer(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Prediction:
-    """Ask a method about many dialogues, similar lengths together, in evaluation mode and without gradients.
+    """Compute the predictions for many dialogues, similar lengths together, in evaluation mode and without gradients.
 
     Args:
-        method: Its mode (training or evaluation) is as before afterwards.
+        method: The method; its mode (training or evaluation) is restored afterwards.
         batch: All dialogues, on the method's device.
-        batch_size: Dialogues per forward pass; changes memory and time, not the result.
-        forward: Another question than the method's own, for example that of an earlier stage.
+        batch_size: Dialogues per forward pass; it changes memory and time, not the result.
+        forward: Another function than the method's own, for example that of an earlier stage.
 
     Returns:
         `scores` and, where the method gives them, `states` in the row order of `batch`, as float32.

@@ -60,12 +60,12 @@ class TETFNConfig(InConversation):
     Attributes:
         width: `d`.
         lstm: Modality → width of its LSTM; `width` unless said otherwise.
-        heads: Of every attention.
-        layers: Of every Transformer but the first one of (3), which has one.
-        hidden: Of (5) and (6).
+        heads: Heads of every attention.
+        layers: Layers of every Transformer but the first one of (3), which has one.
+        hidden: Hidden width of (5) and (6).
         alone: Modality → width of (7); `hidden` unless said otherwise.
         alone_weight: Of the losses of (7).
-        dropout: In the Transformers; none on attention weights over audio.
+        dropout: Dropout in the Transformers; none on attention weights over audio.
     """
 
     width: Size = 40
@@ -101,7 +101,7 @@ class TETFNNet(StepNet):
         self.pools = [last] * len(inputs) + [largest] * len(inputs)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """`h_m` of all modalities, then `x_m`."""
+        """Compute `h_m` of all modalities, then `x_m`."""
         states = {m: self.lstm[m](one) if m in self.lstm else one for m, one in steps.items()}
         x = {m: one.with_states(self.project[m](one.states)) for m, one in states.items()}  # Eq. (1)
         c = {(m, o): net(x[o], x["text"]) for m, nets in self.lower.items() for o, net in nets.items()}  # type: ignore[operator]
@@ -137,7 +137,7 @@ class TETFN(UtteranceMethod):
         self.classify = head(self.conversation.width, c.hidden, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores of the fused vector, and those of each modality alone."""
+        """Compute the scores of the fused vector, and those of each modality alone."""
         c, names = self.config, self.read.names
         h, *own = self.read(given.values, given.present, given.batch).split([self.fuse[0].in_features, *[c.width] * len(names)], -1)
         here = given.here(names)

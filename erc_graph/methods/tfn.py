@@ -60,12 +60,12 @@ class TFNConfig(InConversation):
     """TFN.
 
     Attributes:
-        width: Of `z_m`, unless `widths` says otherwise.
+        width: Width of `z_m`, unless `widths` says otherwise.
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, where text is words.
-        hidden: Of both layers after the tensor.
-        dropout: Before each network of (1), and after the LSTM.
-        tensor_dropout: On the tensor.
+        hidden: Hidden width of both layers after the tensor.
+        dropout: Dropout before each network of (1), and after the LSTM.
+        tensor_dropout: Dropout on the tensor.
         span: `r`, of a score.
         shift: `s`, of a score.
     """
@@ -81,7 +81,7 @@ class TFNConfig(InConversation):
 
 
 def products(z: Sequence[Tensor]) -> Tensor:
-    """`Z`, all products of vectors `(N, width_m)` with a one in front: `(N, product of all width_m + 1)`, the last fastest."""
+    """Compute `Z`, all products of vectors `(N, width_m)` with a one in front: `(N, product of all width_m + 1)`, the last fastest."""
     first, *others = (torch.cat([torch.ones_like(vectors[:, :1]), vectors], -1) for vectors in z)  # Eq. (3)
     for other in others:
         first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)
@@ -116,7 +116,7 @@ class TFN(UtteranceMethod):
         self.classify = linear if self.task.kind == "classification" else nn.Sequential(linear, bounded)  # Eq. (6)
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
-        """`z_m`: modality → `(N, widths[m])`, zero where it is missing."""
+        """Compute `z_m`: modality → `(N, widths[m])`, zero where it is missing."""
         z = self.subnets(given)  # Eqs. (1), (2)
         return {m: z[m] for m in self.names}
 

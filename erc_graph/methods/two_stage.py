@@ -47,8 +47,8 @@ class TwoStageConfig(Causal):
 
     Attributes:
         graph: Recipe of the second graph.
-        hidden: Of all states.
-        dropout: After both graphs.
+        hidden: Hidden width of all states.
+        dropout: Dropout after both graphs.
     """
 
     graph: Graph = "cogmen"

@@ -63,12 +63,12 @@ class UniMSEConfig(Causal):
     """UniMSE.
 
     Attributes:
-        width: Of the states, where no language model says it.
-        layers: Of the Transformer over utterances, where there is no language model.
-        heads: Of each.
+        width: Width of the states, where no language model says it.
+        layers: Layers of the Transformer over utterances, where there is no language model.
+        heads: Heads of each.
         modality: Width of `a` and `v`.
         bottleneck: Between `W_down` and `W_up`.
-        dropout: In the Transformer, in (1), and before the classifier.
+        dropout: Dropout in the Transformer, in (1), and before the classifier.
         contrast: λ.
         temperature: τ.
         trained: Last layers of a pretrained language model that are trained.
@@ -102,7 +102,7 @@ class Beside(nn.Module):
 
 
 def info_nce(own: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Eq. (4) of projected rows `(n, d)`; a row's own partner is the same row."""
+    """Compute Eq. (4) of projected rows `(n, d)`; a row's own partner is the same row."""
     cosine = F.normalize(own, dim=-1) @ F.normalize(other, dim=-1).T
     return F.cross_entropy(cosine / temperature, torch.arange(len(own), device=own.device))  # Eq. (4)
 
@@ -152,7 +152,7 @@ class UniMSE(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (3)
 
     def attached(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
-        """`[a ; v]`, `(N, beside)`, zero where one is missing; and the mean of the LSTM's states, by modality."""
+        """Compute `[a ; v]`, `(N, beside)`, zero where one is missing; and the mean of the LSTM's states, by modality."""
         last, means = [given.batch.speaker.new_zeros(given.batch.utterances, 0).to(next(self.classify.parameters()))], {}
         for name, net in self.beside.items():
             if name in given.sequences:
@@ -166,7 +166,7 @@ class UniMSE(Method):
         return torch.cat(last, -1), means
 
     def text_states(self, given: Given, beside: Tensor) -> tuple[Tensor, Tensor]:
-        """h of every utterance, and its mean over tokens: `(N, width)` each, zero for an utterance without text."""
+        """Compute h of every utterance, and its mean over tokens: `(N, width)` each, zero for an utterance without text."""
         if self.text is not None:
             return self.text(given.sequences["text"], beside, given.batch)
         words = given.sequences.get("text")
@@ -187,13 +187,13 @@ class UniMSE(Method):
         return total
 
     def answer(self, given: Given) -> Prediction:
-        """Scores; in training with the contrast."""
+        """Compute the scores; in training with the contrast."""
         beside, means = self.attached(given)
         h, mean = self.text_states(given, beside)
         penalty = self.config.contrast * self.contrast(mean, means, given) if self.training else 0.0
         return Prediction(scores=self.classify(h), states=h, penalty=penalty)  # Eq. (5)
 
     def stages(self) -> list[Stage]:
-        """One, with a rate of its own for the language model."""
+        """Return one stage, with its own learning rate for the language model."""
         stage = self.stage("train", self)
         return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

@@ -106,7 +106,7 @@ class WavFusionConfig(InConversation):
         margin_weight: λ, weight of the margin loss.
         margin: α.
         hidden: Width of the fully connected layer.
-        dropout: In encoders, deep layers and classifier.
+        dropout: Dropout in encoders, deep layers and classifier.
         frozen: Whether the shallow layers stay as they are; default: where they are pretrained. Then their frames are computed once, and
             kept: 150 kB for a second of audio with wav2vec 2.0 base.
         checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
@@ -160,7 +160,7 @@ class WavFusion(UtteranceMethod):
     )
 
     def build(self, config: WavFusionConfig, shapes: Shapes) -> None:
-        """Shallow layers, encoders of words and faces, deep layers, the conversation, and the classifier."""
+        """Build the shallow layers, encoders of words and faces, deep layers, the conversation, and the classifier."""
         sound, weights, heard = replace(config.wav2vec, folder=""), None, shapes.items.get("audio")
         if config.wav2vec.folder and heard is not None:
             sound, weights = read_wav2vec(config.wav2vec.folder)
@@ -218,7 +218,7 @@ class WavFusion(UtteranceMethod):
         return max(1, min(SECONDS * (FRAMES if item else SAMPLING_RATE), NUMBERS // prod(item)))
 
     def frames(self, batch: Batch) -> Ragged:
-        """X^a: `(frames, wav2vec.width)` of every utterance; none where it has no audio."""
+        """Compute X^a: `(frames, wav2vec.width)` of every utterance; none where it has no audio."""
         if SHALLOW in batch.sequences:
             return batch.sequences[SHALLOW]
         if self.shallow is None:
@@ -238,7 +238,7 @@ class WavFusion(UtteranceMethod):
         return replace(batch, sequences={**batch.sequences, SHALLOW: self.frames(batch)})
 
     def states(self, batch: Batch) -> dict[str, Ragged]:
-        """X^t and X^v: modality → frames of every utterance."""
+        """Compute X^t and X^v: modality → frames of every utterance."""
         found = {}
         for name in self.others:
 
@@ -306,7 +306,9 @@ class WavFusion(UtteranceMethod):
         return Ragged(values, ptr)
 
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """X^F as one vector per utterance `(N, k)`; which have any modality, `(N,)` bool; and means of X^m, by modality, where wanted."""
+        """Compute X^F as one vector per utterance `(N, k)`; which have any modality, `(N,)` bool; and means of X^m, by modality, where
+        wanted.
+        """
         sound, others = self.frames(batch), self.states(batch)
         every = others if self.shallow is None else {"audio": sound, **others}
         present = torch.stack([value.present for value in every.values()]).any(0)
@@ -319,7 +321,7 @@ class WavFusion(UtteranceMethod):
         return self.fuse(sound, others)[0], present, means
 
     def discrepancy(self, means: Mapping[str, Tensor], batch: Batch) -> Tensor | float:
-        """λ L_mar over the labelled utterances of the batch, once per modality that they have."""
+        """Compute λ L_mar over the labelled utterances of the batch, once per modality that they have."""
         if not (self.training and self.project):
             return 0.0
         counts = batch.judged & (batch.target >= 0)
@@ -330,7 +332,7 @@ class WavFusion(UtteranceMethod):
         return self.config.margin_weight * margin_loss(torch.cat(common), modality, target, self.config.margin)  # Eq. (13)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores of every utterance `(N, C)`; the training adds their cross entropy to the penalty."""
+        """Compute the scores of every utterance `(N, C)`; the training adds their cross entropy to the penalty."""
         fused, present, means = self.vectors(given.batch)
         states = self.conversation(fused, present, given)
         penalty = self.discrepancy(means, given.batch)
@@ -338,7 +340,9 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Share of each other modality in what the audio reads, mean over channels, frames and deep layers; empty with less than two."""
+        """Return the share of each other modality in what the audio reads, mean over channels, frames and deep layers; empty with less than
+        two.
+        """
         if len(self.others) < 2 or not self.deep:
             return {}
         with evaluating(self):

@@ -57,8 +57,8 @@ class WordAlignmentConfig(InConversation):
     """Word alignment.
 
     Attributes:
-        width: Of all states.
-        dropout: Before (4) and of the classifier.
+        width: Width of all states.
+        dropout: Dropout before (4) and of the classifier.
         temporal: λ_t.
         semantic: λ_s.
     """
@@ -109,7 +109,7 @@ class WordAlignment(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def parts_of(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Pooled parts, and the distance of each other modality from the words: `(n, (parts) width + others)`."""
+        """Return pooled parts, and the distance of each other modality from the words: `(n, (parts) width + others)`."""
         states = {}
         for name, (values, mask) in padded.items():
             frames, mask = self.front[name](values, mask) if name in self.front else (self.project[name](values), mask)
@@ -139,7 +139,7 @@ class WordAlignment(UtteranceMethod):
         return {name: found[name] for name in self.names}
 
     def answer(self, given: Given) -> Prediction:
-        """Scores; in training with both consistency terms."""
+        """Compute the scores; in training with both consistency terms."""
         c, wide = self.config, len(self.names) * self.config.width
         everything = wide + (len(self.align) if self.common else 0)
         found = encode_together(self.parts_of, self.sequences(given), everything, TOKENS)

@@ -41,18 +41,18 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error."""
+        """Return the expected calibration error."""
         gap = np.abs(np.nan_to_num(self.accuracy - self.confidence))
         return float((gap * self.count).sum() / max(self.count.sum(), 1))
 
     @property
     def overconfidence(self) -> float:
-        """Mean confidence minus accuracy; above zero: too sure of itself."""
+        """Return the mean confidence minus accuracy; above zero, the method is overconfident."""
         return float((np.nan_to_num(self.confidence - self.accuracy) * self.count).sum() / max(self.count.sum(), 1))
 
 
 def reliability(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> Reliability:
-    """Bins of predictions by confidence.
+    """Return the bins of predictions by confidence.
 
     Args:
         probabilities: `(N, C)`.

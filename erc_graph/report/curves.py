@@ -19,11 +19,11 @@ class EpochLike(Protocol):
 
     @property
     def loss(self) -> float:
-        """Mean training loss."""
+        """Return the mean training loss."""
 
     @property
     def dev(self) -> Mapping[str, float]:
-        """Metric → value."""
+        """Return metric → value."""
 
 
 class StageLike(Protocol):
@@ -35,11 +35,11 @@ class StageLike(Protocol):
 
     @property
     def epochs(self) -> Sequence[EpochLike]:
-        """In order."""
+        """Return the epochs, in order."""
 
     @property
     def chosen(self) -> int:
-        """Counted from 1."""
+        """Return the selected epoch, counted from 1."""
 
 
 class HistoryLike(Protocol):
@@ -47,7 +47,7 @@ class HistoryLike(Protocol):
 
     @property
     def stages(self) -> Sequence[StageLike]:
-        """In order."""
+        """Return the stages, in order."""
 
 
 def plot_curves(history: HistoryLike, path: str | Path, *, metrics: Sequence[str] | None = None) -> Path:

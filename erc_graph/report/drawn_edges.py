@@ -38,18 +38,18 @@ class Lines:
     times: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Lines:
-        """Only the chosen lines."""
+        """Return only the chosen lines."""
         return Lines(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @property
     def pair(self) -> np.ndarray:
-        """`(E,)` number of the pair of nodes that a line joins."""
+        """Return `(E,)` number of the pair of nodes that a line joins."""
         code: np.ndarray = np.unique(self.a * (int(self.b.max(initial=0)) + 1) + self.b, return_inverse=True)[1]
         return code
 
 
 def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str]) -> Lines:
-    """All edges between two streams, in either direction, as lines.
+    """Return all edges between two streams, in either direction, as lines.
 
     Args:
         graph: From `build_graph`.
@@ -97,17 +97,17 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
 
 
 def carpet(count: int) -> tuple[int, int]:
-    """How many pairs per node a picture of `count` turns shows whole, and how many neighbours each node brings along beyond that."""
+    """Return how many pairs per node a picture of `count` turns shows whole, and how many neighbours each node brings along beyond that."""
     return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
 
 
 def crowded(lanes: Sequence[Lines], count: int) -> bool:
-    """Whether a lane has more pairs of joined nodes than a picture of `count` turns shows whole; then every lane shows fewer."""
+    """Return whether a lane has more pairs of joined nodes than a picture of `count` turns shows whole; then every lane shows fewer."""
     return any(len(np.unique(lines.pair)) > carpet(count)[0] * count for lines in lanes)
 
 
 def strongest(lines: Lines, count: int) -> np.ndarray:
-    """`(E,)` bool: the lines within one stream that a crowded picture shows.
+    """Return `(E,)` bool: the lines within one stream that a crowded picture shows.
 
     With weights those of each node's strongest neighbours (see `carpet`); a pair is as strong as the strongest of its lines. Without,
     every node's nearest neighbours of each relation.
@@ -140,7 +140,7 @@ def strongest(lines: Lines, count: int) -> np.ndarray:
 
 
 def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
-    """One line for every time an edge is listed (at most three), and its place `(E,)`, from 0, in the bundle between its two nodes.
+    """Return one line for every time an edge is listed (at most three), and its place `(E,)`, from 0, in the bundle between its two nodes.
 
     Args:
         lines: What to draw.
@@ -155,21 +155,23 @@ def strands(lines: Lines, apart: bool) -> tuple[Lines, np.ndarray]:
 
 
 def arcs(start: np.ndarray, end: np.ndarray, y: float, height: np.ndarray) -> np.ndarray:
-    """Half ellipses `(E, 65, 2)` from `start` to `end`, by `height (E,)` above `y` (the y axis points down), below where it is negative."""
+    """Return half ellipses `(E, 65, 2)` from `start` to `end`, by `height (E,)` above `y` (the y axis points down), below where it is
+    negative.
+    """
     angle = np.linspace(math.pi, 0, 65)
     middle, reach = (start + end)[:, None] / 2, (end - start)[:, None] / 2
     return np.stack([middle + reach * np.cos(angle), y - height[:, None] * np.sin(angle)], axis=-1)
 
 
 def bows(start: np.ndarray, end: np.ndarray, y_start: float, y_end: float, bow: np.ndarray) -> np.ndarray:
-    """Lines `(E, 25, 2)` from lane to lane, bent to the right by `bow (E,)` in the middle, around the node of a lane between."""
+    """Return lines `(E, 25, 2)` from lane to lane, bent to the right by `bow (E,)` in the middle, around the node of a lane between."""
     t = np.linspace(0, 1, 25)
     x = start[:, None] + (end - start)[:, None] * t + bow[:, None] * 4 * t * (1 - t)
     return np.stack([x, np.broadcast_to(y_start + (y_end - y_start) * t, x.shape)], axis=-1)
 
 
 def heads(points: np.ndarray, centre: np.ndarray, radius: float, length: float, width: np.ndarray) -> np.ndarray:
-    """Arrowheads `(E, 3, 2)`, tip first, at the rim of the node in which a curve ends.
+    """Return arrowheads `(E, 3, 2)`, tip first, at the rim of the node in which a curve ends.
 
     Args:
         points: `(E, P, 2)`, from source to target.

@@ -35,7 +35,7 @@ class Membership:
 
     @property
     def upright(self) -> np.ndarray:
-        """`(M,)` bool: hyperedges of a rule that never leaves one turn."""
+        """Return `(M,)` bool: hyperedges of a rule that never leaves one turn."""
         low, high = (np.full(len(self.names), start) for start in (np.iinfo(np.int64).max, -1))
         np.minimum.at(low, self.edge, self.row)
         np.maximum.at(high, self.edge, self.row)
@@ -44,7 +44,7 @@ class Membership:
 
 
 def membership(graph: HeteroData, streams: list[str]) -> Membership | None:
-    """The hyperedges of a graph with their members, or `None`."""
+    """Return the hyperedges of a graph with their members, or `None`."""
     if HYPEREDGE not in graph.node_types:
         return None
     node = graph[HYPEREDGE]
@@ -74,7 +74,7 @@ def membership(graph: HeteroData, streams: list[str]) -> Membership | None:
 
 
 def rows_of(found: Membership, dialogue: np.ndarray) -> list[tuple[str, list[int]]]:
-    """Rows for the hyperedges that are not upright: name and hyperedges; those of different dialogues stand beside each other.
+    """Return the rows for the hyperedges that are not upright: name and hyperedges; those of different dialogues stand beside each other.
 
     Args:
         found: The hyperedges.

@@ -49,7 +49,9 @@ class Edges:
     weight: NDArray[np.float64]
 
     def strongest(self, most: int = MOST_EDGES) -> Edges:
-        """The `most` strongest into every (turn, stream) from every stream, strongest first; a node's edge to itself says nothing."""
+        """Return the `most` strongest into every (turn, stream) from every stream, strongest first; a node's edge to itself says
+        nothing.
+        """
         other = (self.source != self.target).any(1)
         source, target, weight = self.source[other], self.target[other], self.weight[other]
         group = np.column_stack([target, source[:, 1]])
@@ -105,7 +107,7 @@ class Conversation:
 
 
 def pack(conversations: Sequence[Conversation], labels: Sequence[str], streams: Sequence[str], *, text: bool = True) -> dict[str, Any]:
-    """Everything the page's script needs, as plain values; see the module for the keys.
+    """Return everything the page's script needs, as plain values; see the module for the keys.
 
     Args:
         conversations: In the order in which they are listed.
@@ -158,7 +160,7 @@ def _rounded(values: NDArray[np.float64]) -> list[int]:
 
 
 def json_block(value: Any) -> str:
-    r"""JSON that can stand in a `<script type="application/json">` element: no character of it ends the element or a line.
+    r"""Return JSON that can stand in a `<script type="application/json">` element: no character of it ends the element or a line.
 
     >>> json_block("</script>&\u2028")
     '"\\u003c/script\\u003e\\u0026\\u2028"'

@@ -19,7 +19,7 @@ class HyperedgeMarks:
     """What is drawn of the hyperedges.
 
     Attributes:
-        width: Of the widest name of a row, in inches.
+        width: Width of the widest name of a row, in inches.
         height: Of all rows.
         remarks: What the caption has to say.
     """
@@ -92,7 +92,7 @@ class HyperedgeMarks:
                     pen.mark([place], y, 0.07 + 0.07 * share, "s", colour, linewidths=0, zorder=4)
 
     def key_blocks(self) -> list[Block]:
-        """One entry per rule, and what the size of a mark says."""
+        """Return one entry per rule, and what the size of a mark says."""
         entries = []
         for relation in self.relations:
             edge = self.found.relations.index(relation)

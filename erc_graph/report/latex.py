@@ -16,7 +16,7 @@ _ESCAPES = {
 
 
 def latex(text: str) -> str:
-    r"""Text as LaTeX shows it, nothing in it a command.
+    r"""Return text as LaTeX shows it, nothing in it a command.
 
     >>> print(latex("f1_macro 0.6 ± 0.1 & \\input{x}"))
     f1\_macro 0.6 $\pm$ 0.1 \& \textbackslash{}input\{x\}
@@ -25,7 +25,7 @@ def latex(text: str) -> str:
 
 
 def latex_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    r"""A `tabular` with the rules of booktabs; columns of numbers are aligned to the right.
+    r"""Return a `tabular` with the rules of booktabs; columns of numbers are aligned to the right.
 
     >>> print(latex_table(["method", "wF1"], [["BiGRU", "0.625"]]))
     \begin{tabular}{lr}
@@ -43,5 +43,5 @@ def latex_table(headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def latex_comment(text: str) -> str:
-    """Lines that LaTeX does not print."""
+    """Return the lines that LaTeX does not print."""
     return "\n".join(f"% {line}" for line in re.split(r"[\r\n]+", text))

@@ -27,7 +27,7 @@ class BoardTable:
     """A table of the page.
 
     Attributes:
-        name: Of the corpus.
+        name: Name of the corpus.
         heading: What it is of.
         header: Titles of the columns.
         rows: Cells.
@@ -42,7 +42,7 @@ class BoardTable:
 
     @property
     def numbers(self) -> list[bool]:
-        """Which columns are numbers."""
+        """Return which columns are numbers."""
         return numeric_columns(cell_texts(self.header, self.rows))
 
 

@@ -21,23 +21,24 @@ COLOURS = {"graph": "#006699", "recurrent": "#D55E00", "transformer": "#8E5AA8",
 
 
 def done(board: Board) -> list[Mapping[str, Any]]:
-    """Rows with a finished seed."""
+    """Return the rows with a finished seed."""
     return [row for row in board["rows"] if row["seeds"]]
 
 
 def figure_of(row: Mapping[str, Any], part: str = "test") -> float:
-    """Mean weighted F1."""
+    """Return the mean weighted F1."""
     found = row["chosen_on_test"] if part == "chosen_on_test" else row[part]["weighted_f1"]
     return float(found["mean"])
 
 
 def colour(row: Mapping[str, Any]) -> str:
-    """Of a kind of method."""
+    """Return the colour of a kind of method."""
     return COLOURS.get(row["family"], SOFT)
 
 
 def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
-    """Weighted F1 of the test part against processor seconds per epoch, a panel per corpus; a line joins what nothing beats at its cost.
+    """Draw weighted F1 on the test split against processor seconds per epoch, one panel per corpus; a line joins the methods that no other
+    method beats at their cost.
 
     Raises:
         ConfigError: nothing is trained yet, or an unknown file type.
@@ -69,7 +70,7 @@ def plot_cost(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
-    """Measured weighted F1 against the printed one, which is on other features; on the dotted line both are the same.
+    """Draw measured weighted F1 against published weighted F1, which is on other features; on the dotted line both are equal.
 
     Raises:
         ConfigError: no measured method has a printed figure, or an unknown file type.
@@ -94,7 +95,7 @@ def plot_published(boards: Sequence[Board], path: str | Path) -> Path:
 
 
 def plot_inflation(boards: Sequence[Board], path: str | Path) -> Path:
-    """How much more weighted F1 a method would claim, had its epoch been chosen on the test set.
+    """Draw how much more weighted F1 a method would claim if its epoch had been chosen on the test set.
 
     Raises:
         ConfigError: nothing is trained yet, or an unknown file type.
@@ -136,7 +137,7 @@ class Ranks:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """First and last position of the longest runs of methods of which no two can be told apart."""
+        """Return first and last position of the longest runs of methods of which no two can be told apart."""
         found: list[tuple[int, int]] = []
         for start in range(len(self.names)):
             end = start
@@ -148,7 +149,7 @@ class Ranks:
 
 
 def plot_ranks(ranks: Ranks, path: str | Path) -> Path:
-    """A critical-difference diagram: mean ranks, and bars over methods that cannot be told apart.
+    """Draw a critical-difference diagram: mean ranks, and bars over methods that cannot be distinguished.
 
     Raises:
         ConfigError: an unknown file type.

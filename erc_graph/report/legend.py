@@ -29,17 +29,19 @@ class Block:
 
     @property
     def height(self) -> float:
-        """Inches."""
+        """Return the height in inches."""
         return _HEAD + _ROW * len(self.entries)
 
     @property
     def width(self) -> float:
-        """Inches."""
+        """Return the width in inches."""
         return max(width([self.heading], 8, "bold"), 0.36 + width([entry.text for entry in self.entries], 8))
 
 
 def columns(blocks: list[Block], room: float) -> list[list[Block]]:
-    """Blocks side by side in `room` inches of width: long ones are broken where that makes the keys lower, else they stand in columns."""
+    """Return the blocks side by side in `room` inches of width: long ones are broken where that makes the keys lower, else they stand in
+    columns.
+    """
     longest = max((len(block.entries) for block in blocks), default=0)
     for most in range(3, longest + 1):
         found = [[part] for block in blocks for part in _broken(block, most)]
@@ -65,7 +67,7 @@ def _broken(block: Block, most: int) -> list[Block]:
 
 
 def size(found: list[list[Block]]) -> tuple[float, float]:
-    """Width and height of columns in inches."""
+    """Return width and height of columns in inches."""
     wide = sum(max(block.width for block in column) + _GAP for column in found) - (_GAP if found else 0)
     return wide, max((sum(block.height for block in column) for column in found), default=0.0)
 

@@ -85,7 +85,7 @@ def write_page(path: str | Path, contents: Contents) -> Path:
 
 
 def render_page(contents: Contents) -> str:
-    """The page as text."""
+    """Return the page as text."""
     from markupsafe import Markup
 
     found = contents.predictions
@@ -125,7 +125,7 @@ def digest(script: str) -> str:
 
 
 def environment() -> Environment:
-    """Templates of this folder, with everything escaped that is not said to be markup."""
+    """Return the templates of this folder, with everything escaped that is not said to be markup."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -230,7 +230,7 @@ def _calibration(found: Predictions) -> dict[str, Any] | None:
 
 
 def inline_svg(draw: Callable[[Path], object], name: str, title: str, colours: Mapping[str, str] | None = None) -> Markup:
-    """What `draw` draws as an inline SVG whose colours are the page's own, so that they follow dark and light."""
+    """Return what `draw` draws as an inline SVG whose colours are the page's own, so that they follow dark and light."""
     import matplotlib
     from markupsafe import Markup, escape
 

@@ -41,19 +41,19 @@ class Pen:
 
 
 def letter(code: int) -> str:
-    """A speaker's letter: A, B, … Z, then 27, 28, …"""
+    """Return a speaker's letter: A, B, … Z, then 27, 28, …"""
     return chr(ord("A") + code) if code < 26 else str(code + 1)
 
 
 def ink_on(colour: str) -> str:
-    """Dark or white, whichever is easier to read on a colour `#RRGGBB`."""
+    """Return dark or white, whichever is easier to read on a colour `#RRGGBB`."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.04 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return "#16181C" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.2 else "#FFFFFF"
 
 
 def width(texts: Iterable[str], size: float, weight: str = "normal") -> float:
-    """Inches that the widest of the texts takes."""
+    """Return the width in inches of the widest of the texts."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     font = get_font(findfont(FontProperties(weight=weight)))
@@ -69,7 +69,7 @@ def _advance(font: Any, text: str) -> float:
 
 
 def shortened(text: str, size: float, room: float) -> str:
-    """One line of text that is at most `room` inches wide."""
+    """Return one line of text that is at most `room` inches wide."""
     plain = one_line(text, 200)
     most = len(plain)
     while most > 1 and width([plain if most == len(plain) else plain[:most] + "…"], size) > room:
@@ -78,7 +78,7 @@ def shortened(text: str, size: float, room: float) -> str:
 
 
 def wrapped(text: str, size: float, room: float, most: int) -> list[str]:
-    """Text in at most `most` lines that are at most `room` inches wide; words that are too long are broken."""
+    """Return the text in at most `most` lines that are at most `room` inches wide; words that are too long are broken."""
     words, lines = one_line(text, 200).split(), [""]
     while words and len(lines) <= most:
         word = words.pop(0)

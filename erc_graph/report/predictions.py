@@ -45,19 +45,21 @@ class Predictions:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """`(C, C)` counts: rows are true classes, columns predicted ones."""
+        """Return `(C, C)` counts: rows are true classes, columns predicted ones."""
         size = len(self.labels)
         return np.bincount(self.target * size + self.guess, minlength=size * size).reshape(size, size)
 
     def per_class(self) -> list[tuple[float, float, float, int]]:
-        """Precision, recall, F1 and number of true utterances of every class; 0 where a class was never predicted or does not occur."""
+        """Return precision, recall, F1 and number of true utterances of every class; 0 where a class was never predicted or does not
+        occur.
+        """
         counts = self.confusion
         hits, true, found = counts.diagonal(), counts.sum(1), counts.sum(0)
         rates = (hits / np.maximum(found, 1), hits / np.maximum(true, 1), 2 * hits / np.maximum(true + found, 1))
         return list(zip(*(rate.tolist() for rate in rates), true.tolist(), strict=True))
 
     def worst(self, most: int = 12, each: int = 3) -> list[int]:
-        """Rows of the errors worth reading: confident and wrong (the largest misses for a score), at most `each` of a kind."""
+        """Return the rows of the errors worth reading: confident and wrong (the largest misses for a score), at most `each` of a kind."""
         if self.probabilities is not None:
             wrong = np.flatnonzero(self.guess != self.target)
             size = self.probabilities[wrong, self.guess[wrong]]
@@ -80,7 +82,7 @@ class Predictions:
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
-    """The content of a run's predictions.csv.
+    """Return the content of a run's predictions.csv.
 
     Args:
         path: The file.

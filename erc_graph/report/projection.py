@@ -25,12 +25,12 @@ _MARKERS = "osD^vphX*<>P"
 
 
 def project(features: ArrayLike, *, method: Method | None = None, seed: int = 0) -> tuple[NDArray[np.float64], Method]:
-    """Points in the plane for `(N, k)` features: t-SNE, or PCA of fewer than 30 points.
+    """Return the points in the plane for `(N, k)` features: t-SNE, or PCA of fewer than 30 points.
 
     Args:
         features: Finite numbers.
         method: `tsne` or `pca`, whatever the size.
-        seed: Of t-SNE.
+        seed: Seed of t-SNE.
 
     Returns:
         `(N, 2)` points, and the method that was used: t-SNE of points that are all the same is undefined, PCA is not.
@@ -83,7 +83,7 @@ def plot_projections(
         path: Ends in `.png`, `.svg` or `.pdf`.
         method: `tsne` or `pca`; by default PCA of fewer than 30 points and t-SNE otherwise.
         most: Points per panel.
-        seed: Of the choice of rows and of t-SNE.
+        seed: Seed of the choice of rows and of t-SNE.
 
     Returns:
         The path.

@@ -33,12 +33,12 @@ class Look:
 
     @property
     def paint(self) -> str:
-        """The colour as `#RRGGBB`."""
+        """Return the colour as `#RRGGBB`."""
         return ACROSS if self.colour is None else COLOURS[self.colour]
 
 
 def looks(edge_types: Iterable[tuple[str, str, str]]) -> tuple[list[Look], dict[str, int]]:
-    """The looks of a graph and the index of each relation's look.
+    """Return the looks of a graph and the index of each relation's look.
 
     Args:
         edge_types: `(source stream, relation, target stream)`, without incidences of hyperedges.

@@ -80,7 +80,7 @@ class Strokes:
             self.remarks.append("parallel lines of one kind: an edge that counts several times")
 
     def strength(self, weight: np.ndarray) -> np.ndarray:
-        """Weights as 0…1 between the least and the largest; one half where there is no difference, or no weight."""
+        """Return weights as 0…1 between the least and the largest; one half where there is no difference, or no weight."""
         low, high = self.span
         return np.nan_to_num((weight - low) / (high - low), nan=0.5) if high > low else np.full(len(weight), 0.5)
 
@@ -143,7 +143,7 @@ class Strokes:
         )
 
     def key_blocks(self) -> list[Block]:
-        """The relations that are there, and the range of weights."""
+        """Return the relations that are there, and the range of weights."""
         used = sorted({int(k) for look in self.look.values() for k in np.unique(look)})
         entries = [Entry(self.looks[k].name, line=_sample(0.6, self.looks[k].paint, DASHES[self.looks[k].dash])) for k in used]
         low, high = self.span

@@ -20,7 +20,7 @@ MOST_MARKED = 20  # frames with their number below
 
 
 def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
-    """Mean weight of every frame in the first windows, one panel per attention (MFDR, Fig. 3); all share one scale.
+    """Draw the mean weight of every frame in the first windows, one panel per attention (MFDR, Fig. 3); all share one scale.
 
     Args:
         maps: Title → `(windows, frames)`.
@@ -55,7 +55,7 @@ def plot_heat(maps: Mapping[str, ArrayLike], path: str | Path) -> Path:
 
 
 def plot_word_frames(graph: HeteroData, path: str | Path, *, title: str | None = None) -> Path:
-    """The bipartite graph of an utterance: words above, frames below, a line as thick as the word's weight for the frame.
+    """Draw the bipartite graph of an utterance: words above, frames below; the width of a line is the word's weight for the frame.
 
     Args:
         graph: Of `erc_graph.graphs.word_windows.window_graph`.

@@ -121,7 +121,7 @@ def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | No
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """`{parameter}.{name}` → tensor; learning rates and the like come from the configuration."""
+    """Return `{parameter}.{name}` → tensor; learning rates and similar values come from the configuration."""
     return {f"{i}.{name}": value for i, values in optimizer.state_dict()["state"].items() for name, value in values.items()}
 
 
@@ -143,7 +143,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """States of PyTorch's random number generators."""
+    """Return the states of PyTorch's random number generators."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)

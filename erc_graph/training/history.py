@@ -45,7 +45,7 @@ class History:
 
     @property
     def dev(self) -> dict[str, float]:
-        """Development metrics of the finished method."""
+        """Return the development metrics of the finished method."""
         return self.stages[-1].best.dev
 
     @property

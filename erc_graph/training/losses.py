@@ -23,7 +23,7 @@ def counted(batch: Batch, task: Task) -> Tensor:
 
 
 def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced", "sqrt"]) -> Tensor | None:
-    """Weight per class by inverse frequency, so scaled that the mean over the given targets is one.
+    """Return the weight per class by inverse frequency, so scaled that the mean over the given targets is one.
 
     Args:
         target: `(n,)` label indices of the training split.
@@ -42,12 +42,13 @@ def class_weights(target: Tensor, classes: int, kind: Literal["none", "balanced"
 
 
 def cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
-    """Cross entropy per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero."""
+    """Compute the cross entropy per row: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero."""
     return F.cross_entropy(scores, target, weight, ignore_index=-1, reduction="none", label_smoothing=label_smoothing)
 
 
 def focal(scores: Tensor, target: Tensor, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
-    r"""Focal loss per row, :math:`-(1-p)^\gamma \log p` of the right class: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives zero.
+    r"""Compute the focal loss per row, :math:`-(1-p)^\gamma \log p` of the right class: `(N, C)`, `(N,)` → `(N,)`; a target of -1 gives
+    zero.
 
     It falls towards zero as the right class gets certain; see `legacy_focal` for one that does not.
     """
@@ -68,7 +69,7 @@ def legacy_focal(scores: Tensor, target: Tensor, gamma: float = 2.5) -> Tensor:
 
 
 def absolute_error(scores: Tensor, target: Tensor) -> Tensor:
-    """Absolute error per row of a score task: `(N, 1)`, `(N,)` → `(N,)`; a target of NaN gives zero."""
+    """Compute the absolute error per row of a score task: `(N, 1)`, `(N,)` → `(N,)`; a target of NaN gives zero."""
     known = ~target.isnan()
     return (scores.squeeze(-1) - target.nan_to_num()).abs() * known
 

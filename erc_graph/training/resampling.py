@@ -25,7 +25,7 @@ def bootstrap_dialogues(
     resamples: int = 9999,
     seed: int = 0,
 ) -> Comparison:
-    """Paired percentile bootstrap of `figure(first) - figure(second)` with dialogues as the units.
+    """Compute the paired percentile bootstrap of `figure(first) - figure(second)` with dialogues as the units.
 
     A draw takes as many dialogues as there are, with replacement, the same for both methods. A figure depends on sums over
     utterances (a confusion matrix, a sum of errors), so a draw is one row of a matrix product.
@@ -36,7 +36,7 @@ def bootstrap_dialogues(
         figure: `(draws, K)` sums → `(draws,)` figures.
         confidence: Level of the interval.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         ConfigError: not the same dialogues, or fewer than two.
@@ -62,7 +62,7 @@ def bootstrap_dialogues(
 
 
 def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Flat confusion matrices of every unit, true class times predicted class: `(units, classes²)`, for `class_figures`.
+    """Return flat confusion matrices of every unit, true class times predicted class: `(units, classes²)`, for `class_figures`.
 
     Args:
         units: `(n,)` what each utterance belongs to, for example its dialogue.
@@ -89,7 +89,7 @@ def score_sums(units: ArrayLike, true: NDArray[np.float64], guessed: NDArray[np.
 
 
 def class_figures(classes: int) -> dict[str, Figure]:
-    """Figures of a classification from `(draws, classes²)` flat confusion matrices, true class times predicted class.
+    """Compute the metrics of a classification from `(draws, classes²)` flat confusion matrices, true class times predicted class.
 
     Named and defined as in `metrics.evaluate`; `f1/<index>` per class.
     """
@@ -133,7 +133,9 @@ def class_figures(classes: int) -> dict[str, Figure]:
 
 
 def score_figures() -> dict[str, Figure]:
-    """Figures of a score task from `(draws, 6)` sums: the 2×2 table of signs, the right ones of seven classes, absolute errors."""
+    """Compute the metrics of a score task from `(draws, 6)` sums: the 2×2 table of signs, the right ones of seven classes, absolute
+    errors.
+    """
     signs = class_figures(2)
     figures = {name: lambda sums, f=f: f(sums[:, :4]) for name, f in signs.items() if name in ("accuracy", "weighted_f1")}
 

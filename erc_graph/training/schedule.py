@@ -15,7 +15,7 @@ POOL = 8  # batches among which dialogues are sorted by length: little padding, 
 
 
 def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tokens: int = 0) -> list[Tensor]:
-    """Dialogues of every step of an epoch: random, but of similar length.
+    """Return the dialogues of every step of an epoch: random, but of similar length.
 
     Args:
         lengths: `(D,)` utterances per dialogue, on the CPU.
@@ -53,7 +53,7 @@ def _budget(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[
 
 
 def rate(step: int, steps: int, config: TrainingConfig) -> float:
-    """Factor of the learning rate in a step of a stage."""
+    """Return the factor of the learning rate in a step of a stage."""
     warm = config.warmup * steps
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -64,7 +64,8 @@ def rate(step: int, steps: int, config: TrainingConfig) -> float:
 
 
 def plateau(figures: Sequence[float], *, lower: bool, wait: int, factor: float) -> float:
-    """Factor of the learning rate after epochs with these figures, as `torch.optim.lr_scheduler.ReduceLROnPlateau` has it (threshold 0).
+    """Return the factor of the learning rate after epochs with these figures, as `torch.optim.lr_scheduler.ReduceLROnPlateau` has it
+    (threshold 0).
 
     It is read off the whole history, so that a continued run needs no state of its own.
 

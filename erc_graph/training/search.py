@@ -1,4 +1,4 @@
-"""A search over declared ranges of configuration values, evaluated on the development split."""
+"""A hyperparameter search over declared ranges, evaluated on the development split."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NO_MEMORY = re.compile("allocate memory|out of memory|not enough memory")  # Py
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Values of one configuration key: an interval, or choices.
+    """The values of one configuration key: an interval, or choices.
 
     Attributes:
-        low: Smallest value; whole numbers are searched where both ends are whole.
+        low: Smallest value; if both ends are whole numbers, only whole numbers are searched.
         high: Largest value.
-        log: On a logarithmic scale.
-        choices: Any values that TOML has; instead of an interval.
+        log: Search on a logarithmic scale.
+        choices: Any values that TOML has, instead of an interval.
     """
 
     low: float | None = None
@@ -41,7 +41,7 @@ class Range:
     choices: tuple[Any, ...] = ()
 
     def problem(self) -> str | None:
-        """Return what is wrong with it, or nothing."""
+        """Return the problem of the range, or `None`."""
         if self.choices:
             return None if self.low is None and self.high is None and not self.log else "choices or an interval, not both"
         ends = (self.low, self.high)
@@ -52,7 +52,7 @@ class Range:
         return "`low` above 0 with `log`" if self.log and self.low <= 0 else None  # type: ignore[operator]
 
     def distribution(self) -> BaseDistribution:
-        """Return the same for optuna; choices by position, since TOML has values that optuna does not."""
+        """Return the range for optuna; choices by position, because TOML has values that optuna does not accept."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:
@@ -69,12 +69,12 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SearchSpace:
-        """From a table of TOML.
+        """Read the ranges from a table of TOML.
 
         For example `"training.learning_rate" = {low = 1e-5, high = 1e-3, log = true}` or `"model.width" = {choices = [128, 256]}`.
 
         Raises:
-            ConfigError: names every key that is not a range, what was expected and what was found.
+            ConfigError: a key has no valid range; the message names every such key, what was expected and what was found.
         """
         ranges, problems = {}, []
         for key, value in values.items():
@@ -95,7 +95,7 @@ class SearchSpace:
 
 @dataclass
 class Trial:
-    """One tried setting; `value` is unset where it failed, and `error` says why."""
+    """One evaluated setting; if it failed, `value` is unset and `error` gives the reason."""
 
     number: int
     parameters: dict[str, Any]
@@ -113,7 +113,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """Return the best trial, the earliest of equals.
+        """Return the best trial; of equal ones the earliest.
 
         Raises:
             ConfigError: every trial failed.
@@ -139,23 +139,23 @@ def run_search(
 ) -> Search:
     """Search with optuna's tree-structured Parzen estimator.
 
-    After every trial `folder/trials.json` has all of them. A search that was interrupted goes on from there, and tries what it
-    would have tried without the interruption.
+    After every trial, all trials are written to `folder/trials.json`. An interrupted search continues from there with the same settings as
+    without the interruption.
 
     Args:
-        objective: Configuration key → value to a figure of the development split (never of the test split). An `ErcGraphError`, a
-            lack of memory or a figure that is no number makes the trial a failed one.
-        space: What is searched.
-        trials: How many in all, those of the record among them.
-        seed: Of the search.
-        folder: Where the record is.
-        direction: Whether a high or a low figure is good.
-        context: What else the figures depend on (digest of the data, settings that are not searched), as values that JSON has; it is
-            kept in the record, and a record of another context is not continued.
-        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
+        objective: Function from configuration key → value to a metric of the development split (never of the test split). The trial fails
+            if the function raises an `ErcGraphError`, memory is exhausted, or the metric is not finite.
+        space: The ranges to search.
+        trials: Number of all trials, including those of the record.
+        seed: Seed of the search.
+        folder: Folder of the record.
+        direction: Whether a high or a low metric is good.
+        context: Everything else that the metric depends on (digest of the data, settings that are not searched), as JSON values. It is
+            stored in the record; a record with another context is not continued.
+        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
 
     Raises:
-        CheckpointError: the record is damaged, or of another search or context.
+        CheckpointError: the record is damaged, or belongs to another search or context.
         StorageError: the record cannot be written.
     """
     import optuna

@@ -43,7 +43,7 @@ def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
 
 
 def paired_permutation(first: ArrayLike, second: ArrayLike, *, resamples: int = 9999, seed: int = 0) -> Comparison:
-    """Sign-flip permutation test of the mean difference; exact where there are at most `resamples` sign patterns.
+    """Compute the sign-flip permutation test of the mean difference; exact if there are at most `resamples` sign patterns.
 
     With `n` pairs no p-value below 2 / 2ⁿ is possible: five seeds give 0.0625 at best, six 0.031.
 
@@ -51,7 +51,7 @@ def paired_permutation(first: ArrayLike, second: ArrayLike, *, resamples: int = 
         first: Figures of one method, one per seed or fold (`weighted_f1`) or per utterance (right or wrong).
         second: Figures of the other on the same seeds, folds or utterances, in the same order.
         resamples: Most sign patterns that are tried.
-        seed: Of the random sign patterns.
+        seed: Seed of the random sign patterns.
 
     Raises:
         ConfigError: not two rows of as many finite figures.
@@ -70,7 +70,7 @@ def paired_permutation(first: ArrayLike, second: ArrayLike, *, resamples: int = 
 
 
 def holm(p_values: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
-    """p-values corrected for testing several hypotheses (Holm's step-down procedure).
+    """Return the p-values corrected for testing several hypotheses (Holm's step-down procedure).
 
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}

@@ -198,7 +198,7 @@ class StageRun:
         log.info("%s: epoch %d of %d chosen, %s", title, history.chosen, len(history.epochs), chosen)
 
     def epoch(self, train: Batch, number: int) -> float:
-        """One pass over the training split; returns the mean loss of the `judged` utterances.
+        """Train for one pass over the training split, and return the mean loss of the `judged` utterances.
 
         Raises:
             ConfigError: the loss is no longer a number.
@@ -275,7 +275,7 @@ class StageRun:
         return total / (count / processes) + share * answer.penalty
 
     def judge(self, dev: Batch) -> dict[str, float]:
-        """Metrics of the development split, with the loss that is trained on.
+        """Compute the metrics of the development split, with the loss that is trained on.
 
         Raises:
             ConfigError: what the network says of it is no longer a number.
@@ -308,7 +308,7 @@ class StageRun:
             return infer(self.run.method, batch, min(self.run.config.batch_size, len(batch)), forward=self.stage.forward).scores
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Everything that continuing needs beside the method's weights."""
+        """Return everything that continuing needs beside the method's weights."""
         scaler = self.run.accelerator.scaler
         return {
             "optimizer": optimizer_tensors(self.optimizer),

@@ -111,7 +111,7 @@ class Tracker:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Dotted key → plain value; lists as JSON, what is unset or empty left out.
+    """Return dotted key → plain value; lists as JSON, what is unset or empty left out.
 
     >>> flat({"seeds": 2, "task": None, "pipeline": {"mal": {"layers": 4}, "names": ["a", "b"]}})
     {'seeds': 2, 'pipeline.mal.layers': 4, 'pipeline.names': '["a", "b"]'}

@@ -39,7 +39,7 @@ class Begun(BaseModel):
 
     @property
     def held(self) -> Rules:
-        """Its rules.
+        """Return the rules.
 
         Raises:
             ConfigError: they are none.
@@ -48,7 +48,7 @@ class Begun(BaseModel):
 
 
 def read_begun(folder: Path) -> Begun:
-    """How the leaderboard in a folder began.
+    """Return how the leaderboard in a folder began.
 
     Raises:
         ConfigError: the folder is that of an experiment, or its file is damaged.

@@ -26,7 +26,7 @@ SPEAKERS = ((0, 1, 0, 1, 1, 2, 0), (0, 0, 1))  # of two made-up dialogues
 
 
 def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[float]:
-    """Sums over scores, penalty and gradients of a method for two made-up dialogues with modalities that are missing.
+    """Return sums over scores, penalty and gradients of a method for two made-up dialogues with modalities that are missing.
 
     Args:
         method: Its name.

@@ -46,7 +46,7 @@ class Entry:
     """A method on a corpus.
 
     Attributes:
-        name: Of the row.
+        name: Name of the row.
         method: Its name, or file and class.
         experiment: The settings of its paper, but for what the rules decide.
         settings: Changes of them, the first of them none.
@@ -107,7 +107,7 @@ class Entry:
 
     @property
     def failed(self) -> dict[int, str]:
-        """Settings without a figure, and why: refused, or a training that failed."""
+        """Return settings without a figure, and why: refused, or a training that failed."""
         found = {number: str(made) for number, made in enumerate(self.made) if not isinstance(made, Experiment)}
         for number, records in enumerate(self.records):
             for error in [record["error"] for record in records if "error" in record]:
@@ -211,7 +211,7 @@ def field_of(
 
 
 def parts_of(corpus: Corpus, groups: Mapping[str, Sequence[str]]) -> Parts:
-    """Utterances with and without a shift of the speaker's emotion, and of groups of speakers."""
+    """Return the utterances with and without a shift of the speaker's emotion, and of groups of speakers."""
     members = {}
     for group, patterns in groups.items():
         chosen = {name for name in set(corpus.speakers) if any(fnmatchcase(name, pattern) for pattern in patterns)}

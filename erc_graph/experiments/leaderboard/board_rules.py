@@ -100,7 +100,7 @@ class Variant:
     """A method with other settings, as a row of its own.
 
     Attributes:
-        name: Of the row, and of what is kept of it.
+        name: Name of the row, and of what is kept of it.
         method: Name of the method.
         changes: Key → value, changes of its committed settings.
     """
@@ -150,12 +150,12 @@ class Rules:
         return self.corpora.get(corpus, CorpusRules())
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as `rules_from` takes them."""
+        """Return plain values, as `rules_from` takes them."""
         return dataclasses.asdict(self)
 
 
 def rules_from(values: Mapping[str, Any], where: str) -> Rules:
-    """Rules from plain values.
+    """Return the rules from plain values.
 
     Raises:
         ConfigError: every unknown key, wrong type and impossible value at once, each with its path.

@@ -81,7 +81,7 @@ SHORT = ("method", "dev wF1", "wF1", "against BiGRU", "p (seeds)", "seeds", "err
 
 
 def table(board: Mapping[str, Any], names: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a corpus."""
+    """Return header and rows of a corpus."""
     rows = board["rows"]
     cells = {name: [COLUMNS[name](row) for row in rows] for name in names}
     shown = [name for name in names if name == "method" or any(cell != DASH for cell in cells[name])]
@@ -121,7 +121,7 @@ def notes(board: Mapping[str, Any]) -> list[str]:
 
 
 def text(board: Mapping[str, Any]) -> str:
-    """For the terminal."""
+    """Return the table for the terminal."""
     return "\n".join(["", heading(board), text_table(*table(board, SHORT)), *(f"  {note}" for note in notes(board))])
 
 

@@ -41,7 +41,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
 
 
 def ranges(experiment: Experiment, rules: Rules) -> dict[str, Range]:
-    """Key → range: those of the rules that the method has, and the first two of its own."""
+    """Return key → range: those of the rules that the method has, and the first two of its own."""
     values, found = experiment.as_dict(), {}
     for key, span in SearchSpace.from_dict(rules.ranges).ranges.items() if rules.ranges else ():
         whole = key if "." in key else f"pipeline.{key}"
@@ -61,7 +61,8 @@ def _has(values: Mapping[str, Any], key: str) -> bool:
 
 
 def candidates(experiment: Experiment, rules: Rules) -> list[dict[str, Any]]:
-    """Changes of the settings, the first of them none: `1 + budget`. The same points of the unit cube are drawn for every method.
+    """Return the changes of the settings, the first of them none: `1 + budget`. The same points of the unit cube are drawn for every
+    method.
 
     >>> candidates(from_dict("bigru", {}, "example"), Rules())
     [{}]

@@ -18,7 +18,7 @@ def trace_of(record: Record) -> str | None:
 
 
 def chosen_on_test(traces: Path, trainings: Iterable[str]) -> dict[str, float]:
-    """Training → the best figure of the test split over the epochs of its last stage, where it has one."""
+    """Return training → the best figure of the test split over the epochs of its last stage, where it has one."""
     found = {}
     with Journal(traces, trace_of) as journal:
         for name in trainings:

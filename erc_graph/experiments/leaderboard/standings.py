@@ -215,7 +215,7 @@ def _run(fields: Sequence[Field], rules: Rules, folder: Path, launch: Launch) ->
 
 
 def standing(field: Field, rules: Rules) -> dict[str, Any]:
-    """Everything that is known on a corpus, as plain values."""
+    """Return everything that is known on a corpus, as plain values."""
     corpus, own = field.corpus, rules.of(field.corpus.name)
     rows = rows_of(field, rules)
     held: Mapping[str, Any] = {"seeds": rules.seeds, "budget": rules.budget, "members": rules.members, "tuned": rules.tuned}

@@ -132,7 +132,7 @@ def answers_of(record: Record) -> str | None:
 
 
 def written(scores: Tensor, task: Task) -> str | list[float]:
-    """Answers for a record: a character per utterance, from `0` on, for its class, or its score with four decimals.
+    """Return the answers for a record: a character per utterance, from `0` on, for its class, or its score with four decimals.
 
     >>> from erc_graph.data.tasks import get_task
     >>> written(torch.eye(6)[:3], get_task("iemocap6"))

@@ -28,7 +28,7 @@ class MalConfig(Checked):
         pair_skip: Concatenate h^(VA) before layers 2 to l.
         context_skip: Concatenate h^(Bt) after the last layer.
         hidden: Width of the fully connected layer.
-        dropout: In attention and classifier.
+        dropout: Dropout in attention and classifier.
         density: λ_m1, weight of the density loss.
     """
 
@@ -78,7 +78,7 @@ class MultimodalAttention(nn.Module):
         self.classify = Classifier(self.width, outputs, hidden=config.hidden, dropout=config.dropout)
 
     def forward(self, fused: Tensor, pair: Tensor, context: Tensor | None, batch: Batch) -> Tensor:
-        """E^(MM): `(utterances, width)`."""
+        """Compute E^(MM): `(utterances, width)`."""
         state = fused
         for layer, attention in enumerate(self.attention):
             joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state

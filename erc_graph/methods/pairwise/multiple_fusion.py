@@ -30,7 +30,7 @@ class MffConfig(Checked):
 
     Attributes:
         width: Width of node states.
-        dropout: In graph and Transformer encoder.
+        dropout: Dropout in graph and Transformer encoder.
         bidirectional: GRU1 and GRU2 read in both directions, unless the method is causal.
         project: A linear layer with ReLU before GRU2 (not in the paper).
         gcn: The second graph; off: E^(VAT) is the GRU states side by side.
@@ -81,14 +81,14 @@ class MultipleFeaturesFusion(nn.Module):
             self.width += mff.width
 
     def nodes(self, given: Given, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
+        """Compute n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
         nets = [cast(Recurrent, self.encode[pair]) for pair in pairs]
         read = side_by_side(nets, [self.dropout(e) for e in pairs.values()], given.batch)  # Eq. (8)
         nodes = torch.stack(read, 1)
         return (nodes if self.speaker is None else nodes + self.speaker(given)[:, None]), dict(zip(pairs, read, strict=True))  # Eq. (9)
 
     def forward(self, given: Given, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """E^(MF) `(utterances, width)`, and the GRU states by stream (`Bt` for the second text feature)."""
+        """Compute E^(MF) `(utterances, width)`, and the GRU states by stream (`Bt` for the second text feature)."""
         states, hidden = self.nodes(given, pairs)
         nodes = Nodes(states, present, tuple(pairs))
         fused = (self.conv(nodes, given.batch).states if self.conv else nodes.masked()).flatten(1)  # Eq. (10)

@@ -33,7 +33,7 @@ class PmfConfig(Checked):
     Attributes:
         enabled: Off: a pair's stream is its two BiLSTM states, no graph and no loss of its own.
         width: Width of node states.
-        dropout: In encoders, graph and classifier.
+        dropout: Dropout in encoders, graph and classifier.
         project: A linear layer with ReLU before each BiLSTM (not in the paper).
         density: λ_p1, weight of the density loss.
     """
@@ -73,7 +73,7 @@ class PairFusion(nn.Module):
             self.reduction: Reduction = config.density_reduction
 
     def nodes(self, given: Given) -> Nodes:
-        """n^m: `(utterances, modalities, width)`; without PMF the bare BiLSTM states."""
+        """Compute n^m: `(utterances, modalities, width)`; without PMF the bare BiLSTM states."""
         features = self.missing(given.values, given.present)
         features = {m: self.project[m](value) if self.project else value for m, value in features.items()}
         read = [over_turns(self.encode[m], self.dropout(features[m]), given.batch) for m in self.modalities]  # Eq. (1)
@@ -82,12 +82,12 @@ class PairFusion(nn.Module):
         return Nodes(states, given.here(self.modalities), self.modalities)
 
     def forward(self, given: Given) -> Tensor:
-        """E^(m1m2): `(utterances, width)`."""
+        """Compute E^(m1m2): `(utterances, width)`."""
         nodes = self.nodes(given)
         return (self.conv(nodes, given.batch).states if self.enabled else nodes.masked()).flatten(1)  # Eqs. (3)-(5)
 
     def predict(self, given: Given) -> Prediction:
-        """Stage 1: the pair's own classifier and density loss."""
+        """Compute stage 1: the pair's own classifier and density loss."""
         fused = self(given)
         penalty = self.penalty * density(fused, self.reduction)  # Eqs. (6), (7)
         return Prediction(scores=self.classify(fused), penalty=penalty, penalty_reduction=self.reduction, states=fused)

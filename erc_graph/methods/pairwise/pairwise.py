@@ -138,7 +138,7 @@ class Pairwise(Method):
     )
 
     def build(self, config: PairwiseConfig, shapes: Shapes) -> None:
-        """PMF of every pair, MFF and MAL."""
+        """Build PMF of every pair, MFF and MAL."""
         if config.stages == "two" and config.pmf.enabled and self.inputs.text_layers is not None:
             raise ConfigError(
                 "inputs.text_layers: expected none with pipeline.stages 'two', whose first stage would be trained on other states than the "
@@ -174,11 +174,11 @@ class Pairwise(Method):
 
     @property
     def fusions(self) -> dict[str, PairFusion]:
-        """PMF by pair."""
+        """Return the PMF by pair."""
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
     def stages(self) -> list[Stage]:
-        """PMF of every pair, then MFF with MAL; or all at once."""
+        """Return the stages: PMF of every pair, then MFF with MAL; or one stage for all."""
         if self.config.stages == "joint" or not self.config.pmf.enabled:
             return [self.stage("mff+mal", self)]
         pairs = [self.stage(f"pmf {name}", fusion, answer=fusion.predict) for name, fusion in self.fusions.items()]
@@ -186,7 +186,7 @@ class Pairwise(Method):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Before the last of two stages: keep what the trained and frozen pairs say, instead of asking them in every epoch.
+        """Store what the trained and frozen pairs compute before the last of two stages, instead of computing it in every epoch.
 
         Not with swap noise or modality dropout, in which they see other features in every epoch.
         """
@@ -201,7 +201,7 @@ class Pairwise(Method):
         return batch.with_cache({name: in_parts(partial(ask, fusion), batch) for name, fusion in self.fusions.items()})
 
     def pairs(self, given: Given) -> dict[str, Tensor]:
-        """E^(m1m2) of every pair, from the cache where it is there."""
+        """Compute E^(m1m2) of every pair, from the cache where it is there."""
         cache = given.batch.cache
         return {name: cache[name] if name in cache else fusion(given) for name, fusion in self.fusions.items()}
 
@@ -210,7 +210,7 @@ class Pairwise(Method):
         return torch.stack([given.here(fusion.modalities).any(1) for fusion in self.fusions.values()], 1)
 
     def answer(self, given: Given) -> Prediction:
-        """Scores of every utterance `(utterances, classes)`, and the density losses."""
+        """Compute the scores of every utterance `(utterances, classes)`, and the density losses."""
         reduction = self.config.density_reduction
         pairs = self.pairs(given)
         fused, hidden = self.mff(given, pairs, self.present(given))  # Eqs. (8)-(12)
