@@ -1,4 +1,4 @@
-"""What all commands share: one parser, one way to end, colours only where they can be seen."""
+"""Parser, error handling and terminal output that all commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from erc_graph.errors import ErcGraphError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help fits 80 columns and teaches by example, and whose errors are one line."""
+    """A parser with help of 80 columns and examples, and with errors of one line."""
 
     def __init__(self, *, examples: str = "", **options: Any) -> None:
         if examples:
@@ -24,17 +24,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong on standard error and end with exit code 2."""
+        """Print an error on standard error and end with exit code 2."""
         self.exit(2, f"error: {refusal(message)}; see {self.prog} --help\n")
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names a method of the user's own: a run of one does not say by itself which file is imported."""
-    parser.add_argument("--method", metavar="FILE.py:CLASS", help="the method of the run, where it comes from a file of your own")
+    """Add the option `--method`: a saved run of a user's own method does not decide which file is imported."""
+    parser.add_argument("--method", metavar="FILE.py:CLASS", help="method of the run, if it is defined in your own file")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of at most 80 columns, description and examples as written."""
+    """A formatter of help with at most 80 columns; description and examples are not wrapped."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(80, shutil.get_terminal_size().columns)
@@ -42,7 +42,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def command(body: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
-    """Make `main(argv)` of a command: refusals are one line and exit code 2, Ctrl-C is 130, a closed pipe is no error, a full one is."""
+    """Make `main(argv)` of a command: an error is one line and exit code 2, Ctrl-C is 130; a closed pipe is no error, a full disk is."""
 
     @functools.wraps(body)
     def main(argv: Sequence[str]) -> int:
@@ -81,19 +81,19 @@ def _drop_output() -> None:
 
 
 def remark(text: object) -> None:
-    """Tell the user something on standard error, in one line."""
+    """Print a note on standard error, in one line."""
     print(f"note: {one_line(text, 2000)}", file=sys.stderr)
 
 
 def red(text: str, stream: TextIO | None = None) -> str:
-    """The text in red, where the stream is a terminal that shows colours (`NO_COLOR` unset, `TERM` not `dumb`)."""
+    """Return the text in red if the stream is a terminal with colours (`NO_COLOR` unset, `TERM` not `dumb`)."""
     stream = sys.stdout if stream is None else stream
     coloured = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
     return f"\x1b[31m{text}\x1b[0m" if coloured else text
 
 
 def bar(share: float, width: int = 24) -> str:
-    """A bar of `width` columns at share 1, at least one column for anything above 0; of `#` where the output has no blocks."""
+    """Return a bar: `width` columns for share 1, at least one column above 0; made of `#` if the output has no block characters."""
     try:
         "█".encode(sys.stdout.encoding or "ascii")
         block = "█"

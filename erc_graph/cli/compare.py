@@ -1,4 +1,4 @@
-"""`erc-graph compare`: finished runs side by side."""
+"""The command `erc-graph compare`: compare finished runs, with paired tests."""
 
 from __future__ import annotations
 
@@ -11,41 +11,47 @@ from pathlib import Path
 from erc_graph.cli.command import Parser, command, red
 from erc_graph.data.printable import printable
 
-DESCRIPTION = """Put finished runs side by side: mean and spread over the seeds they share,
-what differs between them in protocol or data, and two paired tests.
+DESCRIPTION = """Compare finished runs: mean and spread over the seeds that they share, the
+differences in protocol or data, and two paired tests.
 
-Each run is compared with the first one. Two questions are asked:
-  over seeds      would training again say the same? Exact permutation of signs.
-                  Five seeds cannot give a p below 0.0625; six can show 0.05.
-  over dialogues  would other conversations say the same? Bootstrap of whole
-                  dialogues, from predictions.csv of each run's first seed.
-All p are corrected by Holm over the comparisons in the table: ask for fewer
-metrics to test fewer hypotheses. Published figures are never in these tables.
+Each run is compared with the first run, by two tests:
+  over seeds      Would other seeds give the same result? Exact permutation of
+                  signs. With five seeds p is at least 0.0625; six can reach
+                  0.05.
+  over dialogues  Would other conversations give the same result? Bootstrap of
+                  whole dialogues, from predictions.csv of each run's first
+                  seed.
+All p are corrected by Holm over the comparisons in the table: choose fewer
+metrics to test fewer hypotheses. The tables contain no published results.
 """
 EXAMPLES = """  erc-graph compare runs/pairwise-meld runs/pairwise-meld/bigru
-      a method against the BiGRU that was trained beside it
+      a method against the BiGRU that was trained with it
   erc-graph compare runs/a runs/b runs/c --all-pairs --metric weighted_f1
-      every pair in one metric
+      every pair of runs in one metric
   erc-graph compare runs/a runs/b --format latex > table.tex
       for a paper (booktabs); also markdown and csv
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(prog="erc-graph compare", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s RUN RUN ... [options]")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a finished run, its bigru folder, or a result file")
-    parser.add_argument("--metric", nargs="+", metavar="NAME", help="as in result.json, for example f1/joy (default: those a run prints)")
-    parser.add_argument("--all-pairs", action="store_true", help="compare every pair, not only each run with the first")
-    parser.add_argument("--format", choices=("text", "markdown", "latex", "csv"), default="text", help="form of the tables (default: text)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
-    parser.add_argument("--json", action="store_true", help="for machines: one JSON object with everything")
+    parser.add_argument(
+        "--metric", nargs="+", metavar="NAME", help="metrics as in result.json, for example f1/joy (default: those that a run prints)"
+    )
+    parser.add_argument("--all-pairs", action="store_true", help="compare every pair of runs, not only each run with the first")
+    parser.add_argument(
+        "--format", choices=("text", "markdown", "latex", "csv"), default="text", help="format of the tables (default: text)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with all results")
     return parser
 
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = make_parser().parse_args(argv)
 
     from erc_graph.experiments.compare import compare_runs

@@ -1,4 +1,4 @@
-"""`erc-graph completion SHELL`: a script for the shell, made by shtab from the parsers themselves."""
+"""The command `erc-graph completion SHELL`: print a completion script, made by shtab from the parsers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ EXAMPLES = """  bash   erc-graph completion bash > \\
   powershell
          erc-graph completion powershell >> $PROFILE
 
-Open a new shell afterwards. Print it again after an upgrade: it knows the
-options of the version that printed it.
+Then open a new shell. After an upgrade, print the script again: it contains
+the options of the version that printed it.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(prog="erc-graph completion", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_argument("shell", choices=SHELLS, help="the shell to complete in")
+    parser.add_argument("shell", choices=SHELLS, help="your shell")
     return parser
 
 
@@ -43,18 +43,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """One parser of everything: each command's own parser hangs in it under its name."""
+    """Return one parser of all commands: the parser of each command is a subparser."""
     from erc_graph.cli.main import COMMANDS
 
     parsers = {name: importlib.import_module(f"erc_graph.cli.{name}").make_parser for name in COMMANDS}
-    root = argparse.ArgumentParser(prog="erc-graph", description="Emotion recognition in conversations, done with graphs.")
+    root = argparse.ArgumentParser(prog="erc-graph", description="Recognise emotions in conversations with graphs.")
     root.add_argument("--version", action="store_true", help="print the version")
     hang(root, parsers, COMMANDS)
     return root
 
 
 def hang(parser: argparse.ArgumentParser, parsers: dict[str, Callable[[], argparse.ArgumentParser]], words: dict[str, str]) -> None:
-    """Hang finished parsers into one, as its sub-commands."""
+    """Add finished parsers to a parser as its subcommands."""
 
     def ready(**options: Any) -> argparse.ArgumentParser:
         return parsers[options["prog"].split()[-1]]()

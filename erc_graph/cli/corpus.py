@@ -1,4 +1,4 @@
-"""`erc-graph corpus`: inspect, validate, convert, save."""
+"""The command `erc-graph corpus`: inspect, validate, convert or save a corpus."""
 
 from __future__ import annotations
 
@@ -16,47 +16,49 @@ from erc_graph.data.printable import printable
 if TYPE_CHECKING:
     from erc_graph.data.corpus import Corpus
 
-DESCRIPTION = "Look at conversations, check them, convert and save them."
+DESCRIPTION = "Inspect, validate, convert or save a corpus of conversations."
 EXAMPLES = """  erc-graph corpus inspect sample
       the generated corpus
   erc-graph corpus inspect corpora/iemocap --task iemocap4
       with another label set; `erc-graph list tasks` names them
   erc-graph corpus validate corpora/mine --strict
-      NaN, inf or numbers beyond 1e15 among the features are problems, not notes
+      report NaN, inf and numbers beyond 1e15 in features as problems
   erc-graph corpus convert corpora/meld meld.jsonl
-      one line per turn, for a spreadsheet or another program
+      one line per utterance, for another program
   erc-graph corpus save IEMOCAP_features.pkl corpora/iemocap
-      a pickle of features becomes a folder without pickle
+      convert a pickle of features to a folder without pickle
 """
 ACTIONS = {
-    "inspect": "what was recognised: sizes, splits, labels, modalities, source",
-    "validate": "everything that is wrong (exit code 2), or notes (0)",
-    "convert": "the turns as a table (.csv, .jsonl), or as `save`",
-    "save": "one folder of safetensors and JSON, without pickle",
+    "inspect": "show what was recognised: sizes, splits, labels, modalities, source",
+    "validate": "list all problems (exit code 2), or notes (0)",
+    "convert": "write the utterances as a table (.csv, .jsonl), or like `save`",
+    "save": "write one folder of safetensors and JSON, without pickle",
 }
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(prog="erc-graph corpus", description=DESCRIPTION, examples=EXAMPLES)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
     for name, words in ACTIONS.items():
         own = actions.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
         own.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, `sample` or `sample-raw`")
         if name in ("convert", "save"):
-            kinds = "a folder" if name == "save" else "a folder, or a file ending in .csv or .jsonl"
-            own.add_argument("out", metavar="OUT", type=Path, help=f"{kinds}; appears complete or not at all")
-        own.add_argument("--task", metavar="NAME", help="what is predicted, for example iemocap4 (default: the corpus's own)")
+            kinds = "a folder" if name == "save" else "a folder, or a file that ends in .csv or .jsonl"
+            own.add_argument("out", metavar="OUT", type=Path, help=f"{kinds}; written completely or not at all")
+        own.add_argument("--task", metavar="NAME", help="label set, for example iemocap4 (default: the corpus's own)")
         own.add_argument(
-            "--strict", action="store_true", help="refuse features with NaN, inf or numbers beyond 1e15 instead of masking them as missing"
+            "--strict",
+            action="store_true",
+            help="report features with NaN, inf or numbers beyond 1e15 as an error instead of treating them as missing",
         )
-        own.add_argument("--json", action="store_true", help="for machines: one JSON object on standard output")
+        own.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = make_parser().parse_args(argv)
     if options.action == "validate":
         return _validate(options)
@@ -98,7 +100,7 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
     if table:
         write_turns(corpus, options.out)
         if kept := tuple(dict.fromkeys((*corpus.modalities, *corpus.sequences))):
-            print(f"note: a table has no features; {', '.join(kept)} stay behind (a folder keeps them)", file=sys.stderr)
+            print(f"note: a table has no features; {', '.join(kept)} are left out (a folder keeps them)", file=sys.stderr)
     elif options.action == "convert" and options.out.suffix and not options.out.is_dir():
         from erc_graph.errors import ConfigError
 
@@ -113,7 +115,7 @@ def _write(corpus: Corpus, options: argparse.Namespace) -> int:
 
 
 def show(page: Mapping[str, Any]) -> str:
-    """The page of `inspect` for a terminal of 80 columns."""
+    """Return the page of `inspect` for a terminal of 80 columns."""
     from erc_graph.data.printable import one_line
     from erc_graph.report.text_tables import text_table
 
@@ -123,7 +125,7 @@ def show(page: Mapping[str, Any]) -> str:
         f"recognised as {one_line(page['format'] or 'a corpus', 60)}; task {one_line(page['task'])}",
     ]
     if turns:
-        lines.append(f"turns per dialogue: {turns['min']} to {turns['max']}, median {turns['median']:.0f}")
+        lines.append(f"utterances per dialogue: {turns['min']} to {turns['max']}, median {turns['median']:.0f}")
     if not page["texts"]:
         lines.append("no texts")
     parts = list(page["splits"])
@@ -144,7 +146,7 @@ def show(page: Mapping[str, Any]) -> str:
         bars += [""] * (len(table) - len(bars))  # a long name was wrapped
         lines += ["", *(f"{row}  {blocks}".rstrip() for row, blocks in zip(table, bars, strict=True))]
     else:
-        lines += ["", "no labels: the utterances can be predicted, not judged"]
+        lines += ["", "no labels: the utterances can be predicted, but not evaluated"]
     if page["modalities"]:
         rows = [
             [name, part["width"], part["missing"], f"{part['missing_share']:.3f}", part["extractor"]]

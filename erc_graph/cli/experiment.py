@@ -1,4 +1,4 @@
-"""`erc-graph experiment METHOD`: train and judge a method on a corpus."""
+"""The command `erc-graph experiment METHOD`: train and evaluate a method on a corpus."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from functools import partial
 from erc_graph.cli.command import Parser, command
 from erc_graph.errors import ConfigError
 
-DESCRIPTION = "Train and judge a method on a corpus, beside the majority class and a BiGRU."
+DESCRIPTION = "Train and evaluate a method on a corpus, next to two baselines: the majority\nclass and a BiGRU."
 EXAMPLES = """  erc-graph experiment pairwise
-      the generated sample corpus, under a minute
+      on the generated sample corpus, under a minute
   erc-graph experiment pairwise --data corpora/meld --seeds 5 --out runs/meld
-      a corpus of your own, five seeds
+      on your own corpus, with five seeds
   erc-graph experiment pairwise --resume runs/meld
-      continue a run that was stopped
+      continue an interrupted run
   erc-graph experiment --method my_method.py:Own --data corpora/meld
-      the class Own in a file of yours
+      your own method: the class Own in a file
   erc-graph experiment pairwise --help
-      all options of a method
+      show all options of a method
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command, with those of all methods in it."""
+    """Return the parser of the command, with the parsers of all methods."""
     from erc_graph.cli.completion import hang
     from erc_graph.cli.list import methods
     from erc_graph.experiments.parser import make_parser as of_method
@@ -36,14 +36,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def page() -> str:
-    """What `erc-graph experiment --help` shows: no method's own parser is made for it, which takes seconds."""
+    """Return the help page of `erc-graph experiment`, without the parsers of the methods, which take seconds."""
     from erc_graph.methods import METHODS
 
     parser = Parser(prog="erc-graph experiment", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s METHOD [options]")
     kinds: dict[str, list[str]] = {}
     for name, method in METHODS.items():
         kinds.setdefault(method.family, []).append(name)
-    title = "METHOD is one of these; `erc-graph list methods` names their papers"
+    title = "METHOD is one of these; `erc-graph list methods` shows their papers"
     group = parser.add_argument_group(title)
     for kind, names in kinds.items():
         group.add_argument(kind, help=", ".join(names), nargs="?")
@@ -52,7 +52,7 @@ def page() -> str:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the experiment command of a method; returns the exit code."""
+    """Run the experiment command of a method and return the exit code."""
     from erc_graph.experiments.command import main as experiment
 
     method, others = named(argv)
@@ -68,10 +68,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def named(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The method, as the first word or with `--method`, and the other arguments.
+    """Return the method, from the first word or `--method`, and the other arguments.
 
     Raises:
-        ConfigError: it is named twice.
+        ConfigError: the method is named twice.
     """
     found = [argv[0]] if argv and not argv[0].startswith("-") else []
     others: list[str] = []

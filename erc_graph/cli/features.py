@@ -1,4 +1,4 @@
-"""`erc-graph features`: from the text, sound or pictures of a corpus to a feature file that its manifest can name."""
+"""The command `erc-graph features`: compute a feature file from the text, audio or video of a corpus that its manifest can name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Compute features of a corpus and write a file that corpus.toml can name.
 
-A run that is stopped goes on where it was when the same command is given again.
-`accelerate launch --module erc_graph features ...` divides it among processes.
+An interrupted run continues when the same command is given again.
+`accelerate launch --module erc_graph features ...` uses several processes.
 """
 EXAMPLES = """examples:
   erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
@@ -28,19 +28,19 @@ EXAMPLES = """examples:
       sentence vectors of a pretrained encoder
   erc-graph features --data corpora/meld --model models/roberta-large \\
       --pooling words --layer -2 --out corpora/meld/words.safetensors
-      token states of the last but one layer, of a model in a folder
+      token states of the last layer but one, from a model in a folder
   erc-graph features --data corpora/meld --model all-MiniLM-L6-v2 \\
       --fine-tune --cross-fit 3 --output log-probabilities \\
       --out corpora/meld/text_logp.safetensors
-      tune on the single utterances of the training split, in three folds
+      fine-tune on single utterances of the training split, in three folds
   erc-graph features --data corpora/meld --model models/llama \\
       --pooling last --layer -4 --pca 256 --half --out lm.safetensors
-      states of a language model, as 256 principal components
+      256 principal components of the states of a language model
 """
 
 
 def make_parser() -> ArgumentParser:
-    """The parser of the command: every field of its configuration is an option."""
+    """Return the parser of the command: every field of the configuration is an option."""
     from jsonargparse import ActionYesNo
 
     from erc_graph.experiments.options import OptionParser
@@ -53,9 +53,9 @@ def make_parser() -> ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     switches = {
-        "fine_tune": "First tune the text encoder on the single utterances of the training split.",
-        "half": "Write numbers of 16 bits (float16).",
-        "strict": "Refuse what is longer than the model takes and files that cannot be read; else they are cut or left out with a count.",
+        "fine_tune": "First fine-tune the text encoder on the single utterances of the training split.",
+        "half": "Write 16-bit numbers (float16).",
+        "strict": "Stop if an input is too long or a file cannot be read; otherwise cut it or leave it out, and print the count.",
     }
     parser.add_class_arguments(FeaturesConfig, skip=set(switches))
     for name, words in switches.items():
@@ -66,7 +66,7 @@ def make_parser() -> ArgumentParser:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code (0 done, 2 refused, 130 stopped)."""
+    """Run the command and return the exit code (0 success, 2 error, 130 stopped)."""
     from erc_graph.errors import ConfigError
     from erc_graph.features.features_config import FeaturesConfig
     from erc_graph.features.fine_tuning import TuningConfig
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     values.pop("config")
     config = FeaturesConfig(**values)
     if not config.fine_tune and tuning != TuningConfig():
-        raise ConfigError("tuning: expected --fine-tune beside it, which makes the encoder that it is about")
+        raise ConfigError("tuning: expected --fine-tune as well, because these options belong to fine-tuning")
     return _features(config, tuning)
 
 

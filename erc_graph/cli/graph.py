@@ -1,4 +1,4 @@
-"""`erc-graph graph`: draw one or several conversations."""
+"""The command `erc-graph graph`: draw one or several conversations."""
 
 from __future__ import annotations
 
@@ -22,55 +22,61 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Draw conversations as graphs: one lane per modality, time from left to right.
 
-The ending of --out chooses the form:
-  .png .svg   a picture; several conversations become several files
-  .html       one page to explore in a browser, offline: point at a turn, or
-              walk with the arrow keys; holds several conversations
+The ending of --out sets the file type:
+  .png .svg   a picture; one file per conversation
+  .html       one page for a browser, for one or several conversations, offline:
+              point at an utterance, or use the arrow keys
   .graphml    nodes, edges and weights for Gephi, Cytoscape, yEd
 
-With --model a trained model draws: its graph with the weights that it gives
-the edges, and what it predicts beside the labels.
+With --model, the graph of a trained model is drawn, with its edge weights, and
+its predictions next to the labels.
 """
 EXAMPLES = """  erc-graph graph sample
       the first conversation of the generated corpus, as graph.png
   erc-graph graph corpora/meld --dialogue train_dia0 test_dia7 --out two.html
       two conversations by id, in one page
   erc-graph graph corpora/meld --split test --first 20 --out test.html
-      the first twenty of a split
+      the first twenty conversations of a split
   erc-graph graph corpora/iemocap --recipe speaker --out speaker.svg
-      another graph; `erc-graph list recipes` names them
+      another recipe; `erc-graph list recipes` lists them
   erc-graph graph corpora/meld --split test --model runs/meld --out model.html
-      as a trained model weighs it, with its predictions
+      the edge weights and predictions of a trained model
 """
 KINDS = (".png", ".svg", ".graphml", ".html")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(prog="erc-graph graph", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s DATA [options]")
     parser.add_argument("data", metavar="DATA", help="folder with corpus.toml, saved corpus, annotation file, `sample` or `sample-raw`")
     parser.add_argument("--dialogue", nargs="+", metavar="ID", help="conversations by id, or by position from 0 (default: the first)")
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")
-    parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: how many conversations (default: 1)")
-    parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of one's own .toml (default: pairwise)")
-    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved model, a name on the hub, or starter")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: number of conversations (default: 1)")
+    parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of your own .toml (default: pairwise)")
+    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved model, or a name on the hub")
     add_method(parser)
-    parser.add_argument("--part", metavar="NAME", help="which graph of a model that has several (default: the last)")
-    parser.add_argument("--modalities", nargs="+", metavar="NAME", help="lanes (default: all that the corpus has)")
+    parser.add_argument("--part", metavar="NAME", help="graph to draw, if the model has several (default: the last)")
+    parser.add_argument("--modalities", nargs="+", metavar="NAME", help="modalities to draw (default: all that the corpus has)")
     parser.add_argument(
-        "--out", type=Path, default=Path("graph.png"), metavar="FILE", help="ends in .png, .svg, .graphml or .html (default: graph.png)"
+        "--out",
+        type=Path,
+        default=Path("graph.png"),
+        metavar="FILE",
+        help="file that ends in .png, .svg, .graphml or .html (default: graph.png)",
     )
     parser.add_argument("--task", metavar="NAME", help="label set, for example iemocap4 (default: the corpus's own)")
     parser.add_argument(
-        "--strict", action="store_true", help="refuse features with NaN, inf or numbers beyond 1e15 instead of masking them as missing"
+        "--strict",
+        action="store_true",
+        help="report features with NaN, inf or numbers beyond 1e15 as an error instead of treating them as missing",
     )
-    parser.add_argument("--json", action="store_true", help="for machines: one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = make_parser().parse_args(argv)
     check_name("--out", options.out)
     if options.first < 1:
@@ -94,7 +100,7 @@ def _by_recipe(options: argparse.Namespace) -> tuple[str, Corpus, list[HeteroDat
 
     for name in ("method", "part"):
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name}: expected --model RUN beside it, found none")
+            raise ConfigError(f"--{name}: expected --model RUN as well, found none")
     recipe = load_recipe(options.recipe or "pairwise")
     corpus = wanted(load_corpus(options.data, task=options.task, strict=options.strict), options)
     return recipe.name, corpus, [build_graph(dialogue, recipe, options.modalities) for dialogue in corpus], None
@@ -104,7 +110,7 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     """What a trained model makes of them, and what it predicts."""
     for name in ("recipe", "modalities", "task"):
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name}: expected none beside --model, which has its own, found {getattr(options, name)!r}")
+            raise ConfigError(f"--{name}: expected no value with --model, which has its own, found {getattr(options, name)!r}")
     from erc_graph.data.files.load import load_corpus
     from erc_graph.inference.prepare import prepare
 
@@ -113,20 +119,20 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     corpus = prepare(corpus, pipeline, say=remark)
     recipe, graphs = pipeline.method.graph, model_graphs(pipeline, corpus, options.part)
     if options.part is None and len(names := list(pipeline.graphs(next(iter(corpus))))) > 1:
-        remark(f"{names[-1]} is drawn; this model has other graphs, too: --part {' or '.join(names[:-1])}")
+        remark(f"{names[-1]} is drawn; this model has other graphs as well: --part {' or '.join(names[:-1])}")
     return recipe.name if recipe else None, corpus, graphs, emotions(pipeline.predict(corpus))
 
 
 def load_model(source: str, method: str | None) -> Pipeline:
-    """A trained model, and a method of the user's own where it is named.
+    """Load a trained model, with a user's own method if it is named.
 
     Args:
         source: Folder of a run, a saved model, or a name on the hub.
         method: File and class of the method, `my_method.py:Own`.
 
     Raises:
-        ConfigError: the run's method comes from a file that is not named, or that cannot be imported.
-        CheckpointError: nothing there, or damaged.
+        ConfigError: the method of the run is defined in a file that is not named, or that cannot be imported.
+        CheckpointError: there is no model, or it is damaged.
     """
     from erc_graph.experiments.settings import named_again
     from erc_graph.inference.pipeline import Pipeline
@@ -137,15 +143,15 @@ def load_model(source: str, method: str | None) -> Pipeline:
 
 
 def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) -> list[HeteroData]:
-    """The graph of every conversation with the weights that a pipeline gives it.
+    """Return the graph of every conversation, with the edge weights of a pipeline.
 
     Args:
         pipeline: The model.
         corpus: The conversations.
-        part: Which graph of a model that has several; unset: the last.
+        part: Name of the graph, if the model has several; default: the last.
 
     Raises:
-        ConfigError: a method without a graph, or without such a part.
+        ConfigError: the method has no graph, or no such part.
     """
     graphs = [pipeline.graph(dialogue, part) for dialogue in corpus]
     drawn = [graph for graph in graphs if graph is not None]
@@ -155,7 +161,7 @@ def model_graphs(pipeline: Pipeline, corpus: Corpus, part: str | None = None) ->
 
 
 def emotions(rows: Sequence[Answer]) -> list[list[str]]:
-    """What is predicted, conversation by conversation."""
+    """Return the predicted emotions of every conversation."""
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row.dialogue, []).append(row.emotion)
@@ -163,17 +169,17 @@ def emotions(rows: Sequence[Answer]) -> list[list[str]]:
 
 
 def check_name(option: str, out: Path) -> None:
-    """Refuse the name of a file that graphs cannot be written to.
+    """Check that graphs can be written to a file of this name.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: the ending is unknown.
     """
     if out.suffix.lower() not in KINDS:
         raise ConfigError(f"{option}: expected a file name ending in {', '.join(KINDS)}, found {out.name!r}")
 
 
 def write_graphs(graphs: Sequence[HeteroData], out: Path, corpus: Corpus, predictions: Sequence[Sequence[str]] | None = None) -> list[Path]:
-    """One page for all conversations of a corpus, or one file for each."""
+    """Write one page for all conversations of a corpus, or one file for each."""
     from erc_graph.report.interactive import show, write_page
 
     ids = corpus.dialogue_ids
@@ -186,15 +192,15 @@ def write_graphs(graphs: Sequence[HeteroData], out: Path, corpus: Corpus, predic
 
 
 def wanted(corpus: Corpus, options: argparse.Namespace) -> Corpus:
-    """The conversations that `--split`, `--dialogue` and `--first` name."""
+    """Return the conversations that `--split`, `--dialogue` and `--first` select."""
     return corpus.subset(chosen(corpus.split(options.split) if options.split else corpus, options.dialogue, options.first))
 
 
 def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]:
-    """Ids of the wanted dialogues, each once.
+    """Return the ids of the selected dialogues, each once.
 
     Raises:
-        ConfigError: neither an id nor a position.
+        ConfigError: a name is neither an id nor a position.
     """
     if names is None:
         return list(corpus.dialogue_ids[:first])
@@ -212,7 +218,7 @@ def chosen(corpus: Corpus, names: Sequence[str] | None, first: int) -> list[str]
 
 
 def file_names(out: Path, ids: Sequence[str]) -> list[Path]:
-    """`out` for one dialogue, else one name per dialogue beside it: ids are data, so only letters, digits, `.`, `-` and `_` are kept.
+    """Return `out` for one dialogue, else one file name per dialogue; of its id, only letters, digits, `.`, `-` and `_` are kept.
 
     >>> [path.name for path in file_names(Path("a.png"), ["x/../y", "x y y"])]
     ['a-x_.._y.png', 'a-x_y_y.png']

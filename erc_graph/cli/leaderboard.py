@@ -1,4 +1,4 @@
-"""`erc-graph leaderboard`: every method on the same corpora, features, seeds and budget of settings."""
+"""The command `erc-graph leaderboard`: all methods on the same corpora, features, seeds and search budget."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 from erc_graph.cli.command import Parser, command
 from erc_graph.errors import ConfigError
 
-DESCRIPTION = """Train many methods under the same rules and put them in one table.
+DESCRIPTION = """Train many methods under the same rules and compare them in one table.
 
-A method has its committed settings and, with --budget N, N more, drawn from
-ranges that all methods share. Settings and epochs are chosen on development
-data and held-out parts of the training data; the test part is judged once per
-seed. Every method is compared with the BiGRU and with the first of the table:
-over seeds, and over dialogues, corrected by Holm.
+A method is trained with its committed settings and, with --budget N, with N
+more, drawn from ranges that all methods share. Settings and epochs are chosen
+on development data and held-out parts of the training data; the test split is
+evaluated once per seed. Every method is compared with the BiGRU and with the
+first method of the table: over seeds and over dialogues, corrected by Holm.
 """
 EXAMPLES = """  erc-graph leaderboard --methods bigru,pairwise,dialoguegcn
       three methods on the generated sample corpus
   erc-graph leaderboard --data corpora/mine --workers 2 --out runs/board
       all methods on your own features
   erc-graph leaderboard --data corpora/meld --methods kind:graph --budget 8
-      graph methods, eight settings each beside the committed ones
+      graph methods, with eight settings each in addition to the committed ones
   erc-graph leaderboard --resume runs/board
-      go on after a stop; what is done is not done again
+      continue after an interruption; finished trainings are not repeated
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(prog="erc-graph leaderboard", description=DESCRIPTION, examples=EXAMPLES, usage="%(prog)s [options]")
     parser.add_argument("--data", nargs="+", metavar="CORPUS", help="one corpus or several (default: sample)")
     parser.add_argument(
@@ -37,24 +37,28 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help="`all`, names joined by commas, or kind:graph (also recurrent, transformer, fusion); default: all",
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="trainings per method (default: as the rules say, 5)")
-    parser.add_argument("--budget", type=int, metavar="N", help="settings tried beside the committed ones (default: as the rules say)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="number of trainings per method (default: from the rules, 5)")
+    parser.add_argument(
+        "--budget", type=int, metavar="N", help="number of settings in addition to the committed ones (default: from the rules)"
+    )
     parser.add_argument(
         "--rules",
         metavar="FILE.toml",
-        help="rules of your own, or `standard`: RoBERTa, openSMILE and DenseNet as the field has them (default: leaderboard.toml)",
+        help="your own rules, or `standard`: the features common in the field, RoBERTa, openSMILE and DenseNet (default: leaderboard.toml)",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one)")
-    parser.add_argument("--launcher", choices=("local", "ray"), help="where they run: here, or on a Ray cluster (default: local)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where everything goes (default: runs/leaderboard)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be trained, and train nothing")
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a leaderboard that was stopped, or give it more --seeds")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of trainings at the same time (default: one)")
+    parser.add_argument(
+        "--launcher", choices=("local", "ray"), help="where trainings run: on this machine, or on a Ray cluster (default: local)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of all results (default: runs/leaderboard)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be trained, without training")
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="continue an interrupted leaderboard, or add --seeds")
     return parser
 
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = make_parser().parse_args(argv)
 
     from erc_graph.experiments.experiment import Launch

@@ -1,4 +1,4 @@
-"""`erc-graph list`: what is known, one line each, from the places that know it."""
+"""The command `erc-graph list`: list known methods, recipes, corpora, tasks and formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from erc_graph.cli.command import Parser, command
 from erc_graph.inference.starter import STARTER, WORDS, starter_card
 
-DESCRIPTION = "Name what is known, one line each."
+DESCRIPTION = "List known methods, recipes, corpora, tasks or formats, one line each."
 EXAMPLES = """  erc-graph list methods
   erc-graph list recipes --json
   erc-graph list models --card starter
@@ -21,20 +21,18 @@ EXAMPLES = """  erc-graph list methods
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(prog="erc-graph list", description=DESCRIPTION, examples=EXAMPLES)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, title="kinds")
     for name, (words, _) in KINDS.items():
         own = kinds.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-        own.add_argument("--json", action="store_true", help="for machines: one JSON object, name to description")
-        if name == "models":
-            own.add_argument("--card", metavar="NAME", choices=[STARTER], help="print the card of a model, as Markdown")
+        own.add_argument("--json", action="store_true", help="print one JSON object, name to description")
     return parser
 
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     options = make_parser().parse_args(argv)
     if getattr(options, "card", None):
         print(starter_card(), end="")
@@ -50,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def methods() -> dict[str, str]:
-    """Methods that can be trained: kind and paper of each, or the first sentence of its file."""
+    """Return the methods that can be trained: kind and paper, or the first sentence of the file."""
     from erc_graph.methods import METHODS
 
     found = {}
@@ -62,14 +60,14 @@ def methods() -> dict[str, str]:
 
 
 def recipes() -> dict[str, str]:
-    """Graph recipes: the description in each one's TOML."""
+    """Return the graph recipes with the descriptions in their TOML files."""
     from erc_graph.graphs.recipe import list_recipes, load_recipe
 
     return {name: load_recipe(name).description for name in list_recipes()}
 
 
 def corpora() -> dict[str, str]:
-    """Data sets that are known by name: task, labels, published size, and the methods with committed settings."""
+    """Return the data sets with a name: task, labels, published size, and the methods with committed settings."""
     from erc_graph.data.statistics import PUBLISHED
     from erc_graph.data.tasks import DEFAULT_TASK
     from erc_graph.experiments.experiment import experiment_file
@@ -87,7 +85,7 @@ def corpora() -> dict[str, str]:
 
 
 def tasks() -> dict[str, str]:
-    """Targets of prediction for `--task`: the labels, and what becomes of the others."""
+    """Return the label sets for `--task`, and how other labels are mapped."""
     from erc_graph.data.tasks import TASKS
 
     found = {}
@@ -106,7 +104,7 @@ def models() -> dict[str, str]:
 
 
 def formats() -> dict[str, str]:
-    """Annotation files that are read, recognised by content: the first sentence of each reader."""
+    """Return the annotation files that are recognised by content, with the first sentence of each reader."""
     from erc_graph.data.files import manifest, saved_corpus
     from erc_graph.data.files.formats import READERS
     from erc_graph.data.files.formats.iemocap import release_annotations
@@ -133,8 +131,7 @@ def _sentence(text: str | None) -> str:
 KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
     "methods": ("methods that can be trained", methods),
     "recipes": ("graph recipes", recipes),
-    "corpora": ("data sets that are known by name", corpora),
+    "corpora": ("data sets with a name", corpora),
     "tasks": ("label sets for --task", tasks),
-    "models": ("models that come with the package", models),
-    "formats": ("annotation files that are read", formats),
+    "formats": ("annotation files that can be read", formats),
 }

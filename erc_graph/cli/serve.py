@@ -1,4 +1,4 @@
-"""`erc-graph serve`: a trained model behind HTTP."""
+"""The command `erc-graph serve`: label conversations over HTTP with a trained model."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from erc_graph.cli.graph import load_model
 from erc_graph.cli.predict import extractor_pairs
 from erc_graph.errors import ConfigError
 
-DESCRIPTION = """Answer requests over HTTP with a trained model: whole conversations as
-`erc-graph predict` labels them, and live ones turn by turn, where the model is
-causal. One model is shared by all requests; Ctrl-C and SIGTERM let running
-requests finish. Needs: pip install "erc_graph[serve]"
+DESCRIPTION = """Label conversations over HTTP with a trained model: whole conversations as with
+`erc-graph predict`, and, if the model is causal, live conversations one
+utterance at a time. All requests share one model; after Ctrl-C or SIGTERM,
+running requests are finished. Needs: pip install "erc_graph[serve]"
 """
 EXAMPLES = """  erc-graph serve --model runs/meld
-      on this machine alone; http://127.0.0.1:8000 explains the endpoints
+      only on this machine; http://127.0.0.1:8000 explains the endpoints
   curl http://127.0.0.1:8000/predict --data-binary @talk.txt
-      the emotions of a transcript, JSON, JSON lines or CSV
+      label a transcript, JSON, JSON lines or CSV
   curl http://127.0.0.1:8000/predict -d '[{"speaker": "Ann", "text": "Hi!"}]'
-      the same, written out
+      label JSON from the command line
 
-There is no authentication and no TLS: whoever reaches the port can use the
-model. Put a proxy in front where others can reach it.
+There is no authentication and no TLS: everyone who can reach the port can use
+the model. Put a proxy in front of it if other machines can reach the port.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = Parser(prog="erc-graph serve", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, a name on the hub, or starter")
     add_method(parser)
@@ -39,23 +39,31 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME=ENCODER",
         action="append",
         default=[],
-        help="encoder of a text feature set, as text=all-MiniLM-L6-v2 or text=FOLDER, instead of the one that the model names",
+        help="encoder of a text feature set, such as text=all-MiniLM-L6-v2 or text=FOLDER, instead of the one that the model names",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
-    parser.add_argument("--port", type=int, default=8000, help="port; 0: any that is free (default: 8000)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="requests computed at once (default: one per core, at most 4)")
-    parser.add_argument("--queue", type=int, default=256, metavar="N", help="requests that wait; one more gets 503 (default: 256)")
-    parser.add_argument("--body", type=int, default=8, metavar="MIB", help="largest request (default: 8)")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="longest request (default: 30)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, only this machine)")
+    parser.add_argument("--port", type=int, default=8000, help="port; 0: any free port (default: 8000)")
     parser.add_argument(
-        "--sessions", type=int, default=256, metavar="N", help="live conversations at once; together at most 4 MiB each (default: 256)"
+        "--workers", type=int, default=0, metavar="N", help="requests processed at the same time (default: one per core, at most 4)"
+    )
+    parser.add_argument(
+        "--queue", type=int, default=256, metavar="N", help="largest number of waiting requests; further ones get status 503 (default: 256)"
+    )
+    parser.add_argument("--body", type=int, default=8, metavar="MIB", help="largest size of a request (default: 8)")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="longest duration of a request (default: 30)")
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        default=256,
+        metavar="N",
+        help="largest number of live conversations; their memory is limited to 4 MiB times N (default: 256)",
     )
     parser.add_argument(
         "--idle",
         type=float,
         default=900.0,
         metavar="SECONDS",
-        help="a live conversation is forgotten after so long without a turn (default: 900)",
+        help="a live conversation is deleted after this time without an utterance (default: 900)",
     )
     return parser
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def main(method: str, argv: Sequence[str] | None = None) -> int:
-    """Run the command of `method`; returns the exit code (0 done, 2 refused, 130 stopped by Ctrl-C)."""
+    """Run the command of `method` and return the exit code (0 success, 2 error, 130 stopped by Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     open_streams()

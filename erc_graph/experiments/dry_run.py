@@ -1,4 +1,6 @@
-"""`--dry-run`: what a command would train, with which settings, and where everything would go. Nothing is trained or written."""
+"""The option `--dry-run`: print what a command would train, with which settings, and where results would go, without training or
+writing.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,18 @@ from erc_graph.experiments.tables import row_plans
 def dry_run(
     experiment: Experiment, corpus: Corpus, folder: Path, settings: Sequence[str], *, table: int | None = None, trials: int = 0
 ) -> int:
-    """Print what would be run; returns the exit code.
+    """Print what would be run, and return the exit code.
 
     Args:
-        experiment: What would be run.
-        corpus: On what.
-        folder: Where the results would go.
+        experiment: The experiment.
+        corpus: The corpus.
+        folder: Folder of the results.
         settings: Names of the files that settings were read from.
         table: Number of a table of the paper, if one was asked for.
-        trials: How many settings would be searched first.
+        trials: Number of settings in the hyperparameter search.
 
     Raises:
-        ErcGraphError: what could not run.
+        ErcGraphError: the experiment cannot run.
     """
     chosen = None if table is None else find_table(experiment.method, table)  # an unknown one is refused first
     check(experiment, corpus)

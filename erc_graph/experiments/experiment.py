@@ -1,4 +1,4 @@
-"""What an experiment is made of: `experiments/<method>/<corpus>.toml`, and options on top of it."""
+"""The settings of an experiment: `experiments/<method>/<corpus>.toml`, overridden by options."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ FOLDERS = (_PACKAGE / "_recipes" / "experiments", _PACKAGE.parent / "experiments
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What is run.
+    """The run: corpus, protocol and seeds.
 
     Attributes:
-        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, audio, faces), which
-            is the default of a method that has settings for it, or that reads sequences and has none for `sample`.
+        data: Corpus: a folder with corpus.toml, an annotation file, a saved corpus, `sample`, or `sample-raw` (words, audio, face frames).
+            The default is `sample-raw` for a method with settings for it, or for one that reads sequences and has no settings for `sample`.
         task: Label set, for example `iemocap4`; default: the corpus's own.
-        modalities: Feature sets to use, as `text,audio`; default: all that the corpus has.
+        modalities: Feature sets to use, such as `text,audio`; default: all that the corpus has.
         protocol: `official` split, `session5` (leave one session out) or `speaker10` (leave one speaker out).
         seeds: Number of seeds, 0 to N-1.
-        members: Networks per run that are trained side by side and vote with the mean of their probabilities; the BiGRU has as many.
+        members: Number of networks in an ensemble: they are trained side by side, and their probabilities are averaged; the BiGRU gets as
+            many.
         device: `auto`, `cpu` or `cuda`.
-        strict: Refuse features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
-        baseline: Also train the plain BiGRU on the same features, folds and seeds.
+        strict: Report features with NaN, inf or numbers beyond 1e15 as an error instead of treating them as missing.
+        baseline: Also train the baseline BiGRU on the same features, folds and seeds.
     """
 
     data: str = "sample"
@@ -61,13 +62,13 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """How the runs of an experiment are carried out; nothing in it changes a result.
+    """The execution of an experiment's runs; no option here changes a result.
 
     Attributes:
-        workers: Runs (a seed, on a fold, of a table's row) that are trained at the same time, each in a process of its own.
-            Unset: one, in this process; with `ray`: as many as the cluster has processors.
-        launcher: `local`: processes on this machine; `ray`: a Ray cluster, that of RAY_ADDRESS or a new one here (extra `ray`).
-        track: Also send configuration and figures to `tensorboard`, `wandb` or `mlflow` (the extra of that name).
+        workers: Number of trainings at the same time, each in its own process (one training is one seed, on one fold, of one row of a
+            table). Default: one, in this process; with `ray`: one per processor of the cluster.
+        launcher: `local`: processes on this machine; `ray`: a Ray cluster, that of RAY_ADDRESS or a new one on this machine (extra `ray`).
+        track: Also send configuration and metrics to `tensorboard`, `wandb` or `mlflow` (the extra of that name).
     """
 
     workers: int | None = None
@@ -80,21 +81,21 @@ class Launch:
 
     @property
     def apart(self) -> bool:
-        """Return whether runs are trained elsewhere than in this process."""
+        """Return whether trainings run in other processes than this one."""
         return self.launcher == "ray" or (self.workers or 1) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A method with everything that decides its result.
+    """A method with all settings that determine its result.
 
     Attributes:
         method: A key of `METHODS`, or a user's own file and class, `my_method.py:Own`.
-        run: What is run.
-        pipeline: The method's own configuration.
-        training: The loop's configuration.
-        inputs: What is done with the features before any method reads them.
-        prior: What is added to the scores behind any method.
+        run: Corpus, protocol and seeds.
+        pipeline: Configuration of the method itself.
+        training: Configuration of the training loop.
+        inputs: Preprocessing of the features.
+        prior: Log-probabilities that are added to the scores.
         search: Dotted key → range, for `--search`.
     """
 
@@ -137,19 +138,19 @@ class Experiment:
 
 
 def default_data(method: str) -> str:
-    """Return the sample corpus that the method has settings for, or else the one in the form that it reads."""
+    """Return the sample corpus for which the method has settings, or the one in the form that the method reads."""
     settled = next((name for name in ("sample-raw", "sample") if experiment_file(method, name)), None)
     return settled or ("sample-raw" if find_method(method).reads[0] == "sequences" else "sample")
 
 
 def experiment_file(method: str, dataset: str) -> Path | None:
-    """Return the committed experiment of a method on a corpus, if there is one; `default` is for corpora without one of their own."""
+    """Return the committed experiment of a method on a corpus, or `None`; `default` is for corpora without their own file."""
     paths = [folder / method / f"{dataset}.toml" for folder in FOLDERS if Path(dataset).name == dataset]
     return next((path for path in paths if path.is_file()), None)
 
 
 def settings_name(path: Path) -> str:
-    """Return what a file of committed settings is called in messages.
+    """Return the name of a file of committed settings in messages.
 
     >>> settings_name(Path("somewhere/experiments/hff/meld.toml"))
     'experiments/hff/meld.toml'
@@ -158,10 +159,10 @@ def settings_name(path: Path) -> str:
 
 
 def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
-    """Return an experiment from plain values; what they leave out has its default.
+    """Build an experiment from plain values; missing values get their defaults.
 
     Raises:
-        ConfigError: every unknown key, wrong type and impossible value at once, each with its path.
+        ConfigError: at least one value is bad; one message lists all unknown keys, wrong types and impossible values with their paths.
     """
     from pydantic import ConfigDict, ValidationError, create_model
 
@@ -202,7 +203,7 @@ def from_dict(method: str, values: Mapping[str, Any], where: str) -> Experiment:
 
 
 def sentence(problem: Mapping[str, Any], where: str) -> str:
-    """Return what pydantic found wrong with plain values, as one line: where, what was expected, what was found."""
+    """Return a pydantic problem with plain values as one line: where, what was expected, what was found."""
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: {path}: unknown key; `--help` lists the known ones"

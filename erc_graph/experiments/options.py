@@ -1,4 +1,4 @@
-"""A parser whose options are the fields of dataclasses, and whose refusals are one line: option, what was expected, what was found."""
+"""A parser whose options are the fields of dataclasses, and whose errors are one line: option, what was expected, what was found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIST = re.compile(r"(typing\.(Optional|Union)\[)?list\[str\]")
 
 
 class OptionParser(ArgumentParser):
-    """jsonargparse's, with lists as `--modalities text,audio`, and options with hyphens (dotted names are those of the fields).
+    """jsonargparse's parser, with lists such as `--modalities text,audio`, and options with hyphens (dotted names are those of the fields).
 
     Args:
         unwritten: Options that `--print_config` leaves out.
@@ -30,14 +30,14 @@ class OptionParser(ArgumentParser):
         set_dumper("toml", lambda values: tomli_w.dumps(_without_none(values, unwritten)))
 
     def format_help(self, *formatter: Any) -> str:
-        """Return the help page, `--fine-tune` for the field `fine_tune`."""
+        """Return the help page, with `--fine-tune` for the field `fine_tune`."""
         return re.sub(r"(?<![\w.])--[a-z]+(?:_[a-z]+)+(?![\w.])", lambda found: found[0].replace("_", "-"), super().format_help(*formatter))
 
     def parse_args(self, args: Any = None, *others: Any, **named: Any) -> Any:
-        """Parse.
+        """Parse arguments.
 
         Raises:
-            ConfigError: a file of `--config` that cannot be read.
+            ConfigError: a file of `--config` cannot be read.
         """
         if args is not None:
             args = list(self._lists([self._known(argument) for argument in args]))
@@ -47,7 +47,7 @@ class OptionParser(ArgumentParser):
         return super().parse_args(args, *others, **named)
 
     def add_class_arguments(self, *args: Any, **named: Any) -> list[str]:
-        """Return the fields of a dataclass as options; not each table of them as a file, for which `--config` is there."""
+        """Add the fields of a dataclass as options, without an option for a file of the whole table: `--config` is for this."""
         added: list[str] = super().add_class_arguments(*args, **named)
         for action in self._actions:
             if type(action).__name__ == "_ActionConfigLoad":
@@ -73,7 +73,7 @@ class OptionParser(ArgumentParser):
             before = argument
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong on standard error and end with exit code 2."""
+        """Print an error on standard error and end with exit code 2."""
         self.exit(2, f"error: {one_line(_sentence(message), 400)}; see {self.prog} --help\n")
         raise SystemExit(2)  # `exit` does not come back
 

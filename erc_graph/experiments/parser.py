@@ -1,4 +1,4 @@
-"""The parser of an experiment's command: every field of the configuration is an option."""
+"""The parser of the command of an experiment: every field of the configuration is an option."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   {program}
-      a generated corpus, a few minutes at most
+      on a generated corpus, a few minutes at most
   {program} --data corpora/iemocap \\
       --seeds 5 --out runs/iemocap
-      a corpus of your own, five seeds
+      on your own corpus, with five seeds
   {program} --data corpora/meld \\
       --training.epochs 30 --training.learning_rate 1e-3
-      other epochs, another rate
+      with other hyperparameters
   {program} --resume runs/iemocap
-      continue a run that was stopped
+      continue an interrupted run
 """
 GRAPH = """  {program} --graph window
-      another graph; short for --pipeline.graph
+      with another graph; short for --pipeline.graph
 """
 
 
@@ -36,7 +36,7 @@ COMMAND_ONLY = ("config", "out", "resume", "table", "dry_run", "method", "datase
 
 
 def description(method: str) -> str:
-    """Return what the help page of a method begins with: what it is, and what a run without options does."""
+    """Return the beginning of the help page of a method: its paper, and the run without options."""
     from erc_graph.experiments.experiment import default_data
     from erc_graph.methods.own_file import find_method, is_own, short_name
 
@@ -44,14 +44,14 @@ def description(method: str) -> str:
     words = (inspect.getdoc(sys.modules[kind.__module__]) or "").partition("\n\n")[0]
     what = f"{name}: {kind.paper}." if kind.paper else f"{name}. {words}"
     raw = default_data(method) == "sample-raw"
-    sample = "raw sample corpus: words, sound, faces" if raw else "sample corpus"
-    committed = f"the committed settings for that corpus, if there are some (experiments/{name}/CORPUS.toml), else the defaults below"
+    sample = "raw sample corpus: words, audio, face frames" if raw else "sample corpus"
+    committed = f"the committed settings for that corpus (experiments/{name}/CORPUS.toml) if they exist, otherwise the defaults below"
     settings = "the defaults below" if is_own(method) else committed
     how = (
-        f"Without options it runs on the generated {sample}. With --data it takes {settings}, for the modalities that the corpus has. "
-        "Every option overrides them."
+        f"Without options, it runs on the generated {sample}. With --data, it uses {settings}, for the modalities of the corpus. "
+        "Every option overrides these settings."
     )
-    paragraphs = (" ".join(f"Train and judge {what}".split()), how)
+    paragraphs = (" ".join(f"Train and evaluate {what}".split()), how)
     return "\n\n".join(textwrap.fill(text, 78, break_on_hyphens=False) for text in paragraphs)
 
 
@@ -78,12 +78,12 @@ def make_parser(method: str) -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="TOML file with any of the options below.")
     parser.add_argument("--out", metavar="DIR", help="Folder of the results (default: runs/METHOD-CORPUS).")
-    parser.add_argument("--resume", metavar="DIR", help="Continue the run in DIR, in place, with its own settings.")
+    parser.add_argument("--resume", metavar="DIR", help="Continue the run in DIR with its own settings.")
     parser.add_argument(
         "--table",
         type=int,
         metavar="N",
-        help="Run the rows of the paper's Table N and print measured beside published; without rows: the main result.",
+        help="Train the rows of Table N of the paper, and print measured and published results. Without rows: the main result.",
     )
     parser.add_argument(
         "--search",
@@ -93,20 +93,20 @@ def make_parser(method: str) -> ArgumentParser:
         help="First do a hyperparameter search: evaluate N settings from the ranges of [search] on the development split.",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="Say what would be run, with --table row by row; train nothing, write nothing."
+        "--dry-run", action="store_true", help="Print what would be trained, with --table for each row; train and write nothing."
     )
     parser.add_class_arguments(Launch)
     parser.add_class_arguments(RunConfig, skip={"strict", "baseline"})
     parser.add_argument(
         "--strict",
         action=ActionYesNo(no_prefix="no-"),
-        help="Refuse features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.",
+        help="Report features with NaN, inf or numbers beyond 1e15 as an error instead of treating them as missing.",
     )
     parser.add_argument(
         "--baseline",
         action=ActionYesNo(no_prefix="no-"),
         default=True,
-        help="Also train the plain BiGRU on the same features, folds and seeds.",
+        help="Also train the baseline BiGRU on the same features, folds and seeds.",
     )
     parser.add_class_arguments(InputsConfig, "inputs")
     parser.add_class_arguments(kind.Config, "pipeline")

@@ -1,4 +1,4 @@
-"""One session in the folder of a run: begin it or go on with it, and write what came of it."""
+"""One session in the folder of a run: start or continue it, and write its results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEARCH = ("search", "tune")  # folder of a hyperparameter search; the second is 
 
 
 def main_process() -> bool:
-    """Return whether this is the only process, or the first of several started by `accelerate launch`: the one that writes and prints."""
+    """Return whether this process writes and prints: the only process, or the first of several started by `accelerate launch`."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -37,7 +37,9 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that has something: a run is never written over. Settings alone, of a run that ended in its first step, are none."""
+    """Check that a new run can start in a folder; a run is never overwritten. Settings alone, of a run that ended in its first step, are no
+    run.
+    """
     names = _names(folder)
     if names == ["config.json"]:
         return
@@ -70,7 +72,7 @@ def _way_on(folder: Path) -> str:
 
 
 def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:
-    """Write the settings that `--resume` continues with; what cannot run is refused before anything is written."""
+    """Write the settings that `--resume` needs, after checking that the experiment can run."""
     from erc_graph.data.digest import corpus_sha256
     from erc_graph.data.files.storage import write_json
     from erc_graph.experiments.checks import check
@@ -96,18 +98,18 @@ def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, 
 def run_session(
     experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, *, table: int | None = None, resume: bool = False
 ) -> int:
-    """Train and evaluate an experiment, or the rows of a table; returns the exit code.
+    """Train and evaluate an experiment, or the rows of a table, and return the exit code.
 
     Args:
-        experiment: What to run.
-        corpus: On what.
-        folder: Where everything goes; held by this process.
-        launch: How the runs are carried out.
+        experiment: The experiment.
+        corpus: The corpus.
+        folder: Folder of all results; locked by this process.
+        launch: Options of the execution.
         table: Number of a table of the paper.
-        resume: Go on with what stands in the folder.
+        resume: Continue the run in the folder.
 
     Raises:
-        ErcGraphError: what cannot run; nothing is written then.
+        ErcGraphError: the experiment cannot run; nothing is written then.
     """
     from erc_graph.experiments.ablation import find_table
 

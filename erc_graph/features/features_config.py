@@ -1,4 +1,4 @@
-"""What `erc-graph features` is asked for."""
+"""The options of `erc-graph features`."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ class FeaturesConfig:
     """Features of a corpus.
 
     Attributes:
-        data: Corpus whose utterances are wanted: a folder with corpus.toml, an annotation file, a saved corpus.
-        model: What computes them: a name that is known here (all-MiniLM-L6-v2), the folder of a model, a name on the hub; for audio also
-            `mfcc` and openSMILE's sets (`opensmile:IS10`), for visual also `timm:NAME`.
-        out: Feature file to write, ending in .safetensors.
-        modality: From what.
-        source: Audio, visual: folder with one file per utterance, named by its id (visual: a video, an array, or a folder of pictures);
-            default: the waveforms or face frames of the corpus itself.
-        pooling: `own`: as a text encoder's files say, and the mean over time of audio and video; text: `cls`, `mean`, `cls+mean`, `last`
-            (the last token, at which a causal language model has read all), or `words`, the states of all tokens, or `tokens`, their ids;
-            audio and video: `frames`, the states of all frames.
-        layer: Whose states: 0 the embeddings, 1 the first layer, -1 the last; `last4` side by side, `last4-mean`.
-        output: Of a tuned encoder: its `features`, or the `log-probabilities` of the classes.
-        pca: So many principal components of a text encoder's vectors, fitted to the training dialogues and kept beside OUT; 0: the vectors.
-        half: Write numbers of 16 bits (float16).
-        quantize: A text encoder's matrices in `8bit` or `4bit` (bitsandbytes), on a GPU.
-        fine_tune: First tune the text encoder on the single utterances of the training split.
-        lora: Train matrices of this rank beside the encoder's own, and save them alone; 0: train and save all weights.
-        cross_fit: Tune so many encoders, each without one part of the training dialogues; a training utterance goes through the one that
-            never saw its dialogue. 0: one encoder, fitted to all of them.
-        repeats: Do that so many times, with other folds and starts; every utterance gets the mean of the encoders that may read it.
-        encoders: Folder of the tuned encoders, used again and continued; default: OUT without its ending, and `.tuned`.
-        task: Label set to tune on, for example `iemocap4`; default: the corpus's own.
-        tokens: Most tokens of a batch, padding included.
+        data: Corpus: a folder with corpus.toml, an annotation file, or a saved corpus.
+        model: Feature extractor: a known name (all-MiniLM-L6-v2), the folder of a model, or a name on the hub; for audio also `mfcc` and
+            sets of openSMILE (`opensmile:IS10`), for visual also `timm:NAME`.
+        out: Feature file to write; its name ends in .safetensors.
+        modality: Modality to read.
+        source: Audio, visual: folder with one file per utterance, named by its id (visual: a video, an array, or a folder of images);
+            default: the waveforms or face frames in the corpus.
+        pooling: How states become features. `own`: as the files of a text encoder say; for audio and visual the mean over time. Text:
+            `cls`, `mean`, `cls+mean`, `last` (the last token, for causal language models), `words` (the states of all tokens), `tokens`
+            (their ids). Audio, visual: `frames` (the states of all frames).
+        layer: Layer of the states: 0 the embeddings, 1 the first layer, -1 the last; `last4`: the last four, concatenated; `last4-mean`:
+            their mean.
+        output: Output of a fine-tuned encoder: its `features`, or the `log-probabilities` of the classes.
+        pca: Number of principal components of the vectors of a text encoder, fitted to the training dialogues and saved next to OUT; 0: the
+            vectors.
+        half: Write 16-bit numbers (float16).
+        quantize: Load the matrices of a text encoder in `8bit` or `4bit` (bitsandbytes), on a GPU.
+        fine_tune: First fine-tune the text encoder on the single utterances of the training split.
+        lora: Rank of low-rank matrices that are trained and saved in place of the encoder's weights; 0: train and save all weights.
+        cross_fit: Number of encoders to fine-tune, each without one part of the training dialogues; a training utterance is encoded by the
+            encoder that was not trained on its dialogue. 0: one encoder, fitted to all of them.
+        repeats: Number of repetitions of the cross-fitting, with other folds and initial weights; an utterance gets the mean over all
+            encoders that may encode it.
+        encoders: Folder of the fine-tuned encoders; existing ones are reused or continued. Default: OUT without its ending, plus `.tuned`.
+        task: Label set for fine-tuning, for example `iemocap4`; default: the corpus's own.
+        tokens: Largest number of tokens per batch, padding included.
         device: `auto`, `cpu` or `cuda`.
-        precision: Of matrix products: `bf16` (16 bits), `no` (32); `auto`: bf16 on a GPU.
-        seconds: Audio that is longer is cut, with a count.
-        frames: Pictures per utterance; of more, so many at equal distances are taken.
-        strict: Refuse what is longer than the model takes, and files that cannot be read, instead of cutting and leaving out with a count.
+        precision: Precision of matrix products: `bf16` (16 bits), `no` (32 bits); `auto`: bf16 on a GPU.
+        seconds: Largest length of a recording; longer ones are cut and counted.
+        frames: Largest number of images per utterance; of more, as many at equal distances are used.
+        strict: Stop if an input is too long or a file cannot be read, instead of cutting it or leaving it out with a count.
     """
 
     data: str

@@ -1,8 +1,8 @@
-"""Text encoders are tuned on single utterances, before any conversation is looked at.
+"""Fine-tuning of text encoders on single utterances, before any conversation is modelled.
 
-What an encoder says of the utterances that it was tuned on is fitted to their labels: a model of conversations that learns on top of it
-sees far better features in training than it will ever meet. COSMIC's published features (Ghosal et al., *COSMIC*, Findings of EMNLP 2020)
-are of this kind. Cross-fitting avoids it (`erc_graph.features.cross_fitting`).
+The output of an encoder for its own training utterances is fitted to their labels. A conversation model on top of it gets far better
+features in training than it will ever get later. COSMIC's published features (Ghosal et al., *COSMIC*, Findings of EMNLP 2020) are of this
+kind. Cross-fitting avoids the problem (`erc_graph.features.cross_fitting`).
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from erc_graph.features.utterance_classifier import TuningRun, Utterances
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """How a text encoder is tuned.
+    """Fine-tuning of a text encoder.
 
     Attributes:
-        epochs: Passes over the training utterances; the one that is best on the development split is kept.
+        epochs: Passes over the training utterances; the epoch that is best on the development split is kept.
         batch_size: Utterances per step.
-        learning_rate: The highest; it grows from zero in the first tenth of the steps and falls to zero in a line. Unset: 1e-4, and 1e-3
-            for low-rank matrices.
-        weight_decay: Of AdamW, on matrices alone.
-        dropout: Dropout in front of the classifier (inside the encoder: as its own files say).
-        context: Utterances before the utterance that the encoder reads too, as far as its tokens reach.
-        gradient_checkpointing: Keep no states of the layers for the backward pass, but compute them again: less memory, more time.
-        seed: Seed of classifier, order, dropout and folds.
-        lora: Rank of the matrices that are trained in place of the encoder's own (`erc_graph.features.low_rank`); 0: all weights are.
-        quantize: The encoder's own matrices in `8bit` or `4bit`, where they are not trained.
+        learning_rate: Highest learning rate; it grows from zero in the first tenth of the steps and decreases linearly to zero. Default:
+            1e-4, and 1e-3 for low-rank matrices.
+        weight_decay: Weight decay of AdamW, on matrices only.
+        dropout: Dropout before the classifier; dropout inside the encoder is set by its own files.
+        context: Number of preceding utterances that the encoder reads as well, as far as its tokens reach.
+        gradient_checkpointing: Recompute the states of the layers in the backward pass instead of storing them: less memory, more time.
+        seed: Seed of the initial classifier, the order, dropout and folds.
+        lora: Rank of the matrices that are trained in place of the encoder's own (`erc_graph.features.low_rank`); 0: train all weights.
+        quantize: Load the encoder's own matrices in `8bit` or `4bit`, if they are not trained.
     """
 
     epochs: int = 3
@@ -88,7 +88,7 @@ def tune(
     share: Share | None = None,
     quiet: bool | None = None,
 ) -> TunedEncoder:
-    """Fine-tune a pretrained encoder on the training split; what is finished in `folder` is taken, what was begun is continued.
+    """Fine-tune a pretrained encoder on the training split; finished encoders in `folder` are reused, begun ones are continued.
 
     Continuing ends in the same result as never having stopped. Several processes share the encoders of the folds.
 

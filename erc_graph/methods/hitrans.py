@@ -25,9 +25,9 @@ The paper's text was not at hand: the equations are those of the public code, wi
 
 - (1) is computed where text is token ids. Of states of tokens `c_i` is a linear map of their mean; of vectors, one of all modalities side
   by side, which is added to the text where there is text too. BERT's view of other utterances is lost then. The paper has text alone.
-- (1): in a long dialogue the code miscounts from the second cut on, so that utterances are divided between chunks; here no utterance is. Its
-  padding is id 0, which is a word to RoBERTa; here it is the model's own. A closing token stands after the last utterance alone, as in the
-  code.
+- (1): in a long dialogue the code miscounts from the second cut on, so that utterances are divided between chunks; here no utterance is.
+  Its padding is id 0, which is a word to RoBERTa; here it is the model's own. A closing token stands after the last utterance alone, as
+  in the code.
 - `causal`: (1) reads every utterance by itself, (2) looks back alone.
 - (2): the first layer has no norm before its attention, as in the code. An utterance without anything has :math:`c_i = 0`, and is one.
 - (5): the code's pairs include each utterance with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which
