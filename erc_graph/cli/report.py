@@ -22,8 +22,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = Parser(
         prog="erc-graph report",
-        description="Write one page that shows a run: metrics, curves, confusion, calibration, errors,\n"
-        "and an explorer of its conversations and their graphs. It opens offline.",
+        description="Write one page that shows a run: metrics, curves, confusion, calibration,\n"
+        "errors, and an explorer of its conversations and their graphs. It opens offline.",
         examples=EXAMPLES.strip("\n"),
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished experiment (its --out)")

@@ -65,11 +65,11 @@ def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
                 whole = _whole(path)
             except OSError as error:  # there is none, or one that is not whole
                 if path.exists():
-                    _log.warning("%s; it is compiled anew", error)
+                    _log.warning("%s; it is compiled again", error)
                 _compile(source, compiler, path)
                 whole = _whole(path)
             if trial and (fault := _verdict(source, path, trial, whole)):
-                _log.warning("%s: %s; it is put aside, and the slower form in PyTorch is used (remove it to try anew)", path, fault)
+                _log.warning("%s: %s; it is not used; the slower form in PyTorch is used instead (remove it to try again)", path, fault)
                 return None
             return ctypes.CDLL(str(path), mode=os.RTLD_NOW)  # a name that PyTorch does not have is found out here, not in the call
         except (OSError, subprocess.SubprocessError) as found:

@@ -42,7 +42,7 @@ def emotion_colour(name: str | None) -> str:
 
 
 def label_colours(names: Sequence[str]) -> list[str]:
-    """Return colours of a label set, different as far as there are colours; scores in order run from red over grey to blue.
+    """Return one colour per label; a colour repeats only if there are too few. Ordered scores run from red over grey to blue.
 
     >>> label_colours(["joy", "-1"])[0] == emotion_colour("joy")
     True

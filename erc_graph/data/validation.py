@@ -102,12 +102,12 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
     labelled = corpus.labelled
     rows = {split: corpus.rows(corpus.position[name] for name in ids) for split, ids in corpus.splits.items()}
     if not corpus.splits:
-        notes.append("no splits: give `splits` in corpus.toml, or judge by --protocol speaker10 or session5")
+        notes.append("no splits: give `splits` in corpus.toml, or evaluate with --protocol speaker10 or session5")
     elif missing := [split for split in ("train", "test") if split not in corpus.splits]:
         notes.append(f"no {' and no '.join(missing)} split; it has {', '.join(corpus.splits)}")
     if labelled.any():
         problems += [
-            f"split {split}: none of its {len(at)} utterances is labelled; nothing to learn from or to judge"
+            f"split {split}: none of its {len(at)} utterances is labelled; nothing to train on or to evaluate"
             for split, at in rows.items()
             if not labelled[at].any()
         ]

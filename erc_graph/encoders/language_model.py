@@ -82,7 +82,7 @@ class LanguageModel(nn.Module):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         if config.lora and not config.folder:
-            raise ConfigError("pipeline.language_model.lora: expected a pretrained model beside it (folder), found none")
+            raise ConfigError("pipeline.language_model.lora: expected a pretrained model as well (folder), found none")
         config = config.found()
         as_shapes = torch.empty(0).is_meta  # a saved method is built, and its weights come later
         self.model = model = _built(replace(config, folder="") if as_shapes else config)

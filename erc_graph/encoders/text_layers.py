@@ -118,7 +118,7 @@ def made_by(provenance: Mapping[str, object], modality: str) -> str:
     extractors = provenance.get("extractors")
     if not isinstance(extractors, Mapping) or modality not in extractors:
         raise ConfigError(
-            f"inputs.text_layers: expected the corpus to say what made sequences.{modality} (a file of erc-graph features does; else "
+            f"inputs.text_layers: expected the corpus to name the extractor of sequences.{modality} (files of erc-graph features do; else "
             f"[extractors] of corpus.toml), found nothing"
         )
     return str(extractors[modality])

@@ -68,6 +68,6 @@ def baseline_file(experiment: Experiment) -> Path:
     path = experiment_file("bigru", "default-last" if experiment.training.selection == "last" else "default")
     if path is None:
         raise ConfigError(
-            "experiments/bigru: expected default.toml and default-last.toml, the settings of the baseline; install erc_graph anew"
+            "experiments/bigru: expected default.toml and default-last.toml, the settings of the baseline; reinstall erc_graph"
         )
     return path

@@ -110,12 +110,12 @@ def _check_fitted(corpus: Corpus, fold: Fold, modalities: Iterable[str]) -> None
         judged = {part: [one for one in ids if one in known] for part, ids in (("test", fold.test), ("development", fold.dev))}
         if judged["test"] and not fitted.get("cross_fit"):
             raise ConfigError(
-                f"{name}: its encoder was tuned on the labels of {len(judged['test'])} of the {len(fold.test)} test dialogues of fold "
-                f"{fold.name} (first: {judged['test'][0]}); leave it out (--modalities), or use the protocol that it was tuned for"
+                f"{name}: its encoder was fine-tuned on the labels of {len(judged['test'])} of the {len(fold.test)} test dialogues of fold "
+                f"{fold.name} (first: {judged['test'][0]}); leave it out (--modalities), or use the protocol for which it was fine-tuned"
             )
         for part, ids in judged.items():
             if ids:
                 logging.getLogger(__name__).warning(
-                    "  note: %s: its encoders were tuned on the labels of %d %s dialogues of fold %s%s",
+                    "  note: %s: its encoders were fine-tuned on the labels of %d %s dialogues of fold %s%s",
                     name, len(ids), part, fold.name, ", each read by one that never saw it" if fitted.get("cross_fit") else "",
                 )  # fmt: skip

@@ -182,11 +182,11 @@ def _test(comparison: RunComparison, first: int, second: int, resamples: int) ->
     same = None not in asked and asked[0].keys == asked[1].keys  # type: ignore[union-attr]
     if not same and None not in asked:
         comparison.warnings.append(f"not comparable: {pair}: the test utterances or their labels differ")
-        comparison.notes.append(f"{pair}: not tested, for the runs were not judged on the same utterances")
+        comparison.notes.append(f"{pair}: not tested, for the runs were not evaluated on the same utterances")
         return
     if not same and one.facts["data_sha256"] != other.facts["data_sha256"]:
         comparison.notes.append(
-            f"{pair}: not tested, for the data differ, and without both predictions.csv nothing says whether the test part does"
+            f"{pair}: not tested, for the data differ, and without both predictions.csv it is unknown whether the test split does"
         )
         return
     for test in tests:
@@ -207,7 +207,7 @@ def _test(comparison: RunComparison, first: int, second: int, resamples: int) ->
     for run, own in zip((one, other), sums, strict=True):
         _fits(comparison, run, known, own)
     if len(sums[0]) < 2:
-        comparison.notes.append(f"{pair}: no test over dialogues, for the test part has one")
+        comparison.notes.append(f"{pair}: no test over dialogues, because the test split has only one")
         return
     if one.seeds[0] != other.seeds[0]:
         comparison.warnings.append(f"{pair}: the test over dialogues compares seed {other.seeds[0]} with seed {one.seeds[0]}")
@@ -250,7 +250,7 @@ def _correct(comparison: RunComparison) -> None:
             text += f"; so no difference can be shown at {ALPHA} here, however large (it takes {enough} seeds)"
         comparison.notes.append(text)
     elif any(test.seeds == 1 for test in comparison.tests):
-        comparison.notes.append("one shared seed: no test over seeds; whether training again says the same is not known")
+        comparison.notes.append("one shared seed: no test over seeds; it is unknown whether another training gives the same result")
     units = {test.dialogues for test in comparison.tests if test.p_dialogues is not None}
     if units:
         size = " or ".join(map(str, sorted(units)))

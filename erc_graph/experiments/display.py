@@ -35,7 +35,7 @@ def print_result(result: Mapping[str, Any]) -> None:
         ratio, of = result["accuracy_over_bayes_limit"], result.get("bayes_limit_of", "conversations")
         print(f"Bayes limit  {result['bayes_limit']:.3f} accuracy, {ratio:.3f} of it reached")
         if result["dataset"] == "sample-raw":
-            print(f"             (of the vectors behind words, sound and faces of {of}: an upper bound)")
+            print(f"             (of the hidden vectors of words, audio and video of {of}: an upper bound)")
         else:
             print(f"             (no classifier of {of} of this data beats it on average)")
     if "p_value_against_bigru" in result["baselines"]:

@@ -67,7 +67,7 @@ def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: li
         notes.append(f"No texts and no graphs: the corpus of this run cannot be read. {error}")
         return Explored()
     if len(found) != judged:
-        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} judged turns, found {len(found)}; --resume writes it anew")
+        raise CheckpointError(f"{folder / PREDICTIONS}: expected {judged} evaluated turns, found {len(found)}; --resume writes it again")
     tested = list(dict.fromkeys(name for fold in divisions for name in fold.test))
     ids = tested if scope == "test" else list(corpus.dialogue_ids)
     kind = find_method(experiment.method)

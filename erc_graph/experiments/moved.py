@@ -94,7 +94,7 @@ def up_to_date(values: Mapping[str, Any], kind: type, where: str) -> tuple[dict[
     """
     found, notes = copy.deepcopy(dict(values)), []
     if "published" in found and (found.pop("published") or {}).get("row"):
-        notes.append(f"{where}: [published] is not read; printed figures stand in experiments/published/<corpus>.toml")
+        notes.append(f"{where}: [published] is not read; published results are in experiments/published/<corpus>.toml")
     own = set(_fields(kind.Config, "pipeline"))  # type: ignore[attr-defined]
     fixed = {**ELSEWHERE_FIXED, **{f"pipeline.{name}": value for name, value in FIXED.get(kind.__name__, {}).items()}}
     layers = _get(found, "pipeline.text_layers.layers")

@@ -73,7 +73,7 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
         alone = [ask(batch) for batch in each]
         if (gap := _gap(together, torch.cat(alone))) > TOLERANCE:
             raise ConfigError(
-                f"{method}: expected the same scores of a dialogue alone and beside others, found a difference of {gap:.2g}; "
+                f"{method}: expected the same scores for a dialogue alone and in a batch with others, found a difference of {gap:.2g}; "
                 "something reads the dialogues around it, or padding: stay within a dialogue (an `OverTurns`)"
             )
         if not (network.causal or network.utterance_level):
@@ -82,7 +82,7 @@ def probe(method: str, network: Network, corpus: Corpus) -> None:
             if (gap := _gap(ask(_other_end(batch))[:-1], scores[:-1])) > TOLERANCE:
                 raise ConfigError(
                     f"{method}: expected no effect of the last turn on earlier ones, for all its parts are causal, found a difference of "
-                    f"{gap:.2g}; what looks at other turns has to be an `OverTurns`, and say `causal = False` where it looks ahead"
+                    f"{gap:.2g}; a part that reads other utterances must be an `OverTurns`, with `causal = False` if it reads later ones"
                 )
 
 

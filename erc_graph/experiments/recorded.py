@@ -88,7 +88,7 @@ def load_run(path: str | Path) -> Run:
         raise CheckpointError(f"{file}: no such file; expected the folder of a finished run (a stopped one: --resume)") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{file}: expected the result of a run, found something else ({in_words(error)}); --resume writes it anew"
+            f"{file}: expected the result of a run, found something else ({in_words(error)}); --resume writes it again"
         ) from None
 
 
@@ -132,7 +132,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         if not rows:
             raise ValueError("no rows")
         if len({row[:2] for row in rows}) < len(rows):
-            raise ValueError("an utterance that is judged twice")
+            raise ValueError("an utterance that is evaluated twice")
         units = [row[0] for row in rows]
         if labels:
             index = {name: i for i, name in enumerate(labels)}
@@ -147,6 +147,6 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         raise
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CheckpointError(
-            f"{path}: expected the predictions of a run, found something else ({in_words(error)}); --resume writes it anew"
+            f"{path}: expected the predictions of a run, found something else ({in_words(error)}); --resume writes it again"
         ) from None
     return Predictions(keys=tuple(row[:3] for row in rows), sums=sums)

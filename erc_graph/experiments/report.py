@@ -96,7 +96,7 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: expected the result of a run, found something else ({in_words(error)}); --resume writes it anew"
+            f"{path}: expected the result of a run, found something else ({in_words(error)}); --resume writes it again"
         ) from None
     return result
 
@@ -119,7 +119,7 @@ def _history(folder: Path, seed: int, notes: list[str]) -> History | None:
         with refused(path):
             return History.from_dict(State.load(path).history)
     except CheckpointError as error:
-        notes.append(f"No training curves drawn anew: {error}.")
+        notes.append(f"No training curves drawn again: {error}.")
         return None
 
 
@@ -141,7 +141,7 @@ def _contents(
     protocol = (
         f"Protocol {result['protocol']}; epoch: {SELECTION.get(result['selection'], result['selection'])}; "
         f"{seeds} seed{'s, mean ± standard deviation' if seeds > 1 else ', so no spread'}"
-        f"{f', {members} networks each, whose mean is judged' if members > 1 else ''}; judged on {len(found):,} test turns "
+        f"{f', {members} networks each, whose predictions are averaged' if members > 1 else ''}; evaluated on {len(found):,} test turns "
         f"in {len(set(found.dialogue)):,} conversations."
     )
     return Contents(

@@ -68,7 +68,7 @@ def _way_on(folder: Path) -> str:
     """What to do after Ctrl-C."""
     if (folder / "config.json").exists():
         return f"the last whole epoch is kept, --resume {folder} continues from it"
-    return "the same command goes on with the trials that are done" if search_folder(folder).exists() else ""
+    return "the same command continues after the finished trials" if search_folder(folder).exists() else ""
 
 
 def start(experiment: Experiment, corpus: Corpus, folder: Path, launch: Launch, **command: Any) -> None:

@@ -80,33 +80,35 @@ class FeaturesConfig:
             "features",
             self,
             out=(self.out.endswith(".safetensors"), "a file name ending in .safetensors"),
-            modality=(not fixed or self.modality == "audio", f"audio, for {self.model} is made from sound (--modality audio)"),
+            modality=(not fixed or self.modality == "audio", f"audio, because {self.model} computes features of audio"),
             layer=(not fixed or self.layer == -1, f"none, for {self.model} has no layers"),
             tokens=(self.tokens >= 1, "1 or more"),
             seconds=(self.seconds > 0, "a number above 0"),
             frames=(self.frames >= 1, "1 or more"),
             pooling=(self.pooling in POOLINGS[self.modality], f"one of {', '.join(POOLINGS[self.modality])} for {self.modality}"),
-            source=(self.source is None or self.modality != "text", "nothing for text, which stands in the corpus"),
+            source=(self.source is None or self.modality != "text", "nothing for text, which is in the corpus"),
             encoders=(self.encoders != "", "a folder"),
             pca=(self.pca >= 0, "1 or more, or 0"),
             half=(not self.half or self.pooling != "tokens", "false for ids of tokens, which 16 bits do not hold"),
-            quantize=(self.quantize == "no" or self.modality == "text", "no, for what is no text"),
+            quantize=(self.quantize == "no" or self.modality == "text", "no, for other modalities than text"),
             lora=(self.lora >= 0, "a rank of 1 or more, or 0"),
-            fine_tune=(not self.fine_tune or self.modality == "text", "false for what is no text"),
+            fine_tune=(not self.fine_tune or self.modality == "text", "false for other modalities than text"),
             cross_fit=(self.cross_fit == 0 or self.cross_fit >= 2, "0, or 2 folds or more"),
             repeats=(self.repeats >= 1, "1 or more"),
         )
         for name, usual, modality in (("seconds", 30.0, "audio"), ("frames", 32, "visual")):
             if getattr(self, name) != usual and self.modality != modality:
-                raise ConfigError(f"features.{name}: expected --modality {modality} beside it, found {self.modality}, which has none")
+                raise ConfigError(f"features.{name}: expected --modality {modality} as well, found {self.modality}")
         tuned = {
             "cross_fit": self.cross_fit, "repeats": self.repeats > 1, "encoders": self.encoders, "task": self.task,
             "output": self.output != "features", "lora": self.lora,
         }  # fmt: skip
         for name, given in tuned.items():
             if given and not self.fine_tune:
-                raise ConfigError(f"{name}: expected --fine-tune beside it, which makes the encoders that it is about")
+                raise ConfigError(f"{name}: expected --fine-tune as well, because this option belongs to fine-tuning")
         if self.pca and (self.modality != "text" or self.fine_tune or self.pooling in ("words", "tokens")):
-            raise ConfigError("pca: expected vectors of a text encoder that is not tuned: no --fine-tune, and no --pooling words or tokens")
+            raise ConfigError(
+                "pca: expected vectors of a text encoder without fine-tuning: no --fine-tune, and no --pooling words or tokens"
+            )
         if self.fine_tune and (self.pooling != "own" or self.layer != -1):
-            raise ConfigError("fine_tune: expected pooling and layer left out: a tuned encoder gives the mean of its last states")
+            raise ConfigError("fine_tune: expected pooling and layer left out: a fine-tuned encoder gives the mean of its last states")

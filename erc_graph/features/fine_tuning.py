@@ -65,7 +65,7 @@ class TuningConfig:
             context=(self.context >= 0, "0 or more"),
             seed=(0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
             lora=(self.lora >= 0, "a rank of 1 or more, or 0"),
-            quantize=(self.quantize == "no" or self.lora > 0, "--lora beside it, for quantized matrices are not trained"),
+            quantize=(self.quantize == "no" or self.lora > 0, "--lora as well, because quantized matrices are not trained"),
         )
 
     @property

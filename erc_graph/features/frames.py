@@ -109,7 +109,7 @@ def _timm(name: str, device: torch.device) -> Found:
     except Exception as error:  # of the hub, of the file, of the model
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:160]
         raise CheckpointError(
-            f"{name}: neither to be had from the hub nor from a file ({reason}); download the model's model.safetensors and give "
+            f"{name}: found neither on the hub nor in a file ({reason}); download the model's model.safetensors and give "
             f"timm:{kind}@model.safetensors"
         ) from None
     data = timm.data.resolve_model_data_config(model)

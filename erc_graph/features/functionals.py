@@ -47,4 +47,4 @@ class Functionals:
         values = torch.from_numpy(found.to_numpy(dtype="float32", copy=True)[0])
         if values.isfinite().all():
             return values
-        return f"{1000 * len(wave) / SAMPLING_RATE:.0f} ms of sound, of which openSMILE makes no numbers (NaN); too short for its windows"
+        return f"{1000 * len(wave) / SAMPLING_RATE:.0f} ms of audio, for which openSMILE computes NaN; too short for its windows"

@@ -228,7 +228,7 @@ class _Beside:
 
 def _foreign(error: Exception) -> CheckpointError:
     reason = " ".join(str(error).split())[:120]
-    return CheckpointError(f"the low-rank matrices belong to another encoder ({reason}); name the one that they were tuned from")
+    return CheckpointError(f"the low-rank matrices belong to another encoder ({reason}); name the one from which they were fine-tuned")
 
 
 def _config(model: nn.Module, rank: int, targets: list[str], scale: float = SCALE) -> Any:
@@ -260,5 +260,5 @@ def _quiet() -> Iterator[Any]:
         try:
             import peft
         except ImportError as error:
-            raise ConfigError(f'low-rank tuning is done by peft, which is not installed: pip install "erc_graph[lora]" ({error})') from None
+            raise ConfigError(f'low-rank fine-tuning needs peft, which is not installed: pip install "erc_graph[lora]" ({error})') from None
         yield peft

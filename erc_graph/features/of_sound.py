@@ -75,14 +75,14 @@ def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list
     if config.source is None:
         waves = corpus.sequences.get("audio")
         if waves is None or waves.item != ():
-            raise CorpusError(f"{corpus.name}: has no waveforms itself; expected --source, a folder of sound files named by utterance id")
+            raise CorpusError(f"{corpus.name}: has no waveforms itself; expected --source, a folder of audio files named by utterance id")
         rows = waves.present.nonzero()[:, 0].tolist()
         sizes = [waves.sizes[row] for row in rows]
         long = [corpus.utterance_ids[row] for row, size in zip(rows, sizes, strict=True) if size > most]
         _refuse_long(long, config)
         ids = [corpus.utterance_ids[row] for row in rows]
         return ids, [min(size, most) for size in sizes], lambda i: waves[rows[i]][:most], {"cut_to_length": len(long)}
-    files = find_files(Path(config.source), corpus.utterance_ids, (*ENDINGS, *VIDEOS), "sound files or videos")
+    files = find_files(Path(config.source), corpus.utterance_ids, (*ENDINGS, *VIDEOS), "audio files or videos")
     ids, sizes, long = list(files), [], []
     rates: Counter[int] = Counter()
     for name, path in files.items():

@@ -56,14 +56,16 @@ class TunedEncoder:
             self.context = int(self.about["settings"].get("context", 0))
             lora, quantize = int(self.about["settings"].get("lora", 0)), self.about["settings"].get("quantize", "no")
             if quantize not in get_args(Quantize) or (lora and not {"model", "revision"} <= self.about.keys()):
-                raise ValueError("the encoder that was tuned")
+                raise ValueError("the encoder that was fine-tuned")
             if any("/" in name or name.startswith(".") for name in self.members) or not self.members:
                 raise ValueError("names of encoders")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{folder / ABOUT}: incomplete or damaged ({str(error)[:100]})") from None
         lacking = [name for name in self.members if not (folder / name).is_dir()]
         if lacking:
-            raise CheckpointError(f"{folder}: {', '.join(lacking)} is not tuned to the end; the same `erc-graph features` goes on with it")
+            raise CheckpointError(
+                f"{folder}: {', '.join(lacking)} is not fine-tuned completely; the same `erc-graph features` command continues it"
+            )
         self.states: dict[str, States] = {}
         self.heads: dict[str, dict[str, Tensor]] = {}
         if lora:

@@ -39,9 +39,9 @@ def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, p
         CorpusError: no training split, no texts, or nothing labelled.
     """
     if "train" not in corpus.splits:
-        raise CorpusError(f"{corpus.name}: expected a training split to tune on; give `splits` in corpus.toml")
+        raise CorpusError(f"{corpus.name}: expected a training split for fine-tuning; give `splits` in corpus.toml")
     if not any(map(str.strip, corpus.texts)):
-        raise CorpusError(f"{corpus.name}: expected texts to tune on, found none")
+        raise CorpusError(f"{corpus.name}: expected texts for fine-tuning, found none")
     train = corpus.split("train")
     labelled = sum(bool(text.strip()) for text, known in zip(train.texts, train.labelled.tolist(), strict=True) if known)
     if not labelled:
@@ -81,7 +81,7 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
     """
     found, wanted = read_json(folder / ABOUT, object), json.loads(json.dumps(wanted))
     if not isinstance(found, dict):
-        raise CheckpointError(f"{folder / ABOUT}: not what an {FORM} says of itself; remove {folder} to tune anew")
+        raise CheckpointError(f"{folder / ABOUT}: not what an {FORM} says of itself; remove {folder} to fine-tune again")
     said = {
         "utterances": "on other dialogues, texts or labels",
         "members": "with other folds, or more of them (--cross-fit, --repeats)",
@@ -92,7 +92,7 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
         first = key == "members" and isinstance(begun, dict) and bool(begun) and {**value, **begun} == value
         if begun != value and not first:
             raise CheckpointError(
-                f"{folder}: was tuned {said.get(key, f'with another {key}')}; choose another folder (--encoders), or remove it"
+                f"{folder}: was fine-tuned {said.get(key, f'with another {key}')}; choose another folder (--encoders), or remove it"
             )
     return bool(found["members"] != wanted["members"])
 
@@ -110,12 +110,12 @@ def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
     try:
         base = find_encoder(as_seen_from(folder, str(about["model"])))
     except CheckpointError as error:
-        raise CheckpointError(f"{folder}: has low-rank matrices beside an encoder that is not to be had: {error}") from None
+        raise CheckpointError(f"{folder}: has low-rank matrices beside an encoder that cannot be found: {error}") from None
     found, wanted = revision(base), str(about["revision"])
     if found.startswith("sha256:") == wanted.startswith("sha256:") and found != wanted:
         raise CheckpointError(
-            f"{folder}: expected {about['model']} of version {wanted[:20]}, from which it was tuned, found {found[:20]} in {base}; put "
-            "those weights there, or tune anew"
+            f"{folder}: expected {about['model']} of version {wanted[:20]}, from which it was fine-tuned, found {found[:20]} in {base}; "
+            "put those weights there, or fine-tune again"
         )
     return base
 
@@ -128,7 +128,7 @@ def refuse_foreign(folder: Path) -> None:
     """
     tidy(folder)  # of a run that was killed
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StorageError(f"{folder}: is not empty; expected a new folder for the tuned encoders")
+        raise StorageError(f"{folder}: is not empty; expected a new folder for the fine-tuned encoders")
 
 
 def read_part(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

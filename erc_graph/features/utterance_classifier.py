@@ -243,7 +243,7 @@ class TuningRun:
         """Continue from the state on disk, if there is one.
 
         Raises:
-            CheckpointError: damaged, or not the state of this tuning.
+            CheckpointError: damaged, or not the state of this fine-tuning.
         """
         if not self.state.is_file():
             return
@@ -261,7 +261,7 @@ class TuningRun:
             self.figures = [float(figure) for figure in json.loads(metadata["figures"])]
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise CheckpointError(f"{self.state}: not the state of this tuning ({reason}); remove it to begin anew") from None
+            raise CheckpointError(f"{self.state}: not the state of this fine-tuning ({reason}); remove it to begin again") from None
 
     def finish(self) -> None:
         """Write the encoder with its best weights, or what was trained beside it, and remove the state."""

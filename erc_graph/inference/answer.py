@@ -176,7 +176,7 @@ def complete(corpus: Corpus, method: Network) -> Corpus:
         present[name] = corpus.present.get(name, torch.zeros(corpus.utterances, dtype=torch.bool))
         if (found := features[name].shape[1]) != width:
             raise CorpusError(
-                f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}; give such as it was trained on"
+                f"{corpus.name}: features.{name}: expected vectors of {width} numbers, found {found}; give features as in training"
             )
     for name, item in items.items():
         nothing = Ragged(torch.zeros(0, *item), torch.zeros(corpus.utterances + 1, dtype=torch.long))
@@ -201,8 +201,8 @@ def ask(method: Network, batch: Batch) -> Tensor:
         scores[part.row] = infer(method, part, len(part)).scores
     if wrong := int((~scores.isfinite()).any(1).sum()):
         raise CheckpointError(
-            f"{type(method).__name__}: gives scores that are not numbers in {wrong} of {len(scores)} turns; its training diverged "
-            "(train it anew at a lower training.learning_rate), or the features are of another size than in training"
+            f"{type(method).__name__}: gives scores that are not finite in {wrong} of {len(scores)} turns; the training diverged "
+            "(train it again at a lower training.learning_rate), or the features are of another size than in training"
         )
     return scores
 

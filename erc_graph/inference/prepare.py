@@ -225,7 +225,7 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
 def _nothing(corpus: Corpus, pipeline: Pipeline, named: Mapping[str, object]) -> str:
     if not pipeline.schema.widths:
         read = ", ".join(f"{name} ({shape_text(item)})" for name, item in pipeline.schema.sequences.items())
-        return f"{corpus.name}: this model reads sequences: {read}; expected a corpus with them, or recordings for its sound"
+        return f"{corpus.name}: this model reads sequences: {read}; expected a corpus with them, or recordings for its audio"
     widths = ", ".join(f'"{name}": [{width} numbers]' for name, width in pipeline.schema.widths.items())
     if corpus.features:
         return f'{corpus.name}: expected "features": {{{widths}}}, found only others: {", ".join(corpus.features)[:200]}'

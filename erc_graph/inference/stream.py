@@ -105,7 +105,7 @@ class Stream:
             ErcGraphError: an earlier utterance was interrupted during its computation.
         """
         if not self._whole:
-            raise ErcGraphError("stream: an earlier utterance was interrupted halfway; start anew with pipeline.stream()")
+            raise ErcGraphError("stream: an earlier utterance was interrupted halfway; start again with pipeline.stream()")
         batch = self._batch(speaker, features)
         self._whole = False
         for part in self._parts:
@@ -118,7 +118,7 @@ class Stream:
             largest = max((float(row.abs().max()) for row in batch.features.values()), default=0.0)
             raise CorpusError(
                 f"turn {self.turns}: expected features like those of the training, found some (the largest: {largest:.3g}) whose scores "
-                "are not numbers; look at them, or train the model anew if this happens with all"
+                "are not numbers; look at them, or train the model again if this happens with all"
             )
         self._speakers.setdefault(speaker, len(self._speakers))
         self.turns += 1
@@ -157,7 +157,7 @@ class Stream:
                     value = np.ascontiguousarray(value)  # torch takes no array that runs backwards
                 row = torch.zeros(width, dtype=first.dtype) if value is None else torch.as_tensor(value, dtype=first.dtype)
             except (TypeError, ValueError, RuntimeError, OverflowError):
-                raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found what are none") from None
+                raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found other values") from None
             if row.shape != (width,):
                 raise CorpusError(f"turn {self.turns}: {name}: expected {width} numbers, found shape {tuple(row.shape)}")
             if not fit(row).all():

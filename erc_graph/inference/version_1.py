@@ -72,7 +72,7 @@ def upgraded(description: Mapping[str, Any], tensors: Mapping[str, Tensor], wher
     for path, fixed in FIXED.get(kind, {}).items():
         if (found := flat.get(path, fixed)) != fixed:
             raise CheckpointError(
-                f"{where}: config.{path}: expected {fixed!r}, found {found!r}: this option is gone; train the model anew, or read it with "
+                f"{where}: config.{path}: expected {fixed!r}, found {found!r}: this option is gone; train the model again, or read it with "
                 "the version that saved it"
             )
     own, inputs, prior = MOVES[kind](dict(config))

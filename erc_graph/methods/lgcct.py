@@ -10,7 +10,8 @@ An LSTM over the audio and one over the text, then a crossmodal Transformer in e
     h &= \text{last step of } \mathrm{SA}([n_l ; n_a]) \tag{5} \\
     f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{6}
 
-The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`), causal as there.
+The equations are those of the public code; their numbers are ours. CM and SA are those of MulT (`erc_graph.encoders.crossmodal`),
+and causal as in MulT.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -12,7 +12,7 @@ Modalities attend to each other as in MulT, but audio and video attend to each o
     o_m &= Q_3\, \mathrm{ReLU}(Q_2\, \mathrm{ReLU}(Q_1 \max_t x_{m,t})) \tag{7}
 
 The equations are those of a public port; their numbers are ours. For the video (3) is mirrored. CM and SA are MulT's
-(`erc_graph.encoders.crossmodal`), causal as there, with positions in (3) alone. The maps of (5) to (7) have biases.
+(`erc_graph.encoders.crossmodal`), causal as in MulT, with positions in (3) alone. The maps of (5) to (7) have biases.
 
 | symbol | attribute | shape |
 |---|---|---|

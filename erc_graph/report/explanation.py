@@ -64,7 +64,9 @@ def draw_explanation(explanation: Explained, path: str | Path, part: str | None 
     """
     graphs = explanation.graphs
     if not graphs:
-        raise ConfigError("explanation: expected a method with a graph to draw, found one without; `inputs` says which turns matter")
+        raise ConfigError(
+            "explanation: expected a method with a graph to draw, found one without; `inputs` has the attributions of the utterances"
+        )
     part = part or list(graphs)[-1]
     if part not in graphs:
         raise ConfigError(f"part: expected one of {', '.join(graphs)}, found {part!r}")

@@ -100,7 +100,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
             raise ValueError("no row" if not rows else "a row that is too short or too long")
         names: tuple[tuple[str, ...], tuple[str, ...]] = tuple(r[0] for r in rows), tuple(r[1] for r in rows)
         if len(set(zip(*names, strict=True))) < len(rows):
-            raise ValueError("an utterance that is judged twice")
+            raise ValueError("an utterance that is evaluated twice")
         if not labels:
             scores = np.array([[float(row[2]), float(row[3])] for row in rows])
             seven = np.clip(np.round(np.nan_to_num(scores)), -3, 3).astype(np.int64) + 3
@@ -125,5 +125,5 @@ def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
         raise CheckpointError(f"{path}: expected the predictions of a finished run, found no such file; finish it with --resume") from None
     except (OSError, ValueError, csv.Error) as error:
         raise CheckpointError(
-            f"{path}: expected predictions of {', '.join(labels) or 'a score'}, found something else ({error}); --resume writes it anew"
+            f"{path}: expected predictions of {', '.join(labels) or 'a score'}, found something else ({error}); --resume writes it again"
         ) from None

@@ -54,7 +54,7 @@ class Model(BaseModel):
     features: dict[str, int] = Field(description="Modality → numbers per turn.")
     sequences: dict[str, list[int]] = Field(description="Modality that is a sequence → shape of one item.")
     encodes: list[str] = Field(description="Modalities that the service computes from `text`.")
-    live: bool = Field(description="Whether it can judge live conversations.")
+    live: bool = Field(description="Whether it can label live conversations.")
 
 
 class Problem(BaseModel):
@@ -72,7 +72,7 @@ TURN: dict[str, Any] = {
         "turn": {"type": "integer", "description": "Position, where the order is another than in the list."},
         "features": {
             "type": "object",
-            "description": "Modality → numbers, as many as /model says.",
+            "description": "Modality → numbers, in the widths that /model lists.",
             "additionalProperties": {"type": "array", "items": {"type": "number"}},
         },
     },

@@ -127,7 +127,7 @@ class Service:
         notes: list[str] = []
         corpus = self._read(body, notes)
         if corpus.utterances != 1:
-            raise Refusal(422, f"a live conversation hears one turn at a time, found {corpus.utterances}; send whole ones to /predict")
+            raise Refusal(422, f"a live conversation takes one turn at a time, found {corpus.utterances}; send whole ones to /predict")
         speaker, text = corpus.speakers[0], corpus.texts[0]
         features: dict[str, torch.Tensor] = {}
         if corpus.features or text.strip():  # else silence, which a conversation may have

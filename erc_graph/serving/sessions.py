@@ -95,7 +95,7 @@ class Sessions:
                 raise Refusal(404, f"no such live conversation; it was deleted, or {self.limits.idle:g} seconds passed without a turn")
             self._check_memory()
         if not session.one.acquire(blocking=False):
-            raise Refusal(409, "another turn of this conversation is being judged; send each when the one before is answered")
+            raise Refusal(409, "another turn of this conversation is being processed; send each turn after the answer to the one before")
         try:
             self._spoken(name, session)
             if session.stream.turns >= self.limits.turns:

@@ -34,7 +34,7 @@ TALK = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bob", "text": "Reall
 SESSION = {"name": "session", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Id from `POST /sessions`"}
 DRAIN = 4  # times the largest body that is read and thrown away, so that a client that sends too much can hear why
 Answers = dict[int | str, dict[str, Any]]
-BUSY: Answers = {503: {"model": Problem, "description": "Too much at once, or it took too long; `Retry-After` says when to ask again"}}
+BUSY: Answers = {503: {"model": Problem, "description": "Too many requests, or a timeout; `Retry-After` says when to try again"}}
 REFUSED: Answers = {
     408: {"model": Problem, "description": "The request did not arrive in time"},
     413: {"model": Problem, "description": "More bytes, or more characters of text, than allowed"},
@@ -43,7 +43,7 @@ REFUSED: Answers = {
 }
 UNKNOWN: Answers = {404: {"model": Problem, "description": "No such live conversation, or it has expired"}}
 CONFLICT: Answers = {
-    409: {"model": Problem, "description": "The model cannot listen, another turn is being judged, or the conversation is too long"}
+    409: {"model": Problem, "description": "The model is not causal, another turn is being processed, or the conversation is too long"}
 }
 
 
@@ -128,7 +128,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
         openapi_extra={"parameters": [SESSION], **body(TURN, TALK[0], "Ann: We won!")},
     )
     async def turn(request: Request) -> Response:
-        """One turn, in any form of `/predict`. What is refused was not said: the conversation goes on."""
+        """One turn, in any form of `/predict`. A refused turn leaves the conversation unchanged."""
         session = request.path_params["session"]
 
         def job(content: bytes) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """One sentence, whatever was raised; what nobody foresaw goes to the log, too."""
-    status, words = 500, "the service failed at this; its log says more"
+    status, words = 500, "the service failed on this request; its log has details"
     headers: Mapping[str, str] | None = None
     if isinstance(error, Refusal):
         status, words, headers = error.status, str(error), error.headers

@@ -25,7 +25,7 @@ from erc_graph.training.config import TrainingConfig
 LAST, BEST = "last.safetensors", "best.safetensors"
 VERSION = "1"
 _KIND = "erc_graph training state"
-ANEW = "; delete it to train this seed anew"
+ANEW = "; delete it to train this seed again"
 
 
 @dataclass

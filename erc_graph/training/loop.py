@@ -51,11 +51,11 @@ def check_fit(task: Task, train: Batch, dev: Batch | None, config: TrainingConfi
         known = ", ".join(METRICS[task.kind])
         raise ConfigError(f"training.criterion: expected one of {known} for the task {task.name}, found {config.criterion!r}")
     if dev is None and config.selection == "dev":
-        raise ConfigError("training.selection: expected 'last' where there is no development part, found 'dev'")
+        raise ConfigError("training.selection: expected 'last' because there is no development split, found 'dev'")
     for name, part in (("train", train), ("dev", dev if config.selection == "dev" else None)):
         if part is not None and not counted(part, task).any():
             advice = "; label some, or set training.selection to 'last'" if name == "dev" else ""
-            raise CorpusError(f"{name}: expected judged utterances with a target, found none among {part.utterances} utterances{advice}")
+            raise CorpusError(f"{name}: expected `judged` utterances with a target, found none among {part.utterances} utterances{advice}")
     return make_accelerator(config, device)
 
 

@@ -50,14 +50,14 @@ def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
     """
     known = target >= 0 if task.kind == "classification" else ~target.isnan()
     if not known.any():
-        raise CorpusError(f"task {task.name}: expected utterances with a target, found none among {len(target)}; nothing to judge")
+        raise CorpusError(f"task {task.name}: expected utterances with a target, found none among {len(target)}; nothing to evaluate")
     scores, target = scores[known].detach().float().cpu(), target[known].cpu()
     wrong = int((~scores.isfinite()).any(1).sum())
     metrics = {} if wrong else _classification(scores, target, task) if task.kind == "classification" else _score(scores[:, 0], target)
     if wrong or not math.isfinite(metrics["loss"]):
         found = f"NaN or inf in {wrong} of {len(target)} utterances" if wrong else f"a loss of {metrics['loss']}"
         raise ConfigError(
-            f"task {task.name}: expected finite scores to judge, found {found}; lower training.learning_rate, set training.clip, or look "
+            f"task {task.name}: expected finite scores, found {found}; lower training.learning_rate, set training.clip, or look "
             "for features of another size than in training"
         )
     return metrics

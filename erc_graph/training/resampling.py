@@ -27,7 +27,7 @@ def bootstrap_dialogues(
 ) -> Comparison:
     """Compute the paired percentile bootstrap of `figure(first) - figure(second)` with dialogues as the units.
 
-    A draw takes as many dialogues as there are, with replacement, the same for both methods. A figure depends on sums over
+    A draw takes as many dialogues as the data have, with replacement, the same for both methods. A figure depends on sums over
     utterances (a confusion matrix, a sum of errors), so a draw is one row of a matrix product.
 
     Args:

@@ -219,7 +219,7 @@ def _read(path: Path, head: dict[str, Any]) -> list[Trial]:
         more = f" and {len(changed) - 8} more" if len(changed) > 8 else ""
         raise CheckpointError(
             f"{path}: expected the record of the same search, found another: {', '.join(changed[:8])}{more}; "
-            "choose another folder, or delete the record to search anew"
+            "choose another folder, or delete the record to search again"
         )
     return trials
 
@@ -232,7 +232,7 @@ def _refused(path: Path) -> Iterator[None]:
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise CheckpointError(
             f"{path}: expected the record of a search, found something damaged ({error}); "
-            "choose another folder, or delete the record to search anew"
+            "choose another folder, or delete the record to search again"
         ) from error
 
 

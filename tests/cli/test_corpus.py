@@ -42,7 +42,7 @@ def test_a_corpus_of_sequences_goes_through_every_action(tmp_path: Path, capsys:
     assert corpus_sha256(load_corpus(tmp_path / "again")) == corpus_sha256(raw)
     capsys.readouterr()
     assert main(["corpus", "convert", str(tmp_path / "raw"), str(tmp_path / "turns.csv")]) == 0
-    assert "text, audio, visual stay behind" in capsys.readouterr().err
+    assert "text, audio, visual are left out" in capsys.readouterr().err
     for ending in ("html", "svg", "png", "graphml"):
         assert main(["graph", str(tmp_path / "raw"), "--out", str(tmp_path / f"graph.{ending}")]) == 0
     assert b"svg" in (tmp_path / "graph.svg").read_bytes()
@@ -83,7 +83,7 @@ def test_convert_to_a_table(small: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert main(["corpus", "convert", str(small), str(out), "--json"]) == 0
         shown = capsys.readouterr()
         assert json.loads(shown.out)["written"] == str(out)
-        assert "text, audio, visual stay behind" in shown.err
+        assert "text, audio, visual are left out" in shown.err
         assert load_corpus(out, task="sample6").target.equal(load_corpus(small).target)
     assert main(["corpus", "convert", str(small), str(tmp_path / "turns.xlsx")]) == 2
     assert "a file ending in .csv or .jsonl, found '.xlsx'" in capsys.readouterr().err

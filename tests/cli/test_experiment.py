@@ -103,7 +103,7 @@ def test_help_of_the_command_and_of_ones_own_method(place: Path, capsys: pytest.
     assert "--method my_method.py:Own" in capsys.readouterr().out
     assert main(["experiment", f"{place / 'my_method.py'}:Own", "--help"]) == 0
     page = capsys.readouterr().out
-    assert "Train and judge Own. The mean of what is there." in page and "--pipeline.dropout" in page and "--inputs.swap_noise" in page
+    assert "Train and evaluate Own. The mean of what is there." in page and "--pipeline.dropout" in page and "--inputs.swap_noise" in page
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,9 @@ def test_a_corpus_of_other_labels_is_drawn_by_what_is_predicted(small: Path, mod
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "window"], "--recipe: expected none beside --model, which has its own, found 'window'"),
-        (["--modalities", "text"], "--modalities: expected none beside --model"),
-        (["--task", "sample6"], "--task: expected none beside --model"),
+        (["--recipe", "window"], "--recipe: expected no value with --model, which has its own, found 'window'"),
+        (["--modalities", "text"], "--modalities: expected no value with --model"),
+        (["--task", "sample6"], "--task: expected no value with --model"),
         (["--model", "./nowhere"], "./nowhere: no such file or folder; expected a saved model"),
     ],
 )

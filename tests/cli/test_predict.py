@@ -115,7 +115,7 @@ def test_the_sound_beside_a_transcript_is_heard(tiny_encoder: Path, talk: Path, 
     assert heard.err == "" and heard.out != silent.out
     (tmp_path / "talk_2.wav").write_text("no sound")
     assert main(command) == 0
-    assert capsys.readouterr().err.startswith("note: talk_2.wav: not a sound file that can be read")
+    assert capsys.readouterr().err.startswith("note: talk_2.wav: not a readable audio file")
 
 
 def test_a_labelled_conversation_is_drawn_beside_its_labels(tmp_path: Path) -> None:
@@ -386,8 +386,8 @@ def test_scores_have_a_page_and_no_probability(tmp_path: Path, capsys: pytest.Ca
     ("arguments", "message"),
     [
         (["--html", "a.txt", "TALK"], "--html: expected a file name ending in .html, found 'a.txt'"),
-        (["--html", "a.html", "--out", "labelled", "TALK"], "--html: expected one input, and no --out beside it"),
-        (["--html", "a.html", "TALK", "TALK"], "--html: expected one input, and no --out beside it"),
+        (["--html", "a.html", "--out", "labelled", "TALK"], "--html: expected one input and no --out"),
+        (["--html", "a.html", "TALK", "TALK"], "--html: expected one input and no --out"),
         (["--html", "a.html", "--draw", "a.html", "TALK"], "--html: expected a file of its own, found a.html, which is the input or"),
         (["--html", "a.html", "./a.html"], "--html: expected a file of its own, found a.html, which is the input or"),
         (["--html", "TALK/a.html", "TALK"], "could not be written"),

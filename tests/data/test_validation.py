@@ -60,7 +60,7 @@ def test_what_is_looked_at_in_a_corpus_that_can_be_read() -> None:
     unlabelled = corpus.target.clone()
     unlabelled[rows] = -1
     problems, _ = _content(replace(corpus, target=unlabelled))
-    assert problems == [f"split test: none of its {len(rows)} utterances is labelled; nothing to learn from or to judge"]
+    assert problems == [f"split test: none of its {len(rows)} utterances is labelled; nothing to train on or to evaluate"]
     absent = {**corpus.present, "audio": torch.zeros(corpus.utterances, dtype=torch.bool)}
     assert any(problem.startswith("features.audio: no utterance has a row") for problem in _content(replace(corpus, present=absent))[0])
     unseen = corpus.target.clone()

@@ -104,7 +104,7 @@ def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Pat
     with pytest.raises(ConfigError, match=r"inputs.text_layers.layers: expected 0 or more, found -1"):
         TextLayersConfig(layers=-1)
     silent = method_of(replace(spoken, provenance={}))
-    with pytest.raises(ConfigError, match=r"expected the corpus to say what made sequences.text"):
+    with pytest.raises(ConfigError, match=r"expected the corpus to name the extractor of sequences.text"):
         silent.fit_inputs(silent.schema.batch(spoken))
     layers = TextLayers(24, TextLayersConfig(layers=2, heads=3, hidden=40))
     for made_by in (f"{tiny_encoder}:pooling=words,layer=1", f"{tiny_encoder}:pooling=words,layer=2", f"{tiny_encoder}:layer=0"):

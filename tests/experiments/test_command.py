@@ -96,7 +96,7 @@ def test_members_train_and_vote_and_the_baseline_has_as_many(small: Path, tmp_pa
     assert (out / "graph.png").is_file() and (out / "tsne.png").is_file()
     assert not sum(p.numel() for p in Pipeline.from_pretrained(out).method.parameters()) - result["parameters"]
     page = make_report(out)
-    assert "2 networks each, whose mean is judged" in page.path.read_text(encoding="utf-8")
+    assert "2 networks each, whose predictions are averaged" in page.path.read_text(encoding="utf-8")
 
 
 def test_a_finished_run_is_not_overwritten(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +199,9 @@ def test_a_dry_run_of_a_search_says_it_and_refuses_what_a_search_refuses(
     file.write_text('[search]\n"pipeline.depth" = {choices = [1, 2]}\n')
     assert run("--config", file, "--data", small, "--out", tmp_path / "run", "--search", 2, "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert f"settings    {file}" in shown and f"search      2 trainings with settings of [search], in {tmp_path / 'run' / 'search'};" in shown
+    assert (
+        f"settings    {file}" in shown and f"search      2 trainings with settings of [search], in {tmp_path / 'run' / 'search'};" in shown
+    )
     file.write_text("[training]\nepochs = 1\n")
     assert run("--config", file, "--data", small, "--search", 2, "--dry-run") == 2
     assert "--search: the experiment declares no ranges" in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_other_data_without_predictions_are_not_tested(tmp_path: Path) -> None:
     (b / "predictions.csv").unlink()
     found = compare_runs([a, b])
     assert found.tests[0].p_seeds is None
-    assert any("nothing says whether the test part does" in note for note in found.notes)
+    assert any("it is unknown whether the test split does" in note for note in found.notes)
 
 
 def test_other_test_utterances_are_not_tested(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_refusals(tmp_path: Path) -> None:
     rows = (b / "predictions.csv").read_text().splitlines()
     for content, found in (
         (["dialogue,utterance,label,prediction", "d,u,joy,rage"], "the label 'rage'"),
-        ([*rows, *rows], "an utterance that is judged twice"),
-        ([*rows, *rows[1:]], "an utterance that is judged twice"),
+        ([*rows, *rows], "an utterance that is evaluated twice"),
+        ([*rows, *rows[1:]], "an utterance that is evaluated twice"),
     ):
         (b / "predictions.csv").write_text("\n".join(content))
         with pytest.raises(CheckpointError, match=rf"expected the predictions of a run, found something else \({found}\); --resume"):
@@ -255,7 +255,7 @@ def test_refusals(tmp_path: Path) -> None:
     ],
 )
 def test_a_value_of_another_kind(name: str, value: object, found: str, tmp_path: Path) -> None:
-    expected = re.escape(f"expected the result of a run, found something else ({found}); --resume writes it anew")
+    expected = re.escape(f"expected the result of a run, found something else ({found}); --resume writes it again")
     file = make_run(tmp_path / "a", skill=0.3) / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
     with pytest.raises(CheckpointError, match=expected):

@@ -76,7 +76,7 @@ def test_what_says_nothing_is_left_out_without_a_word() -> None:
     assert values == {"pipeline": {"width": 4}} and notes == []
     assert up_to_date({"published": {"row": [{"name": "X"}]}}, Plain, "own.toml") == (
         {},
-        ["own.toml: [published] is not read; printed figures stand in experiments/published/<corpus>.toml"],
+        ["own.toml: [published] is not read; published results are in experiments/published/<corpus>.toml"],
     )
 
 

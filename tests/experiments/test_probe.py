@@ -45,7 +45,7 @@ class Own(Method):
     ("body", "message"),
     [
         ("x", ""),
-        ("x - x.mean(0)", "expected the same scores of a dialogue alone and beside others, found a difference of"),
+        ("x - x.mean(0)", "expected the same scores for a dialogue alone and in a batch with others, found a difference of"),
         ("x[:, None]", r"expected scores \(\d+, 6\), a row per utterance and a column per label, found \(\d+, 1, 6\)"),
         ("x * float('nan')", "expected scores that are numbers, found NaN or inf before any training"),
         ("x @ x", r"asking it about two dialogues failed \(RuntimeError: .*\); the lines above say where"),

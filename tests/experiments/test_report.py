@@ -127,7 +127,7 @@ def test_a_run_without_model_or_settings(run: Path) -> None:
 def test_predictions_that_were_cut_are_refused(run: Path) -> None:
     lines = (run / "predictions.csv").read_text().splitlines()
     (run / "predictions.csv").write_text("\n".join(lines[:4]))
-    with pytest.raises(CheckpointError, match=f"expected {len(lines) - 1} judged turns, found 3; --resume writes it anew"):
+    with pytest.raises(CheckpointError, match=f"expected {len(lines) - 1} evaluated turns, found 3; --resume writes it again"):
         make_report(run)
 
 
@@ -155,7 +155,7 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
     ):
         (run / "result.json").write_text(content)
         found = "no |JSON, but|a value of another|the number|members: |config: |baselines: |environment.packages: |data.extractors: "
-        words = rf"expected the result of a run, found something else \(({found}).*--resume writes it anew"
+        words = rf"expected the result of a run, found something else \(({found}).*--resume writes it again"
         with pytest.raises(CheckpointError, match=words):
             make_report(run)
     (run / "result.json").unlink()

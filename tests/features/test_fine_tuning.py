@@ -90,9 +90,9 @@ def test_without_a_development_split_the_last_epoch_is_kept(talks: Corpus, tiny_
 
 def test_what_cannot_be_tuned(talks: Corpus, fitted: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     model, new = str(tiny_encoder), tmp_path / "new"
-    with pytest.raises(CorpusError, match="expected a training split to tune on"):
+    with pytest.raises(CorpusError, match="expected a training split for fine-tuning"):
         tune(replace(talks, splits={}), model, new, QUICK)
-    with pytest.raises(CorpusError, match="expected texts to tune on, found none"):
+    with pytest.raises(CorpusError, match="expected texts for fine-tuning, found none"):
         tune(replace(talks, texts=()), model, new, QUICK)
     with pytest.raises(CorpusError, match="expected labelled utterances in the training split, found none"):
         tune(replace(talks, target=torch.full_like(talks.target, -1)), model, new, QUICK)
@@ -106,7 +106,7 @@ def test_what_cannot_be_tuned(talks: Corpus, fitted: Path, tiny_encoder: Path, t
         tune(talks, model, fitted, replace(QUICK, seed=1))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
-    with pytest.raises(StorageError, match="is not empty; expected a new folder for the tuned encoders"):
+    with pytest.raises(StorageError, match="is not empty; expected a new folder for the fine-tuned encoders"):
         tune(talks, model, tmp_path / "full", QUICK)
     with pytest.raises(ConfigError, match="cross-fit: expected 0, for there is one training dialogue, found 2"):
         tune(replace(talks, splits={**talks.splits, "train": talks.splits["train"][:1]}), model, new, QUICK, cross_fit=2)

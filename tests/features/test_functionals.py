@@ -34,4 +34,4 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_what_is_too_short_has_no_features_and_says_so(name: str, samples: int) -> None:
     pytest.importorskip("opensmile")
     found = Functionals(name)(0.1 * torch.sin(torch.arange(samples) / 9.0))
-    assert found == f"{1000 * samples / 16000:.0f} ms of sound, of which openSMILE makes no numbers (NaN); too short for its windows"
+    assert found == f"{1000 * samples / 16000:.0f} ms of audio, for which openSMILE computes NaN; too short for its windows"

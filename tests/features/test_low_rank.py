@@ -138,7 +138,7 @@ def test_a_bert_is_read_without_peft_and_others_say_what_to_install(
     monkeypatch.setitem(sys.modules, "peft", None)
     assert TunedEncoder(place / "tuned")(TEXTS).shape == (4, 24)
     for ask in (lambda: TunedEncoder(tmp_path / "tuned"), lambda: tune(talks, str(tiny_encoder), tmp_path / "new", LOW, quiet=True)):
-        with pytest.raises(ConfigError, match=r'low-rank tuning is done by peft, .*: pip install "erc_graph\[lora\]"'):
+        with pytest.raises(ConfigError, match=r'low-rank fine-tuning needs peft, .*: pip install "erc_graph\[lora\]"'):
             ask()
 
 
@@ -165,7 +165,7 @@ def test_continuing_equals_never_having_stopped(place: Path, talks: Corpus, copy
     tensors, metadata = load_tensors(copy / "tuned" / "fold-0" / ADAPTER)
     shutil.rmtree(copy / "tuned" / "fold-0")
     save_tensors(half, {f"model.{name}": value for name, value in tensors.items()}, {"figures": "[]", **metadata})
-    with pytest.raises(CheckpointError, match=r"not the state of this tuning \(other weights\); remove it to begin anew"):
+    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning \(other weights\); remove it to begin again"):
         tune(talks, str(copy / "models" / "base"), copy / "tuned", LOW, cross_fit=2, quiet=True)
 
 
@@ -189,10 +189,12 @@ def test_the_encoder_is_found_beside_it_and_another_is_refused(place: Path, copy
     weights, metadata = load_tensors(copy / "models" / "base" / "model.safetensors")
     weights["embeddings.LayerNorm.weight"] = weights["embeddings.LayerNorm.weight"] + 1
     save_tensors(copy / "models" / "base" / "model.safetensors", weights, metadata)
-    with pytest.raises(CheckpointError, match=r"tuned: expected \.\./models/base of version sha256:\w+, from which it was tuned, found"):
+    with pytest.raises(
+        CheckpointError, match=r"tuned: expected \.\./models/base of version sha256:\w+, from which it was fine-tuned, found"
+    ):
         TunedEncoder(copy / "tuned")
     shutil.rmtree(copy / "models")
-    with pytest.raises(CheckpointError, match=r"tuned: has low-rank matrices beside an encoder that is not to be had: .*no such folder"):
+    with pytest.raises(CheckpointError, match=r"tuned: has low-rank matrices beside an encoder that cannot be found: .*no such folder"):
         TunedEncoder(copy / "tuned")
 
 

@@ -35,7 +35,9 @@ def changed(talks: Corpus, what: str) -> Corpus:
 def test_encoders_of_other_data_are_not_used(what: str, folds: int, talks: Corpus, fitted: Path, crossed: Path, tiny_encoder: Path) -> None:
     """Else what was a training dialogue then, and is a test dialogue now, would be known to them."""
     folder = crossed if folds else fitted
-    with pytest.raises(CheckpointError, match=r"was tuned (on other dialogues, texts or labels|with other folds); choose another folder"):
+    with pytest.raises(
+        CheckpointError, match=r"was fine-tuned (on other dialogues, texts or labels|with other folds); choose another folder"
+    ):
         tune(changed(talks, what), str(tiny_encoder), folder, QUICK, cross_fit=folds, quiet=True)
 
 
@@ -49,7 +51,7 @@ def test_more_repeats_go_on_and_fewer_are_refused(talks: Corpus, crossed: Path, 
     encoder = tune(talks, str(tiny_encoder), folder, QUICK, cross_fit=3, repeats=2, quiet=True)
     assert len(encoder.members) == 6
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    with pytest.raises(CheckpointError, match=r"was tuned with other folds, or more of them \(--cross-fit, --repeats\)"):
+    with pytest.raises(CheckpointError, match=r"was fine-tuned with other folds, or more of them \(--cross-fit, --repeats\)"):
         tune(talks, str(tiny_encoder), folder, QUICK, cross_fit=3, quiet=True)
 
 
@@ -65,6 +67,6 @@ def test_what_is_damaged_and_what_to_do(what: str, talks: Corpus, fitted: Path, 
         remedy = r"tuned/all and give the command again"
     else:
         (folder / ABOUT).write_text("[]")
-        remedy = r"tuned to tune anew"
+        remedy = r"tuned to fine-tune again"
     with pytest.raises(CheckpointError, match=f"remove .*{remedy}"):
         tune(talks, str(tiny_encoder), folder, QUICK, quiet=True)

@@ -36,7 +36,7 @@ def test_continuing_equals_never_having_stopped(
     monkeypatch.setattr(TuningRun, "judge", stop)
     with pytest.raises(KeyboardInterrupt):
         tune(talks, str(tiny_encoder), tmp_path / "again", QUICK, quiet=True)
-    with pytest.raises(CheckpointError, match="all is not tuned to the end; the same `erc-graph features` goes on with it"):
+    with pytest.raises(CheckpointError, match="all is not fine-tuned completely; the same `erc-graph features` command continues it"):
         TunedEncoder(tmp_path / "again")
     assert (tmp_path / "again" / f"all.{STATE}").is_file()
     tune(talks, str(tiny_encoder), tmp_path / "again", QUICK, quiet=True)
@@ -52,7 +52,7 @@ def test_a_damaged_state_is_refused(talks: Corpus, tiny_encoder: Path, tmp_path:
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / ABOUT).write_text(json.dumps(describe(talks, str(tiny_encoder), QUICK, 0, "no")))
     save_tensors(tmp_path / "tuned" / f"all.{STATE}", {"model.x": torch.ones(1)}, {"figures": "[]"})
-    with pytest.raises(CheckpointError, match=r"not the state of this tuning.*remove it to begin anew"):
+    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning.*remove it to begin again"):
         tune(talks, str(tiny_encoder), tmp_path / "tuned", QUICK, quiet=True)
 
 

@@ -108,5 +108,5 @@ def test_a_network_that_diverged_gives_no_answer(corpus: Corpus) -> None:
     pipeline = Pipeline(METHODS["bigru"](Schema.of(corpus)))
     with torch.no_grad():
         next(iter(pipeline.method.parameters())).fill_(float("nan"))
-    with pytest.raises(CheckpointError, match=r"BiGRU: gives scores that are not numbers in \d+ of \d+ turns; its training diverged"):
+    with pytest.raises(CheckpointError, match=r"BiGRU: gives scores that are not finite in \d+ of \d+ turns; the training diverged"):
         pipeline.predict(corpus)

@@ -17,8 +17,8 @@ from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.graphs.edges import Watch
 from erc_graph.inference.graphs import graph_of, look, operators, watched
 from erc_graph.methods.base import Method
-from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.conversation import Conversation, ConversationConfig
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.hff import HFF, HFFConfig
 from erc_graph.methods.inputs import Shapes
 from erc_graph.methods.parts import Turn

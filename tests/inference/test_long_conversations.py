@@ -48,7 +48,7 @@ def test_answers_are_those_of_the_windows() -> None:
 
 
 def piece(corpus: Corpus, first: int, last: int) -> Corpus:
-    """The turns of a conversation from `first` on, before `last`, as a corpus made anew."""
+    """The turns of a conversation from `first` on, before `last`, as a corpus made again."""
     return Corpus(
         name="piece",
         task=corpus.task,

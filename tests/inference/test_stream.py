@@ -213,8 +213,8 @@ def test_features_may_be_lists_arrays_tensors_or_nothing() -> None:
         ({"txt": [0.0] * 5}, "turn 1: expected features of text, audio, visual, found 'txt'"),
         ({"text": [0.0] * 4}, r"turn 1: text: expected 5 numbers, found shape \(4,\)"),
         ({"text": [[0.0] * 5]}, r"turn 1: text: expected 5 numbers, found shape \(1, 5\)"),
-        ({"text": ["a"] * 5}, "turn 1: text: expected 5 numbers, found what are none"),
-        ({"text": [10**400] * 5}, "turn 1: text: expected 5 numbers, found what are none"),
+        ({"text": ["a"] * 5}, "turn 1: text: expected 5 numbers, found other values"),
+        ({"text": [10**400] * 5}, "turn 1: text: expected 5 numbers, found other values"),
         (None, "turn 1: features: expected a mapping of modality to numbers, found a NoneType"),
         (
             {"audio": [0.0, float("nan"), 0.0]},
@@ -268,7 +268,7 @@ def test_an_interrupted_turn_ends_the_stream() -> None:
     with pytest.raises(KeyboardInterrupt):
         stream.push("Ross", {})
     handle.remove()
-    with pytest.raises(ErcGraphError, match=r"interrupted halfway; start anew with pipeline\.stream\(\)"):
+    with pytest.raises(ErcGraphError, match=r"interrupted halfway; start again with pipeline\.stream\(\)"):
         stream.push("Ross", {})
     assert pipeline.stream().push("Ross", {}).turn == 0
 

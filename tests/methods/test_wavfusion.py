@@ -20,8 +20,8 @@ from erc_graph.errors import CheckpointError, ConfigError
 from erc_graph.inference.graphs import operators
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.base import Method
-from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.conversation import ConversationConfig
+from erc_graph.methods.ensemble import Ensemble
 from erc_graph.methods.schema import Schema
 from erc_graph.methods.stage import infer
 from erc_graph.methods.wavfusion import SHALLOW, WavFusion, WavFusionConfig

@@ -98,7 +98,9 @@ def test_a_picture_with_a_key_for_each_side(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected a method with a graph to draw, found one without; `inputs` says which turns matter"):
+    with pytest.raises(
+        ConfigError, match="expected a method with a graph to draw, found one without; `inputs` has the attributions of the utterances"
+    ):
         draw_explanation(Why({}), tmp_path / "none.png")
     with pytest.raises(ConfigError, match="part: expected one of pairs, fused, found 'text'"):
         draw_explanation(why(), tmp_path / "none.png", "text")

@@ -51,7 +51,7 @@ def test_one_turn_at_a_time_and_what_fails_leaves_the_conversation_free() -> Non
     name = sessions.open(Memory)  # type: ignore[arg-type]
     with sessions.turn(name):
         assert refused(lambda: say(sessions, name)) == (
-            409, "another turn of this conversation is being judged; send each when the one before is answered",
+            409, "another turn of this conversation is being processed; send each turn after the answer to the one before",
         )  # fmt: skip
     with pytest.raises(ValueError, match="inner"), sessions.turn(name):
         raise ValueError("inner")

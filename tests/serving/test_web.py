@@ -110,7 +110,7 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
     assert client("POST", path, {"speaker": "Ann", "text": ""})[1]["turn"] == 0
     for wrong, words in (
         ({"speaker": "Ann", "features": {"text": [1.0]}}, "expected vectors of 16 numbers, found 1"),
-        ([{"text": "a"}, {"text": "b"}], "a live conversation hears one turn at a time, found 2; send whole ones to /predict"),
+        ([{"text": "a"}, {"text": "b"}], "a live conversation takes one turn at a time, found 2; send whole ones to /predict"),
         ({"speaker": "Ann", "features": {"sound": [1.0]}}, "found only others: sound"),
     ):
         status, answer, _ = client("POST", path, wrong)
@@ -253,7 +253,7 @@ def test_who_waits_too_long_is_told_so(serve: Any) -> None:
 def test_what_nobody_foresaw_is_one_sentence_and_in_the_log(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
     with serve(Slow(), Limits(workers=1)) as client:
         status, answer, _ = client("POST", "/predict", b"fail")
-        assert (status, answer) == (500, {"error": "the service failed at this; its log says more"})
+        assert (status, answer) == (500, {"error": "the service failed on this request; its log has details"})
         for body in (b"full", b"torch"):
             status, answer, headers = client("POST", "/predict", body)
             assert status == 503 and answer["error"].startswith("no memory left for this at the moment") and headers["retry-after"] == "1"

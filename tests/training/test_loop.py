@@ -362,7 +362,7 @@ def test_checkpoints_that_cannot_be_continued(build, train, dev, tmp_path):
         good.replace(b"optimizer.0.exp_avg", b"optimizer.9.exp_avg"),
     ):
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=LAST + ".*; delete it to train this seed anew"):
+        with pytest.raises(CheckpointError, match=LAST + ".*; delete it to train this seed again"):
             run(build(), train, dev, folder=tmp_path, resume=True)
     path.write_bytes((tmp_path / BEST).read_bytes())
     with pytest.raises(CheckpointError, match="expected erc_graph training state, version 1, found erc_graph weights, version 1"):

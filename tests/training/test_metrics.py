@@ -72,7 +72,7 @@ def test_nothing_to_judge(task, score_task):
 def test_scores_that_are_no_numbers_are_not_judged(task, score_task):
     scores = logits(0, 1, 1)
     scores[1, 2] = math.nan
-    with pytest.raises(ConfigError, match="task three: expected finite scores to judge, found NaN or inf in 1 of 3 utterances; lower"):
+    with pytest.raises(ConfigError, match="task three: expected finite scores, found NaN or inf in 1 of 3 utterances; lower"):
         evaluate(scores, torch.tensor([0, 1, 1]), task)
     with pytest.raises(ConfigError, match="found a loss of inf"):
         evaluate(torch.tensor([[-3e38, 3e38]]), torch.tensor([0]), task)

@@ -74,7 +74,7 @@ def _picture(path: Path) -> Tensor:
     except CorpusError:
         raise
     except Exception as error:  # of the decoders, of many kinds
-        raise CorpusError(f"{path.name}: not a picture that can be read ({' '.join(str(error).split())[:120]})") from None
+        raise CorpusError(f"{path.name}: not a readable image ({' '.join(str(error).split())[:120]})") from None
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
@@ -90,7 +90,7 @@ def _video(path: Path, most: int) -> Tensor:
         import av
     except ImportError as error:
         raise ConfigError(
-            f'videos are read by PyAV: pip install "erc_graph[vision]" ({error}); or give a folder of pictures per utterance'
+            f'videos are read by PyAV: pip install "erc_graph[vision]" ({error}); or give a folder of images per utterance'
         ) from None
     try:
         admit(path)

@@ -241,7 +241,7 @@ def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, 
     ids, waves = _readable(path, files, "sound files", heard, strict, notes)
     if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:
         said = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
-        notes.append(f"{path.name}: sound files resampled to {SAMPLING_RATE} Hz: {said}")
+        notes.append(f"{path.name}: audio files resampled to {SAMPLING_RATE} Hz: {said}")
     return ids, Ragged.of(waves)
 
 
@@ -250,7 +250,7 @@ def _read_pictures(path: Path, files: Mapping[str, Path], kind: str, strict: boo
     for name, own in zip(ids, frames, strict=True):
         if own.shape[1:] != frames[0].shape[1:]:
             sizes = [" x ".join(map(str, one.shape[2:])) for one in (frames[0], own)]
-            raise CorpusError(f"{path}: expected pictures of one size, found {sizes[0]} in {ids[0]} and {sizes[1]} in {name}")
+            raise CorpusError(f"{path}: expected images of one size, found {sizes[0]} in {ids[0]} and {sizes[1]} in {name}")
     sequences = Ragged.of(frames)
     return ids, sequences.values, sequences.ptr
 

@@ -51,7 +51,7 @@ def read_header(path: Path) -> Recording:
             admit(path)
             about = soundfile.info(str(path))
         except Exception as error:  # the library's own class, and those of the system
-            raise CorpusError(f"{path.name}: not a sound file that can be read ({' '.join(str(error).split())[:120]})") from None
+            raise CorpusError(f"{path.name}: not a readable audio file ({' '.join(str(error).split())[:120]})") from None
         frames, rate, channels = about.frames, about.samplerate, about.channels
     if not frames:
         raise CorpusError(f"{path.name}: empty, no sample in it")
@@ -99,7 +99,7 @@ def _av():  # type: ignore[no-untyped-def]
     try:
         import av
     except ImportError as error:
-        raise ConfigError(f'the sound of videos is read by PyAV: pip install "erc_graph[vision]" ({error})') from None
+        raise ConfigError(f'reading the audio of videos needs PyAV: pip install "erc_graph[vision]" ({error})') from None
     return av
 
 
@@ -110,7 +110,7 @@ def _video_header(path: Path) -> tuple[int, int, int]:
         admit(path)
         with av.open(str(path)) as video:
             if not video.streams.audio:
-                raise CorpusError(f"{path.name}: a video without sound")
+                raise CorpusError(f"{path.name}: a video without audio")
             sound = video.streams.audio[0]
             length = sound.duration * sound.time_base if sound.duration else (video.duration or 0) / av.time_base
             return int(length * sound.rate), sound.rate, sound.channels
@@ -139,5 +139,5 @@ def _soundfile():  # type: ignore[no-untyped-def]
         import soundfile
         import soxr  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f'sound files are read by soundfile and soxr: pip install "erc_graph[audio]" ({error})') from None
+        raise ConfigError(f'reading audio files needs soundfile and soxr: pip install "erc_graph[audio]" ({error})') from None
     return soundfile

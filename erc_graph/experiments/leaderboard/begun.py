@@ -56,7 +56,7 @@ def read_begun(folder: Path) -> Begun:
     try:
         values = read_object(folder / CONFIG)
         if values.get("command") in ("run", "table"):
-            raise ValueError("that of an experiment, which `erc-graph experiment` goes on with")
+            raise ValueError("that of an experiment, which `erc-graph experiment` continues")
         if values.get("command") != COMMAND:
             raise ValueError(f"no command {COMMAND!r}")
         begun = checked(Begun, values)

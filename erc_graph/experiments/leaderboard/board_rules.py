@@ -184,5 +184,5 @@ def read_rules(path: str | Path | None = None) -> Rules:
     if own is not None and (path is None or not Path(path).exists()):
         path = own
     elif path is None:
-        raise ConfigError(f"experiments/{name}: expected the rules of the leaderboard; install erc_graph anew, or give --rules FILE")
+        raise ConfigError(f"experiments/{name}: expected the rules of the leaderboard; reinstall erc_graph, or give --rules FILE")
     return rules_from(read_toml(path), str(path))

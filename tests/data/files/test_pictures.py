@@ -70,7 +70,7 @@ def test_folders_that_have_no_frames(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(CorpusError, match="no face frames in it"):
         read_frames(tmp_path, 4)
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(CorpusError, match=r"a.png: not a picture that can be read"):
+    with pytest.raises(CorpusError, match=r"a.png: not a readable image"):
         read_frames(tmp_path, 4)
     for i, size in enumerate(((4, 4), (4, 5))):
         Image.new("L", size).save(tmp_path / f"{'ab'[i]}.png")

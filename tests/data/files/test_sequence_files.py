@@ -97,7 +97,7 @@ def test_a_folder_of_sound_files(tmp_path: Path) -> None:
     for i in range(4):
         assert np.abs(read[i].numpy() - wave).max() < 1e-4
     assert abs(read.sizes[4] - 8000) <= 1 and np.abs(read[4][100:7900].numpy() - wave[100:7900]).max() < 5e-3
-    assert notes == ["wav: sound files resampled to 16000 Hz: 1 of 8000 Hz, 1 of 32000 Hz"]
+    assert notes == ["wav: audio files resampled to 16000 Hz: 1 of 8000 Hz, 1 of 32000 Hz"]
 
 
 def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_folders_of_pictures_are_face_frames(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="1 of 4 folders of pictures cannot be used, refused by strict"):
         read_sequences(tmp_path / "faces", strict=True)
     Image.fromarray(frames[0][:2]).save(tmp_path / "faces" / "u4" / "small.png")
-    with pytest.raises(CorpusError, match=r"expected pictures of one size, found 6 x 4 in u\.3 and 2 x 4 in u4"):
+    with pytest.raises(CorpusError, match=r"expected images of one size, found 6 x 4 in u\.3 and 2 x 4 in u4"):
         read_sequences(tmp_path / "faces")
     (tmp_path / "faces" / "talk.mp4").touch()
     with pytest.raises(CorpusError, match="1 videos and 4 folders of pictures; expected one kind"):

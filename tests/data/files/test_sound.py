@@ -39,8 +39,8 @@ def test_what_is_too_long_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no sound at all", "a.wav: not a sound file that can be read"),
-        (b"", "a.wav: not a sound file that can be read"),
+        (b"no sound at all", "a.wav: not a readable audio file"),
+        (b"", "a.wav: not a readable audio file"),
         (np.zeros(0), "a.wav: empty, no sample in it"),
         (np.zeros(800), "a.wav: silence, all samples the same"),
         (np.full(800, 0.25), "a.wav: silence, all samples the same"),
@@ -97,7 +97,7 @@ def test_the_sound_of_a_video(tmp_path: Path) -> None:
     spectrum = torch.fft.rfft(middle).abs()
     assert abs(int(spectrum.argmax()) * 16000 / 8000 - 440) < 5
     assert abs(len(read_sound(path, seconds=0.25)) - 4000) < 5
-    with pytest.raises(CorpusError, match=r"b.mp4: a video without sound"):
+    with pytest.raises(CorpusError, match=r"b.mp4: a video without audio"):
         read_sound(write_video(tmp_path / "b.mp4", sound=False))
     (tmp_path / "c.mp4").write_bytes(b"nothing")
     with pytest.raises(CorpusError, match=r"c.mp4: not a video that can be read"):
@@ -109,7 +109,7 @@ def test_the_sound_of_a_video(tmp_path: Path) -> None:
 
 def test_without_pyav_a_video_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
-    with pytest.raises(ConfigError, match=r'the sound of videos is read by PyAV: pip install "erc_graph\[vision\]"'):
+    with pytest.raises(ConfigError, match=r'reading the audio of videos needs PyAV: pip install "erc_graph\[vision\]"'):
         read_header(tmp_path / "a.mp4")
 
 

@@ -115,7 +115,7 @@ def release_annotations(folder: Path) -> Annotations:
             ids, waves = read_sounds(folder / SOUND, heard, notes=annotations.notes)
             annotations.sequences["audio"], _ = join_sequences(ids, waves, annotations.utterance_ids)
         except ConfigError as error:
-            note(f"the sound is not read: {error}")
+            note(f"the audio is not read: {error}")
     if absent := len(annotations.utterance_ids) - len(heard):
         note(f"{absent} of {len(annotations.utterance_ids)} utterances have no file in {SOUND}")
     return annotations

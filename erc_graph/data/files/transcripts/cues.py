@@ -45,7 +45,7 @@ def read_cues(text: str, path: Path) -> Talk | None:
     )
     if not any(times):
         if is_vtt:
-            raise CorpusError(f"{path}: WebVTT without cues: no line with times, such as 00:00:01.000 --> 00:00:02.000; export it anew")
+            raise CorpusError(f"{path}: WebVTT without cues: no line with times, such as 00:00:01.000 --> 00:00:02.000; export it again")
         return None
     if _ROLLING.search(text):
         lines = _unrolled(lines, times)

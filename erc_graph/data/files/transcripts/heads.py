@@ -29,7 +29,7 @@ _NUMBER = re.compile(r" ?#?\d{1,6}$")  # `Interview 12`
 
 
 def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
-    """Return the lines without those above and below the talk whose names are of `ABOVE` and `BELOW`; with a note that quotes them.
+    """Return the lines without headings and endings, whose names are in `ABOVE` and `BELOW`; a note quotes them.
 
     Only a name that stands there once is left out: who speaks twice is a person. Of `ROLES` a line is left out beside one of `ABOVE`, where
     it says who that is: `Interviewer: Ann`, and Ann speaks below.

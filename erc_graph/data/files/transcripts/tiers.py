@@ -39,11 +39,11 @@ def read_tiers(text: str, path: Path) -> Talk | None:
 
 def _elan(text: str, path: Path) -> Talk:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise CorpusError(f"{path}: ELAN: has a document type or entities of its own, which are not read: export it anew")
+        raise CorpusError(f"{path}: ELAN: has a document type or entities of its own, which are not read: export it again")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
-        raise CorpusError(f"{path}: ELAN: damaged XML ({str(error)[:100]}); save it anew in ELAN") from None
+        raise CorpusError(f"{path}: ELAN: damaged XML ({str(error)[:100]}); save it again in ELAN") from None
     slots = {slot.get("TIME_SLOT_ID"): finite(slot.get("TIME_VALUE")) for slot in root.iterfind("TIME_ORDER/TIME_SLOT")}
     parents = [tier for tier in root.iterfind("TIER") if tier.get("PARENT_REF") is None]
     tiers = [tier for tier in parents if tier.find("ANNOTATION/ALIGNABLE_ANNOTATION") is not None]
@@ -129,7 +129,7 @@ class _Tokens:
         self.place += 1
         if found[kind] is None:
             raise CorpusError(
-                f"{self.path}: Praat TextGrid: cut off or damaged: expected {what} as value {self.place}; save it anew in Praat"
+                f"{self.path}: Praat TextGrid: cut off or damaged: expected {what} as value {self.place}; save it again in Praat"
             )
         return str(found[kind])
 
