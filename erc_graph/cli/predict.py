@@ -151,7 +151,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _label(options: argparse.Namespace) -> int:
-    """Into a folder, as many as there are."""
+    """Label any number of inputs into a folder."""
     extractors = extractor_pairs(options.extractor)
     from erc_graph.experiments.labelling import REFUSED, Labelling, label_all
 
@@ -167,7 +167,7 @@ def _label(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    """One input, printed."""
+    """Label one input and print the result."""
     (path,) = options.conversations
     extractors = extractor_pairs(options.extractor)
     if options.draw is not None:

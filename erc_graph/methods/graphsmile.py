@@ -1,7 +1,7 @@
 r"""GraphSmile: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition (Li, Wang and Zeng, IEEE TPAMI, 2025).
 
 A graph for every pair of modalities, and three tasks in training: emotion, sentiment, and whether two utterances differ in sentiment. The
-paper's text was not at hand: the equations are those of the public code, and their numbers are ours. As there, speakers play no part.
+paper's text was not at hand: the equations are those of the public code, and their numbers are ours. As in the code, speakers play no part.
 
 .. math::
     x_m &= \mathrm{LeakyReLU}(W_m f_m + b_m), \qquad f_{text} \text{ behind a batch norm} \tag{1} \\

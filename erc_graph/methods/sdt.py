@@ -26,7 +26,7 @@ paper's text was not at hand: the equations are those of the public code, and th
 
 - The code trains on the development data too, and chooses its epoch on the test data; here development data choose.
 - (8): true utterances are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
-- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As there, no
+- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As in the code, no
   factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
 - The code freezes `G` at the identity on MELD: `gate = "identity"`.
 - A missing modality is not asked in (2) and has no share in (6) and no part in the KL; its `u_m` is zero, so that its classifier in (8)

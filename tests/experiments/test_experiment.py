@@ -54,7 +54,7 @@ def test_changes_by_key_and_by_the_key_of_before() -> None:
     [
         ({"inputs": {"swap_noise": {"text": 2.0}}}, "inputs.swap_noise: expected numbers from 0 to 1"),
         ({"inputs": {"volume": 3}}, "inputs.volume: unknown key"),
-        ({"prior": {"around": True}}, "prior.around: expected prior.features beside it"),
+        ({"prior": {"around": True}}, "prior.around: expected prior.features as well"),
         ({"prior": {"features": "a"}}, "prior.features: input should be a valid"),
         ({"method": "hff"}, "test: method: expected 'bigru', found 'hff'"),
     ],

@@ -371,11 +371,11 @@ def gone(labelling: Labelling, shard: shards.Shard) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["TALKS", "TALKS"], "expected one input, found 2; name a folder for the results of several: --out FOLDER"),
-        (["FOLDER"], "a folder of files; name one of them, or a folder for the results of all: --out FOLDER"),
+        (["TALKS", "TALKS"], "expected one input, found 2; for several inputs, name a folder for the results: --out FOLDER"),
+        (["FOLDER"], "a folder of files; name one of its files, or a folder for the results of all: --out FOLDER"),
         (["TALKS", "--out", "labels.csv"], "expected a folder for the results, found 'labels.csv', which looks like a file"),
-        (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER beside them"),
-        (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: expected one conversation, printed"),
+        (["TALKS", "--workers", "2"], "--workers, --launcher: expected --out FOLDER as well"),
+        (["TALKS", "--out", "OUT", "--draw", "x.svg"], "--draw: expected one conversation without --out"),
         (["-", "--out", "OUT"], "--out: expected files and folders, found -"),
         (["TALKS", "--out", "OUT", "--workers", "0"], "--workers: expected 1 or more, found 0"),
         (["nowhere", "--out", "OUT"], "nowhere: no such file or folder"),

@@ -101,7 +101,7 @@ def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_
         pipeline = model({"audio": 40, "text": 24}, text=str(tiny_encoder), audio=made)
         recordings = {ids[0]: tmp_path / "a.wav", **({ids[1]: tmp_path / "b.wav"} if made != "mfcc" else {})}
         ready = prepare(TALK, pipeline, recordings=recordings, say=notes.append)
-        assert not ready.present["audio"].any() and "a.wav: not a sound file" in notes[0]
+        assert not ready.present["audio"].any() and "a.wav: not a readable audio file" in notes[0]
         assert notes[-1] == f"audio ({made}): not given, and cannot be computed here; counts as missing in every turn"
         notes.clear()
     with pytest.raises(CheckpointError, match=r"speech model '\./nowhere'"):

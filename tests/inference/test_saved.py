@@ -270,7 +270,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c.update(method="Later"), "method: expected the class of one that .* names, found 'Later'"),
         (lambda c: c.update(method=["BiGRU"]), "method: expected the class of one"),
         (lambda c: c["inputs"].update(swap_noise={"text": 2.0}), "inputs.swap_noise: expected numbers from 0 to 1"),
-        (lambda c: c["prior"].update(around=True), "prior.around: expected prior.features beside it"),
+        (lambda c: c["prior"].update(around=True), "prior.around: expected prior.features as well"),
         (lambda c: c["config"].update(new=1), "not a description that this erc_graph knows .config.new"),
         (lambda c: c["config"].update(width="8"), "not a description that this erc_graph knows .config.width"),
         (lambda c: c["config"].update(width=7), "pipeline.width: expected an even number"),

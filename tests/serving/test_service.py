@@ -149,7 +149,7 @@ def test_bounds(tiny_encoder: Path, corpus: Corpus) -> None:
     for many, words in ((b'{"text": "a"}\n' * 2001, "2001 turns"), (b"[[" + b'{"text": "a"},' * 2000 + b'{"text": "a"}]]', "2001 turns")):
         with pytest.raises(CorpusError, match=f"request: {words}; expected up to 2000: divide it"):
             service.predict(many)
-    with pytest.raises(Refusal, match="hears one turn at a time, found 2"):
+    with pytest.raises(Refusal, match="takes one turn at a time, found 2"):
         service.turn(Session(service.stream(), 0.0), b"a: b\nc: d")
     with pytest.raises(ConfigError) as error:
         Limits(workers=-1, queue=-1, body=0, timeout=float("nan"), sessions=-1, idle=0)

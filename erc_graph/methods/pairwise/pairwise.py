@@ -42,8 +42,8 @@ Differences from the paper:
 - (2), (9): the speaker embedding is learned, of the speaker's order in the dialogue, and added. The text also speaks of vectors of a
   recognition model, concatenated: given vectors (`inputs.given_speakers`) are added like the learned.
 - (3) prints m1 and m2 for an intra-modal edge, a slip: both nodes are of one modality.
-- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); its depth is not given and is an option. As there, what went in is
-  concatenated with what comes out, so that (6) also weighs the states that went in.
+- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); the paper does not state the depth, so it is an option. As in MMGCN, the
+  output is concatenated with the input; the density loss (6) therefore covers both.
 - (6), (14): the L1 norm is a mean over entries by default, so that λ does not depend on batch and width. The paper's λ belongs to a sum:
   under the mean it is weaker by the number of entries, some hundred thousand, and does next to nothing. `density_reduction = "sum"` is the
   printed norm, per batch.
