@@ -1,7 +1,7 @@
 r"""Attention fusion: multi-head attention between the modalities of an utterance, and the conversation around it.
 
-A generic part, of no paper: it stands where MHA would (Zhang et al., Computers & Industrial Engineering, 2022), of which only the title
-is known, "multi-head attention fusion networks for multi-modal speech emotion recognition".
+A generic method without a paper, in place of MHA (Zhang et al., Computers & Industrial Engineering, 2022). Of MHA only the title is known:
+"multi-head attention fusion networks for multi-modal speech emotion recognition".
 
 .. math::
     x_m &= \mathrm{ReLU}(W_m f_m + b_m) \tag{1} \\
@@ -19,9 +19,10 @@ is known, "multi-head attention fusion networks for multi-modal speech emotion r
 
 **Differences from the paper**
 
-- Which stream asks, whether over time or over vectors, and what is concatenated is not known of MHA. Here every modality asks all.
-- Of a sequence (words, frames) `f_m` is the mean and deviation over time. A missing modality is read by none, and its `y_m` is zero.
-- The graph stage after (3) is that of other methods for single utterances; `graph = "none"` leaves it out.
+- It is not known which stream of MHA gives the queries, whether attention is over time or over vectors, and what is concatenated. Here
+  every modality attends to all modalities.
+- Of a sequence (words, frames) `f_m` is the mean and deviation over time. No modality attends to a missing one, whose `y_m` is zero.
+- The graph stage after (3) is the same as for other methods that read single utterances; `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations

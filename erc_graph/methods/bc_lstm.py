@@ -1,4 +1,5 @@
-r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), in the form that ERC compares with.
+r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), in the form with which ERC papers
+compare.
 
 Two bidirectional LSTM layers over the utterances, and attention between all utterances of the dialogue. No graph, no speakers.
 
@@ -7,7 +8,7 @@ Two bidirectional LSTM layers over the utterances, and attention between all utt
     y_i &= \sum_j \mathrm{softmax}_j \big( \tanh(h_j \cdot (T h_i + t)) \big)\, h_j \tag{2} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 y_i + b_1) + b_2 \tag{3}
 
-The equations are those of the public PyTorch code by which later papers compare; the numbering is ours.
+The equations are those of the public PyTorch code that later papers use for comparison; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -18,17 +19,17 @@ The equations are those of the public PyTorch code by which later papers compare
 
 **Differences from the paper and from its public code**
 
-- The network of 2017 has a contextual LSTM per modality, trained first, and another one over their outputs; its text was not at hand. What
-  later tables call bc-LSTM is the code's one level over the features of an utterance, which stands here. Neither the two levels nor the
-  code's variant that reads words is built. (2) and the second layer are the code's; the network of 2017 has neither.
+- The network of 2017 has a contextual LSTM per modality, trained first, and another one over their outputs. Its text was not at hand. Later
+  tables call the code's single level over the features of an utterance bc-LSTM; this level is implemented here. The two levels and the
+  code's variant that reads words are not. (2) and the second layer come from the code; the network of 2017 has neither.
 - (1): the code does not pack. The backward direction of a shorter dialogue begins in the padding of its batch, and through the second layer
   so does the forward one. Here each dialogue is read from its own end.
-- (2) is off in the code unless asked for, but is what later tables list. `attention = false` hands on `h`; with it `h_i` is not handed on
-  beside. The tanh lets one weight be at most `e^2` times another, so that (2) is nearly a mean over a long dialogue.
-- The code has no development split and takes the epoch by test figures. Here development data choose.
-- The code's scripts read text alone. Here all modalities of an utterance stand side by side, zeros for a missing one; an utterance without
-  any is read as zeros, and attended to.
-- `causal` reads forward alone, and (2) looks at no later utterance.
+- (2) is off by default in the code, but later tables list the variant with it. `attention = false` passes on `h`; with attention, `h_i`
+  itself is not passed on. Because of the tanh, one weight is at most `e^2` times another, so (2) is nearly a mean over a long dialogue.
+- The code has no development split and selects the epoch on test data. Here development data select it.
+- The code's scripts read only text. Here all modalities of an utterance are concatenated, with zeros for a missing one; an utterance
+  without any modality is read as zeros and attended to.
+- With `causal`, only the forward direction is read, and (2) attends to no later utterance.
 """
 
 from __future__ import annotations

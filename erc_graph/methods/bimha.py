@@ -1,6 +1,6 @@
 r"""After BIMHA: bimodal information-augmented multi-head attention (after Wu et al., Knowledge-Based Systems 235, 2022), in a conversation.
 
-All products of the vectors of two modalities, one row per pair, and attention of these rows to one another.
+All products of the vectors of two modalities form one row per pair, and these rows attend to each other.
 
 .. math::
     Z_m &= \mathrm{DNN}_m(x_m) \tag{1} \\
@@ -20,12 +20,12 @@ All products of the vectors of two modalities, one row per pair, and attention o
 **What is known, what was guessed, and what differs**
 
 - (2) to (5) are known from a review that restates them; the paper's text and a code were not at hand. Guessed: the ReLU of (3), one set of
-  projections in (4) for all pairs, rows beside each other in (5), all sizes, dropout and training. (1) is that of TFN: three layers after a
+  projections in (4) for all pairs, concatenated rows in (5), all sizes, dropout and training. (1) is that of TFN: three layers after a
   batch norm, and for words the last state of an LSTM.
-- A pair that lacks a modality is no key in (4), and zero after it. Where one modality of an utterance is left, :math:`\mathrm{ReLU}(W Z_m +
-  b)` stands in the rows of its pairs, with one map for all modalities (`own`).
+- A pair that lacks a modality is no key in (4), and its row is zero afterwards. If an utterance has only one modality,
+  :math:`\mathrm{ReLU}(W Z_m + b)` stands in the rows of its pairs, with one map for all modalities (`own`).
 - With two modalities (4) has one row, and is a linear map with a residual. One modality alone is the only row.
-- The paper knows no conversation. A graph stage stands after (5); `graph = "none"` leaves it out.
+- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 r"""COGMEN: COntextualized GNN based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
 
-The modalities of an utterance side by side, a Transformer over the dialogue, then two graph operators over a window of utterances.
+The modalities of an utterance are concatenated. A Transformer over the dialogue follows, then two graph operators over a window of
+utterances.
 
 .. math::
     x_i &= W_x\, \mathrm{Transformer}(u)_i + b_x \tag{1} \\
@@ -25,10 +26,10 @@ Relations `r`: who speaks to whom, and whether before or after (recipe `cogmen`)
 **Differences from the paper and from its public code**
 
 - The code's Transformer attends to the padding of shorter dialogues, so that scores depend on the batch; here padding is masked.
-- (4): the code has a batch norm, in which a dialogue depends on its batch mates in training and which refuses a single utterance. The
-  default is a layer norm, which is not the paper's; `norm = "batch"` is the code's, over the utterances that are there.
-- The code's window is what an utterance sends; here a recipe says what an utterance reads. For equal windows ahead and back both are the
-  same.
+- (4): the code has a batch norm: in training a dialogue then depends on the other dialogues of its batch, and a single utterance causes an
+  error. The default is a layer norm, which is not in the paper; `norm = "batch"` is the code's norm, over present utterances.
+- The code's window defines the utterances to which an utterance sends; here a recipe defines the utterances that an utterance reads. For
+  equal windows ahead and back both are the same.
 - The code tells two speakers apart by sex. Here they are numbered by first appearance, and those after the second share its relations.
 - A missing modality is zero; the code cannot do without one. An utterance without any is an utterance of zeros in (1), and no node of the
   graph.

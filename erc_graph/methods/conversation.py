@@ -1,6 +1,6 @@
-"""The conversation around an utterance, for methods whose paper sees one utterance at a time.
+"""The graph stage over a conversation, for methods whose paper reads one utterance at a time.
 
-The fused vector of an utterance is the state of a node; the graph spreads what the neighbours say.
+The fused vector of an utterance is the state of a node; message passing adds information from the neighbours.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 r"""COSMIC: COmmonSense knowledge for eMotion Identification in Conversations (Ghosal et al., Findings of EMNLP 2020).
 
-DialogueRNN with three states of every speaker, internal `q`, external `r` and intent `i`, which vectors of commonsense feed where they are.
+DialogueRNN with three states of every speaker: internal `q`, external `r` and intent `i`. Commonsense vectors are further inputs of these
+states, if the corpus has them.
 
 .. math::
     u_t &= W_u\, \mathrm{Norm}(x_t) + b_u \tag{1} \\
@@ -27,13 +28,14 @@ The paper's text was not at hand: the equations are those of the public code, an
 
 **Differences from the paper and from its public code**
 
-- Commonsense is read where the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET);
-  one that a corpus lacks has no part in (4) to (6), one that an utterance lacks is zeros. Whether the authors ran it without any is not
-  known.
+- Commonsense is read if the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET); a
+  set that the corpus lacks is left out of (4) to (6), a vector that an utterance lacks is zero. It is not known whether the authors ran the
+  method without any of them.
 - (1): the code reads text alone, and its batch norm counts padding. Here other modalities are concatenated, zeros for a missing one.
 - The code's other norms, its other ways to join four layers of RoBERTa, and parts that nothing reads are left out.
-- Dropout falls at the end of an utterance, as in the code: (5) to (7) read new states before it. The code drops the states of all speakers
-  at each utterance, so that those of a silent speaker vanish; here a state is dropped once, when it changes (with listeners, `i` alone).
+- Dropout is applied at the end of an utterance, as in the code: (5) to (7) read new states before it. The code drops the states of all
+  speakers at each utterance, so that those of a silent speaker vanish; here a state is dropped once, when it changes (with listeners, `i`
+  alone).
 - The code does not shuffle, and sets the seed at each epoch. Here batches and dropout differ from epoch to epoch.
 """
 

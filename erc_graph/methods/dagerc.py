@@ -25,15 +25,15 @@ The equations are those of the public code; their numbers are ours. Relations `r
 
 - (2): the half of `w` that meets the receiver, and the code's bias, are the same for all senders and cancel in the softmax. Both are left
   out: they never get a gradient.
-- (5), (6): the classifier of the code, from which the published figures come. `readout_input = false` leaves `u` out, `head_layers` is
-  the number of hidden layers.
-- The code builds an attention over the readout, a square of its width, also where it is off, and layers that nothing reads; here only
-  what is asked for is built (`nodal_attention`). Its other ways to score edges, which none of its scripts chooses, are left out.
-- The code is given text alone. Here all modalities of an utterance stand side by side, zeros for a missing one; an utterance without any is
-  no node.
+- (5), (6): the classifier of the code, with which the published results were computed. `readout_input = false` leaves `u` out,
+  `head_layers` is the number of hidden layers.
+- The code builds an attention over the readout, a square of its width, even if it is off, and unused layers; here the attention is built
+  only with `nodal_attention`. Its other ways to score edges, which none of its scripts chooses, are left out.
+- The code reads only text. Here all modalities of an utterance are concatenated, with zeros for a missing one; an utterance without any
+  modality is no node.
 - Masks are booleans. The code subtracts 1e30, which overflows in half precision.
 - Its optimiser is the AdamW of an old library: weight decay 0, epsilon 1e-6. The settings have that weight decay, and the usual epsilon.
-- Of two epochs with the same development metric the code takes the one with the better test figure. Here the first one counts.
+- Of two epochs with the same development metric the code takes the one with the better test result. Here the first one counts.
 """
 
 from __future__ import annotations

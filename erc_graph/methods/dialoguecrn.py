@@ -1,7 +1,7 @@
 r"""DialogueCRN: Contextual Reasoning Networks for Emotion Recognition in Conversations (Hu, Wei and Huai, ACL-IJCNLP 2021).
 
-Two contexts of an utterance, the dialogue and its speaker's own utterances; then rounds of looking for clues among the contexts of all
-utterances.
+An utterance has two contexts: the dialogue, and its speaker's own utterances. Several rounds of attention then search the contexts of all
+utterances for clues.
 
 .. math::
     c^s_i &= \mathrm{BiLSTM}_s(u)_i \tag{1} \\
@@ -12,8 +12,8 @@ utterances.
     o_i &= W\, \mathrm{ReLU}([q^v_i ; q^s_i]) + b \tag{6}
 
 The equations are those of the public code; the numbering is ours. `s` is the situation, the whole dialogue; `v` the speaker, and one LSTM
-reads all speakers. (3) to (5) are asked of both levels, each with an LSTM of its own, whose state is zero before the first round; `j` is
-any utterance of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`: in MELD's settings that of the speaker.
+reads all speakers. (3) to (5) are computed for both levels, each with its own LSTM, whose state is zero before the first round; `j` is any
+utterance of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`: in MELD's settings that of the speaker.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,16 +26,16 @@ any utterance of the dialogue. A level without rounds has no such LSTM, and its 
 **Differences from the paper and from its public code**
 
 - (1), (2): the code does not pack. It reads the padding of the batch, and pads a speaker's utterances to the length of the longest
-  dialogue, so that even a dialogue by itself is changed. Here each is read from its own end.
+  dialogue, so that even the result of a single dialogue changes. Here each is read from its own end.
 - (3) is one map for both levels, and (6) has a ReLU, as in the code.
 - The code weights classes by frequencies of all utterances, the test set's too, and takes a plain mean, so that its L2 term is six to eight
   times weaker than that of a weighted mean. Here training frequencies weight, with mean one.
 - The code can have GRUs in place of the LSTMs. Neither they nor its loss as it stands are built.
 - Its focal loss holds the probability in the factor constant; the one here does not.
-- Its IEMOCAP script for text has no development split and takes the epoch by test figures; that of MELD has the first tenth of the training
-  list. Here development data choose.
+- Its IEMOCAP script for text has no development split and selects the epoch on test data; for MELD the development split is the first tenth
+  of the training list. Here development data select the epoch.
 - A missing modality is zero; an utterance without any is an utterance of zeros.
-- `causal` reads forward alone, and `j` is no later utterance. The paper's text was not at hand.
+- With `causal`, only the forward direction is read, and `j` is no later utterance. The paper's text was not at hand.
 """
 
 from __future__ import annotations

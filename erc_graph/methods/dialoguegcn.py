@@ -31,10 +31,11 @@ with the utterances of the dialogue in (5). The paper's text was not at hand. Th
 - Published figures come from such code with an LSTM in (1). The first code has a tanh and a bias in (5); the second one has no (5).
 - In place of (2) the first code scores an edge by its sender's absolute position, of which it has 110. This is left out.
 - In the first code the network of (1) reads padding, so that scores depend on the batch. Here it stops at the end of a dialogue.
-- The first code chooses the epoch by test figures. Here development data choose.
+- The first code selects the epoch on test data. Here development data select it.
 - Both codes make the matrices of 8 relations from 30 shared ones, which restricts nothing. Here every relation has its own.
-- The codes know two speakers, by sex. Here speakers are numbered by first appearance; later ones share the relations of the recipe's last.
-- The codes read text alone. Here all modalities are concatenated, with zeros for a missing one; an utterance without any is no node.
+- The codes distinguish two speakers, by sex. Here speakers are numbered by first appearance; later ones share the relations of the recipe's
+  last.
+- The codes read only text. Here all modalities are concatenated, with zeros for a missing one; an utterance without any is no node.
 """
 
 from __future__ import annotations

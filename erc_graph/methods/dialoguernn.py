@@ -23,19 +23,19 @@ The equations are those of the public code; the numbering is ours. `s` is the sp
 
 **Differences from the paper and from its public code**
 
-- (4): the paper's listeners read a visual cue of their own and `c`, the code's what was said and the speaker's new state. Here they do as
-  in the code, where they are off unless asked for.
+- (4): the paper's listeners read a visual cue of their own and `c`, the code's what was said and the speaker's new state. Here they read
+  the same as in the code, where they are off by default.
 - The paper's "bidirectional" may mean the emotion's GRU alone; the code reads all of (1) to (5) twice, as here.
 - (2): of the code's scores `dot`, `concat` and `general2` (with a bias) are left out.
 - (6): the code multiplies scores by a mask before the softmax; very low ones next to a longer dialogue give 0/0. Here it is masked. The
   bias is the code's alone, and so is a hidden layer in (7) of twice the width that its `D_h` names.
-- The code cannot run one direction alone. Here `causal` does, and (6) then looks at no later utterance. An ablation of the paper, forward
+- The code cannot run one direction alone. Here `causal` does, and (6) then attends to no later utterance. An ablation of the paper, forward
   alone with attention over the whole dialogue, cannot be built.
 - The code divides the weighted loss by the weights in the batch, and weights classes on IEMOCAP alone. Here weights have mean one over the
   training split, and the number of utterances divides.
-- The code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance stand side by side.
-- The code has as many states as a corpus has speakers; here as a batch has. No weight depends on who somebody is.
-- Both scripts choose the epoch by test figures and have no development split. Here development data choose.
+- The code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance are concatenated.
+- The code has as many states as a corpus has speakers; here as a batch has. No weight depends on the identity of a speaker.
+- Both scripts select the epoch on test data and have no development split. Here development data select it.
 - A missing modality is zero; an utterance without any is an utterance of zeros. The paper is known from a review that reprints its
   equations.
 """

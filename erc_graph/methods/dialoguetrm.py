@@ -1,8 +1,8 @@
 r"""After DialogueTRM: exploring multi-modal emotional dynamics in a conversation (Mao et al., Findings of EMNLP 2021).
 
-Each modality attends to other utterances or to its own alone, after its need of context. Then gates per channel join pairs of modalities,
-and attention weighs the pairs. The equations are ours: **the paper was not at hand and there is no public code of it**. Its abstract tells
-of the two parts and the switch; a summary by others tells of the order of both fusions and that text is sequential. All else is our guess.
+Each modality attends either to the whole dialogue or only to its own utterance. Gates per channel then fuse pairs of modalities, and
+attention weights the pairs. The equations are ours: **the paper was not at hand and there is no public code of it**. Its abstract describes
+the two parts and the switch; a summary by others gives the order of both fusions and that text is sequential. Everything else is our guess.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m) \; [+\, \mathrm{PE} \text{ where turns attend to each other}] \tag{1} \\

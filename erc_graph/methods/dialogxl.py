@@ -1,7 +1,7 @@
 r"""DialogXL: All-in-One XLNet for Multi-Party Conversation Emotion Recognition (Shen et al., AAAI 2021).
 
-XLNet utterance by utterance, with a memory of earlier utterances in every layer; a head reads the last utterances, all, the same speaker's,
-or others'.
+XLNet reads the dialogue utterance by utterance, with a memory of earlier utterances in every layer. A head reads the last utterances, all
+utterances, those of the same speaker, or those of others.
 
 .. math::
     H^0_i &= [\texttt{<cls>} ; \text{tokens of turn } i] \tag{1} \\
@@ -22,14 +22,14 @@ The paper's text was not at hand: the equations are those of the public code, wi
 
 - Where text is the token ids of an XLNet, which `language_model.folder` names, the layers are XLNet's. With any other language model they
   are new, over the states that it gives each utterance alone; so they are over states of tokens, and over vectors, of which all modalities
-  of an utterance side by side are one token, after which text follows where it has tokens. The paper has text alone.
+  of an utterance side by side are one token, after which text follows where it has tokens. The paper reads only text.
 - The code lets tokens read the padding of shorter utterances, so that scores depend on the batch (by 0.4 in a small model). Here padding is
   masked, and a dialogue gives what it gives alone in the code. A first utterance without a token, which the code fails on, has `<cls>`
   alone.
 - The code trains after every utterance, so that no gradient reaches earlier utterances and the memory is from older weights. Here a
   dialogue is one step, and the gradient goes through the memory.
-- Utterances that are not there in shorter dialogues count nowhere; the code's loss is a mean per utterance over the dialogues that still go
-  on, so that late utterances count more. Batches are shuffled; the code's end with the longest dialogues.
+- Padding utterances of shorter dialogues are ignored; the code's loss is a mean per utterance over the dialogues that still go on, so that
+  late utterances count more. Batches are shuffled; the code's end with the longest dialogues.
 - `<cls>` is a vector of its own; XLNet's is the first value. Its tokenizer's closing tokens are left out, as in the code.
 """
 

@@ -1,7 +1,7 @@
 r"""MF-EDM: Graph-based Multimodal Fusion and Emotional Dynamics Modeling for ERC (Hwang, Kwon and Gweon, Interspeech 2026).
 
-Every utterance has a node per modality and an anchor made of them, which alone is read. Two graphs pass messages: contagion between all
-utterances, with signed gates, and inertia between the utterances of one speaker.
+Every utterance has a node per modality and an anchor node computed from them; only the anchor is read out. Two graphs pass messages:
+contagion between all utterances, with signed gates, and inertia between the utterances of one speaker.
 
 .. math::
     x^l &= \mathrm{BiGRU}(W_l u + b_l), \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{1} \\
@@ -27,7 +27,7 @@ with the speaker's embedding in `S` for some streams, and in `S'` for these and 
 **Differences from the paper and from its public code**
 
 - The paper's text was not at hand. The code is anonymous, but its networks have the paper's names. It saves models only above the published
-  test figures, trains on development data and chooses the epoch on test data; here development data choose. On IEMOCAP it does not
+  test results, trains on development data and selects the epoch on test data; here development data select it. On IEMOCAP it does not
   shuffle, and repeats its dropout masks in every epoch. Parts of it that are never used are left out.
 - The graphs are those that run, and recipes say what the code's options hide. A speaker's first utterance sends nothing in (5), past and
   future are exchanged there, and near utterances and modalities of an utterance are joined twice in (4). MELD's windows differ; its

@@ -1,6 +1,6 @@
 r"""After FmlMSN: fine-grained modal label-based multi-stage network (after Peng et al., Expert Systems with Applications 221, 2023).
 
-A learner for each pair of modalities, one stage each; then a meta-learner over what the frozen learners make of the pairs.
+Each pair of modalities has a learner with its own stage; then a meta-learner reads the features of the frozen learners.
 
 .. math::
     z_m &= E_m(x_m) \qquad \text{(each learner has its own)} \tag{1} \\
@@ -21,10 +21,11 @@ A learner for each pair of modalities, one stage each; then a meta-learner over 
   features of the pairs. The paper's text and a code were not at hand. Guessed: (1), as in TFN; the form of (2); μ; the meta-learner.
 - The paper's seven labels of a clip, the core of its idea, are missing here: these corpora have one label per utterance, so every output
   is trained on that. What is left is deep supervision with stacking.
-- The meta-learner is trained on features that the learners make of their own training data, in which labels have left traces.
-- A pair that lacks a modality has `b = 0`, which (4) is told, and scores of zero, which teach nothing in (3). Two modalities have one
+- The meta-learner is trained on features that the learners compute for their own training data; these features are fitted to the labels.
+- A pair that lacks a modality has `b = 0`, which is an input of (4), and scores of zero, which add nothing to (3). Two modalities have one
   learner, and one modality has one without a product.
-- The paper knows no conversation. A graph stage stands between the learners and the meta-learner; `graph = "none"` leaves it out.
+- The paper does not model the conversation. A graph stage is placed between the learners and the meta-learner; `graph = "none"` leaves it
+  out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""GraphCFC: A Directed Graph Based Cross-Modal Feature Complementation Approach for ERC (Li et al., IEEE TMM 26, 2024).
 
-Two streams at a time: the nodes of both attend to each other in a graph, then the two of an utterance become one stream, which meets the
-next.
+Two streams are combined at a time: their nodes attend to each other in a graph, and the two nodes of an utterance become one stream, which
+is then combined with the next stream.
 
 .. math::
     x_a &= \tanh(W_a u_a + b_a), \quad x_v = \tanh(W_v u_v + b_v), \quad x_l = W_l\, \mathrm{BiLSTM}(U u_l + b) + b_l, \quad
@@ -33,10 +33,10 @@ ours.
   same.
 - The vector of a self-loop is the mean of those of a node's other edges, as in PyG and so in the code.
 - The code knows the corpus's speakers. Here they are numbered by first appearance, and those after the recipe's last share its types.
-- The code trains on 108 of 120 dialogues, 12 of which are its development data, and prints the best test figures of all epochs. It
-  repeats the order of the dialogues and the dropout masks in every epoch.
-- A missing modality has no node, and zeros stand for it in (3) and (5). A modality of another name is read as the audio. One modality alone
-  has no shared stream, and passes (4) over itself.
+- The code trains on 108 of 120 dialogues, 12 of which are its development data, and prints the best test results of all epochs. It repeats
+  the order of the dialogues and the dropout masks in every epoch.
+- A missing modality has no node, and is zero in (3) and (5). A modality of another name is read as the audio. One modality alone has no
+  shared stream, and passes (4) over itself.
 - `causal` reads forward, without edges from later utterances.
 """
 

@@ -1,6 +1,6 @@
 r"""GraphSmile: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition (Li, Wang and Zeng, IEEE TPAMI, 2025).
 
-A graph for every pair of modalities, and three tasks in training: emotion, sentiment, and whether two utterances differ in sentiment. The
+Every pair of modalities has a graph. Training has three tasks: emotion, sentiment, and whether two utterances differ in sentiment. The
 paper's text was not at hand: the equations are those of the public code, and their numbers are ours. As in the code, speakers play no part.
 
 .. math::
@@ -24,7 +24,7 @@ The last term of (6) is over all ordered pairs of utterances, `i = j` included, 
 **Differences from the paper and from its public code**
 
 - The code chooses accuracy and F1 on the test data, each from its own epoch; its development split is a part of what it trains on. Here
-  development data choose.
+  development data select them.
 - Edges weigh one. In the code an edge has a learned weight by its place in the batch, so that scores depend on the order of dialogues,
   and a negative sum of weights makes every score of the batch NaN.
 - The batch norm of (1) counts true utterances alone; in the code also padding. Several texts (`text1` to `text4`) are a mean after norms.

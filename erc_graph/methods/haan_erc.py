@@ -1,8 +1,7 @@
 r"""HAAN-ERC: hierarchical adaptive attention network for multimodal emotion recognition in conversation.
 
-Zhang and Tan, Neural Computing and Applications, 2023. Utterances attend to earlier utterances of their own speaker, then of others, where
-a selector keeps or drops each pair; then modalities attend to each other. The equations are those of the public code; their numbers are
-ours.
+Zhang and Tan, Neural Computing and Applications, 2023. Utterances attend to earlier utterances of their own speaker, then of others; a
+selector keeps or drops each pair. Then modalities attend to each other. The equations are those of the public code; their numbers are ours.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m + \mathrm{PE}) \tag{1} \\
@@ -34,7 +33,7 @@ utterances of all.
   weights have the gradient that they would have with probabilities in place of decisions, and such an utterance reads itself.
 - The last stage of the code attends to padding and later utterances. Padding is masked here, and with `causal` later utterances are, too.
 - (1): several texts (`text1` to `text4`) are a mean after batch norms over true utterances; the code counts padding.
-- A missing modality is read by nobody and has no share in (6).
+- No other node attends to a missing modality, which has no share in (6).
 """
 
 from __future__ import annotations

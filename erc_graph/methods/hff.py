@@ -23,7 +23,7 @@ Text: the states of BERT. Vision: a residual network over each frame.
     f'_v &= \mathrm{ResNet}(v'_i) \tag{14} \\
     f'_v &= \textstyle\frac1N \sum_j f'^{\,j}_v \tag{15}
 
-Level 1, preliminary fusion: modalities in one space, weighted by what they say and by how sure they are.
+Level 1, preliminary fusion: modalities are mapped to one space, and weighted by their content and their uncertainty.
 
 .. math::
     \hat f_m &= \mathrm{Linear}(f_m) \tag{16} \\
@@ -63,18 +63,18 @@ Level 2, multi-head cross-modal attention. Level 3, a gated recurrent unit over 
 
 Differences from the paper:
 
-- (9), (14): pretrained networks stand outside; a corpus has their states as words and frames, or as one vector per utterance. Raw faces
-  are read by a small residual network, trained with the rest, without batch normalisation.
+- (9), (14): pretrained networks are not part of the method; a corpus has their states as words and frames, or as one vector per utterance.
+  Raw faces are read by a small residual network, trained with the rest, without batch normalisation.
 - (12) is an option (`cls`) for text that is words, the first of them [CLS]; by default a GRU reads them as it reads frames. The paper says
   both 768 (section 4.1) and, by (12), 1536 values; here words and coefficients of audio are first projected to the common width.
 - (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
 - (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
-  mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise.
-  A variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors tends to count least; a
-  larger `epsilon` makes the weights more alike. The divergence from a unit prior, which (31) lacks, is added with the weight `kl`. Noise
-  is drawn in training; in evaluation μ is taken, or the mean probability over `samples` draws, the same for every utterance, so that
-  company changes nothing.
-- A missing modality has α and w of zero, exactly, and is not attended to. The paper speaks of missing modalities and does not say how.
+  mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise. A
+  variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors tends to count least; a larger
+  `epsilon` makes the weights more alike. The divergence from a unit prior, which (31) lacks, is added with the weight `kl`. Noise is drawn
+  in training; in evaluation μ is used, or the mean probability over `samples` draws, the same for every utterance, so that an utterance
+  does not depend on its batch.
+- A missing modality has α and w of zero, exactly, and is not attended to. The paper mentions missing modalities without details.
 - (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
   Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other utterances could be attended to
   (`attend = "turns"`); but the attention is to find what modalities have in common and what one adds to another: keys and values are the f̂
@@ -83,12 +83,13 @@ Differences from the paper:
   no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the utterances of the dialogue and h_t itself
   is classified, since (28) would leave one vector for all utterances. `turns` asks for that over sequences as well, or forbids it. In (26)
   the reset gate stands after its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
-- Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that
-  the text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With
-  a single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two figures.
-- After level 3 stands the conversation (`graph`), which the paper does not have: `none` is its own model.
-- (17) and (18) as printed have no mask, so that the share of a missing f̂ goes to a vector of zeros. Here what is there gets all of it,
-  unless `shrink` says otherwise: then f^(2) is scaled by the share that (17) without a mask leaves to what is there.
+- Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that the
+  text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With a
+  single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two different
+  results.
+- After level 3 follows a graph stage over the conversation (`graph`), which the paper does not have: `none` is the paper's model.
+- (17) and (18) as printed have no mask, so that the share of a missing f̂ goes to a vector of zeros. Here the present modalities get all of
+  it, unless `shrink` is set: then f^(2) is scaled by the share that (17) without a mask leaves to what is there.
 - `bidirectional`, `residual` and `concatenate` are not in the paper.
 """
 

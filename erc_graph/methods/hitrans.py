@@ -1,7 +1,7 @@
 r"""HiTrans: A Transformer-Based Context- and Speaker-Sensitive Model for Emotion Detection in Conversations (Li et al., COLING 2020).
 
-A language model over the text of the whole dialogue, a Transformer over its utterances, and a second task: do two utterances have one
-speaker?
+A language model reads the text of the whole dialogue, then a Transformer reads its utterances. A second task predicts whether two
+utterances have the same speaker.
 
 .. math::
     c_i &= \mathrm{BERT}(\text{tokens of the dialogue})_{\text{first token of turn } i} \tag{1} \\
@@ -23,12 +23,13 @@ The paper's text was not at hand: the equations are those of the public code, wi
 
 **Differences from the paper and from its public code**
 
-- (1) is computed where text is token ids. Of states of tokens `c_i` is a linear map of their mean; of vectors, one of all modalities side
-  by side, which is added to the text where there is text too. BERT's view of other utterances is lost then. The paper has text alone.
+- (1) is computed where text is token ids. Of states of tokens `c_i` is a linear map of their mean; of vectors, a linear map of all
+  modalities, concatenated, which is added to the text if there is text too. The language model then no longer reads other utterances. The
+  paper reads only text.
 - (1): in a long dialogue the code miscounts from the second cut on, so that utterances are divided between chunks; here no utterance is.
   Its padding is id 0, which is a word to RoBERTa; here it is the model's own. A closing token stands after the last utterance alone, as
   in the code.
-- `causal`: (1) reads every utterance by itself, (2) looks back alone.
+- `causal`: (1) reads every utterance separately, (2) attends only to earlier utterances.
 - (2): the first layer has no norm before its attention, as in the code. An utterance without anything has :math:`c_i = 0`, and is one.
 - (5): the code's pairs include each utterance with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which
   may become negative; here its logarithm. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever loss the training has.

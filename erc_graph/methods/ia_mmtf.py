@@ -1,7 +1,7 @@
 r"""IA-MMTF: implicitly aligned multimodal Transformer fusion, after Guo et al. (IEEE MultiMedia 29, 2022).
 
-Audio and words guide each other, layer by layer and without any alignment; a weight says how much each counts. The equations are ours: only
-the abstract was at hand.
+Audio and words attend to each other, layer by layer and without any alignment; each modality then gets a weight. The equations are ours:
+only the abstract was at hand.
 
 .. math::
     H^0_m &= W_m\, \mathrm{BiLSTM}(x_m) + b_m + \mathrm{PE} \tag{1} \\
@@ -23,13 +23,13 @@ the abstract was at hand.
 
 - The abstract says: a Transformer in which two modalities guide each other, no alignment of words and frames, a weighted fusion, and
   that BiLSTMs are in the model it is compared with. All sizes, dropout, (1) and the form of (2)-(6) are guesses.
-- (2): both modalities advance together, which is our reading of "guide each other"; MulT asks the first layer's states in every layer.
-  Of three modalities every ordered pair is in the sum, a guess. One modality alone has neither (2) nor (3).
-- (5): one weight per modality and utterance; they sum to one. A missing modality is asked by nobody and has weight zero, so that the
+- (2): both modalities are updated in every layer, which is our reading of "guide each other"; MulT attends to the first layer's states in
+  every layer. Of three modalities every ordered pair is in the sum, a guess. One modality alone has neither (2) nor (3).
+- (5): one weight per modality and utterance; they sum to one. No modality attends to a missing one, which has weight zero, so that the
   other has weight one.
-- A vector is a sequence of one item. Then (2) hands on a linear map of the other's vector, (4) the vector itself; queries, keys and
-  `u`, `U` have no effect.
-- The paper knows no conversation: `graph = "none"` is its own form.
+- A vector is a sequence of one item. Then (2) gives a linear map of the other's vector, (4) the vector itself; queries, keys and `u`, `U`
+  have no effect.
+- The paper does not model the conversation: `graph = "none"` is its own form.
 """
 
 from __future__ import annotations

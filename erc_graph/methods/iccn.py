@@ -1,6 +1,6 @@
 r"""After ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), with the conversation.
 
-Text meets audio and text meets faces in outer products; what convolutions make of the two is to correlate.
+Outer products combine text with audio and text with video. Convolutions read both products, and training makes their outputs correlate.
 
 .. math::
     h_m &= \mathrm{LSTM}(\mathrm{Conv}(x_m))_{\text{last}}, \qquad h_m = \tanh(W_m x_m) \text{ for a vector} \tag{1} \\
@@ -25,10 +25,10 @@ with covariances over the utterances of a batch, `r I` added to `Σ_11` and `Σ_
   and 16 channels; all widths; λ, and the sum in (5). A later paper reports two stages, (5) alone and then a classifier of frozen `e`.
 - (4) is computed in double precision, with Cholesky factors in place of the roots: their singular values are the same, and the gradient is
   finite where eigenvalues are equal. A well-known public loss takes the root of each entry, and has NaN gradients.
-- (5) says little where a batch has few utterances beside `units`; then `r` holds it up. Batches are of many dialogues, therefore.
-- Without audio or without faces an utterance has `k_tm = 0` and is in no covariance; without text it has neither, and a learned vector as
-  `h_t`. A corpus without text is refused. Text and one other have no (5); text alone has `e = h_t`.
-- The paper knows no conversation. A graph stage stands after (6); `graph = "none"` leaves it out.
+- (5) is not informative if a batch has few utterances compared with `units`; `r` then dominates. Batches therefore have many dialogues.
+- Without audio or without video an utterance has `k_tm = 0` and is in no covariance; without text it has neither, and a learned vector as
+  `h_t`. A corpus without text is an error. Text and one other have no (5); text alone has `e = h_t`.
+- The paper does not model the conversation. A graph stage follows (6); `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations

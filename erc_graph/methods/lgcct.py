@@ -1,6 +1,6 @@
 r"""LGCCT: Light Gated and Crossed Complementation Transformer (Liu et al., Entropy, 2022), and the conversation around it.
 
-An LSTM over the audio and one over the text, then a crossmodal Transformer in each direction between two linear "gates".
+One LSTM reads the audio and one the text; then a crossmodal Transformer runs in each direction between two linear "gates".
 
 .. math::
     x_l &= \mathrm{BiLSTM}(\mathrm{words}), \ x_a = \mathrm{BiLSTM}(\mathrm{ReLU}(K_2 * \mathrm{ReLU}(K_1 * \mathrm{frames}))) \tag{1} \\
@@ -30,7 +30,7 @@ and causal as in MulT.
 - If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal` the LSTM and (1) read no later
   utterances.
 - Attention to a missing modality adds zero, and its `n_m` is zero. One modality alone skips (3) and (4). Other modalities are not read.
-- The paper knows no conversation. A graph stage follows (6); `graph = "none"` is the paper's own model.
+- The paper does not model the conversation. A graph stage follows (6); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations

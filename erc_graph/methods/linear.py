@@ -1,4 +1,4 @@
-r"""Baseline: a linear layer on what an utterance's encoders say, without conversation, graph or speakers.
+r"""Baseline: a linear layer on the features of an utterance, without conversation, graph or speakers.
 
 .. math::
     s = W [f_a ; f_t ; f_v] + b \tag{1}
@@ -8,8 +8,8 @@ r"""Baseline: a linear layer on what an utterance's encoders say, without conver
 | `f_m` | | `(N, features)`, zero where missing |
 | `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
 
-A table shows it so that one sees what the conversation adds. On hidden states of a language model it is a linear probe, on
-log-probabilities of a tuned encoder it is that encoder, calibrated anew.
+Tables contain it to show what the conversation adds. On hidden states of a language model it is a linear probe; on log-probabilities of a
+fine-tuned encoder it is that encoder with a new calibration.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""LMF: Efficient Low-rank Multimodal Fusion with Modality-Specific Factors (Liu et al., ACL 2018), and the conversation around it.
 
-The tensor of TFN times a weight tensor of low rank; neither tensor is ever formed.
+The tensor of TFN is multiplied with a weight tensor of low rank, without forming either tensor.
 
 .. math::
     z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))), \qquad
@@ -25,11 +25,11 @@ The equations are those of the public codes; their numbers are ours.
   `fused` is the width of a vector, which a ReLU, the conversation and the classifier read (our choice). `fused = 0` with
   `graph = "none"` is the published model, for all classes at once; the codes train one model per emotion.
 - First weights are drawn matrix by matrix, and the rows of the constant are one. The codes draw a whole factor at once, with small weights
-  where `R` and `K` are large. With their draw the sample corpus is not learned at the default width.
+  where `R` and `K` are large. With their initialisation, training on the sample corpus fails at the default width.
 - A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant: the product fuses the others.
 - Text of one vector per utterance goes through the layers of audio and video, because there is no sequence to read. Audio and video
   sequences become vectors before. Any number of modalities is fused.
-- The codes build a dropout after the fusion and never apply it; it is left out. They train the factors at a rate of their own. One code
+- The codes build a dropout after the fusion and never apply it; it is left out. They train the factors at their own learning rate. One code
   fails for a single utterance; another never trains `w` and `c`. The script for IEMOCAP chooses an epoch and then predicts with the last.
 - In training the batch norm couples the utterances of a batch.
 """

@@ -22,8 +22,8 @@ paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 - Only a figure shows whether (4) reads `f` itself; two re-implementations do so. ReLU and dropout in (4) and (5) are not in the paper.
 - (3) needs one width for all modalities. (1), with dropout before and after, is that of a re-implementation.
 - The features are given. The paper's extractors are left out, as is their triplet loss, which as printed draws distant negatives nearer.
-- A missing modality is zero in (2); utterances without text or `m` are no keys in (3). Without text the first modality takes its place.
-- The paper knows no speakers. `causal` lets no attention read later utterances. A single modality has (1), (2) and (5).
+- A missing modality is zero in (2); utterances without text or `m` are no keys in (3). Without text, the first modality replaces it.
+- The paper does not use speakers. `causal` lets no attention read later utterances. A single modality has (1), (2) and (5).
 """
 
 from __future__ import annotations

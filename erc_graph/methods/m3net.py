@@ -1,6 +1,6 @@
 r"""M3NET: Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for ERC (Chen et al., CVPR 2023).
 
-A hypergraph and a multi-frequency graph, side by side over one node per utterance and modality. The paper's text was not at hand: the
+A hypergraph and a multi-frequency graph run in parallel, over one node per utterance and modality. The paper's text was not at hand: the
 equations are those of the public code, and their numbers are ours.
 
 .. math::
@@ -26,17 +26,17 @@ with the layers `N_L` of (4), over a hyperedge for every modality and one for ev
 
 Differences from the paper and from its public code:
 
-- Hyperedges and nodes have the weight one. In the code they have learned weights that belong to the place in the batch, and not to a kind
-  of hyperedge or node: the same dialogue has other scores at another place, and since the training order never changes, a weight can
-  remember a dialogue. At a place without training it is one. With `weights = "kind"` a hyperedge has a positive weight by its kind and a
+- Hyperedges and nodes have weight one. In the code, learned weights belong to the position in the batch, not to a kind of hyperedge or
+  node. The same dialogue therefore has other scores at another position. Because the training order never changes, a weight can memorise a
+  dialogue. At a position without training the weight is one. With `weights = "kind"` a hyperedge has a positive weight by its kind and a
   node by its modality, and means are weighted.
-- One text vector per utterance is taken as it is. Several (`text1` to `text4`: the last layers of RoBERTa) have (1), over the rows that are
-  there; in training that norm couples the dialogues of a batch. In the code it also counts the padding.
+- One text vector per utterance is taken as it is. Several (`text1` to `text4`: the last layers of RoBERTa) have (1), over present rows; in
+  training that norm couples the dialogues of a batch. In the code it also counts the padding.
 - The text has a linear map before the GRU always; in the code only where its width is not `width` (IEMOCAP).
-- The GRU stops at the end of a dialogue. In the code it reads padding, and batch mates change the scores.
-- A speaker is known by the order of appearance, so that renaming speakers changes nothing.
+- The GRU stops at the end of a dialogue. In the code it reads padding, and other dialogues of the batch change the scores.
+- Speakers are numbered by order of appearance, so that renaming them changes nothing.
 - Loss for MELD: see `erc_graph.methods.mmgcn`; the same "focal" loss, `training.loss = "legacy_focal"`.
-- A missing modality has no node and no part in a hyperedge; zeros stand for it in (6). The code needs three modalities.
+- A missing modality has no node, is in no hyperedge, and is zero in (6). The code needs three modalities.
 - The method is never causal: the hyperedge of a modality joins all utterances.
 """
 

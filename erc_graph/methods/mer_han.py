@@ -1,6 +1,7 @@
 r"""MER-HAN: hybrid attention networks on audio and text, after Zhang et al. (Biomedical Signal Processing and Control, 2023).
 
-The abstract names attention within, across and over all modalities. The equations are those of a third party's code, the numbers ours.
+The abstract names attention within, across and over all modalities. The equations are those of a third party's code; their numbers are
+ours.
 
 .. math::
     S_m &= \mathrm{BiLSTM}(x_m), \text{ of text } S_m = x_m \tag{1} \\

@@ -1,7 +1,7 @@
 r"""MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition (Zhao et al., Interspeech 2024).
 
-Words take up the audio of their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
-unit reads z beside g, multi-head attention over z:
+Words attend to the audio in their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
+unit reads z and g, which is multi-head attention over z:
 
 .. math::
     r_t &= \sigma(W_{hr} h_{t-1} + W_{zr} z_t + W_{gr} g_t + b_r) \tag{1} \\
@@ -11,14 +11,14 @@ unit reads z beside g, multi-head attention over z:
     u_t &= \sigma(W_{\tilde z u} \tilde z_t + W_{\tilde g u} \tilde g_t + W_{hu} (r_t \odot h_{t-1}) + b_u) \tag{5} \\
     h_t &= r_t \odot h_{t-1} + u_t \odot \tilde h_t \tag{6}
 
-Dynamic frame convolution makes few states of the many, twice:
+Dynamic frame convolution reduces the number of states, twice:
 
 .. math::
     \bar N_f &= \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7} \\
     \Phi &= W(M) \tag{8}
 
-What is left is the vector of the utterance: the state of a node of the conversation graph, or with `graph = "none"`, the paper's own model,
-what the classifier sees.
+The result is the vector of the utterance: the state of a node of the conversation graph, or the input of the classifier with `graph =
+"none"`, the paper's model.
 
 | paper | here | shape |
 |---|---|---|
@@ -33,7 +33,7 @@ what the classifier sees.
 
 Differences from the paper:
 
-- It sees one utterance at a time; here a conversation graph stands after it. A batch is of dialogues, not of utterances.
+- The paper reads one utterance at a time; here a conversation graph follows. A batch has dialogues, not utterances.
 - Word i of n attends to window ⌊i N / n⌋ of the N that the utterance's own frames fill, the paper's word i to window i: there L and N are
   50, and real utterances have fewer. Masked elsewhere.
 - Algorithm 1: what lies beyond the utterance's first or last frame is not there, so a window at its border is not moved inwards but

@@ -1,6 +1,6 @@
 r"""MFM: Learning Factorized Multimodal Representations (Tsai, Liang et al., ICLR 2019), and the conversation around it.
 
-One factor holds what predicts the label, and one per modality the rest; a decoder reconstructs each modality from both.
+One factor predicts the label, and one factor per modality holds the rest; a decoder reconstructs each modality from both.
 
 .. math::
     z_m &= E_m\, \mathrm{LSTM}_m(x^m)_T + e_m \tag{1} \\
@@ -29,7 +29,7 @@ The equations are those of the public code; their numbers are ours. MFN is the r
   modality are left out. There the reconstruction of a missing video uses the decoder output for missing audio.
 - (6) divides by `d` twice, as in the code: for wide `z` the kernel is flat, and the term small. Below eight utterances it is left out.
 - The code ignores its learning rate, never shuffles its batches, and never trains on the last, incomplete one.
-- The paper's text was not at hand. It knows no conversation: a graph stage stands after `f_y`; `graph = "none"` leaves it out.
+- The paper's text was not at hand. It does not model the conversation: a graph stage follows `f_y`; `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""MFN: Memory Fusion Network for Multi-view Sequential Learning (Zadeh et al., AAAI 2018), and the conversation around it.
 
-An LSTM per modality, attention over their cell states at two steps, and a gated memory of what the attention selects.
+Each modality has an LSTM. Attention over their cell states at two steps selects the input of a gated memory.
 
 .. math::
     h^m_t, c^m_t &= \mathrm{LSTM}_m(x^m_t, h^m_{t-1}, c^m_{t-1}) \tag{1} \\
@@ -30,8 +30,8 @@ The equations are those of the public code; their numbers are ours. All maps hav
 - The states of a missing modality do not change. (3) gives no weight to its cell at `t`, nor to that at `t - 1` before its first step. An
   utterance without any modality does not change the memory.
 - The softmax of (3) makes its channels smaller, the wider the LSTMs are. The code does the same.
-- The authors publish one model per figure of a table. Their code never shuffles its batches and never trains on the last, incomplete one.
-- The paper's text was not at hand. It knows no conversation: the graph stage stands after (7); `graph = "none"` leaves it out.
+- The authors publish one model per number of a table. Their code never shuffles its batches and never trains on the last, incomplete one.
+- The paper's text was not at hand. It does not model the conversation: the graph stage follows (7); `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations

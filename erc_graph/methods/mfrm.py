@@ -1,7 +1,7 @@
 r"""After MFRM: multi-fusion residual memory (after Mai et al., IEEE Transactions on Affective Computing 13, 2022), over dialogues.
 
-A recurrent network per modality; what is intense in the audio counts more; at every step all products of the modalities are fused, and a
-memory whose state is only added to reads the fused sequence.
+Each modality has a recurrent network, and utterances with intense audio get more weight. All products of the modalities are fused at every
+step, and a memory with an additive state reads the fused sequence.
 
 .. math::
     h^m_t &= V_m\, \mathrm{BiGRU}_m(x^m)_t \tag{1} \\
@@ -22,15 +22,15 @@ memory whose state is only added to reads the fused sequence.
 
 **What is known, what was guessed, and what differs**
 
-- Known, from the abstract and a survey: the modules and their order, attention to steps that are intense in the audio, a memory that hands
+- Known, from the abstract and a survey: the modules and their order, attention to steps that are intense in the audio, a memory that passes
   its state on directly, and both kinds of states in the decision. The paper's text and a code were not at hand, so **all formulas are
   guesses**: what (2) compares, the products of (3), the cell of (4), (5), and all sizes.
 - A step is an utterance: the sequence is the dialogue, for corpora have one vector per utterance here, and no words that are aligned with
   audio and video. "Change" is then one of the audio from utterance to utterance. The paper reads the words of one utterance.
-- A missing modality is zero in (3) and (5), which drops its products. Without audio an utterance has the mean score of the utterances with
-  it, and the next one no change; a corpus without audio has no (2). An utterance without any modality has a state of the memory, and no
-  part in a graph.
-- `causal`: networks read forward, and (2) is the softmax over the utterances so far, with `T` their number. A graph may stand after (5).
+- A missing modality is zero in (3) and (5), which drops its products. Without audio, an utterance has the mean score of the utterances with
+  audio, and the next one has no change; a corpus without audio has no (2). An utterance without any modality has a state of the memory, and
+  no part in a graph.
+- `causal`: networks read forward, and (2) is the softmax over the utterances so far, with `T` their number. A graph may follow (5).
 """
 
 from __future__ import annotations

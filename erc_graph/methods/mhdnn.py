@@ -1,7 +1,7 @@
 r"""MHDNN: a multimodal hierarchical network for emotion in speech, after Singh et al. (Knowledge-Based Systems, 2021).
 
-A first network, the root, tells groups of emotions apart, and one more per group the emotions in it. The equations are ours: only the
-abstract was at hand.
+A first network, the root, classifies groups of emotions; one further network per group classifies its emotions. The equations are ours:
+only the abstract was at hand.
 
 .. math::
     x &= [x_1 ; x_2 ; \dots ; b_1 ; b_2 ; \dots] \qquad \text{(modalities, and one bit each: whether it is there)} \tag{1} \\
@@ -22,12 +22,13 @@ abstract was at hand.
 - The groups: by default emotions of high arousal by our list (`AROUSED`, without disgust and powerful), and the others. With no two
   groups one flat network is left, which is what the paper compares with.
 - The layers, their widths, batch norm, dropout, and all of the training.
-- (4): always the product. Going down the best branch alone cannot mend what the root gets wrong.
+- (4): always the product. Following only the best branch could not correct an error of the root.
 - All networks train on the cross-entropy of (4), whose logarithm is a sum: each learns from its own labels, except that its batch norm
   counts all utterances, and that with a conversation all losses reach the root through `c`.
-- The paper's 33 features of audio are not listed; whatever the corpus has is read. Text is a vector; of a sequence mean and deviation over
-  time, where the paper reads ELMo. A missing modality is zeros, the training mean, and its bit says so.
-- The paper knows no conversation: `graph = "none"` is its own form. Its tree is a head, so (3) reads what the graph says in every network.
+- The paper's 33 features of audio are not listed; all features of the corpus are read. Text is a vector; of a sequence mean and deviation
+  over time, where the paper reads ELMo. A missing modality is zeros, the training mean, and its bit says so.
+- The paper does not model the conversation: `graph = "none"` is its own form. Its tree is a head, so (3) reads the output of the graph in
+  every network.
 """
 
 from __future__ import annotations

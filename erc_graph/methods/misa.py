@@ -24,11 +24,11 @@ Each modality of an utterance has a private code and a shared one; a Transformer
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. Vectors skip (1); frames have a linear map in front. The code fine-tunes a text encoder, too.
+- The paper's text was not at hand. Vectors skip (1); frames have a linear map before. The code also fine-tunes a text encoder.
 - A missing modality: its codes are no keys in (5) and zeros after it, and its rows leave (6) to (8). The code knows none.
 - (6): 1e-12 under each root; in the code a batch of one has NaN gradients. Less than two rows, or modalities, have no (6).
 - The feed-forward width is four times the width, not 2048. The code's discriminator "shared or private", in no loss, is left out.
-- The paper knows no conversation. A graph stage stands after (5); `graph = "none"` is the paper's own model.
+- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations (Hu et al., ICASSP 2022).
 
-The graph of MMGCN, with the speaker's own utterances in its nodes and an LSTM cell along the depth that says what every layer spreads.
+The graph of MMGCN, with the speaker's own utterances in its nodes; an LSTM cell along the depth gates the messages of every layer.
 
 .. math::
     x^\tau &= W_\tau u^\tau + b_\tau, \qquad c^t = \mathrm{BiGRU}(x^t), \quad c^a = x^a, \quad c^v = x^v \tag{1} \\
@@ -27,11 +27,11 @@ with the edges of MMGCN in (3). The equations are those of the public code; thei
 
 - The paper's text was not at hand. As remembered, its layers have a square matrix, and (6) adds `g_l`, not `q_{l-1}`.
 - Both networks stop at the end of a dialogue, and the second one at a speaker's last utterance. In the code they read padding, the second
-  one also in a dialogue by itself; published figures come from that. They are the best of 32 or 48 settings by test figures.
+  one also in a dialogue by itself; published figures come from that. They are the best of 32 or 48 settings on test data.
 - The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's. A state of zeros makes the code's scores NaN.
 - The code's loss is focal, without gradient through its factor: nearly `training.loss = "focal"`. The default is cross entropy.
 - Speakers are numbered by first appearance. 38 tensors of the code that are never used, such as embeddings of speakers, are left out.
-- A missing modality has no node. Both networks read zeros in its place, and zeros stand for it in (7). The code needs three modalities.
+- A missing modality has no node. Both networks read zeros in its place, and it is zero in (7). The code needs three modalities.
 - `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
 """
 

@@ -26,14 +26,14 @@ Differences from the paper and from its public code:
 - The paper's text was not at hand. Equations are those of the public code with the paper's choices where the two are said to differ:
   γ = 0.7, A + I, a square `W_l`, few layers, the speaker in all modalities. The code has γ = 1, no I (recipe `mmgcn`), `variant`, the
   speaker added to the text alone (`speaker = "add_text"`), and 64 layers whatever its option says. Published figures come from the code.
-- The width of a speaker's embedding is not known; it is that of the states. A speaker is known by the order of appearance, not by a row
-  of the corpus's list, so that renaming speakers changes nothing.
+- The width of a speaker's embedding is not known; it is that of the states. Speakers are numbered by order of appearance, not by a list of
+  the corpus, so that renaming them changes nothing.
 - The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's `arccos(0.99999 cos)`, whose self-loops have 0.9986.
   A state of zeros has cosine 0; in the code it makes all scores of the batch NaN.
-- The LSTM stops at the end of a dialogue. In the code it reads on into the padding, so that batch mates change the scores.
+- The LSTM stops at the end of a dialogue. In the code it reads on into the padding, so that other dialogues of the batch change the scores.
 - The code's focal loss for MELD has the log-probability in place of the probability and rises as the right class gets certain. It is there
   as `training.loss = "legacy_focal"`; the default is the paper's cross entropy.
-- A missing modality has no node; in the readout zeros stand for it. One modality alone works, too; in the code it does not.
+- A missing modality has no node, and is zero in the readout. A single modality works here, but not in the code.
 - `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
 """
 

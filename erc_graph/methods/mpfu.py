@@ -1,6 +1,7 @@
 r"""MPFU: multiplicative fusion with context, after Mittal et al. (IEEE MultiMedia 28, 2021).
 
-Each modality is a channel with its own classifier, the conversation is one more, `c`. A confident channel counts more in loss and answer.
+Each modality is a channel with its own classifier, and the conversation is a further channel, `c`. A confident channel has more weight in
+the loss and in the prediction.
 
 .. math::
     z_m &= \mathrm{Enc}_m(x_m), \qquad p_m = \mathrm{softmax}(W_m z_m + b_m) \tag{1} \\
@@ -25,7 +26,8 @@ Each modality is a channel with its own classifier, the conversation is one more
   do not count. It is a mean over all utterances of a batch, those without a label included.
 - (1): batch norm and three layers for a vector; an LSTM and a map of its last state for words. Other sequences are read as vectors.
 - (2): there is no background image and no depth map. `max(p)` is a constant in the backward pass. (4) is the same for every `weight`.
-- A missing modality has no term, no vote, no part in `M`. M3ER's memory, and its check and proxies for useless modalities, are left out.
+- A missing modality has no term in the loss and no part in the prediction and in `M`. M3ER's memory, and its check and proxies for useless
+  modalities, are left out.
 """
 
 from __future__ import annotations

@@ -27,11 +27,11 @@ The equations are those of the public code; their numbers are ours. SA is (2) to
 - `mask`: step `i` reads steps `j <= i + d` of the other modality, `d` the difference of the lengths. The code does so by default. The paper
   describes attention without such a limit.
 - Attention to a missing modality adds zero; the `h_m` of a missing modality is zero.
-- The utterances of a dialogue are the steps if all modalities are vectors (our choice). Beside sequences a vector is a sequence of one
-  step.
+- The utterances of a dialogue are the steps if all modalities are vectors (our choice). If other modalities are sequences, a vector is a
+  sequence of one step.
 - With M modalities `h` has M (M - 1) parts; a single modality attends to itself alone. Frames are scaled by the training split before (1).
 - The code scores IEMOCAP as four two-way tasks, so that its figures are four binary F1. Here the scores are those of the task.
-- The paper knows no conversation. A graph stage follows (7); `graph = "none"` is the paper's own model.
+- The paper does not model the conversation. A graph stage follows (7); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""MultiEMO: an attention-based correlation-aware multimodal fusion framework for emotion recognition in conversations.
 
-Shi and Huang, ACL 2023, pages 14752-14766. A DialogueRNN per modality, attention to the other modalities, and losses between
+Shi and Huang, ACL 2023, pages 14752-14766. Each modality has a DialogueRNN and attends to the other modalities; further losses compare
 utterances. The equations are those of the public code; their numbers are ours.
 
 .. math::
@@ -15,9 +15,9 @@ utterances. The equations are those of the public code; their numbers are ours.
     L_{HGR} &= - \textstyle\sum_{m < n} \big( \tfrac1{N - 1} \sum_i \bar z_{m,i} \cdot \bar z_{n,i} - \tfrac12 \mathrm{tr}(
         \mathrm{cov}(z_m)\, \mathrm{cov}(z_n)) \big) \tag{8}
 
-`z` starts from :math:`\tilde x_m`; a layer is (3) and (4). A class `c` with :math:`n_c` training utterances has the weight
-:math:`\omega_c \propto n_c^{-\alpha}`; the weights sum to one. :math:`\bar z` is `z` less its mean. The DialogueRNN has no listeners, and
-the attention in it does not look at what is said (`erc_graph.encoders.parties`).
+`z` starts from :math:`\tilde x_m`; a layer is (3) and (4). A class `c` with :math:`n_c` training utterances has the weight :math:`\omega_c
+\propto n_c^{-\alpha}`; the weights sum to one. :math:`\bar z` is `z` less its mean. The DialogueRNN has no listeners, and its attention
+does not depend on the utterance (`erc_graph.encoders.parties`).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -27,14 +27,14 @@ the attention in it does not look at what is said (`erc_graph.encoders.parties`)
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. In the code attention and recurrence read padding, so that scores depend on the batch; here not.
+- The paper's text was not at hand. In the code attention and recurrence read padding, so that scores depend on the batch; here they do not.
 - (8) as defined. In the code states keep their mean, the covariance is between utterances, not channels, and the sum is divided by `N`
   again.
 - The weights of (7) and (8) are relative to that of the cross entropy, which is one here. (7) is over utterances that count in the loss.
 - On MELD text has no recurrent network and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
-- A missing modality is zeros in (2), is not asked in (3) and zeros in (5). One modality alone has (4) without (3). A score has no (7).
+- A missing modality is zero in (2), is no key in (3), and is zero in (5). One modality alone has (4) without (3). A score has no (7).
 - Dropout in the code is 0, and stands after the last layer of (6); here before it. None is in (2).
-- The code reports the best test result of all epochs, from text vectors of a fine-tuned encoder; here development data choose.
+- The code reports the best test result of all epochs, from text vectors of a fine-tuned encoder; here development data select the epoch.
 """
 
 from __future__ import annotations

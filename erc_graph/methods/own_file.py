@@ -1,6 +1,7 @@
 """A method in a user's own file: `my_method.py:Own`.
 
-The file is run, so it is loaded where the user names it, on a command line or in a call, and never because a run or a model names it.
+Loading the file runs its code. It is therefore loaded only if the user names it, on the command line or in a call, and never because a run
+or a model names it.
 """
 
 from __future__ import annotations

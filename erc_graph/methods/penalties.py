@@ -1,4 +1,4 @@
-"""Losses that papers add on their states."""
+"""Additional losses on states, from several papers."""
 
 from __future__ import annotations
 

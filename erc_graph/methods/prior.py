@@ -1,14 +1,14 @@
-r"""What other classifiers said of each utterance, as the scores that a method then corrects: the table `[prior]` of every experiment.
+r"""Log-probabilities of other classifiers as a prior that the method corrects: the table `[prior]` of every experiment.
 
 .. math:: s_i = f_i + \sum_k w_k \log p_i^k + v \log \bar p_{d(i)}
 
-A product of experts (Hinton, Neural Computation 14, 2002) all but one of which are fixed: the method :math:`f` need not learn again what
-they know, and starts from it. :math:`w` is learned: how far each is to be trusted; it begins with their mean. The features must not be
-fitted to the labels of the training utterances (`erc-graph features --cross-fit`), or :math:`w` is learned on what the method never
-meets again.
+This is a product of experts (Hinton, Neural Computation 14, 2002) in which all experts except the method :math:`f` are fixed. The method
+starts from their predictions. The weights :math:`w` are learned and start at the mean of the experts. The features must not be fitted to
+the labels of the training utterances (see `erc-graph features --cross-fit`); otherwise :math:`w` is learned on features that are better
+than those of new utterances.
 
-With `around` the conversation is an expert, too: :math:`\bar p_d` is the plain mean of the probabilities that all experts give to all
-utterances of dialogue `d` (at least 1e-6): how frequent every class is there as far as they see, as frequencies are a prior in Bayes' rule.
+With `around`, the conversation is a further expert: :math:`\bar p_d` is the mean of the probabilities that all experts give to all
+utterances of dialogue `d` (at least 1e-6). It estimates the class frequencies in the dialogue, which are a prior in Bayes' rule.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ranges of options, as annotations: `dropout: Share = 0.4` in a config that derives from `Checked`."""
+"""Value ranges of options as annotations, such as `dropout: Share = 0.4` in a config that derives from `Checked`."""
 
 from __future__ import annotations
 

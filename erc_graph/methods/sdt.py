@@ -1,7 +1,7 @@
 r"""SDT: Transformer-based model with self-distillation for ERC (Ma et al., IEEE Transactions on Multimedia 26, 2024).
 
-A Transformer layer for every ordered pair of modalities, gates, and a classifier for each modality that learns from the joint one. The
-paper's text was not at hand: the equations are those of the public code, and their numbers are ours.
+Every ordered pair of modalities has a Transformer layer with gates; each modality has a classifier that learns from the joint classifier.
+The paper's text was not at hand: the equations are those of the public code, and their numbers are ours.
 
 .. math::
     x_m &= W_m f_m + \mathrm{PE} + E_{s} \tag{1} \\
@@ -24,13 +24,14 @@ paper's text was not at hand: the equations are those of the public code, and th
 
 **Differences from the paper and from its public code**
 
-- The code trains on the development data too, and chooses its epoch on the test data; here development data choose.
+- The code trains on the development data too, and chooses its epoch on the test data; here development data select it.
 - (8): true utterances are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
-- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As in the code, no
+- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As in the code,
+  no
   factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
 - The code freezes `G` at the identity on MELD: `gate = "identity"`.
-- A missing modality is not asked in (2) and has no share in (6) and no part in the KL; its `u_m` is zero, so that its classifier in (8)
-  learns there how frequent the classes are. Scores instead of classes have no KL.
+- A missing modality is no key in (2), and has no share in (6) and no part in the KL. Its `u_m` is zero, so that its classifier in (8)
+  learns the class frequencies there. Scores instead of classes have no KL.
 - (1) has one dropout per modality, the code one in each layer. Norms that nothing reads are left out. Speakers from the eighth on share
   a row of `E`.
 """

@@ -31,7 +31,7 @@ The equations are those of a public port; their numbers are ours. For the video 
   (always two), has one output, and drops the gradients of the last batches of an epoch. Its dropout after ReLU is 0.
 - If all modalities are vectors, the utterances of a dialogue are the steps, and (7) reads the utterance itself (a guess).
 - Text is required. With one other modality there is no (3).
-- The paper knows no conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
+- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations

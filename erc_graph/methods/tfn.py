@@ -1,6 +1,6 @@
 r"""TFN: Tensor Fusion Network for Multimodal Sentiment Analysis (Zadeh et al., EMNLP 2017), and the conversation around it.
 
-One utterance at a time: a small network per modality, then all products of their outputs.
+The method reads one utterance at a time: a small network per modality, then all products of their outputs.
 
 .. math::
     z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))) \qquad m \in \{a, v\} \tag{1} \\
@@ -25,8 +25,8 @@ The equations are those of the public codes; their numbers are ours. All maps ha
 **Differences from the paper and from its public codes**
 
 - Every number of modalities has its tensor: of two it is a matrix, of one the vector itself.
-- A missing modality has :math:`z_m = 0`, so that all products with it vanish and the tensor of the others is left, and it counts nowhere
-  in the batch norm. Zeros as its *input*, which the codes would take, give another tensor.
+- A missing modality has :math:`z_m = 0`, so that all products with it vanish and the tensor of the others is left, and it is ignored by the
+  batch norm. Zeros as its *input*, which the codes would take, give another tensor.
 - (1): in training the batch norm couples the utterances of a batch. A batch of one, which the codes cannot train on, is scaled by the
   running figures.
 - (2) reads the last true word. One code pads on the right and reads the padding, another fails for one utterance. Where the corpus
@@ -34,7 +34,7 @@ The equations are those of the public codes; their numbers are ours. All maps ha
 - The paper's text was not at hand. (2) takes the LSTM's state at the last word, as its codes do.
 - Audio and video that are sequences become vectors before (their mean and deviation over time); the codes average over padding, too.
 - (6): for classes the scores are `o`. Widths are far below the first code's, whose tensor has 70 785 entries.
-- The paper knows no conversation. A graph stage stands after (5), as in other methods for single utterances; `graph = "none"` is the
+- The paper does not model the conversation. A graph stage follows (5), as in other methods for single utterances; `graph = "none"` is the
   paper's own model.
 """
 

@@ -1,6 +1,7 @@
 r"""UniMSE, after Hu et al. (EMNLP 2022): audio and video attached to a language model's last layers by adapters.
 
-After the paper: here the language model encodes, a classifier stands where the paper generates label words, and one corpus is trained on.
+The method follows the paper with three changes: the language model only encodes, a classifier replaces the generation of label words, and
+training uses one corpus.
 
 .. math::
     m_i &= W_m\, \mathrm{LSTM}(\text{sequence})_{\text{last}} + b_m \qquad m \in \{a, v\} \tag{1} \\
@@ -21,10 +22,10 @@ The equations (1), (2), (4) are those of the public code; their numbers are ours
 **Differences from the paper and from its public code**
 
 - The paper generates the labels of four corpora with T5, as text. Its labels for other corpora come from the nearest utterances, test parts
-  included, so that test labels leak into training; its code chooses the epoch by hand on the test set. Here is neither: (3) reads the first
-  token of the utterance itself, from a text of two utterances before and two after (a guess: the code's files have such texts ready).
+  included, so that test labels leak into training; its code chooses the epoch by hand on the test set. Here neither is done: (3) reads the
+  first token of the utterance itself, from a text of two utterances before and two after (a guess: the code's files have such texts ready).
 - Any encoder of transformers may stand for T5, of T5 itself its encoder. Of states of tokens h is a linear map of their mean, of a vector
-  one of the vector, and a Transformer over the utterances of the dialogue stands where the language model is: the graph reading.
+  one of the vector, and a Transformer over the utterances of the dialogue replaces the language model.
 - (2): the code starts `W_o` at random, which destroys the last layers. Here it starts as the identity on h, zero on a and v.
 - (4): the code's mean counts padding, and it leaves the loss off. Utterances without text or the modality are not compared here.
 - A missing modality is zero in (2); one that the corpus lacks is left out. Vectors are sequences of one step in (1). Text is needed.

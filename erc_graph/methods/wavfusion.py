@@ -1,6 +1,6 @@
 r"""WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition (Li, Luo and Xia, MMM 2025).
 
-One utterance at a time: audio, words and face frames become one vector.
+The method reads one utterance at a time: audio, words and face frames become one vector.
 
 .. math::
     e^v &= \Phi_{visual}(S^v) \tag{1} \\
@@ -19,7 +19,7 @@ One utterance at a time: audio, words and face frames become one vector.
     L_{task} &= -\frac{1}{N} \sum_j y_j \log \hat y_j \tag{14} \\
     L &= L_{task} + \lambda L_{mar} \tag{15}
 
-Then the conversation around it (`erc_graph.methods.conversation`): X^F is the state of a node. With `graph = "none"` it is the
+A graph stage over the conversation follows (`erc_graph.methods.conversation`), with X^F as the state of a node. `graph = "none"` is the
 paper's method.
 
 | paper | here | shape |
@@ -40,16 +40,16 @@ Differences from the paper:
 - (2), (6): the self-attention has a residual path and a norm, as a Transformer layer has.
 - (3): layer norm for batch norm and a mean for a sum over time (`erc_graph.encoders.visual_centre`).
 - (7): wav2vec 2.0 is taken as base, from a folder (`wav2vec.folder`); its last `deep` layers are replaced, feed-forward and norms begin as
-  those of the layers replaced. Without a folder it is small, has random weights and is trained as a whole (`frozen`), which takes more
+  those of the layers replaced. Without a folder it is small, has random weights and is trained as a whole (`frozen`), which needs more
   audio than a small corpus has: `sound = "mfcc"` gives the deep layers cepstral coefficients. Where the corpus has frames for audio (of
   WavLM, say), these, scaled and projected, are X^a.
 - (8), (9): queries come from the audio, keys and values from the other modality. A layer has attention to each other modality in place of
   self-attention, and keeps its residual path, which is where the audio itself goes on.
-- (10): one softmax for any number of others, which for two is the printed sigmoid. One that an utterance lacks has share zero; who lacks
-  all keeps the audio alone.
+- (10): one softmax for any number of others, which for two is the printed sigmoid. A missing modality has share zero; an utterance without
+  all of them keeps only the audio.
 - Between (11) and the classifier, which are not joined in print: mean over the frames.
-- No audio: a learned frame asks in its place, in an utterance that lacks it as in a corpus that does. One modality alone, as in Table 3: no
-  gate, no margin loss; audio passes the layers as they are, words and faces the encoder of (2) to (6).
+- No audio: a learned frame gives the queries instead, both for an utterance and for a corpus without audio. One modality alone, as in Table
+  3: no gate, no margin loss; audio passes the layers as they are, words and faces the encoder of (2) to (6).
 - `deep = 0` is Table 6's "concat": the means over the frames of all modalities side by side.
 - (12): SD needs one width, so each modality's mean over its frames is scaled (layer norm) and projected to it first. SD and projection
   have no bias: with one, (13) falls fastest where it makes all samples equal, and from there no gradient leads away.

@@ -1,6 +1,6 @@
 r"""Word alignment: each word reads the frames of audio and video, both refine each other, and the conversation is around them.
 
-A generic part, of no paper: it stands where TSIN would (Chen et al., IEEE/ACM TASLP 29, 2021), of which the abstract is known: temporal
+A generic method without a paper, in place of TSIN (Chen et al., IEEE/ACM TASLP 29, 2021). Of TSIN only the abstract is known: temporal
 alignment of speech and text, interaction of their meanings, and constraints that keep both consistent.
 
 .. math::
@@ -22,11 +22,11 @@ alignment of speech and text, interaction of their meanings, and constraints tha
 
 **Differences from the paper**
 
-- How TSIN aligns and what its constraints are is not known; (2), (3) and (5) are guesses. It has no faces, which are aligned as audio is.
-- A vector is a sequence of one step, so that of vectors (2) is a linear map, and gates and consistency are left.
+- How TSIN aligns and what its constraints are is not known; (2), (3) and (5) are guesses. It has no video, which is aligned like audio.
+- A vector is a sequence of one step; for vectors, (2) is therefore a linear map, and only gates and consistency remain.
 - Without text, in an utterance or in the corpus, audio and video are pooled as they are; what is missing is zero in (4), and has no loss.
 - (5): KL both ways, of class predictions from each pooled part; of a score, the square of the difference. Means are over all utterances.
-- The graph stage after (4) is that of other methods for single utterances; `graph = "none"` leaves it out.
+- The graph stage after (4) is the same as for other methods that read single utterances; `graph = "none"` leaves it out.
 """
 
 from __future__ import annotations
