@@ -261,7 +261,7 @@ def test_cepstral_coefficients_are_computed_once(corpus: Corpus) -> None:
     torch.testing.assert_close(method(started).scores, method(batch).scores, rtol=1e-4, atol=1e-5)
 
 
-def test_members_of_a_committee_have_frames_of_their_own(corpus: Corpus) -> None:
+def test_members_of_an_ensemble_have_frames_of_their_own(corpus: Corpus) -> None:
     members = [WavFusion(Schema.of(corpus, reads=WavFusion.reads), little(frozen=True)) for _ in range(2)]
     together = Ensemble(members).eval()
     together.fit_inputs(members[0].schema.batch(corpus))
