@@ -1,4 +1,4 @@
-"""The paper's ablation tables: rows of configuration changes, in `experiments/tables/<method>.toml`."""
+"""Ablation tables of papers: rows of configuration changes, in `experiments/tables/<method>.toml`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Row:
     """One row of an ablation table.
 
     Attributes:
-        name: The paper's name of the network.
+        name: Name of the network in the paper.
         marks: One per column of the table, ✓ or ×.
-        changes: Dotted key → value, against the full method.
-        published: Data set → metric → printed figure, 0 to 1 (in the file per cent, as papers print them).
+        changes: Dotted key → value that differs from the full method.
+        published: Data set → metric → published result, 0 to 1 (in percent in the file, as in papers).
     """
 
     name: str
@@ -40,21 +40,20 @@ class Table:
 
 
 def load_tables(method: str) -> dict[int, Table]:
-    """Return the tables of a method by number; empty where it has none.
+    """Return number → ablation table of a method; empty if it has none.
 
     Raises:
-        ConfigError: a key that is missing or unknown, a figure that is no percentage, or a row with another number of marks than the
-            table has columns.
+        ConfigError: a key is missing or unknown, a result is no percentage, or the number of marks is not the number of columns.
     """
     path = next((p for folder in FOLDERS if (p := folder / "tables" / f"{method}.toml").is_file()), None)
     return parse_tables(read_toml(path), str(path)) if path else {}
 
 
 def find_table(method: str, number: int | None) -> Table | None:
-    """Return a table of a method; `None` for a first one that has no rows: the paper's main result.
+    """Return a table of a method; `None` for Table 1 without rows: the main result of the paper.
 
     Raises:
-        ConfigError: it has no such table.
+        ConfigError: the method has no such table.
     """
     tables = load_tables(method)
     if number == 1 and number not in tables:
@@ -97,7 +96,7 @@ def _in_one_unit(table: Table, where: str) -> Table:
 
 
 def row_experiment(experiment: Experiment, row: Row, available: tuple[str, ...]) -> Experiment | str:
-    """Return the experiment of a row; a sentence instead where the corpus lacks what it needs."""
+    """Return the experiment of a row, or a sentence that says what the corpus lacks."""
     lacking = [name for name in row.changes.get("modalities", ()) if name not in available]
     if lacking:
         return f"not run: the corpus has no {', '.join(lacking)}"

@@ -1,4 +1,4 @@
-"""What every method is compared with: the most frequent class, and the plain BiGRU on the same inputs."""
+"""The two baselines of every method: the most frequent class, and a BiGRU on the same inputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from erc_graph.training.metrics import evaluate, majority
 
 
 def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -> dict[str, float]:
-    """Return the class that is most frequent in training (or the median score), on the same test utterances, fold by fold."""
+    """Return the metrics of the most frequent class of the training data (or the median score), on the same test utterances, fold by
+    fold.
+    """
     scores = []
     for fold in folds(corpus, experiment.run.protocol):
         train = corpus.target[judged_rows(corpus, fold.train)]
@@ -31,20 +33,21 @@ def majority_metrics(experiment: Experiment, corpus: Corpus, like: SeedResult) -
 
 
 def baseline_plans(experiment: Experiment, corpus: Corpus, folder: Path) -> list[Plan]:
-    """Return the BiGRU beside a run, in `bigru` of its folder; none where none is wanted, or the method is one."""
+    """Return the plan of the BiGRU next to a run, in its folder `bigru`; empty if it is switched off, or if the method is the BiGRU."""
     if not experiment.run.baseline or experiment.method == "bigru":
         return []
     return [Plan(experiment=baseline_of(experiment, corpus), folder=folder / "bigru", name="BiGRU")]
 
 
 def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
-    """Return the plain BiGRU with the same inputs, prior, protocol and seeds, and with as many members.
+    """Return the BiGRU with the same inputs, prior, protocol, seeds and number of networks.
 
-    Its hyperparameters stand in `experiments/bigru/default.toml`, or `default-last.toml` where the number of epochs is fixed beforehand:
-    everywhere the same, and not tuned. A second text feature is a modality like the others to it; it has no use for speaker vectors.
+    Its hyperparameters are in `experiments/bigru/default.toml`, or in `default-last.toml` if the number of epochs is fixed beforehand. They
+    are the same for all corpora and come from no search. The BiGRU reads a second text feature as a further modality; it does not use
+    speaker vectors.
 
     Raises:
-        ConfigError: these files are not there, or broken.
+        ConfigError: one of these files is missing or broken.
     """
     path = baseline_file(experiment)
     own = from_dict("bigru", read_toml(path), settings_name(path))
@@ -60,10 +63,10 @@ def baseline_of(experiment: Experiment, corpus: Corpus) -> Experiment:
 
 
 def baseline_file(experiment: Experiment) -> Path:
-    """Return the committed settings of the BiGRU: those for epochs chosen on development data, or for a number fixed beforehand.
+    """Return the committed settings of the BiGRU: for epochs selected on development data, or for a fixed number.
 
     Raises:
-        ConfigError: the file is not there.
+        ConfigError: the file is missing.
     """
     path = experiment_file("bigru", "default-last" if experiment.training.selection == "last" else "default")
     if path is None:

@@ -1,4 +1,4 @@
-"""What cannot run is refused before anything is trained or written."""
+"""Checks before an experiment: nothing is trained or written if it cannot run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from erc_graph.training.loop import check_fit
 
 
 def check(experiment: Experiment, corpus: Corpus) -> None:
-    """Refuse what cannot run, before anything is trained or written.
+    """Check that an experiment can run; nothing is trained or written.
 
     Raises:
         ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: numbers that cannot be computed with; no labels, or one alone; a part of a fold has nothing to learn from or to
-            evaluate; with `strict`, sequences longer than the method reads.
+        CorpusError: the corpus has values that cannot be computed with, or fewer than two labels; a split of a fold has nothing to train on
+            or to evaluate; with `strict`, a sequence is longer than the method reads.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:

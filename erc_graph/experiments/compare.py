@@ -1,8 +1,9 @@
-"""Finished runs side by side: figures over shared seeds, what differs between the runs, and paired tests that say what they can show.
+"""Comparison of finished runs: metrics over shared seeds, differences between the runs, and paired tests with their limits.
 
-Two questions, two tests. *Would other seeds say the same?* A sign-flip permutation over the shared seeds; exact, and with `n` seeds never
-below p = 2 / 2ⁿ, so five seeds (0.0625) cannot show a difference at 0.05. *Would other dialogues say the same?* A paired bootstrap over
-the test dialogues of `predictions.csv`, of one trained model each. Both are corrected by Holm over all the comparisons that are shown.
+There are two tests for two questions. *Would other seeds give the same result?* A sign-flip permutation over the shared seeds is exact.
+With `n` seeds, p is never below 2 / 2ⁿ, so five seeds (0.0625) cannot show a difference at 0.05. *Would other dialogues give the same
+result?* A paired bootstrap over the test dialogues of `predictions.csv` uses one trained model of each run. Both p-values are corrected by
+Holm over all comparisons that are shown.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ class Test:
     """One comparison of two runs in one metric; differences are `second - first`.
 
     Attributes:
-        first: Position of the run that is compared against.
-        second: Position of the other.
+        first: Position of the reference run.
+        second: Position of the other run.
         metric: Name of the metric.
-        difference: Mean over the shared seeds (the one seed's, where there is one).
+        difference: Mean difference over the shared seeds, or the difference of the only seed.
         seeds: Shared seeds of the test over seeds.
-        p_seeds: Its p, `None` where it cannot be made.
-        p_seeds_holm: Corrected.
+        p_seeds: p-value of the test over seeds; `None` if it cannot be computed.
+        p_seeds_holm: The same, corrected by Holm.
         dialogues: Test dialogues of the bootstrap.
-        seed_difference: Difference of the models that the bootstrap compares.
-        low: Of the 95 % interval over dialogues.
-        high: Its other end.
-        p_dialogues: Its p.
-        p_dialogues_holm: Corrected.
+        seed_difference: Difference of the two models that the bootstrap compares.
+        low: Lower end of the 95 % interval over dialogues.
+        high: Upper end of this interval.
+        p_dialogues: p-value of the test over dialogues.
+        p_dialogues_holm: The same, corrected by Holm.
     """
 
     __test__ = False  # no test class of pytest's
@@ -70,16 +71,16 @@ class Test:
 
 @dataclass(kw_only=True)
 class RunComparison:
-    """What `compare_runs` found.
+    """The result of `compare_runs`.
 
     Attributes:
-        runs: In the order given; `figures` and `tests` name them by position.
+        runs: The runs in the order given; `figures` and `tests` refer to their positions.
         metrics: Names of the metrics.
-        seeds: Seeds that all runs share; where there are none, every run shows its own.
-        figures: Per run: metric → mean, std, values.
+        seeds: Seeds that all runs share; if there are none, every run shows its own.
+        figures: For each run: metric → mean, standard deviation, values.
         tests: Every comparison.
-        warnings: What differs in protocol or data: read before the figures.
-        notes: What else differs, and what the tests can show.
+        warnings: Differences in protocol or data, to be read before the results.
+        notes: Other differences, and the limits of the tests.
     """
 
     runs: list[Run]
@@ -92,24 +93,24 @@ class RunComparison:
 
 
 def letter(position: int) -> str:
-    """Return a, B, … Z, then R27, R28, …"""
+    """Return A, B, … Z, then R27, R28, …"""
     return chr(ord("A") + position) if position < 26 else f"R{position + 1}"
 
 
 def compare_runs(
     paths: Sequence[str | Path], *, metrics: Sequence[str] | None = None, all_pairs: bool = False, resamples: int = 9999
 ) -> RunComparison:
-    """Compare finished runs, each with the first, or every pair.
+    """Compare finished runs: each run with the first, or every pair.
 
     Args:
-        paths: As for `load_run`, two or more.
-        metrics: Names as in result.json; by default those that a run prints.
-        all_pairs: Every pair instead of every run against the first.
-        resamples: Draws of the bootstrap.
+        paths: Two or more paths, as for `load_run`.
+        metrics: Names as in result.json; default: those that a run prints.
+        all_pairs: Compare every pair instead of every run with the first.
+        resamples: Number of bootstrap samples.
 
     Raises:
-        CheckpointError: a path without a readable result.
-        ConfigError: fewer than two runs, one run twice, or a metric that a run does not have.
+        CheckpointError: a path has no readable result.
+        ConfigError: there are fewer than two runs, a run is given twice, or a run lacks a metric.
     """
     if len(paths) < 2:
         raise ConfigError(f"compare: expected two runs or more, found {len(paths)}")

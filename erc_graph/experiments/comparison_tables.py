@@ -46,8 +46,8 @@ def as_text(comparison: RunComparison, mark: Callable[[str], str] = str) -> str:
     """Return the tables for a terminal of 80 columns.
 
     Args:
-        comparison: What to show.
-        mark: What makes a warning stand out (red, where it can be seen); the words say it too.
+        comparison: The comparison.
+        mark: Function that highlights a warning (in red, on a terminal with colours).
     """
 
     def lines(start: str) -> Callable[[str], str]:
@@ -119,7 +119,7 @@ def _seeds_words(comparison: RunComparison) -> str:
 
 
 def as_csv(comparison: RunComparison) -> str:
-    """Return one row per run, metric and run it is compared with; p-values before and after Holm's correction."""
+    """Return one row per run, metric and reference run; p-values before and after Holm's correction."""
     out = io.StringIO()
     tested = [name for name in Test.__dataclass_fields__ if name not in ("first", "second", "metric")]
     writer = csv.writer(out, lineterminator="\n")

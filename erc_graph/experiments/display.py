@@ -1,4 +1,4 @@
-"""What a finished experiment says on the terminal: measured beside baselines, published in a table of its own."""
+"""Terminal output of a finished experiment: measured results next to baselines, published results in a separate table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NONZERO = (("acc2_nonzero", "ACC-2 ≠0"), ("f1_nonzero", "F1 ≠0"))  # negativ
 
 
 def measured(values: Mapping[str, Any]) -> str:
-    """Return `0.651 ± 0.004`, the mean alone for one seed."""
+    """Return a result as text, such as `0.651 ± 0.004`; for one seed only the mean."""
     return mean_std(values["values"])
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """Return the table of a run."""
+    """Print the table of a run."""
     kind = "classification" if result["labels"] else "score"
     columns = METRICS[kind] if kind == "classification" else (*METRICS[kind], *NONZERO)
     rows = [["majority", *(measured(result["baselines"]["majority"][key]) for key, _ in columns)]]
@@ -43,7 +43,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def print_published(tables: Sequence[PublishedTable]) -> None:
-    """Return what papers print on the same corpus, in a table of its own."""
+    """Print published results on the same corpus, in a separate table."""
     for table in tables:
         print(f"\npublished, on other features: {table.source}")
         shown = [(key, title) for key, title in PRINTED if any(key in row.figures for row in table.rows)]
@@ -65,7 +65,7 @@ def _printed(value: Any) -> str:
 
 
 def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of a measured ablation table; measured and published figures in columns of their own."""
+    """Return header and rows of a measured ablation table; measured and published results are in separate columns."""
     keys = {"weighted_f1": "wF1", "accuracy": "accuracy", "unweighted_accuracy": "UA", "acc7": "ACC-7", **dict(NONZERO)}
     usual, printed = ("weighted_f1", "accuracy"), [row["published"] for row in table["rows"]]
     shown = [key for key in keys if key in usual or any(key in row for row in printed)]
@@ -82,7 +82,7 @@ def table_rows(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def print_table(table: Mapping[str, Any]) -> None:
-    """Return an ablation table."""
+    """Print an ablation table."""
     what = f"{table['dataset']}, {', '.join(table['modalities'])}; {_seeds(table)}"
     print(f"\nTable {table['number']}: {table['title']} ({what})")
     print(text_table(*table_rows(table)))

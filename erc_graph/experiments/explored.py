@@ -1,4 +1,4 @@
-"""Conversations of a run as its models see them: predictions, states and graphs, and the recorded predictions over them."""
+"""Conversations of a run with the predictions, states and graphs of its model."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class Explored:
 
 
 def explore(folder: Path, seed: int, found: Predictions, scope: Scope, notes: list[str], method: str | None = None) -> Explored:
-    """Return conversations of the corpus as the model sees them.
+    """Return conversations of the corpus with the predictions and graphs of the model.
 
     Args:
-        folder: Of the run.
-        seed: Whose model is asked.
-        found: Its recorded predictions.
-        scope: Which conversations.
-        notes: Gets what is missing, in words.
-        method: The file and class of the run's method, where it is a user's own.
+        folder: Folder of the run.
+        seed: Seed of the model.
+        found: Recorded predictions of the model.
+        scope: Which conversations: those that were evaluated, or the whole corpus.
+        notes: List to which notes on missing parts are added.
+        method: File and class of a user's own method.
 
     Raises:
-        CheckpointError: predictions that are not those of the corpus.
+        CheckpointError: the predictions do not belong to the corpus.
     """
     try:
         experiment, digest = _settings(folder, method)
@@ -195,7 +195,7 @@ def _overlay(seen: _Seen, found: Predictions) -> NDArray[np.int64] | None:
 
 
 def predicted_only(found: Predictions) -> list[Conversation]:
-    """Return the conversations made of the evaluated utterances alone, for a run whose corpus is gone."""
+    """Return conversations of only the evaluated utterances, for a run whose corpus is no longer available."""
     names = np.array(found.dialogue, dtype=object)
     conversations = []
     for name in dict.fromkeys(found.dialogue):
@@ -215,7 +215,7 @@ def predicted_only(found: Predictions) -> list[Conversation]:
 
 
 def answered(answers: Sequence[Answer], labels: Sequence[str]) -> list[Conversation]:
-    """Return conversations made of what a model says about them, in the order of the answers; nothing is known to be true.
+    """Return conversations from the predictions of a model, in their order; no true label is known.
 
     Args:
         answers: One per utterance.

@@ -1,4 +1,4 @@
-"""What a finished experiment has found, as plain values: the content of result.json."""
+"""The results of a finished experiment as plain values: the content of result.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from erc_graph.training.significance import paired_permutation
 
 
 def spread(values: list[float]) -> dict[str, Any]:
-    """Compute the mean, standard deviation (over seeds, n - 1; 0.0 for one seed) and the values themselves."""
+    """Compute the mean, the standard deviation (over seeds, n - 1; 0.0 for one seed) and the values themselves."""
     return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "values": values}
 
 
@@ -63,7 +63,7 @@ def summary(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
 
 
 def baselines(outcome: Outcome, baseline: Outcome | None) -> dict[str, Any]:
-    """Test metrics of the majority class and, where it was run, of the plain BiGRU, on the same utterances."""
+    """Return test metrics of the majority class and, if it was trained, of the baseline BiGRU, on the same utterances."""
     most = majority_metrics(outcome.experiment, outcome.corpus, outcome.seeds[0])
     found: dict[str, Any] = {"majority": {name: spread([value]) for name, value in most.items()}}
     if baseline:

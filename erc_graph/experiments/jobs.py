@@ -1,7 +1,7 @@
-"""What an experiment is cut into: jobs, which can be trained in any order and anywhere, and what comes of them.
+"""The jobs of an experiment, which can be trained in any order and anywhere, and their results.
 
-The unit is the job: one seed on one fold, in a folder of its own, where it leaves a checkpoint that can be continued. Jobs share
-nothing, so that they can be trained in any order (`launch.train_all`); what is read from a finished one is the same.
+A job is one seed on one fold. It has its own folder with a checkpoint that can be continued. Jobs share nothing, so they can be trained in
+any order (`launch.train_all`); the results are the same.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Job:
     """One training: a seed on a fold.
 
     Attributes:
-        experiment: What is trained.
+        experiment: The experiment.
         seed: Seed of the first weights, the order of the dialogues and dropout.
-        fold: Who is trained on, selected on and evaluated.
-        folder: Where its checkpoints go; default: nowhere.
-        name: In front of progress bars and errors.
+        fold: Dialogues for training, selection and evaluation.
+        folder: Folder of the checkpoints; default: none are written.
+        name: Text before progress bars and errors.
     """
 
     experiment: Experiment
@@ -40,10 +40,10 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Return whether nothing is left to train.
+        """Return whether the training is complete.
 
         Raises:
-            CheckpointError: what stands in the folder is damaged, or of another version.
+            CheckpointError: the checkpoint is damaged, or of another version.
         """
         path = self.folder / LAST if self.folder else None
         return path is not None and path.exists() and State.load(path).finished
@@ -54,9 +54,9 @@ class Plan:
     """An experiment with all its seeds and folds.
 
     Attributes:
-        experiment: What to run.
-        folder: Where each seed's checkpoints go, in `seed-N`, in a folder per fold in it where there are several; default: nowhere.
-        name: In front of progress bars and errors; default: the method.
+        experiment: The experiment.
+        folder: Folder of the checkpoints: `seed-N` for each seed, with one folder per fold if there are several; default: none are written.
+        name: Text before progress bars and errors; default: the method.
     """
 
     experiment: Experiment
@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """Return what it is called."""
+        """Return the name of the plan."""
         return self.name or short_name(self.experiment.method)
 
     def jobs(self, corpus: Corpus) -> list[Job]:
@@ -123,7 +123,7 @@ class Outcome:
     seeds: list[SeedResult]
 
     def values(self, metric: str, part: str = "test") -> list[float]:
-        """Return a metric per seed."""
+        """Return the values of a metric, one per seed."""
         return [getattr(seed, part)[metric] for seed in self.seeds]
 
     @property
@@ -133,5 +133,5 @@ class Outcome:
 
 
 def fold_folder(folder: Path, divisions: list[Fold], fold: Fold) -> Path:
-    """Return where a fold's checkpoints go: the seed's own folder where it is the only fold."""
+    """Return the folder of a fold's checkpoints: the folder of the seed if it is the only fold."""
     return folder / fold.name.replace(" ", "-") if len(divisions) > 1 else folder

@@ -1,7 +1,9 @@
-"""Bulk labelling: any number of files into a folder, shard by shard, by workers; what a kill leaves is continued by the same command.
+"""Bulk labelling: any number of files into a folder, shard by shard, with several workers; after an interruption the same command
+continues.
 
-A shard's result is written all or nothing, and then noted in `shards.jsonl`. A shard that is noted is not done again; one that was
-written, but not noted, is written again to the same bytes. When all are done, the notes are put into the order of the input.
+The result of a shard is written atomically, and then recorded in `shards.jsonl`. A recorded shard is not processed again. A shard that was
+written but not recorded is written again, with the same bytes. When all shards are complete, the records are sorted in the order of the
+input.
 """
 
 from __future__ import annotations
@@ -45,15 +47,15 @@ NOTED = {"shard", "source", "bytes", "modified", "conversations", "turns", "refu
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """What is done with every shard, wherever that is.
+    """The settings for labelling every shard.
 
     Attributes:
         model: Folder of a run, a saved model, or a name on the hub.
-        method: File and class of a method of one's own.
+        method: File and class of a user's own method.
         extractors: Modality and encoder, instead of those that the model names.
-        form: Of the results; default: Parquet where the input is, otherwise JSON lines.
-        unsure: Utterances are marked whose emotion is less probable; default: none is.
-        out: Folder of the results, by its whole path.
+        form: Format of the results; default: Parquet if the input is Parquet, otherwise JSON lines.
+        unsure: Probability below which utterances are marked; default: none is marked.
+        out: Folder of the results, as an absolute path.
     """
 
     model: str
@@ -68,14 +70,14 @@ class Labelling:
         return self.form or ("parquet" if shard.source.path.suffix.lower() == ".parquet" else "jsonl")
 
     def file_of(self, shard: Shard) -> str:
-        """Return where a shard's result is, below the folder."""
+        """Return the path of a shard's result in the folder."""
         name = f"{shard.name}.{self.form_of(shard)}"
         return f"{shard.name}.labels.{self.form_of(shard)}" if name in (SHARDS, REFUSED) else name
 
 
 @dataclass
 class Total:
-    """What came of it: conversations and utterances that have labels, and what was refused."""
+    """The result of bulk labelling: labelled conversations and utterances, and refused input."""
 
     conversations: int = 0
     turns: int = 0
@@ -90,22 +92,22 @@ def label_all(
     workers: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Total:
-    """Label all conversations in files and folders; the result is the same however it is launched and however often it is stopped.
+    """Label all conversations in files and folders; the result does not depend on the number of workers or on interruptions.
 
     Workers compute with one thread each, or with OMP_NUM_THREADS.
 
     Args:
         paths: Files and folders.
-        labelling: What is done with them.
-        launcher: Where the workers are.
-        workers: How many at the same time; default: one, in this process; with `ray`: as many as the cluster has processors.
-        say: Called with remarks for the user, each once.
+        labelling: The settings.
+        launcher: Where the workers run.
+        workers: Number of workers; default: one, in this process; with `ray`: one per processor of the cluster.
+        say: Function that gets notes for the user, each once.
 
     Raises:
-        CorpusError: nothing stands at a path, or nothing at all could be labelled.
-        ConfigError: the folder holds something else, or labels by another model or in another form; or another process writes there.
-        CheckpointError: the model or one of its encoders cannot be had.
-        ErcGraphError: a worker is gone.
+        CorpusError: a path does not exist, or no input could be labelled.
+        ConfigError: the folder holds other files, or results of another model or format, or another process is writing to it.
+        CheckpointError: the model or one of its encoders cannot be loaded.
+        ErcGraphError: a worker has ended.
     """
     out = Path(labelling.out)
     check_launcher(launcher, workers)
@@ -154,7 +156,7 @@ def _labelled(
 
 
 def label_shard(labelling: Labelling, shard: Shard) -> Record | ErcGraphError:
-    """Label a shard and write its result; a refusal that concerns all is returned as it is."""
+    """Label a shard and write its result; an error that concerns all shards is returned."""
     try:
         said = _labeller(labelling.model, labelling.method, labelling.extractors, labelling.unsure)(shard)
         file = labelling.file_of(shard)

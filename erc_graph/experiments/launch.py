@@ -1,8 +1,8 @@
-"""Many runs at once: in processes of this machine, or on a Ray cluster.
+"""Parallel training of jobs: in processes on this machine, or on a Ray cluster.
 
-Jobs (a seed on a fold) share nothing but the corpus, and leave all that they find out in their folders. So they are trained in any order
-by workers, and then read in the serial order by the code that a serial run takes, which finds them finished: the results are those of a
-serial run, bit for bit where the number of threads is the same. What a stopped launch has finished is not trained again.
+Jobs (a seed on a fold) share nothing but the corpus, and write all results to their folders. Workers train them in any order. Then the code
+of a serial run reads them in serial order and finds them finished. The results are those of a serial run, bit for bit if the number of
+threads is the same. After an interruption, finished jobs are not trained again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Work = Callable[..., Any]  # of a job and a corpus, and of `resume`, `quiet` and
 
 
 class RunGone(ErcGraphError):
-    """The process that had a job has ended.
+    """Raised when the process of a job has ended.
 
     Attributes:
         name: Name of the job.
@@ -40,10 +40,10 @@ class RunGone(ErcGraphError):
 
 
 def check_launch(launch: Launch) -> None:
-    """Refuse what this machine cannot do, before anything is written.
+    """Check that this machine can run the launch, before anything is written.
 
     Raises:
-        ConfigError: a package that is not installed, or several workers in a process that is one of several.
+        ConfigError: a package is not installed, or several workers are requested in a process that is one of several.
     """
     check_launcher(launch.launcher, launch.workers)
     if launch.track:
@@ -51,17 +51,17 @@ def check_launch(launch: Launch) -> None:
 
 
 def run_all(plans: Sequence[Plan], corpus: Corpus, folder: Path, *, launch: Launch | None = None, resume: bool = False) -> list[Outcome]:
-    """Train and evaluate several experiments; the results are the same however they are launched.
+    """Train and evaluate several experiments; the results do not depend on how they are launched.
 
     Args:
-        plans: What to run; each in a folder of its own, where runs are trained apart.
-        corpus: On what.
-        folder: The folder of the command, for the advice in errors.
-        launch: How; default: one after the other in this process.
-        resume: Continue what stands in the folders.
+        plans: The experiments; each has its own folder if jobs run in other processes.
+        corpus: The corpus.
+        folder: Folder of the command, for advice in errors.
+        launch: Options of the execution; default: one job after the other in this process.
+        resume: Continue the jobs in the folders.
 
     Raises:
-        ErcGraphError: what a run was refused for; or a worker is gone.
+        ErcGraphError: an experiment cannot run, or a worker has ended.
     """
     launch = launch or Launch()
     if launch.apart:
@@ -83,25 +83,25 @@ def train_all(
     done: Callable[[Some, Any], None] = lambda job, answer: None,
     before: int = 0,
 ) -> None:
-    """Train jobs at the same time; each leaves its finished checkpoint in its folder.
+    """Train jobs in parallel; each writes its checkpoint to its folder.
 
     Workers compute with one thread each, or with OMP_NUM_THREADS; so does this process afterwards. Ctrl-C and an error stop all of
     them; each keeps its last whole epoch.
 
     Args:
-        todo: The jobs; each in a folder of its own.
-        corpus: On what.
-        folder: The folder of the command, for the advice in errors.
-        launch: How.
-        resume: Continue what stands in the folders.
-        work: What is done with a job; a function of a module, for it is called in another process.
-        what: What the jobs are, in front of the progress.
-        done: Called with every job and what `work` returned for it.
-        before: How many were done earlier, for the progress.
+        todo: The jobs; each has its own folder.
+        corpus: The corpus.
+        folder: Folder of the command, for advice in errors.
+        launch: Options of the execution.
+        resume: Continue the jobs in the folders.
+        work: Function that processes a job; it must be a module-level function, because another process calls it.
+        what: Name of the jobs, before the progress.
+        done: Function that gets every job and the result of `work`.
+        before: Number of jobs that were finished earlier, for the progress.
 
     Raises:
         ErcGraphError: the first error of a job, with the job's name.
-        RunGone: a worker is gone.
+        RunGone: a worker has ended.
     """
     torch.set_num_threads(threads_each())
     left = [job for job in todo if not (resume and job.finished)]

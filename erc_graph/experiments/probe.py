@@ -22,7 +22,7 @@ TOLERANCE = 1e-3  # of scores that must be the same
 
 @contextmanager
 def own_code(method: str, doing: str) -> Iterator[None]:
-    """Return what goes wrong in the code of a user's own method is shown once, from their file on, and said in one line.
+    """Report an error in the code of a user's own method once, as the traceback from their file on, and raise it as one line.
 
     Args:
         method: File and class.

@@ -38,6 +38,6 @@ class Share:
 
 
 def wait_for(done: Callable[[], bool], pause: float = 0.2) -> None:
-    """Return when `done()` holds."""
+    """Wait until `done()` holds."""
     while not done():
         time.sleep(pause)

@@ -62,7 +62,7 @@ class AttentionFusion(UtteranceMethod):
     stands_for = "In the place of MHA, of which only the title is known: the plainest method that fits the title"
 
     def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names = shapes.modalities
         self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(inputs, c.width), nn.ReLU()) for name, inputs in shapes.widths.items()})
         self.attend, self.norm = FrameAttention(c.width, heads=c.heads, dropout=c.dropout), nn.LayerNorm(c.width)

@@ -85,7 +85,7 @@ class BCLSTM(Method):
     )
 
     def build(self, c: BCLSTMConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.turn = Turn(shapes.widths)
         self.read = Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout)
         self.attend = MatchingAttention(c.width, causal=c.causal, bounded=c.bounded) if c.attention else None

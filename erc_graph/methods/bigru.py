@@ -38,7 +38,7 @@ class BiGRU(Method):
     family = "recurrent"
 
     def build(self, config: BiGRUConfig, shapes: Shapes) -> None:
-        """Return a learned vector for what is missing, a projection, the GRU, and a linear classifier."""
+        """Build a learned vector for what is missing, a projection, the GRU, and a linear classifier."""
         width, dropout = config.width, config.dropout
         self.missing = Missing(shapes.widths)
         self.project = nn.Sequential(nn.Linear(sum(shapes.widths.values()), width), nn.ReLU(), Dropout(dropout))

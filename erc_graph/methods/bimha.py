@@ -84,7 +84,7 @@ class BIMHA(UtteranceMethod):
     )
 
     def build(self, config: BIMHAConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         inner, width, hidden = config.inner_width, config.width, config.hidden
         self.subnets = SubNets(shapes, dict.fromkeys(shapes.modalities, inner), config.words, config.dropout)
         self.names = shapes.modalities

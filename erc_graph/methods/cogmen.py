@@ -108,7 +108,7 @@ class COGMEN(Method):
     unused = {"attend.key.bias": "it cancels in the softmax of (3)"}
 
     def build(self, c: COGMENConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.couples_batch = "the batch norm, Eq. (4)" if c.norm == "batch" else ""
         self.turn, output = Turn(shapes.widths), c.heads * c.width
         wide, size = self.turn.width, {"layers": c.layers, "feedforward": c.feedforward}

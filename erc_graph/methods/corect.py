@@ -120,7 +120,7 @@ class CORECT(Method):
     )
 
     def build(self, c: CORECTConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         width, wide, count = c.width, c.heads * c.width, len(self.names)
         if text := shapes.widths.get("text"):

@@ -103,7 +103,7 @@ class COSMIC(Method):
     )
 
     def build(self, c: COSMICConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         said = {name: width for name, width in shapes.widths.items() if name not in COMMONSENSE}
         if not said:
             raise ConfigError(f"modalities: COSMIC: expected one besides commonsense, found {', '.join(shapes.widths)}")

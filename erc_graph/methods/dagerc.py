@@ -94,7 +94,7 @@ class DAGERC(Method):
     )
 
     def build(self, config: DAGERCConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         width, recipe = config.width, self.recipe
         self.turn = Turn(shapes.widths)
         self.project = nn.Linear(self.turn.width, width)

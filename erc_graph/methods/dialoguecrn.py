@@ -133,7 +133,7 @@ class DialogueCRN(Method):
     )
 
     def build(self, c: DialogueCRNConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.turn = Turn(shapes.widths)
         self.situation, speaker = (
             Recurrent("lstm", self.turn.width, c.width, bidirectional=not c.causal, layers=c.layers, dropout=c.dropout) for _ in range(2)

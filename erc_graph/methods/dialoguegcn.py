@@ -97,7 +97,7 @@ class DialogueGCN(Method):
     )
 
     def build(self, c: DialogueGCNConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         if c.causal and c.form == "code":
             raise ConfigError('pipeline.form: expected "paper" with causal, for the code weighs an edge by later ones, found "code"')
         self.turn = Turn(shapes.widths)

@@ -100,7 +100,7 @@ class DialogueRNN(Method):
     )
 
     def build(self, c: DialogueRNNConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.turn = Turn(shapes.widths)
         party = Party(width=c.party_width or c.width, listens=(SAID,) if c.listener else None)
         self.read = Parties(

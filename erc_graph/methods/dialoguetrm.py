@@ -98,7 +98,7 @@ class DialogueTRM(Method):
     )
 
     def build(self, c: DialogueTRMConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names = tuple(shapes.widths)
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": c.dropout}
 

@@ -109,7 +109,7 @@ class DialogXL(Method):
     )
 
     def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations; an XLNet's sizes win over the config's."""
+        """Build the parts in the order of the equations; an XLNet's sizes win over the config's."""
         item, head_width = shapes.items.get("text"), None
         self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
         self.model: LanguageModel | None = None

@@ -108,7 +108,7 @@ class FmlMSN(UtteranceMethod):
     )
 
     def build(self, config: FmlMSNConfig, shapes: Shapes) -> None:
-        """Return a learner for each pair, the conversation, and the meta-learner."""
+        """Build a learner for each pair, the conversation, and the meta-learner."""
         pairs: list[tuple[str, ...]] = [*combinations(shapes.modalities, 2)] or [shapes.modalities]
         self.learners = nn.ModuleDict({"_".join(names): Learner(names, config, shapes) for names in pairs})
         self.conversation = self.around(len(pairs) * (config.width + 1))

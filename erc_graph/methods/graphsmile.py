@@ -104,7 +104,7 @@ class GraphSmile(Method):
     )
 
     def build(self, c: GraphSmileConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.texts = MeanOfTexts(shapes.widths, norm=True)
         self.names = tuple(self.texts.widths)
         rule = EdgeRule(relation="cross", scope="across", past=c.past, future=0 if c.causal else c.future, weight="learned")

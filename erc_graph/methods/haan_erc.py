@@ -95,7 +95,7 @@ class HAANERC(Method):
     )
 
     def build(self, c: HAANERCConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.texts = MeanOfTexts(shapes.widths)
         self.couples_batch, self.names = self.texts.couples_batch, tuple(self.texts.widths)
         self.project, self.positions, self.dropout = Streams(self.texts.widths, c.width), Positions(), Dropout(c.dropout)

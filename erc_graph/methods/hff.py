@@ -261,7 +261,7 @@ class HFF(UtteranceMethod):
     )
 
     def build(self, config: HFFConfig, shapes: Shapes) -> None:
-        """Return the three levels, the conversation, and the classifier."""
+        """Build the three levels, the conversation, and the classifier."""
         width, self.modalities, items = config.width, shapes.modalities, shapes.items
         self.dropout = Dropout(config.dropout)
         self.missing = Missing(shapes.widths)

@@ -120,7 +120,7 @@ class HiTrans(Method):
     )
 
     def build(self, c: HiTransConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         widths, width, self.text = widths_with_means(shapes), c.width, None
         if shapes.items.get("text") == IDS:
             self.text = DialogueText(model := LanguageModel(c.language_model), causal=c.causal)

@@ -122,7 +122,7 @@ class ICCN(UtteranceMethod):
     )
 
     def build(self, config: ICCNConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         if TEXT not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, which ICCN multiplies with the others, found {', '.join(shapes.modalities)}")
         self.others = tuple(m for m in shapes.modalities if m != TEXT)

@@ -134,7 +134,7 @@ class LGCCT(UtteranceMethod):
         return replace(schema, widths=widths, sequences={m: item for m, item in schema.sequences.items() if m in read})
 
     def build(self, c: LGCCTConfig, shapes: Shapes) -> None:
-        """Return the network over steps, the residual layer, the conversation and the classifier."""
+        """Build the network over steps, the residual layer, the conversation and the classifier."""
         if not {*shapes.modalities} <= {"text", "audio"}:
             raise ConfigError(f"modalities: expected text, audio or both, which LGCCT reads, found {', '.join(shapes.modalities)}")
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: LGCCTNet(c, inputs, c.causal and not shapes.items))

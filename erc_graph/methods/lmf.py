@@ -88,7 +88,7 @@ class LMF(UtteranceMethod):
     )
 
     def build(self, config: LMFConfig, shapes: Shapes) -> None:
-        """Return a network and a factor per modality, the conversation, and the classifier."""
+        """Build a network and a factor per modality, the conversation, and the classifier."""
         if config.fused < 0 or (not config.fused and self.graph is not None):
             raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 with graph 'none', found {config.fused} with {config.graph!r}")
         self.names, size = shapes.modalities, config.fused or shapes.outputs

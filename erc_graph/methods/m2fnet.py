@@ -105,7 +105,7 @@ class M2FNet(Method):
     )
 
     def build(self, c: M2FNetConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda m: (m != "text", m)))
         n, d = c.width, c.dropout
         size: Any = {"heads": c.heads, "feedforward": c.feedforward, "dropout": d, "causal": c.causal}

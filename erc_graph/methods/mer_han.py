@@ -86,7 +86,7 @@ class MERHAN(UtteranceMethod):
     )
 
     def build(self, config: MERHANConfig, shapes: Shapes) -> None:
-        """Return the three blocks, the conversation, and the classifier."""
+        """Build the three blocks, the conversation, and the classifier."""
         width, self.names = config.width, shapes.modalities
         items = {m: item[0] if len(item) == 1 else config.hidden for m, item in shapes.items.items()} | dict(shapes.widths)
         states = {m: items[m] if m == "text" else config.hidden for m in self.names}

@@ -87,7 +87,7 @@ class MFN(UtteranceMethod):
     )
 
     def build(self, config: MFNConfig, shapes: Shapes) -> None:
-        """Return the recurrence, the layer after it, the conversation, and the classifier."""
+        """Build the recurrence, the layer after it, the conversation, and the classifier."""
         self.steps = AlignedSteps(shapes.widths, shapes.items, config.width)
         self.names = tuple(self.steps.inputs)
         widths = {m: config.widths.get(m, config.width) for m in self.names}

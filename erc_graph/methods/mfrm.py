@@ -134,7 +134,7 @@ class MFRM(UtteranceMethod):
     )
 
     def build(self, config: MFRMConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         width, self.names = config.width, tuple(shapes.widths)
         self.read = nn.ModuleDict({m: Recurrent("gru", n, width, bidirectional=not config.causal) for m, n in shapes.widths.items()})
         self.project = nn.ModuleDict({m: nn.Linear(width, width) for m in self.names})

@@ -122,7 +122,7 @@ class MHDNN(UtteranceMethod):
         return [[labels.index(label) for label in group] for group in every if group]
 
     def build(self, config: MHDNNConfig, shapes: Shapes) -> None:
-        """Return a network per inner node, the conversation, and a classifier per inner node."""
+        """Build a network per inner node, the conversation, and a classifier per inner node."""
         self.groups = self.tree(config)
         self.turn = Turn(shapes.widths)
         inner = [group for group in self.groups if len(group) > 1] if len(self.groups) > 1 else []

@@ -140,7 +140,7 @@ class MISA(UtteranceMethod):
     )
 
     def build(self, config: MISAConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names, width = shapes.modalities, config.width
         self.frames = nn.ModuleDict({m: Frames(m, item, config.widths.get(m, width)) for m, item in shapes.items.items()})
         inputs = {**shapes.widths, **{m: 4 * config.widths.get(m, width) for m in shapes.items}}

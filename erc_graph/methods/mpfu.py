@@ -80,7 +80,7 @@ class MPFU(UtteranceMethod):
     )
 
     def build(self, config: MPFUConfig, shapes: Shapes) -> None:
-        """Return an encoder and a classifier per modality, the conversation, and its classifier."""
+        """Build an encoder and a classifier per modality, the conversation, and its classifier."""
         if self.task.kind != "classification":
             raise ConfigError("task: expected classes, for MPFU multiplies their probabilities, found a score")
         width, self.names = config.width, shapes.modalities

@@ -110,7 +110,7 @@ class MulT(UtteranceMethod):
     )
 
     def build(self, c: MulTConfig, shapes: Shapes) -> None:
-        """Return the network over steps, the residual layer, the conversation and the classifier."""
+        """Build the network over steps, the residual layer, the conversation and the classifier."""
         causal = c.mask or (c.causal and not shapes.items)
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: MulTNet(c, inputs, causal))
         width = self.read.width

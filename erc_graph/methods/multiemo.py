@@ -130,7 +130,7 @@ class MultiEMO(Method):
     )
 
     def build(self, c: MultiEMOConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names = tuple(sorted(shapes.widths, key=lambda name: (name != "text", name)))  # the order in which the code attends
         both, heard = c.bidirectional and not c.causal, [m for m in self.names if m != "text" or c.text_context]
         self.project = Streams({m: shapes.widths[m] for m in self.names}, c.width)

@@ -114,7 +114,7 @@ class SDT(Method):
     )
 
     def build(self, c: SDTConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names, width = tuple(shapes.widths), c.width
         self.project = nn.ModuleDict({m: nn.Linear(inputs, width, bias=False) for m, inputs in shapes.widths.items()})
         self.positions, self.dropout = Positions(), Dropout(c.dropout)

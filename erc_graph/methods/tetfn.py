@@ -122,7 +122,7 @@ class TETFN(UtteranceMethod):
     )
 
     def build(self, c: TETFNConfig, shapes: Shapes) -> None:
-        """Return the network over steps, the fusion, a head per modality, the conversation and the classifier."""
+        """Build the network over steps, the fusion, a head per modality, the conversation and the classifier."""
         if "text" not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, which TETFN needs, found {', '.join(shapes.modalities)}")
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: TETFNNet(c, inputs))

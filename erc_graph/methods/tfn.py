@@ -104,7 +104,7 @@ class TFN(UtteranceMethod):
     )
 
     def build(self, config: TFNConfig, shapes: Shapes) -> None:
-        """Return a network per modality, text last, as in the codes; two layers, the conversation, and the classifier."""
+        """Build a network per modality, text last, as in the codes; two layers, the conversation, and the classifier."""
         self.names = tuple(sorted(shapes.modalities, key=lambda name: name == "text"))
         widths = {name: config.widths.get(name, config.width) for name in self.names}
         self.subnets = SubNets(shapes, widths, config.words, config.dropout)

@@ -63,7 +63,7 @@ class TwoStage(Method):
     stands_for = "In the place of HFGCN, of which only the abstract is known: it names two graphs, and all else is a guess"
 
     def build(self, c: TwoStageConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         gru = Recurrent("gru", c.hidden, c.hidden, bidirectional=not c.causal)
         self.streams, wide = Streams(shapes.widths, c.hidden, read={"text": gru}), len(shapes.widths) * c.hidden
         self.fuse, self.dropout = nn.Linear(wide, wide), Dropout(c.dropout)

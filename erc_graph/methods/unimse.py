@@ -126,7 +126,7 @@ class UniMSE(Method):
     )
 
     def build(self, c: UniMSEConfig, shapes: Shapes) -> None:
-        """Return the text, what is beside it, the adapters, and the classifier."""
+        """Build the text, what is beside it, the adapters, and the classifier."""
         if "text" not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, to which UniMSE attaches the others, found {', '.join(shapes.modalities)}")
         item, width, self.text = shapes.items.get("text"), c.width, None

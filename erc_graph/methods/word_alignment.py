@@ -90,7 +90,7 @@ class WordAlignment(UtteranceMethod):
     unused = {"align.*.key.bias": "it adds the same to all scores of a word, which the softmax does not see"}
 
     def build(self, c: WordAlignmentConfig, shapes: Shapes) -> None:
-        """Return the parts in the order of the equations."""
+        """Build the parts in the order of the equations."""
         self.names, width = shapes.modalities, c.width
         others = tuple(name for name in self.names if name != "text") if "text" in self.names else ()
 

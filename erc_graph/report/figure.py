@@ -35,7 +35,7 @@ STYLE = {
 
 @contextmanager
 def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """Return an empty figure of `width` × `height` inches to draw on; it is written to `path` when the block ends without an error.
+    """Open an empty figure of `width` × `height` inches to draw on; it is written to `path` when the block ends without an error.
 
     Raises:
         ConfigError: the file name does not end in .png, .svg or .pdf.

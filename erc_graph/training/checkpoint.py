@@ -126,7 +126,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Return the inverse of `optimizer_tensors`.
+    """Restore an optimizer from `optimizer_tensors`.
 
     Raises:
         ValueError: a tensor that fits no parameter.
@@ -151,7 +151,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Return the inverse of `random_state`."""
+    """Restore the random number generators from `random_state`."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

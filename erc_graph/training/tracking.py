@@ -32,7 +32,7 @@ def check_tracker(name: str) -> None:
 
 @contextmanager
 def tracked(name: str | None, project: str, run: str, folder: Path | None, config: Mapping[str, Any]) -> Iterator[Tracker | None]:
-    """Return a tracker of one run, closed at the end; nothing where no name is given, or in any but the first of several processes.
+    """Open a tracker of one run, closed at the end of the block; `None` without a name, or in any process except the first.
 
     Args:
         name: `tensorboard` (files in `folder/tensorboard`), `wandb` or `mlflow` (wherever these are set to write).
@@ -62,7 +62,7 @@ class Tracker:
         self.steps = 0
 
     def epoch(self, history: History) -> None:
-        """Return the newest epoch: loss and development metrics, under the stage's name; steps count epochs over all stages."""
+        """Log the newest epoch: loss and development metrics, under the name of the stage; steps count epochs over all stages."""
         stage = history.stages[-1]
         newest = stage.epochs[-1]
         self.steps = sum(len(stage.epochs) for stage in history.stages)

@@ -1,6 +1,6 @@
-"""What a method does for fixed weights and inputs, as a few numbers: a recorded result is marked where its method has changed since.
+"""The behaviour of a method for fixed weights and inputs, as a few numbers; a recorded result is marked if its method has changed since.
 
-An edited docstring changes nothing here; another formula, another default or another name of a weight does.
+A changed docstring does not change these numbers; another formula, default or name of a weight does.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SPEAKERS = ((0, 1, 0, 1, 1, 2, 0), (0, 0, 1))  # of two made-up dialogues
 
 
 def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[float]:
-    """Return sums over scores, penalty and gradients of a method for two made-up dialogues with modalities that are missing.
+    """Compute sums over scores, penalty and gradients of a method for two made-up dialogues with missing modalities.
 
     Args:
-        method: Its name.
-        pipeline: Its own settings.
-        schema: Modalities, their sizes and the task.
+        method: Name of the method.
+        pipeline: Settings of the method.
+        schema: Modalities, their widths and the task.
 
     Returns:
         Four numbers; none where the method fails, for example without the files of a pretrained model.
@@ -47,7 +47,7 @@ def behaviour(method: str, pipeline: Mapping[str, Any], schema: Schema) -> list[
 
 
 def same(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether two answers are of the same method, up to rounding."""
+    """Return whether two results belong to the same method, up to rounding."""
     return len(one) == len(other) and all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9) for a, b in zip(one, other, strict=True))
 
 

@@ -28,20 +28,20 @@ CRITERION = "weighted_f1"  # chooses epochs and settings, and is what rows are c
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusRules:
-    """What holds on one corpus.
+    """The rules on one corpus.
 
     Attributes:
-        modalities: Which of them methods read; default: all that the corpus has.
-        sets: Modality → the corpus' feature set that is taken for it, where that has another name.
-        widths: Modality → numbers per utterance that it may have; default: any.
-        pieces: Conversations are cut into pieces of so many utterances, in training and evaluating, each a conversation of its own;
-            default: they are whole.
-        choice: On what settings are chosen: the `dev` split; `sessions` of the training and development dialogues, each held out once;
-            `thirds` of them, each held out once.
-        selection: The epoch that is kept: the best on the `dev`elopment dialogues, or the `last`, fixed beforehand.
-        inputs: What is done with the features in front of every method.
-        prior: What is added to the scores behind every method.
-        groups: Group → names of speakers in it (`*` stands for anything), for the gap between groups.
+        modalities: Modalities that methods read; default: all that the corpus has.
+        sets: Modality → feature set of the corpus that is used for it, if it has another name.
+        widths: Modality → allowed width; default: any.
+        pieces: Number of utterances of the pieces into which conversations are cut, in training and evaluation; default: conversations stay
+            whole.
+        choice: Data on which settings are chosen: the `dev` split; `sessions` of the training and development dialogues, each held out
+            once; `thirds` of them, each held out once.
+        selection: Selected epoch: the best on the `dev`elopment dialogues, or the `last`, fixed beforehand.
+        inputs: Preprocessing of the features for every method.
+        prior: Log-probabilities that are added to the scores of every method.
+        groups: Group → names of its speakers (`*` matches anything), for the difference between groups.
     """
 
     modalities: list[str] | None = None
@@ -55,10 +55,10 @@ class CorpusRules:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def applied(self, corpus: Corpus) -> Corpus:
-        """Return the corpus with feature sets under the names of their modalities, and its conversations in pieces.
+        """Return the corpus with feature sets under the names of their modalities, and with conversations cut into pieces.
 
         Raises:
-            ConfigError: one is missing, or of another width, or pieces of no utterances.
+            ConfigError: a feature set is missing or has another width, or a piece has no utterances.
         """
         if missing := [name for name in self.sets.values() if name not in corpus.features]:
             raise ConfigError(
@@ -97,12 +97,12 @@ class CorpusRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A method with other settings, as a row of its own.
+    """A method with other settings, as a separate row.
 
     Attributes:
-        name: Name of the row, and of what is kept of it.
+        name: Name of the row and of its records.
         method: Name of the method.
-        changes: Key → value, changes of its committed settings.
+        changes: Key → value that differs from the committed settings.
     """
 
     name: str
@@ -112,16 +112,16 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What holds for every method.
+    """The rules for every method.
 
     Attributes:
-        seeds: Trainings of the chosen setting, with seeds 0 to N-1.
-        budget: Settings that are tried beside the paper's.
-        members: Networks per training that vote.
-        tuned: Methods whose committed settings were chosen on development data already, which tables say.
+        seeds: Number of trainings of the chosen setting, with seeds 0 to N-1.
+        budget: Number of settings that are tried in addition to the paper's.
+        members: Number of networks in an ensemble, per training.
+        tuned: Methods whose committed settings were already chosen on development data; tables mark them.
         ranges: Key → range, for all methods; `width` and `dropout` are the pipeline's, where it has them.
-        variants: Methods with other settings, beside those that are asked for.
-        corpora: Name of a corpus → what holds on it; corpora that are not named have the defaults.
+        variants: Methods with other settings, in addition to the requested methods.
+        corpora: Name of a corpus → its rules; other corpora use the defaults.
     """
 
     seeds: int = 5
@@ -146,7 +146,7 @@ class Rules:
             raise ConfigError("budget: expected [ranges] to try settings from, found none; set budget = 0, or give ranges")
 
     def of(self, corpus: str) -> CorpusRules:
-        """Return what holds on a corpus."""
+        """Return the rules of a corpus."""
         return self.corpora.get(corpus, CorpusRules())
 
     def as_dict(self) -> dict[str, Any]:
@@ -155,10 +155,10 @@ class Rules:
 
 
 def rules_from(values: Mapping[str, Any], where: str) -> Rules:
-    """Return the rules from plain values.
+    """Read rules from plain values.
 
     Raises:
-        ConfigError: every unknown key, wrong type and impossible value at once, each with its path.
+        ConfigError: at least one value is bad; one message lists all unknown keys, wrong types and impossible values with their paths.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -174,10 +174,10 @@ def rules_from(values: Mapping[str, Any], where: str) -> Rules:
 
 
 def read_rules(path: str | Path | None = None) -> Rules:
-    """Return the rules in a file, or those that come with the package: the default ones, or of a name such as `standard`.
+    """Read the rules in a file, or those of the package: the default rules, or rules with a name such as `standard`.
 
     Raises:
-        ConfigError: no such file, or not rules.
+        ConfigError: the file is missing, or has no rules.
     """
     name = f"{RULES}.toml" if path is None else f"{RULES}-{path}.toml"
     own = next((folder / name for folder in FOLDERS if Path(name).name == name and (folder / name).is_file()), None)

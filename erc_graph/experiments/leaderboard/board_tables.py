@@ -46,7 +46,7 @@ def _cost(row: Row, name: str, unit: float, form: str) -> str:
 
 
 def name_of(row: Row) -> str:
-    """Return the method, with "after" where too little of its paper is known, and a mark where it has changed since."""
+    """Return the name of a method, with "after" if too little of its paper is known, and a mark if it has changed since."""
     return ("after " if row["after"] else "") + row["method"] + (" (changed since)" if row.get("changed_since") else "")
 
 
@@ -89,7 +89,7 @@ def table(board: Mapping[str, Any], names: Sequence[str] = tuple(COLUMNS)) -> tu
 
 
 def heading(board: Mapping[str, Any]) -> str:
-    """Return what a table is of."""
+    """Return the heading of a table."""
     rules = board["rules"]
     chosen = {"dev": "the development split", "sessions": "held-out sessions", "thirds": "held-out thirds"}[rules["choice"]]
     epoch = "epoch with the best wF1 on the development split" if rules["selection"] == "dev" else "epochs fixed beforehand"
@@ -102,7 +102,7 @@ def heading(board: Mapping[str, Any]) -> str:
 
 
 def notes(board: Mapping[str, Any]) -> list[str]:
-    """Return what stands below a table."""
+    """Return the notes below a table."""
     rows = [row for row in board["rows"] if row["seeds"]]
     said = ["p (seeds): sign-flip permutation test; p (dialogues): bootstrap; p-values have Holm's correction over the rows"]
     if rows and (seeds := min(len(row["seeds"]) for row in rows)) < MANY:

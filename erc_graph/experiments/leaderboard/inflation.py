@@ -1,6 +1,6 @@
-"""What a figure would be had the epoch been chosen on the test set, as many published ones are: shown, and used for nothing.
+"""The result if the epoch had been selected on the test set, as for many published results: it is shown and used for nothing else.
 
-This file alone reads what a method said of the test split after every epoch; no choice may import it, and a test sees to that.
+Only this file reads predictions for the test split after every epoch. No selection may import it, and a test checks this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def trace_of(record: Record) -> str | None:
 
 
 def chosen_on_test(traces: Path, trainings: Iterable[str]) -> dict[str, float]:
-    """Return training → the best figure of the test split over the epochs of its last stage, where it has one."""
+    """Return training → best test result over the epochs of its last stage, if it has one."""
     found = {}
     with Journal(traces, trace_of) as journal:
         for name in trainings:
