@@ -1,4 +1,4 @@
-"""The edges of a recipe between the nodes of a batch, in the layout that suits them."""
+"""The edges of a recipe between the nodes of a batch, in the fastest layout."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Layout = Literal["auto", "list", "blocks", "dgl"]
 
 
 def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | None = None, layout: Layout = "auto") -> Edges:
-    """Return the edges of a recipe between the nodes that are present.
+    """Return the edges of a recipe between present nodes.
 
     What follows from lengths and speakers is kept with the batch, and so is the answer for the same nodes, for the next layer.
 
     Args:
         recipe: The recipe.
-        nodes: Whose presence counts.
+        nodes: Nodes, of which only the presence is used.
         batch: The dialogues.
-        watch: Who looks at the messages; the layout is then a list.
-        layout: `list`, `blocks`, `dgl`, or the one that suits.
+        watch: Observer of the messages; the layout is then a list.
+        layout: `list`, `blocks`, `dgl`, or `auto`: the fastest.
     """
     key = "edges", recipe.edges, recipe.hyperedges, nodes.streams
     if watch is not None:

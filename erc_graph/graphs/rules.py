@@ -1,6 +1,6 @@
-"""The rules of a recipe: which utterances send to which (`EdgeRule`), and which nodes share a hyperedge (`HyperedgeRule`).
+"""The rules of a recipe: which utterances send messages to which (`EdgeRule`), and which nodes share a hyperedge (`HyperedgeRule`).
 
-A rule quantifies over streams (one state per utterance: a modality, a fused pair), utterances and speakers, and knows nothing of states.
+A rule quantifies over streams (one state per utterance: a modality, a fused pair), utterances and speakers. It does not depend on states.
 """
 
 from __future__ import annotations
@@ -79,28 +79,29 @@ def _check(what: str, rule: Any, **checks: Callable[[Any], Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeRule:
-    """One rule of a recipe. An edge points from source to target; the source utterance lies in `[target - past, target + future]`.
+    """A rule for edges. An edge points from source to target; the source utterance is in `[target - past, target + future]`.
 
     Attributes:
         relation: Name of the relation, the middle of the edge type `(source stream, relation, target stream)`.
-        scope: `within` one stream, or `across`: between two different streams, every ordered pair.
-        past: How many utterances before the target; `None` (`"all"` in TOML) for all of them; `"own:k"` for all back to the k-th latest
-            utterance of the target's speaker, that utterance included, whoever speaks between (all of them if there are fewer).
-        future: How many utterances after the target; as `past`, `"own:k"` up to the k-th next utterance.
-        self_loops: Whether the target's own utterance is a source: within a stream a self-loop, across the same utterance.
-        speaker: `any`, or only sources by the `same` speaker as the target's, or only by an`other`; `pair`: any, with a relation of its own
-            for every ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
-        pairs: With `pair`, how many speakers are told apart, in order of first appearance; all others are taken for the last of them.
-        weight: `angular` similarity of the two states, `unit`, or `learned`: the operator computes it.
-        scale: γ, a factor on the weight.
-        count: Whether `past` and `future` count `turns`, or the speaker's `own` utterances; then utterances of one speaker are joined only.
-        first_turn: Whether the first utterance of a speaker `speaks`, or is `mute`: sends nothing by this rule.
-        source: Names of the streams that send; default: all.
-        target: Names of the streams that receive; default: all.
-        times: An edge counts this many times.
+        scope: `within` one stream, or `across`: between every ordered pair of two different streams.
+        past: How many utterances before the target; `None` (`"all"` in TOML): all. `"own:k"`: all back to the k-th latest utterance of the
+            target's speaker, that utterance included, whoever speaks in between (all if there are fewer).
+        future: How many utterances after the target, in the same forms; `"own:k"`: up to the k-th next utterance of the target's speaker.
+        self_loops: Whether the target's own utterance is a source: within a stream a self-loop, across streams the same utterance.
+        speaker: `any`; only sources of the `same` speaker as the target; only sources of an`other` speaker; or `pair`: any, with one
+            relation for every ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
+        pairs: With `pair`, number of speakers that are distinguished, in order of first appearance; all others count as the last of them.
+        weight: `angular` similarity of the two states, `unit`, or `learned`: the operator computes the weight.
+        scale: γ, a factor of the weight.
+        count: Whether `past` and `future` count `turns` (all utterances), or the speaker's `own` utterances; with `own`, only utterances of
+            one speaker are joined.
+        first_turn: Whether the first utterance of a speaker `speaks`, or is `mute`: it sends nothing by this rule.
+        source: Names of the sending streams; default: all.
+        target: Names of the receiving streams; default: all.
+        times: How many times an edge counts.
 
     Raises:
-        ConfigError: an impossible relation name, reach, scale or number, or words that contradict each other.
+        ConfigError: a relation name, reach, scale or number is impossible, or options contradict each other.
     """
 
     relation: Annotated[str, BeforeValidator(_relation)]
@@ -152,12 +153,12 @@ class EdgeRule:
 
     @property
     def behind(self) -> int | None:
-        """Return how many utterances back the rule has to see to be applied; `None`: all."""
+        """Return how many utterances back the rule reads; `None`: all."""
         return None if self.first_turn == "mute" else self._turns(self.past)
 
     @property
     def ahead(self) -> int | None:
-        """Return how many utterances ahead it has to see; `None`: all."""
+        """Return how many utterances ahead the rule reads; `None`: all."""
         return self._turns(self.future)
 
     def _turns(self, reach: int | str | None) -> int | None:
@@ -165,7 +166,7 @@ class EdgeRule:
 
     @property
     def windowed(self) -> bool:
-        """Return whether the rule says no more than a window of utterances, who speaks, and one weight per edge, between any streams."""
+        """Return whether the rule uses only a window of utterances, the speaker, and one weight per edge, between any streams."""
         plain = self.count == "turns" and self.first_turn == "speaks" and not {type(self.past), type(self.future)} & {str}
         alike = self.speaker != "pair" and self.weight != "learned" and self.times == 1
         return plain and alike and self.source is None and self.target is None
@@ -184,15 +185,15 @@ class EdgeRule:
 
 @dataclass(frozen=True, kw_only=True)
 class HyperedgeRule:
-    """Hyperedges of a recipe: sets of nodes that read the mean of each other.
+    """A rule for hyperedges: sets of nodes that read the mean of each other.
 
     Attributes:
-        relation: Name.
+        relation: Name of the relation.
         over: `stream`: a hyperedge per dialogue and stream, of all its utterances; `turn`: one per utterance, of all its streams;
             `speaker`: one per dialogue and speaker, of all utterances and streams of that speaker.
 
     Raises:
-        ConfigError: an impossible name.
+        ConfigError: the name is impossible.
     """
 
     relation: Annotated[str, BeforeValidator(_relation)]

@@ -1,4 +1,4 @@
-"""Who looks at the messages of an operator: multiplies them, to explain, and records their weights, to draw them."""
+"""Observation of the messages of an operator: a multiplier of messages for explanations, and a record of weights for drawings."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Sent:
 
 @dataclass(eq=False)
 class Watch:
-    """Who looks at the messages of an operator.
+    """An observer of the messages of an operator.
 
     Edges are in the order of `build_from_states`: edge types in order, then target, then source; incidences of hyperedges behind them.
 
     Attributes:
-        multiplier: `(K, E)` what every message is multiplied by, in a batch of `K` equal dialogues with `E` edges each; default: nothing,
-            and the batch counts as one dialogue.
-        record: What was sent, one entry per call.
+        multiplier: `(K, E)` factor of every message, in a batch of `K` equal dialogues with `E` edges each; default: none, and the batch
+            counts as one dialogue.
+        record: Sent messages, one entry per call.
     """
 
     multiplier: Tensor | None = None
@@ -43,10 +43,10 @@ class Watch:
 
 
 class Watched:
-    """Edges of some types under a watch.
+    """Edges of some types with an observer.
 
     Args:
-        watch: Who looks.
+        watch: The observer.
         types: All edge types of these edges, in order.
         counts: Edges of each type in the whole batch.
         first: Edges of one copy that come before in the multiplier.

@@ -1,1 +1,1 @@
-"""Training and evaluating: one loop for all methods, losses, metrics, checkpoints, significance, tuning."""
+"""Training and evaluation: one loop for all methods, losses, metrics, checkpoints, significance, hyperparameter search."""

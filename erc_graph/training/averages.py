@@ -1,4 +1,4 @@
-"""Moving averages of weights, which are evaluated and kept in place of the weights."""
+"""Moving averages of weights, which are evaluated and saved in place of the weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @contextmanager
 def averaged(parameters: Sequence[Tensor], averages: Sequence[Tensor]) -> Iterator[None]:
-    """Put averages in place of parameters inside the block; nothing is copied.
+    """Put averages in place of parameters within a block, without copying.
 
     Args:
-        parameters: What is trained.
-        averages: One for each, or none at all: then nothing is done.
+        parameters: The trained parameters.
+        averages: One average per parameter, or none: then nothing changes.
     """
     _swap(parameters, averages)
     try:

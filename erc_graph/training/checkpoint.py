@@ -1,8 +1,8 @@
-"""What is on disk while and after a method is trained.
+"""The files of a training: the state after every epoch, and the best weights.
 
-`last.safetensors` is the state after the last whole epoch, everything that continuing needs, in one file that is replaced in one step:
-named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and progress (plain JSON). `best.safetensors` is the method's weights
-alone: what is evaluated and what labels new conversations. Nothing is pickled.
+`last.safetensors` is the state after the last complete epoch, with everything that a continuation needs. It is one file that is replaced
+atomically: named groups of tensors (`model`, `optimizer`, `ema`, `best`, `rng`) and the progress (plain JSON). `best.safetensors` has only
+the weights of the method: these are evaluated and label new conversations. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ ANEW = "; delete it to train this seed again"
 
 @dataclass
 class State:
-    """A training run after a whole epoch.
+    """The state of a training run after a complete epoch.
 
     Attributes:
-        stage: Position of the stage under way.
-        finished: Nothing is left to do; `model` is the result.
-        seed: The run's seed.
+        stage: Position of the current stage.
+        finished: Whether the training is complete; `model` is then the result.
+        seed: Seed of the run.
         config: The training configuration, as plain values.
-        history: Figures of every epoch so far, as plain values.
-        tensors: group → name → tensor.
+        history: Metrics of every epoch so far, as plain values.
+        tensors: Group → name → tensor.
     """
 
     stage: int
@@ -49,10 +49,10 @@ class State:
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write to `path` in one step; a failure leaves the previous file as it was.
+        """Write to `path` atomically; after a failure the previous file is unchanged.
 
         Raises:
-            StorageError: no space, no permission.
+            StorageError: there is no space or no permission.
         """
         flat = {f"{group}.{name}": value for group, values in self.tensors.items() for name, value in values.items()}
         progress = {name: value for name, value in vars(self).items() if name != "tensors"}
@@ -60,10 +60,10 @@ class State:
 
     @classmethod
     def load(cls, path: Path) -> State:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            CheckpointError: absent, damaged, truncated, not of this kind, or of another version.
+            CheckpointError: the file is missing, damaged, truncated, of another kind, or of another version.
         """
         try:
             flat, metadata = load_tensors(path)
@@ -80,10 +80,10 @@ class State:
             return cls(tensors=tensors, **json.loads(metadata["progress"]))
 
     def expect(self, path: Path, seed: int, config: Mapping[str, Any]) -> None:
-        """Refuse to continue with other settings than the run was begun with.
+        """Check that the settings are those with which the run was started.
 
         Raises:
-            CheckpointError: names every setting that differs.
+            CheckpointError: a setting differs; the message names every such setting.
         """
         # A setting that is younger than the run had its default, which is what it did before there was a choice.
         then, now = {"seed": self.seed, **asdict(TrainingConfig()), **self.config}, {"seed": seed, **config}
@@ -97,7 +97,7 @@ class State:
 
 @contextmanager
 def refused(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn what goes wrong while a file's content is put to use into one clear error, which ends in `advice`."""
+    """Turn an error in the content of a file into one clear error, which ends in `advice`."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -112,10 +112,10 @@ def snapshot(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a method's weights.
+    """Write the weights of a method.
 
     Raises:
-        StorageError: no space, no permission.
+        StorageError: there is no space or no permission.
     """
     save_tensors(path, module.state_dict(), {"kind": "erc_graph weights", "version": VERSION, **(metadata or {})})
 

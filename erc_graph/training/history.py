@@ -1,4 +1,4 @@
-"""What happened in a training run, stage after stage and epoch after epoch."""
+"""The history of a training run: stages and epochs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass
 class Epoch:
-    """Figures of one epoch.
+    """The metrics of one epoch.
 
     Attributes:
         loss: Mean over the `judged` utterances of the training split (and over independent networks), while its weights changed.
         dev: Metrics of the development split afterwards; empty without one.
         seconds: Time of the training steps.
-        cpu_seconds: Of the processor, all threads together.
+        cpu_seconds: Processor time of the training steps, all threads together.
     """
 
     loss: float
@@ -25,7 +25,7 @@ class Epoch:
 
 @dataclass
 class StageHistory:
-    """Epochs of one stage; `chosen` is the one that was kept, counted from 1 (0: none yet)."""
+    """The epochs of one stage; `chosen` is the selected epoch, counted from 1 (0: none yet)."""
 
     name: str
     epochs: list[Epoch] = field(default_factory=list)
@@ -33,13 +33,13 @@ class StageHistory:
 
     @property
     def best(self) -> Epoch:
-        """Return the chosen epoch."""
+        """Return the selected epoch."""
         return self.epochs[self.chosen - 1]
 
 
 @dataclass
 class History:
-    """All stages. Two histories are equal when all but their times are."""
+    """The history of all stages. Two histories are equal if everything but their times is equal."""
 
     stages: list[StageHistory] = field(default_factory=list)
 
@@ -56,5 +56,5 @@ class History:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:
-        """Return the inverse of `dataclasses.asdict`."""
+        """Build a history from the result of `dataclasses.asdict`."""
         return cls([StageHistory(s["name"], [Epoch(**epoch) for epoch in s["epochs"]], s["chosen"]) for s in values["stages"]])

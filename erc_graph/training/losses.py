@@ -1,7 +1,7 @@
-"""Losses: what a step minimises.
+"""Loss functions.
 
-The criterion of a task is summed over the `judged` utterances that have a target and divided by their number, so that an utterance counts
-the same in a short and in a long dialogue, and context without a label counts nothing.
+The loss of a task is summed over the `judged` utterances that have a target, and divided by their number. An utterance therefore counts the
+same in a short and in a long dialogue, and utterances without a label do not count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from erc_graph.training.config import TrainingConfig
 
 
 def counted(batch: Batch, task: Task) -> Tensor:
-    """Return `(N,)` bool: the rows that count: evaluated, and with a target."""
+    """Return which rows count in the loss, `(N,)` bool: rows that are `judged` and have a target."""
     return batch.judged & (batch.target >= 0 if task.kind == "classification" else ~batch.target.isnan())
 
 

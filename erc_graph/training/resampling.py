@@ -1,4 +1,4 @@
-"""Bootstrap of figures that are no means of utterances (F1), over whole dialogues, from sums per dialogue."""
+"""Bootstrap over whole dialogues of metrics that are not means over utterances (F1), from sums per dialogue."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def bootstrap_dialogues(
 
 
 def class_sums(units: ArrayLike, true: NDArray[np.int64], guessed: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Return flat confusion matrices of every unit, true class times predicted class: `(units, classes²)`, for `class_figures`.
+    """Compute flat confusion matrices of every unit, true class times predicted class: `(units, classes²)`, for `class_figures`.
 
     Args:
-        units: `(n,)` what each utterance belongs to, for example its dialogue.
+        units: `(n,)` unit of each utterance, for example its dialogue.
         true: `(n,)` classes.
         guessed: `(n,)` classes.
-        classes: How many there are.
+        classes: Number of classes.
     """
     unit = np.unique(np.asarray(units), return_inverse=True)[1]
     sums = np.zeros((unit.max() + 1, classes**2))

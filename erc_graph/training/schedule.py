@@ -1,4 +1,4 @@
-"""What is fixed before an epoch begins: which dialogues stand in which step, and how large the step is."""
+"""The plan of an epoch: which dialogues are in which step, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ POOL = 8  # batches among which dialogues are sorted by length: little padding, 
 
 
 def batch_order(lengths: Tensor, batch_size: int, seed: Sequence[int], batch_tokens: int = 0) -> list[Tensor]:
-    """Return the dialogues of every step of an epoch: random, but of similar length.
+    """Return the dialogues of every step of an epoch, in random order but of similar length.
 
     Args:
         lengths: `(D,)` utterances per dialogue, on the CPU.
-        batch_size: Most dialogues per step; all steps have as many, or one fewer.
+        batch_size: Largest number of dialogues per step; all steps have as many, or one fewer.
         seed: Numbers that name the epoch.
-        batch_tokens: Most utterances per step, padding included, so that steps of short dialogues have more of them; a longer dialogue
-            stands alone. 0: any number.
+        batch_tokens: Largest number of utterances per step, padding included, so that steps of short dialogues have more of them; a longer
+            dialogue is alone in its step. 0: no limit.
     """
     batch_size = min(batch_size, len(lengths))  # any larger number is the same, but may be too large for a tensor
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))

@@ -1,6 +1,6 @@
-"""Which epoch is kept, and what else the figures of the epochs decide: early stopping and a lower learning rate.
+"""Selection of the epoch, and further decisions from the metrics of the epochs: early stopping and a lower learning rate.
 
-The test split is no part of it: an epoch is chosen on the development split, or its number is fixed beforehand.
+The test split is not used: an epoch is selected on the development split, or its number is fixed beforehand.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from erc_graph.training.schedule import plateau
 
 
 def improved(history: StageHistory, config: TrainingConfig) -> bool:
-    """Return whether the newest epoch is the one to keep so far; of equal figures the first counts.
+    """Return whether the newest epoch is the best so far; of equal metrics the first counts.
 
     >>> history = StageHistory("train", [Epoch(1.0, {"loss": 0.9}, 0.1), Epoch(0.8, {"loss": 0.7}, 0.1)], chosen=1)
     >>> improved(history, TrainingConfig(criterion="loss"))
@@ -29,7 +29,7 @@ def stalled(history: StageHistory, config: TrainingConfig) -> bool:
 
 
 def reduced(history: StageHistory, config: TrainingConfig) -> float:
-    """Return the factor of the learning rate by what the epochs so far have shown; 1 unless the schedule is `plateau`."""
+    """Return the factor of the learning rate after the epochs so far; 1 unless the schedule is `plateau`."""
     if config.schedule != "plateau":
         return 1.0
     judged = all(epoch.dev for epoch in history.epochs)
@@ -39,6 +39,6 @@ def reduced(history: StageHistory, config: TrainingConfig) -> float:
 
 
 def figure(epoch: Epoch, config: TrainingConfig) -> dict[str, float]:
-    """Return the number that selects, or the training loss where there is no development split."""
+    """Return the metric that selects, or the training loss if there is no development split."""
     name = config.criterion
     return {f"dev {name}": epoch.dev[name]} if epoch.dev else {"loss": epoch.loss}

@@ -1,4 +1,4 @@
-"""Whether one method is better than another, from figures of both on the same seeds, folds or utterances."""
+"""Significance tests: whether one method is better than another, from metrics of both on the same seeds, folds or utterances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """First method minus second.
+    """The comparison of two methods: first minus second.
 
     Attributes:
         difference: Mean of the paired differences.

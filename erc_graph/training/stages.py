@@ -1,4 +1,4 @@
-"""One stage of a training run: epochs, steps, and evaluating after each epoch."""
+"""One stage of a training run: epochs, steps, and evaluation after each epoch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Watch = Callable[[int, int, Callable[[Batch], Tensor]], None]  # position of the
 
 @dataclass(kw_only=True, eq=False)
 class Run:
-    """What all stages of a run share."""
+    """The data that all stages of a run share."""
 
     accelerator: Accelerator
     method: nn.Module
@@ -69,17 +69,17 @@ class Run:
 
     @cached_property
     def criterion(self) -> Criterion:
-        """Return the loss, with the weights of the training split."""
+        """Return the loss, with the class weights of the training split."""
         return Criterion(self.task, self.config, self.train)
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return `(D,)` utterances per training dialogue, on the CPU, where the order is made."""
+        """Return the number of utterances of every training dialogue, `(D,)`, on the CPU, where the order is drawn."""
         return torch.tensor(self.train.sizes)
 
     @cached_property
     def judged(self) -> Tensor:
-        """Return `(D,)` utterances that count in the loss, on the CPU."""
+        """Return the number of utterances that count in the loss, per dialogue, `(D,)`, on the CPU."""
         counts = counted(self.train, self.task).long()
         return torch.zeros(len(self.train), dtype=torch.long).index_add(0, self.train.dialogue.cpu(), counts.cpu())
 
@@ -109,7 +109,7 @@ class Run:
             State(stage, finished, self.seed, asdict(self.config), asdict(self.history), tensors).save(self.folder / LAST)
 
     def load(self) -> State | None:
-        """Take up a saved run: method and history; the stage under way takes its own part."""
+        """Load a saved run: method and history; the current stage restores its own part."""
         path = self.folder / LAST if self.folder else None
         if path is None or not path.exists():
             return None
@@ -134,7 +134,7 @@ class _Step(nn.Module):
 
 
 class StageRun:
-    """One stage under way: its optimiser, its moving averages and its best weights."""
+    """The current stage: its optimiser, its moving averages and its best weights."""
 
     def __init__(self, run: Run, index: int, stage: Stage) -> None:
         self.run, self.index, self.stage, config = run, index, stage, run.config
@@ -163,7 +163,7 @@ class StageRun:
         self.best: dict[str, Tensor] = {}
 
     def fit(self, train: Batch, dev: Batch | None) -> None:
-        """Train to the end of the stage and leave the chosen weights in the method."""
+        """Train to the end of the stage and leave the selected weights in the method."""
         run, history = self.run, self.run.history.stages[self.index]
         for parameter in self.frozen:
             parameter.requires_grad_(False)
@@ -217,18 +217,18 @@ class StageRun:
         return mean
 
     def diverged(self, what: str) -> ConfigError:
-        """Return what is raised where numbers end."""
+        """Return the error for values that are not finite."""
         return ConfigError(f"training.learning_rate: {what}; lower the rate ({self.learning_rate}) or set training.clip")
 
     def steps(self, train: Batch, batches: list[Tensor], judged: list[int], rows: list[int], number: int) -> Tensor:
-        """Return the steps of an epoch; nothing here waits for the device.
+        """Train the steps of an epoch without waiting for the device.
 
         Args:
             train: The training split, on the device.
             batches: Positions of the dialogues of every step, on the CPU.
             judged: Utterances of every step that count in the loss.
             rows: Utterances of every step.
-            number: Of the epoch, from 0.
+            number: Number of the epoch, from 0.
 
         Returns:
             Sum of the losses of the `judged` utterances, on the device.
@@ -287,10 +287,10 @@ class StageRun:
         return {**evaluate(scores[keep], dev.target[keep], self.run.task), "loss": loss}
 
     def scores(self, batch: Batch) -> Tensor:
-        """Return `(N, C)` what the network says after an epoch.
+        """Compute the scores `(N, C)` after an epoch.
 
         Raises:
-            ConfigError: no longer numbers: the last step, which no loss has seen, may be the one that diverged.
+            ConfigError: the scores are not finite: the last step may have diverged, after its loss was computed.
         """
         scores = self.answers(batch)
         if not scores.isfinite().all():
@@ -298,17 +298,17 @@ class StageRun:
         return scores
 
     def asked(self, batch: Batch) -> Tensor:
-        """Return `(N, C)` what the network says of other dialogues."""
+        """Compute the scores `(N, C)` of other dialogues."""
         with torch.no_grad(), evaluating(self.run.method):
             return self.answers(self.run.method.start_stage(self.index, batch))  # type: ignore[operator]
 
     def answers(self, batch: Batch) -> Tensor:
-        """Return `(N, C)` what the network says, whatever that is."""
+        """Compute the scores `(N, C)`, finite or not."""
         with self.run.accelerator.autocast():
             return infer(self.run.method, batch, min(self.run.config.batch_size, len(batch)), forward=self.stage.forward).scores
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return everything that continuing needs beside the method's weights."""
+        """Return everything except the weights of the method that a continuation needs."""
         scaler = self.run.accelerator.scaler
         return {
             "optimizer": optimizer_tensors(self.optimizer),
@@ -319,7 +319,7 @@ class StageRun:
         }
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Continue from what `tensors` gave; the weights are in the method already."""
+        """Continue from the result of `tensors`; the weights are already in the method."""
         accelerator = self.run.accelerator
         restore_optimizer(self.optimizer, tensors.get("optimizer", {}))
         for i, average in enumerate(self.average):

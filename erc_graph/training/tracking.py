@@ -1,4 +1,4 @@
-"""Figures of a training run for a tracker: TensorBoard, Weights & Biases or MLflow, through accelerate. Off unless asked for."""
+"""Tracking of a training run by TensorBoard, Weights & Biases or MLflow, through accelerate; off by default."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 def check_tracker(name: str) -> None:
-    """Refuse a tracker that is unknown or not installed, before anything is trained.
+    """Check that a tracker is known and installed, before anything is trained.
 
     Raises:
-        ConfigError: says what to install.
+        ConfigError: it is not; the message says what to install.
     """
     if name not in TRACKERS:
         raise ConfigError(f"track: expected one of {', '.join(TRACKERS)}, found {name!r}")
@@ -53,7 +53,9 @@ def tracked(name: str | None, project: str, run: str, folder: Path | None, confi
 
 
 class Tracker:
-    """One run in a tracker; it begins with the first figures. A tracker that fails later costs no training: it is said once."""
+    """One run in a tracker; it starts with the first metrics. If the tracker fails later, the training continues, and the failure is
+    reported once.
+    """
 
     def __init__(self, name: str, project: str, run: str, folder: Path, config: Mapping[str, Any]) -> None:
         self.name, self.project, self.run, self.folder, self.config = name, project, run, folder, config
@@ -69,7 +71,7 @@ class Tracker:
         self._log({f"{stage.name}/loss": newest.loss, **{f"{stage.name}/dev/{key}": value for key, value in newest.dev.items()}})
 
     def test(self, metrics: Mapping[str, float]) -> None:
-        """Test metrics of the finished run."""
+        """Log the test metrics of the finished run."""
         self._log({f"test/{key}": value for key, value in metrics.items()})
 
     def close(self) -> None:

@@ -159,4 +159,4 @@ def test_refusals(tmp_path: Path) -> None:
 def test_without_the_library_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
     corpus = load_corpus(release(tmp_path))
-    assert not corpus.sequences and "the audio is not read: sound files are read by" in "\n".join(corpus.provenance["notes"])
+    assert not corpus.sequences and "the audio is not read: reading audio files needs" in "\n".join(corpus.provenance["notes"])
