@@ -1,1 +1,1 @@
-"""Corpora, utterances, speakers, labels, features, splits and file formats. Knows nothing of graphs or models."""
+"""Corpora, utterances, speakers, labels, features, splits and file formats; independent of graphs and models."""

@@ -1,4 +1,4 @@
-"""What one annotation file says, before features, splits and tasks are joined to it: the hand-over between readers and corpus."""
+"""The content of one annotation file, before features, splits and tasks are added: the interface between file readers and `Corpus`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Annotations:
     """Columns over the utterances of all dialogues, dialogue after dialogue.
 
     Attributes:
-        format: What was recognised, in words for the user (`IEMOCAP 9-tuple of features`).
-        dataset: Known data set (a key of `tasks.DEFAULT_TASK`), or `None` where the file does not tell.
+        format: Name of the recognised format, for the user (`IEMOCAP 9-tuple of features`).
+        dataset: Known data set (a key of `tasks.DEFAULT_TASK`), or `None` if the file does not identify it.
         dialogue_ids: One per dialogue.
         lengths: Utterances per dialogue.
-        utterance_ids: One per utterance; where the file has none, `{dialogue}_{turn}`.
+        utterance_ids: One per utterance; if the file has none, `{dialogue}_{turn}`.
         speakers: One name per utterance.
         texts: One per utterance, or empty.
         columns: `label`, `sentiment`: names; `score`: numbers; `None` where unlabelled. `start`, `end`:
             seconds; `time`: when a message was written, as the file says it.
-        labels: Label names in index order, where the file brings its own and the data set is not known.
-        splits: `train`/`dev`/`test` → dialogue ids, as far as the file says.
-        features: modality → `(U, d)` array; rows with NaN, inf or numbers beyond 1e15 are treated as missing later.
-        sequences: modality → one sequence per utterance.
-        notes: Remarks for the user (what was recovered, what looks unusual).
+        labels: Label names in index order, if the file has its own and the data set is unknown.
+        splits: `train`/`dev`/`test` → dialogue ids, as far as the file has them.
+        features: Modality → `(U, d)` array; rows with NaN, inf or numbers beyond 1e15 are treated as missing later.
+        sequences: Modality → one sequence per utterance.
+        notes: Notes for the user (repaired or unusual content).
     """
 
     format: str

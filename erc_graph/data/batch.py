@@ -1,4 +1,4 @@
-"""Conversations as tensors: packed rows, and the index arithmetic that every other room needs."""
+"""Batches: conversations as packed rows of tensors, with the index arithmetic that all other modules need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
-    """Return `arange(start[i], start[i] + count[i])` of all `i`, concatenated; `total` is the sum of `count` where it is known.
+    """Return `arange(start[i], start[i] + count[i])` of all `i`, concatenated; `total` is the sum of `count`, if it is known.
 
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3])).tolist()
     [5, 6, 0, 1, 2]
@@ -56,31 +56,31 @@ class _Collect(Function):
 
 
 def spread(rows: Tensor, place: Tensor, size: int) -> Tensor:
-    """Put rows into places of their own among `size` rows, which are zero elsewhere."""
+    """Scatter rows to given positions among `size` rows, which are zero elsewhere."""
     return _Spread.apply(rows, place, size)
 
 
 def collect(rows: Tensor, place: Tensor) -> Tensor:
-    """Take rows, each at most once, from their places."""
+    """Gather rows, each at most once, from their positions."""
     return _Collect.apply(rows, place)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """`D` dialogues of together `N` utterances as packed rows.
+    """`D` dialogues with `N` utterances in total, as packed rows.
 
     Attributes:
         ptr: `(D + 1,)` first row of every dialogue, then `N`.
         speaker: `(N,)` order of first appearance of the speaker in the dialogue.
         target: `(N,)` label index (-1: unlabelled) or score (NaN: unlabelled).
-        judged: `(N,)` bool: rows that count in loss and metrics; the others are context.
-        row: `(N,)` row in the corpus that the batch was taken from.
-        features: modality → `(N, d)`.
-        present: modality → `(N,)` bool.
-        sequences: modality → one sequence per row (`erc_graph.data.ragged`).
-        cache: outputs of frozen layers → `(N, d)`, filled by a method between two stages.
-        sizes: utterances per dialogue, on the host, so that shapes never wait for the device; by default read from `ptr`.
-        kept: what operators have computed from lengths, speakers and presence, such as the edges of a recipe, for those who ask again.
+        judged: `(N,)` bool: rows that count in loss and metrics; other rows are only read as context by their neighbours.
+        row: `(N,)` row in the corpus.
+        features: Modality → `(N, d)`.
+        present: Modality → `(N,)` bool.
+        sequences: Modality → one sequence per row (`erc_graph.data.ragged`).
+        cache: Outputs of frozen layers → `(N, d)`, filled by a method between two stages.
+        sizes: Utterances per dialogue, on the host, so that shapes never wait for the device; default: read from `ptr`.
+        kept: Values that operators have computed from lengths, speakers and presence, such as the edges of a recipe, for reuse.
     """
 
     ptr: Tensor
@@ -108,12 +108,12 @@ class Batch:
 
     @property
     def utterances(self) -> int:
-        """Return `N`, the number of rows."""
+        """Return the number of rows, `N`."""
         return len(self.speaker)
 
     @property
     def device(self) -> torch.device:
-        """Return where the tensors are."""
+        """Return the device of the tensors."""
         return self.speaker.device
 
     def to(self, device: torch.device | str) -> Batch:
@@ -137,7 +137,7 @@ class Batch:
         return next(self.split([dialogues]))
 
     def split(self, groups: Sequence[Tensor]) -> Iterator[Batch]:
-        """Return the dialogues of every group as a batch; all indices are made at once, on the host, and go to the device together.
+        """Return the dialogues of every group as a batch; all indices are computed at once on the host, and copied to the device together.
 
         Args:
             groups: `(d,)` int64 positions of each group, on the CPU.
@@ -168,34 +168,34 @@ class Batch:
         )
 
     def with_cache(self, cache: Mapping[str, Tensor]) -> Batch:
-        """Return the same rows with outputs of frozen layers beside them."""
+        """Return the same batch with outputs of frozen layers in its cache."""
         return replace(self, cache=dict(cache))
 
     # -- index arithmetic ------------------------------------------------------------------
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return `(D,)` utterances per dialogue."""
+        """Return the number of utterances per dialogue, `(D,)`."""
         return self.ptr.diff()
 
     @cached_property
     def longest(self) -> int:
-        """Return `L`, utterances of the longest dialogue."""
+        """Return the number of utterances of the longest dialogue, `L`."""
         return max(self.sizes, default=0)
 
     @cached_property
     def dialogue(self) -> Tensor:
-        """Return `(N,)` position of the row's dialogue."""
+        """Return the position of the dialogue of every row, `(N,)`."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.lengths, output_size=self.utterances)
 
     @cached_property
     def turn(self) -> Tensor:
-        """Return `(N,)` position of the row within its dialogue."""
+        """Return the position of every row in its dialogue, `(N,)`."""
         return torch.arange(self.utterances, device=self.device) - self.ptr[self.dialogue]
 
     @cached_property
     def mask(self) -> Tensor:
-        """Return `(D, L)` bool: real utterances of the padded form."""
+        """Return which utterances of the padded form are real, `(D, L)` bool."""
         return torch.arange(self.longest, device=self.device) < self.lengths[:, None]
 
     @cached_property
@@ -207,11 +207,11 @@ class Batch:
         return self.dialogue * self.longest + self.lengths[self.dialogue] - 1 - self.turn
 
     def pad(self, packed: Tensor, *, backwards: bool = False) -> Tensor:
-        """Pad packed rows `(N, ...)` to `(D, L, ...)`, zero where there is no utterance.
+        """Pad packed rows `(N, ...)` to `(D, L, ...)`, zero for padding.
 
         Args:
-            packed: Rows.
-            backwards: Each dialogue's last utterance first; padding still at the end.
+            packed: The rows.
+            backwards: Whether each dialogue starts with its last utterance; padding is at the end in any case.
         """
         slot = self._slot_backwards if backwards else self._slot
         return spread(packed, slot, len(self) * self.longest).view(len(self), self.longest, *packed.shape[1:])

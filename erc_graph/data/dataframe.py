@@ -1,4 +1,4 @@
-"""Columns as a table of pandas, which is imported when it is asked for."""
+"""Conversion of columns to a pandas table; pandas is imported on use."""
 
 from __future__ import annotations
 

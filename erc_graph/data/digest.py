@@ -1,4 +1,4 @@
-"""One SHA-256 for the content of a corpus, by which results name the data that they were measured on."""
+"""The SHA-256 of the content of a corpus, by which results identify their data."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def corpus_sha256(corpus: Corpus) -> str:
-    """Return one SHA-256 for what a corpus says: dialogues, speakers, texts, targets, task, splits, features and presence.
+    """Compute the SHA-256 of a corpus: dialogues, speakers, texts, targets, task, splits, features and presence.
 
-    It depends on the content alone, not on the files it came from: a corpus that is saved and loaded again has the same one on
-    any machine, and another label order in a manifest gives another one. Of the annotations only the targets count.
+    The digest depends only on the content, not on the files: a corpus that is saved and loaded again has the same digest on any machine,
+    but another label order in a manifest gives another one. Of the annotations only the targets count.
 
     >>> from erc_graph.data.files.load import load_corpus
     >>> corpus_sha256(load_corpus("sample")) == corpus_sha256(load_corpus("sample", name="renamed"))

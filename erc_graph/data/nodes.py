@@ -1,4 +1,4 @@
-"""What passes between the parts of a method: one state per utterance and stream."""
+"""The data that the parts of a method exchange: one state per utterance and stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Nodes:
     """The nodes of a batch.
 
     Attributes:
-        states: `(N, S, width)`, `N` utterances and `S` streams; what stands where a node is absent is never read.
+        states: `(N, S, width)` for `N` utterances and `S` streams; the state of an absent node is never read.
         present: `(N, S)` bool.
         streams: Names of the streams, in order: modalities, fused pairs, or the utterance itself.
         whole: Whether all nodes are known to be present.
@@ -49,7 +49,7 @@ class Nodes:
         return replace(self, states=states)
 
     def take(self, *places: int) -> Nodes:
-        """Return some streams, one of them maybe twice, in a given order."""
+        """Return some streams in a given order; a stream may occur twice."""
         return Nodes(self.states[:, places], self.present[:, places], tuple(self.streams[k] for k in places), self.whole)
 
     def masked(self) -> Tensor:

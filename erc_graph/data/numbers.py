@@ -1,4 +1,4 @@
-"""Which numbers are taken from files and callers: those whose squares can be added up in single precision, the type that is computed in."""
+"""The range of valid numbers in features: their squares can be added in single precision, in which everything is computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Numbers = TypeVar("Numbers", bound=Any)
 
 
 def fit(values: Numbers) -> Numbers:
-    """Return where an array or tensor of numbers can be computed with: bool, of the same shape.
+    """Return which numbers of an array or tensor are in the valid range: bool, of the same shape.
 
     >>> import numpy as np
     >>> fit(np.array([1.0, -2e15, float("nan"), float("-inf")])).tolist()
@@ -30,15 +30,15 @@ def fit(values: Numbers) -> Numbers:
 
 
 def fit_items(values: Tensor) -> Tensor:
-    """Return which items of sequences `(T, *item)` can be computed with as a whole: `(T,)` bool."""
+    """Return which items of a sequence `(T, *item)` have only numbers in the valid range: `(T,)` bool."""
     return fit(values).flatten(1).all(1) if values.ndim > 1 else fit(values)
 
 
 def check_numbers(corpus: Corpus) -> None:
-    """Refuse a corpus with numbers that cannot be computed with; what readers of files find is masked or refused before, by the same rule.
+    """Check that a corpus has only numbers in the valid range; file readers have already masked or refused others by the same rule.
 
     Raises:
-        CorpusError: names the modality and the first utterance.
+        CorpusError: it has others; the message names the modality and the first utterance.
     """
     wrong = {f"features.{name}": corpus.present[name] & ~fit(rows).all(1) for name, rows in corpus.features.items()}
     for name, value in corpus.sequences.items():

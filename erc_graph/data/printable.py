@@ -1,4 +1,4 @@
-"""Text of a corpus or of a file as it may be shown: without the characters that move a cursor, change colours or break a line."""
+"""Safe text for the terminal: text of a corpus or file without characters that move a cursor, change colours or break a line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def one_line(text: object, most: int = 40) -> str:
 
 
 def refusal(error: object, most: int = 480) -> str:
-    r"""Return what a command says when it refuses, as one line: several problems joined, control characters of names escaped.
+    r"""Return an error message of a command as one line: several problems are joined, control characters of names are escaped.
 
     >>> refusal("a: expected 1, found 2\nb: expected 3, found 4")
     'a: expected 1, found 2; b: expected 3, found 4'

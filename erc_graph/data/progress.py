@@ -1,4 +1,4 @@
-"""How far what takes long has come: a bar on a terminal; elsewhere a line a minute, for the log of a server or of a queue."""
+"""Progress of long computations: a bar on a terminal, elsewhere one line per minute, for example in the log of a server."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {r
 
 
 class Progress(tqdm):
-    """A bar of tqdm, or lines in its place. Bars inside one another share the pause: all together say one line a minute.
+    """A bar of tqdm, or lines instead. Nested bars share the pause: together they print one line per minute.
 
     Args:
-        iterable: What is gone through; default: `update` is called.
-        disable: Say nothing; default: only processes beside the first one say nothing.
-        options: As tqdm has them (`desc`, `total`, `initial`, `unit`, …).
+        iterable: The iterable; default: `update` is called.
+        disable: True: print nothing; default: only the first of several processes prints.
+        options: Options of tqdm (`desc`, `total`, `initial`, `unit`, …).
     """
 
     monitor_interval = 0  # no thread beside the work: every step looks at the clock
@@ -38,7 +38,7 @@ class Progress(tqdm):
         super().__init__(iterable, miniters=1, disable=disable, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Show the bar, or say the line if it is time for one; called by tqdm."""
+        """Show the bar, or print the line if a minute has passed; called by tqdm."""
         if not self.lines:
             return bool(super().display(msg, pos))
         if msg is None and time.monotonic() >= Progress.due:

@@ -1,4 +1,4 @@
-"""One sequence per utterance (words, frames, samples), packed: all values in one row order, an utterance is a slice of it."""
+"""One sequence per utterance (words, frames, samples) in packed form: all values in one row order, and each utterance is a slice of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONG = 256
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Sequences of different lengths; an utterance whose sequence is empty lacks the modality.
+    """Sequences of different lengths; an empty sequence means that the utterance lacks the modality.
 
     Attributes:
         values: `(T, *item)`, the items of all `U` sequences one after the other: words and frames `(T, d)` float32, a waveform `(T,)`
@@ -32,7 +32,7 @@ class Ragged:
         ptr: `(U + 1,)` int64, first item of every sequence, then `T`; always on the host, so that shapes never wait for a device.
 
     Raises:
-        CorpusError: slices that do not cover the values in order.
+        CorpusError: the slices do not cover the values in order.
 
     >>> words = Ragged.of([torch.tensor([[1.0], [2.0]]), torch.zeros(0, 1), torch.tensor([[3.0]])])
     >>> words
@@ -53,7 +53,7 @@ class Ragged:
 
     @classmethod
     def of(cls, sequences: Sequence[Tensor]) -> Ragged:
-        """Pack one tensor `(T_i, *item)` per utterance, one at least."""
+        """Pack one tensor `(T_i, *item)` per utterance; at least one."""
         lengths = torch.tensor([0, *(len(sequence) for sequence in sequences)])
         return cls(torch.cat(list(sequences)), lengths.cumsum(0))
 
@@ -86,22 +86,22 @@ class Ragged:
 
     @property
     def device(self) -> torch.device:
-        """Return where the values are."""
+        """Return the device of the values."""
         return self.values.device
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return `(U,)` items per utterance, on the host."""
+        """Return the number of items per utterance, `(U,)`, on the host."""
         return self.ptr.diff()
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Return the lengths as numbers."""
+        """Return the lengths as Python numbers."""
         return tuple(self.lengths.tolist())
 
     @cached_property
     def present(self) -> Tensor:
-        """Return `(U,)` bool, beside the values: utterances with a sequence."""
+        """Return which utterances have a sequence, `(U,)` bool, on the device of the values."""
         return (self.lengths > 0).to(self.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> Ragged:
@@ -126,7 +126,7 @@ class Ragged:
         return Ragged(self.values.index_select(0, index.to(self.device, non_blocking=True)), ptr)
 
     def pad(self) -> tuple[Tensor, Tensor]:
-        """Return `(U, L, *item)`, zero behind each sequence's end, and the mask `(U, L)` bool of what is real; `L` is the longest."""
+        """Return `(U, L, *item)`, zero after the end of each sequence, and the mask `(U, L)` bool of real items; `L` is the longest."""
         longest = int(self.lengths.max()) if len(self) else 0
         mask = torch.arange(longest) < self.lengths[:, None]
         if len(self.values) >= LONG * max(1, len(self)):
@@ -137,10 +137,10 @@ class Ragged:
         return flat.view(len(self), longest, *self.item), mask.to(self.device, non_blocking=True)
 
     def chunks(self, tokens: int) -> Iterator[tuple[Tensor, Ragged]]:
-        """Return utterances of similar length together, the longest first.
+        """Yield utterances of similar length together, the longest first.
 
         Args:
-            tokens: Most items of a chunk once it is padded; one utterance that is longer is a chunk of its own.
+            tokens: Largest number of items of a padded chunk; a longer utterance is a separate chunk.
 
         Yields:
             `(n,)` positions on the host, and their sequences; utterances without a sequence are in no chunk.
@@ -164,7 +164,7 @@ def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
 
 
 def shape_text(item: tuple[int, ...]) -> str:
-    """Return in words what one item of a sequence is.
+    """Return the shape of one item of a sequence in words.
 
     >>> shape_text(()), shape_text((768,)), shape_text((3, 48, 48))
     ('samples', '768', '3×48×48')

@@ -1,4 +1,4 @@
-"""Building a module as shapes alone, for weights that are handed in."""
+"""Building a module without memory for its weights, if the weights are assigned later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _NotDrawn(TorchFunctionMode):
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Make tensors have shape and type but no memory inside, so that a file's numbers cost nothing; then `load_state_dict(assign=True)`.
+    """Create tensors with shape and type but without memory within a block; then use `load_state_dict(assign=True)`.
 
     >>> with shapes_only():
     ...     layer = torch.nn.Linear(10**9, 10**9)

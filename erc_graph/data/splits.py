@@ -1,4 +1,4 @@
-"""Who is trained on, who is selected on, who is evaluated: split files, development splits and protocols."""
+"""Splits: split files, development splits and evaluation protocols."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SPLITS = ("train", "dev", "test")
 
 
 def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the JSON object in a split file; `check_splits` says whether it is one of splits.
+    """Read the JSON object in a split file; `check_splits` checks its content.
 
     Raises:
-        CorpusError: not JSON, not an object, or a name that stands in it twice.
+        CorpusError: the file is not JSON, is not an object, or has a name twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -50,15 +50,15 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where: str) -> dict[str, tuple[str, ...]]:
-    """Return splits of existing dialogues, each dialogue in one split at most; an empty split is left out.
+    """Check splits, and return them without empty ones; each dialogue may be in at most one split.
 
     Args:
-        splits: Split → dialogue ids, as a file has them; `Train`, `val` and other spellings are known.
-        dialogue_ids: Those of the corpus.
-        where: What the splits come from, for messages.
+        splits: Split → dialogue ids, as in a file; `Train`, `val` and other spellings are recognised.
+        dialogue_ids: Dialogue ids of the corpus.
+        where: Origin of the splits, for messages.
 
     Raises:
-        CorpusError: unknown split name, unknown dialogue, or a dialogue that stands in two splits or twice in one.
+        CorpusError: a split name or dialogue is unknown, or a dialogue is in two splits or twice in one.
     """
     known = set(dialogue_ids)
     home: dict[str, str] = {}
@@ -88,11 +88,11 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
 
 
 def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Divide dialogues into those that stay and those held out, by a hash of the id: the order of the ids does not matter.
+    """Divide dialogues into remaining and held-out ones by a hash of their ids, so that the order of the ids does not matter.
 
     Args:
-        dialogue_ids: To choose from.
-        fraction: Share that is held out; at least one dialogue is, and at least one stays.
+        dialogue_ids: The dialogues.
+        fraction: Share that is held out; at least one dialogue is held out, and at least one remains.
         seed: Another seed holds out other dialogues.
 
     >>> stay, held_out = hold_out([f"d{i}" for i in range(20)])
@@ -117,15 +117,15 @@ def _shuffled(dialogue_ids: Sequence[str], seed: int) -> list[str]:
 
 
 def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> Corpus:
-    """Return the corpus with a development split taken out of its training dialogues; unchanged where it has one.
+    """Return the corpus with a development split taken from its training dialogues; unchanged if it has a development split.
 
     Args:
-        corpus: With a training split.
+        corpus: A corpus with a training split.
         fraction: Share of the training dialogues.
-        seed: Chooses them, see `hold_out`.
+        seed: Seed of the choice; see `hold_out`.
 
     Raises:
-        ConfigError: no training split, fewer than two training dialogues, or an impossible fraction.
+        ConfigError: there is no training split, it has fewer than two dialogues, or the fraction is impossible.
     """
     if "dev" in corpus.splits:
         return corpus
@@ -138,15 +138,16 @@ def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> C
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """One division of a corpus.
+    """One division of a corpus into training, development and test dialogues.
 
     Attributes:
-        name: For example `session 5` or `speaker Ses05F`.
-        train: Dialogue ids.
-        dev: Dialogue ids.
-        test: Dialogue ids.
-        dev_speakers: Whose utterances are evaluated in the development dialogues; `None`: everyone's. The others' are context.
-        test_speakers: The same for the test dialogues.
+        name: Name such as `session 5` or `speaker Ses05F`.
+        train: Ids of training dialogues.
+        dev: Ids of development dialogues.
+        test: Ids of test dialogues.
+        dev_speakers: Speakers whose utterances are evaluated in the development dialogues; `None`: all. Other utterances are only read as
+            context.
+        test_speakers: Speakers whose utterances are evaluated in the test dialogues; `None`: all.
     """
 
     name: str
@@ -158,15 +159,15 @@ class Fold:
 
 
 def judged_rows(corpus: Corpus, dialogue_ids: Collection[str], speakers: Collection[str] | None = None) -> Tensor:
-    """Return `(U,)` bool: labelled utterances of these dialogues, of these speakers only where given.
+    """Return which utterances are evaluated, `(U,)` bool: labelled ones of these dialogues, and of these speakers if they are given.
 
     Args:
         corpus: `U` utterances.
         dialogue_ids: Dialogues to evaluate on.
-        speakers: Whose utterances count; `None`: everyone's.
+        speakers: Speakers whose utterances count; `None`: all.
 
     Raises:
-        CorpusError: unknown dialogue.
+        CorpusError: a dialogue is unknown.
     """
     unknown = [name for name in dialogue_ids if name not in corpus.position]
     if unknown:
@@ -242,16 +243,15 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
 
 
 def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
-    """Return the divisions of the training and development dialogues, in which each is evaluated once; the test dialogues have no part in
-    them.
+    """Return divisions of the training and development dialogues in which each dialogue is evaluated once; test dialogues are not used.
 
     Args:
-        corpus: With an official split.
+        corpus: A corpus with an official split.
         by: `sessions`: each session is held out once; `thirds`: each third of the dialogues, by a hash of their ids.
-        seed: Chooses the development dialogues of each division, a tenth of those that are not held out, and the thirds.
+        seed: Seed of the development dialogues of each division (a tenth of those that are not held out), and of the thirds.
 
     Raises:
-        ConfigError: no training split, or dialogue ids that do not name three sessions.
+        ConfigError: there is no training split, or the dialogue ids do not name three sessions.
     """
     official = _official(corpus, seed)[0]
     known = set(official.train + official.dev)
@@ -276,15 +276,15 @@ PROTOCOLS: dict[str, Callable[[Corpus, int], list[Fold]]] = {
 
 
 def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[Fold]:
-    """Return the divisions that a protocol makes of a corpus.
+    """Return the folds of a protocol for a corpus.
 
     Args:
         corpus: The whole corpus.
         protocol: A key of `PROTOCOLS`.
-        seed: Chooses development dialogues where the protocol has to.
+        seed: Seed of the development dialogues, if the protocol has to choose them.
 
     Raises:
-        ConfigError: unknown protocol, or one that does not fit the corpus; the message says which do.
+        ConfigError: the protocol is unknown, or does not fit the corpus; the message lists the ones that do.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol: unknown {protocol!r}; known: {', '.join(PROTOCOLS)}")

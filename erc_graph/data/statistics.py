@@ -1,4 +1,4 @@
-"""What is published about the size of the corpora, to compare a file with."""
+"""Published sizes of data sets, for comparison with files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Published:
     Attributes:
         dialogues: Number of dialogues.
         utterances: Number of utterances.
-        splits: split → (dialogues, utterances).
-        labelled: task → the numbers of labelled utterances that are known for it, by the file.
-        labels: task → label → number.
+        splits: Split → (dialogues, utterances).
+        labelled: Task → known numbers of labelled utterances, which depend on the file.
+        labels: Task → label → number.
     """
 
     dialogues: int
@@ -58,10 +58,9 @@ PUBLISHED: dict[str, Published] = {
 
 
 def check_statistics(corpus: Corpus) -> list[str]:
-    """Compare the corpus with what is published about its data set: a sentence per difference; none where nothing is known.
+    """Compare the corpus with the published counts of its data set: one sentence per difference; empty if nothing is published.
 
-    The data set is `corpus.provenance["dataset"]`. A difference is for the user to know, not an error: files of the
-    same name differ.
+    The data set is `corpus.provenance["dataset"]`. A difference is a note for the user, not an error: files of the same name differ.
     """
     published = PUBLISHED.get(str(corpus.provenance.get("dataset")))
     if published is None:

@@ -1,4 +1,4 @@
-"""A corpus in a page: sizes, splits, labels, modalities, where it comes from; as plain values and as HTML for notebooks."""
+"""Summary of a corpus: sizes, splits, labels, modalities and origin, as plain values and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def summarise(corpus: Corpus) -> dict[str, Any]:
-    """Return what there is to know about a corpus at a glance, as plain JSON values.
+    """Return a summary of a corpus as plain JSON values.
 
     `labels` counts the labelled utterances by label, in the task's order (scores: rounded, -3 to +3), in all and by split;
     `modalities` has the width and the number of utterances that lack a row, `sequences` the shape of an item and the lengths of those
@@ -94,7 +94,7 @@ def _classes(corpus: Corpus) -> tuple[list[str], torch.Tensor]:
 
 
 def summary_html(corpus: Corpus) -> str:
-    """Return the same as a fragment of HTML: readable on a dark and on a light page, every name escaped."""
+    """Return the summary as a fragment of HTML: readable on dark and light pages, every name escaped."""
     page = summarise(corpus)
     most = max((counts["all"] for counts in page["labels"].values()), default=0) or 1
     total = page["labelled"] or 1

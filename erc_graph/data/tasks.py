@@ -1,4 +1,4 @@
-"""What is predicted: label sets, and how the labels of a file become the labels of a task."""
+"""Tasks: label sets, and the mapping from the labels of a file to the labels of a task."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Task:
     """A target of prediction.
 
     Attributes:
-        name: For example `iemocap6`.
+        name: Name such as `iemocap6`.
         labels: Label names in index order; empty for a score.
-        kind: `classification` or `score` (a number, as the sentiment of MOSI in [-3, 3]).
-        column: The annotation it is read from: `label`, `sentiment` or `score`.
-        mapping: Label name in the file → label name of the task; names not listed stand for themselves.
-        drop: Label names in the file that the task leaves out (their utterances stay as context).
+        kind: `classification` or `score` (a number, such as the sentiment of MOSI in [-3, 3]).
+        column: Annotation that is read: `label`, `sentiment` or `score`.
+        mapping: Label name in the file → label name of the task; other names are unchanged.
+        drop: Label names in the file that the task leaves out; their utterances remain in the dialogue without a target.
     """
 
     name: str
@@ -99,10 +99,10 @@ DEFAULT_TASK = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task of that name.
+    """Return the task with a name.
 
     Raises:
-        ConfigError: unknown name; the message lists the known ones.
+        ConfigError: the name is unknown; the message lists the known ones.
     """
     if name not in TASKS:
         raise ConfigError(f"task: unknown {name!r}; known: {', '.join(sorted(TASKS))}")
@@ -110,13 +110,13 @@ def get_task(name: str) -> Task:
 
 
 def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterances: int) -> Tensor:
-    """Return the targets of `task` from what the files say.
+    """Return the targets of `task` from the annotations of the files.
 
     Returns:
         `(utterances,)` int64 label index (-1: none), or float32 score (NaN: none).
 
     Raises:
-        CorpusError: the needed annotation is absent, or a label is outside the task's set.
+        CorpusError: the files lack the annotation, or a label is not in the label set of the task.
     """
     if task.column not in annotations:
         known = ", ".join(annotations) or "none"

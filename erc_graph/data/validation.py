@@ -1,4 +1,4 @@
-"""Everything that is wrong with a corpus, and everything worth a look, in one go."""
+"""Validation of a corpus: all problems and notes at once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from erc_graph.errors import ErcGraphError
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What `validate_corpus` found.
+    """The result of `validate_corpus`.
 
     Attributes:
-        corpus: The corpus, where it could be read.
-        problems: What has to be put right, one sentence each.
-        notes: What is worth knowing.
+        corpus: The corpus, if it could be read.
+        problems: Problems that must be fixed, one sentence each.
+        notes: Notes for the user.
     """
 
     corpus: Corpus | None
@@ -33,16 +33,15 @@ class Findings:
 
 
 def validate_corpus(path: str | os.PathLike[str], *, task: str | None = None, strict: bool = False) -> Findings:
-    """Read a corpus as `load_corpus` does, but do not stop at the first problem.
+    """Read a corpus as `load_corpus` does, but continue after the first problem.
 
-    The annotation files, the splits and every feature file of a `corpus.toml` are tried one by one. A corpus that can be read is
-    then looked at: splits without labels, labels that are never trained on, the same conversation on both sides of a split,
-    features that say nothing.
+    The annotation files, the splits and every feature file of a `corpus.toml` are read one by one. A readable corpus is then checked for
+    splits without labels, labels without training utterances, conversations that are in several splits, and features without information.
 
     Args:
-        path: As for `load_corpus`.
-        task: What is to be predicted.
-        strict: NaN and inf among the features are problems.
+        path: As in `load_corpus`.
+        task: Label set to predict.
+        strict: Report NaN and inf in features as problems.
 
     >>> validate_corpus("sample").problems
     []

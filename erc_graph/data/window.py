@@ -1,4 +1,4 @@
-"""The last rows of a running conversation."""
+"""A window over the last rows of a live conversation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _FIRST = 16  # rows set aside at first
 class Window:
     """The newest row and a number of rows before it, in order, for conversations that arrive utterance by utterance.
 
-    Rows are written behind each other; where the memory ends, those that still count move to its front. So a new row costs a constant
-    on average, the rows lie side by side for matrix products, and a bounded window holds less than `4 * past + 16` rows for ever.
+    Rows are appended to a buffer; when it is full, the rows in the window move to its beginning. A new row therefore has constant cost on
+    average, and the rows are contiguous for matrix products. A bounded window never holds more than `4 * past + 16` rows.
 
     Args:
-        past: Rows kept before the newest; `None`: all of them.
+        past: Number of rows kept before the newest; `None`: all.
 
     >>> window = Window(past=2)
     >>> [window.push(torch.tensor(i)).tolist() for i in range(5)]
@@ -31,7 +31,9 @@ class Window:
         self._end = 0
 
     def push(self, row: Tensor) -> Tensor:
-        """Take up a row `(...)` and return the rows that count `(n, ...)`, oldest first, at most `past + 1`; a view until the next push."""
+        """Append a row `(...)` and return the rows in the window `(n, ...)`, oldest first, at most `past + 1`; a view until the next
+        push.
+        """
         if self._rows is None:
             self._rows = row.new_empty(_FIRST, *row.shape)
         if self._end == len(self._rows):
@@ -47,7 +49,7 @@ class Window:
         return self._rows[first : self._end]
 
     def forget(self) -> None:
-        """Take the newest row back, before the next is taken up."""
+        """Remove the newest row, before the next one is appended."""
         self._end -= 1
 
     def _first(self) -> int:

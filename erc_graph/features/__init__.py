@@ -1,1 +1,1 @@
-"""Raw text, audio and video to feature arrays. Knows nothing of graphs or models."""
+"""Feature extraction from raw text, audio and video; independent of graphs and models."""

@@ -1,7 +1,7 @@
 """BERT's encoder in PyTorch's own Transformer layers.
 
-The transformers library is the general way and takes three seconds to import; sentence encoders of BERT's shape, which label a
-conversation in less, need nothing of it. Devlin et al., *BERT*, NAACL 2019. Tested against transformers' own.
+Importing the transformers library takes three seconds. Sentence encoders with the architecture of BERT need none of it, and label a
+conversation in less time. Devlin et al., *BERT*, NAACL 2019. Tested against the model of transformers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Bert(nn.Module):
 
     @property
     def longest(self) -> int:
-        """Return the most tokens of a text."""
+        """Return the largest number of tokens of a text."""
         return self.position.num_embeddings
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Bert(nn.Module):
         return self.hidden(tokens, mask)[-1]
 
     def hidden(self, tokens: Tensor, mask: Tensor, layers: int | None = None) -> list[Tensor]:
-        """Return what goes into the first layer, and what comes out of each of the first `layers` (all): tensors `(B, L, width)`."""
+        """Return the input of the first layer and the output of each of the first `layers` layers (all): tensors `(B, L, width)`."""
         position = self.position.weight[: tokens.shape[1]] + self.segment.weight[0]
         states = [self.norm(self.token(tokens) + position)]
         for layer in self.encode.layers[:layers]:
@@ -66,7 +66,7 @@ class Bert(nn.Module):
 
 
 def is_bert(config: Mapping[str, Any]) -> bool:
-    """Return whether the configuration is of an encoder that `Bert` computes exactly."""
+    """Return whether `Bert` computes exactly the encoder with this configuration."""
     return (
         config.get("model_type") == "bert"
         and config.get("hidden_act") == "gelu"

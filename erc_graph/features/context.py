@@ -1,7 +1,8 @@
-"""What an encoder of text reads besides the utterance: the utterances before it, as EmoBERTa (Kim and Vossen, arXiv:2108.12009) does.
+"""Preceding utterances as input of a text encoder, as in EmoBERTa (Kim and Vossen, arXiv:2108.12009).
 
-Every earlier utterance is marked as the speaker's own (`I: …`) or another's (`you: …`), the latest first, so that a limit on tokens cuts
-the oldest. The marks say who spoke as seen from the speaker of the utterance: they fit speakers whom nobody has heard before.
+Every preceding utterance is marked as the speaker's own (`I: …`) or another speaker's (`you: …`). The latest comes first, so that a limit
+on tokens cuts the oldest. The marks are relative to the speaker of the utterance, so they also work for speakers that do not occur in
+training.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ Reading = str | tuple[str, str]  # an utterance, or an utterance and what was sa
 
 
 def readings(corpus: Corpus, context: int) -> list[Reading]:
-    """Return what an encoder reads of every utterance.
+    """Return the input of an encoder for every utterance.
 
     Args:
         corpus: `U` utterances with texts.
-        context: Utterances before each that are read too; utterances without words do not count.
+        context: Number of preceding utterances that are read too; utterances without words do not count.
 
     Returns:
         `U` texts, or pairs of text and context.
@@ -35,13 +36,13 @@ def readings(corpus: Corpus, context: int) -> list[Reading]:
 
 
 def reading(text: str, speaker: str, earlier: Iterable[tuple[str, str]], context: int) -> Reading:
-    """Return what an encoder reads of one utterance.
+    """Return the input of an encoder for one utterance.
 
     Args:
-        text: The utterance.
-        speaker: Who says it.
-        earlier: Speaker and text of the utterances before, the latest first.
-        context: How many of those that have words are read too.
+        text: Text of the utterance.
+        speaker: Speaker of the utterance.
+        earlier: Speaker and text of the preceding utterances, the latest first.
+        context: How many of those with words are read too.
     """
     spoken = ((other, said) for other, said in earlier if said.strip())
     before = [f"{'I' if other == speaker else 'you'}: {said}" for other, said in islice(spoken, context)]

@@ -1,13 +1,13 @@
-"""Cross-fitting: every training utterance goes through encoders that never saw its dialogue.
+"""Cross-fitting: every training utterance is encoded by encoders that were not trained on its dialogue.
 
-As in stacked generalisation (Wolpert, Neural Networks 5, 1992), the training dialogues are divided into `K` folds and `K` encoders are
-tuned, each without one fold. A training utterance goes through the encoder that never saw its dialogue; development and test utterances,
-which none of them was fitted to, get the mean over all. Repeated with other folds, it gives every utterance the mean of several encoders,
-training utterances as well.
+As in stacked generalisation (Wolpert, Neural Networks 5, 1992), the training dialogues are divided into `K` folds, and `K` encoders are
+fine-tuned, each without one fold. A training utterance is encoded by the encoder that was not trained on its dialogue. Development and test
+utterances, on which no encoder was trained, get the mean over all encoders. With repetitions (other folds), every utterance gets the mean
+of several encoders, training utterances as well.
 
-The mean is right for class log-probabilities, whose entries mean the same in every encoder. Hidden states of different encoders live in
-spaces of their own; still, on IEMOCAP and MELD what five encoders tuned from one pretrained encoder say of unseen utterances is worth more
-to a model on top than frozen or fitted states (docs/features.md has the figures), probably because a few epochs move them little.
+A mean is meaningful for class log-probabilities, whose entries mean the same in every encoder. Hidden states of different encoders are in
+different spaces. Still, on IEMOCAP and MELD a model works better with the states of five encoders fine-tuned from one pretrained encoder
+than with frozen or fitted states (results: docs/features.md). The reason is probably that a few epochs change the states little.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from erc_graph.errors import ConfigError
 
 
 def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict[str, list[str]]:
-    """Return encoder → training dialogues that it never sees.
+    """Return encoder → training dialogues on which it is not trained.
 
     Args:
-        corpus: With a training split.
-        cross_fit: Number of folds; 0: a single encoder, which sees all training dialogues.
+        corpus: A corpus with a training split.
+        cross_fit: Number of folds; 0: a single encoder, trained on all training dialogues.
         seed: Seed of the folds; repeat `r` has those of `seed + r`.
-        repeats: So many times, each with folds of its own.
+        repeats: Number of repetitions, each with its own folds.
 
     Raises:
-        ConfigError: as many folds cannot be made of the training dialogues.
+        ConfigError: the training dialogues are too few for the folds.
     """
     return {
         name if repeat == 0 else f"repeat-{repeat}-{name}": unseen
@@ -55,7 +55,7 @@ def _folds(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
 
 
 def unseen_by(members: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """Return dialogue → encoders that never saw it, for the dialogues that other encoders did see.
+    """Return dialogue → encoders that were not trained on it, for the dialogues on which other encoders were trained.
 
     >>> sorted(unseen_by({"fold-0": ["a"], "fold-1": ["b"], "repeat-1-fold-0": ["a"]})["a"])
     ['fold-0', 'repeat-1-fold-0']

@@ -1,4 +1,4 @@
-"""Where features are computed, and in which precision."""
+"""Device and precision of feature extraction."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from erc_graph.errors import ConfigError
 
 
 def find_device(wanted: str, local: int = 0) -> torch.device:
-    """Return the device for `auto`, `cpu` or `cuda`; of several processes on a machine each has a GPU of its own.
+    """Return the device for `auto`, `cpu` or `cuda`; each of several processes on a machine gets its own GPU.
 
     Raises:
-        ConfigError: no GPU where one is wanted.
+        ConfigError: a GPU is requested and there is none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: expected a visible CUDA device, found none; use 'cpu' or 'auto'")
@@ -23,7 +23,7 @@ def find_device(wanted: str, local: int = 0) -> torch.device:
 
 
 def find_precision(wanted: Literal["auto", "no", "bf16"], device: torch.device) -> Literal["no", "bf16"]:
-    """Return `bf16` or `no`; `auto` is `bf16` on a GPU that has it, else `no`."""
+    """Return `bf16` or `no`; `auto` is `bf16` on a GPU that supports it, otherwise `no`."""
     if wanted != "auto":
         return wanted
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"

@@ -1,4 +1,4 @@
-"""Encoders by name: how a corpus or a model names one, with its options, and how it is found again."""
+"""Names of encoders: how a corpus or a model names an encoder with its options, and how it is loaded by this name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from erc_graph.features.tuned_files import ABOUT
 
 
 def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextEncoder | TunedEncoder | Projected:
-    """Load the encoder that a corpus or a model names, with its options behind it.
+    """Load the encoder that a corpus or a model names, with its options.
 
     Args:
-        name: As `find_encoder` has it, or the folder of tuned encoders or of principal components (which have no options); then, where they
-            are not the usual ones, a colon and options: `NAME:layer=-2,pooling=cls`, `FOLDER:output=log-probabilities`.
-        device: Where it computes.
+        name: A name for `find_encoder`, or the folder of fine-tuned encoders or of principal components. Options that are not the defaults
+            follow after a colon: `NAME:layer=-2,pooling=cls`, `FOLDER:output=log-probabilities`.
+        device: Device of the computation.
 
     Raises:
-        CheckpointError: not found, its files are incomplete, damaged or of an unknown kind, or an option that it does not have.
+        CheckpointError: the encoder is not found, its files are incomplete, damaged or of an unknown kind, or it lacks an option.
     """
     where, options = split_options(name)
     tuned = projected = False
@@ -77,7 +77,7 @@ def split_options(name: str) -> tuple[str, dict[str, str]]:
 
 
 def join_options(name: str, **options: str | int) -> str:
-    """Join name and options of an encoder, the way back of `split_options`.
+    """Join the name and options of an encoder, the inverse of `split_options`.
 
     >>> join_options("bert", layer=-2), join_options("bert")
     ('bert:layer=-2', 'bert')

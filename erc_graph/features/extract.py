@@ -1,7 +1,8 @@
-"""From an extractor to a feature file: batches of similar length, a progress bar, parts on disk that a killed run goes on from.
+"""Writing a feature file with an extractor: batches of similar length, a progress bar, and partial files from which an interrupted run
+continues.
 
-Every twenty seconds what is done becomes a part in `<out>.parts`, complete or not at all. When all is there, the parts become the file,
-and go. Several processes (`accelerate launch`) take the batches in turn.
+Every twenty seconds, finished features are written to a part in `<out>.parts`, atomically. When all features are there, the parts are
+merged into the file and removed. Several processes (`accelerate launch`) take the batches in turn.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ SECONDS = 20.0  # between two parts: what a killed run has to do again
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """What is to be computed.
+    """An extraction of features.
 
     Attributes:
         ids: Utterances that have an input.
-        sizes: Of each the length of its input (tokens, samples, frames), so that similar ones go together.
-        compute: Positions of utterances → of each a vector `(d,)`, a sequence `(T, d)`, or why there is none.
-        budget: Most input items of a batch, padding included.
-        sequences: Whether sequences come out.
-        note: Model, layer, pooling, versions: what the file says about itself, and what a continued run must have in common.
-        inputs: What else it must have in common: a digest of the texts.
-        finish: Ids and all vectors `(n, d)` → what is written in their place, and more to note; runs once, when all are there.
-        half: Whether the file has numbers of 16 bits.
+        sizes: Length of each input (tokens, samples, frames), so that similar lengths are batched.
+        compute: Function from positions of utterances to a vector `(d,)`, a sequence `(T, d)`, or the reason why there is none, for each.
+        budget: Largest number of input items of a batch, padding included.
+        sequences: Whether the output is sequences.
+        note: Model, layer, pooling, versions: stored in the file, and equal in a continued run.
+        inputs: Further values that must be equal in a continued run: a digest of the texts.
+        finish: Function from ids and all vectors `(n, d)` to the vectors to write and further notes; it runs once, at the end.
+        half: Whether the file has 16-bit numbers.
     """
 
     ids: Sequence[str]
@@ -61,31 +62,31 @@ class Extraction:
 
 
 def check_target(out: Path) -> None:
-    """Refuse a target that cannot become a file, before anything is computed.
+    """Check that the feature file can be written, before anything is computed.
 
     Raises:
-        StorageError: it is a folder.
+        StorageError: the path is a folder.
     """
     if out.is_dir():
         raise StorageError(f"{out}: expected a file to write, found a folder of that name; choose another --out")
 
 
 def extract(out: Path, extraction: Extraction, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
-    """Compute what is not computed yet, and write the file.
+    """Compute missing features, and write the file.
 
     Args:
-        out: The feature file, `.safetensors`; appears complete or not at all.
-        extraction: What to compute.
-        share: Which part of several processes this one is.
-        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
+        out: The feature file, `.safetensors`, written atomically.
+        extraction: The extraction.
+        share: Share of this process, if there are several.
+        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
 
     Returns:
         Utterance → why it has no features, for those that have none.
 
     Raises:
         CorpusError: nothing could be computed.
-        CheckpointError: parts of another run stand beside `out`.
-        StorageError: the file system refuses.
+        CheckpointError: parts of another run are next to `out`.
+        StorageError: the file cannot be written.
     """
     check_target(out)
     share = share or Share()
@@ -209,5 +210,5 @@ def _remove(folder: Path) -> None:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return package → its version, for a note."""
+    """Return package → version, for a note."""
     return {name: importlib.metadata.version(name) for name in packages}

@@ -93,23 +93,24 @@ def tune(
     Continuing ends in the same result as never having stopped. Several processes share the encoders of the folds.
 
     Args:
-        corpus: Texts, targets and splits.
+        corpus: A corpus with texts, targets and splits.
         model: See `find_encoder`.
-        folder: Where the encoders go; it is a text encoder itself afterwards (`TunedEncoder`).
-        config: How.
-        cross_fit: Number of folds, 2 or more; 0: a single encoder, fitted to all training dialogues.
-        repeats: So many times, each with folds and a start of its own: repeat `r` is what the seed `config.seed + r` gives by itself.
-        output: What the encoder says in the end.
-        device: Where it computes.
+        folder: Folder of the encoders; afterwards it is a text encoder itself (`TunedEncoder`).
+        config: Options of the fine-tuning.
+        cross_fit: Number of folds, 2 or more; 0: a single encoder, trained on all training dialogues.
+        repeats: Number of repetitions, each with its own folds and initial weights; repetition `r` equals a run with the seed `config.seed
+            + r`.
+        output: Output of the encoder.
+        device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits; with low-rank matrices also the encoder's own, where they are stored so.
-        share: Which part of several processes this one is.
-        quiet: No progress; default: a bar on a terminal, elsewhere a line a minute.
+        share: Share of this process, if there are several.
+        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
 
     Raises:
         ConfigError: an impossible number of folds or repeats, or a library that is not installed.
-        CorpusError: no texts, no training split, or nothing labelled in it.
-        CheckpointError: the folder has encoders with other settings, or of other utterances; a state in it is damaged; or weights
-            are not a number.
+        CorpusError: there are no texts, no training split, or no labels in it.
+        CheckpointError: the folder has encoders with other settings or of other utterances, a state in it is damaged, or weights are not
+            finite.
     """
     share = share or Share()
     if repeats < 1:

@@ -1,4 +1,4 @@
-"""Pictures to vectors: image models (ResNet, EfficientNet, ViT and others of transformers; DenseNet and others of timm)."""
+"""Image models that compute vectors of images (ResNet, EfficientNet, ViT and others of transformers; DenseNet and others of timm)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 class FrameEncoder:
-    """A pretrained image model: one vector per picture, what its pooling gives, or the mean over places where it has none.
+    """A pretrained image model: one vector per image, the output of its pooling, or the mean over positions if it has none.
 
     Args:
         name: A folder or a name on the hub; `timm:NAME`: a model of timm, `timm:NAME@FILE` with weights from a safetensors file.
-        device: Where it computes.
+        device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
-        width: Numbers per picture.
-        revision: Which version of the model it is.
+        width: Numbers per image.
+        revision: Version of the model.
 
     Raises:
-        CheckpointError: not found, damaged, or no image model.
+        CheckpointError: the model is not found, is damaged, or is no image model.
         ConfigError: timm is not installed, or has no such model.
     """
 

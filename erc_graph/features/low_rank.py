@@ -1,9 +1,10 @@
-r"""Low-rank tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): of its matrices `W` stay as they are, and `A` and `B` are trained.
+r"""Low-rank fine-tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): its matrices `W` are fixed, and `A` and `B` are trained.
 
 .. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in \mathbb{R}^{r \times \text{inputs}}, \; B \in \mathbb{R}^{\text{outputs} \times r}
 
-The library peft trains them, for all linear layers, with :math:`\alpha = 2r`, and its form is that of the files: several encoders that are
-tuned from one are that one and a small file each. A BERT is read without peft: `B A` is added to its matrices.
+The library peft trains them for all linear layers, with :math:`\alpha = 2r`, and the files have the format of peft. Several encoders that
+are fine-tuned from one encoder are stored as this encoder and one small file each. A BERT is loaded without peft: `B A` is added to its
+matrices.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ States = Callable[[Tensor, Tensor], Tensor]  # token ids and mask, `(n, L)` → 
 
 @dataclass(frozen=True)
 class LowRank:
-    """The low-rank matrices of one tuned encoder.
+    """The low-rank matrices of one fine-tuned encoder.
 
     Attributes:
         rank: `r`.
-        scale: What their product counts.
+        scale: Factor of their product.
         targets: Names of the layers that they belong to.
         matrices: peft's name → `A` `(r, inputs)` or `B` `(outputs, r)`.
     """
@@ -52,7 +53,7 @@ class LowRank:
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Return the names of a model's linear layers, but for a pooler, which nothing reads."""
+    """Return the names of the linear layers of a model, except a pooler, whose output is not used."""
     from transformers.pytorch_utils import Conv1D
 
     names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)]
@@ -60,7 +61,7 @@ def linear_layers(model: nn.Module) -> list[str]:
 
 
 def add_low_rank(model: nn.Module, rank: int) -> None:
-    """Put low-rank matrices beside a model's linear layers, in place: they alone are trained, and at first change nothing.
+    """Add low-rank matrices to the linear layers of a model, in place; only these are trained, and initially they change nothing.
 
     Raises:
         ConfigError: peft is not installed, or the model has no linear layer.
@@ -80,11 +81,11 @@ def with_low_rank(model: nn.Module, rank: int) -> Any:
 
 
 def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
-    """Write the low-rank matrices of what `with_low_rank` gave, as peft does: two files.
+    """Write the low-rank matrices of a model from `with_low_rank`, as peft does: two files.
 
     Args:
-        folder: Where.
-        model: peft's.
+        folder: The folder to write.
+        model: The model of peft.
         base: Name of the encoder on the hub, if it has one.
     """
     with _quiet() as peft:
@@ -100,10 +101,10 @@ def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
 
 
 def read_low_rank(folder: Path) -> LowRank:
-    """Read what `save_low_rank` wrote.
+    """Read the files of `save_low_rank`.
 
     Raises:
-        CheckpointError: missing, damaged, or of another form (peft knows more than what is read here).
+        CheckpointError: they are missing, damaged, or in another form (peft has more forms than are supported here).
     """
     about, (matrices, _) = read_json(folder / ADAPTER_CONFIG), load_tensors(folder / ADAPTER)
     known = {*_FIXED, "base_model_name_or_path", "r", "lora_alpha", "fan_in_fan_out", "target_modules"}
@@ -151,19 +152,20 @@ def low_rank_states(
     precision: Precision = "no",
     quantize: Quantize = "no",
 ) -> tuple[dict[str, States], int]:
-    """Return the last token states of several encoders that were tuned from one, and their width; the one is held once.
+    """Return a function to the last token states of several encoders that were fine-tuned from one, and their width; the one is stored
+    once.
 
     Args:
-        base: Folder of the one.
+        base: Folder of the pretrained encoder.
         config: Its `config.json`.
         tuned: Name → low-rank matrices.
-        device: Where it computes.
-        precision: As it was tuned.
-        quantize: As it was tuned.
+        device: Device of the computation.
+        precision: Precision during fine-tuning.
+        quantize: Quantization during fine-tuning.
 
     Raises:
         CheckpointError: the matrices belong to another encoder.
-        ConfigError: no BERT, and peft is not installed.
+        ConfigError: the encoder is no BERT, and peft is not installed.
     """
     if is_bert(config) and quantize == "no":
         bert = _Merged(config, load_tensors(base / "model.safetensors")[0], tuned, device)

@@ -53,10 +53,10 @@ def cosines(filters: int = 40, coefficients: int = 40) -> Tensor:
 
 
 def mfcc(waves: Tensor, mask: Tensor, *, mels: int = 40, coefficients: int = 40) -> tuple[Tensor, Tensor]:
-    """Compute the coefficients of every window of an utterance; one that is shorter than a window has one, filled up with silence.
+    """Compute the coefficients of every window of an utterance; an utterance shorter than a window is padded with silence to one window.
 
     Args:
-        waves: `(n, L)` float32 at 16 kHz, zero behind each utterance's end.
+        waves: `(n, L)` float32 at 16 kHz, zero after the end of each utterance.
         mask: `(n, L)` bool, true for the utterance's own samples.
         mels: M, number of filters.
         coefficients: Number of coefficients, from c_0.

@@ -1,4 +1,4 @@
-"""`config.json` of a pretrained model: read with its weights, so that it asks for no more than they can fill."""
+"""Reading `config.json` of a pretrained model, with a check that its sizes fit the weights."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _WITHOUT = 1 << 18  # words and positions that a model may have without a row of
 
 
 def model_config(folder: Path) -> dict[str, Any]:
-    """Read a model's `config.json`.
+    """Read the `config.json` of a model.
 
     Raises:
-        CheckpointError: missing, no JSON object, or with numbers that do not belong to the model's weights.
+        CheckpointError: the file is missing, is no JSON object, or has numbers that do not fit the weights of the model.
     """
     path = folder / "config.json"
     config = read_json(path)
@@ -63,10 +63,10 @@ def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> No
 
 @contextmanager
 def reading_model(folder: Path) -> Iterator[None]:
-    """Tell in one line what is wrong with the files of a text encoder.
+    """Turn an error in the files of a text encoder into one line.
 
     Raises:
-        CheckpointError: anything but an error of ours.
+        CheckpointError: another error than one of erc_graph occurred.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Features of the face frames of a corpus: which utterances have some, what sees them, and what the file says about it."""
+"""Features of the face frames of a corpus: input utterances, image model, and the note in the feature file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from erc_graph.features.processes import Share
 
 
 def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
-    """Find the utterances that have face frames, and the model that sees them.
+    """Find the utterances with face frames, and load the image model.
 
     Raises:
-        ConfigError: a layer is chosen.
-        CorpusError: no frames; or `strict` and a file that cannot be read.
+        ConfigError: a layer is given.
+        CorpusError: there are no frames; or, with `strict`, a file cannot be read.
     """
     if config.layer != -1:
         raise ConfigError(f"layer: expected -1 for an image model, whose last layer is taken, found {config.layer}")

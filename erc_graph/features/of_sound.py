@@ -1,4 +1,4 @@
-"""Features of the audio of a corpus: which utterances have a recording, what hears it, and what the file says about it."""
+"""Features of the audio of a corpus: input utterances, audio extractor, and the note in the feature file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SECONDS = 60.0  # of sound in a batch, padding included
 
 
 def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Extraction:
-    """Find the utterances that have a recording, and what hears it.
+    """Find the utterances with a recording, and load the audio extractor.
 
     Raises:
-        CorpusError: no recordings; or `strict` and one that cannot be read or is too long.
+        CorpusError: there are no recordings; or, with `strict`, one cannot be read or is too long.
     """
     ids, sizes, read, remarks = _recordings(corpus, config)
     hear, made = _extractor(config, share)
@@ -55,10 +55,10 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
 
 
 def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
-    """Load what hears recordings, by the name in a corpus or a model: waveforms → one vector each, or why there is none.
+    """Load an audio extractor by its name in a corpus or a model: waveforms → one vector each, or the reason why there is none.
 
     Raises:
-        CheckpointError: not found, or no speech model.
+        CheckpointError: the extractor is not found, or is no speech model.
         ConfigError: openSMILE is not installed, or has no such set.
     """
     where, options = split_options(name)

@@ -1,4 +1,4 @@
-"""Features of the text of a corpus: which utterances have words, through which encoder they go, and what the file says about it."""
+"""Features of the text of a corpus: input utterances, text encoder, and the note in the feature file."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from erc_graph.features.tuned import TunedEncoder
 
 
 def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Extraction:
-    """Find the utterances that have words, and the encoder; tunes it first where that is wanted.
+    """Find the utterances with words, and load the encoder; it is fine-tuned first if requested.
 
     Raises:
-        CorpusError: no texts; or `strict` and a text that is longer than the model takes.
-        ConfigError: more principal components than the training split allows.
+        CorpusError: there are no texts; or, with `strict`, a text is longer than the model allows.
+        ConfigError: there are more principal components than the training split allows.
     """
     rows = [row for row, text in enumerate(corpus.texts) if text.strip()]
     if not rows:

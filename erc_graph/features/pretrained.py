@@ -1,4 +1,4 @@
-"""Models of the transformers library as they are loaded: from safetensors alone, in which numbers, and where."""
+"""Loading models of the transformers library: only from safetensors, with a given precision and device."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Quantize = Literal["no", "8bit", "4bit"]
 
 
 def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize = "no", device: torch.device | str = "cpu") -> Any:
-    """Load transformers' own model of a folder, in evaluation mode; no pickle is read and no code of the folder is run.
+    """Load a model of transformers from a folder, in evaluation mode; no pickle is read and no code of the folder is run.
 
     Args:
-        folder: With config.json and model.safetensors (or its parts).
-        precision: `bf16`: weights that are stored in 16 bits are taken as bf16; all others, and with `no` all, are float32.
-        quantize: `8bit`, `4bit`: its matrices in so many bits (bitsandbytes).
-        device: Where it goes.
+        folder: Folder with config.json and model.safetensors (or its parts).
+        precision: `bf16`: weights that are stored in 16 bits are loaded as bf16; all other weights, and with `no` all, are float32.
+        quantize: `8bit`, `4bit`: number of bits of its matrices (bitsandbytes).
+        device: Device of the model.
 
     Raises:
-        CheckpointError: it cannot be loaded, or something in its folder is no regular file.
-        ConfigError: quantized, where there is no GPU or no bitsandbytes.
+        CheckpointError: the model cannot be loaded, or something in its folder is no regular file.
+        ConfigError: quantization is requested without a GPU or bitsandbytes.
     """
     device, said = torch.device(device), model_config(folder)
     options: dict[str, Any] = {"torch_dtype": torch.bfloat16 if precision == "bf16" and _in_sixteen_bits(said) else torch.float32}
@@ -77,7 +77,7 @@ def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Run transformers without its progress bars and remarks."""
+    """Switch off progress bars and notes of transformers within a block."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

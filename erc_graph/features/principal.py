@@ -1,6 +1,6 @@
-"""Principal components of what a text encoder says: fitted to training dialogues alone, and kept beside the features for other texts.
+"""Principal components of the vectors of a text encoder, fitted only to training dialogues, and saved for other texts.
 
-Hidden states of a language model are thousands of numbers wide; a corpus of ten thousand utterances rarely needs as many.
+Hidden states of a language model have thousands of numbers; a corpus of ten thousand utterances rarely needs as many.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ ABOUT, AXES = "principal.json", "principal.safetensors"
 
 
 def fit_axes(vectors: Tensor, count: int) -> tuple[dict[str, Tensor], float]:
-    """Find the axes along which vectors `(n, d)` vary most.
+    """Find the axes with the largest variance of vectors `(n, d)`.
 
     Args:
-        vectors: Of training utterances.
-        count: Of axes `k`, up to the smaller of `n` and `d`.
+        vectors: Vectors of training utterances.
+        count: Number of axes `k`, up to the smaller of `n` and `d`.
 
     Returns:
         `mean` `(d,)` and `axes` `(k, d)`, float32; and the share of the variance that is along them.
@@ -40,18 +40,18 @@ def fit_axes(vectors: Tensor, count: int) -> tuple[dict[str, Tensor], float]:
 
 
 def along(axes: dict[str, Tensor], vectors: Tensor) -> Tensor:
-    """Return where vectors `(n, d)` lie along the axes: `(n, k)`."""
+    """Project vectors `(n, d)` onto the axes: `(n, k)`."""
     return (vectors - axes["mean"]) @ axes["axes"].T
 
 
 def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: str) -> None:
-    """Write axes and the encoder that they are of, so that the folder is a text encoder itself.
+    """Write axes and the name of their encoder, so that the folder is a text encoder itself.
 
     Args:
-        folder: Where; it appears as a whole.
+        folder: The folder, written atomically.
         axes: See `fit_axes`.
-        encoder: Its name with options, as seen from the folder.
-        fitted_to: What of, for readers.
+        encoder: Name of the encoder with options, relative to the folder.
+        fitted_to: Description of the data, for readers.
     """
     with atomic_folder(folder, (ABOUT, AXES)) as temporary:
         write_json(temporary / ABOUT, {"format": FORM, "version": VERSION, "encoder": encoder, "fitted_to": fitted_to})
@@ -59,10 +59,10 @@ def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: st
 
 
 def read_axes(folder: Path) -> tuple[str, dict[str, Tensor]]:
-    """Read what `save_axes` wrote: the encoder's name with options, as seen from the folder, and the axes.
+    """Read the files of `save_axes`: the name of the encoder with options, relative to the folder, and the axes.
 
     Raises:
-        CheckpointError: missing, damaged, or of another form.
+        CheckpointError: the files are missing, damaged, or in another form.
     """
     about: Any = read_json(folder / ABOUT, object)
     if not isinstance(about, dict) or about.get("format") != FORM or about.get("version") != VERSION:
@@ -76,7 +76,7 @@ def read_axes(folder: Path) -> tuple[str, dict[str, Tensor]]:
 
 
 class Projected:
-    """A text encoder whose vectors are given along principal components.
+    """A text encoder whose vectors are projected onto principal components.
 
     Args:
         encoder: Text → vectors `(n, d)`.
@@ -84,11 +84,11 @@ class Projected:
 
     Attributes:
         width: Numbers per sentence.
-        longest: Most tokens of a sentence.
+        longest: Largest number of tokens of a sentence.
         tokens: The encoder's tokenizer.
 
     Raises:
-        CheckpointError: axes of an encoder of another width.
+        CheckpointError: the axes have another width than the encoder.
     """
 
     context = 0  # it reads single sentences

@@ -1,6 +1,6 @@
-"""Several processes on one task (`accelerate launch`, `torchrun`): each takes a share, and what is done is seen in files.
+"""Several processes on one task (`accelerate launch`, `torchrun`): each takes a share, and files show what is finished.
 
-No process talks to another, so a share that takes hours runs into no time-out; where one dies, the launcher ends the others.
+The processes do not communicate, so a share that takes hours cannot cause a timeout. If one process ends, the launcher ends the others.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """Which of how many.
+    """The share of one process.
 
     Attributes:
-        number: From 0.
+        number: Number of the process, from 0.
         of: Number of processes.
-        local: Number among those of this machine.
+        local: Number of the process on this machine.
     """
 
     number: int = 0
@@ -27,13 +27,13 @@ class Share:
 
     @classmethod
     def of_launcher(cls) -> Share:
-        """Read the share from `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, as the launcher sets them; alone without one."""
+        """Read the share from `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets; without a launcher it is everything."""
         number, of, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         return cls(number, max(1, of), local)
 
     @property
     def first(self) -> bool:
-        """Return whether this is the one that writes what all share, and prints."""
+        """Return whether this process writes the shared files and prints."""
         return self.number == 0
 
 

@@ -1,4 +1,4 @@
-"""Sentences to vectors: pretrained text encoders from an installed package, a folder, or the hub."""
+"""Pretrained text encoders from an installed package, a folder, or the hub, which compute vectors of sentences."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/config.json")
 
 
 def find_encoder(name: str) -> Path:
-    """Return the folder of a text encoder.
+    """Find a text encoder and return its folder.
 
     Args:
         name: Name of an encoder in `PACKAGES` (with or without `sentence-transformers/` in front), a folder, or a name on the hub.
 
     Raises:
-        CheckpointError: not found; says what to install or to download.
+        CheckpointError: the encoder is not found; the message says what to install or download.
 
     >>> find_encoder("./nothing")
     Traceback (most recent call last):
@@ -62,16 +62,16 @@ def find_encoder(name: str) -> Path:
 
 
 def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str] = ()) -> Path:
-    """Return the folder of a pretrained model.
+    """Find a pretrained model and return its folder.
 
     Args:
         name: A folder, or a name on the hub.
-        what: How messages call it.
-        prefix: In front of a name on the hub that has no owner.
-        known: Names that messages give besides.
+        what: Name of the model in messages.
+        prefix: Prefix of a name on the hub that has no owner.
+        known: Further names for messages.
 
     Raises:
-        CheckpointError: not found; says what to download.
+        CheckpointError: the model is not found; the message says what to download.
     """
     with suppress(OSError, ValueError):
         if Path(name).is_dir():
@@ -88,12 +88,12 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
 
 
 def seen_from(folder: Path, name: str) -> str:
-    """Return how a file in `folder` names a text encoder: a folder by its path from there, any other by its name."""
+    """Return the name of a text encoder in a file in `folder`: a folder by its relative path, any other by its name."""
     return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix() if find_encoder(name) == Path(name) else name
 
 
 def as_seen_from(folder: Path, name: str) -> str:
-    """Return the encoder that `seen_from` has named, for `find_encoder`."""
+    """Return the encoder that was named by `seen_from`, for `find_encoder`."""
     with suppress(OSError, ValueError):  # a name that no file can have
         if (folder.resolve() / name).is_dir():
             return str(folder.resolve() / name)
@@ -101,7 +101,7 @@ def as_seen_from(folder: Path, name: str) -> str:
 
 
 def revision(folder: Path) -> str:
-    """Return which version of a model it is: the hub's commit, or the SHA-256 of the weights in a folder."""
+    """Return the version of a model: the commit on the hub, or the SHA-256 of the weights in a folder."""
     if folder.parent.name == "snapshots":
         return folder.name
     parts = [sha256(part) for part in sorted(folder.glob("model*.safetensors"))]
@@ -115,24 +115,24 @@ class TextEncoder:
 
     Args:
         name: See `find_encoder`.
-        device: Where it computes.
-        pooling: `own`: as the files say (sentence-transformers' `modules.json`: mean or first token, scaled to length one where it says
-            so; without such a file the mean); `cls`: the state of the first token; `mean`: over all tokens; `cls+mean`: both side by
-            side; `last`: the state of the last token, at which a causal language model has read all of them; `words`: no pooling, the
-            states of all tokens, first and closing ones included; `tokens`: their ids, for methods that train a language model on them.
-        layer: Whose states: 0 are the embeddings, 1 the first layer, -1 the last; `last4`: the last four side by side (Devlin et al.,
-            section 5.3), `last4-mean`: their mean.
-        precision: `bf16`: matrix products in 16 bits, and weights that are stored so.
-        quantize: `8bit`, `4bit`: matrices in so many bits, on a GPU.
+        device: Device of the computation.
+        pooling: `own`: as the files say (`modules.json` of sentence-transformers: mean or first token, scaled to length one if it says so;
+            without this file the mean). `cls`: the state of the first token. `mean`: over all tokens. `cls+mean`: both, concatenated.
+            `last`: the state of the last token, for causal language models. `words`: the states of all tokens, first and closing ones
+            included. `tokens`: their ids, for methods that train a language model.
+        layer: Layer of the states: 0 are the embeddings, 1 the first layer, -1 the last; `last4`: the last four, concatenated (Devlin et
+            al., section 5.3); `last4-mean`: their mean.
+        precision: `bf16`: matrix products in 16 bits, and weights that are stored in 16 bits.
+        quantize: `8bit`, `4bit`: number of bits of its matrices, on a GPU.
 
     Attributes:
         width: Numbers per sentence, or per token.
-        longest: Most tokens of a sentence; what is longer is cut.
-        folder: Of the model's files.
+        longest: Largest number of tokens of a sentence; longer ones are cut.
+        folder: Folder of the model.
 
     Raises:
-        CheckpointError: not found, or its files are incomplete, damaged or of an unknown kind.
-        ConfigError: a pooling that is not known here, or a layer that the model lacks.
+        CheckpointError: the encoder is not found, or its files are incomplete, damaged or of an unknown kind.
+        ConfigError: the pooling is unknown, or the model lacks the layer.
     """
 
     width: int
@@ -214,7 +214,7 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 def token_states(
     folder: Path, config: dict[str, Any], device: torch.device, layer: Layer = -1, precision: Precision = "no", quantize: Quantize = "no"
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], int, int]:
-    """Return the token states of a layer as a function of ids and mask, their width, and the most tokens.
+    """Return a function from ids and mask to the token states of a layer, their width, and the largest number of tokens.
 
     Raises:
         ConfigError: the model has no such layer.
@@ -246,7 +246,7 @@ def _width(width: int, layer: Layer) -> int:
 
 
 def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[list[Tensor]], Tensor]]:
-    """Return which of the `depth + 1` hidden states are meant (0: the embeddings), and how several become one.
+    """Return which of the `depth + 1` hidden states are used (0: the embeddings), and how several are combined.
 
     Raises:
         ConfigError: the model has no such layer.

@@ -1,4 +1,4 @@
-"""Sentences to token ids: a model's own tokenizer, its limit, and batches of similar length within a budget."""
+"""Tokenisation of sentences: a model's own tokenizer, its limit, and batches of similar length within a budget."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from erc_graph.features.context import Reading
 
 
 class Tokens:
-    """The tokenizer of a model's folder (`tokenizer.json`), as small as it is quick: transformers' own takes seconds to import.
+    """The tokenizer in the folder of a model (`tokenizer.json`), which loads fast: importing transformers takes seconds.
 
     Args:
         folder: With `tokenizer.json` and, where there are such, `tokenizer_config.json` and `sentence_bert_config.json`.
         config: The model's `config.json`.
 
     Attributes:
-        longest: Most tokens of a sentence, by the smallest limit that the files name.
-        closing: The token behind a sentence; `None` where the tokenizer puts none.
+        longest: Largest number of tokens of a sentence: the smallest limit in the files.
+        closing: The token after a sentence; `None` if the tokenizer adds none.
 
     Raises:
-        CheckpointError: `tokenizer.json` is no regular file; a limit that is no number, or has no room for a word.
+        CheckpointError: `tokenizer.json` is no regular file, or a limit is no number or has no room for a word.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
@@ -75,14 +75,16 @@ class Tokens:
         return ids, cut
 
     def own(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return `(n, L)` bool: the tokens of the utterance itself, without its context, which stands behind the first closing token."""
+        """Return which tokens belong to the utterance itself, `(n, L)` bool, without preceding utterances, which follow the first closing
+        token.
+        """
         if self.closing is None:
             return mask
         closed = ids == self.closing
         return mask & (closed.cumsum(1) - closed.long() == 0)
 
     def pad(self, sentences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Return ids `(n, L)` int64, and which of them are real `(n, L)` bool."""
+        """Return ids `(n, L)` int64, and which of them are real, `(n, L)` bool."""
         lengths = torch.tensor([len(one) for one in sentences])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         ids = torch.full(mask.shape, self.padding)
@@ -130,10 +132,10 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
     Args:
         path: The file.
-        kind: What it holds: a `dict`, a `list`, or an `object` of any kind.
+        kind: Expected type: a `dict`, a `list`, or an `object` of any kind.
 
     Raises:
-        CheckpointError: missing, no regular file, not JSON, or of another kind.
+        CheckpointError: the file is missing, is no regular file, not JSON, or of another type.
     """
     try:
         found = json.loads(content_of(path, CheckpointError))

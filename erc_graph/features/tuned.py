@@ -1,4 +1,4 @@
-"""What tuned text encoders say of an utterance: the mean over those that may be asked."""
+"""The output of fine-tuned text encoders for an utterance: the mean over all encoders that may encode it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ OUTPUTS: tuple[Output, ...] = ("features", "log-probabilities")
 
 
 class TunedEncoder:
-    """Encoders that `tune` left in a folder: the mean of what they say.
+    """Encoders that `tune` wrote to a folder; the output is their mean.
 
     Args:
-        folder: With `tuned.json`.
+        folder: Folder with `tuned.json`.
         output: `features`, the mean token state; `log-probabilities` of the classes (for score tasks the score).
-        device: Where it computes.
+        device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
         width: Numbers per sentence.
-        about: What `tuned.json` says.
-        context: Utterances before an utterance that it reads too (`erc_graph.features.context`).
+        about: Content of `tuned.json`.
+        context: Number of preceding utterances that the encoder reads too (`erc_graph.features.context`).
 
     Raises:
-        CheckpointError: incomplete, damaged, or not of this form; or the encoder that low-rank matrices stand beside is not to be had.
-        ConfigError: low-rank matrices beside another encoder than a BERT, and peft is not installed.
+        CheckpointError: the folder is incomplete, damaged, or not of this form; or the encoder of low-rank matrices cannot be found.
+        ConfigError: low-rank matrices belong to another encoder than a BERT, and peft is not installed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The files of tuned encoders: what a folder of them says of itself, and whether it belongs to what is wanted."""
+"""The files of fine-tuned encoders: the description of a folder, and whether it fits a requested fine-tuning."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _NEW = {"lora": 0, "quantize": "no"}  # settings that are written where they are
 
 
 def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, precision: str, repeats: int = 1) -> dict[str, Any]:
-    """Return everything that decides the result, as plain values.
+    """Return all settings that determine the result, as plain values.
 
     Raises:
-        ConfigError: an impossible number of folds.
-        CorpusError: no training split, no texts, or nothing labelled.
+        ConfigError: the number of folds is impossible.
+        CorpusError: there is no training split, no text, or no label.
     """
     if "train" not in corpus.splits:
         raise CorpusError(f"{corpus.name}: expected a training split for fine-tuning; give `splits` in corpus.toml")
@@ -74,10 +74,10 @@ def _digest(corpus: Corpus, context: int) -> str:
 
 
 def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
-    """Return whether the folder's encoders are the first ones of the wanted, and more are to come.
+    """Return whether the encoders of the folder are the first of the requested ones, and more are needed.
 
     Raises:
-        CheckpointError: they are others.
+        CheckpointError: they are other encoders.
     """
     found, wanted = read_json(folder / ABOUT, object), json.loads(json.dumps(wanted))
     if not isinstance(found, dict):
@@ -98,14 +98,14 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
 
 
 def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
-    """Return the folder of the encoder that low-rank matrices stand beside.
+    """Return the folder of the encoder to which low-rank matrices belong.
 
     Args:
-        folder: With `tuned.json`.
-        about: What it says.
+        folder: Folder with `tuned.json`.
+        about: Content of `tuned.json`.
 
     Raises:
-        CheckpointError: it cannot be found, or has other weights now.
+        CheckpointError: the encoder cannot be found, or its weights have changed.
     """
     try:
         base = find_encoder(as_seen_from(folder, str(about["model"])))
@@ -121,10 +121,10 @@ def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds something else.
+    """Check that a folder holds nothing else.
 
     Raises:
-        StorageError: it is a file, or not empty.
+        StorageError: the path is a file, or the folder is not empty.
     """
     tidy(folder)  # of a run that was killed
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -132,14 +132,14 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def read_part(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and metadata of a file of an encoder.
+    """Read tensors and metadata of a file of an encoder.
 
     Args:
         path: The file.
-        whole: What is to be removed where the file is damaged, so that the command makes it again.
+        whole: Path to remove if the file is damaged, so that the command creates it again.
 
     Raises:
-        CheckpointError: damaged or missing.
+        CheckpointError: the file is damaged or missing.
     """
     try:
         return load_tensors(path)
