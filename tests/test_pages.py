@@ -15,7 +15,7 @@ LONGEST = 25  # words of a sentence
 ABBREVIATIONS = ("e.g.", "i.e.", "et al.", "vs.", "Fig.", "Eq.", "etc.", "cf.", "approx.", "Sec.", "Table.")
 BANNED = (
     "basically", "obviously", "simply", "trivially", "easily", "of course", "please note", "note that", "in order to", "utilize",
-    "leverage", "as there", "is the text's",
+    "leverage", "as there", "is the text's", "to be had", "committee", "committees",
 )  # fmt: skip
 """Words that say nothing, or leave out what they speak of."""
 

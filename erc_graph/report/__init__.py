@@ -1,1 +1,1 @@
-"""Pictures and tables, drawn from what they are given."""
+"""Pictures, tables and pages, drawn from given results."""

@@ -78,7 +78,7 @@ def reliability(probabilities: ArrayLike, target: ArrayLike, bins: int = 15) -> 
 
 
 def plot_calibration(found: Reliability, path: str | Path) -> Path:
-    """Draw the reliability diagram: accuracy by confidence against the diagonal, and below how many predictions a bin has.
+    """Draw the reliability diagram: accuracy by confidence against the diagonal, and the number of predictions per bin below.
 
     Raises:
         ConfigError: an unknown file type.

@@ -1,4 +1,4 @@
-"""Which emotion is taken for which."""
+"""Confusion matrices as pictures."""
 
 from __future__ import annotations
 

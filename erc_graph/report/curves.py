@@ -1,4 +1,4 @@
-"""How a training run went."""
+"""Training curves as pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLOURS = ("#006699", "#D55E00", "#00A060", "#8E5AA8", "#7F7F00")
 
 
 class EpochLike(Protocol):
-    """An epoch: mean `loss` of the training part, metrics of the development part (`dev`, may be empty)."""
+    """Protocol of an epoch: mean `loss` on the training split, metrics on the development split (`dev`, may be empty)."""
 
     @property
     def loss(self) -> float:
@@ -27,11 +27,11 @@ class EpochLike(Protocol):
 
 
 class StageLike(Protocol):
-    """A stage: its name, its epochs, and the epoch that was kept, counted from 1 (0: none)."""
+    """Protocol of a stage: its name, its epochs, and the selected epoch, counted from 1 (0: none)."""
 
     @property
     def name(self) -> str:
-        """Name for people."""
+        """Return the name of the stage."""
 
     @property
     def epochs(self) -> Sequence[EpochLike]:
@@ -43,7 +43,7 @@ class StageLike(Protocol):
 
 
 class HistoryLike(Protocol):
-    """What training leaves behind (`training.history.History`)."""
+    """Protocol of a training history (`training.history.History`)."""
 
     @property
     def stages(self) -> Sequence[StageLike]:
@@ -51,18 +51,18 @@ class HistoryLike(Protocol):
 
 
 def plot_curves(history: HistoryLike, path: str | Path, *, metrics: Sequence[str] | None = None) -> Path:
-    """Draw training loss (above) and development metrics (below) over the epochs, one column per stage; the kept epoch is marked.
+    """Draw training loss (above) and development metrics (below) over the epochs, one column per stage; the selected epoch is marked.
 
     Args:
         history: Stages with epochs.
-        path: Ends in `.png`, `.svg` or `.pdf`.
-        metrics: Which development metrics; by default accuracy and wF1 where they are, else the first three.
+        path: File name that ends in `.png`, `.svg` or `.pdf`.
+        metrics: Names of development metrics; default: accuracy and wF1 if they exist, otherwise the first three.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: no epoch at all, or an unknown file type.
+        ConfigError: there is no epoch, or the file type is unknown.
         StorageError: the file cannot be written.
     """
     stages = [stage for stage in history.stages if stage.epochs]

@@ -88,7 +88,7 @@ def draw_graph(
 
 
 class _Picture:
-    """From the top: title, lanes with arcs and lines, hyperedges, turns and what was said, predictions, keys, caption."""
+    """From the top: title, lanes with arcs and lines, hyperedges, utterances and what was said, predictions, keys, caption."""
 
     def __init__(self, graph: HeteroData, true: list[str | None], guess: list[str | None] | None, title: str | None) -> None:
         from matplotlib.figure import Figure
@@ -182,7 +182,7 @@ class _Picture:
                 self.pen.text(x, y, letter(code), 8, ha="center", color=ink_on(colour) if here else SOFT)
 
     def _said(self) -> list[list[str]]:
-        """What was said, wrapped, where there is room below the turns."""
+        """What was said, wrapped, where there is room below the utterances."""
         if not self.graph.texts or self.step < 0.6:
             return []
         return [wrapped(text, _WORDS, self.step - 0.16, 3) for text in self.graph.texts]

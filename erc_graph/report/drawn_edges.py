@@ -1,4 +1,4 @@
-"""Which edges of a graph a picture shows, and their curves."""
+"""The edges of a graph that a picture shows, and their curves."""
 
 from __future__ import annotations
 
@@ -97,12 +97,16 @@ def joined_lines(graph: HeteroData, first: str, second: str, relations: list[str
 
 
 def carpet(count: int) -> tuple[int, int]:
-    """Return how many pairs per node a picture of `count` turns shows whole, and how many neighbours each node brings along beyond that."""
+    """Return how many pairs per node a picture of `count` utterances shows whole, and how many neighbours each node brings along beyond
+    that.
+    """
     return (3, 4) if count <= 16 else (3, 3) if count <= 30 else (2, 2)
 
 
 def crowded(lanes: Sequence[Lines], count: int) -> bool:
-    """Return whether a lane has more pairs of joined nodes than a picture of `count` turns shows whole; then every lane shows fewer."""
+    """Return whether a lane has more pairs of joined nodes than a picture of `count` utterances shows whole; then every lane shows
+    fewer.
+    """
     return any(len(np.unique(lines.pair)) > carpet(count)[0] * count for lines in lanes)
 
 
@@ -114,7 +118,7 @@ def strongest(lines: Lines, count: int) -> np.ndarray:
 
     Args:
         lines: Within one stream.
-        count: Turns that are shown together.
+        count: Utterances that are shown together.
     """
     if not len(lines.a):
         return np.ones(0, dtype=bool)

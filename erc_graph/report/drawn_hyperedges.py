@@ -1,4 +1,6 @@
-"""Hyperedges as they are drawn: one that stays within a turn surrounds its nodes; every other one has a row of marks below the lanes."""
+"""Hyperedges as they are drawn: one that stays within an utterance surrounds its nodes; every other one has a row of marks below the
+lanes.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class Membership:
 
     @property
     def upright(self) -> np.ndarray:
-        """Return `(M,)` bool: hyperedges of a rule that never leaves one turn."""
+        """Return `(M,)` bool: hyperedges of a rule that never leaves one utterance."""
         low, high = (np.full(len(self.names), start) for start in (np.iinfo(np.int64).max, -1))
         np.minimum.at(low, self.edge, self.row)
         np.maximum.at(high, self.edge, self.row)

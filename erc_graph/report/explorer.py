@@ -1,20 +1,20 @@
 """The data of the explorer: conversations with predictions and the strongest edges of their graphs, packed for a page.
 
-One conversation is one JSON object with short names, numbers rounded to what can be seen, and no object per turn or edge:
+One conversation is one JSON object with short names, numbers rounded to what can be seen, and no object per utterance or edge:
 
 | key | what |
 |---|---|
 | `i`, `d` | id, and the split it belongs to; empty: none |
-| `n`, `s` | names of the speakers, whoever came first in the page in front; speaker per turn |
-| `t` | text per turn (absent without text) |
-| `w` | when, in words, per turn (absent without times) |
-| `y`, `p` | true and predicted class per turn, -1: none |
-| `q` | per cent of every class, turn after turn (absent for a score) |
-| `u` | unsure turns (absent where nothing was asked) |
-| `v` | true and predicted score, turn after turn (scores only) |
+| `n`, `s` | names of the speakers, whoever came first in the page in front; speaker per utterance |
+| `t` | text per utterance (absent without text) |
+| `w` | when, in words, per utterance (absent without times) |
+| `y`, `p` | true and predicted class per utterance, -1: none |
+| `q` | per cent of every class, utterance after utterance (absent for a score) |
+| `u` | unsure utterances (absent where nothing was asked) |
+| `v` | true and predicted score, utterance after utterance (scores only) |
 | `h` | streams that are present, one bit each (absent without a graph) |
-| `e` | per turn `[target stream · S + source stream, source turn, weight ‰, …]`, the strongest first; weight -1: none |
-| `m` | per cent of trust in every modality, turn after turn (absent where the method gives none) |
+| `e` | per utterance `[target stream · S + source stream, source turn, weight ‰, …]`, the strongest first; weight -1: none |
+| `m` | per cent of trust in every modality, utterance after utterance (absent where the method gives none) |
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _UNFIT = re.compile("[<>&\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Edges:
-    """Edges between turns of one conversation, `E` of them.
+    """Edges between utterances of one conversation, `E` of them.
 
     Attributes:
-        source: `(E, 2)` turn and stream it comes from.
-        target: `(E, 2)` turn and stream it goes to.
+        source: `(E, 2)` utterance and stream it comes from.
+        target: `(E, 2)` utterance and stream it goes to.
         weight: `(E,)`, NaN where the graph has none.
     """
 
@@ -49,7 +49,7 @@ class Edges:
     weight: NDArray[np.float64]
 
     def strongest(self, most: int = MOST_EDGES) -> Edges:
-        """Return the `most` strongest into every (turn, stream) from every stream, strongest first; a node's edge to itself says
+        """Return the `most` strongest into every (utterance, stream) from every stream, strongest first; a node's edge to itself says
         nothing.
         """
         other = (self.source != self.target).any(1)
@@ -68,7 +68,7 @@ class Edges:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conversation:
-    """One conversation as the explorer shows it, `T` turns.
+    """One conversation as the explorer shows it, `T` utterances.
 
     Attributes:
         id: Its name.
@@ -84,7 +84,7 @@ class Conversation:
         unsure: `(T,)` bool: whose prediction is not probable enough; absent where nothing was asked.
         present: `(T, S)` bool: which streams are there; absent without a graph.
         edges: Of the graph, all or the strongest; absent without a graph.
-        trust: Modality → `(T,)` share of each in a turn; empty where the method weighs none.
+        trust: Modality → `(T,)` share of each in an utterance; empty where the method weighs none.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""One way to make a picture: no global state, text as it is, and a file that appears complete or not at all."""
+"""Creation of pictures: no global state, text without markup, and files that are written atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hyperedges in a picture: outlines around the nodes of a turn, rows of marks below the lanes, and their keys."""
+"""Hyperedges in a picture: outlines around the nodes of an utterance, rows of marks below the lanes, and their keys."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HyperedgeMarks:
 
         Args:
             pen: For the axes.
-            x: `(N,)` of every turn.
+            x: `(N,)` of every utterance.
             left: Where lanes begin.
             top: Where the rows begin.
             lanes: y of every lane.

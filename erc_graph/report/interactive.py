@@ -154,7 +154,7 @@ def _edges(graph: HeteroData, kinds: list[tuple[str, str, str]], lanes: list[str
 
 
 def _rest(graph: HeteroData, lanes: list[str], relations: list[str]) -> dict[str, np.ndarray]:
-    """The lines that are drawn while no turn is chosen: as in `draw_graph`, within a lane those of the strongest neighbours."""
+    """The lines that are drawn while no utterance is chosen: as in `draw_graph`, within a lane those of the strongest neighbours."""
     count = len(graph.speakers)
     parts: dict[str, list[np.ndarray]] = {
         key: [np.empty(0, dtype=np.int64)] for key in ("a", "b", "relation", "weight", "towards", "times")

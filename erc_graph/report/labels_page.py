@@ -1,4 +1,4 @@
-"""What a model says about conversations, as one page that opens offline: the report's explorer, and what each conversation comes to."""
+"""One page of labelled conversations that opens offline: the explorer of the report, and a summary of each conversation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from erc_graph.report.turning_points import MOST, speaker_totals, turning_points
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsPage:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
         title: Name of the input.
-        model: What labelled it, in words.
+        model: Description of the model.
         labels: Names of the classes in index order.
-        conversations: With speakers and predictions, without true labels.
-        notes: What was assumed on the way, for the reader.
-        unsure: Below which probability turns are marked; unset: none is.
+        conversations: Conversations with speakers and predictions, without true labels.
+        notes: Assumptions about the input, for the reader.
+        unsure: Probability below which utterances are marked; default: none is marked.
     """
 
     title: str
@@ -36,7 +36,7 @@ class LabelsPage:
 
 
 def write_labels_page(path: str | Path, page: LabelsPage) -> Path:
-    """Write the page; it appears complete or not at all.
+    """Write the page, atomically.
 
     Raises:
         StorageError: the file cannot be written.
@@ -75,7 +75,7 @@ def packed(page: LabelsPage) -> dict[str, Any]:
 
     | key | what |
     |---|---|
-    | `a` | turns of every label, speaker after speaker |
+    | `a` | utterances of every label, speaker after speaker |
     | `c` | turning points `[turn, turn before, change]`, the largest first; change in per cent, of scores as it is |
     """
     data = pack(page.conversations, page.labels, ())

@@ -1,4 +1,4 @@
-"""A leaderboard as one page: a table per corpus that can be sorted, and the pictures; nothing is loaded from elsewhere."""
+"""A leaderboard as one page: one sortable table per corpus, and the pictures; nothing is loaded from other sources."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BoardTable:
 
 
 def write_leaderboard_page(path: str | Path, boards: Sequence[Board], tables: Sequence[BoardTable], ranks: Ranks | None = None) -> Path:
-    """Write the page; it appears complete or not at all. A picture for which there is too little is left out.
+    """Write the page, atomically. A picture with too little data is left out.
 
     Raises:
         StorageError: the file cannot be written.

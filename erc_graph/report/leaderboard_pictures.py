@@ -1,4 +1,6 @@
-"""Pictures of a leaderboard: figures against cost, measured against published, what choosing on the test set would claim, mean ranks."""
+"""Pictures of a leaderboard: results against cost, measured against published results, the effect of selection on the test set, mean
+ranks.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The report of a run as one page that opens offline: no remote script, style, font or picture.
 
-What a corpus says is data: jinja2 escapes it in the page, `explorer.json_block` in the script's data, and the page's own content
-security policy names the one script that may run, by its digest.
+Content of a corpus is treated as data: jinja2 escapes it in the page, and `explorer.json_block` in the data of the script. The content
+security policy of the page allows only one script, by its digest.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ INKS = {INK: "ink", SOFT: "soft", FAINT: "line", "#FFFFFF": "card", curves_._COL
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """Everything a report shows.
+    """The content of a report.
 
     Attributes:
         result: The run's result.json.
         columns: `(metric, heading)` of the headline, the most important first.
-        protocol: How it was judged, in words: split, choice of the epoch, seeds.
-        predictions: Of the first seed.
-        conversations: Of the explorer; those of `predictions` are among them.
-        streams: Lanes of the graph; none without a graph.
+        protocol: Description of the evaluation: split, selection of the epoch, seeds.
+        predictions: Predictions of the first seed.
+        conversations: Conversations of the explorer; those of `predictions` are among them.
+        streams: Lanes of the graph; empty without a graph.
         history: Of the first seed (and fold), if it is known.
-        states: `(N, k)` states of the predictions' rows in front of the classifier, if they are known.
-        pictures: `curves` and `projection` → a picture that stands in where `history` or `states` is not known.
-        notes: What is missing and why, for the reader.
-        text: Whether the page carries what was said.
+        states: `(N, k)` states before the classifier, for the rows of the predictions, if they are known.
+        pictures: `curves` and `projection` → a picture that is shown if `history` or `states` is unknown.
+        notes: Missing parts with reasons, for the reader.
+        text: Whether the page contains the texts of the corpus.
     """
 
     result: Mapping[str, Any]
@@ -73,7 +73,7 @@ class Contents:
 
 
 def write_page(path: str | Path, contents: Contents) -> Path:
-    """Write the report; it appears complete or not at all.
+    """Write the report, atomically.
 
     Raises:
         StorageError: the file cannot be written.
@@ -120,12 +120,12 @@ def render_page(contents: Contents) -> str:
 
 
 def digest(script: str) -> str:
-    """Return what a content security policy calls a script."""
+    """Return the digest of a script for the content security policy."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def environment() -> Environment:
-    """Return the templates of this folder, with everything escaped that is not said to be markup."""
+    """Return the templates of this folder, with escaping of everything that is not marked as markup."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -266,7 +266,7 @@ def _embedded(path: Path, name: str) -> Markup | None:
 
 
 def _errors(contents: Contents) -> list[dict[str, Any]]:
-    """The errors worth reading, each with the turns around it."""
+    """The errors worth reading, each with the utterances around it."""
     found = contents.predictions
     place = {(c.id, name): (i, t) for i, c in enumerate(contents.conversations) for t, name in enumerate(c.utterances)}
     errors = []

@@ -1,4 +1,4 @@
-"""Marks and words on one bare axis that is measured in inches, so that nothing moves when names are long or turns are many."""
+"""Marks and words on one bare axis that is measured in inches, so that nothing moves when names are long or utterances are many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run predicted: predictions.csv as arrays, and what can be counted from it."""
+"""The predictions of a run: predictions.csv as arrays, and counts from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEVEN = tuple(f"{value:+d}" for value in range(-3, 4))  # classes of a score in 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Predictions:
-    """The judged test utterances of one seed, `N` rows.
+    """The evaluated test utterances of one seed, `N` rows.
 
     Attributes:
         labels: `C` names of the classes; `-3` … `+3` for a score.
@@ -82,14 +82,14 @@ class Predictions:
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
-    """Return the content of a run's predictions.csv.
+    """Read the predictions.csv of a run.
 
     Args:
         path: The file.
         labels: Names of the classes in index order; none for a score.
 
     Raises:
-        CheckpointError: absent, damaged, or of another label set.
+        CheckpointError: the file is missing, damaged, or has another label set.
     """
     expected = ["dialogue", "utterance", "label", "prediction", *(f"p({label})" for label in labels)]
     try:

@@ -1,4 +1,4 @@
-"""States of utterances in the plane, coloured by emotion."""
+"""Projections of utterance states to the plane, coloured by emotion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARKERS = "osD^vphX*<>P"
 
 
 def project(features: ArrayLike, *, method: Method | None = None, seed: int = 0) -> tuple[NDArray[np.float64], Method]:
-    """Return the points in the plane for `(N, k)` features: t-SNE, or PCA of fewer than 30 points.
+    """Project features `(N, k)` to the plane: t-SNE, or PCA for fewer than 30 points.
 
     Args:
         features: Finite numbers.

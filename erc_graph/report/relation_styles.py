@@ -19,7 +19,7 @@ MOST = 12  # looks in one picture; further relations share the last
 
 @dataclass(frozen=True)
 class Look:
-    """How the relations of one group are drawn.
+    """The style of the relations of one group.
 
     Attributes:
         name: For the key.

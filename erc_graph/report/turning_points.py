@@ -1,9 +1,9 @@
 """What a conversation comes to: how often each speaker has which emotion, and where a speaker's emotion changes most.
 
-A turn is a turning point where its label differs from that of the same speaker's turn before it. The change is the probability that has
-moved to other labels, from 0 to 1; of scores it is their difference::
+An utterance is a turning point where its label differs from that of the same speaker's utterance before it. The change is the probability
+that has moved to other labels, from 0 to 1; of scores it is their difference::
 
-    change = 1/2 Σ_k |p_t(k) - p_s(k)|      or      |v_t - v_s|,      s: the same speaker's turn before t
+    change = 1/2 Σ_k |p_t(k) - p_s(k)|      or      |v_t - v_s|,      s: the same speaker's utterance before t
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TurningPoint:
 
     Attributes:
         turn: Where it has changed.
-        before: The same speaker's turn before it.
+        before: The same speaker's utterance before it.
         change: How much; see the module.
     """
 
@@ -53,7 +53,7 @@ def turning_points(c: Conversation, most: int = MOST) -> list[TurningPoint]:
 
 
 def speaker_totals(c: Conversation, labels: int) -> dict[str, list[int]]:
-    """Return how many turns of every speaker have which predicted label, in the order in which they first speak.
+    """Return how many utterances of every speaker have which predicted label, in the order in which they first speak.
 
     Args:
         c: A conversation with speakers and predictions.

@@ -1,1 +1,1 @@
-"""A trained model behind HTTP: bounded, on one machine, shared by threads; `erc-graph serve` starts it."""
+"""Serving a trained model over HTTP: bounded, on one machine, shared by threads; `erc-graph serve` starts it."""

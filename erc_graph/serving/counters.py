@@ -31,5 +31,5 @@ class Counters:
         Gauge("erc_graph_session_bytes", "Memory of live conversations.", registry=registry).set_function(lambda: sessions.nbytes)
 
     def page(self) -> bytes:
-        """All of it, as text."""
+        """Return all counters as text."""
         return generate_latest(self._registry)

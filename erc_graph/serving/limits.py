@@ -1,4 +1,4 @@
-"""What the service lets in, and for how long."""
+"""Limits of the service."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ PER_SESSION = 4 * MIB  # bytes that live conversations may hold, on average of `
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of a service.
+    """Limits of the service.
 
     Attributes:
-        workers: Requests that are computed at the same time; 0: one per processor, at most four.
-        queue: Requests that wait for one of these; one more is answered 503.
-        body: Most MiB of a request.
-        timeout: Seconds from a request's first byte to its answer.
-        sessions: Live conversations at the same time; together they hold at most 4 MiB of memory each.
-        idle: Seconds without a turn after which a live conversation is forgotten.
+        workers: Requests that are processed at the same time; 0: one per processor, at most four.
+        queue: Largest number of waiting requests; further ones get status 503.
+        body: Largest size of a request in MiB.
+        timeout: Largest number of seconds from the first byte of a request to its answer.
+        sessions: Largest number of live conversations; together they use at most 4 MiB of memory each.
+        idle: Seconds without a turn after which a live conversation is deleted.
 
     Raises:
-        ConfigError: a value out of range; names all of them.
+        ConfigError: at least one value is out of range; the message names all of them.
     """
 
     workers: int = 0
@@ -57,5 +57,5 @@ class Limits:
 
     @property
     def at_once(self) -> int:
-        """Threads that ask the model."""
+        """Return the number of threads that run the model."""
         return self.workers or min(4, cores())

@@ -21,5 +21,5 @@ class Refusal(ErcGraphError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
+        """Return the headers of the answer."""
         return {"Retry-After": str(SOON)} if self.status == 503 else {}

@@ -80,7 +80,7 @@ TURN: dict[str, Any] = {
 
 
 def body(schema: dict[str, Any], example: Any, line: str) -> dict[str, Any]:
-    """A request body in OpenAPI: JSON, or plain text.
+    """Return a request body in OpenAPI: JSON, or plain text.
 
     Args:
         schema: Of the JSON.

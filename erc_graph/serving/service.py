@@ -66,7 +66,7 @@ class Service:
                     say(f"{modality}: requests have to bring its vectors: {error}")
 
     def about(self) -> dict[str, Any]:
-        """What the model is, reads and predicts."""
+        """Return the model, its input and its labels."""
         schema, method = self.pipeline.schema, self.pipeline.method
         networks = getattr(method, "networks", [method])
         return {
@@ -115,7 +115,7 @@ class Service:
         return self.pipeline.stream()
 
     def turn(self, session: Session, body: bytes) -> dict[str, Any]:
-        """Judge the next turn of a live conversation: the row that `predict` would give, and `notes`.
+        """Label the next turn of a live conversation: the row that `predict` would give, and `notes`.
 
         Args:
             session: The conversation; no other thread may have it meanwhile.

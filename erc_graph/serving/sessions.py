@@ -56,7 +56,7 @@ class Sessions:
 
     @property
     def nbytes(self) -> int:
-        """Memory of all streams."""
+        """Return the memory of all streams, in bytes."""
         return self._nbytes
 
     def open(self, begin: Callable[[], Stream]) -> str:
@@ -83,7 +83,7 @@ class Sessions:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[Session]:
-        """The conversation, for one turn; it expires anew from the end of the turn.
+        """Lock a live conversation for one turn; its time to expire starts again at the end of the turn.
 
         Raises:
             Refusal: 404, unknown or expired; 409, another turn of it is being judged, or it is as long as allowed; 503, no memory left.

@@ -37,9 +37,9 @@ def read_sequences(
     """Read utterance ids and their sequences.
 
     Args:
-        path: `.safetensors` (memory-mapped), `.npz`, or a folder with one `<utterance>.npy`, one sound file (`<utterance>.wav`, `.flac`,
-            …), one video (`.mp4`, …) or one folder of pictures per utterance. Sound becomes mono and 16 kHz; of pictures at most
-            `FRAMES` are taken.
+        path: `.safetensors` (memory-mapped), `.npz`, or a folder with one `<utterance>.npy`, one audio file (`<utterance>.wav`, `.flac`,
+            …), one video (`.mp4`, …) or one folder of pictures per utterance. Sound becomes mono and 16 kHz; of pictures at most `FRAMES`
+            are taken.
         strict: Refuse a file that is unreadable, empty or silent, instead of leaving it out.
         notes: Remarks on what was resampled, turned round or left out are added here.
         sound: Take the sound of videos, not their pictures.
@@ -50,7 +50,7 @@ def read_sequences(
     Raises:
         CorpusError: no such form, damaged, object arrays, duplicate ids, offsets that do not fit; images that are no bytes, samples far
             outside [-1, 1].
-        ConfigError: sound files, and the libraries that read them are not installed.
+        ConfigError: audio files, and the libraries that read them are not installed.
     """
     path, notes = Path(path), [] if notes is None else notes
     if path.is_dir():
@@ -225,7 +225,7 @@ def _read_arrays(files: Mapping[str, Path]) -> tuple[list[str], Tensor, Tensor]:
 
 
 def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, notes: list[str]) -> tuple[list[str], Ragged]:
-    """Read utterance id → sound file or video as waveforms at 16 kHz: the ids of those that can be read, and their samples.
+    """Read utterance id → audio file or video as waveforms at 16 kHz: the ids of those that can be read, and their samples.
 
     Raises:
         CorpusError: none can be read; or `strict` and one cannot.

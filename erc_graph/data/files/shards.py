@@ -59,7 +59,7 @@ class Shard:
         source: Of which file.
         number: Which shard of the file, from 0.
         start: First byte of JSON lines, first row of Parquet.
-        stop: The byte or row behind the last; unset: the file is read as a whole.
+        stop: The byte or row behind the last; default: the file is read as a whole.
         first: Lines in front of it that are not empty.
         share: Of the file's bytes, for estimates.
         only: Whether it is all of the file.
@@ -95,7 +95,7 @@ class Refused:
 def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[Source]:
     """Return the files at the given paths, those of folders by name, each once.
 
-    Sound files and hidden ones are left out, and so is the folder `outside`. The folder of a corpus is one source.
+    Audio files and hidden ones are left out, and so is the folder `outside`. The folder of a corpus is one source.
 
     Raises:
         CorpusError: nothing stands at one of the paths, or nothing at all is found.
@@ -263,7 +263,7 @@ class Records:
         lines: One JSON object or list each.
         numbers: Of the lines in their file, from 1 (rows of Parquet, too).
         first: Lines in front of it.
-        spoilt: Number of a line that cannot be read and is it, or may hold a turn of it; unset: there is none.
+        spoilt: Number of a line that cannot be read and is it, or may hold a turn of it; default: there is none.
     """
 
     lines: list[bytes]

@@ -1,4 +1,4 @@
-"""Sound of an utterance, from a sound file or a video; read as mono at 16 kHz."""
+"""Sound of an utterance, from a audio file or a video; read as mono at 16 kHz."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST = 4 * 3600  # seconds: about a gigabyte at 16 kHz
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What the header of a sound file says.
+    """What the header of a audio file says.
 
     Attributes:
         path: The file.
@@ -37,7 +37,7 @@ class Recording:
 
 
 def read_header(path: Path) -> Recording:
-    """Read the header of a sound file, or of the sound of a video.
+    """Read the header of a audio file, or of the sound of a video.
 
     Raises:
         CorpusError: unreadable, nothing in it, or a rate or length that no recording of an utterance has.
@@ -67,8 +67,8 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
     """Read a waveform `(samples,)` float32 in [-1, 1]: the mean of the channels, resampled to 16 kHz.
 
     Args:
-        path: A sound file, or a video, whose sound is taken.
-        seconds: What is longer is cut there; unset: nothing is.
+        path: A audio file, or a video, whose sound is taken.
+        seconds: What is longer is cut there; default: nothing is.
 
     Raises:
         CorpusError: unreadable, empty, or silence: all samples the same.

@@ -62,7 +62,7 @@ def tidy(folder: Path, name: str | None = None) -> None:
 
     Args:
         folder: Where to look.
-        name: Only leftovers of the file or folder of this name; unset: of all.
+        name: Only leftovers of the file or folder of this name; default: of all.
     """
     with suppress(OSError):
         for path in folder.iterdir():
