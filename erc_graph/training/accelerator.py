@@ -17,7 +17,7 @@ def make_accelerator(config: TrainingConfig, device: str) -> Accelerator:
     """Return the device and precision that were asked for.
 
     Raises:
-        ConfigError: they are not to be had here.
+        ConfigError: the device or precision is not available.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState

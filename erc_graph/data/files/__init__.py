@@ -1,1 +1,1 @@
-"""Reading and writing: corpora, features, sound, pictures and transcripts as files; the only room that opens a file of a user."""
+"""Reading and writing of files: corpora, features, audio, video and transcripts; only these modules open files of a user."""

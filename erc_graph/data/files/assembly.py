@@ -1,4 +1,4 @@
-"""From annotations to a corpus: what an annotation file says, joined with features, sequences, splits and task, and checked."""
+"""Building a corpus from annotations: they are joined with features, sequences, splits and task, and checked."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def assemble(
     strict: bool = False,
     files: Mapping[str, Path] | None = None,
 ) -> Corpus:
-    """Build a corpus out of what a file says and what is given beside it; what is given wins.
+    """Build a corpus from annotations and further arguments; an argument takes precedence over the annotations.
 
     Args:
-        annotations: What the annotation files say.
-        dataset: Data set, known or not.
-        task: What to predict. Left out: `labels`, the data set's own task, or what the file says.
+        annotations: Content of the annotation files.
+        dataset: Name of the data set, known or not.
+        task: Task to predict; default: `labels`, the data set's own task, or the labels of the file.
         labels: Names of the file's labels in index order.
         splits: JSON file of train/dev/test → dialogue ids.
         features: Modality → feature file.
         sequences: Modality → file of sequences.
-        extractors: Modality → what made its features.
-        name: What to call the corpus.
-        strict: Refuse features with numbers that cannot be computed with, instead of masking them.
+        extractors: Modality → extractor of its features.
+        name: Name of the corpus.
+        strict: Raise an error for features with invalid numbers instead of treating them as missing.
         files: Name → file, whose SHA-256 become part of the provenance.
 
     Raises:
-        CorpusError: parts that do not fit each other, or labels outside the set.
+        CorpusError: parts do not fit each other, or a label is not in the label set.
     """
     _check_structure(annotations)
     if dataset is None or str(annotations.dataset).startswith(f"{dataset}-"):  # a file may know which part of the data set it is

@@ -1,9 +1,9 @@
-"""What reading may cost: memory follows from the size of the files that are opened, and every reader passes here.
+"""Limits on memory for reading: the limit follows from the size of the opened files, and every reader uses this module.
 
-A file of a few hundred bytes can ask for gigabytes: by repetition, by a shape, by nested or dotted keys, by one wide row among many. A
-list of such tricks is never complete. So each file is opened with `content_of` or announced with `admit`, which allow memory for its
-size, and inside `reading` the operating system refuses more (Linux; elsewhere only what a reader counts itself is bounded). What a
-library raises inside is told in one line.
+A file of a few hundred bytes can request gigabytes: by repetition, by a shape, by nested or dotted keys, or by one wide row. A list of such
+tricks is never complete. So each file is opened with `content_of` or announced with `admit`, which allow memory for its size. Inside
+`reading` the operating system refuses more (on Linux; elsewhere only memory that a reader counts itself is limited). An error of a library
+is reported in one line.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def _limit(most: int) -> None:
 
 @contextmanager
 def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> Iterator[None]:
-    """Bound what is built inside, and tell errors of libraries in one line; readings may stand inside each other.
+    """Limit the memory within a block, and report errors of libraries in one line; blocks may be nested.
 
     Args:
-        path: What is read, for messages.
+        path: The file, for messages.
         refuse: Class of the error.
 
     Raises:
@@ -114,11 +114,11 @@ def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusEr
 
 
 def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> int:
-    """Allow memory for a file that is about to be opened; returns its size in bytes.
+    """Allow memory for a file that will be opened, and return its size in bytes.
 
     Raises:
-        refuse: no regular file: a pipe would be waited for, a device never ends.
-        OSError: no such file, a folder, or no permission.
+        refuse: it is no regular file (a pipe would wait, a device never ends).
+        OSError: there is no such file, it is a folder, or permission is missing.
     """
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
@@ -159,7 +159,7 @@ def _far_more(what: str, path: str | os.PathLike[str]) -> str:
 
 
 def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> bytes:
-    """Return the bytes of a regular file, and allow memory for what is made of them.
+    """Return the bytes of a regular file, and allow memory for its content.
 
     Raises:
         refuse: no regular file.

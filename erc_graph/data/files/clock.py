@@ -1,4 +1,4 @@
-"""Times of day and of a recording, as files spell them, in seconds."""
+"""Conversion of times of day and of a recording, as written in files, to seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From bytes to text: UTF-8 and UTF-16 for certain, anything else as a library detects it, with a note, or not at all.
+"""Decoding of text: UTF-8 and UTF-16 with certainty, other encodings as a library detects them, with a note, or an error.
 
 Windows-1252 takes almost any bytes, so it proves nothing: Chinese, Japanese and Cyrillic files became Latin letters without a word.
 """
@@ -26,14 +26,14 @@ _NAMES = {"cp1252": "Windows-1252", "cp1250": "Windows-1250", "iso8859_2": "ISO 
 
 
 def decode(content: bytes, path: str | Path) -> str:
-    """Return the text of a file, without a byte order mark and without NUL bytes at its end.
+    """Decode the text of a file, without a byte order mark and without NUL bytes at its end.
 
     Args:
         content: Of the file.
         path: For messages.
 
     Raises:
-        CorpusError: no text, or text in an encoding that cannot be told.
+        CorpusError: it is no text, or its encoding cannot be determined.
     """
     mark = next((name for mark, name in _MARKS if content.startswith(mark)), None) or _unmarked_utf16(content) or "utf-8"
     kept = content.rstrip(b"\0\r\n")

@@ -1,4 +1,4 @@
-"""The turns of a corpus as a table that `load_corpus` and a spreadsheet can read; features stay behind."""
+"""Export of a corpus as a table that `load_corpus` and a spreadsheet can read; features are left out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES = (".csv", ".jsonl")
 
 
 def turns(corpus: Corpus) -> list[dict[str, Any]]:
-    """Return a flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and what is known of the rest.
+    """Return a flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and further known columns.
 
     The rest is `label`, `sentiment`, `start` and `end` (seconds), `split`.
 
@@ -44,7 +44,7 @@ def turns(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def write_turns(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
-    """Write `turns` as CSV or as JSON lines, all or nothing.
+    """Write `turns` as CSV or as JSON lines, atomically.
 
     Raises:
         ConfigError: the file name ends in neither `.csv` nor `.jsonl`.

@@ -1,4 +1,4 @@
-"""Feature files: rows of numbers that belong to utterances by id, and the join to a corpus."""
+"""Feature files: rows of numbers with utterance ids, and the join to a corpus."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
 
 
 def check_unique(ids: Sequence[str], path: Path) -> None:
-    """Refuse an id that stands twice.
+    """Check that no id occurs twice.
 
     Raises:
-        CorpusError: names the first.
+        CorpusError: an id does; the message names the first.
     """
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
@@ -79,18 +79,18 @@ def check_unique(ids: Sequence[str], path: Path) -> None:
 
 
 def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> tuple[np.ndarray, list[str]]:
-    """Return where each utterance of the corpus stands in a file.
+    """Return the row of each utterance of the corpus in a file.
 
     Args:
         ids: `n` ids of the file.
         utterance_ids: `U` ids of the corpus.
-        where: How messages call the file's content, for example `features.audio (audio.npz)`.
+        where: Name of the file's content in messages, for example `features.audio (audio.npz)`.
 
     Returns:
         `(U,)` int64 row, -1 where there is none; sentences on what is missing or left over.
 
     Raises:
-        CorpusError: no row belongs to any utterance.
+        CorpusError: no row belongs to an utterance.
     """
     position = dict(zip(ids, range(len(ids)), strict=True))
     row = np.fromiter(map(position.get, utterance_ids, repeat(-1)), dtype=np.int64, count=len(utterance_ids))
@@ -121,14 +121,14 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
 def join_features(
     ids: Sequence[str], array: np.ndarray, utterance_ids: Sequence[str], *, where: str = "features", strict: bool = False
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Put rows into the order of the corpus.
+    """Sort rows in the order of the corpus.
 
     Args:
         ids: `n` ids of the rows.
         array: `(n, d)`.
         utterance_ids: `U` ids of the corpus.
-        where: How messages call these features, for example `features.audio (audio.npz)`.
-        strict: Refuse rows with numbers that cannot be computed with (`erc_graph.data.numbers`) instead of masking them.
+        where: Name of these features in messages, for example `features.audio (audio.npz)`.
+        strict: Raise an error for rows with invalid numbers (`erc_graph.data.numbers`) instead of treating them as missing.
 
     Returns:
         Features `(U, d)` float32, zero where missing; presence `(U,)` bool; sentences on what is missing or left over.
@@ -158,7 +158,7 @@ def join_features(
 
 
 def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
-    """Read as `np.load` does, but only arrays of numbers and text, with errors that a user understands.
+    """Read arrays like `np.load`, but only arrays of numbers and text, with clear errors.
 
     Returns:
         The array, or of an archive the arrays of `names` (`None` for others).
@@ -303,7 +303,7 @@ def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: T
         path: The file.
         ids: `n` utterance ids.
         features: `(n, d)`.
-        note: What made them (model, layer, versions); plain JSON values, kept under the metadata key `note`.
+        note: Extractor of the features (model, layer, versions); plain JSON values, stored under the metadata key `note`.
 
     Raises:
         StorageError: the file cannot be written.
@@ -312,7 +312,7 @@ def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: T
 
 
 def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what a feature file or a file of sequences says about itself; empty for one that says nothing."""
+    """Read the note in a feature file or a file of sequences; empty if there is none."""
     try:
         _, metadata = load_tensors(path)
         note = json.loads(metadata.get("note", "{}"))

@@ -1,4 +1,4 @@
-"""Files of a model on the Hugging Face hub, or from its cache where there is no network. Never anything that would be run."""
+"""Files of a model on the Hugging Face hub, or from its cache without a network; never files that contain code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 def hub_name(name: str) -> bool:
-    """Return whether this could be the name of a model on the hub: `someone/model`, or one of the hub's old names without an owner.
+    """Return whether a name could be a model on the hub: `someone/model`, or one of the hub's old names without an owner.
 
     >>> hub_name("sentence-transformers/all-MiniLM-L6-v2"), hub_name("../model"), hub_name("runs/meld/seed-0")
     (True, False, False)
@@ -21,14 +21,15 @@ def hub_name(name: str) -> bool:
 
 
 def hub_folder(name: str, patterns: Sequence[str]) -> Path:
-    """Return a folder with the files of a model that match the patterns; what is in the cache already is not fetched again.
+    """Return a folder with the files of a model that match the patterns; files in the cache are not downloaded again.
 
     Args:
         name: `someone/model`.
         patterns: File names, with `*`.
 
     Raises:
-        CheckpointError: no such model, or no network and not in the cache; says what to download and where to put it.
+        CheckpointError: there is no such model, or there is no network and the files are not in the cache; the message says what to
+            download and where to put it.
     """
     try:
         from huggingface_hub import snapshot_download

@@ -1,4 +1,4 @@
-"""A file of JSON lines that grows while work is done: what stands in it when a process is killed is whole but for the last line."""
+"""A file of JSON lines that grows during a computation; if the process is killed, all lines except the last are complete."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Journal:
         self.file.close()
 
     def add(self, record: Record) -> int:
-        """Add a record; returns where its line begins."""
+        """Add a record, and return the position of its line."""
         place = self.file.seek(0, os.SEEK_END)
         self.file.write(json.dumps(record).encode("ascii") + b"\n")
         self.file.flush()
@@ -68,12 +68,12 @@ class Journal:
         return place
 
     def line(self, place: int) -> bytes:
-        """The line that begins there."""
+        """Return the line at a position."""
         self.file.seek(place)
         return self.file.readline()
 
     def get(self, name: str) -> Record | None:
-        """The last record of a name."""
+        """Return the last record of a name."""
         found: Record | None = json.loads(self.line(self.place[name])) if name in self.place else None
         return found
 

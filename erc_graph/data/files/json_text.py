@@ -1,4 +1,4 @@
-"""JSON, or JSON lines."""
+"""Parsing of JSON and JSON lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from erc_graph.errors import CorpusError
 
 
 def parse_json(text: str, refuse: Callable[[int | None, Exception], CorpusError]) -> Any:
-    """Return the value that a text holds, or the list of what its lines hold.
+    """Return the value in a text, or the list of the values of its lines.
 
     Args:
         text: Of the file.

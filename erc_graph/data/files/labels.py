@@ -1,4 +1,4 @@
-"""One translation of labels for every reader: what a file writes becomes a name of the label set, or nothing.
+"""The mapping of labels for all readers: a label in a file becomes a name of the label set, or `None`.
 
 `hap`, `Joy`, `NEUTRAL` and `anger ` are names in other forms, `"0.0"` and `2` stand for places in the set, `-1`, NaN and `xxx` for
 no label. Whatever is changed is said in a note.

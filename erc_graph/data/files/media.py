@@ -1,4 +1,4 @@
-"""Files of utterances in a folder and the folders in it: which sound, video, array or folder of pictures belongs to which utterance."""
+"""Files of utterances in a folder and its subfolders: which audio file, video, array or folder of images belongs to which utterance."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _CLIP = re.compile(r"(final_videos_test)?(dia\d+_utt\d+)")
 
 
 def split_of_name(path: Path) -> str | None:
-    """Return the split that the name of a file or folder tells (`train_sent_emo.csv`), or `None`."""
+    """Return the split in the name of a file or folder (`train_sent_emo.csv`), or `None`."""
     words = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.name.lower()) if word in SPLIT_NAMES]
     return words[0] if len(set(words)) == 1 else None
 
 
 def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
-    """Return utterance id → its file (or folder of pictures), of all that lie in a folder and the folders in it.
+    """Return utterance id → its file (or folder of images), for all files in a folder and its subfolders.
 
     The id is the name without its ending; of MELD's clips `dia0_utt1` it is `train_dia0_utt1`, by the folder of the split. Of several
     files of an utterance the first ending wins.
@@ -76,16 +76,16 @@ def _utterance(path: Path, folder: Path) -> tuple[str, bool]:
 
 
 def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: str) -> dict[str, Path]:
-    """Return utterance id → its file (or folder of pictures), of those that are there, at any depth.
+    """Return utterance id → its file (or folder of images), for all existing files, at any depth.
 
     Args:
         folder: Where they lie, each named by an utterance id.
         ids: Of the corpus.
         endings: Of the files that count, the best first; `""`: folders of pictures.
-        what: How messages call them.
+        what: Name of the files in messages.
 
     Raises:
-        CorpusError: no such folder, or nothing in it that belongs to an utterance.
+        CorpusError: the folder does not exist, or has no file of an utterance.
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder; expected one with {what}, each named by its utterance id")

@@ -1,8 +1,8 @@
-"""Nothing is guessed in silence: what a reader assumes about a file is one short note.
+"""Notes: every assumption of a reader about a file is reported in one short sentence.
 
-A reader calls `note("…")` where it assumes something, however deep in the code that is. `load_corpus` and `load_transcript` collect them
-with `noting()`: when the file could be read they are said on standard error, once each, and stand under `notes` in the provenance, which
-`--json` shows. Of a file that is refused the error alone is said.
+A reader calls `note("…")` wherever it makes an assumption. `load_corpus` and `load_transcript` collect the notes with `noting()`. If the
+file can be read, each note is printed once on standard error and stored under `notes` in the provenance, which `--json` shows. If the file
+cannot be read, only the error is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _log = logging.getLogger("erc_graph")
 
 
 def note(text: str) -> None:
-    """Say what is assumed, in one short sentence; outside of `noting` it is said at once."""
+    """Report an assumption in one short sentence; outside of `noting` it is printed at once."""
     heard = _heard.get()
     if heard is None:
         _say(text)
@@ -29,10 +29,10 @@ def note(text: str) -> None:
 
 @contextmanager
 def noting(say: Callable[[str], None] | None = None) -> Iterator[list[str]]:
-    """Collect the notes of what is read inside, and say them at the end of the outermost one, where nothing was refused.
+    """Collect the notes within a block, and print them at the end of the outermost block, if no error occurred.
 
     Args:
-        say: How they are said; on standard error where left out.
+        say: Function that prints a note; default: on standard error.
     """
     outer = _heard.get()
     notes: list[str] = []

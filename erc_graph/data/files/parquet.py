@@ -1,4 +1,4 @@
-"""Parquet files, opened once it is known that their rows are no more than their size allows."""
+"""Opening of Parquet files, after a check that their number of rows fits their size."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Dtype:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The same description as numpy has it."""
+        """Return the same description as a numpy dtype."""
         return np.dtype(self.code) if self.order == "|" else np.dtype(self.code).newbyteorder(cast(Literal["<", ">", "="], self.order))
 
 

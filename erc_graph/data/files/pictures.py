@@ -1,4 +1,4 @@
-"""Face frames of an utterance: from an array, a folder of pictures, or a video; always `(T, 3, H, W)` uint8."""
+"""Face frames of an utterance from an array, a folder of images, or a video; always `(T, 3, H, W)` uint8."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MOST_PIXELS = 64_000_000  # of a picture: a small file can claim to be a huge on
 
 
 def read_frames(path: Path, most: int) -> Tensor:
-    """Read frames `(T, 3, H, W)` uint8, at most so many, at equal distances.
+    """Read frames `(T, 3, H, W)` uint8; of more than `most` frames, as many at equal distances.
 
     Args:
         path: `.npy` of shape `(T, H, W, 3)` or `(T, 3, H, W)` uint8, a folder of pictures in the order of their names, or a video.
-        most: How many frames.
+        most: Largest number of frames.
 
     Raises:
-        CorpusError: cannot be read, or no frame in it.
-        ConfigError: a video, and nothing is installed that reads it.
+        CorpusError: the file cannot be read, or has no frame.
+        ConfigError: it is a video, and no library for videos is installed.
     """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith("."))

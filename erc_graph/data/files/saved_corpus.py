@@ -31,11 +31,11 @@ VERSION = 2
 
 
 def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
-    """Write a corpus to `folder`, all or nothing; a corpus saved there before is replaced.
+    """Write a corpus to `folder`, atomically; a corpus saved there before is replaced.
 
     Raises:
-        CorpusError: the splits name dialogues that the corpus does not have, or other splits than train, dev and test.
-        StorageError: the folder holds other files, or the file system refuses; nothing is left half-written.
+        CorpusError: the splits name unknown dialogues, or a split is not train, dev or test.
+        StorageError: the folder holds other files, or cannot be written; no half-written file is left behind.
     """
     task = corpus.task
     check_splits(corpus.splits, corpus.dialogue_ids, f"{corpus.name}: splits")
@@ -71,11 +71,11 @@ def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
 
 
 def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[str, Any]:
-    """Read what `save_corpus` wrote, as the fields of a `Corpus`; features are memory-mapped.
+    """Read a corpus written by `save_corpus`, as the fields of a `Corpus`; features are memory-mapped.
 
     Args:
         folder: The folder, or the `corpus.json` in it.
-        strict: Refuse features with NaN, inf or numbers beyond 1e15 in a row that is present.
+        strict: Raise an error for features with NaN, inf or numbers beyond 1e15 in a row that is present.
 
     Raises:
         CorpusError: a file is missing, damaged or edited, of a newer version, or does not fit the others.

@@ -1,4 +1,4 @@
-"""Sequence files: words, frames or samples that belong to utterances by id, and the join to a corpus."""
+"""Sequence files: words, frames or samples with utterance ids, and the join to a corpus."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def read_sequences(
         path: `.safetensors` (memory-mapped), `.npz`, or a folder with one `<utterance>.npy`, one audio file (`<utterance>.wav`, `.flac`,
             …), one video (`.mp4`, …) or one folder of pictures per utterance. Sound becomes mono and 16 kHz; of pictures at most `FRAMES`
             are taken.
-        strict: Refuse a file that is unreadable, empty or silent, instead of leaving it out.
-        notes: Remarks on what was resampled, turned round or left out are added here.
-        sound: Take the sound of videos, not their pictures.
+        strict: Raise an error for a file that is unreadable, empty or silent, instead of leaving it out.
+        notes: List to which notes on resampled, transposed or left-out files are added.
+        sound: Read the audio of videos, not their images.
 
     Returns:
         `n` ids and `n` sequences: uint8 where the file has bytes (images), else float32.
@@ -80,7 +80,7 @@ def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences:
         path: The file.
         ids: `n` utterance ids.
         sequences: Of the same number.
-        note: What made them (model, layer, versions); plain JSON values, kept under the metadata key `note`.
+        note: Extractor of the sequences (model, layer, versions); plain JSON values, stored under the metadata key `note`.
 
     Raises:
         StorageError: the file cannot be written.
@@ -92,20 +92,20 @@ def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences:
 def join_sequences(
     ids: Sequence[str], sequences: Ragged, utterance_ids: Sequence[str], *, where: str = "sequences", strict: bool = False
 ) -> tuple[Ragged, list[str]]:
-    """Put sequences into the order of the corpus.
+    """Sort sequences in the order of the corpus.
 
     Args:
         ids: `n` ids of the sequences.
         sequences: `n` sequences.
         utterance_ids: `U` ids of the corpus.
-        where: How messages call them, for example `sequences.text (words.npz)`.
-        strict: Refuse items with numbers that cannot be computed with (`erc_graph.data.numbers`) instead of leaving them out.
+        where: Name of the sequences in messages, for example `sequences.text (words.npz)`.
+        strict: Raise an error for items with invalid numbers (`erc_graph.data.numbers`) instead of leaving them out.
 
     Returns:
         `U` sequences, empty where missing; sentences on what is missing, left over or left out.
 
     Raises:
-        CorpusError: no sequence belongs to any utterance; or `strict` and an item has to be left out.
+        CorpusError: no sequence belongs to an utterance; or, with `strict`, an item would be left out.
     """
     row, report = find_rows(ids, utterance_ids, where)
     values, lengths, start = sequences.values, sequences.lengths, sequences.ptr[:-1]
@@ -225,11 +225,11 @@ def _read_arrays(files: Mapping[str, Path]) -> tuple[list[str], Tensor, Tensor]:
 
 
 def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, notes: list[str]) -> tuple[list[str], Ragged]:
-    """Read utterance id → audio file or video as waveforms at 16 kHz: the ids of those that can be read, and their samples.
+    """Read the audio files or videos of utterances as waveforms at 16 kHz, and return the ids of readable ones with their samples.
 
     Raises:
-        CorpusError: none can be read; or `strict` and one cannot.
-        ConfigError: the libraries that read sound are not installed.
+        CorpusError: none can be read; or, with `strict`, one cannot be read.
+        ConfigError: the libraries for audio are not installed.
     """
     rates: Counter[int] = Counter()
 

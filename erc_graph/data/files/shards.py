@@ -75,7 +75,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What its result is called, without an ending."""
+        """Return the name of its result, without an ending."""
         return self.source.name if self.only else f"{self.source.name}/part-{self.number:05d}"
 
 

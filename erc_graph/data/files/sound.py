@@ -1,4 +1,4 @@
-"""Sound of an utterance, from a audio file or a video; read as mono at 16 kHz."""
+"""Audio of an utterance, from an audio file or a video, read as mono at 16 kHz."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LONGEST = 4 * 3600  # seconds: about a gigabyte at 16 kHz
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What the header of a audio file says.
+    """The header of an audio file.
 
     Attributes:
         path: The file.
-        seconds: Its length.
+        seconds: Duration in seconds.
         rate: Sampling rate in Hz.
-        channels: Their number.
+        channels: Number of channels.
     """
 
     path: Path
@@ -37,11 +37,11 @@ class Recording:
 
 
 def read_header(path: Path) -> Recording:
-    """Read the header of a audio file, or of the sound of a video.
+    """Read the header of an audio file, or of the audio of a video.
 
     Raises:
-        CorpusError: unreadable, nothing in it, or a rate or length that no recording of an utterance has.
-        ConfigError: nothing is installed that reads it.
+        CorpusError: the file is unreadable or empty, or has a rate or length that no recording of an utterance has.
+        ConfigError: no library for it is installed.
     """
     if path.suffix.lower() in VIDEOS:
         frames, rate, channels = _video_header(path)
@@ -67,12 +67,12 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
     """Read a waveform `(samples,)` float32 in [-1, 1]: the mean of the channels, resampled to 16 kHz.
 
     Args:
-        path: A audio file, or a video, whose sound is taken.
-        seconds: What is longer is cut there; default: nothing is.
+        path: An audio file, or a video, whose audio is read.
+        seconds: Longest duration; longer recordings are cut; default: none is cut.
 
     Raises:
-        CorpusError: unreadable, empty, or silence: all samples the same.
-        ConfigError: nothing is installed that reads it.
+        CorpusError: the file is unreadable, empty, or silent: all samples are equal.
+        ConfigError: no library for it is installed.
     """
     soundfile, about = _soundfile(), read_header(path)
     frames = -1 if seconds is None else int(seconds * about.rate)

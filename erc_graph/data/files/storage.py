@@ -1,4 +1,4 @@
-"""Writing that is all or nothing, and tensors on disk without pickle."""
+"""Atomic writing of files, and tensors on disk without pickle."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def tidy(folder: Path, name: str | None = None) -> None:
-    """Finish or remove what killed processes of this machine left in a folder: what was put aside comes back, what is half-written goes.
+    """Finish or remove the files that killed processes of this machine left in a folder: files put aside are restored, half-written ones
+    are removed.
 
     Args:
         folder: Where to look.
@@ -99,7 +100,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], *, tidied: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what is written there becomes `path` when the block ends without an error.
+    """Give a temporary path next to `path`; the file written there becomes `path` when the block ends without an error.
 
     Args:
         path: The file.
@@ -180,7 +181,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
 
 
 def plain(value: Any) -> Any:
-    """JSON values only: numbers of numpy and PyTorch become Python's, and what JSON has no word for (NaN, inf) becomes null."""
+    """Convert to JSON values: numbers of numpy and PyTorch become Python numbers, and values that JSON lacks (NaN, inf) become null."""
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

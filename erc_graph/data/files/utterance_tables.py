@@ -47,7 +47,7 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """All names, in order of appearance."""
+        """Return all names, in order of appearance."""
         return list(dict.fromkeys(str(name) for row in self.rows for name in row))
 
 
@@ -112,7 +112,7 @@ def _has_bare_quotes(text: str) -> bool:
 
 
 def table_of(names: list[str], rows: list[list[Any]], places: list[str], path: Path, format: str) -> Table:
-    """Rows of values as a table; columns without a name are left out, with a note where there is something in them.
+    """Return rows of values as a table; columns without a name are left out, with a note if they have content.
 
     Raises:
         CorpusError: two columns of one name.
@@ -144,12 +144,12 @@ def read_parquet(path: Path) -> Table:
 
 
 def json_table(rows: list[Row], format: str) -> Table:
-    """Objects as a table."""
+    """Return objects as a table."""
     return Table(rows=rows, places=[f"row {number}" for number in range(1, len(rows) + 1)], format=format)
 
 
 def cell(value: Any) -> str:
-    """A value of a table as text; `null` and NaN are empty."""
+    """Return a value of a table as text; `null` and NaN are empty."""
     return "" if value is None or value != value else str(value)
 
 
@@ -235,7 +235,7 @@ def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dic
 
 
 def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], format: str, dataset: str | None) -> Annotations:
-    """Rows of plain names and text as annotations, ordered and checked.
+    """Build annotations from rows of plain names and text, sorted and checked.
 
     Raises:
         CorpusError: see `table_annotations`.
