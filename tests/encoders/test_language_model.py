@@ -79,7 +79,7 @@ def test_low_rank_matrices_alone_are_trained_and_saved(tiny_encoder: Path, ids: 
     pytest.importorskip("peft")
     with pytest.raises(ConfigError, match=r"language_model.lora: expected a rank of 1 or more, or 0, found -1"):
         LanguageModelConfig(lora=-1)
-    with pytest.raises(ConfigError, match=r"language_model.lora: expected a pretrained model beside it \(folder\), found none"):
+    with pytest.raises(ConfigError, match=r"language_model.lora: expected a pretrained model as well \(folder\), found none"):
         LanguageModel(LanguageModelConfig(lora=2))
     base = Path(shutil.copytree(tiny_encoder, tmp_path / "base"))
     model, plain = (LanguageModel(LanguageModelConfig(folder=str(base), lora=lora)).eval() for lora in (2, 0))

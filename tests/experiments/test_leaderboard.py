@@ -498,7 +498,7 @@ def test_a_dry_run_says_what_it_would_train(small: Path, rules: Path, tmp_path: 
     ]
     assert main(["leaderboard", *options]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "sample: 2 methods, 12 trainings that choose settings, 4 that are judged" and "wavfusion is left out" in said[1]
+    assert said[0] == "sample: 2 methods, 12 trainings that choose settings, 4 that are evaluated" and "wavfusion is left out" in said[1]
     assert not (tmp_path / "board").exists()
 
 

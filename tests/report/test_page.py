@@ -123,7 +123,7 @@ def test_no_error_no_label_twice_no_graph(make: Make) -> None:
     plain = conversation(3, 4, edges=None, present=None)
     right = conversation(3, 4, edges=None, present=None, target=plain.guess)
     page = render_page(make(conversations=[right], streams=()))
-    assert "No error among the judged turns." in page and "strongest incoming edges light up" not in page
+    assert "No error among the evaluated utterances." in page and "strongest incoming edges light up" not in page
 
 
 def test_scores(make: Make) -> None:

@@ -116,7 +116,7 @@ def plan(field: Field) -> list[str]:
     entries = field.entries
     tried = sum(len(trials) for entry in entries for trials in entry.tried())
     seeds = sum(entry.experiment.run.seeds for entry in entries)
-    lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings that choose settings, {seeds} that are judged"]
+    lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings that choose settings, {seeds} that are evaluated"]
     return [*lines, *(f"  {name} is left out: {reason}" for name, reason in field.left_out.items())]
 
 

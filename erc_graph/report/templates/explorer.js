@@ -101,7 +101,7 @@ const explorer = (() => {
     byId("name").textContent = c.i;
     const parts = [plural(c.y.length, "turn")];
     if (c.n) parts.push(c.n.length > 5 ? plural(c.n.length, "speaker") : c.n.map((name) => `\u2068${name}\u2069`).join(", "));
-    if (!free) parts.push(c.judged ? `${c.judged - c.wrong} of ${c.judged} right` : "not judged");
+    if (!free) parts.push(c.judged ? `${c.judged - c.wrong} of ${c.judged} right` : "not evaluated");
     if (c.d && c.d !== "test") parts.push({ train: "seen in training", dev: "development split" }[c.d] ?? c.d);
     byId("about").textContent = parts.join(" · ");
     const first = c.y.findIndex((_, t) => (only ? matches(c, t) : wrong(c, t)));

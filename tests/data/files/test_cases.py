@@ -139,7 +139,7 @@ def test_labels_are_never_lost_in_silence(caplog: pytest.LogCaptureFixture) -> N
     load_corpus(CASES / "29-labels-types")
     assert caplog.messages == [
         "note: t.csv: columns that are not read: valence, arousal",
-        "note: no labels: the utterances can be predicted, not judged",
+        "note: no labels: the utterances can be predicted, but not evaluated",
     ]
 
 

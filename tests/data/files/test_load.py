@@ -156,7 +156,7 @@ def test_transcripts_without_labels(folder):
     folder.table([row[:5] for row in ROWS], COLUMNS[:5])
     corpus = folder.load()
     assert not corpus.labelled.any()
-    assert "no labels: the utterances can be predicted, not judged" in corpus.provenance["notes"]
+    assert "no labels: the utterances can be predicted, but not evaluated" in corpus.provenance["notes"]
     folder.manifest("mine")
     assert folder.load().task.labels == ()
 
