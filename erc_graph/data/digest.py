@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def corpus_sha256(corpus: Corpus) -> str:
     """Compute the SHA-256 of a corpus: dialogues, speakers, texts, targets, task, splits, features and presence.
 
-    The digest depends only on the content, not on the files: a corpus that is saved and loaded again has the same digest on any machine,
-    but another label order in a manifest gives another one. Of the annotations only the targets count.
+    The digest depends only on the content, not on the files. A corpus that is saved and loaded again has the same digest on any machine.
+    Another label order in a manifest gives another digest. Of the annotations only the targets count.
 
     >>> from erc_graph.data.files.load import load_corpus
     >>> corpus_sha256(load_corpus("sample")) == corpus_sha256(load_corpus("sample", name="renamed"))

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def summarise(corpus: Corpus) -> dict[str, Any]:
     """Return a summary of a corpus as plain JSON values.
 
-    `labels` counts the labelled utterances by label, in the task's order (scores: rounded, -3 to +3), in all and by split;
-    `modalities` has the width and the number of utterances that lack a row, `sequences` the shape of an item and the lengths of those
-    that are there (a waveform's in samples, 16 000 a second); `published` is `None` where nothing is published
-    about the data set, else a list of differences, empty where the corpus has the published size.
+    - `labels` counts the labelled utterances by label, in the order of the task (scores: rounded, -3 to +3), in total and by split.
+    - `modalities` has the width and the number of utterances without a row.
+    - `sequences` has the shape of an item and the lengths of present sequences (a waveform's in samples, 16 000 per second).
+    - `published` is `None` if nothing is published about the data set; otherwise it lists the differences, empty if there are none.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus
     >>> page = summarise(sample_corpus(dialogues=10))

@@ -29,8 +29,8 @@ def items_per_frame(item: tuple[int, ...]) -> int:
 class FrontEnd(nn.Module):
     """The front end of one modality: `(n, L, *item)` and a mask → `(n, frames, width)` and their mask.
 
-    A waveform becomes MFCCs (100 frames per second), an image the output of a small convolutional network, a vector stays what it is; MFCCs
-    and vectors are scaled by mean and deviation of the training split (`fit`); all are projected.
+    A waveform becomes MFCCs (100 frames per second), an image becomes the output of a small convolutional network, and a vector stays as it
+    is. MFCCs and vectors are scaled by mean and deviation of the training split (`fit`). All frames are projected.
 
     Args:
         item: Shape of one item of the sequence: `()`, `(d,)` or `(channels, height, width)` (bytes).

@@ -20,8 +20,8 @@ Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an
 class Recurrent(OverRows):
     """LSTM or GRU over the dialogue, one state per utterance (pairwise fusion, Eqs. (1), (8), (11)).
 
-    Dialogues are padded at their end, and the backward direction reads each dialogue from its own last utterance, so that neither direction
-    ever reads padding: the result is that of a packed sequence, in half its time on a CPU.
+    Dialogues are padded at their end, and the backward direction reads each dialogue from its own last utterance. Neither direction ever
+    reads padding. The result is that of a packed sequence, in half its time on a CPU.
 
     Args:
         cell: `lstm` or `gru`.
@@ -32,7 +32,7 @@ class Recurrent(OverRows):
         dropout: Dropout between layers.
 
     Raises:
-        ConfigError: an odd width for two directions.
+        ConfigError: the width is odd for two directions.
     """
 
     def __init__(

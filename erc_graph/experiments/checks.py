@@ -22,8 +22,8 @@ def check(experiment: Experiment, corpus: Corpus) -> None:
 
     Raises:
         ConfigError: the method, the training or the protocol does not fit the corpus or the machine.
-        CorpusError: the corpus has values that cannot be computed with, or fewer than two labels; a split of a fold has nothing to train on
-            or to evaluate; with `strict`, a sequence is longer than the method reads.
+        CorpusError: the corpus has invalid numbers, or fewer than two labels. Or a split of a fold has nothing to train on or to evaluate.
+            Or, with `strict`, a sequence is longer than the method reads.
     """
     unknown = [name for name in experiment.inputs.swap_noise if name not in corpus.features]
     if unknown:

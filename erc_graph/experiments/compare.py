@@ -1,9 +1,13 @@
 """Comparison of finished runs: metrics over shared seeds, differences between the runs, and paired tests with their limits.
 
-There are two tests for two questions. *Would other seeds give the same result?* A sign-flip permutation over the shared seeds is exact.
-With `n` seeds, p is never below 2 / 2ⁿ, so five seeds (0.0625) cannot show a difference at 0.05. *Would other dialogues give the same
-result?* A paired bootstrap over the test dialogues of `predictions.csv` uses one trained model of each run. Both p-values are corrected by
-Holm over all comparisons that are shown.
+There are two tests for two questions.
+
+- *Would other seeds give the same result?* A sign-flip permutation over the shared seeds is exact. With `n` seeds, p is never below 2 / 2ⁿ,
+  so five seeds (0.0625) cannot show a difference at 0.05.
+- *Would other dialogues give the same result?* A paired bootstrap over the test dialogues of `predictions.csv` uses one trained model of
+  each run.
+
+Both p-values are corrected by Holm over all comparisons that are shown.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ class Pipeline:
         """Load a saved model in evaluation mode on the CPU; no code in the files is run.
 
         Args:
-            folder: A folder written by `save_pretrained`, the folder of an experiment's run (its first seed) or of one seed, a weights
-                file, or the name of a model on the Hugging Face hub (`someone/model`).
+            folder: A folder written by `save_pretrained`, a weights file, or the name of a model on the Hugging Face hub (`someone/model`).
+                Also the folder of an experiment's run (its first seed) or of one seed.
             method: The class of the method, if it is not part of the package (`erc_graph.methods.own_file.load_method`).
 
         Raises:

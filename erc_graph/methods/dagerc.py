@@ -1,7 +1,7 @@
 r"""DAG-ERC: Directed Acyclic Graph Network for Conversational Emotion Recognition (Shen et al., ACL-IJCNLP 2021).
 
-An utterance reads the utterances since its speaker's own last one, that utterance included, in the states that they have in the *same*
-layer: a graph that is read in the order of the conversation.
+An utterance reads the utterances since its speaker's own last one, that utterance included. It reads their states of the *same* layer, so
+the graph is processed in the order of the conversation.
 
 .. math::
     h^0_i &= \mathrm{ReLU}(W_1 u_i + b_1) \tag{1} \\

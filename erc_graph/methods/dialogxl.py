@@ -20,9 +20,9 @@ The paper's text was not at hand: the equations are those of the public code, wi
 
 **Differences from the paper and from its public code**
 
-- Where text is the token ids of an XLNet, which `language_model.folder` names, the layers are XLNet's. With any other language model they
-  are new, over the states that it gives each utterance alone; so they are over states of tokens, and over vectors, of which all modalities
-  of an utterance side by side are one token, after which text follows where it has tokens. The paper reads only text.
+- Where text is the token ids of an XLNet, which `language_model.folder` names, the layers are XLNet's. With any other language model the
+  layers are new, and read its states of each utterance alone. They are also new over states of tokens and over vectors. For vectors, all
+  modalities of an utterance are concatenated to one token; the tokens of its text follow, if there are any. The paper reads only text.
 - The code lets tokens read the padding of shorter utterances, so that scores depend on the batch (by 0.4 in a small model). Here padding is
   masked, and a dialogue gives what it gives alone in the code. A first utterance without a token, which the code fails on, has `<cls>`
   alone.

@@ -1,7 +1,7 @@
 r"""GraphCFC: A Directed Graph Based Cross-Modal Feature Complementation Approach for ERC (Li et al., IEEE TMM 26, 2024).
 
-Two streams are combined at a time: their nodes attend to each other in a graph, and the two nodes of an utterance become one stream, which
-is then combined with the next stream.
+Two streams are combined at a time. Their nodes attend to each other in a graph, and the two nodes of an utterance become one stream. This
+stream is then combined with the next one.
 
 .. math::
     x_a &= \tanh(W_a u_a + b_a), \quad x_v = \tanh(W_v u_v + b_v), \quad x_l = W_l\, \mathrm{BiLSTM}(U u_l + b) + b_l, \quad

@@ -69,20 +69,20 @@ Differences from the paper:
   both 768 (section 4.1) and, by (12), 1536 values; here words and coefficients of audio are first projected to the common width.
 - (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
 - (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
-  mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. ε is printed twice: a small constant, and noise. A
-  variance grows with the vector that it is of, so that with a small ε the modality with the largest vectors tends to count least; a larger
-  `epsilon` makes the weights more alike. The divergence from a unit prior, which (31) lacks, is added with the weight `kl`. Noise is drawn
-  in training; in evaluation μ is used, or the mean probability over `samples` draws, the same for every utterance, so that an utterance
-  does not depend on its batch.
+  mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. The symbol ε is printed twice: as a small constant,
+  and as noise. A variance grows with its vector. With a small ε, the modality with the largest vectors therefore tends to have the smallest
+  weight. A larger `epsilon` makes the weights more equal. The divergence from a unit prior, which (31) lacks, is added with the weight
+  `kl`. Noise is drawn in training; in evaluation μ is used, or the mean probability over `samples` draws, the same for every utterance, so
+  that an utterance does not depend on its batch.
 - A missing modality has α and w of zero, exactly, and is not attended to. The paper mentions missing modalities without details.
 - (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
-  Transformer. By the letter keys and values come from f^(0), one vector per utterance, so that only other utterances could be attended to
-  (`attend = "turns"`); but the attention is to find what modalities have in common and what one adds to another: keys and values are the f̂
-  of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
-- (24)-(28), "time": where a modality is a sequence, its frames or words pass GRU and attentive sum before they are fused, since they have
-  no common time axis; each modality has a GRU of its own. Where all are vectors the GRU reads the utterances of the dialogue and h_t itself
-  is classified, since (28) would leave one vector for all utterances. `turns` asks for that over sequences as well, or forbids it. In (26)
-  the reset gate stands after its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
+  Transformer. As printed, keys and values come from f^(0), one vector per utterance; attention would then only be to other utterances
+  (`attend = "turns"`). The text says that attention finds what modalities share and what one adds to another. Here keys and values are
+  therefore the f̂ of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
+- (24)-(28), "time": if a modality is a sequence, its frames or words pass GRU and attentive sum before fusion, because modalities have no
+  common time axis. Each modality has its own GRU. Where all are vectors the GRU reads the utterances of the dialogue and h_t itself is
+  classified, since (28) would leave one vector for all utterances. `turns` asks for that over sequences as well, or forbids it. In (26) the
+  reset gate stands after its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
 - Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that the
   text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With a
   single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two different

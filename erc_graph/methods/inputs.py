@@ -252,11 +252,11 @@ class Inputs(nn.Module):
 
 
 class SpeakerRelative(OverTurns):
-    """Values minus the speaker's own mean in the dialogue, over the speaker's own deviation there.
+    """Values minus the speaker's own mean in the dialogue, divided by the speaker's own deviation there.
 
-    How loud or high somebody speaks says more about the emotion when one knows how that person speaks otherwise (speaker normalisation,
-    usual in speech emotion recognition: Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech",
-    IEEE Transactions on Affective Computing, 2013). Whole dialogues are needed, later utterances included.
+    Loudness and pitch say more about the emotion relative to the same speaker's other utterances. This speaker normalisation is common in
+    speech emotion recognition (Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech", IEEE
+    Transactions on Affective Computing, 2013). It needs whole dialogues, later utterances included.
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:

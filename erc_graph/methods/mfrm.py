@@ -22,9 +22,9 @@ step, and a memory with an additive state reads the fused sequence.
 
 **What is known, what was guessed, and what differs**
 
-- Known, from the abstract and a survey: the modules and their order, attention to steps that are intense in the audio, a memory that passes
-  its state on directly, and both kinds of states in the decision. The paper's text and a code were not at hand, so **all formulas are
-  guesses**: what (2) compares, the products of (3), the cell of (4), (5), and all sizes.
+- Known, from the abstract and a survey: the modules and their order, attention to steps with intense audio, a memory that passes its state
+  on directly, and a decision from both kinds of states. The paper's text and a code were not at hand, so **all formulas are guesses**: what
+  (2) compares, the products of (3), the cell of (4), (5), and all sizes.
 - A step is an utterance: the sequence is the dialogue, for corpora have one vector per utterance here, and no words that are aligned with
   audio and video. "Change" is then one of the audio from utterance to utterance. The paper reads the words of one utterance.
 - A missing modality is zero in (3) and (5), which drops its products. Without audio, an utterance has the mean score of the utterances with

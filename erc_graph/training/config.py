@@ -43,9 +43,9 @@ class TrainingConfig:
         decay: `coupled`: part of the gradient (Adam, as the L2 term of the papers); `decoupled`: AdamW.
         patience: Stop a stage after this many epochs without a better development metric; 0: never. Needs selection `dev`.
         clip: Largest norm of the gradient; 0: no limit.
-        schedule: Learning rate after the warm-up: `constant`; a tenth in the second half (`step`); down to zero along a cosine or a line;
-            or reduced by a factor (`plateau`) when the development metric stops improving (the training loss, if there is no development
-            split).
+        schedule: Learning rate after the warm-up: `constant`, a tenth in the second half (`step`), or down to zero along a `cosine` or a
+            line (`linear`). With `plateau` it is reduced by a factor when the development metric stops improving (the training loss, if
+            there is no development split).
         plateau: With schedule `plateau`: epochs in a row without a better value before the rate is reduced.
         plateau_factor: With schedule `plateau`: factor by which the rate is multiplied.
         warmup: Share of a stage's steps in which the learning rate grows linearly from zero.

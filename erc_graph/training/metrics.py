@@ -31,13 +31,20 @@ METRICS = {
 def evaluate(scores: Tensor, target: Tensor, task: Task) -> dict[str, float]:
     """Compute the metrics of predictions; rows without a target are ignored.
 
-    Classification: `accuracy`; F1 `weighted_f1` (by class frequency), `macro_f1` (mean over the classes that occur among targets or
-    predictions) and `f1/<label>`; `weighted_accuracy` (WA, the accuracy) and `unweighted_accuracy` (UA, mean recall of the classes
-    that occur); `calibration_error` (see `calibration_error`); `loss`, the mean cross entropy.
+    Classification:
 
-    Score: `acc2`, negative against not negative, and `f1`, the weighted F1 of that; `acc2_nonzero` and `f1_nonzero`, negative
-    against positive, without the targets that are zero; `acc7`, rounded to whole numbers in [-3, 3]; `mae`; `pearson` (0 where one side is
-    constant); `loss`, the absolute error. `accuracy` and `weighted_f1` repeat `acc2` and `f1`, so that all tasks share two names.
+    - `accuracy`, also called `weighted_accuracy` (WA); `unweighted_accuracy` (UA): mean recall of the classes that occur;
+    - `weighted_f1`: F1 weighted by class frequency; `f1/<label>`: F1 of a class;
+    - `macro_f1`: mean F1 over the classes that occur among targets or predictions;
+    - `calibration_error`: see `calibration_error`; `loss`: mean cross entropy.
+
+    Score:
+
+    - `acc2`: negative against not negative; `f1`: weighted F1 of these two classes;
+    - `acc2_nonzero`, `f1_nonzero`: negative against positive, without the targets that are zero;
+    - `acc7`: scores rounded to whole numbers in [-3, 3];
+    - `mae`: mean absolute error, also called `loss`; `pearson`: correlation, 0 if predictions or targets are constant;
+    - `accuracy`, `weighted_f1`: the same as `acc2` and `f1`, so that all tasks share two names.
 
     Args:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.

@@ -66,8 +66,8 @@ Differences from the paper:
   chosen on the development split, by the stage's own classifier.
 - A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
   of that utterance, which know its neighbours, still go through the skip connections.
-- `causal`, for labelling while people speak: (1) reads forward alone, ATT and the Transformer encoder attend to earlier utterances alone,
-  as far back as the recipe's edges reach, and edges from later utterances are left out. The paper reads whole conversations.
+- `causal`, for labelling while people speak: (1) reads only forward. ATT and the Transformer encoder attend only to earlier utterances, as
+  far back as the recipe's edges reach. Edges from later utterances are left out. The paper reads whole conversations.
 - `pmf.project` (a linear layer before each BiLSTM) and `mff.project` (one before GRU2) are not in the paper.
 """
 
