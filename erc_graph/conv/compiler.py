@@ -1,9 +1,10 @@
 """C sources next to their Python modules, compiled on first use and stored.
 
 A library lies in `$ERC_GRAPH_CACHE`, or else in `$XDG_CACHE_HOME/erc_graph` or `~/.cache/erc_graph`, under a name made from source,
-compiler and processor, and is written atomically. It is code that will run: what others may write to is not used, and before its first use
-it has to give what PyTorch gives (`erc_graph.conv.trial`); the verdict is kept beside it. Without a compiler, on another system than Linux,
-or with `ERC_GRAPH_COMPILED=0` (`false`, `no`, `off`) there is no library, and callers do without.
+compiler and processor, and is written atomically. A library is code that will run. A file that other users could write to is therefore not
+used. Before its first use, a library must give the results of PyTorch (`erc_graph.conv.trial`); the outcome is stored next to it. There is
+no library without a compiler, on another system than Linux, or with `ERC_GRAPH_COMPILED=0` (`false`, `no`, `off`); callers then use
+PyTorch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 r"""The recurrence of `Directed`, one utterance of all dialogues after the other, with its gradient written out.
 
-An utterance is a dozen small operations forward and as many backward; most of the time goes into starting them. All that does not depend on
-the utterance before stands outside the loops: the products with the states below, the slopes of the gates, the gradients of the weights.
+An utterance takes a dozen small operations forward and as many backward; most of the time is the overhead of starting them. Everything that
+does not depend on the preceding utterance is outside the loops: the products with the states below, the slopes of the gates, the gradients
+of the weights.
 
 Rows stand utterance by utterance, the longest dialogue first, so that an utterance is a run of rows without padding. The gates of a row
 stand side by side:

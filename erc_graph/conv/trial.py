@@ -1,7 +1,7 @@
 """The trial of a compiled library before its first use, in its own process: the library must give the results of PyTorch.
 
-A library may do nothing, lack a function, or end the process that calls it: its compiler was wrong, or another file has its name. Each
-trial is a forward and a backward pass over a few rows of random numbers, first compiled and then not.
+A library may do nothing, lack a function, or end the process that calls it, because of a wrong compiler or another file with its name. Each
+trial is a forward and a backward pass over a few rows of random numbers, first compiled and then in PyTorch.
 """
 
 from __future__ import annotations

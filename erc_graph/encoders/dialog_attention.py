@@ -1,14 +1,13 @@
 r"""Dialog-aware attention with utterance recurrence (DialogXL, Shen et al., AAAI 2021), over the tokens of a dialogue.
 
-A token reads the tokens of its own utterance, later ones included, and of earlier utterances as much as the group of its head allows: the
-last utterances (local), all (global), those of the same speaker (speaker), those of others (listener). With XLNet's relative positions
-(Yang et al., 2019):
+A token attends to all tokens of its own utterance. Which earlier utterances it attends to depends on the group of the head: the last
+utterances (local), all (global), those of the same speaker (speaker), or those of others (listener). With XLNet's relative positions (Yang
+et al., 2019):
 
 .. math:: e_{ij} = \frac{(q_i + b_w)^\top k_j + (q_i + b_r)^\top W_r R_{i - j}}{\sqrt{d}}, \qquad R_n = [\sin(n f) ; \cos(n f)]
 
-The first node of an utterance, `<cls>`, is read in its own utterance alone and counts as no distance between others. What an utterance
-reads of earlier ones is what went into the same layer there, so that all utterances are computed at once, and later utterances change
-nothing.
+Only tokens of its own utterance attend to the first node, `<cls>`, which does not count in the distances of other tokens. Of earlier
+utterances, a layer reads the input of the same layer. All utterances are therefore computed at once, and later utterances change nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Dropout with masks that are cheap to draw on a CPU.
 
-PyTorch draws one number of a slow generator for each value there, a fifth of a training step; sixteen of its bits are enough to decide.
+On a CPU, PyTorch draws one number of a slow generator per value, which takes a fifth of a training step; here sixteen bits decide for a
+value.
 """
 
 from __future__ import annotations

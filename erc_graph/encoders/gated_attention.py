@@ -5,8 +5,8 @@ r"""Gated cross-modal attention: what the frames of one modality read in the oth
     P &= \mathrm{sigmoid}(\mathrm{FC}(F_1 \oplus F_2)) \tag{10} \\
     F &= P \odot F_1 + (1 - P) \odot F_2 \tag{11}
 
-For any number of others: the sigmoid of two is the softmax whose last logit is zero, and so are the shares of more. One that an utterance
-lacks has share zero, exactly; what is left shares the whole.
+The gate works for any number of other modalities: the sigmoid for two is a softmax whose last logit is zero, and the shares of more are a
+softmax too. A missing modality has a share of exactly zero; the shares of the others sum to one.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ r"""GRUs over the same dialogues, computed together on a CPU: streams and direct
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
     n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
 
-the equations of `torch.nn.GRU`, with its parameters. There a dialogue of fifty utterances is a thousand tiny operations, and most of the
-time goes into starting them. Here an utterance takes five forward and three backward, whatever the number of networks: all that does not
-depend on the utterance before stands outside the loop: the products with the inputs, the slopes of the gates, the gradients of the weights.
-(PyTorch's LSTM on a CPU is one call of oneDNN, which four LSTMs side by side in this way did not beat.)
+These are the equations of `torch.nn.GRU`, with its parameters. In PyTorch, a dialogue of fifty utterances takes a thousand tiny operations,
+and most of the time is the overhead of starting them. Here an utterance takes five operations forward and three backward, for any number of
+networks. Everything that does not depend on the preceding utterance is outside the loop: the products with the inputs, the slopes of the
+gates, the gradients of the weights. (PyTorch's LSTM on a CPU is one call of oneDNN; four LSTMs side by side in this way were not faster.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A pretrained language model of the transformers library over token ids, trained with the method.
 
-A corpus has the ids as a sequence of items that are one wide (`erc-graph features --pooling tokens`), in the words of the model's own
-tokenizer: a first token, those of the text, and a closing one. Items of another width are states of tokens and need no model here.
+A corpus has the ids as a sequence of items of width one (`erc-graph features --pooling tokens`). They come from the model's own tokenizer:
+a first token, the tokens of the text, and a closing token. Items of another width are states of tokens and need no model here.
 """
 
 from __future__ import annotations

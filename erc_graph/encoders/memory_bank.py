@@ -1,7 +1,8 @@
 """A memory of the utterances before an utterance: chains of GRUs over them, and attention over the states of the GRUs.
 
-An utterance reads at most `window` earlier utterances of its dialogue, split into its own speaker's and all others'. A chain therefore
-begins at the edge of a window and belongs to a speaker; utterances of one speaker whose windows begin at the same utterance share it.
+An utterance reads at most `window` earlier utterances of its dialogue, divided into those of its own speaker and those of all others. A
+chain begins at the edge of a window and belongs to a speaker. Utterances of one speaker whose windows begin at the same utterance share a
+chain.
 """
 
 from __future__ import annotations

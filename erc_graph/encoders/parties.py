@@ -9,11 +9,12 @@ With `s` the speaker of utterance `t` and `u` what is said, in each direction
     q_{i, t} = \mathrm{GRU}([u_t ; q_{s, t}], q_{i, t-1}) \text{ or } q_{i, t-1}, \quad i \ne s \\
     e_t &= \mathrm{GRU}(q_{s, t}, e_{t-1})
 
-Speakers may have several states; one that reads no context, but another state of its speaker, and the state `e` stand after the loop.
+Speakers may have several states. A state that reads another state of its speaker in place of `c`, and the state `e`, are computed after the
+loop.
 
-All dialogues, streams and directions of a batch take an utterance together. Products with what is known before the loop are taken for all
-utterances at once. What is stored is dropped in training, so that the recurrence and the attention see it so; see `late` for the utterance
-itself.
+All dialogues, streams and directions of a batch process an utterance together. Products that do not depend on states are computed for all
+utterances before the loop. In training, dropout is applied to stored states, and both the recurrence and the attention read the result; see
+`late` for the utterance itself.
 """
 
 from __future__ import annotations

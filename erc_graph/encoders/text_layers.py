@@ -1,7 +1,7 @@
 """The upper layers of a pretrained text encoder, trained together with the method; the layers below are frozen and cached.
 
-What the frozen layers say of every token is computed once (`erc-graph features --pooling words --layer K`) and stands in the corpus as a
-sequence. The layers above it start from the pretrained ones and are trained end to end, through the graph, at a lower learning rate.
+The output of the frozen layers for every token is computed once (`erc-graph features --pooling words --layer K`) and stored in the corpus
+as a sequence. The layers above start from the pretrained weights and are trained end to end, through the graph, at a lower learning rate.
 """
 
 from __future__ import annotations

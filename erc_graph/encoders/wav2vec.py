@@ -1,8 +1,8 @@
 """wav2vec 2.0 (Baevski et al., NeurIPS 2020) that can be cut after some layers: convolutions, positions, first Transformer layers.
 
-The layers after can be built with another attention and take what they share with the pretrained ones (`Layer.take`). transformers' model,
-against which this is tested, has no way to cut it, and its group norm over time also counts what is padded: there a recording gives other
-frames in other company. Here the norm is masked, so that it gives the same alone and in any batch.
+Further layers can be built with another attention, and copy the weights that they share with the pretrained layers (`Layer.take`). The
+model of transformers, against which this one is tested, cannot be cut. Its group norm over time also includes padding, so the frames of a
+recording depend on its batch. Here the norm is masked, and the frames are the same alone and in any batch.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Rows are packed utterances (`erc_graph.data.batch.Batch`): dialogue `i` is rows `ptr[i]:ptr[i + 1]`. A windowed rule costs time and memory
 linear in the utterances; only a rule over `all` utterances is quadratic, because its edges are.
 
-How many edges there are follows from the lengths by a formula, so that nothing waits for the device; edges are made in int32 where rows and
-edges fit into it, and those of the last sets of lengths (and speakers, where a rule asks for them) are kept.
+The number of edges follows from the lengths by a formula, so nothing waits for the device. Edges are int32 if rows and edges fit into it.
+The edges of the last sets of lengths (and of speakers, if a rule depends on them) are cached.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The layers of `erc_graph.conv.angular.angular` in C (`compiled.c`): whole dialogues go through all of them without a wait.
 
-PyTorch shares out its threads product by product, and they wait for each other hundreds of times in a step. Here a worker takes a few
-dialogues at a time from their weights to their states, and back, and meets the others once in each pass; the matrix products are those
-of PyTorch's own BLAS. The batched form (`conv.angular.block`, and `_Layers` of `conv.angular.angular`) gives the same values and
-gradients to rounding. It is the oracle, and what runs without a compiler, on a GPU, in other precisions and under autocast.
+PyTorch distributes its threads product by product, and they wait for each other hundreds of times per step. Here a worker processes a few
+dialogues at a time, from their weights to their states and back, and waits for the other workers once per pass. The matrix products are
+those of PyTorch's own BLAS. The batched form (`conv.angular.block`, and `_Layers` of `conv.angular.angular`) gives the same values and
+gradients to rounding. The tests compare with it, and it runs without a compiler, on a GPU, in other precisions and under autocast.
 """
 
 from __future__ import annotations

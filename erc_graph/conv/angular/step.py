@@ -1,9 +1,9 @@
 r"""The deep angular graph convolution of a live conversation: one utterance at a time, over a causal recipe.
 
-In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, row and degree of an utterance depend on that utterance and earlier ones alone, so
-nothing that was computed for an utterance ever changes. A new utterance needs, of every utterance that its edges reach: the direction of
-its node states, for the angular weights, and for each layer :math:`D^{-1/2} h^{l-1}`, which it sends. Both are kept, as far back as the
-recipe reaches and no further: the cost of an utterance is that of its own row of `P`.
+In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, row and degree of an utterance depend only on that utterance and earlier ones, so
+results for an utterance never change. Of every utterance within reach of its edges, a new utterance needs two things: the direction of the
+node states, for the angular weights, and :math:`D^{-1/2} h^{l-1}` of each layer, for the messages. Both are stored as far back as the
+recipe reaches. The cost of an utterance is therefore that of its own row of `P`.
 
 The states of all layers agree with `AngularConv` over the whole conversation to rounding, whatever its form, edges across streams at other
 utterances included.
