@@ -120,12 +120,14 @@ class GraphRecipe:
         for rule in self.hyperedges:
             if rule.over != "turn":
                 raise ConfigError(
-                    f"graph recipe {self.name!r}: hyperedge {rule.relation!r} joins all turns of a {rule.over} and brings later turns to "
-                    "earlier ones: expected edges only, for a causal graph; take another recipe"
+                    f"graph recipe {self.name!r}: hyperedge {rule.relation!r} joins all utterances of a {rule.over}, so earlier ones "
+                    "read later ones: expected only edges, for a causal graph; use another recipe"
                 )
         rules = tuple(replace(rule, future=0) for rule in self.edges if rule.past != 0 or rule.self_loops)
         if not rules and not self.hyperedges:
-            raise ConfigError(f"graph recipe {self.name!r}: expected a rule with edges from the past, found only edges from later turns")
+            raise ConfigError(
+                f"graph recipe {self.name!r}: expected a rule with edges from the past, found only edges from later utterances"
+            )
         return replace(self, edges=rules, examples=())
 
     def with_scale(self, relation: str, scale: float) -> GraphRecipe:

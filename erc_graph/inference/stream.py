@@ -79,7 +79,8 @@ class Stream:
             networks = getattr(method, "networks", [method])
             ahead = ", ".join(name for name, part in networks[0].over_turns() if not part.causal)
             raise ConfigError(
-                f"stream: expected a model that reads no later turns, found one in which {ahead} does; train one with pipeline.causal true"
+                f"stream: expected a model that reads no later utterances, found one in which {ahead} does; "
+                "train one with pipeline.causal true"
             )
         if method.schema.sequences:
             read = ", ".join(method.schema.sequences)

@@ -291,7 +291,7 @@ class Method(nn.Module):
 
     def _refuse_causal(self) -> None:
         if getattr(self.config, "causal", False) and not self.can_be_causal:
-            raise ConfigError(f"pipeline.causal: expected false, for {type(self).__name__} always reads later turns, found true")
+            raise ConfigError(f"pipeline.causal: expected false, for {type(self).__name__} always reads later utterances, found true")
 
     def _refuse_parts_that_look_ahead(self) -> None:
         if not getattr(self.config, "causal", False):
@@ -299,7 +299,7 @@ class Method(nn.Module):
         ahead = [name for name, part in self.over_turns() if not part.causal]
         if ahead:
             raise ConfigError(
-                f"pipeline.causal: expected parts that read no later turns, found {', '.join(ahead)}; change their options, or set "
+                f"pipeline.causal: expected parts that read no later utterances, found {', '.join(ahead)}; change their options, or set "
                 "pipeline.causal to false"
             )
 

@@ -61,10 +61,10 @@ class DAGERCConfig(Checked):
 
     Attributes:
         graph: Recipe; all its edges come from earlier utterances.
-        causal: Nothing comes from later utterances, as is always so unless `nodal_attention` is `global`.
+        causal: Read no later utterances; this is always the case unless `nodal_attention` is `global`.
         width: Width of the states and of the classifier's hidden layers.
         layers: `L`.
-        readout_input: The classifier reads the features `u` too.
+        readout_input: Whether the classifier also reads the features `u`.
         head_layers: Hidden layers of the classifier.
         nodal_attention: Attention over the readouts of the `past`, or of the whole dialogue (`global`), before the classifier.
         dropout: Dropout before the last layer, and nowhere else.

@@ -66,7 +66,7 @@ class DialogueCRNConfig(Causal):
     Attributes:
         width: Width of both contexts, both directions together.
         layers: Layers of the LSTMs of (1) and (2).
-        situation_rounds: Rounds among `c^s`; without any `q^0` is handed on.
+        situation_rounds: Rounds among `c^s`; 0: `q^0` is passed on.
         speaker_rounds: Rounds among `c^v`; likewise.
         dropout: Dropout between the layers of these LSTMs, and before the last layer.
     """

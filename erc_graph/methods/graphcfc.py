@@ -74,8 +74,8 @@ class GraphCFCConfig(Causal):
         width: Width of all states.
         context: Width of the text before its LSTM.
         heads: Heads of the attention, each as wide as the states.
-        layers: `n`, of every pair of streams; the last number stands for further ones.
-        tied: One block stands for all `n`.
+        layers: `n` of every pair of streams; the last number is used for further pairs.
+        tied: Use one block for all `n`.
         dropout: Dropout between the layers of the LSTM, and after gelu and the second map of (2) and (4).
     """
 

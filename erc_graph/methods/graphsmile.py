@@ -67,7 +67,7 @@ class GraphSmileConfig(Causal):
     """GraphSmile.
 
     Attributes:
-        past: How many utterances before its own a node reads of the other modality, beside its own utterance.
+        past: How many utterances of the other modality before its own utterance a node reads, in addition to its own utterance.
         future: How many utterances after its own.
         width: Width of all states.
         layers: Layers of each graph.

@@ -135,8 +135,8 @@ class HFFConfig(InConversation):
         shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it.
         uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
         attention: Level 2; off: f^(0) + f^(1).
-        concatenate: In place of levels 1 and 2 a linear layer and a ReLU over all modalities side by side, zeros for what is missing: what
-            the fusion is compared with (not in the paper).
+        concatenate: Use a linear layer and a ReLU over all concatenated modalities in place of levels 1 and 2, with zeros for missing ones;
+            a baseline for the fusion (not in the paper).
         temporal: Level 3.
         attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
         turns: Level 3 reads the utterances of a dialogue; default: where no modality is a sequence.
@@ -149,7 +149,7 @@ class HFFConfig(InConversation):
         hidden: Width of the classifier's hidden layer.
         cls: Text that is words: [CLS], the first, and the mean of all, (10)-(12), in place of GRU and attention.
         kl: Weight of the divergence of the variational layers from their prior, which is a sum over their weights.
-        epsilon: Constant in (19). The larger beside the variances, the more alike the weights.
+        epsilon: Constant in (19). The larger it is compared with the variances, the more equal are the weights.
         samples: Draws of (20) in evaluation; 0: the mean itself.
         dropout: Everywhere but in classifier and graph.
         classifier_dropout: Dropout in the classifier.
@@ -184,7 +184,7 @@ class HFFConfig(InConversation):
         expect(
             self.where,
             self,
-            causal=(not self.causal or alone, "false where attend = 'turns' is set, which needs later turns"),
+            causal=(not self.causal or alone, "false where attend = 'turns' is set, which needs later utterances"),
             samples=(
                 self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
                 "0 or, with uncertainty and without concatenate, more",

@@ -63,13 +63,13 @@ class HiTransConfig(Causal):
     """HiTrans.
 
     Attributes:
-        width: Width of the states, where no language model says it.
+        width: Width of the states, if no language model determines it.
         layers: Layers of the Transformer over utterances.
         heads: Heads of each.
         feedforward: Hidden width of each.
         dropout: Dropout in the Transformer.
         head_dropout: Dropout before both classifiers.
-        diagonal: An utterance and itself are a pair of (5) too.
+        diagonal: Also use the pair of an utterance and itself in (5).
         language_model: BERT of (1), where text is token ids.
     """
 

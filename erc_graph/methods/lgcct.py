@@ -64,7 +64,7 @@ class LGCCTConfig(InConversation):
         heads: Heads of every attention.
         layers: Layers of CM and of SA.
         dropout: Dropout in the Transformers; none on attention weights over audio.
-        embedding_dropout: Dropout on what goes into the Transformers, and on the text of (1).
+        embedding_dropout: Dropout on the input of the Transformers, and on the text of (1).
         lstm_dropout: Dropout after the LSTMs.
     """
 

@@ -56,7 +56,7 @@ class LMFConfig(InConversation):
     """LMF.
 
     Attributes:
-        width: Width of `z_m`, unless `widths` says otherwise.
+        width: Width of `z_m`, if `widths` does not set it.
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, where text is words.
         rank: `R`.

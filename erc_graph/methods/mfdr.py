@@ -117,7 +117,7 @@ class GcpuConfig(Checked):
 
     Attributes:
         width: Width of its states.
-        cell: `gcpu`, `mgru` (complementary update) or `gru` (of z alone).
+        cell: `gcpu`, `mgru` (complementary update) or `gru` (reads only z).
         context: The second input is multi-head attention over z; off: z itself.
         heads: Heads of that attention.
     """
@@ -138,8 +138,8 @@ class DfcConfig(Checked):
         pooling: `dfc`; `max` or `avg` of the same frames; `linear`, every state for itself.
         window: ω_f, states of a frame.
         hops: h_f of each layer.
-        middle: Channels inside the block that makes the kernels.
-        readout: What is left per utterance: frames side by side (`flat`), or their `mean`.
+        middle: Channels inside the block that computes the kernels.
+        readout: Vector of an utterance: concatenated frames (`flat`), or their `mean`.
     """
 
     where = "pipeline.dfc"

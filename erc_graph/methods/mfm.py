@@ -59,12 +59,12 @@ class MFMConfig(InConversation):
     """MFM.
 
     Attributes:
-        width: Width of the LSTMs of MFN, unless `widths` says otherwise.
+        width: Width of the LSTMs of MFN, if `widths` does not set it.
         widths: Modality → width of its LSTM in MFN.
         memory: Width of the memory of MFN.
-        hidden: Hidden width of the networks of MFN, unless `hiddens` says otherwise.
+        hidden: Hidden width of the networks of MFN, if `hiddens` does not set it.
         hiddens: Net of MFN → its hidden width.
-        latent: Width of `z` and `f`, unless `latents` or `factors` says otherwise.
+        latent: Width of `z` and `f`, if `latents` or `factors` does not set it.
         latents: Modality, or `label` → width of its `z`.
         factors: Modality, or `label` → width of its `f`.
         dropout: Dropout in the networks of MFN and of (3), (5).

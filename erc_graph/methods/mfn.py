@@ -55,10 +55,10 @@ class MFNConfig(InConversation):
     """MFN.
 
     Attributes:
-        width: Width of the LSTMs, unless `widths` says otherwise.
+        width: Width of the LSTMs, if `widths` does not set it.
         widths: Modality → width of its LSTM.
         memory: Width of `u`.
-        hidden: Hidden width of all networks and of (7), unless `hiddens` says otherwise.
+        hidden: Hidden width of all networks and of (7), if `hiddens` does not set it.
         hiddens: Net (`attention`, `candidate`, `keep`, `take`) → its hidden width.
         dropout: Dropout in the networks.
         output_dropout: Dropout before `O_2`.

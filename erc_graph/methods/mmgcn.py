@@ -68,7 +68,7 @@ class MMGCNConfig(Causal):
         alpha: α, share of the first state in every layer.
         eta: η, strength of the layers' own matrices.
         variant: A matrix of its own for `h^0` in every layer, as the public code (GCNII*).
-        speaker: The embedding is `concat`enated with the states, `add`ed to them, or added to the text alone (`add_text`).
+        speaker: The embedding is `concat`enated with the states, `add`ed to them, or added only to the text (`add_text`).
         dropout: Before, between and after the layers, and between those of the LSTM.
     """
 

@@ -60,7 +60,7 @@ class MulTConfig(InConversation):
         layers: Layers of (3); SA has as many, but at least three.
         mask: A step reads no later steps.
         dropout: Dropout after attention and in the feed-forward networks, and on attention weights over text and those of SA.
-        embedding_dropout: Dropout on the steps of text, and on what goes into (3).
+        embedding_dropout: Dropout on the steps of text, and on the input of (3).
     """
 
     width: Size = 30

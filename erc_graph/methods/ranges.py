@@ -61,7 +61,7 @@ class Causal(Checked):
     """Options of a method that has a causal form.
 
     Attributes:
-        causal: Nothing comes from later utterances.
+        causal: Read no later utterances.
     """
 
     causal: bool = False

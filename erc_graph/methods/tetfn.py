@@ -63,7 +63,7 @@ class TETFNConfig(InConversation):
         heads: Heads of every attention.
         layers: Layers of every Transformer but the first one of (3), which has one.
         hidden: Hidden width of (5) and (6).
-        alone: Modality → width of (7); `hidden` unless said otherwise.
+        alone: Modality → width of (7); default: `hidden`.
         alone_weight: Of the losses of (7).
         dropout: Dropout in the Transformers; none on attention weights over audio.
     """

@@ -60,7 +60,7 @@ class TFNConfig(InConversation):
     """TFN.
 
     Attributes:
-        width: Width of `z_m`, unless `widths` says otherwise.
+        width: Width of `z_m`, if `widths` does not set it.
         widths: Modality → width of its `z_m`.
         words: Width of the LSTM, where text is words.
         hidden: Hidden width of both layers after the tensor.

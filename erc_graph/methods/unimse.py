@@ -64,7 +64,7 @@ class UniMSEConfig(Causal):
     """UniMSE.
 
     Attributes:
-        width: Width of the states, where no language model says it.
+        width: Width of the states, if no language model determines it.
         layers: Layers of the Transformer over utterances, where there is no language model.
         heads: Heads of each.
         modality: Width of `a` and `v`.

@@ -98,7 +98,7 @@ class WavFusionConfig(InConversation):
     """WavFusion over conversation graphs.
 
     Attributes:
-        deep: Last layers of wav2vec 2.0 that ask the other modalities; 0: none, all modalities side by side.
+        deep: Number of last layers of wav2vec 2.0 that attend to the other modalities; 0: none, all modalities are concatenated.
         lvc: Modalities that get a learnable visual centre.
         width: Width of words and faces, and of SD.
         heads: Heads of all attention but wav2vec's own.
@@ -110,8 +110,8 @@ class WavFusionConfig(InConversation):
         frozen: Whether the shallow layers stay as they are; default: where they are pretrained. Then their frames are computed once, and
             kept: 150 kB for a second of audio with wav2vec 2.0 base.
         checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
-        sound: What makes frames of a waveform: `wav2vec`, or `mfcc`: cepstral coefficients, scaled and projected, for where nothing
-            pretrained is at hand. The deep layers are those of wav2vec 2.0 either way.
+        sound: Frames of a waveform: `wav2vec`; or `mfcc`: cepstral coefficients, scaled and projected, if no pretrained model is available.
+            The deep layers are those of wav2vec 2.0 in both cases.
         wav2vec: The encoder of the audio.
     """
 

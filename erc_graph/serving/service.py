@@ -110,7 +110,7 @@ class Service:
         """Begin a live conversation.
 
         Raises:
-            ConfigError: the model reads later turns, or sequences.
+            ConfigError: the model reads later utterances, or sequences.
         """
         return self.pipeline.stream()
 

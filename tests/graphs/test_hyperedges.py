@@ -127,5 +127,5 @@ def test_a_watch_multiplies_and_records_incidences() -> None:
 def test_past_only_refuses_hyperedges_over_turns() -> None:
     assert not recipe_of("stream").causal and recipe_of("turn").causal and recipe_of("turn").past == 0 and recipe_of("speaker").past is None
     assert recipe_of("turn").past_only().hyperedges == recipe_of("turn").hyperedges
-    with pytest.raises(ConfigError, match="hyperedge 'all_of_a_speaker' joins all turns of a speaker"):
+    with pytest.raises(ConfigError, match="hyperedge 'all_of_a_speaker' joins all utterances of a speaker"):
         recipe_of("turn", "speaker").past_only()

@@ -127,9 +127,9 @@ def test_past_only() -> None:
     assert [(one.relation, one.past, one.future) for one in cogmen.edges] == [("before", 5, 0), ("after", 0, 0)]
     assert cogmen.causal and cogmen.examples == () and load_recipe("dagerc").past_only().edges == load_recipe("dagerc").edges
     assert load_recipe("dialoguegcn").past_only().relations == tuple(f"before_{s}_{t}" for s in "01" for t in "01")
-    with pytest.raises(ConfigError, match="'m3net': hyperedge 'modality' joins all turns of a stream"):
+    with pytest.raises(ConfigError, match="'m3net': hyperedge 'modality' joins all utterances of a stream"):
         load_recipe("m3net").past_only()
-    with pytest.raises(ConfigError, match="'own': expected a rule with edges from the past, found only edges from later turns"):
+    with pytest.raises(ConfigError, match="'own': expected a rule with edges from the past, found only edges from later utterances"):
         recipe(rule(past=0, future=3, self_loops=False)).past_only()
     assert recipe(rule(past=0, future=3, self_loops=False), rule(relation="other")).past_only().relations == ("other",)
 

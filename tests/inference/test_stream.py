@@ -284,9 +284,9 @@ def test_a_model_that_reads_later_turns_is_refused_by_the_name_of_its_part() -> 
         ): "inputs.speaker_relative, read",
     }
     for method, parts in methods.items():
-        with pytest.raises(ConfigError, match="expected a model that reads no later turns, " + ahead.replace(".*", parts + ".*")):
+        with pytest.raises(ConfigError, match="expected a model that reads no later utterances, " + ahead.replace(".*", parts + ".*")):
             Pipeline(method).stream()
-        with pytest.raises(ConfigError, match="reads no later turns"):
+        with pytest.raises(ConfigError, match="reads no later utterances"):
             Stream(method)
 
 

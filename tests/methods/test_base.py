@@ -80,7 +80,7 @@ class Sees(OverTurns):
 
 
 class Ahead(Method):
-    """A part of it reads later turns whatever is asked for."""
+    """A part of it reads later utterances whatever is asked for."""
 
     Config = OwnConfig
 
@@ -219,11 +219,15 @@ def test_causal_drops_the_edges_from_later_turns(corpus: Corpus) -> None:
 
 def test_causal_is_refused_by_the_name_of_the_part_that_reads_later_turns(corpus: Corpus) -> None:
     schema, causal = Schema.of(corpus), OwnConfig(causal=True)
-    with pytest.raises(ConfigError, match=r"pipeline.causal: expected parts that read no later turns, found chain.1; change their options"):
+    with pytest.raises(
+        ConfigError, match=r"pipeline.causal: expected parts that read no later utterances, found chain.1; change their options"
+    ):
         Ahead(schema, causal)
-    with pytest.raises(ConfigError, match=r"expected parts that read no later turns, found inputs.speaker_relative; change their options"):
+    with pytest.raises(
+        ConfigError, match=r"expected parts that read no later utterances, found inputs.speaker_relative; change their options"
+    ):
         Chain(schema, causal, inputs=InputsConfig(speaker_relative=["audio"]))
-    with pytest.raises(ConfigError, match=r"pipeline.causal: expected false, for Never always reads later turns, found true"):
+    with pytest.raises(ConfigError, match=r"pipeline.causal: expected false, for Never always reads later utterances, found true"):
         Never(schema, causal)
     assert not Never(schema).causal
 

@@ -240,7 +240,8 @@ def test_it_listens_where_its_members_do(corpus: Corpus) -> None:
         features = {name: batch.features[name][row] for name in reads.widths if batch.present[name][row]}
         torch.testing.assert_close(torch.tensor(stream.push(dialogue.speakers[row], features).scores), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(
-        ConfigError, match=r"expected a model that reads no later turns, found one in which fusion.audio.text.encode.audio, .* does; train"
+        ConfigError,
+        match=r"expected a model that reads no later utterances, found one in which fusion.audio.text.encode.audio, .* does; train",
     ):
         Pipeline(ensemble("pairwise", corpus)).stream()
 

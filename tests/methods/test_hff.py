@@ -259,7 +259,7 @@ def test_heads_of_table_five(heads: int, corpus: Corpus) -> None:
 def test_the_recurrence_reads_turns_of_vectors_and_items_of_sequences(corpus: Corpus) -> None:
     assert build(corpus).read is not None and build(corpus, turns=False).read is None and build(corpus, temporal=False).read is None
     assert raw().read is None and raw(turns=True).read is not None and set(raw().pool) == set(ITEMS) and not raw(temporal=False).pool
-    first = build(corpus, graph="none")  # forward: nothing from later turns
+    first = build(corpus, graph="none")  # forward: nothing from later utterances
     batch = corpus[0].batch()
     features = {name: value.clone().requires_grad_() for name, value in batch.features.items()}
     first(replace(batch, features=features)).scores[2].sum().backward()

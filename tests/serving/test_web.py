@@ -285,7 +285,7 @@ def test_a_model_that_reads_later_turns_does_not_listen(corpus: Corpus, serve: A
     with serve(Service(pipeline, Limits(workers=1)), Limits(workers=1)) as client:
         assert client("GET", "/model")[1]["live"] is False
         status, answer, _ = client("POST", "/sessions")
-        assert status == 409 and answer["error"].startswith("stream: expected a model that reads no later turns")
+        assert status == 409 and answer["error"].startswith("stream: expected a model that reads no later utterances")
 
 
 def test_the_metrics_count_by_endpoint_and_never_without_end(pipeline: Pipeline, serve: Any) -> None:

@@ -20,11 +20,11 @@ class MalConfig(Checked):
     """Multimodal attention learning (stage 2).
 
     Attributes:
-        attention: Use ATT; off: what goes in passes unchanged.
+        attention: Use ATT; off: the input passes unchanged.
         layers: l, number of ATT layers.
         heads: Heads of each.
         width: Width of C_i.
-        residual: Add a linear map of what goes into each ATT to what comes out (not in the paper).
+        residual: Add a linear map of the input of each ATT to its output (not in the paper).
         pair_skip: Concatenate h^(VA) before layers 2 to l.
         context_skip: Concatenate h^(Bt) after the last layer.
         hidden: Width of the fully connected layer.

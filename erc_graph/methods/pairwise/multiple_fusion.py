@@ -33,7 +33,7 @@ class MffConfig(Checked):
         dropout: Dropout in graph and Transformer encoder.
         bidirectional: GRU1 and GRU2 read in both directions, unless the method is causal.
         project: A linear layer with ReLU before GRU2 (not in the paper).
-        gcn: The second graph; off: E^(VAT) is the GRU states side by side.
+        gcn: Use the second graph; off: E^(VAT) is the concatenated GRU states.
         speaker: Add the speaker embedding (s_t in Table 4).
         context_encoder: Use E^(Bt), the Transformer encoder's states.
         heads: Heads of the Transformer encoder.

@@ -100,8 +100,8 @@ class PairwiseConfig(Checked):
 
     Attributes:
         graph: Recipe of both graphs: a name or a TOML file.
-        causal: Nothing comes from later utterances: recurrent networks read forward, attention looks back as far as the recipe, and edges
-            from later utterances are left out. Such a method can listen live (`stream`).
+        causal: Read no later utterance: recurrent networks read forward, attention goes back as far as the recipe, and edges from later
+            utterances are left out. Such a method can label live conversations (`stream`).
         gamma: γ, scale of edges across streams; default: the recipe's.
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
         auxiliary: Weight of the PMF losses when joint.

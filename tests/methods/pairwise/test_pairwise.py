@@ -1,4 +1,4 @@
-"""Pairwise fusion: streams, stages, roles, the rows of its tables, graphs, and nothing from later turns."""
+"""Pairwise fusion: streams, stages, roles, the rows of its tables, graphs, and nothing from later utterances."""
 
 from __future__ import annotations
 
@@ -346,13 +346,15 @@ def test_the_layout_of_the_operators_changes_nothing(layout: Any, corpus: Corpus
     torch.testing.assert_close(method(batch).scores, before, rtol=1e-4, atol=1e-5)
 
 
-# -- nothing from later turns -------------------------------------------------------------------------------------------------------
+# -- nothing from later utterances -------------------------------------------------------------------------------------------------------
 
 
 def test_causal_needs_nets_that_read_forward() -> None:
     assert make(causal=True).causal and not make().causal
     assert make(causal=True, graph="causal", mff=MffConfig(width=4, bidirectional=True)).causal
-    with pytest.raises(ConfigError, match=r"pipeline\.causal: expected parts that read no later turns, found inputs.speaker_relative;"):
+    with pytest.raises(
+        ConfigError, match=r"pipeline\.causal: expected parts that read no later utterances, found inputs.speaker_relative;"
+    ):
         make(causal=True, graph="causal", inputs=InputsConfig(speaker_relative=["audio"]))
     with pytest.raises(ConfigError, match=r"inputs\.speaker_relative: expected modalities of the corpus \(.*\), found 'smell'"):
         make(inputs=InputsConfig(speaker_relative=["smell"]))
