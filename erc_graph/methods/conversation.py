@@ -65,7 +65,7 @@ class Conversation(nn.Module):
         inputs: Width of the vectors.
         recipe: The graph; `None`: no conversation.
         config: Width.
-        causal: The GRU reads forward alone.
+        causal: Whether the GRU reads only forward.
         speaker: Width of given speaker vectors; 0: learned ones.
 
     Attributes:

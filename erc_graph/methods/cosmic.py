@@ -31,7 +31,7 @@ The paper's text was not at hand: the equations are those of the public code, an
 - Commonsense is read if the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET); A
   set that the corpus lacks is left out of (4) to (6). A vector that an utterance lacks is zero. It is not known whether the authors ran the
   method without any of them.
-- (1): the code reads text alone, and its batch norm counts padding. Here other modalities are concatenated, zeros for a missing one.
+- (1): the code reads only text, and its batch norm counts padding. Here other modalities are concatenated, zeros for a missing one.
 - The code's other norms, its other ways to join four layers of RoBERTa, and parts that nothing reads are left out.
 - Dropout is applied at the end of an utterance, as in the code: (5) to (7) read new states before it. The code drops the states of all
   speakers at each utterance, so that those of a silent speaker vanish; here a state is dropped once, when it changes (with listeners, `i`

@@ -48,7 +48,7 @@ def test_a_video(tmp_path: Path) -> None:
 def test_a_video_without_the_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "a.mp4").touch()
-    with pytest.raises(ConfigError, match=r'pip install "erc_graph\[vision\]".*or give a folder of pictures'):
+    with pytest.raises(ConfigError, match=r'pip install "erc_graph\[vision\]".*or give a folder of images'):
         read_frames(tmp_path / "a.mp4", 5)
 
 

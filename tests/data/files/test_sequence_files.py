@@ -106,7 +106,7 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.wav").write_bytes(b"RIFF nonsense")
     soundfile.write(folder / "b.wav", np.zeros(100), 16000)
-    with pytest.raises(CorpusError, match=r"wav: none of 2 sound files can be used; the first: a.wav: not a sound file"):
+    with pytest.raises(CorpusError, match=r"wav: none of 2 sound files can be used; the first: a.wav: not a readable audio file"):
         read_sequences(folder)
     soundfile.write(folder / "c.wav", np.linspace(-0.5, 0.5, 100), 16000)
     (tmp_path / "turns.csv").write_text("dialogue,turn,speaker,text,label,utterance\nd,0,A,Hi,joy,c\nd,1,B,Oh,fear,b\nd,2,A,No,joy,a\n")
@@ -114,7 +114,7 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
     corpus = load_corpus(tmp_path)
     assert corpus.sequences["audio"].present.tolist() == [True, False, False]
     assert any(note.startswith("wav: 2 of 3 sound files are left out; the first: a.wav") for note in corpus.provenance["notes"])
-    with pytest.raises(CorpusError, match=r"wav: 2 of 3 sound files cannot be used, refused by strict; the first: a.wav: not a sound file"):
+    with pytest.raises(CorpusError, match=r"wav: 2 of 3 sound files cannot be used, refused by strict; the first: a.wav: not a readable audio file"):
         load_corpus(tmp_path, strict=True)
     (folder / "c.npy").write_bytes(b"")
     with pytest.raises(CorpusError, match=r"wav: 1 .npy files and 3 sound files; expected one kind"):
