@@ -87,5 +87,17 @@ def test_no_docstring_has_words_that_say_nothing() -> None:
     assert not [(place, word) for place, text in every for word in BANNED if re.search(rf"\b{re.escape(word)}\b", text.lower())]
 
 
+NO_VERBS = ("A", "All", "An", "As", "Each", "Every", "From", "How", "In", "Of", "One", "The", "What", "Where", "Whether", "Which", "With")
+
+
+def test_docstrings_of_functions_begin_with_a_verb() -> None:
+    """Those of the readers of formats apart: `erc-graph list formats` prints them as names."""
+    for path in sorted((ROOT / "erc_graph").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if path.parent.name != "formats" else ():
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                words = (ast.get_docstring(node) or "").split()
+                assert not words or words[0] not in NO_VERBS, f"{path.relative_to(ROOT)}:{node.lineno}: {' '.join(words[:8])}"
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150

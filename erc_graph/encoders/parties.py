@@ -161,7 +161,7 @@ class Parties(OverTurns):
         place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
 
         def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
-            """A GRU of all directions; `inside`, where it is known for all utterances: `(L, both, D, k)`."""
+            """Compute a GRU of all directions; `inside`, where it is known for all utterances: `(L, both, D, k)`."""
             cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
             row = torch.cat([rows[..., :0], *(parts[one] for one in given)], -1)
             known = row.shape[-1]
@@ -275,7 +275,7 @@ class _Unit:
         return new if self.late else stored, stored
 
     def chain(self, slots: Tensor, place: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """All utterances, each from the state at its place (one per dialogue without places): `(L, both, D, width)`, and
+        """Compute all utterances, each from the state at its place (one per dialogue without places): `(L, both, D, width)`, and
         the last states.
         """
         seen = []

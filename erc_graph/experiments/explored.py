@@ -153,7 +153,7 @@ class _Seen:
         return edges.strongest(), present
 
     def conversation(self, name: str, split: str, score: bool) -> Conversation:
-        """One dialogue as the explorer shows it."""
+        """Return one dialogue for the explorer."""
         corpus, place = self.corpus, self.corpus.position[name]
         rows = slice(int(corpus.ptr[place]), int(corpus.ptr[place + 1]))
         known = ~np.isnan(self.scores[rows]).any(1)

@@ -41,7 +41,7 @@ class _Plan:
 
     @classmethod
     def of(cls, chunk: Chunk, node: Tensor, kinds: int, values: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> _Plan:
-        """From `(G, n)` nodes, `R`, and `(G, n, n)` whether slots are edges, their relation, times and factor (see `RelationRows`)."""
+        """Build from `(G, n)` nodes, `R`, and `(G, n, n)` whether slots are edges, relation, times and factor (see `RelationRows`)."""
         valid, relation, times, factor = values
         groups, size, width = valid.shape
         edge = valid.flatten().nonzero().flatten()

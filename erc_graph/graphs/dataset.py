@@ -60,7 +60,7 @@ def _kind() -> Any:
 
         @property
         def num_classes(self) -> int:
-            """Of the task; 1 for a score."""
+            """Return the number of classes; 1 for a score."""
             return len(self.corpus.task.labels) if self.corpus.task.kind == "classification" else 1
 
         def __reduce__(self) -> Any:

@@ -190,7 +190,7 @@ class _Part(nn.Module):
         self.asked = 0
 
     def start(self) -> None:
-        """An utterance begins."""
+        """Start an utterance."""
         self.before, self.asked = list(self.memories), 0
 
     def forget(self) -> None:

@@ -89,7 +89,7 @@ def test_a_library_that_is_wrong_is_put_aside(
         assert compiler.library(SOURCES[name], name) is None
     notes = [record.getMessage() for record in caplog.records]
     assert len(notes) == 2 and all(
-        str(path) in note and "it is put aside, and the slower form in PyTorch is used" in note for note in notes
+        str(path) in note and "it is not used; the slower form in PyTorch is used instead" in note for note in notes
     )
     assert re.search(SAID[what], notes[0]), notes
 

@@ -56,16 +56,16 @@ class _Structure:
 
     @property
     def bent(self) -> bool:
-        """Whether weights within streams depend on the states."""
+        """Return whether weights within streams depend on the states."""
         return any(not is_none(angular) for rules in self.within for angular, _ in rules)
 
     @property
     def mixes(self) -> bool:
-        """Whether there are weights across streams."""
+        """Return whether there are weights across streams."""
         return any(self.across) and self.streams > 1
 
     def pieces(self) -> Iterator[tuple[Piece, tuple[tuple[Factor, Factor], ...]]]:
-        """Every piece with the factors of its buckets; none without rules within streams."""
+        """Return every piece with the factors of its buckets; none without rules within streams."""
         yield from zip(self.layout.pieces, self.within or [()] * len(self.layout.pieces), strict=True)
 
 

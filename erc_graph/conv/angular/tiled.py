@@ -130,7 +130,7 @@ class _Plan:
         self.angular = any(rule.weight == "angular" and rule.scale for rule in rules)
 
     def tiles(self, piece: Piece) -> Iterator[_Tile]:
-        """All of a piece, in order; the weights by the rules are made with each."""
+        """Yield all tiles of a piece, in order, each with the weights by the rules."""
         if not self.rules:
             return
         device = self.layout.place.device

@@ -123,7 +123,7 @@ class _PlainUnpickler(_PythonUnpickler):
             raise CorpusError(f"{self.path}: builds far more than its size by repeating itself; refused as hostile or corrupt")
 
     def find_class(self, module: str, name: str) -> Constructor:
-        """The constructor of that name.
+        """Return the constructor of a name.
 
         Raises:
             CorpusError: anything but the known ones.

@@ -259,7 +259,7 @@ def _draw(face: dict[str, Single], who: NDArray[np.int64], place: Single) -> Sin
     side = np.abs(x)
 
     def cover(depth: Single) -> Single:
-        """How much of a pixel is inside: from the signed distance to the edge, positive within."""
+        """Return how much of a pixel is inside: from the signed distance to the edge, positive within."""
         return (depth * np.float32(SIDE / 2) + np.float32(0.5)).clip(0, 1)
 
     def oval(dx: Single, dy: Single, width: Any, height: Any) -> Single:

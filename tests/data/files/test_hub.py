@@ -26,7 +26,9 @@ def test_what_cannot_be_had_says_what_to_download(monkeypatch: pytest.MonkeyPatc
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
-    with pytest.raises(CheckpointError, match=r"^a/b: neither a local folder.*ConnectionError: no route\); download its files \(config.json\)"):
+    with pytest.raises(
+        CheckpointError, match=r"^a/b: neither a local folder.*ConnectionError: no route\); download its files \(config.json\)"
+    ):
         hub_folder("a/b", ["config.json"])
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: "/tmp/there")
     assert hub_folder("a/b", ["config.json"]) == Path("/tmp/there")

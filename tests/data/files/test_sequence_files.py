@@ -114,7 +114,9 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
     corpus = load_corpus(tmp_path)
     assert corpus.sequences["audio"].present.tolist() == [True, False, False]
     assert any(note.startswith("wav: 2 of 3 sound files are left out; the first: a.wav") for note in corpus.provenance["notes"])
-    with pytest.raises(CorpusError, match=r"wav: 2 of 3 sound files cannot be used, refused by strict; the first: a.wav: not a readable audio file"):
+    with pytest.raises(
+        CorpusError, match=r"wav: 2 of 3 sound files cannot be used, refused by strict; the first: a.wav: not a readable audio file"
+    ):
         load_corpus(tmp_path, strict=True)
     (folder / "c.npy").write_bytes(b"")
     with pytest.raises(CorpusError, match=r"wav: 1 .npy files and 3 sound files; expected one kind"):
