@@ -361,8 +361,8 @@ def test_the_configuration_is_printed_as_toml(option: str, tmp_path: Path, capsy
     ("options", "message"),
     [
         (["--tuning.context", "3"], "tuning: expected --fine-tune as well"),
-        (["--frames", "8"], "features.frames: expected --modality visual beside it, found text"),
-        (["--seconds", "8"], "features.seconds: expected --modality audio beside it, found text"),
+        (["--frames", "8"], "features.frames: expected --modality visual as well, found text"),
+        (["--seconds", "8"], "features.seconds: expected --modality audio as well, found text"),
         (["--encoders", "e"], "encoders: expected --fine-tune as well"),
     ],
 )

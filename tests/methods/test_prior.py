@@ -153,7 +153,7 @@ def test_options_that_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match=r"prior\.features: expected every feature set once, found logp, logp"):
         PriorConfig(features=["logp", "logp"])
     for name in ("around", "stream"):
-        with pytest.raises(ConfigError, match=rf"prior\.{name}: expected prior.features beside it"):
+        with pytest.raises(ConfigError, match=rf"prior\.{name}: expected prior.features as well"):
             PriorConfig(**{name: True})
 
 
