@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     if made.licensed:
         print(
-            "note: the page contains the texts of the corpus: keep it private, or use --no-text for a page to share",
+            "note: the page contains the corpus' texts: keep it private, or use --no-text to share",
             file=sys.stderr,
         )
     print(json.dumps(made.headline, indent=1) if options.json else f"written to {made.path} ({made.headline['bytes'] / 1e6:.1f} MB)")

@@ -89,7 +89,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
         (["--device", "cuda"], "device: expected a visible CUDA device, found none"),
         (["--model", "./nowhere"], "text encoder './nowhere': no such folder"),
         (["--layer", "7"], "layer: expected -3 to 2"),
-        (["--model", "mfcc"], "modality: expected audio, for mfcc reads audio (--modality audio), found 'text'"),
+        (["--model", "mfcc"], "modality: expected audio, because mfcc computes features of audio, found 'text'"),
         (["--model", "opensmile:IS10"], "modality: expected audio, because opensmile:IS10 computes features of audio"),
         (["--model", "mfcc", "--modality", "audio", "--layer", "3"], "layer: expected none, for mfcc has no layers, found 3"),
         (["--model", "nowhere", "--out", "folder.safetensors"], "folder.safetensors: expected a file to write, found a folder"),
@@ -239,7 +239,7 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
     ("options", "message"),
     [
         (["--modality", "audio", "--model", "mfcc"], "talks: has no waveforms itself; expected --source"),
-        (["--modality", "audio", "--model", "mfcc", "--source", "nowhere"], "nowhere: no such folder; expected one with sound files"),
+        (["--modality", "audio", "--model", "mfcc", "--source", "nowhere"], "nowhere: no such folder; expected one with audio files"),
         (
             ["--modality", "audio", "--model", "mfcc", "--pooling", "cls"],
             "features.pooling: expected one of own, frames for audio, found 'cls'",

@@ -35,7 +35,7 @@ def test_written(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert shown.err.splitlines() == [
         "note: No graphs: gone.",
-        "note: the page contains the texts of the corpus: keep it private, or use --no-text for a page to share",
+        "note: the page contains the corpus' texts: keep it private, or use --no-text to share",
     ]
     assert all(len(line) <= 90 for line in shown.err.splitlines())
 
