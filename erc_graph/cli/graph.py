@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("train", "dev", "test"), help="only conversations of this split")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="without --dialogue: number of conversations (default: 1)")
     parser.add_argument("--recipe", metavar="NAME", help="a graph recipe, or the path of your own .toml (default: pairwise)")
-    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved model, or a name on the hub")
+    parser.add_argument("--model", metavar="RUN", help="folder of a run, a saved model, a name on the hub, or starter")
     add_method(parser)
     parser.add_argument("--part", metavar="NAME", help="graph to draw, if the model has several (default: the last)")
     parser.add_argument("--modalities", nargs="+", metavar="NAME", help="modalities to draw (default: all that the corpus has)")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from erc_graph.cli.command import Parser, command
 from erc_graph.inference.starter import STARTER, WORDS, starter_card
 
-DESCRIPTION = "List known methods, recipes, corpora, tasks or formats, one line each."
+DESCRIPTION = "List known methods, models, recipes, corpora, tasks or formats, one line each."
 EXAMPLES = """  erc-graph list methods
   erc-graph list recipes --json
   erc-graph list models --card starter
-      its data, licences and figures, and what it is not for
+      its data, licences and results, and what it is not for
 """
 
 
@@ -27,6 +27,8 @@ def make_parser() -> argparse.ArgumentParser:
     for name, (words, _) in KINDS.items():
         own = kinds.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
         own.add_argument("--json", action="store_true", help="print one JSON object, name to description")
+        if name == "models":
+            own.add_argument("--card", metavar="NAME", choices=[STARTER], help="print the card of a model, as Markdown")
     return parser
 
 
@@ -99,7 +101,7 @@ def tasks() -> dict[str, str]:
 
 
 def models() -> dict[str, str]:
-    """Models that come with the package."""
+    """Return the models of the package."""
     return {STARTER: WORDS}
 
 
@@ -133,5 +135,6 @@ KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
     "recipes": ("graph recipes", recipes),
     "corpora": ("data sets with a name", corpora),
     "tasks": ("label sets for --task", tasks),
+    "models": ("models of the package", models),
     "formats": ("annotation files that can be read", formats),
 }

@@ -19,7 +19,7 @@ COMMANDS = {
     "report": "show a run as one page: metrics, errors, its conversations",
     "leaderboard": "compare many methods under the same rules, in one table",
     "compare": "compare finished runs, with paired tests",
-    "list": "list known methods, recipes, corpora, tasks and formats",
+    "list": "list known methods, models, recipes, corpora, tasks, formats",
     "completion": "print a script for completion in the shell",
 }
 
@@ -27,8 +27,7 @@ EXAMPLES = """examples:
   erc-graph corpus inspect corpora/meld     sizes and labels of a corpus
   erc-graph graph sample --out graph.html   explore a conversation in a browser
   erc-graph experiment pairwise             train on the sample corpus
-  erc-graph predict --model runs/meld talk.txt
-                                            the emotion of every utterance
+  erc-graph predict talk.txt                the emotion of every utterance
   erc-graph report runs/meld                metrics and errors of a run
   erc-graph compare runs/a runs/b           which is better, with paired tests
   erc-graph COMMAND --help                  all options of a command

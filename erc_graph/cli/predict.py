@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from erc_graph.inference.pipeline import Pipeline
 
 EXAMPLES = """
-  erc-graph predict --model runs/meld talk.txt
+  erc-graph predict talk.txt
       a transcript with one line per utterance, such as `Ann: We won!`; also
       subtitles (.vtt, .srt), chats (WhatsApp, Telegram, Slack, ...), output of
       speech recognisers, ELAN, Praat and CHAT
-  erc-graph predict --model runs/meld --html talk.html --unsure 0.5 talk.txt
+  erc-graph predict --html talk.html --unsure 0.5 talk.txt
       also write a page: the conversation as a chat, emotions over time
-  erc-graph predict --model runs/meld --json talk.json > emotions.json
+  erc-graph predict --json talk.json > emotions.json
       JSON output; the input may be JSON, JSON lines or CSV
   pbpaste | erc-graph predict --model runs/meld -
       from the clipboard (macOS)

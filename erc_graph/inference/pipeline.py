@@ -56,8 +56,8 @@ class Pipeline:
         """Load a saved model in evaluation mode on the CPU; no code in the files is run.
 
         Args:
-            folder: A folder written by `save_pretrained`, a weights file, or the name of a model on the Hugging Face hub (`someone/model`).
-                Also the folder of an experiment's run (its first seed) or of one seed.
+            folder: A folder written by `save_pretrained`, a weights file, `starter`, or the name of a model on the Hugging Face hub
+                (`someone/model`). Also the folder of an experiment's run (its first seed) or of one seed.
             method: The class of the method, if it is not part of the package (`erc_graph.methods.own_file.load_method`).
 
         Raises:
@@ -176,9 +176,9 @@ class Pipeline:
 
 
 def load_starter() -> Pipeline:
-    """Return the model that comes with the package: seven emotions of English text (docs/starter.md).
+    """Load the starter model of the package: seven emotions of English text (docs/starter.md).
 
     Raises:
-        CheckpointError: its text encoder, the extra `[minilm]`, is not installed.
+        CheckpointError: the text encoder of the model (extra `[minilm]`) is not installed.
     """
     return Pipeline.from_pretrained(STARTER)

@@ -1,4 +1,4 @@
-"""The starter model: it comes with the package and labels English text in seven emotions; docs/starter.md is its card."""
+"""The starter model of the package, which labels English text with seven emotions; docs/starter.md is its card."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CARDS = (_PACKAGE / "_recipes" / "docs" / "starter.md", _PACKAGE.parent / "docs
 
 
 def starter_folder() -> Path:
-    """Return the folder that the model is saved in.
+    """Return the folder of the saved model.
 
     Raises:
-        CheckpointError: the text encoder that it stands on is not installed.
+        CheckpointError: the text encoder of the model is not installed.
     """
     from erc_graph.features.text import PACKAGES
 
@@ -30,5 +30,5 @@ def starter_folder() -> Path:
 
 
 def starter_card() -> str:
-    """Return the model card: data, licences, figures, and what the model is not for."""
+    """Return the model card: data, licences, results, and what the model is not for."""
     return next(card for card in _CARDS if card.is_file()).read_text(encoding="utf-8")
