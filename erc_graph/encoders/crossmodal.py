@@ -46,7 +46,7 @@ class CrossBlock(nn.Module):
             nn.init.zeros_(value) if name.endswith("bias") else nn.init.xavier_uniform_(value)
 
     def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor, packing: tuple[Steps, Steps]) -> Tensor:
-        """Process packed rows `(P, width)`, given the keys or none (self-attention), the mask of each query, and the steps of both."""
+        """Map packed rows `(P, width)` to `(P, width)`, given the keys (none: self-attention), the mask of each query, and both steps."""
         query = self.norm[0](x)
         x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask, packing=packing))
         return x + self.dropout(self.feedforward(self.norm[1](x)))

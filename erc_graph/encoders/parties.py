@@ -161,7 +161,7 @@ class Parties(OverTurns):
         place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
 
         def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
-            """Compute a GRU of all directions; `inside`, where it is known for all utterances: `(L, both, D, k)`."""
+            """Return a GRU of all directions; `inside`, where it is known for all utterances: `(L, both, D, k)`."""
             cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
             row = torch.cat([rows[..., :0], *(parts[one] for one in given)], -1)
             known = row.shape[-1]

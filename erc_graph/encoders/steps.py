@@ -131,7 +131,7 @@ class StepNet(nn.Module):
     Attributes:
         inputs: Modality → width of its steps.
         widths: Width of the output, in order.
-        pools: For each of these, what makes a vector of the steps of an utterance; of an utterance its own step is read.
+        pools: For each of these, what makes a vector of the steps of an utterance. Where utterances are the steps, its own step is read.
         causal: Whether no step reads a later one, where all sequences are of one length.
     """
 

@@ -55,7 +55,7 @@ class BIMHAConfig(InConversation):
         words: Width of the LSTM, where text is words.
         heads: Heads of (4).
         hidden: Hidden width of both layers of (5).
-        dropout: Dropout before (1), and of (5).
+        dropout: Dropout before (1), and before (5).
         attention_dropout: Dropout in (4).
     """
 

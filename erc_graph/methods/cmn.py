@@ -117,7 +117,7 @@ class CMN(Method):
     )
 
     def build(self, config: CMNConfig, shapes: Shapes) -> None:
-        """Build the utterance, its memories, and the classifier."""
+        """Build the vector of an utterance, its memories, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = TwoMemories(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (6)

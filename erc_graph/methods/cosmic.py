@@ -28,7 +28,7 @@ The paper's text was not at hand: the equations are those of the public code, an
 
 **Differences from the paper and from its public code**
 
-- Commonsense is read if the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET); A
+- Commonsense is read if the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET). A
   set that the corpus lacks is left out of (4) to (6). A vector that an utterance lacks is zero. It is not known whether the authors ran the
   method without any of them.
 - (1): the code reads only text, and its batch norm counts padding. Here other modalities are concatenated, zeros for a missing one.

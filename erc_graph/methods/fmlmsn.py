@@ -22,8 +22,8 @@ Each pair of modalities has a learner with its own stage; then a meta-learner re
 - The paper's seven labels of a clip, the core of its idea, are missing here: these corpora have one label per utterance, so every output
   is trained on that. What is left is deep supervision with stacking.
 - The meta-learner is trained on features that the learners compute for their own training data; these features are fitted to the labels.
-- A pair that lacks a modality has `b = 0`, which is an input of (4), and scores of zero, which add nothing to (3). Two modalities have one
-  learner, and one modality has one without a product.
+- A pair that lacks a modality has `b = 0`, which is an input of (4), and scores of zero, which have no gradient in (3). Two modalities have
+  one learner, and one modality has one without a product.
 - The paper does not model the conversation. A graph stage is placed between the learners and the meta-learner; `graph = "none"` leaves it
   out.
 """
@@ -126,7 +126,7 @@ class FmlMSN(UtteranceMethod):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Return what the frozen learners say is computed once, unless it differs from epoch to epoch."""
+        """Store what the frozen learners say, which is then computed once, unless it differs from epoch to epoch."""
         if index < len(self.learners) or self.inputs_config.swap_noise or self.inputs_config.modality_dropout:
             return batch
         self.eval()

@@ -166,5 +166,5 @@ class ICCN(UtteranceMethod):
 
 
 def block(inputs: int, channels: int) -> list[nn.Module]:
-    """Return half the height and width, rounded up. The maximum comes first, which changes nothing but the time."""
+    """Return a block that halves height and width, rounded up. The maximum comes first, which changes nothing but the time."""
     return [nn.Conv2d(inputs, channels, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]

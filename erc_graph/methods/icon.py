@@ -117,7 +117,7 @@ class ICON(Method):
     )
 
     def build(self, config: ICONConfig, shapes: Shapes) -> None:
-        """Build the utterance, its memory, and the classifier."""
+        """Build the vector of an utterance, its memory, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = OneMemory(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (7)

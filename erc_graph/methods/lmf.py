@@ -10,7 +10,7 @@ The tensor of TFN is multiplied with a weight tensor of low rank, without formin
     \Lambda^r &= \prod_m \phi_m^r \tag{4} \\
     o &= \sum_{r=1}^{R} w_r \Lambda^r + c \tag{5}
 
-The equations are those of the public codes; their numbers are ours.
+The equations are those of the public codes; their numbers are ours. The maps `W_1` to `W_3` have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,7 +25,7 @@ The equations are those of the public codes; their numbers are ours.
   `fused` is the width of a vector, which a ReLU, the conversation and the classifier read (our choice). `fused = 0` with
   `graph = "none"` is the published model, for all classes at once; the codes train one model per emotion.
 - First weights are drawn matrix by matrix, and the rows of the constant are one. The codes draw a whole factor at once, with small weights
-  where `R` and `K` are large. With their initialisation, training on the sample corpus fails at the default width.
+  where `R` and `K` are large. With their initialisation, the sample corpus is not learned at the default width.
 - A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant: the product fuses the others.
 - Text of one vector per utterance goes through the layers of audio and video, because there is no sequence to read. Audio and video
   sequences become vectors before. Any number of modalities is fused.

@@ -151,7 +151,7 @@ class DfcConfig(Checked):
     readout: Literal["mean", "flat"] = "mean"
 
     def least(self) -> int:
-        """Return the smallest longest sequence for which every layer has a frame."""
+        """Return how many states the longest sequence must have, so that every layer has a frame."""
         length = 1
         for hop in reversed(self.hops):
             length = (length - 1) * hop + self.window
@@ -226,7 +226,7 @@ class MFDR(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return the utterances with more words or frames than are read."""
+        """Return how many utterances have more words or frames than are read, one sentence each."""
         config, found = self.config, []
         for name, lengths in self.fronts.count(batch).items():
             what, most, stride = ("words", config.words, 1) if name == TEXT else ("frames", config.frames, config.stride)

@@ -17,7 +17,7 @@ The paper's text was not at hand: the equations are those of the public code, an
 
 | symbol | attribute | shape |
 |---|---|---|
-| `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, an embedding after a linear map |
+| `W_m`, `E` | `project[m]`, `speaker` | `(width, features)`, an embedding, then a linear map |
 | MHA, LN, `W_1`, `W_2`, `G` | `pairs[a_to_b]`: `attend`, `norm`, `inner`, `outer`, `gate` | `(width, width)` each |
 | `R_b`, `M` | `reduce[b]`, `gate` | `(width, modalities width)`, `(width, width)` |
 | `C`, `C_m` | `classify`, `own[m]` | `(classes, width)` |
@@ -27,13 +27,12 @@ The paper's text was not at hand: the equations are those of the public code, an
 - The code trains on the development data too, and chooses its epoch on the test data; here development data select it.
 - (8): true utterances are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
 - (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As in the code,
-  no
-  factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
+  no factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
 - The code freezes `G` at the identity on MELD: `gate = "identity"`.
 - A missing modality is no key in (2), and has no share in (6) and no part in the KL. Its `u_m` is zero, so that its classifier in (8)
   learns the class frequencies there. Scores instead of classes have no KL.
-- (1) has one dropout per modality, the code one in each layer. Norms that nothing reads are left out. Speakers from the eighth on share
-  a row of `E`.
+- (1) has one dropout per modality, the code one in each layer. Norms that nothing reads are left out. The code's `E` has no linear
+  map. Speakers from the eighth on share a row of `E`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ Differences from the paper:
 - (8), (9): queries come from the audio, keys and values from the other modality. A layer has attention to each other modality in place of
   self-attention, and keeps its residual path, which is where the audio itself goes on.
 - (10): one softmax for any number of others, which for two is the printed sigmoid. A missing modality has share zero; an utterance without
-  all of them keeps only the audio.
+  any of them keeps only the audio.
 - Between (11) and the classifier, which are not joined in print: mean over the frames.
 - No audio: a learned frame gives the queries instead, both for an utterance and for a corpus without audio. One modality alone, as in Table
   3: no gate, no margin loss; audio passes the layers as they are, words and faces the encoder of (2) to (6).
@@ -139,7 +139,7 @@ class FrameEncoder(nn.Module):
         self.lvc = LearnableVisualCentre(config.width, config.width, codes=config.codes) if lvc else None
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, width)`, `(n, L)` bool to `(n, L, width)`, or twice as wide with LVC."""
+        """Map `(n, L, width)`, `(n, L)` bool to `(n, L, width)`, or to twice the width with LVC."""
         states = self.agru(frames, mask)  # Eqs. (2), (6)
         return states if self.lvc is None else torch.cat([states, self.lvc(frames, mask)], -1)  # Eqs. (3), (4)
 
@@ -230,7 +230,7 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Return what frozen layers make of the audio is computed once."""
+        """Store what frozen layers make of the audio, which is then computed once."""
         if not isinstance(self.shallow, Wav2vec) or any(p.requires_grad for p in self.shallow.parameters()):
             return batch
         if self.inputs_config.modality_dropout:  # other recordings are hidden in every epoch
@@ -251,7 +251,7 @@ class WavFusion(UtteranceMethod):
         return found
 
     def fuse(self, sound: Ragged, others: Mapping[str, Ragged]) -> tuple[Tensor, Tensor]:
-        """Return the deep layers, and the mean over their frames.
+        """Compute the deep layers, and the mean over their frames.
 
         Args:
             sound: X^a.

@@ -58,7 +58,7 @@ class WordAlignmentConfig(InConversation):
 
     Attributes:
         width: Width of all states.
-        dropout: Dropout before (4) and of the classifier.
+        dropout: Dropout before (4) and before the classifier.
         temporal: λ_t.
         semantic: λ_s.
     """
@@ -77,7 +77,7 @@ class Refine(nn.Module):
         self.gate, self.message, self.norm = nn.Linear(2 * width, width), nn.Linear(width, width), nn.LayerNorm(width)
 
     def forward(self, own: Tensor, other: Tensor, heard: Tensor) -> Tensor:
-        """Return `(n, L, width)` twice, and `(n, 1, 1)` bool whether the other is there; without it nothing changes."""
+        """Map `(n, L, width)` twice, and `(n, 1, 1)` bool whether the other is there, to `(n, L, width)`; without it nothing changes."""
         refined = self.norm(own + self.gate(torch.cat([own, other], -1)).sigmoid() * self.message(other))  # Eq. (3)
         return torch.where(heard, refined, own)
 

@@ -186,7 +186,7 @@ class Pairwise(Method):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Store what the trained and frozen pairs compute before the last of two stages, instead of computing it in every epoch.
+        """Store, before the last of two stages, what the trained and frozen pairs compute, instead of computing it in every epoch.
 
         Not with swap noise or modality dropout, in which they see other features in every epoch.
         """
