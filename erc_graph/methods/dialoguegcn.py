@@ -30,6 +30,7 @@ with the utterances of the dialogue in (5). The paper's text was not at hand. Th
   one. There is no :math:`1/|N_r|` and no ReLU in (3) and (4). :math:`W_0 g_i` has no weight; self-loops, as in recipe `cogmen`, are edges.
 - Published figures come from such code with an LSTM in (1). The first code has a tanh and a bias in (5); the second one has no (5).
 - In place of (2) the first code scores an edge by its sender's absolute position, of which it has 110. This is left out.
+- A window of the codes is what an utterance sends; here a recipe says what an utterance reads. For equal windows both are the same.
 - In the first code the network of (1) reads padding, so that scores depend on the batch. Here it stops at the end of a dialogue.
 - The first code selects the epoch on test data. Here development data select it.
 - Both codes make the matrices of 8 relations from 30 shared ones, which restricts nothing. Here every relation has its own.

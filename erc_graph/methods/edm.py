@@ -30,8 +30,8 @@ with the speaker's embedding in `S` for some streams, and in `S'` for these and 
   test results, trains on development data and selects the epoch on test data; here development data select it. On IEMOCAP it does not
   shuffle, and repeats its dropout masks in every epoch. Parts of it that are never used are left out.
 - The graphs are those that run, and recipes say what the code's options hide. A speaker's first utterance sends nothing in (5), past and
-  future are exchanged there, and near utterances and modalities of an utterance are joined twice in (4). MELD's windows differ; its
-  settings use these, too.
+  future are exchanged there. Near utterances are joined twice in (4), modalities of an utterance in (4) and (5). MELD's windows differ;
+  its settings use these, too.
 - GRU and batch norm read no padding; in the code both do. Its text has a linear map before the GRU only on IEMOCAP, here always.
 - The "focal" loss for MELD rises as the right class gets certain: `training.loss = "legacy_focal"`. The paper has cross entropy.
 - Speakers are numbered by first appearance (in the code as in the corpus), and their embedding has a matrix.

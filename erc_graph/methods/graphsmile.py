@@ -23,8 +23,8 @@ The last term of (6) is over all ordered pairs of utterances, `i = j` included, 
 
 **Differences from the paper and from its public code**
 
-- The code chooses accuracy and F1 on the test data, each from its own epoch; its development split is a part of what it trains on. Here
-  development data select them.
+- The code chooses accuracy and F1 on the test data, each from its own epoch; its development split is a part of what it trains on. It
+  repeats the order of the dialogues and the dropout masks in every epoch. Here development data select both.
 - Edges weigh one. In the code an edge has a learned weight by its place in the batch, so that scores depend on the order of dialogues,
   and a negative sum of weights makes every score of the batch NaN.
 - The batch norm of (1) counts true utterances alone; in the code also padding. Several texts (`text1` to `text4`) are a mean after norms.

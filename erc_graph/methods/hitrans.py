@@ -33,6 +33,8 @@ The paper's text was not at hand: the equations are those of the public code, wi
 - (2): the first layer has no norm before its attention, as in the code. An utterance without anything has :math:`c_i = 0`, and is one.
 - (5): the code's pairs include each utterance with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which
   may become negative; here its logarithm. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever loss the training has.
+- The code multiplies its learning rates by 0.95 after each epoch, and BERT's biases and norms have no weight decay. Here the training loop
+  is that of every method.
 """
 
 from __future__ import annotations
