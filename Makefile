@@ -4,7 +4,7 @@
 # make tables  the tables of README.md, from experiments/results, and the help pages of docs/commands.md
 # make docs    the pages of docs/ and the reference, as a site in docs/_build/html; a warning is an error
 # make gpu     all that is checked and measured on a GPU, with the interpreter that PYTHON names; installs nothing; needs ERC_GRAPH_DATA for corpora
-# make starter  train a starter model on GoEmotions and EmoryNLP: GOEMOTIONS=folder EMORYNLP=folder (half an hour on two idle cores)
+# make starter  train a starter model on GoEmotions and EmoryNLP: GOEMOTIONS=folder EMORYNLP=folder (40 minutes on two idle cores)
 # make notebooks  run the notebooks of docs/, each in an empty folder, and keep their outputs
 PYTHON ?= python3
 # Small matrices: one thread is as fast, and leaves the other cores free.
