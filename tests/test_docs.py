@@ -222,7 +222,7 @@ def test_code_blocks_do_what_they_say(page: Path, folder: Path) -> None:
 
 def test_no_block_is_in_a_language_that_nobody_checks() -> None:
     """A language that is not listed here has not been thought about."""
-    known = {"python", "toml", *SHELL, "json", "csv", "text", "{toctree}"}
+    known = {"python", "toml", *SHELL, "json", "csv", "text", "bibtex", "{toctree}"}
     for page in PAGES:
         fences = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), flags=re.M)[::2]
         assert {language.strip() for language in fences} <= known, page.name
