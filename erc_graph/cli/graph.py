@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +120,8 @@ def _by_model(options: argparse.Namespace) -> tuple[str | None, Corpus, list[Het
     corpus = prepare(corpus, pipeline, say=remark)
     recipe, graphs = pipeline.method.graph, model_graphs(pipeline, corpus, options.part)
     if options.part is None and len(names := list(pipeline.graphs(next(iter(corpus))))) > 1:
-        remark(f"{names[-1]} is drawn; this model has other graphs as well: --part {' or '.join(names[:-1])}")
+        others = " or ".join(shlex.quote(name) for name in names[:-1])
+        remark(f"{names[-1]} is drawn; this model has other graphs as well: --part {others}")
     return recipe.name if recipe else None, corpus, graphs, emotions(pipeline.predict(corpus))
 
 

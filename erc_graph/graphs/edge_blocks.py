@@ -18,7 +18,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.block_attention import Attend
 from erc_graph.graphs.block_relations import RelationRows
-from erc_graph.graphs.messages import Edges
+from erc_graph.graphs.messages import Edges, expect_heads
 from erc_graph.graphs.pair_blocks import Blocks, Bucket, as_given, fold, outer, product, unfold
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.graphs.weights import angular, directions
@@ -73,12 +73,14 @@ class EdgeBlocks(Edges):
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
         """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, P)`."""
+        expect_heads("dot", "(N, S, H, k)", target, source)
         dtype = torch.promote_types(target.dtype, source.dtype)
         out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
         return out
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
         """Map `(N, S, H)`, `(N, S, H)` to `(H, P)`."""
+        expect_heads("add", "(N, S, H)", target, source)
         # a + b = (a, 1) · (1, b)
         return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))
 

@@ -13,7 +13,7 @@ from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.convert import import_dgl
 from erc_graph.graphs.edge_list import Listed
-from erc_graph.graphs.messages import Edges
+from erc_graph.graphs.messages import Edges, expect_heads
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.graphs.weights import angular, directions
 
@@ -48,11 +48,13 @@ class EdgeDgl(Edges):
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
         """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, E)`."""
+        expect_heads("dot", "(N, S, H, k)", target, source)
         found: Tensor = self.dgl.ops.u_dot_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.squeeze(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
         """Map `(N, S, H)`, `(N, S, H)` to `(H, E)`."""
+        expect_heads("add", "(N, S, H)", target, source)
         found: Tensor = self.dgl.ops.u_add_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.T
 

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
 from erc_graph.graphs.hyperedges import HyperEdges, Members
-from erc_graph.graphs.messages import Edges
+from erc_graph.graphs.messages import Edges, expect_heads
 from erc_graph.graphs.recipe import GraphRecipe
 from erc_graph.graphs.rule_edges import EdgeType, graph_edges, rules_of
 from erc_graph.graphs.watch import Watch, Watched
@@ -123,10 +123,12 @@ class EdgeList(Edges):
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
         """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, E)`."""
+        expect_heads("dot", "(N, S, H, k)", target, source)
         return (self._targets(target) * self._sources(source)).sum(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
         """Map `(N, S, H)`, `(N, S, H)` to `(H, E)`."""
+        expect_heads("add", "(N, S, H)", target, source)
         return (self._targets(target) + self._sources(source)).T
 
     def angular(self, states: Tensor) -> Tensor:

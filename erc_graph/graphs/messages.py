@@ -15,8 +15,25 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.errors import ConfigError
 from erc_graph.graphs.hyperedges import HyperEdges, Members
 from erc_graph.graphs.recipe import GraphRecipe
+
+
+def expect_heads(primitive: str, shape: str, *states: Tensor) -> None:
+    """Check that states have an axis for their heads.
+
+    Args:
+        primitive: The method of `Edges` that was called.
+        shape: The expected shape, such as `(N, S, H, k)`.
+        *states: The states of both ends.
+
+    Raises:
+        ConfigError: some states have another number of axes.
+    """
+    for x in states:
+        if x.ndim != shape.count(",") + 1:
+            raise ConfigError(f"edges.{primitive}: expected {shape}, found {tuple(x.shape)}; x[:, :, None] gives states one head")
 
 
 class Edges(ABC):

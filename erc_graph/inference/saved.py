@@ -77,7 +77,7 @@ def load_network(source: str | os.PathLike[str], own: type[Method] | None = None
     except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, links in a circle
         exists = False
     if not exists:
-        # `runs/x` where there is a folder `runs` is meant as a path: no network is asked about a slip of the keyboard.
+        # `runs/x` where there is a folder `runs` is meant as a path: the hub is not asked about a slip of the keyboard.
         if not hub_name(os.fspath(source)) or "/" not in os.fspath(source) or path.parent.is_dir():
             raise CheckpointError(f"{source}: no such file or folder; expected a saved model, the folder of a run, or a hub name")
         path = hub_folder(os.fspath(source), (CONFIG, WEIGHTS))
@@ -193,7 +193,7 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
         return METHODS[known[name]]
     raise CheckpointError(
         f"{where}: method: expected the class of one that `erc-graph list methods` names, found {found}; a method of your own is named "
-        "with its file: --method FILE.py:CLASS"
+        "with its file: --method FILE.py:CLASS (in Python: from_pretrained(folder, load_method('FILE.py:CLASS')))"
     )
 
 

@@ -85,7 +85,8 @@ def refuse_other(found: object, where: str) -> None:
         raise ConfigError(f"{where}: expected a subclass of erc_graph.methods.base.Method, found {kind}")
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
-        raise ConfigError(f"{where}: expected a dataclass `Config` in the class, which has its options; found none")
+        other = "none" if config is None else f"one that is no dataclass: {getattr(config, '__name__', config)}"
+        raise ConfigError(f"{where}: expected a dataclass `Config` in the class, which has its options; found {other}")
     required = [field.name for field in dataclasses.fields(config) if field.default is field.default_factory is dataclasses.MISSING]
     if required:
         raise ConfigError(f"{where}: Config.{required[0]}: expected a default for every option, found none")

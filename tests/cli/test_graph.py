@@ -15,6 +15,7 @@ from erc_graph.data.files.load import load_corpus
 from erc_graph.data.sample.vectors import SampleConfig, sample_corpus
 from erc_graph.inference.pipeline import Pipeline
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
+from erc_graph.methods.own_file import load_method
 from erc_graph.methods.pairwise import MalConfig, MffConfig, Pairwise, PairwiseConfig, PmfConfig
 from erc_graph.methods.schema import Schema
 
@@ -102,6 +103,41 @@ def test_a_model_draws_its_weights_and_what_it_predicts(
         found = [read.nodes[f"{stream}/{row}"] for row in range(len(dialogue))]
         assert [node["predicted"] for node in found] == [row.emotion for row in rows]
         assert [node["label"] for node in found] == list(dialogue.labels)
+
+
+TWO = """
+from dataclasses import dataclass
+from erc_graph.conv.attention import Attention
+from erc_graph.methods.base import Method
+from erc_graph.methods.parts import Turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoConfig:
+    graph: str = "window"
+
+
+class Two(Method):
+    Config = TwoConfig
+
+    def parts(self, config, shapes):
+        yield (turn := Turn(shapes.widths))
+        yield Attention(turn.width, 4, self.recipe, heads=1)
+        yield Attention(4, 4, self.recipe, heads=1)
+"""
+
+
+def test_the_other_graphs_of_a_model_are_named_as_a_shell_reads_them(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "two.py").write_text(TWO)
+    own = f"{tmp_path / 'two.py'}:Two"
+    Pipeline(load_method(own)(Schema.of(load_corpus(small)))).save_pretrained(tmp_path / "model")
+    options = ["graph", str(small), "--model", str(tmp_path / "model"), "--method", own, "--out", str(tmp_path / "g.graphml")]
+    assert main(options) == 0
+    note = capsys.readouterr().err
+    assert "Attention 2 is drawn; this model has other graphs as well: --part 'Attention 1'" in " ".join(note.split())
+    assert main([*options, "--part", "Attention 1"]) == 0
 
 
 def test_several_conversations_of_a_model_are_one_page(small: Path, model: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from erc_graph.data.batch import Batch
 from erc_graph.data.nodes import Nodes
+from erc_graph.errors import ConfigError
 from erc_graph.graphs.edge_blocks import EdgeBlocks
 from erc_graph.graphs.edge_list import EdgeList
 from erc_graph.graphs.edges import Edges, Watch, edges_of
@@ -315,6 +316,18 @@ def test_a_head_more_or_less() -> None:
         weight = edges.angular(nodes.states)
         one = edges.spread(nodes.states.unflatten(-1, (3, 2)), weight)
         torch.testing.assert_close(one, edges.spread(nodes.states.unflatten(-1, (3, 2)), weight.expand(3, -1)))
+
+
+def test_states_without_an_axis_of_heads_are_refused() -> None:
+    x = torch.randn(9, 1, 4)
+    for layout in LAYOUTS:
+        edges = edges_of(
+            load_recipe("speaker"), Nodes(x, torch.ones(9, 1, dtype=torch.bool), STREAMS[:1]), make_batch(DIALOGUES), layout=layout
+        )
+        with pytest.raises(ConfigError, match=r"edges\.dot: expected \(N, S, H, k\), found \(9, 1, 4\); x\[:, :, None\] gives"):
+            edges.dot(x, x)
+        with pytest.raises(ConfigError, match=r"edges\.add: expected \(N, S, H\), found \(9, 1\)"):
+            edges.add(x, x[..., 0])
 
 
 def test_what_is_the_same_for_the_next_layer_is_kept() -> None:

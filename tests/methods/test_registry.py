@@ -73,5 +73,16 @@ def test_a_method_without_a_configuration_is_refused() -> None:
     class Bare(Method):
         pass
 
-    with pytest.raises(ConfigError, match=r"x: expected a dataclass `Config` in the class"):
+    with pytest.raises(ConfigError, match=r"x: expected a dataclass `Config` in the class, .* found none"):
+        refuse_other(Bare, "x")
+
+
+def test_a_configuration_that_is_no_dataclass_is_named() -> None:
+    class Options:
+        graph = "speaker"
+
+    class Bare(Method):
+        Config = Options
+
+    with pytest.raises(ConfigError, match=r"x: expected a dataclass `Config` in the class, .* found one that is no dataclass: Options"):
         refuse_other(Bare, "x")
