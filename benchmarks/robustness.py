@@ -10,10 +10,10 @@ settings have is the BiGRU's too, and it is shown without it as well. Each is tr
 the test part, in utterances that are drawn ten times, the same for all; a figure is the mean over the draws. Noise is normal with mean and
 deviation of each feature in the training part: as plausible as a number can be that says nothing.
 
-With `--folds K` the test part is left alone: every training and development dialogue is judged once, by networks that were trained on the
-other folds, and a figure is that of all of them together; only the three methods themselves. Features that know the labels of these
-dialogues are named by `--others`: what is judged has those of an utterance of another dialogue, drawn ten times as well, so that they have
-failed from the start.
+With `--folds K` the test part is left alone: every training and development dialogue is evaluated once, by networks that were trained on
+the other folds, and a figure is that of all of them together; only the three methods themselves. Features that know the labels of these
+dialogues are named by `--others`: what is evaluated has those of an utterance of another dialogue, drawn ten times as well, so that they
+have failed from the start.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def divisions(corpus: Any, experiment: Experiment, parts: int) -> list[Fold]:
 
 
 def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[str, str, float, int], Tensor], Tensor]:
-    """Train, and judge in every condition: (modality, kind, share, draw) → scores of what is judged; and their targets."""
+    """Train, and evaluate in every condition: (modality, kind, share, draw) → scores of what is evaluated; and their targets."""
     pipeline, _, test = train_job(job, corpus, quiet=True)
     train = Parts.of(corpus, job.fold, pipeline.schema).train
     judged = [with_vectors_of_others(test, others, draw) for draw in range(DRAWS)]
@@ -133,7 +133,7 @@ def outcomes(job: Job, corpus: Any, others: Sequence[str]) -> tuple[dict[tuple[s
 
 
 def measure(data: str, seeds: int, parts: int = 0, others: Sequence[str] = ()) -> dict[str, Any]:
-    """Train all methods with all seeds, and judge them in every condition."""
+    """Train all methods with all seeds, and evaluate them in every condition."""
     corpus = load_corpus(data)
     if unknown := set(others) - set(corpus.modalities):
         raise SystemExit(
@@ -225,10 +225,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", default="sample", help="corpus of vectors (default: sample)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help="judge training and development dialogues in K folds, not the test part"
+        "--folds", type=int, default=0, metavar="K", help="evaluate training and development dialogues in K folds, not the test part"
     )
     parser.add_argument(
-        "--others", nargs="+", default=[], metavar="MODALITY", help="with --folds: what is judged has those of another dialogue"
+        "--others", nargs="+", default=[], metavar="MODALITY", help="with --folds: what is evaluated has those of another dialogue"
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="default: experiments/results/CORPUS/robustness.json, or robustness-folds.json"

@@ -1,6 +1,6 @@
 """`python -m benchmarks.stream`: what one more utterance of a running conversation costs.
 
-Three modalities, default widths, random weights (time does not depend on them). `stream` judges the next utterance; its rival, `prefix`,
+Three modalities, default widths, random weights (time does not depend on them). `stream` labels the next utterance; its rival, `prefix`,
 asks the same method about the whole conversation again. The floor is one product of every weight matrix that an utterance meets with a
 vector. All lengths take turns in one process; `held_bytes` is what a stream remembers.
 """

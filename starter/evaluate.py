@@ -76,7 +76,7 @@ def case(folder: Path, name: str, split: str, pipeline: Pipeline, graphs: Mappin
 
 
 def examples(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """Return what the model says of the last turn of every typed example."""
+    """Return the prediction for the last utterance of every typed example."""
     rows = []
     for one in json.loads(EXAMPLES.read_text(encoding="utf-8")):
         last = pipeline.predict(load_transcript("\n".join(one["turns"]).encode()))[-1]

@@ -62,7 +62,7 @@ def among(scores: Tensor, offered: Tensor) -> Tensor:
 
 
 class Offered(nn.Module):
-    """A method that is trained and judged on the classes that the annotators of an utterance had.
+    """A method that is trained and evaluated on the classes that the annotators of an utterance had.
 
     Args:
         method: Whose scores are of all classes.

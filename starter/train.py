@@ -1,8 +1,8 @@
 """`python -m starter.train --goemotions FOLDER --emorynlp FOLDER`: make the starter model of the package (`make starter`).
 
 Low-rank matrices beside all-MiniLM-L6-v2 are fine-tuned on single utterances of both corpora: once on all of them, and once in folds. A
-conversation graph is trained on what the encoders of the folds say of dialogues that they never saw. The encoder that saw everything is
-the one of the package; the scores are calibrated on what it says of the development splits. The files go to `erc_graph/starter`. What is
+conversation graph is trained on the outputs of the encoders of the folds for dialogues that they never saw. The encoder that saw everything
+is the one of the package; the scores are calibrated on its outputs for the development splits. The files go to `erc_graph/starter`. What is
 done lies in `--work` and is not done again. `--compare` also trains the graphs that were not chosen, and records the development figures
 of all. It takes 40 minutes on two idle cores; the same command on the same machine gives the same model.
 """

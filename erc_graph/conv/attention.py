@@ -50,7 +50,7 @@ class Attention(Conv):
         self.query, self.key, self.value, self.skip = (nn.Linear(inputs, width) for _ in range(4))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, inputs)` to `(N, S, width)`"""
+        """Map `(N, S, inputs)` to `(N, S, width)`."""
         shrink = (self.heads / self.width) ** 0.5  # 1 / √d
         weight = torch.cat([shrink * self.query.weight, self.key.weight, self.value.weight])
         bias = torch.cat([shrink * self.query.bias, self.key.bias, self.value.bias])

@@ -50,7 +50,7 @@ class Chain(Conv):
         return edges.dot(root, root)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, width)` to `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`."""
         weight, y = self.weights(edges, x.dtype), x
         for matrix, bias, read in zip(self.maps, self.bias, self.read, strict=True):
             x = edges.spread(matrix(x), weight) + bias

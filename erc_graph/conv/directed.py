@@ -56,7 +56,7 @@ class Directed(Conv):
         if ahead:
             where = ", ".join(ahead)
             raise ConfigError(
-                f"Directed: graph recipe {recipe.name!r}: expected edges from earlier turns only, found others in {where}; "
+                f"Directed: graph recipe {recipe.name!r}: expected edges from earlier utterances only, found others in {where}; "
                 "set future = 0 and self_loops = false"
             )
         self.width, self.layout, self.past = width, "list", None  # a recurrence reads all earlier turns
@@ -76,7 +76,7 @@ class Directed(Conv):
         return super().forward(nodes, batch)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, 1, width)` to `(N, 1, width)`"""
+        """Map `(N, 1, width)` to `(N, 1, width)`."""
         listed = edges if isinstance(edges, EdgeList) else self._listed(Nodes(x, edges.present, edges.streams), edges.batch)
         order = self._order(listed)
         share = 1 / order.number if listed.edges.factor is None else listed.edges.factor / order.number

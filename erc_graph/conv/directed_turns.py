@@ -1,10 +1,10 @@
-r"""The recurrence of `Directed`, one utterance of all dialogues after the other, with its gradient written out.
+r"""The recurrence of `Directed`: a loop whose step `t` computes utterance `t` of all dialogues. The gradient is written out.
 
-An utterance takes a dozen small operations forward and as many backward; most of the time is the overhead of starting them. Everything that
-does not depend on the preceding utterance is outside the loops: the products with the states below, the slopes of the gates, the gradients
+A step takes a dozen small operations forward and as many backward; most of the time is the overhead of starting them. Everything that
+does not depend on the preceding step is outside the loops: the products with the states below, the slopes of the gates, the gradients
 of the weights.
 
-Rows stand utterance by utterance, the longest dialogue first, so that an utterance is a run of rows without padding. The gates of a row
+Rows stand step by step, the longest dialogue first, so that a step is a run of rows without padding. The gates of a row
 stand side by side:
 
     input n of C | hidden n of C | r of C | r of P | z of C | z of P | input n of P | hidden n of P
@@ -31,20 +31,20 @@ NOTHING = -1e30  # score of a pair without an edge: finite, so that a turn witho
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Where everything stands in the loop over utterances.
+    """Where everything stands in the loop over steps; step `t` computes utterance `t` of every dialogue that has one.
 
-    An utterance `t` that `n` dialogues have, and that reads utterances from `first` on, has `n × (t - first)` pairs.
+    A step `t` of `n` dialogues that reads utterances from `first` on has `n × (t - first)` pairs.
 
     Attributes:
         rows: `(N,)` row of the batch of every row of the loop.
         back: `(N,)` the other way.
         place: `(N,)` where the rows of the batch stand in `(D, L)`, the longest dialogue first.
-        counts: Rows per utterance.
-        first: First sender per utterance.
+        counts: Rows per step.
+        first: First utterance that is read, per step.
         relations: `R`
         score: `(pairs,)` logarithm of the number of edges, `NOTHING` where there is none.
         pair: `(E,)` pair of every edge.
-        slot: `(E,)` place of every edge in `(pairs × R,)`, utterance by utterance `(n, R, t - first)`.
+        slot: `(E,)` place of every edge in `(pairs × R,)`, step by step `(n, R, t - first)`.
         number: `(E,)` how many edges join the same two nodes, with multiplicity.
     """
 
@@ -60,12 +60,13 @@ class Order:
     number: Tensor
 
     def split(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        """Return `(N, ...)` rows utterance by utterance: `(n, ...)`."""
+        """Split rows `(N, ...)` into one `(n, ...)` per step."""
         return [value.split(list(self.counts)) for value in rows]
 
     def split_pairs(self, *values: Tensor) -> list[list[Tensor]]:
-        """Return `(pairs × R,)` utterance by utterance: `(n, R, t - first)`; of the last two, `(pairs,)`: `(n, 1, t - first)` and `(n, t -
-        first)`.
+        """Split `(pairs × R,)` into one `(n, R, t - first)` per step.
+
+        The last two are `(pairs,)`; they become `(n, 1, t - first)` and `(n, t - first)`.
         """
         shapes = [(n, t - first) for t, (n, first) in enumerate(zip(self.counts, self.first, strict=True))]
         r = self.relations
@@ -75,7 +76,7 @@ class Order:
         return [*found, [part.unsqueeze(1) for part in last], last]
 
     def windows(self, values: Tensor) -> list[Tensor]:
-        """Map `(D, L, ...)` to the utterances that each utterance reads, `(n, t - first, ...)`."""
+        """Map `(D, L, ...)` to the utterances that each step reads, `(n, t - first, ...)`."""
         stride = values.stride()
         return [
             values.as_strided((n, t - first, *values.shape[2:]), stride, first * stride[1])
@@ -83,7 +84,7 @@ class Order:
         ]
 
     def columns(self, values: Tensor) -> list[Tensor]:
-        """Map `(D, L, ...)` to every utterance, `(n, ...)`."""
+        """Map `(D, L, ...)` to one `(n, ...)` per step."""
         return [value[:n] for value, n in zip(values.unbind(1), self.counts, strict=True)]
 
 
@@ -129,7 +130,7 @@ class Recurrence(Function):
     def forward(
         ctx: Any, below: Tensor, own: Tensor, bias: Tensor, heard: Tensor, matrices: Tensor, key: Tensor, gain: Tensor, order: Order
     ) -> tuple[Tensor, Tensor]:
-        """Compute all utterances.
+        """Compute all steps.
 
         Args:
             ctx: For the way back.
@@ -183,7 +184,7 @@ class Recurrence(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Go through the utterances from the last to the first."""
+        """Go through the steps from the last to the first."""
         below, own, heard, matrices, key, gain, gates, hidden, fresh, gathered, states, attention, share = ctx.saved_tensors
         order, width = ctx.order, hidden.shape[2]
         slope, of_hidden = _slopes(gates.view(-1, 8, width), hidden, fresh)

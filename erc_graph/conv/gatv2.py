@@ -76,7 +76,7 @@ class GATv2(Conv):
         nn.init.xavier_uniform_(self.score)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, width)` to `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`."""
         into, out_of, kind, place = self._ends(edges)
         vectors = self.relation(self.shared[0].weight)  # (kinds, heads width)
         itself = into == out_of

@@ -61,7 +61,7 @@ class Hypergraph(Conv):
         self.node_weight = nn.Parameter(torch.zeros(layers, streams)) if streams is not None else None
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, width)` to `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`."""
         z, hyper = x, edges.hyper
         none: Sequence[None] = [None] * len(self.bias)
         kind = torch.tensor(self.first_kind, device=x.device)[hyper.kind] + hyper.stream.clamp(min=0)  # (M,)

@@ -100,7 +100,7 @@ class Batch:
             object.__setattr__(self, "sizes", tuple(self.ptr.diff().tolist()))
         elif len(self.sizes) != len(self.ptr) - 1:
             raise ValueError(
-                f"batch: expected the sizes of {len(self.ptr) - 1} dialogues, found {len(self.sizes)}; give them with another ptr"
+                f"batch: expected the sizes of {len(self.ptr) - 1} dialogues, found {len(self.sizes)}; replace `sizes` together with `ptr`"
             )
 
     def __len__(self) -> int:

@@ -271,7 +271,7 @@ def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
 PROTOCOLS: dict[str, Callable[[Corpus, int], list[Fold]]] = {
     "official": _official,  # train/dev/test as the corpus says; a missing dev is taken out of train
     "session5": _session5,  # IEMOCAP: each session is the test set once
-    "speaker10": _speaker10,  # IEMOCAP: each speaker is judged once; the partner is the development set
+    "speaker10": _speaker10,  # IEMOCAP: each speaker is evaluated once; the partner is the development set
 }
 
 

@@ -143,7 +143,7 @@ def _silent(waves: Ragged) -> list[int]:
 
 
 def _repeated(corpus: Corpus) -> list[str]:
-    """Conversations that stand, utterance for utterance, in two splits: what is judged would have been trained on."""
+    """Conversations that stand, utterance for utterance, in two splits: utterances that are evaluated would have been trained on."""
     if not corpus.texts or "train" not in corpus.splits:
         return []
 

@@ -25,6 +25,6 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, h: Tensor, beside: Tensor) -> Tensor:
-        """Map `(..., width)` and `(..., beside)` to `(..., width)`"""
+        """Map `(..., width)` and `(..., beside)` to `(..., width)`."""
         x = torch.cat([h, beside], -1)
         return self.output(x + self.up(self.down(x).sigmoid()))

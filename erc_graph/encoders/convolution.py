@@ -37,8 +37,8 @@ class FrameConvolution(nn.Module):
 class ResidualImages(nn.Module):
     r"""A small residual network over images: :math:`y = f(x) + x`, then the mean of each channel over the image.
 
-    It stands where the paper has a pretrained ResNet, for raw faces; without batch normalisation, under which an image would not be the
-    same alone and in company.
+    It stands where the paper has a pretrained ResNet, for raw faces; without batch normalisation, which would make the result
+    of an image depend on its batch.
 
     Args:
         channels: Channels of the images.
@@ -55,7 +55,7 @@ class ResidualImages(nn.Module):
         self.project = nn.Linear(32, width)
 
     def features(self, images: Tensor) -> Tensor:
-        """Map `(frames, channels, height, width)`, from 0 to 1 to `(frames, 32)`."""
+        """Map images `(frames, channels, height, width)` with values from 0 to 1 to `(frames, 32)`."""
         first, second = self.blocks
         states = self.stem(images)
         states = self.reduce((first(states) + states).relu()).relu()

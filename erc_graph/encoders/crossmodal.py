@@ -100,7 +100,8 @@ class Crossed(StepNet):
     Args:
         names: Modalities, in the order in which they attend to each other.
         width: Width of their steps.
-        stack: From a width, who asks and who is asked (itself: what was read) to the Transformer.
+        stack: Function from width, modality of the queries and modality of the keys to the Transformer; the same modality twice: the
+            self-attention.
     """
 
     def __init__(self, names: Sequence[str], width: int, stack: Callable[[int, str, str], CrossTransformer]) -> None:
@@ -116,7 +117,7 @@ class Crossed(StepNet):
 
         Args:
             steps: Modality → its steps.
-            instead: Who asks and who is asked → what is read instead of the latter's steps.
+            instead: Modality of the queries and modality of the keys → steps that are read in place of the keys' own.
         """
         found, other = [], instead or {}
         for t, nets in self.cross.items():

@@ -84,7 +84,7 @@ class DynamicFrameConvolution(nn.Module):
         return self.last(hidden)[0].T.unflatten(-1, (-1, self.window))  # Eq. (8)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, D)` and what of it is real, in front `(n, L)` to `(n, N_f, D)` and what of that is real."""
+        """Map `(n, L, D)` and the mask `(n, L)` of real states, which come first, to `(n, N_f, D)` and its mask."""
         frames, real = frames_of(states, mask, self.window, self.hop, self.count)
         return torch.einsum("nfdw,fdw->nfd", frames, self.kernels()[: frames.shape[1]]), real[..., 0]
 
@@ -121,7 +121,7 @@ class FramePooling(nn.Module):
             self.layers.append(nn.Linear(width, width))
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, width)` and what of it is real, in front `(n, L)` to `(n, N, width)`, zero elsewhere, and `(n, N)`."""
+        """Map `(n, L, width)` and the mask `(n, L)` of real states, which come first, to `(n, N, width)`, zero elsewhere, and its mask."""
         if self.kind == "linear":
             return F.relu(self.layers[0](states)) * mask[..., None], mask
         for layer in self.layers:

@@ -26,7 +26,7 @@ class FeedForward(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(width, eps=epsilon), Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map `(..., width)` to `(..., width)`"""
+        """Map `(..., width)` to `(..., width)`."""
         found: Tensor = self.norm(states + self.dropout(self.outer(self.inner(states).relu())))
         return found
 

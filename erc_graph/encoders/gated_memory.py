@@ -133,7 +133,7 @@ class OverDialogue(OverTurns):
         self.memory = memory
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, modalities, ·)` to `(N, 1, width)`"""
+        """Map `(N, modalities, ·)` to `(N, 1, width)`."""
         states, _ = self.memory(batch.pad(nodes.masked()), batch.pad(nodes.present))
         return Nodes.of_turns(batch.unpad(states), nodes.present.any(1))
 

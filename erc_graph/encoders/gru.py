@@ -1,12 +1,14 @@
-r"""GRUs over the same dialogues, computed together on a CPU: streams and directions are one batched product per utterance.
+r"""GRUs over the same dialogues, computed together on a CPU: streams and directions are one batched product per step.
+
+Step `t` computes utterance `t` of all dialogues.
 
 .. math::
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
     n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
 
 These are the equations of `torch.nn.GRU`, with its parameters. In PyTorch, a dialogue of fifty utterances takes a thousand tiny operations,
-and most of the time is the overhead of starting them. Here an utterance takes five operations forward and three backward, for any number of
-networks. Everything that does not depend on the preceding utterance is outside the loop: the products with the inputs, the slopes of the
+and most of the time is the overhead of starting them. Here a step takes five operations forward and three backward, for any number of
+GRUs. Everything that does not depend on the preceding step is outside the loop: the products with the inputs, the slopes of the
 gates, the gradients of the weights. (PyTorch's LSTM on a CPU is one call of oneDNN; four LSTMs side by side in this way were not faster.)
 """
 
@@ -25,15 +27,15 @@ from erc_graph.data.batch import Batch
 
 
 def usable(states: Tensor) -> bool:
-    """Return whether this implementation can be used; on a GPU and in half precision PyTorch's own network is used."""
+    """Return whether this implementation can be used; on a GPU and in half precision PyTorch's own GRU is used."""
     return states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
 
 def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Compute one layer of several networks of one width.
+    """Compute one layer of several GRUs of one width.
 
     Args:
-        nets: For every stream its networks: forward, and backward where it has that direction.
+        nets: For every stream its GRUs: forward, and backward where it has that direction.
         states: For every stream `(N, inputs)` packed rows.
         batch: The dialogues.
 
@@ -54,7 +56,7 @@ def _joined(nets: Sequence[nn.GRU], name: str) -> Tensor:
 
 
 def _place(batch: Batch, streams: int, directions: int) -> Tensor:
-    """`(N × nets,)` where the rows of every utterance stand in `(L, nets, D)`; a network that reads backwards begins at the dialogue's own
+    """`(N × nets,)` where the rows of every utterance stand in `(L, nets, D)`; a GRU that reads backwards begins at the dialogue's own
     end.
     """
     step = batch.turn[:, None]
@@ -77,7 +79,7 @@ def _of_weights(slope: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _GRU(Function):
-    """Rows of `W x + b` per utterance and network → rows of states."""
+    """Rows of `W x + b` per utterance and GRU → rows of states."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, place: Tensor, shape: tuple[int, int, int]) -> Tensor:

@@ -31,7 +31,7 @@ class MatchingAttention(OverRows):
         self.transform = nn.Linear(width, width, bias=bias)
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, width)` to `(N, width)`"""
+        """Map `(N, width)` to `(N, width)`."""
         x = batch.pad(rows)  # (D, L, width)
         score = self._score(x, x)  # (D, L, L): asked by, of
         turn = torch.arange(batch.longest, device=batch.device)

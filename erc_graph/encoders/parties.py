@@ -12,9 +12,9 @@ With `s` the speaker of utterance `t` and `u` what is said, in each direction
 Speakers may have several states. A state that reads another state of its speaker in place of `c`, and the state `e`, are computed after the
 loop.
 
-All dialogues, streams and directions of a batch process an utterance together. Products that do not depend on states are computed for all
-utterances before the loop. In training, dropout is applied to stored states, and both the recurrence and the attention read the result; see
-`late` for the utterance itself.
+A step of the loop computes utterance `t` of all dialogues, in all streams and directions. Products that do not depend on states are
+computed for all utterances before the loop. In training, dropout is applied to stored states, and both the recurrence and the attention
+read the result; see `late` for the utterance itself.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Parties(OverTurns):
         self.dropout, self.late, self.causal = Dropout(dropout), late, not bidirectional
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, streams, given rows side by side)` to `(N, streams, width)`"""
+        """Map `(N, streams, given rows side by side)` to `(N, streams, width)`."""
         e = self.states(nodes.masked(), batch)[0]["e"]
         parts = [batch.unpad(own.transpose(0, 1), backwards=back) for own, back in zip(e.unbind(1), self.backwards, strict=True)]
         return nodes.with_states(torch.cat(parts, -1).unflatten(-1, (-1, self.width)))
@@ -230,7 +230,7 @@ class Parties(OverTurns):
 
 
 class _Unit:
-    """A GRU of all directions, ready for a loop over utterances.
+    """A GRU of all directions, ready for the loop over steps.
 
     Args:
         gates: `(L, both, D, 3 width)` what is known of the gates of each utterance.
@@ -306,7 +306,7 @@ class _Late(Function):
 
 
 class _Context(Function):
-    """`c` of one utterance, from all `g` before it, which stand in one memory; that of their gradients goes from utterance to utterance as
+    """`c` of one utterance, from all `g` before it, which stand in one memory; that of their gradients goes from step to step as
     `order`.
     """
 

@@ -93,7 +93,7 @@ class FrameAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, width)`, read where the mask `(n, L)` is true to `(n, L, width)`."""
+        """Map `(n, L, width)` to `(n, L, width)`; only items where the mask `(n, L)` is true are read."""
         packed = self.query_key_value(items).unflatten(-1, (3, self.heads, self.head_width))
         return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
 

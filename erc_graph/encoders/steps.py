@@ -114,7 +114,7 @@ class LSTMSteps(nn.Module):
         self.nets = nn.ModuleList(nn.LSTM(inputs, width // count, batch_first=True) for _ in range(count))
 
     def forward(self, steps: Steps) -> Steps:
-        """Map `(n, L, inputs)` to `(n, L, width)`"""
+        """Map `(n, L, inputs)` to `(n, L, width)`."""
         x, place = steps.masked(), torch.arange(steps.states.shape[1], device=steps.states.device)
         turned = steps.length[:, None] - 1 - place
         order = torch.where(turned >= 0, turned, place)[..., None]  # back and forth: its own inverse
@@ -157,7 +157,7 @@ class OfTurns(OverTurns):
         self.net, self.causal = net, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)`, of which a stream has its own width to `(N, 1, sum of the net's widths)`, zero for absent states."""
+        """Map `(N, S, width)`, of which each stream uses its own width, to `(N, 1, sum of the net's widths)`; zero for absent states."""
         states, present, inputs = batch.pad(nodes.masked()), batch.pad(nodes.present), self.net.inputs
         steps = {m: Steps(states[:, :, i, : inputs[m]], present[:, :, i], batch.lengths) for i, m in enumerate(nodes.streams)}
         rows = batch.unpad(torch.cat([found.masked() for found in self.net(steps)], -1))

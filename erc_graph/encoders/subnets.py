@@ -30,7 +30,7 @@ class SubNet(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(3))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map `(N, 1, inputs)` to `(N, width)`"""
+        """Map `(N, 1, inputs)` to `(N, width)`."""
         rows = self.dropout(self.norm(nodes, batch).states[:, 0])
         for linear in self.linear:
             rows = linear(rows).relu()

@@ -11,7 +11,7 @@ place of those over the picture:
     y_t &= \mathrm{ReLU}(x_t + g \odot x_t)
 
 with a codebook :math:`b_k` and scales :math:`s_k` that are learned. Differences: layer norm in place of batch norm, so that an utterance
-does not depend on its company; e_k is a mean over time, since utterances, unlike pictures, differ in length.
+does not depend on its batch; e_k is a mean over time, since utterances, unlike pictures, differ in length.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class SeedResult:
         histories: One per fold.
         device: Where it was trained.
         parameters: Number of weights of the network.
-        utterance_level: Whether nothing that it says of an utterance depends on other utterances.
+        utterance_level: Whether no prediction depends on other utterances.
     """
 
     seed: int

@@ -86,7 +86,7 @@ def train_job(
 ) -> tuple[Network, History, Batch]:
     """Train; returns the network with its chosen weights, what happened, and the test split.
 
-    `on_test` is told after every epoch what the network says of the test split: position of the stage, epochs so far, scores, the part.
+    `on_test` is called after every epoch with the position of the stage, the epochs so far, the scores of the test split, and the split.
     """
     network = build(job.experiment, corpus, job.seed)
     parts = Parts.of(corpus, job.fold, network.schema)

@@ -206,7 +206,7 @@ class Explainable(Protocol):
 
     @property
     def method(self) -> Network:
-        """Return the network."""
+        """Return the method, or the ensemble."""
 
 
 def _edges(

@@ -35,7 +35,7 @@ class Pipeline:
     """A trained method, or an ensemble of networks, ready for prediction.
 
     Args:
-        method: The network; the pipeline changes neither its weights nor its mode.
+        method: The method or ensemble; the pipeline changes neither its weights nor its mode.
 
     >>> from erc_graph import METHODS, Pipeline, Schema, load_corpus
     >>> corpus = load_corpus("sample")
@@ -99,7 +99,7 @@ class Pipeline:
         return self
 
     def __call__(self, batch: Batch) -> Prediction:
-        """Scores of every utterance of a batch, as the network gives them."""
+        """Compute the scores of every utterance of a batch, as the method does."""
         prediction: Prediction = self.method(batch)
         return prediction
 

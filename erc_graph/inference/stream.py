@@ -52,7 +52,7 @@ class Turn:
         speaker: Name of the speaker.
         emotion: The most probable label; `None` for a score task.
         probabilities: Label → probability; empty for a score task.
-        scores: The output of the network: logits in label order, or one score.
+        scores: The output of the method: logits in label order, or one score.
     """
 
     turn: int

@@ -93,6 +93,6 @@ class BCLSTM(Method):
         self.classify = nn.Sequential(nn.Linear(c.width, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`"""
+        """Return `(N, width)`."""
         h = over_turns(self.read, self.turn(given).masked()[:, 0], given.batch)  # Eq. (1)
         return h if self.attend is None else over_turns(self.attend, h, given.batch)  # Eq. (2)

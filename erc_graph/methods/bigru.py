@@ -46,6 +46,6 @@ class BiGRU(Method):
         self.classify = self.head(config, width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`"""
+        """Return `(N, width)`."""
         features = torch.cat(list(self.missing(given.values, given.present).values()), -1)
         return over_turns(self.read, self.project(features), given.batch)

@@ -85,7 +85,7 @@ class TwoMemories(OverTurns):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
-        """Map `(N, 1, inputs)` to `(N, 1, width)`"""
+        """Map `(N, 1, inputs)` to `(N, 1, width)`."""
         u = nodes.masked()[:, 0]
         history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)
@@ -123,5 +123,5 @@ class CMN(Method):
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`"""
+        """Return `(N, width)`."""
         return self.recall(self.turn(given), given.batch).states[:, 0]

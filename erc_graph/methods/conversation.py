@@ -90,11 +90,11 @@ class Conversation(nn.Module):
         self.width += self.conv.width
 
     def forward(self, vectors: Tensor, present: Tensor, given: Given) -> Tensor:
-        """Return the conversation around every utterance.
+        """Return every utterance's own vector, followed by its state after message passing.
 
         Args:
             vectors: `(N, inputs)`.
-            present: `(N,)` bool; an absent utterance has no edges and says nothing.
+            present: `(N,)` bool; an absent utterance has no edges, and its own vector is zero.
             given: The dialogues.
 
         Returns:

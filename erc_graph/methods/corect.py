@@ -154,7 +154,7 @@ class CORECT(Method):
         return z.with_states(nn.functional.leaky_relu(z.states)).masked().flatten(1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, S heads width + S (S - 1) width)`"""
+        """Return `(N, S heads width + S (S - 1) width)`."""
         x = self.nodes(given)
         heard = [] if self.crossed is None else [self.crossed(x, given.batch).states[:, 0]]  # Eq. (5)
         return torch.cat([self.related(x, given.batch), *heard], -1)

@@ -124,7 +124,7 @@ class COSMIC(Method):
         self.reduce, self.classify = nn.Linear(width, c.hidden), nn.Linear(c.hidden, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, hidden)`"""
+        """Return `(N, hidden)`."""
         u = self.project(self.turn(self.texts(given)).masked()[:, 0])  # Eq. (1)
         rows = torch.cat([u, *(given.values[name] for name in self.known)], -1)
         y = self.drop_states(over_turns(self.read, rows, given.batch))  # Eqs. (2)-(7)

@@ -106,7 +106,7 @@ class DAGERC(Method):
         self.classify = nn.Sequential(*hidden, Dropout(config.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, (layers + 1) width + D)`"""
+        """Return `(N, (layers + 1) width + D)`."""
         turn = self.turn(given)
         states = [turn.with_states(self.project(turn.states).relu())]  # Eq. (1), (N, 1, width)
         for layer in self.layers:

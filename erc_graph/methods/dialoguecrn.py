@@ -145,7 +145,7 @@ class DialogueCRN(Method):
         self.classify = nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(4 * c.width, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, 4 width)`"""
+        """Return `(N, 4 width)`."""
         u, found = self.turn(given).masked()[:, 0], []
         for level, part in {"speaker": self.speaker, "situation": self.situation}.items():
             c = over_turns(part, u, given.batch)  # Eqs. (1), (2), (N, width)

@@ -120,7 +120,7 @@ class DialogueGCN(Method):
         self.classify = nn.Sequential(nn.Linear(read, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width + hidden)`"""
+        """Return `(N, width + hidden)`."""
         g = self.context(self.turn(given), given.batch)  # Eq. (1), (N, 1, width)
         h = self.relate(g, given.batch)  # Eqs. (2), (3), (N, 1, hidden)
         h = self.neighbours(h.with_states(self.activation(h.states)), given.batch)  # Eq. (4)

@@ -113,6 +113,6 @@ class DialogueRNN(Method):
         self.classify = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, 2 emotion_width)`"""
+        """Return `(N, 2 emotion_width)`."""
         e = self.drop(over_turns(self.read, self.turn(given).masked()[:, 0], given.batch))  # Eqs. (1)-(5)
         return e if self.attend is None else over_turns(self.attend, e, given.batch)  # Eq. (6)

@@ -179,7 +179,7 @@ class DialogXL(Method):
         return torch.cat(parts, 1), torch.cat(here, 1)  # Eq. (1)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`"""
+        """Return `(N, width)`."""
         states, here = self.tokens(given)
         nodes = Nodes(states, here, tuple(map(str, range(here.shape[1]))))
         return self.context(nodes, given.batch).states[:, 0]  # Eq. (2)

@@ -70,7 +70,7 @@ class EDMConfig(Causal):
         inertia_layers: `N_L`, of (5).
         residual: `ε`.
         inertia_residual: `ε_2`.
-        speaker: Streams that know their speaker in both graphs; names of no stream count nowhere.
+        speaker: Streams that know their speaker in both graphs; names that are no stream are ignored.
         inertia_speaker: More of them in the inertia graph.
         dropout: Dropout between the layers of the GRU, and nowhere else.
     """
@@ -117,7 +117,7 @@ class EDM(Method):
         self.classify = nn.Linear(2 * c.hidden, shapes.outputs)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, 2 hidden)`"""
+        """Return `(N, 2 hidden)`."""
         x, c = self.streams(self.texts(given)), self.config  # Eq. (1), (N, S, width)
         anchor = self.anchor(x.masked().flatten(1))  # Eq. (2)
         parts = torch.cat([x.states, anchor[:, None]], 1), torch.cat([x.present, x.present.any(1, keepdim=True)], 1)

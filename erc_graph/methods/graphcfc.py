@@ -102,7 +102,7 @@ class Block(nn.Module):
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`"""
+        """Map `(N, S, width)` to `(N, S, width)`."""
         y = self.first(nodes.states + self.attend(nodes, batch).states)
         return nodes.with_states(self.second(y + self.feedforward(y)))
 

@@ -360,7 +360,7 @@ class HFF(UtteranceMethod):
         return Prediction(scores=scores, penalty=self.config.kl * self.divergence(), states=states)
 
     def draws(self) -> Tensor:
-        """Return the noise of (20) in evaluation: `(samples, width)`, the same at any time, for any utterance."""
+        """Return the noise of (20) in evaluation: `(samples, width)`, always the same, for all utterances."""
         noise = torch.randn(self.config.samples, self.config.width, generator=torch.Generator().manual_seed(0))
         return noise.to(self.device, next(self.parameters()).dtype)
 

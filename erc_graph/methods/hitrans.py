@@ -99,7 +99,7 @@ class TurnLayer(nn.Module):
         self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, width)` to `(N, width)`"""
+        """Map `(N, width)` to `(N, width)`."""
         y = x + self.dropout(over_turns(self.attention, self.norm(x), batch))
         return y + self.feedforward(y)
 
@@ -139,7 +139,7 @@ class HiTrans(Method):
         self.log_sigma = nn.Parameter(torch.zeros(2))
 
     def contents(self, given: Given) -> Tensor:
-        """Compute c: `(N, width)`"""
+        """Compute c: `(N, width)`."""
         parts = []
         if self.text is not None:
             parts.append(self.text(token_nodes(given.sequences["text"]), given.batch).masked()[:, 0])  # Eq. (1)
@@ -148,7 +148,7 @@ class HiTrans(Method):
         return torch.stack(parts).sum(0)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`"""
+        """Return `(N, width)`."""
         x = self.dropout(over_turns(self.positions, self.contents(given), given.batch))
         for layer in self.layers:
             x = layer(x, given.batch)  # Eq. (2)

@@ -269,11 +269,11 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
 
     Args:
         values: `(N, d)` scaled features.
-        present: `(N,)` bool; absent rows count nowhere.
+        present: `(N,)` bool; absent rows are ignored.
         batch: The dialogues.
 
     Returns:
-        `(N, d)`; zero for a speaker's only utterance. A deviation below `LEAST_DEVIATION` counts as that much more.
+        `(N, d)`; zero for a speaker's only utterance. `LEAST_DEVIATION` is added to every deviation.
     """
     own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
     here = present[:, None]
@@ -288,13 +288,13 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
 
 
 def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
-    """Return the batch with a share of a modality's vectors traded for another utterance's; for training alone.
+    """Return the batch with a share of a modality's vectors exchanged for those of another utterance; for training only.
 
-    Features that were fitted to the training labels look far more reliable in training than they are; this restores the doubt.
+    Features that were fitted to the training labels look far more reliable in training than they are; the noise counteracts this.
 
     Args:
         batch: Dialogues.
-        shares: Modality → share of rows that are traded, each for a row of the batch drawn at random, missing ones included.
+        shares: Modality → share of rows that are exchanged, each for a random row of the batch, which may be a missing one.
     """
     features, present = dict(batch.features), dict(batch.present)
     for name, share in shares.items():

@@ -95,7 +95,7 @@ class LGCCTNet(StepNet):
         self.inputs, self.widths, self.pools, self.causal = inputs, [self.memory.width], [last], causal
 
     def alone(self, m: str, steps: Steps) -> Steps:
-        """Compute `p_m`"""
+        """Compute `p_m`."""
         for convolve in cast(nn.ModuleList, self.convolve[m]) if m in self.convolve else ():
             steps = steps.with_states(convolve(F.pad(steps.masked().transpose(1, 2), self.around)).relu().transpose(1, 2))
         x = self.dropout(self.lstm[m](steps).states)  # Eq. (1)

@@ -77,7 +77,7 @@ class KeyedFusion(OverTurns):
         self.connect = nn.ModuleList(nn.Linear((len(others) + 1) * n, n) for _ in range(c.layers))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `f`, `(N, 1, width)`"""
+        """Map `(N, S, width)` to `f`, `(N, 1, width)`."""
         f, *others = nodes.masked().unbind(1)
         keys = batch.pad(nodes.present[:, 1:] & nodes.present[:, :1]).permute(2, 0, 1)[:, :, None]  # (S - 1, D, 1, L)
         keys = keys & keys.new_ones(batch.longest, batch.longest).tril() if self.causal else keys
@@ -115,7 +115,7 @@ class M2FNet(Method):
         self.classify = nn.Sequential(nn.Linear(len(self.names) * n, n), nn.ReLU(), Dropout(d), nn.Linear(n, shapes.outputs))  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute `[f ; x_a ; x_v]`: `(N, S width)`"""
+        """Compute `[f ; x_a ; x_v]`: `(N, S width)`."""
         rows = []
         for m, encoders in cast(Any, self.encoders).items():
             x = Nodes(self.project[m](given.values[m])[:, None], given.present[m][:, None], (m,))  # Eq. (1)

@@ -22,7 +22,7 @@ ours.
 
 - (5): the code concatenates the channels of word i and frame i (`join = "index"`), which do not belong together. Along time, our choice,
   the softmax is a "global inter-modal" attention, as in the abstract. (6): the product is read from a figure, and may be a sum.
-- The code masks nothing, although most of its 512 steps are padding. Here padded and missing items count nowhere: a missing modality has no
+- The code masks nothing, although most of its 512 steps are padding. Here padded and missing items are ignored: a missing modality has no
   part in (4)-(6). With `join = "index"` its channels are zero, as are those after the end of a shorter one.
 - A vector is a sequence of one item, so (2) and (4) pass on its value whatever queries and keys are. Where an utterance has a single
   item, and for vectors with `join = "index"`, (6) is :math:`U \odot U` and loses all signs.

@@ -272,7 +272,7 @@ class MFDR(UtteranceMethod):
         return F.pad(frames, (0, 0, 0, self.refine.count - frames.shape[1])).flatten(1)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, conversation.width)`"""
+        """Return `(N, conversation.width)`."""
         sequences = self.fronts.prepared(given.batch).sequences
         vectors = self.vectors({name: sequences[name] for name in given.sequences})
         return self.conversation(vectors, given.here(given.sequences).any(1), given)

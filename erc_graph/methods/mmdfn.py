@@ -106,7 +106,7 @@ class MMDFN(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(self.shares) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, S (width + hidden))`"""
+        """Return `(N, S (width + hidden))`."""
         x = self.streams(given)  # Eq. (1), (N, S, width)
         rows = dict(zip(x.streams, x.masked().unbind(1), strict=True))
         if self.context is not None:

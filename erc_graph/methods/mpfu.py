@@ -66,7 +66,7 @@ class MPFUConfig(InConversation):
 
 
 class MPFU(UtteranceMethod):
-    """Channels that judge by themselves and count as they are sure, after Mittal et al.; the conversation is one of them."""
+    """Channels that each predict alone and are weighted by their confidence, after Mittal et al.; the conversation is one of them."""
 
     Config = MPFUConfig
     sequences_of = ("text",)

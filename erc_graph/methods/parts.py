@@ -190,7 +190,7 @@ class Highway(nn.Module):
         self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map `(N, width)` to `(N, width)`"""
+        """Map `(N, width)` to `(N, width)`."""
         gate = self.gate(states).sigmoid()
         return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)
 

@@ -72,7 +72,7 @@ class TwoStage(Method):
         self.classify = nn.Linear(wide + c.hidden, shapes.outputs)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, (S + 1) hidden)`"""
+        """Return `(N, (S + 1) hidden)`."""
         x = self.streams(given)  # Eq. (1), (N, S, hidden)
         z = x.with_states(self.fuse(x.masked().flatten(1)).relu().view_as(x.states))  # Eq. (2)
         u = Nodes.of_turns(self.dropout(z.masked().flatten(1)), x.present.any(1))  # (N, 1, S hidden)

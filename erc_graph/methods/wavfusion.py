@@ -107,7 +107,7 @@ class WavFusionConfig(InConversation):
         margin: α.
         hidden: Width of the fully connected layer.
         dropout: Dropout in encoders, deep layers and classifier.
-        frozen: Whether the shallow layers stay as they are; default: where they are pretrained. Then their frames are computed once, and
+        frozen: Whether the shallow layers are not trained; default: if they are pretrained. Then their frames are computed once, and
             kept: 150 kB for a second of audio with wav2vec 2.0 base.
         checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
         sound: Frames of a waveform: `wav2vec`; or `mfcc`: cepstral coefficients, scaled and projected, if no pretrained model is available.

@@ -26,7 +26,7 @@ class Session:
         said: Speaker and words of the latest turns that have words.
         used: When it was begun or last spoken in, seconds of the clock.
         nbytes: Memory of the stream after the latest turn.
-        one: Held while a turn is judged.
+        one: Held while a turn is labelled.
     """
 
     stream: Stream
@@ -86,7 +86,7 @@ class Sessions:
         """Lock a live conversation for one turn; its time to expire starts again at the end of the turn.
 
         Raises:
-            Refusal: 404, unknown or expired; 409, another turn of it is being judged, or it is as long as allowed; 503, no memory left.
+            Refusal: 404, unknown or expired; 409, another turn of it is being labelled, or it is as long as allowed; 503, no memory left.
         """
         self.expire()
         with self._change:

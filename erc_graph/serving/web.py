@@ -121,7 +121,7 @@ def make_app(service: Service, limits: Limits, clock: Callable[[], float] = time
 
     @app.post(
         "/sessions/{session}/turns",
-        summary="Judge the next turn of a live conversation",
+        summary="Label the next turn of a live conversation",
         response_model=Heard,
         response_description="The turn with its emotion",
         responses={**UNKNOWN, **CONFLICT, **REFUSED},

@@ -11,7 +11,7 @@ class Epoch:
     """The metrics of one epoch.
 
     Attributes:
-        loss: Mean over the `judged` utterances of the training split (and over independent networks), while its weights changed.
+        loss: Mean over the `judged` utterances of the training split (and over the networks of an ensemble), while its weights changed.
         dev: Metrics of the development split afterwards; empty without one.
         seconds: Time of the training steps.
         cpu_seconds: Processor time of the training steps, all threads together.

@@ -74,7 +74,7 @@ def fit(
     on_epoch: Callable[[History], None] | None = None,
     watch: Watch | None = None,
 ) -> History:
-    """Train a network in place, stage after stage; afterwards it has the weights of the selected epoch.
+    """Train a method in place, stage after stage; afterwards it has the weights of the selected epoch.
 
     Ctrl-C stops the training at once; the checkpoint of the last complete epoch remains.
 
@@ -102,7 +102,7 @@ def fit(
     task: Task = method.task
     accelerator = check_fit(task, train, dev, config, device)
     if dev is not None and not counted(dev, task).any():
-        dev = None  # only with selection `last`: nothing to judge
+        dev = None  # only with selection `last`: nothing to evaluate
     torch.manual_seed(seed + accelerator.process_index)
     method.to(accelerator.device)
     train, dev = train.to(accelerator.device), dev if dev is None else dev.to(accelerator.device)

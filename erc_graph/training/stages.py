@@ -260,10 +260,10 @@ class StageRun:
         return total
 
     def loss(self, answer: Prediction, batch: Batch, count: int, rows: int) -> Tensor:
-        """Return what the step minimises; `count` evaluated of `rows` utterances are in the whole batch.
+        """Return what the step minimises; the whole batch has `rows` utterances, of which `count` count in the loss.
 
-        The mean over all processes, which is what accelerate makes of the gradients, is the loss of the whole batch. Independent networks
-        have the sum of their losses, which has each one's gradient.
+        The mean over all processes, which is what accelerate makes of the gradients, is the loss of the whole batch. An
+        ensemble has the sum of the losses of its networks, so that each network gets its own gradient.
         """
         if answer.members:
             return torch.stack([self.loss(member, batch, count, rows) for member in answer.members]).sum()
@@ -278,7 +278,7 @@ class StageRun:
         """Compute the metrics of the development split, with the loss that is trained on.
 
         Raises:
-            ConfigError: what the network says of it is no longer a number.
+            ConfigError: the scores or the loss are no longer numbers.
         """
         scores, keep = self.scores(dev), counted(dev, self.run.task)
         loss = float(self.run.criterion(scores, dev) / keep.sum())

@@ -102,7 +102,7 @@ def test_without_messages_every_turn_is_a_first_turn() -> None:
     ],
 )
 def test_edges_from_the_same_or_later_turns_are_refused(recipe: GraphRecipe, where: str) -> None:
-    with pytest.raises(ConfigError, match=f"expected edges from earlier turns only, found others in {where}"):
+    with pytest.raises(ConfigError, match=f"expected edges from earlier utterances only, found others in {where}"):
         Directed(WIDTH, WIDTH, recipe)
 
 

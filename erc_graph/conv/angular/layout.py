@@ -48,7 +48,7 @@ class Bucket:
 
     @property
     def weights(self) -> int:
-        """Return the number of pairs of utterances in the same dialogue and stream, padding included."""
+        """Return the number of edge weights: pairs of utterances in the same dialogue and stream, padding included."""
         return (self.end - self.first) * self.turns
 
     def sequences(self, rows: Tensor) -> Tensor:

@@ -170,13 +170,13 @@ def windows_only(recipe: GraphRecipe) -> None:
     """Check that every rule is a window of utterances.
 
     Raises:
-        ConfigError: a rule has words that only listed edges know.
+        ConfigError: a rule needs the layout `list`.
     """
     for rule in recipe.edges:
         if not rule.windowed:
             raise ConfigError(
-                f"recipe {recipe.name}: relation {rule.relation!r}: expected past and future in turns, speaker any, same or other, weight "
-                "angular or unit, all streams, times 1; take the layout 'list' for other rules"
+                f"recipe {recipe.name}: relation {rule.relation!r}: expected past and future in utterances, speaker any, same or other, "
+                "weight angular or unit, all streams, times 1; take the layout 'list' for other rules"
             )
 
 
@@ -190,7 +190,7 @@ def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]
     across = [rule for rule in recipe.edges if rule.scope == "across"]
     for rule in across:
         if rule.past != 0 or rule.future != 0:
-            raise ConfigError(f"recipe {recipe.name}: relation {rule.relation!r} joins streams at other turns; take the layout 'list'")
+            raise ConfigError(f"recipe {recipe.name}: relation {rule.relation!r} joins streams at other utterances; take the layout 'list'")
     # Across, the one source is the utterance itself: its own speaker, and no edge at all without "self-loops".
     across = [rule for rule in across if rule.self_loops and rule.speaker != "other"]
     return [rule for rule in recipe.edges if rule.scope == "within"], across

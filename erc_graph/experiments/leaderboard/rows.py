@@ -1,4 +1,4 @@
-"""What a leaderboard says of a method on a corpus, from the records of its trainings."""
+"""The row of a method on a corpus in a leaderboard, from the records of its trainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training of a leaderboard, and what is kept of it: a record, and of the chosen setting what it says of the test split."""
+"""One training of a leaderboard, and what is kept of it: a record, and for the chosen setting the predictions on the test split."""
 
 from __future__ import annotations
 
