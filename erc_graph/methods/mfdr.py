@@ -169,9 +169,9 @@ class MFDRConfig(InConversation):
         width: Width of words, frames and z.
         dropout: Dropout after SAWA, after the recurrence, and in the classifier.
         hidden: Width of the classifier's hidden layer.
-        sawa: Words take up audio.
-        gcpu: Recurrence over them.
-        dfc: Fewer states.
+        sawa: Attention from words to frames of audio.
+        gcpu: Recurrence over the words.
+        dfc: Pooling of the states of the recurrence.
     """
 
     words: int = 50

@@ -59,7 +59,7 @@ class MFRMConfig(InConversation):
     Attributes:
         graph: Recipe of a graph after the memory, or `none`.
         width: Width of all states.
-        dropout: Dropout before (1) and before the classifier.
+        dropout: Dropout before (1) and of the classifier.
     """
 
     graph: str = "none"
@@ -76,7 +76,7 @@ class Intensity(OverTurns):
         self.strength, self.change = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False)) for _ in range(2))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, 1, width)`, present where there is audio, to `(N, 1, 1)`."""
+        """Map `(N, 1, width)` to `(N, 1, 1)`; a node is present if the utterance has audio."""
         h, here = batch.pad(nodes.masked()[:, 0]), batch.pad(nodes.present[:, 0])  # (D, L, width), (D, L)
         change = torch.cat([torch.zeros_like(h[:, :1]), (h[:, 1:] - h[:, :-1]) * here[:, :-1, None]], 1)
         e = torch.where(here, (self.strength(h) + self.change(change)).squeeze(-1), 0.0)

@@ -106,7 +106,7 @@ class Layer(nn.Module):
         self.feedforward = FeedForward(c.width, c.feedforward, c.dropout)
 
     def forward(self, z: Tensor, here: Tensor, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map `(N, width)`, where it is there `(N,)`, and all streams to `(N, width)`."""
+        """Map `(N, width)`, its presence `(N,)` and all streams to `(N, width)`."""
         for n, attend in self.attend.items():
             k = nodes.streams.index(n)
             both = Nodes(torch.stack([nodes.states[:, k], z], 1), torch.stack([nodes.present[:, k], here], 1), (n, "asks"))

@@ -91,7 +91,7 @@ class Pair(nn.Module):
         self.gate = nn.Linear(c.width, c.width, bias=False) if c.gate == "learned" else nn.Identity()
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map `(N, 2, width)`, source and target to `g`: `(N, width)`."""
+        """Map `(N, 2, width)`, the source and the target, to `g`: `(N, width)`."""
         y = nodes.masked()[:, 1] + self.dropout(self.attend(nodes, batch).states[:, 0])  # Eq. (2)
         hidden = self.dropout(F.gelu(self.inner(self.norm(y)), approximate="tanh"))
         state: Tensor = y + self.dropout(self.outer(hidden))  # Eq. (3)
