@@ -11,11 +11,12 @@ from erc_graph.errors import ConfigError
 
 DESCRIPTION = """Train many methods under the same rules and compare them in one table.
 
-A method is trained with its committed settings and, with --budget N, with N
-more, drawn from ranges that all methods share. Settings and epochs are chosen
-on development data and held-out parts of the training data; the test split is
-evaluated once per seed. Every method is compared with the BiGRU and with the
-first method of the table: over seeds and over dialogues, corrected by Holm.
+A method is trained with its committed settings for the corpus, or with its
+defaults, and, with --budget N, with N more, drawn from ranges that all methods
+share. Settings and epochs are chosen on development data and held-out parts of
+the training data; the test split is evaluated once per seed. Every method is
+compared with the BiGRU and with the first method of the table: over seeds and
+over dialogues, corrected by Holm.
 """
 EXAMPLES = """  erc-graph leaderboard --methods bigru,pairwise,dialoguegcn
       three methods on the generated sample corpus

@@ -27,6 +27,7 @@ from erc_graph.experiments.leaderboard.behaviour import behaviour, same
 from erc_graph.experiments.leaderboard.board import field_of, shifts
 from erc_graph.experiments.leaderboard.board_ranks import ranks_of
 from erc_graph.experiments.leaderboard.board_rules import CorpusRules, Rules, read_rules, rules_from
+from erc_graph.experiments.leaderboard.board_tables import heading, notes
 from erc_graph.experiments.leaderboard.candidates import candidates, committed
 from erc_graph.experiments.leaderboard.rows import rows_of
 from erc_graph.experiments.leaderboard.standings import check_fields, chosen_methods
@@ -541,6 +542,25 @@ def quick(corpus: Corpus, folder: Path) -> dict[str, Any]:
     options = ["--data", str(folder / "corpus"), "--rules", str(folder / "rules.toml"), "--out", str(folder / "board")]
     assert main(["leaderboard", "--methods", "lmf", *options]) == 0
     return {row["method"]: row for row in board(folder / "board")["rows"]}
+
+
+def test_methods_without_settings_for_a_corpus_are_named(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replace(load_corpus(small), name="mine").save(tmp_path / "mine")
+    options = ["--methods", "lmf,bigru", "--seeds", "1", "--out", str(tmp_path / "board"), "--dry-run"]
+    note = "no committed settings for mine: lmf;"
+    assert main(["leaderboard", "--data", str(tmp_path / "mine"), *options]) == 0 and note in capsys.readouterr().out
+    assert main(["leaderboard", "--data", str(small), *options]) == 0 and "no committed settings" not in capsys.readouterr().out
+    shown: dict[str, Any] = {
+        "dataset": "mine", "modalities": ["text"], "left_out": {},
+        "rules": {
+            "choice": "dev", "selection": "dev", "budget": 0, "members": 1, "tuned": [],
+            "inputs": {"speaker_relative": []}, "prior": {"features": []},
+        },
+        "rows": [{"method": "bigru", "seeds": [0], "committed": True}, {"method": "lmf", "seeds": [0], "committed": False}],
+    }  # fmt: skip
+    assert any(note in one for one in notes(shown)) and "committed or default settings" in heading(shown)
+    shown["rows"].pop()
+    assert "the committed settings" in heading(shown) and not any("no committed settings" in one for one in notes(shown))
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from erc_graph.experiments.checks import check
 from erc_graph.experiments.experiment import Experiment, Launch, from_dict
 from erc_graph.experiments.launch import RunGone, train_all
 from erc_graph.experiments.leaderboard.board_rules import CRITERION, Rules
-from erc_graph.experiments.leaderboard.candidates import candidates, committed
+from erc_graph.experiments.leaderboard.candidates import candidates, committed, settings_file
 from erc_graph.experiments.leaderboard.inflation import trace_of
 from erc_graph.experiments.leaderboard.trials import (
     ANSWERS,
@@ -49,6 +49,7 @@ class Entry:
         name: Name of the row.
         method: Its name, or file and class.
         experiment: The settings of its paper, but for what the rules decide.
+        committed: It has a file of settings for the corpus; otherwise `experiment` has its defaults.
         settings: Changes of them, the first of them none.
         folder: Where its trainings have what is under way.
         choice: On what settings are chosen.
@@ -60,6 +61,7 @@ class Entry:
     name: str
     method: str
     experiment: Experiment
+    committed: bool
     settings: Sequence[Mapping[str, Any]]
     folder: Path
     choice: Sequence[Fold]
@@ -199,6 +201,7 @@ def field_of(
                 name=name,
                 method=method,
                 experiment=experiment,
+                committed=settings_file(method, corpus.name, rules.of(corpus.name).selection) is not None,
                 settings=candidates(experiment, rules),
                 folder=found.folder / WORK / name,
                 choice=choice,

@@ -93,12 +93,25 @@ def heading(board: Mapping[str, Any]) -> str:
     rules = board["rules"]
     chosen = {"dev": "the development split", "sessions": "held-out sessions", "thirds": "held-out thirds"}[rules["choice"]]
     epoch = "epoch with the best wF1 on the development split" if rules["selection"] == "dev" else "epochs fixed beforehand"
-    settings = f"best of the committed settings and {rules['budget']} more, on {chosen}" if rules["budget"] else "the committed settings"
+    settings = "the committed settings" if all(row.get("committed", True) for row in board["rows"]) else "committed or default settings"
+    settings = f"best of {settings} and {rules['budget']} more, on {chosen}" if rules["budget"] else settings
     parts = [f"{board['dataset']}, {', '.join(board['modalities'])}", settings, epoch]
     parts += [f"ensembles of {rules['members']}"] if rules["members"] > 1 else []
     parts += [f"{', '.join(relative)} relative to the speaker"] if (relative := rules["inputs"]["speaker_relative"]) else []
     parts += [f"with {', '.join(prior)} as prior"] if (prior := rules["prior"]["features"]) else []
     return "; ".join(parts)
+
+
+def without_settings(methods: Sequence[str], dataset: str) -> str:
+    """Return what a reader must know of methods that have their defaults.
+
+    >>> without_settings(["lmf", "tfn"], "mine")
+    'no committed settings for mine: lmf, tfn; their defaults were not chosen for these features (--budget tries more)'
+    """
+    return (
+        f"no committed settings for {dataset}: {', '.join(methods)}; "
+        "their defaults were not chosen for these features (--budget tries more)"
+    )
 
 
 def notes(board: Mapping[str, Any]) -> list[str]:
@@ -109,10 +122,12 @@ def notes(board: Mapping[str, Any]) -> list[str]:
         said.append(f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few for a claim; use {MANY} or more")
     elif len(rows) > 1 and (least := min(1.0, 2 / 2**seeds * (len(rows) - 1))) > ALPHA:
         said.append(f"with {seeds} seeds and {len(rows)} rows, p (seeds) cannot be below {least:.2f}")
-    if before := [row["method"] for row in rows if row["method"] in board["rules"]["tuned"]]:
+    if before := [row["method"] for row in rows if row["method"] in board["rules"]["tuned"] and row.get("committed", True)]:
         said.append(
             f"the committed settings of {' and '.join(before)} were chosen on development data; those of other methods were not searched"
         )
+    if plain := [row["method"] for row in rows if not row.get("committed", True)]:
+        said.append(without_settings(plain, board["dataset"]))
     if any(row.get("changed_since") for row in rows):
         said.append("changed since: the method computes something else today than when the row was trained")
     if not any(row["method"] == "bigru" for row in rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,22 @@ from erc_graph.training.search import Range, SearchSpace
 OWN = 2  # ranges of a method's own settings file that count
 
 
+def settings_file(method: str, dataset: str, selection: str) -> Path | None:
+    """Return the committed settings of a method for a corpus, or those for every corpus; `None`: it has its defaults there.
+
+    Args:
+        method: Its name.
+        dataset: Name of the corpus.
+        selection: How the epoch is chosen.
+
+    >>> settings_file("lmf", "no corpus with this name", "dev") is None
+    True
+    """
+    return experiment_file(method, dataset) or experiment_file(method, "default-last" if selection == "last" else "default")
+
+
 def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """Return the settings of a method for a corpus, as its file says, but for what the rules decide.
+    """Return the settings of a method for a corpus, as its file says or by default, but for what the rules decide.
 
     Args:
         method: Its name.
@@ -30,7 +45,7 @@ def committed(method: str, corpus: Corpus, rules: Rules, changes: Mapping[str, A
         ConfigError: the file is broken, or the method is not known.
     """
     own = rules.of(corpus.name)
-    path = experiment_file(method, corpus.name) or experiment_file(method, "default-last" if own.selection == "last" else "default")
+    path = settings_file(method, corpus.name, own.selection)
     experiment = from_dict(method, read_toml(path), settings_name(path)) if path else from_dict(method, {}, method)
     values = experiment.as_dict()
     values |= {"data": corpus.name, "task": corpus.task.name, "modalities": own.modalities, "protocol": "official", "seeds": rules.seeds}

@@ -78,6 +78,7 @@ def _row(entry: Entry, corpus: Corpus, said: Journal, best: Mapping[str, float])
         "after": bool(kind.paper and kind.paper.after),
         "seeds": [trial.seed for trial, _ in done],
         "errors": sorted({record["error"] for _, record in found if "error" in record}),
+        "committed": entry.committed,
         "setting": entry.chosen,
         "changes": dict(entry.settings[entry.chosen]),
         "tried": [

@@ -19,7 +19,7 @@ from erc_graph.experiments.launch import check_launch
 from erc_graph.experiments.leaderboard.begun import COMMAND, Begun, read_begun
 from erc_graph.experiments.leaderboard.board import Field, field_of, train
 from erc_graph.experiments.leaderboard.board_rules import Rules, read_rules
-from erc_graph.experiments.leaderboard.board_tables import text, write_tables
+from erc_graph.experiments.leaderboard.board_tables import text, without_settings, write_tables
 from erc_graph.experiments.leaderboard.rows import BASELINE, rows_of
 from erc_graph.experiments.leaderboard.trials import CONFIG
 from erc_graph.experiments.lock import LOCK, alone
@@ -117,6 +117,8 @@ def plan(field: Field) -> list[str]:
     tried = sum(len(trials) for entry in entries for trials in entry.tried())
     seeds = sum(entry.experiment.run.seeds for entry in entries)
     lines = [f"{field.corpus.name}: {len(entries)} methods, {tried} trainings that choose settings, {seeds} that are evaluated"]
+    if plain := [entry.name for entry in entries if not entry.committed]:
+        lines.append(f"  {without_settings(plain, field.corpus.name)}")
     return [*lines, *(f"  {name} is left out: {reason}" for name, reason in field.left_out.items())]
 
 
