@@ -93,6 +93,8 @@ def read_result(folder: Path) -> dict[str, Any]:
         advice = "finish it with --resume" if (folder / FILE).exists() else "name the folder of --out"
         if folder.is_dir() and any(folder.glob("table-*.json")):
             advice = "an ablation table has no report"
+        elif (page := folder / "leaderboard.html").exists():
+            advice = f"a leaderboard has a page of its own, {page}"
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -161,6 +161,9 @@ def test_what_is_no_finished_run_is_refused(run: Path, tmp_path: Path) -> None:
     (run / "result.json").unlink()
     with pytest.raises(CheckpointError, match="finish it with --resume"):
         make_report(run)
+    (run / "leaderboard.html").touch()
+    with pytest.raises(CheckpointError, match=r"a leaderboard has a page of its own, .*leaderboard\.html"):
+        make_report(run)
     (run / "table-2.json").touch()
     with pytest.raises(CheckpointError, match="an ablation table has no report"):
         make_report(run)
