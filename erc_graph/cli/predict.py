@@ -223,10 +223,12 @@ def _write_html(options: argparse.Namespace, rows: Sequence[Answer], pipeline: P
     schema, labels = pipeline.schema, pipeline.task.labels
     one = getattr(pipeline.method, "networks", [pipeline.method])[0]
     corpus = schema.provenance.get("corpus")
-    trained = f", and was trained on the corpus {corpus}" if corpus else ""
+    trained = f", and was trained on {corpus}" if corpus else ""
+    name = f"The starter model ({type(one).__name__})" if options.model == STARTER else type(one).__name__
+    read = dict.fromkeys("text" if modality.startswith("text") else modality for modality in schema.modalities)
     page = LabelsPage(
         title="Conversation" if path == "-" else Path(path).name or path,
-        model=f"{type(one).__name__} reads {' and '.join(schema.modalities)}{trained}",
+        model=f"{name} reads {' and '.join(read)}{trained}",
         labels=labels or SEVEN,
         conversations=answered(rows, labels),
         notes=notes,

@@ -96,7 +96,7 @@ def as_seen_from(folder: Path, name: str) -> str:
     """Return the encoder that was named by `seen_from`, for `find_encoder`."""
     with suppress(OSError, ValueError):  # a name that no file can have
         if (folder.resolve() / name).is_dir():
-            return str(folder.resolve() / name)
+            return str((folder / name).resolve())
     return name
 
 

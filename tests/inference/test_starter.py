@@ -6,6 +6,7 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -74,6 +75,34 @@ def test_predict_takes_it_where_no_model_is_named(tmp_path: Path, capsys: pytest
     assert "GoEmotions and EmoryNLP" in (tmp_path / "talk.html").read_text()
     assert cli(["predict", "--model", "starter", "--csv", str(talk)]) == 0
     assert capsys.readouterr().out.count("\n") == 5
+
+
+@installed
+def test_a_copy_names_no_folder_of_this_installation(tmp_path: Path, model: Pipeline) -> None:
+    model.save_pretrained(tmp_path / "copy")
+    assert str(starter.FOLDER.parent) not in (tmp_path / "copy" / "config.json").read_text()
+    copy = Pipeline.from_pretrained(tmp_path / "copy")
+    assert copy.schema == model.schema
+    assert copy.predict("We won!")[0].probabilities == pytest.approx(model.predict("We won!")[0].probabilities, abs=1e-4)
+
+
+@installed
+def test_notes_and_the_page_name_the_model_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    talk = tmp_path / "talk.txt"
+    talk.write_text("Anna: Ich habe heute meine Schlüssel verloren.\nBernd: Das tut mir wirklich leid, kann ich dir helfen?\n")
+    assert cli(["predict", "--html", str(tmp_path / "talk.html"), str(talk)]) == 0
+    assert "of the words are cut or unknown to the starter model: another language" in capsys.readouterr().err
+    assert "The starter model (DAGERC) reads text, and was trained on GoEmotions and EmoryNLP." in (tmp_path / "talk.html").read_text()
+
+
+@installed
+@pytest.mark.parametrize("part", starter.FILES)
+def test_missing_files_are_named(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copytree(starter.FOLDER, tmp_path / "starter")
+    (tmp_path / "starter" / part).unlink()
+    monkeypatch.setattr(starter, "FOLDER", tmp_path / "starter")
+    with pytest.raises(CheckpointError, match=f"the starter model lacks {part}; install erc_graph again"):
+        erc_graph.load_starter()
 
 
 def test_without_its_encoder_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
