@@ -40,6 +40,11 @@ def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextE
         inner, axes = principal.read_axes(Path(where))
         base, options = split_options(inner)
         return Projected(_plain(join_options(as_seen_from(Path(where), base), **options), device), axes)
+    if "output" in options:  # of fine-tuned encoders only
+        raise CheckpointError(
+            f"text encoder {where!r}: no fine-tuned encoder there; expected a folder with {ABOUT}, "
+            f"for example --extractor NAME=FOLDER:output={options['output']}"
+        )
     return _plain(name, device)
 
 
