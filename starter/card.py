@@ -42,9 +42,7 @@ def figures_block() -> str:
     text = markdown_table(heads, rows)
     text += f"\n\nMean ± standard deviation over {len(found['seeds'])} seeds of the graph. "
     packed = {row["corpus"]: row["starter"]["weighted_f1"]["values"][0] for row in found["rows"] if row["split"] == "test"}
-    text += (
-        f"The package contains the first seed: wF1 {packed['goemotions']:.3f} on GoEmotions and {packed['meld']:.3f} on MELD.\n"
-    )
+    text += f"The package contains the first seed: wF1 {packed['goemotions']:.3f} on GoEmotions and {packed['meld']:.3f} on MELD.\n"
     text += "The files of the model take "
     text += f"{found['bytes'] / 2**20:.1f} MiB. On two cores, `erc-graph predict` labels a conversation of twenty utterances in "
     text += f"{found['cold_seconds']:.1f} s, including the start of the program."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
-from erc_graph.data.printable import one_line, open_streams, refusal
+from erc_graph.data.printable import nearest_option, one_line, open_streams, refusal
 from erc_graph.errors import ErcGraphError
 
 
@@ -24,8 +24,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        """Print an error on standard error and end with exit code 2."""
-        self.exit(2, f"error: {refusal(message)}; see {self.prog} --help\n")
+        """Print an error on standard error and end with exit code 2; a misspelt option is told the nearest one."""
+        self.exit(2, f"error: {refusal(message)}{nearest_option(message, self._option_string_actions)}; see {self.prog} --help\n")
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:

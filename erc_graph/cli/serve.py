@@ -11,6 +11,7 @@ from erc_graph.cli.command import Parser, add_method, command, remark
 from erc_graph.cli.graph import load_model
 from erc_graph.cli.predict import extractor_pairs
 from erc_graph.errors import ConfigError
+from erc_graph.inference.starter import STARTER
 
 DESCRIPTION = """Label conversations over HTTP with a trained model: whole conversations as with
 `erc-graph predict`, and, if the model is causal, live conversations one
@@ -32,7 +33,12 @@ the model. Put a proxy in front of it if other machines can reach the port.
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = Parser(prog="erc-graph serve", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_argument("--model", metavar="RUN", required=True, help="folder of a run, a saved model, a name on the hub, or starter")
+    parser.add_argument(
+        "--model",
+        metavar="RUN",
+        default=STARTER,
+        help="folder of a run, a saved model, or a name on the hub (default: starter, which comes with the package)",
+    )
     add_method(parser)
     parser.add_argument(
         "--extractor",

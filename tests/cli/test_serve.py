@@ -20,6 +20,7 @@ from erc_graph.cli import serve
 from erc_graph.cli.main import main
 from erc_graph.data.sample.vectors import sample_corpus
 from erc_graph.inference.pipeline import Pipeline
+from erc_graph.inference.starter import STARTER
 from erc_graph.methods.bigru import BiGRU, BiGRUConfig
 from erc_graph.methods.schema import Schema
 from erc_graph.serving.server import listen
@@ -96,9 +97,15 @@ def test_ctrl_c_is_130(process: tuple[subprocess.Popen[str], int]) -> None:
     assert (started.returncode, err) == (130, "stopped\n")
 
 
+def test_the_starter_model_answers_where_none_is_named() -> None:
+    assert serve.make_parser().parse_args([]).model == STARTER
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--modle", "MODEL"], "unrecognized arguments: --modle"),
+        (["--modle", "MODEL"], "(nearest: --model); see erc-graph serve --help"),
         (["--model", "./nowhere"], "no such file or folder"),
         (["--model", "MODEL", "--body", "0"], "serve.body: expected 1 to 1024 MiB, found 0"),
         (["--model", "MODEL", "--host", "192.0.2.1"], "serve: expected an address that is free, cannot listen on 192.0.2.1:8000"),

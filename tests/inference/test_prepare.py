@@ -38,14 +38,18 @@ def test_text_goes_through_the_encoder_that_the_model_names(tiny_encoder: Path) 
     expected = TextEncoder(str(tiny_encoder))(TALK.texts)
     torch.testing.assert_close(ready.features["text"], expected)
     assert ready.present["text"].tolist() == [True, True, False, True]  # silence is missing
-    assert ready.task == TASKS["meld7"] and not ready.labelled.any() and notes == []
+    assert ready.task == TASKS["meld7"] and not ready.labelled.any()
+    assert notes == ["text: 1 of 4 turns have no words and count as missing"]
 
 
 def test_what_is_missing_is_said_once_and_handled(tiny_encoder: Path) -> None:
     notes: list[str] = []
     pipeline = model({"audio": 3, "text": 24, "visual": 2}, text=str(tiny_encoder), audio="Praat")
     ready = prepare(TALK, pipeline, say=notes.append)
-    assert notes == ["audio (Praat), visual: not given, and cannot be computed here; counts as missing in every turn"]
+    assert notes == [
+        "text: 1 of 4 turns have no words and count as missing",
+        "audio (Praat), visual: not given, and cannot be computed here; counts as missing in every turn",
+    ]
     assert len(pipeline.predict(ready)) == 4
 
 
@@ -101,7 +105,7 @@ def test_sound_that_cannot_be_heard_is_missing_and_said(tiny_encoder: Path, tmp_
         pipeline = model({"audio": 40, "text": 24}, text=str(tiny_encoder), audio=made)
         recordings = {ids[0]: tmp_path / "a.wav", **({ids[1]: tmp_path / "b.wav"} if made != "mfcc" else {})}
         ready = prepare(TALK, pipeline, recordings=recordings, say=notes.append)
-        assert not ready.present["audio"].any() and "a.wav: not a readable audio file" in notes[0]
+        assert not ready.present["audio"].any() and "a.wav: not a readable audio file" in "".join(notes)
         assert notes[-1] == f"audio ({made}): not given, and cannot be computed here; counts as missing in every turn"
         notes.clear()
     with pytest.raises(CheckpointError, match=r"speech model '\./nowhere'"):
