@@ -43,6 +43,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
+FIRST = ("README.md", "getting_started.md", "own_method.md")  # their blocks run by default, those of the others with `-m slow`
 SHELL = ("bash", "sh", "console")
 SERVED: list[Any] = []  # what ends the services that a page started
 OTHERS = {"git", "cd", "export", "source", "jupyter"}  # not ours to run
@@ -214,7 +215,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=() if page.name in FIRST else pytest.mark.slow) for page in PAGES], ids=lambda page: page.name
+)
 def test_code_blocks_do_what_they_say(page: Path, folder: Path) -> None:
     for example in BLOCKS.parse(page).examples():
         example.evaluate()

@@ -46,6 +46,7 @@ def test_bash_completes(words: list[str], expected: set[str], script: Path) -> N
     assert expected <= {line.strip() for line in done.stdout.splitlines()}, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_for_every_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0

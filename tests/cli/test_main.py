@@ -140,6 +140,7 @@ def test_a_full_disk_is_one_line() -> None:
     assert (process.returncode, process.stderr) == (2, b"error: standard output: No space left on device\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),

@@ -173,6 +173,7 @@ def test_help_fits_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert "examples:" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300).stdout
 
 
+@pytest.mark.slow
 def test_a_pipe_in_and_a_closed_one_out(model: Path) -> None:
     """A fresh process, ASCII terminal: the heavy libraries stay out, and nobody who stops reading sees a traceback."""
     code = f"""

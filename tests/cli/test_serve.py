@@ -59,6 +59,7 @@ def metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
 
 
+@pytest.mark.slow
 def test_running_requests_finish_when_it_is_told_to_end(process: tuple[subprocess.Popen[str], int]) -> None:
     started, port = process
     talk = json.dumps([TURN] * 2000).encode()

@@ -157,6 +157,7 @@ def test_resume_refuses_changed_data(small: Path, tmp_path: Path, capsys: pytest
     assert "is not the corpus that this run was started with" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_table_prints_measured_beside_published(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert run("--data", small, "--out", out, "--table", 2, *[o for o in QUICK if o != "--no-baseline"], "--training.epochs", 1) == 0
@@ -207,6 +208,7 @@ def test_a_dry_run_of_a_search_says_it_and_refuses_what_a_search_refuses(
     assert "--search: the experiment declares no ranges" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_progress_where_there_is_no_terminal(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

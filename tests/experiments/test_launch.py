@@ -165,6 +165,7 @@ def test_workers_follow_a_killed_parent(small: Path, tmp_path: Path) -> None:
     assert all_gone(process.pid)
 
 
+@pytest.mark.slow
 def test_an_error_of_a_worker_ends_the_command_in_one_line(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--data", str(small), "--out", str(tmp_path / "run"), "--seeds=2", "--no-baseline", *OPTIONS]
     assert main([*arguments, "--workers=2", "--training.learning_rate=1e30", "--training.clip=0"]) == 2

@@ -158,6 +158,7 @@ def test_shifts_by_loop() -> None:
             assert bool(stay[row]) == (known and corpus.target[row] == corpus.target[earlier[-1]])
 
 
+@pytest.mark.slow
 def test_a_row_says_all_that_it_promises(done: Path, small: Path) -> None:
     found = board(done)
     corpus = load_corpus(small)
@@ -212,6 +213,7 @@ def test_ranks_by_hand() -> None:
 # -- the test part ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_choice_looks_at_the_test_part(done: Path, small: Path, rules: Path, tmp_path: Path) -> None:
     """With other labels and features in the test part all is the same that is no figure of it."""
     corpus = load_corpus(small)
@@ -298,6 +300,7 @@ def test_rules_that_name_no_set_of_the_corpus(small: Path) -> None:
         field_of(load_corpus(small), ["bigru"], held, Path("none"))
 
 
+@pytest.mark.slow
 def test_variants_and_pieces(small: Path, tmp_path: Path) -> None:
     """A method with and without edges, on conversations that are cut."""
     (tmp_path / "rules.toml").write_text(
@@ -400,6 +403,7 @@ def test_a_method_that_fails_is_a_row(
     assert "ZeroDivisionError" in said and "wavfusion is left out" in said
 
 
+@pytest.mark.slow
 def test_records_that_are_damaged_are_trained_again(done: Path, small: Path, rules: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "board")
     trainings = folder / "sample" / "trainings.jsonl"

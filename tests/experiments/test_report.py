@@ -179,6 +179,7 @@ def test_a_method_without_graph_and_a_licensed_corpus(tmp_path: Path) -> None:
     assert not make_report(tmp_path / "run", text=False).licensed
 
 
+@pytest.mark.slow
 def test_scores_and_folds(tmp_path: Path) -> None:
     """A score task, and a protocol of several folds: every conversation is shown by the model that did not see it."""
     corpus = sample_corpus(dialogues=15, seed=1)

@@ -26,6 +26,7 @@ def pipeline(request: pytest.FixtureRequest, corpus: Corpus) -> Pipeline:
     return Pipeline(METHODS[request.param](Schema.of(corpus, reads=METHODS[request.param].reads)))
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_each_dialogue_alone(pipeline: Pipeline, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.method.train()
     monkeypatch.setattr(answer, "BUDGET", 40)  # several forward passes

@@ -283,6 +283,7 @@ def test_noise_in_training_and_none_in_evaluation(corpus: Corpus) -> None:
     assert torch.equal(sure(batch).scores, sure(batch).scores)
 
 
+@pytest.mark.slow
 def test_training_draws_have_the_printed_moments(corpus: Corpus) -> None:
     pipeline, batch = build(corpus, attention=False, temporal=False, graph="none"), corpus[0].batch()
     fused = pipeline.fuse(pipeline.given(batch))

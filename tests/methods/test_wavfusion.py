@@ -84,6 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_alone_in_any_batch_in_any_order_and_in_any_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = raw()

@@ -160,6 +160,7 @@ def test_a_script_in_a_corpus_is_shown_and_not_run(visit: Callable[..., Any]) ->
     assert page.locator("#list li").count() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_readable_everywhere(visit: Callable[..., Any], width: int, scheme: str) -> None:

@@ -164,6 +164,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Visit]:  # noqa: F811
     assert said == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_turn_and_its_probabilities(visit: Visit) -> None:
     tab = visit(page(talk(texts=tuple("abcdef"), times=tuple("012345"), unsure=np.arange(6) == 3), unsure=0.45))
@@ -202,6 +203,7 @@ def test_the_chart_and_the_totals_follow_the_choice(visit: Visit) -> None:
     assert tab.inner_text("#chat li:first-child .bubble") == HOSTILE and tab.inner_text("#detail h3") == "Turn 0 · <b>Eve</b>"
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])

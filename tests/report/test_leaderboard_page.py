@@ -79,6 +79,7 @@ def test_the_page_has_names_as_text(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 400])
 def test_it_sorts_and_fits(browser: Any, width: int, tmp_path: Path) -> None:  # noqa: F811

@@ -120,6 +120,7 @@ def test_time_and_memory_of_a_window_do_not_know_its_conversation(monkeypatch: p
     assert totals[1] == pytest.approx(2 * totals[0], rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 10**6])
 @pytest.mark.parametrize("layout", FORMS)
 def test_dropout_is_the_same_derivative(layout: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
