@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.bulk import page as bulk_page
 from benchmarks.method_pages import kinds_table, methods_table
 from erc_graph.experiments.display import measured, table_rows
-from erc_graph.experiments.leaderboard.board_tables import heading, notes, table
+from erc_graph.experiments.leaderboard.board_tables import MANY, heading, notes, table
 from erc_graph.methods import METHODS
 from erc_graph.report.text_tables import markdown_table
 from starter import card
@@ -161,7 +161,9 @@ def first() -> str:
         figures = [measured(one[name]["test"]["weighted_f1"]) for one in found]
         rows.append([place, f"`{name}`", found[0][name]["family"], *figures, str(min(len(one[name]["seeds"]) for one in found))])
     heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded_boards()), "seeds"]
-    return markdown_table(heads, rows)
+    least = min(len(one[name]["seeds"]) for one in found for name in names)
+    note = f"\n\nThe least number of seeds is {least}, which is too few for a claim: use {MANY} or more." if least < MANY else ""
+    return markdown_table(heads, rows).replace("\\`", "`") + note
 
 
 def looks() -> str:
