@@ -16,6 +16,7 @@ from erc_graph.experiments.display import METRICS, SELECTION
 from erc_graph.experiments.explored import Explored, Scope, explore, predicted_only
 from erc_graph.experiments.result import PREDICTIONS, RESULT
 from erc_graph.experiments.settings import FILE, checked, in_words, named_again, read_object
+from erc_graph.inference.starter import STARTER
 from erc_graph.methods.own_file import find_method
 from erc_graph.report.predictions import Predictions, read_predictions
 
@@ -95,6 +96,8 @@ def read_result(folder: Path) -> dict[str, Any]:
             advice = "an ablation table has no report"
         elif (page := folder / "leaderboard.html").exists():
             advice = f"a leaderboard has a page of its own, {page}"
+        elif folder.name == STARTER or (folder / "model.safetensors").exists():
+            advice = "a report shows a finished experiment; for what a model says of a conversation use `erc-graph predict --html`"
         raise CheckpointError(f"{path}: expected the result of a finished run, found no such file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

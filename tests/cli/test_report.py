@@ -54,6 +54,13 @@ def test_help_and_wrong_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report"]) == 2 and "RUN" in capsys.readouterr().err
 
 
+def test_a_model_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.safetensors").touch()
+    for name in ("starter", str(tmp_path)):
+        assert main(["report", name]) == 2
+        assert "use `erc-graph predict --html`" in capsys.readouterr().err
+
+
 def test_refused_and_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["report", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: ") and not (tmp_path / "none").exists()
