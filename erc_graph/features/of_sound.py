@@ -42,7 +42,7 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
             except CorpusError as error:
                 found[row] = str(error)
         if config.strict and found:
-            raise CorpusError(f"{next(iter(found.values()))}; refused by strict, without it the utterance is left out")
+            raise CorpusError(f"{next(iter(found.values()))}; refused by --strict; without it, the utterance is left out")
         found |= dict(zip(waves, hear(list(waves.values())), strict=True)) if waves else {}
         return [found[row] for row in rows]
 

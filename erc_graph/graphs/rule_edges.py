@@ -58,7 +58,7 @@ class Turns:
 
     @classmethod
     def of(cls, ptr: Tensor, speaker: Tensor, turns: int) -> Turns:
-        """Build from the first row of every dialogue, then `N`."""
+        """Build from `ptr`: the first row of every dialogue, and at the end the number of rows `N`."""
         dialogue = torch.repeat_interleave(ptr.diff(), output_size=turns)
         return cls(ptr[:-1].index_select(0, dialogue), ptr[1:].index_select(0, dialogue), speaker)
 

@@ -197,7 +197,7 @@ def test_sound(
     assert main([*command, "--strict", "--seconds", "1.5"]) == 2
     assert "1 recordings are longer than 1.5 seconds" in capsys.readouterr().err
     assert main([*command, "--strict"]) == 2
-    assert "refused by strict, without it the utterance is left out" in capsys.readouterr().err
+    assert "refused by --strict; without it, the utterance is left out" in capsys.readouterr().err
 
 
 def test_frames_of_the_corpus_s_own_waveforms(talks: Corpus, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
     ids, seen = read_sequences(out)
     assert ids == [talks.utterance_ids[0]] and seen.values.shape == (4, 16)
     assert main([*command, "--source", str(tmp_path / "faces"), "--strict"]) == 2
-    assert "no face frames in it; refused by strict" in capsys.readouterr().err
+    assert "no face frames in it; refused by --strict" in capsys.readouterr().err
     assert main(command) == 2
     assert "talks: has no face frames itself; expected --source" in capsys.readouterr().err
 

@@ -65,7 +65,10 @@ def test_a_transcript_needs_no_helper(pipeline: Pipeline, notes: Callable[[], li
 
 def test_strings_are_one_conversation_of_one_speaker(pipeline: Pipeline, notes: Callable[[], list[str]]) -> None:
     said = pipeline.predict(["We won!", "really?", " "])
-    assert notes() == ["note: no speakers are named (strings): all turns count as those of one speaker"]
+    assert notes() == [
+        "note: no speakers are named (strings): all turns count as those of one speaker",
+        "note: text: 1 of 3 turns have no words and count as missing",
+    ]
     assert isinstance(said, Answers) and [(row.dialogue, row.turn, row.text) for row in said] == [
         ("conversation", 0, "We won!"), ("conversation", 1, "really?"), ("conversation", 2, " "),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-r"""Deep angular graph convolution: GCNII layers over a conversation graph with angular weights (MMGCN; pairwise fusion, Eqs. (5), (10)).
+r"""Deep graph convolution (GCNII layers) whose edge weights are angular similarities, as in MMGCN and in pairwise fusion, Eqs. (5), (10).
 
 .. math::
     h^0 &= \mathrm{ReLU}(x W_0 + b_0) \\

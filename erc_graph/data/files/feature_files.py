@@ -284,8 +284,8 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
         _check_array(row, file)
         if row.ndim == 2:
             raise CorpusError(
-                f"{file}: a sequence of shape {row.shape}; expected one vector per utterance (1-D): "
-                "name the folder under [sequences], or reduce each to its mean over time"
+                f"{file}: expected one vector per utterance (1-D), found a sequence of shape {row.shape}; "
+                "name the folder under [sequences] of corpus.toml, or average each array over time"
             )
         if row.ndim != 1 or (rows and row.shape != rows[0].shape):
             raise CorpusError(f"{file}: expected a vector{f' of {rows[0].shape[0]} numbers' if rows else ''}, found shape {row.shape}")

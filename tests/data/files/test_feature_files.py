@@ -224,7 +224,7 @@ def test_folders_that_do_not_fit(tmp_path):
     with pytest.raises(CorpusError, match=r"b\.npy: expected a vector of 3 numbers, found shape \(4,\)"):
         read_features(tmp_path)
     np.save(tmp_path / "b.npy", np.ones((7, 3)))
-    with pytest.raises(CorpusError, match=r"b\.npy: a sequence of shape \(7, 3\); expected one vector per utterance"):
+    with pytest.raises(CorpusError, match=r"b\.npy: expected one vector per utterance \(1-D\), found a sequence of shape \(7, 3\)"):
         read_features(tmp_path)
     np.save(tmp_path / "b.npy", np.array(["x", "y", "z"]))
     with pytest.raises(CorpusError, match=r"b\.npy: features of type <U1"):
