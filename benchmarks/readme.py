@@ -151,17 +151,19 @@ def recorded_boards() -> list[dict[str, Any]]:
 
 def first() -> str:
     """The first rows of the leaderboard, for README.md: the mean rank by development figures over all corpora; the BiGRU behind them."""
-    found = [{row["method"]: row for row in board["rows"] if row["seeds"]} for board in recorded_boards()]
-    names = [name for name in found[0] if all(name in rows for rows in found)] if found else []
+    recorded = recorded_boards()
+    found = [{row["method"]: row for row in board["rows"] if row["seeds"]} for board in recorded]
+    names = [name for name in found[0] if all(name in rows for rows in found)]
+    seeds = {name: min(len(rows[name]["seeds"]) for rows in found) for name in names}
     dev = [{name: fmean(rows[name]["dev"]["weighted_f1"]["values"]) for name in names} for rows in found]
     names.sort(key=lambda name: sum(sum(other > figures[name] for other in figures.values()) for figures in dev))
     shown = [(str(place), name) for place, name in enumerate(names, 1) if place <= FIRST or name == "bigru"]
     rows = []
     for place, name in shown:
         figures = [measured(one[name]["test"]["weighted_f1"]) for one in found]
-        rows.append([place, f"`{name}`", found[0][name]["family"], *figures, str(min(len(one[name]["seeds"]) for one in found))])
-    heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded_boards()), "seeds"]
-    least = min(len(one[name]["seeds"]) for one in found for name in names)
+        rows.append([place, f"`{name}`", found[0][name]["family"], *figures, str(seeds[name])])
+    heads = ["", "method", "kind", *(f"{board['dataset']} ({'+'.join(board['modalities'])})" for board in recorded), "seeds"]
+    least = min(seeds.values())
     note = f"\n\nThe least number of seeds is {least}, which is too few for a claim: use {MANY} or more." if least < MANY else ""
     return markdown_table(heads, rows).replace("\\`", "`") + note
 
@@ -190,23 +192,25 @@ def between(page: str, begin: str, end: str, table: Callable[[], str]) -> str:
     return f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end, 1)[1]}"
 
 
+BLOCKS: list[tuple[str, str, Callable[[], str]]] = [
+    *((BEGIN.format(f" of {name}"), END, partial(block, name)) for name in METHODS),
+    (BEGIN.format(" of tuned text"), END, tuned_block),
+    (BULK_BEGIN, BULK_END, lambda: bulk_page(json.loads(BULK.read_text(encoding="utf-8")))),
+    (EPOCH_BEGIN, EPOCH_END, epochs),
+    (BOARD_BEGIN, BOARD_END, boards),
+    (FIRST_BEGIN, FIRST_END, first),
+    (LOOKS_BEGIN, LOOKS_END, looks),
+    *card.BLOCKS,
+]
+"""First mark, last mark, and what stands between them; the table of methods is another one in README.md."""
+
+
 def main(argv: list[str] | None = None) -> int:
     stale = False
     for path in (README, METHODS_PAGE, FEATURES, BULK_PAGE, BOARD_PAGE, EPOCH_PAGE, LOOKS_PAGE, card.PAGE):
         text = new = path.read_text(encoding="utf-8")
-        for name in METHODS:
-            new = between(new, BEGIN.format(f" of {name}"), END, partial(block, name))
-        new = between(new, BEGIN.format(" of tuned text"), END, tuned_block)
-        new = between(new, METHODS_BEGIN, METHODS_END, kinds_table if path == README else methods_table)
-        new = between(new, BULK_BEGIN, BULK_END, lambda: bulk_page(json.loads(BULK.read_text(encoding="utf-8"))))
-        new = between(new, EPOCH_BEGIN, EPOCH_END, epochs)
-        new = between(new, BOARD_BEGIN, BOARD_END, boards)
-        new = between(new, FIRST_BEGIN, FIRST_END, first)
-        new = between(new, LOOKS_BEGIN, LOOKS_END, looks)
-        new = between(new, card.FIGURES_BEGIN, card.FIGURES_END, card.figures_block)
-        new = between(new, card.CHOICE_BEGIN, card.CHOICE_END, card.choice_block)
-        new = between(new, card.EXAMPLES_BEGIN, card.EXAMPLES_END, card.examples_block)
-        new = between(new, card.TALK_BEGIN, card.TALK_END, card.talk_block)
+        for begin, end, made in (*BLOCKS, (METHODS_BEGIN, METHODS_END, kinds_table if path == README else methods_table)):
+            new = between(new, begin, end, made)
         stale |= new != text
         if "--check" not in (sys.argv[1:] if argv is None else argv):
             path.write_text(new, encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,20 +72,22 @@ def test_no_page_has_words_that_say_nothing(page: Path) -> None:
     assert not [word for word in BANNED if re.search(rf"\b{re.escape(word)}\b", text)]
 
 
-def docstrings() -> list[tuple[str, str]]:
-    """File and line, and text, of every public docstring of the package."""
+@cache
+def docstrings() -> tuple[tuple[Path, ast.Module | ast.ClassDef | ast.FunctionDef, str], ...]:
+    """File, what it is of, and text, of every public docstring of the package."""
     found = []
     for path in sorted((ROOT / "erc_graph").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and not getattr(node, "name", "").startswith("_"):
-                found.append((f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", ast.get_docstring(node) or ""))
-    return found
+                found.append((path.relative_to(ROOT), node, ast.get_docstring(node) or ""))
+    return tuple(found)
 
 
 def test_no_docstring_has_words_that_say_nothing() -> None:
     every = docstrings()
     assert len(every) > 1000
-    assert not [(place, word) for place, text in every for word in BANNED if re.search(rf"\b{re.escape(word)}\b", text.lower())]
+    said = [(f"{path}:{getattr(node, 'lineno', 1)}", text.lower()) for path, node, text in every]
+    assert not [(place, word) for place, text in said for word in BANNED if re.search(rf"\b{re.escape(word)}\b", text)]
 
 
 NO_VERBS = ("A", "All", "An", "As", "Each", "Every", "From", "How", "In", "Of", "One", "The", "What", "Where", "Whether", "Which", "With")
@@ -92,11 +95,10 @@ NO_VERBS = ("A", "All", "An", "As", "Each", "Every", "From", "How", "In", "Of", 
 
 def test_docstrings_of_functions_begin_with_a_verb() -> None:
     """Those of the readers of formats apart: `erc-graph list formats` prints them as names."""
-    for path in sorted((ROOT / "erc_graph").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if path.parent.name != "formats" else ():
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                words = (ast.get_docstring(node) or "").split()
-                assert not words or words[0] not in NO_VERBS, f"{path.relative_to(ROOT)}:{node.lineno}: {' '.join(words[:8])}"
+    for path, node, text in docstrings():
+        if isinstance(node, ast.FunctionDef) and path.parent.name != "formats":
+            words = text.split()
+            assert not words or words[0] not in NO_VERBS, f"{path}:{node.lineno}: {' '.join(words[:8])}"
 
 
 def test_the_readme_is_short() -> None:

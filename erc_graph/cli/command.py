@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO
 
 from erc_graph.data.printable import nearest_option, one_line, open_streams, refusal
 from erc_graph.errors import ErcGraphError
+from erc_graph.inference.starter import STARTER
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,6 +32,17 @@ class Parser(argparse.ArgumentParser):
 def add_method(parser: argparse.ArgumentParser) -> None:
     """Add the option `--method`: a saved run of a user's own method does not decide which file is imported."""
     parser.add_argument("--method", metavar="FILE.py:CLASS", help="method of the run, if it is defined in your own file")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options `--model`, the starter model by default, and `--method`."""
+    parser.add_argument(
+        "--model",
+        metavar="RUN",
+        default=STARTER,
+        help="folder of a run, a saved model, or a name on the hub (default: starter, which comes with the package)",
+    )
+    add_method(parser)
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

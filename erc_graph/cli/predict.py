@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erc_graph.cli.command import Parser, add_method, command, remark
+from erc_graph.cli.command import Parser, add_model, command, remark
 from erc_graph.cli.graph import check_name, emotions, load_model, model_graphs, write_graphs
 from erc_graph.data.printable import one_line
 from erc_graph.errors import ConfigError, CorpusError, ErcGraphError, StorageError
@@ -63,13 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="transcript, subtitles, chat, JSON, CSV, Parquet, or a corpus; `-`: standard input; with --out: several paths, also folders",
     )
-    parser.add_argument(
-        "--model",
-        metavar="RUN",
-        default=STARTER,
-        help="folder of a run, a saved model, or a name on the hub (default: starter, which comes with the package)",
-    )
-    add_method(parser)
+    add_model(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object: notes, and the utterances with all probabilities")
     form.add_argument("--csv", action="store_true", help="print a table with one column per emotion")

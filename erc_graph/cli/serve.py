@@ -7,11 +7,10 @@ import ipaddress
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from erc_graph.cli.command import Parser, add_method, command, remark
+from erc_graph.cli.command import Parser, add_model, command, remark
 from erc_graph.cli.graph import load_model
 from erc_graph.cli.predict import extractor_pairs
 from erc_graph.errors import ConfigError
-from erc_graph.inference.starter import STARTER
 
 DESCRIPTION = """Label conversations over HTTP with a trained model: whole conversations as with
 `erc-graph predict`, and, if the model is causal, live conversations one
@@ -33,13 +32,7 @@ the model. Put a proxy in front of it if other machines can reach the port.
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = Parser(prog="erc-graph serve", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_argument(
-        "--model",
-        metavar="RUN",
-        default=STARTER,
-        help="folder of a run, a saved model, or a name on the hub (default: starter, which comes with the package)",
-    )
-    add_method(parser)
+    add_model(parser)
     parser.add_argument(
         "--extractor",
         metavar="NAME=ENCODER",

@@ -180,20 +180,23 @@ def test_it_comes_back(name: str, corpus: Corpus, tmp_path: Path) -> None:
     assert found.inputs_config == together.inputs_config and found.prior_config == together.prior_config
 
 
+def save_with_members(count: object, corpus: Corpus, folder: Path) -> None:
+    """Save an ensemble whose file says another number of members."""
+    Pipeline(ensemble("bigru", corpus)).save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "members": count}))
+
+
 @pytest.mark.parametrize("count", [0, -1, 10**9, True, "3", None, 2.0])
 def test_a_file_with_another_number_of_members_is_refused(count: object, corpus: Corpus, tmp_path: Path) -> None:
-    Pipeline(ensemble("bigru", corpus)).save_pretrained(tmp_path / "model")
-    path = tmp_path / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "members": count}))
+    save_with_members(count, corpus, tmp_path / "model")
     with pytest.raises(CheckpointError, match=r"members"):
         Pipeline.from_pretrained(tmp_path / "model")
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_file_with_weights_of_more_or_fewer_members_is_refused(count: int, corpus: Corpus, tmp_path: Path) -> None:
-    Pipeline(ensemble("bigru", corpus)).save_pretrained(tmp_path / "model")
-    path = tmp_path / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "members": count}))
+    save_with_members(count, corpus, tmp_path / "model")
     with pytest.raises(CheckpointError, match=r"weights and description do not fit each other"):
         Pipeline.from_pretrained(tmp_path / "model")
 
