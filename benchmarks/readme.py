@@ -179,7 +179,7 @@ def boards() -> str:
     """The tables of docs/leaderboard.md, a corpus after the other."""
     texts = []
     for board in recorded_boards():
-        texts.append(f"### {heading(board)}\n\n{markdown_table(*table(board, BOARD_COLUMNS))}\n")
+        texts.append(f"## {heading(board)}\n\n{markdown_table(*table(board, BOARD_COLUMNS))}\n")
         texts.append("".join(f"- {note}\n" for note in notes(board)))
     return "\n".join(texts).strip()
 

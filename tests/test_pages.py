@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def test_a_long_sentence_would_be_seen() -> None:
     page = f"# Title\n\n{'word ' * LONGEST}more.\n\n- Short. Also short, e.g. this.\n\n| a | {'cell ' * 30} |\n"
     page += f"\n```python\n{'x ' * 40}\n```\n"
     assert [words(one) for paragraph in paragraphs(page) for one in sentences(paragraph) if words(one) > LONGEST] == [LONGEST + 1, 30]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_heading_skips_a_level(page: Path) -> None:
+    """The site is not built otherwise."""
+    levels = [len(one) for one in re.findall(r"^(#+) ", re.sub(r"^ *```.*?^ *```", "", text_of(page), flags=re.S | re.M), flags=re.M)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
