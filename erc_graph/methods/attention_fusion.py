@@ -1,6 +1,6 @@
-r"""Attention fusion: multi-head attention between the modalities of an utterance, and the conversation around it.
+r"""Attention fusion: multi-head attention between the modalities of an utterance, then a graph stage over the conversation.
 
-A generic method without a paper, in place of MHA (Zhang et al., Computers & Industrial Engineering, 2022). Of MHA only the title is known:
+This generic method has no paper; it replaces MHA (Zhang et al., Computers & Industrial Engineering, 2022). Only the title of MHA is known:
 "multi-head attention fusion networks for multi-modal speech emotion recognition".
 
 .. math::
@@ -15,14 +15,15 @@ A generic method without a paper, in place of MHA (Zhang et al., Computers & Ind
 | `W_m` | `project[m]` | `(width, features)` |
 | MHA, LN | `attend`, `norm` | over `(N, modalities, width)` |
 | `U` | `join` | `(width, modalities width)` |
-| `W` | `classify` | `(classes, width)`, with a conversation wider |
+| `W` | `classify` | `(classes, width)`, more columns with a graph stage |
 
 **Differences from the paper**
 
-- It is not known which stream of MHA gives the queries, whether attention is over time or over vectors, and what is concatenated. Here
-  every modality attends to all modalities.
-- Of a sequence (words, frames) `f_m` is the mean and deviation over time. No modality attends to a missing one, whose `y_m` is zero.
-- The graph stage after (3) is the same as for other methods that read single utterances; `graph = "none"` leaves it out.
+- Three choices of MHA are unknown: the stream of the queries, attention over time steps or vectors, and what is concatenated. Here every
+  modality attends to all modalities.
+- For a sequence of words or frames, `f_m` is the mean and deviation over time. A missing modality is masked in the attention, and its `y_m`
+  is zero.
+- The graph stage after (3) is shared with other methods that read single utterances; `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class AttentionFusionConfig(InConversation):
 
     Attributes:
         width: Width of `x_m`, `y_m` and `u`.
-        heads: Heads of the attention.
+        heads: Number of attention heads.
         dropout: Dropout on the attention weights, and before (3) and (4).
     """
 
@@ -55,7 +56,7 @@ class AttentionFusionConfig(InConversation):
 
 
 class AttentionFusion(UtteranceMethod):
-    """Multi-head attention between the modalities of an utterance, and the conversation around it."""
+    """Multi-head attention between the modalities of an utterance, then a graph stage over the conversation."""
 
     Config = AttentionFusionConfig
     reads = ("features", "sequences")
@@ -71,7 +72,7 @@ class AttentionFusion(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`, with a conversation wider."""
+        """Compute the utterance states, `(N, width)`; a graph stage adds columns."""
         here = given.here(self.names)  # (N, modalities)
         x = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)  # Eq. (1), (N, modalities, width)
         y = self.norm(x + self.attend(x, here | ~here.any(1, keepdim=True)))  # Eq. (2)

@@ -1,14 +1,13 @@
-r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), in the form with which ERC papers
-compare.
+r"""bc-LSTM: Context-Dependent Sentiment Analysis in User-Generated Videos (Poria et al., ACL 2017), as reimplemented for ERC papers.
 
-Two bidirectional LSTM layers over the utterances, and attention between all utterances of the dialogue. No graph, no speakers.
+Two bidirectional LSTM layers read the utterances; attention connects all utterances of the dialogue. No graph and no speakers are used.
 
 .. math::
     h_i &= \mathrm{BiLSTM}(u)_i \tag{1} \\
     y_i &= \sum_j \mathrm{softmax}_j \big( \tanh(h_j \cdot (T h_i + t)) \big)\, h_j \tag{2} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 y_i + b_1) + b_2 \tag{3}
 
-The equations are those of the public PyTorch code that later papers use for comparison; the numbering is ours.
+The equations follow the public PyTorch code with which later papers compare; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -19,17 +18,18 @@ The equations are those of the public PyTorch code that later papers use for com
 
 **Differences from the paper and from its public code**
 
-- The network of 2017 has a contextual LSTM per modality, trained first, and another one over their outputs. Its text was not at hand. Later
-  tables call the code's single level over the features of an utterance bc-LSTM; this level is implemented here. The two levels and the
-  code's variant that reads words are not. (2) and the second layer come from the code; the network of 2017 has neither.
-- (1): the code does not pack. The backward direction of a shorter dialogue begins in the padding of its batch, and through the second layer
-  so does the forward one. Here each dialogue is read from its own end.
-- (2) is off by default in the code, but later tables list the variant with it. `attention = false` passes on `h`; with attention, `h_i`
-  itself is not passed on. Because of the tanh, one weight is at most `e^2` times another, so (2) is nearly a mean over a long dialogue.
-- The code has no development split and selects the epoch on test data. Here development data select it.
-- The code's scripts read only text. Here all modalities of an utterance are concatenated, with zeros for a missing one; an utterance
-  without any modality is read as zeros and attended to.
-- With `causal`, only the forward direction is read, and (2) attends to no later utterance.
+- The paper trains one contextual LSTM per modality first, then another LSTM over their outputs. We had no access to its text. Later tables
+  use the name bc-LSTM for the single level of the public code, which reads all features of an utterance; this level is implemented here.
+  The two levels of the paper and the code's variant for words are not. (2) and the second layer come from the code, not from the paper.
+- Eq. (1): the public code does not pack sequences. For a shorter dialogue, the backward direction therefore starts in the padding, which
+  reaches the forward direction through the second layer. Here each direction starts at the true end of the dialogue.
+- Eq. (2) is off by default in the public code, but later tables use it. With `attention = false`, the classifier reads `h`. With attention,
+  it does not read `h_i` itself. Because of the tanh, two attention weights differ at most by the factor `e^2`, so (2) is nearly a mean over
+  a long dialogue.
+- The public code has no development split and selects the epoch on test data. Here development data select it.
+- The scripts of the public code read only text. Here all modalities of an utterance are concatenated, with zeros for a missing one. An
+  utterance without any modality is a vector of zeros, and other utterances attend to it.
+- With `causal`, only the forward direction is computed, and (2) attends to no later utterance.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class BCLSTMConfig(Causal):
         width: Width of the LSTM, both directions together.
         layers: Layers of the LSTM.
         hidden: Hidden width of the classifier.
-        attention: Attention between all utterances, Eq. (2).
-        bounded: The tanh of (2), which the code has.
-        dropout: Dropout between the layers of the LSTM, and before the last layer.
+        attention: Use the attention between all utterances, Eq. (2).
+        bounded: Use the tanh of (2), as in the public code.
+        dropout: Dropout between the LSTM layers and before the last linear layer.
     """
 
     width: Even = 200
@@ -71,7 +71,7 @@ class BCLSTMConfig(Causal):
 
 
 class BCLSTM(Method):
-    """An LSTM over the dialogue, and attention over its states."""
+    """A bidirectional LSTM over the dialogue, and attention over its states."""
 
     Config = BCLSTMConfig
     family = "recurrent"
@@ -93,6 +93,6 @@ class BCLSTM(Method):
         self.classify = nn.Sequential(nn.Linear(c.width, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`."""
+        """Compute the utterance states before the classifier, `(N, width)`."""
         h = over_turns(self.read, self.turn(given).masked()[:, 0], given.batch)  # Eq. (1)
         return h if self.attend is None else over_turns(self.attend, h, given.batch)  # Eq. (2)

@@ -21,9 +21,9 @@ class BiGRUConfig(Causal):
     """Plain BiGRU.
 
     Attributes:
-        width: Width of the states, both directions together.
-        layers: Number of layers.
-        dropout: Before, between and after them.
+        width: Width of the states, for both directions together.
+        layers: Number of GRU layers.
+        dropout: Dropout before, between and after the layers.
     """
 
     width: Even = 256
@@ -32,13 +32,13 @@ class BiGRUConfig(Causal):
 
 
 class BiGRU(Method):
-    """Baseline that every table shows, so that a number means something."""
+    """Recurrent baseline that every results table contains for comparison."""
 
     Config = BiGRUConfig
     family = "recurrent"
 
     def build(self, config: BiGRUConfig, shapes: Shapes) -> None:
-        """Build a learned vector for what is missing, a projection, the GRU, and a linear classifier."""
+        """Build a learned vector for each missing modality, a projection, the GRU, and a linear classifier."""
         width, dropout = config.width, config.dropout
         self.missing = Missing(shapes.widths)
         self.project = nn.Sequential(nn.Linear(sum(shapes.widths.values()), width), nn.ReLU(), Dropout(dropout))
@@ -46,6 +46,6 @@ class BiGRU(Method):
         self.classify = self.head(config, width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`."""
+        """Compute the utterance states before the classifier, `(N, width)`."""
         features = torch.cat(list(self.missing(given.values, given.present).values()), -1)
         return over_turns(self.read, self.project(features), given.batch)

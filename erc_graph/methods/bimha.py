@@ -1,6 +1,6 @@
-r"""After BIMHA: bimodal information-augmented multi-head attention (after Wu et al., Knowledge-Based Systems 235, 2022), in a conversation.
+r"""After BIMHA: bimodal information-augmented multi-head attention (after Wu et al., Knowledge-Based Systems 235, 2022).
 
-All products of the vectors of two modalities form one row per pair, and these rows attend to each other.
+The outer product of two modality vectors forms one row per pair of modalities; the rows then attend to each other.
 
 .. math::
     Z_m &= \mathrm{DNN}_m(x_m) \tag{1} \\
@@ -19,13 +19,13 @@ All products of the vectors of two modalities form one row per pair, and these r
 
 **What is known, what was guessed, and what differs**
 
-- (2) to (5) are known from a review that restates them; the paper's text and a code were not at hand. Guessed: the ReLU of (3), one set of
-  projections in (4) for all pairs, concatenated rows in (5), all sizes, dropout and training. (1) is that of TFN: three layers after a
-  batch norm, and for words the last state of an LSTM.
-- A pair that lacks a modality is no key in (4), and its row is zero afterwards. If an utterance has only one modality,
-  :math:`\mathrm{ReLU}(W Z_m + b)` stands in the rows of its pairs, with one map for all modalities (`own`).
-- With two modalities (4) has one row, and is a linear map with a residual. One modality alone is the only row.
-- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` leaves it out.
+- Eqs. (2) to (5) come from a review; we had access neither to the paper's text nor to a code. We guessed the ReLU of (3), shared
+  projections for all pairs in (4), concatenated rows in (5), all sizes, dropout and training. Eq. (1) follows TFN: batch norm, then three
+  layers; for words, the last state of an LSTM.
+- A pair with a missing modality is masked as a key in (4), and its row is then set to zero. If an utterance has only one modality, its
+  pairs have the row :math:`\mathrm{ReLU}(W Z_m + b)` instead. One map `own` serves all modalities.
+- With two modalities, (4) has one row and is a linear map with a residual connection. With one modality, this modality is the only row.
+- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class BIMHAConfig(InConversation):
     """After BIMHA.
 
     Attributes:
-        inner_width: Of `Z_m`.
+        inner_width: Width of `Z_m`.
         width: Width of the rows.
-        words: Width of the LSTM, where text is words.
-        heads: Heads of (4).
+        words: Width of the LSTM, if text is a sequence of words.
+        heads: Number of attention heads in (4).
         hidden: Hidden width of both layers of (5).
-        dropout: Dropout before (1), and before (5).
-        attention_dropout: Dropout in (4).
+        dropout: Dropout before (1) and before (5).
+        attention_dropout: Dropout on the attention weights of (4).
     """
 
     inner_width: Size = 32
@@ -69,7 +69,7 @@ class BIMHAConfig(InConversation):
 
 
 class BIMHA(UtteranceMethod):
-    """Attention between all pairs of modalities, after Wu et al.; and the conversation around them."""
+    """Attention between all pairs of modalities, after Wu et al., then a graph stage over the conversation."""
 
     Config = BIMHAConfig
     sequences_of = ("text",)
@@ -97,7 +97,7 @@ class BIMHA(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def rows(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Compute `D`, `(N, pairs, width)`, and which of its rows are there, `(N, pairs)` bool."""
+        """Compute the rows `D` `(N, pairs, width)`, and a bool mask `(N, pairs)` of the rows that are present."""
         z, present = self.subnets(given), given.present  # Eq. (1)
         alone = given.here(self.names).sum(1) == 1
         own = {m: torch.where((present[m] & alone)[:, None], self.own(z[m]), 0.0) for m in self.names}
@@ -111,7 +111,7 @@ class BIMHA(UtteranceMethod):
         return self.shared(torch.stack(rows, 1)).relu(), torch.stack(here, 1)  # Eq. (3)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, hidden)`, with a conversation wider."""
+        """Compute the utterance states, `(N, hidden)`; a graph stage adds columns."""
         rows, here = self.rows(given)
         mixed = rows + self.attend(rows, here | ~here.any(1, keepdim=True))  # Eq. (4)
         f = self.after((mixed * here[..., None]).flatten(1))  # Eq. (5)

@@ -1,6 +1,7 @@
 r"""CMN: Conversational Memory Network for Emotion Recognition in Dyadic Dialogue Videos (Hazarika et al., NAACL-HLT 2018).
 
-An utterance queries two memories: of its own speaker's earlier utterances, and of everybody else's. Each answer refines the next query.
+An utterance queries two memories: earlier utterances of its own speaker, and those of all other speakers. Each answer refines the next
+query.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -10,8 +11,8 @@ An utterance queries two memories: of its own speaker's earlier utterances, and 
     q_i &\leftarrow \tanh\Big(q_i + \sum_s \sum_{k \in s} a^s_k M^s_k\Big) \qquad \text{(4), (5) once per hop} \tag{5} \\
     o_i &= W_o q_i + b_o \tag{6}
 
-The equations are those of the public code; their numbers are ours. `k` runs over the utterances before `i`, at most `window` of them. A
-local GRU keeps its state where the other side speaks, and `X` is 0 there; a memory GRU reads these zeros. The GRUs are TensorFlow's.
+The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. While the other side
+speaks, a local GRU keeps its state and `X` is 0; a memory GRU reads these zeros. The GRUs follow TensorFlow's equations.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,15 +23,16 @@ local GRU keeps its state where the other side speaks, and `X` is 0 there; a mem
 
 **Differences from the paper and from its public code**
 
-- The code fills the window with empty turns on the left, and its memory GRUs read them. There an utterance's scores depend on how much of
-  the window is empty. Here only real utterances count. An utterance without any modality is in no memory; its query reads zeros.
-- (4): in the code each side's softmax runs over the utterances of both sides. Utterances of the other side take weight and add 0 to (5). In
-  the first hop their scores even come from the memory GRU's states. The option `mask = "global"` does the same; the default is `"side"`.
-- Paper and code know two speakers. With more, "other" is everybody but the utterance's own speaker.
-- The code chooses its epoch on a random 60 per cent of the *test* utterances. It never shuffles, and its loss counts the zero rows that pad
-  the last batch. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
-- The paper's text was not at hand. It seems to have no tanh in (4), a history per speaker, and memories of their own for each hop. In
-  the code, and here, one pair of memories serves all hops.
+- The public code fills the window with empty utterances on the left, which its memory GRUs read. Scores thus depend on their number. Here
+  only real utterances count. An utterance without any modality enters no memory; as a query it reads zeros.
+- Eq. (4): in the public code, the softmax of each side runs over the utterances of both sides. Utterances of the other side take attention
+  weight and add 0 to (5). In the first hop, the memory GRU's states even give them scores. `mask = "global"` reproduces this; the default
+  is `"side"`.
+- Paper and public code assume two speakers. With more speakers, "other" means all speakers except that of the utterance.
+- The public code selects its epoch on a random 60 per cent of the *test* utterances. It does not shuffle, and its loss counts the zero rows
+  that pad the last batch. Here all methods share one training loop. The code's 0.3 is the share that dropout keeps.
+- We had no access to the paper's text. The paper seems to have no tanh in (4), a history per speaker, and separate memories for each hop.
+  Here, as in the code, one pair of memories serves all hops.
 """
 
 from __future__ import annotations
@@ -59,10 +61,10 @@ class CMNConfig(Checked):
 
     Attributes:
         width: Width of all states.
-        hops: Number of queries.
-        window: Most earlier utterances in the memories; default: all.
-        mask: Utterances that (4) runs over: of one `side`, or, as in the code, all (`global`).
-        dropout: Dropout on the outputs of the local GRUs and on the attention.
+        hops: Number of queries per utterance.
+        window: Largest number of earlier utterances in the memories; default: all.
+        mask: Utterances in the softmax of (4): those of one `side`, or of both (`global`), as in the public code.
+        dropout: Dropout on the outputs of the local GRUs and on the attention weights.
     """
 
     width: Size = 100
@@ -73,7 +75,7 @@ class CMNConfig(Checked):
 
 
 class TwoMemories(OverTurns):
-    """Eqs. (1)-(5); `seen` gets the attention of every hop, own then other: `(N, T)` each."""
+    """Two memories, Eqs. (1)-(5); the list `seen` collects the attention weights of each hop, first own, then other: `(N, T)` each."""
 
     causal = True
 
@@ -117,11 +119,11 @@ class CMN(Method):
     )
 
     def build(self, config: CMNConfig, shapes: Shapes) -> None:
-        """Build the vector of an utterance, its memories, and the classifier."""
+        """Build the utterance vectors, their memories, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = TwoMemories(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`."""
+        """Compute the utterance states before the classifier, `(N, width)`."""
         return self.recall(self.turn(given), given.batch).states[:, 0]

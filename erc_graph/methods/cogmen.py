@@ -1,7 +1,6 @@
 r"""COGMEN: COntextualized GNN based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022).
 
-The modalities of an utterance are concatenated. A Transformer over the dialogue follows, then two graph operators over a window of
-utterances.
+A Transformer reads the dialogue, with all modalities concatenated; two graph layers then read a window of utterances.
 
 .. math::
     x_i &= W_x\, \mathrm{Transformer}(u)_i + b_x \tag{1} \\
@@ -10,8 +9,8 @@ utterances.
     g_i &= \mathrm{LeakyReLU}(\mathrm{Norm}(z_i)) \tag{4} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 g_i + b_1) + b_2 \tag{5}
 
-The paper's text was not at hand: the equations are those of the public code, and their numbers are ours. All maps of (3) have biases.
-Relations `r`: who speaks to whom, and whether before or after (recipe `cogmen`).
+We had no access to the paper's text: the equations follow the public code, with our numbering. All linear maps of (3) have biases. A
+relation `r` tells who speaks to whom and which utterance is earlier (recipe `cogmen`).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,16 +24,14 @@ Relations `r`: who speaks to whom, and whether before or after (recipe `cogmen`)
 
 **Differences from the paper and from its public code**
 
-- The code's Transformer attends to the padding of shorter dialogues, so that scores depend on the batch; here padding is masked.
-- (4): the code has a batch norm: in training a dialogue then depends on the other dialogues of its batch, and a single utterance causes an
-  error. The default is a layer norm, which is not in the paper; `norm = "batch"` is the code's norm, over present utterances.
-- The code's window defines the utterances to which an utterance sends; here a recipe defines the utterances that an utterance reads. For
-  equal windows ahead and back both are the same.
-- The code tells two speakers apart by sex. Here they are numbered by first appearance, and those after the second share its relations.
-- A missing modality is zero; the code cannot do without one. An utterance without any is an utterance of zeros in (1), and no node of the
-  graph.
-- As in the code, (1) has no positions and norms after each part, the slope of (4) is 0.01, and heads of (1) follow from `D`.
-- What nothing in the code reads is left out, as is its choice of an LSTM or GRU in (1).
+- The Transformer of the public code attends to the padding of shorter dialogues, so scores depend on the batch. Here padding is masked.
+- Eq. (4): the public code has a batch norm, which fails for a single utterance and couples the dialogues of a batch. The default here is a
+  layer norm, which is not in the paper. `norm = "batch"` is the code's norm, over present utterances.
+- A window of the public code lists the receivers of an utterance, a recipe its senders; for symmetric windows both agree.
+- The public code tells two speakers apart by sex. Here they are numbered by first appearance; all after the second share its relations.
+- A missing modality is zero; the public code needs all. An utterance without any modality is zero in (1) and no node of the graph.
+- As in the public code, (1) has no positions, is post-norm, and has as many heads as `D` allows; LeakyReLU has the slope 0.01.
+- Unused modules of the public code and its options of an LSTM or GRU in (1) are left out.
 """
 
 from __future__ import annotations
@@ -62,15 +59,15 @@ class COGMENConfig(Causal):
     """COGMEN.
 
     Attributes:
-        graph: Recipe.
-        width: `d`, of the states after the Transformer, and of a head of the graph attention.
-        layers: Layers of the Transformer.
-        feedforward: Hidden width of each of them.
-        heads: Heads of the graph attention (3), concatenated.
-        norm: Of (4): a `layer` norm, or the code's `batch` norm.
-        concat_input: The classifier reads `[x_i ; g_i]`.
-        highway: A highway layer before the classifier.
-        dropout: Dropout in the Transformer, and before the last layer.
+        graph: Graph recipe.
+        width: Width `d` of the states after the Transformer, and of each graph attention head.
+        layers: Number of Transformer layers.
+        feedforward: Hidden width of each Transformer layer.
+        heads: Number of heads of the graph attention (3); they are concatenated.
+        norm: Norm of (4): a `layer` norm, or the public code's `batch` norm.
+        concat_input: Let the classifier read `[x_i ; g_i]`.
+        highway: Add a highway layer before the classifier.
+        dropout: Dropout in the Transformer and before the last linear layer.
     """
 
     graph: Graph = "cogmen"
@@ -85,7 +82,7 @@ class COGMENConfig(Causal):
 
 
 def heads_for(width: int) -> int:
-    """Return the number of attention heads over features of some width: the first from 7 to 14 that divides it, else one, as in the code.
+    """Return the number of attention heads for a feature width: the first of 7 to 14 that divides it, else one, as in the public code.
 
     >>> heads_for(1380), heads_for(612), heads_for(13), heads_for(17)
     (10, 9, 13, 1)
@@ -123,7 +120,7 @@ class COGMEN(Method):
         self.classify = nn.Sequential(*layers)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, heads width)`, with `concat_input` the states before the graph beside it."""
+        """Compute the utterance states, `(N, heads width)`; `concat_input` appends the states before the graph."""
         x = self.project(self.context(self.turn(given), given.batch), given.batch)  # Eq. (1), (N, 1, width)
         y = self.relate(x, given.batch)  # Eq. (2), (N, 1, width)
         z = self.attend(y, given.batch)  # Eq. (3), (N, 1, heads width)

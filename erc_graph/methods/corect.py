@@ -1,6 +1,6 @@
 r"""CORECT: Conversation Understanding using Relational Temporal GNNs with Auxiliary Cross-Modality Interaction (Nguyen et al., EMNLP 2023).
 
-Two branches over a stream per modality: a relational graph, and modalities that attend to each other over the dialogue as in MulT.
+Two branches read one stream per modality: a relational graph, and crossmodal attention over the dialogue as in MulT.
 
 .. math::
     x_t &= W\, \mathrm{Transformer}(u_t) + b, \qquad x_m = \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 u_m)) \quad m \in \{a, v\} \tag{1} \\
@@ -11,9 +11,9 @@ Two branches over a stream per modality: a relational graph, and modalities that
     c_m &= \mathrm{SA}([\mathrm{CM}(x_m \leftarrow x_n) ; \mathrm{CM}(x_m \leftarrow x_o)]) \tag{5} \\
     s &= W_4\, \mathrm{ReLU}(W_3 [z_t ; z_a ; z_v ; c_t ; c_a ; c_v]) \tag{6}
 
-The equations are those of the public code; their numbers are ours. CM and SA are MulT's (`erc_graph.encoders.crossmodal`) over all
-utterances, without positions. Relations are earlier, later and same utterance of each stream, and ordered pairs of streams. Only `W_r` and
-`M` lack biases.
+The equations follow the public code; the numbering is ours. CM and SA are those of MulT (`erc_graph.encoders.crossmodal`) over all
+utterances, without positions. Relations are: earlier, later or same utterance of each stream, and ordered pairs of streams. Only `W_r` and
+`M` have no bias.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,12 +26,15 @@ utterances, without positions. Relations are earlier, later and same utterance o
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. The code's window is mirrored and one utterance short; here it is as its names say (recipe `corect`).
-- The Transformer and (5) mask padding. In the code they do not, so that scores depend on the batch.
-- The code's modules named for audio hold text, and the reverse; here names are right. Layers of the code that nothing reads are left out.
-- A missing modality has no node, and attention to it in (5) adds zero. With one modality there is no (5).
-- Speakers are numbered by first appearance, and those after the second share its vector. The code tells two apart by sex and has no `M`.
-- As in the code, the batch norm couples a batch in training, LeakyReLU has the slope 0.01, and heads of (1) follow from the text's width.
+- We had no access to the paper's text. The code's window is mirrored and one utterance too short; here it follows its names (recipe
+  `corect`).
+- Here the Transformer and (5) mask padding. In the public code they do not, so scores depend on the batch.
+- The public code exchanges the names of the audio and text modules; here they are right. Its unused layers are left out.
+- A missing modality has no node, and attention to it in (5) adds zero. With a single modality, (5) is left out.
+- Speakers are numbered by first appearance; the third and later ones share the second vector. The code tells two apart by sex and has no
+  `M`.
+- As in the public code, the batch norm makes the dialogues of a training batch depend on each other. LeakyReLU has the slope 0.01, and the
+  text width decides the heads of (1).
 """
 
 from __future__ import annotations
@@ -67,15 +70,15 @@ class CORECTConfig(Causal):
     """CORECT.
 
     Attributes:
-        graph: Recipe; each of its rules is a relation per stream, or per ordered pair of streams.
-        width: `d`, of the states and of a head of (4).
-        layers: Layers of the Transformer of (1).
-        feedforward: Hidden width of each of them.
-        heads: Heads of (4).
-        cross_heads: Of (5).
-        cross_layers: Of CM.
-        memory_layers: Of SA.
-        dropout: Dropout in the Transformer of (1) and before the last layer.
+        graph: Graph recipe; each of its rules becomes one relation per stream, or per ordered pair of streams.
+        width: Width `d` of the states and of each head of (4).
+        layers: Number of Transformer layers in (1).
+        feedforward: Hidden width of each Transformer layer.
+        heads: Number of attention heads in (4).
+        cross_heads: Number of attention heads in (5).
+        cross_layers: Number of layers of CM.
+        memory_layers: Number of layers of SA.
+        dropout: Dropout in the Transformer of (1) and before the last linear layer.
     """
 
     graph: Graph = "corect"
@@ -90,7 +93,7 @@ class CORECTConfig(Causal):
 
 
 def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
-    """Return a rule per stream, or per ordered pair of streams, in place of one for all."""
+    """Return the recipe with each edge rule split into one rule per stream, or per ordered pair of streams."""
     rules = []
     for rule in recipe.edges:
         for source, target in rule.joined(tuple(streams)):
@@ -100,15 +103,15 @@ def by_stream(recipe: GraphRecipe, streams: Sequence[str]) -> GraphRecipe:
 
 
 class CORECT(Method):
-    """A relational temporal graph, and modalities that attend to each other over the dialogue."""
+    """A relational temporal graph, and crossmodal attention over the dialogue."""
 
     Config = CORECTConfig
     couples_batch = "the batch norm, Eq. (4)"
     unused = {
         "*.attention.key.bias": "it cancels in the softmax of (5)",
         "attend.key.bias": "it cancels in the softmax of (4)",
-        "attend.value.bias": "the norm of (4) takes the mean away",
-        "attend.skip.bias": "the norm of (4) takes the mean away",
+        "attend.value.bias": "the norm of (4) subtracts the mean",
+        "attend.skip.bias": "the norm of (4) subtracts the mean",
     }
     paper = Paper(
         title="Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality Interaction",
@@ -142,19 +145,19 @@ class CORECT(Method):
         self.classify = nn.Sequential(read, nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
 
     def nodes(self, given: Given) -> Nodes:
-        """Compute `x`: `(N, S, width)`."""
+        """Compute the node states `x`: `(N, S, width)`."""
         rows = [over_turns(self.context, given.values[m], given.batch) if m == "text" else given.values[m] for m in self.names]
         x = torch.stack([self.project[m](row) for m, row in zip(self.names, rows, strict=True)], 1)  # Eq. (1)
         return Nodes(x + self.speaker(given)[:, None], given.here(self.names), self.names)  # Eq. (2)
 
     def related(self, x: Nodes, batch: Batch) -> Tensor:
-        """Compute `z`: `(N, S heads width)`."""
+        """Compute the graph branch `z`: `(N, S heads width)`."""
         y = self.relate(x, batch)  # Eq. (3), (N, S, width)
         z = self.norm(self.attend(y, batch), batch)  # (N, S, heads width)
         return z.with_states(nn.functional.leaky_relu(z.states)).masked().flatten(1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, S heads width + S (S - 1) width)`."""
+        """Compute the utterance states before the classifier, `(N, S heads width + S (S - 1) width)`."""
         x = self.nodes(given)
         heard = [] if self.crossed is None else [self.crossed(x, given.batch).states[:, 0]]  # Eq. (5)
         return torch.cat([self.related(x, given.batch), *heard], -1)

@@ -1,7 +1,7 @@
 r"""COSMIC: COmmonSense knowledge for eMotion Identification in Conversations (Ghosal et al., Findings of EMNLP 2020).
 
-DialogueRNN with three states of every speaker: internal `q`, external `r` and intent `i`. Commonsense vectors are further inputs of these
-states, if the corpus has them.
+COSMIC extends DialogueRNN to three states per speaker: internal `q`, external `r` and intent `i`. Commonsense vectors are further inputs,
+if the corpus has them.
 
 .. math::
     u_t &= W_u\, \mathrm{Norm}(x_t) + b_u \tag{1} \\
@@ -16,7 +16,7 @@ states, if the corpus has them.
     y_t &= \sum_j \mathrm{softmax}_j(\tanh(E_j \cdot (T E_t + b_T))) E_j \quad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{8} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{9}
 
-The paper's text was not at hand: the equations are those of the public code, and their numbers are ours. `s` speaks utterance `t`.
+We had no access to the paper's text: the equations follow the public code, with our numbering. `s` is the speaker of utterance `t`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -28,15 +28,16 @@ The paper's text was not at hand: the equations are those of the public code, an
 
 **Differences from the paper and from its public code**
 
-- Commonsense is read if the corpus has feature sets called `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET). A
-  set that the corpus lacks is left out of (4) to (6). A vector that an utterance lacks is zero. It is not known whether the authors ran the
-  method without any of them.
-- (1): the code reads only text, and its batch norm counts padding. Here other modalities are concatenated, zeros for a missing one.
-- The code's other norms, its other ways to join four layers of RoBERTa, and parts that nothing reads are left out.
-- Dropout is applied at the end of an utterance, as in the code: (5) to (7) read new states before it. The code drops the states of all
-  speakers at each utterance, so that those of a silent speaker vanish; here a state is dropped once, when it changes (with listeners, `i`
-  alone).
-- The code does not shuffle, and sets the seed at each epoch. Here batches and dropout differ from epoch to epoch.
+- Commonsense is read if the corpus has feature sets named `xEffect`, `xReact`, `xIntent`, `oEffect`, `oReact` (hidden states of COMET). A
+  feature set that the corpus lacks is left out of (4) to (6); a missing vector is zero. We do not know whether the authors ever ran the
+  method without them.
+- Eq. (1): the public code reads only text, and its batch norm counts padding. Here other modalities are concatenated, with zeros for a
+  missing one.
+- Three things of the public code are left out: other norms, other ways to join four RoBERTa layers, and unused modules.
+- As in the public code, dropout follows the state updates of an utterance, so (5) to (7) read states without dropout. The code applies
+  dropout to the states of all speakers at each utterance, until those of a silent speaker vanish. Here it is applied once, when a state
+  changes (with listeners, only to `i`).
+- The public code does not shuffle and resets the seed in each epoch. Here batches and dropout masks differ between epochs.
 """
 
 from __future__ import annotations
@@ -68,13 +69,13 @@ class COSMICConfig(Causal):
     Attributes:
         width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
         hidden: Hidden width of `u` and of the classifier.
-        norm: Of texts, in (1).
-        context: Scores of (3), as printed, or `simple`: `w · g_j`, whatever is said, as the code has it for MELD.
-        listener: Listeners change, Eq. (5).
-        attention: Attention over the dialogue, Eq. (8).
+        norm: Norm of the texts in (1).
+        context: Scores of (3): `general` as printed, or `simple`, `w · g_j`, which ignores the utterance (public code, MELD).
+        listener: Update the states of listeners, Eq. (5).
+        attention: Use the attention over the dialogue, Eq. (8).
         residual: Add `u` to the hidden states of (9).
-        dropout: Dropout before the last layer.
-        state_dropout: Dropout on all states as they are stored, and on `E`.
+        dropout: Dropout before the last linear layer.
+        state_dropout: Dropout on each new state and on `E`.
     """
 
     width: Size = 150
@@ -89,7 +90,7 @@ class COSMICConfig(Causal):
 
 
 class COSMIC(Method):
-    """Recurrent states of the dialogue and, three each, of its speakers; commonsense where it is given."""
+    """Recurrent states of the dialogue and three states per speaker, with commonsense vectors if the corpus has them."""
 
     Config = COSMICConfig
     family = "recurrent"
@@ -124,7 +125,7 @@ class COSMIC(Method):
         self.reduce, self.classify = nn.Linear(width, c.hidden), nn.Linear(c.hidden, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, hidden)`."""
+        """Compute the utterance states before the classifier, `(N, hidden)`."""
         u = self.project(self.turn(self.texts(given)).masked()[:, 0])  # Eq. (1)
         rows = torch.cat([u, *(given.values[name] for name in self.known)], -1)
         y = self.drop_states(over_turns(self.read, rows, given.batch))  # Eqs. (2)-(7)

@@ -1,7 +1,7 @@
 r"""DAG-ERC: Directed Acyclic Graph Network for Conversational Emotion Recognition (Shen et al., ACL-IJCNLP 2021).
 
-An utterance reads the utterances since its speaker's own last one, that utterance included. It reads their states of the *same* layer, so
-the graph is processed in the order of the conversation.
+An utterance reads all utterances since the previous utterance of its own speaker, including that one. It reads their states of the *same*
+layer, so each layer processes the dialogue in order.
 
 .. math::
     h^0_i &= \mathrm{ReLU}(W_1 u_i + b_1) \tag{1} \\
@@ -11,7 +11,7 @@ the graph is processed in the order of the conversation.
     g_i &= [h^0_i ; h^1_i ; \dots ; h^L_i ; u_i] \tag{5} \\
     s_i &= W_4\, \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2 g_i + b_2) + b_3) + b_4 \tag{6}
 
-The equations are those of the public code; their numbers are ours. Relations `r`: the same speaker, or another (recipe `dagerc`).
+The equations follow the public code; the numbering is ours. The relation `r` is the same or another speaker (recipe `dagerc`).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,17 +23,18 @@ The equations are those of the public code; their numbers are ours. Relations `r
 
 **Differences from the paper and from its public code**
 
-- (2): the half of `w` that meets the receiver, and the code's bias, are the same for all senders and cancel in the softmax. Both are left
-  out: they never get a gradient.
-- (5), (6): the classifier of the code, with which the published results were computed. `readout_input = false` leaves `u` out,
+- Eq. (2): the public code's bias and the half of `w` for the receiver are equal for all senders and cancel in the softmax. Both are left
+  out because their gradient is always zero.
+- Eqs. (5), (6): this is the classifier of the public code, which gave the published results. `readout_input = false` leaves `u` out;
   `head_layers` is the number of hidden layers.
-- The code builds an attention over the readout, a square of its width, even if it is off, and unused layers; here the attention is built
-  only with `nodal_attention`. Its other ways to score edges, which none of its scripts chooses, are left out.
-- The code reads only text. Here all modalities of an utterance are concatenated, with zeros for a missing one; an utterance without any
-  modality is no node.
-- Masks are booleans. The code subtracts 1e30, which overflows in half precision.
-- Its optimiser is the AdamW of an old library: weight decay 0, epsilon 1e-6. The settings have that weight decay, and the usual epsilon.
-- Of two epochs with the same development metric the code takes the one with the better test result. Here the first one counts.
+- The public code builds unused layers, and an attention over the readouts even if it is off. Here only `nodal_attention` builds it. Other
+  edge scores, which no script of the code uses, are left out.
+- The public code reads only text. Here all modalities of an utterance are concatenated, with zeros for a missing one. An utterance without
+  any modality is no node.
+- Masks are booleans. The public code subtracts 1e30, which overflows in half precision.
+- The public code's optimiser is AdamW of an old library with weight decay 0 and epsilon 1e-6. The settings here use this weight decay and
+  the usual epsilon.
+- If two epochs have the same development metric, the public code takes the one with the better test result. Here the first one is taken.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ class DAGERCConfig(Checked):
     """DAG-ERC.
 
     Attributes:
-        graph: Recipe; all its edges come from earlier utterances.
+        graph: Graph recipe; all its edges come from earlier utterances.
         causal: Read no later utterances; this is always the case unless `nodal_attention` is `global`.
         width: Width of the states and of the classifier's hidden layers.
-        layers: `L`.
+        layers: Number of graph layers, `L`.
         readout_input: Whether the classifier also reads the features `u`.
-        head_layers: Hidden layers of the classifier.
-        nodal_attention: Attention over the readouts of the `past`, or of the whole dialogue (`global`), before the classifier.
-        dropout: Dropout before the last layer, and nowhere else.
+        head_layers: Number of hidden layers in the classifier.
+        nodal_attention: Attention over the readouts before the classifier: of the `past`, or of the whole dialogue (`global`).
+        dropout: Dropout before the last linear layer only.
     """
 
     graph: Graph = "dagerc"
@@ -81,7 +82,7 @@ class DAGERCConfig(Checked):
 
 
 class DAGERC(Method):
-    """Layers of a recurrence along the graph of a conversation; a classifier that reads all of them."""
+    """Recurrent layers along the graph of a conversation, and a classifier that reads all layers."""
 
     Config = DAGERCConfig
     paper = Paper(
@@ -106,7 +107,7 @@ class DAGERC(Method):
         self.classify = nn.Sequential(*hidden, Dropout(config.dropout), nn.Linear(width, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, (layers + 1) width + D)`."""
+        """Compute the utterance states before the classifier, `(N, (layers + 1) width + D)`."""
         turn = self.turn(given)
         states = [turn.with_states(self.project(turn.states).relu())]  # Eq. (1), (N, 1, width)
         for layer in self.layers:

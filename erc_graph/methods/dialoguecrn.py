@@ -1,7 +1,7 @@
 r"""DialogueCRN: Contextual Reasoning Networks for Emotion Recognition in Conversations (Hu, Wei and Huai, ACL-IJCNLP 2021).
 
-An utterance has two contexts: the dialogue, and its speaker's own utterances. Several rounds of attention then search the contexts of all
-utterances for clues.
+An utterance has two contexts: the whole dialogue, and the utterances of its speaker. Several rounds of attention then retrieve clues from
+both contexts.
 
 .. math::
     c^s_i &= \mathrm{BiLSTM}_s(u)_i \tag{1} \\
@@ -11,9 +11,10 @@ utterances for clues.
     q^k_i &= [m^k_i ; r^k_i] \qquad r^k_i = \sum_j \mathrm{softmax}_j(c_j \cdot m^k_i)\, c_j \tag{5} \\
     o_i &= W\, \mathrm{ReLU}([q^v_i ; q^s_i]) + b \tag{6}
 
-The equations are those of the public code; the numbering is ours. `s` is the situation, the whole dialogue; `v` the speaker, and one LSTM
-reads all speakers. (3) to (5) are computed for both levels, each with its own LSTM, whose state is zero before the first round; `j` is any
-utterance of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`: in MELD's settings that of the speaker.
+The equations follow the public code; the numbering is ours. `s` denotes the situation (the whole dialogue), `v` the speaker; one LSTM
+serves all speakers. Eqs. (3) to (5) are computed for both levels, each with its own LSTM. The LSTM state is zero before the first round,
+and `j` is any utterance of the dialogue. A level without rounds has no such LSTM, and its `q` is `q^0`, as for the speaker in MELD's
+settings.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,17 +26,17 @@ utterance of the dialogue. A level without rounds has no such LSTM, and its `q` 
 
 **Differences from the paper and from its public code**
 
-- (1), (2): the code does not pack. It reads the padding of the batch, and pads a speaker's utterances to the length of the longest
-  dialogue, so that even the result of a single dialogue changes. Here each is read from its own end.
-- (3) is one map for both levels, and (6) has a ReLU, as in the code.
-- The code weights classes by frequencies of all utterances, the test set's too, and takes a plain mean, so that its L2 term is six to eight
-  times weaker than that of a weighted mean. Here training frequencies weight, with mean one.
-- The code can have GRUs in place of the LSTMs. Neither they nor its loss as it stands are built.
-- Its focal loss holds the probability in the factor constant; the one here does not.
-- Its IEMOCAP script for text has no development split and selects the epoch on test data; for MELD the development split is the first tenth
-  of the training list. Here development data select the epoch.
-- A missing modality is zero; an utterance without any is an utterance of zeros.
-- With `causal`, only the forward direction is read, and `j` is no later utterance. The paper's text was not at hand.
+- Eqs. (1), (2): the public code does not pack sequences. It reads the padding of the batch, and pads each speaker's utterances to the
+  longest dialogue. This changes even the result of a single dialogue. Here each sequence is read from its true end.
+- Eq. (3) is one map for both levels, and (6) has a ReLU, as in the public code.
+- The public code weights classes by their frequencies in all data, including the test set, and takes an unweighted mean. Its L2 term is
+  therefore six to eight times weaker than with a weighted mean. Here training frequencies give the weights, which have mean one.
+- The public code's option of GRUs in place of the LSTMs and its form of the loss are left out.
+- The public code's focal loss treats the probability in the factor as a constant; the focal loss here does not.
+- For IEMOCAP with text, the public script has no development split and selects the epoch on test data. For MELD, its development split is
+  the first tenth of the training list. Here development data select the epoch.
+- A missing modality is zero; an utterance without any modality is a vector of zeros.
+- With `causal`, only the forward direction is computed, and `j` is no later utterance. We had no access to the paper's text.
 """
 
 from __future__ import annotations
@@ -64,11 +65,11 @@ class DialogueCRNConfig(Causal):
     """DialogueCRN.
 
     Attributes:
-        width: Width of both contexts, both directions together.
-        layers: Layers of the LSTMs of (1) and (2).
-        situation_rounds: Rounds among `c^s`; 0: `q^0` is passed on.
-        speaker_rounds: Rounds among `c^v`; likewise.
-        dropout: Dropout between the layers of these LSTMs, and before the last layer.
+        width: Width of each context, for both directions together.
+        layers: Number of layers of the LSTMs of (1) and (2).
+        situation_rounds: Number of rounds over `c^s`; 0: `q^0` is passed on.
+        speaker_rounds: Number of rounds over `c^v`; 0: `q^0` is passed on.
+        dropout: Dropout between the layers of these LSTMs and before the last linear layer.
     """
 
     width: Even = 200
@@ -79,12 +80,12 @@ class DialogueCRNConfig(Causal):
 
 
 class Reasoning(OverRows):
-    """Rounds of Eqs. (4) and (5) at one level: rows `[c ; q^0]` → `q^K`.
+    """Rounds of Eqs. (4) and (5) at one level: they map `[c ; q^0]` to `q^K`.
 
     Args:
         context: Width of `c`; `q` is twice as wide.
-        rounds: `K`
-        causal: Clues are the utterance itself and earlier ones.
+        rounds: Number of rounds, `K`.
+        causal: Attend only to the utterance itself and to earlier ones.
     """
 
     def __init__(self, context: int, rounds: int, *, causal: bool) -> None:
@@ -93,7 +94,7 @@ class Reasoning(OverRows):
         self.cell = nn.LSTMCell(2 * context, context)
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, 3 context)` to `(N, 2 context)`; all utterances take a round together."""
+        """Map `(N, 3 context)` to `(N, 2 context)`; each round processes all utterances at once."""
         c = batch.pad(rows[:, : self.context])  # (D, L, context)
         turn = torch.arange(batch.longest, device=batch.device)
         mask = turn[:, None] >= turn if self.causal else batch.mask[:, None]
@@ -105,7 +106,7 @@ class Reasoning(OverRows):
         return self._rounds(rows[:, self.context :], clues)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance, in evaluation mode: `(1, 3 context)` → `(1, 2 context)`, and the contexts so far."""
+        """Process the next utterance in evaluation mode, `(1, 3 context)` → `(1, 2 context)`; also return the contexts so far."""
         memory = memory or Window(None)
         c = memory.push(row[0, : self.context])  # (turns, context)
         return self._rounds(row[:, self.context :], lambda m: (m @ c.T).softmax(-1) @ c), memory
@@ -119,7 +120,7 @@ class Reasoning(OverRows):
 
 
 class DialogueCRN(Method):
-    """Two contexts of every utterance, and rounds of reasoning in each."""
+    """Two contexts per utterance, and several rounds of attention over each."""
 
     Config = DialogueCRNConfig
     family = "recurrent"
@@ -145,7 +146,7 @@ class DialogueCRN(Method):
         self.classify = nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(4 * c.width, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, 4 width)`."""
+        """Compute the utterance states before the classifier, `(N, 4 width)`."""
         u, found = self.turn(given).masked()[:, 0], []
         for level, part in {"speaker": self.speaker, "situation": self.situation}.items():
             c = over_turns(part, u, given.batch)  # Eqs. (1), (2), (N, width)

@@ -1,7 +1,6 @@
 r"""DialogueGCN: A Graph Convolutional Neural Network for Emotion Recognition in Conversation (Ghosal et al., EMNLP-IJCNLP 2019).
 
-A recurrent network over the dialogue, then two graph layers over a window of utterances, with a matrix for every pair of speakers and
-direction.
+A recurrent network reads the dialogue; two graph layers with one matrix per speaker pair and direction read a window of utterances.
 
 .. math::
     g &= \mathrm{BiGRU}(u) \tag{1} \\
@@ -11,7 +10,7 @@ direction.
     \tilde h_i &= \textstyle\sum_j \mathrm{softmax}_j(h_i^\top W_\beta h_j)\, h_j, \qquad h_i = [g_i ; h^2_i] \tag{5} \\
     s_i &= W_2\, \mathrm{ReLU}(W_1 \tilde h_i + b_1) + b_2 \tag{6}
 
-with the utterances of the dialogue in (5). The paper's text was not at hand. The equations are recalled, and their numbers are ours.
+In (5), `j` runs over the utterances of the dialogue. We recalled the equations without access to the paper; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,18 +24,18 @@ with the utterances of the dialogue in (5). The paper's text was not at hand. Th
 
 **Differences from the paper and from its public codes** (the authors' folder, and the second one that they recommend)
 
-- The paper does not settle three choices. Here an utterance is no neighbour of itself, the activation is ReLU, and (3) and (4) have biases.
-- `form = "code"` is the second code. There (2) runs over the utterances to which `j` sends, so that what an utterance reads does not sum to
-  one. There is no :math:`1/|N_r|` and no ReLU in (3) and (4). :math:`W_0 g_i` has no weight; self-loops, as in recipe `cogmen`, are edges.
-- Published figures come from such code with an LSTM in (1). The first code has a tanh and a bias in (5); the second one has no (5).
-- In place of (2) the first code scores an edge by its sender's absolute position, of which it has 110. This is left out.
-- A window of the codes is what an utterance sends; here a recipe says what an utterance reads. For equal windows both are the same.
-- In the first code the network of (1) reads padding, so that scores depend on the batch. Here it stops at the end of a dialogue.
+- The paper leaves three choices open. Here an utterance is no neighbour of itself, the activation is ReLU, and (3) and (4) have biases.
+- `form = "code"` follows the second code. Its softmax (2) runs over the utterances to which `j` sends, so the weights of a receiver do not
+  sum to one. There is no :math:`1/|N_r|` and no ReLU in (3) and (4). :math:`W_0 g_i` has no weight; self-loops, as in recipe `cogmen`, are
+  edges.
+- Published figures come from such code with an LSTM in (1). The first code has a tanh and a bias in (5); the second code has no (5).
+- In place of (2), the first code scores an edge by the absolute position of its sender, for 110 positions. This is left out.
+- A window of the codes lists the receivers of an utterance, a recipe its senders; for symmetric windows both agree.
+- In the first code, the network of (1) reads padding, so scores depend on the batch. Here it stops at the end of a dialogue.
 - The first code selects the epoch on test data. Here development data select it.
-- Both codes make the matrices of 8 relations from 30 shared ones, which restricts nothing. Here every relation has its own.
-- The codes distinguish two speakers, by sex. Here speakers are numbered by first appearance; later ones share the relations of the recipe's
-  last.
-- The codes read only text. Here all modalities are concatenated, with zeros for a missing one; an utterance without any is no node.
+- Both codes combine 30 shared matrices into those of 8 relations, which restricts nothing. Here every relation has its own matrix.
+- The codes tell two speakers apart by sex. Here they are numbered by first appearance; surplus speakers share the recipe's last relations.
+- The codes read only text. Here all modalities are concatenated, zeros for a missing one. An utterance without any modality is no node.
 """
 
 from __future__ import annotations
@@ -66,13 +65,13 @@ class DialogueGCNConfig(Causal):
     """DialogueGCN.
 
     Attributes:
-        graph: Recipe; self-loops count only with `form = "code"`.
-        width: Width of the states before the graph, both directions together.
-        hidden: Hidden width of the graph's layers and of the classifier.
-        cell: Of the recurrent network.
-        form: (2) to (4) as in the `paper`, or as in the public `code`.
-        nodal: (5) as it is printed (`plain`), with bias and `tanh` in its scores, or `none`: the classifier reads `h`.
-        dropout: Dropout between the layers of (1), and before the last layer.
+        graph: Graph recipe; self-loops are used only with `form = "code"`.
+        width: Width of the states before the graph, for both directions together.
+        hidden: Hidden width of the graph layers and of the classifier.
+        cell: Cell of the recurrent network.
+        form: Form of (2) to (4): as in the `paper`, or as in the public `code`.
+        nodal: Form of (5): `plain` as printed, `tanh` with a bias in the scores, or `none` (the classifier reads `h`).
+        dropout: Dropout between the layers of (1) and before the last linear layer.
     """
 
     graph: Graph = "dialoguegcn"
@@ -85,7 +84,7 @@ class DialogueGCNConfig(Causal):
 
 
 class DialogueGCN(Method):
-    """Recurrent network, relational convolution with attention, plain convolution, attention over the dialogue."""
+    """A recurrent network, relational convolution with attention, plain convolution, and attention over the dialogue."""
 
     Config = DialogueGCNConfig
     paper = Paper(
@@ -120,7 +119,7 @@ class DialogueGCN(Method):
         self.classify = nn.Sequential(nn.Linear(read, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width + hidden)`."""
+        """Compute the utterance states before the classifier, `(N, width + hidden)`."""
         g = self.context(self.turn(given), given.batch)  # Eq. (1), (N, 1, width)
         h = self.relate(g, given.batch)  # Eqs. (2), (3), (N, 1, hidden)
         h = self.neighbours(h.with_states(self.activation(h.states)), given.batch)  # Eq. (4)

@@ -1,6 +1,7 @@
 r"""DialogueRNN: An Attentive RNN for Emotion Detection in Conversations (Majumder et al., AAAI 2019).
 
-A state of the dialogue, one of every speaker, and an emotion, in both directions; then attention over the dialogue (BiDialogueRNN+Att).
+The method keeps states of the dialogue, of each speaker and of the emotion, in both directions. Attention over the dialogue follows
+(BiDialogueRNN+Att).
 
 .. math::
     g_t &= \mathrm{GRU}_G([u_t ; q_{s, t-1}], g_{t-1}) \tag{1} \\
@@ -11,7 +12,7 @@ A state of the dialogue, one of every speaker, and an emotion, in both direction
     y_t &= \sum_j \mathrm{softmax}_j(E_j \cdot (T E_t + b))\, E_j \qquad E_t = [\overrightarrow{e_t} ; \overleftarrow{e_t}] \tag{6} \\
     o_t &= W_2\, \mathrm{ReLU}(W_1 y_t + b_1) + b_2 \tag{7}
 
-The equations are those of the public code; the numbering is ours. `s` is the speaker of utterance `t`; all first states are zero.
+The equations follow the public code; the numbering is ours. `s` is the speaker of utterance `t`; all initial states are zero.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,21 +24,20 @@ The equations are those of the public code; the numbering is ours. `s` is the sp
 
 **Differences from the paper and from its public code**
 
-- (4): the paper's listeners read a visual cue of their own and `c`, the code's what was said and the speaker's new state. Here they read
-  the same as in the code, where they are off by default.
-- The paper's "bidirectional" may mean the emotion's GRU alone; the code reads all of (1) to (5) twice, as here.
-- (2): of the code's scores `dot`, `concat` and `general2` (with a bias) are left out.
-- (6): the code multiplies scores by a mask before the softmax; very low ones next to a longer dialogue give 0/0. Here it is masked. The
-  bias is the code's alone, and so is a hidden layer in (7) of twice the width that its `D_h` names.
-- The code cannot run one direction alone. Here `causal` does, and (6) then attends to no later utterance. An ablation of the paper, forward
-  alone with attention over the whole dialogue, cannot be built.
-- The code divides the weighted loss by the weights in the batch, and weights classes on IEMOCAP alone. Here weights have mean one over the
-  training split, and the number of utterances divides.
-- The code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance are concatenated.
-- The code has as many states as a corpus has speakers; here as a batch has. No weight depends on the identity of a speaker.
-- Both scripts select the epoch on test data and have no development split. Here development data select it.
-- A missing modality is zero; an utterance without any is an utterance of zeros. The paper is known from a review that reprints its
-  equations.
+- Eq. (4): the paper's listeners read a visual cue and `c`. Those of the public code read the utterance and the speaker's new state, and are
+  off by default. Here they follow the code.
+- The paper's "bidirectional" may refer only to the emotion GRU. Here, as in the public code, all of (1) to (5) run in both directions.
+- Eq. (2): the scores `dot`, `concat` and `general2` (with a bias) of the public code are left out.
+- Eq. (6): the public code multiplies scores by a mask before the softmax; very low scores beside a longer dialogue then give 0/0. Here
+  padding is masked. The bias is only in the code. Its hidden layer in (7) is twice as wide as its name `D_h` says; so is ours.
+- The public code cannot run a single direction. Here `causal` does so, and (6) then attends to no later utterance. One ablation of the
+  paper, forward with attention over the whole dialogue, cannot be built.
+- The public code divides the weighted loss by the weights of the batch, and weights classes only on IEMOCAP. Here the weights have mean one
+  over the training split, and the loss is divided by the number of utterances.
+- The public code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance are concatenated.
+- The public code has one state per speaker of the corpus, here of the batch. No weight depends on the identity of a speaker.
+- Both public scripts select the epoch on test data and have no development split. Here development data select it.
+- A missing modality is zero; an utterance without any modality is a vector of zeros. We know the paper's equations from a review.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class DialogueRNNConfig(Causal):
 
     Attributes:
         width: Width of `g`.
-        party_width: Of `q`; default: that of `g`.
-        emotion_width: Of `e`, in each direction.
+        party_width: Width of `q`; default: that of `g`.
+        emotion_width: Width of `e` in each direction.
         hidden: Hidden width of the classifier.
-        context: Scores of (2), as printed, or `simple`: `w · g_j`, whatever is said.
-        listener: Listeners change, Eq. (4).
-        attention: Attention over the dialogue, Eq. (6).
-        dropout: Dropout on all states as they are stored, and before the last layer.
+        context: Scores of (2): `general` as printed, or `simple`, `w · g_j`, which ignores the utterance.
+        listener: Update the states of listeners, Eq. (4).
+        attention: Use the attention over the dialogue, Eq. (6).
+        dropout: Dropout on each new state and before the last linear layer.
         output_dropout: Dropout on `E`.
     """
 
@@ -86,7 +86,7 @@ class DialogueRNNConfig(Causal):
 
 
 class DialogueRNN(Method):
-    """Recurrent states of the dialogue, its speakers and their emotion; attention over the dialogue."""
+    """Recurrent states of the dialogue, its speakers and their emotion, and attention over the dialogue."""
 
     Config = DialogueRNNConfig
     family = "recurrent"
@@ -113,6 +113,6 @@ class DialogueRNN(Method):
         self.classify = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.hidden, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, 2 emotion_width)`."""
+        """Compute the utterance states before the classifier, `(N, 2 emotion_width)`."""
         e = self.drop(over_turns(self.read, self.turn(given).masked()[:, 0], given.batch))  # Eqs. (1)-(5)
         return e if self.attend is None else over_turns(self.attend, e, given.batch)  # Eq. (6)

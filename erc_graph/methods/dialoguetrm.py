@@ -1,8 +1,9 @@
 r"""After DialogueTRM: exploring multi-modal emotional dynamics in a conversation (Mao et al., Findings of EMNLP 2021).
 
 Each modality attends either to the whole dialogue or only to its own utterance. Gates per channel then fuse pairs of modalities, and
-attention weights the pairs. The equations are ours: **the paper was not at hand and there is no public code of it**. Its abstract describes
-the two parts and the switch; a summary by others gives the order of both fusions and that text is sequential. Everything else is our guess.
+attention weights the pairs. The equations are ours: **we had no access to the paper, and no public code exists**. The abstract describes
+both parts and the choice of the context; a summary by others gives the order of both fusions and says that text is sequential. The rest is
+guessed.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m) \; [+\, \mathrm{PE} \text{ where turns attend to each other}] \tag{1} \\
@@ -20,12 +21,14 @@ the two parts and the switch; a summary by others gives the order of both fusion
 
 **What was guessed**
 
-- `sequential`: text attends to the whole dialogue. Other modalities attend to their own utterance, through the same kind of layers.
-- The gates are for unordered pairs, and attention is between the pairs of an utterance. One modality alone has neither (3) nor (4).
-- Where a modality is missing, (2) reads zeros, and the other one of a pair has the gate to itself. A pair without any is zeros in (5).
-- All sizes, and the training. The paper fine-tunes BERT, which in the first author's later code reads a speaker's earlier utterances too;
-  here text is the corpus's vector. A slip in that code keeps utterances from each other. Three layers and the settings' `clip` are from
-  there.
+- Option `sequential`: text attends to the whole dialogue. Other modalities attend only to their own utterance, through layers of the same
+  kind.
+- The gates are for unordered pairs, and attention runs between the pairs of an utterance. With one modality, (3) and (4) are left out.
+- For a missing modality, (2) reads zeros, and the gate passes only the other modality of the pair. A pair without any modality is zero in
+  (5).
+- All sizes and the training are guessed. Three layers and the settings' `clip` come from later code of the first author. The paper
+  fine-tunes BERT; in that later code, BERT also reads the speaker's earlier utterances, and a slip separates utterances from each other.
+  Here text is the corpus's vector.
 """
 
 from __future__ import annotations
@@ -53,10 +56,10 @@ class DialogueTRMConfig(Causal):
 
     Attributes:
         width: Width of all states.
-        layers: Layers of (2).
-        heads: Attention heads of the Transformers.
+        layers: Number of layers in (2).
+        heads: Number of attention heads in the Transformers.
         feedforward: Hidden width of the Transformers.
-        sequential: Modalities that read other utterances.
+        sequential: Modalities that attend to other utterances.
         dropout: Dropout in the Transformers and the classifier.
     """
 
@@ -69,7 +72,7 @@ class DialogueTRMConfig(Causal):
 
 
 class Gate(nn.Module):
-    """The gated unit of a pair of modalities."""
+    """The gated fusion of a pair of modalities, Eq. (3)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class Gate(nn.Module):
 
 
 class DialogueTRM(Method):
-    """After Mao et al.: context by the need of a modality, and fusion by neuron and by vector."""
+    """Context per modality, then fusion of pairs by gates and of all pairs by attention, after Mao et al."""
 
     Config = DialogueTRMConfig
     family = "transformer"
@@ -114,7 +117,7 @@ class DialogueTRM(Method):
         self.classify = Classifier(max(1, len(self.pairs)) * c.width, shapes.outputs, hidden=c.width, dropout=c.dropout)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute `v` of all pairs: `(N, pairs width)`."""
+        """Compute the fused vectors `v` of all pairs, concatenated: `(N, pairs width)`."""
         x = {m: Nodes.of_turns(self.project[m](given.values[m]), given.present[m]) for m in self.names}
         found = [context(x[m], given.batch).states for m, context in self.context.items()]  # Eqs. (1), (2)
         h = Nodes(torch.cat(found, 1), given.here(self.names), self.names)  # (N, modalities, width)

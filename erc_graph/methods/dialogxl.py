@@ -1,7 +1,7 @@
 r"""DialogXL: All-in-One XLNet for Multi-Party Conversation Emotion Recognition (Shen et al., AAAI 2021).
 
-XLNet reads the dialogue utterance by utterance, with a memory of earlier utterances in every layer. A head reads the last utterances, all
-utterances, those of the same speaker, or those of others.
+XLNet reads the dialogue utterance by utterance, with a memory of earlier utterances in every layer. Each attention head reads either the
+last utterances, all utterances, those of the same speaker, or those of other speakers.
 
 .. math::
     H^0_i &= [\texttt{<cls>} ; \text{tokens of turn } i] \tag{1} \\
@@ -9,7 +9,8 @@ utterances, those of the same speaker, or those of others.
     o_i &= \mathrm{ReLU}(W_o H^L_{i, \texttt{<cls>}} + b_o) \tag{3} \\
     s_i &= W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 o_i + b_1) + b_2) + b_3 \tag{4}
 
-The paper's text was not at hand: the equations are those of the public code, with our numbers. (2): `erc_graph.encoders.dialog_attention`.
+We had no access to the paper's text: the equations follow the public code, with our numbers. (2): see
+`erc_graph.encoders.dialog_attention`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -20,17 +21,18 @@ The paper's text was not at hand: the equations are those of the public code, wi
 
 **Differences from the paper and from its public code**
 
-- Where text is the token ids of an XLNet, which `language_model.folder` names, the layers are XLNet's. With any other language model the
-  layers are new, and read its states of each utterance alone. They are also new over states of tokens and over vectors. For vectors, all
-  modalities of an utterance are concatenated to one token; the tokens of its text follow, if there are any. The paper reads only text.
-- The code lets tokens read the padding of shorter utterances, so that scores depend on the batch (by 0.4 in a small model). Here padding is
-  masked, and a dialogue gives what it gives alone in the code. A first utterance without a token, which the code fails on, has `<cls>`
-  alone.
-- The code trains after every utterance, so that no gradient reaches earlier utterances and the memory is from older weights. Here a
-  dialogue is one step, and the gradient goes through the memory.
-- Padding utterances of shorter dialogues are ignored; the code's loss is a mean per utterance over the dialogues that still go on, so that
-  late utterances count more. Batches are shuffled; the code's end with the longest dialogues.
-- `<cls>` is a vector of its own; XLNet's is the first value. Its tokenizer's closing tokens are left out, as in the code.
+- If text is token ids and `language_model.folder` names an XLNet, the layers are those of XLNet. Any other language model is kept below new
+  layers and reads each utterance alone. The layers are also new for token states and for vectors. For vectors, the modalities of an
+  utterance are concatenated to one token; the tokens of its text follow, if any. The paper reads only text.
+- The public code lets tokens attend to the padding of shorter utterances, so scores depend on the batch (by 0.4 in a small model). Here
+  padding is masked, and the scores equal those of the code for a dialogue alone. The code fails if the first utterance has no token; here
+  that utterance consists of `<cls>`.
+- The public code trains after every utterance: no gradient reaches earlier utterances, and the memory comes from older weights. Here a
+  dialogue is one training step, and the gradient flows through the memory.
+- Padding utterances of shorter dialogues are ignored here. The loss of the public code is a mean over the dialogues that still go on, so
+  late utterances weigh more. Batches are shuffled here; those of the code end with the longest dialogues.
+- `<cls>` is a separate parameter, initialised with XLNet's embedding. The closing tokens of its tokenizer are left out, as in the public
+  code.
 """
 
 from __future__ import annotations
@@ -64,18 +66,18 @@ class DialogXLConfig(Checked):
     """DialogXL.
 
     Attributes:
-        width: Width of the states; an XLNet's own where there is one, as are `layers` and `feedforward`.
-        layers: Layers of (2).
-        feedforward: Hidden width of each.
-        local_heads: Heads that read the last utterances.
-        global_heads: Heads that read all earlier utterances.
-        speaker_heads: Heads that read those of the same speaker.
-        listener_heads: Heads that read those of other speakers.
-        window: Utterances back that local heads read.
-        memory: Tokens of earlier utterances that any head reads.
-        hidden: Width of the classifier.
+        width: Width of the states; an XLNet determines it, `layers` and `feedforward`.
+        layers: Number of layers in (2).
+        feedforward: Hidden width of each layer.
+        local_heads: Number of heads that read the last utterances.
+        global_heads: Number of heads that read all earlier utterances.
+        speaker_heads: Number of heads that read earlier utterances of the same speaker.
+        listener_heads: Number of heads that read earlier utterances of other speakers.
+        window: Number of earlier utterances that local heads read.
+        memory: Number of tokens of earlier utterances that any head reads.
+        hidden: Hidden width of the classifier.
         dropout: Dropout in the layers and the classifier.
-        language_model: Where text is token ids.
+        language_model: Language model for text given as token ids.
     """
 
     width: Even = 128
@@ -93,7 +95,7 @@ class DialogXLConfig(Checked):
 
 
 class DialogXL(Method):
-    """Attention between the tokens of a dialogue whose heads read the last utterances, all, the same speaker's, or others'."""
+    """Token attention over a dialogue; heads read the last utterances, all, the same speaker's, or other speakers'."""
 
     Config = DialogXLConfig
     family = "language model"
@@ -109,7 +111,7 @@ class DialogXL(Method):
     )
 
     def build(self, c: DialogXLConfig, shapes: Shapes) -> None:
-        """Build the parts in the order of the equations; an XLNet's sizes win over the config's."""
+        """Build the parts in the order of the equations; the sizes of an XLNet replace those of the configuration."""
         item, head_width = shapes.items.get("text"), None
         self.heads = tuple(getattr(c, f"{group}_heads") for group in GROUPS)
         self.model: LanguageModel | None = None
@@ -143,7 +145,7 @@ class DialogXL(Method):
 
     @torch.no_grad()
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin as the pretrained XLNet, whose weights have the names of transformers."""
+        """Copy the weights of a pretrained XLNet, which have the names that transformers gives them."""
         given = {name.removeprefix("transformer."): value for name, value in weights.items()}
         names = {"query": "q", "key": "k", "value": "v", "relative": "r"}
         found = {"words.weight": given["word_embedding.weight"], "begin": given["word_embedding.weight"][CLS]}
@@ -160,7 +162,8 @@ class DialogXL(Method):
             own[name].copy_(value)
 
     def tokens(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Return `(N, S, width)` of every utterance `<cls>`, its vector where there is one, and its words; and `(N, S)` which are there."""
+        """Return the tokens of every utterance, `(N, S, width)`: `<cls>`, its vector if any, its words; and a mask `(N, S)` of real
+        tokens."""
         turns = given.batch.utterances
         parts, here = [self.begin.expand(turns, 1, -1)], [torch.ones(turns, 1, dtype=torch.bool, device=self.begin.device)]
         if self.turn is not None:
@@ -179,12 +182,12 @@ class DialogXL(Method):
         return torch.cat(parts, 1), torch.cat(here, 1)  # Eq. (1)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`."""
+        """Compute the utterance states before the classifier, `(N, width)`."""
         states, here = self.tokens(given)
         nodes = Nodes(states, here, tuple(map(str, range(here.shape[1]))))
         return self.context(nodes, given.batch).states[:, 0]  # Eq. (2)
 
     def stages(self) -> list[Stage]:
-        """Return one stage, with its own learning rate for a language model below the layers."""
+        """Return one stage; a language model below the layers has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.model is None else replace(stage, rates=((self.model, self.config.language_model.rate), *stage.rates))]

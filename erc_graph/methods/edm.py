@@ -1,7 +1,7 @@
 r"""MF-EDM: Graph-based Multimodal Fusion and Emotional Dynamics Modeling for ERC (Hwang, Kwon and Gweon, Interspeech 2026).
 
-Every utterance has a node per modality and an anchor node computed from them; only the anchor is read out. Two graphs pass messages:
-contagion between all utterances, with signed gates, and inertia between the utterances of one speaker.
+Every utterance has a node per modality and an anchor node computed from them; only the anchor is classified. Two graphs pass messages:
+contagion between all utterances, with signed gates, and inertia between utterances of one speaker.
 
 .. math::
     x^l &= \mathrm{BiGRU}(W_l u + b_l), \qquad x^a = W_a r^a + b_a, \qquad x^v = W_v r^v + b_v \tag{1} \\
@@ -11,8 +11,8 @@ contagion between all utterances, with signed gates, and inertia between the utt
     H^l_i &= \sum_{j \to i} H^{l-1}_j / \sqrt{d_i d_j} + \varepsilon_2 H^0_i \tag{5} \\
     s &= W [H^{N_L} ; G^{N_K}]_{\text{anchor}} + b \tag{6}
 
-with the speaker's embedding in `S` for some streams, and in `S'` for these and some more. In (4) `d` counts the edges that leave a node, in
-(5), and with `causal` in (4), those that arrive. The equations are those of the public code; their numbers are ours.
+`S` is the speaker embedding of some streams; `S'` also covers further streams. `d` counts outgoing edges in (4) and incoming edges in (5).
+With `causal`, (4) counts incoming edges, too. The equations follow the public code; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,16 +26,18 @@ with the speaker's embedding in `S` for some streams, and in `S'` for these and 
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. The code is anonymous, but its networks have the paper's names. It saves models only above the published
-  test results, trains on development data and selects the epoch on test data; here development data select it. On IEMOCAP it does not
-  shuffle, and repeats its dropout masks in every epoch. Parts of it that are never used are left out.
-- The graphs are those that run, and recipes say what the code's options hide. A speaker's first utterance sends nothing in (5), past and
-  future are exchanged there. Near utterances are joined twice in (4), modalities of an utterance in (4) and (5). MELD's windows differ;
-  its settings use these, too.
-- GRU and batch norm read no padding; in the code both do. Its text has a linear map before the GRU only on IEMOCAP, here always.
-- The "focal" loss for MELD rises as the right class gets certain: `training.loss = "legacy_focal"`. The paper has cross entropy.
-- Speakers are numbered by first appearance (in the code as in the corpus), and their embedding has a matrix.
-- A missing modality has no node; the anchor is made of zeros in its place. The code needs three modalities.
+- We had no access to the paper's text. The code is anonymous but uses the paper's names. It saves models only above the published test
+  results, trains on development data and selects the epoch on test data; here development data select it. On IEMOCAP it repeats order and
+  dropout masks in every epoch. Its unused modules are left out.
+- The recipes describe the graphs that the code builds, not those that its options name. In (5), a speaker's first utterance sends nothing,
+  and past and future are exchanged. Near utterances are joined twice in (4), modalities of an utterance twice in (4) and (5). The code has
+  other windows for MELD; its settings here use the same ones.
+- GRU and batch norm skip padding; in the public code both read it. The text always has a linear map before the GRU, in the code only on
+  IEMOCAP.
+- The "focal" loss of the code for MELD rises as the right class gets certain: `training.loss = "legacy_focal"`. The paper has cross
+  entropy.
+- Speakers are numbered by first appearance (in the public code as in the corpus); a matrix multiplies their embedding. A missing modality
+  has no node; the anchor reads zeros for it. The public code needs three modalities.
 """
 
 from __future__ import annotations
@@ -62,17 +64,17 @@ class EDMConfig(Causal):
     """MF-EDM.
 
     Attributes:
-        graph: Recipe of the contagion graph.
-        inertia_graph: Recipe of the inertia graph.
+        graph: Graph recipe of the contagion graph.
+        inertia_graph: Graph recipe of the inertia graph.
         width: Width of the encoders' states.
         hidden: Hidden width of the nodes.
-        layers: `N_K`, of (4).
-        inertia_layers: `N_L`, of (5).
-        residual: `ε`.
-        inertia_residual: `ε_2`.
-        speaker: Streams that know their speaker in both graphs; names that are no stream are ignored.
-        inertia_speaker: More of them in the inertia graph.
-        dropout: Dropout between the layers of the GRU, and nowhere else.
+        layers: Number of contagion layers (4), `N_K`.
+        inertia_layers: Number of inertia layers (5), `N_L`.
+        residual: Weight `ε` of the initial state in (4).
+        inertia_residual: Weight `ε_2` of the initial state in (5).
+        speaker: Streams with a speaker embedding in both graphs; names of other streams are ignored.
+        inertia_speaker: Further streams with a speaker embedding in the inertia graph.
+        dropout: Dropout between the layers of the GRU only.
     """
 
     graph: Graph = "edm_contagion"
@@ -89,7 +91,7 @@ class EDMConfig(Causal):
 
 
 class EDM(Method):
-    """Two graphs over the modalities of every utterance and an anchor made of them."""
+    """Two graphs over the modalities of every utterance and an anchor node computed from them."""
 
     Config = EDMConfig
     paper = Paper(
@@ -102,7 +104,7 @@ class EDM(Method):
     )
 
     def build(self, c: EDMConfig, shapes: Shapes) -> None:
-        """Build the encoders, anchor, speaker, both graphs and the classifier."""
+        """Build the encoders, the anchor, the speaker embedding, both graphs and the classifier."""
         self.texts = MeanOfTexts(shapes.widths)
         self.couples_batch, names = self.texts.couples_batch, tuple(self.texts.widths)
         gru = Recurrent("gru", c.width, c.width, bidirectional=not c.causal, layers=2, dropout=c.dropout)
@@ -117,7 +119,7 @@ class EDM(Method):
         self.classify = nn.Linear(2 * c.hidden, shapes.outputs)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, 2 hidden)`."""
+        """Compute the utterance states before the classifier, `(N, 2 hidden)`."""
         x, c = self.streams(self.texts(given)), self.config  # Eq. (1), (N, S, width)
         anchor = self.anchor(x.masked().flatten(1))  # Eq. (2)
         parts = torch.cat([x.states, anchor[:, None]], 1), torch.cat([x.present, x.present.any(1, keepdim=True)], 1)

@@ -1,6 +1,6 @@
 r"""After FmlMSN: fine-grained modal label-based multi-stage network (after Peng et al., Expert Systems with Applications 221, 2023).
 
-Each pair of modalities has a learner with its own stage; then a meta-learner reads the features of the frozen learners.
+Each pair of modalities has a learner, trained in its own stage; a meta-learner then reads the features of the frozen learners.
 
 .. math::
     z_m &= E_m(x_m) \qquad \text{(each learner has its own)} \tag{1} \\
@@ -17,15 +17,14 @@ Each pair of modalities has a learner with its own stage; then a meta-learner re
 
 **What is known, what was guessed, and what differs**
 
-- Known from the abstract: a learner for each pair, trained in stages; encoders that its three outputs share; a meta-learner on the hidden
-  features of the pairs. The paper's text and a code were not at hand. Guessed: (1), as in TFN; the form of (2); μ; the meta-learner.
-- The paper's seven labels of a clip, the core of its idea, are missing here: these corpora have one label per utterance, so every output
-  is trained on that. What is left is deep supervision with stacking.
-- The meta-learner is trained on features that the learners compute for their own training data; these features are fitted to the labels.
-- A pair that lacks a modality has `b = 0`, which is an input of (4), and scores of zero, which have no gradient in (3). Two modalities have
-  one learner, and one modality has one without a product.
-- The paper does not model the conversation. A graph stage is placed between the learners and the meta-learner; `graph = "none"` leaves it
-  out.
+- Known from the abstract: one learner per pair, trained in stages; encoders shared by its three outputs; a meta-learner on the hidden
+  features of the pairs. We had no access to the paper's text or a code. Guessed: (1), as in TFN; the form of (2); μ; the meta-learner.
+- The core of the paper, seven labels per clip, is missing here: the corpora have one label per utterance, which trains every output. What
+  remains is deep supervision with stacking.
+- The meta-learner trains on features of the learners' own training data; these features are fitted to the labels.
+- A pair with a missing modality has `b = 0` in (4), and zero scores without a gradient in (3). Two modalities have one learner. One
+  modality has one learner, without a product.
+- The paper does not model the conversation. A graph stage lies between the learners and the meta-learner; `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -53,10 +52,10 @@ class FmlMSNConfig(InConversation):
 
     Attributes:
         width: Width of `z_m` and `b_mn`.
-        words: Width of the LSTM, where text is words.
+        words: Width of the LSTM, if text is a sequence of words.
         hidden: Hidden width of the meta-learner.
-        mu: μ, weight of the single modalities.
-        dropout: Dropout before the encoders, and in the meta-learner.
+        mu: Weight μ of the losses of single modalities.
+        dropout: Dropout before the encoders and in the meta-learner.
     """
 
     width: Size = 64
@@ -67,7 +66,7 @@ class FmlMSNConfig(InConversation):
 
 
 class Learner(nn.Module):
-    """A base learner of a pair of modalities, or of one."""
+    """A base learner of a pair of modalities, or of a single one."""
 
     def __init__(self, names: tuple[str, ...], config: FmlMSNConfig, shapes: Shapes) -> None:
         super().__init__()
@@ -78,14 +77,14 @@ class Learner(nn.Module):
         self.judge = nn.ModuleDict({name: nn.Linear(config.width, shapes.outputs) for name in judged})
 
     def forward(self, given: Given) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute z, modality → `(N, width)`, and b, `(N, width)`, zero where a modality is missing."""
+        """Compute the vectors z, modality → `(N, width)`, and b `(N, width)`, which is zero if a modality is missing."""
         z = self.subnets(given)  # Eq. (1)
         rows = [*z.values()] + ([z[self.names[0]] * z[self.names[1]]] if len(z) > 1 else [])
         b = self.join(torch.cat(rows, -1)).relu()  # Eq. (2)
         return z, torch.where(given.here(self.names).all(1)[:, None], b, 0.0)
 
     def answer(self, given: Given) -> Prediction:
-        """Return what is asked in the learner's own stage."""
+        """Compute the prediction of the learner's own stage, Eq. (3)."""
         z, b = self(given)
         here = {**given.present, "pair": given.here(self.names).all(1)}
         scores = {name: torch.where(here[name][:, None], judge({**z, "pair": b}[name]), 0.0) for name, judge in self.judge.items()}
@@ -93,7 +92,7 @@ class Learner(nn.Module):
 
 
 class FmlMSN(UtteranceMethod):
-    """Learners of pairs, and one that learns from them, after Peng et al.; and the conversation between."""
+    """One learner per pair of modalities, a graph stage over the conversation, and a meta-learner, after Peng et al."""
 
     Config = FmlMSNConfig
     sequences_of = ("text",)
@@ -108,7 +107,7 @@ class FmlMSN(UtteranceMethod):
     )
 
     def build(self, config: FmlMSNConfig, shapes: Shapes) -> None:
-        """Build a learner for each pair, the conversation, and the meta-learner."""
+        """Build one learner per pair, the graph stage, and the meta-learner."""
         pairs: list[tuple[str, ...]] = [*combinations(shapes.modalities, 2)] or [shapes.modalities]
         self.learners = nn.ModuleDict({"_".join(names): Learner(names, config, shapes) for names in pairs})
         self.conversation = self.around(len(pairs) * (config.width + 1))
@@ -126,19 +125,19 @@ class FmlMSN(UtteranceMethod):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Store what the frozen learners say, which is then computed once, unless it differs from epoch to epoch."""
+        """Store the outputs of the frozen learners once, unless swap noise or modality dropout changes them in every epoch."""
         if index < len(self.learners) or self.inputs_config.swap_noise or self.inputs_config.modality_dropout:
             return batch
         self.eval()
         return batch.with_cache({"f": in_parts(lambda part: self.features(self.given(part)), batch)})
 
     def features(self, given: Given) -> Tensor:
-        """Compute `f`: `(N, pairs (width + 1))`."""
+        """Compute the learners' features `f`: `(N, pairs (width + 1))`."""
         b = [learner(given)[1] for learner in self.base.values()]
         here = torch.stack([given.here(learner.names).all(1) for learner in self.base.values()], 1)
         return torch.cat([*b, here.to(b[0].dtype)], -1)  # Eq. (4)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute `f`, with a conversation wider."""
+        """Compute the utterance states: the features `f`; a graph stage adds columns."""
         f = given.batch.cache["f"] if "f" in given.batch.cache else self.features(given)
         return self.conversation(f, given.here(tuple(given.present)).any(1), given)

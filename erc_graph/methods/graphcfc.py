@@ -1,7 +1,7 @@
 r"""GraphCFC: A Directed Graph Based Cross-Modal Feature Complementation Approach for ERC (Li et al., IEEE TMM 26, 2024).
 
-Two streams are combined at a time. Their nodes attend to each other in a graph, and the two nodes of an utterance become one stream. This
-stream is then combined with the next one.
+Two streams are combined at a time. Their nodes attend to each other in a graph, and the two nodes of each utterance become one stream. The
+result is combined with the next stream.
 
 .. math::
     x_a &= \tanh(W_a u_a + b_a), \quad x_v = \tanh(W_v u_v + b_v), \quad x_l = W_l\, \mathrm{BiLSTM}(U u_l + b) + b_l, \quad
@@ -12,8 +12,8 @@ stream is then combined with the next one.
     m_1 &= W_1 [a ; v], \qquad m_2 = W_2 [m_1 ; l], \qquad m_3 = W_3 [m_2 ; c] \tag{5} \\
     s &= W_o m_3 + b_o, \qquad \text{and one such map of each } s_m \text{ and of } c \tag{6}
 
-with (4) `n` times over the two streams before each map of (5), which have biases. Equations are those of the public code; their numbers are
-ours.
+Eq. (4) is applied `n` times to the two streams before each map of (5). These maps have biases. The equations follow the public code; the
+numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,18 +26,18 @@ ours.
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. As run, one block stands for all `n` (`tied`), for the code repeats the same object. Options of the code
-  for a recurrent aggregation and for learned weights of the losses have no effect when it runs; they are left out.
-- The code's loss is half the sum of the five cross entropies. Here it is their sum.
-- A window is what an utterance reads, and the recipe names its ends. In the code past and future are exchanged; at 18 and 18 this is the
-  same.
-- The vector of a self-loop is the mean of those of a node's other edges, as in PyG and so in the code.
-- The code knows the corpus's speakers. Here they are numbered by first appearance, and those after the recipe's last share its types.
-- The code trains on 108 of 120 dialogues, 12 of which are its development data, and prints the best test results of all epochs. It repeats
-  the order of the dialogues and the dropout masks in every epoch.
-- A missing modality has no node, and is zero in (3) and (5). A modality of another name is read as the audio. One modality alone has no
-  shared stream, and passes (4) over itself.
-- `causal` reads forward, without edges from later utterances.
+- We had no access to the paper's text. In the public code, one block serves all `n` steps (option `tied`), because it repeats the same
+  object. Two options of the code have no effect and are left out: a recurrent aggregation, and learned weights of the losses.
+- The loss of the public code is half the sum of the five cross entropies. Here it is their sum.
+- The recipe gives the window that an utterance reads. The public code exchanges past and future, which changes nothing at 18 and 18.
+- The vector of a self-loop is the mean of the vectors of the node's other edges, as in PyTorch Geometric, which the code uses.
+- The public code knows the speakers of the corpus. Here they are numbered by first appearance; surplus speakers share the recipe's last
+  types.
+- The public code trains on 108 of 120 dialogues, including its 12 development dialogues, and prints the best test results of all epochs. It
+  repeats the order of the dialogues and the dropout masks in every epoch.
+- A missing modality has no node, and is zero in (3) and (5). A modality with another name is read like audio. A single modality has no
+  shared stream, and passes through (4) alone.
+- With `causal`, recurrent networks read forward and edges from later utterances are left out.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class GraphCFCConfig(Causal):
     """GraphCFC.
 
     Attributes:
-        graph: Recipe.
+        graph: Graph recipe.
         width: Width of all states.
         context: Width of the text before its LSTM.
-        heads: Heads of the attention, each as wide as the states.
-        layers: `n` of every pair of streams; the last number is used for further pairs.
-        tied: Use one block for all `n`.
-        dropout: Dropout between the layers of the LSTM, and after gelu and the second map of (2) and (4).
+        heads: Number of attention heads, each as wide as the states.
+        layers: Number `n` of attention layers for every pair of streams; the last number also serves further pairs.
+        tied: Use one block for all `n` layers.
+        dropout: Dropout between the LSTM layers, and after gelu and the second map of (2) and (4).
     """
 
     graph: Graph = "graphcfc"
@@ -89,12 +89,12 @@ class GraphCFCConfig(Causal):
 
 
 def feedforward(width: int, dropout: float) -> nn.Sequential:
-    """Return two maps, the first twice as wide."""
+    """Return two linear maps with GELU between; the first is twice as wide."""
     return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width), Dropout(dropout))
 
 
 class Block(nn.Module):
-    """Eq. (4): graph attention and two maps, each with a residual and a norm after."""
+    """Graph attention and two linear maps, Eq. (4); each has a residual connection and a layer norm."""
 
     def __init__(self, width: int, recipe: GraphRecipe, vectors: nn.Embedding, heads: int, dropout: float) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Block(nn.Module):
 
 
 class GraphCFC(Method):
-    """A graph of two streams at a time, whose nodes become one stream."""
+    """Graphs over two streams at a time, whose nodes become one stream."""
 
     Config = GraphCFCConfig
     paper = Paper(
@@ -143,7 +143,7 @@ class GraphCFC(Method):
         self.classify = nn.Linear(width, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores, and those of every stream by itself."""
+        """Compute the scores, and the auxiliary scores of each stream."""
         spoken, shared, streams = self.speaker(given), [], {}
         for m in self.names:
             here, x = given.present[m][:, None], self.project[m](given.values[m])
@@ -161,7 +161,7 @@ class GraphCFC(Method):
         return Prediction(scores=self.classify(states), states=states, auxiliary=own)  # Eq. (6)
 
     def complemented(self, streams: list[Nodes], batch: Batch) -> Nodes:
-        """Return one stream made of all, one after the other."""
+        """Combine all streams, one after the other, and return the resulting stream."""
         nodes = streams[0]
         for k, (depth, blocks) in enumerate(zip(self.depths, cast("list[nn.ModuleList]", self.blocks), strict=True)):
             if self.fuse:

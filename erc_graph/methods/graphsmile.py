@@ -1,7 +1,7 @@
 r"""GraphSmile: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition (Li, Wang and Zeng, IEEE TPAMI, 2025).
 
-Every pair of modalities has a graph. Training has three tasks: emotion, sentiment, and whether two utterances differ in sentiment. The
-paper's text was not at hand: the equations are those of the public code, and their numbers are ours. As in the code, speakers play no part.
+Every pair of modalities has a graph. Training has three tasks: emotion, sentiment, and whether two utterances differ in sentiment. We had
+no access to the paper's text: the equations follow the public code, with our numbering. As in the code, speakers are not used.
 
 .. math::
     x_m &= \mathrm{LeakyReLU}(W_m f_m + b_m), \qquad f_{text} \text{ behind a batch norm} \tag{1} \\
@@ -11,8 +11,8 @@ paper's text was not at hand: the equations are those of the public code, and th
     s_i &= W_e z_i + b_e \tag{5} \\
     L &= \mathrm{CE}(s) + \lambda_2 \mathrm{CE}(W_s z_i + b_s) + \lambda_3 \mathrm{CE}(W_d [z_i ; z_j] + b_d) \tag{6}
 
-In `A` an utterance of one modality reads a window of utterances of the other, its own utterance among them, and none of its own modality.
-The last term of (6) is over all ordered pairs of utterances, `i = j` included, in blocks of `window` consecutive utterances of a dialogue.
+In `A`, a node reads no utterance of its own modality. It reads a window of the other modality, which includes its own utterance. The last
+term of (6) runs over all ordered pairs of utterances, `i = j` included, in blocks of `window` consecutive utterances.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,15 +23,16 @@ The last term of (6) is over all ordered pairs of utterances, `i = j` included, 
 
 **Differences from the paper and from its public code**
 
-- The code chooses accuracy and F1 on the test data, each from its own epoch; its development split is a part of what it trains on. It
-  repeats the order of the dialogues and the dropout masks in every epoch. Here development data select both.
-- Edges weigh one. In the code an edge has a learned weight by its place in the batch, so that scores depend on the order of dialogues,
-  and a negative sum of weights makes every score of the batch NaN.
-- The batch norm of (1) counts true utterances alone; in the code also padding. Several texts (`text1` to `text4`) are a mean after norms.
-- The layers of a graph start from different weights; in the code they are copies of one.
-- A missing modality is no node, and (4) is the mean over the others. One modality alone has no pair: `S = F^0`, without a graph.
-- Sentiments of (6) follow from the label (`sentiments`), those of scores from the sign; the code has a column of its own for MELD. A label
-  without a sentiment, such as surprise, takes no part in both losses.
+- The public code takes accuracy and F1 on test data, each from its own epoch; its development split is part of its training data. It
+  repeats the dialogue order and the dropout masks in every epoch. Here development data select the epoch.
+- Edges have weight one. In the public code, an edge has a learned weight by its position in the batch, so scores depend on the dialogue
+  order. If the sum of these weights is negative, every score of the batch is NaN.
+- The batch norm of (1) counts only true utterances; in the public code also padding. Several texts (`text1` to `text4`) are averaged after
+  norms.
+- The layers of a graph have different initial weights; in the public code they are copies of one layer.
+- A missing modality has no node, and (4) is the mean over the others. One modality alone has no graph: `S = F^0`.
+- The sentiments of (6) follow from the labels (option `sentiments`), for scores from the sign; the public code has a separate column for
+  MELD. Labels without a sentiment, such as surprise, are excluded from both losses.
 """
 
 from __future__ import annotations
@@ -67,14 +68,14 @@ class GraphSmileConfig(Causal):
     """GraphSmile.
 
     Attributes:
-        past: How many utterances of the other modality before its own utterance a node reads, in addition to its own utterance.
-        future: How many utterances after its own.
+        past: Number of earlier utterances that a node reads in the other modality, besides its own utterance.
+        future: Number of later utterances that a node reads in the other modality.
         width: Width of all states.
-        layers: Layers of each graph.
-        window: Utterances of a block in which pairs are compared.
-        sentiment: λ₂; 0: no such task.
-        shift: λ₃; 0: no such task.
-        sentiments: Label, in small letters → 0 negative, 1 neutral, 2 positive.
+        layers: Number of layers of each graph.
+        window: Number of utterances in a block whose pairs are compared.
+        sentiment: Weight λ₂ of the sentiment loss; 0: no such task.
+        shift: Weight λ₃ of the loss on sentiment changes; 0: no such task.
+        sentiments: Label in lower case → 0 negative, 1 neutral, 2 positive.
         dropout: Dropout after (1), and on what (3) adds.
     """
 
@@ -90,10 +91,10 @@ class GraphSmileConfig(Causal):
 
 
 class GraphSmile(Method):
-    """Chains of graph convolutions between pairs of modalities, and losses of sentiment and its changes."""
+    """Graph convolutions between pairs of modalities, and losses on sentiment and its changes."""
 
     Config = GraphSmileConfig
-    couples_batch = "the batch norm, Eq. (1), and the means over turns and pairs, Eq. (6)"
+    couples_batch = "the batch norm, Eq. (1), and the means over utterances and pairs, Eq. (6)"
     paper = Paper(
         title="Tracing Intricate Cues in Dialogue: Joint Graph Structure and Sentiment Dynamics for Multimodal Emotion Recognition",
         authors="Li, Wang and Zeng",
@@ -122,12 +123,12 @@ class GraphSmile(Method):
         self.of_pair = nn.Linear(2 * c.width, 2) if c.shift else None
 
     def nodes(self, given: Given) -> Nodes:
-        """Compute Eq. (1): `(N, S, width)`."""
+        """Compute the node states of Eq. (1): `(N, S, width)`."""
         x: Nodes = self.project(self.texts(given))
         return x.with_states(self.dropout(F.leaky_relu(x.states)))  # Eq. (1)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute `z`: `(N, width)`."""
+        """Compute the utterance states `z`: `(N, width)`."""
         x, read, here = self.nodes(given), [], []
         for (m, n), graph in zip(combinations(range(len(self.names)), 2), self.graphs.values(), strict=True):
             pair: Nodes = graph(x.take(m, n), given.batch)  # Eqs. (2), (3)
@@ -138,14 +139,14 @@ class GraphSmile(Method):
         return parts.sum(1) / present.sum(1, keepdim=True).clamp(min=1)  # Eq. (4)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores, and in training the further losses."""
+        """Compute the scores and, in training, the losses of both further tasks."""
         z = self.encode(given)
         losses = self.losses(z, given.batch) if self.training else {}
         penalty = sum(getattr(self.config, name) * loss for name, loss in losses.items())
         return Prediction(scores=self.classify(z), states=z, penalty=penalty)  # Eq. (5)
 
     def losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the last two terms of Eq. (6), without their weights."""
+        """Return the last two terms of Eq. (6) without their weights."""
         sentiment = torch.where(batch.judged, self.sentiments(batch), -1)
         found = {}
         if self.of_turn is not None:
@@ -158,13 +159,13 @@ class GraphSmile(Method):
         return found
 
     def sentiments(self, batch: Batch) -> Tensor:
-        """Return `(N,)` 0, 1 or 2; -1 where there is none."""
+        """Return the sentiment of each utterance, `(N,)`: 0, 1 or 2; -1 if unknown."""
         if self.task.labels:
             return torch.where(batch.target >= 0, self.get_buffer("sentiment_of")[batch.target.clamp(min=0)], -1)
         return torch.where(batch.target.isnan(), -1, batch.target.nan_to_num().sign().long() + 1)
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the rows of all ordered pairs within the blocks, by dialogue, block, first and second utterance."""
+        """Return the rows of all ordered utterance pairs within the blocks, sorted by dialogue, block, first and second utterance."""
         place = batch.turn % self.config.window
         start = torch.arange(batch.utterances, device=batch.device) - place
         size = torch.minimum(batch.lengths[batch.dialogue] - batch.turn + place, torch.full_like(place, self.config.window))

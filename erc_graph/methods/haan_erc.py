@@ -1,7 +1,7 @@
 r"""HAAN-ERC: hierarchical adaptive attention network for multimodal emotion recognition in conversation.
 
-Zhang and Tan, Neural Computing and Applications, 2023. Utterances attend to earlier utterances of their own speaker, then of others; a
-selector keeps or drops each pair. Then modalities attend to each other. The equations are those of the public code; their numbers are ours.
+Zhang and Tan, Neural Computing and Applications, 2023. Utterances attend to earlier utterances of their speaker, then of others; a selector
+keeps or drops each pair. Then modalities attend to each other. The equations follow the public code; the numbering is ours.
 
 .. math::
     x_m &= \mathrm{LN}(W_m f_m + b_m + \mathrm{PE}) \tag{1} \\
@@ -13,9 +13,9 @@ selector keeps or drops each pair. Then modalities attend to each other. The equ
     r &= \mathrm{FF}\big(\mathrm{LN}\big(\textstyle\sum_m \mathrm{softmax}_m (w_m \cdot h_m / \sqrt d)\, V h_m\big)\big) \tag{6} \\
     s &= C r + c \tag{7}
 
-`R` of (3) is an utterance itself and earlier utterances of the same speaker, or earlier utterances of others. Each stage of (5) has several
-layers. The first layer of the first two stages has a selector (2), in training with Gumbel noise; in the last every modality reads all
-utterances of all.
+In the first stage of (5), `R` is the utterance itself and earlier utterances of its speaker; in the second, earlier utterances of others.
+In the last stage, every modality reads all utterances of all modalities. Each stage has several layers. The first layers of the first two
+stages have a selector (2), in training with Gumbel noise.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,14 +26,14 @@ utterances of all.
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. The code has two models; this is the one for IEMOCAP, which it evaluates on the test split each epoch.
-- In the code the second stage of (5) also reads the same speaker: a slip in a comparison. Without another speaker an utterance reads
-  itself.
-- In the code (2) is never trained, and an utterance of which every pair is dropped reads all utterances, later ones and padding. Here
-  weights have the gradient that they would have with probabilities in place of decisions, and such an utterance reads itself.
-- The last stage of the code attends to padding and later utterances. Padding is masked here, and with `causal` later utterances are, too.
-- (1): several texts (`text1` to `text4`) are a mean after batch norms over true utterances; the code counts padding.
-- No other node attends to a missing modality, which has no share in (6).
+- We had no access to the paper's text. The public code has two models; this is the IEMOCAP one, which it evaluates on test data each epoch.
+- In the public code, a slip lets the second stage of (5) also read the same speaker. Here an utterance without other speakers reads itself.
+- In the public code, (2) is never trained. An utterance whose pairs are all dropped reads all utterances, later ones and padding included.
+  Here the gradient treats decisions as probabilities (straight-through), and such an utterance reads itself.
+- The last stage of the public code attends to padding and later utterances. Here padding is masked; with `causal`, later utterances are,
+  too.
+- Eq. (1): several texts (`text1` to `text4`) are averaged after batch norms over true utterances; the public code counts padding.
+- Other nodes do not attend to a missing modality, and its weight in (6) is zero.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class HAANERCConfig(Causal):
     """HAAN-ERC.
 
     Attributes:
-        width: `d`, of all states.
-        layers: Layers of each stage.
-        heads: Attention heads.
-        head_width: `d_k`, of each.
+        width: Width `d` of all states.
+        layers: Number of layers in each stage.
+        heads: Number of attention heads.
+        head_width: Width `d_k` of each head.
         feedforward: Hidden width of (4) and (6).
-        dropout: Dropout after (1), on attention weights, and on what a layer adds.
+        dropout: Dropout after (1), on attention weights, and on the output of each layer.
     """
 
     width: Size = 128
@@ -81,7 +81,7 @@ class HAANERCConfig(Causal):
 
 
 class HAANERC(Method):
-    """Attention to the same speaker, to others and to all modalities."""
+    """Attention to the same speaker, then to other speakers, then to all modalities."""
 
     Config = HAANERCConfig
     family = "transformer"
@@ -113,14 +113,14 @@ class HAANERC(Method):
         self.read, self.classify = FeedForward(c.width, **last), nn.Linear(c.width, shapes.outputs)  # Eq. (7)
 
     def streams(self, given: Given) -> Nodes:
-        """Compute `h`: `(N, modalities, width)`."""
+        """Compute the node states `h`: `(N, modalities, width)`."""
         nodes = self.positions(self.project(self.texts(given)), given.batch)
         nodes = nodes.with_states(self.norm(self.dropout(nodes.states)))  # Eq. (1)
         found = [own(nodes.take(k), given.batch).states for k, own in enumerate(self.own.values())]  # Eqs. (2)-(4)
         return self.all(nodes.with_states(torch.cat(found, 1)), given.batch)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute `r`: `(N, width)`."""
+        """Compute the utterance states `r`: `(N, width)`."""
         h = self.streams(given)
         states, here = h.masked(), h.present | ~h.present.any(1, keepdim=True)
         score = (states * self.asks).sum(-1) / states.shape[-1] ** 0.5

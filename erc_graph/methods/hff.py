@@ -1,6 +1,6 @@
 r"""Multimodal Emotion Recognition Based on Hierarchical Feature Fusion (Xie, Zhou and Zhu, Journal of Computers 36(2), 2025).
 
-Speech: cepstral coefficients of the waveform, convolutions over their frames.
+Speech: cepstral coefficients are computed from the waveform; convolutions read their frames.
 
 .. math::
     X(t, f) &= \sum_n x_s(n)\, w(n - t)\, e^{-j 2 \pi f n} \tag{1} \\
@@ -12,7 +12,7 @@ Speech: cepstral coefficients of the waveform, convolutions over their frames.
     p_j &= \max(h_j) \tag{7} \\
     f_s &= \mathrm{CNN}(X_{mfcc}) \tag{8}
 
-Text: the states of BERT. Vision: a residual network over each frame.
+Text: the states of BERT. Vision: a residual network reads each frame.
 
 .. math::
     h_i &= \mathrm{BERT}(x_i) \tag{9} \\
@@ -23,7 +23,7 @@ Text: the states of BERT. Vision: a residual network over each frame.
     f'_v &= \mathrm{ResNet}(v'_i) \tag{14} \\
     f'_v &= \textstyle\frac1N \sum_j f'^{\,j}_v \tag{15}
 
-Level 1, preliminary fusion: modalities are mapped to one space, and weighted by their content and their uncertainty.
+Level 1, preliminary fusion: modalities are mapped to one space, then weighted by their content and by their uncertainty.
 
 .. math::
     \hat f_m &= \mathrm{Linear}(f_m) \tag{16} \\
@@ -32,7 +32,7 @@ Level 1, preliminary fusion: modalities are mapped to one space, and weighted by
     w_m &= 1 / (\sigma_m^2 + \epsilon) \tag{19} \\
     f^{(1)} &= \mu + \epsilon \cdot \sigma, \quad \epsilon \sim N(0, I) \tag{20}
 
-Level 2, multi-head cross-modal attention. Level 3, a gated recurrent unit over time. Then the classifier.
+Level 2 is multi-head cross-modal attention; level 3 is a gated recurrent unit over time. The classifier follows.
 
 .. math::
     Q &= f^{(0)} W_Q, \quad K = f^{(0)} W_K, \quad V = f^{(0)} W_V \tag{21} \\
@@ -63,34 +63,33 @@ Level 2, multi-head cross-modal attention. Level 3, a gated recurrent unit over 
 
 Differences from the paper:
 
-- (9), (14): pretrained networks are not part of the method; a corpus has their states as words and frames, or as one vector per utterance.
-  Raw faces are read by a small residual network, trained with the rest, without batch normalisation.
-- (12) is an option (`cls`) for text that is words, the first of them [CLS]; by default a GRU reads them as it reads frames. The paper says
-  both 768 (section 4.1) and, by (12), 1536 values; here words and coefficients of audio are first projected to the common width.
-- (15) averages over channels as printed; here over the picture, per channel, the usual meaning.
-- (19), (20): the Bayesian layer is not described. Here it is linear with normal weights, one per modality (`VariationalLinear`); μ is the
-  mean of the μ_m weighted by w_m, channel by channel, and σ² the variance of that mean. The symbol ε is printed twice: as a small constant,
-  and as noise. A variance grows with its vector. With a small ε, the modality with the largest vectors therefore tends to have the smallest
-  weight. A larger `epsilon` makes the weights more equal. The divergence from a unit prior, which (31) lacks, is added with the weight
-  `kl`. Noise is drawn in training; in evaluation μ is used, or the mean probability over `samples` draws, the same for every utterance, so
-  that an utterance does not depend on its batch.
-- A missing modality has α and w of zero, exactly, and is not attended to. The paper mentions missing modalities without details.
-- (21)-(23): 4 layers by section 4.1; the first is (23), each has a feed-forward part and layer normalisation as in the original
-  Transformer. As printed, keys and values come from f^(0), one vector per utterance; attention would then only be to other utterances
-  (`attend = "turns"`). The text says that attention finds what modalities share and what one adds to another. Here keys and values are
-  therefore the f̂ of the utterance's modalities. Width of a head and of the model are apart (Table 5: 6 and 10 do not divide 128).
-- (24)-(28), "time": if a modality is a sequence, its frames or words pass GRU and attentive sum before fusion, because modalities have no
-  common time axis. Each modality has its own GRU. Where all are vectors the GRU reads the utterances of the dialogue and h_t itself is
-  classified, since (28) would leave one vector for all utterances. `turns` asks for that over sequences as well, or forbids it. In (26) the
-  reset gate stands after its product, as in PyTorch, not inside; in (27) z is PyTorch's 1 − z.
-- Table 4, without attention: f^(2) = f^(0) + f^(1). Without dynamic weighting: equal α. Without cross-modality alignment, a module that the
-  text does not name: f^(1) = f^(0), no layer with uncertainty. Without temporal modeling: no GRU; frames and words are averaged. With a
-  single modality α is one in any case, and the row without dynamic weighting is the full method, whereas the paper has two different
-  results.
-- After level 3 follows a graph stage over the conversation (`graph`), which the paper does not have: `none` is the paper's model.
-- (17) and (18) as printed have no mask, so that the share of a missing f̂ goes to a vector of zeros. Here the present modalities get all of
-  it, unless `shrink` is set: then f^(2) is scaled by the share that (17) without a mask leaves to what is there.
-- `bidirectional`, `residual` and `concatenate` are not in the paper.
+- Eqs. (9), (14): pretrained networks are not part of the method; a corpus has their states as words and frames, or as one vector per
+  utterance. Raw pictures of faces pass a small residual network without batch norm, which is trained with the rest.
+- Eq. (12) is an option (`cls`) for text as a sequence of words, the first of them [CLS]. By default, a GRU reads words as it reads frames.
+  The paper names 768 values (section 4.1) and, by (12), 1536. Here words and audio coefficients are first projected to the common width.
+- Eq. (15) averages over channels as printed. Here it averages over the picture, per channel, which is usual.
+- Eqs. (19), (20): the paper does not describe its Bayesian layer. Here it is linear with normally distributed weights, one per modality
+  (`VariationalLinear`). μ is the mean of the μ_m weighted by w_m, per channel, and σ² is the variance of that mean. The symbol ε is printed
+  twice: as a small constant, and as noise. A variance grows with its vector. With a small ε, the modality with the largest vectors
+  therefore tends to have the smallest weight. A larger `epsilon` makes the weights more equal. The divergence from a unit prior, which (31)
+  lacks, is added with the weight `kl`. Noise is drawn in training. Evaluation uses μ, or the mean probability over `samples` draws. All
+  utterances share these draws, so none depends on its batch.
+- A missing modality has α and w of exactly zero, and is masked in the attention. The paper mentions missing modalities without details.
+- Eqs. (21)-(23): section 4.1 has 4 layers. The first is (23); each has a feed-forward part and layer norm as in the original Transformer.
+  As printed, keys and values come from f^(0), one vector per utterance; attention would then only reach other utterances
+  (`attend = "turns"`). By the text, attention finds what modalities share and what one adds to another. Keys and values here are therefore
+  the f̂ of the utterance's modalities. Head width and model width are independent, because the 6 and 10 heads of Table 5 do not divide 128.
+- Eqs. (24)-(28): modalities have no common time axis. Frames or words of a modality therefore pass its own GRU and attentive sum before
+  fusion. If all modalities are vectors, the GRU reads the utterances of the dialogue, and h_t itself is classified. Eq. (28) would leave
+  one vector for all utterances. Option `turns` also enables this for sequences, or disables it. In (26), the reset gate is applied after
+  the matrix product, as in PyTorch; in (27), z is PyTorch's 1 − z.
+- Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, α is equal. Cross-modality alignment is not named in the
+  text; without it, f^(1) = f^(0), and no layer has uncertainty. Without temporal modeling, frames and words are averaged, without a GRU.
+  For a single modality, α is always one, so the row without dynamic weighting is the full method. The paper prints two different results.
+- The paper does not model the conversation. A graph stage (`graph`) follows level 3; `none` is the paper's model.
+- As printed, (17) and (18) have no mask, so the share of a missing f̂ is lost to a zero vector. Here present modalities get all of it. With
+  `shrink`, f^(2) is instead scaled by the share that the unmasked (17) gives to present modalities.
+- Options `bidirectional`, `residual` and `concatenate` are not in the paper.
 """
 
 from __future__ import annotations
@@ -131,27 +130,27 @@ class HFFConfig(InConversation):
 
     Attributes:
         width: Width of the common space.
-        dynamic: Weigh modalities by (17); off: equally.
-        shrink: What is missing leaves its share of (17) empty, and f^(2) is the smaller for it.
-        uncertainty: Weigh them by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
-        attention: Level 2; off: f^(0) + f^(1).
-        concatenate: Use a linear layer and a ReLU over all concatenated modalities in place of levels 1 and 2, with zeros for missing ones;
-            a baseline for the fusion (not in the paper).
-        temporal: Level 3.
-        attend: What (21) takes keys and values from: the `modalities` of the utterance, or, by the letter, f^(0) of all `turns`.
-        turns: Level 3 reads the utterances of a dialogue; default: where no modality is a sequence.
-        bidirectional: It reads them in both directions, unless the method is causal (not in the paper).
-        residual: f^(2) is added to h_t, where level 3 reads utterances (not in the paper).
-        layers: Layers of level 2.
-        heads: Heads of each layer.
+        dynamic: Weight modalities by (17); off: equally.
+        shrink: Leave the share of a missing modality in (17) empty, which makes f^(2) smaller.
+        uncertainty: Weight modalities by (19) for (20); off: f^(1) is f^(0) (Table 4: without cross-modality alignment).
+        attention: Use level 2; off: f^(0) + f^(1).
+        concatenate: Replace levels 1 and 2 by a linear layer and a ReLU over the concatenated modalities, with zeros for missing ones. This
+            is a fusion baseline, not in the paper.
+        temporal: Use level 3.
+        attend: Keys and values of (21): the `modalities` of the utterance, or f^(0) of all utterances (`turns`), as printed.
+        turns: Let level 3 read the utterances of a dialogue; default: if no modality is a sequence.
+        bidirectional: Let level 3 read utterances in both directions, unless the method is causal (not in the paper).
+        residual: Add f^(2) to h_t if level 3 reads utterances (not in the paper).
+        layers: Number of layers in level 2.
+        heads: Number of attention heads in each layer.
         head_width: Width of each head.
         feedforward: Hidden width of each layer.
         hidden: Width of the classifier's hidden layer.
-        cls: Text that is words: [CLS], the first, and the mean of all, (10)-(12), in place of GRU and attention.
+        cls: For text as words, use [CLS], the first word, and the mean of all words, (10)-(12), instead of GRU and attention.
         kl: Weight of the divergence of the variational layers from their prior, which is a sum over their weights.
         epsilon: Constant in (19). The larger it is compared with the variances, the more equal are the weights.
-        samples: Draws of (20) in evaluation; 0: the mean itself.
-        dropout: Everywhere but in classifier and graph.
+        samples: Number of draws of (20) in evaluation; 0: use the mean μ.
+        dropout: Dropout everywhere except in the classifier and the graph.
         classifier_dropout: Dropout in the classifier.
     """
 
@@ -194,18 +193,18 @@ class HFFConfig(InConversation):
 
 @dataclass(frozen=True)
 class Fusion:
-    """What level 1 gives for the `N` utterances of a batch.
+    """The output of level 1 for the `N` utterances of a batch.
 
     Attributes:
-        present: `(N, modalities)` bool.
-        states: f̂: `(N, modalities, width)`, zero where a modality is missing.
-        dynamic: α: `(N, modalities)`.
-        weighted: f^(0): `(N, width)`.
-        filled: `(N, 1)` share of (17) that falls on what is there; one without `shrink`.
-        mean: μ of (20): `(N, width)`; f^(0) without uncertainty.
-        deviation: σ of (20): `(N, width)`; zero without uncertainty.
-        precision: w as shares: `(N, modalities, width)`; `None` without uncertainty.
-        variance: σ²: `(N, modalities, width)`; infinite where a modality is missing; `None` without uncertainty.
+        present: `(N, modalities)` bool mask of present modalities.
+        states: Projected vectors f̂, `(N, modalities, width)`; zero for a missing modality.
+        dynamic: Weights α, `(N, modalities)`.
+        weighted: Weighted sum f^(0), `(N, width)`.
+        filled: Share of (17) for present modalities, `(N, 1)`; one without `shrink`.
+        mean: Mean μ of (20), `(N, width)`; f^(0) without uncertainty.
+        deviation: Deviation σ of (20), `(N, width)`; zero without uncertainty.
+        precision: Weights w that sum to one, `(N, modalities, width)`; `None` without uncertainty.
+        variance: Variance σ², `(N, modalities, width)`; infinite for a missing modality; `None` without uncertainty.
     """
 
     present: Tensor
@@ -220,7 +219,7 @@ class Fusion:
 
 
 class CrossModal(nn.Module):
-    """Level 2: Transformer layers whose first has its query from f^(0) and its residual from f^(1)."""
+    """Level 2: Transformer layers; the first takes its query from f^(0) and its residual from f^(1)."""
 
     def __init__(self, config: HFFConfig) -> None:
         super().__init__()
@@ -250,7 +249,7 @@ class CrossModal(nn.Module):
 
 
 class HFF(UtteranceMethod):
-    """Hierarchical feature fusion for any number of modalities, and the conversation around it."""
+    """Hierarchical feature fusion for any number of modalities, then a graph stage over the conversation."""
 
     Config = HFFConfig
     paper = Paper(
@@ -261,7 +260,7 @@ class HFF(UtteranceMethod):
     )
 
     def build(self, config: HFFConfig, shapes: Shapes) -> None:
-        """Build the three levels, the conversation, and the classifier."""
+        """Build the three levels, the graph stage, and the classifier."""
         width, self.modalities, items = config.width, shapes.modalities, shapes.items
         self.dropout = Dropout(config.dropout)
         self.missing = Missing(shapes.widths)
@@ -287,9 +286,7 @@ class HFF(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.classifier_dropout)
 
     def frames(self, modality: str, padded: Tensor, mask: Tensor) -> Tensor:
-        """Compute f_m of some utterances from their items: `(n, L, *item)` and `(n, L)` bool → `(n, width)`, or twice that for words with
-        [CLS].
-        """
+        """Compute f_m from the items of some utterances: `(n, L, *item)`, `(n, L)` bool → `(n, width)`; with [CLS], twice the width."""
         read = self.images if modality in self.images else self.front
         states, mask = read[modality](padded, mask)  # Eqs. (1)-(5) of sound, Eq. (9) of words, Eqs. (13)-(15) of faces
         if modality in self.convolve:
@@ -300,7 +297,7 @@ class HFF(UtteranceMethod):
         return self.pool[modality](states, mask) if modality in self.pool else masked_mean(states, mask)  # Eqs. (24)-(28), within
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
-        """Compute f_m by modality, `(N, its width)`."""
+        """Compute the vectors f_m: modality → `(N, its width)`."""
         found = self.missing(given.values, given.present)
         for m, sequences in given.sequences.items():
             budget = TOKENS * items_per_frame(sequences.item)
@@ -309,7 +306,7 @@ class HFF(UtteranceMethod):
         return found
 
     def fuse(self, given: Given) -> Fusion:
-        """Compute level 1."""
+        """Compute level 1, Eqs. (16) to (20)."""
         vectors, here = self.vectors(given), given.here(self.modalities)
         projected = [self.project[m](self.dropout(vectors[m])) for m in self.modalities]
         states = torch.stack(projected, 1) * here[..., None]  # Eq. (16)
@@ -330,7 +327,7 @@ class HFF(UtteranceMethod):
         return Fusion(here, states, alpha, weighted, filled, mean, deviation, share, variance.masked_fill(~here[..., None], math.inf))
 
     def levels(self, fused: Fusion, noise: Tensor | None, batch: Batch) -> Tensor:
-        """Compute levels 2 and 3: `(N, width)`, from level 1 and the noise of (20)."""
+        """Compute levels 2 and 3, `(N, width)`, from level 1 and the noise of (20)."""
         first = fused.mean if noise is None else fused.mean + noise * fused.deviation  # Eq. (20)
         if self.joined:
             second = torch.relu(self.joined(fused.states.flatten(1)))
@@ -342,11 +339,11 @@ class HFF(UtteranceMethod):
         return second + final if self.config.residual else final
 
     def states(self, fused: Fusion, noise: Tensor | None, given: Given) -> Tensor:
-        """Return what the classifier reads, the conversation in it: `(N, conversation.width)`."""
+        """Compute the input of the classifier, after the graph stage: `(N, conversation.width)`."""
         return self.conversation(self.levels(fused, noise, given.batch), fused.present.any(1), given)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of every utterance `(N, C)`, and the divergence of the variational layers."""
+        """Compute the scores of every utterance, `(N, C)`, and the divergence of the variational layers."""
         fused = self.fuse(given)
         if self.training or not self.config.samples:
             noise = torch.randn_like(fused.mean) if self.training and self.bayes else None
@@ -360,7 +357,7 @@ class HFF(UtteranceMethod):
         return Prediction(scores=scores, penalty=self.config.kl * self.divergence(), states=states)
 
     def draws(self) -> Tensor:
-        """Return the noise of (20) in evaluation: `(samples, width)`, always the same, for all utterances."""
+        """Return fixed noise of (20) for evaluation, shared by all utterances: `(samples, width)`."""
         noise = torch.randn(self.config.samples, self.config.width, generator=torch.Generator().manual_seed(0))
         return noise.to(self.device, next(self.parameters()).dtype)
 
@@ -370,16 +367,12 @@ class HFF(UtteranceMethod):
 
     @torch.no_grad()
     def weights(self, batch: Batch) -> Fusion:
-        """Return which modality counted how much in every utterance, and how sure the method was of it: α, shares by
-        precision, variances.
-        """
+        """Compute level 1 in evaluation mode, with the weight and the uncertainty of each modality in every utterance."""
         with evaluating(self):
             return self.fuse(self.given(batch))
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return how much each modality counts in an utterance: its precision, mean over the channels (α without uncertainty); 0 where it
-        is missing.
-        """
+        """Return the weight of each modality: its mean precision over channels (without uncertainty, α); zero if it is missing."""
         fused = self.weights(batch)
         shares = fused.dynamic if fused.precision is None else fused.precision.mean(-1)
         return dict(zip(self.modalities, shares.unbind(1), strict=True))

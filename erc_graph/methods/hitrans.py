@@ -1,6 +1,6 @@
 r"""HiTrans: A Transformer-Based Context- and Speaker-Sensitive Model for Emotion Detection in Conversations (Li et al., COLING 2020).
 
-A language model reads the text of the whole dialogue, then a Transformer reads its utterances. A second task predicts whether two
+A language model reads the text of the whole dialogue, then a Transformer reads its utterances. An auxiliary task predicts whether two
 utterances have the same speaker.
 
 .. math::
@@ -11,7 +11,7 @@ utterances have the same speaker.
     s_{ij} &= [f_1(x^L_i) ; 1]^\top U [f_2(x^L_j) ; 1], \qquad f_k(x) = \mathrm{LeakyReLU}(W_{f_k} x + b_{f_k}) \tag{4} \\
     L &= \frac{L_e}{2 \sigma_e^2} + \frac{L_s}{2 \sigma_s^2} + \log \sigma_e + \log \sigma_s \tag{5}
 
-The paper's text was not at hand: the equations are those of the public code, with our numbers. `p`: sines and cosines; slope of (4): 0.1.
+We had no access to the paper's text: the equations follow the public code, with our numbering. `p`: sines and cosines; slope of (4): 0.1.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,18 +23,18 @@ The paper's text was not at hand: the equations are those of the public code, wi
 
 **Differences from the paper and from its public code**
 
-- (1) is computed where text is token ids. Of states of tokens `c_i` is a linear map of their mean; of vectors, a linear map of all
-  modalities, concatenated, which is added to the text if there is text too. The language model then no longer reads other utterances. The
-  paper reads only text.
-- (1): in a long dialogue the code miscounts from the second cut on, so that utterances are divided between chunks; here no utterance is.
-  Its padding is id 0, which is a word to RoBERTa; here it is the model's own. A closing token stands after the last utterance alone, as
-  in the code.
-- `causal`: (1) reads every utterance separately, (2) attends only to earlier utterances.
-- (2): the first layer has no norm before its attention, as in the code. An utterance without anything has :math:`c_i = 0`, and is one.
-- (5): the code's pairs include each utterance with itself, a free answer; here they do not, unless `diagonal`. It learns σ itself, which
-  may become negative; here its logarithm. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever loss the training has.
-- The code multiplies its learning rates by 0.95 after each epoch, and BERT's biases and norms have no weight decay. Here the training loop
-  is that of every method.
+- Eq. (1) needs token ids. For token states, `c_i` is a linear map of their mean; for vectors, a linear map of all concatenated modalities,
+  added to the text if there is any. The language model then no longer reads other utterances. The paper reads only text.
+- Eq. (1): in a long dialogue, the public code miscounts from the second cut on and splits utterances; here none is split. It pads with id
+  0, a word of RoBERTa; here the model's own padding is used. As in the code, only the last utterance has a closing token.
+- With `causal`, (1) reads every utterance separately, and (2) attends only to earlier utterances.
+- Eq. (2): the first layer has no norm before its attention, as in the public code. An utterance without any modality has :math:`c_i = 0`
+  and still counts as one.
+- Eq. (5): the pairs of the public code include each utterance with itself, which is trivial; here only with `diagonal`. The code learns σ,
+  which may become negative; here log σ is learned. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever the training
+  loss is.
+- The public code multiplies its learning rates by 0.95 after each epoch, and has no weight decay on BERT's biases and norms. Here all
+  methods share one training loop.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class HiTransConfig(Causal):
 
     Attributes:
         width: Width of the states, if no language model determines it.
-        layers: Layers of the Transformer over utterances.
-        heads: Heads of each.
-        feedforward: Hidden width of each.
+        layers: Number of layers of the Transformer over utterances.
+        heads: Number of attention heads in each layer.
+        feedforward: Hidden width of each layer.
         dropout: Dropout in the Transformer.
         head_dropout: Dropout before both classifiers.
-        diagonal: Also use the pair of an utterance and itself in (5).
-        language_model: BERT of (1), where text is token ids.
+        diagonal: Include in (5) the pairs of an utterance with itself.
+        language_model: BERT of (1), for text given as token ids.
     """
 
     width: Even = 128
@@ -86,7 +86,7 @@ class HiTransConfig(Causal):
 
 
 class TurnLayer(nn.Module):
-    """A layer of (2): norms before attention and feed-forward."""
+    """A Transformer layer of (2), with layer norms before attention and feed-forward network."""
 
     def __init__(self, c: HiTransConfig, width: int, *, first: bool) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class TurnLayer(nn.Module):
 
 
 class HiTrans(Method):
-    """A language model over the dialogue, a Transformer over its utterances, and whether two utterances have one speaker."""
+    """A language model over the dialogue, a Transformer over its utterances, and a task on equal speakers."""
 
     Config = HiTransConfig
     family = "language model"
@@ -139,7 +139,7 @@ class HiTrans(Method):
         self.log_sigma = nn.Parameter(torch.zeros(2))
 
     def contents(self, given: Given) -> Tensor:
-        """Compute c: `(N, width)`."""
+        """Compute the utterance vectors `c`: `(N, width)`."""
         parts = []
         if self.text is not None:
             parts.append(self.text(token_nodes(given.sequences["text"]), given.batch).masked()[:, 0])  # Eq. (1)
@@ -148,21 +148,21 @@ class HiTrans(Method):
         return torch.stack(parts).sum(0)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`."""
+        """Compute the utterance states before the classifier, `(N, width)`."""
         x = self.dropout(over_turns(self.positions, self.contents(given), given.batch))
         for layer in self.layers:
             x = layer(x, given.batch)  # Eq. (2)
         return x
 
     def verify(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return `(D, L, L, 2)` scores of another and of the same speaker, and `(D, L, L)` which pairs are real."""
+        """Return scores of different and of equal speakers for all pairs, `(D, L, L, 2)`, and a mask `(D, L, L)` of real pairs."""
         first, second = (F.pad(batch.pad(part(states)), (0, 1), value=1.0) for part in (self.first, self.second))
         real = batch.mask[:, :, None] & batch.mask[:, None]
         off = torch.eye(batch.longest, dtype=torch.bool, device=states.device) & (not self.config.diagonal)
         return torch.einsum("dip,opq,djq->dijo", first, self.pairs, second), real & ~off  # Eq. (4)
 
     def losses(self, scores: Tensor, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Compute `L_e` and `L_s`, zero if nothing counts in the loss."""
+        """Compute the losses `L_e` and `L_s`; zero if no utterance has a label, or no pair is real."""
         speakers, real = self.verify(states, batch)
         same = batch.pad(batch.speaker)
         known = batch.judged & (batch.target >= 0 if self.task.kind == "classification" else ~batch.target.isnan())
@@ -172,7 +172,7 @@ class HiTrans(Method):
         return emotion, F.cross_entropy(speakers[real], pairs) if len(pairs) else speakers.sum() * 0
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores; in training what (5) has beside the loss of the scores."""
+        """Compute the scores and, in training, the difference between (5) and the training loss."""
         states = self.encode(given)
         scores = self.classify(states)
         penalty = scores.new_zeros(())
@@ -183,6 +183,6 @@ class HiTrans(Method):
         return Prediction(scores=scores, states=states, penalty=penalty)
 
     def stages(self) -> list[Stage]:
-        """Return one stage, with its own learning rate for the language model."""
+        """Return one stage; the language model has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

@@ -1,7 +1,7 @@
 r"""IA-MMTF: implicitly aligned multimodal Transformer fusion, after Guo et al. (IEEE MultiMedia 29, 2022).
 
-Audio and words attend to each other, layer by layer and without any alignment; each modality then gets a weight. The equations are ours:
-only the abstract was at hand.
+Audio and words attend to each other, layer by layer and without any alignment; each modality then gets a weight. The equations are ours,
+because we had access only to the abstract.
 
 .. math::
     H^0_m &= W_m\, \mathrm{BiLSTM}(x_m) + b_m + \mathrm{PE} \tag{1} \\
@@ -21,14 +21,14 @@ only the abstract was at hand.
 
 **What is guessed**
 
-- The abstract says: a Transformer in which two modalities guide each other, no alignment of words and frames, a weighted fusion, and
-  that BiLSTMs are in the model it is compared with. All sizes, dropout, (1) and the form of (2)-(6) are guesses.
-- (2): both modalities are updated in every layer, which is our reading of "guide each other"; MulT attends to the first layer's states in
-  every layer. Of three modalities every ordered pair is in the sum, a guess. One modality alone has neither (2) nor (3).
-- (5): one weight per modality and utterance; they sum to one. No modality attends to a missing one, which has weight zero, so that the
-  other has weight one.
-- A vector is a sequence of one item. Then (2) gives a linear map of the other's vector, (4) the vector itself; queries, keys and `u`, `U`
-  have no effect.
+- The abstract names a Transformer in which two modalities guide each other, without alignment of words and frames, and a weighted fusion.
+  BiLSTMs appear in the model it compares with. All sizes, dropout, (1) and the form of (2)-(6) are guesses.
+- Eq. (2): both modalities are updated in every layer, our reading of "guide each other"; in MulT, every layer attends to the first states.
+  With three modalities, the sum runs over every ordered pair (a guess). One modality alone has neither (2) nor (3).
+- Eq. (5): each utterance has one weight per modality; the weights sum to one. A missing modality is masked and has the weight zero, so the
+  other modality has the weight one.
+- A vector is a sequence of one item. Then (2) adds a linear map of the other vector, and (4) returns the vector itself; queries, keys, `u`
+  and `U` have no effect.
 - The paper does not model the conversation: `graph = "none"` is its own form.
 """
 
@@ -61,10 +61,10 @@ class IAMMTFConfig(InConversation):
 
     Attributes:
         width: Width of all states; the BiLSTM has half of it for each direction.
-        layers: `L`.
-        heads: Heads of every attention.
+        layers: Number of layers, `L`.
+        heads: Number of attention heads in every attention.
         feedforward: Hidden width of FFN.
-        dropout: Dropout within the layers, and before the classifier.
+        dropout: Dropout within the layers and before the classifier.
     """
 
     width: Even = 64
@@ -75,7 +75,7 @@ class IAMMTFConfig(InConversation):
 
 
 class MutualLayer(nn.Module):
-    """Attention from every modality to each other, then a feed-forward network per modality."""
+    """Attention from every modality to each other modality, then a feed-forward network per modality."""
 
     def __init__(self, names: Sequence[str], config: IAMMTFConfig) -> None:
         super().__init__()
@@ -88,17 +88,17 @@ class MutualLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return modality → `(n, L, width)`."""
+        """Return the updated states: modality → `(n, L, width)`."""
         heard = self.exchange({m: self.first[m](h) for m, h in states.items()}, masks)
         z = {m: h + self.dropout(heard[m]) for m, h in states.items()}  # Eq. (2)
         return {m: one + self.dropout(self.feedforward[m](self.second[m](one))) for m, one in z.items()}  # Eq. (3)
 
 
 class IAMMTF(UtteranceMethod):
-    """A Transformer in which modalities guide each other, and their weighted fusion, after Guo et al.; the conversation around it."""
+    """A Transformer in which modalities guide each other, a weighted fusion after Guo et al., and a graph stage."""
 
     Config = IAMMTFConfig
-    unused = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"*.key.bias": "it adds the same to all scores of a query, which cancels in the softmax"}
     paper = Paper(
         title="Emotion Recognition With Multimodal Transformer Fusion Framework Based on Acoustic and Lexical Information",
         authors="Guo et al.",
@@ -109,7 +109,7 @@ class IAMMTF(UtteranceMethod):
     )
 
     def build(self, config: IAMMTFConfig, shapes: Shapes) -> None:
-        """Build the encoders, mutual layers, pooling and weights, the conversation, and the classifier."""
+        """Build the encoders, mutual layers, pooling and weights, the graph stage, and the classifier."""
         width, self.names = config.width, shapes.modalities
         self.items = Items(shapes, dict.fromkeys(self.names, width))
         self.recur = nn.ModuleDict({m: FrameLSTM(width, width) for m in self.names})
@@ -122,7 +122,7 @@ class IAMMTF(UtteranceMethod):
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def pooled(self, padded: Mapping[str, Padded]) -> Tensor:
-        """Compute all v of some utterances: `(n, modalities width)`; zero where a modality is missing."""
+        """Compute the pooled vectors v of some utterances, `(n, modalities width)`; zero for a missing modality."""
         states, masks = {}, {m: mask for m, (_, mask) in padded.items()}
         for m, (x, mask) in padded.items():
             states[m] = self.project[m](self.recur[m](x, mask)) + sines(torch.arange(x.shape[1], device=x.device), x)  # Eq. (1)
@@ -131,19 +131,19 @@ class IAMMTF(UtteranceMethod):
         return torch.cat([self.pool[m](states[m], masks[m]) for m in self.names], -1)  # Eq. (4)
 
     def fuse(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Compute v and g: `(N, modalities, width)`, `(N, modalities)`."""
+        """Compute the pooled vectors v `(N, modalities, width)` and the weights g `(N, modalities)`."""
         here, width = given.here(self.names), self.config.width
         v = self.items(self.pooled, given, len(self.names) * width).unflatten(-1, (-1, width))
         return v, here.to(v.dtype) if self.weigh is None else self.weigh(v, here)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, modalities width)`, with a conversation wider."""
+        """Compute the utterance states, `(N, modalities width)`; a graph stage adds columns."""
         v, g = self.fuse(given)
         f = (g[..., None] * v).flatten(1)  # Eq. (6)
         return self.conversation(f, given.here(self.names).any(1), given)
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute g: how much each modality counts in an utterance."""
+        """Return the weight g of each modality in every utterance."""
         with evaluating(self):
             return dict(zip(self.names, self.fuse(self.given(batch))[1].unbind(1), strict=True))

@@ -1,6 +1,6 @@
-r"""After ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), with the conversation.
+r"""After ICCN: Interaction Canonical Correlation Network (after Sun, Sarma, Sethares and Liang, AAAI 2020), with a graph stage.
 
-Outer products combine text with audio and text with video. Convolutions read both products, and training makes their outputs correlate.
+Outer products combine text with audio and text with video. Convolutions read both products, and training correlates their outputs.
 
 .. math::
     h_m &= \mathrm{LSTM}(\mathrm{Conv}(x_m))_{\text{last}}, \qquad h_m = \tanh(W_m x_m) \text{ for a vector} \tag{1} \\
@@ -10,7 +10,7 @@ Outer products combine text with audio and text with video. Convolutions read bo
     L &= L_{task} - \lambda\, \mathrm{mean}_{m < n}\, \mathrm{mean}\, \rho(k_{tm}, k_{tn}) \tag{5} \\
     e &= [h_t ; k_{ta} ; k_{tv}] \tag{6}
 
-with covariances over the utterances of a batch, `r I` added to `Σ_11` and `Σ_22` (deep CCA, Andrew et al., ICML 2013).
+Covariances are over the utterances of a batch; `r I` is added to `Σ_11` and `Σ_22` (deep CCA, Andrew et al., ICML 2013).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -20,15 +20,15 @@ with covariances over the utterances of a batch, `r I` added to `Σ_11` and `Σ_
 
 **What is known, what was guessed, and what differs**
 
-- Known from the abstract and from later papers: the outer products, networks over them, deep CCA between them, text beside them. The
-  paper's text and a code were not at hand. Guessed: both forms of (1), two blocks of 3×3 convolution, 2×2 maximum and ReLU in (3), with 8
-  and 16 channels; all widths; λ, and the sum in (5). A later paper reports two stages, (5) alone and then a classifier of frozen `e`.
-- (4) is computed in double precision, with Cholesky factors in place of the roots: their singular values are the same, and the gradient is
-  finite where eigenvalues are equal. A well-known public loss takes the root of each entry, and has NaN gradients.
-- (5) is not informative if a batch has few utterances compared with `units`; `r` then dominates. Batches therefore have many dialogues.
-- Without audio or without video an utterance has `k_tm = 0` and is in no covariance; without text it has neither, and a learned vector as
-  `h_t`. A corpus without text is an error. Text and one other have no (5); text alone has `e = h_t`.
-- The paper does not model the conversation. A graph stage follows (6); `graph = "none"` leaves it out.
+- Known from the abstract and later papers: outer products, networks over them, deep CCA between them, concatenation with text. We had no
+  access to the paper's text or a code. We guessed: both forms of (1); in (3), two blocks of 3×3 convolution, 2×2 maximum and ReLU with 8
+  and 16 channels; all widths; λ; the sum in (5). A later paper reports two stages: (5) alone, then a classifier of frozen `e`.
+- Eq. (4) is computed in double precision with Cholesky factors instead of matrix roots. The singular values are the same, and the gradient
+  is finite for equal eigenvalues. A well-known public loss takes the root of each entry and has NaN gradients.
+- Eq. (5) is not informative if a batch has few utterances compared with `units`, because `r` dominates. Use batches of many dialogues.
+- Without audio (or video), an utterance has `k_tm = 0` and enters no covariance. Without text it has neither product, and a learned vector
+  as `h_t`. A corpus needs text. With only one other modality, (5) is left out; with text alone, `e = h_t`.
+- The paper does not model the conversation. A graph stage follows (6); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class ICCNConfig(InConversation):
 
     Attributes:
         text_width: Width of `h_t`.
-        width: Width of `h_m`, audio and video.
-        units: Of `k_tm`.
-        weight: λ.
+        width: Width of `h_m` for audio and video.
+        units: Width of `k_tm`.
+        weight: Weight λ of the correlation in (5).
         dropout: Dropout before the classifier.
     """
 
@@ -76,7 +76,7 @@ class ICCNConfig(InConversation):
 
 
 class Frames(nn.Module):
-    """A convolution over three frames (over one word of text), and the last state of an LSTM."""
+    """A convolution over three frames (for text, one word), and the last state of an LSTM, Eq. (1)."""
 
     def __init__(self, name: str, item: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Frames(nn.Module):
         self.lstm = nn.LSTM(width, width, batch_first=True)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return `(N, width)`; zero where an utterance has none."""
+        """Compute `h_m` of a sequence, `(N, width)`; zero for an utterance without items."""
         return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], self.lstm.hidden_size, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Frames(nn.Module):
 
 
 def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
-    """Compute the canonical correlations ρ of the present rows: `(N, k)` twice and `(N,)` bool → `(k,)`, in double precision."""
+    """Compute the canonical correlations ρ over present rows in double precision: twice `(N, k)`, and `(N,)` bool → `(k,)`."""
     weight = here.double()[:, None]
     one, two = ((rows.double() - (weight * rows).sum(0) / weight.sum().clamp(min=1)) * weight for rows in (one, two))
     count = (weight.sum() - 1).clamp(min=1)
@@ -108,7 +108,7 @@ def correlations(one: Tensor, two: Tensor, here: Tensor) -> Tensor:
 
 
 class ICCN(UtteranceMethod):
-    """Text times audio and text times faces, made to correlate, after Sun et al.; and the conversation around them."""
+    """Products of text with audio and with video, trained to correlate after Sun et al., and a graph stage."""
 
     Config = ICCNConfig
     couples_batch = "the correlation over utterances, Eq. (5)"
@@ -138,9 +138,7 @@ class ICCN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def products(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute `h_t`, with the learned vector where it is missing, and `k_tm` of every other modality, zero where one of the two is
-        missing.
-        """
+        """Compute `h_t` (a learned vector if text is missing), and `k_tm` of every other modality (zero if either is missing)."""
         h = {m: net(given.values[m]) for m, net in self.vectors.items()}
         h |= {m: net(given.batch) for m, net in self.frames.items()}  # Eq. (1)
         found = {}
@@ -152,13 +150,13 @@ class ICCN(UtteranceMethod):
         return {**h, **self.missing(h, given.present)}[TEXT], found
 
     def penalty(self, k: dict[str, Tensor], given: Given) -> Tensor | float:
-        """Return what is added to the loss of the task."""
+        """Return the weighted correlation term of Eq. (5), which is added to the task loss."""
         pairs = list(combinations(self.others, 2))
         total = [correlations(k[m], k[n], given.here((TEXT, m, n)).all(1)).mean() for m, n in pairs]
         return -self.config.weight * torch.stack(total).mean().to(k[pairs[0][0]].dtype) if pairs else 0.0  # Eq. (5)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores, and in training the correlation."""
+        """Compute the scores and, in training, the correlation term."""
         text, k = self.products(given)
         e, here = torch.cat([text, *k.values()], -1), given.here((TEXT, *self.others)).any(1)  # Eq. (6)
         states = self.conversation(e, here, given)
@@ -166,5 +164,5 @@ class ICCN(UtteranceMethod):
 
 
 def block(inputs: int, channels: int) -> list[nn.Module]:
-    """Return a block that halves height and width, rounded up. The maximum comes first, which changes nothing but the time."""
+    """Return a block that halves height and width, rounding up. The maximum precedes the ReLU, which is faster and equivalent."""
     return [nn.Conv2d(inputs, channels, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]

@@ -1,7 +1,7 @@
 r"""ICON: Interactive Conversational Memory Network for Multimodal Emotion Detection (Hazarika et al., EMNLP 2018).
 
-An utterance queries one memory of all earlier utterances in their order. Each answer refines the next query, and a GRU rewrites the memory
-between.
+An utterance queries one memory of all earlier utterances in their order. Each answer refines the next query; a GRU rewrites the memory
+between two queries.
 
 .. math::
     q_i &= \tanh(W_q u_i + b_q) \tag{1} \\
@@ -12,8 +12,8 @@ between.
     q_i &\leftarrow \tanh\Big(q_i + \sum_k a_k M^h_k\Big) \qquad \text{(4)-(6) once per hop} \tag{6} \\
     o_i &= W_o q_i + b_o \tag{7}
 
-The equations are those of the public code; their numbers are ours. `k` runs over the utterances before `i`, at most `window` of them. In
-(2) a GRU keeps its state where the other side speaks. The GRUs are TensorFlow's.
+The equations follow the public code; the numbering is ours. `k` runs over at most `window` utterances before `i`. In (2), a GRU keeps its
+state while the other side speaks. The GRUs follow TensorFlow's equations.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,15 +25,15 @@ The equations are those of the public code; their numbers are ours. `k` runs ove
 
 **Differences from the paper and from its public code**
 
-- The code fills the window with empty turns on the left, and (3) and (4) read them. There every hop adds a drift, and an utterance's scores
-  depend on how much of the window is empty. Here only real utterances count. An utterance without any modality is in no memory; its query
+- The public code fills the window with empty utterances on the left, which (3) and (4) read. Every hop thus adds a drift, and scores depend
+  on the number of empty utterances. Here only real utterances count. An utterance without any modality enters no memory; as a query it
   reads zeros.
-- The code's text and audio vectors come from a network that reads whole dialogues and was trained on the labels. They therefore contain
-  later utterances, although ICON is causal. Here the vectors are those of the corpus.
-- Paper and code know two speakers. With more, "other" is everybody but the utterance's own speaker.
-- The code chooses its epoch on a random 60 per cent of the *test* utterances. It never shuffles, and its loss counts the zero rows that pad
-  the last batch. Here the training loop is that of every method. The code's 0.3 is the share that dropout keeps.
-- The paper's text was not at hand. It seems to have no tanh in (5), and encoders of its own for each modality.
+- The text and audio vectors of the public code come from a network that reads whole dialogues and was trained on the labels. They therefore
+  contain later utterances, although ICON is causal. Here the vectors are those of the corpus.
+- Paper and public code assume two speakers. With more speakers, "other" means all speakers except that of the utterance.
+- The public code selects its epoch on a random 60 per cent of the *test* utterances. It does not shuffle, and its loss counts the zero rows
+  that pad the last batch. Here all methods share one training loop. The code's 0.3 is the share that dropout keeps.
+- We had no access to the paper's text. The paper seems to have no tanh in (5), and separate encoders for each modality.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class ICONConfig(Checked):
 
     Attributes:
         width: Width of all states.
-        hops: Number of queries.
-        window: Most earlier utterances in the memory; default: all.
-        dropout: Dropout on the outputs of (2) and on the attention.
+        hops: Number of queries per utterance.
+        window: Largest number of earlier utterances in the memory; default: all.
+        dropout: Dropout on the outputs of (2) and on the attention weights.
     """
 
     width: Size = 100
@@ -72,7 +72,7 @@ class ICONConfig(Checked):
 
 
 class OneMemory(OverTurns):
-    """Eqs. (1)-(6); `seen` gets the attention of every hop: `(N, T)`."""
+    """One memory, Eqs. (1)-(6); the list `seen` collects the attention weights of each hop: `(N, T)`."""
 
     causal = True
 
@@ -103,7 +103,7 @@ class OneMemory(OverTurns):
 
 
 class ICON(Method):
-    """One memory of earlier utterances, queried several times and rewritten between."""
+    """One memory of earlier utterances, queried several times and rewritten between two queries."""
 
     Config = ICONConfig
     family = "recurrent"
@@ -117,11 +117,11 @@ class ICON(Method):
     )
 
     def build(self, config: ICONConfig, shapes: Shapes) -> None:
-        """Build the vector of an utterance, its memory, and the classifier."""
+        """Build the utterance vectors, their memory, and the classifier."""
         self.turn = Turn(shapes.widths)
         self.recall = OneMemory(self.turn.width, config)
         self.classify = nn.Linear(config.width, shapes.outputs)  # Eq. (7)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`."""
+        """Compute the utterance states before the classifier, `(N, width)`."""
         return self.recall(self.turn(given), given.batch).states[:, 0]

@@ -1,7 +1,7 @@
 """The preprocessing of features for all methods: the table `[inputs]` of every experiment.
 
-Scaling, noise, modality dropout, sequences as vectors, layers of a text encoder: no method implements these itself, and the baseline gets
-exactly the same preprocessing.
+It covers scaling, noise, modality dropout, pooling of sequences, and layers of a text encoder. No method implements these itself, and the
+baselines get exactly the same preprocessing.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class InputsConfig(Checked):
     """Preprocessing of the features before a method reads them.
 
     Attributes:
-        speaker_relative: Modalities that are given twice: as they are, and relative to the speaker's mean and deviation in the dialogue.
-        swap_noise: Modality → share of training rows that get the features of another utterance; for features that were fitted to the
-            training labels.
-        modality_dropout: Share of modalities that are hidden in training; never the last one of an utterance.
+        speaker_relative: Modalities that are given twice: unchanged, and relative to the speaker's mean and deviation in the dialogue.
+        swap_noise: Modality → share of training rows that get the features of another utterance; meant for features fitted to training
+            labels.
+        modality_dropout: Share of modalities that are hidden in training; the last one of an utterance is never hidden.
         second_text: Feature set of a second text encoder, for methods that read one ("Bt" of pairwise); it is then not a modality.
         given_speakers: Use speaker vectors from the feature set `speaker` instead of learned embeddings.
-        text_layers: Last layers of a text encoder that are trained with the method, where the corpus has its token states as sequences.
+        text_layers: Last layers of a text encoder that are trained with the method; the corpus needs token states of text as sequences.
     """
 
     where = "inputs"
@@ -84,10 +84,10 @@ class Given:
     Attributes:
         batch: The dialogues.
         values: Modality → `(N, width)` scaled vectors; zero where the modality is missing.
-        sequences: Modality → its sequences.
-        present: Modality → `(N,)` bool, of vectors and sequences.
-        second_text: `(N, width)` and its presence `(N,)`, or `None`.
-        speaker: The same of given speaker vectors.
+        sequences: Modality → its sequences of words or frames.
+        present: Modality → `(N,)` bool mask of present utterances, for vectors and sequences.
+        second_text: Second text features `(N, width)` and their presence `(N,)`, or `None`.
+        speaker: Given speaker vectors `(N, width)` and their presence `(N,)`, or `None`.
     """
 
     batch: Batch
@@ -98,12 +98,12 @@ class Given:
     speaker: tuple[Tensor, Tensor] | None = None
 
     def here(self, modalities: Collection[str]) -> Tensor:
-        """Return which of some modalities are present, `(N, modalities)` bool."""
+        """Return which of the named modalities are present: `(N, modalities)` bool."""
         return torch.stack([self.present[name] for name in modalities], 1)
 
 
 class Inputs(nn.Module):
-    """The preprocessing for all methods: it converts a batch to the input of a method.
+    """The preprocessing that all methods share; it converts a batch to the input of a method.
 
     Mean and deviation are fitted once on the training split (`fit`) and stored with the model as buffers.
 
@@ -111,11 +111,11 @@ class Inputs(nn.Module):
         schema: The features of the corpus.
         config: The options.
         prior: Feature sets that are added to the scores and are not modalities.
-        sequences: Modalities that the method reads as sequences; other sequences become vectors: mean and deviation over time.
+        sequences: Modalities that the method reads as sequences; other sequences become vectors of mean and deviation over time.
         second_text: Whether the method reads a second text feature.
 
     Raises:
-        ConfigError: a feature set is missing, nothing is left to read, or the method cannot use an option.
+        ConfigError: a feature set is missing, no modality is left, or the method cannot use an option.
     """
 
     def __init__(
@@ -139,7 +139,9 @@ class Inputs(nn.Module):
         self.pooled = tuple(name for name in schema.sequences if name in widths and not (name == "text" and self.text_layers is not None))
         if config.second_text is not None:
             if not second_text:
-                raise ConfigError(f"inputs.second_text: expected none, for this method reads no second text, found {config.second_text!r}")
+                raise ConfigError(
+                    f"inputs.second_text: expected none, because this method reads no second text, found {config.second_text!r}"
+                )
             if config.second_text not in widths:
                 raise ConfigError(
                     f"inputs.second_text: expected a feature set `{config.second_text}`; the corpus has {', '.join(widths) or 'none'}"
@@ -174,7 +176,7 @@ class Inputs(nn.Module):
             raise ConfigError(f"modalities: expected at least one, such as text, audio or visual; found {', '.join(widths) or 'none'}")
 
     def fit(self, train: Batch) -> None:
-        """Fit mean and deviation to the present rows of training data; layers of a text encoder get their pretrained weights."""
+        """Fit mean and deviation to the present rows of training data, and load the pretrained weights of text layers."""
         if self.text_layers is not None:
             self.text_layers.start_from(made_by(self.schema.provenance, "text"))
             self.text_layers.eval()
@@ -188,7 +190,7 @@ class Inputs(nn.Module):
                     self.get_buffer(f"deviation_{name}").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def prepared(self, batch: Batch) -> Batch:
-        """Return the batch with vectors in place of sequences that need no weights: computed once, not in every epoch."""
+        """Replace sequences by vectors if this needs no trained weights; the result is computed once, not in every epoch."""
         waiting = [name for name in self.pooled if name in batch.sequences]
         if not waiting:
             return batch
@@ -212,7 +214,7 @@ class Inputs(nn.Module):
         )
 
     def noisy(self, batch: Batch) -> Batch:
-        """Return, in training, the batch with swap noise and modality dropout, as far as they are configured."""
+        """Apply the configured swap noise and modality dropout to the batch, in training only."""
         config = self.config
         if not self.training:
             return batch
@@ -229,7 +231,7 @@ class Inputs(nn.Module):
         return batch
 
     def forward(self, batch: Batch) -> Given:
-        """Return the input of the method; `batch` was processed by `vectors` and `noisy`."""
+        """Return the input of the method for a batch from `vectors` and `noisy`."""
         values = {}
         for name in self.scaled:
             here = batch.present[name][:, None]
@@ -252,11 +254,11 @@ class Inputs(nn.Module):
 
 
 class SpeakerRelative(OverTurns):
-    """Values minus the speaker's own mean in the dialogue, divided by the speaker's own deviation there.
+    """Features minus the speaker's mean in the dialogue, divided by the speaker's deviation there.
 
     Loudness and pitch say more about the emotion relative to the same speaker's other utterances. This speaker normalisation is common in
-    speech emotion recognition (Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech", IEEE
-    Transactions on Affective Computing, 2013). It needs whole dialogues, later utterances included.
+    speech emotion recognition. Source: Busso et al., "Iterative feature normalization scheme for automatic emotion detection from speech",
+    IEEE Transactions on Affective Computing, 2013. It needs whole dialogues, later utterances included.
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
@@ -265,15 +267,15 @@ class SpeakerRelative(OverTurns):
 
 
 def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor:
-    """Return values relative to the speaker's mean and deviation in the dialogue.
+    """Subtract the speaker's mean in the dialogue and divide by the speaker's deviation there.
 
     Args:
         values: `(N, d)` scaled features.
-        present: `(N,)` bool; absent rows are ignored.
+        present: `(N,)` bool mask; absent rows are ignored.
         batch: The dialogues.
 
     Returns:
-        `(N, d)`; zero for a speaker's only utterance. `LEAST_DEVIATION` is added to every deviation.
+        `(N, d)`; zero if a speaker has only one utterance. `LEAST_DEVIATION` is added to every deviation.
     """
     own = batch.dialogue * batch.longest + batch.speaker  # a dialogue has no more speakers than turns
     here = present[:, None]
@@ -288,13 +290,13 @@ def relative_to_speaker(values: Tensor, present: Tensor, batch: Batch) -> Tensor
 
 
 def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
-    """Return the batch with a share of a modality's vectors exchanged for those of another utterance; for training only.
+    """Return the batch with a share of each modality's vectors replaced by those of random utterances; for training only.
 
-    Features that were fitted to the training labels look far more reliable in training than they are; the noise counteracts this.
+    Features that were fitted to the training labels look far more reliable in training than they are; this noise counteracts that.
 
     Args:
         batch: Dialogues.
-        shares: Modality → share of rows that are exchanged, each for a random row of the batch, which may be a missing one.
+        shares: Modality → share of rows that are replaced, each by a random row of the batch, which may be missing.
     """
     features, present = dict(batch.features), dict(batch.present)
     for name, share in shares.items():
@@ -306,11 +308,11 @@ def swapped(batch: Batch, shares: Mapping[str, float]) -> Batch:
 
 
 def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Return presence with a share of the modalities of every utterance gone at random, never the last one; for training alone.
+    """Hide a random share of the modalities of every utterance, but never its last one; for training only.
 
     Args:
-        present: Modality → `(N,)` bool.
-        share: Probability that a modality that is there is hidden.
+        present: Modality → `(N,)` bool mask of present utterances.
+        share: Probability that a present modality is hidden.
     """
     here = torch.stack(list(present.values()), 1)
     kept = here & (torch.rand(here.shape, device=here.device) >= share)
@@ -319,7 +321,7 @@ def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def silent(sequences: Ragged, kept: Tensor) -> Ragged:
-    """Return the sequences of which only those that are kept `(U,)` have items.
+    """Return the sequences with all items removed where the mask `kept` `(U,)` is false.
 
     >>> silent(Ragged.of([torch.ones(2), torch.ones(3)]), torch.tensor([False, True])).lengths.tolist()
     [0, 3]
@@ -331,7 +333,7 @@ def silent(sequences: Ragged, kept: Tensor) -> Ragged:
 
 
 def text_layers(schema: Schema, config: TextLayersConfig) -> TextLayers:
-    """Return the layers that are trained with the method.
+    """Return the layers of the text encoder that are trained with the method.
 
     Raises:
         ConfigError: the corpus has no token states of text.

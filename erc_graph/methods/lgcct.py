@@ -1,6 +1,6 @@
-r"""LGCCT: Light Gated and Crossed Complementation Transformer (Liu et al., Entropy, 2022), and the conversation around it.
+r"""LGCCT: Light Gated and Crossed Complementation Transformer (Liu et al., Entropy, 2022), then a graph stage.
 
-One LSTM reads the audio and one the text; then a crossmodal Transformer runs in each direction between two linear "gates".
+One LSTM reads the audio and one the text; crossmodal Transformers in both directions, between linear "gates", combine them.
 
 .. math::
     x_l &= \mathrm{BiLSTM}(\mathrm{words}), \ x_a = \mathrm{BiLSTM}(\mathrm{ReLU}(K_2 * \mathrm{ReLU}(K_1 * \mathrm{frames}))) \tag{1} \\
@@ -10,8 +10,7 @@ One LSTM reads the audio and one the text; then a crossmodal Transformer runs in
     h &= \text{last step of } \mathrm{SA}([n_l ; n_a]) \tag{5} \\
     f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{6}
 
-The equations are those of the public code; their numbers are ours. CM and SA are those of MulT (`erc_graph.encoders.crossmodal`),
-and causal as in MulT.
+The equations follow the public code; the numbering is ours. CM and SA are those of MulT (`erc_graph.encoders.crossmodal`), also if causal.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,13 +21,15 @@ and causal as in MulT.
 
 **Differences from the paper and from its public code**
 
-- The paper's equations were not at hand. The paper describes gates, and attention scaled by the length. In the code the gates are linear
-  maps and the scaling is commented out; here it is as in the code. The code's evaluation on IEMOCAP cannot run.
-- The code reads padding; here lengths are known. The code gives no position to a step whose first channel is zero; here every step has one.
-- The code needs sequences of one length. Here audio of another length is averaged over the spans of the words before (5) (our choice).
-- From epoch 5 on the code trains a model that it no longer uses. Modules that get no gradient, a third of the parameters, are left out.
-- If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal` the LSTM and (1) read no later
-  utterances.
+- We had no access to the paper's equations. The paper describes gates and attention scaled by the length. In the public code the gates are
+  linear maps and the scaling is commented out; here, too. The code's evaluation on IEMOCAP cannot run.
+- The public code reads padding; here lengths are known. It gives no position to a step whose first channel is zero; here every step has
+  one.
+- The public code needs sequences of one length. Here audio of another length is averaged over the spans of the words before (5) (our
+  choice).
+- From epoch 5 on, the public code trains a model that it no longer uses. A third of its parameters get no gradient; they are left out.
+- If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal`, the LSTM and (1) read no later
+  ones.
 - Attention to a missing modality adds zero, and its `n_m` is zero. One modality alone skips (3) and (4). Other modalities are not read.
 - The paper does not model the conversation. A graph stage follows (6); `graph = "none"` is the paper's own model.
 """
@@ -58,13 +59,13 @@ class LGCCTConfig(InConversation):
     """LGCCT.
 
     Attributes:
-        channels: Of the convolutions.
-        hidden: Hidden width of the LSTMs, both directions together.
+        channels: Number of channels of the convolutions.
+        hidden: Hidden width of the LSTMs, for both directions together.
         width: Width of (2) to (4).
-        heads: Heads of every attention.
-        layers: Layers of CM and of SA.
-        dropout: Dropout in the Transformers; none on attention weights over audio.
-        embedding_dropout: Dropout on the input of the Transformers, and on the text of (1).
+        heads: Number of attention heads in every attention.
+        layers: Number of layers of CM and of SA.
+        dropout: Dropout in the Transformers, but not on attention weights over audio.
+        embedding_dropout: Dropout on the input of the Transformers and on the text of (1).
         lstm_dropout: Dropout after the LSTMs.
     """
 
@@ -79,7 +80,7 @@ class LGCCTConfig(InConversation):
 
 
 class LGCCTNet(StepNet):
-    """Eqs. (1) to (5), over the steps of text and audio."""
+    """The network of Eqs. (1) to (5) over the steps of text and audio."""
 
     def __init__(self, c: LGCCTConfig, inputs: Mapping[str, int], causal: bool) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class LGCCTNet(StepNet):
         self.inputs, self.widths, self.pools, self.causal = inputs, [self.memory.width], [last], causal
 
     def alone(self, m: str, steps: Steps) -> Steps:
-        """Compute `p_m`."""
+        """Compute the projected states `p_m` of one modality, Eqs. (1) and (2)."""
         for convolve in cast(nn.ModuleList, self.convolve[m]) if m in self.convolve else ():
             steps = steps.with_states(convolve(F.pad(steps.masked().transpose(1, 2), self.around)).relu().transpose(1, 2))
         x = self.dropout(self.lstm[m](steps).states)  # Eq. (1)
@@ -103,7 +104,7 @@ class LGCCTNet(StepNet):
         return steps.with_states(self.retain[m](x))  # Eq. (2)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Compute all steps of the text, or of the audio if there is no text: `(n, L, 2 width)`."""
+        """Compute the states of all steps of the text (without text, of the audio): `(n, L, 2 width)`."""
         p = {m: self.alone(m, one) for m, one in steps.items()}
         if len(p) < 2:
             return [self.memory(*p.values())]
@@ -113,7 +114,7 @@ class LGCCTNet(StepNet):
 
 
 class LGCCT(UtteranceMethod):
-    """Text and audio that attend to each other, and the conversation around them."""
+    """Text and audio that attend to each other, then a graph stage over the conversation."""
 
     Config = LGCCTConfig
     unused = {"*attention.key.bias": "it cancels in the softmax of (3) and (5)"}
@@ -128,13 +129,13 @@ class LGCCT(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return text and audio, or one of them."""
+        """Return the part of a schema that LGCCT reads: text and audio, or one of them."""
         read = {"text", "audio"} & {*schema.modalities} or {*schema.modalities}
         widths = {m: width for m, width in schema.widths.items() if m in {*read, SPEAKER}}
         return replace(schema, widths=widths, sequences={m: item for m, item in schema.sequences.items() if m in read})
 
     def build(self, c: LGCCTConfig, shapes: Shapes) -> None:
-        """Build the network over steps, the residual layer, the conversation and the classifier."""
+        """Build the network over steps, the residual layer, the graph stage and the classifier."""
         if not {*shapes.modalities} <= {"text", "audio"}:
             raise ConfigError(f"modalities: expected text, audio or both, which LGCCT reads, found {', '.join(shapes.modalities)}")
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: LGCCTNet(c, inputs, c.causal and not shapes.items))
@@ -144,7 +145,7 @@ class LGCCT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, 2 width)`, with a conversation wider."""
+        """Compute the utterance states, `(N, 2 width)`; a graph stage adds columns."""
         h = self.read(given.values, given.present, given.batch)
         f = h + self.residual(h)  # Eq. (6)
         return self.conversation(f, given.here(self.read.names).any(1), given)

@@ -8,8 +8,8 @@ r"""Baseline: a linear layer on the features of an utterance, without conversati
 | `f_m` | | `(N, features)`, zero where missing |
 | `W`, `b` | `classify` | `(classes, features)`, `(classes,)` |
 
-Tables contain it to show what the conversation adds. On hidden states of a language model it is a linear probe; on log-probabilities of a
-fine-tuned encoder it is that encoder with a new calibration.
+Result tables contain this baseline to show what the conversation adds. On hidden states of a language model, it is a linear probe. On
+log-probabilities of a fine-tuned encoder, it recalibrates that encoder.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class LinearConfig(Causal):
 
 
 class Linear(Method):
-    """A linear layer on the features of an utterance; nothing of the conversation."""
+    """A linear layer on the features of an utterance, without its conversation."""
 
     Config = LinearConfig
     family = "fusion"
 
     def parts(self, config: LinearConfig, shapes: Shapes) -> Iterator[nn.Module]:
-        """Return the features side by side; the classifier after them is linear."""
+        """Yield the concatenated features; the classifier after them is linear."""
         yield Turn(shapes.widths)  # Eq. (1) with the classifier

@@ -1,6 +1,6 @@
-r"""LMF: Efficient Low-rank Multimodal Fusion with Modality-Specific Factors (Liu et al., ACL 2018), and the conversation around it.
+r"""LMF: Efficient Low-rank Multimodal Fusion with Modality-Specific Factors (Liu et al., ACL 2018), then a graph stage.
 
-The tensor of TFN is multiplied with a weight tensor of low rank, without forming either tensor.
+LMF multiplies the tensor of TFN by a weight tensor of low rank, without computing either tensor.
 
 .. math::
     z_m &= \mathrm{ReLU}(W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1\, \mathrm{BatchNorm}(x_m)))), \qquad
@@ -10,7 +10,7 @@ The tensor of TFN is multiplied with a weight tensor of low rank, without formin
     \Lambda^r &= \prod_m \phi_m^r \tag{4} \\
     o &= \sum_{r=1}^{R} w_r \Lambda^r + c \tag{5}
 
-The equations are those of the public codes; their numbers are ours. The maps `W_1` to `W_3` have biases.
+The equations follow the public codes; the numbering is ours. The linear maps `W_1` to `W_3` have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -21,17 +21,17 @@ The equations are those of the public codes; their numbers are ours. The maps `W
 
 **Differences from the paper and from its public codes**
 
-- (5): the paper, whose text was not at hand, seems to have no `w`. In the codes `K` is the number of classes and `o` the scores. Here
-  `fused` is the width of a vector, which a ReLU, the conversation and the classifier read (our choice). `fused = 0` with
-  `graph = "none"` is the published model, for all classes at once; the codes train one model per emotion.
-- First weights are drawn matrix by matrix, and the rows of the constant are one. The codes draw a whole factor at once, with small weights
-  where `R` and `K` are large. With their initialisation, the sample corpus is not learned at the default width.
-- A missing modality has :math:`z_m = 0`, so that :math:`\phi_m^r` is the row of the constant: the product fuses the others.
-- Text of one vector per utterance goes through the layers of audio and video, because there is no sequence to read. Audio and video
-  sequences become vectors before. Any number of modalities is fused.
-- The codes build a dropout after the fusion and never apply it; it is left out. They train the factors at their own learning rate. One code
-  fails for a single utterance; another never trains `w` and `c`. The script for IEMOCAP chooses an epoch and then predicts with the last.
-- In training the batch norm couples the utterances of a batch.
+- Eq. (5): the paper, to which we had no access, seems to have no `w`. In the public codes, `K` is the number of classes and `o` the scores.
+  Here `fused` is the width of a vector; a ReLU, the graph stage and the classifier follow (our choice). With `fused = 0` and
+  `graph = "none"` it is the published model, for all classes at once; the codes train one model per emotion.
+- Weights are initialised matrix by matrix, and the rows for the constant are one. The public codes initialise a whole factor at once, which
+  gives small weights for large `R` and `K`. With that, the sample corpus is not learned at the default width.
+- A missing modality has :math:`z_m = 0`, so :math:`\phi_m^r` is the row of the constant and the product fuses the other modalities.
+- If text has one vector per utterance, it passes the layers of audio and video, because there is no sequence for an LSTM. Audio and video
+  sequences become vectors first. Any number of modalities is fused.
+- The public codes build a dropout after the fusion without applying it; it is left out. Their factors have their own learning rate. One
+  code fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects an epoch but predicts with the last one.
+- In training, the batch norm makes the utterances of a batch depend on each other.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class LMFConfig(InConversation):
     """LMF.
 
     Attributes:
-        width: Width of `z_m`, if `widths` does not set it.
+        width: Width of `z_m`, unless `widths` sets it.
         widths: Modality → width of its `z_m`.
-        words: Width of the LSTM, where text is words.
-        rank: `R`.
-        fused: `K`; 0: the number of classes, and `o` are the scores, as published; then there is no graph.
-        dropout: Dropout in (1), and before the classifier.
+        words: Width of the LSTM, if text is a sequence of words.
+        rank: Rank `R` of the weight tensor.
+        fused: Width `K` of the fused vector; 0: `o` are the class scores, as published, which needs graph `none`.
+        dropout: Dropout in (1) and before the classifier.
     """
 
     width: Size = 16
@@ -73,7 +73,7 @@ class LMFConfig(InConversation):
 
 
 class LMF(UtteranceMethod):
-    """Products of what the modalities say, of low rank, and the conversation around them."""
+    """Low-rank products of the modality vectors, then a graph stage over the conversation."""
 
     Config = LMFConfig
     sequences_of = ("text",)
@@ -88,7 +88,7 @@ class LMF(UtteranceMethod):
     )
 
     def build(self, config: LMFConfig, shapes: Shapes) -> None:
-        """Build a network and a factor per modality, the conversation, and the classifier."""
+        """Build a network and a factor per modality, the graph stage, and the classifier."""
         if config.fused < 0 or (not config.fused and self.graph is not None):
             raise ConfigError(f"pipeline.fused: expected 1 or more, or 0 with graph 'none', found {config.fused} with {config.graph!r}")
         self.names, size = shapes.modalities, config.fused or shapes.outputs
@@ -106,11 +106,11 @@ class LMF(UtteranceMethod):
         self.classify = nn.Sequential(nn.ReLU(), Dropout(config.dropout), linear) if config.fused else nn.Identity()
 
     def products(self, given: Given) -> Tensor:
-        """Compute `Λ`: `(R, N, K)`."""
+        """Compute the products `Λ`: `(R, N, K)`."""
         z = self.subnets(given)  # Eq. (1)
         return reduce(torch.mul, (nn.functional.pad(z[m], (1, 0), value=1.0) @ self.factors[m] for m in self.names))  # Eqs. (2)-(4)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, K)`, with a conversation wider."""
+        """Compute the utterance states, `(N, K)`; a graph stage adds columns."""
         o = torch.einsum("r,rnk->nk", self.weight[0], self.products(given)) + self.bias  # Eq. (5)
         return self.conversation(o, given.here(self.names).any(1), given)

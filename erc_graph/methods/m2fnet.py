@@ -1,7 +1,7 @@
 r"""After M2FNet: Multi-modal Fusion Network for Emotion Recognition in Conversation (after Chudasama et al., CVPR Workshops 2022).
 
-Transformer encoders over the utterances of each modality. Then the text attends to itself with the keys of each other modality. (2) is the
-paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
+Transformer encoders read the utterances of each modality. Then the text attends to itself with the keys of each other modality. Eq. (2) is
+the paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 
 .. math::
     x_m &= W_m u_m + b_m \tag{1} \\
@@ -20,10 +20,10 @@ paper's (5), (3) and (4) are its (6), (5) is its (7) and (8).
 
 - The paper does not state heads, feed-forward width, norms or positions. Here Enc is one post-norm layer without positions.
 - Only a figure shows whether (4) reads `f` itself; two re-implementations do so. ReLU and dropout in (4) and (5) are not in the paper.
-- (3) needs one width for all modalities. (1), with dropout before and after, is that of a re-implementation.
-- The features are given. The paper's extractors are left out, as is their triplet loss, which as printed draws distant negatives nearer.
-- A missing modality is zero in (2); utterances without text or `m` are no keys in (3). Without text, the first modality replaces it.
-- The paper does not use speakers. `causal` lets no attention read later utterances. A single modality has (1), (2) and (5).
+- Eq. (3) needs one width for all modalities. Eq. (1), with dropout before and after, follows a re-implementation.
+- The features are given. The paper's extractors are left out, and so is their triplet loss, which as printed attracts distant negatives.
+- A missing modality is zero in (2); in (3), utterances without text or `m` are masked keys. Without text, the first modality replaces it.
+- The paper does not use speakers. With `causal`, no attention reads later utterances. A single modality has (1), (2) and (5).
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class M2FNetConfig(Causal):
 
     Attributes:
         width: Width of all states.
-        heads: Heads of every attention.
+        heads: Number of attention heads in every attention.
         feedforward: Hidden width of an encoder.
-        encoders: Of each modality.
-        layers: Layers of the fusion.
+        encoders: Number of encoders per modality.
+        layers: Number of fusion layers.
         dropout: Dropout before and after (1), in the encoders, after (4) and in (5).
     """
 
@@ -68,7 +68,7 @@ class M2FNetConfig(Causal):
 
 
 class KeyedFusion(OverTurns):
-    """Eqs. (3), (4): the first stream attends to itself with the keys of each other stream, over the utterances of a dialogue."""
+    """The fusion of Eqs. (3) and (4): the first stream attends to itself with the keys of each other stream, over a dialogue."""
 
     def __init__(self, c: M2FNetConfig, others: tuple[str, ...]) -> None:
         super().__init__()
@@ -88,9 +88,7 @@ class KeyedFusion(OverTurns):
 
 
 class M2FNet(Method):
-    """After Chudasama et al.: encoders over the utterances of each modality, and a text that attends to itself with the
-    keys of the others.
-    """
+    """Utterance encoders per modality, and a text that attends to itself with the keys of the others, after Chudasama et al."""
 
     Config = M2FNetConfig
     family = "transformer"
@@ -115,7 +113,7 @@ class M2FNet(Method):
         self.classify = nn.Sequential(nn.Linear(len(self.names) * n, n), nn.ReLU(), Dropout(d), nn.Linear(n, shapes.outputs))  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute `[f ; x_a ; x_v]`: `(N, S width)`."""
+        """Compute the utterance states `[f ; x_a ; x_v]`: `(N, S width)`."""
         rows = []
         for m, encoders in cast(Any, self.encoders).items():
             x = Nodes(self.project[m](given.values[m])[:, None], given.present[m][:, None], (m,))  # Eq. (1)

@@ -1,7 +1,7 @@
 r"""M3NET: Multivariate, Multi-frequency and Multimodal: Rethinking Graph Neural Networks for ERC (Chen et al., CVPR 2023).
 
-A hypergraph and a multi-frequency graph run in parallel, over one node per utterance and modality. The paper's text was not at hand: the
-equations are those of the public code, and their numbers are ours.
+A hypergraph and a multi-frequency graph run in parallel, over one node per utterance and modality. We had no access to the paper's text:
+the equations follow the public code, with our numbering.
 
 .. math::
     u_i &= \tfrac14 \textstyle\sum_{k=1}^4 \mathrm{BatchNorm}_k(r_{k,i}) \tag{1} \\
@@ -12,7 +12,7 @@ equations are those of the public code, and their numbers are ours.
     y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
     \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
 
-with the layers `N_L` of (4), over a hyperedge for every modality and one for every utterance, and `N_K` of (5).
+There are `N_L` layers of (4) and `N_K` of (5). A hyperedge joins the nodes of a modality, or of an utterance.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -26,18 +26,17 @@ with the layers `N_L` of (4), over a hyperedge for every modality and one for ev
 
 Differences from the paper and from its public code:
 
-- Hyperedges and nodes have weight one. In the code, learned weights belong to the position in the batch, not to a kind of hyperedge or
-  node. The same dialogue therefore has other scores at another position. Because the training order never changes, a weight can memorise a
-  dialogue. At a position without training the weight is one. With `weights = "kind"` a hyperedge has a positive weight by its kind and a
-  node by its modality, and means are weighted.
-- One text vector per utterance is taken as it is. Several (`text1` to `text4`: the last layers of RoBERTa) have (1), over present rows; in
-  training that norm couples the dialogues of a batch. In the code it also counts the padding.
-- The text has a linear map before the GRU always; in the code only where its width is not `width` (IEMOCAP).
-- The GRU stops at the end of a dialogue. In the code it reads padding, and other dialogues of the batch change the scores.
-- Speakers are numbered by order of appearance, so that renaming them changes nothing.
-- Loss for MELD: see `erc_graph.methods.mmgcn`; the same "focal" loss, `training.loss = "legacy_focal"`.
-- A missing modality has no node, is in no hyperedge, and is zero in (6). The code needs three modalities.
-- The method is never causal: the hyperedge of a modality joins all utterances.
+- Hyperedges and nodes have weight one. The weights of the public code belong to positions in the batch, so the scores of a dialogue depend
+  on its position. Because the training order never changes, a weight can memorise a dialogue. Untrained positions have the weight one. With
+  `weights = "kind"`, weights are positive, one per kind of hyperedge and per modality, and means are weighted.
+- A single text vector per utterance is read unchanged. Several (`text1` to `text4`: the last layers of RoBERTa) pass (1), over present
+  rows. In training, that norm makes the dialogues of a batch depend on each other. In the public code it also counts padding.
+- The text always has a linear map before the GRU; in the public code only if its width is not `width` (IEMOCAP).
+- The GRU stops at the end of a dialogue. In the public code it reads padding, so scores depend on the batch.
+- Speakers are numbered by order of appearance, so renaming them changes nothing.
+- For the "focal" loss on MELD, `training.loss = "legacy_focal"`, see `erc_graph.methods.mmgcn`.
+- A missing modality has no node, is in no hyperedge, and is zero in (6). The public code needs three modalities.
+- The method is never causal, because the hyperedge of a modality joins all utterances.
 """
 
 from __future__ import annotations
@@ -66,13 +65,13 @@ class M3NETConfig(Checked):
     """M3NET.
 
     Attributes:
-        graph: Recipe of both graphs.
-        causal: Must be false: the hyperedge of a modality joins all utterances.
-        width: `D`, width of the encoders' states.
+        graph: Graph recipe of both graphs.
+        causal: Must be false, because the hyperedge of a modality joins all utterances.
+        width: Width `D` of the encoders' states.
         hidden: Width of the nodes.
-        hyper_layers: `N_L`.
-        layers: `N_K`.
-        weights: Of hyperedges and nodes: `uniform`, or by `kind`.
+        hyper_layers: Number of hypergraph layers (4), `N_L`.
+        layers: Number of multi-frequency layers (5), `N_K`.
+        weights: Weights of hyperedges and nodes: `uniform`, or by `kind`.
         dropout: Dropout between the layers of the GRU and before the classifier.
     """
 
@@ -87,7 +86,7 @@ class M3NETConfig(Checked):
 
 
 class M3NET(Method):
-    """Means over modalities and utterances, and signed messages between nodes."""
+    """Hypergraph convolution over modalities and utterances, beside a graph with signed messages."""
 
     Config = M3NETConfig
     can_be_causal = False
@@ -119,7 +118,7 @@ class M3NET(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(widths) * 2 * c.hidden, shapes.outputs))  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, S · 2 hidden)`."""
+        """Compute the utterance states before the classifier, `(N, S · 2 hidden)`."""
         nodes = self.streams(self.texts(given))  # Eqs. (1), (2): (N, S, width)
         nodes = added(nodes, self.speaker(given), ("text",)) if self.speaker else nodes
         nodes = nodes.with_states(self.node(nodes.states))  # Eq. (3): (N, S, hidden)

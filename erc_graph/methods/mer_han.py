@@ -1,7 +1,6 @@
 r"""MER-HAN: hybrid attention networks on audio and text, after Zhang et al. (Biomedical Signal Processing and Control, 2023).
 
-The abstract names attention within, across and over all modalities. The equations are those of a third party's code; their numbers are
-ours.
+The abstract names attention within, across and over all modalities. The equations follow a third party's code; the numbering is ours.
 
 .. math::
     S_m &= \mathrm{BiLSTM}(x_m), \text{ of text } S_m = x_m \tag{1} \\
@@ -20,13 +19,14 @@ ours.
 
 **What is guessed, and differences from that code**
 
-- (5): the code concatenates the channels of word i and frame i (`join = "index"`), which do not belong together. Along time, our choice,
-  the softmax is a "global inter-modal" attention, as in the abstract. (6): the product is read from a figure, and may be a sum.
-- The code masks nothing, although most of its 512 steps are padding. Here padded and missing items are ignored: a missing modality has no
-  part in (4)-(6). With `join = "index"` its channels are zero, as are those after the end of a shorter one.
-- A vector is a sequence of one item, so (2) and (4) pass on its value whatever queries and keys are. Where an utterance has a single
-  item, and for vectors with `join = "index"`, (6) is :math:`U \odot U` and loses all signs.
-- Guesses, none in the code: dropout; every ordered pair of three modalities in (4); a BiLSTM for all but text; the conversation.
+- Eq. (5): the third party's code concatenates the channels of word i and frame i (`join = "index"`), which are not aligned. We concatenate
+  along time, so the softmax is a "global inter-modal" attention, as in the abstract. Eq. (6): we read the product from a figure; it may be
+  a sum.
+- The third party's code masks nothing, although most of its 512 steps are padding. Here padded and missing items are masked: a missing
+  modality has no part in (4)-(6). With `join = "index"`, its channels are zero, and so are those after the end of a shorter modality.
+- A vector is a sequence of one item, so (2) and (4) return its value for any queries and keys. If an utterance has a single item, or if
+  vectors use `join = "index"`, (6) becomes :math:`U \odot U` and loses all signs.
+- Guesses that are not in the code: dropout, (4) over every ordered pair of three modalities, a BiLSTM for all but text, the graph stage.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class MERHANConfig(InConversation):
     """MER-HAN.
 
     Attributes:
-        hidden: Hidden width of the BiLSTM, both directions together.
-        layers: Layers of the BiLSTM.
+        hidden: Hidden width of the BiLSTM, for both directions together.
+        layers: Number of BiLSTM layers.
         width: Width of `U`.
-        heads: Heads of every attention.
-        join: How `F` is made of all `U`.
-        dropout: Dropout on `A`, and before the classifier.
+        heads: Number of attention heads in every attention.
+        join: Concatenation of all `U` to `F`: along `time`, or of the channels at the same `index`.
+        dropout: Dropout on `A` and before the classifier.
     """
 
     hidden: Even = 128
@@ -72,10 +72,10 @@ class MERHANConfig(InConversation):
 
 
 class MERHAN(UtteranceMethod):
-    """Attention within, across and over all modalities, after Zhang et al., and the conversation around it."""
+    """Attention within, across and over all modalities, after Zhang et al., then a graph stage."""
 
     Config = MERHANConfig
-    unused = {"exchange.*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"exchange.*.key.bias": "it adds the same to all scores of a query, which cancels in the softmax"}
     paper = Paper(
         title="Multimodal Emotion Recognition Based on Audio and Text by Using Hybrid Attention Networks",
         authors="Zhang et al.",
@@ -86,7 +86,7 @@ class MERHAN(UtteranceMethod):
     )
 
     def build(self, config: MERHANConfig, shapes: Shapes) -> None:
-        """Build the three blocks, the conversation, and the classifier."""
+        """Build the three attention blocks, the graph stage, and the classifier."""
         width, self.names = config.width, shapes.modalities
         items = {m: item[0] if len(item) == 1 else config.hidden for m, item in shapes.items.items()} | dict(shapes.widths)
         states = {m: items[m] if m == "text" else config.hidden for m in self.names}
@@ -103,7 +103,7 @@ class MERHAN(UtteranceMethod):
         self.classify = self.head(config, self.conversation.width, shapes.outputs)
 
     def states(self, padded: Mapping[str, Padded]) -> Tensor:
-        """Compute g of some utterances that have an item: `(n, size)`."""
+        """Compute the vectors g of utterances with at least one item: `(n, size)`."""
         p, masks = {}, {m: mask for m, (_, mask) in padded.items()}
         for m, (x, mask) in padded.items():
             s = self.recur[m](x, mask) if m in self.recur else x  # Eq. (1)
@@ -118,6 +118,6 @@ class MERHAN(UtteranceMethod):
         return (alpha[..., None] * f).sum(1) * masked_mean(f, mask)  # Eq. (6)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, size)`, with a conversation wider."""
+        """Compute the utterance states, `(N, size)`; a graph stage adds columns."""
         g = self.items(self.states, given, self.size)
         return self.conversation(g, given.here(self.names).any(1), given)

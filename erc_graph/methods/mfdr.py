@@ -1,7 +1,7 @@
 r"""MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition (Zhao et al., Interspeech 2024).
 
-Words attend to the audio in their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
-unit reads z and g, which is multi-head attention over z:
+Words attend to the audio of their own windows (SAWA, Algorithm 1: `erc_graph.encoders.sawa`), which gives z. The gated context perception
+unit reads z and g, where g is multi-head attention over z:
 
 .. math::
     r_t &= \sigma(W_{hr} h_{t-1} + W_{zr} z_t + W_{gr} g_t + b_r) \tag{1} \\
@@ -17,8 +17,8 @@ Dynamic frame convolution reduces the number of states, twice:
     \bar N_f &= \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7} \\
     \Phi &= W(M) \tag{8}
 
-The result is the vector of the utterance: the state of a node of the conversation graph, or the input of the classifier with `graph =
-"none"`, the paper's model.
+The result is the utterance vector. It is the state of a node of the conversation graph; with `graph = "none"`, the paper's model, it is the
+input of the classifier.
 
 | paper | here | shape |
 |---|---|---|
@@ -33,24 +33,24 @@ The result is the vector of the utterance: the state of a node of the conversati
 
 Differences from the paper:
 
-- The paper reads one utterance at a time; here a conversation graph follows. A batch has dialogues, not utterances.
-- Word i of n attends to window ⌊i N / n⌋ of the N that the utterance's own frames fill, the paper's word i to window i: there L and N are
-  50, and real utterances have fewer. Masked elsewhere.
-- Algorithm 1: what lies beyond the utterance's first or last frame is not there, so a window at its border is not moved inwards but
-  grows to one side ("special processing", not described). Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries;
-  here half of those that are there. The mean of line 11 is that of the entries written so far. Lines 9 and 10 print indices with ω_X
-  where frames move by h_X.
-- z is values of frames alone, in which the words themselves are lost; here they are added and the sum is normalised, as after any
-  cross-attention. `sawa.residual = false` is the printed form.
-- Widths are 256 (the paper's hidden size) everywhere; heads and dropout are not given.
-- MGRU (Fig. 4): its update gate is taken as the reset gate's twin, over h, z and g. "w/o Context" is taken as g = z.
-- (8) prints Φ ∈ N_f × f × f × D; a frame leaves one state, so the second f would only be summed over. M's places are those of the words.
-  W is convolution, layer normalisation, ReLU, convolution. A frame that reaches over the utterance's end counts what is real.
-- "Linear" maps every state to one as wide. What goes to the classifier are the frames side by side (`dfc.readout = "flat"`, the paper's
-  compact representation), or their mean over what is real, the default, which does not depend on the longest utterance.
-- Utterances without frames: the words stand in for them, and attend to themselves. Utterances without words: the mean of each window
-  stands in for its word. So a corpus with text alone, or audio alone, works.
-- A waveform is read as MFCCs, 100 frames per second, of which `stride` are one; WavLM has 50. Longer utterances are cut to L and T.
+- The paper reads one utterance at a time; here a conversation graph follows. A batch contains dialogues, not utterances.
+- Word i of n attends to window ⌊i N / n⌋ of the N windows that the utterance's own frames fill; other frames are masked. In the paper, word
+  i attends to window i. There L and N are 50, but real utterances have fewer words.
+- Algorithm 1: there are no frames beyond the ends of an utterance, so a window at its border grows to one side. The paper's "special
+  processing" at borders is not described. Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries; here half of the
+  real ones. The mean of line 11 is over the entries written so far. Lines 9 and 10 print indices with ω_X, although frames move by h_X.
+- The paper's z contains only values of frames, which loses the words themselves. Here the words are added and the sum is normalised, as in
+  any cross-attention layer. `sawa.residual = false` is the printed form.
+- All widths are 256 (the paper's hidden size); the paper gives neither heads nor dropout.
+- MGRU (Fig. 4): we assume that its update gate has the form of the reset gate, over h, z and g. We read "w/o Context" as g = z.
+- Eq. (8) prints Φ ∈ N_f × f × f × D. A frame leaves one state, so the second f would only be summed over. The positions of M are words. W
+  is convolution, layer norm, ReLU, convolution. A frame beyond the utterance's end counts only its real states.
+- "Linear" maps every state to one of equal width. The classifier reads the concatenated frames (`dfc.readout = "flat"`, the paper's compact
+  representation), or by default their mean over real frames. The mean does not depend on the longest utterance.
+- In an utterance without frames, the words attend to themselves. In one without words, the mean of each window replaces its word. A corpus
+  with only text or only audio therefore works.
+- A waveform is read as MFCCs, 100 frames per second, of which `stride` are averaged to one; WavLM has 50. Longer utterances are cut to L
+  words and T frames.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ class SawaConfig(Checked):
     """Sliding adaptive window attention.
 
     Attributes:
-        window: ω_X, frames of a window; 0: every word attends to all frames ("full-size").
-        hop: h_X, frames from one window to the next.
-        adaptive: Windows grow where many frames are like the word.
-        residual: The words are added to what they take up.
+        window: Window width ω_X in frames; 0: every word attends to all frames ("full-size").
+        hop: Hop h_X, frames from one window to the next.
+        adaptive: Let windows grow if many of their frames are similar to the word.
+        residual: Add the words to their attention output.
     """
 
     where = "pipeline.sawa"
@@ -116,10 +116,10 @@ class GcpuConfig(Checked):
     """Gated context perception unit.
 
     Attributes:
-        width: Width of its states.
+        width: Width of the unit's states.
         cell: `gcpu`, `mgru` (complementary update) or `gru` (reads only z).
-        context: The second input is multi-head attention over z; off: z itself.
-        heads: Heads of that attention.
+        context: Use multi-head attention over z as the second input; off: z itself.
+        heads: Number of heads of that attention.
     """
 
     where = "pipeline.gcpu"
@@ -135,11 +135,11 @@ class DfcConfig(Checked):
     """Dynamic frame convolution.
 
     Attributes:
-        pooling: `dfc`; `max` or `avg` of the same frames; `linear`, every state for itself.
-        window: ω_f, states of a frame.
-        hops: h_f of each layer.
-        middle: Channels inside the block that computes the kernels.
-        readout: Vector of an utterance: concatenated frames (`flat`), or their `mean`.
+        pooling: `dfc`; `max` or `avg` over the same frames; `linear`, which maps every state alone.
+        window: Frame width ω_f, in states.
+        hops: Hop h_f of each layer.
+        middle: Number of channels inside the block that computes the kernels.
+        readout: Utterance vector: the concatenated frames (`flat`), or their `mean`.
     """
 
     where = "pipeline.dfc"
@@ -151,7 +151,7 @@ class DfcConfig(Checked):
     readout: Literal["mean", "flat"] = "mean"
 
     def least(self) -> int:
-        """Return how many states the longest sequence must have, so that every layer has a frame."""
+        """Return the least number of states in the longest sequence that gives every layer a frame."""
         length = 1
         for hop in reversed(self.hops):
             length = (length - 1) * hop + self.window
@@ -160,12 +160,12 @@ class DfcConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class MFDRConfig(InConversation):
-    """The whole method.
+    """Options of MFDR.
 
     Attributes:
-        words: L, words that are read of an utterance.
-        frames: T, frames that are read of an utterance, after `stride`.
-        stride: Neighbouring frames whose mean is one (MFCCs of a waveform come at 100 per second).
+        words: Largest number L of words that are read of an utterance.
+        frames: Largest number T of frames that are read of an utterance, after `stride`.
+        stride: Number of neighbouring frames that are averaged to one (MFCCs of a waveform have 100 per second).
         width: Width of words, frames and z.
         dropout: Dropout after SAWA, after the recurrence, and in the classifier.
         hidden: Width of the classifier's hidden layer.
@@ -191,11 +191,11 @@ class MFDRConfig(InConversation):
 
 
 class MFDR(UtteranceMethod):
-    """Words that take up audio window by window, a recurrence that knows the whole, frames with kernels of their own; then the graph."""
+    """Words that attend to audio windows, a recurrence with global context, dynamic frame convolution, and a graph stage."""
 
     Config = MFDRConfig
     reads = ("sequences",)
-    unused = {"attend.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"attend.key.bias": "it adds the same to all scores of a query, which cancels in the softmax"}
     paper = Paper(
         title="MFDR: Multiple-stage Fusion and Dynamically Refined Network for Multimodal Emotion Recognition",
         authors="Zhao et al.",
@@ -205,15 +205,15 @@ class MFDR(UtteranceMethod):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return words and frames, or one of them."""
+        """Return the part of a schema that MFDR reads: words and frames, or one of them."""
         read = {name: schema.sequences[name] for name in (TEXT, AUDIO) if name in schema.sequences}
         if not read:
             found = ", ".join(schema.modalities) or "none"
-            raise ConfigError(f"modalities: MFDR needs sequences of {TEXT} or {AUDIO}; found {found}")
+            raise ConfigError(f"modalities: expected sequences of {TEXT} or {AUDIO}, which MFDR reads, found {found}")
         return replace(schema, widths={}, sequences=read)
 
     def build(self, config: MFDRConfig, shapes: Shapes) -> None:
-        """Build SAWA, GCPU, DFC, the conversation, and the classifier."""
+        """Build SAWA, GCPU, DFC, the graph stage, and the classifier."""
         width, sawa, gcpu, dfc = config.width, config.sawa, config.gcpu, config.dfc
         self.fronts = FrontEnds(shapes.items, width)
         self.attend = SlidingAdaptiveWindowAttention(width, window=sawa.window, hop=sawa.hop, adaptive=sawa.adaptive)
@@ -226,7 +226,7 @@ class MFDR(UtteranceMethod):
         self.classify = Classifier(self.conversation.width, shapes.outputs, hidden=config.hidden, dropout=config.dropout)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return how many utterances have more words or frames than are read, one sentence each."""
+        """Return one sentence for words and one for frames that tells how many utterances are cut off."""
         config, found = self.config, []
         for name, lengths in self.fronts.count(batch).items():
             what, most, stride = ("words", config.words, 1) if name == TEXT else ("frames", config.frames, config.stride)
@@ -235,10 +235,10 @@ class MFDR(UtteranceMethod):
         return found
 
     def read(self, padded: Mapping[str, Padded]) -> tuple[Padded, Padded]:
-        """Return words and frames of the utterances with their masks; what one of them lacks the other stands in for.
+        """Return words and frames with their masks; if an utterance lacks one of them, the other replaces it.
 
         Args:
-            padded: Modality → its values and mask; a modality that the corpus lacks is not there.
+            padded: Modality → its values and mask, only for modalities of the corpus.
         """
         config, window = self.config, self.config.sawa.window
         found: dict[str, Padded] = {name: self.fronts[name](*padded[name]) for name in padded}
@@ -253,13 +253,13 @@ class MFDR(UtteranceMethod):
         return words, _or_else(frames, words)
 
     def combine(self, padded: Mapping[str, Padded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Compute z `(n, L, width)`, its mask `(n, L)`, the weights `(n, L, T)`, and the mask of what is attended to."""
+        """Compute z `(n, L, width)`, its mask `(n, L)`, the attention weights `(n, L, T)`, and the mask of attended frames."""
         (words, mask), (frames, real) = self.read(padded)
         mixed, weights, seen = self.attend(words, mask, frames, real)  # Algorithm 1
         return mixed if self.norm is None else self.norm(words + self.dropout(mixed)), mask, weights, seen
 
     def vectors(self, sequences: Mapping[str, Ragged]) -> Tensor:
-        """Compute one vector per utterance, `(N, vector_width)`; zero where it has neither words nor frames."""
+        """Compute one vector per utterance, `(N, vector_width)`; zero for an utterance without words and frames."""
         return encode_together(self.vector, sequences, self.vector_width, TOKENS)
 
     def vector(self, padded: Mapping[str, Padded]) -> Tensor:
@@ -272,22 +272,21 @@ class MFDR(UtteranceMethod):
         return F.pad(frames, (0, 0, 0, self.refine.count - frames.shape[1])).flatten(1)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, conversation.width)`."""
+        """Compute the utterance states after the graph stage, `(N, conversation.width)`."""
         sequences = self.fronts.prepared(given.batch).sequences
         vectors = self.vectors({name: sequences[name] for name in given.sequences})
         return self.conversation(vectors, given.here(given.sequences).any(1), given)
 
     @torch.no_grad()
     def windows(self, dialogue: Dialogue, turn: int) -> HeteroData:
-        """Return the bipartite graph of the words and frames of an utterance, with the weights of its windows
-        (`erc_graph.graphs.word_windows`).
+        """Return the bipartite graph of an utterance's words and frames, weighted by attention (`erc_graph.graphs.word_windows`).
 
         Args:
             dialogue: The conversation.
-            turn: Which of its utterances, from 0.
+            turn: Index of the utterance, from 0.
 
         Raises:
-            ConfigError: no such utterance, or one without words and frames.
+            ConfigError: the utterance does not exist, or has neither words nor frames.
         """
         from erc_graph.graphs.word_windows import window_graph
 
@@ -307,7 +306,7 @@ class MFDR(UtteranceMethod):
             windows: Number of windows.
 
         Returns:
-            `(windows, frames)`, as many frames as the last of these windows can reach.
+            `(windows, frames)`, with all frames that the last of these windows can reach.
         """
         window, hop = self.config.sawa.window or 10, self.config.sawa.hop
         reach = (windows - 1) * hop + 2 * window

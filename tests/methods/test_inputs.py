@@ -277,7 +277,7 @@ def test_a_method_of_sequences_reads_them_itself() -> None:
 @pytest.mark.parametrize(
     ("widths", "changes", "options", "message"),
     [
-        ({}, {"second_text": "bert"}, {}, r"inputs.second_text: expected none, for this method reads no second text, found 'bert'"),
+        ({}, {"second_text": "bert"}, {}, r"inputs.second_text: expected none, because this method reads no second text, found 'bert'"),
         (
             {}, {"second_text": "bert"}, {"second_text": True},
             r"inputs.second_text: expected a feature set `bert`; the corpus has text, audio",

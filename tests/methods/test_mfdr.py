@@ -295,7 +295,7 @@ def test_the_heat_of_the_first_windows(adaptive: bool, monkeypatch: pytest.Monke
         (lambda: make(make_corpus(), little(graph="nonsense")), "unknown 'nonsense'"),
         (
             lambda: MFDR(Schema(widths={}, sequences={"visual": (3, 8, 8)}, task=THREE)),
-            "modalities: MFDR needs sequences of text or audio; found visual",
+            "modalities: expected sequences of text or audio, which MFDR reads, found visual",
         ),
     ],
 )
