@@ -1,4 +1,4 @@
-"""Methods: one paper per file, with recipe, encoders, message passing, classifier and losses; independent of files and training loops."""
+"""Methods: one paper per file, with its encoders, message passing, classifier and losses; independent of files and training loops."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from erc_graph.methods.ranges import Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionFusionConfig(InConversation):
-    """Attention fusion.
+    """Options of attention fusion.
 
     Attributes:
         width: Width of `x_m`, `y_m` and `u`.

@@ -1,4 +1,4 @@
-"""The base class of all methods: their input, their output, the properties that follow from their parts, and their training stages."""
+"""The base class of all methods: input, output, training stages, and the properties that follow from their parts."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from erc_graph.methods.schema import Kind, Schema
 from erc_graph.methods.stage import Prediction, Stage
 
 VERSION = 2
-"""Of what `Method.describe` gives; files without a number are of version 0."""
+"""Version of the result of `Method.describe`; results without a number have version 0."""
 
 Family = Literal["graph", "recurrent", "transformer", "fusion", "language model"]
 NONE = "none"  # the recipe of a method without a graph
 
 
 class Method(nn.Module):
-    """Base class of a complete method: recipe, encoders, message passing, readout, classifier and losses.
+    """Base class of a complete method: graph recipe, encoders, message passing, readout, classifier and losses.
 
     A subclass defines its `Config`, its `Paper`, and either
 
-    - `parts`, if each part follows the previous one: the first takes the input (`erc_graph.methods.parts`), the others take nodes; or
-    - `build` and `encode`, if the architecture branches;
+    - `parts`, if each part follows the previous one: the first reads the input (`erc_graph.methods.parts`), the others read nodes; or
+    - `build` and `encode`, if the architecture branches.
 
-    and `head`, `answer` and `stages`, if they differ from the defaults. Everything else follows: the options around the method (`[inputs]`,
-    `[prior]`), and whether the method is causal.
+    It also defines `head`, `answer` and `stages` if they differ from the defaults. Everything else follows from these: the options around
+    the method (`[inputs]`, `[prior]`), and whether the method is causal.
 
     Args:
         schema: The features to read and the task.
@@ -48,17 +48,17 @@ class Method(nn.Module):
         prior: Log-probabilities that are added to the scores.
 
     Attributes:
-        graph: Recipe of the graph; `None`: no graph.
+        graph: Graph recipe; `None`: no graph.
         paper: Publication of the method; `None`: not published.
-        family: The kind of network that connects utterances or fuses modalities.
+        family: Kind of network that connects utterances or fuses modalities.
         stands_for: A published system that the method approximates because too little of it is known, and why; empty: none.
-        reads: Form in which a modality is read: `features` or `sequences`; if both, the first one that the corpus has.
+        reads: Form in which a modality is read: `features` or `sequences`; if both are named, the first one that the corpus has.
         reads_second_text: Whether the method uses `inputs.second_text`.
         can_be_causal: Whether the method has a form that reads no later utterances (`Config(causal=True)`).
-        unused: Parameter, or a pattern with `*`, whose gradient is always zero → the reason.
-        couples_batch: What makes the dialogues of a batch depend on each other in training, such as a batch norm or a loss that compares
-            utterances; empty: nothing. In evaluation nothing may.
-        sequences_of: Modalities that are read as sequences, the others as vectors; default: all.
+        unused: Name of a parameter whose gradient is always zero, or a pattern with `*` → the reason.
+        couples_batch: Reason why the dialogues of a training batch depend on each other, such as a batch norm or a contrastive loss. Empty:
+            they are independent. In evaluation they must be independent.
+        sequences_of: Modalities that are read as sequences; others are read as vectors; default: all.
 
     Raises:
         ConfigError: options do not fit the corpus or each other, or `causal` is set but a part reads later utterances.
@@ -93,8 +93,8 @@ class Method(nn.Module):
         )
         if self.inputs.shapes.widths and "features" not in self.reads:
             raise ConfigError(
-                f"modalities: expected sequences, for {type(self).__name__} reads no vectors, found vectors of "
-                f"{', '.join(self.inputs.shapes.widths)}; leave them out (prior.stream among them)"
+                f"modalities: expected only sequences, because {type(self).__name__} reads no vectors, found vectors of "
+                f"{', '.join(self.inputs.shapes.widths)}; leave them out, also from prior.stream"
             )
         self._refuse_causal()
         self.graph = self._graph()
@@ -111,19 +111,20 @@ class Method(nn.Module):
 
     @classmethod
     def narrow(cls, schema: Schema) -> Schema:
-        """Return the part of a schema that the method reads; a method that cannot read everything drops a modality or raises an error."""
+        """Return the part of a schema that the method reads; a method may drop a modality that it cannot read, or raise an error."""
         return schema
 
     def parts(self, config: Any, shapes: Shapes) -> Iterator[nn.Module]:
-        """Yield the parts in order; the first takes `Given`, the others nodes. A part that changes the width has an attribute `width`."""
+        """Yield the parts in order; the first reads `Given`, the others read nodes. A part that changes the width has the attribute
+        `width`."""
         raise ConfigError(f"{type(self).__name__}: expected parts(), or build() and encode(), found neither")
 
     def head(self, config: Any, width: int, outputs: int) -> nn.Module:
-        """Return the layer from the states of an utterance `(N, width)` to its scores `(N, outputs)`."""
+        """Return the classifier, which maps utterance states `(N, width)` to scores `(N, outputs)`."""
         return nn.Sequential(Dropout(getattr(config, "dropout", 0.0)), nn.Linear(width, outputs))
 
     def build(self, config: Any, shapes: Shapes) -> None:
-        """Build the parts, and `classify`."""
+        """Build the parts and the classifier."""
         parts = list(self.parts(config, shapes))
         for i, part in enumerate(parts):
             if not isinstance(part, nn.Module):
@@ -131,12 +132,12 @@ class Method(nn.Module):
         self.chain = nn.ModuleList(parts)
         widths: list[int] = [part.width for part in self.chain if hasattr(part, "width")]  # type: ignore[misc]
         if not widths:
-            raise ConfigError(f"{type(self).__name__}.parts: expected a part that says its `width`, found none")
+            raise ConfigError(f"{type(self).__name__}.parts: expected a part with an attribute `width`, found none")
         streams = int(getattr(self.chain[0], "count", 1))  # side by side in `encode`
         self.classify = self.head(config, streams * widths[-1], shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Compute the states of every utterance before the classifier: `(N, width)`; several streams are concatenated."""
+        """Compute the utterance states before the classifier, `(N, width)`; several streams are concatenated."""
         first, *rest = self.chain
         nodes: Nodes = first(given)
         for part in rest:
@@ -144,7 +145,7 @@ class Method(nn.Module):
         return nodes.masked().flatten(1)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute scores and losses of every utterance."""
+        """Compute the scores of every utterance and the losses."""
         states = self.encode(given)
         return Prediction(scores=self.classify(states), states=states)
 
@@ -153,17 +154,15 @@ class Method(nn.Module):
         return [self.stage("train", self)]
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Return the batch before stage `index`, for each split; outputs of frozen layers may be stored in its cache."""
+        """Return the batch of a split before stage `index`; outputs of frozen layers may be stored in its cache."""
         return batch
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return one sentence per kind of input that is longer than the method reads and is cut off; empty if nothing is cut."""
+        """Return one sentence per kind of input that is too long and is cut off; empty if nothing is cut off."""
         return []
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weight of each modality in an utterance: modality → `(N,)` shares that sum to one; empty if the method has no
-        weights.
-        """
+        """Return the weight of each modality in an utterance: modality → `(N,)`; they sum to one. Empty: the method has none."""
         return {}
 
     # -- what follows ----------------------------------------------------------------------------------------------------------
@@ -175,10 +174,10 @@ class Method(nn.Module):
 
     @property
     def recipe(self) -> GraphRecipe:
-        """Return the graph, for a method that needs one; `graph` is `None` if there is none.
+        """Return the graph recipe of a method that needs one; the attribute `graph` may be `None`.
 
         Raises:
-            ConfigError: the graph is `none`.
+            ConfigError: the option `graph` is `none`.
         """
         if self.graph is None:
             known = ", ".join(list_recipes())
@@ -193,13 +192,13 @@ class Method(nn.Module):
     @final
     @property
     def causal(self) -> bool:
-        """Return whether no prediction depends on later utterances: all parts are causal."""
+        """Return whether no prediction depends on later utterances, because all parts are causal."""
         return all(part.causal for _, part in self.over_turns())
 
     @final
     @property
     def utterance_level(self) -> bool:
-        """Return whether no prediction depends on other utterances: no part reads them."""
+        """Return whether no prediction depends on other utterances, because no part reads them."""
         return not any(True for _ in self.over_turns())
 
     def over_turns(self) -> Iterator[tuple[str, OverTurns]]:
@@ -208,7 +207,7 @@ class Method(nn.Module):
 
     @final
     def given(self, batch: Batch) -> Given:
-        """Return the input of the parts for a batch; in training with noise."""
+        """Return the preprocessed input of the method for a batch; in training, noise is added."""
         return self.inputs(self.inputs.noisy(self.inputs.vectors(batch)))
 
     def forward(self, batch: Batch, answer: Callable[[Given], Prediction] | None = None) -> Prediction:
@@ -216,7 +215,7 @@ class Method(nn.Module):
 
         Args:
             batch: The dialogues.
-            answer: Another function in place of `answer`, for example that of an earlier stage; the prior is then not added.
+            answer: Function that replaces the method's own `answer`, for example that of an earlier stage; the prior is then not added.
         """
         given = self.given(batch)
         if answer is not None:
@@ -228,12 +227,12 @@ class Method(nn.Module):
 
     @final
     def stage(self, name: str, *modules: nn.Module, answer: Callable[[Given], Prediction] | None = None) -> Stage:
-        """Return a stage that trains some modules, and the layers of a text encoder at their own learning rate.
+        """Return a stage that trains some modules; the trained layers of a text encoder have their own learning rate.
 
         Args:
             name: Name in logs and histories.
             *modules: Modules to train.
-            answer: Function that computes the prediction; default: the method's own `answer`, and the prior is trained too.
+            answer: Function that computes the prediction; default: the method's own `answer`, which also trains the prior.
         """
         layers = self.inputs.text_layers
         own = [*modules, *([self.prior] if self.prior is not None and answer is None and self not in modules else [])]
@@ -254,7 +253,7 @@ class Method(nn.Module):
 
     @final
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Prepare each split before stage `index`: everything that does not depend on weights is computed once."""
+        """Prepare the batch of a split before stage `index`: what does not depend on trained weights is computed once."""
         batch = self.inputs.prepared(batch)
         for module in self.modules():
             if isinstance(module, FrontEnds):
@@ -262,10 +261,10 @@ class Method(nn.Module):
         return self.keep(index, batch)
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that is needed to build the method again, as plain JSON values.
+        """Return everything that is needed to rebuild the method, as plain JSON values.
 
-        Class, configuration, content of the graph recipe, inputs, prior, task with its label names, and where the features came from. The
-        normalisation of the features is among the weights, as buffers.
+        These are the class, the configuration, the graph recipe, the inputs, the prior, the task with its labels, and the origin of the
+        features. The normalisation of the features is stored with the weights, as buffers.
         """
         schema, recipe = self.schema, self.graph
         return {
@@ -291,7 +290,7 @@ class Method(nn.Module):
 
     def _refuse_causal(self) -> None:
         if getattr(self.config, "causal", False) and not self.can_be_causal:
-            raise ConfigError(f"pipeline.causal: expected false, for {type(self).__name__} always reads later utterances, found true")
+            raise ConfigError(f"pipeline.causal: expected false, because {type(self).__name__} always reads later utterances, found true")
 
     def _refuse_parts_that_look_ahead(self) -> None:
         if not getattr(self.config, "causal", False):
@@ -305,5 +304,5 @@ class Method(nn.Module):
 
 
 def in_parts(function: Callable[[Batch], Tensor], batch: Batch, dialogues: int = 64) -> Tensor:
-    """Apply `function` to a large batch, some dialogues at a time to save memory; rows as in the batch."""
+    """Apply `function` to a large batch, some dialogues at a time to save memory; the row order is unchanged."""
     return torch.cat([function(part) for part in batch.split(torch.arange(len(batch)).split(dialogues))])

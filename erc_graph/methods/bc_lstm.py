@@ -19,7 +19,7 @@ The equations follow the public PyTorch code with which later papers compare; th
 **Differences from the paper and from its public code**
 
 - The paper trains one contextual LSTM per modality first, then another LSTM over their outputs. We had no access to its text. Later tables
-  use the name bc-LSTM for the single level of the public code, which reads all features of an utterance; this level is implemented here.
+  use the name bc-LSTM for the single level of the public code, which reads all features of an utterance. This level is implemented here.
   The two levels of the paper and the code's variant for words are not. (2) and the second layer come from the code, not from the paper.
 - Eq. (1): the public code does not pack sequences. For a shorter dialogue, the backward direction therefore starts in the padding, which
   reaches the forward direction through the second layer. Here each direction starts at the true end of the dialogue.
@@ -51,7 +51,7 @@ from erc_graph.methods.ranges import Causal, Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class BCLSTMConfig(Causal):
-    """bc-LSTM.
+    """Options of bc-LSTM.
 
     Attributes:
         width: Width of the LSTM, both directions together.

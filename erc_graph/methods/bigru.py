@@ -18,7 +18,7 @@ from erc_graph.methods.ranges import Causal, Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class BiGRUConfig(Causal):
-    """Plain BiGRU.
+    """Options of the BiGRU baseline.
 
     Attributes:
         width: Width of the states, for both directions together.

@@ -47,7 +47,7 @@ from erc_graph.methods.ranges import Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class BIMHAConfig(InConversation):
-    """After BIMHA.
+    """Options of BIMHA.
 
     Attributes:
         inner_width: Width of `Z_m`.

@@ -26,8 +26,8 @@ speaks, a local GRU keeps its state and `X` is 0; a memory GRU reads these zeros
 - The public code fills the window with empty utterances on the left, which its memory GRUs read. Scores thus depend on their number. Here
   only real utterances count. An utterance without any modality enters no memory; as a query it reads zeros.
 - Eq. (4): in the public code, the softmax of each side runs over the utterances of both sides. Utterances of the other side take attention
-  weight and add 0 to (5). In the first hop, the memory GRU's states even give them scores. `mask = "global"` reproduces this; the default
-  is `"side"`.
+  weight and add 0 to (5). In the first hop, their scores even come from the memory GRU's states. `mask = "global"` reproduces this; the
+  default is `"side"`.
 - Paper and public code assume two speakers. With more speakers, "other" means all speakers except that of the utterance.
 - The public code selects its epoch on a random 60 per cent of the *test* utterances. It does not shuffle, and its loss counts the zero rows
   that pad the last batch. Here all methods share one training loop. The code's 0.3 is the share that dropout keeps.
@@ -57,7 +57,7 @@ from erc_graph.methods.ranges import Checked, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class CMNConfig(Checked):
-    """CMN.
+    """Options of CMN.
 
     Attributes:
         width: Width of all states.
@@ -87,7 +87,7 @@ class TwoMemories(OverTurns):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
-        """Map `(N, 1, inputs)` to `(N, 1, width)`."""
+        """Map states `(N, 1, inputs)` to `(N, 1, width)`."""
         u = nodes.masked()[:, 0]
         history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)

@@ -56,7 +56,7 @@ from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class COGMENConfig(Causal):
-    """COGMEN.
+    """Options of COGMEN.
 
     Attributes:
         graph: Graph recipe.

@@ -1,6 +1,6 @@
 """The graph stage over a conversation, for methods whose paper reads one utterance at a time.
 
-The fused vector of an utterance is the state of a node; message passing adds information from the neighbours.
+The fused vector of an utterance is the state of a node; message passing adds information from its neighbours.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ DROPOUT = 0.3  # in GRU and graph
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationConfig(Checked):
-    """The graph stage after an utterance-level method.
+    """Options of the graph stage after an utterance-level method.
 
     Attributes:
         width: Width of the node states.
-        recurrent: A GRU over the utterances before the graph.
+        recurrent: Add a GRU over the utterances before the graph.
     """
 
     where = "pipeline.conversation"
@@ -43,11 +43,11 @@ class ConversationConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class InConversation(Causal):
-    """Options that methods share whose paper sees one utterance at a time.
+    """Options shared by methods whose paper reads one utterance at a time.
 
     Attributes:
-        graph: Recipe of the conversation's graph; `none`: no stage after the method's own network.
-        conversation: The graph stage.
+        graph: Graph recipe of the conversation; `none`: no graph stage after the method's own network.
+        conversation: Options of the graph stage.
     """
 
     graph: str = "speaker"
@@ -55,18 +55,17 @@ class InConversation(Causal):
 
 
 class Conversation(nn.Module):
-    """Utterance vectors to states that know the conversation: projection, GRU over the utterances, speaker embedding, angular graph
-    convolution.
+    """The graph stage: projection, GRU over the utterances, speaker embedding and angular graph convolution.
 
-    What goes in is concatenated with what comes out, so that an utterance's own vector reaches the classifier unchanged. Without a recipe
-    nothing else does: the method is the paper's own, one utterance at a time.
+    The output is concatenated with the input, so that the classifier also reads an utterance's own vector unchanged. Without a graph
+    recipe, the output is this vector alone: the method then reads one utterance at a time, as in its paper.
 
     Args:
-        inputs: Width of the vectors.
-        recipe: The graph; `None`: no conversation.
-        config: Width.
+        inputs: Width of the utterance vectors.
+        recipe: Graph recipe; `None`: no graph stage.
+        config: Options of the graph stage.
         causal: Whether the GRU reads only forward.
-        speaker: Width of given speaker vectors; 0: learned ones.
+        speaker: Width of given speaker vectors; 0: they are learned.
 
     Attributes:
         width: Width of the output rows.
@@ -90,11 +89,11 @@ class Conversation(nn.Module):
         self.width += self.conv.width
 
     def forward(self, vectors: Tensor, present: Tensor, given: Given) -> Tensor:
-        """Return every utterance's own vector, followed by its state after message passing.
+        """Concatenate every utterance's own vector with its state after message passing.
 
         Args:
-            vectors: `(N, inputs)`.
-            present: `(N,)` bool; an absent utterance has no edges, and its own vector is zero.
+            vectors: Utterance vectors, `(N, inputs)`.
+            present: `(N,)` bool mask; a missing utterance has no edges, and its own vector is zero.
             given: The dialogues.
 
         Returns:
@@ -111,12 +110,12 @@ class Conversation(nn.Module):
 
 
 class UtteranceMethod(Method):
-    """A method whose paper sees one utterance at a time; abstract."""
+    """Abstract base class of methods whose paper reads one utterance at a time."""
 
     family = "fusion"
     reads: ClassVar[tuple[Kind, ...]] = ("sequences", "features")
 
     def around(self, inputs: int) -> Conversation:
-        """Return the graph stage after its vectors `(N, inputs)`, as its options say."""
+        """Return the graph stage for utterance vectors `(N, inputs)`, with the configured options."""
         c, speaker = self.config, self.inputs.shapes.speaker
         return Conversation(inputs, self.graph, c.conversation, causal=c.causal, speaker=speaker)

@@ -26,7 +26,7 @@ utterances, without positions. Relations are: earlier, later or same utterance o
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. The code's window is mirrored and one utterance too short; here it follows its names (recipe
+- We had no access to the paper's text. The code's window is mirrored and one utterance too short; here it has its nominal size (recipe
   `corect`).
 - Here the Transformer and (5) mask padding. In the public code they do not, so scores depend on the batch.
 - The public code exchanges the names of the audio and text modules; here they are right. Its unused layers are left out.
@@ -67,7 +67,7 @@ from erc_graph.methods.ranges import Causal, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class CORECTConfig(Causal):
-    """CORECT.
+    """Options of CORECT.
 
     Attributes:
         graph: Graph recipe; each of its rules becomes one relation per stream, or per ordered pair of streams.

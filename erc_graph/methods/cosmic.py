@@ -64,7 +64,7 @@ COMMONSENSE = ("xEffect", "xReact", "xIntent", "oEffect", "oReact")  # relations
 
 @dataclass(frozen=True, kw_only=True)
 class COSMICConfig(Causal):
-    """COSMIC.
+    """Options of COSMIC.
 
     Attributes:
         width: Width of `g`, `q`, `r` and `i`; `e` is three times as wide.
@@ -107,7 +107,7 @@ class COSMIC(Method):
         """Build the parts in the order of the equations."""
         said = {name: width for name, width in shapes.widths.items() if name not in COMMONSENSE}
         if not said:
-            raise ConfigError(f"modalities: COSMIC: expected one besides commonsense, found {', '.join(shapes.widths)}")
+            raise ConfigError(f"modalities: expected one besides the commonsense of COSMIC, found {', '.join(shapes.widths)}")
         self.texts = MeanOfTexts(said, norm=c.norm == "batch")
         self.couples_batch, self.turn = self.texts.couples_batch, Turn(self.texts.widths)
         self.project = nn.Linear(self.turn.width, c.hidden)

@@ -58,7 +58,7 @@ from erc_graph.methods.ranges import Checked, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DAGERCConfig(Checked):
-    """DAG-ERC.
+    """Options of DAG-ERC.
 
     Attributes:
         graph: Graph recipe; all its edges come from earlier utterances.

@@ -62,7 +62,7 @@ from erc_graph.methods.ranges import Causal, Count, Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueCRNConfig(Causal):
-    """DialogueCRN.
+    """Options of DialogueCRN.
 
     Attributes:
         width: Width of each context, for both directions together.
@@ -94,7 +94,7 @@ class Reasoning(OverRows):
         self.cell = nn.LSTMCell(2 * context, context)
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, 3 context)` to `(N, 2 context)`; each round processes all utterances at once."""
+        """Map states `(N, 3 context)` to `(N, 2 context)`; each round processes all utterances at once."""
         c = batch.pad(rows[:, : self.context])  # (D, L, context)
         turn = torch.arange(batch.longest, device=batch.device)
         mask = turn[:, None] >= turn if self.causal else batch.mask[:, None]

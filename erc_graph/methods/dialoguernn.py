@@ -28,14 +28,15 @@ The equations follow the public code; the numbering is ours. `s` is the speaker 
   off by default. Here they follow the code.
 - The paper's "bidirectional" may refer only to the emotion GRU. Here, as in the public code, all of (1) to (5) run in both directions.
 - Eq. (2): the scores `dot`, `concat` and `general2` (with a bias) of the public code are left out.
-- Eq. (6): the public code multiplies scores by a mask before the softmax; very low scores beside a longer dialogue then give 0/0. Here
-  padding is masked. The bias is only in the code. Its hidden layer in (7) is twice as wide as its name `D_h` says; so is ours.
+- Eq. (6): the public code multiplies scores by a mask before the softmax; very low scores in a padded dialogue then give 0/0. Here padding
+  is masked. The bias is only in the code. Its hidden layer in (7), and ours, is twice as wide as its name `D_h` says.
 - The public code cannot run a single direction. Here `causal` does so, and (6) then attends to no later utterance. One ablation of the
   paper, forward with attention over the whole dialogue, cannot be built.
 - The public code divides the weighted loss by the weights of the batch, and weights classes only on IEMOCAP. Here the weights have mean one
   over the training split, and the loss is divided by the number of utterances.
 - The public code reads text on IEMOCAP, text and audio on MELD. Here all modalities of an utterance are concatenated.
-- The public code has one state per speaker of the corpus, here of the batch. No weight depends on the identity of a speaker.
+- The public code has one state per speaker of the corpus; here there is one per speaker of the batch. No weight depends on the identity of
+  a speaker.
 - Both public scripts select the epoch on test data and have no development split. Here development data select it.
 - A missing modality is zero; an utterance without any modality is a vector of zeros. We know the paper's equations from a review.
 """
@@ -60,7 +61,7 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueRNNConfig(Causal):
-    """DialogueRNN.
+    """Options of DialogueRNN.
 
     Attributes:
         width: Width of `g`.

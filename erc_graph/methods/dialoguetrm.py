@@ -2,7 +2,7 @@ r"""After DialogueTRM: exploring multi-modal emotional dynamics in a conversatio
 
 Each modality attends either to the whole dialogue or only to its own utterance. Gates per channel then fuse pairs of modalities, and
 attention weights the pairs. The equations are ours: **we had no access to the paper, and no public code exists**. The abstract describes
-both parts and the choice of the context; a summary by others gives the order of both fusions and says that text is sequential. The rest is
+both parts and the choice of the context. A summary by others gives the order of both fusions and says that text is sequential. The rest is
 guessed.
 
 .. math::
@@ -52,7 +52,7 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueTRMConfig(Causal):
-    """DialogueTRM.
+    """Options of DialogueTRM.
 
     Attributes:
         width: Width of all states.
@@ -79,7 +79,7 @@ class Gate(nn.Module):
         self.gate, self.first, self.second = nn.Linear(2 * width, width), nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, pair: Nodes) -> Tensor:
-        """Map `(N, 2, width)` to `(N, width)`."""
+        """Map the states of both modalities, `(N, 2, width)`, to the fused states `(N, width)`."""
         (one, other), here = pair.masked().unbind(1), pair.present
         z = self.gate(torch.cat([one, other], -1)).sigmoid()
         share = torch.where(here.all(1, keepdim=True), z, here[:, :1].to(z.dtype))

@@ -9,7 +9,7 @@ last utterances, all utterances, those of the same speaker, or those of other sp
     o_i &= \mathrm{ReLU}(W_o H^L_{i, \texttt{<cls>}} + b_o) \tag{3} \\
     s_i &= W_3\, \mathrm{ReLU}(W_2\, \mathrm{ReLU}(W_1 o_i + b_1) + b_2) + b_3 \tag{4}
 
-We had no access to the paper's text: the equations follow the public code, with our numbers. (2): see
+We had no access to the paper's text: the equations follow the public code, with our numbers. For (2), see
 `erc_graph.encoders.dialog_attention`.
 
 | symbol | attribute | shape |
@@ -63,7 +63,7 @@ CLS, CLOSING = 3, (4, 3)  # ids in XLNet's vocabulary: the token that stands for
 
 @dataclass(frozen=True, kw_only=True)
 class DialogXLConfig(Checked):
-    """DialogXL.
+    """Options of DialogXL.
 
     Attributes:
         width: Width of the states; an XLNet determines it, `layers` and `feedforward`.
@@ -123,7 +123,7 @@ class DialogXL(Method):
                     raise ConfigError("pipeline.language_model.lora: expected 0 for an XLNet, whose layers are DialogXL's own")
                 own, found = found.settings, replace(found, folder="")
                 if own["n_head"] != sum(self.heads):
-                    raise ConfigError(f"pipeline: expected {own['n_head']} heads of all groups, as XLNet has, found {sum(self.heads)}")
+                    raise ConfigError(f"pipeline: expected {own['n_head']} heads over all groups, as in XLNet, found {sum(self.heads)}")
                 c = replace(c, width=own["d_model"], layers=own["n_layer"], feedforward=own["d_inner"])
                 head_width, self.words = own["d_head"], nn.Embedding(own["vocab_size"], own["d_model"])
             else:

@@ -26,18 +26,18 @@ With `causal`, (4) counts incoming edges, too. The equations follow the public c
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. The code is anonymous but uses the paper's names. It saves models only above the published test
-  results, trains on development data and selects the epoch on test data; here development data select it. On IEMOCAP it repeats order and
-  dropout masks in every epoch. Its unused modules are left out.
+- We had no access to the paper's text. The code is anonymous but uses the paper's names. It saves models only above the published results,
+  trains on development data and selects the epoch on test data; here development data select it. On IEMOCAP it repeats order and dropout
+  masks in every epoch. Its unused modules are left out.
 - The recipes describe the graphs that the code builds, not those that its options name. In (5), a speaker's first utterance sends nothing,
   and past and future are exchanged. Near utterances are joined twice in (4), modalities of an utterance twice in (4) and (5). The code has
-  other windows for MELD; its settings here use the same ones.
+  other windows for MELD; our settings for MELD use those of IEMOCAP.
 - GRU and batch norm skip padding; in the public code both read it. The text always has a linear map before the GRU, in the code only on
   IEMOCAP.
-- The "focal" loss of the code for MELD rises as the right class gets certain: `training.loss = "legacy_focal"`. The paper has cross
+- On MELD, the code has a "focal" loss that rises as the right class gets certain (`training.loss = "legacy_focal"`), the paper cross
   entropy.
-- Speakers are numbered by first appearance (in the public code as in the corpus); a matrix multiplies their embedding. A missing modality
-  has no node; the anchor reads zeros for it. The public code needs three modalities.
+- Speakers are numbered by first appearance (in the code as in the corpus); a matrix multiplies their embedding. A missing modality has no
+  node; the anchor reads zeros for it. The public code needs three modalities.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from erc_graph.methods.ranges import Causal, Even, Graph, Share, Size, Weight
 
 @dataclass(frozen=True, kw_only=True)
 class EDMConfig(Causal):
-    """MF-EDM.
+    """Options of MF-EDM.
 
     Attributes:
         graph: Graph recipe of the contagion graph.

@@ -39,7 +39,7 @@ class Ensemble(nn.Module):
     """An ensemble of networks of one method, with the interface of a `Method` for prediction and training.
 
     Args:
-        members: The networks: methods of one class, schema and configuration.
+        members: The networks, all of the same class, schema and configuration.
     """
 
     schema: Schema = _of_all("schema")
@@ -71,13 +71,13 @@ class Ensemble(nn.Module):
             member.fit_inputs(train)
 
     def stages(self) -> list[Stage]:
-        """Return the stages of the networks, side by side."""
+        """Return the stages, each for all networks at once."""
         return [_together(stages) for stages in zip(*(member.stages() for member in self.networks), strict=True)]
 
     def start_stage(self, index: int, batch: Batch) -> Batch:
-        """Prepare each split as the networks do; each network has its own part of the cache and of the sequences that it adds.
+        """Prepare each split as the networks do; each network keeps its own entries of the cache and its own added sequences.
 
-        Everything else that they change, such as pooled sequences, does not depend on weights.
+        Other changes, such as pooled sequences, do not depend on weights and are shared.
         """
         started = [member.start_stage(index, batch) for member in self.networks]
         if all(part is batch for part in started):
@@ -91,16 +91,16 @@ class Ensemble(nn.Module):
         return replace(started[0], cache=cache, sequences=sequences)
 
     def cut(self, batch: Batch) -> list[str]:
-        """Return what one of the networks returns."""
+        """Return the sentences of the first network, which hold for all."""
         return self.networks[0].cut(batch)
 
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean of the shares of the networks."""
+        """Return the modality weights, averaged over the networks."""
         shares = [member.trust(batch) for member in self.networks]
         return {name: torch.stack([share[name] for share in shares]).mean(0) for name in shares[0]}
 
     def forward(self, batch: Batch) -> Prediction:
-        """Compute the scores of every utterance, `(N, C)`: logarithms of the mean probabilities, or the mean of the scores `(N, 1)`."""
+        """Compute the scores of every utterance: log of the mean probabilities `(N, C)`, or for a score task the mean scores `(N, 1)`."""
         return _vote(self.networks, batch)
 
 

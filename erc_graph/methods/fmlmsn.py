@@ -17,8 +17,8 @@ Each pair of modalities has a learner, trained in its own stage; a meta-learner 
 
 **What is known, what was guessed, and what differs**
 
-- Known from the abstract: one learner per pair, trained in stages; encoders shared by its three outputs; a meta-learner on the hidden
-  features of the pairs. We had no access to the paper's text or a code. Guessed: (1), as in TFN; the form of (2); μ; the meta-learner.
+- Known from the abstract: one learner per pair, trained in stages; encoders shared by its outputs; a meta-learner on the pairs' hidden
+  features. We had no access to the paper's text or a code. Guessed: (1), as in TFN; the form of (2); μ; the meta-learner.
 - The core of the paper, seven labels per clip, is missing here: the corpora have one label per utterance, which trains every output. What
   remains is deep supervision with stacking.
 - The meta-learner trains on features of the learners' own training data; these features are fitted to the labels.
@@ -48,7 +48,7 @@ from erc_graph.methods.stage import Prediction, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class FmlMSNConfig(InConversation):
-    """After FmlMSN.
+    """Options of FmlMSN.
 
     Attributes:
         width: Width of `z_m` and `b_mn`.

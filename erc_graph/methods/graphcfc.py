@@ -31,12 +31,12 @@ numbering is ours.
 - The loss of the public code is half the sum of the five cross entropies. Here it is their sum.
 - The recipe gives the window that an utterance reads. The public code exchanges past and future, which changes nothing at 18 and 18.
 - The vector of a self-loop is the mean of the vectors of the node's other edges, as in PyTorch Geometric, which the code uses.
-- The public code knows the speakers of the corpus. Here they are numbered by first appearance; surplus speakers share the recipe's last
-  types.
+- The public code uses the speaker numbers of the corpus. Here they are numbered by first appearance; surplus speakers share the recipe's
+  last types.
 - The public code trains on 108 of 120 dialogues, including its 12 development dialogues, and prints the best test results of all epochs. It
   repeats the order of the dialogues and the dropout masks in every epoch.
-- A missing modality has no node, and is zero in (3) and (5). A modality with another name is read like audio. A single modality has no
-  shared stream, and passes through (4) alone.
+- A missing modality has no node, and is zero in (3) and (5). A modality with another name is read like audio. With a single modality, there
+  is no shared stream, and (4) reads one stream.
 - With `causal`, recurrent networks read forward and edges from later utterances are left out.
 """
 
@@ -67,7 +67,7 @@ Depths = Annotated[list[int], Range(lambda value: bool(value) and min(value) >= 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCFCConfig(Causal):
-    """GraphCFC.
+    """Options of GraphCFC.
 
     Attributes:
         graph: Graph recipe.
@@ -102,7 +102,7 @@ class Block(nn.Module):
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Map states `(N, S, width)` to `(N, S, width)`."""
         y = self.first(nodes.states + self.attend(nodes, batch).states)
         return nodes.with_states(self.second(y + self.feedforward(y)))
 

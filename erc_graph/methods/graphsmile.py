@@ -30,7 +30,7 @@ term of (6) runs over all ordered pairs of utterances, `i = j` included, in bloc
 - The batch norm of (1) counts only true utterances; in the public code also padding. Several texts (`text1` to `text4`) are averaged after
   norms.
 - The layers of a graph have different initial weights; in the public code they are copies of one layer.
-- A missing modality has no node, and (4) is the mean over the others. One modality alone has no graph: `S = F^0`.
+- A missing modality has no node, and (4) is the mean over the others. A single modality has no graph: `S = F^0`.
 - The sentiments of (6) follow from the labels (option `sentiments`), for scores from the sign; the public code has a separate column for
   MELD. Labels without a sentiment, such as surprise, are excluded from both losses.
 """
@@ -65,7 +65,7 @@ SENTIMENTS = {"neutral": 1, **dict.fromkeys(NEGATIVE, 0), **dict.fromkeys(POSITI
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSmileConfig(Causal):
-    """GraphSmile.
+    """Options of GraphSmile.
 
     Attributes:
         past: Number of earlier utterances that a node reads in the other modality, besides its own utterance.
@@ -76,7 +76,7 @@ class GraphSmileConfig(Causal):
         sentiment: Weight λ₂ of the sentiment loss; 0: no such task.
         shift: Weight λ₃ of the loss on sentiment changes; 0: no such task.
         sentiments: Label in lower case → 0 negative, 1 neutral, 2 positive.
-        dropout: Dropout after (1), and on what (3) adds.
+        dropout: Dropout after (1) and on the summands of (3).
     """
 
     past: Size = 3
@@ -113,7 +113,10 @@ class GraphSmile(Method):
         self.graph = recipe if len(self.names) > 1 else None
         known = [c.sentiments.get(label.lower(), -1) for label in self.task.labels]
         if (c.sentiment or c.shift) and self.task.labels and max(known) < 0:
-            raise ConfigError(f"pipeline.sentiments: expected that of a label ({', '.join(self.task.labels)}), or weights of 0, found none")
+            raise ConfigError(
+                f"pipeline.sentiments: expected the sentiment of at least one label ({', '.join(self.task.labels)}), found none; "
+                "or set pipeline.sentiment and pipeline.shift to 0"
+            )
         self.register_buffer("sentiment_of", torch.tensor(known, dtype=torch.long), persistent=False)
         self.project = Streams(self.texts.widths, c.width)
         pairs = {f"{m}_{n}": Chain(c.width, recipe, layers=c.layers, dropout=c.dropout) for m, n in combinations(self.names, 2)}

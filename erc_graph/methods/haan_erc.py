@@ -26,7 +26,8 @@ stages have a selector (2), in training with Gumbel noise.
 
 **Differences from the paper and from its public code**
 
-- We had no access to the paper's text. The public code has two models; this is the IEMOCAP one, which it evaluates on test data each epoch.
+- We had no access to the paper's text. The public code has two models; this is the one for IEMOCAP. The code evaluates it on test data in
+  each epoch.
 - In the public code, a slip lets the second stage of (5) also read the same speaker. Here an utterance without other speakers reads itself.
 - In the public code, (2) is never trained. An utterance whose pairs are all dropped reads all utterances, later ones and padding included.
   Here the gradient treats decisions as probabilities (straight-through), and such an utterance reads itself.
@@ -61,7 +62,7 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class HAANERCConfig(Causal):
-    """HAAN-ERC.
+    """Options of HAAN-ERC.
 
     Attributes:
         width: Width `d` of all states.

@@ -69,25 +69,26 @@ Differences from the paper:
   The paper names 768 values (section 4.1) and, by (12), 1536. Here words and audio coefficients are first projected to the common width.
 - Eq. (15) averages over channels as printed. Here it averages over the picture, per channel, which is usual.
 - Eqs. (19), (20): the paper does not describe its Bayesian layer. Here it is linear with normally distributed weights, one per modality
-  (`VariationalLinear`). μ is the mean of the μ_m weighted by w_m, per channel, and σ² is the variance of that mean. The symbol ε is printed
-  twice: as a small constant, and as noise. A variance grows with its vector. With a small ε, the modality with the largest vectors
-  therefore tends to have the smallest weight. A larger `epsilon` makes the weights more equal. The divergence from a unit prior, which (31)
-  lacks, is added with the weight `kl`. Noise is drawn in training. Evaluation uses μ, or the mean probability over `samples` draws. All
-  utterances share these draws, so none depends on its batch.
+  (`VariationalLinear`). The vector μ is the mean of the μ_m weighted by w_m, per channel, and σ² is the variance of that mean. The symbol ε
+  is printed twice: as a small constant, and as noise. A variance grows with its vector. With a small ε, the modality with the largest
+  vectors therefore tends to have the smallest weight. A larger `epsilon` makes the weights more equal. The divergence from a unit prior,
+  which (31) lacks, is added with the weight `kl`. Noise is drawn in training. Evaluation uses μ, or the mean probability over `samples`
+  draws. All utterances share these draws, so none depends on its batch.
 - A missing modality has α and w of exactly zero, and is masked in the attention. The paper mentions missing modalities without details.
 - Eqs. (21)-(23): section 4.1 has 4 layers. The first is (23); each has a feed-forward part and layer norm as in the original Transformer.
   As printed, keys and values come from f^(0), one vector per utterance; attention would then only reach other utterances
-  (`attend = "turns"`). By the text, attention finds what modalities share and what one adds to another. Keys and values here are therefore
-  the f̂ of the utterance's modalities. Head width and model width are independent, because the 6 and 10 heads of Table 5 do not divide 128.
+  (`attend = "turns"`). According to the paper, attention finds the common and the complementary information of modalities. Keys and values
+  here are therefore the f̂ of the utterance's modalities. Head width and model width are independent, because the 6 and 10 heads of Table 5
+  do not divide 128.
 - Eqs. (24)-(28): modalities have no common time axis. Frames or words of a modality therefore pass its own GRU and attentive sum before
-  fusion. If all modalities are vectors, the GRU reads the utterances of the dialogue, and h_t itself is classified. Eq. (28) would leave
-  one vector for all utterances. Option `turns` also enables this for sequences, or disables it. In (26), the reset gate is applied after
-  the matrix product, as in PyTorch; in (27), z is PyTorch's 1 − z.
+  fusion. If all modalities are vectors, the GRU reads the utterances of the dialogue, and h_t itself is classified. Eq. (28) would reduce
+  all utterances to one vector. Option `turns` also enables this for sequences, or disables it. In (26), the reset gate is applied after the
+  matrix product, as in PyTorch; in (27), z is PyTorch's 1 − z.
 - Table 4: without attention, f^(2) = f^(0) + f^(1). Without dynamic weighting, α is equal. Cross-modality alignment is not named in the
   text; without it, f^(1) = f^(0), and no layer has uncertainty. Without temporal modeling, frames and words are averaged, without a GRU.
   For a single modality, α is always one, so the row without dynamic weighting is the full method. The paper prints two different results.
 - The paper does not model the conversation. A graph stage (`graph`) follows level 3; `none` is the paper's model.
-- As printed, (17) and (18) have no mask, so the share of a missing f̂ is lost to a zero vector. Here present modalities get all of it. With
+- As printed, (17) and (18) have no mask, so the share of a missing f̂ is lost to a zero vector. Here present modalities share it. With
   `shrink`, f^(2) is instead scaled by the share that the unmasked (17) gives to present modalities.
 - Options `bidirectional`, `residual` and `concatenate` are not in the paper.
 """
@@ -126,7 +127,7 @@ TOKENS = 8192  # most frames or words that are encoded at once
 
 @dataclass(frozen=True, kw_only=True)
 class HFFConfig(InConversation):
-    """Hierarchical feature fusion.
+    """Options of hierarchical feature fusion.
 
     Attributes:
         width: Width of the common space.
@@ -183,10 +184,10 @@ class HFFConfig(InConversation):
         expect(
             self.where,
             self,
-            causal=(not self.causal or alone, "false where attend = 'turns' is set, which needs later utterances"),
+            causal=(not self.causal or alone, "false with attend = 'turns', which reads later utterances"),
             samples=(
                 self.samples == 0 or (self.samples > 0 and self.uncertainty and not self.concatenate),
-                "0 or, with uncertainty and without concatenate, more",
+                "0; with uncertainty and without concatenate, 0 or more",
             ),
         )
 

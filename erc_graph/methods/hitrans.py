@@ -23,16 +23,16 @@ We had no access to the paper's text: the equations follow the public code, with
 
 **Differences from the paper and from its public code**
 
-- Eq. (1) needs token ids. For token states, `c_i` is a linear map of their mean; for vectors, a linear map of all concatenated modalities,
-  added to the text if there is any. The language model then no longer reads other utterances. The paper reads only text.
+- Eq. (1) needs token ids. For token states, `c_i` is a linear map of their mean. For vectors, it is a linear map of all concatenated
+  modalities, added to any text. The language model then no longer reads other utterances. The paper reads only text.
 - Eq. (1): in a long dialogue, the public code miscounts from the second cut on and splits utterances; here none is split. It pads with id
   0, a word of RoBERTa; here the model's own padding is used. As in the code, only the last utterance has a closing token.
 - With `causal`, (1) reads every utterance separately, and (2) attends only to earlier utterances.
 - Eq. (2): the first layer has no norm before its attention, as in the public code. An utterance without any modality has :math:`c_i = 0`
-  and still counts as one.
-- Eq. (5): the pairs of the public code include each utterance with itself, which is trivial; here only with `diagonal`. The code learns σ,
-  which may become negative; here log σ is learned. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever the training
-  loss is.
+  and takes part in (2).
+- Eq. (5): the pairs of the public code include each utterance with itself, which is trivial; here only `diagonal` includes them. The code
+  learns σ, which may become negative; here log σ is learned. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever the
+  training loss is.
 - The public code multiplies its learning rates by 0.95 after each epoch, and has no weight decay on BERT's biases and norms. Here all
   methods share one training loop.
 """
@@ -62,7 +62,7 @@ from erc_graph.methods.stage import Prediction, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class HiTransConfig(Causal):
-    """HiTrans.
+    """Options of HiTrans.
 
     Attributes:
         width: Width of the states, if no language model determines it.
@@ -99,7 +99,7 @@ class TurnLayer(nn.Module):
         self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, width)` to `(N, width)`."""
+        """Map states `(N, width)` to `(N, width)`."""
         y = x + self.dropout(over_turns(self.attention, self.norm(x), batch))
         return y + self.feedforward(y)
 

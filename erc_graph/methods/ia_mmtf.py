@@ -24,7 +24,7 @@ because we had access only to the abstract.
 - The abstract names a Transformer in which two modalities guide each other, without alignment of words and frames, and a weighted fusion.
   BiLSTMs appear in the model it compares with. All sizes, dropout, (1) and the form of (2)-(6) are guesses.
 - Eq. (2): both modalities are updated in every layer, our reading of "guide each other"; in MulT, every layer attends to the first states.
-  With three modalities, the sum runs over every ordered pair (a guess). One modality alone has neither (2) nor (3).
+  With three modalities, the sum runs over every ordered pair (a guess). With a single modality, (2) and (3) are left out.
 - Eq. (5): each utterance has one weight per modality; the weights sum to one. A missing modality is masked and has the weight zero, so the
   other modality has the weight one.
 - A vector is a sequence of one item. Then (2) adds a linear map of the other vector, and (4) returns the vector itself; queries, keys, `u`
@@ -57,7 +57,7 @@ from erc_graph.methods.stage import evaluating
 
 @dataclass(frozen=True, kw_only=True)
 class IAMMTFConfig(InConversation):
-    """IA-MMTF.
+    """Options of IA-MMTF.
 
     Attributes:
         width: Width of all states; the BiLSTM has half of it for each direction.

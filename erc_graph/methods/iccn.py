@@ -58,7 +58,7 @@ TEXT = "text"
 
 @dataclass(frozen=True, kw_only=True)
 class ICCNConfig(InConversation):
-    """After ICCN.
+    """Options of ICCN.
 
     Attributes:
         text_width: Width of `h_t`.
@@ -90,7 +90,7 @@ class Frames(nn.Module):
         return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], self.lstm.hidden_size, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, *item)`, `(n, L)` bool to `(n, width)`."""
+        """Map sequences `(n, L, *item)` and their mask `(n, L)` to vectors `(n, width)`."""
         frames, mask = self.front[self.name](padded, mask)  # zero behind the end
         states, _ = self.lstm(self.convolve(frames.transpose(1, 2)).transpose(1, 2))
         return states[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]

@@ -56,7 +56,7 @@ from erc_graph.methods.ranges import Checked, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class ICONConfig(Checked):
-    """ICON.
+    """Options of ICON.
 
     Attributes:
         width: Width of all states.
@@ -85,7 +85,7 @@ class OneMemory(OverTurns):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, nodes: Nodes, batch: Batch, seen: list[Tensor] | None = None) -> Nodes:
-        """Map `(N, 1, inputs)` to `(N, 1, width)`."""
+        """Map states `(N, 1, inputs)` to `(N, 1, width)`."""
         u = nodes.masked()[:, 0]
         history = TurnChains.of(batch, nodes.present[:, 0], self.config.window)
         q = self.ask(u).tanh()  # Eq. (1)

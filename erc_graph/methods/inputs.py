@@ -29,7 +29,7 @@ SPEAKER = "speaker"  # the feature set of given speaker vectors
 
 @dataclass(frozen=True, kw_only=True)
 class InputsConfig(Checked):
-    """Preprocessing of the features before a method reads them.
+    """Options of the preprocessing of features before a method reads them.
 
     Attributes:
         speaker_relative: Modalities that are given twice: unchanged, and relative to the speaker's mean and deviation in the dialogue.
@@ -262,7 +262,7 @@ class SpeakerRelative(OverTurns):
     """
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, 1, d)` scaled features to `(N, 1, d)`."""
+        """Map scaled features `(N, 1, d)` to features relative to the speaker, `(N, 1, d)`."""
         return nodes.with_states(relative_to_speaker(nodes.states[:, 0], nodes.present[:, 0], batch)[:, None])
 
 

@@ -30,7 +30,7 @@ The equations follow the public code; the numbering is ours. CM and SA are those
 - From epoch 5 on, the public code trains a model that it no longer uses. A third of its parameters get no gradient; they are left out.
 - If text and audio are vectors, the utterances of a dialogue are the steps (our choice). With `causal`, the LSTM and (1) read no later
   ones.
-- Attention to a missing modality adds zero, and its `n_m` is zero. One modality alone skips (3) and (4). Other modalities are not read.
+- Attention to a missing modality adds zero, and its `n_m` is zero. A single modality skips (3) and (4). Further modalities are not read.
 - The paper does not model the conversation. A graph stage follows (6); `graph = "none"` is the paper's own model.
 """
 
@@ -56,7 +56,7 @@ from erc_graph.methods.schema import Schema
 
 @dataclass(frozen=True, kw_only=True)
 class LGCCTConfig(InConversation):
-    """LGCCT.
+    """Options of LGCCT.
 
     Attributes:
         channels: Number of channels of the convolutions.

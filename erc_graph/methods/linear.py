@@ -27,7 +27,7 @@ from erc_graph.methods.ranges import Causal, Share
 
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig(Causal):
-    """A linear layer.
+    """Options of the linear baseline.
 
     Attributes:
         dropout: Dropout on the features.

@@ -24,13 +24,14 @@ The equations follow the public codes; the numbering is ours. The linear maps `W
 - Eq. (5): the paper, to which we had no access, seems to have no `w`. In the public codes, `K` is the number of classes and `o` the scores.
   Here `fused` is the width of a vector; a ReLU, the graph stage and the classifier follow (our choice). With `fused = 0` and
   `graph = "none"` it is the published model, for all classes at once; the codes train one model per emotion.
-- Weights are initialised matrix by matrix, and the rows for the constant are one. The public codes initialise a whole factor at once, which
-  gives small weights for large `R` and `K`. With that, the sample corpus is not learned at the default width.
+- Weights are initialised matrix by matrix; rows for the constant of (2) start at one. The public codes initialise a whole factor at once,
+  which gives small weights for large `R` and `K`. The default width then fails on the sample corpus.
 - A missing modality has :math:`z_m = 0`, so :math:`\phi_m^r` is the row of the constant and the product fuses the other modalities.
 - If text has one vector per utterance, it passes the layers of audio and video, because there is no sequence for an LSTM. Audio and video
   sequences become vectors first. Any number of modalities is fused.
-- The public codes build a dropout after the fusion without applying it; it is left out. Their factors have their own learning rate. One
-  code fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects an epoch but predicts with the last one.
+- The public codes build a dropout after the fusion without applying it; it is left out. They train the factors at a separate learning rate.
+  One code fails for a single utterance; another never trains `w` and `c`. The IEMOCAP script selects an epoch but predicts with the last
+  one.
 - In training, the batch norm makes the utterances of a batch depend on each other.
 """
 
@@ -53,7 +54,7 @@ from erc_graph.methods.ranges import Share, Size, Widths
 
 @dataclass(frozen=True, kw_only=True)
 class LMFConfig(InConversation):
-    """LMF.
+    """Options of LMF.
 
     Attributes:
         width: Width of `z_m`, unless `widths` sets it.

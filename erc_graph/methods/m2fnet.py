@@ -48,7 +48,7 @@ from erc_graph.methods.ranges import Causal, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class M2FNetConfig(Causal):
-    """M2FNet.
+    """Options of M2FNet.
 
     Attributes:
         width: Width of all states.
@@ -77,7 +77,7 @@ class KeyedFusion(OverTurns):
         self.connect = nn.ModuleList(nn.Linear((len(others) + 1) * n, n) for _ in range(c.layers))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `f`, `(N, 1, width)`."""
+        """Map the states of all streams, `(N, S, width)`, to the fused text `f`, `(N, 1, width)`."""
         f, *others = nodes.masked().unbind(1)
         keys = batch.pad(nodes.present[:, 1:] & nodes.present[:, :1]).permute(2, 0, 1)[:, :, None]  # (S - 1, D, 1, L)
         keys = keys & keys.new_ones(batch.longest, batch.longest).tril() if self.causal else keys

@@ -12,7 +12,7 @@ the equations follow the public code, with our numbering.
     y_i &\leftarrow y_i + \textstyle\sum_j \tanh(g^\top [y_i ; y_j] + c) \, y_j / \sqrt{d_i d_j} \tag{5} \\
     \mathrm{scores}_i &= W \, \mathrm{ReLU}([z^\tau_i ; y^\tau_i]_\tau) + b \tag{6}
 
-There are `N_L` layers of (4) and `N_K` of (5). A hyperedge joins the nodes of a modality, or of an utterance.
+Eq. (4) has `N_L` layers, (5) has `N_K`. A hyperedge joins the nodes of a modality, or of an utterance.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -34,7 +34,7 @@ Differences from the paper and from its public code:
 - The text always has a linear map before the GRU; in the public code only if its width is not `width` (IEMOCAP).
 - The GRU stops at the end of a dialogue. In the public code it reads padding, so scores depend on the batch.
 - Speakers are numbered by order of appearance, so renaming them changes nothing.
-- For the "focal" loss on MELD, `training.loss = "legacy_focal"`, see `erc_graph.methods.mmgcn`.
+- The "focal" loss of the public code for MELD is `training.loss = "legacy_focal"`; see `erc_graph.methods.mmgcn`.
 - A missing modality has no node, is in no hyperedge, and is zero in (6). The public code needs three modalities.
 - The method is never causal, because the hyperedge of a modality joins all utterances.
 """
@@ -62,7 +62,7 @@ from erc_graph.methods.ranges import Checked, Even, Graph, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class M3NETConfig(Checked):
-    """M3NET.
+    """Options of M3NET.
 
     Attributes:
         graph: Graph recipe of both graphs.
@@ -86,7 +86,7 @@ class M3NETConfig(Checked):
 
 
 class M3NET(Method):
-    """Hypergraph convolution over modalities and utterances, beside a graph with signed messages."""
+    """Hypergraph convolution over modalities and utterances, in parallel to a graph with signed messages."""
 
     Config = M3NETConfig
     can_be_causal = False

@@ -24,8 +24,8 @@ The abstract names attention within, across and over all modalities. The equatio
   a sum.
 - The third party's code masks nothing, although most of its 512 steps are padding. Here padded and missing items are masked: a missing
   modality has no part in (4)-(6). With `join = "index"`, its channels are zero, and so are those after the end of a shorter modality.
-- A vector is a sequence of one item, so (2) and (4) return its value for any queries and keys. If an utterance has a single item, or if
-  vectors use `join = "index"`, (6) becomes :math:`U \odot U` and loses all signs.
+- A vector is a sequence of one item, so (2) and (4) do not depend on queries and keys. If an utterance has a single item, or if vectors use
+  `join = "index"`, (6) becomes :math:`U \odot U` and loses all signs.
 - Guesses that are not in the code: dropout, (4) over every ordered pair of three modalities, a BiLSTM for all but text, the graph stage.
 """
 
@@ -52,7 +52,7 @@ from erc_graph.methods.ranges import Even, Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class MERHANConfig(InConversation):
-    """MER-HAN.
+    """Options of MER-HAN.
 
     Attributes:
         hidden: Hidden width of the BiLSTM, for both directions together.

@@ -38,15 +38,16 @@ Differences from the paper:
   i attends to window i. There L and N are 50, but real utterances have fewer words.
 - Algorithm 1: there are no frames beyond the ends of an utterance, so a window at its border grows to one side. The paper's "special
   processing" at borders is not described. Lines 6 and 12 ask for 0.5 ω_X and ω_X key points, half of the row's entries; here half of the
-  real ones. The mean of line 11 is over the entries written so far. Lines 9 and 10 print indices with ω_X, although frames move by h_X.
+  real entries count. The mean of line 11 is over the entries written so far. Lines 9 and 10 print indices with ω_X, although frames move by
+  h_X.
 - The paper's z contains only values of frames, which loses the words themselves. Here the words are added and the sum is normalised, as in
   any cross-attention layer. `sawa.residual = false` is the printed form.
 - All widths are 256 (the paper's hidden size); the paper gives neither heads nor dropout.
 - MGRU (Fig. 4): we assume that its update gate has the form of the reset gate, over h, z and g. We read "w/o Context" as g = z.
-- Eq. (8) prints Φ ∈ N_f × f × f × D. A frame leaves one state, so the second f would only be summed over. The positions of M are words. W
-  is convolution, layer norm, ReLU, convolution. A frame beyond the utterance's end counts only its real states.
-- "Linear" maps every state to one of equal width. The classifier reads the concatenated frames (`dfc.readout = "flat"`, the paper's compact
-  representation), or by default their mean over real frames. The mean does not depend on the longest utterance.
+- Eq. (8) prints Φ ∈ N_f × f × f × D. A frame is reduced to one state, so the second f would only be summed over. The positions of M are
+  words. W is convolution, layer norm, ReLU, convolution. A frame beyond the utterance's end counts only its real states.
+- The pooling "linear" maps every state to a new state of equal width. The classifier reads the concatenated frames (`dfc.readout = "flat"`,
+  the paper's compact representation), or by default their mean over real frames. The mean does not depend on the longest utterance.
 - In an utterance without frames, the words attend to themselves. In one without words, the mean of each window replaces its word. A corpus
   with only text or only audio therefore works.
 - A waveform is read as MFCCs, 100 frames per second, of which `stride` are averaged to one; WavLM has 50. Longer utterances are cut to L
@@ -89,7 +90,7 @@ Padded = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class SawaConfig(Checked):
-    """Sliding adaptive window attention.
+    """Options of sliding adaptive window attention (SAWA).
 
     Attributes:
         window: Window width ω_X in frames; 0: every word attends to all frames ("full-size").
@@ -108,12 +109,12 @@ class SawaConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         fits = self.hop >= 1 and (not self.adaptive or not self.window or 2 * self.hop == self.window)
-        expect(self.where, self, hop=(fits, "1 or more, and half the window where windows grow (adaptive)"))
+        expect(self.where, self, hop=(fits, "1 or more; if windows grow (adaptive), half the window"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GcpuConfig(Checked):
-    """Gated context perception unit.
+    """Options of the gated context perception unit (GCPU).
 
     Attributes:
         width: Width of the unit's states.
@@ -132,10 +133,10 @@ class GcpuConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class DfcConfig(Checked):
-    """Dynamic frame convolution.
+    """Options of dynamic frame convolution (DFC).
 
     Attributes:
-        pooling: `dfc`; `max` or `avg` over the same frames; `linear`, which maps every state alone.
+        pooling: `dfc`; `max` or `avg` over the same frames; `linear`, a map of each single state.
         window: Frame width ω_f, in states.
         hops: Hop h_f of each layer.
         middle: Number of channels inside the block that computes the kernels.
@@ -292,7 +293,7 @@ class MFDR(UtteranceMethod):
 
         batch = self.schema.batch(dialogue.corpus).to(self.device)
         if not 0 <= turn < len(dialogue) or not any(batch.sequences[name].present[turn] for name in self.fronts):
-            raise ConfigError(f"turn: expected one of 0 to {len(dialogue) - 1} with {' or '.join(self.fronts)}, found {turn}")
+            raise ConfigError(f"turn: expected an utterance of 0 to {len(dialogue) - 1} with {' or '.join(self.fronts)}, found {turn}")
         with evaluating(self):
             _, _, weights, seen = self.combine({name: batch.sequences[name].take([turn]).pad() for name in self.fronts})
         return window_graph(weights[0], seen[0], dialogue.texts[turn].split() if dialogue.texts else ())

@@ -1,6 +1,7 @@
-r"""MFM: Learning Factorized Multimodal Representations (Tsai, Liang et al., ICLR 2019), and the conversation around it.
+r"""MFM: Learning Factorized Multimodal Representations (Tsai, Liang et al., ICLR 2019), then a graph stage.
 
-One factor predicts the label, and one factor per modality holds the rest; a decoder reconstructs each modality from both.
+One factor predicts the label; one further factor per modality contains the remaining information. A decoder reconstructs each modality from
+both factors.
 
 .. math::
     z_m &= E_m\, \mathrm{LSTM}_m(x^m)_T + e_m \tag{1} \\
@@ -11,7 +12,7 @@ One factor predicts the label, and one factor per modality holds the rest; a dec
     \mathrm{MMD}(z) &= \overline{k(g, g) + k(z, z) - 2 k(g, z)}, \quad k(x, y) = e^{-|x - y|^2 / d^2}, \quad g \sim N(0, I_d) \tag{6} \\
     \mathcal L &= \mathcal L_{\text{label}} + \sum_m \lambda_m \overline{(\hat x^m - x^m)^2} + \lambda \sum_* \mathrm{MMD}(z_*) \tag{7}
 
-The equations are those of the public code; their numbers are ours. MFN is the recurrence of `erc_graph.methods.mfn`, Eqs. (1)-(6) there.
+The equations follow the public code; the numbering is ours. MFN is the recurrence of `erc_graph.methods.mfn`, Eqs. (1)-(6) there.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,14 +23,15 @@ The equations are those of the public code; their numbers are ours. MFN is the r
 
 **Differences from the paper and from its public code**
 
-- Steps are words, as in MFN here. A vector is a sequence of one step (our choice), so that weights between steps stay unused. The target
-  of raw audio and video is the output of their front end, without a gradient.
-- (7) averages squared errors over the steps and columns of an utterance, then over utterances. The code counts padding, too.
-- A missing modality is in no term of (6) and (7), and MFN skips it. The code's six encoders that estimate the latents of a missing
-  modality are left out. There the reconstruction of a missing video uses the decoder output for missing audio.
-- (6) divides by `d` twice, as in the code: for wide `z` the kernel is flat, and the term small. Below eight utterances it is left out.
-- The code ignores its learning rate, never shuffles its batches, and never trains on the last, incomplete one.
-- The paper's text was not at hand. It does not model the conversation: a graph stage follows `f_y`; `graph = "none"` leaves it out.
+- As in MFN here, steps are words. A vector is a sequence of one step (our choice), which leaves the weights between steps unused. The
+  decoder of raw audio or video has the output of the front end as its target, without a gradient.
+- Eq. (7) averages squared errors over the steps and columns of an utterance, then over utterances. The public code also counts padding.
+- A missing modality has no term in (6) and (7), and MFN skips it. The public code has six encoders that estimate the latents of a missing
+  modality; they are left out. Its reconstruction of a missing video uses the decoder output for missing audio.
+- Eq. (6) divides by `d` twice, as in the public code: for wide `z`, the kernel is flat and the term small. Eq. (6) is left out below eight
+  utterances.
+- The public code ignores its learning rate, never shuffles its batches, and never trains on the last, incomplete one.
+- We had no access to the paper's text. It does not model the conversation: a graph stage follows `f_y`; `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -56,20 +58,20 @@ LEAST = 8  # utterances that a discrepancy is measured on
 
 @dataclass(frozen=True, kw_only=True)
 class MFMConfig(InConversation):
-    """MFM.
+    """Options of MFM.
 
     Attributes:
-        width: Width of the LSTMs of MFN, if `widths` does not set it.
+        width: Width of the LSTMs of MFN, unless `widths` sets it.
         widths: Modality → width of its LSTM in MFN.
         memory: Width of the memory of MFN.
-        hidden: Hidden width of the networks of MFN, if `hiddens` does not set it.
-        hiddens: Net of MFN → its hidden width.
-        latent: Width of `z` and `f`, if `latents` or `factors` does not set it.
-        latents: Modality, or `label` → width of its `z`.
-        factors: Modality, or `label` → width of its `f`.
-        dropout: Dropout in the networks of MFN and of (3), (5).
-        reconstruction_weights: Modality → its `λ_m`; 1 where none is given.
-        discrepancy_weight: `λ`.
+        hidden: Hidden width of the networks of MFN, unless `hiddens` sets it.
+        hiddens: Network of MFN → its hidden width.
+        latent: Width of `z` and `f`, unless `latents` or `factors` sets it.
+        latents: Modality or `label` → width of its `z`.
+        factors: Modality or `label` → width of its `f`.
+        dropout: Dropout in the networks of MFN, in (3) and in (5).
+        reconstruction_weights: Modality → its weight `λ_m` in (7); default: 1.
+        discrepancy_weight: Weight `λ` of the discrepancies in (7).
     """
 
     width: Size = 32
@@ -86,7 +88,7 @@ class MFMConfig(InConversation):
 
 
 class MFM(UtteranceMethod):
-    """A factor for the label and one per modality, and the conversation around the label's."""
+    """A factor for the label and one per modality, and a graph stage on the label's factor."""
 
     Config = MFMConfig
     couples_batch = "the discrepancy, Eq. (6)"
@@ -100,7 +102,7 @@ class MFM(UtteranceMethod):
     )
 
     def build(self, c: MFMConfig, shapes: Shapes) -> None:
-        """Build the encoders, factors, decoders, the conversation, and the classifier."""
+        """Build the encoders, factors, decoders, the graph stage, and the classifier."""
         self.steps = AlignedSteps(shapes.widths, shapes.items, c.width)
         inputs, self.names = self.steps.inputs, tuple(self.steps.inputs)
         widths, hidden = {m: c.widths.get(m, c.width) for m in inputs}, {net: c.hiddens.get(net, c.hidden) for net in NETS}
@@ -121,7 +123,7 @@ class MFM(UtteranceMethod):
             self.unused = dict.fromkeys(names, "a vector is a sequence of one step, with none before")  # type: ignore[misc]
 
     def decode(self, m: str, state: Tensor, steps: int) -> Tensor:
-        """Compute Eq. (4): `(n, width)` → `(n, steps, inputs)`."""
+        """Compute the reconstructed steps, Eq. (4): `(n, width)` → `(n, steps, inputs)`."""
         memory, states = None, [state]
         for _ in range(steps):
             memory = self.decoders[m](states[-1], memory)
@@ -129,7 +131,7 @@ class MFM(UtteranceMethod):
         return self.columns[m](torch.stack(states[1:], 1))
 
     def read(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """Compute `z_y`, in training also all `z_m` and their squared errors, side by side: `(n, sum of sizes)`."""
+        """Compute `z_y` and, in training, also all `z_m` and their squared errors, concatenated: `(n, sum of sizes)`."""
         label = self.latent[LABEL](self.memory.last(values, there))  # Eq. (2)
         if not self.training:
             return label
@@ -143,7 +145,7 @@ class MFM(UtteranceMethod):
         return torch.cat([label, *z.values(), errors], -1)
 
     def penalty(self, zs: Iterable[Tensor], errors: Tensor, present: Tensor) -> Tensor:
-        """Compute errors and discrepancies of Eq. (7), of what is there: `(N, modalities)` bool."""
+        """Compute reconstruction errors and discrepancies of Eq. (7) over present modalities, a bool mask `(N, modalities)`."""
         weights = errors.new_tensor([self.config.reconstruction_weights.get(m, 1.0) for m in self.names])
         loss = (errors.sum(0) / present.sum(0).clamp(min=1) * weights).sum()
         for z in (z[rows] for z, rows in zip(zs, (present.any(1), *present.unbind(1)), strict=True)):
@@ -152,7 +154,7 @@ class MFM(UtteranceMethod):
         return loss
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores and, in training, the penalty."""
+        """Compute the scores and, in training, the reconstruction and discrepancy losses."""
         present, sizes = given.here(self.names), self.sizes if self.training else self.sizes[:1]
         rows = self.steps.encode(self.read, given.values, given.sequences, given.present, sum(sizes))
         label, *others = rows.split(sizes, 1)

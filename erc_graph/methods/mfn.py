@@ -1,6 +1,6 @@
-r"""MFN: Memory Fusion Network for Multi-view Sequential Learning (Zadeh et al., AAAI 2018), and the conversation around it.
+r"""MFN: Memory Fusion Network for Multi-view Sequential Learning (Zadeh et al., AAAI 2018), then a graph stage.
 
-Each modality has an LSTM. Attention over their cell states at two steps selects the input of a gated memory.
+Each modality has an LSTM. Attention over the cell states of two consecutive steps selects the input of a gated memory.
 
 .. math::
     h^m_t, c^m_t &= \mathrm{LSTM}_m(x^m_t, h^m_{t-1}, c^m_{t-1}) \tag{1} \\
@@ -11,7 +11,7 @@ Each modality has an LSTM. Attention over their cell states at two steps selects
     u_t &= \gamma^1_t \odot u_{t-1} + \gamma^2_t \odot \hat u_t \tag{6} \\
     f &= \mathrm{ReLU}(O_1 [h^1_T ; \dots ; h^M_T ; u_T]), \qquad o = O_2 f \tag{7}
 
-The equations are those of the public code; their numbers are ours. All maps have biases; the softmax runs over channels. Text is first.
+The equations follow the public code; the numbering is ours. All linear maps have biases; the softmax runs over channels. Text is first.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,16 +22,17 @@ The equations are those of the public code; their numbers are ours. All maps hav
 
 **Differences from the paper and from its public code**
 
-- Steps are the words of an utterance where the corpus has sequences. The paper averages audio and video over each word's time span. Here
-  the shortest sequence gives the number of steps; longer ones are averaged over equal spans. A vector is repeated at every step.
-- Where the corpus has only one vector per utterance, steps are the utterances of the dialogue, and (7) reads the states of each utterance.
+- If the corpus has sequences, steps are the words of an utterance. The paper averages audio and video over each word's time span. Here the
+  shortest sequence gives the number of steps; longer ones are averaged over equal spans. A vector is repeated at every step.
+- If the corpus has only one vector per utterance, steps are the utterances of the dialogue, and (7) reads the states of each utterance.
   This is our choice; it reads no later utterance.
-- The code pads in front, reads the padding, and keeps the last 20 words. Here an utterance is read whole and without padding.
-- The states of a missing modality do not change. (3) gives no weight to its cell at `t`, nor to that at `t - 1` before its first step. An
+- The public code pads in front, reads the padding, and keeps the last 20 words. Here an utterance is read whole and without padding.
+- The states of a missing modality do not change. Eq. (3) masks its cell at `t`, and before its first step also its cell at `t - 1`. An
   utterance without any modality does not change the memory.
-- The softmax of (3) makes its channels smaller, the wider the LSTMs are. The code does the same.
-- The authors publish one model per number of a table. Their code never shuffles its batches and never trains on the last, incomplete one.
-- The paper's text was not at hand. It does not model the conversation: the graph stage follows (7); `graph = "none"` leaves it out.
+- The wider the LSTMs, the smaller the softmax of (3) makes their channels. This is so in the public code, too.
+- The authors publish a separate model for each figure of a table. Their code never shuffles its batches and never trains on the last,
+  incomplete one.
+- We had no access to the paper's text. It does not model the conversation: a graph stage follows (7); `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ from erc_graph.methods.ranges import Share, Size, Widths
 
 @dataclass(frozen=True, kw_only=True)
 class MFNConfig(InConversation):
-    """MFN.
+    """Options of MFN.
 
     Attributes:
-        width: Width of the LSTMs, if `widths` does not set it.
+        width: Width of the LSTMs, unless `widths` sets it.
         widths: Modality → width of its LSTM.
-        memory: Width of `u`.
-        hidden: Hidden width of all networks and of (7), if `hiddens` does not set it.
-        hiddens: Net (`attention`, `candidate`, `keep`, `take`) → its hidden width.
+        memory: Width of the memory `u`.
+        hidden: Hidden width of all networks and of (7), unless `hiddens` sets it.
+        hiddens: Network (`attention`, `candidate`, `keep`, `take`) → its hidden width.
         dropout: Dropout in the networks.
         output_dropout: Dropout before `O_2`.
     """
@@ -74,7 +75,7 @@ class MFNConfig(InConversation):
 
 
 class MFN(UtteranceMethod):
-    """LSTMs side by side with a gated memory, and the conversation around them."""
+    """Parallel LSTMs with a gated memory, then a graph stage over the conversation."""
 
     Config = MFNConfig
     paper = Paper(
@@ -87,7 +88,7 @@ class MFN(UtteranceMethod):
     )
 
     def build(self, config: MFNConfig, shapes: Shapes) -> None:
-        """Build the recurrence, the layer after it, the conversation, and the classifier."""
+        """Build the recurrence, the layer after it, the graph stage, and the classifier."""
         self.steps = AlignedSteps(shapes.widths, shapes.items, config.width)
         self.names = tuple(self.steps.inputs)
         widths = {m: config.widths.get(m, config.width) for m in self.names}
@@ -99,7 +100,7 @@ class MFN(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.output_dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, hidden)`, with a conversation wider."""
+        """Compute the utterance states, `(N, hidden)`; a graph stage adds columns."""
         present = given.here(self.names)
         if self.over_dialogue is None:
             read = given.values, given.sequences, given.present

@@ -1,7 +1,7 @@
 r"""After MFRM: multi-fusion residual memory (after Mai et al., IEEE Transactions on Affective Computing 13, 2022), over dialogues.
 
-Each modality has a recurrent network, and utterances with intense audio get more weight. All products of the modalities are fused at every
-step, and a memory with an additive state reads the fused sequence.
+Each modality has a recurrent network, and utterances with intense audio get more weight. Every step fuses the products of all subsets of
+modalities; a memory with an additive state reads the fused sequence.
 
 .. math::
     h^m_t &= V_m\, \mathrm{BiGRU}_m(x^m)_t \tag{1} \\
@@ -22,15 +22,15 @@ step, and a memory with an additive state reads the fused sequence.
 
 **What is known, what was guessed, and what differs**
 
-- Known, from the abstract and a survey: the modules and their order, attention to steps with intense audio, a memory that passes its state
-  on directly, and a decision from both kinds of states. The paper's text and a code were not at hand, so **all formulas are guesses**: what
-  (2) compares, the products of (3), the cell of (4), (5), and all sizes.
-- A step is an utterance: the sequence is the dialogue, for corpora have one vector per utterance here, and no words that are aligned with
-  audio and video. "Change" is then one of the audio from utterance to utterance. The paper reads the words of one utterance.
-- A missing modality is zero in (3) and (5), which drops its products. Without audio, an utterance has the mean score of the utterances with
-  audio, and the next one has no change; a corpus without audio has no (2). An utterance without any modality has a state of the memory, and
-  no part in a graph.
-- `causal`: networks read forward, and (2) is the softmax over the utterances so far, with `T` their number. A graph may follow (5).
+- Known from the abstract and a survey: the modules and their order, and attention to steps with intense audio. The memory adds to its
+  state, and the classifier reads the states of the memory and of the networks. We had no access to the paper's text or a code, so **all
+  formulas are guesses**. These are the comparison in (2), the products of (3), the cell of (4), (5), and all sizes.
+- A step is an utterance and the sequence is the dialogue, because the corpora have no words aligned with audio and video. "Change" is then
+  the change of the audio between utterances. The paper reads the words of one utterance.
+- A missing modality is zero in (3) and (5), which drops its products. An utterance without audio gets the mean score of those with audio,
+  and the next one has no change. A corpus without audio has no (2). An utterance without any modality has a memory state but is no graph
+  node.
+- With `causal`, networks read forward, and the softmax of (2) runs over the utterances so far; `T` is their number. A graph may follow (5).
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ from erc_graph.methods.ranges import Even, Share
 
 @dataclass(frozen=True, kw_only=True)
 class MFRMConfig(InConversation):
-    """After MFRM.
+    """Options of MFRM.
 
     Attributes:
-        graph: Recipe of a graph after the memory, or `none`.
+        graph: Graph recipe after the memory, or `none`.
         width: Width of all states.
-        dropout: Dropout before (1) and of the classifier.
+        dropout: Dropout before (1) and in the classifier.
     """
 
     graph: str = "none"
@@ -68,7 +68,7 @@ class MFRMConfig(InConversation):
 
 
 class Intensity(OverTurns):
-    """How much an utterance counts by the strength and the change of its audio, `i_t` of Eq. (2)."""
+    """The weight `i_t` of each utterance, Eq. (2), from the intensity of its audio and its change."""
 
     def __init__(self, width: int, *, causal: bool) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Intensity(OverTurns):
         self.strength, self.change = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False)) for _ in range(2))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, 1, width)` to `(N, 1, 1)`; a node is present if the utterance has audio."""
+        """Map audio states `(N, 1, width)` to weights `(N, 1, 1)`; a node is present if the utterance has audio."""
         h, here = batch.pad(nodes.masked()[:, 0]), batch.pad(nodes.present[:, 0])  # (D, L, width), (D, L)
         change = torch.cat([torch.zeros_like(h[:, :1]), (h[:, 1:] - h[:, :-1]) * here[:, :-1, None]], 1)
         e = torch.where(here, (self.strength(h) + self.change(change)).squeeze(-1), 0.0)
@@ -89,7 +89,7 @@ class Intensity(OverTurns):
 
 
 class ResidualMemory(OverTurns):
-    """A recurrent network that only adds to its state, Eq. (4)."""
+    """A recurrent network with an additive state, Eq. (4)."""
 
     causal = True
 
@@ -99,14 +99,14 @@ class ResidualMemory(OverTurns):
         self.gates, self.kept = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
 
     def after(self, given: Tensor, state: Tensor) -> Tensor:
-        """Return the next state `(D, width)`, from the maps of u `(D, 3 width)` and the state before."""
+        """Compute the next state `(D, width)` from the linear maps of u `(D, 3 width)` and the previous state."""
         normed, (update, reset, candidate) = self.norm(state), given.chunk(3, -1)
         more, other = self.gates(normed).chunk(2, -1)
         kept = self.kept((reset + other).sigmoid() * normed)
         return state + (update + more).sigmoid() * (candidate + kept).tanh()  # Eq. (4)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, 1, width)` to `(N, 1, width)`."""
+        """Map states `(N, 1, width)` to `(N, 1, width)`."""
         given = batch.pad(self.given(nodes.states[:, 0]))
         states = [given.new_zeros(len(batch), nodes.width)]
         for one in given.unbind(1):
@@ -114,14 +114,14 @@ class ResidualMemory(OverTurns):
         return nodes.with_states(batch.unpad(torch.stack(states[1:], 1))[:, None])
 
     def step(self, nodes: Nodes, batch: Batch, memory: Tensor | None) -> tuple[Nodes, Tensor]:
-        """Process the next utterance; what is handed on is the state."""
+        """Process the next utterance; return its state, which is also the memory for the following one."""
         rows = nodes.states[:, 0]
         state = self.after(self.given(rows), torch.zeros_like(rows) if memory is None else memory)
         return nodes.with_states(state[:, None]), state
 
 
 class MFRM(UtteranceMethod):
-    """Products of the modalities utterance by utterance, weighed by the audio, and a memory that adds them up; after Mai et al."""
+    """Products of modalities per utterance, weighted by audio, and an additive memory over the dialogue, after Mai et al."""
 
     Config = MFRMConfig
     reads = ("features", "sequences")
@@ -148,7 +148,7 @@ class MFRM(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(config.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, width)`, with a conversation wider."""
+        """Compute the utterance states, `(N, width)`; a graph stage adds columns."""
         batch, here = given.batch, given.here(self.names)
         rows = side_by_side(list(self.read.values()), [self.dropout(given.values[m]) for m in self.names], batch)  # type: ignore[arg-type]
         states = {m: self.project[m](row) for m, row in zip(self.names, rows, strict=True)}  # Eq. (1)

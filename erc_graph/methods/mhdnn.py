@@ -1,7 +1,7 @@
 r"""MHDNN: a multimodal hierarchical network for emotion in speech, after Singh et al. (Knowledge-Based Systems, 2021).
 
-A first network, the root, classifies groups of emotions; one further network per group classifies its emotions. The equations are ours:
-only the abstract was at hand.
+The first network, the root, classifies groups of emotions; one further network per group classifies its emotions. The equations are ours,
+because we had access only to the abstract.
 
 .. math::
     x &= [x_1 ; x_2 ; \dots ; b_1 ; b_2 ; \dots] \qquad \text{(modalities, and one bit each: whether it is there)} \tag{1} \\
@@ -18,16 +18,16 @@ only the abstract was at hand.
 
 **What is guessed**
 
-- The abstract says "in a hierarchical manner", not of what. A hierarchy of classes is the more likely reading; one of features is possible.
-- The groups: by default emotions of high arousal by our list (`AROUSED`, without disgust and powerful), and the others. With no two
-  groups one flat network is left, which is what the paper compares with.
-- The layers, their widths, batch norm, dropout, and all of the training.
-- (4): always the product. Following only the best branch could not correct an error of the root.
-- All networks train on the cross-entropy of (4), whose logarithm is a sum: each learns from its own labels, except that its batch norm
-  counts all utterances, and that with a conversation all losses reach the root through `c`.
-- The paper's 33 features of audio are not listed; all features of the corpus are read. Text is a vector; of a sequence mean and deviation
-  over time, where the paper reads ELMo. A missing modality is zeros, the training mean, and its bit says so.
-- The paper does not model the conversation: `graph = "none"` is its own form. Its tree is a head, so (3) reads the output of the graph in
+- The abstract says "in a hierarchical manner". We assume a hierarchy of classes; one of features is also possible.
+- By default, the groups are emotions of high arousal by our list (`AROUSED`, without disgust and powerful), and the others. If there are
+  not two groups, one flat network remains, with which the paper compares.
+- The layers, their widths, batch norm, dropout, and the whole training are guesses.
+- Eq. (4) always takes the product. Following only the best branch could not correct an error of the root.
+- All networks train on the cross entropy of (4), whose logarithm is a sum, so each learns from its own labels. There are two exceptions:
+  the batch norm of a network counts all utterances, and with a graph stage, all losses reach the root through `c`.
+- The paper does not list its 33 audio features; here all features of the corpus are read. Text is a vector; a sequence becomes its mean and
+  deviation over time. The paper reads ELMo. A missing modality is zero, the training mean, with a presence bit of zero.
+- The paper does not model the conversation: `graph = "none"` is its own form. Its tree is a classifier, so (3) reads the graph output in
   every network.
 """
 
@@ -59,11 +59,11 @@ AROUSED = (
 
 @dataclass(frozen=True, kw_only=True)
 class MHDNNConfig(InConversation):
-    """MHDNN.
+    """Options of MHDNN.
 
     Attributes:
-        groups: Labels of each group; those that none names are one more. Empty: those of high arousal, and the others.
-        hidden: Widths of the layers of every network.
+        groups: Labels of each group; labels in no group form one more. Empty: emotions of high arousal, and the others.
+        hidden: Width of each layer, the same for every network.
         dropout: Dropout after every layer.
     """
 
@@ -79,7 +79,7 @@ class MHDNNConfig(InConversation):
 
 
 class Layers(nn.Module):
-    """A network of one inner node of the tree."""
+    """The network of one inner node of the class tree."""
 
     def __init__(self, inputs: int, hidden: list[int], dropout: float) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Layers(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map `(N, 1, inputs)` to `(N, hidden[-1])`; zero where nothing is there."""
+        """Map states `(N, 1, inputs)` to `(N, hidden[-1])`; zero for an utterance without any modality."""
         for linear, norm in zip(self.linear, self.norm, strict=True):
             nodes = norm(nodes.with_states(linear(nodes.states)), batch)
             nodes = nodes.with_states(self.dropout(nodes.states.relu()))
@@ -96,7 +96,7 @@ class Layers(nn.Module):
 
 
 class MHDNN(UtteranceMethod):
-    """A tree of classes with a network at each inner node, after Singh et al., and the conversation around an utterance."""
+    """A class tree with a network at each inner node, after Singh et al., and a graph stage."""
 
     Config = MHDNNConfig
     reads = ("features", "sequences")
@@ -110,10 +110,10 @@ class MHDNN(UtteranceMethod):
     )
 
     def tree(self, config: MHDNNConfig) -> list[list[int]]:
-        """Return the labels of every group."""
+        """Return the label indices of every group."""
         labels = self.task.labels
         if self.task.kind != "classification":
-            raise ConfigError("task: expected classes, for MHDNN makes a tree of them, found a score")
+            raise ConfigError("task: expected classes, because MHDNN builds a tree of them, found a score")
         groups = config.groups or [[label for label in labels if label.lower() in AROUSED]]
         named = [label for group in groups for label in group]
         if unknown := sorted(set(named) - set(labels)):
@@ -122,7 +122,7 @@ class MHDNN(UtteranceMethod):
         return [[labels.index(label) for label in group] for group in every if group]
 
     def build(self, config: MHDNNConfig, shapes: Shapes) -> None:
-        """Build a network per inner node, the conversation, and a classifier per inner node."""
+        """Build one network and one classifier per inner node, and the graph stage."""
         self.groups = self.tree(config)
         self.turn = Turn(shapes.widths)
         inner = [group for group in self.groups if len(group) > 1] if len(self.groups) > 1 else []
@@ -133,7 +133,7 @@ class MHDNN(UtteranceMethod):
         self.branches = nn.ModuleList(nn.Linear(self.conversation.width, count) for count in children)
 
     def answer(self, given: Given) -> Prediction:
-        """Log-probabilities of the labels, `(N, C)`."""
+        """Compute log-probabilities of the labels, `(N, C)`."""
         turn, here = self.turn(given), given.here(self.turn.names)
         x = turn.with_states(torch.cat([turn.states, here[:, None].to(turn.states.dtype)], -1))  # Eq. (1)
         h = [net(x, given.batch) for net in self.nets]  # Eq. (2), each (N, hidden[-1])

@@ -1,6 +1,6 @@
 r"""MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis (Hazarika et al., ACM Multimedia 2020).
 
-Each modality of an utterance has a private code and a shared one; a Transformer layer fuses them.
+Each modality of an utterance has a private representation (code) and a shared one; a Transformer layer fuses them.
 
 .. math::
     u_m &= [\overrightarrow{h}^1_m ; \overrightarrow{h}^2_m ; \overleftarrow{h}^1_m ; \overleftarrow{h}^2_m] \tag{1} \\
@@ -12,8 +12,8 @@ Each modality of an utterance has a private code and a shared one; a Transformer
     L_{diff} &= \textstyle\sum_{(a, b)} \mathrm{mean}\big((\hat a^\top \hat b)^2\big) \tag{7} \\
     L &= L_{task} + \alpha L_{diff} + \beta L_{sim} + \gamma\, \mathrm{mean}_m\, \mathrm{MSE}(\tilde x_m, x_m) \tag{8}
 
-`h^1`, `h^2`: last states of two BiLSTM layers with a LayerNorm between. `C_1`: the mean, `C_k`: the central moment over the batch.
-(7): `â` is centred, each row divided by its length; pairs are `(p_m, s_m)` and `(p_m, p_n)`. The equations are those of the public code.
+`h^1`, `h^2`: last states of two BiLSTM layers with a LayerNorm between. `C_1`: the mean, `C_k`: the central moment over the batch. (7): `â`
+is centred, each row divided by its length; pairs are `(p_m, s_m)` and `(p_m, p_n)`. The equations follow the public code.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -24,10 +24,11 @@ Each modality of an utterance has a private code and a shared one; a Transformer
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. Vectors skip (1); frames have a linear map before. The code also fine-tunes a text encoder.
-- A missing modality: its codes are no keys in (5) and zeros after it, and its rows leave (6) to (8). The code knows none.
-- (6): 1e-12 under each root; in the code a batch of one has NaN gradients. Less than two rows, or modalities, have no (6).
-- The feed-forward width is four times the width, not 2048. The code's discriminator "shared or private", in no loss, is left out.
+- We had no access to the paper's text. Vectors skip (1); frames pass a linear map first. The public code also fine-tunes a text encoder.
+- The representations of a missing modality are masked keys in (5), then zero, and left out of (6) to (8). The public code needs all
+  modalities.
+- Eq. (6) adds 1e-12 under each root; the public code has NaN gradients for a batch of one. Eq. (6) needs two rows and two modalities.
+- The feed-forward width is four times the width, not 2048. A discriminator in the public code, which no loss uses, is left out.
 - The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
 """
 
@@ -54,17 +55,17 @@ from erc_graph.methods.stage import Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class MISAConfig(InConversation):
-    """MISA.
+    """Options of MISA.
 
     Attributes:
-        width: Width of all codes.
-        widths: Modality → width of its frames, unless `width`.
-        heads: Heads of the Transformer layer.
-        feedforward: Width of its hidden layer.
+        width: Width of all private and shared representations.
+        widths: Modality → width of its frames; default: `width`.
+        heads: Number of attention heads of the Transformer layer.
+        feedforward: Hidden width of the Transformer layer.
         dropout: Dropout before the ReLU of (5).
-        alpha: Weight of (7).
-        beta: Weight of (6).
-        gamma: Weight of the reconstruction.
+        alpha: Weight of the difference loss (7).
+        beta: Weight of the similarity loss (6).
+        gamma: Weight of the reconstruction loss.
     """
 
     width: Size = 128
@@ -88,11 +89,11 @@ class Frames(nn.Module):
         self.norm = nn.LayerNorm(2 * width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return `(N, 4 width)`; zero where an utterance has none."""
+        """Compute `u_m` of a sequence, `(N, 4 width)`; zero for an utterance without items."""
         return encode_sequences(self.read, self.front.prepared(batch).sequences[self.name], 4 * self.second.hidden_size, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, *item)`, `(n, L)` bool to `(n, 4 width)`; no layer reads what is padded."""
+        """Map sequences `(n, L, *item)` and their mask `(n, L)` to vectors `(n, 4 width)`; no layer reads padding."""
         frames, mask = self.front[self.name](padded, mask)
         packed = pack_padded_sequence(frames, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         states, (first, _) = self.first(packed)
@@ -101,12 +102,12 @@ class Frames(nn.Module):
 
 
 def share(present: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return `(N, M, 1)`: each row's part in the mean of a modality, from presence `(N, M)`."""
+    """Return the weight `(N, M, 1)` of each row in the mean of a modality, from presence `(N, M)`."""
     return (present.to(dtype) / present.sum(0).clamp(min=1))[..., None]
 
 
 def similarity(s: Tensor, present: Tensor) -> Tensor:
-    """Compute the central moment discrepancy of the shared codes `(N, M, width)`, mean over pairs of modalities."""
+    """Compute the central moment discrepancy (6) of the shared representations `(N, M, width)`, averaged over modality pairs."""
     weight = share(present, s.dtype)
     mean = (weight * s).sum(0)
     moments = torch.stack([mean, *((weight * (s - mean) ** k).sum(0) for k in range(2, 6))])  # (5, M, width)
@@ -117,7 +118,7 @@ def similarity(s: Tensor, present: Tensor) -> Tensor:
 
 
 def difference(p: Tensor, s: Tensor, present: Tensor) -> Tensor:
-    """Compute how similar private codes are to shared ones, and to one another; all `(N, M, width)`."""
+    """Compute the similarity (7) of private representations to shared ones and to one another; all `(N, M, width)`."""
     codes, here, m = torch.cat([p, s], 1), torch.cat([present, present], 1), p.shape[1]
     centred = (codes - (share(here, p.dtype) * codes).sum(0)) * here[..., None]
     unit = (centred / (centred.norm(dim=-1, keepdim=True).detach() + 1e-6)).flatten(1)
@@ -126,7 +127,7 @@ def difference(p: Tensor, s: Tensor, present: Tensor) -> Tensor:
 
 
 class MISA(UtteranceMethod):
-    """What each modality says by itself and what all share, fused, and the conversation around it."""
+    """Private and shared representations of each modality, their fusion, and a graph stage."""
 
     Config = MISAConfig
     couples_batch = "the losses of the codes, Eqs. (6) and (7)"
@@ -155,20 +156,20 @@ class MISA(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def codes(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute x, p and s, each `(N, M, width)`."""
+        """Compute x, p and s of Eqs. (2) and (3), each `(N, M, width)`."""
         u = {**given.values, **{m: frames(given.batch) for m, frames in self.frames.items()}}
         x = torch.stack([self.project[m](u[m]) for m in self.names], 1)  # Eq. (2)
         p = torch.stack([self.private[m](x[:, i]) for i, m in enumerate(self.names)], 1).sigmoid()
         return x, p, self.shared(x).sigmoid()  # Eq. (3)
 
     def penalty(self, x: Tensor, p: Tensor, s: Tensor, present: Tensor) -> Tensor:
-        """Return what is added to the loss of the task."""
+        """Return the weighted losses of Eq. (8), which are added to the task loss."""
         c, again = self.config, torch.stack([self.restore[m]((p + s)[:, i]) for i, m in enumerate(self.names)], 1)  # Eq. (4)
         wrong = (share(present, x.dtype) * (again - x).square()).sum() / x[0].numel()
         return c.alpha * difference(p, s, present) + c.beta * similarity(s, present) + c.gamma * wrong  # Eq. (8)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores, and in training the losses of the codes."""
+        """Compute the scores and, in training, the losses of the representations."""
         (x, p, s), present = self.codes(given), given.here(self.names)
         here = present.repeat(1, 2)
         f = self.fuse((self.mix(torch.cat([p, s], 1), here) * here[..., None]).flatten(1))  # Eq. (5)

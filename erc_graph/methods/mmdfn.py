@@ -1,6 +1,6 @@
 r"""MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations (Hu et al., ICASSP 2022).
 
-The graph of MMGCN, with the speaker's own utterances in its nodes; an LSTM cell along the depth gates the messages of every layer.
+MMGCN's graph with the speaker's own utterances in its nodes; an LSTM cell along the depth gates the messages of each layer.
 
 .. math::
     x^\tau &= W_\tau u^\tau + b_\tau, \qquad c^t = \mathrm{BiGRU}(x^t), \quad c^a = x^a, \quad c^v = x^v \tag{1} \\
@@ -12,7 +12,7 @@ The graph of MMGCN, with the speaker's own utterances in its nodes; an LSTM cell
     \beta_l = \ln(\eta / l + 1) \tag{6} \\
     s_i &= W\, \mathrm{ReLU}([n^\tau_i ; q^\tau_{K,i}]_\tau) + b \tag{7}
 
-with the edges of MMGCN in (3). The equations are those of the public code; their numbers are ours.
+The edges in (3) are those of MMGCN. The equations follow the public code; the numbering is ours.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -25,13 +25,13 @@ with the edges of MMGCN in (3). The equations are those of the public code; thei
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. As remembered, its layers have a square matrix, and (6) adds `g_l`, not `q_{l-1}`.
-- Both networks stop at the end of a dialogue, and the second one at a speaker's last utterance. In the code they read padding, the second
-  one also in a dialogue by itself; published figures come from that. They are the best of 32 or 48 settings on test data.
+- We had no access to the paper's text. As we recall it, its layers have a square matrix, and (6) adds `g_l`, not `q_{l-1}`.
+- Both networks stop at the end of a dialogue, the second one at a speaker's last utterance. In the public code they read padding, the
+  second one even in a single dialogue. Published figures have this fault; they are the best of 32 or 48 settings on test data.
 - The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's. A state of zeros makes the code's scores NaN.
-- The code's loss is focal, without gradient through its factor: nearly `training.loss = "focal"`. The default is cross entropy.
-- Speakers are numbered by first appearance. 38 tensors of the code that are never used, such as embeddings of speakers, are left out.
-- A missing modality has no node. Both networks read zeros in its place, and it is zero in (7). The code needs three modalities.
+- The focal loss of the public code has no gradient through its factor, nearly `training.loss = "focal"`. The default is cross entropy.
+- Speakers are numbered by first appearance. In the public code, 38 tensors such as speaker embeddings are unused; they are left out.
+- A missing modality has no node; both networks read zeros for it, and it is zero in (7). The public code needs three modalities.
 - `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
 """
 
@@ -57,17 +57,17 @@ from erc_graph.methods.ranges import Causal, Even, Fraction, Graph, Positive, Sh
 
 @dataclass(frozen=True, kw_only=True)
 class MMDFNConfig(Causal):
-    """MM-DFN.
+    """Options of MM-DFN.
 
     Attributes:
-        graph: Recipe.
+        graph: Graph recipe.
         width: Width of the encoders' states.
-        hidden: Hidden width of the graph's layers.
-        layers: `K`.
-        alpha: α, share of the first state in every layer.
-        eta: η, strength of the layers' own matrices.
-        speaker: Modality → `w_τ`, the share of the speaker's own utterances in its nodes; one where nothing is said.
-        dropout: Dropout between the layers of both networks, on `n` and `q_0`, after each layer of the graph, and before the classifier.
+        hidden: Hidden width of the graph layers.
+        layers: Number of graph layers, `K`.
+        alpha: Share α of the first state in every layer.
+        eta: Strength η of the layers' own matrices.
+        speaker: Modality → share `w_τ` of the speaker's own utterances in its nodes; default: one.
+        dropout: Dropout between the layers of both networks, on `n` and `q_0`, after each graph layer, and before the classifier.
     """
 
     graph: Graph = "mmgcn"
@@ -106,7 +106,7 @@ class MMDFN(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(self.shares) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, S (width + hidden))`."""
+        """Compute the utterance states before the classifier, `(N, S (width + hidden))`."""
         x = self.streams(given)  # Eq. (1), (N, S, width)
         rows = dict(zip(x.streams, x.masked().unbind(1), strict=True))
         if self.context is not None:

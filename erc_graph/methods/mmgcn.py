@@ -1,6 +1,6 @@
 r"""MMGCN: Multimodal Fusion via Deep Graph Convolution Network for ERC (Hu et al., ACL-IJCNLP 2021).
 
-One node per utterance and modality, and deep graph convolution over angular weights. The numbers of the equations are ours.
+Deep graph convolution with angular edge weights, over one node per utterance and modality. The numbering of the equations is ours.
 
 .. math::
     u^\tau_i &= W_\tau x^\tau_i + b_\tau, \qquad u^t = \mathrm{BiLSTM}(u^t) \tag{1} \\
@@ -23,17 +23,17 @@ One node per utterance and modality, and deep graph convolution over angular wei
 
 Differences from the paper and from its public code:
 
-- The paper's text was not at hand. Equations are those of the public code with the paper's choices where the two are said to differ:
-  γ = 0.7, A + I, a square `W_l`, few layers, the speaker in all modalities. The code has γ = 1, no I (recipe `mmgcn`), `variant`, the
-  speaker added to the text alone (`speaker = "add_text"`), and 64 layers whatever its option says. Published figures come from the code.
-- The width of a speaker's embedding is not known; it is that of the states. Speakers are numbered by order of appearance, not by a list of
-  the corpus, so that renaming them changes nothing.
-- The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's `arccos(0.99999 cos)`, whose self-loops have 0.9986.
-  A state of zeros has cosine 0; in the code it makes all scores of the batch NaN.
-- The LSTM stops at the end of a dialogue. In the code it reads on into the padding, so that other dialogues of the batch change the scores.
-- The code's focal loss for MELD has the log-probability in place of the probability and rises as the right class gets certain. It is there
-  as `training.loss = "legacy_focal"`; the default is the paper's cross entropy.
-- A missing modality has no node, and is zero in the readout. A single modality works here, but not in the code.
+- We had no access to the paper's text. The equations follow the public code, but take the paper's choices where others report a difference.
+  These are γ = 0.7, A + I, a square `W_l`, few layers, and the speaker in all modalities. The code has γ = 1, no I (recipe `mmgcn`),
+  `variant`, and a speaker only in the text (`speaker = "add_text"`). It always has 64 layers. Published figures come from the code.
+- The width of a speaker embedding is unknown; here it is that of the states. Speakers are numbered by first appearance, not by a list of
+  the corpus, so renaming them changes nothing.
+- The arccos is bounded as in `erc_graph.graphs.weights`, within 0.0015 of the code's `arccos(0.99999 cos)`, whose self-loops have 0.9986. A
+  state of zeros has cosine 0; in the code it makes all scores of the batch NaN.
+- The LSTM stops at the end of a dialogue. In the public code it continues into the padding, so scores depend on the batch.
+- For MELD, the public code's focal loss uses the log-probability instead of the probability. It thus rises as the right class gets certain.
+  `training.loss = "legacy_focal"` reproduces it; the default is the paper's cross entropy.
+- A missing modality has no node, and is zero in the readout. A single modality works here, but not in the public code.
 - `causal` reads forward and drops edges from later utterances; the paper reads whole conversations.
 """
 
@@ -58,18 +58,18 @@ from erc_graph.methods.ranges import Causal, Even, Fraction, Graph, Positive, Sh
 
 @dataclass(frozen=True, kw_only=True)
 class MMGCNConfig(Causal):
-    """MMGCN.
+    """Options of MMGCN.
 
     Attributes:
-        graph: Recipe: γ, and whether I is added.
+        graph: Graph recipe; it sets γ, and whether I is added.
         width: Width of the encoders' states.
-        hidden: Width of the graph's layers.
-        layers: `K`.
-        alpha: α, share of the first state in every layer.
-        eta: η, strength of the layers' own matrices.
-        variant: A matrix of its own for `h^0` in every layer, as the public code (GCNII*).
-        speaker: The embedding is `concat`enated with the states, `add`ed to them, or added only to the text (`add_text`).
-        dropout: Before, between and after the layers, and between those of the LSTM.
+        hidden: Hidden width of the graph layers.
+        layers: Number of graph layers, `K`.
+        alpha: Share α of the first state in every layer.
+        eta: Strength η of the layers' own matrices.
+        variant: Use a separate matrix for `h^0` in every layer, as the public code does (GCNII*).
+        speaker: Speaker embedding: `concat`enated with the states, `add`ed to them, or added only to the text (`add_text`).
+        dropout: Dropout before, between and after the graph layers, and between the LSTM layers.
     """
 
     graph: Graph = "mmgcn_paper"
@@ -109,7 +109,7 @@ class MMGCN(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.ReLU(), nn.Linear(len(shapes.widths) * self.conv.width, shapes.outputs))
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, S (node width + hidden))`."""
+        """Compute the utterance states before the classifier, `(N, S (node width + hidden))`."""
         nodes = self.streams(given)  # Eq. (1): (N, S, width)
         if self.speaker and self.config.speaker == "concat":
             spoken = self.speaker(given)[:, None].expand_as(nodes.states)

@@ -17,17 +17,19 @@ the loss and in the prediction.
 
 **What is guessed, and differences from the paper**
 
-- Only the abstract was at hand. (3) is the loss of M3ER (AAAI 2020, same first author) as a third party repeats it: that it is this
-  paper's, too, is assumed, and so is that "MPFU" means this paper. (1), (2) and (4) are ours.
-- (3) trains *against* the label of an unsure channel: :math:`-p^\gamma \log p` falls again below :math:`p = e^{-1/\gamma}`, with beta 1
-  0.37 for two channels, 0.14 for three; a new network of four classes says 0.25. So `w` is a constant in the backward pass (`detached`).
-  `attached` is (3) itself. `others`, :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma`, has no such trap; M3ER started from it, we recall.
-- Of one channel :math:`\gamma` is 0, and (3) the cross-entropy. (3) is the whole loss: `training.loss`, class weights and label smoothing
-  do not count. It is a mean over all utterances of a batch, those without a label included.
-- (1): batch norm and three layers for a vector; an LSTM and a map of its last state for words. Other sequences are read as vectors.
-- (2): there is no background image and no depth map. `max(p)` is a constant in the backward pass. (4) is the same for every `weight`.
-- A missing modality has no term in the loss and no part in the prediction and in `M`. M3ER's memory, and its check and proxies for useless
-  modalities, are left out.
+- We had access only to the abstract. Eq. (3) is the loss of M3ER (AAAI 2020, same first author), as a third party restates it. We assume
+  that this paper has the same loss, and that "MPFU" means this paper. Eqs. (1), (2) and (4) are ours.
+- Eq. (3) trains *against* the label of an unsure channel, because :math:`-p^\gamma \log p` decreases below :math:`p = e^{-1/\gamma}`. With
+  beta 1 this is 0.37 for two channels, 0.14 for three; an untrained network gives 0.25 for four classes. So `w` is a constant in the
+  backward pass (`detached`); `attached` is (3) itself. As we recall, M3ER started from `others`,
+  :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma`, which has no such problem.
+- For a single channel, :math:`\gamma` is 0 and (3) is cross entropy. Eq. (3) is the whole loss: `training.loss`, class weights and label
+  smoothing are ignored. It is a mean over all utterances of a batch, including those without a label.
+- Eq. (1): batch norm and three layers for a vector; for words, an LSTM and a map of its last state. Other sequences become vectors.
+- Eq. (2): there is no background image and no depth map. `max(p)` is a constant in the backward pass. Eq. (4) is the same for every
+  `weight`.
+- A missing modality has no term in the loss, in the prediction and in `M`. M3ER's memory and its check for useless modalities, with
+  proxies, are left out.
 """
 
 from __future__ import annotations
@@ -50,13 +52,13 @@ from erc_graph.methods.stage import Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class MPFUConfig(InConversation):
-    """MPFU.
+    """Options of MPFU.
 
     Attributes:
-        width: Width of `z`, and of the LSTM.
-        beta: Of (3) and (4).
-        weight: Which `w`.
-        dropout: Dropout in the encoders, and before `W_c`.
+        width: Width of `z` and of the LSTM.
+        beta: Exponent β of (3) and (4).
+        weight: Form of the weights `w` in (3).
+        dropout: Dropout in the encoders and before `W_c`.
     """
 
     width: Size = 64
@@ -66,7 +68,7 @@ class MPFUConfig(InConversation):
 
 
 class MPFU(UtteranceMethod):
-    """Channels that each predict alone and are weighted by their confidence, after Mittal et al.; the conversation is one of them."""
+    """Channels with their own predictions, weighted by confidence after Mittal et al.; the conversation is one channel."""
 
     Config = MPFUConfig
     sequences_of = ("text",)
@@ -80,9 +82,9 @@ class MPFU(UtteranceMethod):
     )
 
     def build(self, config: MPFUConfig, shapes: Shapes) -> None:
-        """Build an encoder and a classifier per modality, the conversation, and its classifier."""
+        """Build an encoder and a classifier per modality, the graph stage, and its classifier."""
         if self.task.kind != "classification":
-            raise ConfigError("task: expected classes, for MPFU multiplies their probabilities, found a score")
+            raise ConfigError("task: expected classes, because MPFU multiplies their probabilities, found a score")
         width, self.names = config.width, shapes.modalities
         self.encoders = nn.ModuleDict({m: SubNet(inputs, width, config.dropout) for m, inputs in shapes.widths.items()})
         self.encoders.update({m: LastWord(item[0], width, width, config.dropout) for m, item in shapes.items.items()})
@@ -92,7 +94,7 @@ class MPFU(UtteranceMethod):
         self.context = self.head(config, self.conversation.width - self.size, shapes.outputs) if self.graph is not None else None
 
     def channels(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities of every channel `(N, M, C)`, which are there `(N, M)`, and all states side by side."""
+        """Compute log-probabilities of every channel `(N, M, C)`, the mask of present channels `(N, M)`, and the concatenated states."""
         z = {m: self.encoders[m](Nodes.of_turns(given.values[m], given.present[m]), given.batch) for m in given.values}
         z |= {m: self.encoders[m](sequences) for m, sequences in given.sequences.items()}
         here = given.here(self.names)
@@ -106,7 +108,7 @@ class MPFU(UtteranceMethod):
         return torch.cat([p, heard[:, None]], 1), torch.cat([here, here.any(1, keepdim=True)], 1), around
 
     def answer(self, given: Given) -> Prediction:
-        """Log-probabilities `(N, C)`, in training without a gradient, and L: the mean over all utterances."""
+        """Compute log-probabilities `(N, C)`, without a gradient in training, and the loss L, a mean over all utterances."""
         p, here, states = self.channels(given)
         others = here.to(p.dtype).sum(1, keepdim=True) - 1  # M - 1
         gamma = torch.where(others > 0, self.config.beta / others.clamp(min=1), 0.0)  # (N, 1)

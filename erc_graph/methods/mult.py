@@ -1,4 +1,4 @@
-r"""MulT: Multimodal Transformer for Unaligned Multimodal Language Sequences (Tsai et al., ACL 2019), and the conversation around it.
+r"""MulT: Multimodal Transformer for Unaligned Multimodal Language Sequences (Tsai et al., ACL 2019), then a graph stage.
 
 Words and frames of each modality attend to those of each other modality; the sequences need no alignment.
 
@@ -11,7 +11,7 @@ Words and frames of each modality attend to those of each other modality; the se
     h &= [h_l ; h_a ; h_v], \qquad \text{the last step of each} \tag{6} \\
     f &= h + W_b\, \mathrm{ReLU}(W_a h + b_a) + b_b \tag{7}
 
-The equations are those of the public code; their numbers are ours. SA is (2) to (4) with `z` itself as the keys, at twice the width.
+The equations follow the public code; the numbering is ours. SA is (2) to (4) with `z` itself as the keys, at twice the width.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -21,16 +21,16 @@ The equations are those of the public code; their numbers are ours. SA is (2) to
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. The code leaves (1) out where the features have the width `d` already.
-- The code never masks padding and takes the last step where padding is; here lengths are known. The code gives no position to a step whose
-  first channel happens to be zero; here every step has one.
-- `mask`: step `i` reads steps `j <= i + d` of the other modality, `d` the difference of the lengths. The code does so by default. The paper
-  describes attention without such a limit.
+- We had no access to the paper's text. The public code leaves (1) out if the features have the width `d` already.
+- The public code does not mask padding and reads the last step even if it is padding; here lengths are known. It gives no position to a
+  step whose first channel happens to be zero; here every step has one.
+- Option `mask`: step `i` reads steps `j <= i + d` of the other modality, where `d` is the difference of the lengths. This is the default of
+  the public code. The paper describes attention without such a limit.
 - Attention to a missing modality adds zero; the `h_m` of a missing modality is zero.
-- The utterances of a dialogue are the steps if all modalities are vectors (our choice). If other modalities are sequences, a vector is a
+- If all modalities are vectors, the utterances of a dialogue are the steps (our choice). If some modalities are sequences, a vector is a
   sequence of one step.
-- With M modalities `h` has M (M - 1) parts; a single modality attends to itself alone. Frames are scaled by the training split before (1).
-- The code scores IEMOCAP as four two-way tasks, so that its figures are four binary F1. Here the scores are those of the task.
+- With M modalities, `h` has M (M - 1) parts; a single modality attends to itself. Frames are scaled by the training split before (1).
+- The public code evaluates IEMOCAP as four binary tasks and reports four binary F1 scores. Here the scores are those of the task.
 - The paper does not model the conversation. A graph stage follows (7); `graph = "none"` is the paper's own model.
 """
 
@@ -52,15 +52,15 @@ from erc_graph.methods.ranges import Share, Size
 
 @dataclass(frozen=True, kw_only=True)
 class MulTConfig(InConversation):
-    """MulT.
+    """Options of MulT.
 
     Attributes:
-        width: `d`.
-        heads: Heads of every attention.
-        layers: Layers of (3); SA has as many, but at least three.
-        mask: A step reads no later steps.
-        dropout: Dropout after attention and in the feed-forward networks, and on attention weights over text and those of SA.
-        embedding_dropout: Dropout on the steps of text, and on the input of (3).
+        width: Width `d` of the states.
+        heads: Number of attention heads in every attention.
+        layers: Number of layers of (3); SA has as many, but at least three.
+        mask: Let a step read no later steps.
+        dropout: Dropout after attention, in the feed-forward networks, and on attention weights over text and of SA.
+        embedding_dropout: Dropout on the steps of text and on the input of (3).
     """
 
     width: Size = 30
@@ -72,7 +72,7 @@ class MulTConfig(InConversation):
 
 
 class MulTNet(StepNet):
-    """Eqs. (1) to (5), over the steps of each modality."""
+    """The network of Eqs. (1) to (5) over the steps of each modality."""
 
     def __init__(self, c: MulTConfig, inputs: Mapping[str, int], causal: bool) -> None:
         super().__init__()
@@ -90,13 +90,13 @@ class MulTNet(StepNet):
         self.widths, self.pools = self.crossed.widths, self.crossed.pools
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Compute `h_m` of all steps."""
+        """Compute the states `h_m` of all steps."""
         x = {m: self.dropout(one.states) if m == "text" else one.states for m, one in steps.items()}
         return self.crossed({m: one.with_states(self.project[m](x[m])) for m, one in steps.items()})  # Eqs. (1)-(5)
 
 
 class MulT(UtteranceMethod):
-    """Crossmodal attention between the steps of all modalities, and the conversation around it."""
+    """Crossmodal attention between the steps of all modalities, then a graph stage."""
 
     Config = MulTConfig
     unused = {"*attention.key.bias": "it cancels in the softmax of (3)"}
@@ -110,7 +110,7 @@ class MulT(UtteranceMethod):
     )
 
     def build(self, c: MulTConfig, shapes: Shapes) -> None:
-        """Build the network over steps, the residual layer, the conversation and the classifier."""
+        """Build the network over steps, the residual layer, the graph stage and the classifier."""
         causal = c.mask or (c.causal and not shapes.items)
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: MulTNet(c, inputs, causal))
         width = self.read.width
@@ -119,7 +119,7 @@ class MulT(UtteranceMethod):
         self.classify = nn.Linear(self.conversation.width, shapes.outputs)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, M (M - 1) width)`, with a conversation wider."""
+        """Compute the utterance states, `(N, M (M - 1) width)`; a graph stage adds columns."""
         h = self.read(given.values, given.present, given.batch)  # Eq. (6)
         f = h + self.residual(h)  # Eq. (7)
         return self.conversation(f, given.here(self.read.names).any(1), given)

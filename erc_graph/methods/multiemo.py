@@ -1,7 +1,7 @@
 r"""MultiEMO: an attention-based correlation-aware multimodal fusion framework for emotion recognition in conversations.
 
 Shi and Huang, ACL 2023, pages 14752-14766. Each modality has a DialogueRNN and attends to the other modalities; further losses compare
-utterances. The equations are those of the public code; their numbers are ours.
+utterances. The equations follow the public code; the numbering is ours.
 
 .. math::
     x_m &= W_m f_m + b_m \tag{1} \\
@@ -15,9 +15,9 @@ utterances. The equations are those of the public code; their numbers are ours.
     L_{HGR} &= - \textstyle\sum_{m < n} \big( \tfrac1{N - 1} \sum_i \bar z_{m,i} \cdot \bar z_{n,i} - \tfrac12 \mathrm{tr}(
         \mathrm{cov}(z_m)\, \mathrm{cov}(z_n)) \big) \tag{8}
 
-`z` starts from :math:`\tilde x_m`; a layer is (3) and (4). A class `c` with :math:`n_c` training utterances has the weight :math:`\omega_c
-\propto n_c^{-\alpha}`; the weights sum to one. :math:`\bar z` is `z` less its mean. The DialogueRNN has no listeners, and its attention
-does not depend on the utterance (`erc_graph.encoders.parties`).
+`z` starts from :math:`\tilde x_m`; a layer consists of (3) and (4). A class `c` with :math:`n_c` training utterances has the weight
+:math:`\omega_c \propto n_c^{-\alpha}`; the weights sum to one. :math:`\bar z` is `z` minus its mean. The DialogueRNN has no listeners, and
+its attention does not depend on the utterance (`erc_graph.encoders.parties`).
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -27,14 +27,16 @@ does not depend on the utterance (`erc_graph.encoders.parties`).
 
 **Differences from the paper and from its public code**
 
-- The paper's text was not at hand. In the code attention and recurrence read padding, so that scores depend on the batch; here they do not.
-- (8) as defined. In the code states keep their mean, the covariance is between utterances, not channels, and the sum is divided by `N`
-  again.
-- The weights of (7) and (8) are relative to that of the cross entropy, which is one here. (7) is over utterances that count in the loss.
-- On MELD text has no recurrent network and the others read forward: `text_context` and `bidirectional`; (2) is then `ReLU(e)`.
-- A missing modality is zero in (2), is no key in (3), and is zero in (5). One modality alone has (4) without (3). A score has no (7).
-- Dropout in the code is 0, and stands after the last layer of (6); here before it. None is in (2).
-- The code reports the best test result of all epochs, from text vectors of a fine-tuned encoder; here development data select the epoch.
+- We had no access to the paper's text. In the public code, attention and recurrence read padding, so scores depend on the batch; not so
+  here.
+- Eq. (8) follows its definition. In the public code, states keep their mean, the covariance is between utterances, not channels, and the
+  sum is divided by `N` again.
+- The weights of (7) and (8) are relative to cross entropy, which has the weight one here. Eq. (7) uses the utterances that count in the
+  loss.
+- For MELD, text has no recurrent network and the others read forward (`text_context`, `bidirectional`); (2) is then `ReLU(e)`.
+- A missing modality is zero in (2), masked in (3), and zero in (5). With a single modality, (3) is left out. A score task has no (7).
+- Dropout in the public code is 0 and follows the last layer of (6); here it precedes that layer. Eq. (2) has no dropout.
+- The public code reports the best test result of all epochs on text of a fine-tuned encoder; here development data select the epoch.
 """
 
 from __future__ import annotations
@@ -63,22 +65,22 @@ from erc_graph.methods.stage import Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class MultiEMOConfig(Causal):
-    """MultiEMO.
+    """Options of MultiEMO.
 
     Attributes:
         width: Width of all states.
-        hidden: Hidden width of the classifier; default: the width.
-        layers: Layers of each stack.
-        heads: Attention heads.
+        hidden: Hidden width of the classifier; default: `width`.
+        layers: Number of layers in each stack.
+        heads: Number of attention heads.
         feedforward: Hidden width of (4).
         bidirectional: Whether (2) also reads backwards.
         text_context: Whether text has a recurrent network.
-        contrast: Weight of (7).
-        correlation: Weight of (8).
-        alpha: α.
-        gamma: γ.
-        temperature: τ.
-        dropout: Dropout on attention weights and what a layer adds, and before the last layer.
+        contrast: Weight of the contrastive loss (7).
+        correlation: Weight of the correlation loss (8).
+        alpha: Exponent α of the class weights in (7).
+        gamma: Exponent γ in (7).
+        temperature: Temperature τ in (7).
+        dropout: Dropout on attention weights, on layer outputs, and before the last linear layer.
     """
 
     width: Size = 128
@@ -97,7 +99,7 @@ class MultiEMOConfig(Causal):
 
 
 class Layer(nn.Module):
-    """A layer of a stack."""
+    """A layer of crossmodal attention and a feed-forward network, Eqs. (3) and (4)."""
 
     def __init__(self, c: MultiEMOConfig, others: tuple[str, ...]) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ class Layer(nn.Module):
         self.feedforward = FeedForward(c.width, c.feedforward, c.dropout)
 
     def forward(self, z: Tensor, here: Tensor, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map `(N, width)`, its presence `(N,)` and all streams to `(N, width)`."""
+        """Map the states `(N, width)` of one stream, their presence `(N,)` and all streams to new states `(N, width)`."""
         for n, attend in self.attend.items():
             k = nodes.streams.index(n)
             both = Nodes(torch.stack([nodes.states[:, k], z], 1), torch.stack([nodes.present[:, k], here], 1), (n, "asks"))
@@ -115,7 +117,7 @@ class Layer(nn.Module):
 
 
 class MultiEMO(Method):
-    """Recurrent context, attention between modalities, contrastive and correlation losses."""
+    """Recurrent context, attention between modalities, and contrastive and correlation losses."""
 
     Config = MultiEMOConfig
     family = "transformer"
@@ -144,14 +146,14 @@ class MultiEMO(Method):
         self.register_buffer("counts", torch.zeros(len(self.task.labels)))
 
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Count the labels of the first data that are trained on."""
+        """Count the labels of the first batch, which is the training split."""
         counts = self.get_buffer("counts")
         if self.task.labels and not counts.any():
             counts.copy_(torch.bincount(batch.target[batch.judged & (batch.target >= 0)], minlength=len(counts)))
         return batch
 
     def streams(self, given: Given) -> Nodes:
-        """Compute `x̃`: `(N, modalities, width)`."""
+        """Compute the recurrent states `x̃`: `(N, modalities, width)`."""
         nodes = self.project(given)  # Eq. (1)
         found = dict(zip(self.names, nodes.masked().unbind(1), strict=True))
         if self.context is not None:
@@ -160,7 +162,7 @@ class MultiEMO(Method):
         return nodes.with_states(torch.stack(list(found.values()), 1))
 
     def attended(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Compute `z` of all modalities: `(N, modalities, width)`."""
+        """Compute the attended states `z` of all modalities: `(N, modalities, width)`."""
         found = []
         for k, stack in enumerate(self.stacks.values()):
             z, here = nodes.states[:, k], nodes.present[:, k]
@@ -170,7 +172,7 @@ class MultiEMO(Method):
         return nodes.with_states(torch.stack(found, 1))
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores, and in training the further losses."""
+        """Compute the scores and, in training, the losses between utterances."""
         z = self.attended(self.streams(given), given.batch)
         h = self.fuse(z.masked().flatten(1))  # Eq. (5)
         c, batch, penalty = self.config, given.batch, h.new_zeros(())
@@ -184,7 +186,7 @@ class MultiEMO(Method):
         return Prediction(scores=self.classify(h), states=h, penalty=penalty)  # Eq. (6)
 
     def contrast(self, h: Tensor, target: Tensor) -> Tensor:
-        """Compute Eq. (7) of some utterances `(n, width)`, `(n,)`; zero for less than two."""
+        """Compute Eq. (7) for utterances `(n, width)` with labels `(n,)`; zero for fewer than two."""
         c, unit, own = self.config, F.normalize(h, dim=-1), torch.eye(len(h), dtype=torch.bool, device=h.device)
         log = (unit @ unit.T / c.temperature).masked_fill(own, -torch.inf).log_softmax(-1).masked_fill(own, 0.0)
         alike = (target[:, None] == target) & ~own
@@ -194,6 +196,6 @@ class MultiEMO(Method):
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Return a pair's part of Eq. (8), of states `(n, width)`; zero for less than two."""
+    """Compute a pair's term of Eq. (8) from states `(n, width)`; zero for fewer than two utterances."""
     x, y, others = x - x.mean(0), y - y.mean(0), max(1, len(x) - 1)
     return ((x.T @ x) * (y.T @ y)).sum() / (2 * others**2) - (x * y).sum() / others

@@ -1,7 +1,7 @@
 """A method in a user's own file: `my_method.py:Own`.
 
-Loading the file runs its code. It is therefore loaded only if the user names it, on the command line or in a call, and never because a run
-or a model names it.
+Loading the file runs its code. The file is therefore loaded only if the user names it, on the command line or in a call. It is never loaded
+because a run or a model names it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def is_own(method: str) -> bool:
-    """Return whether a method is named by its file.
+    """Return whether a method name is a file of the user.
 
     >>> is_own("my_method.py:Own"), is_own("pairwise")
     (True, False)
@@ -36,7 +36,7 @@ def is_own(method: str) -> bool:
 
 
 def own_parts(method: str) -> tuple[Path, str]:
-    """Return the file and the class of `my_method.py:Own`; the class is empty where none is named.
+    """Return the file and the class of `my_method.py:Own`; the class is empty if none is given.
 
     >>> own_parts("folder/my_method.py:Own")
     (PosixPath('folder/my_method.py'), 'Own')
@@ -46,7 +46,7 @@ def own_parts(method: str) -> tuple[Path, str]:
 
 
 def short_name(method: str) -> str:
-    """Return what a method is called in tables: its name in the registry, or its class.
+    """Return the name of a method in tables: its name in the registry, or its class.
 
     >>> short_name("pairwise"), short_name("folder/my_method.py:Own")
     ('pairwise', 'Own')
@@ -55,7 +55,7 @@ def short_name(method: str) -> str:
 
 
 def same_method(first: str, second: str) -> bool:
-    """Return whether two names are of one method; of a file only its last part counts, for it may have been named from elsewhere.
+    """Return whether two names mean the same method; for a file, only its last path component is compared, because folders may differ.
 
     >>> same_method("my_method.py:Own", "../my_method.py:Own"), same_method("pairwise", "hff")
     (True, False)
@@ -67,7 +67,7 @@ def same_method(first: str, second: str) -> bool:
 
 
 def absolute(method: str) -> str:
-    """Return the name as it can be used from any folder."""
+    """Return the method name with an absolute path, which works from any folder."""
     if not is_own(method):
         return method
     file, kind = own_parts(method)
@@ -78,7 +78,7 @@ def find_method(method: str) -> type[Method]:
     """Return a method by its name in `METHODS`, or from a user's own file.
 
     Raises:
-        ConfigError: no such method; or what `load_method` says.
+        ConfigError: the method does not exist, or `load_method` fails.
     """
     if is_own(method):
         return load_method(method)
@@ -92,23 +92,23 @@ def find_method(method: str) -> type[Method]:
 
 
 def load_method(method: str) -> type[Method]:
-    """Import the file of `my_method.py:Own` under a name of its own and return the class.
+    """Import the file of `my_method.py:Own` under a unique module name and return the class.
 
-    Modules beside the file can be imported by it. The same content is imported once.
+    The file can import modules in its own folder. The same content is imported once.
 
     Raises:
-        ConfigError: the file does not exist, fails to import, has no such class, or the class is no method.
+        ConfigError: the file does not exist, cannot be imported, or lacks the class, or the class is no method.
     """
     file, kind = own_parts(method)
     if not file.is_file():
-        raise ConfigError(f"method: expected a Python file with a method, as my_method.py:Own, found no file {one_line(str(file), 200)}")
+        raise ConfigError(f"method: expected a Python file and a class, my_method.py:Own, found no file {one_line(str(file), 200)}")
     module = _imported(file.resolve())
     if not kind or not hasattr(module, kind):
         from erc_graph.methods.base import Method
 
         own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
         classes = [value.__name__ for value in own if issubclass(value, Method)]
-        wanted = f"found no class {kind!r}" if kind else "found no name of a class"
+        wanted = f"found no class {kind!r}" if kind else "found no class name"
         raise ConfigError(f"method: expected {file.name}:CLASS, {wanted}; {file} has {', '.join(classes) or 'no subclass of Method'}")
     found = getattr(module, kind)
     refuse_other(found, f"{file}: {kind}")
@@ -147,7 +147,7 @@ def _beside(folder: Path) -> Iterator[None]:
 
 
 def show_own(error: BaseException, file: Path) -> None:
-    """Print the traceback from the user's file on; a syntax error has none."""
+    """Print the traceback from the user's file on; for a syntax error, only the error."""
     found = error.__traceback__
     while found is not None and found.tb_frame.f_code.co_filename != str(file):
         found = found.tb_next
@@ -155,5 +155,5 @@ def show_own(error: BaseException, file: Path) -> None:
 
 
 def own_sha256(method: str) -> str | None:
-    """Return the SHA-256 of the file of a method; `None` for one by name."""
+    """Return the SHA-256 of the file of a method; `None` for a method of the registry."""
     return hashlib.sha256(own_parts(method)[0].read_bytes()).hexdigest() if is_own(method) else None

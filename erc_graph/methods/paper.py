@@ -1,4 +1,4 @@
-"""The publication of a method as data: README, citations, `--help`, method pages and `erc-graph list` are generated from it."""
+"""The publication of a method as data, from which README, citations, help texts, method pages and `erc-graph list` are generated."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ class Paper:
     """A publication.
 
     Attributes:
-        title: As printed.
-        authors: As cited in a sentence, such as `Hu et al.`, or all of them, with commas and an `and`.
+        title: Title as printed.
+        authors: Authors as cited in a sentence, such as `Hu et al.`, or all of them, with commas and an `and`.
         venue: Journal or conference with its number or pages.
         year: Year of publication.
-        url: Address of the publication; empty if none is known.
-        code: Public code of the authors; empty if none is known.
-        after: Too little is known for a faithful implementation; the method follows the paper, and its docstring lists the guesses.
+        url: Address of the publication; empty: unknown.
+        code: Address of the authors' public code; empty: unknown.
+        after: Whether too little is known for a faithful implementation; the method then follows the paper, and its docstring lists the
+            guesses.
     """
 
     title: str
@@ -32,7 +33,7 @@ class Paper:
     after: bool = False
 
     def __str__(self) -> str:
-        """One line.
+        """Return the citation in one line.
 
         >>> print(Paper(title="MMGCN", authors="Hu et al.", venue="ACL", year=2021))
         Hu et al., "MMGCN", ACL, 2021
@@ -43,7 +44,7 @@ class Paper:
 
     @property
     def key(self) -> str:
-        """Return the key of the BibTeX entry: family name of the first author, year, first word of the title.
+        """Return the key of the BibTeX entry: first author's family name, year, first word of the title.
 
         >>> Paper(title="The MM-DFN Network", authors="Dvořák, Hu and Li", venue="ICASSP", year=2022).key
         'dvorak2022mmdfn'

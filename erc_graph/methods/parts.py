@@ -1,4 +1,4 @@
-"""Parts that several methods share: input layers, layers between, and output layers."""
+"""Modules that several methods share: input layers, intermediate layers, and output layers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ MEANS = 1 << 16  # most items that are averaged at once
 
 
 class Turn(nn.Module):
-    """All modalities of an utterance concatenated as one stream; missing modalities are zeros.
+    """All modalities of an utterance, concatenated as one stream; missing modalities are zeros.
 
     Args:
-        widths: Modality → width.
-        width: Width of a linear map after them; default: none.
+        widths: Modality → width of its features.
+        width: Width of a linear map after concatenation; default: no map.
 
     Attributes:
         width: Width of the states.
@@ -47,7 +47,7 @@ class Turn(nn.Module):
         self.project = nn.Linear(sum(widths.values()), width) if width else nn.Identity()
 
     def forward(self, given: Given) -> Nodes:
-        """Return `(N, 1, width)`; an utterance is present where any of its modalities is."""
+        """Return one stream of utterance states, `(N, 1, width)`; an utterance is present if any of its modalities is."""
         states = torch.cat([given.values[name] for name in self.names], -1)
         return Nodes.of_turns(self.project(states), given.here(self.names).any(1))
 
@@ -56,9 +56,9 @@ class Streams(nn.Module):
     """One stream per modality, each with its own linear map to a common width.
 
     Args:
-        widths: Modality → width.
+        widths: Modality → width of its features.
         width: Width of the states.
-        read: Stream → a part over its utterances, applied after the map; only for streams that exist.
+        read: Stream → module over its utterances, applied after the map; streams that do not exist are ignored.
 
     Attributes:
         count: Number of streams.
@@ -71,7 +71,7 @@ class Streams(nn.Module):
         self.project = nn.ModuleDict({name: nn.Linear(inputs, width) for name, inputs in widths.items()})
 
     def forward(self, given: Given) -> Nodes:
-        """Return `(N, S, width)`."""
+        """Return the states of all streams, `(N, S, width)`."""
         rows = {name: self.project[name](given.values[name]) for name in self.names}
         rows |= {name: over_turns(part, rows[name], given.batch) for name, part in self.read.items()}
         states = torch.stack([rows[name] for name in self.names], 1)
@@ -79,26 +79,26 @@ class Streams(nn.Module):
 
 
 def added(nodes: Nodes, rows: Tensor, streams: Collection[str]) -> Nodes:
-    """Add rows `(N, width)`, one per utterance, to the states `(N, S, width)` of some streams; for example a speaker's embedding."""
+    """Add one row per utterance `(N, width)`, such as a speaker embedding, to the states `(N, S, width)` of some streams."""
     chosen = torch.tensor([name in streams for name in nodes.streams], dtype=rows.dtype, device=rows.device)
     return nodes.with_states(nodes.states + rows[:, None] * chosen[:, None])
 
 
 class MeanOfTexts(nn.Module):
-    """One text in place of several (`text1` to `text4`: the last layers of an encoder): their mean, each after its own batch norm.
+    """Mean of several text features (`text1` to `text4`: the last layers of an encoder), each after its own batch norm.
 
-    M3NET, MF-EDM, GraphSmile and COSMIC read four layers of RoBERTa in this way. A single text is passed on unchanged.
+    M3NET, MF-EDM, GraphSmile and COSMIC read four layers of RoBERTa in this way. A single text feature is passed on unchanged.
 
     Args:
-        widths: Modality → width.
-        norm: True: with batch norms; false: without, whatever the number of texts; default: with batch norms if there are several texts.
+        widths: Modality → width of its features.
+        norm: Whether to use batch norms; default: only if there are several text features.
 
     Attributes:
-        widths: The same modalities, with one `text`.
-        couples_batch: What makes the dialogues of a batch depend on each other in training; empty for one text.
+        widths: Modality → width, with one `text` in place of several.
+        couples_batch: Reason why the dialogues of a training batch depend on each other; empty without batch norms.
 
     Raises:
-        ConfigError: the texts have different widths.
+        ConfigError: the text features have different widths.
     """
 
     def __init__(self, widths: Mapping[str, int], norm: bool | None = None) -> None:
@@ -112,7 +112,7 @@ class MeanOfTexts(nn.Module):
         self.couples_batch = "the batch norm of texts" if self.norm else ""
 
     def forward(self, given: Given) -> Given:
-        """Return the input with the mean over the present texts in place of all texts."""
+        """Return the input with one text, the mean over the present text features."""
         if self.names in ((), ("text",)) and not self.norm:
             return given
         rows = {name: Nodes.of_turns(given.values[name], given.present[name]) for name in self.names}
@@ -126,7 +126,7 @@ class Rowwise(nn.Module):
     """Layers that process one node at a time.
 
     Args:
-        *layers: Applied one after the other to `(N, S, width)`.
+        *layers: Layers that are applied in sequence to states `(N, S, width)`.
 
     Attributes:
         width: Width of the output states, if a linear layer defines it.
@@ -139,15 +139,15 @@ class Rowwise(nn.Module):
             self.width = linear[-1]
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, any width)`."""
+        """Map states `(N, S, width)` to `(N, S, any width)`."""
         return nodes.with_states(self.layers(nodes.states))
 
 
 class Stack(nn.ModuleList):
-    """Parts in sequence."""
+    """Modules that are applied in sequence."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, any width)`."""
+        """Map states `(N, S, width)` to `(N, S, any width)`."""
         for part in self:
             nodes = part(nodes, batch)
         return nodes
@@ -161,7 +161,7 @@ class Classifier(nn.Module):
         self.layers = nn.Sequential(Dropout(dropout), nn.Linear(inputs, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, outputs))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map `(N, inputs)` to `(N, outputs)`."""
+        """Map states `(N, inputs)` to scores `(N, outputs)`."""
         return self.layers(states)
 
 
@@ -170,7 +170,7 @@ class Bounded(nn.Module):
 
     Args:
         span: Largest minus smallest score.
-        shift: How far the smallest score lies below zero.
+        shift: Distance of the smallest score below zero.
     """
 
     def __init__(self, span: float, shift: float) -> None:
@@ -178,25 +178,25 @@ class Bounded(nn.Module):
         self.span, self.shift = span, shift
 
     def forward(self, scores: Tensor) -> Tensor:
-        """Bound scores of any shape."""
+        """Map scores of any shape to the bounded range."""
         return self.span * scores.sigmoid() - self.shift
 
 
 class Highway(nn.Module):
-    r"""A gate between two layers: :math:`\sigma(G x) \odot \mathrm{ReLU}(N x) + (1 - \sigma(G x)) \odot L x`."""
+    r"""A highway layer: :math:`\sigma(G x) \odot \mathrm{ReLU}(N x) + (1 - \sigma(G x)) \odot L x`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map `(N, width)` to `(N, width)`."""
+        """Map states `(N, width)` to `(N, width)`."""
         gate = self.gate(states).sigmoid()
         return gate * self.nonlinear(states).relu() + (1 - gate) * self.linear(states)
 
 
 class Items(nn.Module):
-    """Every modality as a sequence: words, or frames from a front end; a vector is a sequence of one item.
+    """Every modality as a sequence: words, or frames from a front end; a vector becomes a sequence of one item.
 
     Args:
         shapes: Shapes of the input.
@@ -210,7 +210,8 @@ class Items(nn.Module):
         self.vectors = nn.ModuleDict({m: nn.Linear(inputs, widths[m]) for m, inputs in shapes.widths.items()})
 
     def read(self, name: str, values: Tensor, mask: Tensor) -> Padded:
-        """Map `(n, L, *item)`, `(n, L)` bool to `(n, frames, width)` and their mask; at least one frame, real or not."""
+        """Map items `(n, L, *item)` and their mask `(n, L)` to frames `(n, frames, width)` and their mask; one frame at least, even if
+        padding."""
         states, mask = self.fronts[name](values, mask) if name in self.fronts else (self.vectors[name](values), mask)
         if states.shape[1]:
             return states, mask
@@ -220,7 +221,8 @@ class Items(nn.Module):
         """Compute one vector per utterance, `(N, width)`; zero for an utterance without items.
 
         Args:
-            encode: Function from modality → items and mask of some utterances to `(n, width)`; each utterance has an item of some modality.
+            encode: Function from modality → items and mask of some utterances to `(n, width)`; each of these utterances has at least one
+                item.
             given: The dialogues.
             width: Width of the vectors.
         """
@@ -245,7 +247,7 @@ class SubNets(nn.ModuleDict):
         super().__init__(nets | {m: LastWord(item[0], words, widths[m], dropout) for m, item in shapes.items.items() if m in widths})
 
     def forward(self, given: Given) -> dict[str, Tensor]:
-        """Return modality → `(N, its width)`, zero where it is missing."""
+        """Compute the vectors: modality → `(N, its width)`; zero for a missing modality."""
         z = {
             m: net(given.sequences[m]) if m in given.sequences else net(Nodes.of_turns(given.values[m], given.present[m]), given.batch)
             for m, net in self.items()
@@ -254,11 +256,11 @@ class SubNets(nn.ModuleDict):
 
 
 def with_means(given: Given) -> Given:
-    """Return the input with the mean over time as a vector in place of every sequence of states."""
+    """Return the input with every sequence of states replaced by its mean over time, a vector."""
     means = {name: encode_sequences(masked_mean, value, value.item[0], MEANS) for name, value in given.sequences.items()}
     return replace(given, values={**given.values, **means}, sequences={})
 
 
 def widths_with_means(shapes: Shapes) -> dict[str, int]:
-    """Return modality → width of its vector, or of its mean over time."""
+    """Return the vector widths: modality → width of its vector, or of its mean over time."""
     return dict(sorted({**shapes.widths, **{name: item[0] for name, item in shapes.items.items()}}.items()))

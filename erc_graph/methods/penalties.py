@@ -15,7 +15,7 @@ def density(states: Tensor, reduction: Reduction = "mean") -> Tensor:
     r"""Compute the density loss of fused features, :math:`\|E\|_1` (pairwise fusion, Eqs. (6) and (14)).
 
     Args:
-        states: Any shape.
+        states: Fused features of any shape.
         reduction: `mean` over the entries, or `sum`, the printed norm, which grows with the batch and the width.
     """
     magnitude = states.abs()
@@ -32,23 +32,24 @@ def discrepancy(z: Tensor, g: Tensor) -> Tensor:
 
 
 def margin_loss(states: Tensor, modality: Tensor, target: Tensor, margin: float = 0.2) -> Tensor:
-    r"""Compute homogeneous feature discrepancy (WavFusion, Eq. (13)): a sample's class in other modalities is nearer than others in its
-    own.
+    r"""Compute the margin loss of WavFusion, Eq. (13), over pairs of modalities and classes.
+
+    In another modality, samples of the same class must be closer than samples of other classes in the same modality.
 
     .. math:: \frac{1}{|M|} \sum_{(i,j,k) \in M} \max(0, \alpha - \cos(x_i, x_j) + \cos(x_i, x_k)), \quad
         M = \{m_i \ne m_j, m_i = m_k, c_i = c_j, c_i \ne c_k\}
 
-    Triples are never made. For a given i and j those k count whose cosine is above :math:`\cos(x_i, x_j) - \alpha`: after sorting each
-    row once, their number is a binary search and their sum a difference of prefix sums: `n² log n` for up to `n³` triples.
+    No triple is built. For given i and j, the samples k with a cosine above :math:`\cos(x_i, x_j) - \alpha` contribute. Each row is sorted
+    once; a binary search then gives their number, and prefix sums give their sum. This needs `n² log n` time for up to `n³` triples.
 
     Args:
-        states: `(n, d)`, one row per sample: an utterance in one modality.
-        modality: `(n,)` int64.
-        target: `(n,)` int64 class.
-        margin: α.
+        states: `(n, d)`, one row per sample, which is an utterance in one modality.
+        modality: `(n,)` int64 modality of each sample.
+        target: `(n,)` int64 class of each sample.
+        margin: Margin α.
 
     Returns:
-        Mean over all triples; zero where there is none.
+        Mean over all triples; zero without triples.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     >>> round(float(margin_loss(x, modality=torch.tensor([0, 1, 0]), target=torch.tensor([0, 0, 1]))), 4)  # one triple: 0.2 - 0 + 1

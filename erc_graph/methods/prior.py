@@ -1,14 +1,14 @@
-r"""Log-probabilities of other classifiers as a prior that the method corrects: the table `[prior]` of every experiment.
+r"""Log-probabilities of other classifiers as a prior that the method corrects: table `[prior]` of an experiment.
 
 .. math:: s_i = f_i + \sum_k w_k \log p_i^k + v \log \bar p_{d(i)}
 
 This is a product of experts (Hinton, Neural Computation 14, 2002) in which all experts except the method :math:`f` are fixed. The method
-starts from their predictions. The weights :math:`w` are learned and start at the mean of the experts. The features must not be fitted to
-the labels of the training utterances (see `erc-graph features --cross-fit`); otherwise :math:`w` is learned on features that are better
-than those of new utterances.
+starts from their predictions. The weights :math:`w` are learned and initially average the experts. The features must not be fitted to the
+labels of the training utterances; use `erc-graph features --cross-fit`. Otherwise :math:`w` is learned on features that are better than
+those of new utterances.
 
-With `around`, the conversation is a further expert: :math:`\bar p_d` is the mean of the probabilities that all experts give to all
-utterances of dialogue `d` (at least 1e-6). It estimates the class frequencies in the dialogue, which are a prior in Bayes' rule.
+With `around`, the conversation is a further expert. :math:`\bar p_d` is the mean probability over all experts and all utterances of
+dialogue `d`, at least 1e-6. It estimates the class frequencies in the dialogue, which are a prior in Bayes' rule.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from erc_graph.methods.schema import Schema
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig:
-    """Log-probabilities of other classifiers, added to the scores.
+    """Options of the prior: log-probabilities of other classifiers, added to the scores.
 
     Attributes:
-        features: Feature sets of class log-probabilities; empty: none.
+        features: Feature sets of class log-probabilities; empty: no prior.
         around: Add the class frequencies in the conversation, as these classifiers predict them, with a learned weight.
-        stream: Also use them as modalities that the method reads; off: they are only added to the scores.
+        stream: Also use these features as modalities that the method reads; off: they are only added to the scores.
     """
 
     features: list[str] = field(default_factory=list)
@@ -48,14 +48,14 @@ class PriorConfig:
 
 
 class Prior(nn.Module):
-    """Scores plus log-probabilities.
+    """Sum of the method's scores and weighted log-probabilities of other classifiers.
 
     Args:
-        config: At least one feature set: log-probabilities in label order (for a score task the score), as wide as the scores.
+        config: Options with at least one feature set, which has log-probabilities in label order (for a score task, the score).
         schema: The features of the corpus.
 
     Raises:
-        ConfigError: a feature set is missing, or is not as wide as the scores.
+        ConfigError: a feature set is missing, or its width differs from that of the scores.
     """
 
     def __init__(self, config: PriorConfig, schema: Schema) -> None:
@@ -74,7 +74,7 @@ class Prior(nn.Module):
         self.around = Around() if config.around else None
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, C)` to `(N, C)`; a missing feature adds nothing."""
+        """Add the prior to the scores `(N, C)`; a missing feature adds nothing."""
         here = torch.stack([batch.present[name] for name in self.names], 1)
         said = torch.stack([batch.features[name] for name in self.names], 1)
         said = torch.where(here[..., None], said, 0.0).to(scores.dtype)  # (N, experts, C)
@@ -84,14 +84,14 @@ class Prior(nn.Module):
 
 
 class Around(OverTurns):
-    """The class frequencies in the whole conversation, as the other classifiers predict them, with a learned weight that starts at zero."""
+    """The class frequencies in the conversation, predicted by the other classifiers, with a learned weight that starts at zero."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        r"""Compute :math:`v \log \bar p` of every utterance's dialogue: `(N, experts, C)` → `(N, 1, C)`; a mean score for a score task."""
+        r"""Compute :math:`v \log \bar p` for every utterance: `(N, experts, C)` → `(N, 1, C)`; for a score task, the mean score."""
         here, values = nodes.present.to(nodes.states.dtype), nodes.masked()
         values = values.exp() if values.shape[-1] > 1 else values
         votes = torch.cat([(values * here[..., None]).sum(1), here.sum(1, keepdim=True)], 1)

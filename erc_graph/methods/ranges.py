@@ -11,7 +11,7 @@ from erc_graph.errors import expect
 
 @dataclass(frozen=True)
 class Range:
-    """What an option may be: a test, and the same in words."""
+    """A value range of an option: a test, and its description for messages."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -32,15 +32,15 @@ Graph = Annotated[str, Range(lambda value: value != "none", "a recipe, which the
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A method's config, or a part of one, whose annotated fields are in their ranges.
+    """Base class of a method's config, or of a part of it, that checks the ranges of annotated fields.
 
-    It is a dataclass itself, without fields: the command line reads the options of a part only where all its bases are dataclasses.
+    It is a dataclass without fields, because the command line reads the options of a part only if all its bases are dataclasses.
 
     Attributes:
-        where: Its path.
+        where: Path of the options, for messages.
 
     Raises:
-        ConfigError: one line per bad field: path, what was expected, what was found.
+        ConfigError: a field is out of its range; one line per field with its path, the expected range, and the value found.
     """
 
     where: ClassVar[str] = "pipeline"

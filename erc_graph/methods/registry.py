@@ -1,4 +1,4 @@
-"""The registry of methods: those of this package, and those of installed packages (entry point `erc_graph.methods`)."""
+"""The registry of methods of this package and of installed packages (entry point `erc_graph.methods`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ GROUP = "erc_graph.methods"
 
 
 class Registry(Mapping[str, "type[Method]"]):
-    """Name → class; the file of a method is imported when the method is requested.
+    """A mapping from method names to classes; the file of a method is imported on the first access.
 
     Args:
-        homes: Name → `module:Class`.
+        homes: Method name → `module:Class`.
     """
 
     def __init__(self, homes: Mapping[str, str]) -> None:
@@ -29,12 +29,12 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @cached_property
     def offered(self) -> dict[str, EntryPoint]:
-        """Return the methods of installed packages; they cannot replace a name of this package."""
+        """Return the methods of installed packages; they cannot replace methods of this package."""
         found = {}
         for entry in entry_points(group=GROUP):
             if entry.name in self.homes or entry.name in found:
                 logging.getLogger(__name__).warning(
-                    "note: the method %s that the package %s offers is left out, for the name is taken", entry.name, _package(entry)
+                    "note: the method %s of the package %s is left out, because another method has this name", entry.name, _package(entry)
                 )
             else:
                 found[entry.name] = entry
@@ -65,7 +65,7 @@ class Registry(Mapping[str, "type[Method]"]):
 
     @property
     def classes(self) -> dict[str, str]:
-        """Return name of a class → name of the method, without importing the class."""
+        """Return class name → method name, without importing any class."""
         homes = {**{name: entry.value for name, entry in self.offered.items()}, **self.homes}
         return {home.partition(":")[2]: name for name, home in homes.items()}
 
@@ -74,7 +74,7 @@ def refuse_other(found: object, where: str) -> None:
     """Check that an object is a method.
 
     Raises:
-        ConfigError: the object is no class, is not a `Method`, or has no configuration.
+        ConfigError: the object is no class, is no `Method`, or has no configuration.
     """
     import dataclasses
 
@@ -86,7 +86,7 @@ def refuse_other(found: object, where: str) -> None:
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         other = "none" if config is None else f"one that is no dataclass: {getattr(config, '__name__', config)}"
-        raise ConfigError(f"{where}: expected a dataclass `Config` in the class, which has its options; found {other}")
+        raise ConfigError(f"{where}: expected a dataclass `Config` with the options in the class; found {other}")
     required = [field.name for field in dataclasses.fields(config) if field.default is field.default_factory is dataclasses.MISSING]
     if required:
         raise ConfigError(f"{where}: Config.{required[0]}: expected a default for every option, found none")

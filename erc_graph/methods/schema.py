@@ -24,7 +24,7 @@ class Schema:
         widths: Modality → number of features, in the order of the model's streams.
         task: The task: labels or a score.
         sequences: Modality that is a sequence in the corpus → shape of one item, `()` for a waveform.
-        provenance: Origin of the features: name and files of the corpus, modality → extractor; plain JSON values.
+        provenance: Origin of the features as plain JSON values: name and files of the corpus, modality → extractor.
 
     Raises:
         ConfigError: a modality has a name that cannot be the name of a submodule.
@@ -47,12 +47,12 @@ class Schema:
 
         Args:
             corpus: The conversations.
-            modalities: Names of the modalities; default: all that the corpus has in a readable form.
-            reads: `features`: one vector per utterance; `sequences`: words, frames or samples. If both are given, the first one that a
-                modality has.
+            modalities: Names of the modalities; default: all that the corpus has in a form named by `reads`.
+            reads: Forms that the method reads: `features` (one vector per utterance), `sequences` (words, frames or samples), or both. The
+                first form that a modality has is used.
 
         Raises:
-            ConfigError: the corpus lacks a modality in such a form, or has none at all.
+            ConfigError: the corpus lacks one of the modalities in these forms, or has no modality in them.
         """
         forms: dict[Kind, Mapping[str, Any]] = {"features": corpus.features, "sequences": corpus.sequences}
         has = {name: kind for kind in reversed(reads) for name in forms[kind]}
@@ -77,7 +77,7 @@ class Schema:
         return tuple(sorted((*self.widths, *self.sequences)))
 
     def batch(self, corpus: Corpus) -> Batch:
-        """Return the features of a corpus that the schema names, as tensors."""
+        """Return the features of a corpus that belong to the schema, as a batch of tensors."""
         return corpus.batch(self.widths, self.sequences)
 
     def known(self, modalities: Sequence[str], option: str) -> Sequence[str]:

@@ -1,7 +1,7 @@
 r"""SDT: Transformer-based model with self-distillation for ERC (Ma et al., IEEE Transactions on Multimedia 26, 2024).
 
-Every ordered pair of modalities has a Transformer layer with gates; each modality has a classifier that learns from the joint classifier.
-The paper's text was not at hand: the equations are those of the public code, and their numbers are ours.
+Every ordered pair of modalities has a Transformer layer with gates. Each modality has a classifier that learns from the joint classifier.
+We had no access to the paper's text: the equations follow the public code, with our numbering.
 
 .. math::
     x_m &= W_m f_m + \mathrm{PE} + E_{s} \tag{1} \\
@@ -13,7 +13,7 @@ The paper's text was not at hand: the equations are those of the public code, an
     s &= C z + c, \qquad s_m = C_m \mathrm{ReLU}(u_m) + c_m \tag{7} \\
     L &= \mathrm{CE}(s) + \gamma_2 \textstyle\sum_m \mathrm{CE}(s_m) + \gamma_3 \sum_m \mathrm{KL}(p^T \Vert p_m^T) \tag{8}
 
-`T` of (8) is a temperature, as in :math:`p^T = \mathrm{softmax}(s / T)`; the softmax of (6) is by channel.
+`T` of (8) is a temperature: :math:`p^T = \mathrm{softmax}(s / T)`. The softmax of (6) is per channel.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -24,15 +24,15 @@ The paper's text was not at hand: the equations are those of the public code, an
 
 **Differences from the paper and from its public code**
 
-- The code trains on the development data too, and chooses its epoch on the test data; here development data select it.
-- (8): true utterances are selected before the losses. The code masks afterwards, which gives NaN gradients with a present PyTorch.
-- (8): the joint classifier teaches and does not learn from its pupils. In the code it has a gradient; the loss is the same. As in the code,
-  no factor :math:`T^2` makes up for the temperature: at MELD's `T` = 8 the distillation hardly counts.
-- The code freezes `G` at the identity on MELD: `gate = "identity"`.
-- A missing modality is no key in (2), and has no share in (6) and no part in the KL. Its `u_m` is zero, so that its classifier in (8)
-  learns the class frequencies there. Scores instead of classes have no KL.
-- (1) has one dropout per modality, the code one in each layer. Norms that nothing reads are left out. The code's `E` has no linear
-  map. Speakers from the eighth on share a row of `E`.
+- The public code also trains on the development data and selects its epoch on the test data; here development data select it.
+- Eq. (8): true utterances are selected before the losses. The public code masks afterwards, which gives NaN gradients in current PyTorch.
+- Eq. (8): no gradient reaches the joint classifier from the distillation, which changes only the gradient, not the loss; in the public code
+  it does. As in the code, no factor :math:`T^2` compensates for the temperature. At MELD's `T` = 8, the distillation has almost no effect.
+- For MELD, the public code freezes `G` at the identity: `gate = "identity"`.
+- A missing modality is a masked key in (2), has the weight zero in (6) and is left out of the KL. Its `u_m` is zero, so its classifier in
+  (8) learns the class frequencies there. A score task has no KL.
+- Eq. (1) has one dropout per modality, in the public code one in each layer. Unused norms are left out. The code's `E` has no linear map.
+  The eighth and all later speakers share a row of `E`.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ from erc_graph.methods.stage import Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class SDTConfig(Causal):
-    """SDT.
+    """Options of SDT.
 
     Attributes:
         width: Width of all states.
-        heads: Attention heads of (2).
-        gate: `G` is `learned`, or the `identity`.
-        own: γ₂, weight of the classifiers of single modalities.
-        distil: γ₃, weight of the distillation.
-        temperature: `T`.
+        heads: Number of attention heads in (2).
+        gate: Form of `G`: `learned`, or the `identity`.
+        own: Weight γ₂ of the classifiers of single modalities.
+        distil: Weight γ₃ of the distillation.
+        temperature: Temperature `T` of the distillation.
         dropout: Dropout after (1), on attention weights and in (3), and before `C_m`.
     """
 
@@ -81,7 +81,7 @@ class SDTConfig(Causal):
 
 
 class Pair(nn.Module):
-    """The Transformer layer of an ordered pair of modalities, and its gate."""
+    """The Transformer layer of an ordered pair of modalities, and its gate, Eqs. (2) to (4)."""
 
     def __init__(self, c: SDTConfig) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Pair(nn.Module):
         self.gate = nn.Linear(c.width, c.width, bias=False) if c.gate == "learned" else nn.Identity()
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map `(N, 2, width)`, the source and the target, to `g`: `(N, width)`."""
+        """Map the states of source and target, `(N, 2, width)`, to the gated states `g`: `(N, width)`."""
         y = nodes.masked()[:, 1] + self.dropout(self.attend(nodes, batch).states[:, 0])  # Eq. (2)
         hidden = self.dropout(F.gelu(self.inner(self.norm(y)), approximate="tanh"))
         state: Tensor = y + self.dropout(self.outer(hidden))  # Eq. (3)
@@ -125,7 +125,7 @@ class SDT(Method):
         self.own = nn.ModuleDict({m: nn.Sequential(nn.ReLU(), Dropout(c.dropout), nn.Linear(width, shapes.outputs)) for m in pupils})
 
     def streams(self, given: Given) -> Tensor:
-        """Compute `u`: `(N, modalities, width)`, zero where one is missing."""
+        """Compute the fused states `u`, `(N, modalities, width)`; zero for a missing modality."""
         rows = torch.stack([self.project[name](given.values[name]) for name in self.names], 1)
         nodes = self.positions(Nodes(rows, given.here(self.names), self.names), given.batch)
         nodes = nodes.with_states(self.dropout(nodes.states + self.speaker(given)[:, None]))  # Eq. (1)
@@ -136,7 +136,7 @@ class SDT(Method):
         return nodes.with_states(torch.stack(found, 1)).masked()
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores, and in training those of the modalities with what they learn from the joint ones."""
+        """Compute the scores and, in training, the scores of single modalities and the distillation loss."""
         u, here = self.streams(given), given.here(self.names)
         mask = (here | ~here.any(1, keepdim=True))[..., None]
         z = (self.gate(u).masked_fill(~mask, -torch.inf).softmax(1) * u).sum(1)  # Eq. (6)
@@ -150,6 +150,6 @@ class SDT(Method):
 
 
 def distilled(pupil: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return `(N,)` KL divergence of scores `(N, C)` at a temperature, without a gradient to the teacher."""
+    """Compute the KL divergence of scores `(N, C)` at a temperature, `(N,)`, without a gradient to the teacher."""
     wanted = (teacher.detach() / temperature).log_softmax(-1)
     return F.kl_div((pupil / temperature).log_softmax(-1), wanted, reduction="none", log_target=True).sum(-1)

@@ -19,12 +19,12 @@ class Prediction:
 
     Attributes:
         scores: `(N, C)` logits, or `(N, 1)` for a score task.
-        penalty: Added to the loss without a weight, for example a density loss that is already weighted.
-        penalty_reduction: Whether the penalty is a `mean` or a `sum` over utterances; several processes that share a batch need this.
-        auxiliary: Further scores of the same shape with the same criterion.
+        penalty: Term that is added to the loss without a weight, for example a density loss that is already weighted.
+        penalty_reduction: Whether the penalty is a `mean` or a `sum` over utterances; needed if several processes share a batch.
+        auxiliary: Further scores of the same shape, trained with the same criterion.
         auxiliary_weight: Weight of the losses of `auxiliary`.
         states: `(N, k)` states before the classifier, for plots.
-        members: The prediction of each network of an ensemble (`erc_graph.methods.ensemble`): each has its own loss, and `scores` is their
+        members: Prediction of each network of an ensemble (`erc_graph.methods.ensemble`). Each has its own loss, and `scores` is their
             average.
     """
 
@@ -48,7 +48,7 @@ class Stage:
         learning_rate: Learning rate of the stage; default: that of the training.
         weight_decay: Weight decay of the stage; default: that of the training.
         epochs: Number of epochs of the stage; default: that of the training.
-        rates: Modules with another learning rate, as a share of the stage's rate.
+        rates: Modules with another learning rate, as a share of the stage's learning rate.
         parts: Independent networks in `module`, whose gradients are clipped separately; empty: one network.
     """
 
@@ -64,7 +64,7 @@ class Stage:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode within a block; afterwards every module has its former mode, also after an error."""
+    """Switch to evaluation mode within a block; afterwards every module returns to its former mode, also after an error."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -76,16 +76,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def infer(method: nn.Module, batch: Batch, batch_size: int = 32, *, forward: Callable[[Batch], Prediction] | None = None) -> Prediction:
-    """Compute the predictions for many dialogues, similar lengths together, in evaluation mode and without gradients.
+    """Compute the predictions for many dialogues in evaluation mode, without gradients; dialogues of similar length share a batch.
 
     Args:
         method: The method; its mode (training or evaluation) is restored afterwards.
         batch: All dialogues, on the method's device.
-        batch_size: Dialogues per forward pass; it changes memory and time, not the result.
-        forward: Another function than the method's own, for example that of an earlier stage.
+        batch_size: Number of dialogues per forward pass; it changes memory and time, not the result.
+        forward: Function that replaces the method's own forward pass, for example that of an earlier stage.
 
     Returns:
-        `scores` and, where the method gives them, `states` in the row order of `batch`, as float32.
+        `scores` and, if the method gives them, `states`, as float32 in the row order of `batch`.
     """
     ask = forward or method
     with evaluating(method):

@@ -1,6 +1,6 @@
-r"""TETFN: Text Enhanced Transformer Fusion Network (Wang et al., Pattern Recognition, 2023), and the conversation around it.
+r"""TETFN: Text Enhanced Transformer Fusion Network (Wang et al., Pattern Recognition, 2023), then a graph stage.
 
-Modalities attend to each other as in MulT, but audio and video attend to each other by way of the text.
+Modalities attend to each other as in MulT, but audio and video attend to each other through the text.
 
 .. math::
     x_l &= W_l\, \mathrm{words}, \qquad x_m = W_m\, \mathrm{LSTM}(\mathrm{frames}_m) \qquad m \in \{a, v\} \tag{1} \\
@@ -11,8 +11,8 @@ Modalities attend to each other as in MulT, but audio and video attend to each o
     o &= P_3\, \mathrm{ReLU}(P_2 f) \tag{6} \\
     o_m &= Q_3\, \mathrm{ReLU}(Q_2\, \mathrm{ReLU}(Q_1 \max_t x_{m,t})) \tag{7}
 
-The equations are those of a public port; their numbers are ours. For the video (3) is mirrored. CM and SA are MulT's
-(`erc_graph.encoders.crossmodal`), causal as in MulT, with positions in (3) alone. The maps of (5) to (7) have biases.
+The equations follow a public port; the numbering is ours. The same as (3) holds for video. CM and SA are those of MulT
+(`erc_graph.encoders.crossmodal`), causal as in MulT, with positions only in (3). The maps of (5) to (7) have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -23,14 +23,14 @@ The equations are those of a public port; their numbers are ours. For the video 
 
 **Differences from the paper and from its port**
 
-- The paper's text was not at hand and no code of the authors is known. The port is that of the toolkit MMSA.
-- The port makes labels for (7) from the sign of a sentiment, which classes do not have, and from stored features of all utterances.
-  Here (7) is trained on the label of the utterance. Its weight `alone_weight` is a guess.
-- The port reads padding; here lengths are known. Attention to a missing modality adds zero; it has zero for `h_m`, and no loss (7).
-- `W` are maps of single steps. The port can take wider windows, but takes those of the audio for the video. It ignores its number of layers
-  (always two), has one output, and drops the gradients of the last batches of an epoch. Its dropout after ReLU is 0.
+- We had no access to the paper's text, and know no code of the authors. The port is that of the toolkit MMSA.
+- For (7), the port makes labels from the sign of a sentiment, which classes do not have, and from stored features of all utterances. Here
+  (7) is trained on the utterance label. Its weight `alone_weight` is a guess.
+- The port reads padding; here lengths are known. Attention to a missing modality adds zero; its own `h_m` is zero, without a loss (7).
+- The maps `W` read single steps. The port also has wider windows, but uses those of the audio for the video. It ignores its number of
+  layers (always two), has one output, and drops the gradients of the last batches of an epoch. Its dropout after ReLU is 0.
 - If all modalities are vectors, the utterances of a dialogue are the steps, and (7) reads the utterance itself (a guess).
-- Text is required. With one other modality there is no (3).
+- Text is required. With only one other modality, (3) is left out.
 - The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
 """
 
@@ -55,17 +55,17 @@ from erc_graph.methods.stage import Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class TETFNConfig(InConversation):
-    """TETFN.
+    """Options of TETFN.
 
     Attributes:
-        width: `d`.
-        lstm: Modality → width of its LSTM; `width` unless said otherwise.
-        heads: Heads of every attention.
-        layers: Layers of every Transformer but the first one of (3), which has one.
+        width: Width `d` of the states.
+        lstm: Modality → width of its LSTM; default: `width`.
+        heads: Number of attention heads in every attention.
+        layers: Number of layers of every Transformer except the first one of (3), which has one.
         hidden: Hidden width of (5) and (6).
-        alone: Modality → width of (7); default: `hidden`.
-        alone_weight: Of the losses of (7).
-        dropout: Dropout in the Transformers; none on attention weights over audio.
+        alone: Modality → hidden width of (7); default: `hidden`.
+        alone_weight: Weight of the losses of (7).
+        dropout: Dropout in the Transformers, but not on attention weights over audio.
     """
 
     width: Size = 40
@@ -79,7 +79,7 @@ class TETFNConfig(InConversation):
 
 
 class TETFNNet(StepNet):
-    """Eqs. (1) to (4), over the steps of each modality."""
+    """The network of Eqs. (1) to (4) over the steps of each modality."""
 
     def __init__(self, c: TETFNConfig, inputs: Mapping[str, int]) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class TETFNNet(StepNet):
         self.pools = [last] * len(inputs) + [largest] * len(inputs)
 
     def forward(self, steps: Mapping[str, Steps]) -> list[Steps]:
-        """Compute `h_m` of all modalities, then `x_m`."""
+        """Compute the states `h_m` of all modalities, then `x_m`."""
         states = {m: self.lstm[m](one) if m in self.lstm else one for m, one in steps.items()}
         x = {m: one.with_states(self.project[m](one.states)) for m, one in states.items()}  # Eq. (1)
         c = {(m, o): net(x[o], x["text"]) for m, nets in self.lower.items() for o, net in nets.items()}  # type: ignore[operator]
@@ -109,7 +109,7 @@ class TETFNNet(StepNet):
 
 
 class TETFN(UtteranceMethod):
-    """Audio and video that attend to each other by way of the text, and the conversation around them."""
+    """Audio and video that attend to each other through the text, then a graph stage."""
 
     Config = TETFNConfig
     unused = {"*attention.key.bias": "it cancels in the softmax of (2) to (4)"}
@@ -122,7 +122,7 @@ class TETFN(UtteranceMethod):
     )
 
     def build(self, c: TETFNConfig, shapes: Shapes) -> None:
-        """Build the network over steps, the fusion, a head per modality, the conversation and the classifier."""
+        """Build the network over steps, the fusion, a classifier per modality, the graph stage and the joint classifier."""
         if "text" not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, which TETFN needs, found {', '.join(shapes.modalities)}")
         self.read = ReadSteps(shapes.widths, shapes.items, lambda inputs: TETFNNet(c, inputs))
@@ -137,7 +137,7 @@ class TETFN(UtteranceMethod):
         self.classify = head(self.conversation.width, c.hidden, shapes.outputs)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of the fused vector, and those of each modality alone."""
+        """Compute the scores of the fused vector, and the scores of each modality alone."""
         c, names = self.config, self.read.names
         h, *own = self.read(given.values, given.present, given.batch).split([self.fuse[0].in_features, *[c.width] * len(names)], -1)
         here = given.here(names)

@@ -1,4 +1,4 @@
-r"""TFN: Tensor Fusion Network for Multimodal Sentiment Analysis (Zadeh et al., EMNLP 2017), and the conversation around it.
+r"""TFN: Tensor Fusion Network for Multimodal Sentiment Analysis (Zadeh et al., EMNLP 2017), then a graph stage.
 
 The method reads one utterance at a time: a small network per modality, then all products of their outputs.
 
@@ -10,7 +10,7 @@ The method reads one utterance at a time: a small network per modality, then all
     u &= \mathrm{ReLU}(U_2\, \mathrm{ReLU}(U_1 Z)) \tag{5} \\
     o &= U_3 u, \qquad \hat y = r\, \sigma(o) - s \text{ for a score} \tag{6}
 
-The equations are those of the public codes; their numbers are ours. All maps have biases.
+The equations follow the public codes; the numbering is ours. All linear maps have biases.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -24,18 +24,17 @@ The equations are those of the public codes; their numbers are ours. All maps ha
 
 **Differences from the paper and from its public codes**
 
-- Every number of modalities has its tensor: of two it is a matrix, of one the vector itself.
-- A missing modality has :math:`z_m = 0`, so that all products with it vanish and the tensor of the others is left, and it is ignored by the
-  batch norm. Zeros as its *input*, which the codes would take, give another tensor.
-- (1): in training the batch norm couples the utterances of a batch. A batch of one, which the codes cannot train on, is scaled by the
-  running figures.
-- (2) reads the last true word. One code pads on the right and reads the padding, another fails for one utterance. Where the corpus
-  has one vector of text per utterance, text goes through (1), for there is no sequence to read.
-- The paper's text was not at hand. (2) takes the LSTM's state at the last word, as its codes do.
-- Audio and video that are sequences become vectors before (their mean and deviation over time); the codes average over padding, too.
-- (6): for classes the scores are `o`. Widths are far below the first code's, whose tensor has 70 785 entries.
-- The paper does not model the conversation. A graph stage follows (5), as in other methods for single utterances; `graph = "none"` is the
-  paper's own model.
+- Any number of modalities has its tensor: for two it is a matrix, for one the vector itself.
+- A missing modality has :math:`z_m = 0`, so its products are zero and the tensor of the others remains; the batch norm ignores it. The
+  public codes would use zeros as its *input*, which gives another tensor.
+- Eq. (1): in training, the batch norm makes the utterances of a batch depend on each other. A batch of one utterance, for which the public
+  codes fail, is scaled by running statistics.
+- Eq. (2) reads the last true word. One public code pads on the right and reads the padding; another fails for a single utterance. If text
+  has one vector per utterance, it passes (1), because there is no sequence for an LSTM.
+- We had no access to the paper's text. Eq. (2) takes the LSTM state at the last word, as the public codes do.
+- Audio and video sequences first become vectors, their mean and deviation over time; the public codes also average over padding.
+- Eq. (6): for classes, the scores are `o`. The widths are far below those of the first public code, whose tensor has 70 785 entries.
+- The paper does not model the conversation. A graph stage follows (5); `graph = "none"` is the paper's own model.
 """
 
 from __future__ import annotations
@@ -57,17 +56,17 @@ from erc_graph.methods.ranges import Share, Size, Weight, Widths
 
 @dataclass(frozen=True, kw_only=True)
 class TFNConfig(InConversation):
-    """TFN.
+    """Options of TFN.
 
     Attributes:
-        width: Width of `z_m`, if `widths` does not set it.
+        width: Width of `z_m`, unless `widths` sets it.
         widths: Modality → width of its `z_m`.
-        words: Width of the LSTM, where text is words.
+        words: Width of the LSTM, if text is a sequence of words.
         hidden: Hidden width of both layers after the tensor.
-        dropout: Dropout before each network of (1), and after the LSTM.
+        dropout: Dropout before each network of (1) and after the LSTM.
         tensor_dropout: Dropout on the tensor.
-        span: `r`, of a score.
-        shift: `s`, of a score.
+        span: Range `r` of a score task.
+        shift: Shift `s` of a score task.
     """
 
     width: Size = 16
@@ -81,7 +80,7 @@ class TFNConfig(InConversation):
 
 
 def products(z: Sequence[Tensor]) -> Tensor:
-    """Compute `Z`, all products of vectors `(N, width_m)` with a one in front: `(N, product of all width_m + 1)`, the last fastest."""
+    """Compute the tensor `Z` of vectors `(N, width_m)` with a leading one: `(N, product of all width_m + 1)`, last index fastest."""
     first, *others = (torch.cat([torch.ones_like(vectors[:, :1]), vectors], -1) for vectors in z)  # Eq. (3)
     for other in others:
         first = (first[:, :, None] * other[:, None]).flatten(1)  # Eq. (4)
@@ -89,7 +88,7 @@ def products(z: Sequence[Tensor]) -> Tensor:
 
 
 class TFN(UtteranceMethod):
-    """All products of what the modalities say, and the conversation around them."""
+    """All products of the modality vectors, then a graph stage over the conversation."""
 
     Config = TFNConfig
     sequences_of = ("text",)
@@ -104,7 +103,7 @@ class TFN(UtteranceMethod):
     )
 
     def build(self, config: TFNConfig, shapes: Shapes) -> None:
-        """Build a network per modality, text last, as in the codes; two layers, the conversation, and the classifier."""
+        """Build a network per modality (text last, as in the public codes), two layers, the graph stage, and the classifier."""
         self.names = tuple(sorted(shapes.modalities, key=lambda name: name == "text"))
         widths = {name: config.widths.get(name, config.width) for name in self.names}
         self.subnets = SubNets(shapes, widths, config.words, config.dropout)
@@ -116,11 +115,11 @@ class TFN(UtteranceMethod):
         self.classify = linear if self.task.kind == "classification" else nn.Sequential(linear, bounded)  # Eq. (6)
 
     def vectors(self, given: Given) -> dict[str, Tensor]:
-        """Compute `z_m`: modality → `(N, widths[m])`, zero where it is missing."""
+        """Compute the vectors `z_m`: modality → `(N, widths[m])`; zero for a missing modality."""
         z = self.subnets(given)  # Eqs. (1), (2)
         return {m: z[m] for m in self.names}
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, hidden)`, with a conversation wider."""
+        """Compute the utterance states, `(N, hidden)`; a graph stage adds columns."""
         u = self.after(products(list(self.vectors(given).values())))  # Eq. (5), (N, hidden)
         return self.conversation(u, given.here(self.names).any(1), given)

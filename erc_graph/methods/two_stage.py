@@ -1,8 +1,8 @@
-r"""Two graphs one after the other: modalities of an utterance, then utterances of the dialogue. A method of this package.
+r"""Two graphs in sequence: over the modalities of an utterance, then over the utterances of the dialogue. A method of this package.
 
-It stands in place of HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which only the
-abstract is known. It says that one graph fuses the modalities, and that a second graph encodes their dependencies into the conversation.
-All else here is ours, from operators of that time. No result of this method is one of HFGCN.
+It replaces HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which only the abstract is
+known. There, one graph fuses the modalities, and a second graph encodes their dependencies into the conversation. Everything else is our
+choice of operators of that time. Results of this method are not results of HFGCN.
 
 .. math::
     x_m &= W_m f_m + b_m, \qquad x_t \leftarrow \mathrm{BiGRU}(x_t) \tag{1} \\
@@ -19,8 +19,8 @@ All else here is ours, from operators of that time. No result of this method is 
 | `V`, `Q`, `d` | `spread.neighbours`, `spread.root` | `(hidden, hidden)` |
 | `W_o` | `classify` | `(classes, (S + 1) hidden)` |
 
-**Choices**: the relations `r` of (3) are the speakers of both ends and whether the source is earlier (recipe `cogmen`). (4) runs over the
-same edges without types. A missing modality has no node: zeros stand for it in (2) and in `u`. The loss is that of the training settings.
+**Choices**: the relation `r` of (3) tells the speakers of both ends and whether the source is earlier (recipe `cogmen`). Eq. (4) uses the
+same edges without types. A missing modality has no node and is zero in (2) and in `u`. The training settings choose the loss.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from erc_graph.methods.ranges import Causal, Even, Graph, Share
 
 @dataclass(frozen=True, kw_only=True)
 class TwoStageConfig(Causal):
-    """The two-stage graph.
+    """Options of the two-stage graph.
 
     Attributes:
-        graph: Recipe of the second graph.
+        graph: Graph recipe of the second graph.
         hidden: Hidden width of all states.
         dropout: Dropout after both graphs.
     """
@@ -57,7 +57,7 @@ class TwoStageConfig(Causal):
 
 
 class TwoStage(Method):
-    """A graph of modalities, then a graph of utterances."""
+    """A graph over modalities, then a graph over utterances."""
 
     Config = TwoStageConfig
     stands_for = "In the place of HFGCN, of which only the abstract is known: it names two graphs, and all else is a guess"
@@ -72,7 +72,7 @@ class TwoStage(Method):
         self.classify = nn.Linear(wide + c.hidden, shapes.outputs)  # Eq. (5)
 
     def encode(self, given: Given) -> Tensor:
-        """Return `(N, (S + 1) hidden)`."""
+        """Compute the utterance states before the classifier, `(N, (S + 1) hidden)`."""
         x = self.streams(given)  # Eq. (1), (N, S, hidden)
         z = x.with_states(self.fuse(x.masked().flatten(1)).relu().view_as(x.states))  # Eq. (2)
         u = Nodes.of_turns(self.dropout(z.masked().flatten(1)), x.present.any(1))  # (N, 1, S hidden)

@@ -1,7 +1,7 @@
-r"""UniMSE, after Hu et al. (EMNLP 2022): audio and video attached to a language model's last layers by adapters.
+r"""UniMSE, after Hu et al. (EMNLP 2022): adapters add audio and video to the last layers of a language model.
 
-The method follows the paper with three changes: the language model only encodes, a classifier replaces the generation of label words, and
-training uses one corpus.
+Three things differ from the paper: the language model only encodes, a classifier replaces the generation of label words, and training uses
+one corpus.
 
 .. math::
     m_i &= W_m\, \mathrm{LSTM}(\text{sequence})_{\text{last}} + b_m \qquad m \in \{a, v\} \tag{1} \\
@@ -10,7 +10,7 @@ training uses one corpus.
     L_m &= -\frac1n \sum_i \log \mathrm{softmax}_j \big(\cos(P_h \bar h_i, P_m \bar m_j) / \tau\big)_{j = i} \tag{4} \\
     L &= L_{ce} + \lambda \textstyle\sum_m L_m \tag{5}
 
-The equations (1), (2), (4) are those of the public code; their numbers are ours. A bar is the mean over tokens, or over the LSTM's states.
+Eqs. (1), (2), (4) follow the public code; the numbering is ours. A bar denotes the mean over tokens, or over the LSTM's states.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -21,15 +21,16 @@ The equations (1), (2), (4) are those of the public code; their numbers are ours
 
 **Differences from the paper and from its public code**
 
-- The paper generates the labels of four corpora with T5, as text. Its labels for other corpora come from the nearest utterances, test parts
-  included, so that test labels leak into training; its code chooses the epoch by hand on the test set. Here neither is done: (3) reads the
-  first token of the utterance itself, from a text of two utterances before and two after (a guess: the code's files have such texts ready).
-- Any encoder of transformers may stand for T5, of T5 itself its encoder. Of states of tokens h is a linear map of their mean, of a vector
-  one of the vector, and a Transformer over the utterances of the dialogue replaces the language model.
-- (2): the code starts `W_o` at random, which destroys the last layers. Here it starts as the identity on h, zero on a and v.
-- (4): the code's mean counts padding, and it leaves the loss off. Utterances without text or the modality are not compared here.
-- A missing modality is zero in (2); one that the corpus lacks is left out. Vectors are sequences of one step in (1). Text is needed.
-- A pretrained language model is frozen but for its last layers and the adapters. The paper's text was not at hand.
+- The paper generates the labels of four corpora as text with T5. Labels for other corpora come from the nearest utterances, including test
+  data, so test labels leak into training. Its code selects the epoch by hand on the test set. Here neither is done: (3) reads the first
+  token of the utterance. The text contains two utterances before and two after it (a guess: the code's files have such texts).
+- Any encoder of the library transformers may replace T5; of T5 itself, only the encoder is used. For token states, h is a linear map of
+  their mean; for a vector, of the vector. A Transformer over the utterances of the dialogue then replaces the language model.
+- Eq. (2): the public code initialises `W_o` at random, which destroys the last layers. Here it starts as the identity on h, zero on a and
+  v.
+- Eq. (4): in the public code, the mean counts padding and this loss is off. Here only utterances with text and the modality are compared.
+- A missing modality is zero in (2); one that the corpus lacks is left out. In (1), a vector is a sequence of one step. Text is required.
+- A pretrained language model is frozen except its last layers and the adapters. We had no access to the paper's text.
 """
 
 from __future__ import annotations
@@ -61,19 +62,19 @@ ADAPTED, AROUND, PROJECTED = 3, 2, 30  # layers with an adapter; turns on each s
 
 @dataclass(frozen=True, kw_only=True)
 class UniMSEConfig(Causal):
-    """UniMSE.
+    """Options of UniMSE.
 
     Attributes:
         width: Width of the states, if no language model determines it.
-        layers: Layers of the Transformer over utterances, where there is no language model.
-        heads: Heads of each.
+        layers: Number of layers of the Transformer over utterances, if there is no language model.
+        heads: Number of attention heads in each layer.
         modality: Width of `a` and `v`.
-        bottleneck: Between `W_down` and `W_up`.
+        bottleneck: Width between `W_down` and `W_up`.
         dropout: Dropout in the Transformer, in (1), and before the classifier.
-        contrast: λ.
-        temperature: τ.
-        trained: Last layers of a pretrained language model that are trained.
-        language_model: Where text is token ids.
+        contrast: Weight λ of the contrastive loss.
+        temperature: Temperature τ of the contrastive loss.
+        trained: Number of last layers of a pretrained language model that are trained.
+        language_model: Language model for text given as token ids.
     """
 
     width: Size = 128
@@ -89,27 +90,27 @@ class UniMSEConfig(Causal):
 
 
 class Beside(nn.Module):
-    """Eq. (1), and the mean of the LSTM's states."""
+    """The LSTM of Eq. (1), with its last state and the mean of its states."""
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.lstm, self.dropout, self.linear = nn.LSTM(inputs, width, batch_first=True), Dropout(dropout), nn.Linear(width, width)
 
     def forward(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, 2 width)`; one real item at least."""
+        """Map sequences `(n, L, inputs)` and their mask `(n, L)` to `(n, 2 width)`; each sequence has at least one real item."""
         states, _ = self.lstm(padded)
         last = states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
         return torch.cat([self.linear(self.dropout(last)), masked_mean(states, mask)], -1)  # Eq. (1)
 
 
 def info_nce(own: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Compute Eq. (4) of projected rows `(n, d)`; a row's own partner is the same row."""
+    """Compute the contrastive loss (4) of projected rows `(n, d)`; equal rows of both inputs are the positive pairs."""
     cosine = F.normalize(own, dim=-1) @ F.normalize(other, dim=-1).T
     return F.cross_entropy(cosine / temperature, torch.arange(len(own), device=own.device))  # Eq. (4)
 
 
 class UniMSE(Method):
-    """A language model, or a Transformer over utterances, with audio and video attached to its last layers."""
+    """A language model, or a Transformer over utterances, whose last layers also read audio and video through adapters."""
 
     Config = UniMSEConfig
     family = "language model"
@@ -126,7 +127,7 @@ class UniMSE(Method):
     )
 
     def build(self, c: UniMSEConfig, shapes: Shapes) -> None:
-        """Build the text, what is beside it, the adapters, and the classifier."""
+        """Build the text encoder, the LSTMs of audio and video, the adapters, and the classifier."""
         if "text" not in shapes.modalities:
             raise ConfigError(f"modalities: expected text, to which UniMSE attaches the others, found {', '.join(shapes.modalities)}")
         item, width, self.text = shapes.items.get("text"), c.width, None
@@ -153,7 +154,7 @@ class UniMSE(Method):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(width, shapes.outputs))  # Eq. (3)
 
     def attached(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute `[a ; v]`, `(N, beside)`, zero where one is missing; and the mean of the LSTM's states, by modality."""
+        """Compute `[a ; v]` `(N, beside)`, with zeros for a missing modality, and the mean LSTM states: modality → `(N, modality)`."""
         last, means = [given.batch.speaker.new_zeros(given.batch.utterances, 0).to(next(self.classify.parameters()))], {}
         for name, net in self.beside.items():
             if name in given.sequences:
@@ -167,7 +168,7 @@ class UniMSE(Method):
         return torch.cat(last, -1), means
 
     def text_states(self, given: Given, beside: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute h of every utterance, and its mean over tokens: `(N, width)` each, zero for an utterance without text."""
+        """Compute h of every utterance and its mean over tokens, `(N, width)` each; zero for an utterance without text."""
         if self.text is not None:
             return self.text(given.sequences["text"], beside, given.batch)
         words = given.sequences.get("text")
@@ -179,7 +180,7 @@ class UniMSE(Method):
         return h, h
 
     def contrast(self, mean: Tensor, means: Mapping[str, Tensor], given: Given) -> Tensor:
-        """Return the sum of (4) over the modalities, of utterances that have them and text."""
+        """Compute the sum of (4) over the modalities, each over utterances that have the modality and text."""
         total = mean.new_zeros(())
         for name, project in self.others.items():
             here = given.present["text"] & given.present[name]
@@ -188,13 +189,13 @@ class UniMSE(Method):
         return total
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores; in training with the contrast."""
+        """Compute the scores and, in training, the contrastive loss."""
         beside, means = self.attached(given)
         h, mean = self.text_states(given, beside)
         penalty = self.config.contrast * self.contrast(mean, means, given) if self.training else 0.0
         return Prediction(scores=self.classify(h), states=h, penalty=penalty)  # Eq. (5)
 
     def stages(self) -> list[Stage]:
-        """Return one stage, with its own learning rate for the language model."""
+        """Return one stage; the language model has its own learning rate."""
         stage = self.stage("train", self)
         return [stage if self.text is None else replace(stage, rates=((self.text.model, self.config.language_model.rate), *stage.rates))]

@@ -1,6 +1,6 @@
 r"""WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition (Li, Luo and Xia, MMM 2025).
 
-The method reads one utterance at a time: audio, words and face frames become one vector.
+The method reads one utterance at a time and fuses audio, words and face frames to one vector.
 
 .. math::
     e^v &= \Phi_{visual}(S^v) \tag{1} \\
@@ -35,26 +35,26 @@ paper's method.
 
 Differences from the paper:
 
-- (1), (5): EfficientNet and RoBERTa are frozen there; here a corpus has their frames (`erc-graph features`), which are scaled and projected
-  to one width. Pictures of a corpus (bytes) pass a small convolutional network that is trained.
-- (2), (6): the self-attention has a residual path and a norm, as a Transformer layer has.
-- (3): layer norm for batch norm and a mean for a sum over time (`erc_graph.encoders.visual_centre`).
-- (7): wav2vec 2.0 is taken as base, from a folder (`wav2vec.folder`); its last `deep` layers are replaced, feed-forward and norms begin as
-  those of the layers replaced. Without a folder it is small, has random weights and is trained as a whole (`frozen`), which needs more
-  audio than a small corpus has: `sound = "mfcc"` gives the deep layers cepstral coefficients. Where the corpus has frames for audio (of
-  WavLM, say), these, scaled and projected, are X^a.
-- (8), (9): queries come from the audio, keys and values from the other modality. A layer has attention to each other modality in place of
-  self-attention, and keeps its residual path, which is where the audio itself goes on.
-- (10): one softmax for any number of others, which for two is the printed sigmoid. A missing modality has share zero; an utterance without
-  any of them keeps only the audio.
-- Between (11) and the classifier, which are not joined in print: mean over the frames.
-- No audio: a learned frame gives the queries instead, both for an utterance and for a corpus without audio. One modality alone, as in Table
-  3: no gate, no margin loss; audio passes the layers as they are, words and faces the encoder of (2) to (6).
-- `deep = 0` is Table 6's "concat": the means over the frames of all modalities side by side.
-- (12): SD needs one width, so each modality's mean over its frames is scaled (layer norm) and projected to it first. SD and projection
-  have no bias: with one, (13) falls fastest where it makes all samples equal, and from there no gradient leads away.
-- (13): the printed bracket closes too early. α is not given. Samples are the utterances of the batch with a label, once per modality that
-  they have. A score task has no classes, and no margin loss.
+- Eqs. (1), (5): in the paper, EfficientNet and RoBERTa are frozen. Here a corpus has their frames (`erc-graph features`), which are scaled
+  and projected to one width. Pictures of a corpus (bytes) pass a small convolutional network that is trained.
+- Eqs. (2), (6): the self-attention has a residual connection and a norm, as in a Transformer layer.
+- Eq. (3): a layer norm replaces batch norm, and a mean replaces the sum over time (`erc_graph.encoders.visual_centre`).
+- Eq. (7): wav2vec 2.0 base is read from a folder (`wav2vec.folder`). Its last `deep` layers are replaced; feed-forward networks and norms
+  start with the weights of the replaced layers. Without a folder, the model is small, has random weights and is trained as a whole
+  (`frozen`). This needs more audio than a small corpus has; with `sound = "mfcc"`, the deep layers read cepstral coefficients. If the
+  corpus has audio frames (such as WavLM's), X^a consists of these frames, scaled and projected.
+- Eqs. (8), (9): queries come from audio, keys and values from the other modality. In each layer, attention to every other modality replaces
+  self-attention. The residual connection, which passes the audio on, remains.
+- Eq. (10): a softmax serves any number of other modalities; for two it is the printed sigmoid. A missing modality has share zero. Without
+  any other modality, an utterance keeps only the audio.
+- Between (11) and the classifier, which the paper does not connect, there is a mean over the frames.
+- Without audio, in an utterance or in the corpus, a learned frame gives the queries. A single modality (Table 3) has no gate and no margin
+  loss; audio passes the unchanged layers, words and faces pass the encoder of (2) to (6).
+- `deep = 0` is "concat" in Table 6: the means over the frames of all modalities are concatenated.
+- Eq. (12): SD needs one width. Each modality's mean over its frames is therefore scaled (layer norm) and projected first. SD and the
+  projection have no bias. With a bias, (13) decreases fastest towards equal samples, where its gradient vanishes.
+- Eq. (13): the printed bracket closes too early, and α is not given. Samples are the labelled utterances of the batch, once per modality
+  that they have. A score task has no classes, and therefore no margin loss.
 """
 
 from __future__ import annotations
@@ -95,24 +95,24 @@ SHALLOW = "audio.shallow"  # among the sequences of a batch; no modality has a d
 
 @dataclass(frozen=True, kw_only=True)
 class WavFusionConfig(InConversation):
-    """WavFusion over conversation graphs.
+    """Options of WavFusion.
 
     Attributes:
         deep: Number of last layers of wav2vec 2.0 that attend to the other modalities; 0: none, all modalities are concatenated.
-        lvc: Modalities that get a learnable visual centre.
-        width: Width of words and faces, and of SD.
-        heads: Heads of all attention but wav2vec's own.
-        codes: Words of LVC's codebook.
-        margin_weight: λ, weight of the margin loss.
-        margin: α.
+        lvc: Modalities with a learnable visual centre (LVC).
+        width: Width of words, faces and SD.
+        heads: Number of attention heads, except in wav2vec's own layers.
+        codes: Number of vectors in LVC's codebook.
+        margin_weight: Weight λ of the margin loss.
+        margin: Margin α.
         hidden: Width of the fully connected layer.
         dropout: Dropout in encoders, deep layers and classifier.
-        frozen: Whether the shallow layers are not trained; default: if they are pretrained. Then their frames are computed once, and
-            kept: 150 kB for a second of audio with wav2vec 2.0 base.
-        checkpointing: Compute the layers' states again on the way back instead of keeping them: less memory, more time.
-        sound: Frames of a waveform: `wav2vec`; or `mfcc`: cepstral coefficients, scaled and projected, if no pretrained model is available.
+        frozen: Whether the shallow layers are frozen; default: if they are pretrained. Their frames are then computed once and kept: 150 kB
+            per second of audio with wav2vec 2.0 base.
+        checkpointing: Recompute the states of the layers in the backward pass: less memory, more time.
+        sound: Frames of a waveform: `wav2vec`, or `mfcc` (cepstral coefficients, scaled and projected) if no pretrained model is available.
             The deep layers are those of wav2vec 2.0 in both cases.
-        wav2vec: The encoder of the audio.
+        wav2vec: Options of the audio encoder.
     """
 
     deep: Count = 3
@@ -131,7 +131,7 @@ class WavFusionConfig(InConversation):
 
 
 class FrameEncoder(nn.Module):
-    """Words or faces of an utterance, from projected features on: A-GRU, and LVC beside it where it is wanted."""
+    """Encoder of the projected words or faces of an utterance: A-GRU and, if configured, LVC, concatenated."""
 
     def __init__(self, config: WavFusionConfig, *, lvc: bool) -> None:
         super().__init__()
@@ -139,17 +139,17 @@ class FrameEncoder(nn.Module):
         self.lvc = LearnableVisualCentre(config.width, config.width, codes=config.codes) if lvc else None
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, width)`, `(n, L)` bool to `(n, L, width)`, or to twice the width with LVC."""
+        """Map frames `(n, L, width)` and their mask `(n, L)` to states `(n, L, width)`; with LVC, twice the width."""
         states = self.agru(frames, mask)  # Eqs. (2), (6)
         return states if self.lvc is None else torch.cat([states, self.lvc(frames, mask)], -1)  # Eqs. (3), (4)
 
 
 class WavFusion(UtteranceMethod):
-    """Audio that asks words and faces in the deep layers of wav2vec 2.0, then the conversation; any of the three may be missing."""
+    """Audio that attends to words and faces in the deep layers of wav2vec 2.0, then a graph stage; any modality may be missing."""
 
     Config = WavFusionConfig
     reads = ("sequences",)
-    unused = {"*.key.bias": "it adds the same to all scores of a query, which a softmax does not see"}
+    unused = {"*.key.bias": "it adds the same to all scores of a query, which cancels in the softmax"}
     couples_batch = "the margin loss, Eq. (13), which compares all labelled utterances"
     paper = Paper(
         title="WavFusion: Towards wav2vec 2.0 Multimodal Speech Emotion Recognition",
@@ -160,7 +160,7 @@ class WavFusion(UtteranceMethod):
     )
 
     def build(self, config: WavFusionConfig, shapes: Shapes) -> None:
-        """Build the shallow layers, encoders of words and faces, deep layers, the conversation, and the classifier."""
+        """Build the shallow layers, encoders of words and faces, deep layers, the graph stage, and the classifier."""
         sound, weights, heard = replace(config.wav2vec, folder=""), None, shapes.items.get("audio")
         if config.wav2vec.folder and heard is not None:
             sound, weights = read_wav2vec(config.wav2vec.folder)
@@ -218,7 +218,7 @@ class WavFusion(UtteranceMethod):
         return max(1, min(SECONDS * (FRAMES if item else SAMPLING_RATE), NUMBERS // prod(item)))
 
     def frames(self, batch: Batch) -> Ragged:
-        """Compute X^a: `(frames, wav2vec.width)` of every utterance; none where it has no audio."""
+        """Compute the audio frames X^a of every utterance, `(frames, wav2vec.width)`; none for an utterance without audio."""
         if SHALLOW in batch.sequences:
             return batch.sequences[SHALLOW]
         if self.shallow is None:
@@ -230,7 +230,7 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Store what frozen layers make of the audio, which is then computed once."""
+        """Store the audio frames of frozen layers, so that they are computed only once."""
         if not isinstance(self.shallow, Wav2vec) or any(p.requires_grad for p in self.shallow.parameters()):
             return batch
         if self.inputs_config.modality_dropout:  # other recordings are hidden in every epoch
@@ -251,14 +251,14 @@ class WavFusion(UtteranceMethod):
         return found
 
     def fuse(self, sound: Ragged, others: Mapping[str, Ragged]) -> tuple[Tensor, Tensor]:
-        """Compute the deep layers, and the mean over their frames.
+        """Compute the deep layers and the mean over their frames.
 
         Args:
-            sound: X^a.
-            others: X^t and X^v.
+            sound: Audio frames X^a.
+            others: Frames X^t and X^v.
 
         Returns:
-            `(N, wav2vec.width)`, and the mean share of each other modality in the gates, `(N, others)`.
+            Vectors `(N, wav2vec.width)`, and the mean gate share of each other modality, `(N, others)`.
         """
 
         def function(padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
@@ -306,9 +306,7 @@ class WavFusion(UtteranceMethod):
         return Ragged(values, ptr)
 
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Compute X^F as one vector per utterance `(N, k)`; which have any modality, `(N,)` bool; and means of X^m, by modality, where
-        wanted.
-        """
+        """Compute X^F `(N, k)`, which utterances have any modality `(N,)` bool, and the mean frame of each modality if needed."""
         sound, others = self.frames(batch), self.states(batch)
         every = others if self.shallow is None else {"audio": sound, **others}
         present = torch.stack([value.present for value in every.values()]).any(0)
@@ -321,7 +319,7 @@ class WavFusion(UtteranceMethod):
         return self.fuse(sound, others)[0], present, means
 
     def discrepancy(self, means: Mapping[str, Tensor], batch: Batch) -> Tensor | float:
-        """Compute λ L_mar over the labelled utterances of the batch, once per modality that they have."""
+        """Compute the weighted margin loss λ L_mar over the labelled utterances, once per modality that they have."""
         if not (self.training and self.project):
             return 0.0
         counts = batch.judged & (batch.target >= 0)
@@ -332,7 +330,7 @@ class WavFusion(UtteranceMethod):
         return self.config.margin_weight * margin_loss(torch.cat(common), modality, target, self.config.margin)  # Eq. (13)
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores of every utterance `(N, C)`; the training adds their cross entropy to the penalty."""
+        """Compute the scores of every utterance `(N, C)` and the margin loss; the training loop adds cross entropy."""
         fused, present, means = self.vectors(given.batch)
         states = self.conversation(fused, present, given)
         penalty = self.discrepancy(means, given.batch)
@@ -340,9 +338,7 @@ class WavFusion(UtteranceMethod):
 
     @torch.no_grad()
     def trust(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the share of each other modality in what the audio reads, mean over channels, frames and deep layers; empty with less than
-        two.
-        """
+        """Return the mean gate share of each other modality over channels, frames and deep layers; empty for fewer than two."""
         if len(self.others) < 2 or not self.deep:
             return {}
         with evaluating(self):

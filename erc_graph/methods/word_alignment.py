@@ -1,7 +1,7 @@
-r"""Word alignment: each word reads the frames of audio and video, both refine each other, and the conversation is around them.
+r"""Word alignment: each word attends to the frames of audio and video, gates refine both, and a graph stage follows.
 
-A generic method without a paper, in place of TSIN (Chen et al., IEEE/ACM TASLP 29, 2021). Of TSIN only the abstract is known: temporal
-alignment of speech and text, interaction of their meanings, and constraints that keep both consistent.
+This generic method has no paper; it replaces TSIN (Chen et al., IEEE/ACM TASLP 29, 2021), of which only the abstract is known. TSIN aligns
+speech and text in time, lets their meanings interact, and has constraints that keep both consistent.
 
 .. math::
     h_m &= \mathrm{GRU}(W_m f_m) \tag{1} \\
@@ -22,11 +22,14 @@ alignment of speech and text, interaction of their meanings, and constraints tha
 
 **Differences from the paper**
 
-- How TSIN aligns and what its constraints are is not known; (2), (3) and (5) are guesses. It has no video, which is aligned like audio.
-- A vector is a sequence of one step; for vectors, (2) is therefore a linear map, and only gates and consistency remain.
-- Without text, in an utterance or in the corpus, audio and video are pooled as they are; what is missing is zero in (4), and has no loss.
-- (5): KL both ways, of class predictions from each pooled part; of a score, the square of the difference. Means are over all utterances.
-- The graph stage after (4) is the same as for other methods that read single utterances; `graph = "none"` leaves it out.
+- We do not know how TSIN aligns and which constraints it has; (2), (3) and (5) are guesses. It has no video; here video is aligned like
+  audio.
+- A vector is a sequence of one step. For vectors, (2) is therefore a linear map, and only gates and consistency losses remain.
+- Without text, in an utterance or in the corpus, audio and video are pooled without alignment. A missing modality is zero in (4) and has no
+  loss.
+- Eq. (5): the KL divergence in both directions compares class predictions from each pooled vector; for scores, it is the squared
+  difference. Means run over all utterances.
+- The graph stage after (4) is shared with other methods that read single utterances; `graph = "none"` removes it.
 """
 
 from __future__ import annotations
@@ -54,13 +57,13 @@ TOKENS = 1 << 14  # most words and frames that are encoded at once; samples of a
 
 @dataclass(frozen=True, kw_only=True)
 class WordAlignmentConfig(InConversation):
-    """Word alignment.
+    """Options of word alignment.
 
     Attributes:
         width: Width of all states.
         dropout: Dropout before (4) and before the classifier.
-        temporal: λ_t.
-        semantic: λ_s.
+        temporal: Weight λ_t of the alignment loss in (5).
+        semantic: Weight λ_s of the prediction loss in (5).
     """
 
     width: Size = 128
@@ -70,24 +73,24 @@ class WordAlignmentConfig(InConversation):
 
 
 class Refine(nn.Module):
-    """One side of (3)."""
+    """The gated update of one modality by another, Eq. (3)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gate, self.message, self.norm = nn.Linear(2 * width, width), nn.Linear(width, width), nn.LayerNorm(width)
 
     def forward(self, own: Tensor, other: Tensor, heard: Tensor) -> Tensor:
-        """Map `(n, L, width)` twice, and `(n, 1, 1)` bool whether the other is there, to `(n, L, width)`; without it nothing changes."""
+        """Update states `(n, L, width)` by the `other` states of this shape; where `heard` `(n, 1, 1)` is false, they do not change."""
         refined = self.norm(own + self.gate(torch.cat([own, other], -1)).sigmoid() * self.message(other))  # Eq. (3)
         return torch.where(heard, refined, own)
 
 
 class WordAlignment(UtteranceMethod):
-    """Words that read the frames of audio and video, and the conversation around them."""
+    """Words that attend to the frames of audio and video, then a graph stage over the conversation."""
 
     Config = WordAlignmentConfig
     stands_for = "In the place of TSIN, whose abstract only names its alignment and its consistency constraints: the rest is a guess"
-    unused = {"align.*.key.bias": "it adds the same to all scores of a word, which the softmax does not see"}
+    unused = {"align.*.key.bias": "it adds the same to all scores of a word, which cancels in the softmax"}
 
     def build(self, c: WordAlignmentConfig, shapes: Shapes) -> None:
         """Build the parts in the order of the equations."""
@@ -109,7 +112,7 @@ class WordAlignment(UtteranceMethod):
         self.classify = nn.Sequential(Dropout(c.dropout), nn.Linear(self.conversation.width, shapes.outputs))
 
     def parts_of(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Return pooled parts, and the distance of each other modality from the words: `(n, (parts) width + others)`."""
+        """Compute the pooled vectors, and the distance of each other modality from the words: `(n, (parts) width + others)`."""
         states = {}
         for name, (values, mask) in padded.items():
             frames, mask = self.front[name](values, mask) if name in self.front else (self.project[name](values), mask)
@@ -134,12 +137,12 @@ class WordAlignment(UtteranceMethod):
         return torch.cat([*(pooled[name] for name in self.names), *apart], -1)
 
     def sequences(self, given: Given) -> dict[str, Ragged]:
-        """Return modality → its sequences; a vector is one of a single step."""
+        """Return modality → its sequences; a vector becomes a sequence of one step."""
         found = {**given.sequences, **{name: Ragged.of_rows(rows, given.present[name]) for name, rows in given.values.items()}}
         return {name: found[name] for name in self.names}
 
     def answer(self, given: Given) -> Prediction:
-        """Compute the scores; in training with both consistency terms."""
+        """Compute the scores and, in training, both consistency losses."""
         c, wide = self.config, len(self.names) * self.config.width
         everything = wide + (len(self.align) if self.common else 0)
         found = encode_together(self.parts_of, self.sequences(given), everything, TOKENS)
@@ -152,7 +155,7 @@ class WordAlignment(UtteranceMethod):
         return Prediction(scores=self.classify(states), states=states, penalty=penalty)
 
     def disagreement(self, u: Tensor, here: Tensor) -> Tensor:
-        """Return how far what each part says by itself is from what the words say: mean over utterances."""
+        """Compute the mean distance between the predictions of each other modality and those of the words."""
         total = u.new_zeros(())
         if not self.own:
             return total

@@ -172,7 +172,7 @@ def test_several_streams_go_side_by_side_into_the_classifier(corpus: Corpus) -> 
 def test_a_method_without_parts_says_what_is_missing(corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match=r"Nothing: expected parts\(\), or build\(\) and encode\(\)"):
         Nothing(Schema.of(corpus))
-    with pytest.raises(ConfigError, match=r"Mute.parts: expected a part that says its `width`, found none"):
+    with pytest.raises(ConfigError, match=r"Mute.parts: expected a part with an attribute `width`, found none"):
         Mute(Schema.of(corpus))
 
 
@@ -181,7 +181,8 @@ def test_a_method_of_sequences_alone_reads_no_vectors(corpus: Corpus) -> None:
         reads = ("sequences",)
 
     with pytest.raises(
-        ConfigError, match=r"modalities: expected sequences, for Heard reads no vectors, found vectors of audio, text, visual; leave"
+        ConfigError,
+        match=r"modalities: expected only sequences, because Heard reads no vectors, found vectors of audio, text, visual; leave",
     ):
         Heard(Schema.of(corpus))
 
@@ -227,7 +228,7 @@ def test_causal_is_refused_by_the_name_of_the_part_that_reads_later_turns(corpus
         ConfigError, match=r"expected parts that read no later utterances, found inputs.speaker_relative; change their options"
     ):
         Chain(schema, causal, inputs=InputsConfig(speaker_relative=["audio"]))
-    with pytest.raises(ConfigError, match=r"pipeline.causal: expected false, for Never always reads later utterances, found true"):
+    with pytest.raises(ConfigError, match=r"pipeline.causal: expected false, because Never always reads later utterances, found true"):
         Never(schema, causal)
     assert not Never(schema).causal
 

@@ -421,10 +421,10 @@ def test_raw_input_is_saved_and_read(tmp_path: Path) -> None:
         ({"heads": 0, "layers": 0}, r"(?s)pipeline\.layers.*pipeline\.heads"),
         ({"kl": -1.0}, r"pipeline\.kl: expected a number of 0 or more"),
         ({"epsilon": 0.0}, r"pipeline\.epsilon: expected a number above 0"),
-        ({"samples": 2, "uncertainty": False}, r"pipeline\.samples: expected 0 or, with uncertainty and without conc"),
-        ({"samples": 2, "concatenate": True}, r"pipeline\.samples: expected 0 or, with uncertainty and without concatenate, more"),
+        ({"samples": 2, "uncertainty": False}, r"pipeline\.samples: expected 0; with uncertainty and without conc"),
+        ({"samples": 2, "concatenate": True}, r"pipeline\.samples: expected 0; with uncertainty and without concatenate, 0 or more"),
         ({"samples": -1}, r"pipeline\.samples: expected 0 or"),
-        ({"attend": "turns", "causal": True}, r"pipeline\.causal: expected false where attend = 'turns' is set"),
+        ({"attend": "turns", "causal": True}, r"pipeline\.causal: expected false with attend = 'turns', which reads later utterances"),
     ],
 )
 def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> None:

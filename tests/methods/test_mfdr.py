@@ -257,7 +257,7 @@ def test_the_bipartite_graph_of_an_utterance() -> None:
     assert torch.equal(graph["frame", "window", "word"].edge_weight, weights[0, word, frame])
     assert method.windows(corpus["one"], 1).words == [], "five words in the model, three in the text"
     for turn in (5, -1):
-        with pytest.raises(ConfigError, match=f"turn: expected one of 0 to 4 with text or audio, found {turn}"):
+        with pytest.raises(ConfigError, match=f"turn: expected an utterance of 0 to 4 with text or audio, found {turn}"):
             method.windows(corpus["one"], turn)
     with pytest.raises(ConfigError, match="found 1"):
         method.windows(corpus["two"], 1)  # neither words nor frames
@@ -288,7 +288,7 @@ def test_the_heat_of_the_first_windows(adaptive: bool, monkeypatch: pytest.Monke
     ("change", "message"),
     [
         (lambda: SawaConfig(window=7), r"pipeline\.sawa\.window: expected an even number of frames, or 0 for all, found 7"),
-        (lambda: SawaConfig(window=30), r"pipeline\.sawa\.hop: expected 1 or more, and half the window where windows grow .*, found 5"),
+        (lambda: SawaConfig(window=30), r"pipeline\.sawa\.hop: expected 1 or more; if windows grow .*, half the window, found 5"),
         (lambda: GcpuConfig(heads=0), r"pipeline\.gcpu\.heads: expected 1 or more, found 0"),
         (lambda: DfcConfig(hops=[]), r"pipeline\.dfc\.hops: expected one number of 1 or more for each layer, found \[\]"),
         (lambda: MFDRConfig(words=6), r"pipeline\.words: expected 7 or more, so that each layer of dfc has a frame, found 6"),

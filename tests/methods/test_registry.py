@@ -55,7 +55,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Registry:
 def test_packages_offer_methods(package: Registry, caplog: pytest.LogCaptureFixture) -> None:
     assert list(package) == ["bigru", "gone", "number", "other", "own"] and len(package) == 5
     assert package["own"] is Offered and package.classes["Offered"] == "own"
-    assert package["bigru"].__name__ == "BiGRU" and "the name is taken" in caplog.text
+    assert package["bigru"].__name__ == "BiGRU" and "another method has this name" in caplog.text
 
 
 def test_what_a_package_offers_may_be_no_method(package: Registry) -> None:
@@ -73,7 +73,7 @@ def test_a_method_without_a_configuration_is_refused() -> None:
     class Bare(Method):
         pass
 
-    with pytest.raises(ConfigError, match=r"x: expected a dataclass `Config` in the class, .* found none"):
+    with pytest.raises(ConfigError, match=r"x: expected a dataclass `Config` with the options in the class; found none"):
         refuse_other(Bare, "x")
 
 
@@ -84,5 +84,7 @@ def test_a_configuration_that_is_no_dataclass_is_named() -> None:
     class Bare(Method):
         Config = Options
 
-    with pytest.raises(ConfigError, match=r"x: expected a dataclass `Config` in the class, .* found one that is no dataclass: Options"):
+    with pytest.raises(
+        ConfigError, match=r"x: expected a dataclass `Config` with the options in the class; found one that is no dataclass: Options"
+    ):
         refuse_other(Bare, "x")

@@ -1,4 +1,4 @@
-"""Second half of stage 2 of pairwise fusion: MAL, Eqs. (13) to (15)."""
+"""Multimodal attention learning (MAL), the second half of stage 2 of pairwise fusion, Eqs. (13) to (15)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from erc_graph.methods.ranges import Checked, Share, Size, Weight
 
 @dataclass(frozen=True, kw_only=True)
 class MalConfig(Checked):
-    """Multimodal attention learning (stage 2).
+    """Options of multimodal attention learning (stage 2).
 
     Attributes:
-        attention: Use ATT; off: the input passes unchanged.
-        layers: l, number of ATT layers.
-        heads: Heads of each.
+        attention: Use the attention layers ATT; off: the input passes unchanged.
+        layers: Number l of ATT layers.
+        heads: Number of attention heads in each layer.
         width: Width of C_i.
         residual: Add a linear map of the input of each ATT to its output (not in the paper).
         pair_skip: Concatenate h^(VA) before layers 2 to l.
         context_skip: Concatenate h^(Bt) after the last layer.
         hidden: Width of the fully connected layer.
         dropout: Dropout in attention and classifier.
-        density: λ_m1, weight of the density loss.
+        density: Weight λ_m1 of the density loss.
     """
 
     where = "pipeline.mal"
@@ -78,7 +78,7 @@ class MultimodalAttention(nn.Module):
         self.classify = Classifier(self.width, outputs, hidden=config.hidden, dropout=config.dropout)
 
     def forward(self, fused: Tensor, pair: Tensor, context: Tensor | None, batch: Batch) -> Tensor:
-        """Compute E^(MM): `(utterances, width)`."""
+        """Compute the fused states E^(MM): `(utterances, width)`."""
         state = fused
         for layer, attention in enumerate(self.attention):
             joined = torch.cat([state, pair], -1) if layer and self.pair_skip else state

@@ -1,4 +1,4 @@
-"""First half of stage 2 of pairwise fusion: MFF, Eqs. (8) to (12)."""
+"""Multiple features fusion (MFF), the first half of stage 2 of pairwise fusion, Eqs. (8) to (12)."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MffConfig(Checked):
-    """Multiple features fusion (stage 2).
+    """Options of multiple features fusion (stage 2).
 
     Attributes:
-        width: Width of node states.
-        dropout: Dropout in graph and Transformer encoder.
-        bidirectional: GRU1 and GRU2 read in both directions, unless the method is causal.
-        project: A linear layer with ReLU before GRU2 (not in the paper).
+        width: Width of the node states.
+        dropout: Dropout in the graph and the Transformer encoder.
+        bidirectional: Let GRU1 and GRU2 read in both directions, unless the method is causal.
+        project: Add a linear layer with ReLU before GRU2 (not in the paper).
         gcn: Use the second graph; off: E^(VAT) is the concatenated GRU states.
         speaker: Add the speaker embedding (s_t in Table 4).
-        context_encoder: Use E^(Bt), the Transformer encoder's states.
-        heads: Heads of the Transformer encoder.
-        layers: Layers of the Transformer encoder.
+        context_encoder: Use E^(Bt), the states of the Transformer encoder.
+        heads: Number of attention heads of the Transformer encoder.
+        layers: Number of layers of the Transformer encoder.
     """
 
     where = "pipeline.mff"
@@ -54,7 +54,7 @@ class MffConfig(Checked):
 
 
 class MultipleFeaturesFusion(nn.Module):
-    """MFF: the second graph, over the fused pairs, and the context of the second text feature."""
+    """MFF: a graph over the fused pairs, and the context of the second text feature."""
 
     def __init__(self, shapes: Shapes, widths: dict[str, int], config: PairwiseConfig, recipe: GraphRecipe) -> None:
         super().__init__()
@@ -81,14 +81,14 @@ class MultipleFeaturesFusion(nn.Module):
             self.width += mff.width
 
     def nodes(self, given: Given, pairs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute n^(p) `(utterances, pairs, width)`, and the GRU states h^(p) by pair."""
+        """Compute the node states n^(p) `(utterances, pairs, width)`, and the GRU states h^(p): pair → states."""
         nets = [cast(Recurrent, self.encode[pair]) for pair in pairs]
         read = side_by_side(nets, [self.dropout(e) for e in pairs.values()], given.batch)  # Eq. (8)
         nodes = torch.stack(read, 1)
         return (nodes if self.speaker is None else nodes + self.speaker(given)[:, None]), dict(zip(pairs, read, strict=True))  # Eq. (9)
 
     def forward(self, given: Given, pairs: dict[str, Tensor], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute E^(MF) `(utterances, width)`, and the GRU states by stream (`Bt` for the second text feature)."""
+        """Compute E^(MF) `(utterances, width)`, and the GRU states: stream → states (`Bt` is the second text feature)."""
         states, hidden = self.nodes(given, pairs)
         nodes = Nodes(states, present, tuple(pairs))
         fused = (self.conv(nodes, given.batch).states if self.conv else nodes.masked()).flatten(1)  # Eq. (10)

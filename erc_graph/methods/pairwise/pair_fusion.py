@@ -1,4 +1,4 @@
-"""Stage 1 of pairwise fusion: PMF, once per pair of modalities, Eqs. (1) to (7)."""
+"""Pairwise modalities fusion (PMF), stage 1 of pairwise fusion, once per pair of modalities, Eqs. (1) to (7)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PmfConfig(Checked):
-    """Pairwise modalities fusion (stage 1).
+    """Options of pairwise modalities fusion (stage 1).
 
     Attributes:
-        enabled: Off: a pair's stream is its two BiLSTM states, no graph and no loss of its own.
-        width: Width of node states.
+        enabled: Use this stage; off: the stream of a pair is its two BiLSTM states, without a graph and its loss.
+        width: Width of the node states.
         dropout: Dropout in encoders, graph and classifier.
-        project: A linear layer with ReLU before each BiLSTM (not in the paper).
-        density: λ_p1, weight of the density loss.
+        project: Add a linear layer with ReLU before each BiLSTM (not in the paper).
+        density: Weight λ_p1 of the density loss.
     """
 
     where = "pipeline.pmf"
@@ -73,7 +73,7 @@ class PairFusion(nn.Module):
             self.reduction: Reduction = config.density_reduction
 
     def nodes(self, given: Given) -> Nodes:
-        """Compute n^m: `(utterances, modalities, width)`; without PMF the bare BiLSTM states."""
+        """Compute the node states n^m, `(utterances, modalities, width)`; without PMF, these are the BiLSTM states."""
         features = self.missing(given.values, given.present)
         features = {m: self.project[m](value) if self.project else value for m, value in features.items()}
         read = [over_turns(self.encode[m], self.dropout(features[m]), given.batch) for m in self.modalities]  # Eq. (1)
@@ -82,12 +82,12 @@ class PairFusion(nn.Module):
         return Nodes(states, given.here(self.modalities), self.modalities)
 
     def forward(self, given: Given) -> Tensor:
-        """Compute E^(m1m2): `(utterances, width)`."""
+        """Compute the fused pair E^(m1m2): `(utterances, width)`."""
         nodes = self.nodes(given)
         return (self.conv(nodes, given.batch).states if self.enabled else nodes.masked()).flatten(1)  # Eqs. (3)-(5)
 
     def predict(self, given: Given) -> Prediction:
-        """Compute stage 1: the pair's own classifier and density loss."""
+        """Compute the prediction of stage 1, from the pair's own classifier and density loss."""
         fused = self(given)
         penalty = self.penalty * density(fused, self.reduction)  # Eqs. (6), (7)
         return Prediction(scores=self.classify(fused), penalty=penalty, penalty_reduction=self.reduction, states=fused)

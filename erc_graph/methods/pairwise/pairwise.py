@@ -39,35 +39,37 @@ Stage 2, multiple features fusion (MFF) and multimodal attention learning (MAL):
 
 Differences from the paper:
 
-- (2), (9): the speaker embedding is learned, of the speaker's order in the dialogue, and added. The text also speaks of vectors of a
-  recognition model, concatenated: given vectors (`inputs.given_speakers`) are added like the learned.
-- (3) prints m1 and m2 for an intra-modal edge, a slip: both nodes are of one modality.
-- (5), (10): the operator is MMGCN's deep spectral GCN (GCNII); the paper does not state the depth, so it is an option. As in MMGCN, the
-  output is concatenated with the input; the density loss (6) therefore covers both.
-- (6), (14): the L1 norm is a mean over entries by default, so that λ does not depend on batch and width. The paper's λ belongs to a sum:
-  under the mean it is weaker by the number of entries, some hundred thousand, and does next to nothing. `density_reduction = "sum"` is the
-  printed norm, per batch.
-- (7), (15): the L2 term is the optimiser's weight decay: coupled (Adam) by default, where `weight_decay = w` adds `w θ` to the gradient, as
-  `(w / 2) ‖θ‖²` would; decoupled (AdamW) is an option of the training. Gradients are clipped before that, which the paper does not say.
-- (3), (4): arccos has no gradient at ±1; cosines are multiplied by 1 − 10⁻⁵ first and the outcome scaled back to [0, 1]
-  (`erc_graph.graphs.weights`), which moves a weight by 0.0015 at most.
-- (8) prints VA twice, the third line is AT. "GRU1" is shared by the letter; here every pair has its own weights.
-- (8), (11): GRUs read forward by the letter; reading in both directions is an option (`mff.bidirectional`).
-- Between (11) and (12): the Transformer encoder has no positions (the GRU before it knows the order) and a feed-forward layer of twice the
-  width, neither of which the paper gives.
-- (13): l is not given. With one layer, or with attention off, h^(VA) is put after it. `mal.residual` adds a path around each ATT, which a
-  plain ATT lacks: without it an utterance's own state reaches the classifier only as far as the utterance attends to itself.
-- "Without MAL" (Table 2) is taken as: no attention and neither skip. On IEMOCAP the paper's rows 15 and 41 are the same figures, as this
-  reading wants; on MELD row 15 has the figures of row 42, which has attention. The paper contradicts itself there.
-- Fewer modalities: pairs of what is there. One modality: its own graph is stage 1. h^(VA) is the pair without text; where there is
-  none, the only pair. Without PMF a pair's stream is its two BiLSTM states side by side, without graph and loss, trained in stage 2.
-- "Bt" is `inputs.second_text`; unset, the text has both roles.
-- `stages = "joint"` trains everything in one loop with the PMF classifiers as auxiliary losses. With two stages the epoch of each stage is
-  chosen on the development split, by the stage's own classifier.
-- A missing modality: its node has no edges and no vote in E. A learned vector stands in the sequences that LSTM and GRU read; their states
-  of that utterance, which know its neighbours, still go through the skip connections.
-- `causal`, for labelling while people speak: (1) reads only forward. ATT and the Transformer encoder attend only to earlier utterances, as
-  far back as the recipe's edges reach. Edges from later utterances are left out. The paper reads whole conversations.
+- Eqs. (2), (9): the speaker embedding is learned for the order of first appearance in the dialogue, and added. The paper also mentions
+  concatenated vectors of a speaker recognition model. Given vectors (`inputs.given_speakers`) are added like learned ones.
+- Eq. (3) prints m1 and m2 for an intra-modal edge, which is a slip: both nodes belong to one modality.
+- Eqs. (5), (10): the operator is MMGCN's deep spectral GCN (GCNII). The paper does not state the depth, so it is an option. As in MMGCN,
+  the output is concatenated with the input; the density loss (6) therefore covers both.
+- Eqs. (6), (14): by default, the L1 norm is a mean over entries, so that λ does not depend on batch and width. The paper's λ belongs to a
+  sum. With the mean, the loss is some hundred thousand times weaker, the number of entries, and has almost no effect.
+  `density_reduction = "sum"` is the printed norm per batch.
+- Eqs. (7), (15): the L2 term is the optimiser's weight decay. By default it is coupled (Adam): `weight_decay = w` adds `w θ` to the
+  gradient, as `(w / 2) ‖θ‖²` would. Decoupled decay (AdamW) is a training option. Gradients are clipped before, which the paper does not
+  mention.
+- Eqs. (3), (4): arccos has no gradient at ±1. Cosines are first multiplied by 1 − 10⁻⁵, and the result is scaled back to [0, 1]
+  (`erc_graph.graphs.weights`). This changes a weight by at most 0.0015.
+- Eq. (8) prints VA twice; the third line is AT. As printed, "GRU1" is shared; here every pair has its own weights.
+- Eqs. (8), (11): as printed, GRUs read forward. Reading in both directions is an option (`mff.bidirectional`).
+- Between (11) and (12): the Transformer encoder has no positions, because the GRU before it encodes the order. Its feed-forward layer is
+  twice as wide as its states. The paper gives neither.
+- Eq. (13): the paper does not give the number l of layers. With one layer, or without attention, h^(VA) is concatenated after it.
+  `mal.residual` adds a path around each ATT. Without this path, an utterance's own state reaches the classifier only by its attention to
+  itself.
+- "Without MAL" (Table 2) is read as no attention and no skip connection. On IEMOCAP, the paper's rows 15 and 41 agree, as in this reading.
+  On MELD, row 15 has the figures of row 42, which has attention; the paper contradicts itself there.
+- With fewer modalities, the pairs of present modalities remain. A single modality has its own graph in stage 1. h^(VA) is the pair without
+  text or, if there is none, the only pair. Without PMF, the stream of a pair is its two concatenated BiLSTM states, trained in stage 2.
+- "Bt" is `inputs.second_text`. Without this option, the text features serve as both.
+- `stages = "joint"` trains everything in one loop, with the PMF classifiers as auxiliary losses. With two stages, the stage's own
+  classifier selects the epoch of each stage on the development split.
+- A missing modality has a node without edges, which does not contribute to E. LSTM and GRU read a learned vector in its place. Their states
+  of that utterance depend on its neighbours and still pass through the skip connections.
+- `causal` allows labels for live conversations: (1) reads only forward. ATT and the Transformer encoder attend only to earlier utterances,
+  as far back as the recipe's edges. Edges from later utterances are left out. The paper reads whole conversations.
 - `pmf.project` (a linear layer before each BiLSTM) and `mff.project` (one before GRU2) are not in the paper.
 """
 
@@ -96,20 +98,20 @@ from erc_graph.methods.stage import Prediction, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class PairwiseConfig(Checked):
-    """The whole method.
+    """Options of pairwise fusion.
 
     Attributes:
-        graph: Recipe of both graphs: a name or a TOML file.
-        causal: Read no later utterance: recurrent networks read forward, attention goes back as far as the recipe, and edges from later
+        graph: Graph recipe of both graphs: a name or a TOML file.
+        causal: Read no later utterances. Recurrent networks read forward, attention reaches back as far as the recipe, and edges from later
             utterances are left out. Such a method can label live conversations (`stream`).
-        gamma: γ, scale of edges across streams; default: the recipe's.
+        gamma: Scale γ of the edges across streams; default: the recipe's.
         stages: `two` (the paper) or `joint` (one loop, PMF classifiers as auxiliary losses).
-        auxiliary: Weight of the PMF losses when joint.
-        density_reduction: `mean` over entries or `sum`, the printed norm.
-        depth: Layers of the graph convolution, in both stages.
-        pmf: Stage 1.
-        mff: First half of stage 2.
-        mal: Second half of stage 2.
+        auxiliary: Weight of the PMF losses with `joint`.
+        density_reduction: Reduction of the density loss: `mean` over entries, or `sum`, the printed norm.
+        depth: Number of graph convolution layers in both stages.
+        pmf: Options of stage 1.
+        mff: Options of the first half of stage 2.
+        mal: Options of the second half of stage 2.
     """
 
     graph: str = "pairwise"
@@ -125,7 +127,7 @@ class PairwiseConfig(Checked):
 
 
 class Pairwise(Method):
-    """Fusing pairwise modalities over conversation graphs, for one to three modalities and any second text feature."""
+    """Pairwise fusion over conversation graphs, for one to three modalities and an optional second text feature."""
 
     Config = PairwiseConfig
     reads_second_text = True
@@ -138,7 +140,7 @@ class Pairwise(Method):
     )
 
     def build(self, config: PairwiseConfig, shapes: Shapes) -> None:
-        """Build PMF of every pair, MFF and MAL."""
+        """Build PMF for every pair, MFF and MAL."""
         if config.stages == "two" and config.pmf.enabled and self.inputs.text_layers is not None:
             raise ConfigError(
                 "inputs.text_layers: expected none with pipeline.stages 'two', whose first stage would be trained on other states than the "
@@ -174,7 +176,7 @@ class Pairwise(Method):
 
     @property
     def fusions(self) -> dict[str, PairFusion]:
-        """Return the PMF by pair."""
+        """Return the PMF networks: pair → network."""
         return cast("dict[str, PairFusion]", dict(self.fusion.items()))
 
     def stages(self) -> list[Stage]:
@@ -186,9 +188,9 @@ class Pairwise(Method):
 
     @torch.no_grad()
     def keep(self, index: int, batch: Batch) -> Batch:
-        """Store, before the last of two stages, what the trained and frozen pairs compute, instead of computing it in every epoch.
+        """Before the last of two stages, store the outputs of the frozen pairs instead of computing them in every epoch.
 
-        Not with swap noise or modality dropout, in which they see other features in every epoch.
+        Nothing is stored with swap noise or modality dropout, which change the features in every epoch.
         """
         noisy = self.inputs_config.swap_noise or self.inputs_config.modality_dropout
         if index == 0 or index < len(self.stages()) - 1 or noisy:
@@ -201,12 +203,12 @@ class Pairwise(Method):
         return batch.with_cache({name: in_parts(partial(ask, fusion), batch) for name, fusion in self.fusions.items()})
 
     def pairs(self, given: Given) -> dict[str, Tensor]:
-        """Compute E^(m1m2) of every pair, from the cache where it is there."""
+        """Compute E^(m1m2) of every pair, or take it from the cache."""
         cache = given.batch.cache
         return {name: cache[name] if name in cache else fusion(given) for name, fusion in self.fusions.items()}
 
     def present(self, given: Given) -> Tensor:
-        """Return `(utterances, pairs)` bool: a fused pair is present where any of its parts is."""
+        """Return which fused pairs are present, `(utterances, pairs)` bool: those with at least one present modality."""
         return torch.stack([given.here(fusion.modalities).any(1) for fusion in self.fusions.values()], 1)
 
     def answer(self, given: Given) -> Prediction:

@@ -83,5 +83,5 @@ def test_groups() -> None:
         tree(four, [["joy"]])
     with pytest.raises(ConfigError, match=r"pipeline\.groups: expected groups that are not empty, and no label twice"):
         MHDNNConfig(groups=[["sad"], ["sad", "happy"]])
-    with pytest.raises(ConfigError, match="task: expected classes, for MHDNN makes a tree of them, found a score"):
+    with pytest.raises(ConfigError, match="task: expected classes, because MHDNN builds a tree of them, found a score"):
         build(MHDNN, {"text": 3}, 0, MHDNNConfig(graph="none"))
