@@ -20,7 +20,8 @@ The equations follow the public PyTorch code with which later papers compare; th
 
 - The paper trains one contextual LSTM per modality first, then another LSTM over their outputs. We had no access to its text. Later tables
   use the name bc-LSTM for the single level of the public code, which reads all features of an utterance. This level is implemented here.
-  The two levels of the paper and the code's variant for words are not. (2) and the second layer come from the code, not from the paper.
+  The two levels of the paper and the code's variant for words are not implemented. (2) and the second layer come from the code, not from
+  the paper.
 - Eq. (1): the public code does not pack sequences. For a shorter dialogue, the backward direction therefore starts in the padding, which
   reaches the forward direction through the second layer. Here each direction starts at the true end of the dialogue.
 - Eq. (2) is off by default in the public code, but later tables use it. With `attention = false`, the classifier reads `h`. With attention,

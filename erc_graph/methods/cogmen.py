@@ -29,7 +29,7 @@ relation `r` tells who speaks to whom and which utterance is earlier (recipe `co
   layer norm, which is not in the paper. `norm = "batch"` is the code's norm, over present utterances.
 - A window of the public code lists the receivers of an utterance, a recipe its senders; for symmetric windows both agree.
 - The public code tells two speakers apart by sex. Here they are numbered by first appearance; all after the second share its relations.
-- A missing modality is zero; the public code needs all. An utterance without any modality is zero in (1) and no node of the graph.
+- A missing modality is zero; the code needs all modalities. An utterance without any modality is zero in (1) and no node of the graph.
 - As in the public code, (1) has no positions, is post-norm, and has as many heads as `D` allows; LeakyReLU has the slope 0.01.
 - Unused modules of the public code and its options of an LSTM or GRU in (1) are left out.
 """

@@ -31,8 +31,8 @@ utterances, without positions. Relations are: earlier, later or same utterance o
 - Here the Transformer and (5) mask padding. In the public code they do not, so scores depend on the batch.
 - The public code exchanges the names of the audio and text modules; here they are right. Its unused layers are left out.
 - A missing modality has no node, and attention to it in (5) adds zero. With a single modality, (5) is left out.
-- Speakers are numbered by first appearance; the third and later ones share the second vector. The code tells two apart by sex and has no
-  `M`.
+- Speakers are numbered by first appearance; the third and later ones share the second vector. The code tells two speakers apart by sex and
+  has no `M`.
 - As in the public code, the batch norm makes the dialogues of a training batch depend on each other. LeakyReLU has the slope 0.01, and the
   text width decides the heads of (1).
 """

@@ -32,10 +32,8 @@ With `causal`, (4) counts incoming edges, too. The equations follow the public c
 - The recipes describe the graphs that the code builds, not those that its options name. In (5), a speaker's first utterance sends nothing,
   and past and future are exchanged. Near utterances are joined twice in (4), modalities of an utterance twice in (4) and (5). The code has
   other windows for MELD; our settings for MELD use those of IEMOCAP.
-- GRU and batch norm skip padding; in the public code both read it. The text always has a linear map before the GRU, in the code only on
-  IEMOCAP.
-- On MELD, the code has a "focal" loss that rises as the right class gets certain (`training.loss = "legacy_focal"`), the paper cross
-  entropy.
+- GRU and batch norm skip padding; in the public code both read it. The text always has a linear map first, in the code only on IEMOCAP.
+- On MELD, the code's "focal" loss rises as the right class gets certain (`training.loss = "legacy_focal"`); the paper has cross entropy.
 - Speakers are numbered by first appearance (in the code as in the corpus); a matrix multiplies their embedding. A missing modality has no
   node; the anchor reads zeros for it. The public code needs three modalities.
 """

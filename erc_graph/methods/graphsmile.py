@@ -28,7 +28,7 @@ term of (6) runs over all ordered pairs of utterances, `i = j` included, in bloc
 - Edges have weight one. In the public code, an edge has a learned weight by its position in the batch, so scores depend on the dialogue
   order. If the sum of these weights is negative, every score of the batch is NaN.
 - The batch norm of (1) counts only true utterances; in the public code also padding. Several texts (`text1` to `text4`) are averaged after
-  norms.
+  their norms.
 - The layers of a graph have different initial weights; in the public code they are copies of one layer.
 - A missing modality has no node, and (4) is the mean over the others. A single modality has no graph: `S = F^0`.
 - The sentiments of (6) follow from the labels (option `sentiments`), for scores from the sign; the public code has a separate column for

@@ -62,7 +62,7 @@ class IAMMTFConfig(InConversation):
     Attributes:
         width: Width of all states; the BiLSTM has half of it for each direction.
         layers: Number of layers, `L`.
-        heads: Number of attention heads in every attention.
+        heads: Number of attention heads in every attention layer.
         feedforward: Hidden width of FFN.
         dropout: Dropout within the layers and before the classifier.
     """

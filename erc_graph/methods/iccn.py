@@ -26,8 +26,8 @@ Covariances are over the utterances of a batch; `r I` is added to `Î£_11` and `Î
 - Eq. (4) is computed in double precision with Cholesky factors instead of matrix roots. The singular values are the same, and the gradient
   is finite for equal eigenvalues. A well-known public loss takes the root of each entry and has NaN gradients.
 - Eq. (5) is not informative if a batch has few utterances compared with `units`, because `r` dominates. Use batches of many dialogues.
-- Without audio (or video), an utterance has `k_tm = 0` and enters no covariance. Without text it has neither product, and a learned vector
-  as `h_t`. A corpus needs text. With only one other modality, (5) is left out; with text alone, `e = h_t`.
+- Without audio (or video), an utterance has `k_tm = 0` and enters no covariance. Without text, it has no product, and `h_t` is a learned
+  vector. A corpus needs text. With only one other modality, (5) is left out; with text alone, `e = h_t`.
 - The paper does not model the conversation. A graph stage follows (6); `graph = "none"` removes it.
 """
 

@@ -62,7 +62,7 @@ class LGCCTConfig(InConversation):
         channels: Number of channels of the convolutions.
         hidden: Hidden width of the LSTMs, for both directions together.
         width: Width of (2) to (4).
-        heads: Number of attention heads in every attention.
+        heads: Number of attention heads in every attention layer.
         layers: Number of layers of CM and of SA.
         dropout: Dropout in the Transformers, but not on attention weights over audio.
         embedding_dropout: Dropout on the input of the Transformers and on the text of (1).

@@ -52,7 +52,7 @@ class M2FNetConfig(Causal):
 
     Attributes:
         width: Width of all states.
-        heads: Number of attention heads in every attention.
+        heads: Number of attention heads in every attention layer.
         feedforward: Hidden width of an encoder.
         encoders: Number of encoders per modality.
         layers: Number of fusion layers.

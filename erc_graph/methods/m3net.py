@@ -29,8 +29,8 @@ Differences from the paper and from its public code:
 - Hyperedges and nodes have weight one. The weights of the public code belong to positions in the batch, so the scores of a dialogue depend
   on its position. Because the training order never changes, a weight can memorise a dialogue. Untrained positions have the weight one. With
   `weights = "kind"`, weights are positive, one per kind of hyperedge and per modality, and means are weighted.
-- A single text vector per utterance is read unchanged. Several (`text1` to `text4`: the last layers of RoBERTa) pass (1), over present
-  rows. In training, that norm makes the dialogues of a batch depend on each other. In the public code it also counts padding.
+- A single text vector per utterance is read unchanged. Several text vectors (`text1` to `text4`: the last layers of RoBERTa) pass (1), over
+  present rows. In training, that norm makes the dialogues of a batch depend on each other. In the public code it also counts padding.
 - The text always has a linear map before the GRU; in the public code only if its width is not `width` (IEMOCAP).
 - The GRU stops at the end of a dialogue. In the public code it reads padding, so scores depend on the batch.
 - Speakers are numbered by order of appearance, so renaming them changes nothing.

@@ -58,7 +58,7 @@ class MERHANConfig(InConversation):
         hidden: Hidden width of the BiLSTM, for both directions together.
         layers: Number of BiLSTM layers.
         width: Width of `U`.
-        heads: Number of attention heads in every attention.
+        heads: Number of attention heads in every attention layer.
         join: Concatenation of all `U` to `F`: along `time`, or of the channels at the same `index`.
         dropout: Dropout on `A` and before the classifier.
     """

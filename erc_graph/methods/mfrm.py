@@ -24,12 +24,12 @@ modalities; a memory with an additive state reads the fused sequence.
 
 - Known from the abstract and a survey: the modules and their order, and attention to steps with intense audio. The memory adds to its
   state, and the classifier reads the states of the memory and of the networks. We had no access to the paper's text or a code, so **all
-  formulas are guesses**. These are the comparison in (2), the products of (3), the cell of (4), (5), and all sizes.
+  formulas are guesses**. These are the comparison in (2), the products of (3), the cell of (4), the form of (5), and all sizes.
 - A step is an utterance and the sequence is the dialogue, because the corpora have no words aligned with audio and video. "Change" is then
   the change of the audio between utterances. The paper reads the words of one utterance.
 - A missing modality is zero in (3) and (5), which drops its products. An utterance without audio gets the mean score of those with audio,
-  and the next one has no change. A corpus without audio has no (2). An utterance without any modality has a memory state but is no graph
-  node.
+  and the change of the next utterance is zero. A corpus without audio has no (2). An utterance without any modality has a memory state but
+  is no graph node.
 - With `causal`, networks read forward, and the softmax of (2) runs over the utterances so far; `T` is their number. A graph may follow (5).
 """
 
@@ -68,7 +68,7 @@ class MFRMConfig(InConversation):
 
 
 class Intensity(OverTurns):
-    """The weight `i_t` of each utterance, Eq. (2), from the intensity of its audio and its change."""
+    """The weight `i_t` of each utterance, Eq. (2), from the strength and the change of its audio."""
 
     def __init__(self, width: int, *, causal: bool) -> None:
         super().__init__()

@@ -20,8 +20,8 @@ the loss and in the prediction.
 - We had access only to the abstract. Eq. (3) is the loss of M3ER (AAAI 2020, same first author), as a third party restates it. We assume
   that this paper has the same loss, and that "MPFU" means this paper. Eqs. (1), (2) and (4) are ours.
 - Eq. (3) trains *against* the label of an unsure channel, because :math:`-p^\gamma \log p` decreases below :math:`p = e^{-1/\gamma}`. With
-  beta 1 this is 0.37 for two channels, 0.14 for three; an untrained network gives 0.25 for four classes. So `w` is a constant in the
-  backward pass (`detached`); `attached` is (3) itself. As we recall, M3ER started from `others`,
+  beta 1 this is 0.37 for two channels, 0.14 for three; an untrained network gives 0.25 for four classes. By default, `w` is a constant in
+  the backward pass (`detached`); `attached` computes (3) as printed. As we recall, M3ER started from `others`,
   :math:`w_m = \prod_{n \ne m} (1 - p_n^e)^\gamma`, which has no such problem.
 - For a single channel, :math:`\gamma` is 0 and (3) is cross entropy. Eq. (3) is the whole loss: `training.loss`, class weights and label
   smoothing are ignored. It is a mean over all utterances of a batch, including those without a label.

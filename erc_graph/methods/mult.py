@@ -56,7 +56,7 @@ class MulTConfig(InConversation):
 
     Attributes:
         width: Width `d` of the states.
-        heads: Number of attention heads in every attention.
+        heads: Number of attention heads in every attention layer.
         layers: Number of layers of (3); SA has as many, but at least three.
         mask: Let a step read no later steps.
         dropout: Dropout after attention, in the feed-forward networks, and on attention weights over text and of SA.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def is_own(method: str) -> bool:
-    """Return whether a method name is a file of the user.
+    """Return whether a method is given as a file, not as a name of the registry.
 
     >>> is_own("my_method.py:Own"), is_own("pairwise")
     (True, False)

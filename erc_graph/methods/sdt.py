@@ -26,8 +26,8 @@ We had no access to the paper's text: the equations follow the public code, with
 
 - The public code also trains on the development data and selects its epoch on the test data; here development data select it.
 - Eq. (8): true utterances are selected before the losses. The public code masks afterwards, which gives NaN gradients in current PyTorch.
-- Eq. (8): no gradient reaches the joint classifier from the distillation, which changes only the gradient, not the loss; in the public code
-  it does. As in the code, no factor :math:`T^2` compensates for the temperature. At MELD's `T` = 8, the distillation has almost no effect.
+- Eq. (8): the distillation sends no gradient to the joint classifier; in the public code it does. The value of the loss is the same. As in
+  the code, no factor :math:`T^2` compensates for the temperature. At MELD's `T` = 8, the distillation has almost no effect.
 - For MELD, the public code freezes `G` at the identity: `gate = "identity"`.
 - A missing modality is a masked key in (2), has the weight zero in (6) and is left out of the KL. Its `u_m` is zero, so its classifier in
   (8) learns the class frequencies there. A score task has no KL.

@@ -60,7 +60,7 @@ class TETFNConfig(InConversation):
     Attributes:
         width: Width `d` of the states.
         lstm: Modality → width of its LSTM; default: `width`.
-        heads: Number of attention heads in every attention.
+        heads: Number of attention heads in every attention layer.
         layers: Number of layers of every Transformer except the first one of (3), which has one.
         hidden: Hidden width of (5) and (6).
         alone: Modality → hidden width of (7); default: `hidden`.

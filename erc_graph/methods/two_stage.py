@@ -2,7 +2,7 @@ r"""Two graphs in sequence: over the modalities of an utterance, then over the u
 
 It replaces HFGCN (Tang et al., "Fusion with Hierarchical Graphs for Multimodal Emotion Recognition", 2021), of which only the abstract is
 known. There, one graph fuses the modalities, and a second graph encodes their dependencies into the conversation. Everything else is our
-choice of operators of that time. Results of this method are not results of HFGCN.
+choice, with operators of that time. Results of this method are not results of HFGCN.
 
 .. math::
     x_m &= W_m f_m + b_m, \qquad x_t \leftarrow \mathrm{BiGRU}(x_t) \tag{1} \\

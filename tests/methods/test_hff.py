@@ -423,7 +423,7 @@ def test_raw_input_is_saved_and_read(tmp_path: Path) -> None:
         ({"epsilon": 0.0}, r"pipeline\.epsilon: expected a number above 0"),
         ({"samples": 2, "uncertainty": False}, r"pipeline\.samples: expected 0; with uncertainty and without conc"),
         ({"samples": 2, "concatenate": True}, r"pipeline\.samples: expected 0; with uncertainty and without concatenate, 0 or more"),
-        ({"samples": -1}, r"pipeline\.samples: expected 0 or"),
+        ({"samples": -1}, r"pipeline\.samples: expected 0; with"),
         ({"attend": "turns", "causal": True}, r"pipeline\.causal: expected false with attend = 'turns', which reads later utterances"),
     ],
 )

@@ -48,8 +48,8 @@ Differences from the paper:
   sum. With the mean, the loss is some hundred thousand times weaker, the number of entries, and has almost no effect.
   `density_reduction = "sum"` is the printed norm per batch.
 - Eqs. (7), (15): the L2 term is the optimiser's weight decay. By default it is coupled (Adam): `weight_decay = w` adds `w θ` to the
-  gradient, as `(w / 2) ‖θ‖²` would. Decoupled decay (AdamW) is a training option. Gradients are clipped before, which the paper does not
-  mention.
+  gradient, as `(w / 2) ‖θ‖²` would. Decoupled decay (AdamW) is a training option. Gradients are clipped before this step, which the paper
+  does not mention.
 - Eqs. (3), (4): arccos has no gradient at ±1. Cosines are first multiplied by 1 − 10⁻⁵, and the result is scaled back to [0, 1]
   (`erc_graph.graphs.weights`). This changes a weight by at most 0.0015.
 - Eq. (8) prints VA twice; the third line is AT. As printed, "GRU1" is shared; here every pair has its own weights.
