@@ -60,7 +60,7 @@ class AttentionFusion(UtteranceMethod):
 
     Config = AttentionFusionConfig
     reads = ("features", "sequences")
-    stands_for = "In the place of MHA, of which only the title is known: the plainest method that fits the title"
+    stands_for = "Stands in for MHA, of which only the title is known: a simple method that fits the title"
 
     def build(self, c: AttentionFusionConfig, shapes: Shapes) -> None:
         """Build the parts in the order of the equations."""

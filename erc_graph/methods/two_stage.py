@@ -60,7 +60,7 @@ class TwoStage(Method):
     """A graph over modalities, then a graph over utterances."""
 
     Config = TwoStageConfig
-    stands_for = "In the place of HFGCN, of which only the abstract is known: it names two graphs, and all else is a guess"
+    stands_for = "Stands in for HFGCN, of which only the abstract is known: it names two graphs, and the rest is a guess"
 
     def build(self, c: TwoStageConfig, shapes: Shapes) -> None:
         """Build the parts in the order of the equations."""

@@ -89,7 +89,7 @@ class WordAlignment(UtteranceMethod):
     """Words that attend to the frames of audio and video, then a graph stage over the conversation."""
 
     Config = WordAlignmentConfig
-    stands_for = "In the place of TSIN, whose abstract only names its alignment and its consistency constraints: the rest is a guess"
+    stands_for = "Stands in for TSIN, whose abstract only names alignment and consistency constraints: the rest is a guess"
     unused = {"align.*.key.bias": "it adds the same to all scores of a word, which cancels in the softmax"}
 
     def build(self, c: WordAlignmentConfig, shapes: Shapes) -> None:
