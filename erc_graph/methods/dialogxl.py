@@ -21,9 +21,9 @@ We had no access to the paper's text: the equations follow the public code, with
 
 **Differences from the paper and from its public code**
 
-- If text is token ids and `language_model.folder` names an XLNet, the layers are those of XLNet. Any other language model is kept below new
-  layers and reads each utterance alone. The layers are also new for token states and for vectors. For vectors, the modalities of an
-  utterance are concatenated to one token; the tokens of its text follow, if any. The paper reads only text.
+- If text is token ids and `language_model.folder` names an XLNet, the layers are those of XLNet. Any other language model encodes each
+  utterance separately, and new layers read its states. The layers are also new for token states and for vectors. For vectors, the
+  modalities of an utterance are concatenated to one token; the tokens of its text follow, if any. The paper reads only text.
 - The public code lets tokens attend to the padding of shorter utterances, so scores depend on the batch (by 0.4 in a small model). Here
   padding is masked, and the scores equal those of the code for a dialogue alone. The code fails if the first utterance has no token; here
   that utterance consists of `<cls>`.

@@ -31,8 +31,8 @@ We had no access to the paper's text: the equations follow the public code, with
 - Eq. (2): the first layer has no norm before its attention, as in the public code. An utterance without any modality has :math:`c_i = 0`
   and takes part in (2).
 - Eq. (5): the pairs of the public code include each utterance with itself, which is trivial; here only `diagonal` includes them. The code
-  learns σ, which may become negative; here log σ is learned. `L_e` in (5) is the plain cross entropy (scores: absolute error), whatever the
-  training loss is.
+  learns σ, which may become negative; here log σ is learned. `L_e` in (5) is the plain cross entropy, for scores the absolute error,
+  whatever the training loss is.
 - The public code multiplies its learning rates by 0.95 after each epoch, and has no weight decay on BERT's biases and norms. Here all
   methods share one training loop.
 """

@@ -34,7 +34,7 @@ def discrepancy(z: Tensor, g: Tensor) -> Tensor:
 def margin_loss(states: Tensor, modality: Tensor, target: Tensor, margin: float = 0.2) -> Tensor:
     r"""Compute the margin loss of WavFusion, Eq. (13), over pairs of modalities and classes.
 
-    In another modality, samples of the same class must be closer than samples of other classes in the same modality.
+    A sample must be closer to samples of its class in other modalities than to samples of other classes in its own modality.
 
     .. math:: \frac{1}{|M|} \sum_{(i,j,k) \in M} \max(0, \alpha - \cos(x_i, x_j) + \cos(x_i, x_k)), \quad
         M = \{m_i \ne m_j, m_i = m_k, c_i = c_j, c_i \ne c_k\}
