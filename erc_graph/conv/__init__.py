@@ -1,1 +1,1 @@
-"""Message passing: the contract of an operator, and one operator per file."""
+"""Message passing: the base class of graph operators, and one operator per file."""

@@ -1,11 +1,11 @@
-r"""Graph attention by scaled dot products, in heads: the convolution of a graph Transformer.
+r"""Multi-head graph attention with scaled dot products: the convolution of a graph Transformer.
 
 .. math::
     a_{ij} = \mathrm{softmax}_{j \in N(i)} \frac{(W_q x_i + b_q) \cdot (W_k x_j + b_k)}{\sqrt d} \qquad
     y_i = \Big[\sum_j a_{ij} (W_v x_j + b_v)\Big]_{\text{heads}} + W_s x_i + b_s
 
-Eqs. (3) and (4) of Shi et al., "Masked Label Prediction", IJCAI 2021, as PyG's `TransformerConv` with concatenated heads and without edge
-features; `d` is the width of a head. COGMEN (Joshi et al., NAACL 2022) uses it.
+These are Eqs. (3) and (4) of Shi et al., "Masked Label Prediction", IJCAI 2021, and `TransformerConv` of PyG with concatenated heads and
+without edge features. `d` is the width of a head. COGMEN (Joshi et al., NAACL 2022) uses this operator.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -33,13 +33,13 @@ class Attention(Conv):
 
     Args:
         inputs: Width of the input states.
-        width: Width of the output, all heads together.
+        width: Width of the output: all heads, concatenated.
         recipe: The graph.
-        heads: Number of heads; it must divide `width`.
-        dropout: Share of the attention weights that is dropped in training.
+        heads: Number of attention heads; a divisor of `width`.
+        dropout: Dropout rate on the attention weights, in training.
 
     Raises:
-        ConfigError: the heads do not divide the width.
+        ConfigError: the number of heads does not divide the width.
     """
 
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, heads: int = 1, dropout: float = 0.0) -> None:
@@ -50,7 +50,7 @@ class Attention(Conv):
         self.query, self.key, self.value, self.skip = (nn.Linear(inputs, width) for _ in range(4))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, inputs)` to `(N, S, width)`."""
+        """Attend along the edges: node states `(N, S, inputs)` → `(N, S, width)`."""
         shrink = (self.heads / self.width) ** 0.5  # 1 / √d
         weight = torch.cat([shrink * self.query.weight, self.key.weight, self.value.weight])
         bias = torch.cat([shrink * self.query.bias, self.key.bias, self.value.bias])

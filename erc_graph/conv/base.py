@@ -1,4 +1,4 @@
-"""The contract of a graph operator: `Conv`, an `OverTurns` that passes states along the edges of a recipe."""
+"""`Conv`, the base class of graph operators: an `OverTurns` that sends messages along the edges of a recipe."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from erc_graph.graphs.recipe import GraphRecipe
 class Conv(OverTurns):
     """Base class of message passing over the graph of a recipe.
 
-    A subclass sets its weights and implements `pass_on`. Messages go through `edges.spread`, `edges.attend` or `edges.hyper`; therefore the
-    weights of every operator can be shown, and its single messages can be explained.
+    A subclass defines its parameters and implements `pass_on`. It sends messages only by `edges.spread`, `edges.attend` or `edges.hyper`, so
+    the edge weights of every operator can be drawn, and every message can be explained.
 
     Args:
-        recipe: The graph: which edges exist and how many relations.
+        recipe: The graph: the rules for its edges and their relations.
 
     Attributes:
-        label: Name of the part in graphs and explanations; empty: its place in the method.
+        label: Name of the operator in drawings and explanations; empty: the name of the module in the method.
         layout: Data structure of the edges (`erc_graph.graphs.edges`); all layouts give the same result.
         watch: Observer of the messages while a method is explained or drawn (`erc_graph.inference.explain`).
     """
@@ -36,26 +36,26 @@ class Conv(OverTurns):
         super().__init__()
         if recipe.hyperedges and not self.reads_hyperedges:
             kind = type(self).__name__
-            raise ConfigError(f"{kind}: graph recipe {recipe.name!r}: expected edges alone, found a [[hyperedge]]; use another recipe")
+            raise ConfigError(f"{kind}: graph recipe {recipe.name!r}: expected only edges, found a [[hyperedge]]; use another recipe")
         self.recipe, self.causal, self.past = recipe, recipe.causal, recipe.past
         self.label = ""
         self.layout: Layout = "auto"
         self.watch: Watch | None = None
 
     def back(self, times: int) -> int | None:
-        """Return how many utterances back several passes over the edges read; `None`: all.
+        """Return how many utterances back the output depends on, after several passes over the edges; `None`: all.
 
         Args:
-            times: Number of passes: one per layer, and one more if the edges of a source count (its degree).
+            times: Number of passes: one per layer, and one more if the weights depend on the degree of the source.
         """
         return None if self.recipe.past is None else times * self.recipe.past
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, inputs)` to `(N, S, width)`, zero for absent nodes."""
+        """Apply the operator to all dialogues: `(N, S, inputs)` → `(N, S, width)`, zero for absent nodes."""
         edges = edges_of(self.recipe, nodes, batch, watch=self.watch, layout=self.layout)
         states = self.pass_on(nodes.states if edges.full else nodes.masked(), edges)
         return nodes.with_states(states if edges.full else states * nodes.present[..., None].to(states.dtype))
 
     @abstractmethod
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, inputs)`, zero for absent nodes, to `(N, S, width)`; the values for absent nodes are ignored."""
+        """Compute the output states from `x`, `(N, S, inputs)`, zero for absent nodes: `(N, S, width)`, any values for absent nodes."""

@@ -1,11 +1,11 @@
-r"""Linear graph convolutions in a chain; the output sums one nonlinear layer per convolution.
+r"""A chain of linear graph convolutions; the output is the input plus one nonlinear layer per convolution.
 
 .. math::
     F^0 = x \qquad F^k_i = \sum_{j \in N(i)} \frac{W_k F^{k-1}_j}{\sqrt{d_i d_j}} + b_k \qquad
     y = F^0 + \sum_{k=1}^K \mathrm{LeakyReLU}_{0.01}(U_k F^k + c_k)
 
-The operator of GraphSmile (Li et al., IEEE TPAMI 2025), from its public code, there with an edge weight for every place in the batch.
-`d` counts the edges into a node; between the convolutions there is no activation.
+This is the operator of GraphSmile (Li et al., IEEE TPAMI 2025), from its public code. That code also learns an edge weight for every
+position in the batch, which is left out here. `d` is the in-degree of a node. There is no activation between the convolutions.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -32,7 +32,7 @@ class Chain(Conv):
         width: Width of the input and output states.
         recipe: The graph.
         layers: Number of convolutions, `K`.
-        dropout: Dropout on the output of every layer `U_k`, in training.
+        dropout: Dropout rate on the output of every layer `U_k`, in training.
     """
 
     def __init__(self, width: int, recipe: GraphRecipe, *, layers: int = 1, dropout: float = 0.0) -> None:
@@ -44,13 +44,13 @@ class Chain(Conv):
         self.dropout = Dropout(dropout)
 
     def weights(self, edges: Edges, dtype: torch.dtype) -> Tensor:
-        """Return the edge weights `(1, P)`: one over the square root of both degrees."""
+        """Return the edge weights `(1, P)`: one over the square root of the product of both degrees."""
         (degree,) = edges.degree(edges.valid.to(dtype)[None])  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         return edges.dot(root, root)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Apply all convolutions: node states `(N, S, width)` → `(N, S, width)`."""
         weight, y = self.weights(edges, x.dtype), x
         for matrix, bias, read in zip(self.maps, self.bias, self.read, strict=True):
             x = edges.spread(matrix(x), weight) + bias

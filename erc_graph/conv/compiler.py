@@ -1,10 +1,10 @@
-"""C sources next to their Python modules, compiled on first use and stored.
+"""Compilation of the C files of the package to shared libraries, on first use; the libraries are stored.
 
-A library lies in `$ERC_GRAPH_CACHE`, or else in `$XDG_CACHE_HOME/erc_graph` or `~/.cache/erc_graph`, under a name made from source,
-compiler and processor, and is written atomically. A library is code that will run. A file that other users could write to is therefore not
-used. Before its first use, a library must give the results of PyTorch (`erc_graph.conv.trial`); the outcome is stored next to it. There is
-no library without a compiler, on another system than Linux, or with `ERC_GRAPH_COMPILED=0` (`false`, `no`, `off`); callers then use
-PyTorch.
+A library is stored in `$ERC_GRAPH_CACHE`, else in `$XDG_CACHE_HOME/erc_graph`, else in `~/.cache/erc_graph`. Its name depends on the C
+file, the compiler and the processor. It is written atomically. For safety, a file that other users can write to is never loaded. Before its
+first use, a library must give the same results as PyTorch (`erc_graph.conv.trial`); the outcome of this trial is stored next to it. No
+library is used without a compiler, on other systems than Linux, or with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`). The callers
+then use PyTorch.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ tried: dict[Path, Path] = {}  # source → library that is being tried out, in a
 
 @lru_cache
 def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
-    """Return the library of a C file; it is compiled if that has not been done yet.
+    """Return the library of a C file; compile the file first if necessary.
 
     Args:
-        source: The file.
-        trial: Name of the function of `erc_graph.conv.trial` that says whether the library does what it should.
+        source: The C file.
+        trial: Name of the function of `erc_graph.conv.trial` that compares the library with PyTorch; empty: no trial.
 
     Returns:
-        The library, or `None` where there can be none, or where it failed in the trial, which is said.
+        The library; `None` if it cannot be compiled or fails the trial, with a warning in the log.
     """
     if source in tried:
         return ctypes.CDLL(str(tried[source]), mode=os.RTLD_NOW)
@@ -70,20 +70,21 @@ def library(source: Path, trial: str = "") -> ctypes.CDLL | None:
                 _compile(source, compiler, path)
                 whole = _whole(path)
             if trial and (fault := _verdict(source, path, trial, whole)):
-                _log.warning("%s: %s; it is not used; the slower form in PyTorch is used instead (remove it to try again)", path, fault)
+                _log.warning("%s: %s; the slower code in PyTorch is used instead; remove the file to try again", path, fault)
                 return None
             return ctypes.CDLL(str(path), mode=os.RTLD_NOW)  # a name that PyTorch does not have is found out here, not in the call
         except (OSError, subprocess.SubprocessError) as found:
             problem = found
     if problem is not None:
-        _log.warning("%s is not compiled, its slower form in PyTorch is used: %s", source.name, problem)
+        _log.warning("%s cannot be compiled, the slower code in PyTorch is used instead: %s", source.name, problem)
     return None
 
 
 @lru_cache
 def sgemm() -> int | None:
-    """Return the address of the single-precision matrix product of PyTorch's BLAS (Fortran interface, 32-bit integers); `None` if it is
-    hidden.
+    """Return the address of `sgemm`, the float32 matrix product of PyTorch's BLAS; `None` if PyTorch does not export it.
+
+    The function has the Fortran interface with 32-bit integers.
     """
     try:
         found = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).sgemm_
@@ -104,7 +105,7 @@ def _folder() -> Path:
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     chosen = os.path.expanduser(os.environ.get("ERC_GRAPH_CACHE") or os.path.join(caches, "erc_graph"))
     if chosen.startswith("~"):
-        raise FileNotFoundError("there is no home folder; name a folder in ERC_GRAPH_CACHE")
+        raise FileNotFoundError("expected a home folder for the cache, found none; set ERC_GRAPH_CACHE to a folder")
     folder = Path(chosen).absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _own(folder)
@@ -118,7 +119,7 @@ def _own(path: Path) -> Path:
     """
     found = path.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f"{path} belongs to another user, or others may write to it; name a folder of your own in ERC_GRAPH_CACHE")
+        raise PermissionError(f"{path}: other users own it or can write to it; set ERC_GRAPH_CACHE to a folder that only you can write to")
     return path
 
 

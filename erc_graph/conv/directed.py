@@ -1,12 +1,12 @@
-r"""Graph convolution along time: within a layer, an utterance reads the *new* states of the preceding utterances.
+r"""Graph convolution along time: in each layer, an utterance attends to the *new* states of preceding utterances.
 
 .. math::
     a_{ij} &= \mathrm{softmax}_{j \in N(i)}\; w^\top h^l_j \tag{2} \\
     M_i &= \sum_{j \in N(i)} a_{ij} W_{r_{ij}} h^l_j \tag{3} \\
     h^l_i &= \mathrm{GRU}_C(h^{l-1}_i, M_i) + \mathrm{GRU}_P(M_i, h^{l-1}_i) \qquad \text{(input, hidden state)} \tag{4}
 
-Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021, from its public code; the numbers are
-ours. An utterance without edges has `M = 0`. One instance is one layer.
+This is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), from its public
+code. The equation numbers are ours. An utterance without incoming edges has `M = 0`. One instance is one layer.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -14,8 +14,9 @@ ours. An utterance without edges has `M = 0`. One instance is one layer.
 | `W_r` | `matrices` | `(relations, width, width)`, from the left: `h W_r` |
 | `GRU_C`, `GRU_P` | `nodal`, `contextual` | cells of torch |
 
-**Differences from the paper.** The paper scores :math:`w^\top [h^{l-1}_i ; h^l_j]`. The first half is the same for all senders of an
-utterance and cancels in the softmax, as does the code's bias; both are left out, because they would never get a gradient.
+**Differences from the paper.** The paper computes the score :math:`w^\top [h^{l-1}_i ; h^l_j]`. The term of :math:`h^{l-1}_i` is the same
+for all senders of an utterance, so it cancels in the softmax. So does the bias of the public code. Both would never get a gradient, and
+are left out.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Directed(Conv):
-    """A layer of DAG-ERC over the graph of a recipe, of which every edge comes from an earlier utterance.
+    """A layer of DAG-ERC over the graph of a recipe whose edges all come from earlier utterances.
 
     Args:
-        inputs: Width of the states.
-        width: Width of the result: the same.
+        inputs: Width of the input states.
+        width: Width of the output states; must equal `inputs`.
         recipe: The graph.
 
     Raises:
-        ConfigError: `width` is not `inputs`, or the recipe has edges from the same or a later utterance.
+        ConfigError: `width` differs from `inputs`, or the recipe has edges from the same or a later utterance.
     """
 
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe) -> None:
         super().__init__(recipe)
         if inputs != width:
-            raise ConfigError(f"Directed: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
+            raise ConfigError(f"Directed: width: expected the width of the input states, {inputs}, found {width}; add a linear layer")
         ahead = [rule.relation for rule in recipe.edges if rule.scope == "within" and (rule.future != 0 or rule.self_loops)]
         if ahead:
             where = ", ".join(ahead)
@@ -67,16 +68,16 @@ class Directed(Conv):
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, 1, width)` to `(N, 1, width)`, zero for absent nodes.
+        """Apply the layer to all dialogues: `(N, 1, width)` → `(N, 1, width)`, zero for absent nodes.
 
         Raises:
-            ConfigError: more than one stream.
+            ConfigError: the nodes have more than one stream.
         """
         self._check_streams(nodes)
         return super().forward(nodes, batch)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, 1, width)` to `(N, 1, width)`."""
+        """Compute the new states of all utterances: `(N, 1, width)` → `(N, 1, width)`."""
         listed = edges if isinstance(edges, EdgeList) else self._listed(Nodes(x, edges.present, edges.streams), edges.batch)
         order = self._order(listed)
         share = 1 / order.number if listed.edges.factor is None else listed.edges.factor / order.number
@@ -93,10 +94,12 @@ class Directed(Conv):
         return states[:, None]
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance; of preceding utterances, only states, presence and speakers are stored, as far back as edges reach.
+        """Process the next utterance of a live dialogue.
+
+        The memory has states, presence and speakers of the preceding utterances, as far back as the edges reach.
 
         Raises:
-            ConfigError: more than one stream.
+            ConfigError: the nodes have more than one stream.
         """
         self._check_streams(nodes)
         x = nodes.masked()[:, 0]
@@ -150,4 +153,4 @@ class Directed(Conv):
 
     def _check_streams(self, nodes: Nodes) -> None:
         if len(nodes.streams) != 1:
-            raise ConfigError(f"Directed: expected one stream, found {len(nodes.streams)} ({', '.join(nodes.streams)}); fuse them in front")
+            raise ConfigError(f"Directed: expected one stream, found {len(nodes.streams)} ({', '.join(nodes.streams)}); fuse them before")

@@ -1,16 +1,16 @@
-r"""The recurrence of `Directed`: a loop whose step `t` computes utterance `t` of all dialogues. The gradient is written out.
+r"""The recurrence of `Directed`: a loop whose step `t` computes utterance `t` of all dialogues, with a hand-written backward pass.
 
-A step takes a dozen small operations forward and as many backward; most of the time is the overhead of starting them. Everything that
-does not depend on the preceding step is outside the loops: the products with the states below, the slopes of the gates, the gradients
-of the weights.
+A step has about twelve small operations in each pass, and most of the time is the overhead of starting them. Everything that does not
+depend on the preceding step is computed outside the loops: the products with the input states, the derivatives of the gates, and the
+gradients of the weights.
 
-Rows stand step by step, the longest dialogue first, so that a step is a run of rows without padding. The gates of a row
-stand side by side:
+Rows are sorted by step and within a step by dialogue, the longest first; a step is therefore a contiguous slice without padding. The gates
+of a row are concatenated:
 
     input n of C | hidden n of C | r of C | r of P | z of C | z of P | input n of P | hidden n of P
 
-with C the nodal unit, P the contextual unit, and `n = tanh(input + r * hidden)`. The nodal unit takes the state below as input and the
-message as hidden state, the contextual unit the other way round: what depends on the message is the run from the second to the seventh.
+C is the nodal unit, P is the contextual unit, and `n = tanh(input + r * hidden)`. The nodal unit has the input state as input and the
+message as hidden state; the contextual unit has them exchanged. The message therefore only contributes to the second to seventh block.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ NOTHING = -1e30  # score of a pair without an edge: finite, so that a turn witho
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Where everything stands in the loop over steps; step `t` computes utterance `t` of every dialogue that has one.
+    """Indices for the loop over steps; step `t` computes utterance `t` of every dialogue that has more than `t` utterances.
 
-    A step `t` of `n` dialogues that reads utterances from `first` on has `n × (t - first)` pairs.
+    Step `t` has `n` dialogues and reads the utterances from `first` on, so it has `n × (t - first)` pairs of utterances.
 
     Attributes:
-        rows: `(N,)` row of the batch of every row of the loop.
-        back: `(N,)` the other way.
-        place: `(N,)` where the rows of the batch stand in `(D, L)`, the longest dialogue first.
-        counts: Rows per step.
-        first: First utterance that is read, per step.
-        relations: `R`
-        score: `(pairs,)` logarithm of the number of edges, `NOTHING` where there is none.
+        rows: `(N,)` for every row of the loop, its row in the batch.
+        back: `(N,)` for every row of the batch, its row in the loop.
+        place: `(N,)` for every row of the batch, its index in `(D, L)`, with the longest dialogue first.
+        counts: Number of rows per step.
+        first: First utterance that each step reads.
+        relations: `R`, number of relations.
+        score: `(pairs,)` logarithm of the number of edges of the pair; `NOTHING` without edges.
         pair: `(E,)` pair of every edge.
-        slot: `(E,)` place of every edge in `(pairs × R,)`, step by step `(n, R, t - first)`.
+        slot: `(E,)` index of every edge in `(pairs × R,)`, the concatenation of `(n, R, t - first)` over all steps.
         number: `(E,)` how many edges join the same two nodes, with multiplicity.
     """
 
@@ -60,13 +60,13 @@ class Order:
     number: Tensor
 
     def split(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        """Split rows `(N, ...)` into one `(n, ...)` per step."""
+        """Split each tensor of rows `(N, ...)` into one tensor `(n, ...)` per step."""
         return [value.split(list(self.counts)) for value in rows]
 
     def split_pairs(self, *values: Tensor) -> list[list[Tensor]]:
-        """Split `(pairs × R,)` into one `(n, R, t - first)` per step.
+        """Split each tensor `(pairs × R,)` into one tensor `(n, R, t - first)` per step.
 
-        The last two are `(pairs,)`; they become `(n, 1, t - first)` and `(n, t - first)`.
+        The last two tensors have the shape `(pairs,)`; they are split into `(n, 1, t - first)` and `(n, t - first)`.
         """
         shapes = [(n, t - first) for t, (n, first) in enumerate(zip(self.counts, self.first, strict=True))]
         r = self.relations
@@ -76,7 +76,7 @@ class Order:
         return [*found, [part.unsqueeze(1) for part in last], last]
 
     def windows(self, values: Tensor) -> list[Tensor]:
-        """Map `(D, L, ...)` to the utterances that each step reads, `(n, t - first, ...)`."""
+        """Return views of `(D, L, ...)`: for each step the utterances that it reads, `(n, t - first, ...)`."""
         stride = values.stride()
         return [
             values.as_strided((n, t - first, *values.shape[2:]), stride, first * stride[1])
@@ -84,17 +84,17 @@ class Order:
         ]
 
     def columns(self, values: Tensor) -> list[Tensor]:
-        """Map `(D, L, ...)` to one `(n, ...)` per step."""
+        """Return views of `(D, L, ...)`: for each step the utterances that it computes, `(n, ...)`."""
         return [value[:n] for value, n in zip(values.unbind(1), self.counts, strict=True)]
 
 
 def order_of(batch: Batch, edges: Listed, relations: int) -> Order:
-    """Return the order of a batch with one stream, in which every edge comes from an earlier utterance.
+    """Compute the indices for a batch with one stream, whose edges all come from earlier utterances.
 
     Args:
         batch: The dialogues.
-        edges: The edges, whose nodes are the rows of the batch.
-        relations: How many there are.
+        edges: The edges; their nodes are the rows of the batch.
+        relations: Number of relations.
     """
     device, longest = batch.device, batch.longest
     ranking = torch.tensor(sorted(range(len(batch)), key=lambda i: -batch.sizes[i]), dtype=torch.long, device=device)
@@ -124,7 +124,7 @@ def order_of(batch: Batch, edges: Listed, relations: int) -> Order:
 
 
 class Recurrence(Function):
-    """States below and weights → states, and the attention of every pair."""
+    """Autograd function of the recurrence: input states and weights → output states, and the attention weight of every pair."""
 
     @staticmethod
     def forward(
@@ -133,18 +133,18 @@ class Recurrence(Function):
         """Compute all steps.
 
         Args:
-            ctx: For the way back.
-            below: `(N, w)` states of the layer below, rows of the batch.
-            own: `(6 w, w)` gates from the state below.
-            bias: `(8 w,)`
-            heard: `(w, 6 w)` gates from the message.
-            matrices: `(R w, w)` one above the other.
-            key: `(w,)` score of a sender.
-            gain: `(pairs × R,)` factor of every edge on its share of the attention; zero where there is no edge.
-            order: Of the rows.
+            ctx: Context of autograd for the backward pass.
+            below: `(N, w)` input states, in the order of the batch.
+            own: `(6 w, w)` weights of the gates for the input state.
+            bias: `(8 w,)` biases of the gates.
+            heard: `(w, 6 w)` weights of the gates for the message.
+            matrices: `(R w, w)` matrices of the relations, concatenated.
+            key: `(w,)` weights of the attention score.
+            gain: `(pairs × R,)` factor of every edge on its attention weight; zero without an edge.
+            order: Indices from `order_of`.
 
         Returns:
-            `(N, w)` rows of the batch; `(pairs,)`.
+            `(N, w)` output states, in the order of the batch, and `(pairs,)` attention weights.
         """
         width, most, turns = below.shape[1], max(order.counts, default=0), len(order.counts)
         below = below.index_select(0, order.rows)
@@ -184,7 +184,7 @@ class Recurrence(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Go through the steps from the last to the first."""
+        """Compute the gradients, from the last step to the first."""
         below, own, heard, matrices, key, gain, gates, hidden, fresh, gathered, states, attention, share = ctx.saved_tensors
         order, width = ctx.order, hidden.shape[2]
         slope, of_hidden = _slopes(gates.view(-1, 8, width), hidden, fresh)

@@ -1,12 +1,12 @@
-r"""Propagation with a signed gate on every edge: neighbours are added to a node's state or subtracted from it.
+r"""Propagation with a signed gate on every edge: the states of neighbours are added or subtracted.
 
 .. math::
     y^0 = x \qquad y^k_i = r_i + \sum_{j \in N(i)} \tanh(g_k^\top [y^{k-1}_i ; y^{k-1}_j] + c_k) \frac{y^{k-1}_j}{\sqrt{d_i d_j}}
 
-with the residual :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and :math:`r_i = \varepsilon x_i`
-in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026), whose inertia graph has no gate (the factor is 1). Multiple edges count
-as often as they are there, in `d` as well; a node with `d = 0` neither sends nor receives. There is no matrix and no activation.
-From the public code of both; M3NET's graph is symmetric, so that it does not matter which edges `d` counts.
+The residual is :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023). It is
+:math:`r_i = \varepsilon x_i` in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate:
+the factor is 1. Repeated edges count repeatedly, in `d` as well. A node with `d = 0` neither sends nor receives messages. There is no
+matrix and no activation. Both variants follow the public code. The graph of M3NET is symmetric, so in-degrees equal out-degrees.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -31,18 +31,18 @@ class Gated(Conv):
     """Layers of gated propagation over the graph of a recipe.
 
     Args:
-        inputs: Width of the states.
-        width: Width of the result: the same.
+        inputs: Width of the input states.
+        width: Width of the output states; must equal `inputs`.
         recipe: The graph.
-        layers: `K`.
-        residual: To the state `before` the layer, or to the `start`.
+        layers: `K`, number of layers.
+        residual: Source of the residual: the input of the layer (`before`), or the input `x` of the first layer (`start`).
         share: `ε`, a factor on the residual.
         gate: Whether edges have gates.
-        degree: Whether `d` counts the edges that come `in` or those that go `out`. What goes out of an utterance is known only later: with
-            `out` the operator is not causal.
+        degree: Whether `d` is the in-degree (`in`) or the out-degree (`out`). Out-degrees count edges to later utterances, so the operator
+            is then not causal.
 
     Raises:
-        ConfigError: `width` is not `inputs`.
+        ConfigError: `width` differs from `inputs`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Gated(Conv):
     ) -> None:
         super().__init__(recipe)
         if inputs != width:
-            raise ConfigError(f"Gated: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
+            raise ConfigError(f"Gated: width: expected the width of the input states, {inputs}, found {width}; add a linear layer")
         self.width, self.layers, self.residual, self.share, self.degree = width, layers, residual, share, degree
         self.gate = nn.Parameter(torch.empty(layers, 2, width).uniform_(-1, 1) / (2 * width) ** 0.5) if gate else None
         self.bias = nn.Parameter(torch.zeros(layers)) if gate else None
@@ -67,7 +67,7 @@ class Gated(Conv):
         self.causal = recipe.causal and degree == "in"  # no degree counts edges to later turns
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Apply all layers: node states `(N, S, width)` → `(N, S, width)`."""
         (degree,) = edges.degree(edges.valid.to(x.dtype)[None], outgoing=self.degree == "out")  # (N, S)
         root = degree.clamp(min=1e-12).rsqrt().where(degree > 0, 0.0)[..., None, None]
         norm = edges.dot(root, root)  # (1, P)

@@ -1,11 +1,12 @@
-r"""Graph attention whose scores are not linear in what they compare, with a vector for every kind of relation.
+r"""Graph attention with the scores of GATv2, and a learned vector for every kind of relation.
 
 .. math::
     e_{ij} = a^\top \mathrm{LeakyReLU}_{0.2}(W_t x_i + W_s x_j + W_r r_{ij}) \qquad
     y_i = \frac1H \sum_{\text{heads}} \sum_j \mathrm{softmax}_{j \in N(i)}(e_{ij})\, W_s x_j + b
 
-Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022, as PyG's `GATv2Conv` with the mean of its heads, where the vector
-of a self-loop is the mean of those of the node's other edges. GraphCFC (Li et al., IEEE TMM 2024) uses it.
+The operator is from Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022. It computes the same as `GATv2Conv` of PyG with
+the mean of the heads. The vector of a self-loop is the mean of the vectors of the other edges into its node. GraphCFC (Li et al., IEEE TMM
+2024) uses this operator.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -14,8 +15,8 @@ of a self-loop is the mean of those of the node's other edges. GraphCFC (Li et a
 | `a` | `score` | `(heads, width)` |
 | `b` | `bias` | `(width,)` |
 
-There is a value per edge, head and channel, and none of them is kept for the backward pass. Where there is a compiler, scores are those of
-`gatv2.c` (single precision on a CPU). Elsewhere some edges are taken at a time.
+The scores need one value per edge, head and channel, but these values are not stored for the backward pass. With a compiler, `gatv2.c`
+computes the scores in single precision on a CPU. Otherwise PyTorch computes them for some edges at a time.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ AT_ONCE = 2**17  # values of an edge, head and channel
 
 
 def kinds_of(recipe: GraphRecipe) -> list[int]:
-    """Return the number of the vector of every relation: two speakers in either order have the same.
+    """Return the index of the vector of every relation; the relations of two speakers in either order share a vector.
 
     >>> from erc_graph.graphs.recipe import load_recipe
     >>> kinds_of(load_recipe("graphcfc"))
@@ -60,10 +61,10 @@ class GATv2(Conv):
     """Attention along the edges of a recipe.
 
     Args:
-        width: Width of the states, of the result, and of a head.
+        width: Width of the input states, of the output states, and of each head.
         recipe: The graph.
-        vectors: A row for every kind of relation (`kinds_of`); several operators may share them, so that they belong to the caller.
-        heads: Number of heads.
+        vectors: One row per kind of relation (`kinds_of`); the caller creates this parameter, because several operators may share it.
+        heads: Number of attention heads.
     """
 
     def __init__(self, width: int, recipe: GraphRecipe, vectors: nn.Embedding, *, heads: int = 1) -> None:
@@ -76,7 +77,7 @@ class GATv2(Conv):
         nn.init.xavier_uniform_(self.score)
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Attend along the edges: node states `(N, S, width)` → `(N, S, width)`."""
         into, out_of, kind, place = self._ends(edges)
         vectors = self.relation(self.shared[0].weight)  # (kinds, heads width)
         itself = into == out_of
@@ -104,16 +105,16 @@ class GATv2(Conv):
 
 
 def edge_scores(target: Tensor, source: Tensor, vectors: Tensor, score: Tensor, into: Tensor, out_of: Tensor, place: Tensor) -> Tensor:
-    """Compute `a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`.
+    """Compute the attention score `a · LeakyReLU(target_i + source_j + vector_e)` of every edge and head: `(H, E)`.
 
     Args:
-        target: `(nodes, heads width)`.
-        source: `(nodes, heads width)`.
-        vectors: `(kinds, heads width)`.
-        score: `(heads, width)`.
-        into: `(E,)` row of `target`.
-        out_of: `(E,)` row of `source`.
-        place: `(E,)` row of `vectors`.
+        target: `(nodes, heads width)` term of the target, `W_t x_i`.
+        source: `(nodes, heads width)` term of the source, `W_s x_j`.
+        vectors: `(kinds, heads width)` term of the relation, `W_r r`.
+        score: `(heads, width)` weights `a`.
+        into: `(E,)` row of `target` for every edge.
+        out_of: `(E,)` row of `source` for every edge.
+        place: `(E,)` row of `vectors` for every edge.
     """
     found: Tensor = _Score.apply(target, source, vectors, score, into, out_of, place)
     return found

@@ -1,13 +1,13 @@
-r"""Hypergraph convolution: nodes → hyperedges → nodes, by weighted means.
+r"""Hypergraph convolution: weighted means from nodes to hyperedges, and from hyperedges to nodes.
 
 .. math::
     m_e = \frac{\sum_{v \in e} \gamma_v z_v}{\sum_{v \in e} \gamma_v} \qquad
     z_v \leftarrow \mathrm{LeakyReLU}_{0.01}\Big(\frac{\sum_{e \ni v} \omega_e m_e}{\sum_{e \ni v} \omega_e} + b_l\Big)
 
 With :math:`\omega = \gamma = 1` this is :math:`D^{-1} H B^{-1} H^\top z + b` of Bai et al., "Hypergraph convolution and hypergraph
-attention", Pattern Recognition 2021, as PyG's `HypergraphConv` without its matrix, and the hypergraph branch of M3NET (Chen et al., CVPR
-2023) from its public code. There ω and γ belong to the place in the batch, and a place that was not trained has 1. Here, if they are
-learned, ω belongs to the rule that made the hyperedge (and to its stream, if it has one), γ to the stream, and both are positive.
+attention", Pattern Recognition 2021. PyG has it as `HypergraphConv`, there with a matrix. The hypergraph branch of M3NET (Chen et al., CVPR
+2023) uses it, from the public code. In that code, ω and γ belong to a position in the batch, and a position never seen in training has 1.
+Here, learned weights are positive. γ belongs to the stream. ω belongs to the rule of the hyperedge, and to its stream if it has only one.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -35,14 +35,14 @@ class Hypergraph(Conv):
     """Layers of hypergraph convolution over the hyperedges of a recipe.
 
     Args:
-        inputs: Width of the states.
-        width: Width of the result: the same.
-        recipe: The graph; its ordinary edges are not used.
+        inputs: Width of the input states.
+        width: Width of the output states; must equal `inputs`.
+        recipe: The graph; only its hyperedges are used.
         layers: Number of layers.
-        streams: Where weights are learned, the number of streams; `None`: uniform weights.
+        streams: Number of streams, for learned weights; `None`: all weights are one.
 
     Raises:
-        ConfigError: `width` is not `inputs`, or the recipe has no hyperedges.
+        ConfigError: `width` differs from `inputs`, or the recipe has no hyperedges.
     """
 
     reads_hyperedges = True
@@ -50,9 +50,9 @@ class Hypergraph(Conv):
     def __init__(self, inputs: int, width: int, recipe: GraphRecipe, *, layers: int = 1, streams: int | None = None) -> None:
         super().__init__(recipe)
         if inputs != width:
-            raise ConfigError(f"Hypergraph: width: expected that of the states, {inputs}, found {width}; put a linear map in front")
+            raise ConfigError(f"Hypergraph: width: expected the width of the input states, {inputs}, found {width}; add a linear layer")
         if not recipe.hyperedges:
-            raise ConfigError(f"Hypergraph: graph recipe {recipe.name!r}: expected a [[hyperedge]], found none")
+            raise ConfigError(f"Hypergraph: graph recipe {recipe.name!r}: expected a [[hyperedge]], found none; use another recipe")
         self.width, self.past = width, self.back(layers)
         self.bias = nn.Parameter(torch.zeros(layers, width))
         kinds = [streams or 1 if rule.over == "stream" else 1 for rule in recipe.hyperedges]
@@ -61,7 +61,7 @@ class Hypergraph(Conv):
         self.node_weight = nn.Parameter(torch.zeros(layers, streams)) if streams is not None else None
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Apply all layers: node states `(N, S, width)` → `(N, S, width)`."""
         z, hyper = x, edges.hyper
         none: Sequence[None] = [None] * len(self.bias)
         kind = torch.tensor(self.first_kind, device=x.device)[hyper.kind] + hyper.stream.clamp(min=0)  # (M,)

@@ -1,10 +1,10 @@
-r"""Graph convolution with one matrix for all neighbours and another for the node itself.
+r"""Graph convolution with one matrix for all neighbours and one matrix for the node itself.
 
 .. math::
-    y_i = W_0 x_i + W \sum_{j \in N(i)} a_{ij} x_j + b \qquad \text{or the mean in the place of the sum}
+    y_i = W_0 x_i + W \sum_{j \in N(i)} a_{ij} x_j + b \qquad \text{or the mean instead of the sum}
 
-Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019, as PyG's `GraphConv`: the second layer of DialogueGCN (Ghosal et al., EMNLP
-2019, Eq. (3)), there without weights `a`.
+This is the operator of Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019, and `GraphConv` of PyG. The second layer of DialogueGCN
+(Ghosal et al., EMNLP 2019, Eq. (3)) is this operator without edge weights `a`.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -22,11 +22,11 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 class Neighbours(Conv):
-    """Sum or mean over the neighbours, whatever the relation.
+    """Sum or mean over the neighbours of all relations.
 
     Args:
-        inputs: Width of the states.
-        width: Width of the result.
+        inputs: Width of the input states.
+        width: Width of the output states.
         recipe: The graph.
         mean: Whether to divide by the number of neighbours.
     """
@@ -37,5 +37,5 @@ class Neighbours(Conv):
         self.neighbours, self.root = nn.Linear(inputs, width), nn.Linear(inputs, width, bias=False)
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Map `(N, S, inputs)` to `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
+        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`; `weight` is `(1, P)`, the edge weights (default: ones)."""
         return self.neighbours(edges.spread(x, weight, mean=self.mean)) + self.root(x)

@@ -1,13 +1,14 @@
-r"""Relational graph convolution: a matrix of its own for every relation.
+r"""Relational graph convolution: every relation has its own matrix.
 
 .. math::
     y_i = W_0 x_i + b + \sum_r \frac{1}{c_{i,r}} \sum_{j \in N_r(i)} a_{ij} W_r x_j
     \qquad c_{i,r} = |N_r(i)| \text{ or } 1
 
-Eq. (2) of Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, as PyG's `RGCNConv`; the
-weights `a` of edges are those of Ghosal et al., DialogueGCN, EMNLP 2019, Eq. (2), and 1 where there are none. With bases, Eq. (3) of
-the first, :math:`W_r = \sum_b c_{rb} B_b`. With attention, Eq. (1) of the second, :math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`
-over all edges into a target, or with `source` as in its public code over all edges out of a source.
+This is Eq. (2) of Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, and `RGCNConv` of PyG. The
+edge weights `a` are those of Eq. (2) of DialogueGCN (Ghosal et al., EMNLP 2019); without weights, `a` is 1. With bases,
+:math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of Schlichtkrull et al. With attention, Eq. (1) of DialogueGCN,
+:math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`. The softmax is over all edges into a target. With `source` it is over all edges out
+of a source, as in the public code of DialogueGCN.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -34,14 +35,14 @@ class Relational(Conv):
     """R-GCN over the graph of a recipe.
 
     Args:
-        inputs: Width of the states.
-        width: Width of the result.
-        recipe: The graph, and with it the relations.
-        bases: Number of basis matrices that the relations share; `None`: a matrix for each.
-        norm: `mean`: divide by the number of edges of the relation; `none`: a sum.
-        root: Whether a node's own state takes part by `W_0`, with a bias.
-        bias: Whether there is one without `root`.
-        attention: Over the edges into a `target`, over those out of a `source` (which is not causal), or `none`.
+        inputs: Width of the input states.
+        width: Width of the output states.
+        recipe: The graph, with its relations.
+        bases: Number of basis matrices that the relations share; `None`: one matrix per relation.
+        norm: `mean`: divide by the number of edges of the relation into the target; `none`: do not divide.
+        root: Whether the term `W_0 x_i + b` is added.
+        bias: Without `root`, whether a bias is added.
+        attention: `target`: softmax over the edges into a target; `source`: over the edges out of a source, not causal; `none`: no softmax.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Relational(Conv):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the matrices from Glorot's uniform distribution; the bias is zero."""
+        """Draw the matrices from Glorot's uniform distribution, and set the bias to zero."""
         for matrix in (self.weight, self.coefficients, self.root.weight if self.root else None):
             if matrix is not None:
                 bound = (6 / (matrix.shape[-1] + matrix.shape[-2])) ** 0.5
@@ -76,12 +77,12 @@ class Relational(Conv):
             nn.init.zeros_(self.root.bias)
 
     def score(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the score of every edge before the softmax: `(1, P)`."""
+        """Compute the attention score of every edge before the softmax: `(1, P)`."""
         assert self.attention is not None
         return edges.dot(self.attention(x)[:, :, None], x[:, :, None])
 
     def attended(self, score: Tensor, edges: Edges) -> Tensor:
-        """Compute the edge weights `(1, P)` from the scores."""
+        """Compute the attention weights of the edges, `(1, P)`, from the scores."""
         if self.over == "target":
             return edges.softmax(score)
         score = score.masked_fill(~edges.valid, -torch.inf)
@@ -91,7 +92,7 @@ class Relational(Conv):
         return power * edges.add(torch.zeros_like(total), total.where(total > 0, 1.0).reciprocal())
 
     def pass_on(self, x: Tensor, edges: Edges, weight: Tensor | None = None) -> Tensor:
-        """Map `(N, S, inputs)` to `(N, S, width)`; `weight`: `(1, P)` of the edges, if they have one."""
+        """Compute `y` from node states: `(N, S, inputs)` → `(N, S, width)`; `weight` is `(1, P)`, the edge weights (default: ones)."""
         weight = weight if self.attention is None else self.attended(self.score(x, edges), edges)
         matrices = self.weight if self.coefficients is None else torch.einsum("rb,bio->rio", self.coefficients, self.weight)
         if weight is None and self.norm == "mean" and edges.group is not None:

@@ -1,7 +1,7 @@
-"""The trial of a compiled library before its first use, in its own process: the library must give the results of PyTorch.
+"""The trial of a compiled library before its first use: in a separate process, the library must give the same results as PyTorch.
 
-A library may do nothing, lack a function, or end the process that calls it, because of a wrong compiler or another file with its name. Each
-trial is a forward and a backward pass over a few rows of random numbers, first compiled and then in PyTorch.
+With a faulty compiler or a wrong file, a library may compute nothing, lack a function, or crash the process. A trial runs a forward and a
+backward pass on a few rows of random numbers, with the library and with PyTorch, and compares the results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from erc_graph.conv import compiler
 
 
 def layers() -> bool:
-    """Return whether the layers of angular graph convolution are those in PyTorch."""
+    """Return whether the compiled layers of the angular graph convolution give the same results as PyTorch."""
     from erc_graph.conv.angular import compiled
     from erc_graph.conv.angular.angular import AngularConv
     from erc_graph.data.batch import Batch
@@ -49,7 +49,7 @@ def layers() -> bool:
 
 
 def scores() -> bool:
-    """Return whether the scores of graph attention are those in PyTorch."""
+    """Return whether the compiled scores of the graph attention give the same results as PyTorch."""
     from erc_graph.conv.gatv2 import edge_scores
 
     nodes, kinds, edges, heads, width = 9, 4, 60, 2, 70
@@ -72,7 +72,7 @@ def _alike(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 
 
 def main(name: str, source: str, path: str) -> None:
-    """Try a library out, and end the process: with `PASSED`, or with `FAULT` and a word on standard error."""
+    """Run a trial and exit: with status `PASSED`, or with `FAULT` and the reason on standard error."""
     compiler.tried[Path(source)] = Path(path)
     torch.manual_seed(0)
     torch.set_num_threads(2)

@@ -107,7 +107,7 @@ def test_edges_from_the_same_or_later_turns_are_refused(recipe: GraphRecipe, whe
 
 
 def test_another_width_and_several_streams_are_refused() -> None:
-    with pytest.raises(ConfigError, match="width: expected that of the states, 6, found 4"):
+    with pytest.raises(ConfigError, match="width: expected the width of the input states, 6, found 4"):
         Directed(WIDTH, 4, PAST["dag"])
     conv, batch = Directed(WIDTH, WIDTH, PAST["dag"]).double(), make_batch()
     with pytest.raises(ConfigError, match="expected one stream, found 3"):

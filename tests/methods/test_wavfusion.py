@@ -381,7 +381,7 @@ def test_what_cannot_be() -> None:
         WavFusion(schema, little(wav2vec=Wav2vecConfig(folder="./nowhere")))
     with pytest.raises(ConfigError, match="unknown 'nonsense'"):
         WavFusion(schema, little(graph="nonsense"))
-    with pytest.raises(ConfigError, match=r"AngularConv: graph recipe .m3net.: expected edges alone, found a"):
+    with pytest.raises(ConfigError, match=r"AngularConv: graph recipe .m3net.: expected only edges, found a"):
         WavFusion(schema, little(graph="m3net"))
     with pytest.raises(ConfigError, match="has no sequences"):
         Schema.of(sample_corpus(dialogues=3), reads=WavFusion.reads)

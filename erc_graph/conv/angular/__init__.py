@@ -1,1 +1,1 @@
-"""Deep angular graph convolution: its layers, the ways of computing them, and their compiled form."""
+"""Deep angular graph convolution: the layers, several implementations of the propagation, and a compiled form in C."""

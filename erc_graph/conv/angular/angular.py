@@ -1,19 +1,19 @@
-r"""Deep graph convolution (GCNII layers) whose edge weights are angular similarities, as in MMGCN and in pairwise fusion, Eqs. (5), (10).
+r"""Deep graph convolution with angular similarities as edge weights: the GCNII layers of MMGCN and pairwise fusion, Eqs. (5), (10).
 
 .. math::
     h^0 &= \mathrm{ReLU}(x W_0 + b_0) \\
     h^{l} &= \mathrm{ReLU}\big((1 - \theta_l) ((1 - \alpha) P h^{l-1} + \alpha h^0) + \theta_l [P h^{l-1}, h^0] W_l\big),
     \quad \theta_l = \log(\lambda / l + 1)
 
-`P` is the propagation of `erc_graph.conv.angular.propagation`; its weights come from the states that go in, the same in every layer. In
-training `x` is these states after dropout, and so is what every layer propagates.
+`P` is the propagation of `erc_graph.conv.angular.propagation`. Its weights are computed from the input states, once for all layers. In
+training, `x` is the input after dropout, and every layer applies dropout to the states that it propagates.
 Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
 
-Their first form, :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a square
-:math:`W_l`, is the same with :math:`[(1 - \alpha) W_l ; \alpha W_l]` in place of the matrix above, and is computed so.
+The basic form of GCNII is :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a
+square :math:`W_l`. It is computed as the equation above with the matrix :math:`[(1 - \alpha) W_l ; \alpha W_l]`.
 
-With a gate, an LSTM cell runs along the depth and says what of the states below is spread (Hu et al., "MM-DFN", ICASSP 2022, from its
-public code): :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})` from zeros, `P g_l` stands for `P h^{l-1}`, and
+With a gate, the output `g_l` of an LSTM cell is propagated in place of `h^{l-1}` (Hu et al., "MM-DFN", ICASSP 2022, from its public code).
+The cell runs over the layers: :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})`, from zeros. Each layer has a residual:
 :math:`h^l = h^{l-1} + \mathrm{ReLU}(\ldots)`.
 """
 
@@ -44,21 +44,21 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 def shut(grad: Tensor, out: Tensor, into: Tensor) -> Tensor:
-    """Write `grad` to `into` where the output of ReLU is positive, else zero."""
+    """Compute the gradient of ReLU: write `grad` to `into` where the output `out` is positive, and zero elsewhere."""
     return torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=into)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AngularConvConfig:
-    """Deep angular graph convolution.
+    """Hyperparameters of the deep angular graph convolution.
 
     Attributes:
         depth: Number of layers.
-        alpha: Share of the first state in every layer (initial residual).
-        lambda_: Strength of the matrix of each layer; it decreases with depth.
-        residual: Concatenate the input states with the output states.
-        variant: Use one matrix for the propagated states and one for `h^0`; off: one matrix for their mixture.
-        gate: Use an LSTM cell along the depth.
+        alpha: `α`, weight of the initial residual `h^0` in every layer.
+        lambda_: `λ` of `θ_l`, the weight of the matrix of layer `l`; `θ_l` decreases with depth.
+        residual: Whether the output is concatenated with the input.
+        variant: Whether the propagated states and `h^0` have separate matrices; off: one matrix for their weighted sum.
+        gate: Whether an LSTM cell runs over the layers and gates the propagated states.
     """
 
     depth: int = 2
@@ -70,7 +70,7 @@ class AngularConvConfig:
 
     @cached_property
     def thetas(self) -> tuple[float, ...]:
-        """Return `θ_l` of every layer."""
+        """Return the weight `θ_l` of every layer."""
         return tuple(math.log(self.lambda_ / layer + 1) for layer in range(1, self.depth + 1))
 
     def __post_init__(self) -> None:
@@ -89,16 +89,16 @@ class AngularConv(Conv):
     Args:
         width: Width of the node states.
         recipe: The graph.
-        config: Depth and mixing.
+        config: Hyperparameters.
         hidden: Width of the layers; default: width of the node states.
-        dropout: Dropout before every layer, in training.
+        dropout: Dropout rate before every layer, in training.
 
     Attributes:
-        layout: `auto` (batched products, compiled if there is a compiler; tile by tile if dialogues are long), `tiled`, or a layout of
-            `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All give the same result.
+        layout: `auto`, `tiled`, or a layout of `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All give the same result. `auto` uses
+            batched matrix products, compiled if there is a compiler, and works tile by tile if dialogues are long.
 
     Raises:
-        ConfigError: the recipe has options that angular weights cannot use.
+        ConfigError: a rule of the recipe has learned edge weights.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class AngularConv(Conv):
 
     @property
     def matrices(self) -> list[Tensor]:
-        """Return the matrix of every layer, `(2 hidden, hidden)`, by which `θ [P h, h^0]` is multiplied."""
+        """Return the matrix `W_l` of every layer, `(2 hidden, hidden)`."""
         if self.config.variant:
             return list(self.weights)
         alpha = self.config.alpha
@@ -145,7 +145,7 @@ class AngularConv(Conv):
         return nodes.with_states(self._spread(nodes.masked(), nodes.present, batch))
 
     def pass_on(self, x: Tensor, edges: Edges) -> Tensor:
-        """Compute the layers over listed edges, message by message."""
+        """Compute the layers with the primitives of `edges`; used for all layouts except `auto` and `tiled`."""
         is_angular = [rule.weight == "angular" for rule in self.recipe.edges for _ in rule.relations]
         dropped_out, weight = self.dropout(x), None
         if any(is_angular):
@@ -175,7 +175,7 @@ class AngularConv(Conv):
         return hidden
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance at the cost of its own row of `P`."""
+        """Process the next utterance of a live dialogue; only the new row of `P` is computed."""
         if self.listed or self.gate is not None:
             return super().step(nodes, batch, memory)
         states, memory = angular_step(self, nodes.masked(), nodes.present, batch, memory)
@@ -344,5 +344,5 @@ def _refuse(recipe: GraphRecipe) -> None:
 
 
 def autocast(x: Tensor) -> bool:
-    """Return whether products on the device of `x` use lower precision."""
+    """Return whether autocast is enabled on the device of `x`."""
     return torch.is_autocast_enabled(x.device.type)

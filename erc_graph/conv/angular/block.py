@@ -1,10 +1,12 @@
-"""Propagation as batched matrix products over buckets of dialogues of similar length; edges are never listed.
+"""Propagation as batched matrix products over buckets of dialogues of similar length, without a list of edges.
 
-Weights of a bucket are one `(streams × dialogues, turns, turns)`, from Gram products; across streams every utterance has an `S × S` mix.
-Forward and backward are written out, because autograd would keep and pass through every step of arithmetic a matrix of its own.
+The weights within streams are one tensor `(streams × dialogues, turns, turns)` per bucket, computed from Gram matrices. The weights across
+streams are one `S × S` matrix per utterance. The backward pass is written by hand, because autograd would store a matrix for every
+arithmetic operation.
 
-With `G = U Uᵀ` the cosines, `A = K ∘ a(G) + C` the weights of the rules, `d_i = Σ_j A_ij t_j` the degrees over nodes that are there,
-`r_i = t_i max(d_i, 1e-12)^-1/2` (0 where there is no edge), and `Ŵ_ij = r_i A_ij r_j`, the gradient of a loss `ℓ` with `E = ∂ℓ/∂Ŵ` is
+Let `U` be the states scaled to length one, `G = U Uᵀ` their cosines, and `t` the presence of the nodes (1 or 0). The rules of the recipe
+give the weights `A = K ∘ a(G) + C`, and these the degrees `d_i = Σ_j A_ij t_j`. With `r_i = t_i max(d_i, 1e-12)^-1/2` (0 for a node without
+edges), the normalised weights are `Ŵ_ij = r_i A_ij r_j`. For a loss `ℓ` with `E = ∂ℓ/∂Ŵ`, the gradients are
 
 .. math::
     ∂ℓ/∂d_i = -\\tfrac12 r_i^2 \\textstyle\\sum_j (E ∘ Ŵ)_{ij} + (E ∘ Ŵ)_{ji}, \\quad
@@ -65,7 +67,7 @@ class _Structure:
         return any(self.across) and self.streams > 1
 
     def pieces(self) -> Iterator[tuple[Piece, tuple[tuple[Factor, Factor], ...]]]:
-        """Return every piece with the factors of its buckets; none without rules within streams."""
+        """Yield every piece with the factors of its buckets; without rules within streams there are no factors."""
         yield from zip(self.layout.pieces, self.within or [()] * len(self.layout.pieces), strict=True)
 
 
@@ -181,17 +183,17 @@ def _by_stream(weight: Tensor, streams: int, angular: Factor, unit: Factor) -> N
 
 
 class BlockPropagation(WrittenPropagation):
-    """Propagation that stores the weights of all pairs of utterances of a dialogue: memory grows with the square of the length.
+    """Propagation that stores the weights of all pairs of utterances of a dialogue; memory is quadratic in the length of a dialogue.
 
     Args:
-        recipe: Which edges exist and how they are weighted; edges across streams join the same utterance.
+        recipe: The graph; edges across streams may only join nodes of one utterance.
         batch: The dialogues.
-        states: `(N, S, d)` node states that the angular weights are taken from.
+        states: `(N, S, d)` node states from which the angular weights are computed.
         present: `(N, S)` bool; an absent node has no edges.
-        layout: In buckets.
+        layout: Arrangement of the nodes, from `in_buckets`.
 
     Raises:
-        ConfigError: an edge rule across streams reaches other utterances.
+        ConfigError: an edge rule across streams joins nodes of different utterances.
     """
 
     def __init__(self, recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor, layout: Layout) -> None:
@@ -214,22 +216,22 @@ class BlockPropagation(WrittenPropagation):
             self.parts = _Weights.apply(own, here, self.structure)
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the weights within streams and across streams, per bucket."""
+        """Return the weights of a piece per bucket: within streams, then across streams."""
         inside, mix = parts
         squares = piece.squares(inside[piece.weights]) if inside is not None and len(inside) else []
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []
 
     def apply(self, x: Rows, parts: tuple[list[Tensor], list[Tensor]], out: Rows) -> None:
-        """Write `P x`."""
+        """Write `P x` to `out`."""
         self._sum(x, *parts, out)
 
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[list[Tensor], list[Tensor]], into: tuple[Any, ...], to_x: Rows) -> None:
-        """Write the gradient of `x`."""
+        """Write the gradient of `x` to `to_x`."""
         inside, mix = ([part.mT for part in one] for one in parts)
         self._sum(grad, inside, mix, to_x)
 
     def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[list[Tensor], list[Tensor]]) -> None:
-        """Add the gradients of the weights."""
+        """Add the gradients of the edge weights to `into`."""
         to_inside, to_mix = into
         for to_weight, g, values in zip(to_inside, grad.sequences, x.sequences, strict=True) if to_inside else ():
             to_weight.baddbmm_(g, values.mT)

@@ -1,9 +1,9 @@
-"""The layers of `erc_graph.conv.angular.angular` in C (`compiled.c`): whole dialogues go through all of them without a wait.
+"""The layers of `erc_graph.conv.angular.angular` in C (`compiled.c`): one thread computes all layers of its dialogues.
 
-PyTorch distributes its threads product by product, and they wait for each other hundreds of times per step. Here a worker processes a few
-dialogues at a time, from their weights to their states and back, and waits for the other workers once per pass. The matrix products are
-those of PyTorch's own BLAS. The batched form (`conv.angular.block`, and `_Layers` of `conv.angular.angular`) gives the same values and
-gradients to rounding. The tests compare with it, and it runs without a compiler, on a GPU, in other precisions and under autocast.
+PyTorch divides every matrix product among its threads, which then wait for each other hundreds of times per training step. Here each thread
+processes a few dialogues at a time through all layers. The threads wait for each other only once per forward pass and once per backward
+pass. The matrix products are those of PyTorch's own BLAS. The batched form (`conv.angular.block`) gives the same values and gradients up to
+rounding errors. It is the reference in the tests. It is used without a compiler, on a GPU, in other precisions and under autocast.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ _allowed = True
 
 
 def ready() -> bool:
-    """Return whether this machine can run the compiled form; it is compiled if necessary."""
+    """Return whether the compiled form works on this machine; compile the C code first if necessary."""
     return _allowed and sgemm() is not None and library(SOURCE, "layers") is not None
 
 
 @contextmanager
 def without() -> Iterator[None]:
-    """Switch the compiled form off within a block."""
+    """Switch the compiled form off within a `with` block."""
     global _allowed
     before, _allowed = _allowed, False
     try:
@@ -87,16 +87,16 @@ def without() -> Iterator[None]:
 
 
 def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: Sequence[Tensor]) -> bool:
-    """Return whether the compiled form can be used and is the faster one; otherwise the batched form computes or raises the error.
+    """Return whether the compiled form can be used and is faster; otherwise the batched form is used and checks the input.
 
-    One long dialogue is left to PyTorch's products, which share it; workers cannot.
+    A batch with one long dialogue is faster in PyTorch, whose threads share every matrix product.
 
     Args:
         batch: The dialogues.
-        seen: States that the angular weights are taken from.
-        states: States that go in.
-        present: Where they are.
-        weights: The first linear layer's weight, `(w, v)`, its bias, and the matrices of the layers.
+        seen: States from which the angular weights are computed.
+        states: Input states.
+        present: Presence of the nodes.
+        weights: Weight `(w, v)` and bias of the first linear layer, and the matrices of the layers.
     """
     rows, turns, threads = states.shape[:-1], sum(batch.sizes), torch.get_num_threads()
     every = (seen, states, *weights)
@@ -113,17 +113,17 @@ def fits(batch: Batch, seen: Tensor, states: Tensor, present: Tensor, weights: S
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The settings that forward and backward pass share.
+    """Settings of the compiled layers, the same for the forward pass and the backward pass.
 
     Attributes:
         recipe: The graph.
         batch: The dialogues.
-        streams: `S`.
-        inputs: `v`, width of the states that go in.
-        width: `w`, of the layers.
+        streams: `S`, number of streams.
+        inputs: `v`, width of the input states.
+        width: `w`, width of the layers.
         thetas: `θ_l` of every layer.
-        residual: Whether the states that go in come out beside the others.
-        dropout: Share of the values that are lost before every layer, below 1.
+        residual: Whether the output is concatenated with the input.
+        dropout: Dropout rate before every layer, below 1.
     """
 
     recipe: GraphRecipe
@@ -136,15 +136,15 @@ class Plan:
     dropout: float
 
     def run(self, threads: int, tensors: Mapping[str, Tensor | None], grad: Tensor | None = None) -> None:
-        """Run the forward pass over all dialogues, or the backward pass for the gradient of the output.
+        """Run the forward pass over all dialogues or, if `grad` is given, the backward pass.
 
         Args:
-            threads: How many workers.
-            tensors: The fields of `Task` by name, float32 (`present`, `passed`, `open`: bool) and contiguous, on the CPU.
-            grad: `(N, S, ...)`, strided as it likes.
+            threads: Number of threads.
+            tensors: Tensors by the name of their field in `Task`: float32 (bool: `present`, `passed`, `open`), contiguous, on the CPU.
+            grad: `(N, S, ...)` gradient of the output, with any strides.
 
         Raises:
-            MemoryError: a worker found no memory.
+            MemoryError: a thread cannot allocate memory.
         """
         within, across = rules_by_scope(self.recipe)
         rules = (_Rule * len(within))(*map(_rule, within))
@@ -182,7 +182,7 @@ class Plan:
         with record_function(f"{EVENT}{'layers' if grad is None else 'layers_backward'}"):
             failed = compiled.run(ctypes.byref(task), int(grad is not None))
         if failed:
-            raise MemoryError("no memory for the layers of the graph convolution")
+            raise MemoryError("the graph convolution cannot allocate memory for its layers; use smaller batches")
 
 
 def _workers(dialogues: int) -> int:
@@ -194,7 +194,7 @@ def _workers(dialogues: int) -> int:
 
 
 def passing(layout: Layout, share: float, depth: int, width: int, like: Tensor) -> Tensor:
-    """Draw the dropout masks of every layer, `(depth, N, S, w)` bool, in the order in which the batched form draws them."""
+    """Draw the dropout masks of all layers, `(depth, N, S, w)` bool, in the same random order as the batched form."""
     passed = like.new_empty(depth, *like.shape[:-1], width, dtype=torch.bool)
     for piece in layout.pieces:
         for layer in passed:
@@ -217,17 +217,17 @@ def layers(
 
     Args:
         plan: Graph, dialogues and settings.
-        matrices: `(depth, 2 w, w)` what `[P h, h^0]` is multiplied by: `weights` times `θ_l`, and something on the diagonals.
-        present: `(N, S)` bool.
-        passed: `(depth, N, S, w)` bool, what dropout lets pass before every layer; `None` without dropout.
-        seen: `(N, S, v)` states that the angular weights are taken from.
-        states: `(N, S, v)` states that go in.
+        matrices: `(depth, 2 w, w)` matrices that multiply `[P h, h^0]`: `θ_l W_l`, with the terms in `1 - θ_l` added on the diagonals.
+        present: `(N, S)` bool, presence of the nodes.
+        passed: `(depth, N, S, w)` bool, dropout masks; `None` without dropout.
+        seen: `(N, S, v)` states from which the angular weights are computed.
+        states: `(N, S, v)` input states.
         first: `(w, v)` weight of the first linear layer.
-        bias: `(w,)` its bias.
-        weights: `(2 w, w)` for every layer; the gradients go there.
+        bias: `(w,)` bias of the first linear layer.
+        weights: `(2 w, w)` matrix `W_l` of every layer, which receives the gradient.
 
     Returns:
-        `(N, S, w)`, or `(N, S, v + w)` with `residual`.
+        Output states `(N, S, w)`, or `(N, S, v + w)` with `residual`.
     """
     return _CompiledLayers.apply(plan, matrices, present, passed, seen, states, first, bias, *weights)
 
@@ -248,7 +248,7 @@ class _CompiledLayers(Function):
         bias: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        """Output of all layers."""
+        """Return the output of all layers."""
         ctx.alike = seen is states
         states = states.contiguous()
         (turns, streams, inputs), rows, width = states.shape, states.shape[:-1].numel(), len(first)
@@ -276,7 +276,7 @@ class _CompiledLayers(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `seen`, `states`, `first`, `bias` and `weights`; those of the weights lie side by side in one block of memory."""
+        """Return the gradients of `seen`, `states`, `first`, `bias` and `weights`; the last share one contiguous block of memory."""
         tensors = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
         states, first, bias, matrices = (tensors[name] for name in ("states", "first", "bias", "matrices"))
         to_states = torch.empty_like(states)

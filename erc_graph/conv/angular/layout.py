@@ -1,14 +1,15 @@
-"""How the nodes of a batch stand as rows, so that an operator can work on whole blocks of them.
+"""Arrangement of the nodes of a batch as rows of a matrix, so that an operator can use batched matrix products.
 
-A node is an utterance in a stream, number `utterance * S + stream`. Two arrangements, both made from the lengths alone, on the host,
-and kept:
+A node is an utterance in a stream, with the number `utterance * S + stream`. There are two arrangements. Both depend only on the lengths of
+the dialogues, are computed on the host, and are cached:
 
-- **buckets**: dialogues of similar length side by side, padded to the longest of their bucket; rows in the order bucket, stream, dialogue,
-  utterance. Every bucket is a contiguous `(streams × dialogues, turns, width)`, and little is padding.
-- **one string**: all dialogues of a stream in one row, with gaps as long as a window reaches, so that no window sees two dialogues.
+- **buckets**: dialogues of similar length are padded to the longest dialogue of their bucket. Rows are ordered by bucket, stream, dialogue,
+  utterance. Every bucket is a contiguous tensor `(streams × dialogues, turns, width)` with little padding.
+- **one string**: all dialogues of a stream follow each other, with gaps as long as the window of an edge rule. A window therefore never
+  contains utterances of two dialogues.
 
-Rows are cut into **pieces** that no edge joins. An operator that goes through all its layers for one piece and then for the next finds
-what it made in the processor's cache, and needs working memory for one piece only.
+Rows are divided into **pieces**; no edge joins two pieces. An operator computes all layers of one piece before the next piece. Intermediate
+results therefore stay in the processor's cache, and working memory is needed for one piece only.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ PIECE = 1700  # rows of a piece on the CPU, unless one dialogue has more; a GPU 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Dialogues of one padded length.
+    """Dialogues that are padded to one length.
 
     Attributes:
-        first: First row, counted from the first of the piece.
-        streams: Streams of the batch.
-        dialogues: Dialogues in the bucket.
-        turns: Utterances of each, with padding.
+        first: First row of the bucket, counted from the first row of the piece.
+        streams: Number of streams in the batch.
+        dialogues: Number of dialogues in the bucket.
+        turns: Number of utterances per dialogue, padding included.
     """
 
     first: int
@@ -43,20 +44,20 @@ class Bucket:
 
     @property
     def end(self) -> int:
-        """Return the index after the last row."""
+        """Return the last row of the bucket, plus one."""
         return self.first + self.streams * self.dialogues * self.turns
 
     @property
     def weights(self) -> int:
-        """Return the number of edge weights: pairs of utterances in the same dialogue and stream, padding included."""
+        """Return the number of pairs of utterances in the same dialogue and stream, padding included; each pair has an edge weight."""
         return (self.end - self.first) * self.turns
 
     def sequences(self, rows: Tensor) -> Tensor:
-        """Map `(R, k)` to `(streams × dialogues, turns, k)`, a view."""
+        """Return a view of rows `(R, k)` as `(streams × dialogues, turns, k)`."""
         return self._of(rows).view(self.streams * self.dialogues, self.turns, -1)
 
     def streams_of(self, rows: Tensor) -> Tensor:
-        """Map `(R, k)` to `(dialogues × turns, streams, k)`, a view: the streams of every utterance."""
+        """Return a view of rows `(R, k)` as `(dialogues × turns, streams, k)`: the streams of every utterance."""
         return self._of(rows).view(self.streams, self.dialogues * self.turns, -1).transpose(0, 1)
 
     def _of(self, rows: Tensor) -> Tensor:
@@ -65,17 +66,17 @@ class Bucket:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Rows that no edge joins to rows of another piece.
+    """A group of rows whose nodes have no edges to nodes of other pieces.
 
     Attributes:
-        buckets: Blocks of rows, counted from the first of the piece.
-        rows: Which rows of the layout.
-        turns: Which utterances (of all streams), padding included.
-        weights: Which pairs of utterances of one dialogue and stream, padding included.
-        node: `(R,)` the node in every row, any where there is none.
-        real: `(n,)` the rows with a node, counted from the first of the piece, in order.
-        padding: `(R - n,)` the rows without.
-        nodes: `(n,)` the nodes in the real rows.
+        buckets: The buckets of the piece.
+        rows: Slice of the rows of the layout.
+        turns: Slice of the utterances of the layout, padding included.
+        weights: Slice of the edge weights of the layout, padding included.
+        node: `(R,)` the node in every row; any value in a row of padding.
+        real: `(n,)` the rows with a node, in order, counted from the first row of the piece.
+        padding: `(R - n,)` the rows of padding.
+        nodes: `(n,)` the nodes in the rows `real`.
         by_turns: `(turns × S,)` the row of every stream of every utterance.
     """
 
@@ -90,39 +91,39 @@ class Piece:
     by_turns: Tensor
 
     def take(self, x: Tensor) -> Tensor:
-        """Map `(N, S, k)` to `(R, k)`, a new tensor, zero where there is no node."""
+        """Copy the rows of the piece from node states: `(N, S, k)` → `(R, k)`, zero for padding."""
         if not len(self.nodes):
             return x.new_zeros(len(self.node), x.shape[-1])
         return x.flatten(0, 1).index_select(0, self.node).index_fill_(0, self.padding, 0)
 
     def put(self, rows: Tensor, into: Tensor) -> None:
-        """Write `(R, k)` to the nodes of `(N, S, k)`; no other piece has them."""
+        """Write the rows `(R, k)` of the piece to its nodes in `into`, `(N, S, k)`."""
         into.view(-1, into.shape[-1]).index_copy_(0, self.nodes, rows.index_select(0, self.real))
 
     def squares(self, weights: Tensor) -> list[Tensor]:
-        """Return per bucket `(streams × dialogues, turns, turns)` of the flat weights of the piece, views."""
+        """Return views of the flat weights of the piece: per bucket `(streams × dialogues, turns, turns)`."""
         parts = weights.split([bucket.weights for bucket in self.buckets])
         return [part.view(-1, bucket.turns, bucket.turns) for bucket, part in zip(self.buckets, parts, strict=True)]
 
     def mixes(self, turns: Tensor) -> list[Tensor]:
-        """Return per bucket `(dialogues × turns, ...)` of a tensor over the utterances of the piece, views."""
+        """Return views of a tensor over the utterances of the piece: per bucket `(dialogues × turns, ...)`."""
         return list(turns.split([bucket.dialogues * bucket.turns for bucket in self.buckets]))
 
     def by_turn(self, rows: Tensor) -> Tensor:
-        """Map `(R, k)` to `(turns, S, k)`."""
+        """Gather the streams of every utterance: rows `(R, k)` → `(turns, S, k)`."""
         return rows.index_select(0, self.by_turns).unflatten(0, (-1, self.buckets[0].streams))
 
     def add_by_row(self, rows: Tensor, turns: Tensor) -> None:
-        """Add `(turns, S)` to `(R,)`."""
+        """Add values per utterance and stream, `(turns, S)`, to their rows `(R,)`, in place."""
         rows.index_add_(0, self.by_turns, turns.flatten())
 
 
 class Rows:
-    """Rows of a piece with the views that are multiplied; a view is made on first use and stored.
+    """Rows of a piece, and their views as batches of matrices; a view is created on first use and stored.
 
     Args:
         piece: The piece.
-        rows: `(R, k)`, may be some columns of a wider tensor.
+        rows: `(R, k)` values; may be a slice of columns of a wider tensor.
     """
 
     def __init__(self, piece: Piece, rows: Tensor) -> None:
@@ -130,25 +131,25 @@ class Rows:
 
     @cached_property
     def sequences(self) -> list[Tensor]:
-        """Return per bucket `(streams × dialogues, turns, k)`."""
+        """Return the rows of every bucket as `(streams × dialogues, turns, k)`."""
         return [bucket.sequences(self.rows) for bucket in self.piece.buckets]
 
     @cached_property
     def streams(self) -> list[Tensor]:
-        """Return per bucket `(dialogues × turns, streams, k)`."""
+        """Return the rows of every bucket as `(dialogues × turns, streams, k)`."""
         return [bucket.streams_of(self.rows) for bucket in self.piece.buckets]
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the nodes of a batch stand.
+    """An arrangement of the nodes of a batch as rows.
 
     Attributes:
-        pieces: All rows, in order.
-        place: `(N × S,)` row of every node, streams of an utterance side by side.
-        rows: `R`, rows in all, padding included.
-        turns: Utterances in all, padding included.
-        weights: Pairs of utterances of one dialogue and stream in all, padding included.
+        pieces: The pieces, in the order of their rows.
+        place: `(N × S,)` row of every node; the streams of an utterance follow each other.
+        rows: `R`, number of rows, padding included.
+        turns: Number of utterances, padding included.
+        weights: Number of pairs of utterances in the same dialogue and stream, padding included.
     """
 
     pieces: tuple[Piece, ...]
@@ -158,11 +159,11 @@ class Layout:
     weights: int
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Map `(N, S, k)` to `(R, k)`, zero where no node stands."""
+        """Arrange node states as rows: `(N, S, k)` → `(R, k)`, zero for padding."""
         return _Arrange.apply(x.flatten(0, 1), self.place, self.rows)
 
     def restore(self, rows: Tensor, streams: int) -> Tensor:
-        """Map `(R, k)` to `(N, S, k)`."""
+        """Invert `arrange`: rows `(R, k)` → node states `(N, S, k)`."""
         return _Restore.apply(rows, self.place).unflatten(0, (-1, streams))
 
 
@@ -198,12 +199,12 @@ class _Restore(Function):
 
 
 def in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device) -> Layout:
-    """Arrange dialogues of similar length side by side.
+    """Arrange dialogues of similar length in buckets.
 
     Args:
-        sizes: Utterances per dialogue.
-        streams: `S`.
-        device: Where the batch is.
+        sizes: Number of utterances per dialogue.
+        streams: `S`, number of streams.
+        device: Device of the batch.
     """
     return _in_buckets(sizes, streams, device, PIECE if device.type == "cpu" else 2**62)
 
@@ -237,15 +238,15 @@ def _in_buckets(sizes: tuple[int, ...], streams: int, device: torch.device, most
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a tensor of inference cannot be trained through later
 def in_one_string(sizes: tuple[int, ...], streams: int, past: int, future: int, tile: int, device: torch.device) -> Layout:
-    """Arrange all dialogues of a stream in one string with gaps between them, as one piece.
+    """Arrange all dialogues of a stream one after another, with gaps between them, as one piece.
 
     Args:
-        sizes: Utterances per dialogue.
-        streams: `S`.
+        sizes: Number of utterances per dialogue.
+        streams: `S`, number of streams.
         past: How many utterances back a window reaches.
-        future: How many utterances ahead.
-        tile: The rows but for the first `past` and the last `future` are a multiple of this.
-        device: Where the batch is.
+        future: How many utterances ahead a window reaches.
+        tile: The number of rows, without the first `past` and the last `future`, is rounded up to a multiple of this.
+        device: Device of the batch.
     """
     gap = max(past, future)
     base, length = [], gap

@@ -1,16 +1,16 @@
-r"""One propagation over a conversation graph, computed in several ways that agree to rounding.
+r"""Propagation over a conversation graph, in several implementations that agree up to rounding errors.
 
 .. math:: P x = D^{-1/2} W D^{-1/2} x
 
-with `W` the edge weights of a recipe (an edge points from source to target, `W[target, source]`) and `D` the in-degrees. A complete angular
-graph has self-loops of weight one (less for states shorter than about 0.01), so that this is the renormalised Laplacian of Kipf and
-Welling. With in-degrees on both sides a causal recipe stays causal: the degree of an earlier utterance never counts a later one. A node
-without incoming edges has degree zero and sends nothing; self-loops avoid that.
+`W[target, source]` is the weight of the edge from source to target, and `D` is the diagonal matrix of in-degrees. In a complete angular
+graph, self-loops have weight one (less for states with a norm below about 0.01). `P` is then the renormalised adjacency matrix of Kipf
+and Welling. Both factors use in-degrees, so a causal recipe stays causal: the degree of an utterance never counts later utterances. A node
+without incoming edges has degree zero and sends no messages; self-loops avoid that.
 
 | form | how |
 |---|---|
-| `auto` | products over dialogues of similar length, an `S × S` mix per utterance across streams; hands over to `tiled` by size |
-| `tiled` | the same products tile by tile, weights recomputed in the backward pass: memory linear in the turns, windows linear in time |
+| `auto` | matrix products per bucket within streams, an `S × S` matrix per utterance across streams; `tiled` for large batches |
+| `tiled` | the same products by tiles, weights recomputed in the backward pass; memory (for windows also time) linear in the utterances |
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MANY = 2**24  # weights that `auto` keeps at most: 64 MiB in float32, and as muc
 
 
 def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:
-    """Return whether the weights of all pairs of utterances of a dialogue are kept, and not made tile by tile."""
+    """Return whether `auto` stores the weights of all pairs of utterances of a dialogue; otherwise it works tile by tile."""
     within, _ = rules_by_scope(recipe)
     weights, rows = streams * sum(size * size for size in batch.sizes), streams * batch.utterances
     reach = sum(max((rule.behind or 0, rule.ahead or 0)[i] for rule in within) for i in (0, 1)) if within else 0
@@ -41,19 +41,19 @@ def in_blocks(recipe: GraphRecipe, batch: Batch, streams: int) -> bool:
 
 
 def block_propagation(recipe: GraphRecipe, batch: Batch, states: Tensor, present: Tensor) -> Propagation:
-    """Return the propagation as batched matrix products.
+    """Return the propagation of a batch as batched matrix products, over whole dialogues or tile by tile.
 
     Args:
-        recipe: Which edges exist and how they are weighted; edges across streams join the same utterance.
+        recipe: The graph; edges across streams may only join nodes of one utterance.
         batch: The dialogues.
-        states: `(N, S, d)` node states that the angular weights are taken from.
+        states: `(N, S, d)` node states from which the angular weights are computed.
         present: `(N, S)` bool; an absent node has no edges.
 
     Returns:
-        A function `(N, S, k)` → `(N, S, k)`.
+        The function `x → P x`, from `(N, S, k)` to `(N, S, k)`.
 
     Raises:
-        ConfigError: an edge rule across streams reaches other utterances.
+        ConfigError: an edge rule across streams joins nodes of different utterances.
     """
     if not in_blocks(recipe, batch, states.shape[1]):
         return TiledPropagation(recipe, batch, states, present)

@@ -1,12 +1,12 @@
-r"""The deep angular graph convolution of a live conversation: one utterance at a time, over a causal recipe.
+r"""The deep angular graph convolution for a live conversation: one utterance at a time, with a causal recipe.
 
-In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, row and degree of an utterance depend only on that utterance and earlier ones, so
-results for an utterance never change. Of every utterance within reach of its edges, a new utterance needs two things: the direction of the
-node states, for the angular weights, and :math:`D^{-1/2} h^{l-1}` of each layer, for the messages. Both are stored as far back as the
-recipe reaches. The cost of an utterance is therefore that of its own row of `P`.
+In :math:`P = D^{-1/2} W D^{-1/2}` with in-degrees, the row and the degree of an utterance depend only on this and earlier utterances.
+Results for earlier utterances therefore never change. Two values of every earlier utterance are stored, as far back as the edges reach. The
+node states scaled to length one give the angular weights; :math:`D^{-1/2} h^{l-1}` of each layer gives the messages. A new utterance
+therefore only costs the computation of one row of `P`.
 
-The states of all layers agree with `AngularConv` over the whole conversation to rounding, whatever its form, edges across streams at other
-utterances included.
+The states of all layers agree with those of `AngularConv` over the whole conversation up to rounding errors. This holds for every layout,
+and also for edges across streams between different utterances.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class AngularMemory:
-    """The data that the next utterance needs of preceding ones.
+    """The values of preceding utterances that the next utterance needs.
 
     Args:
-        recipe: Causal.
+        recipe: A causal recipe.
         depth: Number of layers.
     """
 
@@ -43,12 +43,12 @@ class AngularMemory:
         self._scales: dict[tuple[str, str], Tensor] = {}
 
     def row(self, states: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Add an utterance, and return its row of `W` and its degree.
+        """Add an utterance, and return its row of `W` and its in-degrees.
 
         Args:
-            states: `(S, d)`
-            present: `(S,)` bool.
-            speaker: `(1,)`
+            states: `(S, d)` node states of the utterance.
+            present: `(S,)` bool, presence of its nodes.
+            speaker: `(1,)` its speaker.
 
         Returns:
             `(S, turns * S)` weights, `[target stream, source turn and stream]`, and `(S, 1)` in-degrees.
@@ -70,11 +70,11 @@ class AngularMemory:
 
     @property
     def nbytes(self) -> int:
-        """Return the memory in bytes."""
+        """Return the size of the stored values in bytes."""
         return sum(window.nbytes for window in (self.directions, self.present, self.speaker, *self.sent))
 
     def forget(self) -> None:
-        """Remove the newest utterance, after all its layers were computed."""
+        """Remove the newest utterance; all its layers must have been computed."""
         for window in (self.directions, self.present, self.speaker, *self.sent):
             window.forget()
 
@@ -103,13 +103,13 @@ def angular_step(
 
     Args:
         conv: The operator.
-        states: `(1, S, width)` the utterance's node states.
-        present: `(1, S)` bool.
+        states: `(1, S, width)` node states of the utterance.
+        present: `(1, S)` bool, presence of its nodes.
         batch: The utterance as a batch.
-        memory: The memory from the preceding utterance; `None` at the first.
+        memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
     Returns:
-        `(1, S, width)`, zero for absent nodes, and what to hand on.
+        `(1, S, width)`, zero for absent nodes, and the memory for the next utterance.
     """
     memory = memory or AngularMemory(conv.recipe, conv.config.depth)
     x = states[0]

@@ -1,13 +1,14 @@
-"""Propagation tile by tile: weights are computed from directions when they are needed, forward and backward, and kept nowhere.
+"""Propagation tile by tile: both passes compute the weights of a tile when they are needed, and never store them.
 
-Memory grows with the number of utterances. Two ways to cut, which differ in what a tile sees:
+Memory is linear in the number of utterances. There are two kinds of tiles:
 
-- **strips**, where some rule reaches all utterances: some targets of every dialogue of a bucket against all sources;
-- **bands**, where every rule within streams is a window: the utterances stand in one string, a tile is a few targets against the sources
-  that they reach, and many tiles are one batched product. Time is linear in the utterances.
+- **strips**, if some rule joins all utterances: a few targets of every dialogue of a bucket with all sources;
+- **bands**, if every rule within streams is a window: a few targets with the sources in their windows. All dialogues of a stream follow
+  each other, and many tiles are one batched product. Time is linear in the number of utterances.
 
-Degrees are the same product with a one per node. With `y = r x` and `z = A y`, the gradient of `P x = r z` for an outgoing `g` is
-`∂x = r ∘ Aᵀ(r g)`, `∂A = (r g) yᵀ`, `∂r = g·z + x·Aᵀ(r g)`, and `∂A` of a tile becomes a gradient of directions at once.
+Degrees are computed by the same products, with a one per node. Let `y = r x`, `z = A y`, and let `g` be the gradient of the output
+`P x = r z`. Then `∂x = r ∘ Aᵀ(r g)`, `∂A = (r g) yᵀ` and `∂r = g·z + x·Aᵀ(r g)`. The gradient `∂A` of a tile is converted to a gradient of
+the states scaled to length one before the next tile.
 """
 
 from __future__ import annotations
@@ -53,15 +54,15 @@ class _Tile:
         self.factors = weights
 
     def targets(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(b, t, k)`, a view."""
+        """Return a view of the targets: rows `(R, k)` → `(b, t, k)`."""
         raise NotImplementedError
 
     def sources(self, rows: Tensor) -> Tensor:
-        """`(R, k)` → `(b, s, k)`, a view; rows may appear in several tiles."""
+        """Return a view of the sources: rows `(R, k)` → `(b, s, k)`; a row may be a source in several tiles."""
         raise NotImplementedError
 
     def give(self, rows: Tensor, part: Tensor, x: Tensor) -> None:
-        """Add `part @ x`, `(b, s, t)` and `(b, t, k)`, to the rows of the sources."""
+        """Add the product of `part`, `(b, s, t)`, and `x`, `(b, t, k)`, to the rows of the sources."""
         raise NotImplementedError
 
 
@@ -110,7 +111,7 @@ class _Plan:
     """How the weights within streams are cut into tiles.
 
     Attributes:
-        layout: Where the nodes stand.
+        layout: Arrangement of the nodes.
     """
 
     def __init__(self, rules: Sequence[EdgeRule], batch: Batch, streams: int, dtype: torch.dtype) -> None:
@@ -130,7 +131,7 @@ class _Plan:
         self.angular = any(rule.weight == "angular" and rule.scale for rule in rules)
 
     def tiles(self, piece: Piece) -> Iterator[_Tile]:
-        """Yield all tiles of a piece, in order, each with the weights by the rules."""
+        """Yield all tiles of a piece, in order."""
         if not self.rules:
             return
         device = self.layout.place.device
@@ -160,7 +161,7 @@ class _Plan:
         return tile
 
     def weights(self, tile: _Tile, unit: Tensor) -> Tensor:
-        """Weights `(b, t, s)` of a tile."""
+        """Compute the weights `(b, t, s)` of a tile."""
         targets, sources = tile.targets(unit), tile.sources(unit)
         if not self.angular:
             return weigh(unit.new_zeros(len(targets), targets.shape[1], sources.shape[1]), *tile.factors)
@@ -179,7 +180,7 @@ class _Plan:
             tile.give(out, self.weights(tile, unit).mT, tile.targets(grad))
 
     def pull_edges(self, piece: Piece, grad: Tensor, x: Tensor, unit: Tensor, root: Tensor | None, to_unit: Tensor) -> None:
-        """Add the gradient of the directions, given that of `R A R x`; without `root`, of `A x`."""
+        """Add the gradient of the directions `unit` to `to_unit`, given the gradient of `R A R x` (without `root`: of `A x`)."""
         for tile in self.tiles(piece) if self.angular else ():
             targets, sources = tile.targets(unit), tile.sources(unit)
             edge = weigh(slope(torch.bmm(targets, sources.mT)), tile.factors[0], 0.0)
@@ -191,7 +192,7 @@ class _Plan:
 
 
 def windowed(rules: Sequence[EdgeRule]) -> bool:
-    """Return whether no rule reaches all utterances, so that tiles may be cut as bands."""
+    """Return whether every rule is limited to a window of utterances, so that the tiles can be bands."""
     return all(rule.behind is not None and rule.ahead is not None for rule in rules)
 
 
@@ -238,7 +239,7 @@ class _Degrees(Function):
 
 
 class TiledPropagation(WrittenPropagation):
-    """Propagation that recomputes weights when they are needed. Arguments as for `BlockPropagation`, except its own layout."""
+    """Propagation that recomputes weights when they are needed; it takes the arguments of `BlockPropagation`, without `layout`."""
 
     at_once = True
 
@@ -272,12 +273,12 @@ class TiledPropagation(WrittenPropagation):
         return torch.cat([piece.by_turn(rows[piece.rows]) for piece in self.layout.pieces])
 
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return directions, roots and mixes."""
+        """Return the parts of a piece: directions, inverse roots of the degrees, and weights across streams."""
         places = (piece.rows, piece.rows, piece.turns)
         return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
 
     def apply(self, x: Rows, parts: tuple[Tensor, ...], out: Rows) -> None:
-        """Write `P x`."""
+        """Write `P x` to `out`."""
         unit, root, mix = parts
         y = Rows(x.piece, x.rows * root)
         self.plan.sum(x.piece, y.rows, unit, out.rows)
@@ -286,7 +287,7 @@ class TiledPropagation(WrittenPropagation):
         out.rows.mul_(root)
 
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...], to_x: Rows) -> None:
-        """Write the gradient of `x`; add that of the roots."""
+        """Write the gradient of `x` to `to_x`, and add the gradient of the inverse roots to `into`."""
         unit, root, mix = parts
         above = Rows(x.piece, grad.rows * root)
         self.plan.pull(x.piece, above.rows, unit, to_x.rows)
@@ -299,7 +300,7 @@ class TiledPropagation(WrittenPropagation):
         to_x.rows.mul_(root)
 
     def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Tensor, ...], into: tuple[Tensor | None, ...]) -> None:
-        """Add the gradients of directions and mixes."""
+        """Add the gradients of the directions and of the weights across streams to `into`."""
         unit, root, _ = parts
         to_unit, _, to_mix = into
         if to_unit is not None:

@@ -1,4 +1,4 @@
-"""What all forms of the propagation share: the interface, and how edge rules and cosines become weights."""
+"""Code shared by all implementations of the propagation: the interface, and the weights from edge rules and cosines."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Factor = Tensor | float
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Switch autocast off: products of directions in half precision exceed one, and arccos becomes NaN."""
+    """Switch autocast off within a `with` block: in half precision, cosines can exceed one, and their arccos is NaN."""
     with torch.autocast(device.type, enabled=False):
         yield
 
 
 def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a backward pass that may run inside autocast: like `once_differentiable`, for `staticmethod` on top."""
+    """Decorate a backward pass: switch autocast off and apply `once_differentiable`; `staticmethod` must be above it."""
 
     @wraps(backward)
     def precise(ctx: Any, *grads: Tensor) -> Any:
@@ -43,19 +43,19 @@ def backward_in_full_precision(backward: Callable[..., Any]) -> Callable[..., An
 
 
 class Propagation(ABC):
-    """`P` of one batch, on nodes that are rows in the order of the operator."""
+    """The propagation `P` of one batch; each implementation arranges the nodes as rows in its own order."""
 
     @abstractmethod
     def rows(self, x: Tensor) -> Tensor:
-        """Map `(N, S, k)` to `(R, k)`."""
+        """Arrange node states as rows: `(N, S, k)` → `(R, k)`."""
 
     @abstractmethod
     def spread(self, rows: Tensor) -> Tensor:
-        """Compute `P x` on rows: `(R, k)` → `(R, k)`. Rows without a node may have any finite value."""
+        """Compute `P x` on rows: `(R, k)` → `(R, k)`. Padding may have any finite value in `rows`."""
 
     @abstractmethod
     def back(self, rows: Tensor) -> Tensor:
-        """Map `(R, k)` to `(N, S, k)`."""
+        """Invert `rows`: `(R, k)` → node states `(N, S, k)`."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """`P x`: `(N, S, k)` → `(N, S, k)`."""
@@ -63,13 +63,13 @@ class Propagation(ABC):
 
 
 class WrittenPropagation(Propagation):
-    """A propagation with a hand-written gradient, so that whole layers can be computed piece by piece without autograd in between.
+    """A propagation with a hand-written backward pass, so that whole layers can be computed piece by piece without autograd.
 
     Attributes:
-        layout: Where the nodes stand, and the pieces.
-        parts: What the weights are made of; gradients go there.
-        streams: `S`.
-        at_once: Whether weights are made anew for every product, so that one product for all layers is best.
+        layout: Arrangement of the nodes as rows, divided into pieces.
+        parts: Tensors from which the weights are computed; they receive the gradients.
+        streams: `S`, number of streams.
+        at_once: Whether every product recomputes the weights; the backward pass then propagates the states of all layers in one product.
     """
 
     layout: Layout
@@ -79,44 +79,44 @@ class WrittenPropagation(Propagation):
 
     @abstractmethod
     def narrow(self, piece: Piece, parts: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        """Return views of a piece: of the parts, or of tensors of their shapes (`None`: that gradient is not needed)."""
+        """Return the views of a piece into `parts`, or into gradients of the same shapes (`None`: a gradient that is not needed)."""
 
     @abstractmethod
     def apply(self, x: Rows, parts: tuple[Any, ...], out: Rows) -> None:
         """Write `P x` of a piece to `out`, both `(R, k)`, without autograd.
 
         Args:
-            x: Rows of the piece; may be some columns of a wider tensor.
-            parts: Narrowed to the piece.
-            out: The same rows, contiguous.
+            x: Rows of the piece; may be a slice of columns of a wider tensor.
+            parts: The parts of the piece, from `narrow`.
+            out: Rows of the piece, contiguous.
         """
 
     @abstractmethod
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[Any, ...], into: tuple[Any, ...], to_x: Rows) -> None:
-        """Write the gradient of `x` to `to_x`, given that of `out = P x`; add those of parts that belong to single nodes to `into`."""
+        """Write the gradient of `x` to `to_x`, given the gradient of `out = P x`; add the gradients of parts per node to `into`."""
 
     @abstractmethod
     def pull_edges(self, grad: Rows, x: Rows, parts: tuple[Any, ...], into: tuple[Any, ...]) -> None:
-        """Add the gradients of parts that belong to edges to `into`, where that is asked for.
+        """Add the gradients of parts per edge to `into`, unless `into` has `None` for the part.
 
         Args:
-            grad: `(R, L k)` of the outcomes of one propagation, or of several side by side.
-            x: `(R, L k)` what was propagated.
-            parts: Narrowed to the piece.
-            into: The same.
+            grad: `(R, L k)` gradients of the outputs of `L` propagations, concatenated.
+            x: `(R, L k)` inputs of these propagations, concatenated.
+            parts: The parts of the piece, from `narrow`.
+            into: The gradients of the piece, from `narrow`.
         """
 
     def rows(self, x: Tensor) -> Tensor:
-        """Map `(N, S, k)` to `(R, k)`."""
+        """Arrange node states as rows: `(N, S, k)` → `(R, k)`."""
         return self.layout.arrange(x)
 
     def spread(self, rows: Tensor) -> Tensor:
-        """Compute `P x` on rows."""
+        """Compute `P x` on rows: `(R, k)` → `(R, k)`, without autocast."""
         with full_precision(rows.device):
             return _Spread.apply(self, rows.to(self.parts[0].dtype).contiguous(), *self.parts).to(rows.dtype)
 
     def back(self, rows: Tensor) -> Tensor:
-        """Map `(R, k)` to `(N, S, k)`."""
+        """Invert `rows`: `(R, k)` → node states `(N, S, k)`."""
         return self.layout.restore(rows, self.streams)
 
 
@@ -146,18 +146,18 @@ class _Spread(Function):
 
 
 def blend(mixes: Sequence[Tensor], x: Rows, out: Rows) -> None:
-    """Add what every utterance receives from the other streams; `mixes` has per bucket `(dialogues × turns, S, S)`."""
+    """Add the messages across streams to `out`; `mixes` are the weights per bucket, `(dialogues × turns, S, S)`."""
     for mix, values, into in zip(mixes, x.streams, out.streams, strict=True):
         into.add_(torch.bmm(mix, values))
 
 
 def accumulators(parts: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
-    """Return zeros to accumulate gradients in, for gradients that are needed."""
+    """Return zeros in the shape of every part whose gradient is needed, and `None` for the other parts."""
     return [torch.zeros_like(part) if need else None for part, need in zip(parts, needed, strict=True)]
 
 
 def working(x: Tensor) -> Tensor:
-    """Convert half precision to float32; float32 and float64 stay."""
+    """Convert float16 and bfloat16 to float32; leave float32 and float64 unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -167,7 +167,7 @@ def inverse_root(degree: Tensor) -> Tensor:
 
 
 def windows_only(recipe: GraphRecipe) -> None:
-    """Check that every rule is a window of utterances.
+    """Check that every rule joins a window of utterances (`EdgeRule.windowed`).
 
     Raises:
         ConfigError: a rule needs the layout `list`.
@@ -176,45 +176,48 @@ def windows_only(recipe: GraphRecipe) -> None:
         if not rule.windowed:
             raise ConfigError(
                 f"recipe {recipe.name}: relation {rule.relation!r}: expected past and future in utterances, speaker any, same or other, "
-                "weight angular or unit, all streams, times 1; take the layout 'list' for other rules"
+                "weight angular or unit, all streams, times 1; use the layout 'list' for other rules"
             )
 
 
 def rules_by_scope(recipe: GraphRecipe) -> tuple[list[EdgeRule], list[EdgeRule]]:
-    """Return the rules within streams, and the rules across streams of one utterance.
+    """Return the rules within streams, and the rules across the streams of one utterance.
 
     Raises:
-        ConfigError: an edge rule across streams reaches other utterances, or a rule is no window of utterances.
+        ConfigError: an edge rule across streams joins nodes of different utterances, or a rule does not join a window of utterances.
     """
     windows_only(recipe)
     across = [rule for rule in recipe.edges if rule.scope == "across"]
     for rule in across:
         if rule.past != 0 or rule.future != 0:
-            raise ConfigError(f"recipe {recipe.name}: relation {rule.relation!r} joins streams at other utterances; take the layout 'list'")
+            raise ConfigError(
+                f"recipe {recipe.name}: relation {rule.relation!r}: expected past = 0 and future = 0 across streams, found a wider window; "
+                "use the layout 'list'"
+            )
     # Across, the one source is the utterance itself: its own speaker, and no edge at all without "self-loops".
     across = [rule for rule in across if rule.self_loops and rule.speaker != "other"]
     return [rule for rule in recipe.edges if rule.scope == "within"], across
 
 
 def scales(rules: Sequence[EdgeRule]) -> tuple[float, float]:
-    """Return the sum of γ of angular rules, and of unit rules."""
+    """Return the sum of `scale` over the rules with angular weights, and over the rules with unit weights."""
     angular, unit = ([rule.scale for rule in rules if rule.weight == weight] for weight in ("angular", "unit"))
     return sum(angular), sum(unit)
 
 
 def is_whole(rule: EdgeRule) -> bool:
-    """Return whether a rule joins all utterances of a dialogue."""
+    """Return whether a rule joins every utterance of a dialogue to every utterance, itself included."""
     return rule.behind is None and rule.ahead is None and rule.self_loops and rule.speaker == "any"
 
 
 def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtype: torch.dtype) -> tuple[Factor, Factor]:
-    """Return the factor of the angular similarity of two utterances, and the summand: the rules as arithmetic.
+    """Return factor and summand that map the angular similarity of two utterances to the weight of their edge.
 
     Args:
         rules: Rules within streams.
-        behind: `(targets, sources)` how many utterances the source lies before the target.
-        same: `(..., targets, sources)` whether both are of one speaker; needed where a rule asks.
-        dtype: Of the similarities.
+        behind: `(targets, sources)` how many utterances the source is before the target.
+        same: `(..., targets, sources)` whether both utterances have the same speaker; needed only if a rule depends on speakers.
+        dtype: Data type of the similarities.
     """
     angular, unit = scales([rule for rule in rules if is_whole(rule)])
     found: dict[str, Factor] = {"angular": angular, "unit": unit}
@@ -231,12 +234,12 @@ def factors(rules: Sequence[EdgeRule], behind: Tensor, same: Tensor | None, dtyp
 
 
 def is_none(factor: Factor) -> bool:
-    """Return whether a factor is always zero."""
+    """Return whether a factor from `factors` is the number zero."""
     return not isinstance(factor, Tensor) and factor == 0.0
 
 
 def bend(cosine: Tensor) -> Tensor:
-    """Compute the angular similarity of cosines, in place."""
+    """Compute the angular similarity from cosines, in place."""
     return _squeeze(cosine).asin_().mul_(STEEP).add_(0.5)
 
 
@@ -250,7 +253,7 @@ def _squeeze(cosine: Tensor) -> Tensor:
 
 
 def weigh(similarity: Tensor, angular: Factor, unit: Factor) -> Tensor:
-    """Compute `angular · similarity + unit`, in place."""
+    """Compute the edge weights `angular · similarity + unit`, in place."""
     if isinstance(angular, Tensor) or angular != 1.0:
         similarity.mul_(angular)
     return similarity if is_none(unit) else similarity.add_(unit)

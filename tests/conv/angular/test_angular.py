@@ -316,7 +316,7 @@ def test_recipes_that_have_no_angular_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"recipe test: expected edges for angular weights, found 'near', whose weights are learned; use"):
         AngularConv(3, of(rule("near", 1, 1)))
     both = replace(of(rule("near", 1, 1, weight="angular")), hyperedges=(HyperedgeRule(relation="all", over="stream"),))
-    with pytest.raises(ConfigError, match=r"AngularConv: graph recipe \'test\': expected edges alone, found a \[\[hyper"):
+    with pytest.raises(ConfigError, match=r"AngularConv: graph recipe \'test\': expected only edges, found a \[\[hyper"):
         AngularConv(3, both)
 
 
