@@ -18,7 +18,7 @@ from erc_graph.graphs.recipe import GraphRecipe
 class Conv(OverTurns):
     """Base class of message passing over the graph of a recipe.
 
-    A subclass defines its parameters and implements `pass_on`. It sends messages only by `edges.spread`, `edges.attend` or `edges.hyper`, so
+    A subclass defines its parameters and implements `pass_on`. It sends messages by `edges.spread`, `edges.attend` or `edges.hyper`, so
     the edge weights of every operator can be drawn, and every message can be explained.
 
     Args:

@@ -1,1 +1,1 @@
-"""Sequences to node states. Knows nothing of papers or training."""
+"""Encoders: modules that map features and sequences to node states, independent of methods and training."""

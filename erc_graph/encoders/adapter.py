@@ -1,4 +1,4 @@
-"""A bottleneck adapter after a layer, which adds further input to its states (UniMSE, Hu et al., EMNLP 2022)."""
+"""A bottleneck adapter after a layer, which adds information from a second input to the states (UniMSE, Hu et al., EMNLP 2022)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class Adapter(nn.Module):
-    r"""The adapter :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`; its initial output is `h`.
+    r"""The adapter :math:`W_o (x + W_{up}\, \sigma(W_{down} x))` with :math:`x = [h ; b]`; at initialisation its output is `h`.
 
     Args:
         width: Width of the states `h`.
-        beside: Width of the further input `b`.
+        beside: Width of the second input `b`.
         bottleneck: Width of the bottleneck.
     """
 
@@ -25,6 +25,6 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, h: Tensor, beside: Tensor) -> Tensor:
-        """Map `(..., width)` and `(..., beside)` to `(..., width)`."""
+        """Adapt states: `h`, `(..., width)`, and `b`, `(..., beside)` → `(..., width)`."""
         x = torch.cat([h, beside], -1)
         return self.output(x + self.up(self.down(x).sigmoid()))

@@ -11,13 +11,13 @@ from erc_graph.encoders.dropout import Dropout
 class AGRU(nn.Module):
     """A GRU over words or frames of an utterance, followed by self-attention.
 
-    The GRU reads forward, so that what is padded after an utterance's end changes nothing before it. The attention has the residual path
-    and the norm of a Transformer layer, so that its frames are as large as those of the modality that asks them later.
+    The GRU reads forward, so padding at the end of an utterance does not change its frames. The attention has a residual connection and a
+    layer norm, as in a Transformer layer. The output frames then have the same scale as the queries of the later cross-modal attention.
 
     Args:
         inputs: Width of the input frames.
         width: Width of the output frames.
-        heads: Attention heads.
+        heads: Number of attention heads.
         dropout: Dropout between GRU and attention, and on the attention weights, in training.
     """
 
@@ -29,6 +29,6 @@ class AGRU(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, L, width)`, zero where the mask is false."""
+        """Encode frames `(n, L, inputs)` with the mask `(n, L)` bool: `(n, L, width)`, zero for padding."""
         states = self.dropout(self.gru(frames)[0])
         return self.norm(states + self.attention(states, states, mask)) * mask[..., None]

@@ -1,4 +1,4 @@
-"""Alignment of the sequences of an utterance: all get as many steps as the shortest, usually the words."""
+"""Alignment of the sequences of an utterance: each is resampled to the number of steps of the shortest, usually the words."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SAMPLES = 1 << 20  # where some are samples of a waveform
 
 
 def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str]) -> tuple[dict[str, Tensor], Tensor]:
-    """Give every modality the same steps.
+    """Resample the sequences of all modalities to the same number of steps.
 
-    Items that are more than the steps are averaged over equal spans of the utterance, fewer are repeated.
+    Longer sequences are averaged over equal spans of the utterance; the items of shorter sequences are repeated.
 
     Args:
-        padded: Modality → `(n, L, width)` and the mask `(n, L)` bool; an utterance has any modality.
-        leading: Modalities of which the shortest that is there says how many steps there are; where none is, one step.
+        padded: Modality → `(n, L, width)` and the mask `(n, L)` bool; every utterance has at least one modality.
+        leading: Modalities that determine the number of steps: the length of the shortest present one, or 1 if none is present.
 
     Returns:
-        Modality → `(n, T, width)`, zero where it is missing, and `(n, T, modalities)` bool, what is there at which step.
+        Modality → `(n, T, width)`, zero where it is missing, and `(n, T, modalities)` bool, the presence of each modality at each step.
 
     >>> frames = torch.tensor([[[1.0], [3.0], [5.0], [9.0]]]), torch.ones(1, 4, dtype=torch.bool)
     >>> words = torch.tensor([[[1.0], [2.0]]]), torch.ones(1, 2, dtype=torch.bool)
@@ -52,15 +52,15 @@ def aligned(padded: Mapping[str, tuple[Tensor, Tensor]], leading: Collection[str
 
 
 class AlignedSteps(nn.Module):
-    """All modalities of an utterance with the same steps: sequences aligned, vectors at every step, raw audio and video through front ends.
+    """Alignment of all modalities of an utterance, after front ends for raw audio and video; a vector is repeated at every step.
 
     Args:
         widths: Modality that is a vector → its width.
         items: Modality that is a sequence → shape of one item.
-        frames: Width of what a front end makes.
+        frames: Width of the frames that front ends compute.
 
     Attributes:
-        inputs: Modality → width at a step; text first.
+        inputs: Modality → width of its steps; text first.
     """
 
     def __init__(self, widths: Mapping[str, int], items: Mapping[str, tuple[int, ...]], frames: int) -> None:
@@ -71,7 +71,7 @@ class AlignedSteps(nn.Module):
         self.fronts = FrontEnds({name: item for name, item in items.items() if len(item) != 1}, frames)
 
     def forward(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Return `aligned` in the order of `inputs`."""
+        """Apply the front ends and `aligned`; the modalities have the order of `inputs`."""
         read = {name: self.fronts[name](*padded[name]) if name in self.fronts else padded[name] for name in self.inputs}
         return aligned(read, self.leading)
 
@@ -83,17 +83,17 @@ class AlignedSteps(nn.Module):
         present: Mapping[str, Tensor],
         width: int,
     ) -> Tensor:
-        """Apply an encoder to all utterances that have anything, some of similar length at a time.
+        """Apply an encoder to all utterances with at least one modality, in chunks of similar length.
 
         Args:
-            function: What `forward` gives → `(n, width)`.
-            values: Modality → `(N, ·)` vectors.
-            sequences: Modality → its sequences.
-            present: Modality → `(N,)` bool.
-            width: Width of the output.
+            function: The encoder: output of `forward` → `(n, width)`.
+            values: Modality that is a vector → `(N, its width)`.
+            sequences: Modality that is a sequence → its sequences.
+            present: Modality → `(N,)` bool, presence of its vectors.
+            width: Width of the output of the encoder.
 
         Returns:
-            `(N, width)`, zero where an utterance has nothing.
+            `(N, width)`, zero for an utterance without any modality.
         """
         once = {name: Ragged.of_rows(rows, present[name]) for name, rows in values.items()}
         waves = any(not value.item for value in sequences.values())

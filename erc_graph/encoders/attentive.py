@@ -1,6 +1,6 @@
-r"""One vector per utterance from its frames or words (hierarchical feature fusion, Eqs. (10)–(12), (24)–(28)).
+r"""Pooling of frames or words to one vector per utterance (hierarchical feature fusion, Eqs. (10)–(12), (24)–(28)).
 
-All take `(n, L, width)` and the mask `(n, L)` bool of what is real, at least one item each; what is padded changes nothing.
+All inputs are `(n, L, width)` with a mask `(n, L)` bool, and have at least one real item each. Padding does not change the result.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from erc_graph.encoders.sequences import masked_mean
 
 
 class AttentiveSum(nn.Module):
-    r"""Weighted sum over time; the weight of each state is learned.
+    r"""Attention pooling: a sum of the states over time, with weights computed from the states.
 
     .. math:: f = \sum_t \beta_t h_t, \qquad \beta = \mathrm{softmax}_t(u^\top \tanh(U h_t))
 
@@ -25,20 +25,20 @@ class AttentiveSum(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
 
     def shares(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Compute β: `(n, L)`; zero for padding."""
+        """Compute the weights β: `(n, L)`, zero for padding."""
         scores = self.score(states).squeeze(-1)
         return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, width)`, `(n, L)` to `(n, width)`."""
+        """Pool states `(n, L, width)` with the mask `(n, L)` to `(n, width)`."""
         return (self.shares(states, mask)[..., None] * states).sum(1)
 
 
 class AttentiveGRU(nn.Module):
-    """A GRU over the items of an utterance, forward, and the attentive sum of its states.
+    """A forward GRU over the items of an utterance, followed by attention pooling of its states.
 
     Args:
-        width: Width of input and output.
+        width: Width of the input states and of the output vector.
     """
 
     def __init__(self, width: int) -> None:
@@ -52,5 +52,5 @@ class AttentiveGRU(nn.Module):
 
 
 def first_and_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Concatenate the first item, which is [CLS], and the mean of all: `(n, L, width)`, `(n, L)` → `(n, 2 width)`."""
+    """Concatenate the first item, [CLS], and the mean of all real items: `(n, L, width)`, mask `(n, L)` → `(n, 2 width)`."""
     return torch.cat([states[:, 0], masked_mean(states, mask)], -1)

@@ -10,15 +10,15 @@ from erc_graph.data.nodes import Nodes
 
 
 class BatchNorm(nn.Module):
-    """Scale every channel by mean and variance over all present nodes of a batch; in evaluation by running means.
+    """Batch normalisation of every channel over all present nodes of a batch; evaluation uses running statistics.
 
-    It works like `torch.nn.BatchNorm1d`, with two differences: absent nodes are ignored, and a single node in training is scaled by the
-    running means instead of causing an error. In training the output depends on the other dialogues of the batch (`Method.couples_batch`).
+    It differs from `torch.nn.BatchNorm1d` in two points. Absent nodes are ignored. In training, a single node is normalised with running
+    statistics instead of causing an error. In training the output depends on the other dialogues of the batch (`Method.couples_batch`).
 
     Args:
         width: Number of channels.
-        epsilon: Added to the variance.
-        momentum: Share of a batch in the running means.
+        epsilon: Constant added to the variance.
+        momentum: Weight of the current batch in the running statistics.
     """
 
     running_mean: Tensor
@@ -32,7 +32,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Normalise node states: `(N, S, width)` → `(N, S, width)`."""
         mean, variance = self._batch(nodes) if self.training else (self.running_mean, self.running_var)
         states = (nodes.states - mean) * (variance + self.epsilon).rsqrt()
         return nodes.with_states(states * self.weight + self.bias)

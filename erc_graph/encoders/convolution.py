@@ -7,17 +7,17 @@ from torch.nn import functional as F
 
 
 class FrameConvolution(nn.Module):
-    r"""1-D convolutions over time, each with ReLU and max-pooling over pairs of frames, and a fully connected layer.
+    r"""1-D convolutions over time, each with ReLU and max-pooling over pairs of frames, followed by a linear layer.
 
     .. math:: h^{(i)} = \mathrm{ReLU}(W^{(i)} * h^{(i-1)} + b^{(i)}), \qquad p_j = \max(h_{2j}, h_{2j+1})
 
-    An utterance of `L` frames has `ceil(L / 2)` after each layer. What lies after its end is zero before every convolution, as if it stood
-    alone; ReLU leaves nothing below zero, so that a pair with one real frame has its value.
+    Each layer reduces `L` frames of an utterance to `ceil(L / 2)`. Padding is set to zero before every convolution, so the result does not
+    depend on the batch. A pair with one real frame is pooled to this frame, because ReLU has no negative outputs.
 
     Args:
         width: Width of the input and output frames.
-        layers: Number of layers; the number of frames is halved by each.
-        kernel: Frames that a convolution sees, an odd number.
+        layers: Number of layers; each halves the number of frames.
+        kernel: Kernel size in frames, an odd number.
     """
 
     def __init__(self, width: int, *, layers: int = 2, kernel: int = 5) -> None:
@@ -26,7 +26,7 @@ class FrameConvolution(nn.Module):
         self.connected = nn.Linear(width, width)
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, width)`, zero after the end, and its mask `(n, L)` bool to `(n, L', width)` and that mask."""
+        """Encode frames `(n, L, width)`, zero for padding, with the mask `(n, L)` bool: `(n, L', width)` and its mask `(n, L')`."""
         states = frames.transpose(1, 2)  # (n, width, L)
         for convolve in self.convolutions:
             states = F.max_pool1d(convolve(states).relu() * mask[:, None], 2, ceil_mode=True)
@@ -35,10 +35,10 @@ class FrameConvolution(nn.Module):
 
 
 class ResidualImages(nn.Module):
-    r"""A small residual network over images: :math:`y = f(x) + x`, then the mean of each channel over the image.
+    r"""A small residual network over images: blocks :math:`y = f(x) + x`, then the mean of each channel over the image.
 
-    It stands where the paper has a pretrained ResNet, for raw faces; without batch normalisation, which would make the result
-    of an image depend on its batch.
+    It replaces the pretrained ResNet of the paper, for raw face images. It has no batch normalisation, so the output for an image does not
+    depend on its batch.
 
     Args:
         channels: Channels of the images.
@@ -55,7 +55,7 @@ class ResidualImages(nn.Module):
         self.project = nn.Linear(32, width)
 
     def features(self, images: Tensor) -> Tensor:
-        """Map images `(frames, channels, height, width)` with values from 0 to 1 to `(frames, 32)`."""
+        """Compute 32 features per image: `(frames, channels, height, width)`, values from 0 to 1 → `(frames, 32)`."""
         first, second = self.blocks
         states = self.stem(images)
         states = self.reduce((first(states) + states).relu()).relu()
@@ -63,6 +63,6 @@ class ResidualImages(nn.Module):
         return states.mean((2, 3))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, channels, height, width)` bytes and the mask `(n, L)` to `(n, L, width)`, zero after the end, and the mask."""
+        """Encode images `(n, L, channels, height, width)` bytes with the mask `(n, L)`: `(n, L, width)`, zero for padding, and the mask."""
         states = self.project(self.features(padded[mask].to(self.project.weight.dtype) / 255))
         return states.new_zeros(*mask.shape, states.shape[1]).masked_scatter(mask[..., None], states), mask

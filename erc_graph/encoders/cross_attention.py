@@ -1,4 +1,4 @@
-"""Multi-head attention within one utterance: from the frames of one modality to those of another or of the same modality."""
+"""Multi-head attention within one utterance, from the frames of one modality to the frames of another or the same modality."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch.nn import functional as F
 
 
 class Packing(Protocol):
-    """Protocol of a conversion between packed rows and padded sequences, such as a batch of dialogues."""
+    """Protocol of an object that converts packed rows to padded sequences and back, such as a batch of dialogues."""
 
     def pad(self, rows: Tensor, /) -> Tensor:
-        """Pad `(rows, ...)` to `(n, L, ...)`."""
+        """Convert packed rows to padded sequences: `(rows, ...)` → `(n, L, ...)`."""
 
     def unpad(self, padded: Tensor, /) -> Tensor:
-        """Pack `(n, L, ...)` into `(rows, ...)`."""
+        """Convert padded sequences to packed rows: `(n, L, ...)` → `(rows, ...)`."""
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from queries to keys and values of another sequence (Vaswani et al., 2017; Tsai et al., ACL 2019).
+    """Multi-head attention from queries to the keys and values of another sequence (Vaswani et al., 2017; Tsai et al., ACL 2019).
 
     Args:
         queries: Width of the queries.
@@ -43,18 +43,17 @@ class CrossAttention(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, mask: Tensor, values: Tensor | None = None, packing: tuple[Packing, Packing] | None = None
     ) -> Tensor:
-        """Compute what each query attends to.
+        """Compute the attention output of each query.
 
         Args:
             queries: `(n, L, queries)`.
             keys: `(n, K, keys)`.
-            mask: `(n, K)` bool, real keys; or `(n, L, K)`, those of each query.
-            values: Values of the keys, `(n, K, keys)`; default: the keys themselves.
-            packing: Packing of the queries and of the keys and values, if these are packed rows, so that no linear map is applied to
-                padding.
+            mask: `(n, K)` bool, true for real keys; or `(n, L, K)` bool, the allowed keys of each query.
+            values: `(n, K, keys)`, one per key; default: the keys.
+            packing: Packing of the queries, and packing of keys and values, if the inputs are packed rows. Linear layers then skip padding.
 
         Returns:
-            `(n, L, width)` or packed rows; zero for a query without any key.
+            `(n, L, width)`, or packed rows; zero for a query without any key.
         """
         mask = mask if mask.ndim == 3 else mask[:, None]
         present = mask.any(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The crossmodal Transformer: the steps of one modality attend to those of another (Tsai et al., MulT, ACL 2019)."""
+"""The crossmodal Transformer: the steps of one modality attend to the steps of another (MulT, Tsai et al., ACL 2019)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from erc_graph.encoders.steps import StepNet, Steps, last
 
 
 def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
-    """Return the position codes of 1 to `steps`, `(steps, width)`: sines in the first half of the channels, cosines in the second."""
+    """Return sinusoidal position encodings, `(steps, width)`: sines in the first half of the channels, cosines in the second half."""
     half = width // 2
     rate = torch.exp(torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(10000) / max(half - 1, 1)))
     angle = torch.arange(1, steps + 1, device=like.device, dtype=like.dtype)[:, None] * rate
@@ -23,8 +23,9 @@ def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
 
 
 def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
-    """Return which keys a query reads: `(n, L or 1, K)` bool. Causal: query `i` reads keys `j <= i + d`, where `d` is the difference of the
-    lengths.
+    """Return the attention mask: `(n, L or 1, K)` bool, true for the keys that a query attends to.
+
+    Causal: query `i` attends to keys `j <= i + d`, where `d` is the number of keys minus the number of queries.
     """
     if not causal:
         return keys.present[:, None]
@@ -34,7 +35,7 @@ def visible(queries: Steps, keys: Steps, causal: bool) -> Tensor:
 
 
 class CrossBlock(nn.Module):
-    """Attention and feed-forward network, each after a layer norm and with a residual; queries and keys share the norm."""
+    """A pre-norm Transformer block: attention and feed-forward network, with residuals; queries and keys share the layer norm."""
 
     def __init__(self, width: int, *, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
@@ -46,26 +47,26 @@ class CrossBlock(nn.Module):
             nn.init.zeros_(value) if name.endswith("bias") else nn.init.xavier_uniform_(value)
 
     def forward(self, x: Tensor, keys: Tensor | None, mask: Tensor, packing: tuple[Steps, Steps]) -> Tensor:
-        """Map packed rows `(P, width)` to `(P, width)`, given the keys (none: self-attention), the mask of each query, and both steps."""
+        """Apply the block to packed rows: `(P, width)` → `(P, width)`; without keys it computes self-attention."""
         query = self.norm[0](x)
         x = x + self.dropout(self.attention(query, query if keys is None else self.norm[0](keys), mask, packing=packing))
         return x + self.dropout(self.feedforward(self.norm[1](x)))
 
 
 class CrossTransformer(nn.Module):
-    """Pre-norm Transformer layers whose queries attend to the input keys, the same in every layer; without keys: self-attention.
+    """Pre-norm Transformer layers that all attend to the same keys, the input of the other modality; without keys: self-attention.
 
-    The public codes draw the maps of queries, keys and values as one matrix, whose Glorot bounds are smaller by the square root of 2.
+    The public codes initialise the query, key and value weights as one matrix, so their Glorot bounds are smaller by the square root of 2.
 
     Args:
         width: Width of the input and output steps.
-        heads: Attention heads.
+        heads: Number of attention heads.
         layers: Number of layers.
         dropout: Dropout after attention and in the feed-forward network.
         attention_dropout: Dropout on the attention weights.
         embedding_dropout: Dropout on the input.
-        positions: Whether position codes are added to the input.
-        causal: Whether a query reads keys only up to its own place (`visible`).
+        positions: Whether position encodings are added to the input.
+        causal: Whether a query attends only to keys up to its own position (`visible`).
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class CrossTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def enter(self, steps: Steps) -> Tensor:
-        """Return the input: scaled, with position codes, packed."""
+        """Prepare the input: scale it, add position encodings, apply dropout, and pack it."""
         x = math.sqrt(self.width) * steps.states
         return self.dropout(steps.unpad(x + sinusoids(x.shape[1], self.width, x) if self.positions else x))
 
     def forward(self, queries: Steps, keys: Steps | None = None) -> Steps:
-        """Return one step per query; zero for an absent step."""
+        """Return the output states, one per query; zero for an absent step."""
         x, read, asked = self.enter(queries), None if keys is None else self.enter(keys), keys or queries
         mask = visible(queries, asked, self.causal)
         for layer in self.layers:
@@ -95,13 +96,13 @@ class CrossTransformer(nn.Module):
 
 
 class Crossed(StepNet):
-    """Every modality attends to each other modality; the results are concatenated and then self-attended. A network over steps.
+    """Crossmodal Transformers between all pairs of modalities; per modality, the results are concatenated and pass a self-attention.
 
     Args:
         names: Modalities, in the order in which they attend to each other.
-        width: Width of their steps.
-        stack: Function from width, modality of the queries and modality of the keys to the Transformer; the same modality twice: the
-            self-attention.
+        width: Width of the steps of all modalities.
+        stack: Function that builds a Transformer from the width, the modality of the queries and the modality of the keys. If both
+            modalities are the same, it builds the self-attention.
     """
 
     def __init__(self, names: Sequence[str], width: int, stack: Callable[[int, str, str], CrossTransformer]) -> None:
@@ -113,11 +114,11 @@ class Crossed(StepNet):
         self.inputs, self.widths, self.pools = dict.fromkeys(names, width), [wide] * len(names), [last] * len(names)
 
     def forward(self, steps: Mapping[str, Steps], instead: Mapping[tuple[str, str], Steps] | None = None) -> list[Steps]:
-        """Return for every modality, in order, `(n, L, (M - 1) width)`; for a single modality `(n, L, width)`.
+        """Return the states of every modality, in order: `(n, L, (M - 1) width)`; for a single modality `(n, L, width)`.
 
         Args:
             steps: Modality → its steps.
-            instead: Modality of the queries and modality of the keys → steps that are read in place of the keys' own.
+            instead: Modality of the queries and modality of the keys → steps that replace these keys.
         """
         found, other = [], instead or {}
         for t, nets in self.cross.items():

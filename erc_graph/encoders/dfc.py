@@ -1,15 +1,16 @@
-r"""Dynamic frame convolution: each position of a sequence has its own kernel, and neighbouring positions become one frame (MFDR, 2.3).
+r"""Dynamic frame convolution: neighbouring states become one frame, with a separate kernel for each frame position (MFDR, 2.3).
 
-A frame is `window` neighbouring states, and a frame begins every `hop` of them:
+A frame is a window of `window` neighbouring states; a new frame begins every `hop` states:
 
 .. math:: \bar N_f = \lfloor (L - \omega_f) / h_f \rfloor + 1 \tag{7}
 
-A learned map, as large as a sequence can be, passes a block of convolution, layer normalisation and activation that makes the kernels of
-all frames, one weight per place and channel, as translation variant convolution has it (Chen et al., "TVConv", CVPR 2022):
+A learned map `M` has the length of the longest sequence. A block `W` of convolutions, layer normalisation and activation computes the
+kernels of all frames from `M`. A kernel has one weight per state and channel (translation variant convolution, Chen et al., "TVConv",
+CVPR 2022):
 
 .. math:: \Phi = W(M) \tag{8}
 
-The kernels know where they are, not what stands there. A frame that reaches over the end of its sequence counts what is real.
+The kernels depend on the position of a frame, but not on its states. In a frame that crosses the end of its sequence, padding is ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Pooling = Literal["dfc", "max", "avg", "linear"]
 
 
 def frame_count(length: int, window: int, hop: int) -> int:
-    """Compute the number of frames, Eq. (7).
+    """Compute the number of frames of a sequence, Eq. (7).
 
     >>> frame_count(50, 3, 2), frame_count(24, 3, 3)
     (24, 8)
@@ -34,17 +35,17 @@ def frame_count(length: int, window: int, hop: int) -> int:
 
 
 def frames_of(states: Tensor, mask: Tensor, window: int, hop: int, most: int) -> tuple[Tensor, Tensor]:
-    """Cut sequences into frames.
+    """Divide sequences into frames.
 
     Args:
         states: `(n, L, d)`.
-        mask: `(n, L)` bool, what is real, in front.
-        window: States of a frame.
-        hop: States from one frame to the next.
-        most: Frames of the longest sequence that there can be.
+        mask: `(n, L)` bool, true for real states, which come first.
+        window: Number of states per frame.
+        hop: Number of states from the start of one frame to the start of the next.
+        most: Maximum number of frames: that of the longest possible sequence.
 
     Returns:
-        `(n, N, d, window)`, zero where nothing is, and `(n, N, window)` bool; a frame is there where its first state is.
+        `(n, N, d, window)`, zero for padding, and the mask `(n, N, window)` bool. A frame exists if its first state is real.
     """
     count = min(most, (states.shape[1] - 1) // hop + 1)
     reach = hop * (count - 1) + window
@@ -54,19 +55,19 @@ def frames_of(states: Tensor, mask: Tensor, window: int, hop: int, most: int) ->
 
 
 class DynamicFrameConvolution(nn.Module):
-    """One layer: sequences of at most `length` states to frames.
+    """One layer of dynamic frame convolution, from sequences of at most `length` states to frames.
 
     Args:
         length: L, length of the longest sequence.
         width: D, width of the states.
-        window: ω_f.
-        hop: h_f.
-        middle: Channels between the two convolutions of W.
+        window: ω_f, number of states per frame.
+        hop: h_f, number of states from one frame to the next.
+        middle: Number of channels between the two convolutions of W.
 
     Attributes:
-        map: `(1, D, L)` M.
-        first: First convolution of W; after it `norm` and ReLU.
-        last: Its second convolution.
+        map: `(1, D, L)` learned map M.
+        first: First convolution of W, followed by `norm` and ReLU.
+        last: Second convolution of W.
     """
 
     def __init__(self, length: int, width: int, *, window: int = 3, hop: int = 2, middle: int = 64) -> None:
@@ -79,29 +80,29 @@ class DynamicFrameConvolution(nn.Module):
         nn.init.constant_(self.last.bias, 1 / window)  # type: ignore[arg-type]  # at first nearly a mean
 
     def kernels(self) -> Tensor:
-        """Compute Φ: `(frames, D, window)`."""
+        """Compute the kernels Φ of all frames: `(frames, D, window)`."""
         hidden = F.relu(self.norm(self.first(self.map).mT)).mT
         return self.last(hidden)[0].T.unflatten(-1, (-1, self.window))  # Eq. (8)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, D)` and the mask `(n, L)` of real states, which come first, to `(n, N_f, D)` and its mask."""
+        """Compute frames `(n, N_f, D)` and their mask from states `(n, L, D)` and their mask `(n, L)`; real states come first."""
         frames, real = frames_of(states, mask, self.window, self.hop, self.count)
         return torch.einsum("nfdw,fdw->nfd", frames, self.kernels()[: frames.shape[1]]), real[..., 0]
 
 
 class FramePooling(nn.Module):
-    """Pooling of a sequence to few states: repeated dynamic frame convolution, or one of the alternatives that the paper compares.
+    """Pooling of a sequence to fewer states by layers of dynamic frame convolution, or by an alternative that the paper compares.
 
     Args:
-        length: Longest sequence.
+        length: Length of the longest sequence.
         width: Width of the states.
-        kind: `dfc`; `max` or `avg` of the same frames; `linear`, which maps every state and leaves their number.
-        window: States of a frame.
+        kind: `dfc`: dynamic frame convolution; `max`, `avg`: pooling of the same frames; `linear`: a linear layer, which keeps all states.
+        window: Number of states per frame.
         hops: h_f of every layer.
-        middle: Channels between the convolutions that make the kernels.
+        middle: Number of channels between the convolutions that compute the kernels.
 
     Attributes:
-        count: States that come out of the longest sequence.
+        count: Number of output states for the longest sequence.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class FramePooling(nn.Module):
             self.layers.append(nn.Linear(width, width))
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, width)` and the mask `(n, L)` of real states, which come first, to `(n, N, width)`, zero elsewhere, and its mask."""
+        """Pool states `(n, L, width)` with the mask `(n, L)`, real states first, to `(n, N, width)`, zero for padding, and its mask."""
         if self.kind == "linear":
             return F.relu(self.layers[0](states)) * mask[..., None], mask
         for layer in self.layers:

@@ -1,13 +1,13 @@
 r"""Dialog-aware attention with utterance recurrence (DialogXL, Shen et al., AAAI 2021), over the tokens of a dialogue.
 
-A token attends to all tokens of its own utterance. Which earlier utterances it attends to depends on the group of the head: the last
-utterances (local), all (global), those of the same speaker (speaker), or those of others (listener). With XLNet's relative positions (Yang
-et al., 2019):
+A token attends to all tokens of its own utterance. It also attends to earlier utterances, which depend on the group of the attention head:
+the last utterances (local), all utterances (global), those of the same speaker (speaker), or those of other speakers (listener). The scores
+use the relative positions of XLNet (Yang et al., 2019):
 
 .. math:: e_{ij} = \frac{(q_i + b_w)^\top k_j + (q_i + b_r)^\top W_r R_{i - j}}{\sqrt{d}}, \qquad R_n = [\sin(n f) ; \cos(n f)]
 
-Only tokens of its own utterance attend to the first node, `<cls>`, which does not count in the distances of other tokens. Of earlier
-utterances, a layer reads the input of the same layer. All utterances are therefore computed at once, and later utterances change nothing.
+Only tokens of the same utterance attend to the first node, `<cls>`; distances to tokens of earlier utterances do not count it. Each layer
+attends to earlier utterances at its own input. All utterances are therefore computed in parallel, and the model is causal.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class RelativeLayer(nn.Module):
 
     Args:
         width: Width of the states.
-        heads: Number of heads, each `width / heads` wide, rounded up.
-        feedforward: Hidden width.
-        dropout: Dropout after attention and feed-forward, and between.
-        head_width: Another width of a head.
+        heads: Number of attention heads, each of width `width / heads`, rounded up.
+        feedforward: Hidden width of the feed-forward network.
+        dropout: Dropout after attention, after the feed-forward network and in its hidden layer.
+        head_width: Width of each head, if it differs from the default.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float, head_width: int | None = None) -> None:
@@ -51,11 +51,11 @@ class RelativeLayer(nn.Module):
         """Compute one layer.
 
         Args:
-            states: `(D, L, width)` the tokens of every dialogue.
-            heard: `(D, heads, L, K)` bool, `[query, key]`.
-            distance: `(D, L, K)` rows of the table.
-            table: R, `(distances, width)`.
-            keys: `(D, K, width)` what is read; default: the states.
+            states: `(D, L, width)` tokens of every dialogue.
+            heard: `(D, heads, L, K)` bool, attention mask `[query, key]`.
+            distance: `(D, L, K)` row of `table` for each pair of query and key.
+            table: `(distances, width)` encodings R of the relative positions.
+            keys: `(D, K, width)` states that are attended to; default: `states`.
         """
 
         def split(values: Tensor) -> Tensor:  # (..., heads, L, head width)
@@ -72,13 +72,13 @@ class RelativeLayer(nn.Module):
 
 
 class DialogAttention(OverTurns):
-    """Layers over the tokens of a dialogue; the nodes of an utterance are `<cls>` and its tokens.
+    """Transformer layers over the tokens of a dialogue; the nodes of an utterance are `<cls>` and its tokens.
 
     Args:
-        layers: Their layers, all with as many heads as the groups have together.
+        layers: The layers; each has as many heads as all groups together.
         heads: Number of heads in each group of `GROUPS`.
-        window: How many utterances back local heads read.
-        memory: Number of tokens of earlier utterances that any head reads.
+        window: How many utterances back the local heads attend to.
+        memory: Largest number of tokens of earlier utterances that a head attends to.
     """
 
     causal = True
@@ -88,11 +88,11 @@ class DialogAttention(OverTurns):
         self.layers, self.heads, self.window, self.memory = nn.ModuleList(layers), tuple(heads), window, memory
 
     def remembered(self, nodes: Nodes) -> Tensor:
-        """Return which nodes later utterances read, `(N, S)` bool: all present nodes except `<cls>`."""
+        """Return the nodes that later utterances attend to, `(N, S)` bool: all present nodes except `<cls>`."""
         return nodes.present & (torch.arange(nodes.present.shape[1], device=nodes.present.device) > 0)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, 1, width)`, the states of `<cls>`, which is there in every utterance."""
+        """Encode the tokens `(N, S, width)` of all utterances: `(N, 1, width)`, the state of `<cls>`, which every utterance has."""
         here, kept = nodes.present, self.remembered(nodes)
         before = kept.sum(1).cumsum(0) - kept.sum(1)  # tokens before each turn
         row, place = here.nonzero(as_tuple=True)
@@ -114,7 +114,7 @@ class DialogAttention(OverTurns):
         return Nodes.of_turns(states[real][place == 0])
 
     def attended(self, facts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which tokens read which, `(D, heads, L, L)` bool, and their distances, `(D, L, L)`."""
+        """Return the attention mask `(D, heads, L, L)` bool, and the distances between tokens, `(D, L, L)`."""
         turn, speaker, own, past, kept, before, _ = facts.unbind(-1)
         apart = turn[:, :, None] - turn[:, None]
         near = (apart == 0) & real[:, None]  # the same turn

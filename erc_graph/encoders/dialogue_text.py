@@ -1,4 +1,4 @@
-"""The input of a language model over a dialogue: as many whole utterances as fit, or an utterance with its neighbours."""
+"""Input of a language model in a dialogue: as many whole utterances as fit, or one utterance with its neighbours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class DialogueText(OverTurns):
-    """First-token state of every utterance, from a language model that reads as many whole utterances at once as fit.
+    """The first-token state of every utterance; the language model reads as many whole utterances at once as fit its length.
 
     Args:
         model: The language model.
-        causal: Whether the model reads every utterance separately.
+        causal: Whether the language model reads every utterance separately.
     """
 
     def __init__(self, model: LanguageModel, *, causal: bool) -> None:
@@ -28,7 +28,7 @@ class DialogueText(OverTurns):
         self.model, self.causal, self.longest = model, causal, model.longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map ids `(N, longest turn, 1)` to `(N, 1, width)`; zero for an utterance without tokens."""
+        """Encode token ids `(N, longest turn, 1)`: `(N, 1, width)`, zero for an utterance without tokens."""
         here, spoken = nodes.present, nodes.present.any(1)
         turn = torch.where(spoken, batch.turn, -1)
         final = turn == batch.pad(turn + 1).amax(1)[batch.dialogue] - 1  # the closing token of other turns is left out
@@ -48,12 +48,12 @@ class DialogueText(OverTurns):
 
 
 class Around(OverTurns):
-    """The tokens of every utterance between those of its neighbours; an utterance that is too long with them has only its own tokens.
+    """The tokens of every utterance together with the tokens of its neighbours; the neighbours are left out if all are too long.
 
     Args:
         past: Number of preceding utterances.
         future: Number of following utterances.
-        longest: Largest number of tokens together.
+        longest: Largest number of tokens, neighbours included.
     """
 
     def __init__(self, *, past: int, future: int, longest: int) -> None:
@@ -61,7 +61,7 @@ class Around(OverTurns):
         self.causal, self.past, self.before, self.future, self.longest = not future, past, past, future, longest
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, item)` to `(N, turns times S, item + 1)`; the last number is one for tokens of the utterance itself."""
+        """Add the neighbours: `(N, S, item)` → `(N, turns times S, item + 1)`; the last channel is 1 for tokens of the utterance itself."""
         offset = torch.arange(-self.before, self.future + 1, device=batch.device)
         turn, own = batch.turn[:, None] + offset, offset == 0
         rows = (torch.arange(batch.utterances, device=batch.device)[:, None] + offset).clamp(0, batch.utterances - 1)
@@ -75,11 +75,11 @@ class Around(OverTurns):
 
 
 class TextInContext(nn.Module):
-    """A language model that reads every utterance between its neighbours, with adapters after the last layers.
+    """A language model that reads every utterance together with its neighbours, with adapters after the last layers.
 
     Args:
         model: The language model.
-        adapters: Modules from states and additional input to states, for the last layers.
+        adapters: Adapters for the last layers: modules from states and a second input to states.
         past: Number of preceding utterances.
         future: Number of following utterances.
     """
@@ -90,16 +90,16 @@ class TextInContext(nn.Module):
         self.around = Around(past=past, future=future, longest=model.longest)
 
     def forward(self, ids: Ragged, beside: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Read all utterances.
+        """Encode all utterances.
 
         Args:
             ids: Token ids of every utterance.
-            beside: `(N, any width)`, the additional input of the adapters.
+            beside: `(N, any width)`, second input of the adapters.
             batch: The dialogues.
 
         Returns:
-            `(N, width)` state of the utterance's own first token, and `(N, width)` mean over all that was read; zero for an utterance
-                without text.
+            `(N, width)` state of the first token of the utterance itself, and `(N, width)` mean over all tokens, neighbours included; zero
+                for an utterance without text.
         """
         nodes = self.around(token_nodes(ids), batch)
         tokens = packed(nodes)  # items: the id, and whether it is of the turn itself

@@ -1,7 +1,7 @@
-"""Dropout with masks that are cheap to draw on a CPU.
+"""Dropout with fast random masks on a CPU.
 
-On a CPU, PyTorch draws one number of a slow generator per value, which takes a fifth of a training step; here sixteen bits decide for a
-value.
+On a CPU, PyTorch draws one number from a slow generator per value, which takes a fifth of the time of a training step. Here sixteen random
+bits per value are enough.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STEPS = 2**16  # of the share: four values have their decision from one 64-bit n
 
 
 def passes(shape: Sequence[int], share: float) -> Tensor:
-    """Draw the dropout mask on a CPU: bool of any shape, false for a share of the values, to the nearest 1 / 65536."""
+    """Draw a dropout mask on a CPU: bool of any shape, false with the probability `share`, rounded to a multiple of 1 / 65536."""
     count = math.prod(shape)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None).view(torch.int16)
     lost = min(round(share * STEPS), STEPS - 1)
@@ -25,12 +25,12 @@ def passes(shape: Sequence[int], share: float) -> Tensor:
 
 
 def dropped(values: Tensor, share: float, *, inplace: bool = False) -> Tensor:
-    """Set a share of the values to zero at random; the others are divided by `1 - share`.
+    """Set each value to zero with the probability `share`, and divide the other values by `1 - share`.
 
     Args:
-        values: Any shape.
-        share: Of the values that are lost, at most 1; on a CPU to the nearest 1 / 65536.
-        inplace: Change `values` themselves.
+        values: Values of any shape.
+        share: Dropout rate, at most 1; on a CPU rounded to a multiple of 1 / 65536.
+        inplace: Whether `values` is changed in place.
     """
     if values.device.type != "cpu" or not 0 < share < 1:
         return F.dropout(values, share, inplace=inplace)
@@ -39,7 +39,7 @@ def dropped(values: Tensor, share: float, *, inplace: bool = False) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """Set a share `p` of the values to zero in training (`dropped`); do nothing in evaluation."""
+    """Dropout with the rate `p` in training (`dropped`); no change in evaluation mode."""
 
     def __init__(self, p: float) -> None:
         super().__init__()

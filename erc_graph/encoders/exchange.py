@@ -1,4 +1,4 @@
-"""Cross-modal attention within an utterance: the items of every modality attend to those of each other modality."""
+"""Cross-modal attention within an utterance: the items of every modality attend to the items of each other modality."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One attention per ordered pair of modalities; the results of a modality are added up.
+    """One multi-head attention per ordered pair of modalities; the results are summed per modality of the queries.
 
     Args:
         names: The modalities.
         width: Width of the input and output items.
-        heads: Number of heads of each attention.
+        heads: Number of heads of each multi-head attention.
         dropout: Dropout on the attention weights, in training.
     """
 
@@ -27,11 +27,11 @@ class Exchange(nn.Module):
             others.update({o: CrossAttention(width, width, width, heads=heads, dropout=dropout) for o in names if o != m})  # type: ignore[operator]
 
     def forward(self, states: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return modality → `(n, L, width)`; zero for an utterance that has no other modality.
+        """Return modality → attention output `(n, L, width)`; zero for an utterance without other modalities.
 
         Args:
             states: Modality → its items `(n, L, width)`.
-            masks: Modality → `(n, L)` bool, real items.
+            masks: Modality → `(n, L)` bool, true for real items.
         """
         return {
             m: sum((attend(states[m], states[o], masks[o]) for o, attend in others.items()), torch.zeros_like(states[m]))  # type: ignore[operator]

@@ -11,13 +11,13 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with ReLU between them, residual, layer norm.
+    """The feed-forward sublayer of a Transformer: two linear layers with ReLU, then residual and layer norm.
 
     Args:
         width: Width of input and output.
-        hidden: Width between the maps.
+        hidden: Width of the hidden layer.
         dropout: Dropout on the output before the residual, in training.
-        epsilon: Epsilon of the norm.
+        epsilon: Epsilon of the layer norm.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float, *, epsilon: float = 1e-5) -> None:
@@ -26,20 +26,20 @@ class FeedForward(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(width, eps=epsilon), Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map `(..., width)` to `(..., width)`."""
+        """Apply the sublayer to states: `(..., width)` → `(..., width)`."""
         found: Tensor = self.norm(states + self.dropout(self.outer(self.inner(states).relu())))
         return found
 
 
 class AttentionLayer(nn.Module):
-    """A Transformer layer with a given attention over utterances.
+    """A post-norm Transformer layer with a given attention module over utterances.
 
     Args:
-        attend: The attention.
+        attend: The attention module.
         width: Width of input and output.
         hidden: Hidden width of the feed-forward sublayer.
         dropout: Dropout on the output of both sublayers, in training.
-        epsilon: Epsilon of both norms.
+        epsilon: Epsilon of both layer norms.
     """
 
     def __init__(self, attend: OverTurns, width: int, hidden: int, dropout: float, *, epsilon: float = 1e-5) -> None:
@@ -48,5 +48,5 @@ class AttentionLayer(nn.Module):
         self.feedforward = FeedForward(width, hidden, dropout, epsilon=epsilon)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Apply the layer to node states: `(N, S, width)` → `(N, S, width)`."""
         return nodes.with_states(self.feedforward(self.norm(nodes.masked() + self.dropout(self.attend(nodes, batch).states))))

@@ -1,4 +1,4 @@
-"""Front ends: words, frames, a waveform or images of an utterance become frames of one width that an encoder can read."""
+"""Front ends: modules that convert words, frames, a waveform or images of an utterance to frames of one width for an encoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKENS = 1 << 20  # numbers of a chunk, while scaling is fitted
 
 
 def items_per_frame(item: tuple[int, ...]) -> int:
-    """Return how many items of a sequence make one frame: samples of a waveform, else one.
+    """Return how many items of a sequence become one frame: 160 samples of a waveform, one item of other sequences.
 
     >>> items_per_frame(()), items_per_frame((768,))
     (160, 1)
@@ -27,13 +27,13 @@ def items_per_frame(item: tuple[int, ...]) -> int:
 
 
 class FrontEnd(nn.Module):
-    """The front end of one modality: `(n, L, *item)` and a mask → `(n, frames, width)` and their mask.
+    """The front end of one modality: `(n, L, *item)` and a mask → frames `(n, frames, width)` and their mask.
 
-    A waveform becomes MFCCs (100 frames per second), an image becomes the output of a small convolutional network, and a vector stays as it
-    is. MFCCs and vectors are scaled by mean and deviation of the training split (`fit`). All frames are projected.
+    A waveform is converted to MFCCs, 100 frames per second. An image is encoded by a small convolutional network. A vector is not changed.
+    MFCCs and vectors are standardised with mean and standard deviation of the training split (`fit`). All frames are projected.
 
     Args:
-        item: Shape of one item of the sequence: `()`, `(d,)` or `(channels, height, width)` (bytes).
+        item: Shape of one item of the sequence: `()`, `(d,)` or, for images of bytes, `(channels, height, width)`.
         width: Width of the output frames; default: frames are not projected and keep their width.
     """
 
@@ -55,17 +55,17 @@ class FrontEnd(nn.Module):
         self.project = nn.Linear(inputs, width) if width else nn.Identity()
 
     def frames(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return unscaled frames and their mask; vectors, and MFCCs that `prepared` has computed, are returned as they are."""
+        """Return the frames before standardisation, and their mask; vectors and MFCCs from `prepared` are returned unchanged."""
         return mfcc(padded, mask, coefficients=COEFFICIENTS) if padded.ndim == 2 else (padded.to(self.get_buffer("mean").dtype), mask)
 
     def count(self, sequences: Ragged) -> Tensor:
-        """Return the number of frames of every sequence, `(U,)`."""
+        """Return the number of frames per sequence, `(U,)`."""
         lengths = sequences.lengths
         return lengths if sequences.item else ((lengths - WINDOW).div(HOP, rounding_mode="floor") + 1).clamp(min=1) * (lengths > 0)
 
     @torch.no_grad()
     def fit(self, sequences: Ragged) -> None:
-        """Fit mean and deviation to the frames of the training data."""
+        """Compute mean and standard deviation of the frames of the training split."""
         if len(self.item) > 1 or not len(sequences.values):
             return
         total, squares, count = (torch.zeros(len(self.get_buffer("mean")), dtype=torch.double, device=sequences.device) for _ in range(3))
@@ -79,7 +79,7 @@ class FrontEnd(nn.Module):
         self.get_buffer("deviation").copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, *item)`, `(n, L)` bool to `(n, frames, width)`, zero where the mask `(n, frames)` is false, and that mask."""
+        """Encode items `(n, L, *item)` with the mask `(n, L)`: frames `(n, frames, width)`, zero for padding, and their mask."""
         frames, mask = self.frames(padded, mask)
         if self.image is not None:
             real = self.image((frames[mask] / 255).to(self.get_buffer("mean").dtype))
@@ -90,28 +90,28 @@ class FrontEnd(nn.Module):
 
 
 class FrontEnds(nn.ModuleDict):
-    """One front end for each modality that is read as a sequence.
+    """Front ends, one for each modality that is a sequence.
 
     Args:
         items: Modality → shape of one item.
-        width: Width of all output frames; default: the width of the modality.
+        width: Width of all output frames; default: the frames of each modality keep their width.
     """
 
     def __init__(self, items: Mapping[str, tuple[int, ...]], width: int | None = None) -> None:
         super().__init__({name: FrontEnd(item, width) for name, item in items.items()})
 
     def fit(self, train: Batch) -> None:
-        """Fit the scaling of every modality on training data."""
+        """Compute mean and standard deviation of every modality on the training split."""
         for name, front in self.items():
             front.fit(train.sequences[name])  # type: ignore[operator]
 
     def count(self, batch: Batch) -> dict[str, Tensor]:
-        """Return modality → `(U,)` frames that every sequence becomes."""
+        """Return modality → `(U,)`, the number of frames per sequence."""
         return {name: front.count(batch.sequences[name]) for name, front in self.items()}  # type: ignore[operator]
 
     @torch.no_grad()
     def prepared(self, batch: Batch) -> Batch:
-        """Return the batch with MFCCs in place of waveforms: MFCCs have no weights, so they are computed once and not in every epoch."""
+        """Return the batch with MFCCs instead of waveforms, so that they are computed once and not in every epoch."""
         waves = {name: value for name, value in batch.sequences.items() if name in self and not value.item}
         if not waves:
             return batch

@@ -1,12 +1,12 @@
-r"""Gated cross-modal attention: what the frames of one modality read in the others, weighed channel by channel (WavFusion, Eqs. (8)-(11)).
+r"""Gated cross-modal attention: attention to each other modality, combined with one gate per channel (WavFusion, Eqs. (8)-(11)).
 
 .. math::
     F_m &= \mathrm{CM}(X, X_m) \tag{8, 9} \\
     P &= \mathrm{sigmoid}(\mathrm{FC}(F_1 \oplus F_2)) \tag{10} \\
     F &= P \odot F_1 + (1 - P) \odot F_2 \tag{11}
 
-The gate works for any number of other modalities: the sigmoid for two is a softmax whose last logit is zero, and the shares of more are a
-softmax too. A missing modality has a share of exactly zero; the shares of the others sum to one.
+For more than two other modalities, the gate is a softmax over the modalities. For two, the sigmoid equals a softmax whose second logit is
+zero. A missing modality has the gate value zero; the gate values of the present modalities sum to one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class GatedCrossAttention(nn.Module):
-    """Attention from the frames of one modality to those of each other modality, and a gate between the results.
+    """Attention from the frames of one modality to the frames of each other modality, and a gate that combines the results.
 
     Args:
         width: Width of queries and output frames.
-        others: Modality → width of its frames.
-        heads: Number of heads of each attention.
+        others: Other modality → width of its frames.
+        heads: Number of heads of each multi-head attention.
         dropout: Dropout on the attention weights, in training.
     """
 
@@ -37,14 +37,14 @@ class GatedCrossAttention(nn.Module):
         self.gate = nn.Linear(len(others) * width, (len(others) - 1) * width) if len(others) > 1 else None
 
     def forward(self, queries: Tensor, others: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Compute what each query attends to.
+        """Compute the gated attention output of each query.
 
         Args:
             queries: `(n, L, width)`.
-            others: Modality → frames `(n, K, its width)` and their mask `(n, K)` bool.
+            others: Other modality → frames `(n, K, its width)` and their mask `(n, K)` bool.
 
         Returns:
-            `(n, L, width)`, zero for an utterance that has none of the others, and the shares `(n, L, others, width)`.
+            `(n, L, width)`, zero for an utterance without other modalities, and the gate values `(n, L, others, width)`.
         """
         heard = torch.stack([attend(queries, *others[name]) for name, attend in self.attend.items()], 2)
         here = torch.stack([others[name][1].any(1) for name in self.attend], 1)[:, None, :, None]

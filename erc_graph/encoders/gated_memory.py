@@ -1,6 +1,6 @@
-"""The recurrence of a memory fusion network: LSTMs side by side, and a memory of how their states change (Zadeh et al., AAAI 2018).
+"""The recurrence of a memory fusion network: one LSTM per modality, and a memory of the changes of their cells (Zadeh et al., AAAI 2018).
 
-Steps are words of an utterance, or utterances of a dialogue. The equations are those of `erc_graph.methods.mfn`.
+A step is a word of an utterance, or an utterance of a dialogue. The equations are in `erc_graph.methods.mfn`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ State = tuple[Tensor, Tensor, Tensor, Tensor]  # h, c, u, and which modalities h
 
 
 class GatedMemory(nn.Module):
-    """LSTMs of several modalities, attention over two steps of their cells, and a gated memory.
+    """One LSTM per modality, attention over the cells of two consecutive steps, and a gated memory.
 
-    A modality that is missing at a step keeps its state, and its cell counts only as that of a step before, if there was one.
+    A modality that is missing at a step keeps its state. The attention then ignores its cell at this step; it still reads the cell of the
+    step before, if the modality was present earlier.
 
     Args:
-        inputs: Modality → width of the input.
+        inputs: Modality → width of its input.
         widths: Modality → width of its LSTM.
         memory: Width of the memory.
-        hidden: Hidden width of each of `NETS`.
+        hidden: Name from `NETS` → hidden width of this network.
         dropout: Dropout in these networks.
 
     Attributes:
-        width: Width of all LSTMs and the memory side by side.
+        width: Width of the output: the states of all LSTMs and the memory, concatenated.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class GatedMemory(nn.Module):
         return list(self.cells.items())  # type: ignore[arg-type]
 
     def gates(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Compute the part of the gates that does not depend on states: modality → `(..., inputs)` to `(..., modalities, 4 × largest
-        width)`.
+        """Compute the terms of the gates that depend only on the input, for all steps at once.
+
+        The input is modality → `(..., inputs)`; the output is `(..., modalities, 4 × largest width)`.
         """
         most, rows = max(self.widths), []
         for name, cell in self._cells():
@@ -70,12 +72,12 @@ class GatedMemory(nn.Module):
         """Process all steps.
 
         Args:
-            gates: `(n, T, modalities, ·)`
-            there: `(n, T, modalities)` bool.
-            state: Of the steps before, if there were any.
+            gates: `(n, T, modalities, ·)`, output of `gates`.
+            there: `(n, T, modalities)` bool, presence of each modality at each step.
+            state: State after the preceding steps; `None` at the start of a sequence.
 
         Returns:
-            `(n, T, width)`, and the state after the last step.
+            The output `(n, T, width)`, and the state after the last step.
         """
         count, size = torch.tensor(self.widths, device=there.device), sum(self.widths)
         on = there.repeat_interleave(count, -1, output_size=size)
@@ -102,8 +104,9 @@ class GatedMemory(nn.Module):
         return torch.cat([torch.stack(outputs, 1), memories], -1), (h, c, memories[:, -1], heard[:, -1])
 
     def last(self, values: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """Compute the state at the last step of every sequence: modality → `(n, T, inputs)` and `(n, T, modalities)` bool, to `(n,
-        width)`.
+        """Compute the output at the last step of every sequence: `(n, width)`.
+
+        The inputs are modality → `(n, T, inputs)`, and `(n, T, modalities)` bool, the presence of each modality at each step.
         """
         states, _ = self(self.gates(values), there)
         return states[torch.arange(len(states), device=states.device), there.any(-1).sum(1) - 1]
@@ -124,7 +127,7 @@ class GatedMemory(nn.Module):
 
 
 class OverDialogue(OverTurns):
-    """The same recurrence over the utterances of a dialogue; what goes in are the gates of the modalities, as streams."""
+    """The recurrence of `GatedMemory` over the utterances of a dialogue; the input is the output of `gates`, one stream per modality."""
 
     causal = True
 
@@ -133,11 +136,11 @@ class OverDialogue(OverTurns):
         self.memory = memory
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, modalities, ·)` to `(N, 1, width)`."""
+        """Apply the recurrence to all dialogues: gates `(N, modalities, ·)` → `(N, 1, width)`."""
         states, _ = self.memory(batch.pad(nodes.masked()), batch.pad(nodes.present))
         return Nodes.of_turns(batch.unpad(states), nodes.present.any(1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance."""
+        """Process the next utterance of a live dialogue."""
         states, state = self.memory(nodes.masked()[:, None], nodes.present[:, None], memory)
         return Nodes.of_turns(states[:, 0], nodes.present.any(1)), state

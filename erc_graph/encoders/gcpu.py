@@ -1,8 +1,7 @@
-r"""Gated context perception unit: a recurrence with two inputs per step, the step's own state and its context (MFDR, Eqs. (1)-(6)).
+r"""Gated context perception unit: a recurrent cell with two inputs per step, the state of the step and its context (MFDR, Eqs. (1)-(6)).
 
-Everything that does not depend on the preceding step is computed before the loop: the products with both inputs, for all steps at once. A
-step then has three products; a GRU has one. (A hand-written backward pass, as in `erc_graph.encoders.gru`, was only a tenth faster and was
-not kept.)
+The products with both inputs do not depend on the preceding step, so they are computed for all steps before the loop. A step then has three
+matrix products; a GRU has one. A hand-written backward pass, as in `erc_graph.encoders.gru`, was only 10 % faster and was not kept.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ Cell = Literal["gcpu", "mgru", "gru"]
 
 
 class ContextPerception(nn.Module):
-    """A recurrent state per item that also reads the whole sequence.
+    """A recurrent network over the items of a sequence whose second input is self-attention over the whole sequence.
 
     Args:
         inputs: Width of the input items.
         width: Width of the output states.
-        cell: `gcpu`, or what the paper compares it with: `mgru`, whose update gate is complementary, or `gru`, which has no second input.
-        context: Whether the second input is multi-head attention over the sequence; off: the item itself.
-        heads: Number of heads of that attention.
-        dropout: Dropout on its weights, in training.
+        cell: `gcpu`, or a baseline of the paper: `mgru`, with a complementary update gate, or `gru`, without a second input.
+        context: Whether the second input is the output of multi-head self-attention; off: the item itself.
+        heads: Number of attention heads.
+        dropout: Dropout on the attention weights, in training.
     """
 
     def __init__(self, inputs: int, width: int, *, cell: Cell = "gcpu", context: bool = True, heads: int = 4, dropout: float = 0.0) -> None:
@@ -37,7 +36,7 @@ class ContextPerception(nn.Module):
         )
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, inputs)` to `(n, L, width)`, zero outside the mask `(n, L)`; real items come first in every sequence."""
+        """Encode items `(n, L, inputs)` with the mask `(n, L)`, real items first: `(n, L, width)`, zero for padding."""
         if isinstance(self.cell, nn.GRU):
             hidden = self.cell(states)[0]
         else:
@@ -66,24 +65,24 @@ class _Cell(nn.Module):
             nn.init.uniform_(parameter, -(width**-0.5), width**-0.5)
 
     def inputs(self, z: Tensor, g: Tensor) -> Tensor:
-        """`(L, n, (gates + 2) × width)`: what the gates see of both, then the candidate of `z`, then that of `g`."""
+        """Compute the products with both inputs: `(L, n, (gates + 2) × width)`, for the gates, the candidate of `z`, and that of `g`."""
         at, of_z, of_g = self.gates * self.width, self.of_z(z), self.of_g(g)
         joined = torch.cat([of_z[..., :at] + of_g[..., :at], of_z[..., at:], of_g[..., at:]], -1)
         return (joined + self.bias).transpose(0, 1)
 
 
 class GCPU(_Cell):
-    """Eqs. (1)-(6) of MFDR: reset and update gate, and one candidate state per input.
+    """The cell of Eqs. (1)-(6) of MFDR, with a reset gate, an update gate, and one candidate state per input.
 
     Args:
         inputs: Width of `z` and `g`.
         width: Width of the state.
 
     Attributes:
-        reset: `(width, width)` W_hr.
-        candidate: `(2 × width, width)` W_hz̃ over W_hg̃.
-        update: `(width, 3 × width)` W_z̃u, W_g̃u, W_hu side by side.
-        update_bias: `(width,)` b_u; the other biases stand with the inputs.
+        reset: `(width, width)` weight W_hr.
+        candidate: `(2 × width, width)` weights W_hz̃ and W_hg̃, concatenated.
+        update: `(width, 3 × width)` weights W_z̃u, W_g̃u and W_hu, concatenated.
+        update_bias: `(width,)` bias b_u; the linear layers of the inputs have the other biases.
     """
 
     reset: nn.Parameter
@@ -97,7 +96,7 @@ class GCPU(_Cell):
         )
 
     def forward(self, z: Tensor, g: Tensor) -> Tensor:
-        """Map `(n, L, inputs)` twice to `(n, L, width)`."""
+        """Compute all states from the inputs `z` and `g`, `(n, L, inputs)` each: `(n, L, width)`."""
         width = self.width
         hidden, states = z.new_zeros(len(z), width), []
         for step in self.inputs(z, g):
@@ -110,15 +109,15 @@ class GCPU(_Cell):
 
 
 class MGRU(_Cell):
-    """The same two inputs and candidates under a complementary update gate, which sees what the reset gate sees (MFDR, Fig. 4 (a)).
+    """The cell of MFDR, Fig. 4 (a): like `GCPU`, but with a complementary update gate that has the inputs of the reset gate.
 
     Args:
         inputs: Width of `z` and `g`.
         width: Width of the state.
 
     Attributes:
-        gate: `(2 × width, width)` of reset and update gate.
-        candidate: As in `GCPU`.
+        gate: `(2 × width, width)` weights of the reset gate and the update gate for the state.
+        candidate: `(2 × width, width)` weights as in `GCPU`.
     """
 
     gate: nn.Parameter
@@ -128,7 +127,7 @@ class MGRU(_Cell):
         super().__init__(inputs, width, 2, gate=(2 * width, width), candidate=(2 * width, width))
 
     def forward(self, z: Tensor, g: Tensor) -> Tensor:
-        """Map `(n, L, inputs)` twice to `(n, L, width)`."""
+        """Compute all states from the inputs `z` and `g`, `(n, L, inputs)` each: `(n, L, width)`."""
         width = self.width
         hidden, states = z.new_zeros(len(z), width), []
         for step in self.inputs(z, g):

@@ -1,15 +1,15 @@
-r"""GRUs over the same dialogues, computed together on a CPU: streams and directions are one batched product per step.
+r"""Several GRUs over the same dialogues, computed together on a CPU: one batched matrix product per step for all streams and directions.
 
-Step `t` computes utterance `t` of all dialogues.
+Step `t` computes utterance `t` of all dialogues:
 
 .. math::
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
     n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
 
-These are the equations of `torch.nn.GRU`, with its parameters. In PyTorch, a dialogue of fifty utterances takes a thousand tiny operations,
-and most of the time is the overhead of starting them. Here a step takes five operations forward and three backward, for any number of
-GRUs. Everything that does not depend on the preceding step is outside the loop: the products with the inputs, the slopes of the
-gates, the gradients of the weights. (PyTorch's LSTM on a CPU is one call of oneDNN; four LSTMs side by side in this way were not faster.)
+These are the equations and parameters of `torch.nn.GRU`. In PyTorch, a dialogue of fifty utterances takes a thousand small operations, and
+most of the time is the overhead of starting them. Here a step takes five operations in the forward pass and three in the backward pass, for
+any number of GRUs. Everything that does not depend on the preceding step is computed outside the loop: the products with the inputs, the
+derivatives of the gates, and the gradients of the weights. The same was tried for LSTMs and was not faster than PyTorch, which uses oneDNN.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from erc_graph.data.batch import Batch
 
 
 def usable(states: Tensor) -> bool:
-    """Return whether this implementation can be used; on a GPU and in half precision PyTorch's own GRU is used."""
+    """Return whether this implementation can be used; on a GPU and in half precision, the GRU of PyTorch is used."""
     return states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
 
 def read(nets: Sequence[Sequence[nn.GRU]], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Compute one layer of several GRUs of one width.
+    """Compute one layer of several GRUs of the same width.
 
     Args:
-        nets: For every stream its GRUs: forward, and backward where it has that direction.
-        states: For every stream `(N, inputs)` packed rows.
+        nets: The GRUs of every stream: forward and, if the stream is bidirectional, backward.
+        states: `(N, inputs)` packed rows of every stream.
         batch: The dialogues.
 
     Returns:
-        For every stream `(N, directions × width)`.
+        `(N, directions × width)` output states of every stream.
     """
     flat = [net for directions in nets for net in directions]
     gates = [F.linear(rows, _joined(own, "weight_ih_l0"), _joined(own, "bias_ih_l0")) for rows, own in zip(states, nets, strict=True)]

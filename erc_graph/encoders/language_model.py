@@ -1,7 +1,7 @@
-"""A pretrained language model of the transformers library over token ids, trained with the method.
+"""A pretrained language model of the transformers library, which reads token ids and is trained with the method.
 
-A corpus has the ids as a sequence of items of width one (`erc-graph features --pooling tokens`). They come from the model's own tokenizer:
-a first token, the tokens of the text, and a closing token. Items of another width are states of tokens and need no model here.
+The corpus contains the token ids as a sequence of items of width one (`erc-graph features --pooling tokens`). They come from the tokenizer
+of the model: a first token, the tokens of the text, and a closing token. Items of another width are token states, and need no model.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ SMALL = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_a
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig:
-    """A language model for text as token ids; by default a small BERT with random weights.
+    """Configuration of a language model that reads token ids; the default is a small BERT with random weights.
 
     Attributes:
         folder: A pretrained model: a folder (config.json, model.safetensors) or a name that `erc-graph features` knows; empty: none.
-        settings: What the model's config.json says, which is kept with trained weights; empty: that of the folder, or a small BERT's.
-        rate: Its learning rate, as a share of the others'.
-        lora: Rank of low-rank matrices, which are trained and saved in place of its weights (`erc_graph.features.low_rank`); 0: the weights
-            are.
-        revision: Of the folder's weights, which a saved model with low-rank matrices needs again; empty: any.
+        settings: Content of the config.json of the model, saved with trained weights; empty: that of `folder`, or that of a small BERT.
+        rate: Learning rate of the language model, as a factor on the learning rate of the method.
+        lora: Rank of low-rank matrices that are trained and saved instead of the weights (`erc_graph.features.low_rank`); 0: the weights
+            are trained.
+        revision: Revision of the weights in `folder`; a saved model with low-rank matrices needs the same weights again; empty: any.
     """
 
     folder: str = ""
@@ -58,31 +58,31 @@ class LanguageModelConfig:
         )
 
     def found(self) -> LanguageModelConfig:
-        """Return the configuration with the settings of its model."""
+        """Return the configuration with `settings` filled from the pretrained model or the small BERT."""
         settings = read_json(find_encoder(self.folder) / "config.json") if self.folder else self.settings or SMALL
         return replace(self, settings=dict(settings))
 
 
 class LanguageModel(nn.Module):
-    """Token states from token ids.
+    """A language model that computes token states from token ids.
 
     Args:
-        config: Which model.
+        config: The configuration.
 
     Attributes:
-        config: What it takes to build the model again: the same without the folder, or with low-rank matrices without the settings.
-        width: Width of a state.
-        longest: Most tokens of a text.
+        config: The configuration to save: without the folder, or, for low-rank matrices, with the folder but without the settings.
+        width: Width of a token state.
+        longest: Largest number of tokens of a text.
 
     Raises:
-        CheckpointError: the model cannot be found or read, or has other weights than a saved one was trained with.
-        ConfigError: its settings are none that transformers knows; or low-rank matrices without a pretrained model, or without peft.
+        CheckpointError: the model cannot be found or read, or its weights differ from those that low-rank matrices were trained with.
+        ConfigError: transformers does not know the settings, or low-rank matrices lack a pretrained model or the package peft.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         if config.lora and not config.folder:
-            raise ConfigError("pipeline.language_model.lora: expected a pretrained model as well (folder), found none")
+            raise ConfigError("pipeline.language_model.lora: expected a pretrained model in pipeline.language_model.folder, found none")
         config = config.found()
         as_shapes = torch.empty(0).is_meta  # a saved method is built, and its weights come later
         self.model = model = _built(replace(config, folder="") if as_shapes else config)
@@ -94,7 +94,7 @@ class LanguageModel(nn.Module):
         self.longest -= (self.padding + 1) * (model.config.model_type in OFFSET)
 
     def state_dict(self, *args: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return weights by name; for a model with low-rank matrices only these."""
+        """Return the weights by name; with low-rank matrices, only those matrices."""
         found: dict[str, Any] = super().state_dict(*args, **named)
         if self.config.lora:
             inside = f"{named.get('prefix', '')}model."
@@ -114,36 +114,36 @@ class LanguageModel(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Return the layers, the last one last."""
+        """Return the Transformer layers, from the first to the last."""
         depth = self.model.config.num_hidden_layers
         return next(part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
 
     def freeze(self, trained: int) -> None:
-        """Freeze all layers except the last ones."""
+        """Freeze all weights except those of the last `trained` layers."""
         self.requires_grad_(False)
         for layer in self.layers[max(0, len(self.layers) - trained) :]:
             for name, value in layer.named_parameters():
                 value.requires_grad_(not self.config.lora or ".lora_" in name)
 
     def forward(self, ids: Ragged) -> Ragged:
-        """Map items `(1,)` to states `(width,)`, each sequence separately."""
+        """Compute the token states of every sequence separately: ids `(1,)` → states `(width,)`."""
         return map_sequences(self.states, ids, self.width, TOKENS)
 
     def states(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(n, L, 1)` ids and `(n, L)` bool to `(n, L, width)`, and the mask."""
+        """Compute the token states of padded ids: `(n, L, 1)` with the mask `(n, L)` bool → `(n, L, width)` and the mask."""
         if mask.shape[1] > self.longest:
-            raise ConfigError(f"sequences.text: expected up to {self.longest} tokens, as the language model takes, found {mask.shape[1]}")
+            raise ConfigError(f"sequences.text: expected at most {self.longest} tokens, as many as the model reads, found {mask.shape[1]}")
         ids = torch.where(mask, padded[..., 0].long(), self.padding)
         check_ids(ids, self.model.config.vocab_size)
         return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
     @contextmanager
     def adapted(self, adapters: Sequence[nn.Module], beside: Tensor) -> Iterator[None]:
-        """Place an adapter after each of the last layers within a block.
+        """Apply an adapter after each of the last layers, within a `with` block.
 
         Args:
-            adapters: States `(n, L, width)` and `beside` → states; of the last layers, in their order.
-            beside: `(n, L, any width)`.
+            adapters: Adapters for the last layers, in order: states `(n, L, width)` and `beside` → states.
+            beside: `(n, L, any width)`, second input of the adapters.
         """
 
         def behind(adapter: nn.Module, found: Any) -> Any:
@@ -172,7 +172,7 @@ def _beside(config: LanguageModelConfig) -> LanguageModelConfig:
     if config.revision not in ("", found):
         raise CheckpointError(
             f"pipeline.language_model: expected {config.folder} of version {config.revision[:20]}, found {found[:20]} in {source}; put "
-            "those weights there"
+            "the weights of that version there"
         )
     folder = os.path.abspath(config.folder) if source == Path(config.folder) else config.folder
     return replace(config, folder=folder, settings={}, revision=found)
@@ -192,7 +192,7 @@ def _built(config: LanguageModelConfig) -> Any:
     except (TypeError, ValueError, LookupError) as error:
         if isinstance(error, ErcGraphError):
             raise
-        raise ConfigError(f"pipeline.language_model.settings: expected a config.json of transformers ({str(error)[:120]})") from None
+        raise ConfigError(f"pipeline.language_model.settings: expected settings of a transformers model ({str(error)[:120]})") from None
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # nothing reads it
@@ -202,25 +202,25 @@ def _built(config: LanguageModelConfig) -> Any:
 
 
 def check_ids(ids: Tensor, known: int) -> None:
-    """Check that token ids fit the vocabulary of a model of `known` tokens.
+    """Check that all token ids are in the vocabulary of a model with `known` tokens.
 
     Raises:
-        ConfigError: the model does not have one of the ids.
+        ConfigError: an id is not in the vocabulary.
     """
     if ids.numel() and (int(ids.max()) >= known or int(ids.min()) < 0):
         raise ConfigError(
-            f"sequences.text: expected token ids below {known}, as the tokenizer of the language model makes them (erc-graph features "
-            f"--pooling tokens), found {int(ids.max())}"
+            f"sequences.text: expected token ids from 0 to {known - 1}, found {int(ids.min())} to {int(ids.max())}; compute them with the "
+            "tokenizer of the language model (erc-graph features --pooling tokens)"
         )
 
 
 def token_nodes(tokens: Ragged) -> Nodes:
-    """Return every token as a node of its utterance: `(N, longest turn, item)`."""
+    """Return the tokens as nodes of their utterances: `(N, longest turn, item)`."""
     padded, mask = tokens.pad()
     return Nodes(padded, mask, tuple(map(str, range(mask.shape[1]))))
 
 
 def packed(nodes: Nodes) -> Ragged:
-    """Return the present nodes of every utterance, the inverse of `token_nodes`."""
+    """Invert `token_nodes`: return the present nodes of every utterance as a sequence."""
     lengths = nodes.present.sum(1).cpu()
     return Ragged(nodes.states[nodes.present], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

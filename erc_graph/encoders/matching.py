@@ -1,4 +1,4 @@
-"""Matching attention: every utterance attends to utterances that are similar to it."""
+"""Matching attention: every utterance attends to the utterances of its dialogue that are similar to it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class MatchingAttention(OverRows):
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
 
-    The nodal attention of public codes from DialogueRNN (Majumder et al., AAAI 2019) on.
+    This attention is used by DialogueRNN (Majumder et al., AAAI 2019) and by the public codes of later methods.
 
     Args:
         width: Width of the input and output rows.
         causal: Whether an utterance attends only to itself and to earlier utterances.
-        bounded: Whether the scores have the tanh, which DialogueRNN itself does not have.
-        bias: Whether the transform has a bias; DialogueGCN has none.
+        bounded: Whether the scores have the tanh; DialogueRNN does not use it.
+        bias: Whether the bias `t` is used; DialogueGCN does not use it.
     """
 
     def __init__(self, width: int, *, causal: bool = False, bounded: bool = True, bias: bool = True) -> None:
@@ -31,7 +31,7 @@ class MatchingAttention(OverRows):
         self.transform = nn.Linear(width, width, bias=bias)
 
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, width)` to `(N, width)`."""
+        """Compute the attention output of every utterance: `(N, width)` → `(N, width)`."""
         x = batch.pad(rows)  # (D, L, width)
         score = self._score(x, x)  # (D, L, L): asked by, of
         turn = torch.arange(batch.longest, device=batch.device)
@@ -39,7 +39,7 @@ class MatchingAttention(OverRows):
         return batch.unpad(score.masked_fill(~mask, -torch.inf).softmax(-1) @ x)
 
     def read_next(self, row: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance in evaluation mode: `(1, width)` → `(1, width)`, and all utterances so far."""
+        """Process the next utterance in evaluation mode: `(1, width)` → `(1, width)`; the memory is all utterances so far."""
         memory = memory or Window(None)
         rows = memory.push(row).flatten(0, -2)  # (turns, width)
         return self._score(row, rows).softmax(-1) @ rows, memory

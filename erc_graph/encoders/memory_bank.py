@@ -1,8 +1,8 @@
-"""A memory of the utterances before an utterance: chains of GRUs over them, and attention over the states of the GRUs.
+"""A memory of preceding utterances: GRUs over the utterances of a window, and attention over the states of the GRUs.
 
-An utterance reads at most `window` earlier utterances of its dialogue, divided into those of its own speaker and those of all others. A
-chain begins at the edge of a window and belongs to a speaker. Utterances of one speaker whose windows begin at the same utterance share a
-chain.
+An utterance reads at most `window` preceding utterances of its dialogue: one GRU reads those of the same speaker, another GRU those of
+other speakers. A chain is the sequence of steps from the first utterance of a window, for one speaker. Utterances of one speaker whose
+windows begin at the same utterance share a chain.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ HOLD = 1e4  # in front of a sigmoid: exactly one, so that a state stays as it is
 
 @dataclass(frozen=True, eq=False)
 class TurnChains:
-    """The chains of a batch, `C` of them with `T` steps, and which steps an utterance reads.
+    """The `C` chains of a batch, with `T` steps each, and the steps that every utterance reads.
 
     Attributes:
         rows: `(T, C)` row of the batch at every step.
-        here: `(T, C)` bool: there is an utterance to read.
-        sides: `(2, T, C)` bool: it is the own speaker's, it is another's.
+        here: `(T, C)` bool, whether the step has an utterance to read.
+        sides: `(2, T, C)` bool, whether this utterance is of the same speaker, and whether it is of another speaker.
         chain: `(N,)` chain of every utterance.
-        heard: `(N, T)` bool: steps that an utterance reads, its chain's utterances before it.
+        heard: `(N, T)` bool, the steps of its chain that an utterance reads: the preceding utterances.
     """
 
     rows: Tensor
@@ -37,12 +37,12 @@ class TurnChains:
 
     @classmethod
     def of(cls, batch: Batch, present: Tensor, window: int | None) -> TurnChains:
-        """Find the chains.
+        """Compute the chains of a batch.
 
         Args:
             batch: The dialogues.
-            present: `(N,)` bool; an absent utterance is in nobody's history.
-            window: Most utterances that are read; `None`: all.
+            present: `(N,)` bool; no utterance reads an absent utterance.
+            window: Largest number of preceding utterances that are read; `None`: all.
         """
         span = batch.turn if window is None else batch.turn.clamp(max=window)
         first = torch.arange(batch.utterances, device=batch.device) - span
@@ -57,21 +57,21 @@ class TurnChains:
         return cls(rows, here, here & torch.stack([same, ~same]), chain, (steps < span[:, None]) & here.T[chain])
 
     def of_turns(self, steps: Tensor) -> Tensor:
-        """Map `(k, T, C, ...)` to what every utterance's chain holds: `(k, N, T, ...)`."""
+        """Return the values of the chain of every utterance: `(k, T, C, ...)` → `(k, N, T, ...)`."""
         return steps.transpose(1, 2).index_select(1, self.chain)
 
     def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
-        """Apply one GRU per side: `(N, inputs)` → `(2, T, C, width)`, zero while the other side speaks."""
+        """Apply one GRU per side of `sides`: `(N, inputs)` → `(2, T, C, width)`, zero at utterances of the other side."""
         return torch.where(self.sides[..., None], nets(nets.before(rows)[:, self.rows], self.sides), 0.0)
 
 
 class ChainedGRU(nn.Module):
-    r"""GRUs side by side with the reset gate before the matrix product, as in TensorFlow; at a step without input the state is kept.
+    r"""Several GRUs with the reset gate before the matrix product, as in TensorFlow; at a step without input the state does not change.
 
     .. math:: r, z = \sigma(W_g [x ; h] + b_g) \quad n = \tanh(W_n [x ; r \odot h] + b_n) \quad h' = z \odot h + (1 - z) \odot n
 
     Args:
-        count: Number of networks.
+        count: Number of GRUs.
         inputs: Width of the input.
         width: Width of the states.
     """
@@ -88,11 +88,11 @@ class ChainedGRU(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def before(self, rows: Tensor) -> Tensor:
-        """Compute the part of the gates that does not depend on states: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
+        """Compute the input terms of the gates, for all steps: `(N, inputs)` or `(count, N, inputs)` → `(count, N, 3 width)`."""
         return rows @ self.inputs + self.bias
 
     def forward(self, before: Tensor, on: Tensor) -> Tensor:
-        """Compute the state after every step: `(count, T, C, 3 width)` and `(count, T, C)` bool → `(count, T, C, width)`."""
+        """Compute the state after every step from input terms `(count, T, C, 3 width)`, where `on`, `(count, T, C)`, is true."""
         reset, update, new = before.chunk(3, -1)
         gates = torch.cat([reset, torch.where(on[..., None], update, HOLD)], -1)
         state, states = new.new_zeros(new.shape[0], *new.shape[2:]), []
@@ -104,25 +104,25 @@ class ChainedGRU(nn.Module):
         return torch.stack(states, 1)
 
     def over(self, steps: Tensor, on: Tensor) -> Tensor:
-        """Apply `before` and `forward` to `(count, T, C, inputs)`."""
+        """Apply `before` and `forward`: `(count, T, C, inputs)` → `(count, T, C, width)`."""
         return self(self.before(steps.flatten(1, 2)).unflatten(1, steps.shape[1:3]), on)
 
 
 def bounded_attention(query: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
-    """Compute the softmax of `tanh(query · memory)`; the bound keeps every weight within a factor of `e²` of every other.
+    """Compute the softmax of `tanh(query · memory)`; because of the tanh, two weights differ at most by the factor `e²`.
 
     Args:
-        query: `(N, width)`
-        memory: `(k, N, T, width)`
-        heard: `(k, N, T)` bool.
+        query: `(N, width)` query of every utterance.
+        memory: `(k, N, T, width)` keys of every utterance.
+        heard: `(k, N, T)` bool, the keys that an utterance attends to.
 
     Returns:
-        `(k, N, T)`, zero where nothing is read.
+        `(k, N, T)` attention weights, zero for keys that are not attended to.
     """
     scores = (memory @ query[:, :, None])[..., 0].tanh()
     return torch.where(heard, torch.where(heard, scores, -HOLD).softmax(-1), 0.0)
 
 
 def recalled(weights: Tensor, memory: Tensor) -> Tensor:
-    """Compute the sum over all memories and steps: `(k, N, T)`, `(k, N, T, width)` → `(N, width)`."""
+    """Compute the weighted sum over all memories and steps: `(k, N, T)`, `(k, N, T, width)` → `(N, width)`."""
     return (weights[:, :, None] @ memory)[:, :, 0].sum(0)

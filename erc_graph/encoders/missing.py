@@ -1,4 +1,4 @@
-"""Learned vectors in place of missing modalities in a sequence."""
+"""Learned vectors that replace missing modalities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Missing(nn.Module):
-    """A learned vector per modality that replaces missing input.
+    """One learned vector per modality, which replaces missing input.
 
     Args:
         widths: Modality → width of its vectors.
@@ -21,10 +21,10 @@ class Missing(nn.Module):
         self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
 
     def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return modality → `(N, width)`, for the modalities that the module knows.
+        """Replace missing input in the modalities of the module: modality → `(N, width)`; other modalities are left out.
 
         Args:
-            values: Modality → `(N, width)`.
-            present: Modality → `(N,)` bool.
+            values: Modality → `(N, width)` vectors.
+            present: Modality → `(N,)` bool, presence of the vectors.
         """
         return {name: torch.where(present[name][:, None], values[name], self.vectors[name]) for name in self.names}

@@ -1,4 +1,4 @@
-"""A recurrent network over each speaker's own utterances, as a separate sequence."""
+"""A recurrent network over the utterances of each speaker, as separate sequences."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class OwnTurns(OverTurns):
-    """A recurrent network over the utterances of each speaker, as if these were a dialogue; one network for all speakers and streams.
+    """A recurrent network over the sequence of utterances of each speaker; all speakers and streams share one network.
 
-    The speaker's context of DialogueCRN (Hu et al., ACL-IJCNLP 2021) and the speaker's state of MM-DFN (Hu et al., ICASSP 2022).
+    DialogueCRN (Hu et al., ACL-IJCNLP 2021) uses it for the context of speakers, and MM-DFN (Hu et al., ICASSP 2022) for their states.
 
     Args:
         net: The network.
@@ -27,22 +27,23 @@ class OwnTurns(OverTurns):
         self.net, self.width, self.causal = net, net.width, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, inputs)` to `(N, S, width)`; absent nodes are read as zeros."""
+        """Apply the network per speaker: `(N, S, inputs)` → `(N, S, width)`; absent nodes are read as zeros."""
         order, back, own = by_speaker(batch, len(nodes.streams))
         rows = nodes.masked().index_select(0, order).transpose(0, 1).flatten(0, 1)
         read = self.net.read(rows, own).view(len(nodes.streams), len(order), -1).transpose(0, 1)
         return nodes.with_states(read.index_select(0, back))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of its speaker."""
+        """Process the next utterance of a live dialogue, with the memory of its speaker."""
         who, told = int(batch.speaker[0]), memory or {}
         state, after = self.net.step(nodes, batch, told.get(who))
         return state, {**told, who: after}
 
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
-    """Return rows sorted by dialogue, speaker and utterance, the inverse order, and a batch with one dialogue per speaker (for each
-    stream).
+    """Return the order of rows by dialogue, speaker and utterance, its inverse, and a batch with one dialogue per speaker.
+
+    The batch repeats these dialogues for each stream.
     """
     key = "own turns", streams
     if key not in batch.kept:

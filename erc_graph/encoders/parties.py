@@ -1,6 +1,6 @@
-r"""A recurrence over the utterances of a dialogue with states of the dialogue and of every speaker (DialogueRNN, COSMIC, MultiEMO).
+r"""A recurrence over the utterances of a dialogue with a dialogue state and states per speaker (DialogueRNN, COSMIC, MultiEMO).
 
-With `s` the speaker of utterance `t` and `u` what is said, in each direction
+Let `s` be the speaker of utterance `t`, and `u_t` its features. In each direction:
 
 .. math::
     g_t &= \mathrm{GRU}([u_t ; q_{s, t-1}], g_{t-1}) \qquad
@@ -9,12 +9,12 @@ With `s` the speaker of utterance `t` and `u` what is said, in each direction
     q_{i, t} = \mathrm{GRU}([u_t ; q_{s, t}], q_{i, t-1}) \text{ or } q_{i, t-1}, \quad i \ne s \\
     e_t &= \mathrm{GRU}(q_{s, t}, e_{t-1})
 
-Speakers may have several states. A state that reads another state of its speaker in place of `c`, and the state `e`, are computed after the
-loop.
+A speaker may have several states `q`. A state that reads another state of the same speaker instead of `c` is computed after the loop over
+utterances. So is the emotion state `e`.
 
 A step of the loop computes utterance `t` of all dialogues, in all streams and directions. Products that do not depend on states are
-computed for all utterances before the loop. In training, dropout is applied to stored states, and both the recurrence and the attention
-read the result; see `late` for the utterance itself.
+computed for all utterances before the loop. In training, dropout is applied to the states when they are stored. The recurrence and the
+attention read the stored states; for states of the current utterance see `late`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ SAID = "u"  # the given rows that the dialogue's state reads and that ask for th
 
 @dataclass(frozen=True, kw_only=True)
 class Party:
-    """One state that every speaker of a dialogue has.
+    """Definition of one state `q` of every speaker.
 
     Attributes:
         width: Width of the state.
-        given: Names of the given rows that it reads when its speaker speaks.
-        of: Another state of the speaker at this utterance, which is read in place of the attention `c`.
-        listens: Names of the given rows that it reads, with the speaker's new state, when another speaks; `None`: it waits unchanged.
+        given: Names of the input features that update the state at utterances of the speaker.
+        of: Name of another state of the speaker, which is read instead of the context `c`.
+        listens: Names of the input features that update the state at utterances of other speakers, together with the new state of the
+            current speaker; `None`: these utterances do not change it.
     """
 
     width: int
@@ -56,7 +57,7 @@ class Party:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """States after an utterance: `g`, all `g` so far `(turns, n, width)`, name → speakers' states `(n × speakers, width)`, `e`."""
+    """States after an utterance: the last `g`, all `g` so far `(turns, n, width)`, all `q` by name, `(n × speakers, width)`, and `e`."""
 
     dialogue: Tensor | None = None
     heard: Tensor | None = None
@@ -65,12 +66,12 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
-        """Return the memory in bytes."""
+        """Return the size of all states in bytes."""
         return sum(0 if value is None else value.nbytes for value in (self.dialogue, self.heard, *self.slots.values(), self.emotion))
 
 
 class Cells(nn.Module):
-    """The parameters of one direction; see `Parties`."""
+    """The parameters of one direction of one stream; see `Parties` for the arguments."""
 
     def __init__(
         self, given: Mapping[str, int], width: int, parties: Mapping[str, Party], emotion: int, reads: Sequence[str],
@@ -93,24 +94,24 @@ class Cells(nn.Module):
 
 
 class Parties(OverTurns):
-    """The recurrence for each stream: concatenated input rows → `e`, forward and backward concatenated.
+    """The recurrence over all streams: concatenated input features → states `e`, concatenated over both directions.
 
     Args:
-        given: Name → width of the given rows, `u` among them, as they stand side by side.
-        width: Width of `g`.
-        parties: Name → a state of the speakers; `g` reads all that read the context.
-        emotion: Width of `e` in each direction.
-        reads: Names of given rows that `e` reads besides all states of the speaker.
-        attention: Of the context: `general`, or `simple`: scores `w · g_j`, whatever is said.
-        bounded: `general` has a bias, and a tanh around the score.
-        bidirectional: Read the dialogue from its end, too, with parameters of its own.
-        dropout: Dropout on all states as they are stored.
-        late: Within an utterance the speaker's new states are read before dropout.
-        streams: Number of streams, each with parameters of its own.
+        given: Name → width of the input features, among them `u`, in the order of their concatenation.
+        width: Width of the dialogue state `g`.
+        parties: Name → definition of a state `q`; `g` reads all states that read the context `c`.
+        emotion: Width of the emotion state `e` in each direction.
+        reads: Names of the input features that `e` reads, together with all states of the speaker.
+        attention: Scores of the context: `general`: `g_j · W u_t`, or `simple`: `w · g_j`, independent of the utterance.
+        bounded: Whether the `general` scores have a bias and a tanh.
+        bidirectional: Whether a second recurrence, with its own parameters, reads the dialogue backwards.
+        dropout: Dropout rate on all states when they are stored.
+        late: Whether the other states of the current utterance read its new states `q` before dropout.
+        streams: Number of streams; each has its own parameters.
 
     Attributes:
         width: Width of the output of a stream.
-        directions: The parameters of each stream and direction, a stream's side by side.
+        directions: The parameters of each stream and direction, ordered by stream.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Parties(OverTurns):
         self.dropout, self.late, self.causal = Dropout(dropout), late, not bidirectional
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, streams, given rows side by side)` to `(N, streams, width)`."""
+        """Apply the recurrence to all dialogues: `(N, streams, all input features)` → `(N, streams, width)`."""
         e = self.states(nodes.masked(), batch)[0]["e"]
         parts = [batch.unpad(own.transpose(0, 1), backwards=back) for own, back in zip(e.unbind(1), self.backwards, strict=True)]
         return nodes.with_states(torch.cat(parts, -1).unflatten(-1, (-1, self.width)))
@@ -140,12 +141,12 @@ class Parties(OverTurns):
         """Compute all states of the speaker of each utterance.
 
         Args:
-            rows: `(N, streams, given rows side by side)`.
+            rows: `(N, streams, all input features)`.
             batch: The dialogues.
-            memory: What earlier utterances of one running dialogue handed on, at its first utterance `Memory()`; default: whole dialogues.
+            memory: For a live dialogue, the memory returned for the preceding utterance, first `Memory()`; `None`: whole dialogues.
 
         Returns:
-            `g`, `e` and the names of the parties → `(L, directions, D, width)`, and what to hand on.
+            Name of the state (`g`, `e`, names of `parties`) → `(L, directions, D, width)`, and the memory for the next utterance.
         """
         with torch.autocast(rows.device.type, enabled=False):
             return self._states(rows.to(next(self.parameters()).dtype), batch, memory)
@@ -161,7 +162,7 @@ class Parties(OverTurns):
         place = (speaker.flatten(1) + slots * torch.arange(n, device=rows.device)).unbind(0)
 
         def unit(name: str, given: Sequence[str], inside: Tensor | None = None) -> _Unit:
-            """Return a GRU of all directions; `inside`, where it is known for all utterances: `(L, both, D, k)`."""
+            """Return a GRU for all directions; `inside` are states that it reads, `(L, both, D, k)`, if they are already computed."""
             cells: list[Any] = [cell.get_submodule(name) for cell in self.directions]
             row = torch.cat([rows[..., :0], *(parts[one] for one in given)], -1)
             known = row.shape[-1]
@@ -275,8 +276,9 @@ class _Unit:
         return new if self.late else stored, stored
 
     def chain(self, slots: Tensor, place: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Compute all utterances, each from the state at its place (one per dialogue without places): `(L, both, D, width)`, and
-        the last states.
+        """Compute the states of all utterances, `(L, both, D, width)`, and the last states.
+
+        Every utterance updates the state at its index `place`; without `place` a dialogue has one state.
         """
         seen = []
         for t, gates in enumerate(self.gates):

@@ -1,4 +1,4 @@
-"""Sequences as vectors: mean and deviation over time, one vector per utterance."""
+"""Pooling of sequences to one vector per utterance: mean and standard deviation over time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOKENS = 1 << 20  # numbers of a chunk
 
 
 def pooled_width(item: tuple[int, ...]) -> int:
-    """Return the number of values that `pooled` computes from a sequence of such items.
+    """Return the width of the vector that `pooled` computes from a sequence of items of the given shape.
 
     >>> pooled_width((768,)), pooled_width(()), pooled_width((3, 48, 48))
     (1536, 40, 384)
@@ -29,10 +29,10 @@ def pooled_width(item: tuple[int, ...]) -> int:
 
 
 def pooled(batch: Batch) -> Batch:
-    """Return the batch with mean and deviation of each sequence as features, and without the sequences.
+    """Return the batch without sequences, with the mean and standard deviation of each sequence as features.
 
-    Of words and frames the vectors themselves count, of a waveform its MFCCs, of images the mean brightness of `SIDE` × `SIDE` fields
-    per channel.
+    A word or frame is represented by its vector, a waveform by its MFCCs, and an image by the mean brightness per channel of a grid of
+    `SIDE` × `SIDE` cells.
     """
     if not batch.sequences:
         return batch
@@ -43,7 +43,7 @@ def pooled(batch: Batch) -> Batch:
 
 @torch.no_grad()
 def statistics(sequences: Ragged) -> Tensor:
-    """Compute `(U, pooled_width)`: mean, then deviation over time; zero for an empty sequence."""
+    """Compute mean and standard deviation over time, concatenated: `(U, pooled_width)`, zero for an empty sequence."""
     size = max(1, math.prod(sequences.item))
     return encode_sequences(_statistics, sequences, pooled_width(sequences.item), max(1, TOKENS // size))
 

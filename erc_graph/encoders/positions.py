@@ -1,4 +1,4 @@
-"""Position codes: the position of an utterance in the dialogue as a fixed vector (Vaswani et al., NIPS 2017)."""
+"""Position encodings: the position of an utterance in the dialogue as a fixed vector (Vaswani et al., NIPS 2017)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class Positions(OverTurns):
-    """Adds sines (even channels) and cosines (odd channels) of the position of the utterance to the states of all streams.
+    """Sinusoidal position encodings of utterances, added to the states of all streams: sines in even channels, cosines in odd channels.
 
-    The part looks at other utterances, because it counts the utterances before.
+    This module depends on other utterances, because it counts the preceding ones.
     """
 
     causal = True
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`."""
+        """Add the position encodings to node states: `(N, S, width)` → `(N, S, width)`."""
         return nodes.with_states(nodes.states + sines(batch.turn, nodes.states)[:, None])
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, int]:
-        """Process the next utterance; the memory is the number of preceding utterances."""
+        """Process the next utterance of a live dialogue; the memory is the number of preceding utterances."""
         turn = memory or 0
         return nodes.with_states(nodes.states + sines(torch.tensor([turn], device=batch.device), nodes.states)[:, None]), turn + 1
 
 
 def sines(turn: Tensor, like: Tensor) -> Tensor:
-    """Map numbers `(n,)` to `(n, width)`, with the width and precision of given states.
+    """Return the encodings of positions `(n,)`: `(n, width)`, with the width and data type of `like`.
 
     >>> [round(value, 4) for value in sines(torch.tensor([1]), torch.zeros(1, 3))[0].tolist()]
     [0.8415, 0.5403, 0.0022]

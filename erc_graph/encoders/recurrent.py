@@ -1,4 +1,4 @@
-"""LSTM and GRU over the utterances of a dialogue."""
+"""An LSTM or GRU over the utterances of a dialogue."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Memory = list[tuple[Tensor, ...]]  # per layer: hidden state, and the cell of an
 
 
 class Recurrent(OverRows):
-    """LSTM or GRU over the dialogue, one state per utterance (pairwise fusion, Eqs. (1), (8), (11)).
+    """An LSTM or GRU over the dialogue, with one state per utterance (pairwise fusion, Eqs. (1), (8), (11)).
 
-    Dialogues are padded at their end, and the backward direction reads each dialogue from its own last utterance. Neither direction ever
-    reads padding. The result is that of a packed sequence, in half its time on a CPU.
+    Dialogues are padded at the end, and the backward direction starts at the last utterance of each dialogue. Neither direction reads
+    padding. The result is the same as with a packed sequence of PyTorch, in half the time on a CPU.
 
     Args:
         cell: `lstm` or `gru`.
         inputs: Width of the input rows.
-        width: Width of the output rows; both directions together.
+        width: Width of the output rows: both directions, concatenated.
         bidirectional: Whether the dialogue is read in both directions.
         layers: Number of stacked layers.
         dropout: Dropout between layers.
 
     Raises:
-        ConfigError: the width is odd for two directions.
+        ConfigError: the network is bidirectional and the width is odd.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Recurrent(OverRows):
         net = nn.LSTM if cell == "lstm" else nn.GRU
         directions = 2 if bidirectional else 1
         if width % directions:
-            raise ConfigError(f"width: expected an even number, half for each direction, found {width}")
+            raise ConfigError(f"width: expected an even number, because each of the two directions has half of it, found {width}")
         self.cell, self.width, self.causal = cell, width, not bidirectional
         self.layers = nn.ModuleList(
             nn.ModuleList(net(width if layer else inputs, width // directions, batch_first=True) for _ in range(directions))
@@ -58,11 +58,11 @@ class Recurrent(OverRows):
         self.dropout = Dropout(dropout)
 
     def nets(self, layer: int) -> list[Any]:
-        """Return PyTorch's networks of a layer: forward, and backward if it is bidirectional."""
+        """Return the PyTorch modules of a layer: forward and, if it is bidirectional, backward."""
         return list(cast(nn.ModuleList, self.layers[layer]))
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, inputs)` packed rows to `(N, width)`."""
+        """Encode packed rows: `(N, inputs)` → `(N, width)`."""
         for index in range(len(self.layers)):
             states = self.dropout(states) if index else states
             nets = self.nets(index)
@@ -82,12 +82,12 @@ class Recurrent(OverRows):
         """Process the next utterance of a live dialogue, in evaluation mode; forward direction only.
 
         Args:
-            states: `(1, inputs)` the row of the utterance.
+            states: `(1, inputs)` row of the utterance.
             batch: The utterance as a batch.
-            memory: The memory from the preceding utterance; `None` at the first.
+            memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
         Returns:
-            `(1, width)`, and what to hand on: the states of every layer.
+            `(1, width)`, and the memory for the next utterance: the states of every layer.
         """
         # Bare cells: the sequence form of PyTorch rearranges an LSTM's weights in every call on a CPU, a millisecond for one turn.
         handed: Memory = []
@@ -105,15 +105,15 @@ class Recurrent(OverRows):
 
 
 def side_by_side(nets: Sequence[Recurrent], states: Sequence[Tensor], batch: Batch) -> list[Tensor]:
-    """Apply several networks to the same dialogues, one per stream; GRUs of one shape run together (`erc_graph.encoders.gru`).
+    """Apply several networks to the same dialogues, one per stream; GRUs of one shape are computed together (`erc_graph.encoders.gru`).
 
     Args:
-        nets: One network per stream; a network may occur twice.
+        nets: One network per stream; streams may share a network.
         states: `(N, inputs)` packed rows of each stream.
         batch: The dialogues.
 
     Returns:
-        `(N, width)` of each stream.
+        `(N, width)` output rows of each stream.
     """
     if not all(type(net) is Recurrent for net in nets):  # one turn at a time (`erc_graph.inference.stream`)
         return [over_turns(net, rows, batch) for net, rows in zip(nets, states, strict=True)]

@@ -1,6 +1,6 @@
-"""Attention to earlier utterances of the same speaker or of other speakers, in which single pairs may be dropped.
+"""Attention to earlier utterances of the same speaker or of other speakers; a selector may drop pairs of utterances.
 
-Zhang and Tan, HAAN-ERC, Neural Computing and Applications, 2023, Eqs. (2), (3) of `erc_graph.methods.haan_erc`.
+The source is HAAN-ERC, Zhang and Tan, Neural Computing and Applications, 2023; see Eqs. (2), (3) of `erc_graph.methods.haan_erc`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class Selector(nn.Module):
-    """Decides for pairs of utterances whether one reads the other."""
+    """A network that decides for each pair of utterances whether the first attends to the second."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -26,9 +26,10 @@ class Selector(nn.Module):
         self.inner, self.outer = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, 2)
 
     def forward(self, target: Tensor, source: Tensor, pairs: tuple[Tensor, ...]) -> Tensor:
-        """Map states `(D, L, width)`, and dialogue, target and source of `P` pairs, to `(P,)` logits that the target reads the source.
+        """Compute a logit for each of `P` pairs, `(P,)`: whether the target attends to the source.
 
-        In training with noise, such that the sign is a drawn decision (Gumbel-softmax of two choices, temperature 1).
+        The states are `(D, L, width)`; `pairs` has the dialogue, target and source of each pair. In training, noise is added, so that the
+        sign of the logit is a random decision (Gumbel-softmax with two classes and temperature 1).
         """
         dialogue, t, j = pairs
         left, right = self.inner.weight.chunk(2, 1)
@@ -39,15 +40,15 @@ class Selector(nn.Module):
 
 
 class RelationAttention(OverTurns):
-    """Multi-head attention to earlier utterances of the same speaker, or of others; none of its maps has a bias.
+    """Multi-head attention, with projections without bias, to earlier utterances of the same speaker or of other speakers.
 
     Args:
         width: Width of the input and output states.
-        relation: Whether utterances of the `same` speaker are read, the utterance itself among them, or those of any `other`.
-        heads: Number of heads.
-        head_width: Width of each.
+        relation: `same`: an utterance attends to itself and to earlier utterances of its speaker; `other`: to those of other speakers.
+        heads: Number of attention heads.
+        head_width: Width of each head.
         dropout: Dropout on the attention weights, in training.
-        selector: Whether single pairs are dropped.
+        selector: Whether a `Selector` may drop pairs.
     """
 
     causal = True
@@ -60,25 +61,25 @@ class RelationAttention(OverTurns):
         self.selector = Selector(width) if selector else None
 
     def allowed(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Return which utterances may read which: `(D, L, L)` bool, of target and source."""
+        """Return the attention mask `(D, L, L)` bool, `[target, source]`, before the selector."""
         turn = torch.arange(batch.longest, device=batch.device)
         speaker, here = batch.pad(batch.speaker), batch.pad(nodes.present[:, 0])
         same = speaker[:, :, None] == speaker[:, None]
         return (same if self.relation == "same" else ~same) & (turn[:, None] >= turn) & here[:, None] & batch.mask[:, :, None]
 
     def weigh(self, scores: Tensor, heard: Tensor) -> Tensor:
-        """Compute weights from scores `(D, heads, L, L)` and the allowed pairs; an utterance that reads no other reads itself."""
+        """Compute attention weights from scores `(D, heads, L, L)` and a mask; an utterance without any source attends to itself."""
         own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device) & ~heard.any(-1, keepdim=True)
         return scores.masked_fill(~(heard | own)[:, None], -torch.inf).softmax(-1)
 
     def chosen(self, selector: Selector, x: Tensor, allowed: Tensor) -> Tensor:
-        """Return the logarithm of the probability that each pair is kept: `(D, L, L)`, zero for an utterance itself."""
+        """Return the logarithm of the probability that each pair is kept: `(D, L, L)`, zero for pairs of an utterance with itself."""
         own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         pairs = (allowed & ~own).nonzero(as_tuple=True)
         return x.new_zeros(allowed.shape).index_put(pairs, F.logsigmoid(selector(x, x, pairs)))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, 1, width)` to `(N, 1, width)`."""
+        """Compute the attention output of every utterance: `(N, 1, width)` → `(N, 1, width)`."""
         x = batch.pad(nodes.masked()[:, 0])  # (D, L, width)
         query, key, value = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
         allowed = self.allowed(nodes, batch)

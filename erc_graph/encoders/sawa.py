@@ -1,11 +1,12 @@
-r"""Sliding adaptive window attention: a word attends to the frames of its window, and to more of them where many are like it (MFDR, 2.1).
+r"""Sliding adaptive window attention: a word attends to the frames of its window, which grows if many weights are high (MFDR, 2.1).
 
-Windows of `window` frames begin every `hop` frames; word `i` of `n` has window `⌊i N / n⌋` of the `N` that the utterance's frames fill. Its
-weights are a softmax over the window (Algorithm 1, line 1). Where at least half of a row's entries exceed their mean (lines 2-4, 6), the
-half windows on both sides get weights too, from a softmax of their own (lines 7-10); once more where at least half of all that the row
-then has exceed their mean (lines 11-16). So a row's weights sum to one, two or three. There is nothing to learn in it.
+A new window of `window` frames begins every `hop` frames. Word `i` of `n` has window `⌊i N / n⌋` of the `N` windows of the utterance. Its
+weights are a softmax over the window (Algorithm 1, line 1). If at least half of these weights exceed their mean (lines 2-4, 6), the window
+grows by half a window on both sides; the new frames get weights from a second softmax (lines 7-10). The same test is then applied once more
+to all weights of the word (lines 11-16). The weights of a word therefore sum to one, two or three. The growth of windows has no parameters.
 
-Everything is a mask over words × frames: one product of all words with all frames costs less than gathering windows that overlap.
+The implementation uses a mask over words × frames, because one product of all words with all frames is faster than gathering overlapping
+windows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MARGIN = 1e-5  # by which a weight exceeds the mean: equal frames have equal wei
 
 
 def window_count(frames: Tensor, window: int, hop: int) -> Tensor:
-    """Return the number of whole windows in so many frames, but one at least.
+    """Return the number of complete windows in a number of frames, at least one.
 
     >>> window_count(torch.tensor([3, 10, 14, 15, 255]), window=10, hop=5).tolist()
     [1, 1, 1, 2, 50]
@@ -29,17 +30,17 @@ def window_count(frames: Tensor, window: int, hop: int) -> Tensor:
 
 
 def window_start(words: Tensor, frames: Tensor, longest: int, window: int, hop: int) -> Tensor:
-    """Return the first frame of every word's window.
+    """Return the first frame of the window of every word.
 
     Args:
-        words: `(n,)` words per utterance, one at least.
-        frames: `(n,)` frames per utterance.
-        longest: `L`.
-        window: Frames of a window.
-        hop: Frames from one window to the next.
+        words: `(n,)` number of words per utterance, at least one.
+        frames: `(n,)` number of frames per utterance.
+        longest: `L`, the largest number of words.
+        window: Number of frames per window.
+        hop: Number of frames from the start of one window to the start of the next.
 
     Returns:
-        `(n, L)` int64; of words that are not there, that of the last.
+        `(n, L)` int64; padding has the value of the last word.
     """
     place = torch.minimum(torch.arange(longest, device=words.device), words[:, None] - 1)
     return place * window_count(frames, window, hop)[:, None] // words[:, None] * hop
@@ -49,14 +50,14 @@ def adaptive_weights(scores: Tensor, start: Tensor, real: Tensor, window: int, *
     """Compute Algorithm 1 for all words of all utterances.
 
     Args:
-        scores: `(n, L, T)` q k / √D.
-        start: `(n, L)` first frame of every word's window.
-        real: `(n, L, T)` bool: word and frame are there.
-        window: Frames of a window, an even number; a half of it is the hop.
-        adaptive: Off: the window alone.
+        scores: `(n, L, T)` attention scores q k / √D.
+        start: `(n, L)` first frame of the window of every word.
+        real: `(n, L, T)` bool, true if neither word nor frame is padding.
+        window: Number of frames per window, an even number; the hop is half of it.
+        adaptive: Whether windows grow.
 
     Returns:
-        Weights `(n, L, T)`, and the mask of what a word attends to, of the same shape.
+        Attention weights `(n, L, T)`, and the mask `(n, L, T)` of the frames that every word attends to.
     """
     half = window // 2
     step = (torch.arange(scores.shape[-1], device=scores.device) - start[..., None]).div(half, rounding_mode="floor")  # in half windows
@@ -90,9 +91,9 @@ class SlidingAdaptiveWindowAttention(nn.Module):
 
     Args:
         width: Width of words, frames and output.
-        window: ω_X, frames of a window, an even number; 0: every word attends to all frames.
-        adaptive: Let windows grow.
-        hop: h_X, frames from one window to the next; default: half a window, which growing windows need.
+        window: ω_X, number of frames per window, an even number; 0: every word attends to all frames.
+        adaptive: Whether windows grow.
+        hop: h_X, number of frames from one window to the next; default: half a window, required if windows grow.
     """
 
     def __init__(self, width: int, *, window: int = 10, adaptive: bool = True, hop: int | None = None) -> None:
@@ -101,7 +102,7 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
     def weights(self, words: Tensor, words_mask: Tensor, frames: Tensor, frames_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the weights `(n, L, T)` and the mask of the frames that are attended to; see `forward` for the arguments."""
+        """Compute the attention weights `(n, L, T)` and the mask of the attended frames; see `forward` for the arguments."""
         scores = self.query(words) @ self.key(frames).mT / math.sqrt(words.shape[-1])
         real = words_mask[..., None] & frames_mask[:, None]
         if not self.window:
@@ -111,23 +112,23 @@ class SlidingAdaptiveWindowAttention(nn.Module):
         return adaptive_weights(scores, start, real, self.window, adaptive=self.adaptive)
 
     def forward(self, words: Tensor, words_mask: Tensor, frames: Tensor, frames_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute what the words attend to in the frames.
+        """Compute the attention output of every word.
 
         Args:
-            words: `(n, L, width)`.
+            words: `(n, L, width)` queries.
             words_mask: `(n, L)` bool; real words come first.
-            frames: `(n, T, width)`.
+            frames: `(n, T, width)` keys and values.
             frames_mask: `(n, T)` bool; real frames come first.
 
         Returns:
-            `(n, L, width)`, the weights `(n, L, T)`, and the mask of what is attended to.
+            The output `(n, L, width)`, the attention weights `(n, L, T)`, and the mask `(n, L, T)` of the attended frames.
         """
         weights, seen = self.weights(words, words_mask, frames, frames_mask)
         return weights @ self.value(frames), weights, seen
 
 
 def windows_of(frames: Tensor, mask: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
-    """Return the mean of every window, for utterances without words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
+    """Return the mean frame of every window and their mask, for utterances without words: `(n, T, d)`, `(n, T)` → `(n, N, d)`, `(n, N)`."""
     short = max(0, window - frames.shape[1])
     real = F.pad(mask.to(frames.dtype), (0, short))[..., None]
     total, count = (F.avg_pool1d(rows.mT, window, hop).mT for rows in (F.pad(frames, (0, 0, 0, short)) * real, real))

@@ -1,4 +1,4 @@
-"""Multi-head attention over the utterances of a dialogue or the modalities of an utterance, and the Transformer encoder made of it."""
+"""Multi-head attention over the utterances of a dialogue or the modalities of an utterance, and a Transformer encoder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class SelfAttention(OverRows):
     Args:
         inputs: Width of the input rows.
         width: Width of the output rows.
-        heads: Number of heads.
+        heads: Number of attention heads.
         head_width: Width of each head; default: `width / heads`, rounded up.
         dropout: Dropout on the attention weights, in training.
         causal: Whether an utterance attends only to itself and to earlier utterances.
-        past: With `causal`, how many utterances back; `None`: all.
+        past: How many utterances back an utterance attends to, if `causal`; `None`: all.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SelfAttention(OverRows):
         self.dropout = dropout
 
     def read(self, states: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, inputs)` packed rows to `(N, width)`."""
+        """Compute the attention output of every utterance: packed rows `(N, inputs)` → `(N, width)`."""
         packed = self.query_key_value(states).view(-1, 3, self.heads, self.head_width)
         # What lies before a real turn is real: a causal mask needs no second one for padding, which would leave rows without any key.
         mask = self._behind(batch) if self.causal else batch.mask[:, None, None, :]
@@ -59,15 +59,15 @@ class SelfAttention(OverRows):
         return (behind >= 0) if self.past is None else (behind >= 0) & (behind <= self.past)
 
     def read_next(self, states: Tensor, batch: Batch, memory: Window | None) -> tuple[Tensor, Window]:
-        """Process the next utterance of a live dialogue, in evaluation mode, for causal attention.
+        """Process the next utterance of a live dialogue, in evaluation mode; only for causal attention.
 
         Args:
-            states: `(1, inputs)` the row of the utterance.
+            states: `(1, inputs)` row of the utterance.
             batch: The utterance as a batch.
-            memory: The memory from the preceding utterance; `None` at the first.
+            memory: The memory returned for the preceding utterance; `None` for the first utterance.
 
         Returns:
-            `(1, width)`, and what to hand on: keys and values of the utterances within reach.
+            `(1, width)`, and the memory for the next utterance: keys and values of the utterances that it may attend to.
         """
         memory = memory or Window(self.past)
         packed = self.query_key_value(states).view(3, self.heads, self.head_width)
@@ -81,7 +81,7 @@ class FrameAttention(nn.Module):
 
     Args:
         width: Width of the input and output items.
-        heads: Number of heads, each `width / heads` wide, rounded up.
+        heads: Number of attention heads, each of width `width / heads`, rounded up.
         dropout: Dropout on the attention weights, in training.
     """
 
@@ -93,7 +93,7 @@ class FrameAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, width)` to `(n, L, width)`; only items where the mask `(n, L)` is true are read."""
+        """Compute the attention output of every item: `(n, L, width)` → `(n, L, width)`; the mask `(n, L)` selects the keys."""
         packed = self.query_key_value(items).unflatten(-1, (3, self.heads, self.head_width))
         return self.output(_attend(packed, mask[:, None, None, :], self.dropout if self.training else 0.0).flatten(2))
 
@@ -103,8 +103,8 @@ class FrameLayer(nn.Module):
 
     Args:
         width: Width of the input and output items.
-        heads: Number of heads.
-        feedforward: Hidden width of the feed-forward layer.
+        heads: Number of attention heads.
+        feedforward: Hidden width of the feed-forward sublayer.
         dropout: Dropout on attention weights, in the hidden layer, and on the output of both sublayers, in training.
     """
 
@@ -115,7 +115,7 @@ class FrameLayer(nn.Module):
         self.norm, self.dropout = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)), Dropout(dropout)
 
     def forward(self, items: Tensor, here: Tensor | None = None) -> Tensor:
-        """Map `(N, items, width)`, `(N, items)` bool to `(N, items, width)`; if the mask is empty or not given, all items are read."""
+        """Apply the layer to items `(N, items, width)`; the mask `(N, items)` selects the keys, and without it all items are keys."""
         here = torch.ones_like(items[..., 0], dtype=torch.bool) if here is None else here
         items = self.norm[0](items + self.dropout(self.attention(items, here | ~here.any(1, keepdim=True))))
         return self.norm[1](items + self.dropout(self.feedforward(items)))
@@ -128,12 +128,12 @@ def _attend(packed: Tensor, mask: Tensor, dropout: float) -> Tensor:
 
 
 class ModalityAttention(nn.Module):
-    """Multi-head attention from the fused state of an utterance to its modalities.
+    """Multi-head attention from the fused state of an utterance to the states of its modalities.
 
     Args:
         width: Width of the input and output rows.
-        heads: Number of heads.
-        head_width: Width of each head, whatever the width of the rows.
+        heads: Number of attention heads.
+        head_width: Width of each head, independent of `width`.
         dropout: Dropout on the attention weights, in training.
     """
 
@@ -146,12 +146,12 @@ class ModalityAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, states: Tensor, modalities: Tensor, present: Tensor) -> Tensor:
-        """Attend to the modalities of every utterance.
+        """Compute the attention output of every utterance.
 
         Args:
-            states: `(N, width)`.
-            modalities: `(N, modalities, width)`.
-            present: `(N, modalities)` bool; missing modalities are not attended to. If all are missing, zeros are attended to.
+            states: `(N, width)` fused states, the queries.
+            modalities: `(N, modalities, width)` states of the modalities, the keys and values.
+            present: `(N, modalities)` bool; missing modalities get no attention. If all are missing, the keys and values are zeros.
 
         Returns:
             `(N, width)`.
@@ -166,16 +166,16 @@ class ModalityAttention(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """Transformer encoder over the utterances of a dialogue (pairwise fusion, between Eqs. (11) and (12)); post-norm, as in the original.
+    """A post-norm Transformer encoder over the utterances of a dialogue (pairwise fusion, between Eqs. (11) and (12)).
 
     Args:
         width: Width of the input and output rows.
-        heads: Attention heads.
+        heads: Number of attention heads.
         layers: Number of layers.
-        feedforward: Width of the hidden layer between.
+        feedforward: Hidden width of the feed-forward sublayer.
         dropout: Dropout after attention and feed-forward, in training.
         causal: Whether an utterance attends only to itself and to earlier utterances.
-        past: With `causal`, how many utterances back in every layer; `None`: all.
+        past: How many utterances back an utterance attends to in every layer, if `causal`; `None`: all.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class TransformerEncoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, width)`, every stream separately."""
+        """Encode every stream separately: `(N, S, width)` → `(N, S, width)`."""
         for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
             states = self.norm[2 * i](nodes.masked() + self.dropout(attention(nodes, batch).states))
             nodes = nodes.with_states(self.norm[2 * i + 1](states + self.dropout(feedforward(states))))

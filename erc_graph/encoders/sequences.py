@@ -1,4 +1,4 @@
-"""Encoding sequences to one vector per utterance, several utterances of similar length at a time."""
+"""Functions that encode sequences, in chunks of utterances of similar length."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from erc_graph.data.ragged import Ragged, chunked
 
 
 def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ragged, width: int, tokens: int) -> Tensor:
-    """Apply an encoder to all utterances that have a sequence.
+    """Apply an encoder with one output vector per utterance to all utterances that have a sequence.
 
-    Utterances of similar length go together, in chunks of a bounded number of items: a dialogue of a hundred recordings is never padded
-    to its longest one. The encoder must not let what is padded change what is real; then neither chunks nor order change the result.
+    Utterances of similar length are padded and encoded together, in chunks of limited size. The dialogue does not matter. The result for an
+    utterance must not depend on padding; then it does not depend on the chunks or their order either.
 
     Args:
-        function: `(n, L, *item)` and the mask `(n, L)` bool → `(n, width)`.
-        sequences: Of `U` utterances.
+        function: The encoder: `(n, L, *item)` and the mask `(n, L)` bool → `(n, width)`.
+        sequences: Sequences of `U` utterances.
         width: Width of the output vectors.
-        tokens: Most items of a chunk, padding included.
+        tokens: Largest number of items in a chunk, padding included.
 
     Returns:
-        `(U, width)`; zero where an utterance has no sequence.
+        `(U, width)`; zero for an utterance without a sequence.
 
     >>> words = Ragged.of([torch.ones(2, 1), torch.zeros(0, 1), 3 * torch.ones(1, 1)])
     >>> encode_sequences(lambda padded, mask: padded.sum(1), words, width=1, tokens=8).tolist()
@@ -35,16 +35,16 @@ def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ra
 def encode_together(
     function: Callable[[Mapping[str, tuple[Tensor, Tensor]]], Tensor], sequences: Mapping[str, Ragged], width: int, tokens: int
 ) -> Tensor:
-    """Apply an encoder of several modalities to all utterances that have any of them; see `encode_sequences`.
+    """Apply an encoder of several modalities to all utterances that have at least one of them; see `encode_sequences`.
 
     Args:
-        function: Modality → its padded values `(n, L, *item)` and their mask `(n, L)` bool, to `(n, width)`.
-        sequences: Modality → those of `U` utterances.
+        function: The encoder, from a mapping to `(n, width)`; the mapping is modality → padded items `(n, L, *item)`, mask `(n, L)` bool.
+        sequences: Modality → sequences of `U` utterances.
         width: Width of the output vectors.
-        tokens: Most items of a chunk, of all modalities together, padding included.
+        tokens: Largest number of items in a chunk, over all modalities, padding included.
 
     Returns:
-        `(U, width)`; zero where an utterance has no sequence at all.
+        `(U, width)`; zero for an utterance without any sequence.
     """
     lengths = torch.stack([value.lengths for value in sequences.values()]).sum(0)
     rows, states = [], []
@@ -59,16 +59,16 @@ def encode_together(
 
 
 def map_sequences(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], sequences: Ragged, item: int, tokens: int) -> Ragged:
-    """Apply an encoder that gives frames, such as one per word or one per 20 ms of audio, to all utterances that have a sequence.
+    """Apply an encoder whose output is a sequence of frames, such as one per word or per 20 ms of audio, to all utterances.
 
     Args:
-        function: `(n, L, *item)` and the mask `(n, L)` bool → `(n, frames, item)` and their mask.
-        sequences: Of `U` utterances.
+        function: The encoder: `(n, L, *item)` and the mask `(n, L)` bool → frames `(n, frames, item)` and their mask.
+        sequences: Sequences of `U` utterances.
         item: Width of a frame.
-        tokens: Most items of a chunk, padding included.
+        tokens: Largest number of items in a chunk, padding included.
 
     Returns:
-        The frames of every utterance; none where it has no sequence.
+        The frames of every utterance; an empty sequence for an utterance without a sequence.
 
     >>> waves = Ragged.of([torch.arange(5.0), torch.zeros(0), torch.ones(2)])
     >>> map_sequences(lambda padded, mask: (padded[:, ::2, None], mask[:, ::2]), waves, item=1, tokens=8).lengths.tolist()
@@ -97,6 +97,6 @@ def _nothing(sequences: Ragged, rows: int, width: int) -> Tensor:
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Compute the mean over real items: `(n, L, d)`, `(n, L)` bool → `(n, d)`; zero if there is none."""
+    """Compute the mean over real items: `(n, L, d)`, mask `(n, L)` bool → `(n, d)`, zero for an empty sequence."""
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -13,7 +13,7 @@ KEPT_APART = 8  # speakers with an embedding of their own
 
 
 class Speakers(Protocol):
-    """Protocol of the speaker information of a batch: order of appearance, and optionally given vectors with their presence."""
+    """Protocol of the speakers of a batch: their order of appearance and, optionally, speaker vectors from the corpus."""
 
     @property
     def batch(self) -> Batch:
@@ -21,18 +21,18 @@ class Speakers(Protocol):
 
     @property
     def speaker(self) -> tuple[Tensor, Tensor] | None:
-        """Return the given speaker vectors `(N, width)`, and which are present `(N,)`."""
+        """Return the speaker vectors of the corpus, `(N, width)`, and their presence, `(N,)` bool; `None` without such vectors."""
 
 
 class SpeakerEmbedding(nn.Module):
-    """Learned embedding of the speaker's order of first appearance, weighted: `w s_i` (pairwise fusion, Eqs. (2) and (9)).
+    """Speaker embeddings `w s_i`, learned per order of first appearance in the dialogue (pairwise fusion, Eqs. (2) and (9)).
 
-    Names never enter, so renaming speakers changes nothing. Speakers beyond `speakers` share the last embedding.
+    Names of speakers are not used, so renaming speakers does not change the result. Speakers beyond `speakers` share the last embedding.
 
     Args:
-        width: Width of the node states that it is added to.
+        width: Width of the node states to which the embedding is added.
         speakers: Number of distinct embeddings.
-        given: Width of given speaker vectors, used in place of the learned embedding; 0 for the learned one.
+        given: Width of the speaker vectors of the corpus, which replace the learned embeddings; 0: learned embeddings.
     """
 
     def __init__(self, width: int, *, speakers: int = KEPT_APART, given: int = 0) -> None:
@@ -44,7 +44,7 @@ class SpeakerEmbedding(nn.Module):
         self.weight = nn.Linear(given or width, width, bias=False)
 
     def forward(self, given: Speakers) -> Tensor:
-        """Return one row per utterance, `(N, width)`."""
+        """Return the embedding of the speaker of every utterance, `(N, width)`."""
         if self.missing is not None and given.speaker is not None:
             vectors, present = given.speaker
             return self.weight(self.missing({"speaker": vectors}, {"speaker": present})["speaker"])

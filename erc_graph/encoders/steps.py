@@ -1,4 +1,4 @@
-"""One vector per utterance from a network over sequences: words and frames, or (without them) the utterances of the dialogue."""
+"""Networks over sequences that compute one vector per utterance: over its words and frames, or over the utterances of the dialogue."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Steps:
     """Padded sequences: the words or frames of some utterances, or the utterances of some dialogues.
 
     Attributes:
-        states: `(n, L, width)`.
-        present: `(n, L)` bool; an utterance may lack a modality, what is padded lacks all.
-        length: `(n,)` steps, present or not.
+        states: `(n, L, width)` states of the steps.
+        present: `(n, L)` bool; false for padding and for utterances without the modality.
+        length: `(n,)` number of steps, present or absent, without padding.
     """
 
     states: Tensor
@@ -41,25 +41,25 @@ class Steps:
         return replace(self, states=states)
 
     def masked(self) -> Tensor:
-        """Return the states, zero where a step is absent."""
+        """Return the states, with zeros for absent steps."""
         return torch.where(self.present[..., None], self.states, 0.0)
 
     @cached_property
     def place(self) -> Tensor:
-        """Find the steps that are present, counted through: `(P,)`."""
+        """Return the indices of the present steps in the flattened `(n × L)` steps: `(P,)`."""
         return self.present.flatten().nonzero()[:, 0]
 
     def pad(self, rows: Tensor) -> Tensor:
-        """Pad one row per step that is present, `(P, ...)`, to `(n, L, ...)`, zero where a step is absent."""
+        """Convert rows of present steps to padded sequences: `(P, ...)` → `(n, L, ...)`, zero for absent steps."""
         return spread(rows, self.place, self.present.numel()).unflatten(0, self.present.shape)
 
     def unpad(self, padded: Tensor) -> Tensor:
-        """Pack `(n, L, ...)` into one row per step that is present."""
+        """Convert padded sequences to rows of present steps: `(n, L, ...)` → `(P, ...)`."""
         return collect(padded.flatten(0, 1), self.place)
 
 
 def last(steps: Steps) -> Tensor:
-    """Return the last step of every sequence: `(n, width)`, zero if there is none.
+    """Return the last step of every sequence: `(n, width)`, zero for an empty sequence.
 
     >>> last(Steps(torch.tensor([[[1.0], [2.0], [9.0]]]), torch.tensor([[True, True, False]]), torch.tensor([2]))).tolist()
     [[2.0]]
@@ -69,13 +69,13 @@ def last(steps: Steps) -> Tensor:
 
 
 def largest(steps: Steps) -> Tensor:
-    """Return the maximum of every channel over the steps: `(n, width)`, zero if there is none."""
+    """Return the maximum of every channel over the steps: `(n, width)`, zero for an empty sequence."""
     found = steps.states.masked_fill(~steps.present[..., None], -torch.inf).amax(1)
     return torch.where(steps.present.any(1, keepdim=True), found, 0.0)
 
 
 def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
-    """Average every sequence over equal spans, as many as `length` `(n,)` says: `(n, longest, width)`, zero after the end.
+    """Resample every sequence to `length`, `(n,)`, by averages over equal spans: `(n, longest, width)`, zero for padding.
 
     >>> three = Steps(torch.tensor([[[1.0], [2.0], [6.0]]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]))
     >>> resampled(three, torch.tensor([1]), 1).tolist()
@@ -89,8 +89,10 @@ def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
 
 
 def beside(one: Steps, two: Steps) -> Steps:
-    """Concatenate two sequences, both of utterances, or (`resampled`) at the length of the first, of the second where the first has no
-    steps.
+    """Concatenate the states of two sequences, step by step.
+
+    If the sequences are not utterances of the same dialogues, both are first `resampled` to the length of the first sequence. Where the
+    first is empty, they are resampled to the length of the second.
     """
     if one.length is not two.length:
         length, longest = torch.where(one.length > 0, one.length, two.length), max(one.states.shape[1], two.states.shape[1])
@@ -100,12 +102,12 @@ def beside(one: Steps, two: Steps) -> Steps:
 
 
 class LSTMSteps(nn.Module):
-    """An LSTM over steps, forward or in both directions; absent steps are read as zeros.
+    """An LSTM over steps, forward or bidirectional; absent steps are read as zeros.
 
     Args:
         inputs: Width of the input steps.
-        width: Width of those that come out, both directions together.
-        bidirectional: Whether each sequence is also read backwards from its own last step.
+        width: Width of the output steps: all directions, concatenated.
+        bidirectional: Whether each sequence is also read backwards, from its last step.
     """
 
     def __init__(self, inputs: int, width: int, *, bidirectional: bool = False) -> None:
@@ -114,7 +116,7 @@ class LSTMSteps(nn.Module):
         self.nets = nn.ModuleList(nn.LSTM(inputs, width // count, batch_first=True) for _ in range(count))
 
     def forward(self, steps: Steps) -> Steps:
-        """Map `(n, L, inputs)` to `(n, L, width)`."""
+        """Encode steps: `(n, L, inputs)` → `(n, L, width)`."""
         x, place = steps.masked(), torch.arange(steps.states.shape[1], device=steps.states.device)
         turned = steps.length[:, None] - 1 - place
         order = torch.where(turned >= 0, turned, place)[..., None]  # back and forth: its own inverse
@@ -130,9 +132,9 @@ class StepNet(nn.Module):
 
     Attributes:
         inputs: Modality → width of its steps.
-        widths: Width of the output, in order.
-        pools: For each of these, what makes a vector of the steps of an utterance. Where utterances are the steps, its own step is read.
-        causal: Whether no step reads a later one, where all sequences are of one length.
+        widths: Widths of the output sequences, in order.
+        pools: For each output sequence, the pooling to one vector per utterance. If the steps are utterances, there is no pooling.
+        causal: Whether no step depends on a later step, if all sequences have the same length.
     """
 
     inputs: Mapping[str, int]
@@ -142,11 +144,11 @@ class StepNet(nn.Module):
 
     @abstractmethod
     def forward(self, steps: Mapping[str, Steps]) -> Sequence[Steps]:
-        """Map modality → steps to one or more sequences of states."""
+        """Compute one or more output sequences from the steps of every modality."""
 
 
 class OfTurns(OverTurns):
-    """A network over sequences whose steps are the utterances of a dialogue.
+    """Wrapper of a `StepNet` whose steps are the utterances of a dialogue.
 
     Args:
         net: The network; it reads one sequence per stream.
@@ -157,7 +159,7 @@ class OfTurns(OverTurns):
         self.net, self.causal = net, net.causal
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)`, of which each stream uses its own width, to `(N, 1, sum of the net's widths)`; zero for absent states."""
+        """Apply the network to all dialogues: `(N, S, largest width)` → `(N, 1, sum of the output widths)`, zero for absent steps."""
         states, present, inputs = batch.pad(nodes.masked()), batch.pad(nodes.present), self.net.inputs
         steps = {m: Steps(states[:, :, i, : inputs[m]], present[:, :, i], batch.lengths) for i, m in enumerate(nodes.streams)}
         rows = batch.unpad(torch.cat([found.masked() for found in self.net(steps)], -1))
@@ -165,18 +167,18 @@ class OfTurns(OverTurns):
 
 
 class ReadSteps(nn.Module):
-    """One vector per utterance, from its sequences if any modality has sequences, else from the dialogue.
+    """A `StepNet` with one output vector per utterance: over its sequences if a modality has sequences, else over the dialogue.
 
-    Beside sequences a modality of vectors is a sequence of one step.
+    If some modalities are sequences, a modality of vectors is read as a sequence of one step.
 
     Args:
-        widths: Modality → width of its vectors.
+        widths: Modality that is a vector → its width.
         items: Modality that is a sequence → shape of one item.
-        build: From modality → width of its steps, text first, to the network.
+        build: Function that builds the network from a mapping: modality → width of its steps, text first.
 
     Attributes:
-        names: The modalities, in that order.
-        width: Width of the output.
+        names: The modalities, text first.
+        width: Width of the output vector.
     """
 
     def __init__(self, widths: Mapping[str, int], items: Mapping[str, tuple[int, ...]], build: Callable[[dict[str, int]], StepNet]) -> None:
@@ -188,11 +190,11 @@ class ReadSteps(nn.Module):
         self.width, self.pools = sum(net.widths), net.pools
 
     def forward(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Return `(N, width)`; zero where a modality is missing.
+        """Return one vector per utterance: `(N, width)`, zero for an utterance without any modality.
 
         Args:
-            values: Modality → `(N, its width)`, of those that are vectors.
-            present: Modality → `(N,)` bool.
+            values: Modality that is a vector → `(N, its width)`.
+            present: Modality → `(N,)` bool, presence of its vectors.
             batch: The dialogues, with the sequences.
         """
         if not len(self.front):
@@ -205,7 +207,7 @@ class ReadSteps(nn.Module):
         return encode_together(self.read, steps, self.width, TOKENS)
 
     def read(self, padded: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Process some utterances: modality → `(n, L, *item)` and `(n, L)` bool, to `(n, width)`."""
+        """Encode a chunk of utterances: modality → `(n, L, *item)` and the mask `(n, L)` bool, to `(n, width)`."""
         steps = {}
         for m, (items, mask) in padded.items():
             states, mask = self.front[m](items, mask) if m in self.front else (items, mask)

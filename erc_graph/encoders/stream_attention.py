@@ -1,4 +1,4 @@
-"""Multi-head attention between the utterances of streams: from those of one modality to those of other modalities."""
+"""Multi-head attention between streams: the utterances of one stream attend to the utterances of other streams."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from erc_graph.encoders.turns import OverTurns
 
 
 class StreamAttention(OverTurns):
-    """Attention from the last stream to all utterances of the streams before it, with one softmax.
+    """Attention from the last stream to all utterances of the other streams, with one softmax over all of them.
 
-    With `together`, every stream attends to all streams. An utterance without any key, for example of a modality that the dialogue lacks,
-    gets zeros. The keys have no bias, because a bias would cancel in the softmax.
+    With `together`, every stream attends to all streams. The output is zero for an utterance without any key, for example if the dialogue
+    lacks the other modalities. The key projection has no bias, because a bias would cancel in the softmax.
 
     Args:
         width: Width of the input and output states.
-        heads: Number of heads.
+        heads: Number of attention heads.
         head_width: Width of each head; default: `width / heads`, rounded up.
-        bias: Whether the other maps have a bias.
+        bias: Whether the projections of queries, values and output have a bias.
         dropout: Dropout on the attention weights, in training.
         causal: Whether an utterance attends only to itself and to earlier utterances.
         together: Whether every stream attends to all streams.
@@ -46,7 +46,7 @@ class StreamAttention(OverTurns):
         self.key, self.output = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=bias)
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, 1, width)`, the result of the last stream; with `together` to `(N, S, width)`."""
+        """Compute the attention output of the last stream: `(N, S, width)` → `(N, 1, width)`; with `together`: `(N, S, width)`."""
         states, streams = nodes.masked(), len(nodes.streams)
         first, asked = (0, streams) if self.together else (streams - 1, streams - 1)
         query = self._padded(self.query(states[:, first:]), batch)

@@ -1,4 +1,4 @@
-"""Small networks for one modality of one utterance: three layers over a vector, or the last state of an LSTM over words."""
+"""Small networks for one modality of one utterance: three layers for a vector, or an LSTM for words."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TOKENS = 8192  # most words that are encoded at once
 
 
 class SubNet(nn.Module):
-    """Batch norm and three layers with ReLU (Zadeh et al., TFN, EMNLP 2017).
+    """Batch normalisation and three linear layers with ReLU (TFN, Zadeh et al., EMNLP 2017).
 
     Args:
         inputs: Width of the input vectors.
         width: Width of the output and of the hidden layers.
-        dropout: Dropout after the norm, in training.
+        dropout: Dropout after the batch normalisation, in training.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
@@ -30,7 +30,7 @@ class SubNet(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(3))
 
     def forward(self, nodes: Nodes, batch: Batch) -> Tensor:
-        """Map `(N, 1, inputs)` to `(N, width)`."""
+        """Encode the vectors of one stream: `(N, 1, inputs)` → `(N, width)`."""
         rows = self.dropout(self.norm(nodes, batch).states[:, 0])
         for linear in self.linear:
             rows = linear(rows).relu()
@@ -38,11 +38,11 @@ class SubNet(nn.Module):
 
 
 class LastWord(nn.Module):
-    """An LSTM over the words of an utterance, and a linear map of its last state.
+    """An LSTM over the words of an utterance, and a linear layer on its last state.
 
     Args:
-        inputs: Width of a word.
-        words: Width of the LSTM.
+        inputs: Width of a word vector.
+        words: Width of the LSTM states.
         width: Width of the output vector.
         dropout: Dropout on the last state, in training.
     """
@@ -52,11 +52,11 @@ class LastWord(nn.Module):
         self.lstm, self.dropout, self.linear = nn.LSTM(inputs, words, batch_first=True), Dropout(dropout), nn.Linear(words, width)
 
     def forward(self, sequences: Ragged) -> Tensor:
-        """Return `(N, width)`; zero where an utterance has no words."""
+        """Encode all utterances: `(N, width)`, zero for an utterance without words."""
         return encode_sequences(self.read, sequences, self.linear.out_features, TOKENS)
 
     def read(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """Map `(n, L, inputs)`, `(n, L)` bool to `(n, width)`; the LSTM reads forward, so padding at the end changes nothing."""
+        """Encode padded words `(n, L, inputs)` with the mask `(n, L)` bool: `(n, width)`; padding does not change the result."""
         states, _ = self.lstm(padded)
         last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, states.shape[-1])
         return self.linear(self.dropout(torch.gather(states, 1, last)[:, 0]))

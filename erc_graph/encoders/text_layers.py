@@ -1,7 +1,7 @@
-"""The upper layers of a pretrained text encoder, trained together with the method; the layers below are frozen and cached.
+"""The upper layers of a pretrained text encoder, trained together with the method; the lower layers are frozen.
 
-The output of the frozen layers for every token is computed once (`erc-graph features --pooling words --layer K`) and stored in the corpus
-as a sequence. The layers above start from the pretrained weights and are trained end to end, through the graph, at a lower learning rate.
+The output of the frozen layers is computed once per token (`erc-graph features --pooling words --layer K`) and stored in the corpus as a
+sequence. The upper layers start from the pretrained weights. They are trained end to end with the graph, at a lower learning rate.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ TOKENS = 4096  # most tokens of a chunk, padding included
 
 @dataclass(frozen=True, kw_only=True)
 class TextLayersConfig:
-    """The last layers of a text encoder, trained with the method.
+    """Configuration of the last layers of a text encoder, which are trained with the method.
 
     Attributes:
-        layers: Number of layers; 0: none, words are read as their mean and deviation.
-        heads: Attention heads of each layer, as in the pretrained model.
+        layers: Number of layers; 0: no layers, the method then reads mean and standard deviation of the words.
+        heads: Number of attention heads per layer, as in the pretrained model.
         hidden: Hidden width of the feed-forward sublayer, as in the pretrained model.
-        rate: Learning rate of these layers, as a share of the rate of the method.
+        rate: Learning rate of these layers, as a factor on the learning rate of the method.
     """
 
     layers: int = 0
@@ -52,14 +52,14 @@ class TextLayersConfig:
 
 
 class TextLayers(nn.Module):
-    """Transformer layers over token states, and the mean of their output.
+    """Transformer layers over the token states of an utterance, and the mean of their outputs.
 
     Args:
         width: Width of a token state.
-        config: Number of layers and heads.
+        config: The configuration.
 
     Raises:
-        ConfigError: heads that do not divide the width.
+        ConfigError: the number of heads does not divide the width.
     """
 
     def __init__(self, width: int, config: TextLayersConfig) -> None:
@@ -71,13 +71,13 @@ class TextLayers(nn.Module):
         self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
 
     def start_from(self, made_by: str) -> None:
-        """Copy the weights of the encoder that computed the token states.
+        """Copy the weights of the upper layers of the encoder that computed the token states.
 
         Args:
-            made_by: Encoder of the token states, as the corpus names it: `NAME:layer=4,pooling=words`.
+            made_by: The encoder, as the corpus names it: `NAME:layer=4,pooling=words`.
 
         Raises:
-            ConfigError: other layers are left above the states than are wanted, or layers of another shape.
+            ConfigError: the encoder has another number of layers above the token states than the configuration, or another shape.
             CheckpointError: the encoder cannot be found or read.
         """
         name, options = split_options(made_by)
@@ -98,11 +98,11 @@ class TextLayers(nn.Module):
         own = {name: value.shape for name, value in self.layers.layers.state_dict().items()}
         if given != own or bert.encode.layers[0].self_attn.num_heads != self.config.heads:
             heads, hidden = config["num_attention_heads"], config["intermediate_size"]
-            raise ConfigError(f"inputs.text_layers: expected heads {heads} and hidden {hidden}, as {name} has")
+            raise ConfigError(f"inputs.text_layers: expected heads {heads} and hidden {hidden}, the values of {name}, found others")
         self.layers.layers.load_state_dict(bert.encode.layers[layer:].state_dict())
 
     def forward(self, words: Ragged) -> Tensor:
-        """Compute vectors `(U, width)`; zero for an utterance without words."""
+        """Compute one vector per utterance, `(U, width)`; zero for an utterance without words."""
         return encode_sequences(self._pooled, words, self.width, TOKENS)
 
     def _pooled(self, padded: Tensor, mask: Tensor) -> Tensor:
@@ -110,15 +110,15 @@ class TextLayers(nn.Module):
 
 
 def made_by(provenance: Mapping[str, object], modality: str) -> str:
-    """Return the encoder of a modality, as named in the provenance of a corpus.
+    """Return the name of the encoder of a modality from the provenance of a corpus.
 
     Raises:
-        ConfigError: the corpus does not name it.
+        ConfigError: the corpus does not name the encoder.
     """
     extractors = provenance.get("extractors")
     if not isinstance(extractors, Mapping) or modality not in extractors:
         raise ConfigError(
-            f"inputs.text_layers: expected the corpus to name the extractor of sequences.{modality} (files of erc-graph features do; else "
-            f"[extractors] of corpus.toml), found nothing"
+            f"inputs.text_layers: expected the extractor of sequences.{modality} in the corpus, found none; compute the features with "
+            "erc-graph features, or name the extractor in [extractors] of corpus.toml"
         )
     return str(extractors[modality])

@@ -1,7 +1,7 @@
-"""Parts that read other utterances: the only kind of module that may.
+"""`OverTurns`, the base class of all modules that read other utterances; no other module of a method may do so.
 
-The properties of a method follow from its parts. It is causal if all these parts are causal. It labels single utterances if it has none of
-them. It can label a live conversation, because each part can process the next utterance.
+The properties of a method follow from these modules. It is causal if all of them are causal. Without any of them, it can label single
+utterances. It can label a live conversation, because each of these modules can process the next utterance.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from erc_graph.data.nodes import Nodes
 
 
 class OverTurns(nn.Module):
-    """A part that reads other utterances.
+    """Base class of a module that reads other utterances.
 
-    A subclass sets `causal` and `past`, and implements `forward`. The default `step` is correct for every causal part: it stores the
-    utterances within reach and processes them again. A part with a faster way (a recurrence, a cache of keys) overrides `step`.
+    A subclass sets `causal` and `past`, and implements `forward`. The default `step` is correct for every causal module: it stores the
+    last `past` utterances and processes them again. A subclass with a faster method, such as a recurrence or a cache of keys, overrides it.
 
     Attributes:
-        causal: Whether no utterance depends on a later one.
-        past: How many utterances back an utterance reads; `None`: all.
+        causal: Whether the output for an utterance never depends on later utterances.
+        past: How many utterances back the output for an utterance depends on; `None`: all.
     """
 
     causal: bool = False
@@ -32,16 +32,16 @@ class OverTurns(nn.Module):
 
     @abstractmethod
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, any width)`."""
+        """Process all dialogues of a batch: `(N, S, width)` → `(N, S, any width)`."""
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
         """Process the next utterance of a live dialogue, in evaluation mode.
 
         Args:
-            nodes: `(1, S, width)` the nodes of the utterance.
+            nodes: `(1, S, width)` nodes of the utterance.
             batch: The utterance as a batch.
-            memory: The memory from the preceding utterance; `None` at the first. It is not changed, so that an utterance can be undone; or
-                it has a method `forget` that removes the newest utterance.
+            memory: The memory returned for the preceding utterance; `None` for the first utterance. To undo an utterance, the caller uses
+                the preceding memory, which `step` must not change, or calls `forget` of the memory, which removes the newest utterance.
 
         Returns:
             `(1, S, any width)`, and the memory for the next utterance.
@@ -55,29 +55,29 @@ class OverTurns(nn.Module):
 
 
 class OverRows(OverTurns):
-    """A part that reads every stream separately, as packed rows."""
+    """Base class of a module that reads other utterances and processes every stream separately, as packed rows."""
 
     @abstractmethod
     def read(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Map `(N, width)` to `(N, any width)`."""
+        """Process one stream of all dialogues: `(N, width)` → `(N, any width)`."""
 
     @abstractmethod
     def read_next(self, row: Tensor, batch: Batch, memory: Any) -> tuple[Tensor, Any]:
-        """Process the next utterance in evaluation mode: `(1, width)` → `(1, any width)`, and the memory for the next one."""
+        """Process the next utterance in evaluation mode; return `(1, any width)`, and the memory for the next utterance."""
 
     def forward(self, nodes: Nodes, batch: Batch) -> Nodes:
-        """Map `(N, S, width)` to `(N, S, any width)`; absent nodes are read as zeros."""
+        """Process all streams: `(N, S, width)` → `(N, S, any width)`; absent nodes are read as zeros."""
         return nodes.with_states(torch.stack([self.read(rows, batch) for rows in nodes.masked().unbind(1)], 1))
 
     def step(self, nodes: Nodes, batch: Batch, memory: Any) -> tuple[Nodes, Any]:
-        """Process the next utterance of every stream."""
+        """Process the next utterance of a live dialogue in every stream."""
         memories = memory or [None] * nodes.states.shape[1]
         found = [self.read_next(row, batch, own) for row, own in zip(nodes.masked().unbind(1), memories, strict=True)]
         return nodes.with_states(torch.stack([row for row, _ in found], 1)), [own for _, own in found]
 
 
 def dialogue_of(speaker: Tensor) -> Batch:
-    """Return a batch of one dialogue that has nothing but speakers."""
+    """Return a batch of one dialogue with the given speakers and no other data."""
     turns = len(speaker)
     return Batch(
         ptr=torch.tensor([0, turns], device=speaker.device),
@@ -90,5 +90,5 @@ def dialogue_of(speaker: Tensor) -> Batch:
 
 
 def over_turns(part: nn.Module, rows: Tensor, batch: Batch) -> Tensor:
-    """Apply a part to one stream: `(N, width)` → `(N, any width)`."""
+    """Apply a module to one stream: `(N, width)` → `(N, any width)`."""
     return part(Nodes.of_turns(rows), batch).states[:, 0]

@@ -1,11 +1,11 @@
-r"""A linear layer whose weights are distributions: it says how sure it is of what comes out (hierarchical feature fusion, Eqs. (19), (20)).
+r"""A linear layer with random weights, which estimates the uncertainty of its output (hierarchical feature fusion, Eqs. (19), (20)).
 
-Every weight is normal, with a mean and a variance that are learned. Over the weights, each output is then normal as well,
+Every weight has a normal distribution with learned mean and variance. Each output then also has a normal distribution:
 
 .. math:: \mu = M x + m, \qquad \sigma^2 = e^{S} x^2 + e^{s}
 
-and is drawn itself, in place of the weights: each utterance has noise of its own (local reparametrisation: Kingma, Salimans and Welling,
-"Variational dropout and the local reparameterization trick", NeurIPS 2015).
+The output is sampled instead of the weights, so that each utterance has independent noise (Kingma, Salimans and Welling, "Variational
+dropout and the local reparameterization trick", NeurIPS 2015).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LOG_VARIANCE = -6.0
-"""Of every weight at first: a deviation of 0.05, about half a weight's own size at width 128."""
+"""Initial log variance of every weight: a standard deviation of 0.05, about half the size of a weight at width 128."""
 
 
 class VariationalLinear(nn.Module):
-    """A linear layer with random weights: `(N, inputs)` → mean and variance of the outputs, `(N, outputs)` each.
+    """A linear layer with normally distributed weights: `(N, inputs)` → mean and variance of the outputs, `(N, outputs)` each.
 
     Args:
         inputs: Width of the input rows.
@@ -37,7 +37,7 @@ class VariationalLinear(nn.Module):
         self.bias_log_variance = nn.Parameter(torch.full((outputs,), LOG_VARIANCE))
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute mean and variance of the outputs over the distribution of the weights."""
+        """Compute mean and variance of the outputs under the distribution of the weights."""
         mean = F.linear(states, self.mean, self.bias_mean)
         return mean, F.linear(states.square(), self.log_variance.exp(), self.bias_log_variance.exp())
 

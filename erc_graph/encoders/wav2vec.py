@@ -1,8 +1,8 @@
-"""wav2vec 2.0 (Baevski et al., NeurIPS 2020) that can be cut after some layers: convolutions, positions, first Transformer layers.
+"""wav2vec 2.0 (Baevski et al., NeurIPS 2020) up to a chosen layer: convolutions, positions, first Transformer layers.
 
-Further layers can be built with another attention, and copy the weights that they share with the pretrained layers (`Layer.take`). The
-model of transformers, against which this one is tested, cannot be cut. Its group norm over time also includes padding, so the frames of a
-recording depend on its batch. Here the norm is masked, and the frames are the same alone and in any batch.
+A method can add layers with another attention, which copy the other weights of the pretrained layers (`Layer.take`). The tests compare with
+the model of transformers, which cannot stop after a chosen layer. Its group norm over time also includes padding, so the frames of a
+recording depend on its batch. Here the norm is masked, and the frames do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from erc_graph.features.text import find_model
 
 @dataclass(frozen=True, kw_only=True)
 class Extractor:
-    """The convolutions of wav2vec 2.0, and where its norms stand; by default those of a small one.
+    """Configuration of the convolutions and norms of wav2vec 2.0; the default is a small model.
 
     Attributes:
-        channels: Of the convolutions; base: 512.
-        kernels: Samples (frames) that each convolution reads.
-        strides: Samples (frames) between.
-        positions: Frames that the convolution of positions reads.
-        position_groups: Groups of its channels.
-        norm: `group`: over time, in the first convolution alone (base); `layer`: over channels, in each (large).
-        norm_first: Layers with the norm in front (large) instead of after (base).
-        bias: Convolutions with a bias.
+        channels: Number of channels of the convolutions; base: 512.
+        kernels: Kernel size of each convolution, in samples or frames.
+        strides: Stride of each convolution, in samples or frames.
+        positions: Kernel size of the convolution that encodes positions, in frames.
+        position_groups: Number of channel groups of that convolution.
+        norm: `group`: group norm over time in the first convolution only (base); `layer`: layer norm in every convolution (large).
+        norm_first: Whether Transformer layers are pre-norm (large) instead of post-norm (base).
+        bias: Whether convolutions have a bias.
     """
 
     channels: int = 32
@@ -65,7 +65,7 @@ class Extractor:
 
     @property
     def shortest(self) -> int:
-        """Return the number of samples that one frame reads; a shorter recording is padded with silence."""
+        """Return the receptive field of one frame, in samples; a shorter recording is padded with silence."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
@@ -74,16 +74,18 @@ class Extractor:
 
 @dataclass(frozen=True, kw_only=True)
 class Wav2vecConfig:
-    """wav2vec 2.0; by default a small one with random weights. Base is 768 wide, with 12 layers and heads, and 3072 between.
+    """Configuration of wav2vec 2.0; the default is a small model with random weights.
+
+    The base model has a width of 768, 12 layers, 12 heads and a feed-forward width of 3072.
 
     Attributes:
-        folder: A pretrained model, whose sizes then count: a folder (config.json, model.safetensors, as transformers saves it) or a name
-            on the hub; empty: none.
+        folder: A pretrained model: a folder (config.json, model.safetensors, as transformers saves it) or a name on the hub; empty: none.
+            Its sizes replace the other values.
         width: Width of the frames.
-        layers: Transformer layers.
-        heads: Attention heads of each.
-        feedforward: Width between.
-        extractor: What else a pretrained model says of itself (`Extractor`); empty: a small one.
+        layers: Number of Transformer layers.
+        heads: Number of attention heads per layer.
+        feedforward: Hidden width of the feed-forward sublayer.
+        extractor: Values of `Extractor` by name, for convolutions and norms; empty: those of a small model.
     """
 
     folder: str = ""
@@ -109,7 +111,7 @@ class Wav2vecConfig:
 
     @cached_property
     def sizes(self) -> Extractor:
-        """Return the sizes of convolutions and norms."""
+        """Return the configuration of convolutions and norms."""
         return Extractor(**self.extractor)
 
 
@@ -118,10 +120,10 @@ def _is_count(value: object) -> bool:
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """Group norm of one channel per group, over the real frames of each recording."""
+    """Group norm with one channel per group, over the real frames of each recording."""
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Map `(n, channels, L)`, `(n, L)` bool to `(n, channels, L)`."""
+        """Normalise frames `(n, channels, L)` with the mask `(n, L)` bool: `(n, channels, L)`."""
         values, real = states.to(torch.promote_types(states.dtype, torch.float32)), mask[:, None]
         count = real.sum(-1, keepdim=True).clamp(min=1)
         centred = values - (values * real).sum(-1, keepdim=True) / count
@@ -130,11 +132,11 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class Layer(nn.Module):
-    """A Transformer layer with a given attention.
+    """A Transformer layer with a given attention module.
 
     Args:
-        config: Sizes, and where the norms stand.
-        attention: What `forward` is to ask.
+        config: Sizes, and whether the layer is pre-norm.
+        attention: The attention module, which the function `ask` of `forward` calls.
         dropout: Dropout after attention and feed-forward, in training.
     """
 
@@ -148,7 +150,7 @@ class Layer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return `(n, L, width)`; `ask` gives what the attention answers to queries of that shape."""
+        """Apply the layer to states `(n, L, width)`; `ask` computes the attention output for queries of this shape."""
         if self.first:
             states = states + self.dropout(ask(self.norms[0](states)))
             return states + self.dropout(self.feedforward(self.norms[1](states)))
@@ -156,17 +158,17 @@ class Layer(nn.Module):
         return self.norms[1](states + self.dropout(self.feedforward(states)))
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the matching weights of a pretrained layer: norms and feed-forward, and the attention if it is of the same kind."""
+        """Copy the weights of a pretrained layer: norms and feed-forward, and the attention if it has the same type."""
         own = self.state_dict()
         self.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
 
 
 class Wav2vec(nn.Module):
-    """The network from waveforms to frames, up to the last layer that is needed.
+    """wav2vec 2.0 from waveforms to frames, with the first Transformer layers.
 
     Args:
-        config: Sizes.
-        layers: Number of Transformer layers to use, at most those of the configuration.
+        config: The configuration.
+        layers: Number of Transformer layers to use, at most that of the configuration.
     """
 
     def __init__(self, config: Wav2vecConfig, layers: int) -> None:
@@ -191,14 +193,14 @@ class Wav2vec(nn.Module):
         )
 
     def forward(self, waves: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the frames of recordings; each recording is first scaled to mean 0 and deviation 1, as in the training of the model.
+        """Compute the frames of recordings; each is first standardised to mean 0 and standard deviation 1, as in pretraining.
 
         Args:
-            waves: `(n, L)` float at 16 kHz.
-            mask: `(n, L)` bool, real samples: at the front, one at least.
+            waves: `(n, L)` float waveforms at 16 kHz.
+            mask: `(n, L)` bool, true for real samples, which come first; at least one per recording.
 
         Returns:
-            `(n, frames, width)`, zero where the mask `(n, frames)` bool is false, and that mask.
+            Frames `(n, frames, width)`, zero for padding, and their mask `(n, frames)` bool.
         """
         length = mask.sum(1)
         count = length[:, None]
@@ -224,21 +226,21 @@ class Wav2vec(nn.Module):
         return states * here[..., None], here
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy all weights up to the last layer, named as in `read_wav2vec`."""
+        """Copy the weights of all layers in use; `weights` has the names of `read_wav2vec`."""
         self.load_state_dict({name: weights[name] for name in self.state_dict()})
 
 
 def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[str, Tensor]]:
-    """Read sizes and weights of a pretrained model.
+    """Read configuration and weights of a pretrained model.
 
     Args:
-        folder: With config.json and model.safetensors, as transformers saves `Wav2Vec2Model` and the models built on it; or a hub name.
+        folder: Name on the hub, or folder with config.json and model.safetensors, as transformers saves `Wav2Vec2Model` and its subclasses.
 
     Returns:
-        The sizes, and the weights by the names of `Wav2vec`; a final norm, where the model has one, as `final.weight` and `final.bias`.
+        The configuration, and the weights with the names of `Wav2vec`; a final layer norm is `final.weight` and `final.bias`.
 
     Raises:
-        CheckpointError: no such folder, another kind of model, or a damaged one; says what to put there.
+        CheckpointError: the folder is missing, or has another type of model or damaged files; the message says what is expected.
     """
     path = find_model(os.fspath(folder), "speech model", prefix="facebook/")
     try:
@@ -267,8 +269,8 @@ def read_wav2vec(folder: str | os.PathLike[str]) -> tuple[Wav2vecConfig, dict[st
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise CheckpointError(
-            f"{path}: expected a pretrained wav2vec 2.0 with config.json and model.safetensors ({reason}); where there are other files, "
-            'transformers writes these: `Wav2Vec2Model.from_pretrained("facebook/wav2vec2-base").save_pretrained("DIR")`'
+            f"{path}: expected a pretrained wav2vec 2.0 with config.json and model.safetensors ({reason}); transformers converts other "
+            'files: `Wav2Vec2Model.from_pretrained("facebook/wav2vec2-base").save_pretrained("DIR")`'
         ) from None
 
 

@@ -60,7 +60,8 @@ def test_adapters_stand_behind_the_last_layers_for_as_long_as_they_are_asked_to(
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"model_type": "nothing"}, "settings: expected a config.json"), ({"vocab_size": 5}, "settings: expected")]
+    ("settings", "message"),
+    [({"model_type": "nothing"}, "settings: expected settings of a transformers model"), ({"vocab_size": 5}, "settings: expected")],
 )
 def test_settings_of_no_model_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -69,7 +70,7 @@ def test_settings_of_no_model_are_refused(settings: dict[str, object], message: 
 
 def test_what_is_no_token_id_is_refused(tiny_encoder: Path) -> None:
     model = LanguageModel(LanguageModelConfig(folder=str(tiny_encoder)))
-    wrong = {"token ids below": torch.full((1, 3, 1), 9999.0), "up to 32 tokens": torch.ones(1, 40, 1)}
+    wrong = {"token ids from 0 to": torch.full((1, 3, 1), 9999.0), "at most 32 tokens": torch.ones(1, 40, 1)}
     for message, values in wrong.items():
         with pytest.raises(ConfigError, match=f"sequences.text: expected {message}"):
             model.states(values, torch.ones(values.shape[:2], dtype=torch.bool))
@@ -79,7 +80,7 @@ def test_low_rank_matrices_alone_are_trained_and_saved(tiny_encoder: Path, ids: 
     pytest.importorskip("peft")
     with pytest.raises(ConfigError, match=r"language_model.lora: expected a rank of 1 or more, or 0, found -1"):
         LanguageModelConfig(lora=-1)
-    with pytest.raises(ConfigError, match=r"language_model.lora: expected a pretrained model as well \(folder\), found none"):
+    with pytest.raises(ConfigError, match=r"language_model.lora: expected a pretrained model in .*folder, found none"):
         LanguageModel(LanguageModelConfig(lora=2))
     base = Path(shutil.copytree(tiny_encoder, tmp_path / "base"))
     model, plain = (LanguageModel(LanguageModelConfig(folder=str(base), lora=lora)).eval() for lora in (2, 0))

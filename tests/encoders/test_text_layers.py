@@ -104,14 +104,14 @@ def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Pat
     with pytest.raises(ConfigError, match=r"inputs.text_layers.layers: expected 0 or more, found -1"):
         TextLayersConfig(layers=-1)
     silent = method_of(replace(spoken, provenance={}))
-    with pytest.raises(ConfigError, match=r"expected the corpus to name the extractor of sequences.text"):
+    with pytest.raises(ConfigError, match=r"expected the extractor of sequences.text in the corpus, found none"):
         silent.fit_inputs(silent.schema.batch(spoken))
     layers = TextLayers(24, TextLayersConfig(layers=2, heads=3, hidden=40))
     for made_by in (f"{tiny_encoder}:pooling=words,layer=1", f"{tiny_encoder}:pooling=words,layer=2", f"{tiny_encoder}:layer=0"):
         with pytest.raises(ConfigError, match=r"expected token states of layer 0 .*found"):
             layers.start_from(made_by)
     layers.start_from(f"{tiny_encoder}:pooling=words,layer=0")
-    with pytest.raises(ConfigError, match=r"expected heads 3 and hidden 40, as"):
+    with pytest.raises(ConfigError, match=r"expected heads 3 and hidden 40, the values of"):
         TextLayers(24, TextLayersConfig(layers=1, heads=4, hidden=40)).start_from(f"{tiny_encoder}:pooling=words,layer=1")
     with pytest.raises(CheckpointError, match="no such folder"):
         layers.start_from("./nowhere:pooling=words,layer=0")
