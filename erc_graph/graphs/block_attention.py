@@ -1,6 +1,7 @@
-"""Attention over padded blocks in one go: scores, softmax and sums of a bucket one after the other, and no slots of the whole batch.
+"""Fused attention over padded blocks: scores, softmax and weighted sums are computed bucket by bucket.
 
-What `softmax(dot(query, key))` and `spread(value, …)` give, with two copies of the rows instead of eight and none of the slots.
+The result is that of `softmax(dot(query, key))` and `spread(value, …)`. Memory is lower: there are two copies of the rows instead of eight,
+and no copy of the slots of the whole batch.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Attend(Function):
-    """`(N, S, 3, H, k)` queries, keys and values → `(N, S, H, k)`."""
+    """Autograd function of the attention: queries, keys and values `(N, S, 3, H, k)` → outputs `(N, S, H, k)`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, drop: Callable[[Tensor], Tensor] | None, edges: EdgeBlocks) -> Tensor:
-        """Compute all buckets."""
+        """Compute the attention outputs, bucket by bucket."""
         with as_given(x):
             rows, kept = edges.take(x.flatten(2, 3)), []
             sums = edges.room(x.shape[3], x.shape[4], x)
@@ -45,7 +46,7 @@ class Attend(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradients of queries, keys and values, into rows side by side."""
+        """Return the gradients of queries, keys and values, `(N, S, 3, H, k)`."""
         edges, saved = ctx.edges, ctx.saved_tensors
         rows, kept = saved[: ctx.count], saved[ctx.count :]
         found = edges.room(3 * grad.shape[2], grad.shape[3], grad)

@@ -1,7 +1,7 @@
-"""Sums by relation over padded blocks.
+"""Sums of messages per relation over padded blocks.
 
-A target has edges of few relations: with a relation for every ordered pair of speakers, those of its own speaker. Only a target and a
-relation that have an edge get a row, so that the products stay small.
+A target has edges of few relations: if every ordered pair of speakers has a relation, only the relations of its own speaker. A row is
+therefore allocated only for a target and a relation with at least one edge, so that the matrix products stay small.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Plan:
 
     @classmethod
     def of(cls, chunk: Chunk, node: Tensor, kinds: int, values: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> _Plan:
-        """Build from `(G, n)` nodes, `R`, and `(G, n, n)` whether slots are edges, relation, times and factor (see `RelationRows`)."""
+        """Compute the rows from nodes `(G, n)`, `R`, and `valid`, `relation`, `times`, `factor` of `RelationRows`, `(G, n, n)` each."""
         valid, relation, times, factor = values
         groups, size, width = valid.shape
         edge = valid.flatten().nonzero().flatten()
@@ -68,16 +68,16 @@ class _Plan:
 
 
 class RelationRows:
-    """Where the sums by relation are made.
+    """The rows of the sums per relation, for all chunks of a batch.
 
     Args:
         blocks: The padded pairs.
-        valid: `(P,)` bool: edges between present nodes.
-        relation: `(P,)` int64.
+        valid: `(P,)` bool, whether the slot is an edge between present nodes.
+        relation: `(P,)` int64, relation of every slot.
         times: `(P,)` how often an edge counts; `None`: once.
         factor: `(P,)` scale · times; `None`: one.
-        kinds: `R`.
-        nodes: `N · S`.
+        kinds: `R`, number of relations.
+        nodes: `N · S`, number of nodes.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class RelationRows:
         self._as: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
 
     def index(self, heads: int) -> tuple[Tensor, Tensor]:
-        """Return the row behind every sum, the last one where there is none: `(N · S · R · H,)`; and the sum of every row."""
+        """Return the row of every sum `(N · S · R · H,)`, or the number of rows if it has none, and the sum of every row."""
         if heads not in self._index:
             out, real = [], []
             for _, plans in self.plans:
@@ -118,13 +118,13 @@ class RelationRows:
         return self._index[heads]
 
     def matrices(self, dtype: torch.dtype, mean: bool) -> list[Tensor]:
-        """Return the matrices of every plan, in order."""
+        """Return the matrix of every chunk, for sums or for means."""
         if dtype not in self._as:
             self._as[dtype] = [(plan.total.to(dtype), plan.mean.to(dtype)) for _, plans in self.plans for plan in plans]
         return [pair[int(mean)] for pair in self._as[dtype]]
 
     def spread(self, edges: EdgeBlocks, x: Tensor, weight: Tensor | None, mean: bool) -> Tensor:
-        """Map `(N, S, H, k)` and `(H, P)` or nothing to `(N, S, R, H, k)`."""
+        """Compute the sums per relation: states `(N, S, H, k)` and weights `(H, P)` or `None` → `(N, S, R, H, k)`."""
         out: Tensor = _ByRelation.apply(x, weight, self, edges, mean)
         return out
 

@@ -1,6 +1,7 @@
-"""Building conversation graphs as `HeteroData`: node type = stream, edge type = `(source stream, relation, target stream)`.
+"""Conversion of conversations to graphs as `HeteroData`: node type = stream, edge type = `(source stream, relation, target stream)`.
 
-Every stream has one node per utterance, so that utterances align across streams; `present` says which of them are there. The graph carries
+Every stream has one node per utterance, so that row `i` is the same utterance in all streams. `present` marks the nodes that exist. The
+graph has these attributes:
 
 | where | attribute | what |
 |---|---|---|
@@ -10,7 +11,7 @@ Every stream has one node per utterance, so that utterances align across streams
 | | `y` | `(N,)` label index (-1: none), or score (NaN: none) |
 | `graph[edge type]` | `edge_index` | `(2, E)` source above target |
 | | `edge_weight` | `(E,)` γ · angular similarity, or γ, times how often the edge counts |
-| | `unweighted` | in place of a weight: why there is none, in words |
+| | `unweighted` | instead of `edge_weight`: the reason, in words, why the edges have no weights |
 | `graph["hyperedge"]` | `kind` | `(M,)` number of the rule; only where the recipe has hyperedges |
 | | `names` | of every hyperedge: its stream, its speaker, or `turn i` |
 | `graph[stream, relation, "hyperedge"]`, and back | `edge_index` | `(2, I)` in the order of the nodes |
@@ -49,21 +50,21 @@ def build_graph(
     recipe: str | Path | GraphRecipe = "pairwise",
     modalities: Iterable[str] | None = None,
 ) -> HeteroData:
-    """Build the graph of one conversation, or of several side by side; node types are the modalities.
+    """Build one graph with all given conversations; node types are the modalities.
 
-    Angular weights compare states of equal width. Raw features of different modalities rarely have equal width; an edge between them has no
-    `edge_weight`, and its `unweighted` gives the reason. The graph of a method's own states (`build_from_states`, `Pipeline.graph`) has all
-    weights.
+    Angular weights compare states of equal width. Raw features of two modalities rarely have equal width. The edges between such modalities
+    have no `edge_weight`, and their `unweighted` is the reason. A graph of the states of a method has all weights (`build_from_states`,
+    `Pipeline.graph`).
 
     Args:
-        dialogues: A dialogue, a corpus, or several dialogues (of one task, with the same features).
+        dialogues: A dialogue, a corpus, or several dialogues of one task with the same features.
         recipe: Name of a recipe, path of a TOML file, or a recipe.
-        modalities: Modalities of the corpus to use; default: all. A modality of sequences gives nodes without `x`. For a corpus without any
-            features, the graph has only structure: for the names listed here, or for `text`.
+        modalities: Modalities of the corpus to use; default: all. A modality that is a sequence has nodes without `x`. For a corpus without
+            features, nodes have no `x`; node types are the names given here, or `text`.
 
     Raises:
-        ConfigError: unknown or invalid recipe, or a modality whose name the graph itself needs.
-        CorpusError: unknown modality, or dialogues of different tasks or features.
+        ConfigError: the recipe is unknown or invalid, or a modality has the name of an attribute of the graph.
+        CorpusError: a modality is unknown, or the dialogues have different tasks or features.
 
     >>> from erc_graph.data.corpus import Corpus
     >>> from erc_graph.data.tasks import get_task
@@ -95,14 +96,14 @@ def build_from_states(
     recipe: str | Path | GraphRecipe,
     corpus: Corpus | None = None,
 ) -> HeteroData:
-    """Build the graph of a method's own states, with all edge weights.
+    """Build the graph of the node states of a method, with all edge weights.
 
     Args:
         batch: The dialogues.
-        states: Stream → `(N, d)`, all of one width.
-        present: Stream → `(N,)` bool.
+        states: Stream → `(N, d)` node states; all streams have the same width.
+        present: Stream → `(N,)` bool, presence of the nodes.
         recipe: Name of a recipe, path of a TOML file, or a recipe.
-        corpus: The corpus of the batch, row for row (`dialogue.corpus`); it provides texts and names.
+        corpus: The corpus with the same utterances as the batch, in the same order (`dialogue.corpus`); it provides texts and names.
 
     Raises:
         ConfigError: the states have different widths.
@@ -110,7 +111,7 @@ def build_from_states(
     widths = {name: value.shape[1] for name, value in states.items()}
     if len(set(widths.values())) > 1:
         found = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise ConfigError(f"graph of states: expected one width in all streams, found {found}; project them first")
+        raise ConfigError(f"graph of states: expected one width in all streams, found {found}; project the states first")
     return _assemble(batch, states, {name: present[name] for name in states}, load_recipe(recipe), corpus)
 
 
@@ -203,7 +204,7 @@ def _as_corpus(dialogues: Dialogue | Corpus | Iterable[Dialogue]) -> Corpus:
         ):
             if expected != found:
                 ids = f"{first.dialogue_ids[0]!r} and {part.dialogue_ids[0]!r}"
-                raise CorpusError(f"graph: dialogues {ids} differ in {what}: {expected} and {found}; build their graphs apart")
+                raise CorpusError(f"graph: dialogues {ids} differ in {what}: {expected} and {found}; build a separate graph for each")
     lengths = torch.cat([part.lengths for part in parts])
     return replace(
         first,

@@ -27,13 +27,11 @@ def streams_of(graph: HeteroData) -> list[str]:
 
 
 def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
-    """Convert a graph to a networkx multigraph with nodes `(stream, row)` and edges keyed by relation; a hyperedge is a node `("hyperedge",
-    row)`.
+    """Convert a graph to a networkx multigraph with nodes `(stream, row)`, hyperedges as nodes `("hyperedge", row)`, and edges by relation.
 
-    Node attributes: `speaker` (name), `label` (name, a score, or `None`), `dialogue` (id), `turn`, `present`, `text`; of a hyperedge
-    `kind` (number of its rule) and `name`.
-    Edge attributes: `relation`; `weight` where the graph has one; `times` where an edge is listed more than once (`weight` is then the
-    mean).
+    Node attributes: `speaker` (name), `label` (name, score, or `None`), `dialogue` (id), `turn`, `present`, `text`.
+    Attributes of hyperedges: `kind` (number of the rule) and `name`.
+    Edge attributes: `relation`; `weight`, if the graph has weights; `times`, if an edge is repeated, with the mean as `weight`.
     """
     import networkx
 
@@ -78,7 +76,7 @@ def to_networkx(graph: HeteroData) -> networkx.MultiDiGraph:
 
 
 def import_dgl() -> Any:
-    """Import the module `dgl`, without the warnings that 1.1.3 raises with newer NumPy, SciPy and PyTorch.
+    """Import the module `dgl`, and suppress the warnings of DGL 1.1.3 with newer NumPy, SciPy and PyTorch.
 
     Raises:
         ConfigError: DGL is not installed, or its compiled part cannot be loaded.
@@ -93,10 +91,10 @@ def import_dgl() -> Any:
 
 
 def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
-    """Convert a graph to a DGL heterograph: node data `x`, `present`, `speaker`, `y`, `dialogue`, `turn`; edge data `weight` if there is
-    one.
+    """Convert a graph to a DGL heterograph.
 
-    Hyperedges are a node type with `kind`.
+    Node data are `x`, `present`, `speaker`, `y`, `dialogue`, `turn`. Edge data are `weight`, if the graph has weights. Hyperedges are a
+    node type with the data `kind`.
 
     Raises:
         ConfigError: DGL is not installed, or its compiled part cannot be loaded.
@@ -117,21 +115,21 @@ def to_dgl(graph: HeteroData) -> dgl.DGLGraph:
 
 
 def label_name(label: float, names: list[str]) -> str | float | None:
-    """Return the name of a label index, `None` for an unlabelled utterance; a score is returned as it is."""
+    """Return the name of a label index, or `None` for an unlabelled utterance; return a score unchanged."""
     if isinstance(label, int):
         return None if label < 0 else names[label] if names else str(label)
     return None if label != label else label
 
 
 def label_names(values: Labels, names: list[str], count: int, what: str, score: bool = False) -> list[str | None]:
-    """Return label names from names, indices or scores, one per utterance.
+    """Convert names, label indices or scores to label names, one per utterance.
 
     Args:
-        values: Names, indices, scores, or `None` if unknown.
-        names: The labels in index order.
+        values: Names, indices or scores; `None` for an unknown label.
+        names: The names of the labels, in the order of their indices.
         count: Number of utterances.
         what: Name of the values, for the error message.
-        score: Whether a number, or its text, is a score; the result is then `negative`, `neutral` or `positive`.
+        score: Whether numbers are scores; the result is then `negative`, `neutral` or `positive`.
 
     Raises:
         ConfigError: the number of values is wrong, or an index has no name.
@@ -146,7 +144,7 @@ def label_names(values: Labels, names: list[str], count: int, what: str, score: 
                 value = float(value)
         if isinstance(value, int) and names and value >= len(names):
             known = f"the graph has {len(names)} labels, from 0: {', '.join(names)}"
-            raise ConfigError(f"{what}: utterance {row} has index {value}; {known}")
+            raise ConfigError(f"{what}: utterance {row} has the label index {value}; {known}")
         name = value if value is None or isinstance(value, str) else label_name(value, names)
         if isinstance(name, float):
             name = "negative" if name < 0 else "positive" if name > 0 else "neutral"

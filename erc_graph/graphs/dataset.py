@@ -1,4 +1,4 @@
-"""The graphs of a corpus as a dataset for the loaders of PyTorch Geometric; a graph is built when it is requested."""
+"""The graphs of a corpus as a dataset for the loaders of PyTorch Geometric; a graph is built on each access."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 def graph_dataset(corpus: Corpus, recipe: str | Path | GraphRecipe = "pairwise", modalities: Iterable[str] | None = None) -> Dataset:
     """Return the graphs of a corpus, one per dialogue, as a `torch_geometric.data.Dataset`.
 
-    A graph is built every time it is requested, and not stored. Requests come from an index, a loop, or a
-    `torch_geometric.loader.DataLoader`, with or without workers. In a batch of a loader, `batch[stream].batch` is the dialogue of every
-    node.
+    A graph is built on each access and not stored. The dataset supports indices, loops and `torch_geometric.loader.DataLoader`, with or
+    without workers. In a batch of a loader, `batch[stream].batch` is the dialogue of every node.
 
     Args:
         corpus: The dialogues, for example `corpus.split("train")`.
@@ -28,8 +27,8 @@ def graph_dataset(corpus: Corpus, recipe: str | Path | GraphRecipe = "pairwise",
         modalities: As in `build_graph`.
 
     Raises:
-        ConfigError: unknown or invalid recipe, or a modality whose name the graph itself needs.
-        CorpusError: unknown modality.
+        ConfigError: the recipe is unknown or invalid, or a modality has the name of an attribute of the graph.
+        CorpusError: a modality is unknown.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus
     >>> graphs = graph_dataset(sample_corpus(dialogues=4), "window")
@@ -60,7 +59,7 @@ def _kind() -> Any:
 
         @property
         def num_classes(self) -> int:
-            """Return the number of classes; 1 for a score."""
+            """Return the number of classes, or 1 if the labels are scores."""
             return len(self.corpus.task.labels) if self.corpus.task.kind == "classification" else 1
 
         def __reduce__(self) -> Any:

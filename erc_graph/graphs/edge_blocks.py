@@ -1,7 +1,7 @@
-"""Edges as padded blocks: every primitive is a few batched matrix products, for graphs in which a good part of all pairs are edges.
+"""Edges as padded blocks, for dense graphs: every primitive of message passing is a few batched matrix products.
 
-The primitives are three products of a matrix of slots `W` with rows: `W x`, `Wᵀ y` and the slots of `y xᵀ`. Each is the gradient of the
-others, and they are written as such: autograd's own gradients of gathering are slow on a CPU.
+There are three products of the matrix of slots `W` with rows: `W x`, `Wᵀ y`, and the slots of `y xᵀ`. The gradients of each are the other
+two. The backward passes are written by hand, because the gradients of gather operations in autograd are slow on a CPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from erc_graph.graphs.weights import angular, directions
 
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 Blocked = list[Tensor]
-"""Per bucket `(H, D, S, T, k)`: rows, or with `K` slots in the place of `k` the slots."""
+"""One tensor per bucket: rows `(H, D, S, T, k)`, or slots `(H, D, S, T, K)`."""
 
 
 class EdgeBlocks(Edges):
@@ -33,7 +33,7 @@ class EdgeBlocks(Edges):
 
     Args:
         recipe: The recipe.
-        nodes: Whose presence counts.
+        nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
         blocks: All padded pairs of the batch.
     """
@@ -47,7 +47,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def group(self) -> Tensor | None:
-        """Return `(N, S)` dialogue · S + stream, where a recipe joins all utterances of a dialogue and nothing else."""
+        """Return `dialogue · S + stream` of every node, `(N, S)`, if the only rule joins all utterances within a stream; else `None`."""
         if len(self.recipe.edges) != 1:
             return None
         rule, streams = self.recipe.edges[0], self.present.shape[1]
@@ -58,12 +58,12 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def relation(self) -> Tensor:
-        """Return `(P,)` int64, 0 where there is no edge."""
+        """Return the relation of every slot, `(P,)` int64, 0 without an edge."""
         return self.blocks.over_slots("relation", torch.long)
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return `(P,)` bool."""
+        """Return the mask of slots that are edges, `(P,)` bool."""
         valid = self.blocks.over_slots("edge", torch.bool)
         if self.full:
             return valid
@@ -72,35 +72,35 @@ class EdgeBlocks(Edges):
         return valid & torch.cat([part.flatten() for part in both]).bool() if both else valid
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, P)`."""
+        """Compute `q_i · k_j` for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         dtype = torch.promote_types(target.dtype, source.dtype)
         out: Tensor = _Outer.apply(target.to(dtype), source.to(dtype), self)
         return out
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Map `(N, S, H)`, `(N, S, H)` to `(H, P)`."""
+        """Compute `a_i + b_j` for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
         expect_heads("add", "(N, S, H)", target, source)
         # a + b = (a, 1) · (1, b)
         return self.dot(torch.stack([target, torch.ones_like(target)], -1), torch.stack([torch.ones_like(source), source], -1))
 
     def angular(self, states: Tensor) -> Tensor:
-        """Map `(N, S, k)` to `(1, P)`."""
+        """Compute the angular similarity for every slot: `(N, S, k)` → `(1, P)`."""
         unit = directions(states if self.full else torch.where(self.present[..., None], states, 0.0))[:, :, None]
         return angular(self.dot(unit, unit))
 
     def softmax(self, score: Tensor) -> Tensor:
-        """Map `(H, P)` to `(H, P)`."""
+        """Compute the softmax over the edges into every target: scores `(H, P)` → weights `(H, P)`."""
         out: Tensor = _Softmax.apply(score, self)
         return out
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Map `(N, S, 3, H, k)` to `(N, S, H, k)`."""
+        """Compute attention, bucket by bucket: `(N, S, 3, H, k)` → `(N, S, H, k)`."""
         out: Tensor = Attend.apply(x, drop, self)
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Return `(H, N, S)`, or `(N, S)`."""
+        """Compute weighted degrees `(H, N, S)`, or `(N, S)` without weights."""
         if weight is None:
             return self._plain_degree[int(outgoing)]
         one = weight.new_ones(*self.present.shape, len(weight), 1)
@@ -152,34 +152,32 @@ class EdgeBlocks(Edges):
     # -- between nodes, rows and slots -----------------------------------------------------
 
     def take(self, x: Tensor) -> Blocked:
-        """Map `(N, S, H, k)` to rows, zero where no present node stands."""
+        """Copy node states to rows: `(N, S, H, k)` → rows per bucket, zero for absent nodes and padding."""
         return self._row_map(x.shape[2]).take(x)
 
     def put(self, rows: Blocked) -> Tensor:
-        """Map rows to `(N, S, H, k)`, zero for absent nodes."""
+        """Copy rows back to node states: rows per bucket → `(N, S, H, k)`, zero for absent nodes."""
         return self._row_map(len(rows[0])).put(rows)
 
     def room(self, heads: int, width: int, like: Tensor) -> Blocked:
-        """Return rows to be written to, side by side in memory, so that `put` need not join them."""
+        """Return uninitialised rows for all buckets in one block of memory, so that `put` need not concatenate them."""
         return self._row_map(heads).room(width, like)
 
     def split(self, slots: Tensor) -> Blocked:
-        """Map `(H, P)` to slots per bucket, views."""
+        """Return views of slots `(H, P)` as slots per bucket."""
         return [slots[:, bucket.slots].view(len(slots), *bucket.shape, bucket.width) for bucket in self.blocks.buckets]
 
     def join(self, slots: Blocked) -> Tensor:
-        """Map slots per bucket to `(H, P)`."""
+        """Invert `split`: slots per bucket → `(H, P)`."""
         flat = [part.reshape(len(part), -1) for part in slots]
         return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
     def cleaned(self, slots: Tensor) -> Blocked:
-        """Map `(H, P)` to slots per bucket, new tensors, times scale and multiplicity; zero where there is no edge,
-        whatever stood there.
-        """
+        """Copy slots `(H, P)` to slots per bucket, multiplied by scale and multiplicity; slots without an edge become zero."""
         return self.scaled(self.edges_only(slots))
 
     def clean(self, parts: Blocked) -> Blocked:
-        """Return the same of slots per bucket, in place."""
+        """Apply `cleaned` to slots per bucket, in place."""
         bits = self._bits_of(parts[0].element_size())
         if bits is not None:
             for part, word in zip(parts, self.split(bits), strict=True):
@@ -194,7 +192,7 @@ class EdgeBlocks(Edges):
         return parts
 
     def edges_only(self, slots: Tensor) -> Blocked:
-        """Map `(H, P)` to slots per bucket, new tensors, zero where there is no edge."""
+        """Copy slots `(H, P)` to slots per bucket; slots without an edge become zero."""
         bits = self._bits_of(slots.element_size())
         if bits is None:
             return [part.clone(memory_format=torch.contiguous_format) for part in self.split(slots)]
@@ -203,8 +201,9 @@ class EdgeBlocks(Edges):
         return [part.view(slots.dtype) for part in words]
 
     def score_masks(self, dtype: torch.dtype) -> Sequence[Tensor]:
-        """Return per bucket what is added to scores before a softmax: log of the multiplicity, a very small number where
-        there is no edge.
+        """Return the term that is added to scores before a softmax, per bucket.
+
+        It is the logarithm of the multiplicity of the edge, or a large negative number without an edge.
         """
         if dtype not in self._masks:
             times = torch.zeros(()) if self._times is None else self._times.clamp(min=1).log()
@@ -213,7 +212,7 @@ class EdgeBlocks(Edges):
         return self._masks[dtype]
 
     def scales(self, dtype: torch.dtype) -> Sequence[Tensor | None]:
-        """Return per bucket the scale of every slot; `None`: one."""
+        """Return the scale of every slot, per bucket; `None` if all are one."""
         if all(rule.scale == 1 for rule in self.recipe.edges):
             return [None] * len(self.blocks.buckets)
         times = 1 if self._times is None else self._times.clamp(min=1)
@@ -222,7 +221,7 @@ class EdgeBlocks(Edges):
 
     @cached_property
     def lonely(self) -> Sequence[Tensor]:
-        """Return per bucket the rows without an edge."""
+        """Return the rows without any edge, per bucket."""
         return [(~part[0].any(-1)).flatten().nonzero().flatten() for part in self.split(self.valid[None])]
 
     def _bits_of(self, size: int) -> Tensor | None:

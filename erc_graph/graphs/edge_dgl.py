@@ -1,4 +1,4 @@
-"""Edges as a DGL graph: the primitives by DGL's own kernels, which never store a state per edge."""
+"""Edges as a DGL graph: the primitives of message passing use the kernels of DGL, which never store a state per edge."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from erc_graph.graphs.weights import angular, directions
 
 
 class EdgeDgl(Edges):
-    """Edges as a DGL graph; slots as in `erc_graph.graphs.edge_list`.
+    """Edges as a DGL graph; the slots are those of `erc_graph.graphs.edge_list`.
 
     Args:
         recipe: The recipe.
-        nodes: Whose presence counts.
+        nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
         edges: All edges of the recipe between the nodes.
 
@@ -38,40 +38,40 @@ class EdgeDgl(Edges):
 
     @property
     def relation(self) -> Tensor:
-        """Return `(E,)` int64."""
+        """Return the relation of every edge, `(E,)` int64."""
         return self.edges.relation
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return `(E,)`: all."""
+        """Return `(E,)` bool, all true, because every slot is an edge."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, E)`."""
+        """Compute `q_i · k_j` for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         found: Tensor = self.dgl.ops.u_dot_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.squeeze(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Map `(N, S, H)`, `(N, S, H)` to `(H, E)`."""
+        """Compute `a_i + b_j` for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         found: Tensor = self.dgl.ops.u_add_v(self.graph, source.flatten(0, 1), target.flatten(0, 1))
         return found.T
 
     def angular(self, states: Tensor) -> Tensor:
-        """Map `(N, S, k)` to `(1, E)`."""
+        """Compute the angular similarity for every edge: `(N, S, k)` → `(1, E)`."""
         unit = directions(torch.where(self.present[..., None], states, 0.0))[:, :, None]
         return angular(self.dot(unit, unit))
 
     def softmax(self, score: Tensor) -> Tensor:
-        """Map `(H, E)` to `(H, E)`."""
+        """Compute the softmax over the edges into every target: scores `(H, E)` → weights `(H, E)`."""
         times = self.edges.times
         rows = score.T if times is None else score.T + times.to(score.dtype).log()[:, None]
         found: Tensor = self.dgl.ops.edge_softmax(self.graph, rows.contiguous()).T
         return found if times is None else found / times.to(score.dtype)
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Return `(H, N, S)`, or `(N, S)`."""
+        """Compute weighted degrees `(H, N, S)`, or `(N, S)` without weights."""
         dtype = torch.get_default_dtype() if weight is None else weight.dtype
         values = torch.ones_like(self.edges.source, dtype=dtype)[None] if weight is None else weight
         values = values if self.edges.factor is None else values * self.edges.factor.to(dtype)

@@ -1,4 +1,4 @@
-"""Edges as a list: every slot is an edge. For graphs with few edges, and for all that looks at single messages."""
+"""Edges as a list, where every slot is an edge: for sparse graphs, and for explanations and drawings of single messages."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from erc_graph.graphs.weights import angular, directions
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """All edges of a recipe, edge types in order, then target, then source; node `utterance * S + stream`.
+    """All edges of a recipe, sorted by edge type, target and source; the number of a node is `utterance * S + stream`.
 
     Attributes:
-        source: `(E,)` int64 nodes.
-        target: `(E,)` int64 nodes.
-        relation: `(E,)` int64.
+        source: `(E,)` int64, source node of every edge.
+        target: `(E,)` int64, target node of every edge.
+        relation: `(E,)` int64, relation of every edge.
         times: `(E,)` how often an edge counts; `None`: once.
         factor: `(E,)` scale · times; `None`: one.
-        types: Edge types.
-        counts: Edges of each type.
+        types: The edge types, in order.
+        counts: Number of edges of each type.
     """
 
     source: Tensor
@@ -44,7 +44,7 @@ class Listed:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> Listed:
-        """Build the edges as if all nodes were present."""
+        """Compute the edges as if all nodes were present."""
         here = torch.ones(batch.utterances, dtype=torch.bool, device=batch.device)
         edges = graph_edges(recipe, batch.ptr, batch.speaker, dict.fromkeys(streams, here), sizes=batch.sizes, dtype=None)
         place, width = {name: i for i, name in enumerate(streams)}, len(streams)
@@ -72,7 +72,7 @@ class Listed:
         )
 
     def between(self, present: Tensor) -> Listed:
-        """Return only the edges between present nodes; `(N, S)` bool."""
+        """Return only the edges between present nodes; `present` is `(N, S)` bool."""
         if bool(present.all()):
             return self
         here = present.flatten()
@@ -90,14 +90,14 @@ class Listed:
 
 
 class EdgeList(Edges):
-    """Edges as a list, by gather and scatter.
+    """Edges as a list; the primitives of message passing are gather and scatter operations.
 
     Args:
         recipe: The recipe.
-        nodes: Whose presence counts.
+        nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
         edges: All edges of the recipe between the nodes.
-        watch: Who looks at the messages.
+        watch: Observer of the messages.
     """
 
     def __init__(self, recipe: GraphRecipe, nodes: Nodes, batch: Batch, edges: Listed, watch: Watch | None = None) -> None:
@@ -107,43 +107,43 @@ class EdgeList(Edges):
 
     @cached_property
     def hyper(self) -> HyperEdges:
-        """Return the hyperedges of the recipe, under the same watch."""
+        """Return the hyperedges of the recipe, with the same observer."""
         members = Members.kept(self.recipe, len(self.streams), self.batch)
         return HyperEdges(self.recipe, self.present, self.streams, members, self.watch, self.watched.end if self.watched else 0)
 
     @property
     def relation(self) -> Tensor:
-        """Return `(E,)` int64."""
+        """Return the relation of every edge, `(E,)` int64."""
         return self.edges.relation
 
     @cached_property
     def valid(self) -> Tensor:
-        """Return `(E,)`: all."""
+        """Return `(E,)` bool, all true, because every slot is an edge."""
         return torch.ones_like(self.edges.source, dtype=torch.bool)
 
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Map `(N, S, H, k)`, `(N, S, H, k)` to `(H, E)`."""
+        """Compute `q_i · k_j` for every edge: `(N, S, H, k)`, `(N, S, H, k)` → `(H, E)`."""
         expect_heads("dot", "(N, S, H, k)", target, source)
         return (self._targets(target) * self._sources(source)).sum(-1).T
 
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Map `(N, S, H)`, `(N, S, H)` to `(H, E)`."""
+        """Compute `a_i + b_j` for every edge: `(N, S, H)`, `(N, S, H)` → `(H, E)`."""
         expect_heads("add", "(N, S, H)", target, source)
         return (self._targets(target) + self._sources(source)).T
 
     def angular(self, states: Tensor) -> Tensor:
-        """Map `(N, S, k)` to `(1, E)`."""
+        """Compute the angular similarity for every edge: `(N, S, k)` → `(1, E)`."""
         unit = directions(torch.where(self.present[..., None], states, 0.0))
         return angular((self._targets(unit) * self._sources(unit)).sum(-1))[None]
 
     def softmax(self, score: Tensor) -> Tensor:
-        """Map `(H, E)` to `(H, E)`."""
+        """Compute the softmax over the edges into every target: scores `(H, E)` → weights `(H, E)`."""
         times = self.edges.times
         out: Tensor = _Softmax.apply(score, self.edges.target, self.present.numel(), None if times is None else times.to(score.dtype))
         return out
 
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Return `(H, N, S)`, or `(N, S)`."""
+        """Compute weighted degrees `(H, N, S)`, or `(N, S)` without weights."""
         factor = self._factor(torch.get_default_dtype() if weight is None else weight.dtype)
         if weight is None:
             weight = torch.ones_like(self.edges.source, dtype=torch.get_default_dtype())[None] if factor is None else factor[None]
@@ -151,7 +151,7 @@ class EdgeList(Edges):
         return self.degree_of(weight if factor is None else weight * factor, outgoing)
 
     def degree_of(self, values: Tensor, outgoing: bool) -> Tensor:
-        """Map `(H, E)` to `(H, N, S)`, summed at every node."""
+        """Sum values of edges at their target, or at their source if `outgoing`: `(H, E)` → `(H, N, S)`."""
         ends = self.edges.source if outgoing else self.edges.target
         return values.new_zeros(len(values), self.present.numel()).index_add(1, ends, values).unflatten(1, self.present.shape)
 

@@ -26,14 +26,14 @@ Layout = Literal["auto", "list", "blocks", "dgl"]
 def edges_of(recipe: GraphRecipe, nodes: Nodes, batch: Batch, *, watch: Watch | None = None, layout: Layout = "auto") -> Edges:
     """Return the edges of a recipe between present nodes.
 
-    What follows from lengths and speakers is kept with the batch, and so is the answer for the same nodes, for the next layer.
+    The batch stores the edges of its dialogues, and the result for the last nodes, so that the next layer can use them again.
 
     Args:
         recipe: The recipe.
-        nodes: Nodes, of which only the presence is used.
+        nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
-        watch: Observer of the messages; the layout is then a list.
-        layout: `list`, `blocks`, `dgl`, or `auto`: the fastest.
+        watch: Observer of the messages; the layout is then always `list`.
+        layout: `list`, `blocks`, `dgl`, or `auto`, which chooses the faster of `list` and `blocks`.
     """
     key = "edges", recipe.edges, recipe.hyperedges, nodes.streams
     if watch is not None:
@@ -65,7 +65,7 @@ def _dense(recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> bool:
 
 
 def about(rule: EdgeRule, sizes: tuple[int, ...]) -> int:
-    """Estimate how many edges a rule has within a stream; a speaker is assumed to have every second utterance."""
+    """Estimate the number of edges of a rule within a stream, as if every second utterance were of the same speaker."""
     total = sum(sizes)
     for reach in (rule.past, rule.future):
         far = None if reach is None else 2 * int(reach[4:]) if isinstance(reach, str) else reach * (2 if rule.count == "own" else 1)

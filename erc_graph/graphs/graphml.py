@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def write_graphml(graph: HeteroData, path: str | Path, *, predictions: Labels | None = None) -> Path:
-    """Write the edges and weights of `to_networkx` as GraphML, atomically.
+    """Write the graph of `to_networkx` as GraphML, atomically.
 
-    A node is called `stream/row` and has its `stream` as an attribute (`hyperedge` for a hyperedge). Unknown labels and texts are left out.
-    Characters that XML does not allow become spaces. Edges are numbered.
+    A node has the name `stream/row` and the attribute `stream`; for a hyperedge, the stream is `hyperedge`. Unknown labels and texts are
+    left out. Characters that XML does not allow are replaced by spaces. Edges are numbered.
 
     Args:
-        graph: From `build_graph`, or a pipeline's `graph`.
+        graph: A graph of `build_graph` or `Pipeline.graph`.
         path: The file to write.
-        predictions: One per utterance, as in `draw_graph`; stored as the node attribute `predicted`.
+        predictions: Predicted labels, one per utterance, as in `draw_graph`; stored as the node attribute `predicted`.
 
     Raises:
-        ConfigError: the predictions do not fit.
+        ConfigError: the number of predictions is wrong, or a predicted label is unknown.
         StorageError: the file cannot be written.
     """
     import networkx

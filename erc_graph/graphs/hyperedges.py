@@ -1,6 +1,6 @@
-"""Hyperedges: sets of nodes that exchange means, by index arithmetic, in time linear in the nodes.
+"""Hyperedges: sets of nodes that exchange weighted means of their states; time is linear in the number of nodes.
 
-Every rule puts every node into exactly one of its hyperedges: so a rule is one number per node, and no incidence is ever listed.
+Every rule puts every node into exactly one of its hyperedges. The incidence matrix is therefore stored as one number per node and rule.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from erc_graph.graphs.watch import Watch, Watched
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Which hyperedges there are, as if all nodes were present.
+    """The hyperedges of a batch and their nodes, as if all nodes were present.
 
     Attributes:
         index: `(rules, N, S)` the hyperedge of every node, by rule.
-        kind: `(M,)` number of the rule.
-        stream: `(M,)` number of the stream whose utterances are in the hyperedge; -1: of several streams.
+        kind: `(M,)` number of the rule of every hyperedge.
+        stream: `(M,)` number of the stream of every hyperedge; -1: nodes of several streams.
     """
 
     index: Tensor
@@ -34,7 +34,7 @@ class Members:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Return the hyperedges in the order of the rules; of a rule by dialogue, then by stream, utterance or speaker."""
+        """Compute the hyperedges, sorted by rule, then by dialogue, then by stream, utterance or speaker."""
         index, kind, stream, first = [], [], [], 0
         place = torch.arange(streams, device=batch.device)
         for i, rule in enumerate(recipe.hyperedges):
@@ -55,7 +55,7 @@ class Members:
 
     @classmethod
     def kept(cls, recipe: GraphRecipe, streams: int, batch: Batch) -> Members:
-        """Return the same, kept with the batch."""
+        """Return the result of `of`, which the batch stores."""
         key = "members", recipe.hyperedges, streams
         if key not in batch.kept:
             batch.kept[key] = cls.of(recipe, streams, batch)
@@ -64,15 +64,15 @@ class Members:
 
 
 class HyperEdges:
-    """The hyperedges of a recipe over the nodes of a batch; absent nodes are in none.
+    """The hyperedges of a recipe over the nodes of a batch; absent nodes do not belong to any hyperedge.
 
     Args:
         recipe: The recipe.
-        present: `(N, S)` bool.
+        present: `(N, S)` bool, presence of the nodes.
         streams: Names of the streams.
         members: All hyperedges.
-        watch: Who looks at the messages.
-        first: Ordinary edges of one dialogue, which come before in the multiplier of the watch.
+        watch: Observer of the messages.
+        first: Number of ordinary edges per dialogue, which precede the hyperedges in the multiplier of the observer.
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class HyperEdges:
 
     @property
     def kind(self) -> Tensor:
-        """Return `(M,)` number of the rule of every hyperedge."""
+        """Return the number of the rule of every hyperedge, `(M,)`."""
         return self.members.kind
 
     @property
     def stream(self) -> Tensor:
-        """Return `(M,)` number of the stream whose utterances are in the hyperedge; -1: of several streams."""
+        """Return the number of the stream of every hyperedge, `(M,)`; -1: nodes of several streams."""
         return self.members.stream
 
     def gather(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compute the mean over the nodes in every hyperedge.
+        """Compute the weighted mean over the nodes of every hyperedge.
 
         Args:
-            x: `(N, S, k)`; absent nodes are not read.
-            weight: `(N, S)` for a weighted mean; default: ones.
+            x: `(N, S, k)` node states; absent nodes are not read.
+            weight: `(N, S)` weights of the nodes; default: ones.
 
         Returns:
-            `(M, k)`, zero where no node of a hyperedge is present.
+            `(M, k)`, zero for a hyperedge without present nodes.
         """
         here = self.present.to(x.dtype) if weight is None else torch.where(self.present, weight, 0.0)
         size = self._summed(here.expand(len(self.members.index), -1, -1)[..., None])
@@ -121,11 +121,11 @@ class HyperEdges:
         return self._summed(sent[..., None] * torch.where(self.present[..., None], x, 0.0))
 
     def scatter(self, messages: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compute the mean over the hyperedges that every node is in.
+        """Compute, for every node, the weighted mean over its hyperedges.
 
         Args:
-            messages: `(M, k)`
-            weight: `(M,)` for a weighted mean; default: ones.
+            messages: `(M, k)` states of the hyperedges.
+            weight: `(M,)` weights of the hyperedges; default: ones.
 
         Returns:
             `(N, S, k)`, zero for absent nodes.

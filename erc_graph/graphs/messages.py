@@ -1,7 +1,7 @@
-"""What every operator sends its messages along: the five primitives of message passing, whatever the edges look like in memory.
+"""`Edges`, the interface of message passing for all operators: its primitives are the same for every data structure of the edges.
 
-A **slot** is a place for an edge; a layout has `P` of them. In a list every slot is an edge, in padded blocks some are none. A value per
-slot is a tensor `(H, P)`, heads first, and operators calculate with it without knowing the layout.
+A **slot** is a place for an edge in a layout; a layout has `P` slots. In a list, every slot is an edge. In padded blocks, some slots have
+no edge. A tensor `(H, P)` has one value per head and slot, and operators use it without knowing the layout.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from erc_graph.graphs.recipe import GraphRecipe
 
 
 def expect_heads(primitive: str, shape: str, *states: Tensor) -> None:
-    """Check that states have an axis for their heads.
+    """Check that states have an axis for attention heads.
 
     Args:
-        primitive: The method of `Edges` that was called.
+        primitive: Name of the method of `Edges` that was called.
         shape: The expected shape, such as `(N, S, H, k)`.
-        *states: The states of both ends.
+        *states: The states of targets and sources.
 
     Raises:
-        ConfigError: some states have another number of axes.
+        ConfigError: a tensor has another number of axes.
     """
     for x in states:
         if x.ndim != shape.count(",") + 1:
-            raise ConfigError(f"edges.{primitive}: expected {shape}, found {tuple(x.shape)}; x[:, :, None] gives states one head")
+            raise ConfigError(f"edges.{primitive}: expected {shape}, found {tuple(x.shape)}; x[:, :, None] adds an axis for one head")
 
 
 class Edges(ABC):
-    """The edges of a recipe between the nodes of a batch, where both ends are present.
+    """The edges of a recipe between the present nodes of a batch.
 
     Args:
         recipe: The recipe.
-        nodes: Whose presence counts.
+        nodes: The nodes, of which only the presence is used.
         batch: The dialogues.
     """
 
@@ -60,9 +60,7 @@ class Edges(ABC):
 
     @property
     def group(self) -> Tensor | None:
-        """Return `(N, S)` number of a set of nodes, where every node reads its own set and nobody else, all alike; `None` where that is not
-        so.
-        """
+        """Return a number `(N, S)` per node such that each node has equal edges from exactly the nodes with its number, or `None`."""
         return None
 
     @property
@@ -73,41 +71,41 @@ class Edges(ABC):
     @property
     @abstractmethod
     def relation(self) -> Tensor:
-        """Return `(P,)` int64 relation of every slot, anything from 0 to R - 1 where there is no edge."""
+        """Return the relation of every slot, `(P,)` int64; any value from 0 to R - 1 without an edge."""
 
     @property
     @abstractmethod
     def valid(self) -> Tensor:
-        """Return `(P,)` bool: the slots that are edges."""
+        """Return the mask of slots that are edges, `(P,)` bool."""
 
     @abstractmethod
     def dot(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `q_i · k_j`: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
+        """Compute `q_i · k_j` for every slot: `(N, S, H, k)`, `(N, S, H, k)` → `(H, P)`."""
 
     @abstractmethod
     def add(self, target: Tensor, source: Tensor) -> Tensor:
-        """Compute `a_i + b_j`: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
+        """Compute `a_i + b_j` for every slot: `(N, S, H)`, `(N, S, H)` → `(H, P)`."""
 
     @abstractmethod
     def angular(self, states: Tensor) -> Tensor:
-        """Compute `1 - arccos(cos) / π` of both ends, as `erc_graph.graphs.weights.angular`: `(N, S, k)` → `(1, P)`."""
+        """Compute the angular similarity of source and target, as in `erc_graph.graphs.weights`: `(N, S, k)` → `(1, P)`."""
 
     @abstractmethod
     def softmax(self, score: Tensor) -> Tensor:
-        """Compute the softmax over the edges into every target: `(H, P)` → `(H, P)`, zero where there is no edge.
+        """Compute the softmax over the edges into every target: `(H, P)` → `(H, P)`, zero without an edge.
 
-        An edge that counts several times is as many edges; the value is that of one of them.
+        An edge with multiplicity `n` counts as `n` edges in the sum; its weight is the weight of one of them.
         """
 
     def attend(self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Compute attention: `softmax` of the `dot` products of queries and keys, and `spread` of the values with these weights.
+        """Compute attention: the `softmax` of the `dot` products of queries and keys gives the weights to `spread` the values.
 
         Args:
             x: `(N, S, 3, H, k)` queries, keys and values.
-            drop: What is done to the weights before they are used, if anything: dropout.
+            drop: Function applied to the attention weights, such as dropout; `None`: no change.
 
         Returns:
-            `(N, S, H, k)`
+            `(N, S, H, k)` attention outputs.
         """
         query, key, value = x.unbind(2)
         weight = self.softmax(self.dot(query, key))
@@ -115,35 +113,34 @@ class Edges(ABC):
 
     @abstractmethod
     def degree(self, weight: Tensor | None = None, *, outgoing: bool = False) -> Tensor:
-        """Compute the sum of `scale · times · weight` over the edges into every node, or out of it.
+        """Compute the sum of `scale · times · weight` over the edges into every node, or out of every node.
 
         Args:
-            weight: `(H, P)`; default: ones.
-            outgoing: Of the edges out of it.
+            weight: `(H, P)` weights; default: ones.
+            outgoing: Whether to sum over the edges out of a node.
 
         Returns:
-            `(H, N, S)`, without `H` if there is no weight.
+            `(H, N, S)`, or `(N, S)` without weights.
         """
 
     def at_relation(self, table: Tensor) -> Tensor:
-        """Return the rows of a table by relation: `(R, ...)` → `(P, ...)`."""
+        """Return the row of a table for the relation of every slot: `(R, ...)` → `(P, ...)`."""
         return table.index_select(0, self.relation)
 
     def spread(
         self, x: Tensor, weight: Tensor | None = None, *, by_relation: bool = False, mean: bool = False, shown: Tensor | None = None
     ) -> Tensor:
-        """Compute the sum of `scale · times · weight · x_source` over the edges into every target. All that an operator sends goes through
-        here.
+        """Send messages: compute the sum of `scale · times · weight · x_source` over the edges into every target.
 
         Args:
-            x: `(N, S, H, k)`, or `(N, S, k)` for one head. Absent nodes are not read.
-            weight: `(H, P)`, or `(1, P)` for all heads; default: ones. Slots that are no edges are not read.
-            by_relation: One sum per relation.
-            mean: Divided by the number of edges (of the relation) into the target.
-            shown: `(H, P)` the weight to be shown in pictures, where `weight` is not all of it.
+            x: `(N, S, H, k)` states of the sources, or `(N, S, k)` for one head. Absent nodes are not read.
+            weight: `(H, P)` weights, or `(1, P)` for all heads; default: ones. Slots without an edge are not read.
+            by_relation: Whether to compute one sum per relation.
+            mean: Whether to divide by the number of edges into the target (with `by_relation`: of the relation).
+            shown: `(H, P)` weights for drawings, if they differ from `weight`.
 
         Returns:
-            `(N, S, H, k)`, or `(N, S, R, H, k)` by relation; without `H` if `x` has none.
+            `(N, S, H, k)`, or `(N, S, R, H, k)` by relation; without the axis `H` if `x` does not have it.
         """
         heads = x.shape[2] if x.ndim == 4 else 1
         if weight is not None and weight.dtype != x.dtype:  # mixed precision

@@ -1,13 +1,13 @@
-"""Padded pairs of nodes: where they stand, and which of them are edges.
+"""Padded pairs of nodes: their arrangement in blocks, and the pairs that are edges.
 
-Dialogues of similar length stand side by side in a bucket, padded to the longest. A target has `K` slots in a row, cut into chunks of
+Dialogues of similar length are padded to the longest dialogue of their bucket. Every target has a row of `K` slots, divided into chunks:
 
-- `within`: the utterances of its stream,
-- `turn`: the streams of its utterance,
-- `full`: all streams of all utterances, where rules join streams at other utterances.
+- `within`: the utterances of its stream;
+- `turn`: the streams of its utterance;
+- `full`: all streams of all utterances, if some rule joins streams at different utterances.
 
-Two rules that may join the same two nodes have chunks of their own, so that both edges count; all other rules share chunks. Masks come from
-lengths, offsets and speakers by broadcasting.
+Two rules that may join the same two nodes have separate chunks, so that both edges count. All other rules share chunks. The masks of edges
+are computed from lengths, offsets and speakers by broadcasting.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Chunk:
     """Some slots of every target.
 
     Attributes:
-        kind: Which sources.
-        first: First slot of the row.
+        kind: The kind of sources: `within`, `turn` or `full`.
+        first: First slot of the chunk in the row of a target.
         width: Number of slots.
-        rules: The rules whose edges stand here, with the number of their first relation; no two join the same nodes.
+        rules: The rules whose edges are in the chunk, with the index of their first relation; no two rules join the same nodes.
     """
 
     kind: Kind
@@ -51,21 +51,21 @@ class Chunk:
 
     @property
     def part(self) -> slice:
-        """Return the slots of a row."""
+        """Return the slice of the chunk in the row of a target."""
         return slice(self.first, self.first + self.width)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Dialogues padded to one length; rows in the order dialogue, stream, utterance, slots target by target.
+    """Dialogues that are padded to one length; rows are sorted by dialogue, stream and utterance, and slots by target.
 
     Attributes:
-        dialogues: Which dialogues of the batch.
-        streams: `S`
-        turns: `T`, of the longest.
-        chunks: How the slots of a target are cut.
-        first_row: First row.
-        first_slot: First slot.
+        dialogues: The dialogues of the bucket, as indices in the batch.
+        streams: `S`, number of streams.
+        turns: `T`, number of utterances of the longest dialogue.
+        chunks: The chunks of the slots of a target.
+        first_row: First row of the bucket.
+        first_slot: First slot of the bucket.
     """
 
     dialogues: tuple[int, ...]
@@ -77,7 +77,7 @@ class Bucket:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return dialogues, streams, utterances."""
+        """Return the number of dialogues, streams and utterances."""
         return len(self.dialogues), self.streams, self.turns
 
     @property
@@ -87,17 +87,17 @@ class Bucket:
 
     @property
     def width(self) -> int:
-        """Return `K`, slots of a target."""
+        """Return `K`, the number of slots per target."""
         return self.chunks[-1].first + self.chunks[-1].width if self.chunks else 0
 
     @property
     def slots(self) -> slice:
-        """Return all slots."""
+        """Return the slice of the slots of the bucket."""
         return slice(self.first_slot, self.first_slot + self.rows * self.width)
 
 
 def fold(kind: Kind, x: Tensor) -> Tensor:
-    """Map `(H, D, S, T, k)` to `(groups, rows of a group, k)`: the nodes that a chunk joins are in one group."""
+    """Group the rows that a chunk of the given kind can join: `(H, D, S, T, k)` → `(groups, rows per group, k)`."""
     if kind == "within":
         return x.reshape(-1, *x.shape[-2:])
     if kind == "turn":
@@ -106,7 +106,7 @@ def fold(kind: Kind, x: Tensor) -> Tensor:
 
 
 def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Return the way back of `fold`: `(groups, rows of a group, k)` → `(H, D, S, T, k)`."""
+    """Invert `fold`: `(groups, rows per group, k)` → `(H, D, S, T, k)`."""
     dialogues, streams, turns = shape
     if kind == "turn":
         return rows.view(-1, dialogues, turns, streams, rows.shape[-1]).transpose(2, 3)
@@ -114,7 +114,7 @@ def unfold(kind: Kind, rows: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: Tensor | None = None) -> Tensor:
-    """Return `W x`, or `Wᵀ y`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`, written to `out` where that is given."""
+    """Compute `W x`, or `Wᵀ y` if `transposed`: `(H, D, S, T, K)`, `(H, D, S, T, k)` → `(H, D, S, T, k)`, optionally into `out`."""
     total: Tensor | None = None
     kinds = list(dict.fromkeys(chunk.kind for chunk in bucket.chunks))
     for kind in kinds:
@@ -131,7 +131,7 @@ def product(bucket: Bucket, slots: Tensor, rows: Tensor, transposed: bool, out: 
 
 
 def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
-    """Return the slots of `y xᵀ`: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
+    """Compute the slots of `y xᵀ`: `(H, D, S, T, k)`, `(H, D, S, T, k)` → `(H, D, S, T, K)`."""
     found: dict[str, Tensor] = {}
     for chunk in bucket.chunks:
         if chunk.kind not in found:
@@ -142,7 +142,7 @@ def outer(bucket: Bucket, target: Tensor, source: Tensor) -> Tensor:
 
 
 def as_given(x: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off within a block: gradients are computed without it, and both must have one precision."""
+    """Switch autocast off within a `with` block, so that the forward pass has the same precision as the backward pass."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -172,7 +172,7 @@ def _buckets(sizes: tuple[int, ...], cells: int) -> tuple[tuple[int, ...], ...]:
 
 @lru_cache(maxsize=64)
 def chunked(recipe_rules: tuple[EdgeRule, ...], streams: tuple[str, ...]) -> tuple[tuple[Kind, tuple[tuple[int, EdgeRule], ...]], ...]:
-    """Return kind and rules of every chunk, each rule with the number of its first relation."""
+    """Return kind and rules of every chunk, each rule with the index of its first relation."""
     firsts = accumulate((len(rule.relations) for rule in recipe_rules), initial=0)
     rules = [(first, rule) for first, rule in zip(firsts, recipe_rules, strict=False) if rule.joined(streams)]
     full = any(rule.scope == "across" and (rule.past != 0 or rule.future != 0) for _, rule in rules)
@@ -189,7 +189,7 @@ def chunked(recipe_rules: tuple[EdgeRule, ...], streams: tuple[str, ...]) -> tup
 
 
 def apart(one: EdgeRule, other: EdgeRule) -> bool:
-    """Return whether it is certain that two rules never join the same two nodes."""
+    """Return whether two rules can never join the same two nodes."""
     if one.scope != other.scope or {one.speaker, other.speaker} == {"same", "other"}:
         return True
     for mine, yours in ((one.source, other.source), (one.target, other.target)):
@@ -206,16 +206,16 @@ def _sides(rule: EdgeRule) -> tuple[bool, bool, bool]:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """All padded pairs, as if all nodes were present.
+    """All padded pairs of a batch, as if all nodes were present.
 
     Attributes:
-        buckets: Dialogues of similar length.
-        node: `(R,)` the node `utterance * S + stream` of every row, any for padding.
-        real: `(R,)` bool: rows that are no padding.
-        slots: `P`.
-        masks: Per bucket, chunk and rule `(D, T, T)` bool (`turn`: `(D, T)`), the utterances that the rule joins.
-        speaker: Per bucket `(D, T)`.
-        streams: Names.
+        buckets: The buckets of dialogues of similar length.
+        node: `(R,)` the node `utterance * S + stream` of every row; any node for padding.
+        real: `(R,)` bool, false for padding.
+        slots: `P`, number of slots.
+        masks: Per bucket, chunk and rule: `(D, T, T)` bool, the utterances that the rule joins; `(D, T)` for the kind `turn`.
+        speaker: Per bucket: `(D, T)` speaker of every utterance.
+        streams: Names of the streams.
     """
 
     buckets: tuple[Bucket, ...]
@@ -228,7 +228,7 @@ class Blocks:
 
     @classmethod
     def of(cls, recipe: GraphRecipe, streams: tuple[str, ...], batch: Batch) -> Blocks:
-        """Build the blocks from lengths and speakers."""
+        """Compute the blocks from the lengths and speakers of a batch."""
         plan = chunked(recipe.edges, streams)
         buckets = _placed(batch.sizes, plan, len(streams))
         turns = Turns.of(batch.ptr, batch.speaker, batch.utterances)
@@ -251,7 +251,7 @@ class Blocks:
         return cls(buckets, node, real, slots, tuple(masks), tuple(speakers), streams)
 
     def over_slots(self, value: str, dtype: torch.dtype) -> Tensor:
-        """Return `(P,)` of every slot: `edge` 1 where there is one, `relation`, `times` or `factor`; zero where there is no edge."""
+        """Return a value per slot, `(P,)`, zero without an edge: `edge` (1), `relation`, `times` or `factor`."""
         parts = []
         for bucket, masks, speaker in zip(self.buckets, self.masks, self.speaker, strict=True):
             chunks = [
@@ -310,7 +310,7 @@ def _placed(sizes: tuple[int, ...], plan: tuple[tuple[Kind, tuple[tuple[int, Edg
 
 
 def padded_slots(recipe: GraphRecipe, streams: tuple[str, ...], sizes: tuple[int, ...]) -> int:
-    """Return `P`, without making anything."""
+    """Return the number of slots `P`, without computing the blocks."""
     return sum(bucket.rows * bucket.width for bucket in _placed(sizes, chunked(recipe.edges, streams), len(streams)))
 
 
@@ -329,7 +329,7 @@ class _Pairs:
         self._cached: dict[str, Tensor] = {}
 
     def mask(self, rule: EdgeRule, same_turn: bool) -> Tensor:
-        """`(D, T, T)` bool, targets before sources, or `(D, T)` of the utterances that a rule joins to themselves."""
+        """Return the pairs that a rule joins: `(D, T, T)` bool, `[target, source]`; with `same_turn` only within an utterance, `(D, T)`."""
         if same_turn:
             none = not rule.self_loops or rule.speaker == "other"
             mask = torch.zeros_like(self.real) if none else self.real

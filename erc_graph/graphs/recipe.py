@@ -1,4 +1,4 @@
-"""Graph recipes: which edges a conversation graph has, as data (`graphs/<name>.toml`) and as one frozen dataclass.
+"""Graph recipes: the rules for the edges of a conversation graph, as TOML files (`graphs/<name>.toml`) and as a frozen dataclass.
 
 relation = "context"   scope = "within"   past = "all"   future = "all"     # complete graph inside every stream
 relation = "cross"     scope = "across"   past = 0       future = 0         # same utterance, every ordered pair of streams
@@ -30,12 +30,12 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A short conversation whose edges were counted by hand.
+    """A short conversation with the number of its edges, counted by hand.
 
     Attributes:
         speakers: Speaker of every utterance.
         streams: Streams of the graph.
-        absent: Stream → utterances at which it is missing.
+        absent: Stream → utterances without a node in this stream.
         edges: Relation → number of edges, over all streams and pairs of streams; a repeated edge counts once.
         hyperedges: Relation → number of hyperedges with at least one node.
     """
@@ -54,9 +54,9 @@ class GraphRecipe:
     """The rules for the edges of a graph, for any conversation and any streams.
 
     Attributes:
-        name: The file's name without `.toml`, unless the file says otherwise.
-        description: One sentence.
-        source: Paper that defines the graph, with the place in it.
+        name: Name of the recipe; default: the name of the file without `.toml`.
+        description: Description of the graph, in one sentence.
+        source: Paper that defines the graph, with section or equation.
         edges: The rules for edges; a graph has the edges of all rules.
         hyperedges: The rules for hyperedges, if any (`[[hyperedge]]` in TOML).
         examples: Conversations with their number of edges per relation, counted by hand (`[[example]]` in TOML).
@@ -99,17 +99,17 @@ class GraphRecipe:
 
     @property
     def causal(self) -> bool:
-        """Return whether no edge and no hyperedge carries information from a later utterance."""
+        """Return whether no edge and no hyperedge sends messages from a later utterance to an earlier one."""
         return all(rule.future == 0 for rule in self.edges) and all(rule.over == "turn" for rule in self.hyperedges)
 
     @property
     def past(self) -> int | None:
-        """Return how many utterances back the edges into an utterance and the edges into their sources reach; `None`: all."""
+        """Return how many utterances back the edges reach; `None`: all."""
         reaches = [rule.behind for rule in self.edges] + [0 if rule.over == "turn" else None for rule in self.hyperedges]
         return None if None in reaches else max(reach for reach in reaches if reach is not None)
 
     def past_only(self) -> GraphRecipe:
-        """Return the recipe without edges from later utterances; a rule without any possible edge is dropped.
+        """Return the recipe without edges from later utterances; rules that then have no edges are dropped.
 
         >>> load_recipe("speaker").past_only().relations
         ('same_past', 'other_past', 'cross')
@@ -120,8 +120,8 @@ class GraphRecipe:
         for rule in self.hyperedges:
             if rule.over != "turn":
                 raise ConfigError(
-                    f"graph recipe {self.name!r}: hyperedge {rule.relation!r} joins all utterances of a {rule.over}, so earlier ones "
-                    "read later ones: expected only edges, for a causal graph; use another recipe"
+                    f"graph recipe {self.name!r}: hyperedge {rule.relation!r} joins all utterances of a {rule.over}, so the graph is not "
+                    "causal; expected only edges, or hyperedges over one utterance; use another recipe"
                 )
         rules = tuple(replace(rule, future=0) for rule in self.edges if rule.past != 0 or rule.self_loops)
         if not rules and not self.hyperedges:
@@ -137,11 +137,11 @@ class GraphRecipe:
         0.3
 
         Raises:
-            ConfigError: the recipe has no such rule, or the scale is impossible.
+            ConfigError: the recipe does not have the relation, or the scale is not allowed.
         """
         names = [rule.relation for rule in self.edges]
         if relation not in names:
-            raise ConfigError(f"graph recipe {self.name!r}: no relation {relation!r}; it has {', '.join(names)}")
+            raise ConfigError(f"graph recipe {self.name!r}: unknown relation {relation!r}; known: {', '.join(names)}")
         return replace(self, edges=tuple(replace(rule, scale=scale) if rule.relation == relation else rule for rule in self.edges))
 
 
@@ -163,14 +163,14 @@ def list_recipes() -> tuple[str, ...]:
 
 
 def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
-    """Load a recipe by name or from a TOML file; a `GraphRecipe` is returned as it is.
+    """Load a recipe by name or from a TOML file; return a `GraphRecipe` unchanged.
 
     Args:
-        name_or_path: Name such as `pairwise`, or a path (a `Path`, or a string that ends in `.toml`).
+        name_or_path: A name such as `pairwise`, or a path: a `Path`, or a string that ends in `.toml`.
 
     Raises:
-        ConfigError: unknown name, unreadable file, or a file with unknown keys, wrong types or impossible values. One message lists all
-            problems: key, what was expected and what was found.
+        ConfigError: the name is unknown, the file cannot be read, or it has unknown keys, wrong types or invalid values. The message lists
+            all problems with key, expected value and found value.
 
     >>> load_recipe("window").relations
     ('context', 'cross')
@@ -181,9 +181,7 @@ def load_recipe(name_or_path: str | Path | GraphRecipe) -> GraphRecipe:
         known = _known()
         if name_or_path not in known:
             listed = ", ".join(known) or "none"
-            raise ConfigError(
-                f"graph recipe: unknown {name_or_path!r}; known: {listed}; for a file of your own give its path, ending in .toml"
-            )
+            raise ConfigError(f"graph recipe: unknown {name_or_path!r}; known: {listed}; for your own file, give a path that ends in .toml")
         path = known[name_or_path]
         return _packaged(path, path.stat().st_mtime_ns)
     return _read(Path(name_or_path))

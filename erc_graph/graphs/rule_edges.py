@@ -1,10 +1,10 @@
-"""Edges of a recipe by index arithmetic: from lengths and speakers alone, with no loop over utterances or edges.
+"""Edges of a recipe, computed from lengths and speakers with tensor operations, without loops over utterances or edges.
 
-Rows are packed utterances (`erc_graph.data.batch.Batch`): dialogue `i` is rows `ptr[i]:ptr[i + 1]`. A windowed rule costs time and memory
-linear in the utterances; only a rule over `all` utterances is quadratic, because its edges are.
+Rows are packed utterances (`erc_graph.data.batch.Batch`): dialogue `i` has the rows `ptr[i]:ptr[i + 1]`. Time and memory of a rule with a
+window are linear in the number of utterances. Those of a rule over `all` utterances are quadratic, as is the number of its edges.
 
-The number of edges follows from the lengths by a formula, so nothing waits for the device. Edges are int32 if rows and edges fit into it.
-The edges of the last sets of lengths (and of speakers, if a rule depends on them) are cached.
+The number of edges follows from the lengths by a formula, so the host does not wait for the device. Edges are int32 if all numbers fit into
+it. The edges of recent batches are cached by lengths and, if a rule depends on speakers, by speakers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEPT = 2**21  # edges of a rule above which they are not kept: 16 MiB
 
 
 def reached(sizes: tuple[int, ...], reach: int | None) -> int:
-    """Return the pairs of an utterance and an earlier one at most `reach` utterances away, over all dialogues.
+    """Return the number of pairs of utterances at a distance from 1 to `reach`, over all dialogues.
 
     >>> reached((4,), None), reached((4, 2), 1)
     (6, 4)
@@ -40,15 +40,15 @@ def reached(sizes: tuple[int, ...], reach: int | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Turns:
-    """Where every row stands in its dialogue, and among the utterances of its speaker.
+    """The position of every row in its dialogue, and among the utterances of its speaker.
 
     Attributes:
         start: `(N,)` first row of the dialogue.
-        end: `(N,)` one past its last row.
-        own: `(N,)` place of the row when rows are sorted by dialogue and speaker, utterances in order.
-        order: `(N,)` the row at every such place.
-        own_start: `(N,)` place of the speaker's first utterance.
-        own_end: `(N,)` one past the place of the speaker's last utterance.
+        end: `(N,)` last row of the dialogue, plus one.
+        own: `(N,)` position of every row in `order`.
+        order: `(N,)` the rows, sorted by dialogue, speaker and utterance.
+        own_start: `(N,)` position in `order` of the first utterance of the speaker.
+        own_end: `(N,)` position in `order` of the last utterance of the speaker, plus one.
         speaker: `(N,)` index of the speaker within the dialogue.
     """
 
@@ -58,19 +58,19 @@ class Turns:
 
     @classmethod
     def of(cls, ptr: Tensor, speaker: Tensor, turns: int) -> Turns:
-        """Build from `ptr`: the first row of every dialogue, and at the end the number of rows `N`."""
+        """Compute the positions; `ptr` has the first row of every dialogue, and at the end the number of rows `N`."""
         dialogue = torch.repeat_interleave(ptr.diff(), output_size=turns)
         return cls(ptr[:-1].index_select(0, dialogue), ptr[1:].index_select(0, dialogue), speaker)
 
     @cached_property
     def order(self) -> Tensor:
-        """Return `(N,)` rows by dialogue, speaker and utterance."""
+        """Return the rows `(N,)`, sorted by dialogue, speaker and utterance."""
         by_speaker = torch.argsort(self.speaker, stable=True)
         return by_speaker[torch.argsort(self.start[by_speaker], stable=True)].to(self.start.dtype)
 
     @cached_property
     def own(self) -> Tensor:
-        """Return `(N,)` place of every row in `order`."""
+        """Return the position of every row in `order`, `(N,)`."""
         return torch.empty_like(self.order).index_copy_(0, self.order.long(), self._row)
 
     @cached_property
@@ -84,22 +84,23 @@ class Turns:
 
     @property
     def own_start(self) -> Tensor:
-        """Return `(N,)` place in `order` of the first utterance of the row's speaker."""
+        """Return, for every row, the position in `order` of the first utterance of its speaker, `(N,)`."""
         return self._ends[0]
 
     @property
     def own_end(self) -> Tensor:
-        """Return `(N,)` one past the place of the last utterance of the row's speaker."""
+        """Return, for every row, the position in `order` of the last utterance of its speaker, plus one, `(N,)`."""
         return self._ends[1]
 
     @property
     def first(self) -> Tensor:
-        """Return `(N,)` bool: the first utterance of its speaker."""
+        """Return, for every row, whether it is the first utterance of its speaker, `(N,)` bool."""
         return self.own == self.own_start
 
     def reach(self, rule: EdgeRule) -> tuple[Tensor, Tensor]:
-        """Return `(N,)` first source of every target, and one past the last: rows, or places in `order` where a rule
-        counts own utterances.
+        """Return the first source of every target, and the last source plus one, `(N,)` each.
+
+        Sources are rows; for a rule with `count = "own"` they are positions in `order`.
         """
         own = rule.count == "own"
         here, start, end = (self.own, self.own_start, self.own_end) if own else (self._row, self.start, self.end)
@@ -124,21 +125,21 @@ class Turns:
 
 
 def own_turns(reach: str) -> int:
-    """Return `k` of `own:k`."""
+    """Return the number `k` of the string `own:k`."""
     return int(reach.removeprefix("own:"))
 
 
 def rule_edges(
     rule: EdgeRule, ptr: Tensor, speaker: Tensor, *, sizes: tuple[int, ...] | None = None, dtype: torch.dtype = torch.long
 ) -> tuple[Tensor, Tensor]:
-    """Return the edges of one rule, as if every stream were present, on the device of `ptr`.
+    """Return the edges of one rule, as if all nodes were present, on the device of `ptr`.
 
     Args:
         rule: The rule.
         ptr: `(D + 1,)` first row of every dialogue, then `N`.
         speaker: `(N,)` speaker within the dialogue.
-        sizes: Utterances per dialogue on the host, where they are known: the device is not asked for them.
-        dtype: Of the rows and of their number.
+        sizes: Number of utterances per dialogue, if known on the host; this avoids a copy from the device.
+        dtype: Data type of the rows.
 
     Returns:
         Source rows and target rows, `(E,)` each, sorted by target, then by source.
@@ -170,15 +171,16 @@ def rule_edges(
 
 
 def reachable(rule: EdgeRule, sizes: tuple[int, ...]) -> int | None:
-    """Return the pairs of utterances in the reach of a rule, before it asks who speaks; `None` where this depends on who speaks."""
+    """Return the number of pairs of utterances in the window of a rule, for any speakers; `None` if the window depends on speakers."""
     if rule.count == "own" or isinstance(rule.past, str) or isinstance(rule.future, str):
         return None
     return sum(sizes) + reached(sizes, rule.past) + reached(sizes, rule.future)
 
 
 def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Return `rule_edges` as `(2, E)`, source above target: int32 where it fits, kept for the last sets of lengths. Not to be written
-    to.
+    """Return `rule_edges` as `(2, E)`, source above target; int32 if it fits.
+
+    The result may come from the cache and must not be changed in place.
     """
     total = reachable(rule, sizes)
     total = sum(sizes) + 2 * reached(sizes, None) if total is None else total
@@ -191,7 +193,7 @@ def rule_rows(rule: EdgeRule, ptr: Tensor, speaker: Tensor, sizes: tuple[int, ..
 
 
 def forget() -> None:
-    """Let go of all edges that are kept, for instance to measure."""
+    """Clear the cache of edges, for example before a measurement of time."""
     _kept.cache_clear()
 
 
@@ -211,20 +213,20 @@ def graph_edges(
     sizes: tuple[int, ...] | None = None,
     dtype: torch.dtype | None = torch.long,
 ) -> dict[EdgeType, Tensor]:
-    """Return the edges of every relation between the streams; relations of one rule share their rows where nothing is missing.
+    """Return the edges of all edge types of a recipe; edge types of one rule share a tensor if no node is absent.
 
     Args:
         recipe: The recipe.
         ptr: `(D + 1,)` first row of every dialogue, then `N`.
         speaker: `(N,)` speaker within the dialogue.
-        present: stream → `(N,)` bool; an absent node has no edges.
-        sizes: Utterances per dialogue on the host, where they are known.
-        dtype: Of the rows; PyTorch Geometric wants int64. `None`: int32 where it fits, and what is kept is handed out as it is: not to be
-            written to.
+        present: Stream → `(N,)` bool; an absent node has no edges.
+        sizes: Number of utterances per dialogue, if known on the host.
+        dtype: Data type of the rows; PyTorch Geometric needs int64. `None`: int32 if it fits; the tensors may then come from the cache and
+            must not be changed in place.
 
     Returns:
-        `(source stream, relation, target stream)` → `(2, E)` rows, source above target. Every edge type that the recipe
-        allows has an entry, if only an empty one.
+        `(source stream, relation, target stream)` → `(2, E)` rows, source above target. Every edge type that the recipe allows has an
+        entry, which may be empty.
     """
     sizes = tuple(ptr.diff().tolist()) if sizes is None else sizes
     full = {name: bool(mask.all()) for name, mask in present.items()}
@@ -242,7 +244,7 @@ def graph_edges(
 
 
 def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
-    """Return `(E,)` which of a rule's relations every edge has; `None`: there is one."""
+    """Return the index of the relation of every edge among the relations of its rule, `(E,)`; `None` if the rule has one relation."""
     if len(rule.relations) == 1:
         return None
     who = speaker.clamp(max=rule.pairs - 1)
@@ -250,5 +252,5 @@ def pair_of(rule: EdgeRule, rows: Tensor, speaker: Tensor) -> Tensor | None:
 
 
 def rules_of(recipe: GraphRecipe) -> dict[str, EdgeRule]:
-    """Return the name of every relation → its rule."""
+    """Return a mapping from the name of every relation to its rule."""
     return {name: rule for rule in recipe.edges for name in rule.relations}

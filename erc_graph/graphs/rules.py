@@ -1,6 +1,7 @@
 """The rules of a recipe: which utterances send messages to which (`EdgeRule`), and which nodes share a hyperedge (`HyperedgeRule`).
 
-A rule quantifies over streams (one state per utterance: a modality, a fused pair), utterances and speakers. It does not depend on states.
+A rule depends on streams, utterances and speakers, but not on states. A stream has one state per utterance: a modality, or a fused pair of
+modalities.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def _reach(value: Any) -> int | str | None:
     if isinstance(value, str) and re.fullmatch(r"own:[1-9][0-9]{0,8}", value):
         return value
     if type(value) is not int or not 0 <= value <= 10**9:
-        raise ConfigError('expected a whole number of turns from 0, "all", or "own:k" with a whole number k from 1')
+        raise ConfigError('expected a whole number of utterances from 0, "all", or "own:k" with a whole number k from 1')
     return value
 
 
@@ -84,24 +85,23 @@ class EdgeRule:
     Attributes:
         relation: Name of the relation, the middle of the edge type `(source stream, relation, target stream)`.
         scope: `within` one stream, or `across`: between every ordered pair of two different streams.
-        past: How many utterances before the target; `None` (`"all"` in TOML): all. `"own:k"`: all back to the k-th latest utterance of the
-            target's speaker, that utterance included, whoever speaks in between (all if there are fewer).
-        future: How many utterances after the target, in the same forms; `"own:k"`: up to the k-th next utterance of the target's speaker.
-        self_loops: Whether the target's own utterance is a source: within a stream a self-loop, across streams the same utterance.
-        speaker: `any`; only sources of the `same` speaker as the target; only sources of an`other` speaker; or `pair`: any, with one
-            relation for every ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
-        pairs: With `pair`, number of speakers that are distinguished, in order of first appearance; all others count as the last of them.
-        weight: `angular` similarity of the two states, `unit`, or `learned`: the operator computes the weight.
-        scale: γ, a factor of the weight.
-        count: Whether `past` and `future` count `turns` (all utterances), or the speaker's `own` utterances; with `own`, only utterances of
-            one speaker are joined.
-        first_turn: Whether the first utterance of a speaker `speaks`, or is `mute`: it sends nothing by this rule.
-        source: Names of the sending streams; default: all.
-        target: Names of the receiving streams; default: all.
-        times: How many times an edge counts.
+        past: How many utterances before the target are sources; `None` (`"all"` in TOML): all. `"own:k"`: all utterances back to the k-th
+            last utterance of the speaker of the target, included; all if there are fewer than k.
+        future: How many utterances after the target are sources, as for `past`. `"own:k"`: up to the k-th next utterance of the speaker.
+        self_loops: Whether the utterance of the target is a source: a self-loop within a stream, the same utterance across streams.
+        speaker: Speaker of the sources: `any`; `same`: the speaker of the target; `other`: another speaker. `pair`: any speaker, with one
+            relation per ordered pair of speakers, named `<relation>_<source's speaker>_<target's speaker>`.
+        pairs: With `pair`, the number of distinct speakers, in order of first appearance; all later speakers count as the last of them.
+        weight: `angular`: similarity of the two states; `unit`: one; `learned`: computed by the operator.
+        scale: γ, a factor on the weight.
+        count: `turns`: `past` and `future` count all utterances; `own`: they count utterances of the speaker, and edges join only these.
+        first_turn: `speaks`, or `mute`: by this rule, the first utterance of a speaker sends no messages.
+        source: Names of the source streams; default: all.
+        target: Names of the target streams; default: all.
+        times: Multiplicity: how many times an edge counts.
 
     Raises:
-        ConfigError: a relation name, reach, scale or number is impossible, or options contradict each other.
+        ConfigError: a name, reach, scale or number is not allowed, or options contradict each other.
     """
 
     relation: Annotated[str, BeforeValidator(_relation)]
@@ -134,19 +134,19 @@ class EdgeRule:
         )
         here = f"edge rule {self.relation!r}"
         if self.count == "own" and self.speaker != "same":
-            raise ConfigError(f'{here}: count = "own" joins turns of one speaker: expected speaker = "same", found {self.speaker!r}')
+            raise ConfigError(f'{here}: count = "own" joins utterances of one speaker: expected speaker = "same", found {self.speaker!r}')
         for name, reach in (("past", self.past), ("future", self.future)):
             if self.count == "own" and isinstance(reach, str):
-                raise ConfigError(f'{here}: {name}: with count = "own" expected a whole number or "all", found {reach!r}; say it once')
+                raise ConfigError(f'{here}: {name}: with count = "own" expected a whole number or "all", found {reach!r}')
         if self.pairs != 2 and self.speaker != "pair":
             raise ConfigError(f'{here}: pairs = {self.pairs}: expected speaker = "pair", found {self.speaker!r}')
         if self.source is not None and self.target is not None and not self.joined(tuple({*self.source, *self.target})):
             found = f"from {', '.join(self.source)} to {', '.join(self.target)}"
-            raise ConfigError(f"{here}: expected streams that can be joined {self.scope} streams, found {found}")
+            raise ConfigError(f"{here}: source and target: expected streams that scope = {self.scope!r} can join, found {found}")
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Return the names of the relations: one, or one for every ordered pair of speakers, the source's speaker first."""
+        """Return the names of the relations: one, or one per ordered pair of speakers, sorted by the speaker of the source."""
         if self.speaker != "pair":
             return (self.relation,)
         return tuple(f"{self.relation}_{s}_{t}" for s in range(self.pairs) for t in range(self.pairs))
@@ -166,13 +166,13 @@ class EdgeRule:
 
     @property
     def windowed(self) -> bool:
-        """Return whether the rule uses only a window of utterances, the speaker, and one weight per edge, between any streams."""
+        """Return whether the rule only uses a window of utterances, the options `any`, `same` or `other` for speakers, and all streams."""
         plain = self.count == "turns" and self.first_turn == "speaks" and not {type(self.past), type(self.future)} & {str}
         alike = self.speaker != "pair" and self.weight != "learned" and self.times == 1
         return plain and alike and self.source is None and self.target is None
 
     def joined(self, streams: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Return source and target stream of every pair that the rule joins, among the given ones."""
+        """Return the pairs of source and target stream that the rule joins, among the given streams."""
         return [
             (m, n)
             for m in streams
@@ -185,15 +185,15 @@ class EdgeRule:
 
 @dataclass(frozen=True, kw_only=True)
 class HyperedgeRule:
-    """A rule for hyperedges: sets of nodes that read the mean of each other.
+    """A rule for hyperedges: sets of nodes that exchange the mean of their states.
 
     Attributes:
         relation: Name of the relation.
-        over: `stream`: a hyperedge per dialogue and stream, of all its utterances; `turn`: one per utterance, of all its streams;
-            `speaker`: one per dialogue and speaker, of all utterances and streams of that speaker.
+        over: `stream`: one hyperedge per dialogue and stream, with all utterances. `turn`: one per utterance, with all streams. `speaker`:
+            one per dialogue and speaker, with all utterances and streams of the speaker.
 
     Raises:
-        ConfigError: the name is impossible.
+        ConfigError: the name is not allowed.
     """
 
     relation: Annotated[str, BeforeValidator(_relation)]

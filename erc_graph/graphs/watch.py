@@ -1,4 +1,4 @@
-"""Observation of the messages of an operator: a multiplier of messages for explanations, and a record of weights for drawings."""
+"""Observation of the messages of an operator: a factor per message for explanations, and a record of edge weights for drawings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from erc_graph.graphs.rule_edges import EdgeType
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """The messages of one `spread`.
+    """A record of the messages of one call of `spread`.
 
     Attributes:
         types: Edge types, in order.
-        counts: Edges of each type, of one copy.
-        weights: `(K, E)` the weight of every message, heads averaged.
+        counts: Number of edges of each type, in one copy of the dialogue.
+        weights: `(K, E)` weight of every message, averaged over the heads, for `K` copies of the dialogue.
     """
 
     types: tuple[EdgeType, ...]
@@ -30,12 +30,12 @@ class Sent:
 class Watch:
     """An observer of the messages of an operator.
 
-    Edges are in the order of `build_from_states`: edge types in order, then target, then source; incidences of hyperedges behind them.
+    Edges have the order of `build_from_states`: edge type, target, source. Edges to and from hyperedges follow after all other edges.
 
     Attributes:
-        multiplier: `(K, E)` factor of every message, in a batch of `K` equal dialogues with `E` edges each; default: none, and the batch
-            counts as one dialogue.
-        record: Sent messages, one entry per call.
+        multiplier: `(K, E)` factor of every message, in a batch of `K` copies of a dialogue with `E` edges each. `None`: no factors; the
+            batch then counts as one dialogue.
+        record: The messages, one entry per call of `spread`.
     """
 
     multiplier: Tensor | None = None
@@ -43,16 +43,16 @@ class Watch:
 
 
 class Watched:
-    """Edges of some types with an observer.
+    """The connection of a set of edges with an observer.
 
     Args:
         watch: The observer.
         types: All edge types of these edges, in order.
-        counts: Edges of each type in the whole batch.
-        first: Edges of one copy that come before in the multiplier.
+        counts: Number of edges of each type in the whole batch.
+        first: Index of the first of these edges in the multiplier.
 
     Raises:
-        ValueError: a multiplier for another number of edges.
+        ValueError: the multiplier is for another number of edges.
     """
 
     def __init__(self, watch: Watch, types: Sequence[EdgeType], counts: Sequence[int], first: int = 0) -> None:
@@ -70,7 +70,7 @@ class Watched:
             self.multiplier = torch.cat([part.flatten() for part in parts]) if parts else None
 
     def seen(self, weights: Tensor) -> None:
-        """Record `(E of the batch,)` weights."""
+        """Record the weights of all messages of the batch, a flat tensor sorted by edge type."""
         parts = weights.split([count * self.copies for count in self.counts])
         rows = [part.view(self.copies, -1) if len(part) else part.new_zeros(self.copies, 0) for part in parts]
         self.watch.record.append(Sent(self.types, self.counts, torch.cat(rows, 1) if rows else weights.new_zeros(self.copies, 0)))

@@ -2,12 +2,12 @@ r"""Angular similarity, the weight of an edge (pairwise fusion, Eqs. (3) and (4)
 
 .. math:: W_{ij} = 1 - \arccos(\cos(n_i, n_j)) / \pi
 
-The slope of arccos is infinite at ±1. Written with arcsin and a factor just below one it is bounded, smooth, and still exact at the
-three points that matter (cos 1 → 1, 0 → ½, −1 → 0):
+The derivative of arccos is infinite at ±1. The code uses arcsin with a factor just below one, which has a bounded derivative. It is exact
+for the cosines 1, 0 and −1, with the weights 1, ½ and 0:
 
 .. math:: W = \tfrac12 + \arcsin(s \cos) / (2 \arcsin s), \quad s = 1 - 10^{-5}
 
-which differs from the printed form by less than 0.0015 (most at cos ≈ ±0.998) and has a slope of at most 72.
+It differs from the equation of the paper by less than 0.0015, most at cos ≈ ±0.998. Its derivative is at most 72.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ TINY = 1e-8  # added to squared norms: a state of zeros has cosine 0 to everythi
 
 
 def directions(states: Tensor) -> Tensor:
-    """Return `(..., d)` states scaled to length one; a state of zeros stays zero.
+    """Scale states `(..., d)` to length one; a state of zeros stays zero.
 
-    Half-precision states are taken to float32 first: the slope of arccos near one needs it.
+    Half-precision states are first converted to float32, because the derivative of arccos near one needs this precision.
     """
     states = states.float() if states.dtype in (torch.float16, torch.bfloat16) else states
     return states * torch.rsqrt(states.square().sum(-1, keepdim=True) + TINY)
 
 
 def angular(cosine: Tensor) -> Tensor:
-    """Compute the angular similarity in [0, 1] of cosines in [-1, 1], any shape.
+    """Compute the angular similarity, from 0 to 1, of cosines from -1 to 1, of any shape.
 
     >>> angular(torch.tensor([1.0, 0.0, -1.0])).round(decimals=4).tolist()
     [1.0, 0.5, 0.0]

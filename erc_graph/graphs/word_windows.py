@@ -1,11 +1,11 @@
-"""The words and frames of one utterance as a bipartite graph: a word is joined to the frames of its window, by the weight they have for it.
+"""A bipartite graph of the words and frames of one utterance: edges join a word and the frames of its window, with attention weights.
 
 | where | attribute | what |
 |---|---|---|
-| `graph["word"]`, `graph["frame"]` | `num_nodes` | those that the model read |
+| `graph["word"]`, `graph["frame"]` | `num_nodes` | number of words, number of frames |
 | `graph["frame", "window", "word"]` | `edge_index` | `(2, E)` frame above word |
 | | `edge_weight` | `(E,)` |
-| `graph` | `words` | what was said, one text per word; empty where the model's words are not those of the text |
+| `graph` | `words` | the text, one string per word; empty if the words of the model are not the words of the text |
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def window_graph(weights: Tensor, seen: Tensor, words: Sequence[str] = ()) -> He
     """Build a graph from the weights of window attention (`erc_graph.encoders.sawa`).
 
     Args:
-        weights: `(L, T)` of words for frames.
-        seen: `(L, T)` bool, what a word attends to: the edges.
-        words: What was said; left out where it is not `L` words.
+        weights: `(L, T)` attention weights of words for frames.
+        seen: `(L, T)` bool, the frames that a word attends to; these are the edges.
+        words: The text, one string per word; ignored if it does not have `L` words.
     """
     from torch_geometric.data import HeteroData
 

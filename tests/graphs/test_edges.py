@@ -324,7 +324,7 @@ def test_states_without_an_axis_of_heads_are_refused() -> None:
         edges = edges_of(
             load_recipe("speaker"), Nodes(x, torch.ones(9, 1, dtype=torch.bool), STREAMS[:1]), make_batch(DIALOGUES), layout=layout
         )
-        with pytest.raises(ConfigError, match=r"edges\.dot: expected \(N, S, H, k\), found \(9, 1, 4\); x\[:, :, None\] gives"):
+        with pytest.raises(ConfigError, match=r"edges\.dot: expected \(N, S, H, k\), found \(9, 1, 4\); x\[:, :, None\] adds"):
             edges.dot(x, x)
         with pytest.raises(ConfigError, match=r"edges\.add: expected \(N, S, H\), found \(9, 1\)"):
             edges.add(x, x[..., 0])

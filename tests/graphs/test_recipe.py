@@ -96,7 +96,7 @@ def test_with_scale() -> None:
     recipe = load_recipe("pairwise")
     assert recipe.with_scale("cross", 0.1).edges == (recipe.edges[0], recipe.with_scale("cross", 0.1).edges[1])
     assert recipe.with_scale("cross", 0.7) == recipe
-    with pytest.raises(ConfigError, match="no relation 'inter'; it has context, cross"):
+    with pytest.raises(ConfigError, match="unknown relation 'inter'; known: context, cross"):
         recipe.with_scale("inter", 1.0)
     with pytest.raises(ConfigError, match="edge rule 'cross': scale: expected a number from 0 to 1e6, found -1"):
         recipe.with_scale("cross", -1)
@@ -114,7 +114,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
     [
         (
             ("past = 1", "past = -1"),
-            r'edges\[0\].past: expected a whole number of turns from 0, "all", or "own:k" .*, found -1',
+            r'edges\[0\].past: expected a whole number of utterances from 0, "all", or "own:k" .*, found -1',
         ),
         (("past = 1", "past = 1.5"), r"edges\[0\].past: expected a whole number .* found 1.5"),
         (("past = 1", "past = true"), r"edges\[0\].past: expected a whole number .* found True"),

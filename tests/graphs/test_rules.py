@@ -20,11 +20,11 @@ def recipe(*rules: EdgeRule, hyperedges: tuple[HyperedgeRule, ...] = ()) -> Grap
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"past": "own:0"}, r"past: expected a whole number of turns from 0, \"all\", or \"own:k\" .* found 'own:0'"),
+        ({"past": "own:0"}, r"past: expected a whole number of utterances from 0, \"all\", or \"own:k\" .* found 'own:0'"),
         ({"past": "own:1.5"}, "past: expected .* found 'own:1.5'"),
         ({"future": "own"}, "future: expected .* found 'own'"),
         ({"future": True}, "future: expected .* found True"),
-        ({"count": "own"}, 'count = "own" joins turns of one speaker: expected speaker = "same", found \'any\''),
+        ({"count": "own"}, 'count = "own" joins utterances of one speaker: expected speaker = "same", found \'any\''),
         ({"count": "own", "speaker": "pair"}, "expected speaker = \"same\", found 'pair'"),
         (
             {"count": "own", "speaker": "same", "past": "own:2"},
@@ -35,8 +35,8 @@ def recipe(*rules: EdgeRule, hyperedges: tuple[HyperedgeRule, ...] = ()) -> Grap
         ({"pairs": 0, "speaker": "pair"}, "pairs: expected a whole number of speakers from 1 to 16, found 0"),
         ({"times": 0}, "times: expected a whole number from 1 to 10000, found 0"),
         ({"times": 1.0}, "times: expected a whole number from 1 to 10000, found 1.0"),
-        ({"source": ("text",), "target": ("audio",)}, "expected streams that can be joined within streams, found from text to audio"),
-        ({"scope": "across", "source": ("text",), "target": ("text",)}, "can be joined across streams, found from text to text"),
+        ({"source": ("text",), "target": ("audio",)}, "expected streams that scope = 'within' can join, found from text to audio"),
+        ({"scope": "across", "source": ("text",), "target": ("text",)}, "scope = 'across' can join, found from text to text"),
         ({"relation": "Near"}, "relation: expected a word"),
     ],
 )
@@ -52,7 +52,7 @@ def test_words_that_cannot_be(words: dict[str, Any], message: str) -> None:
         ('past = "own:0"', r"edges\[0\].past: expected a whole number .* found 'own:0'"),
         ('past = 1\nspeaker = "pair"\npairs = 1.5', r"edges\[0\].pairs: expected a whole number of speakers from 1 to 16, found 1.5"),
         ('past = 1\ncount = "words"', r"edges\[0\].count: expected 'turns' or 'own', found 'words'"),
-        ('past = 1\ncount = "own"', r"edges\[0\]: edge rule 'near': count = \"own\" joins turns of one speaker"),
+        ('past = 1\ncount = "own"', r"edges\[0\]: edge rule 'near': count = \"own\" joins utterances of one speaker"),
         ('past = 1\nfirst_turn = "quiet"', r"edges\[0\].first_turn: expected 'speaks' or 'mute', found 'quiet'"),
         ("past = 1\nsource = []", r"edges\[0\].source: .* at least 1 item"),
         ("past = 1\nsource = 'text'", r"edges\[0\].source: expected a valid array, found 'text'"),

@@ -239,7 +239,7 @@ def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         draw_graph(graph, tmp_path / "x.pdf")
     with pytest.raises(ConfigError, match="labels: expected 3 values, one per utterance, found 2"):
         draw_graph(graph, tmp_path / "x.png", labels=["joy", "joy"])
-    with pytest.raises(ConfigError, match="predictions: utterance 1 has index 6; the graph has 6 labels"):
+    with pytest.raises(ConfigError, match="predictions: utterance 1 has the label index 6; the graph has 6 labels"):
         draw_graph(graph, tmp_path / "x.png", predictions=[0, 6, 0])
     with pytest.raises(StorageError, match=r"x.png: could not be written .*a part of the path is a file"):
         draw_graph(graph, Path(__file__) / "x.png")
