@@ -18,8 +18,8 @@ from erc_graph.graphs.recipe import GraphRecipe
 class Conv(OverTurns):
     """Base class of message passing over the graph of a recipe.
 
-    A subclass defines its parameters and implements `pass_on`. It sends messages by `edges.spread`, `edges.attend` or `edges.hyper`, so
-    the edge weights of every operator can be drawn, and every message can be explained.
+    A subclass defines its parameters and implements `pass_on`. An operator sends messages by `edges.spread`, `edges.attend` or
+    `edges.hyper`. Therefore the edge weights of every operator can be drawn, and every message can be explained.
 
     Args:
         recipe: The graph: the rules for its edges and their relations.

@@ -4,7 +4,7 @@ r"""A chain of linear graph convolutions; the output is the input plus one nonli
     F^0 = x \qquad F^k_i = \sum_{j \in N(i)} \frac{W_k F^{k-1}_j}{\sqrt{d_i d_j}} + b_k \qquad
     y = F^0 + \sum_{k=1}^K \mathrm{LeakyReLU}_{0.01}(U_k F^k + c_k)
 
-This is the operator of GraphSmile (Li et al., IEEE TPAMI 2025), from its public code. That code also learns an edge weight for every
+The operator is from the public code of GraphSmile (Li et al., IEEE TPAMI 2025). The public code also learns an edge weight for every
 position in the batch, which is left out here. `d` is the in-degree of a node. There is no activation between the convolutions.
 
 | symbol | attribute | shape |

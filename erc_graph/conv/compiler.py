@@ -1,10 +1,10 @@
 """Compilation of the C files of the package to shared libraries, on first use; the libraries are stored.
 
-A library is stored in `$ERC_GRAPH_CACHE`, else in `$XDG_CACHE_HOME/erc_graph`, else in `~/.cache/erc_graph`. Its name depends on the C
-file, the compiler and the processor. It is written atomically. For safety, a file that other users can write to is never loaded. Before its
-first use, a library must give the same results as PyTorch (`erc_graph.conv.trial`); the outcome of this trial is stored next to it. No
-library is used without a compiler, on other systems than Linux, or with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`). The callers
-then use PyTorch.
+A library is stored in `$ERC_GRAPH_CACHE`, else in `$XDG_CACHE_HOME/erc_graph`, else in `~/.cache/erc_graph`. The name of a library depends
+on the C file, the compiler and the processor. The file is written atomically. For safety, a file that other users can write to is never
+loaded. Before its first use, a library must give the same results as PyTorch (`erc_graph.conv.trial`); the outcome of this trial is stored
+next to it. No library is used without a compiler, on other systems than Linux, or with `ERC_GRAPH_COMPILED=0` (also `false`, `no`, `off`).
+In these cases the callers use PyTorch.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ r"""Graph convolution along time: in each layer, an utterance attends to the *ne
     M_i &= \sum_{j \in N(i)} a_{ij} W_{r_{ij}} h^l_j \tag{3} \\
     h^l_i &= \mathrm{GRU}_C(h^{l-1}_i, M_i) + \mathrm{GRU}_P(M_i, h^{l-1}_i) \qquad \text{(input, hidden state)} \tag{4}
 
-This is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), from its public
-code. The equation numbers are ours. An utterance without incoming edges has `M = 0`. One instance is one layer.
+The operator is DAG-ERC (Shen et al., "Directed Acyclic Graph Network for Conversational Emotion Recognition", ACL-IJCNLP 2021), from its
+public code. The equation numbers are ours. An utterance without incoming edges has `M = 0`. An instance of `Directed` is one layer.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -15,8 +15,8 @@ code. The equation numbers are ours. An utterance without incoming edges has `M 
 | `GRU_C`, `GRU_P` | `nodal`, `contextual` | cells of torch |
 
 **Differences from the paper.** The paper computes the score :math:`w^\top [h^{l-1}_i ; h^l_j]`. The term of :math:`h^{l-1}_i` is the same
-for all senders of an utterance, so it cancels in the softmax. So does the bias of the public code. Both would never get a gradient, and
-are left out.
+for all sources of an utterance, so it cancels in the softmax. The bias of the public code cancels as well. This term and the bias would
+never get a gradient, and are left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""The recurrence of `Directed`: a loop whose step `t` computes utterance `t` of all dialogues, with a hand-written backward pass.
 
-A step has about twelve small operations in each pass, and most of the time is the overhead of starting them. Everything that does not
-depend on the preceding step is computed outside the loops: the products with the input states, the derivatives of the gates, and the
-gradients of the weights.
+A step has about twelve small operations in each pass, and most of the time is the overhead of starting them. The products with the input
+states, the derivatives of the gates and the gradients of the weights do not depend on the preceding step. They are computed outside the
+loops.
 
 Rows are sorted by step and within a step by dialogue, the longest first; a step is therefore a contiguous slice without padding. The gates
 of a row are concatenated:
@@ -66,7 +66,7 @@ class Order:
     def split_pairs(self, *values: Tensor) -> list[list[Tensor]]:
         """Split each tensor `(pairs × R,)` into one tensor `(n, R, t - first)` per step.
 
-        The last two tensors have the shape `(pairs,)`; they are split into `(n, 1, t - first)` and `(n, t - first)`.
+        The last two tensors have the shape `(pairs,)` and are split into `(n, 1, t - first)` and `(n, t - first)`.
         """
         shapes = [(n, t - first) for t, (n, first) in enumerate(zip(self.counts, self.first, strict=True))]
         r = self.relations

@@ -4,7 +4,7 @@ r"""Graph attention with the scores of GATv2, and a learned vector for every kin
     e_{ij} = a^\top \mathrm{LeakyReLU}_{0.2}(W_t x_i + W_s x_j + W_r r_{ij}) \qquad
     y_i = \frac1H \sum_{\text{heads}} \sum_j \mathrm{softmax}_{j \in N(i)}(e_{ij})\, W_s x_j + b
 
-The operator is from Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022. It computes the same as `GATv2Conv` of PyG with
+The operator is from Brody et al., "How Attentive are Graph Attention Networks?", ICLR 2022. PyG has it as `GATv2Conv`; here the output is
 the mean of the heads. The vector of a self-loop is the mean of the vectors of the other edges into its node. GraphCFC (Li et al., IEEE TMM
 2024) uses this operator.
 
@@ -16,7 +16,7 @@ the mean of the heads. The vector of a self-loop is the mean of the vectors of t
 | `b` | `bias` | `(width,)` |
 
 The scores need one value per edge, head and channel, but these values are not stored for the backward pass. With a compiler, `gatv2.c`
-computes the scores in single precision on a CPU. Otherwise PyTorch computes them for some edges at a time.
+computes the scores in single precision on a CPU. In other cases PyTorch computes the scores for some edges at a time.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ r"""Graph convolution with one matrix for all neighbours and one matrix for the 
 .. math::
     y_i = W_0 x_i + W \sum_{j \in N(i)} a_{ij} x_j + b \qquad \text{or the mean instead of the sum}
 
-This is the operator of Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019, and `GraphConv` of PyG. The second layer of DialogueGCN
+The operator is from Morris et al., "Weisfeiler and Leman Go Neural", AAAI 2019; PyG has it as `GraphConv`. The second layer of DialogueGCN
 (Ghosal et al., EMNLP 2019, Eq. (3)) is this operator without edge weights `a`.
 
 | symbol | attribute | shape |

@@ -4,11 +4,11 @@ r"""Relational graph convolution: every relation has its own matrix.
     y_i = W_0 x_i + b + \sum_r \frac{1}{c_{i,r}} \sum_{j \in N_r(i)} a_{ij} W_r x_j
     \qquad c_{i,r} = |N_r(i)| \text{ or } 1
 
-This is Eq. (2) of Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, and `RGCNConv` of PyG. The
-edge weights `a` are those of Eq. (2) of DialogueGCN (Ghosal et al., EMNLP 2019); without weights, `a` is 1. With bases,
-:math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of Schlichtkrull et al. With attention, Eq. (1) of DialogueGCN,
-:math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`. The softmax is over all edges into a target. With `source` it is over all edges out
-of a source, as in the public code of DialogueGCN.
+The operator is from Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC 2018, Eq. (2); PyG has it as
+`RGCNConv`. The edge weights `a` are from Eq. (2) of DialogueGCN (Ghosal et al., EMNLP 2019); without weights, `a` is 1. If `bases` is
+given, :math:`W_r = \sum_b c_{rb} B_b`, Eq. (3) of Schlichtkrull et al. With attention,
+:math:`a_{ij} = \mathrm{softmax}_j(x_i^\top W_e x_j)`, Eq. (1) of DialogueGCN. The softmax is over all edges into a target. With the option
+`source`, the softmax is over all edges out of a source, as in the public code of DialogueGCN.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -1,7 +1,7 @@
 """The trial of a compiled library before its first use: in a separate process, the library must give the same results as PyTorch.
 
-With a faulty compiler or a wrong file, a library may compute nothing, lack a function, or crash the process. A trial runs a forward and a
-backward pass on a few rows of random numbers, with the library and with PyTorch, and compares the results.
+With a faulty compiler or a wrong file, a library may compute nothing, lack a function, or crash the process. A trial compares the library
+with PyTorch in a forward and a backward pass over a few rows of random numbers.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main(name: str, source: str, path: str) -> None:
     try:
         if {"layers": layers, "scores": scores}[name]():
             sys.exit(compiler.PASSED)  # a library may end the process itself, with 0
-        fault = "gives other values than its form in PyTorch"
+        fault = "gives other results than PyTorch"
     except (AttributeError, OSError) as error:  # a name that it lacks; no library
         fault = " ".join(str(error).split())
     print(fault, file=sys.stderr)

@@ -12,8 +12,8 @@ from erc_graph.data.nodes import Nodes
 class BatchNorm(nn.Module):
     """Batch normalisation of every channel over all present nodes of a batch; evaluation uses running statistics.
 
-    It differs from `torch.nn.BatchNorm1d` in two points. Absent nodes are ignored. In training, a single node is normalised with running
-    statistics instead of causing an error. In training the output depends on the other dialogues of the batch (`Method.couples_batch`).
+    Unlike `torch.nn.BatchNorm1d`, `BatchNorm` ignores absent nodes. In training, a single node is normalised with running statistics
+    instead of causing an error. In training the output depends on the other dialogues of the batch (`Method.couples_batch`).
 
     Args:
         width: Number of channels.

@@ -37,8 +37,8 @@ class FrameConvolution(nn.Module):
 class ResidualImages(nn.Module):
     r"""A small residual network over images: blocks :math:`y = f(x) + x`, then the mean of each channel over the image.
 
-    It replaces the pretrained ResNet of the paper, for raw face images. It has no batch normalisation, so the output for an image does not
-    depend on its batch.
+    This network replaces the pretrained ResNet of the paper, for raw face images. There is no batch normalisation, so the output for an
+    image does not depend on its batch.
 
     Args:
         channels: Channels of the images.

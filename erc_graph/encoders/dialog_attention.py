@@ -1,13 +1,13 @@
 r"""Dialog-aware attention with utterance recurrence (DialogXL, Shen et al., AAAI 2021), over the tokens of a dialogue.
 
-A token attends to all tokens of its own utterance. It also attends to earlier utterances, which depend on the group of the attention head:
-the last utterances (local), all utterances (global), those of the same speaker (speaker), or those of other speakers (listener). The scores
-use the relative positions of XLNet (Yang et al., 2019):
+A token attends to all tokens of its own utterance. Each attention head belongs to one of four groups, which attend to different earlier
+utterances. Local heads attend to the last utterances, and global heads to all. Speaker heads attend to utterances of the same speaker, and
+listener heads to those of other speakers. The scores use the relative positions of XLNet (Yang et al., 2019):
 
 .. math:: e_{ij} = \frac{(q_i + b_w)^\top k_j + (q_i + b_r)^\top W_r R_{i - j}}{\sqrt{d}}, \qquad R_n = [\sin(n f) ; \cos(n f)]
 
 Only tokens of the same utterance attend to the first node, `<cls>`; distances to tokens of earlier utterances do not count it. Each layer
-attends to earlier utterances at its own input. All utterances are therefore computed in parallel, and the model is causal.
+attends to earlier utterances at its own input. The utterances of a dialogue are therefore computed in parallel, and the model is causal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dropout with fast random masks on a CPU.
 
-On a CPU, PyTorch draws one number from a slow generator per value, which takes a fifth of the time of a training step. Here sixteen random
-bits per value are enough.
+On a CPU, PyTorch draws one number from a slow generator per value, which takes a fifth of the time of a training step. This module uses
+sixteen random bits per value instead.
 """
 
 from __future__ import annotations

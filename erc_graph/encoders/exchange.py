@@ -11,7 +11,7 @@ from erc_graph.encoders.cross_attention import CrossAttention
 
 
 class Exchange(nn.Module):
-    """One multi-head attention per ordered pair of modalities; the results are summed per modality of the queries.
+    """Multi-head attentions, one per ordered pair of modalities; for each modality, the outputs over all other modalities are summed.
 
     Args:
         names: The modalities.

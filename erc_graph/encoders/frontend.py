@@ -30,7 +30,8 @@ class FrontEnd(nn.Module):
     """The front end of one modality: `(n, L, *item)` and a mask → frames `(n, frames, width)` and their mask.
 
     A waveform is converted to MFCCs, 100 frames per second. An image is encoded by a small convolutional network. A vector is not changed.
-    MFCCs and vectors are standardised with mean and standard deviation of the training split (`fit`). All frames are projected.
+    MFCCs and vectors are standardised with mean and standard deviation of the training split (`fit`). A linear layer then projects all
+    frames.
 
     Args:
         item: Shape of one item of the sequence: `()`, `(d,)` or, for images of bytes, `(channels, height, width)`.

@@ -6,10 +6,10 @@ Step `t` computes utterance `t` of all dialogues:
     r &= \sigma(W_r x + U_r h + b_r) \qquad z = \sigma(W_z x + U_z h + b_z) \\
     n &= \tanh(W_n x + b_n + r \odot (U_n h + c_n)) \qquad h' = (1 - z) \odot n + z \odot h
 
-These are the equations and parameters of `torch.nn.GRU`. In PyTorch, a dialogue of fifty utterances takes a thousand small operations, and
-most of the time is the overhead of starting them. Here a step takes five operations in the forward pass and three in the backward pass, for
-any number of GRUs. Everything that does not depend on the preceding step is computed outside the loop: the products with the inputs, the
-derivatives of the gates, and the gradients of the weights. The same was tried for LSTMs and was not faster than PyTorch, which uses oneDNN.
+Equations and parameters are those of `torch.nn.GRU`. In PyTorch, a dialogue of fifty utterances takes a thousand small operations, and most
+of the time is the overhead of starting them. This module needs five operations per step in the forward pass and three in the backward pass,
+for any number of GRUs. The products with the inputs, the derivatives of the gates and the gradients of the weights do not depend on the
+preceding step. They are computed outside the loop. A similar implementation of LSTMs was not faster than PyTorch, which uses oneDNN.
 """
 
 from __future__ import annotations

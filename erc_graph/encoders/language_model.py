@@ -1,7 +1,7 @@
 """A pretrained language model of the transformers library, which reads token ids and is trained with the method.
 
-The corpus contains the token ids as a sequence of items of width one (`erc-graph features --pooling tokens`). They come from the tokenizer
-of the model: a first token, the tokens of the text, and a closing token. Items of another width are token states, and need no model.
+The corpus contains the token ids as a sequence of items of width one (`erc-graph features --pooling tokens`). The tokenizer of the model
+adds a first token before the text and a closing token after it. Items of another width are token states, and need no model.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class MatchingAttention(OverRows):
     .. math::
         y_i = \sum_j \mathrm{softmax}_j \big( \tanh(x_j \cdot (T x_i + t)) \big)\, x_j
 
-    This attention is used by DialogueRNN (Majumder et al., AAAI 2019) and by the public codes of later methods.
+    DialogueRNN (Majumder et al., AAAI 2019) and the public codes of later methods use this attention.
 
     Args:
         width: Width of the input and output rows.

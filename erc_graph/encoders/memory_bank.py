@@ -61,7 +61,10 @@ class TurnChains:
         return steps.transpose(1, 2).index_select(1, self.chain)
 
     def of_sides(self, nets: ChainedGRU, rows: Tensor) -> Tensor:
-        """Apply one GRU per side of `sides`: `(N, inputs)` → `(2, T, C, width)`, zero at utterances of the other side."""
+        """Apply one GRU to utterances of the same speaker and one to those of others: `(N, inputs)` → `(2, T, C, width)`.
+
+        The states of each GRU are set to zero at the utterances that it does not read.
+        """
         return torch.where(self.sides[..., None], nets(nets.before(rows)[:, self.rows], self.sides), 0.0)
 
 
@@ -92,7 +95,10 @@ class ChainedGRU(nn.Module):
         return rows @ self.inputs + self.bias
 
     def forward(self, before: Tensor, on: Tensor) -> Tensor:
-        """Compute the state after every step from input terms `(count, T, C, 3 width)`, where `on`, `(count, T, C)`, is true."""
+        """Compute the state after every step from the output of `before`: `(count, T, C, 3 width)` → `(count, T, C, width)`.
+
+        At steps where `on`, `(count, T, C)` bool, is false, the state does not change.
+        """
         reset, update, new = before.chunk(3, -1)
         gates = torch.cat([reset, torch.where(on[..., None], update, HOLD)], -1)
         state, states = new.new_zeros(new.shape[0], *new.shape[2:]), []

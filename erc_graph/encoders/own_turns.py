@@ -41,9 +41,9 @@ class OwnTurns(OverTurns):
 
 
 def by_speaker(batch: Batch, streams: int = 1) -> tuple[Tensor, Tensor, Batch]:
-    """Return the order of rows by dialogue, speaker and utterance, its inverse, and a batch with one dialogue per speaker.
+    """Return the permutation that sorts rows by dialogue, speaker and utterance, its inverse, and a batch with one dialogue per speaker.
 
-    The batch repeats these dialogues for each stream.
+    The returned batch repeats its dialogues for each stream.
     """
     key = "own turns", streams
     if key not in batch.kept:

@@ -9,8 +9,8 @@ Let `s` be the speaker of utterance `t`, and `u_t` its features. In each directi
     q_{i, t} = \mathrm{GRU}([u_t ; q_{s, t}], q_{i, t-1}) \text{ or } q_{i, t-1}, \quad i \ne s \\
     e_t &= \mathrm{GRU}(q_{s, t}, e_{t-1})
 
-A speaker may have several states `q`. A state that reads another state of the same speaker instead of `c` is computed after the loop over
-utterances. So is the emotion state `e`.
+A speaker may have several states `q`. The emotion state `e`, and any state that reads another state of the same speaker instead of `c`, are
+computed after the loop over utterances.
 
 A step of the loop computes utterance `t` of all dialogues, in all streams and directions. Products that do not depend on states are
 computed for all utterances before the loop. In training, dropout is applied to the states when they are stored. The recurrence and the
@@ -45,8 +45,8 @@ class Party:
         width: Width of the state.
         given: Names of the input features that update the state at utterances of the speaker.
         of: Name of another state of the speaker, which is read instead of the context `c`.
-        listens: Names of the input features that update the state at utterances of other speakers, together with the new state of the
-            current speaker; `None`: these utterances do not change it.
+        listens: Names of the input features that update the state, with the new state of the speaker, when another speaker speaks. `None`:
+            utterances of other speakers do not change the state.
     """
 
     width: int

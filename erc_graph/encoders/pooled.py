@@ -31,8 +31,8 @@ def pooled_width(item: tuple[int, ...]) -> int:
 def pooled(batch: Batch) -> Batch:
     """Return the batch without sequences, with the mean and standard deviation of each sequence as features.
 
-    A word or frame is represented by its vector, a waveform by its MFCCs, and an image by the mean brightness per channel of a grid of
-    `SIDE` × `SIDE` cells.
+    The statistics are over the vectors of words or frames, and over the MFCCs of a waveform. An image is represented by the mean brightness
+    in each cell of a grid of `SIDE` × `SIDE` cells, per channel.
     """
     if not batch.sequences:
         return batch

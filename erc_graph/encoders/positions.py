@@ -16,7 +16,7 @@ from erc_graph.encoders.turns import OverTurns
 class Positions(OverTurns):
     """Sinusoidal position encodings of utterances, added to the states of all streams: sines in even channels, cosines in odd channels.
 
-    This module depends on other utterances, because it counts the preceding ones.
+    `Positions` is an `OverTurns`, because it counts the preceding utterances.
     """
 
     causal = True

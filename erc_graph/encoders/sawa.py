@@ -1,9 +1,10 @@
 r"""Sliding adaptive window attention: a word attends to the frames of its window, which grows if many weights are high (MFDR, 2.1).
 
-A new window of `window` frames begins every `hop` frames. Word `i` of `n` has window `⌊i N / n⌋` of the `N` windows of the utterance. Its
-weights are a softmax over the window (Algorithm 1, line 1). If at least half of these weights exceed their mean (lines 2-4, 6), the window
-grows by half a window on both sides; the new frames get weights from a second softmax (lines 7-10). The same test is then applied once more
-to all weights of the word (lines 11-16). The weights of a word therefore sum to one, two or three. The growth of windows has no parameters.
+A new window of `window` frames begins every `hop` frames. Word `i` of `n` has window `⌊i N / n⌋` of the `N` windows of the utterance. The
+attention weights of a word are a softmax over its window (Algorithm 1, line 1). If at least half of these weights exceed their mean
+(lines 2-4, 6), the window grows by half a window on both sides. The new frames get weights from a second softmax (lines 7-10). The window
+may grow a second time, if at least half of all weights of the word exceed their mean (lines 11-16). The weights of a word therefore sum to
+one, two or three. The growth of windows has no parameters.
 
 The implementation uses a mask over words × frames, because one product of all words with all frames is faster than gathering overlapping
 windows.

@@ -13,8 +13,8 @@ from erc_graph.data.ragged import Ragged, chunked
 def encode_sequences(function: Callable[[Tensor, Tensor], Tensor], sequences: Ragged, width: int, tokens: int) -> Tensor:
     """Apply an encoder with one output vector per utterance to all utterances that have a sequence.
 
-    Utterances of similar length are padded and encoded together, in chunks of limited size. The dialogue does not matter. The result for an
-    utterance must not depend on padding; then it does not depend on the chunks or their order either.
+    Utterances of similar length, from any dialogues, are padded and encoded together in chunks of limited size. The encoder must ignore
+    padding, so that the result for an utterance does not depend on the chunks.
 
     Args:
         function: The encoder: `(n, L, *item)` and the mask `(n, L)` bool → `(n, width)`.

@@ -91,8 +91,7 @@ def resampled(steps: Steps, length: Tensor, longest: int) -> Tensor:
 def beside(one: Steps, two: Steps) -> Steps:
     """Concatenate the states of two sequences, step by step.
 
-    If the sequences are not utterances of the same dialogues, both are first `resampled` to the length of the first sequence. Where the
-    first is empty, they are resampled to the length of the second.
+    Sequences of words or frames are first `resampled` to the length of `one`, or to the length of `two` if `one` is empty.
     """
     if one.length is not two.length:
         length, longest = torch.where(one.length > 0, one.length, two.length), max(one.states.shape[1], two.states.shape[1])

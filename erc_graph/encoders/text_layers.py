@@ -1,7 +1,7 @@
 """The upper layers of a pretrained text encoder, trained together with the method; the lower layers are frozen.
 
 The output of the frozen layers is computed once per token (`erc-graph features --pooling words --layer K`) and stored in the corpus as a
-sequence. The upper layers start from the pretrained weights. They are trained end to end with the graph, at a lower learning rate.
+sequence. The upper layers start from the pretrained weights, and are trained end to end with the graph, at a lower learning rate.
 """
 
 from __future__ import annotations

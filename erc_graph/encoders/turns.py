@@ -1,7 +1,7 @@
 """`OverTurns`, the base class of all modules that read other utterances; no other module of a method may do so.
 
-The properties of a method follow from these modules. It is causal if all of them are causal. Without any of them, it can label single
-utterances. It can label a live conversation, because each of these modules can process the next utterance.
+The properties of a method follow from its `OverTurns` modules. A method is causal if all of them are causal. A method without any of them
+can label single utterances. A method can label a live conversation, because each `OverTurns` can process the next utterance.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class OverTurns(nn.Module):
         Args:
             nodes: `(1, S, width)` nodes of the utterance.
             batch: The utterance as a batch.
-            memory: The memory returned for the preceding utterance; `None` for the first utterance. To undo an utterance, the caller uses
-                the preceding memory, which `step` must not change, or calls `forget` of the memory, which removes the newest utterance.
+            memory: The memory returned for the preceding utterance; `None` for the first utterance. To allow undo, `step` must not change
+                it, or it must have a method `forget` that removes the newest utterance.
 
         Returns:
             `(1, S, any width)`, and the memory for the next utterance.

@@ -4,8 +4,8 @@ Every weight has a normal distribution with learned mean and variance. Each outp
 
 .. math:: \mu = M x + m, \qquad \sigma^2 = e^{S} x^2 + e^{s}
 
-The output is sampled instead of the weights, so that each utterance has independent noise (Kingma, Salimans and Welling, "Variational
-dropout and the local reparameterization trick", NeurIPS 2015).
+The output is sampled instead of the weights, so that each utterance has independent noise. Source: Kingma, Salimans and Welling,
+"Variational dropout and the local reparameterization trick", NeurIPS 2015.
 """
 
 from __future__ import annotations

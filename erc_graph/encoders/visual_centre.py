@@ -1,7 +1,7 @@
 r"""Learnable visual centre: a gate on the channels of frames, from their distances to a learned codebook (WavFusion, Eq. (3)).
 
-The source is Quan et al., "Centralized feature pyramid for object detection", IEEE Transactions on Image Processing 2023. Here the
-convolutions are over time instead of the image:
+The source is Quan et al., "Centralized feature pyramid for object detection", IEEE Transactions on Image Processing 2023. The convolutions
+are over time instead of the image:
 
 .. math::
     x &= \mathrm{ReLU}(\mathrm{Conv}_{1,3,1}(f) + W f) \\

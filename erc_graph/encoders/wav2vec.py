@@ -1,8 +1,8 @@
 """wav2vec 2.0 (Baevski et al., NeurIPS 2020) up to a chosen layer: convolutions, positions, first Transformer layers.
 
 A method can add layers with another attention, which copy the other weights of the pretrained layers (`Layer.take`). The tests compare with
-the model of transformers, which cannot stop after a chosen layer. Its group norm over time also includes padding, so the frames of a
-recording depend on its batch. Here the norm is masked, and the frames do not depend on the batch.
+the model of the transformers library, which cannot stop after a chosen layer. In that model, the group norm over time includes padding, so
+the frames of a recording depend on its batch. In this module the norm is masked, and the frames do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Wav2vecConfig:
 
     Attributes:
         folder: A pretrained model: a folder (config.json, model.safetensors, as transformers saves it) or a name on the hub; empty: none.
-            Its sizes replace the other values.
+            The sizes of a pretrained model replace the other values.
         width: Width of the frames.
         layers: Number of Transformer layers.
         heads: Number of attention heads per layer.

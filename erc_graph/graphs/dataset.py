@@ -23,8 +23,8 @@ def graph_dataset(corpus: Corpus, recipe: str | Path | GraphRecipe = "pairwise",
 
     Args:
         corpus: The dialogues, for example `corpus.split("train")`.
-        recipe: As in `build_graph`.
-        modalities: As in `build_graph`.
+        recipe: Name, path or recipe, as in `build_graph`.
+        modalities: Modalities to use, as in `build_graph`.
 
     Raises:
         ConfigError: the recipe is unknown or invalid, or a modality has the name of an attribute of the graph.

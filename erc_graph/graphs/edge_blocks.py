@@ -29,7 +29,7 @@ Blocked = list[Tensor]
 
 
 class EdgeBlocks(Edges):
-    """Edges as padded blocks.
+    """The edges of a recipe as padded blocks (`erc_graph.graphs.pair_blocks`).
 
     Args:
         recipe: The recipe.
@@ -203,7 +203,7 @@ class EdgeBlocks(Edges):
     def score_masks(self, dtype: torch.dtype) -> Sequence[Tensor]:
         """Return the term that is added to scores before a softmax, per bucket.
 
-        It is the logarithm of the multiplicity of the edge, or a large negative number without an edge.
+        The term is the logarithm of the multiplicity of the edge, or a large negative number without an edge.
         """
         if dtype not in self._masks:
             times = torch.zeros(()) if self._times is None else self._times.clamp(min=1).log()

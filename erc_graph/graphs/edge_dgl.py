@@ -19,7 +19,7 @@ from erc_graph.graphs.weights import angular, directions
 
 
 class EdgeDgl(Edges):
-    """Edges as a DGL graph; the slots are those of `erc_graph.graphs.edge_list`.
+    """The edges of a recipe as a DGL graph; the slots are those of `erc_graph.graphs.edge_list`.
 
     Args:
         recipe: The recipe.

@@ -90,7 +90,7 @@ class Listed:
 
 
 class EdgeList(Edges):
-    """Edges as a list; the primitives of message passing are gather and scatter operations.
+    """The edges of a recipe as a list; the primitives of message passing are gather and scatter operations.
 
     Args:
         recipe: The recipe.

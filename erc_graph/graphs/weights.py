@@ -2,12 +2,12 @@ r"""Angular similarity, the weight of an edge (pairwise fusion, Eqs. (3) and (4)
 
 .. math:: W_{ij} = 1 - \arccos(\cos(n_i, n_j)) / \pi
 
-The derivative of arccos is infinite at ±1. The code uses arcsin with a factor just below one, which has a bounded derivative. It is exact
-for the cosines 1, 0 and −1, with the weights 1, ½ and 0:
+The derivative of arccos is infinite at ±1. The code uses arcsin with a factor just below one, which has a bounded derivative. The weights
+of the cosines 1, 0 and −1 are still exactly 1, ½ and 0:
 
 .. math:: W = \tfrac12 + \arcsin(s \cos) / (2 \arcsin s), \quad s = 1 - 10^{-5}
 
-It differs from the equation of the paper by less than 0.0015, most at cos ≈ ±0.998. Its derivative is at most 72.
+The weights differ from the equation of the paper by less than 0.0015, most at cos ≈ ±0.998. The derivative is at most 72.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ ROOT = Path(compiler.__file__).parents[2]
 NAMES = {"layers": ("run",), "scores": ("forward", "backward")}
 BODIES = {"no-op": "return 0;", "crash": "return *(volatile int *)0;", "end": "_exit(0);"}
 SAID = {
-    "no-op": "gives other values than its form in PyTorch",
+    "no-op": "gives other results than PyTorch",
     "symbol-less": "undefined symbol",
     "crash": r"crashed in its trial \(signal 11\)",
     "crash at load": r"crashed in its trial \(signal 11\)",

@@ -5,12 +5,12 @@ r"""Deep graph convolution with angular similarities as edge weights: the GCNII 
     h^{l} &= \mathrm{ReLU}\big((1 - \theta_l) ((1 - \alpha) P h^{l-1} + \alpha h^0) + \theta_l [P h^{l-1}, h^0] W_l\big),
     \quad \theta_l = \log(\lambda / l + 1)
 
-`P` is the propagation of `erc_graph.conv.angular.propagation`. Its weights are computed from the input states, once for all layers. In
-training, `x` is the input after dropout, and every layer applies dropout to the states that it propagates.
+`P` is the propagation of `erc_graph.conv.angular.propagation`. The edge weights are computed from the input states, once for all layers.
+In training, `x` is the input after dropout, and every layer applies dropout to the states that it propagates.
 Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020 (variant form), as used by Hu et al., "MMGCN", ACL 2021.
 
 The basic form of GCNII is :math:`h^l = \mathrm{ReLU}(((1 - \alpha) P h^{l-1} + \alpha h^0)((1 - \theta_l) I + \theta_l W_l))` with a
-square :math:`W_l`. It is computed as the equation above with the matrix :math:`[(1 - \alpha) W_l ; \alpha W_l]`.
+square :math:`W_l`. This form equals the equation above with the matrix :math:`[(1 - \alpha) W_l ; \alpha W_l]`, and is computed so.
 
 With a gate, the output `g_l` of an LSTM cell is propagated in place of `h^{l-1}` (Hu et al., "MM-DFN", ICASSP 2022, from its public code).
 The cell runs over the layers: :math:`g_l, c_l = \mathrm{LSTM}(h^{l-1}; g_{l-1}, c_{l-1})`, from zeros. Each layer has a residual:
@@ -94,8 +94,8 @@ class AngularConv(Conv):
         dropout: Dropout rate before every layer, in training.
 
     Attributes:
-        layout: `auto`, `tiled`, or a layout of `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All give the same result. `auto` uses
-            batched matrix products, compiled if there is a compiler, and works tile by tile if dialogues are long.
+        layout: `auto`, `tiled`, or a layout of `erc_graph.graphs.edges`: `list`, `blocks`, `dgl`. All layouts give the same result. `auto`
+            uses batched matrix products, compiled if there is a compiler, and works tile by tile if dialogues are long.
 
     Raises:
         ConfigError: a rule of the recipe has learned edge weights.

@@ -58,12 +58,12 @@ class _Structure:
 
     @property
     def bent(self) -> bool:
-        """Return whether weights within streams depend on the states."""
+        """Return whether the edge weights within streams depend on the node states."""
         return any(not is_none(angular) for rules in self.within for angular, _ in rules)
 
     @property
     def mixes(self) -> bool:
-        """Return whether there are weights across streams."""
+        """Return whether there are edges across streams."""
         return any(self.across) and self.streams > 1
 
     def pieces(self) -> Iterator[tuple[Piece, tuple[tuple[Factor, Factor], ...]]]:
@@ -222,7 +222,7 @@ class BlockPropagation(WrittenPropagation):
         return squares, piece.mixes(mix[piece.turns]) if mix is not None and len(mix) else []
 
     def apply(self, x: Rows, parts: tuple[list[Tensor], list[Tensor]], out: Rows) -> None:
-        """Write `P x` to `out`."""
+        """Compute `P x` on the rows of a piece, and write it to `out`."""
         self._sum(x, *parts, out)
 
     def pull(self, grad: Rows, x: Rows, out: Rows, parts: tuple[list[Tensor], list[Tensor]], into: tuple[Any, ...], to_x: Rows) -> None:

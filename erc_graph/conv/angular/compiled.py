@@ -1,9 +1,10 @@
 """The layers of `erc_graph.conv.angular.angular` in C (`compiled.c`): one thread computes all layers of its dialogues.
 
-PyTorch divides every matrix product among its threads, which then wait for each other hundreds of times per training step. Here each thread
-processes a few dialogues at a time through all layers. The threads wait for each other only once per forward pass and once per backward
-pass. The matrix products are those of PyTorch's own BLAS. The batched form (`conv.angular.block`) gives the same values and gradients up to
-rounding errors. It is the reference in the tests. It is used without a compiler, on a GPU, in other precisions and under autocast.
+PyTorch divides every matrix product among its threads, which then wait for each other hundreds of times per training step. In the C code,
+each thread computes all layers of a few dialogues at a time. The threads wait for each other only once per forward pass and once per
+backward pass. The matrix products are those of PyTorch's own BLAS. The batched form (`conv.angular.block`) gives the same values and
+gradients up to rounding errors, and is the reference in the tests. The batched form is used if there is no compiler, on a GPU, in other
+precisions than float32, and under autocast.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Plan:
         streams: `S`, number of streams.
         inputs: `v`, width of the input states.
         width: `w`, width of the layers.
-        thetas: `θ_l` of every layer.
+        thetas: Weight `θ_l` of every layer.
         residual: Whether the output is concatenated with the input.
         dropout: Dropout rate before every layer, below 1.
     """
@@ -276,7 +277,7 @@ class _CompiledLayers(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of `seen`, `states`, `first`, `bias` and `weights`; the last share one contiguous block of memory."""
+        """Return the gradients of `seen`, `states`, `first`, `bias` and `weights`, the last three as views of one tensor."""
         tensors = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
         states, first, bias, matrices = (tensors[name] for name in ("states", "first", "bias", "matrices"))
         to_states = torch.empty_like(states)

@@ -1,7 +1,7 @@
 """Arrangement of the nodes of a batch as rows of a matrix, so that an operator can use batched matrix products.
 
-A node is an utterance in a stream, with the number `utterance * S + stream`. There are two arrangements. Both depend only on the lengths of
-the dialogues, are computed on the host, and are cached:
+A node is an utterance in a stream, with the number `utterance * S + stream`. There are two arrangements, which depend only on the lengths
+of the dialogues. Arrangements are computed on the host and cached:
 
 - **buckets**: dialogues of similar length are padded to the longest dialogue of their bucket. Rows are ordered by bucket, stream, dialogue,
   utterance. Every bucket is a contiguous tensor `(streams × dialogues, turns, width)` with little padding.
@@ -44,7 +44,7 @@ class Bucket:
 
     @property
     def end(self) -> int:
-        """Return the last row of the bucket, plus one."""
+        """Return the index of the last row of the bucket, plus one."""
         return self.first + self.streams * self.dialogues * self.turns
 
     @property
@@ -70,9 +70,9 @@ class Piece:
 
     Attributes:
         buckets: The buckets of the piece.
-        rows: Slice of the rows of the layout.
-        turns: Slice of the utterances of the layout, padding included.
-        weights: Slice of the edge weights of the layout, padding included.
+        rows: Slice of the piece in the rows of the layout.
+        turns: Slice of the piece in the utterances of the layout, padding included.
+        weights: Slice of the piece in the edge weights of the layout, padding included.
         node: `(R,)` the node in every row; any value in a row of padding.
         real: `(n,)` the rows with a node, in order, counted from the first row of the piece.
         padding: `(R - n,)` the rows of padding.

@@ -4,8 +4,8 @@ r"""Propagation over a conversation graph, in several implementations that agree
 
 `W[target, source]` is the weight of the edge from source to target, and `D` is the diagonal matrix of in-degrees. In a complete angular
 graph, self-loops have weight one (less for states with a norm below about 0.01). `P` is then the renormalised adjacency matrix of Kipf
-and Welling. Both factors use in-degrees, so a causal recipe stays causal: the degree of an utterance never counts later utterances. A node
-without incoming edges has degree zero and sends no messages; self-loops avoid that.
+and Welling. `D` has in-degrees on both sides, so a causal recipe stays causal: the degree of an utterance never counts later utterances. A
+node without incoming edges has degree zero and sends no messages; self-loops avoid that.
 
 | form | how |
 |---|---|

@@ -278,7 +278,7 @@ class TiledPropagation(WrittenPropagation):
         return tuple(None if part is None else part[place] for part, place in zip(parts, places, strict=True))
 
     def apply(self, x: Rows, parts: tuple[Tensor, ...], out: Rows) -> None:
-        """Write `P x` to `out`."""
+        """Compute `P x` on the rows of a piece, and write it to `out`."""
         unit, root, mix = parts
         y = Rows(x.piece, x.rows * root)
         self.plan.sum(x.piece, y.rows, unit, out.rows)
