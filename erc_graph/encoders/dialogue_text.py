@@ -51,8 +51,8 @@ class Around(OverTurns):
     """The tokens of every utterance together with the tokens of its neighbours; the neighbours are left out if all are too long.
 
     Args:
-        past: Number of preceding utterances.
-        future: Number of following utterances.
+        past: Number of preceding utterances to add.
+        future: Number of following utterances to add.
         longest: Largest number of tokens, neighbours included.
     """
 
@@ -80,8 +80,8 @@ class TextInContext(nn.Module):
     Args:
         model: The language model.
         adapters: Adapters for the last layers: modules from states and a second input to states.
-        past: Number of preceding utterances.
-        future: Number of following utterances.
+        past: Number of preceding utterances to add.
+        future: Number of following utterances to add.
     """
 
     def __init__(self, model: LanguageModel, adapters: Sequence[nn.Module], *, past: int, future: int) -> None:

@@ -1,6 +1,6 @@
 """`OverTurns`, the base class of all modules that read other utterances; no other module of a method may do so.
 
-The properties of a method follow from its `OverTurns` modules. A method is causal if all of them are causal. A method without any of them
+The properties of a method follow from its `OverTurns` modules. A method is causal if all of these modules are. A method without any of them
 can label single utterances. A method can label a live conversation, because each `OverTurns` can process the next utterance.
 """
 

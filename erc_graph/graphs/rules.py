@@ -166,7 +166,7 @@ class EdgeRule:
 
     @property
     def windowed(self) -> bool:
-        """Return whether the rule only uses a window of utterances, the options `any`, `same` or `other` for speakers, and all streams."""
+        """Return whether the rule is a window of utterances in all streams, without `own`, `pair`, `mute`, `learned` and `times`."""
         plain = self.count == "turns" and self.first_turn == "speaks" and not {type(self.past), type(self.future)} & {str}
         alike = self.speaker != "pair" and self.weight != "learned" and self.times == 1
         return plain and alike and self.source is None and self.target is None

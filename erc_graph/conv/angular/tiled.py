@@ -168,13 +168,13 @@ class _Plan:
         return weigh(bend(torch.bmm(targets, sources.mT)), *tile.factors)
 
     def sum(self, piece: Piece, y: Tensor, unit: Tensor, out: Tensor) -> None:
-        """Write `A y` of a piece to `out`."""
+        """Compute `A y` of a piece, and write it to `out`."""
         out.zero_()
         for tile in self.tiles(piece):
             tile.targets(out).copy_(torch.bmm(self.weights(tile, unit), tile.sources(y)))
 
     def pull(self, piece: Piece, grad: Tensor, unit: Tensor, out: Tensor) -> None:
-        """Write `Aᵀ grad` of a piece to `out`."""
+        """Compute `Aᵀ grad` of a piece, and write it to `out`."""
         out.zero_()
         for tile in self.tiles(piece):
             tile.give(out, self.weights(tile, unit).mT, tile.targets(grad))
