@@ -15,8 +15,8 @@ public code. The equation numbers are ours. An utterance without incoming edges 
 | `GRU_C`, `GRU_P` | `nodal`, `contextual` | cells of torch |
 
 **Differences from the paper.** The paper computes the score :math:`w^\top [h^{l-1}_i ; h^l_j]`. The term of :math:`h^{l-1}_i` is the same
-for all sources of an utterance, so it cancels in the softmax. The bias of the public code cancels as well. This term and the bias would
-never get a gradient, and are left out.
+for all sources of an utterance, so it cancels in the softmax. The bias of the public code cancels in the softmax as well. Term and bias
+would never get a gradient, and are left out.
 """
 
 from __future__ import annotations
@@ -153,4 +153,4 @@ class Directed(Conv):
 
     def _check_streams(self, nodes: Nodes) -> None:
         if len(nodes.streams) != 1:
-            raise ConfigError(f"Directed: expected one stream, found {len(nodes.streams)} ({', '.join(nodes.streams)}); fuse them before")
+            raise ConfigError(f"Directed: expected one stream, found {len(nodes.streams)} ({', '.join(nodes.streams)}); fuse the streams")

@@ -3,10 +3,11 @@ r"""Propagation with a signed gate on every edge: the states of neighbours are a
 .. math::
     y^0 = x \qquad y^k_i = r_i + \sum_{j \in N(i)} \tanh(g_k^\top [y^{k-1}_i ; y^{k-1}_j] + c_k) \frac{y^{k-1}_j}{\sqrt{d_i d_j}}
 
-The residual is :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023). The residual is
+The residual is :math:`r_i = y^{k-1}_i` in the multi-frequency branch of M3NET (Chen et al., CVPR 2023), and
 :math:`r_i = \varepsilon x_i` in the contagion graph of MF-EDM (Hwang et al., Interspeech 2026). The inertia graph of MF-EDM has no gate:
-the factor is 1. Repeated edges count repeatedly, in `d` as well. A node with `d = 0` neither sends nor receives messages. There is no
-matrix and no activation. M3NET and MF-EDM follow their public codes. The graph of M3NET is symmetric, so in-degrees equal out-degrees.
+the factor is 1. Repeated edges count repeatedly, in `d` as well. A node with `d = 0` neither sends nor receives messages. The layers have
+no weight matrix and no activation. M3NET and MF-EDM follow their public codes. The graph of M3NET is symmetric, so in-degrees equal
+out-degrees.
 
 | symbol | attribute | shape |
 |---|---|---|

@@ -6,9 +6,9 @@ r"""Hypergraph convolution: weighted means from nodes to hyperedges, and from hy
 
 With :math:`\omega = \gamma = 1` this is :math:`D^{-1} H B^{-1} H^\top z + b` of Bai et al., "Hypergraph convolution and hypergraph
 attention", Pattern Recognition 2021. PyG has it as `HypergraphConv`, there with a matrix. The hypergraph branch of M3NET (Chen et al., CVPR
-2023) uses it, from the public code. In that code, ω and γ belong to a position in the batch, and a position never seen in training has 1.
-Here, learned weights are positive. The weight γ belongs to the stream. The weight ω belongs to the rule of the hyperedge; for rules with
-`over = "stream"`, every stream has its own ω.
+2023) uses it, from the public code. In the code of M3NET, ω and γ belong to a position in the batch, and a position never seen in training
+has 1. Here, learned weights are positive. The weight γ belongs to the stream. The weight ω belongs to the rule of the hyperedge; for rules
+with `over = "stream"`, every stream has its own ω.
 
 | symbol | attribute | shape |
 |---|---|---|

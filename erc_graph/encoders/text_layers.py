@@ -84,7 +84,9 @@ class TextLayers(nn.Module):
         folder = find_encoder(name)
         config = model_config(folder)
         if not is_bert(config):
-            raise ConfigError(f"inputs.text_layers: expected an encoder of BERT's shape, found {config.get('model_type')!r} ({name})")
+            raise ConfigError(
+                f"inputs.text_layers: expected an encoder with the architecture of BERT, found {config.get('model_type')!r} ({name})"
+            )
         with reading_model(folder):
             bert = Bert(config, load_tensors(folder / "model.safetensors")[0])
         depth = len(bert.encode.layers)

@@ -116,5 +116,5 @@ def test_what_cannot_be_trained(spoken: Corpus, talks: Corpus, tiny_encoder: Pat
     with pytest.raises(CheckpointError, match="no such folder"):
         layers.start_from("./nowhere:pooling=words,layer=0")
     (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
-    with pytest.raises(ConfigError, match=r"expected an encoder of BERT's shape, found 'roberta'"):
+    with pytest.raises(ConfigError, match=r"expected an encoder with the architecture of BERT, found 'roberta'"):
         layers.start_from(f"{tmp_path}:pooling=words")
