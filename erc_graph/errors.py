@@ -1,7 +1,7 @@
-"""Error classes of the package. Each one is also a built-in error, so `except ValueError` catches it too.
+"""Error classes of the package. Each class also derives from `ValueError`, or in the case of `StorageError` from `OSError`.
 
-A message says what was expected, what was found, where (file, key, dialogue, utterance) and what to do. The command line prints only the
-message and ends with exit code 2.
+A message says what was expected, what was found, where, and what to do. The place is a file, a key, a dialogue or an utterance. The command
+line prints only the message and ends with exit code 2.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def expect(where: str, config: object, **checks: tuple[bool, str]) -> None:
     Args:
         where: Path of the configuration, for example `pipeline.pmf`.
         config: The configuration object.
-        **checks: Field → whether its value is valid, and which values are expected.
+        **checks: Field name → (whether the value is valid, which values are expected).
 
     Raises:
-        ConfigError: at least one value is bad; one line per bad field names the path, what was expected and what was found.
+        ConfigError: at least one value is bad. The message has one line per bad field, with its path, what was expected and what was found.
     """
     problems = [f"{where}.{name}: expected {words}, found {getattr(config, name)!r}" for name, (good, words) in checks.items() if not good]
     if problems:

@@ -1,4 +1,4 @@
-"""The content of one annotation file, before features, splits and tasks are added: the interface between file readers and `Corpus`."""
+"""The content of one annotation file: the interface between the file readers and `Corpus`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ TIMES = ("start", "end", "time")  # columns that say when an utterance is, not w
 
 @dataclass(kw_only=True)
 class Annotations:
-    """Columns over the utterances of all dialogues, dialogue after dialogue.
+    """The columns of one annotation file. Their rows are the utterances of all dialogues, one dialogue after another.
 
     Attributes:
-        format: Name of the recognised format, for the user (`IEMOCAP 9-tuple of features`).
-        dataset: Known data set (a key of `tasks.DEFAULT_TASK`), or `None` if the file does not identify it.
-        dialogue_ids: One per dialogue.
-        lengths: Utterances per dialogue.
-        utterance_ids: One per utterance; if the file has none, `{dialogue}_{turn}`.
+        format: Name of the recognised format as shown to the user, for example `IEMOCAP 9-tuple of features`.
+        dataset: Name of a known data set (a key of `tasks.DEFAULT_TASK`); `None` if the file does not identify one.
+        dialogue_ids: One id per dialogue.
+        lengths: Number of utterances of each dialogue.
+        utterance_ids: One id per utterance. If the file has no ids, they are `{dialogue}_{turn}`.
         speakers: One name per utterance.
-        texts: One per utterance, or empty.
-        columns: `label`, `sentiment`: names; `score`: numbers; `None` where unlabelled. `start`, `end`:
-            seconds; `time`: when a message was written, as the file says it.
-        labels: Label names in index order, if the file has its own and the data set is unknown.
-        splits: `train`/`dev`/`test` → dialogue ids, as far as the file has them.
-        features: Modality → `(U, d)` array; rows with NaN, inf or numbers beyond 1e15 are treated as missing later.
+        texts: One transcript per utterance; an empty sequence if the file has no text.
+        columns: Name → one value per utterance. `label` and `sentiment` hold names, `score` holds numbers; `None` means unlabelled. `start`
+            and `end` are in seconds; `time` is when a message was written, as text of the file.
+        labels: Label names in index order, if the data set is unknown and the file defines its own labels.
+        splits: `train`, `dev` or `test` → dialogue ids; only the splits that the file has.
+        features: Modality → `(U, d)` array; rows with NaN, inf or numbers beyond ±1e15 are later treated as missing.
         sequences: Modality → one sequence per utterance.
-        notes: Notes for the user (repaired or unusual content).
+        notes: Notes for the user about repaired or unusual content.
     """
 
     format: str

@@ -1,4 +1,4 @@
-"""Batches: conversations as packed rows of tensors, with the index arithmetic that all other modules need."""
+"""Batches of conversations: tensors with one row per utterance, without padding, and the index arithmetic that other modules need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
-    """Return `arange(start[i], start[i] + count[i])` of all `i`, concatenated; `total` is the sum of `count`, if it is known.
+    """Concatenate `arange(start[i], start[i] + count[i])` for all `i`.
+
+    `total` is the sum of `count`, if it is already known.
 
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3])).tolist()
     [5, 6, 0, 1, 2]
@@ -29,7 +31,7 @@ def ranges(start: Tensor, count: Tensor, total: int | None = None) -> Tensor:
 
 
 class _Spread(Function):
-    """Rows to their places among zeros. Every row has a place of its own, so that the way back is a plain look-up."""
+    """Scatter with a fast gradient. No two rows share a position, so the backward pass only gathers rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, place: Tensor, size: int) -> Tensor:
@@ -42,7 +44,7 @@ class _Spread(Function):
 
 
 class _Collect(Function):
-    """The way back of `_Spread`. PyTorch's own gradient of an index adds up what may meet, slowly and on a GPU after a sort."""
+    """Gather, the backward pass of `_Spread`. PyTorch's own gradient of indexing allows repeated rows, so it is slow and sorts on a GPU."""
 
     @staticmethod
     def forward(ctx: Any, spread: Tensor, place: Tensor) -> Tensor:
@@ -56,31 +58,31 @@ class _Collect(Function):
 
 
 def spread(rows: Tensor, place: Tensor, size: int) -> Tensor:
-    """Scatter rows to given positions among `size` rows, which are zero elsewhere."""
+    """Scatter rows to different positions of a tensor of `size` rows; all other rows are zero."""
     return _Spread.apply(rows, place, size)
 
 
 def collect(rows: Tensor, place: Tensor) -> Tensor:
-    """Gather rows, each at most once, from their positions."""
+    """Gather rows from different positions."""
     return _Collect.apply(rows, place)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """`D` dialogues with `N` utterances in total, as packed rows.
+    """`D` dialogues with `N` utterances in total, packed: one row per utterance, without padding.
 
     Attributes:
-        ptr: `(D + 1,)` first row of every dialogue, then `N`.
-        speaker: `(N,)` order of first appearance of the speaker in the dialogue.
+        ptr: `(D + 1,)` index of the first row of every dialogue, then `N`.
+        speaker: `(N,)` index of the speaker, numbered from 0 by first appearance in the dialogue.
         target: `(N,)` label index (-1: unlabelled) or score (NaN: unlabelled).
-        judged: `(N,)` bool: rows that count in loss and metrics; other rows are only read as context by their neighbours.
-        row: `(N,)` row in the corpus.
+        judged: `(N,)` bool, which rows count in loss and metrics. Other rows are only context for their neighbours.
+        row: `(N,)` index of the row in the corpus.
         features: Modality → `(N, d)`.
-        present: Modality → `(N,)` bool.
+        present: Modality → `(N,)` bool, whether the utterance has this modality.
         sequences: Modality → one sequence per row (`erc_graph.data.ragged`).
-        cache: Outputs of frozen layers → `(N, d)`, filled by a method between two stages.
-        sizes: Utterances per dialogue, on the host, so that shapes never wait for the device; default: read from `ptr`.
-        kept: Values that operators have computed from lengths, speakers and presence, such as the edges of a recipe, for reuse.
+        cache: Name → `(N, d)` outputs of frozen layers, which a method stores between two training stages.
+        sizes: Number of utterances of each dialogue, on the host, so that shapes never wait for the device. Default: computed from `ptr`.
+        kept: Values that operators have computed from lengths, speakers and presence, and use again. Example: the edges of a recipe.
     """
 
     ptr: Tensor
@@ -137,10 +139,12 @@ class Batch:
         return next(self.split([dialogues]))
 
     def split(self, groups: Sequence[Tensor]) -> Iterator[Batch]:
-        """Return the dialogues of every group as a batch; all indices are computed at once on the host, and copied to the device together.
+        """Return the dialogues of every group as a batch.
+
+        All indices are computed at once on the host, and copied to the device together.
 
         Args:
-            groups: `(d,)` int64 positions of each group, on the CPU.
+            groups: For each group the `(d,)` int64 positions of its dialogues, on the CPU.
         """
         chosen = torch.cat([group.cpu() for group in groups])
         lengths = torch.tensor(self.sizes, dtype=torch.long)
@@ -168,7 +172,7 @@ class Batch:
         )
 
     def with_cache(self, cache: Mapping[str, Tensor]) -> Batch:
-        """Return the same batch with outputs of frozen layers in its cache."""
+        """Return the same batch with the given outputs of frozen layers added to its cache."""
         return replace(self, cache=dict(cache))
 
     # -- index arithmetic ------------------------------------------------------------------
@@ -195,7 +199,7 @@ class Batch:
 
     @cached_property
     def mask(self) -> Tensor:
-        """Return which utterances of the padded form are real, `(D, L)` bool."""
+        """Return the mask of the padded form, `(D, L)` bool: True for utterances, False for padding."""
         return torch.arange(self.longest, device=self.device) < self.lengths[:, None]
 
     @cached_property
@@ -207,15 +211,15 @@ class Batch:
         return self.dialogue * self.longest + self.lengths[self.dialogue] - 1 - self.turn
 
     def pad(self, packed: Tensor, *, backwards: bool = False) -> Tensor:
-        """Pad packed rows `(N, ...)` to `(D, L, ...)`, zero for padding.
+        """Pad packed rows `(N, ...)` with zeros to `(D, L, ...)`.
 
         Args:
             packed: The rows.
-            backwards: Whether each dialogue starts with its last utterance; padding is at the end in any case.
+            backwards: Whether to reverse each dialogue. Padding is at the end in both cases.
         """
         slot = self._slot_backwards if backwards else self._slot
         return spread(packed, slot, len(self) * self.longest).view(len(self), self.longest, *packed.shape[1:])
 
     def unpad(self, padded: Tensor, *, backwards: bool = False) -> Tensor:
-        """Pack `(D, L, ...)` into rows `(N, ...)`."""
+        """Remove the padding of `(D, L, ...)`, which leaves packed rows `(N, ...)`."""
         return collect(padded.flatten(0, 1), self._slot_backwards if backwards else self._slot)

@@ -1,4 +1,4 @@
-"""A corpus of conversations in packed form: all utterances in one row order, and each dialogue is a slice of rows."""
+"""A corpus of conversations in packed form: one row per utterance, and each dialogue is a slice of rows."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 class Corpus:
     """Conversations with speakers, labels, text, features and splits.
 
-    `U` utterances of `D` dialogues stand in one row order; dialogue `i` is rows `ptr[i]:ptr[i + 1]`.
+    The `U` utterances of the `D` dialogues are rows of the same order in every attribute. Dialogue `i` has the rows `ptr[i]:ptr[i + 1]`.
 
     Attributes:
         name: Name of the data set, for example `iemocap6` or `meld`.
-        task: What is predicted: label names in index order, or a score.
+        task: The target of prediction: one of several labels, or a score.
         dialogue_ids: `D` unique dialogue ids.
-        ptr: `(D + 1,)` int64: the first row of every dialogue, then `U`.
+        ptr: `(D + 1,)` int64: the index of the first row of every dialogue, then `U`.
         utterance_ids: `U` unique utterance ids.
         speakers: `U` speaker names.
-        texts: `U` transcripts, or an empty tuple if the corpus has no text.
-        target: `(U,)`: int64 label index, -1 if unlabelled; for a score task float32, NaN if unlabelled.
-        features: Modality → `(U, d)` float32; a missing row is zero, and False in `present`.
+        texts: `U` transcripts; an empty tuple if the corpus has no text.
+        target: `(U,)` int64 label index, -1 if unlabelled. For a score task: `(U,)` float32, NaN if unlabelled.
+        features: Modality → `(U, d)` float32; the row of a missing modality is zero.
         present: Modality → `(U,)` bool: whether the utterance has this modality.
         sequences: Modality → one sequence of words, frames or samples per utterance; an empty sequence means missing.
         splits: `train`, `dev`, `test` → dialogue ids; a split may be absent.
-        annotations: What the files say about every utterance (`label`: names, `sentiment`: names, `score`: numbers), so that another task
-            can be chosen later; `None` if a file says nothing.
-        provenance: Format, files with SHA-256, feature extractors, notes for the reader; plain JSON values.
+        annotations: All annotations of the files, from which another task can be chosen later: `label` and `sentiment` (names), `score`
+            (numbers). `None`: unlabelled.
+        provenance: Origin of the corpus as plain JSON values: format, files with SHA-256, feature extractors, notes for the user.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Corpus:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, dialogue: object) -> bool:
-        """Return whether a dialogue, given as an object or by its id, is in the corpus."""
+        """Return whether the corpus contains a dialogue, given as an object or by its id."""
         return (dialogue.id if isinstance(dialogue, Dialogue) else dialogue) in self.position
 
     @overload
@@ -83,7 +83,7 @@ class Corpus:
     def __getitem__(self, key: slice) -> Corpus: ...
 
     def __getitem__(self, key: int | str | slice) -> Dialogue | Corpus:
-        """Return a dialogue by position or id; a slice returns the corpus of these dialogues.
+        """Return the dialogue at a position or with an id; for a slice of positions, return a corpus of these dialogues.
 
         Raises:
             CorpusError: no dialogue has this id.
@@ -108,7 +108,7 @@ class Corpus:
         return f"Corpus({self.name}: {len(self)} dialogues, {self.utterances} utterances; {shapes}; {parts}; task {self.task.name})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Summary for a notebook, as HTML."""
         return summary_html(self)
 
     @property
@@ -138,7 +138,10 @@ class Corpus:
 
     @cached_property
     def speaker(self) -> Tensor:
-        """Return the speaker index of every utterance, `(U,)` int64: speakers of a dialogue are numbered from 0 by first appearance."""
+        """Return the speaker index of every utterance, `(U,)` int64.
+
+        The speakers of each dialogue are numbered from 0 by first appearance.
+        """
         # As objects: numpy's own strings drop a trailing NUL, and two speakers would become one.
         names = np.unique(np.asarray(self.speakers, dtype=object), return_inverse=True)[1]
         pair = self.dialogue_of.numpy() * (int(names.max(initial=0)) + 1) + names
@@ -154,7 +157,7 @@ class Corpus:
         return self.target >= 0 if self.task.kind == "classification" else ~self.target.isnan()
 
     def rows(self, positions: Iterable[int]) -> Tensor:
-        """Return the rows of the dialogues at `positions`, in that order."""
+        """Return the row indices of the dialogues at `positions`, in that order."""
         index = torch.as_tensor(list(positions), dtype=torch.long)
         return ranges(self.ptr[index], self.lengths[index])
 
@@ -169,7 +172,7 @@ class Corpus:
         return self.subset(self.splits[name])
 
     def subset(self, dialogue_ids: Iterable[str]) -> Corpus:
-        """Return the corpus of the given dialogues, in the given order; each split keeps its dialogues that are among them.
+        """Return a corpus of the given dialogues, in the given order; the splits keep only these dialogues.
 
         Raises:
             CorpusError: an id is unknown, or is given twice.
@@ -188,12 +191,12 @@ class Corpus:
         return self.regrouped(self.rows(positions), ids, lengths, kept)
 
     def regrouped(self, rows: Tensor, dialogue_ids: tuple[str, ...], lengths: Tensor, splits: Mapping[str, tuple[str, ...]]) -> Corpus:
-        """Return a corpus of some rows of this corpus, divided into new dialogues.
+        """Return a corpus of some utterances of this corpus, divided into new dialogues.
 
         Args:
             rows: `(n,)` row indices; a row may occur several times.
             dialogue_ids: Ids of the new dialogues.
-            lengths: Number of rows of each new dialogue, in order; the sum is `n`.
+            lengths: Number of utterances of each new dialogue, in order; the sum is `n`.
             splits: Splits of the new dialogues.
         """
         index = rows.tolist()
@@ -221,17 +224,17 @@ class Corpus:
 
         Raises:
             ConfigError: no task has this name.
-            CorpusError: the files lack the annotation that the task needs, or a label is not among its labels.
+            CorpusError: the files lack the annotation that the task needs, or have a label that the task does not know.
         """
         chosen = get_task(task) if isinstance(task, str) else task
         return replace(self, task=chosen, target=apply_task(chosen, self.annotations, self.utterances))
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
-        """Return all dialogues as tensors; `Batch.select` selects mini-batches by index.
+        """Return all dialogues as one batch of tensors; `Batch.select` returns mini-batches from it.
 
         Args:
             modalities: Feature sets to include; default: all.
-            sequences: Modalities whose sequences to include.
+            sequences: Modalities whose sequences are included; default: none.
 
         Raises:
             CorpusError: the corpus lacks one of these features or sequences.
@@ -253,7 +256,7 @@ class Corpus:
         )
 
     def columns(self) -> dict[str, Sequence[Any]]:
-        """Return field of `Utterance` → `U` values; a field without any known value is left out."""
+        """Return a dictionary: field of `Utterance` → its `U` values. Fields without any known value are left out."""
         task, target = self.task, self.target.tolist()
         score = task.kind == "score"
         values = [None if x != x else x for x in target] if score else [task.labels[x] if x >= 0 else None for x in target]
@@ -270,8 +273,8 @@ class Corpus:
     def to_frame(self) -> pandas.DataFrame:
         """Return a pandas table with one row per utterance: `dialogue`, `turn`, `utterance` (id), `speaker`, `text` and `label`.
 
-        The times `start`, `end` and `time`, and `split`, are there where the corpus has them; a score task has `score` in place of `label`.
-        What is missing or unlabelled is missing in the table.
+        The columns `start`, `end`, `time` and `split` exist only if the corpus has such values. For a score task the column `score`
+        replaces `label`. Missing values and missing labels are missing values of the table.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -283,7 +286,9 @@ class Corpus:
         return make_frame(columns)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the corpus to `folder` as safetensors and JSON with SHA-256, atomically; a corpus saved there before is replaced.
+        """Write the corpus to `folder` as safetensors and JSON files with SHA-256 digests.
+
+        A corpus that was saved there before is replaced in one step, so a crash leaves either the old or the new corpus.
 
         Raises:
             CorpusError: the splits name unknown dialogues, or a split is not train, dev or test.
@@ -294,7 +299,7 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Dialogue:
-    """One conversation of a corpus: a sequence of utterances. `corpus` is the corpus of this one dialogue."""
+    """One conversation of a corpus: a sequence of utterances. `corpus` is a corpus that contains only this dialogue."""
 
     corpus: Corpus
 
@@ -305,7 +310,7 @@ class Dialogue:
         return iter(self._utterances)
 
     def __getitem__(self, turn: int) -> Utterance:
-        """Return the utterance at a position, from 0."""
+        """Return the utterance at a position, counted from 0."""
         return self._utterances[turn]
 
     def __repr__(self) -> str:
@@ -323,12 +328,12 @@ class Dialogue:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Return the transcript of every utterance, or an empty tuple."""
+        """Return the transcript of every utterance; an empty tuple if the corpus has no text."""
         return self.corpus.texts
 
     @property
     def labels(self) -> tuple[str | None, ...]:
-        """Return the label name of every utterance, `None` if unlabelled; for a score task, scores as text."""
+        """Return the label name of every utterance, `None` if unlabelled. For a score task, return the scores as text."""
         task, target = self.corpus.task, self.corpus.target.tolist()
         if task.kind == "score":
             return tuple(None if value != value else f"{value:+.1f}" for value in target)
@@ -340,5 +345,5 @@ class Dialogue:
         return tuple(Utterance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
     def batch(self, modalities: Iterable[str] | None = None, sequences: Iterable[str] = ()) -> Batch:
-        """Return this dialogue as tensors; see `Corpus.batch`."""
+        """Return this dialogue as a batch of tensors; see `Corpus.batch`."""
         return self.corpus.batch(modalities, sequences)

@@ -1,4 +1,4 @@
-"""The SHA-256 of the content of a corpus, by which results identify their data."""
+"""The SHA-256 digest of the content of a corpus. Results store it to identify their data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def corpus_sha256(corpus: Corpus) -> str:
     """Compute the SHA-256 of a corpus: dialogues, speakers, texts, targets, task, splits, features and presence.
 
     The digest depends only on the content, not on the files. A corpus that is saved and loaded again has the same digest on any machine.
-    Another label order in a manifest gives another digest. Of the annotations only the targets count.
+    Another order of the labels in a manifest gives another digest. Annotations that are not targets of the task do not change it.
 
     >>> from erc_graph.data.files.load import load_corpus
     >>> corpus_sha256(load_corpus("sample")) == corpus_sha256(load_corpus("sample", name="renamed"))

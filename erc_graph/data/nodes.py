@@ -1,4 +1,4 @@
-"""The data that the parts of a method exchange: one state per utterance and stream."""
+"""The data that the parts of a method exchange: one node state per utterance and stream (for example, per modality)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Nodes:
     """The nodes of a batch.
 
     Attributes:
-        states: `(N, S, width)` for `N` utterances and `S` streams; the state of an absent node is never read.
-        present: `(N, S)` bool.
-        streams: Names of the streams, in order: modalities, fused pairs, or the utterance itself.
-        whole: Whether all nodes are known to be present.
+        states: `(N, S, width)` for `N` utterances and `S` streams. The state of an absent node is never used.
+        present: `(N, S)` bool, whether the node is present.
+        streams: Names of the streams, in order: modalities, pairs of fused modalities, or one stream for the whole utterance.
+        whole: True if it is known that all nodes are present.
 
     >>> nodes = Nodes.of_turns(torch.ones(3, 4))
     >>> nodes.streams, nodes.states.shape, nodes.width, bool(nodes.present.all())
@@ -30,11 +30,11 @@ class Nodes:
 
     @classmethod
     def of_turns(cls, states: Tensor, present: Tensor | None = None) -> Nodes:
-        """Build nodes of one stream, the utterance.
+        """Build nodes of a single stream: one node per utterance.
 
         Args:
             states: `(N, width)`
-            present: `(N,)` bool; default: all.
+            present: `(N,)` bool; default: all are present.
         """
         here = torch.ones(len(states), dtype=torch.bool, device=states.device) if present is None else present
         return cls(states[:, None], here[:, None], ("turn",), present is None)
@@ -49,9 +49,9 @@ class Nodes:
         return replace(self, states=states)
 
     def take(self, *places: int) -> Nodes:
-        """Return some streams in a given order; a stream may occur twice."""
+        """Return nodes of the given streams, in the given order; a stream may occur twice."""
         return Nodes(self.states[:, places], self.present[:, places], tuple(self.streams[k] for k in places), self.whole)
 
     def masked(self) -> Tensor:
-        """Return the states `(N, S, width)`, zero where a node is absent."""
+        """Return the states `(N, S, width)`; those of absent nodes are set to zero."""
         return self.states if self.whole else torch.where(self.present[..., None], self.states, 0.0)

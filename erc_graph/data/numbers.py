@@ -1,4 +1,4 @@
-"""The range of valid numbers in features: their squares can be added in single precision, in which everything is computed."""
+"""The range of valid numbers in features. Sums of their squares do not overflow in single precision (float32)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Numbers = TypeVar("Numbers", bound=Any)
 
 
 def fit(values: Numbers) -> Numbers:
-    """Return which numbers of an array or tensor are in the valid range: bool, of the same shape.
+    """Return which numbers of an array or tensor are in the valid range, as booleans of the same shape.
 
     >>> import numpy as np
     >>> fit(np.array([1.0, -2e15, float("nan"), float("-inf")])).tolist()
@@ -35,10 +35,12 @@ def fit_items(values: Tensor) -> Tensor:
 
 
 def check_numbers(corpus: Corpus) -> None:
-    """Check that a corpus has only numbers in the valid range; file readers have already masked or refused others by the same rule.
+    """Check that all numbers of a corpus are in the valid range.
+
+    The file readers apply the same rule, and treat other numbers as missing or reject the file.
 
     Raises:
-        CorpusError: it has others; the message names the modality and the first utterance.
+        CorpusError: some numbers are outside the range. The message names the modality and the first utterance.
     """
     wrong = {f"features.{name}": corpus.present[name] & ~fit(rows).all(1) for name, rows in corpus.features.items()}
     for name, value in corpus.sequences.items():

@@ -1,7 +1,7 @@
-"""One colour per emotion, the same in every picture.
+"""One colour per emotion, the same in all figures.
 
-Hues follow what readers expect (anger red, sadness blue, joy yellow). Within every task of `tasks.TASKS` they differ also for eyes
-that cannot tell red from green (tested).
+Hues follow common expectations: anger is red, sadness blue, joy yellow. Within every task of `tasks.TASKS`, readers with red–green colour
+blindness can also distinguish them; a test checks this.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ _SCALE = ("#B2182B", "#E58368", "#B8B8B8", "#6BACD1", "#2166AC")  # negative to 
 
 
 def emotion_colour(name: str | None) -> str:
-    """Return the colour of an emotion as `#RRGGBB`; synonyms (joy, happy, happiness) share one, upper and lower case are the same.
+    """Return the colour of an emotion as `#RRGGBB`.
 
-    An unknown name always gets the same one of a few other colours; `None` (unlabelled) is light grey.
+    Synonyms such as joy, happy and happiness share a colour; upper and lower case make no difference.
+
+    An unknown name gets one of a few other colours, always the same for the same name. `None` (unlabelled) gets light grey.
 
     >>> emotion_colour("Joyful") == emotion_colour("happy") == emotion_colour("joy")
     True
@@ -42,7 +44,9 @@ def emotion_colour(name: str | None) -> str:
 
 
 def label_colours(names: Sequence[str]) -> list[str]:
-    """Return one colour per label; a colour repeats only if there are too few. Ordered scores run from red over grey to blue.
+    """Return one colour per label. Colours repeat only if there are more labels than colours.
+
+    Labels that are numbers get colours of a scale from red (lowest) over grey to blue (highest).
 
     >>> label_colours(["joy", "-1"])[0] == emotion_colour("joy")
     True

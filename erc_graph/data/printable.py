@@ -1,4 +1,4 @@
-"""Safe text for the terminal: text of a corpus or file without characters that move a cursor, change colours or break a line."""
+"""Safe text for the terminal: control characters of names and texts must not move the cursor, change colours or break a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from collections.abc import Iterable
 
 
 def open_streams() -> None:
-    """Make the standard streams usable: a terminal that lacks a character shows a question mark, a closed stream is an empty one."""
+    """Make the standard streams usable.
+
+    A terminal that lacks a character shows a question mark instead. A closed stream is replaced by an empty one.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
@@ -22,7 +25,7 @@ def open_streams() -> None:
 
 
 def printable(text: object) -> str:
-    r"""Return text without the control characters that move a terminal's cursor or change its colours; line breaks stay.
+    r"""Return text without control characters that move the cursor of a terminal or change its colours; line breaks are kept.
 
     >>> printable("red\x1b[31m\ntext")
     'red [31m\ntext'
@@ -31,7 +34,7 @@ def printable(text: object) -> str:
 
 
 def one_line(text: object, most: int = 40) -> str:
-    r"""Return text of at most `most` printable characters, without line breaks and control characters.
+    r"""Return text as one line of at most `most` characters, without control characters.
 
     >>> one_line("two\nlines\x1b[31m")
     'two lines [31m'
@@ -41,7 +44,7 @@ def one_line(text: object, most: int = 40) -> str:
 
 
 def refusal(error: object, most: int = 480) -> str:
-    r"""Return an error message of a command as one line: several problems are joined, control characters of names are escaped.
+    r"""Return an error message of a command as one line: problems are joined by semicolons, control characters are escaped.
 
     >>> refusal("a: expected 1, found 2\nb: expected 3, found 4")
     'a: expected 1, found 2; b: expected 3, found 4'
@@ -59,7 +62,7 @@ def refusal(error: object, most: int = 480) -> str:
 
 
 def nearest_option(message: str, options: Iterable[str]) -> str:
-    """Return ` (nearest: --option)` for an option that a parser does not know, or an empty text.
+    """Return the suffix ` (nearest: --option)` for an unknown option; an empty string if no known option is similar.
 
     >>> nearest_option("unrecognized arguments: --epochs 2", ["--seeds", "--training.epochs"])
     ' (nearest: --training.epochs)'

@@ -1,4 +1,4 @@
-"""Progress of long computations: a bar on a terminal, elsewhere one line per minute, for example in the log of a server."""
+"""Progress of long computations: a bar on a terminal, one line per minute elsewhere (for example in the log file of a server)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {r
 
 
 class Progress(tqdm):
-    """A bar of tqdm, or lines instead. Nested bars share the pause: together they print one line per minute.
+    """A progress bar of tqdm that prints lines if there is no terminal. Nested bars together print at most one line per minute.
 
     Args:
-        iterable: The iterable; default: `update` is called.
-        disable: True: print nothing; default: only the first of several processes prints.
+        iterable: The iterable whose progress is shown. Without it, the caller reports progress with `update`.
+        disable: True: print nothing. Default: of several processes, only the first prints.
         options: Options of tqdm (`desc`, `total`, `initial`, `unit`, …).
     """
 
@@ -38,7 +38,7 @@ class Progress(tqdm):
         super().__init__(iterable, miniters=1, disable=disable, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Show the bar, or print the line if a minute has passed; called by tqdm."""
+        """Show the bar, or print a line if a minute has passed. Called by tqdm."""
         if not self.lines:
             return bool(super().display(msg, pos))
         if msg is None and time.monotonic() >= Progress.due:

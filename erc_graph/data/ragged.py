@@ -1,4 +1,4 @@
-"""One sequence per utterance (words, frames, samples) in packed form: all values in one row order, and each utterance is a slice of it."""
+"""One sequence of words, frames or samples per utterance, in packed form: the sequences are concatenated without padding."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from erc_graph.data.batch import ranges
 from erc_graph.errors import CorpusError
 
 SAMPLING_RATE = 16_000
-"""Of every waveform in a corpus, in Hz; files of another rate are resampled when they are read."""
+"""Sampling rate of every waveform in a corpus, in Hz. Files with another rate are resampled when they are read."""
 
 LONG = 256
-"""Items of a piece from which on pieces are copied one by one, as waveforms are: then an index for every item costs more, 33 ms for
-128 recordings of half a second against 0.3 ms."""
+"""Sequences with at least this many items, such as waveforms, are copied one by one.
+
+Copying them by an index per item is slower: 33 ms instead of 0.3 ms for 128 recordings of half a second.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Sequences of different lengths; an empty sequence means that the utterance lacks the modality.
+    """Sequences of different lengths, one per utterance. An empty sequence means that the utterance lacks the modality.
 
     Attributes:
-        values: `(T, *item)`, the items of all `U` sequences one after the other: words and frames `(T, d)` float32, a waveform `(T,)`
-            float32 (mono, `SAMPLING_RATE`), face frames `(T, 3, H, W)` uint8.
-        ptr: `(U + 1,)` int64, first item of every sequence, then `T`; always on the host, so that shapes never wait for a device.
+        values: `(T, *item)`, the concatenated items of all `U` sequences. Words and frames are `(T, d)` float32, face frames are
+            `(T, 3, H, W)` uint8. Waveforms are `(T,)` float32, mono, at `SAMPLING_RATE`.
+        ptr: `(U + 1,)` int64, index of the first item of every sequence, then `T`. It is always on the host, so that shapes never wait for
+            a device.
 
     Raises:
-        CorpusError: the slices do not cover the values in order.
+        CorpusError: `ptr` does not rise from 0 to `T`, or is not an int64 tensor of one axis on the CPU.
 
     >>> words = Ragged.of([torch.tensor([[1.0], [2.0]]), torch.zeros(0, 1), torch.tensor([[3.0]])])
     >>> words
@@ -53,13 +56,17 @@ class Ragged:
 
     @classmethod
     def of(cls, sequences: Sequence[Tensor]) -> Ragged:
-        """Pack one tensor `(T_i, *item)` per utterance; at least one."""
+        """Pack a list of tensors `(T_i, *item)`, one per utterance; at least one utterance is required."""
         lengths = torch.tensor([0, *(len(sequence) for sequence in sequences)])
         return cls(torch.cat(list(sequences)), lengths.cumsum(0))
 
     @classmethod
     def of_rows(cls, rows: Tensor, present: Tensor) -> Ragged:
-        """Make each row that is present a sequence of one item: `(U, *item)` and `(U,)` bool.
+        """Turn each present row into a sequence of one item, and each other row into an empty sequence.
+
+        Args:
+            rows: `(U, *item)`
+            present: `(U,)` bool
 
         >>> Ragged.of_rows(torch.tensor([[1.0], [2.0]]), torch.tensor([False, True])).sizes
         (0, 1)
@@ -70,7 +77,7 @@ class Ragged:
         return len(self.ptr) - 1
 
     def __getitem__(self, utterance: int) -> Tensor:
-        """`(T_i, *item)`: one sequence."""
+        """Return one sequence, `(T_i, *item)`."""
         if not -len(self) <= utterance < len(self):
             raise IndexError(f"sequence {utterance} of {len(self)}")
         start, end = self.ptr[utterance % len(self) :][:2].tolist()
@@ -91,17 +98,17 @@ class Ragged:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Return the number of items per utterance, `(U,)`, on the host."""
+        """Return the number of items of each sequence, `(U,)`, on the host."""
         return self.ptr.diff()
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Return the lengths as Python numbers."""
+        """Return the number of items of each sequence as Python integers."""
         return tuple(self.lengths.tolist())
 
     @cached_property
     def present(self) -> Tensor:
-        """Return which utterances have a sequence, `(U,)` bool, on the device of the values."""
+        """Return which utterances have a non-empty sequence, `(U,)` bool, on the device of the values."""
         return (self.lengths > 0).to(self.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> Ragged:
@@ -126,7 +133,10 @@ class Ragged:
         return Ragged(self.values.index_select(0, index.to(self.device, non_blocking=True)), ptr)
 
     def pad(self) -> tuple[Tensor, Tensor]:
-        """Return `(U, L, *item)`, zero after the end of each sequence, and the mask `(U, L)` bool of real items; `L` is the longest."""
+        """Return the sequences padded with zeros, `(U, L, *item)`, and the mask of real items, `(U, L)` bool.
+
+        `L` is the length of the longest sequence.
+        """
         longest = int(self.lengths.max()) if len(self) else 0
         mask = torch.arange(longest) < self.lengths[:, None]
         if len(self.values) >= LONG * max(1, len(self)):
@@ -137,20 +147,20 @@ class Ragged:
         return flat.view(len(self), longest, *self.item), mask.to(self.device, non_blocking=True)
 
     def chunks(self, tokens: int) -> Iterator[tuple[Tensor, Ragged]]:
-        """Yield utterances of similar length together, the longest first.
+        """Yield chunks of utterances with sequences of similar length, the longest first.
 
         Args:
-            tokens: Largest number of items of a padded chunk; a longer utterance is a separate chunk.
+            tokens: Largest number of items of a padded chunk. A single longer sequence is a chunk of its own.
 
         Yields:
-            `(n,)` positions on the host, and their sequences; utterances without a sequence are in no chunk.
+            The positions `(n,)` of the utterances, on the host, and their sequences. Utterances without a sequence are left out.
         """
         for rows in chunked(self.lengths, tokens):
             yield rows, self.take(rows)
 
 
 def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Return positions of similar length together, the longest first; see `Ragged.chunks`.
+    """Group the positions of sequences of similar length, the longest first; see `Ragged.chunks`.
 
     >>> [rows.tolist() for rows in chunked(torch.tensor([2, 0, 9, 3]), 6)]
     [[2], [3, 0]]
@@ -164,7 +174,7 @@ def chunked(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
 
 
 def shape_text(item: tuple[int, ...]) -> str:
-    """Return the shape of one item of a sequence in words.
+    """Return the shape of one item of a sequence as text for the user.
 
     >>> shape_text(()), shape_text((768,)), shape_text((3, 48, 48))
     ('samples', '768', '3×48×48')

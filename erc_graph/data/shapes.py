@@ -1,4 +1,4 @@
-"""Building a module without memory for its weights, if the weights are assigned later."""
+"""Building a module without allocating its weights, for example before a checkpoint is loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RANDOM = {
 
 
 class _NotDrawn(TorchFunctionMode):
-    """First weights are not drawn: there is nothing to fill, and PyTorch would import its compiler (2 s) to work out the shape."""
+    """Skips random initialisation: meta tensors have no memory, and PyTorch would import its compiler (2 s) for them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _RANDOM:
@@ -25,7 +25,9 @@ class _NotDrawn(TorchFunctionMode):
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Create tensors with shape and type but without memory within a block; then use `load_state_dict(assign=True)`.
+    """Create tensors with shape and type but without memory within a `with` block.
+
+    Afterwards, `load_state_dict(assign=True)` sets the weights.
 
     >>> with shapes_only():
     ...     layer = torch.nn.Linear(10**9, 10**9)

@@ -1,4 +1,4 @@
-"""Splits: split files, development splits and evaluation protocols."""
+"""Splits of a corpus: split files, development splits and evaluation protocols."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ SPLITS = ("train", "dev", "test")
 
 
 def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the JSON object in a split file; `check_splits` checks its content.
+    """Read a split file, which is a JSON object. Its content is checked by `check_splits`.
 
     Raises:
-        CorpusError: the file is not JSON, is not an object, or has a name twice.
+        CorpusError: the file is not JSON, is not a JSON object, or contains a split twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
         if twice:
-            raise CorpusError(f"{path}: {twice[0]!r} stands in it twice; expected each split once, join their lists")
+            raise CorpusError(f"{path}: {twice[0]!r} is in the file twice; expected each split once; join the two lists")
         return dict(pairs)
 
     try:
@@ -50,12 +50,12 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where: str) -> dict[str, tuple[str, ...]]:
-    """Check splits, and return them without empty ones; each dialogue may be in at most one split.
+    """Check splits and return the non-empty ones. A dialogue may be in at most one split.
 
     Args:
-        splits: Split → dialogue ids, as in a file; `Train`, `val` and other spellings are recognised.
+        splits: Split name → dialogue ids. Other spellings of the names, such as `Train` and `val`, are recognised.
         dialogue_ids: Dialogue ids of the corpus.
-        where: Origin of the splits, for messages.
+        where: Origin of the splits, used in error messages.
 
     Raises:
         CorpusError: a split name or dialogue is unknown, or a dialogue is in two splits or twice in one.
@@ -67,7 +67,8 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
         split = SPLIT_NAMES.get(str(spelled).strip().lower(), spelled)  # `Train`, `val`
         if split not in SPLITS or split in given:
             raise CorpusError(
-                f"{where}: {'unknown split' if split not in SPLITS else 'two splits that are'} {split!r}; expected {', '.join(SPLITS)}"
+                f"{where}: {'unknown split' if split not in SPLITS else 'two spellings of the split'} {split!r}; "
+                f"expected {', '.join(SPLITS)}"
             )
         given[split] = names
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
@@ -82,18 +83,18 @@ def check_splits(splits: Mapping[str, Any], dialogue_ids: Collection[str], where
         for name in names:
             if name in home:
                 both = f"in {home[name]} and in {split}" if home[name] != split else f"twice in {split}"
-                raise CorpusError(f"{where}: dialogue {name!r} stands {both}; expected it in one split, once")
+                raise CorpusError(f"{where}: dialogue {name!r} is {both}; expected each dialogue once, in one split")
             home[name] = split
     return {split: tuple(given[split]) for split in SPLITS if given.get(split)}
 
 
 def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Divide dialogues into remaining and held-out ones by a hash of their ids, so that the order of the ids does not matter.
+    """Divide dialogues into remaining and held-out ones, by a hash of their ids. The order of the ids does not matter.
 
     Args:
         dialogue_ids: The dialogues.
-        fraction: Share that is held out; at least one dialogue is held out, and at least one remains.
-        seed: Another seed holds out other dialogues.
+        fraction: Share of dialogues to hold out. At least one dialogue is held out, and at least one remains.
+        seed: Seed of the hash; another seed holds out other dialogues.
 
     >>> stay, held_out = hold_out([f"d{i}" for i in range(20)])
     >>> len(stay), len(held_out)
@@ -105,27 +106,29 @@ def hold_out(dialogue_ids: Sequence[str], fraction: float = 0.1, seed: int = 0) 
     if not 0 < fraction < 1:
         raise ConfigError(f"development fraction: expected a number between 0 and 1, found {fraction}")
     if len(dialogue_ids) < 2:
-        raise ConfigError(f"development split: expected two or more training dialogues to take it from, found {len(dialogue_ids)}")
+        raise ConfigError(f"development split: expected two or more training dialogues, found {len(dialogue_ids)}")
     order = _shuffled(dialogue_ids, seed)
     chosen = set(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
     return tuple(n for n in dialogue_ids if n not in chosen), tuple(n for n in dialogue_ids if n in chosen)
 
 
 def _shuffled(dialogue_ids: Sequence[str], seed: int) -> list[str]:
-    """In an order that the ids alone decide, not where they stand."""
+    """Ids in a random order that depends on the ids and the seed, but not on their original order."""
     return sorted(dialogue_ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest())
 
 
 def development_split(corpus: Corpus, fraction: float = 0.1, seed: int = 0) -> Corpus:
-    """Return the corpus with a development split taken from its training dialogues; unchanged if it has a development split.
+    """Return the corpus with a development split, taken from the training split.
+
+    A corpus that already has a development split is returned unchanged.
 
     Args:
         corpus: A corpus with a training split.
         fraction: Share of the training dialogues.
-        seed: Seed of the choice; see `hold_out`.
+        seed: Seed of the random choice; see `hold_out`.
 
     Raises:
-        ConfigError: there is no training split, it has fewer than two dialogues, or the fraction is impossible.
+        ConfigError: there is no training split, it has fewer than two dialogues, or the fraction is not between 0 and 1.
     """
     if "dev" in corpus.splits:
         return corpus
@@ -145,8 +148,7 @@ class Fold:
         train: Ids of training dialogues.
         dev: Ids of development dialogues.
         test: Ids of test dialogues.
-        dev_speakers: Speakers whose utterances are evaluated in the development dialogues; `None`: all. Other utterances are only read as
-            context.
+        dev_speakers: Speakers whose utterances are evaluated in the development dialogues; `None`: all. Other utterances are only context.
         test_speakers: Speakers whose utterances are evaluated in the test dialogues; `None`: all.
     """
 
@@ -159,7 +161,7 @@ class Fold:
 
 
 def judged_rows(corpus: Corpus, dialogue_ids: Collection[str], speakers: Collection[str] | None = None) -> Tensor:
-    """Return which utterances are evaluated, `(U,)` bool: labelled ones of these dialogues, and of these speakers if they are given.
+    """Return which utterances are evaluated, `(U,)` bool: labelled utterances of the given dialogues and speakers.
 
     Args:
         corpus: `U` utterances.
@@ -224,9 +226,9 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
         rows = corpus.rows(corpus.position[name] for name in names)
         speakers = sorted({corpus.speakers[row] for row in rows.tolist()})
         if len(speakers) != 2:
-            raise ConfigError(f"two speakers per session, named alike in all its dialogues; session {session} has {len(speakers)}")
+            raise ConfigError(f"two speakers per session, with the same names in all its dialogues; session {session} has {len(speakers)}")
         if seen & set(speakers):
-            raise ConfigError(f"speakers that belong to one session each; {min(seen & set(speakers))!r} is in several")
+            raise ConfigError(f"speakers that each belong to only one session; {min(seen & set(speakers))!r} is in several")
         seen |= set(speakers)
         for held_out, partner in (speakers, speakers[::-1]):
             folds.append(
@@ -243,15 +245,18 @@ def _speaker10(corpus: Corpus, seed: int) -> list[Fold]:
 
 
 def held_out(corpus: Corpus, by: str, *, seed: int = 0) -> list[Fold]:
-    """Return divisions of the training and development dialogues in which each dialogue is evaluated once; test dialogues are not used.
+    """Divide the training and development dialogues into folds, each dialogue being evaluated in exactly one fold.
+
+    Test dialogues are not used.
 
     Args:
         corpus: A corpus with an official split.
-        by: `sessions`: each session is held out once; `thirds`: each third of the dialogues, by a hash of their ids.
-        seed: Seed of the development dialogues of each division (a tenth of those that are not held out), and of the thirds.
+        by: `sessions`: each fold holds out one session. `thirds`: each fold holds out one third of the dialogues, chosen by a hash of the
+            ids.
+        seed: Seed of the thirds, and of the development dialogues: in each fold, a tenth of the dialogues that are not held out.
 
     Raises:
-        ConfigError: there is no training split, or the dialogue ids do not name three sessions.
+        ConfigError: there is no training split, or the dialogue ids do not name at least three sessions.
     """
     official = _official(corpus, seed)[0]
     known = set(official.train + official.dev)
@@ -276,15 +281,15 @@ PROTOCOLS: dict[str, Callable[[Corpus, int], list[Fold]]] = {
 
 
 def folds(corpus: Corpus, protocol: str = "official", *, seed: int = 0) -> list[Fold]:
-    """Return the folds of a protocol for a corpus.
+    """Return the folds of an evaluation protocol for a corpus.
 
     Args:
         corpus: The whole corpus.
         protocol: A key of `PROTOCOLS`.
-        seed: Seed of the development dialogues, if the protocol has to choose them.
+        seed: Seed of the random choice of development dialogues, if the protocol does not define them.
 
     Raises:
-        ConfigError: the protocol is unknown, or does not fit the corpus; the message lists the ones that do.
+        ConfigError: the protocol is unknown, or does not fit the corpus. The message lists the protocols that fit.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol: unknown {protocol!r}; known: {', '.join(PROTOCOLS)}")

@@ -1,4 +1,4 @@
-"""Published sizes of data sets, for comparison with files."""
+"""Published sizes of data sets, to compare them with the files of a user."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Published:
     Attributes:
         dialogues: Number of dialogues.
         utterances: Number of utterances.
-        splits: Split → (dialogues, utterances).
-        labelled: Task → known numbers of labelled utterances, which depend on the file.
-        labels: Task → label → number.
+        splits: Split → number of dialogues and of utterances.
+        labelled: Task → published numbers of labelled utterances; different releases have different numbers.
+        labels: Task → label → number of utterances.
     """
 
     dialogues: int
@@ -58,9 +58,12 @@ PUBLISHED: dict[str, Published] = {
 
 
 def check_statistics(corpus: Corpus) -> list[str]:
-    """Compare the corpus with the published counts of its data set: one sentence per difference; empty if nothing is published.
+    """Compare the corpus with the published counts of its data set, and return one sentence per difference.
 
-    The data set is `corpus.provenance["dataset"]`. A difference is a note for the user, not an error: files of the same name differ.
+    The result is empty if no counts are published.
+
+    The data set is `corpus.provenance["dataset"]`. A difference is a note for the user, not an error, because releases of the same data set
+    differ.
     """
     published = PUBLISHED.get(str(corpus.provenance.get("dataset")))
     if published is None:
@@ -82,7 +85,7 @@ def check_statistics(corpus: Corpus) -> list[str]:
     for label, number in published.labels.get(corpus.task.name, {}).items() if whole else ():
         found.append((f"utterances labelled {label}", counts[corpus.task.labels.index(label)], (number,)))
     return [
-        f"{corpus.name}: {number} {what}, published are {' or '.join(map(str, expected))}"
+        f"{corpus.name}: {number} {what}, the published number is {' or '.join(map(str, expected))}"
         for what, number, expected in found
         if number not in expected
     ]

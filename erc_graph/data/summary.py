@@ -1,4 +1,4 @@
-"""Summary of a corpus: sizes, splits, labels, modalities and origin, as plain values and as HTML for notebooks."""
+"""Summary of a corpus as JSON values and as HTML for notebooks: sizes, splits, labels, modalities and origin."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def summarise(corpus: Corpus) -> dict[str, Any]:
     """Return a summary of a corpus as plain JSON values.
 
-    - `labels` counts the labelled utterances by label, in the order of the task (scores: rounded, -3 to +3), in total and by split.
-    - `modalities` has the width and the number of utterances without a row.
-    - `sequences` has the shape of an item and the lengths of present sequences (a waveform's in samples, 16 000 per second).
-    - `published` is `None` if nothing is published about the data set; otherwise it lists the differences, empty if there are none.
+    - `labels` counts the labelled utterances by label, in total and by split. Scores are rounded to integers from -3 to +3.
+    - `modalities` gives the width of the features and the number of utterances that lack the modality.
+    - `sequences` gives the shape of an item and the lengths of the sequences. The length of a waveform is in samples, 16 000 per second.
+    - `published` lists the differences from the published counts of the data set; `None` if no counts are published.
 
     >>> from erc_graph.data.sample.vectors import sample_corpus
     >>> page = summarise(sample_corpus(dialogues=10))
@@ -94,7 +94,7 @@ def _classes(corpus: Corpus) -> tuple[list[str], torch.Tensor]:
 
 
 def summary_html(corpus: Corpus) -> str:
-    """Return the summary as a fragment of HTML: readable on dark and light pages, every name escaped."""
+    """Return the summary as an HTML fragment. It is readable on dark and light pages, and names are escaped."""
     page = summarise(corpus)
     most = max((counts["all"] for counts in page["labels"].values()), default=0) or 1
     total = page["labelled"] or 1

@@ -21,8 +21,8 @@ class Task:
         labels: Label names in index order; empty for a score.
         kind: `classification` or `score` (a number, such as the sentiment of MOSI in [-3, 3]).
         column: Annotation that is read: `label`, `sentiment` or `score`.
-        mapping: Label name in the file → label name of the task; other names are unchanged.
-        drop: Label names in the file that the task leaves out; their utterances remain in the dialogue without a target.
+        mapping: Label name in the file → label name of the task; names that are not listed stay unchanged.
+        drop: Label names in the file that the task leaves out. Utterances with these labels stay in the dialogue, but have no target.
     """
 
     name: str
@@ -99,10 +99,10 @@ DEFAULT_TASK = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task with a name.
+    """Return the task with the given name.
 
     Raises:
-        ConfigError: the name is unknown; the message lists the known ones.
+        ConfigError: the name is unknown. The message lists the known names.
     """
     if name not in TASKS:
         raise ConfigError(f"task: unknown {name!r}; known: {', '.join(sorted(TASKS))}")
@@ -110,13 +110,13 @@ def get_task(name: str) -> Task:
 
 
 def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterances: int) -> Tensor:
-    """Return the targets of `task` from the annotations of the files.
+    """Compute the targets of `task` from the annotations of the files.
 
     Returns:
-        `(utterances,)` int64 label index (-1: none), or float32 score (NaN: none).
+        `(utterances,)` int64 label index, -1 if unlabelled. For a score task: float32 score, NaN if unlabelled.
 
     Raises:
-        CorpusError: the files lack the annotation, or a label is not in the label set of the task.
+        CorpusError: the files lack the annotation that the task needs, or a label is not in the label set of the task.
     """
     if task.column not in annotations:
         known = ", ".join(annotations) or "none"
@@ -132,7 +132,7 @@ def apply_task(task: Task, annotations: Mapping[str, tuple[Any, ...]], utterance
         name = task.mapping.get(value, value)
         if name not in index:
             raise CorpusError(
-                f"task {task.name}: label {value!r} of utterance {row} is outside the set {', '.join(task.labels)}; "
+                f"task {task.name}: label {value!r} of utterance {row} is not in the label set {', '.join(task.labels)}; "
                 "choose another task, or name the labels in corpus.toml"
             )
         target[row] = index[name]

@@ -1,4 +1,4 @@
-"""Validation of a corpus: all problems and notes at once."""
+"""Validation of a corpus: a report of all problems and notes at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Findings:
     """The result of `validate_corpus`.
 
     Attributes:
-        corpus: The corpus, if it could be read.
+        corpus: The corpus; `None` if it could not be read.
         problems: Problems that must be fixed, one sentence each.
         notes: Notes for the user.
     """
@@ -33,10 +33,14 @@ class Findings:
 
 
 def validate_corpus(path: str | os.PathLike[str], *, task: str | None = None, strict: bool = False) -> Findings:
-    """Read a corpus as `load_corpus` does, but continue after the first problem.
+    """Read a corpus as `load_corpus` does, but report all problems instead of only the first.
 
-    The annotation files, the splits and every feature file of a `corpus.toml` are read one by one. A readable corpus is then checked for
-    splits without labels, labels without training utterances, conversations that are in several splits, and features without information.
+    All files of a `corpus.toml` are read one by one: annotations, splits and features. A corpus that can be read is then checked for
+
+    - splits without labels,
+    - labels without training utterances,
+    - conversations that are in several splits,
+    - features that carry no information.
 
     Args:
         path: As in `load_corpus`.
@@ -57,7 +61,7 @@ def validate_corpus(path: str | os.PathLike[str], *, task: str | None = None, st
 
 
 def _files(path: Path, strict: bool) -> list[str]:
-    """What each file of a manifest alone is refused for."""
+    """Problems of each file of a manifest, read separately."""
     from erc_graph.data.files.feature_files import join_features, read_features
     from erc_graph.data.files.formats import merge_annotations, read_annotations
     from erc_graph.data.files.manifest import read_manifest
@@ -96,7 +100,7 @@ def _files(path: Path, strict: bool) -> list[str]:
 
 
 def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
-    """Problems and notes of a corpus that was read."""
+    """Problems and notes of a corpus that could be read."""
     problems, notes = [], []
     labelled = corpus.labelled
     rows = {split: corpus.rows(corpus.position[name] for name in ids) for split, ids in corpus.splits.items()}
@@ -106,7 +110,7 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
         notes.append(f"no {' and no '.join(missing)} split; it has {', '.join(corpus.splits)}")
     if labelled.any():
         problems += [
-            f"split {split}: none of its {len(at)} utterances is labelled; nothing to train on or to evaluate"
+            f"split {split}: none of its {len(at)} utterances is labelled, so it is of no use for training or evaluation"
             for split, at in rows.items()
             if not labelled[at].any()
         ]
@@ -121,15 +125,15 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
     notes += _repeated(corpus)
     for name, here in corpus.present.items():
         if not here.any():
-            problems.append(f"features.{name}: no utterance has a row; leave the modality out, or check the ids in its file")
+            problems.append(f"features.{name}: no utterance has features; leave the modality out, or check the ids in its file")
         elif int(here.sum()) > 1 and not (corpus.features[name][here] != corpus.features[name][here][:1]).any():
-            notes.append(f"features.{name}: all rows are equal; they tell nothing")
+            notes.append(f"features.{name}: all rows are equal, so they carry no information")
     for name, value in corpus.sequences.items():
         if not value.item and value.values.is_floating_point() and (silent := _silent(value)):
             first = corpus.utterance_ids[silent[0]]
             notes.append(f"sequences.{name}: {len(silent)} of {int(value.present.sum())} recordings are silent, the first is {first!r}")
     problems += [
-        f"sequences.{name}: no utterance has one; leave the modality out, or check the ids in its file"
+        f"sequences.{name}: no utterance has a sequence; leave the modality out, or check the ids in its file"
         for name, value in corpus.sequences.items()
         if not len(value.values)
     ]
@@ -137,13 +141,13 @@ def _content(corpus: Corpus) -> tuple[list[str], list[str]]:
 
 
 def _silent(waves: Ragged) -> list[int]:
-    """Recordings whose samples are all the same."""
+    """Positions of recordings whose samples are all equal."""
     most, least = (torch.segment_reduce(waves.values, how, lengths=waves.lengths) for how in ("max", "min"))
     return (waves.present & (most == least)).nonzero().squeeze(1).tolist()
 
 
 def _repeated(corpus: Corpus) -> list[str]:
-    """Conversations that stand, utterance for utterance, in two splits: utterances that are evaluated would have been trained on."""
+    """Pairs of identical conversations in two splits: evaluation on training utterances."""
     if not corpus.texts or "train" not in corpus.splits:
         return []
 
@@ -158,6 +162,7 @@ def _repeated(corpus: Corpus) -> list[str]:
         twice = [(name, known[said(name)]) for name in corpus.splits.get(split, ()) if len(said(name)) > 2 and said(name) in known]
         if twice:
             found.append(
-                f"{len(twice)} dialogues of {split} stand in train too, turn for turn; the first: {twice[0][0]!r} is {twice[0][1]!r}"
+                f"{len(twice)} dialogues of {split} have the same utterances as dialogues of train; "
+                f"the first: {twice[0][0]!r} equals {twice[0][1]!r}"
             )
     return found

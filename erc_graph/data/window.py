@@ -1,4 +1,4 @@
-"""A window over the last rows of a live conversation."""
+"""A sliding window over the last rows (utterances) of a live conversation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _FIRST = 16  # rows set aside at first
 
 
 class Window:
-    """The newest row and a number of rows before it, in order, for conversations that arrive utterance by utterance.
+    """The newest row and a number of rows before it, for conversations that arrive utterance by utterance.
 
-    Rows are appended to a buffer; when it is full, the rows in the window move to its beginning. A new row therefore has constant cost on
-    average, and the rows are contiguous for matrix products. A bounded window never holds more than `4 * past + 16` rows.
+    Rows are appended to a buffer. When the buffer is full, the rows of the window are copied to its beginning. The average cost per new row
+    is therefore constant, and the rows are contiguous in memory. The buffer of a bounded window never has more than `4 * past + 16` rows.
 
     Args:
-        past: Number of rows kept before the newest; `None`: all.
+        past: Number of rows that are kept before the newest row; `None`: all.
 
     >>> window = Window(past=2)
     >>> [window.push(torch.tensor(i)).tolist() for i in range(5)]
@@ -31,8 +31,9 @@ class Window:
         self._end = 0
 
     def push(self, row: Tensor) -> Tensor:
-        """Append a row `(...)` and return the rows in the window `(n, ...)`, oldest first, at most `past + 1`; a view until the next
-        push.
+        """Append a row `(...)` and return the rows of the window, `(n, ...)`, oldest first.
+
+        `n` is at most `past + 1`. The result is a view of the buffer and valid only until the next `push`.
         """
         if self._rows is None:
             self._rows = row.new_empty(_FIRST, *row.shape)
@@ -49,14 +50,14 @@ class Window:
         return self._rows[first : self._end]
 
     def forget(self) -> None:
-        """Remove the newest row, before the next one is appended."""
+        """Remove the newest row. Allowed once before the next `push`."""
         self._end -= 1
 
     def _first(self) -> int:
-        """Oldest row that counts beside one more to come."""
+        """Index of the oldest row that the window still contains after one more `push`."""
         return 0 if self.past is None else max(0, self._end - self.past)
 
     @property
     def nbytes(self) -> int:
-        """Return the memory in bytes."""
+        """Return the size of the buffer in bytes."""
         return 0 if self._rows is None else self._rows.nbytes

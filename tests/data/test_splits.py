@@ -38,14 +38,17 @@ def iemocap_like(sessions: int = 5, dialogues: int = 6) -> Corpus:
     ("splits", "message"),
     [
         ({"train": ["d0"], "holdout": ["d1"]}, r"here: unknown split 'holdout'; expected train, dev, test"),
-        ({"train": ["d0"], "val": ["d1"], "dev": ["d2"]}, r"here: two splits that are 'dev'; expected train, dev, test"),
+        ({"train": ["d0"], "val": ["d1"], "dev": ["d2"]}, r"here: two spellings of the split 'dev'; expected train, dev, test"),
         ({"train": ["d0_1"]}, r"unknown dialogue 'd0_1' .*, the first is 'd0'; a split lists dialogues, not utterances"),
         (
             {"train": ["d0", "d9", "d8"]},
             r"here: train: unknown dialogue 'd9' \(2 of 3 unknown\); the annotations have 3, the first is 'd0'",
         ),
-        ({"train": ["d0"], "test": ["d1", "d0"]}, r"here: dialogue 'd0' stands in train and in test; expected it in one split"),
-        ({"train": ["d0", "d0"]}, r"here: dialogue 'd0' stands twice in train"),
+        (
+            {"train": ["d0"], "test": ["d1", "d0"]},
+            r"here: dialogue 'd0' is in train and in test; expected each dialogue once, in one split",
+        ),
+        ({"train": ["d0", "d0"]}, r"here: dialogue 'd0' is twice in train"),
         ({"train": "d0"}, r"here: train: expected a list of dialogue ids"),
         ({"train": [0]}, r"here: train: expected a list of dialogue ids"),
     ],
@@ -72,7 +75,7 @@ def test_broken_json(tmp_path, text):
 
 def test_a_split_that_stands_twice(tmp_path):
     (tmp_path / "s.json").write_text('{"train": ["d0"], "test": ["d1"], "train": ["d2"]}')
-    with pytest.raises(CorpusError, match=r"s\.json: 'train' stands in it twice; expected each split once"):
+    with pytest.raises(CorpusError, match=r"s\.json: 'train' is in the file twice; expected each split once"):
         read_splits(tmp_path / "s.json")
 
 
@@ -117,7 +120,7 @@ def test_development_splits_that_cannot_be():
     corpus = iemocap_like()
     with pytest.raises(ConfigError, match=r"development fraction: expected a number between 0 and 1, found 1.5"):
         development_split(corpus, fraction=1.5)
-    with pytest.raises(ConfigError, match=r"expected two or more training dialogues to take it from, found 1"):
+    with pytest.raises(ConfigError, match=r"expected two or more training dialogues, found 1"):
         development_split(replace(corpus, splits={"train": corpus.dialogue_ids[:1]}))
     with pytest.raises(ConfigError, match=r"like: no training split to take a development split from"):
         development_split(replace(corpus, splits={}))
@@ -192,6 +195,6 @@ def test_protocols_that_do_not_fit_say_which_do():
         folds(iemocap_like(sessions=2), "speaker10")
     with pytest.raises(ConfigError, match=r"two speakers per session, .*session 01 has 18; fitting: official, session5"):
         folds(replace(like, speakers=like.utterance_ids), "speaker10")
-    with pytest.raises(ConfigError, match=r"speakers that belong to one session each; 'F' is in several"):
+    with pytest.raises(ConfigError, match=r"speakers that each belong to only one session; 'F' is in several"):
         folds(replace(like, speakers=tuple(name[-1] for name in like.speakers)), "speaker10")
     assert set(PROTOCOLS) == {"official", "session5", "speaker10"}

@@ -34,8 +34,8 @@ def test_what_agrees_is_silent():
 def test_what_differs_is_said():
     target = torch.full((7432,), 2)
     differences = check_statistics(of_size(150, 7432, task="iemocap6", target=target, dataset="iemocap6"))
-    assert differences[:2] == ["iemocap6: 150 dialogues, published are 151", "iemocap6: 7432 utterances, published are 7433"]
-    assert "iemocap6: 7432 utterances labelled neutral, published are 1708" in differences
+    assert differences[:2] == ["iemocap6: 150 dialogues, the published number is 151", "iemocap6: 7432 utterances, the published number is 7433"]
+    assert "iemocap6: 7432 utterances labelled neutral, the published number is 1708" in differences
     assert len(differences) == 2 + 6
 
 
@@ -43,7 +43,7 @@ def test_either_count_of_iemocap_four_is_known():
     for labelled, fine in ((5531, True), (5584, True), (5600, False)):
         target = torch.where(torch.arange(7433) < labelled, 0, -1)
         differences = check_statistics(of_size(151, 7433, task="iemocap4", target=target, dataset="iemocap6"))
-        expected = [] if fine else [f"iemocap6: {labelled} labelled utterances for iemocap4, published are 5531 or 5584"]
+        expected = [] if fine else [f"iemocap6: {labelled} labelled utterances for iemocap4, the published number is 5531 or 5584"]
         assert differences == expected
 
 
@@ -51,8 +51,8 @@ def test_splits_are_counted():
     corpus = of_size(151, 7433, task="iemocap4-merged", target=torch.zeros(7433, dtype=torch.long), dataset="iemocap6")
     differences = check_statistics(replace(corpus, splits={"test": ("0", "1")}))
     assert differences == [
-        "iemocap6: 2 dialogues in test, published are 31",
-        "iemocap6: 7284 utterances in test, published are 1623",
+        "iemocap6: 2 dialogues in test, the published number is 31",
+        "iemocap6: 7284 utterances in test, the published number is 1623",
     ]
 
 
@@ -60,8 +60,8 @@ def test_one_file_of_meld_is_compared_with_its_split():
     corpus = of_size(114, 1109, task="meld7", target=torch.zeros(1109, dtype=torch.long), dataset="meld")
     assert check_statistics(replace(corpus, splits={"dev": corpus.dialogue_ids})) == []
     assert check_statistics(replace(corpus, splits={"dev": corpus.dialogue_ids[1:]})) == [
-        "meld: 113 dialogues in dev, published are 114",
-        "meld: 113 utterances in dev, published are 1109",
+        "meld: 113 dialogues in dev, the published number is 114",
+        "meld: 113 utterances in dev, the published number is 1109",
     ]
 
 

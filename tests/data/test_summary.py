@@ -66,7 +66,7 @@ def test_published_sizes_are_compared() -> None:
     corpus = sample_corpus(dialogues=3)
     known = replace(corpus, provenance={"dataset": "mosi", "notes": ["a note"]})
     page = summarise(known)
-    assert page["published"] and "published are 93" in page["published"][0] and page["notes"] == ["a note"]
+    assert page["published"] and "published number is 93" in page["published"][0] and page["notes"] == ["a note"]
     assert summarise(corpus)["published"] is None
 
 

@@ -40,7 +40,7 @@ def test_what_does_not_fit():
         get_task("iemocap5")
     with pytest.raises(CorpusError, match=r"task meld3: needs the annotation 'sentiment'; the corpus has label"):
         apply_task(get_task("meld3"), {"label": ("joy",)}, 1)
-    with pytest.raises(CorpusError, match=r"label 'joi' of utterance 1 is outside the set neutral, surprise"):
+    with pytest.raises(CorpusError, match=r"label 'joi' of utterance 1 is not in the label set neutral, surprise"):
         apply_task(get_task("meld7"), {"label": (None, "joi")}, 2)
 
 

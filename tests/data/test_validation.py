@@ -60,9 +60,9 @@ def test_what_is_looked_at_in_a_corpus_that_can_be_read() -> None:
     unlabelled = corpus.target.clone()
     unlabelled[rows] = -1
     problems, _ = _content(replace(corpus, target=unlabelled))
-    assert problems == [f"split test: none of its {len(rows)} utterances is labelled; nothing to train on or to evaluate"]
+    assert problems == [f"split test: none of its {len(rows)} utterances is labelled, so it is of no use for training or evaluation"]
     absent = {**corpus.present, "audio": torch.zeros(corpus.utterances, dtype=torch.bool)}
-    assert any(problem.startswith("features.audio: no utterance has a row") for problem in _content(replace(corpus, present=absent))[0])
+    assert any(problem.startswith("features.audio: no utterance has features") for problem in _content(replace(corpus, present=absent))[0])
     unseen = corpus.target.clone()
     train = corpus.rows(corpus.position[name] for name in corpus.splits["train"])
     unseen[train] = torch.where(unseen[train] == 2, 0, unseen[train])
@@ -78,7 +78,7 @@ def test_a_conversation_on_both_sides_of_a_split(tmp_path: Path) -> None:
     (tmp_path / "turns.csv").write_text(twice)
     found = validate_corpus(tmp_path / "turns.csv")
     assert not found.problems
-    assert "1 dialogues of test stand in train too, turn for turn; the first: 'copy' is 'd0'" in found.notes
+    assert "1 dialogues of test have the same utterances as dialogues of train; the first: 'copy' equals 'd0'" in found.notes
 
 
 @pytest.mark.corpus
@@ -102,5 +102,5 @@ def test_sequences_that_nobody_has_are_a_problem() -> None:
     corpus = sample_corpus(dialogues=3)
     nothing = Ragged(torch.zeros(0, 2), torch.zeros(corpus.utterances + 1, dtype=torch.long))
     assert _content(replace(corpus, sequences={"text": nothing}))[0] == [
-        "sequences.text: no utterance has one; leave the modality out, or check the ids in its file"
+        "sequences.text: no utterance has a sequence; leave the modality out, or check the ids in its file"
     ]

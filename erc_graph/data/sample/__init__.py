@@ -1,1 +1,1 @@
-"""Corpora that are made, not read: dialogues with known structure, as vectors and as words, audio and video."""
+"""Synthetic corpora: dialogues that are generated from a known model, as feature vectors or as words, audio and video."""

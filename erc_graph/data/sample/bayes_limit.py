@@ -1,7 +1,8 @@
 r"""The exact Bayes limit of the sample corpus: the accuracy that no classifier can beat.
 
-Given all vectors of a dialogue, :math:`P(e_t \mid x_1 … x_T)` follows exactly from the forward–backward recursion over the joint state of
-all speakers' last emotions. The mean of its maximum is the accuracy that no classifier can beat on average.
+Given all vectors of a dialogue, the forward–backward algorithm computes the posterior :math:`P(e_t \mid x_1 … x_T)` exactly. Its hidden
+state is the last emotion of every speaker. The mean over utterances of the largest posterior probability is the expected accuracy that no
+classifier can beat.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from erc_graph.errors import CorpusError
 
 
 def transition(config: SampleConfig, *, own: bool = True, other: bool = True) -> Array:
-    r"""Return :math:`P(e \mid a, b)` as `(a, b, e)`; an axis that is switched off (`own=False`, `other=False`) has length one."""
+    r"""Return the transition probabilities :math:`P(e \mid a, b)` as an array `(a, b, e)`.
+
+    With `own=False`, `a` has length one: the speaker has no last emotion. With `other=False`, `b` has length one.
+    """
     kinds = len(TASK.labels)
     same = np.eye(kinds)
     alpha, beta = config.inertia * own, config.contagion * other
@@ -33,9 +37,9 @@ def transition(config: SampleConfig, *, own: bool = True, other: bool = True) ->
 def _smooth(speaker: NDArray[np.int64], likelihood: Array, config: SampleConfig) -> Array:
     """Forward–backward for one dialogue.
 
-    The state is one axis per speaker, in order of appearance: that speaker's last emotion; of length one before the first utterance. An
-    utterance changes only the axis of its speaker and looks at one other axis, so it is a small product over these two, the others along:
-    five speakers have 7776 states, but no matrix of 7776 × 7776 is ever made.
+    The state has one axis per speaker, in order of appearance: the last emotion of that speaker. Before the first utterance of a speaker,
+    the axis has length one. An utterance changes only the axis of its speaker and depends on one other axis, so it is a small product over
+    these two. Five speakers have 7776 states, but no matrix of 7776 × 7776 is needed.
 
     Args:
         speaker: `(T,)` order of first appearance.
@@ -92,7 +96,7 @@ def _config_of(corpus: Corpus) -> SampleConfig:
 
 
 def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Vectors and where they are; of the raw form those that were rendered, drawn again, where the corpus has the rendering."""
+    """Modality → vectors and whether they are present. For a raw corpus, its vectors are generated again."""
     made = corpus.provenance["sample"]
     features, present = corpus.features, corpus.present
     if made.get("raw"):
@@ -104,25 +108,25 @@ def _vectors(corpus: Corpus, config: SampleConfig, modalities: Iterable[str]) ->
             raise CorpusError(f"{corpus.name}: no modality {name!r} of the sample corpus; it has {', '.join(present) or 'none'}")
         if (width := features[name].shape[1]) != WIDTH.get(name):
             raise CorpusError(
-                f"{corpus.name}: features.{name}: the Bayes limit is known for the generated vectors of {WIDTH.get(name)} numbers, "
-                f"found others of {width}"
+                f"{corpus.name}: features.{name}: the Bayes limit is known for generated vectors of width {WIDTH.get(name)}, "
+                f"found width {width}"
             )
     return {name: (features[name], present[name]) for name in modalities}
 
 
 def sample_posterior(corpus: Corpus, *, context: bool = True, modalities: Collection[str] | None = None) -> Array:
-    """Return the exact probability of every emotion given the vectors; no model can do better.
+    """Return the exact posterior probability of every emotion given the vectors.
 
     Args:
-        corpus: A sample corpus, or a split or subset of one (whole dialogues). For the raw form, the hidden vectors behind it are used.
-        context: True: given all vectors and speakers of the dialogue; False: given only the vectors of the utterance.
-        modalities: Modalities whose vectors are given; default: all.
+        corpus: A sample corpus, or some of its dialogues. For the raw sample corpus, the vectors from which it was rendered are used.
+        context: True: the posterior given all vectors and speakers of the dialogue. False: given only the vectors of the utterance itself.
+        modalities: Modalities whose vectors are used; default: all.
 
     Returns:
-        `(U, 6)` rows that sum to one, in the order of the task's labels.
+        `(U, 6)` probabilities, in the order of the task's labels.
 
     Raises:
-        CorpusError: this is not a sample corpus, or it lacks one of the modalities.
+        CorpusError: `corpus` is not a sample corpus, or it lacks one of the modalities.
     """
     config = _config_of(corpus)
     log = np.zeros((corpus.utterances, len(TASK.labels)))
@@ -147,20 +151,20 @@ def sample_bayes_limit(
     modalities: Collection[str] | None = None,
     realised: bool = False,
 ) -> float:
-    """Return the accuracy that no classifier can beat on average: the mean over utterances of the largest exact posterior.
+    """Return the expected accuracy that no classifier can beat: the mean over utterances of the largest exact posterior probability.
 
     For the raw sample corpus, this is the limit for the vectors from which words, voices and faces are rendered. Rendering loses
-    information, so the limit is an upper bound.
+    information, so it is then only an upper bound.
 
     Args:
         corpus: A sample corpus; default: the one of `sample_corpus()`.
         split: Split to evaluate; `None`: all dialogues.
         context: True: for classifiers that see the whole conversation; False: for classifiers that see single utterances.
         modalities: Modalities that the classifiers see; default: all.
-        realised: Return how often the best rule is right on the labels that were actually drawn, instead of the expectation.
+        realised: True: return the accuracy of the Bayes classifier on the actual labels, instead of its expectation.
 
     Raises:
-        CorpusError: this is not a sample corpus, or it lacks the split or a modality.
+        CorpusError: `corpus` is not a sample corpus, or it lacks the split or a modality.
     """
     corpus = sample_corpus() if corpus is None else corpus
     chosen = corpus if split is None else corpus.split(split)

@@ -1,22 +1,22 @@
-r"""The raw sample corpus: the sample corpus's vectors as words, voices and faces, and the same limit.
+r"""The raw sample corpus: the vectors of the sample corpus rendered as words, voices and faces.
 
-`sample_corpus` draws three vectors per utterance. Here nobody sees them: each is rendered, and only the rendering is in the corpus.
-What a vector tells of the emotion is in its projections on orthonormal contrasts between the points of the emotions (`CONTRASTS`:
-all differences of two points lie in the span of five contrasts, so that these are sufficient for six emotions). A contrast sets one
-property of the rendering:
+`sample_corpus` draws three vectors per utterance. Here the vectors are hidden: each is rendered, and the corpus contains only the result.
+All information of a vector about the emotion is in its projections on five orthonormal contrasts (`CONTRASTS`). A contrast is a weighted
+difference of the mean vectors of the emotions; five contrasts span all differences of the six means. Each contrast controls one property of
+the rendering:
 
 | vector | contrast → property |
 |---|---|
-| audio | energy, pitch (of the voice and of its resonances), tremor, brightness, breath of a harmonic voice of 0.4–0.8 s |
-| visual | height and slope of the brows, opening of the eyes, curve and opening of the mouth in 4–6 face frames |
-| text | the nearest point is the emotion whose sentence is said; every word has a fixed vector |
+| audio | energy, pitch and resonances, tremor, brightness, and breath of a harmonic voice of 0.4–0.8 s |
+| visual | height and slope of the brows, opening of the eyes, and curve and opening of the mouth, in 4–6 face frames |
+| text | no single property: the nearest mean selects an emotion and so the sentence; every word has a fixed vector |
 
-Pitch and resonances also differ between speakers, and so do skin, hair and size of the head; lengths, phases, noise, light and the
-position of the head are random. No rendering adds anything about the emotion (its other random numbers do not depend on it), so the
-limit of the vectors, `sample_bayes_limit`, is an upper bound for all that is learned from the rendering, and a strict one: which
-sentence is said keeps less than the text vector has, and a resonance is not read off exactly.
+Pitch, resonances, skin, hair and size of the head also differ between speakers. Lengths, phases, noise, light and the position of the head
+are random. These other numbers do not depend on the emotion, so the rendering adds no information about it. The limit of the vectors
+(`sample_bayes_limit`) is therefore an upper bound for every model of the raw corpus. No model reaches it: the sentence carries less
+information than the text vector, and a resonance cannot be measured exactly.
 
-Every number that comes out of a transcendental function is rounded before it is used, and so the bits are the same on every machine.
+Results of transcendental functions are rounded before use, so the corpus is identical, bit by bit, on every machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Array = NDArray[np.float64]
 Single = NDArray[np.float32]
 
 RAW = SampleConfig(separation=1.7)
-"""Numbers of the generator where none are given: each utterance alone leaves more open than in the vector form."""
+"""Default parameters of the generator. A single utterance says less about its emotion than in the vector form."""
 
 WORD = 32  # width of a word's vector
 SIDE = 32  # of a face frame
@@ -60,13 +60,13 @@ CONTRASTS: dict[str, dict[str, dict[str, int]]] = {
         "brows": {"surprise": 1, "fear": -1},
     },
 }
-"""Property → weight of every emotion; orthogonal, each set to length one before use."""
+"""Modality → property → emotion → weight. The weight vectors are orthogonal, and are scaled to length one before use."""
 
 
 def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConfig | None = None) -> Corpus:
-    """Generate conversations as raw input (words, 16 kHz waveforms and face frames) without features.
+    """Generate conversations as sequences of words, 16 kHz waveforms and face frames, without features.
 
-    Dialogues, speakers, emotions, splits and what is missing are those of `sample_corpus` with the same numbers.
+    With the same parameters, `sample_corpus` gives the same dialogues, speakers, emotions, splits and missing modalities.
 
     Args:
         dialogues: Number of dialogues.
@@ -74,7 +74,8 @@ def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConf
         config: Parameters of the generator; default: `RAW`.
 
     Returns:
-        The sequences `text` `(words, 32)`, `audio` `(samples,)` in [-1, 1] and `visual` `(frames, 3, 32, 32)` bytes; some are missing.
+        A corpus with the sequences `text` `(words, 32)`, `audio` `(samples,)` in [-1, 1] and `visual` `(frames, 3, 32, 32)` bytes. Some are
+        missing.
 
     Raises:
         ConfigError: fewer than three dialogues, or an impossible value in `config`.
@@ -111,7 +112,11 @@ def sample_raw_corpus(*, dialogues: int = 160, seed: int = 0, config: SampleConf
 
 
 def contrasts(modality: str, vectors: NDArray[Any]) -> dict[str, Array]:
-    """Project vectors `(n, d)` on the contrasts of a modality: property → `(n,)`, of variance one given the emotion."""
+    """Project vectors `(n, d)` on the contrasts of a modality.
+
+    Returns:
+        Property → `(n,)` projections. Given the emotion, their variance is one.
+    """
     points = class_means(SampleConfig(separation=1, detail=1))[modality]  # orthonormal
     found = {}
     for name, weights in CONTRASTS[modality].items():
@@ -129,7 +134,7 @@ def _packed(values: NDArray[Any], lengths: NDArray[np.int64]) -> Ragged:
 
 
 def _say(rng: np.random.Generator, hidden: Corpus, config: SampleConfig) -> tuple[str, ...]:
-    """A sentence of the emotion whose point is nearest to the text vector, to the person who spoke before."""
+    """One sentence per utterance, of the emotion with the nearest mean vector, addressed to the previous speaker."""
     gaps = hidden.features["text"].numpy().astype(np.float64)[:, None, :] - class_means(config)["text"]
     heard = np.round((gaps**2).sum(-1), 4).argmin(1)
     speaker, row, first = hidden.speaker.numpy(), np.arange(hidden.utterances), hidden.ptr.numpy()[hidden.dialogue_of.numpy()]
@@ -144,10 +149,10 @@ def _split(sentence: str) -> list[str]:
 
 
 def word_vectors(texts: tuple[str, ...]) -> tuple[Single, NDArray[np.int64]]:
-    """Return the vectors `(32,)` of words and punctuation marks, drawn once and for all.
+    """Return the fixed random vectors `(32,)` of all words and punctuation marks of the texts.
 
     Returns:
-        `(T, 32)` the words of all texts, one after the other, and `(U,)` the number of words of each.
+        The vectors of the words of all texts, concatenated to `(T, 32)`, and the number of words of each text, `(U,)`.
     """
     said = [form.format(name=name) for forms in SENTENCES.values() for form in forms for name in NAMES]
     known = {word: i for i, word in enumerate(sorted({word for sentence in said for word in _split(sentence)}))}
@@ -166,15 +171,15 @@ _RESONANCES = (600.0, 1500.0, 2600.0)  # Hz
 
 
 def _soft(values: Array, most: float = 3.0) -> Array:
-    """Close to the identity around zero, and never beyond ±`most`."""
+    """Soft clipping: close to the identity around zero, and between ±`most` everywhere."""
     return values / (1 + np.abs(values) / most)
 
 
 def render_voices(rng: np.random.Generator, part: dict[str, Array], who: NDArray[np.int64], samples: NDArray[np.int64]) -> Single:
-    """Render harmonic voices, packed: `(samples.sum(),)` in [-1, 1], on the grid of 16-bit sound.
+    """Render harmonic voices as concatenated waveforms, `(samples.sum(),)` in [-1, 1], quantised to 16 bits.
 
-    A period is a sum of harmonics with a slope per octave (`brightness`) and three resonances; it is read at the pitch, which falls a
-    little, shakes in loudness (`tremor`), and has noise on top (`breath`).
+    A period of the waveform is a sum of harmonics with three resonances. Their amplitude falls per octave (`brightness`). The period
+    repeats at the pitch, which falls a little over time. The loudness oscillates (`tremor`), and noise is added (`breath`).
     """
     period = _periods(part, who)
     wave = np.round(np.sin(2 * np.pi * np.arange(_TABLE) / _TABLE), 6).astype(np.float32)
@@ -202,18 +207,18 @@ def render_voices(rng: np.random.Generator, part: dict[str, Array], who: NDArray
 
 
 def _pitch(part: dict[str, Array], who: NDArray[np.int64]) -> Array:
-    """`(n,)` Hz: of the speaker, and up to three quarters of an octave higher or lower."""
+    """Pitch `(n,)` in Hz: the pitch of the speaker, up to three quarters of an octave higher or lower."""
     own = 120 + 80 * _own(1, len(NAMES))[who]
     return np.round(own * 2 ** (0.25 * _soft(part["pitch"])), 3)
 
 
 def _own(what: int, shape: int | tuple[int, ...]) -> Array:
-    """What differs between people, from 0 to 1; the same for every seed."""
+    """Properties of the speakers, from 0 to 1; the same for every seed of a corpus."""
     return np.random.Generator(np.random.PCG64([what, 12])).random(shape)
 
 
 def _periods(part: dict[str, Array], who: NDArray[np.int64]) -> Single:
-    """`(n, _TABLE)`: one period of every voice, of power one half."""
+    """One period of every voice, `(n, _TABLE)`, with power one half."""
     pitch, size = _pitch(part, who), 0.9 + 0.2 * _own(2, len(NAMES))[who]
     raised = size * 2 ** (0.18 * _soft(part["pitch"]))
     slope = 1.1 - 0.3 * _soft(part["brightness"])
@@ -235,7 +240,10 @@ def _periods(part: dict[str, Array], who: NDArray[np.int64]) -> Single:
 
 
 def render_faces(rng: np.random.Generator, part: dict[str, Array], who: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Draw faces, packed: `(frames.sum(), 3, 32, 32)` RGB bytes; the expression grows over the frames of an utterance."""
+    """Render face frames of all utterances, concatenated: `(frames.sum(), 3, 32, 32)` RGB bytes.
+
+    The expression becomes stronger over the frames of an utterance.
+    """
     owner = np.repeat(np.arange(len(who)), frames)
     number = np.arange(len(owner)) - np.repeat(frames.cumsum() - frames, frames)
     grown = 0.7 + 0.3 * number / np.maximum(frames[owner] - 1, 1)
@@ -252,7 +260,7 @@ def render_faces(rng: np.random.Generator, part: dict[str, Array], who: NDArray[
 
 
 def _draw(face: dict[str, Single], who: NDArray[np.int64], place: Single) -> Single:
-    """`(n, 3, SIDE, SIDE)` from 0 to 255; a face of height two, x to the right, y down. No function in it is inexact."""
+    """Faces `(n, 3, SIDE, SIDE)` from 0 to 255. The height of a face is two; x points to the right, y down. All functions are exact."""
     axis = ((np.arange(SIDE) + 0.5) * 2 / SIDE - 1).astype(np.float32)
     size = (0.92 + 0.16 * _own(3, len(NAMES))[who]).astype(np.float32)[:, None, None]
     x, y = (axis[None, None, :] - place[0]) / size, (axis[None, :, None] - place[1]) / size

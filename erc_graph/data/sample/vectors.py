@@ -1,16 +1,18 @@
 r"""The sample corpus: generated conversations whose best possible accuracy is known (`erc_graph.data.sample.bayes_limit`).
 
-**Emotions.** Speaker :math:`s` of utterance :math:`t` feels what :math:`s` felt last, :math:`a` (inertia :math:`\alpha`), or what the last
-other speaker felt, :math:`b` (contagion :math:`\beta`), or something new, drawn from `BASE`:
+**Emotions.** With probability :math:`\alpha` (inertia), the speaker of utterance :math:`t` keeps their own last emotion :math:`a`. With
+probability :math:`\beta` (contagion), the speaker takes over the emotion :math:`b` of the last other speaker. Otherwise the emotion is
+drawn from the distribution :math:`\pi` (`BASE`):
 
 .. math:: P(e_t \mid a, b) = \alpha [e_t = a] + \beta [e_t = b] + (1 - \alpha - \beta)\, \pi(e_t)
 
-What is not there yet (no own utterance so far, no other speaker so far) leaves its share to :math:`\pi`. Who speaks does not depend on
-emotions. Every single utterance is distributed as :math:`\pi`: alone it has no more to go by than its own vectors.
+If the speaker has no earlier utterance, or no other speaker has spoken, that probability goes to :math:`\pi`. The order of speakers does
+not depend on emotions. The emotion of every single utterance has the distribution :math:`\pi`, so without context only its own vectors are
+informative.
 
-**Vectors.** A modality is a point per emotion plus standard normal noise. For the pairs in `CONFUSED` the two points nearly
-coincide (text cannot tell joy from surprise, audio hears arousal and so cannot tell joy from anger), so modalities need each other.
-Some vectors are missing.
+**Vectors.** The vector of a modality is the mean vector of the emotion plus standard normal noise. For the pairs in `CONFUSED`, the two
+mean vectors nearly coincide: text cannot distinguish joy from surprise, audio cannot distinguish joy from anger. The modalities therefore
+complement each other. Some vectors are missing.
 """
 
 from __future__ import annotations
@@ -69,11 +71,11 @@ class SampleConfig:
     """Parameters of the generator of the sample corpus.
 
     Attributes:
-        turns: Utterances of the shortest and of the longest dialogue.
-        speakers: Fewest and most speakers of a dialogue; at least two.
+        turns: Smallest and largest number of utterances of a dialogue.
+        speakers: Smallest and largest number of speakers of a dialogue; at least two.
         repeat: Probability that a speaker also says the next utterance.
-        inertia: Share of utterances that keep the speaker's own last emotion.
-        contagion: Share of utterances that take over the last emotion of the last other speaker.
+        inertia: Probability α that a speaker keeps the own last emotion.
+        contagion: Probability β that a speaker takes over the last emotion of the last other speaker.
         missing: Probability that a vector is missing, independently for every vector.
         separation: Distance of a class mean from the origin, in standard deviations of the noise.
         detail: Distance between the class means of a confused pair, as a fraction of the distance between other classes.
@@ -95,21 +97,21 @@ class SampleConfig:
             if not least <= low <= high:
                 raise ConfigError(f"sample.{name}: expected {least} <= fewest <= most, found ({low}, {high})")
         if self.speakers[1] > len(NAMES):
-            raise ConfigError(f"sample.speakers: at most {len(NAMES)}, found {self.speakers[1]}")
+            raise ConfigError(f"sample.speakers: expected at most {len(NAMES)}, found {self.speakers[1]}")
         for name in ("repeat", "inertia", "contagion", "missing", "detail"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"sample.{name}: expected a number from 0 to 1, found {getattr(self, name)}")
         if not 0 <= self.separation < 100:
             raise ConfigError(f"sample.separation: expected a number from 0 to 100, found {self.separation}")
         if self.inertia + self.contagion > 1:
-            raise ConfigError(f"sample: inertia + contagion is at most 1, found {self.inertia} + {self.contagion}")
+            raise ConfigError(f"sample: expected inertia + contagion of at most 1, found {self.inertia} + {self.contagion}")
 
 
 def class_means(config: SampleConfig) -> dict[str, Array]:
-    """Return the point of every emotion in every modality: modality → `(6, d)`; a property of the world, the same for every seed.
+    """Return the mean vectors of the emotions: modality → `(6, d)`. They do not depend on the seed of a corpus.
 
-    The points are multiples of orthogonal sign vectors (rows of a Hadamard matrix, axes flipped and shuffled), those of a confused
-    pair drawn together. There is no matrix product in it, so the numbers are the same on every machine.
+    The mean vectors are scaled rows of a Hadamard matrix with flipped and shuffled axes, so they are orthogonal. Those of a confused pair
+    are then moved towards each other. No matrix product is used, so the numbers are the same on every machine.
     """
     rng = np.random.Generator(np.random.PCG64(20))
     means = {}
@@ -127,12 +129,12 @@ def class_means(config: SampleConfig) -> dict[str, Array]:
 
 
 def prior() -> Array:
-    """Return how often an emotion is felt anew, `(6,)`, in the order of the task's labels."""
+    """Return the distribution `BASE` of new emotions, `(6,)`, in the order of the task's labels."""
     return np.array([BASE[name] for name in TASK.labels])
 
 
 def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Speakers and emotions, `(D, L)` each, all dialogues at once, utterance by utterance."""
+    """Speakers and emotions, `(D, L)` each, drawn utterance by utterance for all dialogues at once."""
     count, every = len(lengths), np.arange(len(lengths))
     fewest, most = config.speakers
     people = fewest + ((most - fewest + 1) * rng.random(count) ** 2).astype(np.int64)  # small groups are more frequent
@@ -161,7 +163,10 @@ def _turns(rng: np.random.Generator, lengths: NDArray[np.int64], config: SampleC
 
 
 def sentences(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArray[np.bool_], to: list[str]) -> tuple[str, ...]:
-    """Draw one of the emotion's sentences per utterance, spoken `to` somebody; empty where nothing is heard."""
+    """Draw one sentence per utterance that expresses its emotion.
+
+    `to` names the person who is addressed. The sentence is empty where `heard` is False.
+    """
     pick = rng.random(len(emotion))
     forms = [SENTENCES[name] for name in TASK.labels]
     return tuple(
@@ -171,7 +176,9 @@ def sentences(rng: np.random.Generator, emotion: NDArray[np.int64], heard: NDArr
 
 
 def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig | None = None) -> Corpus:
-    """Generate conversations with six emotions, 2–5 speakers and three modalities; the same seed gives the same corpus on every machine.
+    """Generate conversations with six emotions, 2–5 speakers and three modalities.
+
+    The same seed gives the same corpus on every machine.
 
     60 % of the dialogues are for training, 15 % for development, 25 % for test. If the text vector of an utterance is missing, its text is
     empty. Other seeds give other conversations with the same distribution, so a model trained on one corpus can be evaluated on another.
@@ -189,7 +196,7 @@ def sample_corpus(*, dialogues: int = 600, seed: int = 0, config: SampleConfig |
     """
     config = config or SampleConfig()
     if dialogues < len(SHARES):
-        raise ConfigError(f"sample: at least {len(SHARES)} dialogues, one per split; found {dialogues}")
+        raise ConfigError(f"sample: expected at least {len(SHARES)} dialogues, one per split; found {dialogues}")
     rng = np.random.Generator(np.random.PCG64(seed))
     lengths = rng.integers(config.turns[0], config.turns[1] + 1, dialogues)
     speakers, emotions = _turns(rng, lengths, config)

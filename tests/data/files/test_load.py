@@ -88,8 +88,8 @@ def test_everything_joins(folder, caplog):
     assert json.loads(json.dumps(corpus.provenance)) == corpus.provenance
     assert any("recognised table of utterances" in record.message for record in caplog.records)
     # The numbers of MELD are other ones: said in the notes and as a warning, hidden nowhere.
-    assert "meld: 3 dialogues, published are 1432" in corpus.provenance["notes"]
-    assert any(r.levelno == logging.WARNING and "3 dialogues, published are 1432" in r.message for r in caplog.records)
+    assert "meld: 3 dialogues, the published number is 1432" in corpus.provenance["notes"]
+    assert any(r.levelno == logging.WARNING and "3 dialogues, the published number is 1432" in r.message for r in caplog.records)
 
 
 def test_manifest_or_folder_or_table(folder):

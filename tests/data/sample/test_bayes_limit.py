@@ -122,5 +122,5 @@ def test_limit_of_another_corpus(corpus) -> None:
 def test_the_limit_is_not_known_of_other_vectors():
     corpus = sample_corpus(dialogues=4)
     other = replace(corpus, features={**corpus.features, "text": corpus.features["text"][:, :5]})
-    with pytest.raises(CorpusError, match=r"features\.text: .* generated vectors of 16 numbers, found others of 5"):
+    with pytest.raises(CorpusError, match=r"features\.text: .* generated vectors of width 16, found width 5"):
         sample_bayes_limit(other)

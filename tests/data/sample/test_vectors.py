@@ -137,10 +137,10 @@ def loop_chance(e: int, own: int | None, other: int | None, config: SampleConfig
     [
         ({"turns": (8, 6)}, r"sample.turns: expected 1 <= fewest <= most, found \(8, 6\)"),
         ({"speakers": (1, 3)}, r"sample.speakers: expected 2 <= fewest"),
-        ({"speakers": (2, 13)}, "sample.speakers: at most 12, found 13"),
+        ({"speakers": (2, 13)}, "sample.speakers: expected at most 12, found 13"),
         ({"missing": 1.5}, "sample.missing: expected a number from 0 to 1, found 1.5"),
         ({"separation": float("nan")}, "sample.separation: expected a number from 0 to 100, found nan"),
-        ({"inertia": 0.7, "contagion": 0.5}, r"inertia \+ contagion is at most 1"),
+        ({"inertia": 0.7, "contagion": 0.5}, r"inertia \+ contagion of at most 1"),
     ],
 )
 def test_impossible_numbers(values, message) -> None:
