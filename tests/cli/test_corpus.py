@@ -74,7 +74,7 @@ def test_save_and_convert_to_a_folder_keep_everything(small: Path, tmp_path: Pat
         assert corpus_sha256(load_corpus(tmp_path / action)) == corpus_sha256(load_corpus(small))
     assert "written: " in capsys.readouterr().out
     assert main(["corpus", "save", str(small), str(tmp_path)]) == 2
-    assert "holds other files" in capsys.readouterr().err
+    assert "contains other files" in capsys.readouterr().err
 
 
 def test_convert_to_a_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,8 +186,8 @@ def test_sound(
         "1 of 7 recordings have a sampling rate of 8000 Hz and were resampled to 16000 Hz",
         "89 utterances have no file; they count as missing",
         "not a readable audio file",
-        "empty, no sample in it",
-        "silence, all samples the same",
+        "empty; it contains no samples",
+        "silent; all samples are equal",
     ):
         assert shown.err.count(remark) == 1
     ids, array = read_features(out)
@@ -226,7 +226,7 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "visual.safetensors"
     command = ["features", "--data", str(data), "--modality", "visual", "--model", str(tmp_path / "resnet"), "--out", str(out)]
     assert main([*command, "--source", str(tmp_path / "faces"), "--frames", "4", "--pooling", "frames"]) == 0
-    assert f"{talks.utterance_ids[1]}: no face frames in it" in capsys.readouterr().err.replace(f": {talks.utterance_ids[1]}:", ":", 1)
+    assert f"{talks.utterance_ids[1]}: contains no face frames" in capsys.readouterr().err.replace(f": {talks.utterance_ids[1]}:", ":", 1)
     ids, seen = read_sequences(out)
     assert ids == [talks.utterance_ids[0]] and seen.values.shape == (4, 16)
     assert main([*command, "--source", str(tmp_path / "faces"), "--strict"]) == 2

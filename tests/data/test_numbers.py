@@ -56,7 +56,7 @@ def test_a_row_or_an_item_is_masked_in_the_name_of_its_utterance(value: float, t
 
 @pytest.mark.parametrize("score", [1e300, -3e38, 10**400, 1e16])
 def test_a_score_is_refused_in_the_name_of_its_utterance(score: float) -> None:
-    with pytest.raises(CorpusError, match=r"dialogue 'd', utterance 'u1': score .*; expected a finite number, up to 1e\+15"):
+    with pytest.raises(CorpusError, match=r"dialogue 'd', utterance 'u1': score .*; expected a finite number of at most ±1e\+15"):
         assemble(said(columns={"score": [0.5, score]}))
 
 

@@ -34,7 +34,10 @@ def test_what_agrees_is_silent():
 def test_what_differs_is_said():
     target = torch.full((7432,), 2)
     differences = check_statistics(of_size(150, 7432, task="iemocap6", target=target, dataset="iemocap6"))
-    assert differences[:2] == ["iemocap6: 150 dialogues, the published number is 151", "iemocap6: 7432 utterances, the published number is 7433"]
+    assert differences[:2] == [
+        "iemocap6: 150 dialogues, the published number is 151",
+        "iemocap6: 7432 utterances, the published number is 7433",
+    ]
     assert "iemocap6: 7432 utterances labelled neutral, the published number is 1708" in differences
     assert len(differences) == 2 + 6
 

@@ -245,10 +245,10 @@ def test_rows_that_take_nothing_are_refused(model: Path, tmp_path: Path, capsys:
     for words in ([], ["--out", str(tmp_path / "none")]):
         assert main(["predict", "--model", str(model), str(bad), *words]) == 2
         said = capsys.readouterr().err.splitlines()[-1]
-        assert said.startswith("error: ") and "asks for far more cells than its size allows" in said
+        assert said.startswith("error: ") and "needs far more cells than its size allows" in said
     assert main(["predict", "--model", str(model), str(bad), str(good), "--out", str(out)]) == 1
     (refused,) = read(out / REFUSED)
-    assert refused["source"] == "bad.parquet" and "asks for far more cells" in refused["reason"]
+    assert refused["source"] == "bad.parquet" and "needs far more cells" in refused["reason"]
     assert (out / "good.parquet.parquet").is_file()
 
 

@@ -253,7 +253,7 @@ def test_a_name_of_the_hub_is_fetched(folder: Path, corpus: Corpus, monkeypatch:
 
 def test_other_files_are_never_lost(corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(StorageError, match=r"holds other files \(thesis\.txt\)"):
+    with pytest.raises(StorageError, match=r"contains other files \(thesis\.txt\)"):
         make("bigru", corpus).save_pretrained(tmp_path)
 
 

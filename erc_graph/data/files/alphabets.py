@@ -1,9 +1,13 @@
-"""Windows-1250 and Windows-1254 told from Windows-1252 by how words are spelt.
+"""Detection of the encodings Windows-1250, Windows-1254 and Windows-1252 by the spelling of words.
 
-Every byte of a Polish, Czech, Hungarian or Turkish text is a character of Windows-1252 as well, so bytes prove nothing. Words do.
-In the right encoding all of them have the letters of one language. In the wrong one some have characters together that no Western
-language has in one word (`pøíští`, `mo¿e`, `gülüþ`), or it would take several Western languages to spell them, though they are as
-many as in a text of one. Where one Western language spells the words, the text is Western.
+Every byte of a Polish, Czech, Hungarian or Turkish text is also a character of Windows-1252. The bytes alone therefore do not identify the
+encoding, but the words do:
+
+- In the right encoding, all words consist of letters of one language.
+- In the wrong encoding, some words combine characters as no Western language does (`pøíští`, `mo¿e`, `gülüþ`).
+- Or the words with accents are frequent, but no single Western language has all their letters.
+
+If one Western language has all letters of the words, the text is read as Windows-1252.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ _FEW, _MANY = 0.2, 5  # such words among all, as no Western language has them by
 
 
 class _Language(NamedTuple):
-    """What its words are written with beside the letters of ASCII, and what they never have."""
+    """A language: its letters beyond ASCII, and letters that its words never have."""
 
     name: str
     letters: str
@@ -62,12 +66,12 @@ _WESTERN = (
 
 @dataclass(frozen=True)
 class Spelling:
-    """An encoding in which the words are spelt as those of a language.
+    """An encoding in which the words of a text are spelt as in a certain language.
 
     Attributes:
-        encoding: As Python calls it.
-        language: Its name.
-        sure: Whether the words leave no doubt.
+        encoding: Name of the encoding in Python.
+        language: Name of the language.
+        sure: Whether the words leave no doubt about the encoding.
     """
 
     encoding: str
@@ -76,7 +80,9 @@ class Spelling:
 
 
 def spellings(content: bytes) -> list[Spelling]:
-    """Return the encodings in which the words are those of one language, the likeliest first; Windows-1252 alone where it is one of them.
+    """Return the encodings in which the words of a text belong to one language, the most likely first.
+
+    If Windows-1252 is one of them, it is the only result.
 
     >>> found = spellings("Może później. Dziękuję, żegnaj, miły człowieku!".encode("cp1250"))
     >>> found[0].encoding, found[0].language, found[0].sure
@@ -116,12 +122,12 @@ def _spoken(languages: tuple[_Language, ...], text: str) -> list[_Language]:
 
 
 def _share(texts: dict[bytes, str], words: dict[bytes, int], language: _Language) -> float:
-    """How many of the words are spelt as in a language, 0 to 1."""
+    """Share of the words that are spelt as in a language, 0 to 1."""
     return sum(count for word, count in words.items() if _spelt(texts[word], language)) / sum(words.values())
 
 
 def _spelt(word: str, language: _Language) -> bool:
-    """Whether a word has the letters of a language, and no capital behind a small letter."""
+    """Whether a word has only letters of a language, and no capital letter after a small letter."""
     core = word.strip(_SIGNS)
     return (
         all(c.isascii() or c in language.letters or c.lower() in language.letters for c in core)

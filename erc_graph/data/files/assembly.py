@@ -1,4 +1,4 @@
-"""Building a corpus from annotations: they are joined with features, sequences, splits and task, and checked."""
+"""Building a corpus: annotations are joined with features, sequences, splits and task, and the result is checked."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def assemble(
     strict: bool = False,
     files: Mapping[str, Path] | None = None,
 ) -> Corpus:
-    """Build a corpus from annotations and further arguments; an argument takes precedence over the annotations.
+    """Build a corpus from annotations and further arguments. An argument takes precedence over the annotations.
 
     Args:
         annotations: Content of the annotation files.
-        dataset: Name of the data set, known or not.
-        task: Task to predict; default: `labels`, the data set's own task, or the labels of the file.
-        labels: Names of the file's labels in index order.
-        splits: JSON file of train/dev/test → dialogue ids.
+        dataset: Name of the data set; it need not be a known one.
+        task: Task to predict. Default: the task of `labels`, else the default task of the data set, else the labels of the file.
+        labels: Names of the labels of the file, in index order.
+        splits: JSON file: `train`, `dev` or `test` → dialogue ids.
         features: Modality → feature file.
         sequences: Modality → file of sequences.
-        extractors: Modality → extractor of its features.
+        extractors: Modality → name of the model that extracted its features.
         name: Name of the corpus.
         strict: Raise an error for features with invalid numbers instead of treating them as missing.
-        files: Name → file, whose SHA-256 become part of the provenance.
+        files: Name → file; their SHA-256 digests are stored in the provenance.
 
     Raises:
-        CorpusError: parts do not fit each other, or a label is not in the label set.
+        CorpusError: the parts do not match, or a label is not in the label set.
     """
     _check_structure(annotations)
     if dataset is None or str(annotations.dataset).startswith(f"{dataset}-"):  # a file may know which part of the data set it is
@@ -124,10 +124,10 @@ def assemble(
 
 
 def _check_structure(annotations: Annotations) -> None:
-    """Lengths that fit, names that are unique, no empty dialogue."""
+    """Check that lengths match, names are unique and no dialogue is empty."""
     where, rows = annotations.format, len(annotations.utterance_ids)
     if not annotations.dialogue_ids:
-        raise CorpusError(f"{where}: no dialogue in it; expected one or more")
+        raise CorpusError(f"{where}: no dialogue found; expected one or more")
     if len(annotations.lengths) != len(annotations.dialogue_ids) or sum(annotations.lengths) != rows:
         raise CorpusError(
             f"{where}: {len(annotations.dialogue_ids)} dialogues with {len(annotations.lengths)} lengths that sum to "
@@ -135,7 +135,7 @@ def _check_structure(annotations: Annotations) -> None:
         )
     for dialogue, length in zip(annotations.dialogue_ids, annotations.lengths, strict=True):
         if length < 1:
-            raise CorpusError(f"{where}: dialogue {dialogue!r} is empty; expected one utterance or more, remove it")
+            raise CorpusError(f"{where}: dialogue {dialogue!r} is empty; expected one utterance or more; remove the dialogue")
     for what, ids in (("dialogue", annotations.dialogue_ids), ("utterance", annotations.utterance_ids)):
         if len(set(ids)) < len(ids):
             twice, times = Counter(ids).most_common(1)[0]
@@ -153,7 +153,7 @@ def _own_labels(dataset: str | None) -> tuple[str, ...]:
 
 
 def _columns(annotations: Annotations, names: Sequence[str], task: Task | None) -> dict[str, tuple[Any, ...]]:
-    """The annotations with names of the label set, and `None` where a score is NaN."""
+    """The annotation columns, with labels as names of the label set and `None` for scores that are NaN."""
     columns = {column: tuple(values) for column, values in annotations.columns.items()}
     if "label" in columns:
         others = [*task.mapping, *sorted(task.drop), *task.labels] if task is not None and task.column == "label" else []
@@ -176,7 +176,7 @@ def _score(value: Any, row: int, annotations: Annotations) -> float | None:
         number = math.inf
     if abs(number) > LARGEST:
         raise CorpusError(
-            f"{annotations.format}: {_place(annotations, row)}: score {spell(value)}; expected a finite number, up to {LARGEST:g}"
+            f"{annotations.format}: {_place(annotations, row)}: score {spell(value)}; expected a finite number of at most ±{LARGEST:g}"
         )
     return None if math.isnan(number) else number
 
@@ -194,7 +194,7 @@ def _choose_task(
     name: str,
     notes: list[str],
 ) -> Task:
-    """What to predict where nobody says: the labels given, the data set's own task, or what the file has."""
+    """Choose the task if none is given: the given labels, the default task of the data set, or the labels of the file."""
     if labels:
         return Task(name=name, labels=tuple(labels))
     default = TASKS[DEFAULT_TASK[dataset]] if dataset in DEFAULT_TASK else None
@@ -213,7 +213,7 @@ def _choose_task(
 
 
 def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotations: Annotations) -> None:
-    """What `apply_task` refuses, with the place where it is."""
+    """Check labels as `apply_task` does, but name the place of an error."""
     if task.kind == "score" or task.column not in columns:
         return
     values = columns[task.column]
@@ -222,7 +222,7 @@ def _check_labels(task: Task, columns: Mapping[str, tuple[Any, ...]], annotation
     if outside:
         row = outside[0]
         raise CorpusError(
-            f"{_place(annotations, row)}: label {values[row]!r} is outside the set of task {task.name} ({', '.join(task.labels)}); "
+            f"{_place(annotations, row)}: label {values[row]!r} is not in the label set of task {task.name} ({', '.join(task.labels)}); "
             f"{len(outside)} such labels; choose another task, or name the labels in corpus.toml"
         )
 

@@ -1,9 +1,9 @@
-"""Limits on memory for reading: the limit follows from the size of the opened files, and every reader uses this module.
+"""Limits on the memory for reading. The limit depends on the size of the opened files, and every reader uses this module.
 
-A file of a few hundred bytes can request gigabytes: by repetition, by a shape, by nested or dotted keys, or by one wide row. A list of such
-tricks is never complete. So each file is opened with `content_of` or announced with `admit`, which allow memory for its size. Inside
-`reading` the operating system refuses more (on Linux; elsewhere only memory that a reader counts itself is limited). An error of a library
-is reported in one line.
+A manipulated file of a few hundred bytes can request gigabytes, for example by repetition, by a false shape or by nested keys. No list of
+such tricks is complete. Therefore each file is opened with `content_of` or announced with `admit`, which allow memory in proportion to its
+size. Inside a block of `reading`, Linux refuses any further memory. On other systems, only memory that a reader counts itself is limited.
+Errors of libraries are reported in one line.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _collects = True  # whether Python looked for garbage before them
 
 
 def _floor() -> int:
-    """What any reading may take.
+    """Memory in bytes that reading may always use.
 
     Raises:
-        ConfigError: `ERC_GRAPH_READING` is no size.
+        ConfigError: `ERC_GRAPH_READING` is not a size such as `8G`.
     """
     said = os.environ.get(OPTION, "")
     found = re.fullmatch(r"(\d{1,9})\s*([KMGT]?)", said.strip().upper()) if said else None
@@ -49,7 +49,7 @@ def _floor() -> int:
 
 
 def _used() -> int:
-    """Address space of this process, bytes; 0 where the system does not tell."""
+    """Address space of this process in bytes; 0 if the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
@@ -57,7 +57,7 @@ def _used() -> int:
 
 
 def _limit(most: int) -> None:
-    """Let the operating system refuse more address space than `most`; -1: no limit of ours."""
+    """Let the operating system refuse more address space than `most`; -1 removes this limit."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -68,14 +68,14 @@ def _limit(most: int) -> None:
 
 @contextmanager
 def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> Iterator[None]:
-    """Limit the memory within a block, and report errors of libraries in one line; blocks may be nested.
+    """Limit the memory within a `with` block, and report errors of libraries in one line. Blocks may be nested.
 
     Args:
-        path: The file, for messages.
-        refuse: Class of the error.
+        path: Path of the file, used in error messages.
+        refuse: Class of the error that is raised.
 
     Raises:
-        refuse: more memory than the files may take, or anything but an error of ours.
+        refuse: the files request too much memory, or a library raises an error. Errors of erc_graph pass unchanged.
     """
     global _depth, _before, _allowed, _collects
     try:
@@ -105,20 +105,22 @@ def reading(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusEr
     except MemoryError:
         raise refuse(_far_more("memory", path)) from None
     except RecursionError:
-        raise refuse(f"{path}: nested too deeply; damaged, or made to harm") from None
+        raise refuse(f"{path}: nested too deeply; the file may be damaged or malicious") from None
     except OSError as error:
         raise refuse(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
-        raise refuse(f"{path}: damaged, or not what it looks like ({type(error).__name__}{': ' if reason else ''}{reason})") from error
+        raise refuse(
+            f"{path}: damaged, or of another format than expected ({type(error).__name__}{': ' if reason else ''}{reason})"
+        ) from error
 
 
 def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> int:
     """Allow memory for a file that will be opened, and return its size in bytes.
 
     Raises:
-        refuse: it is no regular file (a pipe would wait, a device never ends).
-        OSError: there is no such file, it is a folder, or permission is missing.
+        refuse: the path is not a regular file, but for example a pipe or a device.
+        OSError: the file does not exist, is a folder, or must not be read.
     """
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
@@ -131,7 +133,7 @@ def admit(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusErro
 
 
 def allow(size: int) -> None:
-    """Allow memory for `size` bytes that were read from elsewhere, such as a pipe."""
+    """Allow memory for `size` bytes that were read from another source, such as a pipe."""
     global _allowed
     with _lock:
         if _depth and _allowed:
@@ -140,30 +142,32 @@ def allow(size: int) -> None:
 
 
 def count_cells(cells: int, size: int, path: str | os.PathLike[str]) -> None:
-    """Bound the time that a table takes, where cells take no memory: runs of one value, and empty ones, are nothing in a file.
+    """Limit the number of cells of a table, and so the time for reading it.
+
+    Empty cells and repeated values take almost no space in a compressed file, so a small file can contain billions of cells.
 
     Args:
-        cells: That it has, as far as they are counted; at least one per row.
-        size: Of the file in bytes.
-        path: Which file, for messages.
+        cells: Number of cells counted so far; at least one per row.
+        size: Size of the file in bytes.
+        path: Path of the file, used in error messages.
 
     Raises:
-        CorpusError: more than its size allows.
+        CorpusError: the table has more cells than the size of the file allows.
     """
     if cells > max(_floor() // CELL, CELLS * size):
         raise CorpusError(_far_more("cells", path))
 
 
 def _far_more(what: str, path: str | os.PathLike[str]) -> str:
-    return f"{path}: asks for far more {what} than its size allows; damaged, or made to harm (if it is honest: {OPTION}=8G allows more)"
+    return f"{path}: needs far more {what} than its size allows, so it may be malicious; if you trust it, {OPTION}=8G allows more"
 
 
 def content_of(path: str | os.PathLike[str], refuse: type[ErcGraphError] = CorpusError) -> bytes:
-    """Return the bytes of a regular file, and allow memory for its content.
+    """Return the content of a regular file as bytes, and allow memory for it.
 
     Raises:
-        refuse: no regular file.
-        OSError: no such file, or no permission.
+        refuse: the path is not a regular file.
+        OSError: the file does not exist, or must not be read.
     """
     admit(path, refuse)
     return Path(path).read_bytes()

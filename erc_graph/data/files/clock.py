@@ -1,4 +1,4 @@
-"""Conversion of times of day and of a recording, as written in files, to seconds."""
+"""Conversion of times in files to seconds: times of day, and times from the start of a recording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WHISPER = {"start", "end", "text"}  # the columns of its .tsv
 
 
 def seconds(value: object) -> float | None:
-    """Return seconds from a number or from `[hours:]minutes:seconds[.fraction]`; `None` where it is neither.
+    """Convert a number or `[hours:]minutes:seconds[.fraction]` to seconds; return `None` for any other value.
 
     >>> seconds("00:20:57,256"), seconds("1:02.5"), seconds(3), seconds("soon")
     (1257.256, 62.5, 3.0, None)
@@ -31,14 +31,14 @@ def seconds(value: object) -> float | None:
 
 
 def are_milliseconds(path: Path, columns: Mapping[str, str], times: Iterable[object]) -> bool:
-    """Return whether a table is Whisper's own .tsv, whose times are whole milliseconds; with a note.
+    """Return whether a table is a .tsv file of Whisper, whose times are integer milliseconds. If so, write a note.
 
     Args:
         path: The file.
-        columns: What → the column's name, as `find_columns` has it.
-        times: All starts and ends.
+        columns: Content of a column → its name, as returned by `find_columns`.
+        times: All start and end times of the table.
     """
     if path.suffix.lower() != ".tsv" or {*columns.values()} != WHISPER or not all(isinstance(t, str) and t.isdecimal() for t in times):
         return False
-    note("times are read as milliseconds, as in Whisper's .tsv")
+    note("times are read as milliseconds, because the table has the form of Whisper's .tsv")
     return True

@@ -1,6 +1,7 @@
-"""Decoding of text: UTF-8 and UTF-16 with certainty, other encodings as a library detects them, with a note, or an error.
+"""Decoding of text. UTF-8 and UTF-16 are certain; any other encoding is detected and noted, or refused if it stays unclear.
 
-Windows-1252 takes almost any bytes, so it proves nothing: Chinese, Japanese and Cyrillic files became Latin letters without a word.
+Almost any bytes are valid Windows-1252, so it must not be assumed: Chinese, Japanese and Cyrillic texts would silently become Latin
+letters.
 """
 
 from __future__ import annotations
@@ -29,22 +30,24 @@ def decode(content: bytes, path: str | Path) -> str:
     """Decode the text of a file, without a byte order mark and without NUL bytes at its end.
 
     Args:
-        content: Of the file.
-        path: For messages.
+        content: Content of the file.
+        path: Path of the file, used in messages.
 
     Raises:
-        CorpusError: it is no text, or its encoding cannot be determined.
+        CorpusError: the content is not text, or its encoding cannot be determined.
     """
     mark = next((name for mark, name in _MARKS if content.startswith(mark)), None) or _unmarked_utf16(content) or "utf-8"
     kept = content.rstrip(b"\0\r\n")
     if mark.startswith("utf-8") and b"\0" in content[len(kept) :]:
-        note(f"{Path(path).name}: NUL bytes at its end are left out, as of a copy that was cut off")
+        note(f"{Path(path).name}: NUL bytes at the end are left out; the file may be an incomplete copy")
         content = kept
     try:
         text = content.decode(mark)
     except UnicodeDecodeError as error:
         if not mark.startswith("utf-8"):
-            raise CorpusError(f"{path}: begins as {mark.upper()} text, but is not (byte {error.start}); save it as UTF-8") from None
+            raise CorpusError(
+                f"{path}: begins like {mark.upper()} text, but byte {error.start} is not valid; save the file as UTF-8"
+            ) from None
         if _CONTROL.search(content):
             raise CorpusError(f"{path}: binary content, no known format; expected text, a table, JSON or a pickle") from None
         return _detected(content, path)
@@ -54,7 +57,7 @@ def decode(content: bytes, path: str | Path) -> str:
 
 
 def _unmarked_utf16(content: bytes) -> str | None:
-    """UTF-16 without its mark: every other byte of Latin text is NUL."""
+    """Recognise UTF-16 without a byte order mark: every second byte of a Latin text is NUL."""
     head = content[:512]
     for name, start in (("utf-16-le", 1), ("utf-16-be", 0)):
         nothing = head[start::2].count(0)
@@ -64,18 +67,18 @@ def _unmarked_utf16(content: bytes) -> str | None:
 
 
 def _detected(content: bytes, path: str | Path) -> str:
-    """The text in the encoding that its words or the library are sure of."""
+    """Decode the text with the encoding that its words or the library determine with certainty."""
     name, western = Path(path).name, _try(content, "cp1252")
     lines = b"\n".join(line for line in content.splitlines() if not line.isascii())
     lines = lines if len(lines) <= _SAMPLE else lines[:_SAMPLE].rsplit(b"\n", 1)[0]
     told = spellings(lines)
-    as_western = f"{name}: not UTF-8; read as Windows-1252: look at the letters"
+    as_western = f"{name}: not UTF-8; read as Windows-1252; check the letters"
     if told and told[0].sure and (text := _try(content, told[0].encoding)) is not None:
-        other = f"{name}: not UTF-8; read as {_NAMES[told[0].encoding]}, for its words are {told[0].language}: look at the letters"
+        other = f"{name}: not UTF-8; read as {_NAMES[told[0].encoding]}, because its words are {told[0].language}; check the letters"
         note(as_western if told[0].encoding == "cp1252" else other)
         return text
     if told and not told[0].sure:
-        as_western += f"; its words could be {told[0].language} in {_NAMES[told[0].encoding]}, too"
+        as_western += f"; its words could also be {told[0].language} in {_NAMES[told[0].encoding]}"
     try:
         from charset_normalizer import from_bytes
     except ImportError:
@@ -96,14 +99,17 @@ def _detected(content: bytes, path: str | Path) -> str:
     sure = [match for match in texts.values() if match.multi_byte_usage or (match.coherence and not match.encoding.startswith("mac"))]
     if len(texts) != 1 or not sure:
         seems = f"; it could be {', '.join(sorted(match.encoding for match in texts.values())[:4])}" if texts else ""
-        raise CorpusError(f"{path}: not UTF-8, and its encoding cannot be told{seems}; save it as UTF-8")
+        raise CorpusError(f"{path}: not UTF-8, and the encoding cannot be determined{seems}; save the file as UTF-8")
     ((text, match),) = texts.items()
-    note(f"{name}: not UTF-8; read as {match.encoding}, which was detected: look at the letters")
+    note(f"{name}: not UTF-8; read as {match.encoding}, which was detected; check the letters")
     return text
 
 
 def _plausible(encoding: str, content: bytes) -> bool:
-    """Whether bytes that an encoding of the Far East allows make a text in the script of its language: most allow those of the others."""
+    """Whether a text decoded with an East Asian encoding is in the script of that language.
+
+    Most of these encodings also accept bytes of the others.
+    """
     if encoding.startswith(("utf_16", "utf_32", "utf_7")):  # has a mark, or was seen before
         return False
     text = content.decode(encoding, "replace")

@@ -1,4 +1,4 @@
-"""Export of a corpus as a table that `load_corpus` and a spreadsheet can read; features are left out."""
+"""Export of a corpus as a table that `load_corpus` and spreadsheet programs can read. Features are left out."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TABLES = (".csv", ".jsonl")
 
 
 def turns(corpus: Corpus) -> list[dict[str, Any]]:
-    """Return a flat row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and further known columns.
+    """Return one row per utterance: `dialogue`, `turn`, `speaker`, `text`, `utterance`, and further columns if the corpus has them.
 
-    The rest is `label`, `sentiment`, `start` and `end` (seconds), `split`.
+    The further columns are `label`, `sentiment`, `start` and `end` (seconds), `time`, and `split`.
 
-    Labels are those of the files, not of the task, so that every task can be chosen again; `sentiment` is a score where the corpus
-    has scores and its task does not need the names.
+    Labels are those of the files, not of the task, so that any task can be chosen when the table is loaded. If the corpus has scores,
+    `sentiment` is the score, unless the task needs the names.
     """
     scored = "score" in corpus.annotations and corpus.task.column != "sentiment"
     sources = {"label": "label", "sentiment": "score" if scored else "sentiment", **{name: name for name in TIMES}}
@@ -44,7 +44,7 @@ def turns(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def write_turns(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
-    """Write `turns` as CSV or as JSON lines, atomically.
+    """Write the rows of `turns` to a CSV or JSON lines file, atomically.
 
     Raises:
         ConfigError: the file name ends in neither `.csv` nor `.jsonl`.

@@ -1,4 +1,4 @@
-"""Feature files: rows of numbers with utterance ids, and the join to a corpus."""
+"""Feature files, which have a row of numbers per utterance id, and their join to a corpus."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ NPZ_ARRAYS = ("utterance", "features")
 
 
 def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
-    """Read utterance ids and their rows.
+    """Read the utterance ids and feature rows of a file.
 
     Args:
-        path: `.npz`, `.npy` with an id list beside it, `.safetensors`, or a folder of one `<utterance>.npy` per utterance.
+        path: An `.npz` file, a `.safetensors` file, an `.npy` file with a list of ids in the same folder, or a folder with one
+            `<utterance>.npy` per utterance.
 
     Returns:
-        `n` ids, and the array `(n, d)` in the file's own floating-point or integer type.
+        `n` ids, and the array `(n, d)` with the number type of the file.
 
     Raises:
-        CorpusError: no such form, damaged, object arrays, duplicate ids, or ids and rows that differ in number.
+        CorpusError: the file has another form, is damaged, contains Python objects or duplicate ids, or the numbers of ids and rows differ.
     """
     path = Path(path)
     if path.is_dir():
@@ -56,7 +57,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
     _check_array(array, path)
     if array.ndim == 3:
         raise CorpusError(
-            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); sequences are named under [sequences]"
+            f"{path}: features of shape {array.shape}; expected one row per utterance (2-D); name sequences under [sequences]"
         )
     if array.ndim != 2 or array.shape[1] == 0:
         raise CorpusError(f"{path}: expected features of shape (utterances, width), found {array.shape}")
@@ -70,27 +71,27 @@ def check_unique(ids: Sequence[str], path: Path) -> None:
     """Check that no id occurs twice.
 
     Raises:
-        CorpusError: an id does; the message names the first.
+        CorpusError: an id occurs twice. The message names the first such id.
     """
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-        raise CorpusError(f"{path}: utterance id {twice[0]!r} is a duplicate ({len(twice)} such rows); keep one row per id")
+        raise CorpusError(f"{path}: utterance id {twice[0]!r} occurs twice ({len(twice)} duplicate rows); keep one row per id")
 
 
 def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> tuple[np.ndarray, list[str]]:
-    """Return the row of each utterance of the corpus in a file.
+    """Return the position of each utterance of the corpus among the rows of a file.
 
     Args:
         ids: `n` ids of the file.
         utterance_ids: `U` ids of the corpus.
-        where: Name of the file's content in messages, for example `features.audio (audio.npz)`.
+        where: Name of the features in messages, for example `features.audio (audio.npz)`.
 
     Returns:
-        `(U,)` int64 row, -1 where there is none; sentences on what is missing or left over.
+        `(U,)` int64 positions, -1 if the file has no row; sentences about missing and unused rows.
 
     Raises:
-        CorpusError: no row belongs to an utterance.
+        CorpusError: no row of the file belongs to an utterance of the corpus.
     """
     position = dict(zip(ids, range(len(ids)), strict=True))
     row = np.fromiter(map(position.get, utterance_ids, repeat(-1)), dtype=np.int64, count=len(utterance_ids))
@@ -103,7 +104,7 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
     if not found.any():
         raise CorpusError(
             f"{where}: none of its {len(ids)} rows matches an utterance (first row {next(iter(ids), '')!r}, first utterance "
-            f"{next(iter(utterance_ids), '')!r}); these are features of another corpus, or their ids are written differently"
+            f"{next(iter(utterance_ids), '')!r}); the features belong to another corpus, or their ids are written differently"
         )
     report = []
     left_over = len(ids) - len(np.unique(row[found]))
@@ -114,14 +115,14 @@ def find_rows(ids: Sequence[str], utterance_ids: Sequence[str], where: str) -> t
     absent = np.flatnonzero(~found)
     if len(absent):
         first = [utterance_ids[i] for i in absent[:3]]
-        report.append(f"{where}: {len(absent)} of {len(row)} utterances have no row and are missing (first: {', '.join(first)})")
+        report.append(f"{where}: {len(absent)} of {len(row)} utterances have no row and count as missing (first: {', '.join(first)})")
     return row, report
 
 
 def join_features(
     ids: Sequence[str], array: np.ndarray, utterance_ids: Sequence[str], *, where: str = "features", strict: bool = False
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Sort rows in the order of the corpus.
+    """Sort feature rows in the order of the utterances of a corpus.
 
     Args:
         ids: `n` ids of the rows.
@@ -131,10 +132,10 @@ def join_features(
         strict: Raise an error for rows with invalid numbers (`erc_graph.data.numbers`) instead of treating them as missing.
 
     Returns:
-        Features `(U, d)` float32, zero where missing; presence `(U,)` bool; sentences on what is missing or left over.
+        Features `(U, d)` float32, zero if missing; presence `(U,)` bool; sentences about missing and unused rows.
 
     Raises:
-        CorpusError: no row belongs to any utterance; or `strict` and a row has to be masked.
+        CorpusError: no row belongs to an utterance of the corpus, or with `strict` a row has invalid numbers.
     """
     row, report = find_rows(ids, utterance_ids, where)
     found = row >= 0
@@ -158,13 +159,13 @@ def join_features(
 
 
 def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
-    """Read arrays like `np.load`, but only arrays of numbers and text, with clear errors.
+    """Read a numpy file like `np.load`, but only arrays of numbers and text.
 
     Returns:
-        The array, or of an archive the arrays of `names` (`None` for others).
+        The array. For an archive: name → array for the given `names`, `None` for other arrays.
 
     Raises:
-        CorpusError: missing, damaged, object arrays, or a member that is no array.
+        CorpusError: the file is missing or damaged, contains Python objects, or a member of the archive is not an array.
     """
     try:
         admit(path)
@@ -176,20 +177,18 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
             for name in loaded.files:
                 arrays[name] = loaded[name] if name in names else None
                 if isinstance(arrays[name], bytes):  # what numpy gives for a member that is no .npy
-                    raise CorpusError(f"{path}: the member {name!r} is no array, but a file of other content; save it with np.savez")
+                    raise CorpusError(f"{path}: the member {name!r} is not a numpy array; save the arrays with np.savez")
             return arrays
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
     except MemoryError:
-        raise CorpusError(f"{path}: claims an array that does not fit into memory; damaged, or made to harm") from None
+        raise CorpusError(f"{path}: contains an array that does not fit into memory; the file may be damaged or malicious") from None
     except CorpusError:
         raise
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, SyntaxError) as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):  # what numpy supposes of anything that it does not know
             if not _known(path):
-                raise CorpusError(
-                    f"{path}: neither .npy nor .npz, but a file of other content (text?); save the array with numpy"
-                ) from error
+                raise CorpusError(f"{path}: the content is neither .npy nor .npz, perhaps text; save the array with numpy") from error
             raise CorpusError(
                 f"{path}: holds Python objects (an object array), which can run code and are never loaded; "
                 "save plain arrays: numbers for `features`, fixed-width text for `utterance`"
@@ -198,7 +197,7 @@ def load_array(path: Path, names: Sequence[str] = NPZ_ARRAYS) -> Any:
 
 
 def _known(path: Path) -> bool:
-    """Whether the file begins as an array, an archive or a pickle does."""
+    """Whether the file begins like a numpy array, an archive or a pickle."""
     with path.open("rb") as stream:
         return stream.read(6).startswith((b"\x93NUMPY", b"PK", b"\x80"))
 
@@ -211,14 +210,14 @@ def _check_array(array: Any, path: Path) -> None:
 
 
 def as_ids(values: Any, path: Path) -> list[str]:
-    """Return utterance ids from an array or a list.
+    """Convert an array or a list to utterance ids.
 
     Raises:
-        CorpusError: ids that are neither text nor whole numbers, or not one per row.
+        CorpusError: the ids are neither text nor integers, or are not a list of one id per row.
     """
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or values.dtype.kind not in "USiu":
-            raise CorpusError(f"{path}: `utterance` is {values.dtype} of shape {values.shape}; expected one text id per row")
+            raise CorpusError(f"{path}: `utterance` has type {values.dtype} and shape {values.shape}; expected one id as text per row")
         if values.dtype.kind == "S":
             values = np.char.decode(values, "utf-8", "surrogateescape")
         return [str(value) for value in values.tolist()]
@@ -231,7 +230,7 @@ def parse_ids(text: str, path: Path) -> list[str]:
     """Read utterance ids from a JSON list.
 
     Raises:
-        CorpusError: not JSON, or no list of strings.
+        CorpusError: the text is not JSON, or is not a list of strings.
     """
     try:
         values = json.loads(text)
@@ -297,13 +296,13 @@ def _read_folder(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: Tensor, note: Mapping[str, Any]) -> None:
-    """Write vectors as `.safetensors` that a manifest can name, atomically.
+    """Write vectors to a `.safetensors` file, atomically. `corpus.toml` can name the file.
 
     Args:
         path: The file.
         ids: `n` utterance ids.
         features: `(n, d)`.
-        note: Extractor of the features (model, layer, versions); plain JSON values, stored under the metadata key `note`.
+        note: Origin of the features (model, layer, versions) as plain JSON values, stored under the metadata key `note`.
 
     Raises:
         StorageError: the file cannot be written.
@@ -312,7 +311,7 @@ def write_features(path: str | os.PathLike[str], ids: Sequence[str], features: T
 
 
 def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the note in a feature file or a file of sequences; empty if there is none."""
+    """Read the note of a feature file or sequence file; an empty dictionary if there is no note."""
     try:
         _, metadata = load_tensors(path)
         note = json.loads(metadata.get("note", "{}"))

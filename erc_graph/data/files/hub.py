@@ -1,4 +1,4 @@
-"""Files of a model on the Hugging Face hub, or from its cache without a network; never files that contain code."""
+"""Files of a model from the Hugging Face hub or its local cache. Files that contain code are never downloaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 def hub_name(name: str) -> bool:
-    """Return whether a name could be a model on the hub: `someone/model`, or one of the hub's old names without an owner.
+    """Return whether a name could be a model on the hub: `owner/model`, or one of the old names without an owner.
 
     >>> hub_name("sentence-transformers/all-MiniLM-L6-v2"), hub_name("../model"), hub_name("runs/meld/seed-0")
     (True, False, False)
@@ -21,15 +21,15 @@ def hub_name(name: str) -> bool:
 
 
 def hub_folder(name: str, patterns: Sequence[str]) -> Path:
-    """Return a folder with the files of a model that match the patterns; files in the cache are not downloaded again.
+    """Return a folder with the files of a model that match the patterns. Files in the cache are not downloaded again.
 
     Args:
-        name: `someone/model`.
-        patterns: File names, with `*`.
+        name: Name of the model, `owner/model`.
+        patterns: Names of the files; `*` stands for any characters.
 
     Raises:
-        CheckpointError: there is no such model, or there is no network and the files are not in the cache; the message says what to
-            download and where to put it.
+        CheckpointError: the model does not exist, or there is no network connection and the cache lacks the files. The message says which
+            files to download, and where to put them.
     """
     try:
         from huggingface_hub import snapshot_download

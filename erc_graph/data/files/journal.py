@@ -1,4 +1,4 @@
-"""A file of JSON lines that grows during a computation; if the process is killed, all lines except the last are complete."""
+"""A file of JSON lines that grows during a computation. If the process is killed, at most the last line is incomplete."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ Record = dict[str, Any]
 
 
 class Journal:
-    """What is done, a line each, in the order in which it ends; a context manager.
+    """A list of finished work in a file, one JSON record per line; a context manager.
 
-    A line that is no record is passed over, and what a kill left of the last one is cut off: what it told of is not done, then.
+    Lines that are not records are ignored. An incomplete last line is removed, and its work counts as not done.
 
     Args:
-        path: The file; it is made where there is none.
-        name_of: The name of what a record is about, or nothing where it is not such a record; the last record of a name counts.
+        path: The file; it is created if it does not exist.
+        name_of: Function that returns the name of the work of a record, or `None` for other records. Of several records of a name, the last
+            one counts.
 
     Attributes:
-        place: Name → where its line begins.
+        place: Name → position in the file at which its line begins.
     """
 
     def __init__(self, path: Path, name_of: Callable[[Record], str | None]) -> None:
@@ -33,10 +34,10 @@ class Journal:
         self.file: BinaryIO
 
     def __enter__(self) -> Journal:
-        """Open it.
+        """Open the file.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
         try:
             if self.path.exists():
@@ -59,7 +60,7 @@ class Journal:
         self.file.close()
 
     def add(self, record: Record) -> int:
-        """Add a record, and return the position of its line."""
+        """Append a record, and return the position of its line."""
         place = self.file.seek(0, os.SEEK_END)
         self.file.write(json.dumps(record).encode("ascii") + b"\n")
         self.file.flush()
@@ -68,12 +69,12 @@ class Journal:
         return place
 
     def line(self, place: int) -> bytes:
-        """Return the line at a position."""
+        """Return the line that begins at a position of the file."""
         self.file.seek(place)
         return self.file.readline()
 
     def get(self, name: str) -> Record | None:
-        """Return the last record of a name."""
+        """Return the last record with a name; `None` if there is no such record."""
         found: Record | None = json.loads(self.line(self.place[name])) if name in self.place else None
         return found
 

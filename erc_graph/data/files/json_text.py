@@ -10,15 +10,15 @@ from erc_graph.errors import CorpusError
 
 
 def parse_json(text: str, refuse: Callable[[int | None, Exception], CorpusError]) -> Any:
-    """Return the value in a text, or the list of the values of its lines.
+    """Parse a text as JSON, or else as JSON lines, which give the list of their values.
 
     Args:
-        text: Of the file.
-        refuse: Makes the error from the number of the line, counted from 1, and what is wrong with it; from no number and what is wrong
-            with the whole, where not even the first line is JSON.
+        text: Content of the file.
+        refuse: Function that makes the error from the number of the bad line, counted from 1, and its problem. If even the first line is
+            not JSON, it receives `None` and the problem of the whole text.
 
     Raises:
-        CorpusError: neither JSON nor JSON lines.
+        CorpusError: the text is neither JSON nor JSON lines.
 
     >>> parse_json('{"a": 1}\\n\\n{"a": 2}', lambda line, problem: CorpusError(f"line {line}"))
     [{'a': 1}, {'a': 2}]

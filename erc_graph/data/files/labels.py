@@ -1,7 +1,10 @@
-"""The mapping of labels for all readers: a label in a file becomes a name of the label set, or `None`.
+"""The mapping of labels for all readers. A label in a file becomes a name of the label set, or `None` if it means "unlabelled".
 
-`hap`, `Joy`, `NEUTRAL` and `anger ` are names in other forms, `"0.0"` and `2` stand for places in the set, `-1`, NaN and `xxx` for
-no label. Whatever is changed is said in a note.
+- `hap`, `Joy`, `NEUTRAL` and `anger ` are other forms of names.
+- `"0.0"` and `2` are indices of the label set.
+- `-1`, NaN and `xxx` mean "unlabelled".
+
+Every change is reported in a note.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ NOTHING = {"", "nan", "null", "n/a", "#n/a", "-", "--", "xxx"}  # `xxx` is IEMOC
 
 
 def whole(value: Any) -> int | None:
-    """Return the whole number that a label is or spells; `None` where it is none.
+    """Return a label as an integer, if it is an integer as a number or as text; else `None`.
 
     >>> whole("0.0"), whole(-1), whole("joy"), whole(2.5)
     (0, -1, None, None)
@@ -46,18 +49,18 @@ def whole(value: Any) -> int | None:
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a value says that there is no label, apart from -1, which is one among scores."""
+    """Return whether a value means "unlabelled". The value -1 is not included, because it is a valid score."""
     return value is None or value != value or str(value).strip().lower() in NOTHING
 
 
 def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Sequence[str] = (), what: str = "labels") -> list[Any]:
-    """Return the labels as names of the set, `None` where there is none; what fits no name stays as it is.
+    """Convert labels to names of the label set, and empty labels to `None`. Labels that match no name stay unchanged.
 
     Args:
-        values: As the file has them, text or numbers.
-        names: The label set in index order; empty: the file's own names.
-        others: Names that words stand for before those of the set: the task's, where it is another one.
-        what: How notes call them.
+        values: The labels in the file, text or numbers.
+        names: The label set in index order; empty: the names in the file are the label set.
+        others: Names of the task, if they differ from the label set. They take precedence over `names` for labels that are words.
+        what: Name of the labels in notes.
 
     >>> translate(["hap", "SAD", None], ["happy", "sad"]), translate(["1", 0.0, -1], ["happy", "sad"])
     (['happy', 'sad', None], ['sad', 'happy', None])
@@ -82,7 +85,7 @@ def translate(values: Iterable[Any], names: Sequence[str] = (), *, others: Seque
 
 
 def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
-    """Return whether there are labels, and all of them are names of the set or forms of them.
+    """Return whether at least one value is a label, and all labels are names of the label set or other forms of them.
 
     >>> fits(["Happiness", None], ["happy"]), fits(["joy"], ["happy"]), fits([None], ["happy"])
     (True, False, False)
@@ -92,19 +95,19 @@ def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
 
 
 def _forms(names: Sequence[str]) -> dict[str, str]:
-    """Every form of every name → the name."""
+    """Form of a name → the name, for all forms of all names."""
     forms = {plain(form): name for name in names for words in FORMS if plain(name) in map(plain, words) for form in words}
     return forms | {plain(name): name for name in names}
 
 
 def _note_forms(names: Sequence[Any], what: str) -> None:
-    """Say which classes of a file's own are forms of one word, and numbers among words: they stay classes of their own."""
+    """Note classes that may be one: forms of the same word, and numbers among words. They stay separate classes."""
     own = {plain(name): name for name in names if isinstance(name, str) and whole(name) is None}
     for words in FORMS:
         if len(same := list(dict.fromkeys(own[plain(form)] for form in words if plain(form) in own))) > 1:
-            note(f"{what}: {', '.join(map(repr, same))} stay classes of their own; `labels` or `dataset` in corpus.toml makes one of them")
+            note(f"{what}: {', '.join(map(repr, same))} stay separate classes; to join them, set `labels` or `dataset` in corpus.toml")
     if own and (numbers := [name for name in dict.fromkeys(names) if _is_number(name)]):
-        note(f"{what}: numbers stand among words, such as {numbers[0]!r}; each stays a class of its own")
+        note(f"{what}: some labels are numbers and others are words, such as {numbers[0]!r}; each number stays a separate class")
 
 
 def _is_number(value: Any) -> bool:
@@ -116,7 +119,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _one_case(counts: Counter[Any], found: Sequence[str]) -> dict[str, str]:
-    """Names that differ by case alone as one: the small spelling where it is there, else the most frequent one."""
+    """Map names that differ only by case to one spelling: the lower-case one if it occurs, else the most frequent one."""
     groups: dict[str, list[str]] = {}
     for value in found:
         groups.setdefault(value.casefold(), []).append(value)
@@ -125,9 +128,9 @@ def _one_case(counts: Counter[Any], found: Sequence[str]) -> dict[str, str]:
 
 
 def _indices(values: Sequence[Any], counts: Counter[Any], names: Sequence[str], what: str) -> list[Any]:
-    """Places in the set as names, or as whole numbers where there is no set; -1 is no label."""
+    """Convert indices to names of the set, or to integers as text if there is no set. An index of -1 means unlabelled."""
     if absent := sum(times for value, times in counts.items() if value is not None and value not in names and whole(value) == -1):
-        note(f"{what}: {absent} are -1, taken as no label")
+        note(f"{what}: {absent} labels are -1 and count as unlabelled")
     result: list[Any] = []
     for value in values:
         number = whole(value)

@@ -1,4 +1,4 @@
-"""Loading a corpus from a path: the format is recognised, then the files are read."""
+"""Loading a corpus from a path: the format is recognised first, then the files are read."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ RELEASES = (  # files of a folder that are a corpus together, as MELD, EmoryNLP,
 
 
 def load_corpus(path: str | os.PathLike[str], *, task: str | Task | None = None, strict: bool = False, name: str | None = None) -> Corpus:
-    """Load the conversations at `path`; the format is recognised by itself.
+    """Load the corpus at `path`; its format is recognised automatically.
 
     Args:
-        path: A folder with `corpus.toml` (or that file), a folder written by `Corpus.save`, any known annotation file, or a data set as its
-            owners release it (`IEMOCAP_full_release`, the folder of MELD's CSVs, …). Also a generated corpus: `sample`, or `sample-raw`
-            with words, waveforms and face frames. A file called `sample` is given as `./sample`.
-        task: Label set to predict, for example `iemocap4`; default: the corpus's own.
+        path: A folder with `corpus.toml`, a folder written by `Corpus.save`, an annotation file, or the folder of a released data set, such
+            as `IEMOCAP_full_release`. Or the name of a generated corpus: `sample`, or `sample-raw` with words, waveforms and face frames.
+            Write `./sample` for a file that is called `sample`.
+        task: Label set to predict, for example `iemocap4`. Default: the default task of the corpus.
         strict: Raise an error for features with NaN, inf or numbers beyond 1e15 instead of treating them as missing.
         name: Name of the loaded corpus.
 
     Raises:
-        CorpusError: the path cannot be read as a corpus; the message says what was expected, what was found, where, and what to do.
-        ConfigError: unknown task.
+        CorpusError: the path cannot be read as a corpus. The message says what was expected, what was found, where, and what to do.
+        ConfigError: the task is unknown.
 
     >>> load_corpus("sample").task.name
     'sample6'
@@ -100,7 +100,7 @@ def _load(path: Path, chosen: Task | None, strict: bool, name: str | None) -> Co
 
 
 def is_corpus(folder: Path) -> bool:
-    """Return whether a folder is one corpus: with a manifest, saved by `Corpus.save`, or a data set as its owners release it."""
+    """Return whether a folder is a corpus: it has a manifest, was saved by `Corpus.save`, or is a released data set."""
     from erc_graph.data.files.formats.iemocap import is_release
 
     known = any(all((folder / file).is_file() for file in files) for files in ((MANIFEST,), (SAVED,), *RELEASES))
@@ -150,7 +150,7 @@ def _load_manifest(path: Path, task: Task | None, strict: bool, name: str | None
 
 
 def _located(extractor: str, beside: Path) -> str:
-    """The name of an encoder, by its whole path where it is a folder that a feature file names as seen from itself."""
+    """The name of an encoder. If it is a folder relative to the feature file, its absolute path."""
     folder, colon, options = extractor.partition(":")
     return f"{(beside / folder).resolve()}{colon}{options}" if (beside / folder).is_dir() else extractor
 

@@ -1,4 +1,4 @@
-"""`corpus.toml`: which files make a corpus."""
+"""The manifest `corpus.toml`, which names the files of a corpus."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def _inside(value: Any, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {})["folder"]
     relative = Path(value)
     if relative.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in PureWindowsPath(value).parts:
-        raise _problem("expected a path within the manifest's folder, not an absolute one and without '..'; move or copy the file there")
+        raise _problem("expected a path within the manifest's folder, not an absolute path and without '..'; move or copy the file there")
     path = folder / relative
     try:
         inside, exists = path.resolve().is_relative_to(folder.resolve()), path.exists()
     except (OSError, RuntimeError) as error:  # links in a circle, a name too long
-        raise _problem(f"no path that can be followed ({getattr(error, 'strerror', None) or 'links in a circle'})") from None
+        raise _problem(f"the path cannot be followed ({getattr(error, 'strerror', None) or 'its links form a circle'})") from None
     if not inside:
-        raise _problem("leads out of the manifest's folder by a link; copy the file there")
+        raise _problem("a link leads out of the manifest's folder; copy the file into the folder")
     if not exists:
         raise _problem(f"no such file in {folder}{_slashes(value)}")
     return path
 
 
 def _slashes(value: str) -> str:
-    """A hint where a path was written as Windows does; in double quotes TOML takes a backslash and a letter for one character."""
+    """A hint for paths written as on Windows: in double quotes, TOML reads a backslash and a letter as one character."""
     written = value.encode("unicode_escape").decode("ascii").replace("\\\\", "\\") if any(ord(c) < 32 for c in value) else value
     if "\\" not in written:
         return ""
@@ -54,18 +54,18 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Manifest(BaseModel):
-    """A checked `corpus.toml`; every path exists and lies in its folder.
+    """A checked `corpus.toml`: every path exists and is in the folder of the manifest.
 
     Attributes:
-        dataset: Label set and default task; a key of `tasks.DEFAULT_TASK` or a name of one's own.
-        annotations: One known file or several.
-        splits: JSON file: train/dev/test → dialogue ids.
-        features: Modality → file of rows joined by utterance id.
-        sequences: Modality → file or folder of one sequence per utterance (words, frames, samples), joined by utterance id.
-        extractors: Modality → what made the features.
-        task: A name of `tasks.TASKS`, where the data set's own is not wanted.
-        labels: Names of the file's labels in index order.
-        name: What the corpus is called, where `dataset` is not enough.
+        dataset: Name of the data set. A key of `tasks.DEFAULT_TASK` selects the label set and the default task; any other name is allowed.
+        annotations: One or several annotation files in a known format.
+        splits: JSON file: `train`, `dev` or `test` → dialogue ids.
+        features: Modality → file with one feature row per utterance id.
+        sequences: Modality → file or folder with one sequence of words, frames or samples per utterance id.
+        extractors: Modality → name of the model that extracted the features.
+        task: A name of `tasks.TASKS`; default: the default task of the data set.
+        labels: Names of the labels of the file, in index order.
+        name: Name of the corpus; default: `dataset`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -113,8 +113,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read the manifest in the file `path`.
 
     Raises:
-        CorpusError: not TOML (with the line), or anything in it is wrong: one message with every problem, each
-            with its key, what was expected and what was found.
+        CorpusError: the file is not TOML, or a value is wrong. One message lists all problems, each with its key or line, what was expected
+            and what was found.
     """
     path = Path(path)
     values = read_toml(path, CorpusError)
@@ -131,7 +131,7 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; known: {', '.join(Manifest.model_fields)}"
     if problem["type"] == "missing":
-        return f"{key}: missing; expected the annotation file, or a list of files, that the corpus is read from"
+        return f"{key}: missing; expected the annotation file of the corpus, or a list of annotation files"
     expected = problem["msg"].replace("Input should be", "expected").replace("should have", "expected")
     return f"{key}: {expected}; found {_short(problem['input'])}"
 

@@ -1,4 +1,4 @@
-"""Files of utterances in a folder and its subfolders: which audio file, video, array or folder of images belongs to which utterance."""
+"""Search for the audio file, video, array or folder of images of each utterance, in a folder and its subfolders."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _CLIP = re.compile(r"(final_videos_test)?(dia\d+_utt\d+)")
 
 
 def split_of_name(path: Path) -> str | None:
-    """Return the split in the name of a file or folder (`train_sent_emo.csv`), or `None`."""
+    """Return the split that the name of a file or folder contains, such as `train_sent_emo.csv`; `None` if it contains no split."""
     words = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.name.lower()) if word in SPLIT_NAMES]
     return words[0] if len(set(words)) == 1 else None
 
 
 def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
-    """Return utterance id → its file (or folder of images), for all files in a folder and its subfolders.
+    """Return utterance id → its file or folder of images, for all files in a folder and its subfolders.
 
-    The id is the name without its ending; of MELD's clips `dia0_utt1` it is `train_dia0_utt1`, by the folder of the split. Of several
-    files of an utterance the first ending wins.
+    The id is the file name without its ending. For clips of MELD, such as `dia0_utt1`, the split of the folder is put in front:
+    `train_dia0_utt1`. If an utterance has several files, the earlier entry of `endings` takes precedence.
 
     Args:
-        folder: Where they lie.
-        endings: Of the files that count, the best first; `""`: folders of pictures.
+        folder: The folder.
+        endings: Endings of the files to find, the preferred ones first. `""` stands for folders of images.
     """
     found: dict[str, tuple[int, Path]] = {}
     repeated: list[str] = []
@@ -45,12 +45,12 @@ def list_media(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
         if name not in found or rank < found[name][0]:
             found[name] = rank, path
     if repeated:
-        note(f"{folder.name}: {len(repeated)} utterances have several files, of which the first is taken (such as {repeated[0]})")
+        note(f"{folder.name}: {len(repeated)} utterances have several files, such as {repeated[0]}; only the first file of each is used")
     return {name: path for name, (_, path) in found.items()}
 
 
 def _walk(folder: Path, endings: Sequence[str], depth: int) -> list[tuple[int, Path]]:
-    """Files with the place of their ending, in the order of their names."""
+    """Files and the position of their ending in `endings`, sorted by name."""
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -65,7 +65,7 @@ def _walk(folder: Path, endings: Sequence[str], depth: int) -> list[tuple[int, P
 
 
 def _utterance(path: Path, folder: Path) -> tuple[str, bool]:
-    """The utterance that a file is of, and whether another file of it is to be preferred."""
+    """The utterance id of a file, and whether any other file of the utterance takes precedence."""
     name = path.name if path.is_dir() else path.stem
     clip = _CLIP.fullmatch(name)
     if clip is None:
@@ -76,16 +76,16 @@ def _utterance(path: Path, folder: Path) -> tuple[str, bool]:
 
 
 def find_files(folder: Path, ids: Sequence[str], endings: Sequence[str], what: str) -> dict[str, Path]:
-    """Return utterance id → its file (or folder of images), for all existing files, at any depth.
+    """Return utterance id → its file or folder of images, for the given ids that have a file at any depth.
 
     Args:
-        folder: Where they lie, each named by an utterance id.
-        ids: Of the corpus.
-        endings: Of the files that count, the best first; `""`: folders of pictures.
+        folder: The folder; its files are named by utterance ids.
+        ids: Utterance ids of the corpus.
+        endings: Endings of the files to find, the preferred ones first. `""` stands for folders of images.
         what: Name of the files in messages.
 
     Raises:
-        CorpusError: the folder does not exist, or has no file of an utterance.
+        CorpusError: the folder does not exist, or has no file of any utterance.
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder; expected one with {what}, each named by its utterance id")

@@ -1,8 +1,8 @@
-"""Notes: every assumption of a reader about a file is reported in one short sentence.
+"""Notes for the user. A reader reports every assumption about a file in one short sentence.
 
 A reader calls `note("…")` wherever it makes an assumption. `load_corpus` and `load_transcript` collect the notes with `noting()`. If the
-file can be read, each note is printed once on standard error and stored under `notes` in the provenance, which `--json` shows. If the file
-cannot be read, only the error is printed.
+file can be read, each note is printed once on standard error. It is also stored under `notes` in the provenance, which `--json` shows. If
+the file cannot be read, only the error is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _log = logging.getLogger("erc_graph")
 
 
 def note(text: str) -> None:
-    """Report an assumption in one short sentence; outside of `noting` it is printed at once."""
+    """Report an assumption in one short sentence. Outside of `noting`, it is printed immediately."""
     heard = _heard.get()
     if heard is None:
         _say(text)
@@ -29,10 +29,10 @@ def note(text: str) -> None:
 
 @contextmanager
 def noting(say: Callable[[str], None] | None = None) -> Iterator[list[str]]:
-    """Collect the notes within a block, and print them at the end of the outermost block, if no error occurred.
+    """Collect the notes within a `with` block. They are printed at the end of the outermost block if no error occurred.
 
     Args:
-        say: Function that prints a note; default: on standard error.
+        say: Function that prints a note; default: print on standard error.
     """
     outer = _heard.get()
     notes: list[str] = []

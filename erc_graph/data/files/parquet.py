@@ -1,4 +1,4 @@
-"""Opening of Parquet files, after a check that their number of rows fits their size."""
+"""Opening of Parquet files, with a check that the number of rows is plausible for the size of the file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from erc_graph.errors import CorpusError
 
 
 def open_parquet(path: Path) -> Any:
-    """Return pyarrow's `ParquetFile`; nothing of its rows is read.
+    """Open a file as `ParquetFile` of pyarrow, without reading any rows.
 
     Raises:
-        CorpusError: pyarrow is not installed, no regular file, or far more rows than its size allows: runs of one value take nothing.
-        OSError: it cannot be read.
-        ValueError: of pyarrow: no Parquet, or damaged.
+        CorpusError: pyarrow is not installed, the path is not a regular file, or the file claims far more rows than its size allows.
+        OSError: the file cannot be read.
+        ValueError: raised by pyarrow: the file is not Parquet, or is damaged.
     """
     try:
         import pyarrow.parquet  # type: ignore[import-untyped]

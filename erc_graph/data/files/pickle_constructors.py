@@ -1,7 +1,7 @@
-"""The constructors that a pickle may name: arrays, their item types, numbers, text and plain containers.
+"""The constructors that a pickle may use: arrays, their item types, numbers, text and plain containers.
 
-Each is a function of this module, never numpy's own, whose `dtype.__setstate__` trusts what it is given. What an array claims about
-its shape is checked before memory is taken, and everything that is built is charged to the file's budget.
+All are functions of this module. Those of numpy are not used, because `dtype.__setstate__` of numpy does not check its input. The shape of
+an array is checked before memory is allocated. All memory counts towards the limit of the file.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _KEYS = (str, int, float, bytes, type(None), np.generic)
 
 
 class Reader(Protocol):
-    """What interprets a pickle, as far as constructors need it."""
+    """Interface of the interpreter of pickles that the constructors use."""
 
     def charge(self, size: int) -> None:
-        """Take `size` bytes from what the file may build."""
+        """Count `size` bytes towards the memory limit of the file."""
 
 
 class Constructor:
-    """A thing that a pickle names: applied to arguments by `make(reader, *arguments)`, and nothing else can be done with it."""
+    """A constructor that a pickle may name. Its only use is a call with arguments: `make(reader, *arguments)`."""
 
     __slots__ = ("make",)
 
@@ -35,7 +35,7 @@ class Constructor:
 
 
 class Dtype:
-    """Description of an array's items: a kind with its size, and a byte order; no fields, no sub-arrays, no metadata."""
+    """Item type of an array: kind, size and byte order. Fields, sub-arrays and metadata are not supported."""
 
     __slots__ = ("code", "order")
 
@@ -46,10 +46,10 @@ class Dtype:
         self.code, self.order = ("O" if code.startswith("O") else code), "="
 
     def restore(self, reader: Reader, state: Any) -> None:
-        """Take the byte order from a pickled state; anything else in it is refused.
+        """Set the byte order from a pickled state; a state with any other content is refused.
 
         Raises:
-            UnpicklingError: items with fields, or of unknown byte order.
+            UnpicklingError: the items have fields or an unknown byte order.
         """
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("array items with fields are not supported")
@@ -60,18 +60,18 @@ class Dtype:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """Return the same description as a numpy dtype."""
+        """Return the same item type as a numpy dtype."""
         return np.dtype(self.code) if self.order == "|" else np.dtype(self.code).newbyteorder(cast(Literal["<", ">", "="], self.order))
 
 
 class Array(np.ndarray):
-    """An array that is first announced and then filled (REDUCE, then BUILD)."""
+    """An array that a pickle first creates (instruction REDUCE) and then fills (instruction BUILD)."""
 
     def restore(self, reader: Reader, state: Any) -> None:
-        """Fill the array from a pickled state, once shape, items and content agree.
+        """Fill the array from a pickled state, after a check that shape, item type and content agree.
 
         Raises:
-            UnpicklingError: shape, items and content that do not agree.
+            UnpicklingError: shape, item type and content do not agree.
         """
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise pickle.UnpicklingError("array state")
@@ -81,21 +81,21 @@ class Array(np.ndarray):
 
 
 def _checked(reader: Reader, shape: Any, dtype: Any, data: Any) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
-    """Shape, items and content of an array, if they agree with each other (numpy allocates before it compares)."""
+    """Shape, item type and content of an array, checked for agreement here, because numpy allocates before it checks."""
     if not isinstance(dtype, Dtype):
-        raise pickle.UnpicklingError("array without a type of items")
+        raise pickle.UnpicklingError("array without an item type")
     if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(n) is int and n >= 0 for n in shape):
         raise pickle.UnpicklingError("array shape")
     kind, count = dtype.numpy, math.prod(shape)
     if kind.kind == "O":
         if not isinstance(data, list) or len(data) != count:
-            raise pickle.UnpicklingError("array of objects without a list of as many")
+            raise pickle.UnpicklingError("array of objects whose list of items has another length")
         reader.charge(8 * count)
         return shape, kind, data
     if isinstance(data, str):  # byte string of Python 2
         data = data.encode("latin1")
     if not isinstance(data, bytes | bytearray) or len(data) != count * kind.itemsize:
-        raise pickle.UnpicklingError("array content of another size than its shape")
+        raise pickle.UnpicklingError("array content whose size does not match its shape")
     reader.charge(len(data))
     return shape, kind, bytes(data)
 
@@ -134,7 +134,7 @@ def _refuse(reader: Reader, *arguments: Any) -> Any:
 def _collect(make: Callable[[Any], Any]) -> Constructor:
     def collect(reader: Reader, items: Any = ()) -> Any:
         if not isinstance(items, list | tuple | set | frozenset):
-            raise pickle.UnpicklingError("container of something that is no container")
+            raise pickle.UnpicklingError("container built from a value that is not a container")
         reader.charge(64 * len(items))
         return make(hashable(items) if make is not list else items)
 
@@ -142,7 +142,7 @@ def _collect(make: Callable[[Any], Any]) -> Constructor:
 
 
 def _mapping(reader: Reader, *arguments: Any) -> dict[Any, Any]:
-    """Ordered and default dicts as plain ones: Python 2 gives the pairs, later versions add them afterwards."""
+    """Ordered and default dicts as plain dicts. Python 2 passes the pairs here; later versions add them afterwards."""
     pairs = arguments[-1] if arguments and isinstance(arguments[-1], list) else []
     reader.charge(64 * len(pairs))
     hashable([key for key, _ in pairs])
@@ -150,13 +150,13 @@ def _mapping(reader: Reader, *arguments: Any) -> dict[Any, Any]:
 
 
 def hashable(keys: Any) -> Any:
-    """Return the keys, if they are names or numbers: the hash of deeply nested tuples would exhaust the C stack.
+    """Return the keys, after a check that they are text or numbers. Hashing deeply nested tuples would exhaust the C stack.
 
     Raises:
-        UnpicklingError: a key of another kind.
+        UnpicklingError: a key is neither text nor a number.
     """
     if not all(isinstance(key, _KEYS) for key in keys):
-        raise pickle.UnpicklingError("keys must be names or numbers")
+        raise pickle.UnpicklingError("keys must be text or numbers")
     return keys
 
 

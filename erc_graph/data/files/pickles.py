@@ -1,8 +1,8 @@
-"""Pickles of the field, read without running anything: numpy arrays, numbers, text and plain containers, nothing else.
+"""Reading of pickles without running their code. Only numpy arrays, numbers, text and plain containers are allowed.
 
-A pickle is a program. Here its instructions are interpreted one by one: what a file may name are the few constructors of
-`erc_graph.data.files.pickle_constructors`, instructions that make or change other objects do not exist, and what a small file may
-build is bounded by its size.
+A pickle is a program. Here its instructions are interpreted one by one. A file may only use the constructors of
+`erc_graph.data.files.pickle_constructors`. Instructions that create or change other objects are not implemented. The memory for the result
+is limited by the size of the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 def spelled_out(value: Any) -> float:
-    """Count the items of nested containers, shared ones wherever they stand, in one pass over the distinct ones; endless ones are infinite.
+    """Count the items of nested containers; a container that occurs several times counts every time.
+
+    Each distinct container is visited once. A container that contains itself has infinitely many items.
 
     >>> pair = [1, 2]
     >>> spelled_out([pair, pair, 3])
@@ -57,18 +59,18 @@ def spelled_out(value: Any) -> float:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """Read a pickle that holds numpy arrays, numbers, text and plain containers.
+    """Read a pickle of numpy arrays, numbers, text and plain containers.
 
-    Files of Python 2 are read too (their byte strings as Latin-1). No code of the file runs.
+    Files of Python 2 are also read, with byte strings as Latin-1. No code of the file is run.
 
     Args:
         path: The file.
 
     Returns:
-        Lists, tuples, sets, dicts, numbers, text, bytes and numpy arrays; ordered and default dicts come as plain dicts.
+        Lists, tuples, sets, dicts, numbers, text, bytes and numpy arrays. Ordered and default dicts become plain dicts.
 
     Raises:
-        CorpusError: no such file; truncated or corrupt; or it names a class or a function that is not plain data.
+        CorpusError: the file does not exist, is truncated or corrupt, or uses a class or function that is not allowed.
     """
     path = Path(path)
     try:
@@ -79,7 +81,7 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def loads_pickle(content: bytes, path: Path) -> Any:
-    """Read as `read_pickle` does, from bytes already in memory; `path` is for messages.
+    """Read a pickle from bytes in memory, like `read_pickle`. `path` is used in error messages.
 
     Raises:
         CorpusError: see `read_pickle`.
@@ -87,9 +89,7 @@ def loads_pickle(content: bytes, path: Path) -> Any:
     try:
         value = _PlainUnpickler(content, path).load()
         if (items := spelled_out(value)) > max(_ITEMS, _GROWTH * len(content)):
-            raise CorpusError(
-                f"{path}: lists that stand in one another again and again, {items:.0e} items in all; damaged, or made to harm"
-            )
+            raise CorpusError(f"{path}: nested lists with {items:.0e} items in total; the file may be damaged or malicious")
         return value
     except CorpusError:
         raise
@@ -109,7 +109,7 @@ _PythonUnpickler: Any = pickle._Unpickler
 
 
 class _PlainUnpickler(_PythonUnpickler):
-    """Interprets a pickle with `CONSTRUCTORS`; instructions for anything else are refused."""
+    """Interpreter of pickles that may use only `CONSTRUCTORS`; other instructions are refused."""
 
     def __init__(self, content: bytes, path: Path) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False, encoding="latin1")
@@ -117,16 +117,16 @@ class _PlainUnpickler(_PythonUnpickler):
         self.budget = _GROWTH * len(content) + _ALLOWANCE
 
     def charge(self, size: int) -> None:
-        """Take `size` bytes from what this file may build."""
+        """Count `size` bytes towards the memory limit of this file."""
         self.budget -= size
         if self.budget < 0:
-            raise CorpusError(f"{self.path}: builds far more than its size by repeating itself; refused as hostile or corrupt")
+            raise CorpusError(f"{self.path}: its repetitions need far more memory than its size allows; refused as malicious or corrupt")
 
     def find_class(self, module: str, name: str) -> Constructor:
-        """Return the constructor of a name.
+        """Return the constructor with a name.
 
         Raises:
-            CorpusError: anything but the known ones.
+            CorpusError: the constructor is not one of `CONSTRUCTORS`.
         """
         found = CONSTRUCTORS.get((RENAMED.get(module, module), name))
         if found is not None:
@@ -135,9 +135,9 @@ class _PlainUnpickler(_PythonUnpickler):
         raise AssertionError  # not reached
 
     def refuse(self, name: str) -> None:
-        """Say what was found and the way out."""
+        """Raise an error that says what was found and what to do."""
         if name.split(".")[-1] == "Sample":
-            hint = "samples of COGMEN are objects of its own class: convert them once, as docs/corpora.md shows"
+            hint = "samples of COGMEN are objects of a class of COGMEN; convert them once as shown in docs/corpora.md"
         elif name.startswith("torch"):
             hint = "convert tensors with `.numpy()` and save again, or save features as .safetensors or .npz"
         elif name.startswith("pandas"):
@@ -146,65 +146,65 @@ class _PlainUnpickler(_PythonUnpickler):
             hint = "keep only plain containers and numpy arrays, or write a table (CSV)"
         raise CorpusError(
             f"{self.path}: the pickle names {name!r}; expected numpy arrays, numbers, text and plain containers only. "
-            f"Nothing of it was run; {hint}"
+            f"No code was run; {hint}"
         )
 
     def persistent_load(self, identifier: Any) -> Any:
-        """Objects stored elsewhere, as `torch.save` writes them: refused."""
+        """Refuse objects that are stored outside the pickle, as by `torch.save`."""
         self.refuse("torch storage")
 
     def load_reduce(self) -> None:
-        """REDUCE: only `CONSTRUCTORS`."""
+        """Run REDUCE (a call), only with `CONSTRUCTORS`."""
         arguments = self.stack.pop()
         constructor = self.stack[-1]
         if not isinstance(constructor, Constructor) or not isinstance(arguments, tuple):
-            raise pickle.UnpicklingError("a call of something that is no constructor")
+            raise pickle.UnpicklingError("a call of something that is not a constructor")
         self.stack[-1] = constructor.make(self, *arguments)
 
     def load_build(self) -> None:
-        """BUILD: only arrays and their item types have a state."""
+        """Run BUILD (set the state of an object), only for arrays and their item types."""
         state = self.stack.pop()
         if not isinstance(self.stack[-1], Array | Dtype):
-            raise pickle.UnpicklingError("a state for something that has none")
+            raise pickle.UnpicklingError("a state for an object that has no state")
         self.stack[-1].restore(self, state)
 
     def load_inst(self) -> None:
-        """INST: an object of an old-style class."""
+        """Refuse INST, which creates an object of an old-style class."""
         module, name = (self.readline()[:-1].decode("latin1") for _ in range(2))
         self.refuse(f"{module}.{name}"[:120])
 
     def load_setitem(self) -> None:
-        """SETITEM, with a plain key."""
+        """Run SETITEM, only with text or numbers as key."""
         hashable(self.stack[-2:-1])
         super().load_setitem()
 
     def load_setitems(self) -> None:
-        """SETITEMS, with plain keys."""
+        """Run SETITEMS, only with text or numbers as keys."""
         hashable(self.stack[::2])
         super().load_setitems()
 
     def load_dict(self) -> None:
-        """DICT, with plain keys."""
+        """Run DICT, only with text or numbers as keys."""
         hashable(self.stack[::2])
         super().load_dict()
 
     def load_additems(self) -> None:
-        """ADDITEMS, of plain members."""
+        """Run ADDITEMS, only with text or numbers as members."""
         hashable(self.stack)
         super().load_additems()
 
     def load_frozenset(self) -> None:
-        """FROZENSET, of plain members."""
+        """Run FROZENSET, only with text or numbers as members."""
         hashable(self.stack)
         super().load_frozenset()
 
     def load_bytearray8(self) -> None:
-        """BYTEARRAY8, without trusting its length."""
+        """Run BYTEARRAY8 without allocating the length that the file claims."""
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(min(size, 1 << 62))))
 
     def load_forbidden(self) -> None:
-        """Instructions that plain data never needs."""
+        """Refuse an instruction that plain data does not need."""
         raise pickle.UnpicklingError("an instruction that plain data does not need")
 
     dispatch: ClassVar[dict[int, Callable[..., Any]]] = {

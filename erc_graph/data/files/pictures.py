@@ -1,4 +1,4 @@
-"""Face frames of an utterance from an array, a folder of images, or a video; always `(T, 3, H, W)` uint8."""
+"""Reading of the face frames of an utterance from an array, a folder of images or a video, as `(T, 3, H, W)` uint8."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MOST_PIXELS = 64_000_000  # of a picture: a small file can claim to be a huge on
 
 
 def read_frames(path: Path, most: int) -> Tensor:
-    """Read frames `(T, 3, H, W)` uint8; of more than `most` frames, as many at equal distances.
+    """Read face frames as `(T, 3, H, W)` uint8. Of more than `most` frames, `most` frames at equal distances are kept.
 
     Args:
-        path: `.npy` of shape `(T, H, W, 3)` or `(T, 3, H, W)` uint8, a folder of pictures in the order of their names, or a video.
+        path: `.npy` of shape `(T, H, W, 3)` or `(T, 3, H, W)` uint8, a folder of images (read in the order of their names), or a video.
         most: Largest number of frames.
 
     Raises:
         CorpusError: the file cannot be read, or has no frame.
-        ConfigError: it is a video, and no library for videos is installed.
+        ConfigError: the file is a video, and the library for videos is not installed.
     """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith("."))
@@ -39,7 +39,7 @@ def read_frames(path: Path, most: int) -> Tensor:
 
 
 def evenly_spaced(number: int, most: int) -> list[int]:
-    """Return at most `most` positions of `number`, at equal distances, the middles of equal parts.
+    """Return at most `most` positions below `number` at equal distances: the middles of `most` equal parts.
 
     >>> evenly_spaced(10, 3), evenly_spaced(2, 5)
     ([1, 5, 8], [0, 1])
@@ -49,7 +49,7 @@ def evenly_spaced(number: int, most: int) -> list[int]:
 
 def _expect_some(number: int, path: Path) -> None:
     if not number:
-        raise CorpusError(f"{path.name}: no face frames in it")
+        raise CorpusError(f"{path.name}: contains no face frames")
 
 
 def _array(path: Path, most: int) -> Tensor:
@@ -81,7 +81,7 @@ def _picture(path: Path) -> Tensor:
 def _same_size(pictures: list[Tensor], path: Path) -> list[Tensor]:
     sizes = {tuple(picture.shape[1:]) for picture in pictures}
     if len(sizes) > 1:
-        raise CorpusError(f"{path.name}: pictures of {len(sizes)} sizes; expected one size for the frames of an utterance")
+        raise CorpusError(f"{path.name}: images of {len(sizes)} different sizes; expected one size for all frames of an utterance")
     return pictures
 
 

@@ -1,4 +1,4 @@
-"""The project's own form of a corpus: a folder of `corpus.json` and `corpus.safetensors`."""
+"""The format in which erc_graph saves a corpus: a folder with `corpus.json` and `corpus.safetensors`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MANIFEST = "corpus.json"
 TENSORS = "corpus.safetensors"
 FORMAT = "erc_graph corpus"
 VERSION = 2
-"""Of the form with sequences; a corpus without them is written in version 1, which older readers know."""
+"""Version of the format for a corpus with sequences. A corpus without sequences is written in version 1, which older releases can read."""
 
 
 def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
-    """Write a corpus to `folder`, atomically; a corpus saved there before is replaced.
+    """Write a corpus to `folder`, atomically. A corpus that was saved there before is replaced.
 
     Raises:
         CorpusError: the splits name unknown dialogues, or a split is not train, dev or test.
@@ -71,14 +71,14 @@ def save_corpus(corpus: Corpus, folder: str | os.PathLike[str]) -> None:
 
 
 def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[str, Any]:
-    """Read a corpus written by `save_corpus`, as the fields of a `Corpus`; features are memory-mapped.
+    """Read a corpus written by `save_corpus` as the fields of a `Corpus`. Features are memory-mapped.
 
     Args:
         folder: The folder, or the `corpus.json` in it.
         strict: Raise an error for features with NaN, inf or numbers beyond 1e15 in a row that is present.
 
     Raises:
-        CorpusError: a file is missing, damaged or edited, of a newer version, or does not fit the others.
+        CorpusError: a file is missing, damaged, edited, of a newer version, or does not match the other files.
     """
     folder = Path(folder)
     folder = folder.parent if folder.name == MANIFEST else folder
@@ -88,7 +88,9 @@ def read_saved(folder: str | os.PathLike[str], *, strict: bool = False) -> dict[
     if not file.is_file():
         raise CorpusError(f"{file}: missing; {path.name} belongs to it; save the corpus again")
     if sha256(file) != manifest["files"].get(TENSORS):
-        raise CorpusError(f"{file}: its SHA-256 is not the one in {path.name}: damaged, incomplete or edited; save the corpus again")
+        raise CorpusError(
+            f"{file}: its SHA-256 differs from the one in {path.name}, so it is damaged, incomplete or edited; save the corpus again"
+        )
     try:
         tensors, _ = load_tensors(file)
     except CheckpointError as error:
@@ -116,10 +118,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CorpusError(f'{path}: not a saved corpus; expected the field "format": "{FORMAT}"')
     version = manifest.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise CorpusError(f"{path}: saved in version {version!r} of the form, this erc_graph reads up to {VERSION}; upgrade erc_graph")
+        raise CorpusError(
+            f"{path}: saved in version {version!r} of the format; this erc_graph reads versions up to {VERSION}; upgrade erc_graph"
+        )
     written = manifest.pop("sha256", None)
     if written != _digest(manifest) or not isinstance(manifest.get("files"), dict):
-        raise CorpusError(f"{path}: its content does not fit the SHA-256 in it: damaged or edited; save the corpus again")
+        raise CorpusError(f"{path}: its content does not match its SHA-256, so it is damaged or edited; save the corpus again")
     return manifest
 
 

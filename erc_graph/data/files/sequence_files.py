@@ -1,4 +1,4 @@
-"""Sequence files: words, frames or samples with utterance ids, and the join to a corpus."""
+"""Sequence files, which have a sequence of words, frames or samples per utterance id, and their join to a corpus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from erc_graph.errors import CheckpointError, CorpusError
 FORMS = (
     ".safetensors with the tensors `values` and `offsets` and the ids as JSON in the metadata key `utterance`, "
     ".npz with `utterance`, `values` and `offsets`, or a folder with, per utterance, one <utterance>.npy of shape (items, ...), one sound "
-    "file, one video, or one folder of pictures"
+    "file, one video, or one folder of images"
 )
 ARRAYS = ("utterance", "values", "offsets")
 FRAMES = 32  # pictures per utterance; of more, so many at equal distances are taken
@@ -34,23 +34,22 @@ FRAMES = 32  # pictures per utterance; of more, so many at equal distances are t
 def read_sequences(
     path: str | os.PathLike[str], *, strict: bool = False, notes: list[str] | None = None, sound: bool = False
 ) -> tuple[list[str], Ragged]:
-    """Read utterance ids and their sequences.
+    """Read the utterance ids and sequences of a file or folder.
 
     Args:
-        path: `.safetensors` (memory-mapped), `.npz`, or a folder with one `<utterance>.npy`, one audio file (`<utterance>.wav`, `.flac`,
-            …), one video (`.mp4`, …) or one folder of pictures per utterance. Sound becomes mono and 16 kHz; of pictures at most `FRAMES`
-            are taken.
-        strict: Raise an error for a file that is unreadable, empty or silent, instead of leaving it out.
-        notes: List to which notes on resampled, transposed or left-out files are added.
+        path: A `.safetensors` file (memory-mapped), an `.npz` file, or a folder that has for each utterance `<utterance>.npy`, an audio
+            file, a video, or a folder of images. Audio is converted to mono and 16 kHz. At most `FRAMES` images per utterance are used.
+        strict: Raise an error for a file that is unreadable, empty or silent. Otherwise the file is left out.
+        notes: List to which notes about resampled, transposed or left-out files are added.
         sound: Read the audio of videos, not their images.
 
     Returns:
-        `n` ids and `n` sequences: uint8 where the file has bytes (images), else float32.
+        `n` ids and `n` sequences. Images are uint8, all other sequences are float32.
 
     Raises:
-        CorpusError: no such form, damaged, object arrays, duplicate ids, offsets that do not fit; images that are no bytes, samples far
-            outside [-1, 1].
-        ConfigError: audio files, and the libraries that read them are not installed.
+        CorpusError: the file has another form, is damaged, or contains Python objects, duplicate ids or wrong offsets. Also for images that
+            are not bytes, and samples far outside [-1, 1].
+        ConfigError: the libraries that read audio files or videos are not installed.
     """
     path, notes = Path(path), [] if notes is None else notes
     if path.is_dir():
@@ -74,13 +73,13 @@ def read_sequences(
 
 
 def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences: Ragged, note: Mapping[str, Any]) -> None:
-    """Write sequences as `.safetensors` that a manifest can name, atomically.
+    """Write sequences to a `.safetensors` file, atomically. `corpus.toml` can name the file.
 
     Args:
         path: The file.
         ids: `n` utterance ids.
-        sequences: Of the same number.
-        note: Extractor of the sequences (model, layer, versions); plain JSON values, stored under the metadata key `note`.
+        sequences: `n` sequences.
+        note: Origin of the sequences (model, layer, versions) as plain JSON values, stored under the metadata key `note`.
 
     Raises:
         StorageError: the file cannot be written.
@@ -92,7 +91,7 @@ def write_sequences(path: str | os.PathLike[str], ids: Sequence[str], sequences:
 def join_sequences(
     ids: Sequence[str], sequences: Ragged, utterance_ids: Sequence[str], *, where: str = "sequences", strict: bool = False
 ) -> tuple[Ragged, list[str]]:
-    """Sort sequences in the order of the corpus.
+    """Sort sequences in the order of the utterances of a corpus.
 
     Args:
         ids: `n` ids of the sequences.
@@ -102,10 +101,10 @@ def join_sequences(
         strict: Raise an error for items with invalid numbers (`erc_graph.data.numbers`) instead of leaving them out.
 
     Returns:
-        `U` sequences, empty where missing; sentences on what is missing, left over or left out.
+        `U` sequences, empty if missing; sentences about missing, unused and left-out sequences.
 
     Raises:
-        CorpusError: no sequence belongs to an utterance; or, with `strict`, an item would be left out.
+        CorpusError: no sequence belongs to an utterance of the corpus, or with `strict` an item has invalid numbers.
     """
     row, report = find_rows(ids, utterance_ids, where)
     values, lengths, start = sequences.values, sequences.lengths, sequences.ptr[:-1]
@@ -130,12 +129,14 @@ def join_sequences(
 
 
 def _checked_items(values: Tensor, path: Path, notes: list[str]) -> Tensor:
-    """Images as bytes with the channels in front, samples in [-1, 1]."""
+    """Checked items: images as bytes with the channels first, samples in [-1, 1]."""
     if values.ndim == 4:
         if values.dtype != torch.uint8:
-            raise CorpusError(f"{path}: images of shape {tuple(values.shape[1:])} as fractions; expected bytes (uint8), 0 to 255")
+            raise CorpusError(
+                f"{path}: images of shape {tuple(values.shape[1:])} with floating-point values; expected bytes (uint8), 0 to 255"
+            )
         if values.shape[1] not in (1, 3) and values.shape[3] in (1, 3):
-            notes.append(f"{path.name}: images of shape {tuple(values.shape[1:])}; the channels are put in front")
+            notes.append(f"{path.name}: images of shape {tuple(values.shape[1:])}; the channel axis is moved to the front")
             return values.permute(0, 3, 1, 2).contiguous()
     if values.ndim == 1 and len(values):
         most = float(torch.where(values.isfinite(), values, 0).abs().max())
@@ -187,23 +188,23 @@ def _read_safetensors(path: Path) -> tuple[list[str], Tensor, Tensor]:
 def _read_folder(path: Path, strict: bool, notes: list[str], sound: bool) -> tuple[list[str], Tensor, Tensor]:
     kinds = {
         ".npy files": list_media(path, (".npy",)),
-        "sound files": list_media(path, (*ENDINGS, *(VIDEOS if sound else ()))),
+        "audio files": list_media(path, (*ENDINGS, *(VIDEOS if sound else ()))),
         "videos": list_media(path, VIDEOS if not sound else ()),
-        "folders of pictures": list_media(path, ("",)),
+        "folders of images": list_media(path, ("",)),
     }
     here = {kind: files for kind, files in kinds.items() if files}
     if len(here) > 1:
         found_here = " and ".join(f"{len(files)} {kind}" for kind, files in here.items())
-        raise CorpusError(f"{path}: {found_here}; expected one kind, move the others away")
+        raise CorpusError(f"{path}: {found_here}; expected files of one kind; move the others to another folder")
     if not here:
         raise CorpusError(
-            f"{path}: nothing in it that is read; expected per utterance one <utterance>.npy of shape (items, ...), one sound file "
-            f"({', '.join(ENDINGS)}), one video ({', '.join(VIDEOS)}) or one folder of pictures ({', '.join(PICTURES)})"
+            f"{path}: contains no readable file; expected per utterance one <utterance>.npy of shape (items, ...), one audio file "
+            f"({', '.join(ENDINGS)}), one video ({', '.join(VIDEOS)}) or one folder of images ({', '.join(PICTURES)})"
         )
     (kind, files), *_ = here.items()
     if kind == ".npy files":
         return _read_arrays(files)
-    if kind == "sound files":
+    if kind == "audio files":
         ids, sequences = read_sounds(path, files, strict=strict, notes=notes)
         return ids, sequences.values, sequences.ptr
     return _read_pictures(path, files, kind, strict, notes)
@@ -225,10 +226,10 @@ def _read_arrays(files: Mapping[str, Path]) -> tuple[list[str], Tensor, Tensor]:
 
 
 def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, notes: list[str]) -> tuple[list[str], Ragged]:
-    """Read the audio files or videos of utterances as waveforms at 16 kHz, and return the ids of readable ones with their samples.
+    """Read the audio of utterances from audio files or videos, and return the ids and 16 kHz waveforms of readable files.
 
     Raises:
-        CorpusError: none can be read; or, with `strict`, one cannot be read.
+        CorpusError: no file can be read, or with `strict` any file cannot be read.
         ConfigError: the libraries for audio are not installed.
     """
     rates: Counter[int] = Counter()
@@ -238,7 +239,7 @@ def read_sounds(path: Path, files: Mapping[str, Path], *, strict: bool = False, 
         rates[read_header(file).rate] += 1
         return wave
 
-    ids, waves = _readable(path, files, "sound files", heard, strict, notes)
+    ids, waves = _readable(path, files, "audio files", heard, strict, notes)
     if others := {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLING_RATE}:
         said = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
         notes.append(f"{path.name}: audio files resampled to {SAMPLING_RATE} Hz: {said}")
@@ -258,10 +259,10 @@ def _read_pictures(path: Path, files: Mapping[str, Path], kind: str, strict: boo
 def _readable(
     path: Path, files: Mapping[str, Path], kind: str, read: Callable[[Path], Tensor], strict: bool, notes: list[str]
 ) -> tuple[list[str], list[Tensor]]:
-    """Ids and content of the files that can be read; what is left out is noted, or refused.
+    """Ids and content of the files that can be read. Other files are noted, or refused.
 
     Raises:
-        CorpusError: none can be read; or `strict` and one cannot.
+        CorpusError: no file can be read, or with `strict` any file cannot be read.
     """
     ids: list[str] = []
     found: list[Tensor] = []

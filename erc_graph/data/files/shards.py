@@ -1,7 +1,7 @@
-"""Any number of files of conversations, read shard by shard: memory follows from the largest shard, whatever there is in all.
+"""Reading of many files of conversations shard by shard. The memory depends only on the largest shard, not on the total size.
 
-JSON lines and Parquet are cut between conversations, whose rows stand together; every other file is a shard. How a file is cut depends
-on the file alone, and a shard is read by itself, so that shards can be worked on anywhere and in any order.
+JSON lines and Parquet files are cut between conversations. The rows of a conversation must be consecutive. Every other file is one shard.
+The cuts depend only on the file, and a shard is read independently of others. Shards can therefore be processed anywhere and in any order.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file of conversations, or the folder of a corpus.
+    """An input: a file of conversations, or the folder of a corpus.
 
     Attributes:
-        path: Where it is.
-        name: What its results are called: its path below the folder that all inputs have in common.
-        size: Bytes.
-        modified: When it was written, nanoseconds.
+        path: Path of the file or folder.
+        name: Name of its results: the path relative to the common folder of all inputs.
+        size: Size in bytes.
+        modified: Time of the last change, in nanoseconds.
     """
 
     path: Path
@@ -53,16 +53,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Whole conversations of a source.
+    """A part of a source that contains only whole conversations.
 
     Attributes:
-        source: Of which file.
-        number: Which shard of the file, from 0.
-        start: First byte of JSON lines, first row of Parquet.
-        stop: The byte or row behind the last; default: the file is read as a whole.
-        first: Lines in front of it that are not empty.
-        share: Of the file's bytes, for estimates.
-        only: Whether it is all of the file.
+        source: The file.
+        number: Index of the shard in the file, from 0.
+        start: Position of the first byte (JSON lines), or index of the first row (Parquet).
+        stop: End of the shard (exclusive); default: the whole file is read.
+        first: Number of non-empty lines or rows before the shard.
+        share: Share of the file in this shard, for time estimates.
+        only: Whether the shard is the whole file.
     """
 
     source: Source
@@ -75,13 +75,13 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Return the name of its result, without an ending."""
+        """Return the name of the result file of the shard, without an ending."""
         return self.source.name if self.only else f"{self.source.name}/part-{self.number:05d}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """What could not be read or labelled, and why; `dialogue` is empty where it is a whole file or a line."""
+    """Input that could not be read or labelled, and the reason. `dialogue` is empty if it is a whole file or a line."""
 
     source: str
     reason: str
@@ -93,12 +93,12 @@ class Refused:
 
 
 def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[Source]:
-    """Return the files at the given paths, those of folders by name, each once.
+    """Return the files at the given paths, each once. The files of a folder are sorted by name.
 
-    Audio files and hidden ones are left out, and so is the folder `outside`. The folder of a corpus is one source.
+    Audio files, hidden files and the folder `outside` are left out. The folder of a corpus is one source.
 
     Raises:
-        CorpusError: nothing stands at one of the paths, or nothing at all is found.
+        CorpusError: one of the paths does not exist, or no file is found.
     """
     top = [path for path in paths if path not in MADE]
     for path in top:
@@ -123,12 +123,12 @@ def find_sources(paths: Sequence[str], outside: Path | None = None) -> Iterator[
             yield Source(path=Path(path), name=name)
     if not seen:
         raise CorpusError(
-            f"{', '.join(paths)[:200]}: no files of conversations in it; expected transcripts, JSON, JSON lines, CSV or Parquet"
+            f"{', '.join(paths)[:200]}: no files of conversations found; expected transcripts, JSON, JSON lines, CSV or Parquet"
         )
 
 
 def _files(path: str, outside: str | None) -> Iterator[str]:
-    """A file; or those of a folder, in the order of their names."""
+    """A file, or the files of a folder, sorted by name."""
     if not os.path.isdir(path) or is_corpus(Path(path)):
         yield path
         return
@@ -148,7 +148,10 @@ def _files(path: str, outside: str | None) -> Iterator[str]:
 
 
 def cut(source: Source) -> Iterator[Shard]:
-    """Return the shards of a file in their order. What cannot be read is one shard, which is refused when it is read."""
+    """Return the shards of a file in order.
+
+    A file that cannot be cut is one shard; reading this shard raises the error.
+    """
     ending = source.path.suffix.lower()
     found = (_cut_lines if ending in CUT[:2] else _cut_rows)(source) if ending in CUT and source.path.is_file() else iter(())
     before = next(found, None)
@@ -184,7 +187,7 @@ def _cut_lines(source: Source) -> Iterator[Shard]:
 
 
 def _another(previous: bytes, line: bytes) -> bool:
-    """Whether a line certainly begins another conversation."""
+    """Whether it is certain that a line begins another conversation."""
     ours, theirs = conversation_of(line), conversation_of(previous)
     return ours is not None and theirs is not None and (ours != theirs or ours == WHOLE)
 
@@ -193,7 +196,7 @@ WHOLE = "\0"  # a conversation with all its turns in one line
 
 
 def conversation_of(line: bytes) -> str | None:
-    """Return the conversation that a line of JSON belongs to; `None`: it cannot be read."""
+    """Return the conversation that a line of JSON belongs to; `None` if the line cannot be read."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -209,12 +212,12 @@ def conversation_of(line: bytes) -> str | None:
 
 
 def used_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return what → the column that says it, of those that a transcript is read by, as far as they are there."""
+    """Return content → name of the column, for the columns of a transcript that are present."""
     return {what: name for what, name in find_columns(names).items() if what in READ}
 
 
 def _cut_rows(source: Source) -> Iterator[Shard]:
-    """Shards of Parquet: rows of a conversation stand together."""
+    """Shards of a Parquet file, in which the rows of a conversation are consecutive."""
     start = number = row = 0
     try:
         with reading(source.path):
@@ -240,7 +243,7 @@ def _cut_rows(source: Source) -> Iterator[Shard]:
 
 
 def _columns(file: Any, column: str, path: Path) -> Iterator[list[object]]:
-    """The values of a column of Parquet, many rows at once."""
+    """The values of a column of a Parquet file, many rows at once."""
     batches = file.iter_batches(batch_size=1 << 16, columns=[column])
     while True:
         with reading(path):
@@ -257,13 +260,13 @@ def _columns(file: Any, column: str, path: Path) -> Iterator[list[object]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Rows of a shard as lines of JSON.
+    """The rows of a shard, or of one conversation, as lines of JSON.
 
     Attributes:
-        lines: One JSON object or list each.
-        numbers: Of the lines in their file, from 1 (rows of Parquet, too).
-        first: Lines in front of it.
-        spoilt: Number of a line that cannot be read and is it, or may hold a turn of it; default: there is none.
+        lines: Lines, each with one JSON object or list.
+        numbers: Numbers of the lines or Parquet rows in their file, from 1.
+        first: Number of non-empty lines before these lines in the file.
+        spoilt: Number of an unreadable line that is this conversation, or may contain an utterance of it; `None`: no such line.
     """
 
     lines: list[bytes]
@@ -272,10 +275,10 @@ class Records:
     spoilt: int | None = None
 
     def corpus(self, name: str) -> Corpus:
-        """Return the conversations.
+        """Return the conversations as a corpus.
 
         Raises:
-            CorpusError: see `load_transcript`; one bad line spoils all.
+            CorpusError: see `load_transcript`; one bad line is enough.
         """
         corpus = load_transcript(b"[%s]" % b",".join(self.lines), name=name)
         if not self.first or conversation_of(self.lines[0]) != WHOLE:
@@ -284,7 +287,7 @@ class Records:
         return replace(corpus, dialogue_ids=tuple(own))
 
     def split(self) -> Iterator[tuple[str, Records]]:
-        """Return the conversations one by one with their names; a line that cannot be read is one of its own."""
+        """Return the conversations one by one with their names. A line that cannot be read counts as a conversation."""
         keys = [conversation_of(line) for line in self.lines]
         near: dict[object, int] = {}  # a turn of theirs may stand in such a line
         for row, key in enumerate(keys):
@@ -308,7 +311,7 @@ class Records:
 
 
 def _unnamed(id: str, lines: list[bytes], first: int) -> str:
-    """The name of a conversation that has none but its place in the file."""
+    """The name of a conversation that has no name in the file: its position."""
     head, _, place = id.rpartition("-")
     if head != "dialogue" or not place.isdecimal() or int(place) >= len(lines) or f'"{id}"'.encode() in lines[int(place)]:
         return id
@@ -341,7 +344,7 @@ def _filled(row: Row) -> Row:
 
 
 class _Rows:
-    """Rows of a Parquet file from front to back: groups of rows in front are jumped over, rows in front within a group are read."""
+    """Rows of a Parquet file, read from start to end. Earlier row groups are skipped; earlier rows of the same group are read."""
 
     def __init__(self, path: Path) -> None:
         self.file, self.at = open_parquet(path), 0
@@ -372,7 +375,7 @@ class _Rows:
         return found
 
     def _group(self, row: int) -> tuple[int, int]:
-        """Which group of rows a row stands in, and the first row of that."""
+        """Index of the row group of a row, and the first row of the group."""
         begins = 0
         for group, rows in enumerate(self.groups):
             if row < begins + rows:

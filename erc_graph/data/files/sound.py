@@ -1,4 +1,4 @@
-"""Audio of an utterance, from an audio file or a video, read as mono at 16 kHz."""
+"""Reading of the audio of an utterance from an audio file or a video, as mono at 16 kHz."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def read_header(path: Path) -> Recording:
     """Read the header of an audio file, or of the audio of a video.
 
     Raises:
-        CorpusError: the file is unreadable or empty, or has a rate or length that no recording of an utterance has.
-        ConfigError: no library for it is installed.
+        CorpusError: the file is unreadable or empty, or its sampling rate or duration is impossible for an utterance.
+        ConfigError: the library for this kind of file is not installed.
     """
     if path.suffix.lower() in VIDEOS:
         frames, rate, channels = _video_header(path)
@@ -54,9 +54,9 @@ def read_header(path: Path) -> Recording:
             raise CorpusError(f"{path.name}: not a readable audio file ({' '.join(str(error).split())[:120]})") from None
         frames, rate, channels = about.frames, about.samplerate, about.channels
     if not frames:
-        raise CorpusError(f"{path.name}: empty, no sample in it")
+        raise CorpusError(f"{path.name}: empty; it contains no samples")
     if rate < LOWEST:
-        raise CorpusError(f"{path.name}: expected a sampling rate of {LOWEST} Hz or more, found {rate}; its header is damaged")
+        raise CorpusError(f"{path.name}: expected a sampling rate of {LOWEST} Hz or more, found {rate}; the header may be damaged")
     seconds = frames / rate
     if seconds > LONGEST:
         raise CorpusError(f"{path.name}: expected up to {LONGEST / 3600:.0f} hours, found {seconds / 3600:.1f}; cut it into utterances")
@@ -68,11 +68,11 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
 
     Args:
         path: An audio file, or a video, whose audio is read.
-        seconds: Longest duration; longer recordings are cut; default: none is cut.
+        seconds: Longest duration; longer recordings are cut. Default: nothing is cut.
 
     Raises:
-        CorpusError: the file is unreadable, empty, or silent: all samples are equal.
-        ConfigError: no library for it is installed.
+        CorpusError: the file is unreadable, empty or silent (all samples are equal).
+        ConfigError: the library for this kind of file is not installed.
     """
     soundfile, about = _soundfile(), read_header(path)
     frames = -1 if seconds is None else int(seconds * about.rate)
@@ -87,7 +87,7 @@ def read_sound(path: Path, *, seconds: float | None = None) -> Tensor:
     if not len(wave) or not np.isfinite(wave).all():
         raise CorpusError(f"{path.name}: expected samples that are numbers, found {'none' if not len(wave) else 'NaN or inf'}")
     if (wave == wave[0]).all():
-        raise CorpusError(f"{path.name}: silence, all samples the same")
+        raise CorpusError(f"{path.name}: silent; all samples are equal")
     if rate != SAMPLING_RATE:
         import soxr
 
@@ -104,7 +104,7 @@ def _av():  # type: ignore[no-untyped-def]
 
 
 def _video_header(path: Path) -> tuple[int, int, int]:
-    """Samples, rate and channels of the first sound of a video."""
+    """Number of samples, sampling rate and number of channels of the first audio track of a video."""
     av = _av()
     try:
         admit(path)
@@ -121,7 +121,7 @@ def _video_header(path: Path) -> tuple[int, int, int]:
 
 
 def _video_samples(path: Path, most: int) -> np.ndarray:
-    """`(samples, channels)` of the first sound of a video, at most so many."""
+    """Samples of the first audio track of a video, `(samples, channels)`, up to a maximal number."""
     av, found, number = _av(), [], 0
     with av.open(str(path)) as video:
         resampler = av.AudioResampler(format="fltp")

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and tensors on disk without pickle."""
+"""Atomic writing of files, and storage of tensors without pickle."""
 
 from __future__ import annotations
 
@@ -43,27 +43,30 @@ _HERE, _EXCHANGE = -100, 2  # of renameat2: relative to the working folder; both
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
     advice = _ADVICE.get(error.errno or 0, "check the path and the disk")
-    return StorageError(f"{path}: could not be written ({error.strerror or error}); nothing was left half-written; {advice}")
+    return StorageError(f"{path}: could not be written ({error.strerror or error}); no half-written file was left behind; {advice}")
 
 
 def _beside(path: Path, ending: str) -> Path:
-    """A name of this process beside `path`.
+    """A temporary path of this process in the folder of `path`.
 
     Raises:
         StorageError: `path` is the working folder or the root, which cannot be replaced.
     """
     if not path.name:
-        raise StorageError(f"{path}: expected a name of its own for what is written, found a folder that is in use; name a new one in it")
+        raise StorageError(
+            f"{path}: expected the name of a new file or folder, found the working folder or the root; choose a new name inside it"
+        )
     return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.{ending}")
 
 
 def tidy(folder: Path, name: str | None = None) -> None:
-    """Finish or remove the files that killed processes of this machine left in a folder: files put aside are restored, half-written ones
-    are removed.
+    """Clean up temporary files that killed processes of this machine left in a folder.
+
+    Files that were put aside are restored, and half-written files are removed.
 
     Args:
-        folder: Where to look.
-        name: Only leftovers of the file or folder of this name; default: of all.
+        folder: The folder.
+        name: Clean up only for the file or folder with this name; default: for all.
     """
     with suppress(OSError):
         for path in folder.iterdir():
@@ -90,7 +93,7 @@ def _runs(process: int) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step, where the system can (Linux, most file systems)."""
+    """Exchange the names of two folders in one step, if the system supports it (Linux, most file systems)."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
         return rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
@@ -100,11 +103,13 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], *, tidied: bool = False) -> Iterator[Path]:
-    """Give a temporary path next to `path`; the file written there becomes `path` when the block ends without an error.
+    """Provide a temporary path in the folder of `path`.
+
+    The file that is written there replaces `path` when the `with` block ends without an error.
 
     Args:
         path: The file.
-        tidied: The folder is known to be `tidy`; looking through one of a million files takes a second.
+        tidied: Whether `tidy` was already called for the folder. A call takes a second in a folder of a million files.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -114,7 +119,7 @@ def atomic_write(path: str | os.PathLike[str], *, tidied: bool = False) -> Itera
     ['note.txt']
 
     Raises:
-        StorageError: no space, no permission, or another error of the file system; `path` is as it was.
+        StorageError: no space, no permission, or another error of the file system. `path` is unchanged.
     """
     path = Path(path)
     temporary = _beside(path, "tmp")
@@ -135,14 +140,14 @@ def atomic_write(path: str | os.PathLike[str], *, tidied: bool = False) -> Itera
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Iterator[Path]:
-    """Give a temporary folder beside `path` that becomes `path` when the block ends without an error.
+    """Provide a temporary folder next to `path`, which replaces `path` when the `with` block ends without an error.
 
     Args:
-        path: The folder to make, or to replace as a whole.
-        names: Names of the files that a folder of this kind holds. One that holds anything else is never replaced.
+        path: The folder to create, or to replace completely.
+        names: Names of the files that a folder of this kind contains. A folder with any other file is never replaced.
 
     Raises:
-        StorageError: `path` is a file or holds other files, or the file system refuses.
+        StorageError: `path` is a file, contains other files, or cannot be written.
     """
     path = Path(path)
     temporary, previous = _beside(path, "tmp"), _beside(path, "old")
@@ -153,7 +158,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
         others = sorted(file.name for file in path.iterdir() if file.name not in names) if path.exists() else []
         if others:
             raise StorageError(
-                f"{path}: holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}), which would be lost; "
+                f"{path}: contains other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}), which would be lost; "
                 "choose a new or empty folder"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +186,7 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
 
 
 def plain(value: Any) -> Any:
-    """Convert to JSON values: numbers of numpy and PyTorch become Python numbers, and values that JSON lacks (NaN, inf) become null."""
+    """Convert a value to JSON values. Numbers of numpy and PyTorch become Python numbers; NaN and inf become null."""
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -198,7 +203,7 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 1) -> None:
-    """Write `value` as JSON, atomically; NaN and inf become null, any string survives (what is not ASCII is escaped).
+    """Write `value` as JSON, atomically. NaN and inf become null, and characters beyond ASCII are escaped.
 
     Raises:
         StorageError: the file cannot be written.
@@ -209,12 +214,12 @@ def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None =
 
 
 def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically; the same content gives the same bytes.
+    """Write tensors to a safetensors file, atomically. The same content always gives the same bytes.
 
     Args:
         path: The file.
-        tensors: Name → tensor of any device and layout; each is stored contiguous and on its own.
-        metadata: Strings to keep with them.
+        tensors: Name → tensor on any device and of any memory layout. Each is stored as a contiguous copy.
+        metadata: Name → text to store in the file.
 
     Raises:
         StorageError: the file cannot be written.
@@ -238,7 +243,7 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], me
 
 
 def _sort_metadata(path: Path) -> None:
-    """Put the metadata of a fresh safetensors file in the order of their names; the library writes them in a random one."""
+    """Sort the metadata of a new safetensors file by name, because the library writes them in random order."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -251,10 +256,10 @@ def _sort_metadata(path: Path) -> None:
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata of a safetensors file, memory-mapped: what is never touched is never read.
+    """Read the tensors and metadata of a safetensors file. Tensors are memory-mapped, so only those that are used are read.
 
     Raises:
-        CheckpointError: no such file, or it is damaged.
+        CheckpointError: the file does not exist, or is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -269,10 +274,12 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 
 def stay_inside(path: Path) -> Path:
-    """Return the path, where it is no link or one that stays in its own folder: a corpus reads nothing that does not come with it.
+    """Return the path, after a check that it is not a link to a place outside its folder.
+
+    A corpus must not read files from other folders.
 
     Raises:
-        CorpusError: a link out of the folder, or links in a circle.
+        CorpusError: the path is a link out of its folder, or its links form a circle.
     """
     if path.is_symlink():
         try:
@@ -280,12 +287,15 @@ def stay_inside(path: Path) -> Path:
         except (OSError, RuntimeError):
             inside = False
         if not inside:
-            raise CorpusError(f"{path}: a link that leads out of its folder; copy the file there")
+            raise CorpusError(f"{path}: a link that leads out of its folder; copy the file into the folder")
     return path
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the hexadecimal SHA-256 of a file, or of a folder: of the names and digests of its files and folders."""
+    """Return the hexadecimal SHA-256 of a file or folder.
+
+    The digest of a folder is computed from the names and digests of its files and subfolders.
+    """
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""TOML files as plain values: manifests, graph recipes, experiments."""
+"""Reading of TOML files as plain values: manifests, graph recipes and experiments."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
     """Read the tables of a TOML file.
 
     Args:
-        path: The file; a byte order mark in front of it is no problem.
+        path: The file; it may begin with a byte order mark.
         refuse: Class of the error that is raised.
-        what: What the file is, for the error.
+        what: Kind of the file, used in error messages.
 
     Raises:
-        refuse: missing, unreadable, not UTF-8, or not TOML (with the line).
+        refuse: the file is missing, unreadable, not UTF-8, or not TOML. The message names the line.
     """
     where, content = f"{what} {path}".strip(), b""
     with reading(where, refuse):
@@ -51,10 +51,10 @@ def read_toml(path: str | os.PathLike[str], refuse: type[ErcGraphError] = Config
 
 
 def _check_depth(values: dict[str, Any]) -> None:
-    """Tables in tables, deeper than what is done with them can follow: dotted keys make them in no time.
+    """Check that nested tables are not too deep for recursive functions. Dotted keys can nest tables to any depth.
 
     Raises:
-        RecursionError: too deep.
+        RecursionError: the tables are nested too deeply.
     """
     level: list[Any] = [values]
     for _ in range(DEEPEST):
@@ -66,9 +66,9 @@ def _check_depth(values: dict[str, Any]) -> None:
 
 
 def _hint(content: bytes) -> str:
-    """What most likely is wrong with a file that word processors or Windows had a hand in."""
+    """A hint for typical errors of word processors and of paths from Windows."""
     if any(quote.encode() in content for quote in "“”„‘’"):
-        return "; it has curly quotes, TOML wants straight ones"
+        return "; the file has curly quotes; TOML needs straight quotes"
     if b"\\" in content:
-        return "; a backslash in double quotes begins an escape, write / between folders"
+        return "; a backslash in double quotes begins an escape sequence; write / between folders"
     return ""

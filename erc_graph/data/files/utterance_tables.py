@@ -33,12 +33,12 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows with named columns, as a file has them.
+    """A table of a file: rows with named columns.
 
     Attributes:
-        rows: Column → value, the same columns in every row of a CSV, perhaps others in JSON.
-        places: Where each row stands (`line 3`), for messages.
-        format: What the file is: CSV, JSON, JSON lines, Parquet, Excel.
+        rows: Rows, each a mapping column → value. All rows of a CSV have the same columns; JSON objects may differ.
+        places: Place of each row in the file, such as `line 3`, used in messages.
+        format: Format of the file: CSV, JSON, JSON lines, Parquet or Excel.
     """
 
     rows: list[Row]
@@ -47,15 +47,17 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Return all names, in order of appearance."""
+        """Return the names of all columns, in order of appearance."""
         return list(dict.fromkeys(str(name) for row in self.rows for name in row))
 
 
 def read_csv(content: bytes | str, path: Path) -> Table:
-    """Read a CSV: separated by comma, semicolon, tab or bar; `sep=;` in front, empty rows and columns without a name are no part of it.
+    """Read a CSV file whose fields are separated by comma, semicolon, tab or vertical bar.
+
+    A first line such as `sep=;`, empty rows and columns without a name are ignored.
 
     Raises:
-        CorpusError: not text, no rows, or a row with another number of fields than the header.
+        CorpusError: the file is not text, has no rows, or a row and the header differ in the number of fields.
     """
     text = content if isinstance(content, str) else decode(content, path)
     skipped = 0
@@ -66,7 +68,7 @@ def read_csv(content: bytes | str, path: Path) -> Table:
         separator = max(_SEPARATORS, key=re.sub(r'"[^"]*"', "", header).count)
     bare = separator == "\t" and _has_bare_quotes(text)
     if bare:
-        note("quotes are read as a part of the text: every line of the table stands for itself")
+        note("quotes are read as part of the text; every line of the table is one row")
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, strict=True, quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL
     )
@@ -101,7 +103,7 @@ def read_csv(content: bytes | str, path: Path) -> Table:
 
 
 def _has_bare_quotes(text: str) -> bool:
-    """Whether a table with tabs, all of whose lines have the fields of the header, has quotes that enclose no field, or is Whisper's."""
+    """Whether the quotes of a tab-separated table belong to the text: they do not enclose whole fields, or Whisper wrote the table."""
     lines = [line.split("\t") for line in re.split(r"\r\n?|\n", text) if line.strip()]
     if not lines or any(len(fields) != len(lines[0]) for fields in lines):
         return False
@@ -112,10 +114,10 @@ def _has_bare_quotes(text: str) -> bool:
 
 
 def table_of(names: list[str], rows: list[list[Any]], places: list[str], path: Path, format: str) -> Table:
-    """Return rows of values as a table; columns without a name are left out, with a note if they have content.
+    """Convert rows of values to a table. Columns without a name are left out, with a note if they are not empty.
 
     Raises:
-        CorpusError: two columns of one name.
+        CorpusError: two columns have the same name.
     """
     kept = [i for i, name in enumerate(names) if name]
     if len({names[i] for i in kept}) < len(kept):
@@ -144,22 +146,22 @@ def read_parquet(path: Path) -> Table:
 
 
 def json_table(rows: list[Row], format: str) -> Table:
-    """Return objects as a table."""
+    """Convert JSON objects to a table."""
     return Table(rows=rows, places=[f"row {number}" for number in range(1, len(rows) + 1)], format=format)
 
 
 def cell(value: Any) -> str:
-    """Return a value of a table as text; `null` and NaN are empty."""
+    """Return a value of a table as text; `null` and NaN become an empty string."""
     return "" if value is None or value != value else str(value)
 
 
 def read_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
     """CSV, JSON, JSON lines, Parquet or Excel with `text` and, where known, dialogue, turn, speaker, label, split, in many spellings.
 
-    A split that no column tells may stand in the file's name.
+    Without a column for the split, it is taken from the name of the file, if it contains one.
 
     Raises:
-        CorpusError: no column with the text, or anything that `table_annotations` refuses.
+        CorpusError: no column contains the text, or `table_annotations` raises the error.
     """
     if not isinstance(content, Table):
         return None
@@ -174,13 +176,15 @@ def read_table(content: Any, path: Path, size: int, dataset: str | None = None) 
 def table_annotations(
     rows: list[Row], path: Path, format: str, *, places: list[str] | None = None, dataset: str | None = None
 ) -> Annotations:
-    """Read rows with the columns of the vocabulary: `text`, and where known dialogue, turn, speaker, id, label, sentiment, split, times.
+    """Convert a table to annotations. It needs the column `text`; other known columns are optional.
 
-    A numeric `sentiment` is a score. Dialogues stand in order of first appearance, utterances by turn. What is assumed is noted: one
-    conversation, one speaker, turns in the order of the rows, columns that are not read.
+    These are dialogue, turn, speaker, id, label, sentiment, split and times.
+
+    A numeric `sentiment` is a score. Dialogues are in order of first appearance, utterances in order of `turn`. Notes report all
+    assumptions: a single conversation, a single speaker, utterances in the order of the rows, and columns that are not read.
 
     Raises:
-        CorpusError: no text, a turn that is no number or occurs twice, a dialogue in two splits, duplicate ids.
+        CorpusError: the text is missing, a turn number is invalid or occurs twice, a dialogue is in two splits, or ids are not unique.
     """
     places = places if places is not None else [f"row {number}" for number in range(1, len(rows) + 1)]
     there = list(dict.fromkeys(str(name) for row in rows for name in row))
@@ -224,7 +228,7 @@ def table_annotations(
 
 
 def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dict[str, str]:
-    """The cells that are read, as text under their plain names."""
+    """The cells that are read, as standard column name → text."""
     found = {}
     for what, name in columns.items():
         value = row.get(name)
@@ -235,7 +239,7 @@ def _plain_row(row: Row, columns: dict[str, str], path: Path, place: str) -> dic
 
 
 def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], format: str, dataset: str | None) -> Annotations:
-    """Build annotations from rows of plain names and text, sorted and checked.
+    """Build annotations from rows of standard column names and text; the rows are sorted and checked.
 
     Raises:
         CorpusError: see `table_annotations`.
@@ -245,12 +249,14 @@ def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], for
     for number, (row, place) in enumerate(zip(rows, places, strict=True)):
         name = row["dialogue"].strip()
         if not name:
-            raise CorpusError(f"{path}: {place}: empty `dialogue`; every utterance belongs to one")
+            raise CorpusError(f"{path}: {place}: empty `dialogue`; every utterance needs a dialogue id")
         turns = dialogues.setdefault(name, {})
         turn = _turn(row["turn"], path, place)
         if turn in turns:
             first = places[turns[turn]]
-            raise CorpusError(f"{path}: {place}: turn {turn} of dialogue {name!r} stands there already ({first}); number each once")
+            raise CorpusError(
+                f"{path}: {place}: turn {turn} of dialogue {name!r} occurs twice (first in {first}); give each utterance another number"
+            )
         turns[turn] = number
         value = row.get("split", "").strip().lower()
         if value and value not in SPLIT_NAMES:
@@ -285,7 +291,7 @@ def assemble_rows(rows: list[dict[str, str]], path: Path, places: list[str], for
 
 
 def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: list[str]) -> dict[str, list[Any]]:
-    """`label` and `sentiment` (names), `score` (numbers), `start` and `end` (seconds)."""
+    """The columns `label` and `sentiment` (names), `score` (numbers), `start` and `end` (seconds)."""
     columns: dict[str, list[Any]] = {}
     for name in ("label", "sentiment", "score"):
         if not any(name in row for row in rows):
@@ -298,7 +304,7 @@ def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: l
         if name == "score" or (name == "sentiment" and any(number is not None for number in numbers)) or (name == "label" and fractions):
             for row, value, number in zip(order, values, numbers, strict=True):
                 if value is not None and (number is None or not math.isfinite(number)):
-                    raise CorpusError(f"{path}: {places[row]}: {name} {value[:40]!r} is no finite number, though others are numbers")
+                    raise CorpusError(f"{path}: {places[row]}: {name} {value[:40]!r} is not a finite number, but other rows have numbers")
             if name == "label":
                 note(f"{path.name}: labels are numbers with fractions, taken as scores")
             columns["score"] = numbers
@@ -310,7 +316,7 @@ def _columns(rows: list[dict[str, str]], order: list[int], path: Path, places: l
         if any(time is not None for time in times):
             columns[name] = times
         if unread := sum(bool(value.strip()) and time is None for value, time in zip(written, times, strict=True)):
-            note(f"{path.name}: {unread} times ({name}) are not understood, and left out")
+            note(f"{path.name}: {unread} times ({name}) cannot be read and are left out")
     return columns
 
 
@@ -324,5 +330,5 @@ def _number(value: str) -> float | None:
 def _turn(value: str, path: Path, place: str) -> int:
     number = _number(value)
     if number is None or not math.isfinite(number) or number != int(number):
-        raise CorpusError(f"{path}: {place}: turn {value[:40]!r} is no whole number")
+        raise CorpusError(f"{path}: {place}: turn {value[:40]!r} is not an integer")
     return int(number)

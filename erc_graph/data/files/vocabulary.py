@@ -1,7 +1,7 @@
-"""One vocabulary for every reader: how tables, JSON and manifests of the field spell what an utterance has.
+"""One vocabulary for all readers: the spellings of the columns and keys for the properties of an utterance.
 
-A spelling is compared without case and without anything but letters and digits: `Scene_ID`, `sceneId` and `scene id` are one.
-A new spelling is one word here, and every reader knows it.
+Spellings are compared by their letters and digits only, without case: `Scene_ID`, `sceneId` and `scene id` are equal. To teach all readers
+a new spelling, add one word here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SPLIT_NAMES = {
 
 
 def plain(name: object) -> str:
-    """Return a spelling as it is compared.
+    """Return the form of a spelling that is used for comparison: lower case, only letters and digits.
 
     >>> plain("Scene_ID"), plain(" start time")
     ('sceneid', 'starttime')
@@ -69,7 +69,7 @@ _ABOUT = {plain(name) for name in ABOUT_SPEECH}
 
 
 def is_about_speech(name: str) -> bool:
-    """Return whether a tier is one of annotations, by its name or by the first or the last part of the name.
+    """Return whether a tier contains annotations instead of speech, by its name or the first or last part of the name.
 
     >>> is_about_speech("Emotion"), is_about_speech("gesture@Ann"), is_about_speech("Ann - notes"), is_about_speech("Ann Berg")
     (True, True, True, False)
@@ -79,7 +79,7 @@ def is_about_speech(name: str) -> bool:
 
 
 def find_columns(names: Iterable[object]) -> dict[str, str]:
-    """Return what → the name that says it, of the names (columns, keys) that are there.
+    """Return property of an utterance → the column or key that holds it, chosen from the given names.
 
     >>> find_columns(["Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID"])
     {'text': 'Utterance', 'speaker': 'Speaker', 'dialogue': 'Scene_ID', 'turn': 'Utterance_ID', 'label': 'Emotion'}

@@ -1,4 +1,4 @@
-"""Excel workbooks as tables: the first sheet that has rows."""
+"""Reading of Excel workbooks as tables: the first sheet that has rows is read."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MOST = 40, 8 << 20  # a workbook unpacked: so many times its size, and bytes be
 
 
 def is_workbook(names: Sequence[str]) -> bool:
-    """Return whether an archive with these files is a workbook."""
+    """Return whether an archive with these files is an Excel workbook."""
     return "xl/workbook.xml" in names
 
 
 def read_workbook(path: Path) -> Table:
-    """Read the first sheet that has rows; the others are named in a note.
+    """Read the first sheet that has rows. A note names the other sheets.
 
     Raises:
-        CorpusError: openpyxl is not installed, or the workbook is damaged, empty, or far larger than its file.
+        CorpusError: openpyxl is not installed, or the workbook is damaged, empty, or far larger than the size of its file allows.
     """
     try:
         import openpyxl
@@ -50,13 +50,13 @@ def read_workbook(path: Path) -> Table:
         raise CorpusError(f"{path}: an Excel workbook without rows; expected a header and one row per utterance")
     title, ((row, head), *rows) = used[0]
     if len(used) > 1:
-        note(f"{path.name}: of {len(used)} sheets with rows the first, {title!r}, is read")
+        note(f"{path.name}: of {len(used)} sheets with rows, only the first, {title!r}, is read")
     names = ["" if name is None else str(name).strip() for name in head]
     wide = max(len(names), *(len(values) for _, values in rows))
     if sum(map(bool, names)) == 1 < wide and not find_columns(names):
         raise CorpusError(
-            f"{path}: sheet {title!r}: the names of the columns are looked for in row {row}, which has {''.join(names)[:60]!r} alone; "
-            "delete what stands above the header"
+            f"{path}: sheet {title!r}: row {row} should have the names of the columns, but has only {''.join(names)[:60]!r}; "
+            "delete the rows above the header"
         )
     cells.count(wide * len(rows))
     names += [""] * (wide - len(names))
@@ -66,23 +66,23 @@ def read_workbook(path: Path) -> Table:
 
 
 class _Cells:
-    """What has been gone over of a workbook: a number of a row or column far out makes empty ones of all in front of it."""
+    """A count of the cells read so far. One cell with a very large row or column number creates millions of empty cells before it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.size, self.found = path, path.stat().st_size, 0
 
     def count(self, more: int) -> None:
-        """Add cells.
+        """Add cells to the count.
 
         Raises:
-            CorpusError: too many.
+            CorpusError: the workbook has too many cells for the size of its file.
         """
         self.found += more
         count_cells(self.found, self.size, self.path)
 
 
 def _rows(sheet: Any, cells: _Cells) -> list[tuple[int, list[Any]]]:
-    """Row number and values of the rows that have any."""
+    """Row number and values of the rows that are not empty."""
     sheet.reset_dimensions()  # what the file claims about its size
     found = []
     for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):

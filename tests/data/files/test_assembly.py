@@ -21,7 +21,7 @@ def said(**changes) -> Annotations:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dialogue_ids": [], "lengths": []}, r"a test: no dialogue in it"),
+        ({"dialogue_ids": [], "lengths": []}, r"a test: no dialogue found"),
         ({"lengths": [2, 2]}, r"2 dialogues with 2 lengths that sum to 4, but 3 utterances"),
         ({"lengths": [3]}, r"2 dialogues with 1 lengths"),
         ({"lengths": [3, 0]}, r"dialogue 'd1' is empty; expected one utterance or more"),
@@ -33,7 +33,7 @@ def said(**changes) -> Annotations:
         ({"features": {"text": np.ones((2, 4))}}, r"text: 2 values for 3 utterances"),
         ({"columns": {"score": [1, "high", 2]}}, r"dialogue 'd0', utterance 'u1': score 'high'; expected a finite number"),
         ({"columns": {"score": [1, 2, float("inf")]}}, r"dialogue 'd1', utterance 'u2': score inf; expected a finite number"),
-        ({"splits": {"train": ["d0"], "test": ["d0"]}}, r"a test: dialogue 'd0' stands in train and in test"),
+        ({"splits": {"train": ["d0"], "test": ["d0"]}}, r"a test: dialogue 'd0' is in train and in test"),
     ],
 )
 def test_annotations_that_contradict_themselves(changes, message):

@@ -47,7 +47,7 @@ def test_memory_is_bounded_inside_and_free_outside(tmp_path: Path) -> None:
         allow(10)
         assert limit() == inside + 32_320
     assert limit() == before
-    with pytest.raises(CorpusError, match="asks for far more memory than its size allows"), reading("talk"):
+    with pytest.raises(CorpusError, match="needs far more memory than its size allows"), reading("talk"):
         bytearray(FLOOR + (64 << 20))
     assert limit() == before and len(bytearray(FLOOR + (64 << 20))) > FLOOR
 
@@ -80,7 +80,7 @@ def test_the_floor_is_raised_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (KeyError("a\nb"), r"talk: damaged, or not what it looks like \(KeyError: 'a\\nb'\)"),
+        (KeyError("a\nb"), r"talk: damaged, or of another format than expected \(KeyError: 'a\\nb'\)"),
         (RecursionError(), "talk: nested too deeply"),
         (OSError(5, "Input/output error", "inner"), r"inner: cannot be read \(Input/output error\)"),
         (ValueError("Exceeds the limit (4300 digits)\nof a line"), "ValueError: Exceeds the limit .4300 digits. of a line"),

@@ -232,7 +232,7 @@ def test_manifests_and_splits_in_other_spellings(name: str) -> None:
     [
         ("back.toml", "expected / between folders, write 'feat/text.npz'"),
         ("back2.toml", "expected / between folders, write 'feat/text.npz'"),
-        ("curly.toml", "it has curly quotes, TOML wants straight ones"),
+        ("curly.toml", "the file has curly quotes; TOML needs straight quotes"),
         ("s_utt.toml", "a split lists dialogues, not utterances"),
         ("splits.json", "a list of splits; .* name it under `splits` in corpus.toml"),
     ],
@@ -291,4 +291,4 @@ def test_files_with_a_fault_anywhere_are_read_or_refused_in_words(tmp_path: Path
         try:
             load_corpus(tmp_path / path.name)
         except ErcGraphError as error:
-            assert "not what it looks like" not in str(error), content[:500]
+            assert "of another format than expected" not in str(error), content[:500]

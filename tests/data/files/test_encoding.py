@@ -44,7 +44,9 @@ def test_unicode_needs_no_note(encoding: str) -> None:
 def test_too_little_text_is_refused_rather_than_guessed() -> None:
     pytest.importorskip("charset_normalizer")
     content = f"{HEAD}Привет\nd2,0,Иван,Пока\n".encode("cp1251")
-    with pytest.raises(CorpusError, match=r"talk.csv: not UTF-8, and its encoding cannot be told; it could be .*; save it as UTF-8"):
+    with pytest.raises(
+        CorpusError, match=r"talk.csv: not UTF-8, and the encoding cannot be determined; it could be .*; save the file as UTF-8"
+    ):
         decode(content, "talk.csv")
 
 
@@ -61,11 +63,11 @@ def test_nothing_but_text() -> None:
         decode(b"\xd0\xcf\x11\xe0\x00\x00\x01", "book.xls")
     with pytest.raises(CorpusError, match="binary content, no known format"):
         decode(b"speaker\0text", "talk.csv")
-    with pytest.raises(CorpusError, match=r"begins as UTF-16 text, but is not \(byte 2\); save it as UTF-8"):
+    with pytest.raises(CorpusError, match=r"begins like UTF-16 text, but byte 2 is not valid; save the file as UTF-8"):
         decode(b"\xff\xfe\x00", "talk.csv")
 
 
 def test_nul_bytes_at_the_end_are_left_out_with_a_note() -> None:
     with noting() as notes:
         assert decode(b"a,b\n1,2\n\0\0\n", "talk.csv") == "a,b\n1,2"
-    assert notes == ["talk.csv: NUL bytes at its end are left out, as of a copy that was cut off"]
+    assert notes == ["talk.csv: NUL bytes at the end are left out; the file may be an incomplete copy"]

@@ -67,17 +67,17 @@ def test_bfloat16_is_read(tmp_path):
         ({"features": ROWS}, r"no array 'utterance'; expected `utterance` and `features`, found features"),
         ({"utterance": IDS, "x": ROWS}, r"no array 'features'"),
         ({"utterance": ["a", "b"], "features": ROWS}, r"2 utterance ids but 3 rows of features"),
-        ({"utterance": ["a", "b", "a"], "features": ROWS}, r"utterance id 'a' is a duplicate \(1 such rows\)"),
+        ({"utterance": ["a", "b", "a"], "features": ROWS}, r"utterance id 'a' occurs twice \(1 duplicate rows\)"),
         ({"utterance": IDS, "features": ROWS[0]}, r"expected features of shape \(utterances, width\), found \(2,\)"),
         ({"utterance": IDS, "features": ROWS[:, :0]}, r"expected features of shape"),
         (
             {"utterance": IDS, "features": np.zeros((3, 4, 2))},
-            r"shape \(3, 4, 2\); expected one row per utterance \(2-D\); sequences are named under \[sequences\]",
+            r"shape \(3, 4, 2\); expected one row per utterance \(2-D\); name sequences under \[sequences\]",
         ),
         ({"utterance": IDS, "features": np.array([["x"], ["y"], ["z"]])}, r"features of type <U1; expected numbers"),
         ({"utterance": IDS, "features": np.zeros((3, 2), complex)}, r"features of type complex128; expected numbers"),
-        ({"utterance": [IDS], "features": ROWS}, r"`utterance` is <U1 of shape \(1, 3\); expected one text id per row"),
-        ({"utterance": [0.1, 0.2, 0.3], "features": ROWS}, r"`utterance` is float64"),
+        ({"utterance": [IDS], "features": ROWS}, r"`utterance` has type <U1 and shape \(1, 3\); expected one id as text per row"),
+        ({"utterance": [0.1, 0.2, 0.3], "features": ROWS}, r"`utterance` has type float64"),
     ],
 )
 def test_archives_that_do_not_fit(tmp_path, arrays, message):
@@ -127,7 +127,7 @@ def test_a_member_that_is_no_array(tmp_path, name):
             if not member.startswith(name[:5]):
                 new.writestr(member, old.read(member))
         new.writestr(name, "0.5 0.25\n")
-    with pytest.raises(CorpusError, match=rf"f\.npz: the member '{name.removesuffix('.npy')}' is no array, but a file of other content"):
+    with pytest.raises(CorpusError, match=rf"f\.npz: the member '{name.removesuffix('.npy')}' is not a numpy array"):
         read_features(tmp_path / "f.npz")
 
 
@@ -139,7 +139,7 @@ def test_a_file_under_a_wrong_name(tmp_path):
         read_features(tmp_path / "f.npy")
     for name in ("f.npy", "f.npz"):
         (tmp_path / name).write_text("0.5 0.25\n")
-        with pytest.raises(CorpusError, match=rf"{name}: neither \.npy nor \.npz, but a file of other content"):
+        with pytest.raises(CorpusError, match=rf"{name}: the content is neither \.npy nor \.npz"):
             read_features(tmp_path / name)
     np.savez(tmp_path / "f.npz", utterance=np.array(IDS), features=np.array(IDS))
     with pytest.raises(CorpusError, match=r"f\.npz: features of type <U1; expected numbers"):
@@ -153,7 +153,7 @@ def test_links_out_of_the_folder(tmp_path):
     (tmp_path / "f" / "b.npy").symlink_to("a.npy")  # stays within
     assert read_features(tmp_path / "f")[0] == ["a", "b"]
     (tmp_path / "f" / "c.npy").symlink_to("../elsewhere.npy")
-    with pytest.raises(CorpusError, match=r"c\.npy: a link that leads out of its folder; copy the file there"):
+    with pytest.raises(CorpusError, match=r"c\.npy: a link that leads out of its folder; copy the file into the folder"):
         read_features(tmp_path / "f")
     (tmp_path / "f" / "c.npy").unlink()
     (tmp_path / "f" / "c.npy").symlink_to("c.npy")
@@ -177,7 +177,7 @@ def test_an_archive_that_claims_more_than_there_is(tmp_path):
     with zipfile.ZipFile(tmp_path / "f.npz", "w") as archive:
         archive.writestr("features.npy", header.getvalue())
         archive.writestr("utterance.npy", header.getvalue())
-    with pytest.raises(CorpusError, match=r"f\.npz: (claims an array that does not fit|not a readable numpy file)"):
+    with pytest.raises(CorpusError, match=r"f\.npz: (contains an array that does not fit|not a readable numpy file)"):
         read_features(tmp_path / "f.npz")
 
 
@@ -250,7 +250,7 @@ def test_the_join_by_loop(utterances, ids, spoilt):
         if name in spoilt:
             array[i, 1] = (np.nan, np.inf, -np.inf, 1e300)[i % 4]  # one number is enough to mask the row
     if not set(utterances) & set(ids):
-        with pytest.raises(CorpusError, match=r"features: none of its \d rows matches an utterance .*features of another corpus"):
+        with pytest.raises(CorpusError, match=r"features: none of its \d rows matches an utterance .*the features belong to another corpus"):
             join_features(ids, array, utterances)
         return
     features, present, report = join_features(ids, array, utterances)
@@ -266,7 +266,7 @@ def test_the_join_by_loop(utterances, ids, spoilt):
     for names, sentence in (
         (left_over, f"{len(left_over)} of {len(ids)} rows match no utterance (first: {', '.join(left_over[:3])})"),
         (bad, f"{len(bad)} rows with NaN, inf or numbers beyond 1e15 are masked as missing (first: {', '.join(bad[:3])})"),
-        (absent, f"{len(absent)} of {len(utterances)} utterances have no row and are missing (first: {', '.join(absent[:3])})"),
+        (absent, f"{len(absent)} of {len(utterances)} utterances have no row and count as missing (first: {', '.join(absent[:3])})"),
     ):
         assert (sentence in text) == bool(names)
     assert len(report) == bool(left_over) + bool(bad) + bool(absent)

@@ -41,18 +41,18 @@ def test_what_is_changed_is_said_once() -> None:
         translate(["hap", "hap", "sad", "-1"], IEMOCAP6)
         translate([-1, 0, -1])
         translate(["joy", "sad", None])
-    assert notes == ["labels: 'hap' as 'happy', '-1' as none", "labels: 2 are -1, taken as no label"]
+    assert notes == ["labels: 'hap' as 'happy', '-1' as none", "labels: 2 labels are -1 and count as unlabelled"]
 
 
 def test_forms_of_one_word_that_stay_apart_are_said() -> None:
     with noting() as notes:
         assert translate(["hap", "Happy", "HAPPINESS", "joy", "neu"]) == ["hap", "Happy", "HAPPINESS", "joy", "neu"]
     assert [str(one) for one in notes] == [
-        "labels: 'Happy', 'hap', 'HAPPINESS' stay classes of their own; `labels` or `dataset` in corpus.toml makes one of them"
+        "labels: 'Happy', 'hap', 'HAPPINESS' stay separate classes; to join them, set `labels` or `dataset` in corpus.toml"
     ]
     with noting() as notes:
         translate(["0.5", "joy", "5.0", "joyless"])
-    assert "numbers stand among words, such as '0.5'; each stays a class of its own" in str(notes[0])
+    assert "some labels are numbers and others are words, such as '0.5'; each number stays a separate class" in str(notes[0])
 
 
 def test_values() -> None:
@@ -93,5 +93,5 @@ def test_words_of_another_task_than_the_data_sets_own(tmp_path: Path) -> None:
 def test_a_word_outside_the_set_is_refused_by_its_place(tmp_path: Path) -> None:
     table(tmp_path, ["joy", "boredom"])
     (tmp_path / "corpus.toml").write_text('annotations = "t.csv"\ndataset = "meld"\n')
-    with pytest.raises(CorpusError, match=r"dialogue 'd0', utterance 'd0_1': label 'boredom' is outside the set of task meld7"):
+    with pytest.raises(CorpusError, match=r"dialogue 'd0', utterance 'd0_1': label 'boredom' is not in the label set of task meld7"):
         load_corpus(tmp_path)

@@ -148,7 +148,9 @@ def test_indices_become_the_names_of_the_manifest(folder):
     folder.manifest("mine", extra='labels = ["neutral", "joy", "anger"]')
     assert folder.load()["d0"].labels == ("joy", "anger", None)
     folder.manifest("mine", extra='labels = ["neutral", "joy"]')
-    with pytest.raises(CorpusError, match=r"dialogue 'd0', utterance 'd0_1': label '2' is outside the set of task mine \(neutral, joy\)"):
+    with pytest.raises(
+        CorpusError, match=r"dialogue 'd0', utterance 'd0_1': label '2' is not in the label set of task mine \(neutral, joy\)"
+    ):
         folder.load()
 
 
@@ -190,7 +192,7 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
     for sentence in (
         "features.audio (audio.npz): 1 of 6 rows match no utterance (first: d9_9)",
         "features.audio (audio.npz): 1 rows with NaN, inf or numbers beyond 1e15 are masked as missing (first: d0_1)",
-        "features.audio (audio.npz): 1 of 6 utterances have no row and are missing (first: d2_0)",
+        "features.audio (audio.npz): 1 of 6 utterances have no row and count as missing (first: d2_0)",
     ):
         assert corpus.provenance["notes"].count(sentence) == 1
         assert sum(sentence in record.message for record in caplog.records) == 1
@@ -205,9 +207,9 @@ def test_rows_that_are_missing_left_over_or_not_finite(folder, caplog):
     [
         (["x", "y"], np.ones((2, 2)), r"none of its 2 rows matches an utterance \(first row 'x', first utterance 'd0_0'\)"),
         (IDS[:5], np.ones((6, 2)), r"audio\.npz: 5 utterance ids but 6 rows"),
-        (["d0_0", "d0_0"], np.ones((2, 2)), r"audio\.npz: utterance id 'd0_0' is a duplicate"),
+        (["d0_0", "d0_0"], np.ones((2, 2)), r"audio\.npz: utterance id 'd0_0' occurs twice"),
         (IDS, np.ones((6, 2), dtype=object), r"audio\.npz: holds Python objects"),
-        (IDS, np.ones((6, 3, 2)), r"sequences are named under .sequences"),
+        (IDS, np.ones((6, 3, 2)), r"name sequences under .sequences"),
         (IDS, np.array(["x"] * 6), r"expected numbers"),
     ],
 )
@@ -221,7 +223,7 @@ def test_features_that_do_not_fit(folder, ids, array, message):
     ("splits", "message"),
     [
         ({"train": ["d0"], "test": ["d7"]}, r"splits\.json: test: unknown dialogue 'd7' \(1 of 1 unknown\)"),
-        ({"train": ["d0", "d1"], "test": ["d1"]}, r"splits\.json: dialogue 'd1' stands in train and in test"),
+        ({"train": ["d0", "d1"], "test": ["d1"]}, r"splits\.json: dialogue 'd1' is in train and in test"),
         ({"held": ["d0"]}, r"splits\.json: unknown split 'held'; expected train, dev, test"),
         (["d0"], r"splits\.json: expected a JSON object"),
     ],
@@ -247,7 +249,7 @@ def test_broken_files(folder):
 
 def test_labels_outside_the_set(folder):
     folder.table([*ROWS[:4], ("d1", 1, "d1_1", "Cy", "So", "bliss"), ("d2", 0, "d2_0", "Di", "Hm", "bliss")])
-    message = r"dialogue 'd1', utterance 'd1_1': label 'bliss' is outside the set of task meld7 \(neutral, .*\); 2 such labels"
+    message = r"dialogue 'd1', utterance 'd1_1': label 'bliss' is not in the label set of task meld7 \(neutral, .*\); 2 such labels"
     with pytest.raises(CorpusError, match=message):
         folder.load()
 

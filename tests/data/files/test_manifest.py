@@ -66,7 +66,7 @@ def test_one_file_is_enough(write):
         ),
         ('[features]\ntext = "/etc/passwd"', r"features\.text: expected a path within the manifest's folder"),
         ('[features]\ntext = "C:\\\\data\\\\x.npz"', r"features\.text: expected a path within the manifest's folder"),
-        ('[features]\ntext = "link.csv"', r"features\.text: leads out of the manifest's folder by a link; copy the file there"),
+        ('[features]\ntext = "link.csv"', r"features\.text: a link leads out of the manifest's folder; copy the file into the folder"),
         ('[features]\n"te.xt" = "text.npz"', r"features: modality 'te.xt': expected letters, digits and '_'"),
         ('features = "text.npz"', r"features: expected a valid dictionary; found 'text.npz'"),
         ("[extractors]\ntext = 1", r"extractors\.text: expected a valid string; found 1"),
@@ -98,12 +98,12 @@ def test_links_in_a_circle(write):
     path = write('annotations = "one.csv"')
     os.symlink("two.csv", path.parent / "one.csv")
     os.symlink("one.csv", path.parent / "two.csv")
-    with pytest.raises(CorpusError, match=r"annotations\.0: (no path that can be followed|no such file)"):
+    with pytest.raises(CorpusError, match=r"annotations\.0: (the path cannot be followed|no such file)"):
         load_corpus(path)
 
 
 def test_a_name_too_long_for_the_file_system(write):
-    with pytest.raises(CorpusError, match=r"annotations\.0: (no path that can be followed|no such file)"):
+    with pytest.raises(CorpusError, match=r"annotations\.0: (the path cannot be followed|no such file)"):
         read_manifest(write(f'annotations = "{"x" * 5000}"'))
 
 

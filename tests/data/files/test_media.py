@@ -70,7 +70,7 @@ def test_the_best_of_several_files_of_an_utterance(tmp_path: Path) -> None:
     touch(tmp_path, f"{folder}/dia1_utt0.flac", f"{folder}/dia1_utt0.wav", f"{folder}/final_videos_testdia1_utt0.wav")
     with noting() as notes:
         assert list_media(tmp_path, ENDINGS)["test_dia1_utt0"].name == "dia1_utt0.wav"
-    assert notes == [f"{tmp_path.name}: 1 utterances have several files, of which the first is taken (such as test_dia1_utt0)"]
+    assert notes == [f"{tmp_path.name}: 1 utterances have several files, such as test_dia1_utt0; only the first file of each is used"]
     touch(tmp_path / "two", "a/x.wav", "b/x.wav")
     assert list_media(tmp_path / "two", ENDINGS) == {"x": tmp_path / "two/a/x.wav"}
 

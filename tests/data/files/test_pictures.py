@@ -55,7 +55,7 @@ def test_a_video_without_the_library_says_what_to_install(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((0, 3, 4, 4), np.uint8), "a.npy: no face frames in it"),
+        (np.zeros((0, 3, 4, 4), np.uint8), "a.npy: contains no face frames"),
         (np.zeros((2, 3, 4, 4)), "found float64 of shape"),
         (np.zeros((2, 4, 4), np.uint8), r"expected frames \(T, 3, H, W\)"),
     ],
@@ -67,14 +67,14 @@ def test_arrays_that_are_no_frames(tmp_path: Path, array: np.ndarray, message: s
 
 
 def test_folders_that_have_no_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CorpusError, match="no face frames in it"):
+    with pytest.raises(CorpusError, match="contains no face frames"):
         read_frames(tmp_path, 4)
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(CorpusError, match=r"a.png: not a readable image"):
         read_frames(tmp_path, 4)
     for i, size in enumerate(((4, 4), (4, 5))):
         Image.new("L", size).save(tmp_path / f"{'ab'[i]}.png")
-    with pytest.raises(CorpusError, match="pictures of 2 sizes"):
+    with pytest.raises(CorpusError, match="images of 2 different sizes"):
         read_frames(tmp_path, 4)
     monkeypatch.setattr(module, "MOST_PIXELS", 15)
     with pytest.raises(CorpusError, match=r"a.png: 4 x 4 pixels; expected up to 15"):

@@ -143,7 +143,7 @@ def test_saving_again_replaces_even_the_folder_it_was_read_from(corpus, folder):
 
 def test_what_stands_there_is_not_overwritten(corpus, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StorageError, match=r"holds other files \(notes\.txt\), which would be lost"):
+    with pytest.raises(StorageError, match=r"contains other files \(notes\.txt\), which would be lost"):
         corpus.save(tmp_path)
     with pytest.raises(StorageError, match="is a file"):
         corpus.save(tmp_path / "notes.txt")
@@ -195,14 +195,14 @@ def edit(folder: Path, **changes) -> None:
 def test_an_edited_label_is_noticed(folder):
     path = folder / "corpus.json"
     path.write_text(path.read_text().replace('"joy"', '"anger"', 1))
-    with pytest.raises(CorpusError, match=r"corpus\.json: its content does not fit the SHA-256 in it: damaged or edited"):
+    with pytest.raises(CorpusError, match=r"corpus\.json: its content does not match its SHA-256, so it is damaged or edited"):
         load_corpus(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 3}, r"corpus\.json: saved in version 3 of the form, this erc_graph reads up to 2; upgrade erc_graph"),
+        ({"version": 3}, r"corpus\.json: saved in version 3 of the format; this erc_graph reads versions up to 2; upgrade erc_graph"),
         ({"version": None}, r"saved in version None"),
         ({"format": "other"}, r"not a saved corpus; expected the field \"format\""),
         ({"speakers": ["x"]}, r"corpus\.json: speakers, texts or annotations are not \d+, one per utterance"),

@@ -55,9 +55,9 @@ def test_images_are_bytes_with_the_channels_in_front(tmp_path: Path) -> None:
     notes: list[str] = []
     read = read_sequences(tmp_path / "faces", notes=notes)[1]
     assert read.item == (3, 6, 5) and np.array_equal(read.values.numpy(), faces.transpose(0, 3, 1, 2))
-    assert notes == ["faces: images of shape (6, 5, 3); the channels are put in front"]
+    assert notes == ["faces: images of shape (6, 5, 3); the channel axis is moved to the front"]
     np.save(tmp_path / "faces" / "a.npy", faces / 255)
-    with pytest.raises(CorpusError, match=r"images of shape \(6, 5, 3\) as fractions; expected bytes \(uint8\)"):
+    with pytest.raises(CorpusError, match=r"images of shape \(6, 5, 3\) with floating-point values; expected bytes \(uint8\)"):
         read_sequences(tmp_path / "faces")
 
 
@@ -106,20 +106,20 @@ def test_bad_sound_files_are_left_out_and_named(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.wav").write_bytes(b"RIFF nonsense")
     soundfile.write(folder / "b.wav", np.zeros(100), 16000)
-    with pytest.raises(CorpusError, match=r"wav: none of 2 sound files can be used; the first: a.wav: not a readable audio file"):
+    with pytest.raises(CorpusError, match=r"wav: none of 2 audio files can be used; the first: a.wav: not a readable audio file"):
         read_sequences(folder)
     soundfile.write(folder / "c.wav", np.linspace(-0.5, 0.5, 100), 16000)
     (tmp_path / "turns.csv").write_text("dialogue,turn,speaker,text,label,utterance\nd,0,A,Hi,joy,c\nd,1,B,Oh,fear,b\nd,2,A,No,joy,a\n")
     (tmp_path / "corpus.toml").write_text('annotations = "turns.csv"\n[sequences]\naudio = "wav"\n')
     corpus = load_corpus(tmp_path)
     assert corpus.sequences["audio"].present.tolist() == [True, False, False]
-    assert any(note.startswith("wav: 2 of 3 sound files are left out; the first: a.wav") for note in corpus.provenance["notes"])
+    assert any(note.startswith("wav: 2 of 3 audio files are left out; the first: a.wav") for note in corpus.provenance["notes"])
     with pytest.raises(
-        CorpusError, match=r"wav: 2 of 3 sound files cannot be used, refused by strict; the first: a.wav: not a readable audio file"
+        CorpusError, match=r"wav: 2 of 3 audio files cannot be used, refused by strict; the first: a.wav: not a readable audio file"
     ):
         load_corpus(tmp_path, strict=True)
     (folder / "c.npy").write_bytes(b"")
-    with pytest.raises(CorpusError, match=r"wav: 1 .npy files and 3 sound files; expected one kind"):
+    with pytest.raises(CorpusError, match=r"wav: 1 .npy files and 3 audio files; expected files of one kind"):
         read_sequences(folder)
 
 
@@ -128,7 +128,7 @@ def test_of_two_files_of_one_utterance_the_first_kind_is_taken_with_a_note(tmp_p
     for name, samples in (("a.wav", 100), ("a.flac", 200)):
         soundfile.write(tmp_path / name, np.linspace(-0.5, 0.5, samples), 16000)
     assert read_sequences(tmp_path)[1].sizes == (100,)
-    assert "1 utterances have several files, of which the first is taken (such as a)" in caplog.messages[0]
+    assert "1 utterances have several files, such as a; only the first file of each is used" in caplog.messages[0]
 
 
 def test_joined_by_id() -> None:
@@ -136,10 +136,10 @@ def test_joined_by_id() -> None:
     assert joined.sizes == (1, 0, 2) and torch.equal(joined[0], WORDS[2]) and torch.equal(joined[2], WORDS[0])
     assert report == [
         "sequences.text (w.npz): 1 of 3 rows match no utterance (first: b)",
-        "sequences.text (w.npz): 1 of 3 utterances have no row and are missing (first: x)",
+        "sequences.text (w.npz): 1 of 3 utterances have no row and count as missing (first: x)",
     ]
     assert join_sequences(IDS, WORDS, IDS)[0].values.data_ptr() == WORDS.values.data_ptr()  # nothing copied
-    with pytest.raises(CorpusError, match="features of another corpus"):
+    with pytest.raises(CorpusError, match="belong to another corpus"):
         join_sequences(IDS, WORDS, ["x"])
 
 
@@ -165,7 +165,7 @@ def bad(path: Path, **arrays: np.ndarray) -> Path:
         ({"offsets": np.array([0, 2, 2])}, "3 utterance ids but offsets of shape .3,."),
         ({"offsets": np.array([0, 2, 1, 3])}, "rise from 0 to 3"),
         ({"offsets": np.array([0.0, 2, 2, 3])}, "expected integers"),
-        ({"utterance": np.array(["a", "a", "c"])}, "'a' is a duplicate"),
+        ({"utterance": np.array(["a", "a", "c"])}, "'a' occurs twice"),
         ({"values": np.array(["x", "y", "z"])}, "expected numbers"),
         ({"values": np.zeros((3, 0))}, "expected values of shape"),
         ({"values": None}, "no array 'values'"),
@@ -194,7 +194,7 @@ def test_other_broken_files(tmp_path: Path) -> None:
         ("no_offsets.safetensors", "no tensor 'offsets'"),
         ("float.safetensors", "expected integers"),
         ("broken.safetensors", "not a readable safetensors file"),
-        ("empty", "nothing in it that is read"),
+        ("empty", "contains no readable file"),
         ("mixed", "items of one shape .3,., found .2, 4."),
         ("one.npy", "not a file of sequences"),
     ):
@@ -248,15 +248,15 @@ def test_folders_of_pictures_are_face_frames(tmp_path: Path) -> None:
     ids, found = read_sequences(tmp_path / "faces", notes=notes)
     assert ids == ["u.3", "u1", "u2"] and found.item == (3, 6, 4) and found.lengths.tolist() == [FRAMES, 2, 3]
     assert found.values.dtype == torch.uint8 and torch.equal(found[2], torch.from_numpy(frames[:3].transpose(0, 3, 1, 2)))
-    assert notes == ["faces: 1 of 4 folders of pictures are left out; the first: u4: no face frames in it"]
-    with pytest.raises(CorpusError, match="1 of 4 folders of pictures cannot be used, refused by strict"):
+    assert notes == ["faces: 1 of 4 folders of images are left out; the first: u4: contains no face frames"]
+    with pytest.raises(CorpusError, match="1 of 4 folders of images cannot be used, refused by strict"):
         read_sequences(tmp_path / "faces", strict=True)
     Image.fromarray(frames[0][:2]).save(tmp_path / "faces" / "u4" / "small.png")
     with pytest.raises(CorpusError, match=r"expected images of one size, found 6 x 4 in u\.3 and 2 x 4 in u4"):
         read_sequences(tmp_path / "faces")
     (tmp_path / "faces" / "talk.mp4").touch()
-    with pytest.raises(CorpusError, match="1 videos and 4 folders of pictures; expected one kind"):
+    with pytest.raises(CorpusError, match="1 videos and 4 folders of images; expected files of one kind"):
         read_sequences(tmp_path / "faces")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CorpusError, match="nothing in it that is read; expected per utterance one"):
+    with pytest.raises(CorpusError, match="contains no readable file; expected per utterance one"):
         read_sequences(tmp_path / "empty")

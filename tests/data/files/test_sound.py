@@ -41,9 +41,9 @@ def test_what_is_too_long_is_cut(tmp_path: Path) -> None:
     [
         (b"no sound at all", "a.wav: not a readable audio file"),
         (b"", "a.wav: not a readable audio file"),
-        (np.zeros(0), "a.wav: empty, no sample in it"),
-        (np.zeros(800), "a.wav: silence, all samples the same"),
-        (np.full(800, 0.25), "a.wav: silence, all samples the same"),
+        (np.zeros(0), "a.wav: empty; it contains no samples"),
+        (np.zeros(800), "a.wav: silent; all samples are equal"),
+        (np.full(800, 0.25), "a.wav: silent; all samples are equal"),
         (np.full(800, np.nan), "a.wav: expected samples that are numbers, found NaN or inf"),
     ],
 )
@@ -58,7 +58,7 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path, content: bytes | np.ndarray
 
 def test_a_header_that_would_make_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.wav", tone(8000), 1)
-    with pytest.raises(CorpusError, match=r"a\.wav: expected a sampling rate of 1000 Hz or more, found 1; its header is damaged"):
+    with pytest.raises(CorpusError, match=r"a\.wav: expected a sampling rate of 1000 Hz or more, found 1; the header may be damaged"):
         read_sound(tmp_path / "a.wav")
     soundfile.write(tmp_path / "b.wav", tone(1000, 2.0), 1000)
     assert len(read_sound(tmp_path / "b.wav")) == 32_000

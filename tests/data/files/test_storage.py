@@ -76,7 +76,7 @@ def test_a_file_in_the_place_of_a_folder(tmp_path):
 def test_a_folder_in_use_is_not_replaced(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for write in (atomic_write, lambda path: atomic_folder(path, ["a"])):
-        with pytest.raises(StorageError, match="expected a name of its own"), write(name):
+        with pytest.raises(StorageError, match="expected the name of a new file or folder"), write(name):
             pass
     assert os.listdir(tmp_path) == []
 
@@ -197,7 +197,7 @@ def test_the_old_folder_returns_when_the_new_one_cannot_take_its_place(tmp_path,
 
 def test_a_folder_with_other_content_is_never_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
-    with pytest.raises(StorageError, match=r"holds other files \(thesis.tex\)"), atomic_folder(tmp_path, ["a"]) as temporary:
+    with pytest.raises(StorageError, match=r"contains other files \(thesis.tex\)"), atomic_folder(tmp_path, ["a"]) as temporary:
         (temporary / "a").write_text("1")
     assert os.listdir(tmp_path) == ["thesis.tex"]
 

@@ -103,7 +103,7 @@ def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
 def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
     with noting() as notes:
         read = read_annotations(write(tmp_path, b"dialogue,turn,speaker,text\nx,0,A,it\x92s\n"))
-    assert read.texts == ["it’s"] and notes == ["table.csv: not UTF-8; read as Windows-1252: look at the letters"]
+    assert read.texts == ["it’s"] and notes == ["table.csv: not UTF-8; read as Windows-1252; check the letters"]
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,19 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
         ("dialogue,dialogue\nx,y\n", "column name is used twice"),
         (HEADER + 'x,0,A,"open\n', "not a valid CSV"),
         (HEADER + ",0,A,hi,,,,\n", "empty `dialogue`"),
-        (HEADER + "x,one,A,hi,,,,\n", "line 2: turn 'one' is no whole number"),
-        (HEADER + "x,inf,A,hi,,,,\n", "no whole number"),
-        (HEADER + "x,0,A,hi,,,,\nx,0.0,B,ho,,,,\n", r"line 3: turn 0 of dialogue 'x' stands there already \(line 2\); number each once"),
+        (HEADER + "x,one,A,hi,,,,\n", "line 2: turn 'one' is not an integer"),
+        (HEADER + "x,inf,A,hi,,,,\n", "not an integer"),
+        (
+            HEADER + "x,0,A,hi,,,,\nx,0.0,B,ho,,,,\n",
+            r"line 3: turn 0 of dialogue 'x' occurs twice \(first in line 2\); give each utterance another number",
+        ),
         (HEADER + "x,0,A,hi,u,,,\ny,0,B,ho,u,,,\n", r"line 3: duplicate utterance id 'u' \(first in line 2\)"),
         (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,test\n", "line 3: dialogue 'x' is in two splits"),
         (HEADER + "x,0,A,hi,,,,train\nx,1,B,ho,,,,\n", r"two splits \(train, none\)"),
         (HEADER + "x,0,A,hi,,,,holdout\n", "split 'holdout' is not one of train, dev, test"),
-        (HEADER + "x,0,A,hi,,,1.5,\nx,1,B,ho,,,good,\n", "line 3: sentiment 'good' is no finite number"),
-        (HEADER + "x,0,A,hi,,,inf,\n", "'inf' is no finite number"),
-        (b"dialogue,turn,speaker,text\nx,0,A,\x81\n", "its encoding cannot be told"),
+        (HEADER + "x,0,A,hi,,,1.5,\nx,1,B,ho,,,good,\n", "line 3: sentiment 'good' is not a finite number"),
+        (HEADER + "x,0,A,hi,,,inf,\n", "'inf' is not a finite number"),
+        (b"dialogue,turn,speaker,text\nx,0,A,\x81\n", "the encoding cannot be determined"),
         (b"dialogue\x00,turn\n", "binary content"),
         (b"\x07\x81\xfe\x1f random", "binary content, no known format"),
         (b"\x13\xe9, no NUL", "binary content, no known format"),
