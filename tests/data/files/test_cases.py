@@ -45,7 +45,7 @@ def test_emorynlp_csv() -> None:
     assert corpus.speakers[:3] == ("Rita Gray", "Joe Tanner", "Rita Gray, Joe Tanner")
     assert labels(corpus)[:7] == ["Neutral", "Joyful", "Powerful", "Sad", "Peaceful", "Scared", "Mad"]
     assert corpus.annotations["start"][:2] == (3.795, 5.171) and corpus.annotations["end"][6] == 4.757
-    assert "several speakers at once" in notes(corpus) and "in several splits" in notes(corpus)
+    assert "several simultaneous speakers" in notes(corpus) and "in several splits" in notes(corpus)
 
 
 # -- MELD's dyadic dialogues ---------------------------------------------------------------
@@ -59,7 +59,7 @@ def test_dyadic_meld_is_joined_by_the_old_ids() -> None:
         expected = dict(zip(file["utterance"].tolist(), file["features"], strict=True))
     for name, row in zip(corpus.utterance_ids, corpus.features["text"], strict=True):
         np.testing.assert_array_equal(row, expected[name])
-    assert labels(corpus) == ["sadness", "surprise", "neutral", "joy"] and "joined by MELD's own ids" in notes(corpus)
+    assert labels(corpus) == ["sadness", "surprise", "neutral", "joy"] and "joined by the ids of MELD" in notes(corpus)
     assert "published" not in notes(corpus)
 
 
@@ -70,14 +70,14 @@ def test_an_utterance_of_two_dyadic_dialogues_has_the_same_features(tmp_path: Pa
     corpus = load_corpus(tmp_path / "d")
     assert corpus.utterance_ids[-1] == "dev_dia1_utt4#2" and len(corpus) == 3
     assert corpus.features["text"][4].equal(corpus.features["text"][2]) and corpus.present["text"].all()
-    assert "1 utterances stand in several dialogues" in notes(corpus)
+    assert "1 utterances are in several dialogues" in notes(corpus)
 
 
 def test_dyadic_meld_without_its_old_numbers_is_refused(tmp_path: Path) -> None:
     head, row, *_ = (CASES / "02-meld-dyadic" / "dev_sent_emo_dya.csv").read_text().splitlines()
     path = tmp_path / "dev.csv"
     path.write_text(f"{head}\n{row.replace(',0,0,0,0,', ',0,0,,,')}\n")
-    with pytest.raises(CorpusError, match="line 2: empty Old_Dialogue_ID or Old_Utterance_ID; expected MELD's numbers"):
+    with pytest.raises(CorpusError, match="line 2: empty Old_Dialogue_ID or Old_Utterance_ID; expected the numbers of MELD"):
         load_corpus(path)
 
 
@@ -185,7 +185,7 @@ def test_labels_of_other_releases(place: str, dataset: str | None, lengths: list
 
 def test_whole_numbers_are_classes_and_may_be_scores() -> None:
     path = CASES / "18-pickle-contents" / "float_labels.pkl"
-    assert "taken as classes" in notes(load_corpus(path))
+    assert "count as classes" in notes(load_corpus(path))
     assert load_corpus(path, task="sentiment").target.tolist() == [0.0, 1.0, 2.0]
 
 
@@ -234,7 +234,7 @@ def test_manifests_and_splits_in_other_spellings(name: str) -> None:
         ("back2.toml", "expected / between folders, write 'feat/text.npz'"),
         ("curly.toml", "the file has curly quotes; TOML needs straight quotes"),
         ("s_utt.toml", "a split lists dialogues, not utterances"),
-        ("splits.json", "a list of splits; .* name it under `splits` in corpus.toml"),
+        ("splits.json", "a list of splits; .* name the file under `splits` in corpus.toml"),
     ],
 )
 def test_manifests_that_are_refused_with_the_way_out(name: str, match: str) -> None:

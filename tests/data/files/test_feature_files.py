@@ -250,7 +250,9 @@ def test_the_join_by_loop(utterances, ids, spoilt):
         if name in spoilt:
             array[i, 1] = (np.nan, np.inf, -np.inf, 1e300)[i % 4]  # one number is enough to mask the row
     if not set(utterances) & set(ids):
-        with pytest.raises(CorpusError, match=r"features: none of its \d rows matches an utterance .*the features belong to another corpus"):
+        with pytest.raises(
+            CorpusError, match=r"features: none of its \d rows matches an utterance .*the features belong to another corpus"
+        ):
             join_features(ids, array, utterances)
         return
     features, present, report = join_features(ids, array, utterances)

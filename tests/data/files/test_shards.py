@@ -158,9 +158,7 @@ def test_runs_of_one_value_are_counted(tmp_path: Path) -> None:
     (shard,) = cut(source(tmp_path / "talk.parquet"))
     assert shard.only and shard.stop is None
     for read in (load_transcript, load_corpus):
-        with pytest.raises(
-            CorpusError, match=r"talk\.parquet: needs far more cells than its size allows, so it may be malicious"
-        ):
+        with pytest.raises(CorpusError, match=r"talk\.parquet: needs far more cells than its size allows, so it may be malicious"):
             read(shard.source.path)
     with pytest.raises(CorpusError, match="needs far more cells"):
         records_of(Shard(source=shard.source, stop=1))

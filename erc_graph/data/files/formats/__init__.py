@@ -1,8 +1,8 @@
-"""Annotation files that users of the field already have, recognised by their content.
+"""Readers of published annotation formats. The format of a file is recognised by its content.
 
-`open_content` says what a file holds: containers of a pickle or of JSON (JSON lines are a list), a `Table`, or text. `READERS` are asked
-in turn, each for what it knows. Rows and text that nobody knows are asked about once more as a table. A new format is one file of this
-folder with one function, and one line in `READERS`.
+`open_content` returns the content of a file as plain containers, a `Table` or text. JSON lines become a list. The functions in `READERS`
+are then called in order until one recognises the content. If none does, rows and text are tried again as a table. To add a format, write
+one file with one function in this folder, and add one line to `READERS`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ from erc_graph.errors import CorpusError
 __all__ = ["READERS", "merge_annotations", "read_annotations"]
 
 Reader = Callable[[Any, Path, int, str | None], Annotations | None]
-"""Takes the opened content, the path for messages, the size of the file in bytes (a bound on what it may claim to hold) and the data
-set where the caller knows it. Gives `None` where the content is of another format; reads plain containers, arrays, `Table` and text."""
+"""A function of the opened content, the path (for messages), the size of the file in bytes and the name of the data set, if known.
+
+It returns `None` if the content has another format. The size limits how many utterances a file may claim to have.
+"""
 
 READERS: dict[str, Reader] = {
     "DailyDialog": read_dailydialog,
@@ -60,18 +62,18 @@ READERS: dict[str, Reader] = {
 
 
 def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotations:
-    """Read what an annotation file says: dialogues, speakers, texts, labels, and splits and features where it has them.
+    """Read an annotation file: dialogues, speakers, texts, labels, and splits and features if it has them.
 
     Args:
         path: A file in one of the known formats.
-        dataset: The data set where the caller knows it (`corpus.toml`); it decides what integer labels mean.
+        dataset: Name of the data set, if it is known from `corpus.toml`. It determines the meaning of integer labels.
 
     Raises:
-        CorpusError: no such file; damaged, hostile or unknown content; fields that disagree.
+        CorpusError: the file is missing, damaged, malicious or of an unknown format, or its fields contradict each other.
     """
     path = Path(path)
     if path.is_dir():
-        raise CorpusError(f"{path}: is a folder; expected an annotation file (a folder needs a corpus.toml that names it)")
+        raise CorpusError(f"{path}: is a folder; expected an annotation file, or a folder with a corpus.toml that names one")
     try:
         content = content_of(path)
     except OSError as error:
@@ -87,12 +89,12 @@ def read_annotations(path: str | Path, *, dataset: str | None = None) -> Annotat
     found = f"{type(value).__name__} of {len(value)}" if isinstance(value, dict | list | tuple | set) else type(value).__name__
     keys = f" with the keys {', '.join(str(key)[:30] for key in list(value)[:6])}" if isinstance(value, dict) else ""
     raise CorpusError(
-        f"{path}: a {found}{keys}, none of the known formats ({', '.join(READERS)}); write a table with the columns {', '.join(NEEDED)}"
+        f"{path}: a {found}{keys} has none of the known formats ({', '.join(READERS)}); write a table with the columns {', '.join(NEEDED)}"
     )
 
 
 def _forms(value: Any, path: Path) -> Iterator[Any]:
-    """The content as it is; then rows of JSON, one object alone, and text as a table."""
+    """The content itself, then JSON rows, a single JSON object or text as a table."""
     yield value
     if isinstance(value, str):
         refuse_talk(value, path)

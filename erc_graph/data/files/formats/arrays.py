@@ -1,4 +1,4 @@
-"""Layouts with one padded array per modality and split: MMSA's (CMU-MOSI, CMU-MOSEI, CH-SIMS) and MultiBench's (MulT)."""
+"""Layouts with one padded array per modality and split: those of MMSA (CMU-MOSI, CMU-MOSEI, CH-SIMS) and MultiBench (MulT)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _ID = re.compile(r"(.+)(?:\$_\$|\[)([^\[\]]+)\]?", re.DOTALL)  # `video$_$clip` 
 def read_arrays(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
     """A dict split → dict of arrays over clips: `id`, `text`, `audio`, `vision`, `regression_labels`, `raw_text` (MMSA, MultiBench).
 
-    The clips of a video, in the order of their numbers, are a conversation of one speaker. Padding is removed: all that is no word by
-    `text_bert` or no frame by `audio_lengths` and `vision_lengths`; where the file has none of them, zeros in front and at the end. A
-    clip of nothing but zeros is missing in that modality. Arrays of two axes are vectors per utterance.
+    The clips of a video, in the order of their numbers, form a conversation with one speaker. Padding is removed by means of `text_bert`
+    (words), `audio_lengths` and `vision_lengths` (frames). Without these fields, zeros at the beginning and end count as padding. If a clip
+    contains only zeros, the modality is missing. Arrays with two axes have one vector per utterance.
 
     Raises:
-        CorpusError: fields of different lengths or shapes, or of something else than numbers; ids that name no clip.
+        CorpusError: fields differ in length or shape, or contain other values than numbers, or an id does not name a clip.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -45,11 +45,11 @@ class Clips(Protocol):
     """The clips of one split, as `by_video` takes them.
 
     Attributes:
-        split: Its name.
+        split: Name of the split.
         clips: Video and number of every clip.
-        columns: `score`, `sentiment`, `text`: one value per clip.
+        columns: `score`, `sentiment` and `text`, each with one value per clip.
         arrays: Modality → sequences without padding, or one vector per clip.
-        notes: Remarks.
+        notes: Notes for the user.
     """
 
     split: str
@@ -64,14 +64,14 @@ class Clips(Protocol):
 
 
 def by_video(path: Path, parts: Sequence[Clips], dataset: str | None) -> Annotations:
-    """The clips of a video, in the order of their numbers, as a conversation of one speaker.
+    """Build annotations: the clips of a video, in the order of their numbers, form a conversation with one speaker.
 
     Raises:
-        CorpusError: no clip, or modalities of different shapes in the splits.
+        CorpusError: the file has no clips, or the shape of a modality differs between splits.
     """
     parts = [part for part in parts if part.clips]
     if not parts:
-        raise CorpusError(f"{path}: no clip in any of its splits")
+        raise CorpusError(f"{path}: no clips in any split")
     clips = [clip for part in parts for clip in part.clips]
     splits = [part.split for part in parts for _ in part.clips]
     several = {video: set[str]() for video, _ in clips}
@@ -85,7 +85,9 @@ def by_video(path: Path, parts: Sequence[Clips], dataset: str | None) -> Annotat
     lengths = np.bincount([place[name] for name in names])
     notes = [note for part in parts for note in part.notes]
     if divided := sum(len(found) > 1 for found in several.values()):
-        notes.append(f"{divided} of {len(several)} videos are in several splits: a video's clips in each are a conversation of their own")
+        notes.append(
+            f"{divided} of {len(several)} videos are in several splits; the clips of a video in each split form a separate conversation"
+        )
 
     def column(name: str, empty: Any) -> list[Any]:
         values = [value for part in parts for value in part.columns.get(name, [empty] * len(part.clips))]
@@ -110,10 +112,10 @@ def by_video(path: Path, parts: Sequence[Clips], dataset: str | None) -> Annotat
 
 
 def clip_of(value: Any, where: str) -> tuple[str, str]:
-    """Return video and clip of `video$_$clip`, `video[clip]`, or a row (video, start, end).
+    """Return the video and the clip that an id names: `video$_$clip`, `video[clip]`, or a row (video, start, end).
 
     Raises:
-        CorpusError: something else.
+        CorpusError: the id has another form.
     """
     if isinstance(value, np.ndarray | list | tuple) and len(value) > 1:
         return _text(value[0]), _text(value[1])
@@ -125,7 +127,7 @@ def clip_of(value: Any, where: str) -> tuple[str, str]:
 
 
 def _number(clip: str) -> tuple[float, str]:
-    """Where a clip stands among those of its video."""
+    """Sorting key of a clip within its video."""
     try:
         number = float(clip)
     except ValueError:
@@ -134,7 +136,7 @@ def _number(clip: str) -> tuple[float, str]:
 
 
 def _stacked(path: Path, parts: Sequence[Clips]) -> tuple[dict[str, Ragged], dict[str, NDArray[np.float32]]]:
-    """Sequences and vectors of all splits, one after the other."""
+    """Sequences and vectors of all splits, concatenated."""
     sequences, features = {}, {}
     for name in MODALITIES.values():
         found = [part.arrays[name] for part in parts if name in part.arrays]
@@ -159,7 +161,7 @@ class _Part:
         clips: Video and number of every clip.
         columns: `score`, `sentiment`, `text`: one value per clip.
         arrays: Modality → its sequences without padding, or one vector per clip.
-        notes: Remarks.
+        notes: Notes for the user.
     """
 
     def __init__(self, path: Path, name: str, fields: dict[Any, Any]) -> None:
@@ -192,7 +194,7 @@ class _Part:
         )
 
     def rows(self, key: str) -> Any:
-        """A field with one value per clip."""
+        """The values of a field, one per clip."""
         values = self.fields[key]
         if (
             not isinstance(values, list | tuple | np.ndarray)
@@ -203,7 +205,7 @@ class _Part:
         return values
 
     def numbers(self, key: str, shape: tuple[int, ...] | None = None, *, flat: bool = False) -> NDArray[Any]:
-        """A field as an array of numbers, of the given shape where one is given."""
+        """A field as an array of numbers, with a check of its shape if one is given."""
         given = self.rows(key)
         try:
             values = np.asarray(given)
@@ -227,12 +229,12 @@ class _Part:
             raise CorpusError(f"{self.where}: {key}: expected the shape (clips, length, width), found {values.shape}")
         real = self.real(key, values)
         if nothing := int((~real.any(1)).sum()):
-            self.notes.append(f"{self.split}: {nothing} of {len(real)} clips have no {name} (padding or zeros alone)")
+            self.notes.append(f"{self.split}: {nothing} of {len(real)} clips have no {name} (only padding or zeros)")
         ptr = np.concatenate([[0], real.sum(1).cumsum()])
         return Ragged(torch.from_numpy(values[real]), torch.from_numpy(ptr))
 
     def real(self, key: str, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """`(clips, length)`: what is not padding."""
+        """Mask of real items, `(clips, length)`: False for padding."""
         place = np.arange(values.shape[1])
         told: NDArray[np.bool_] = np.asarray(np.any(values, axis=2))
         some = told.any(1, keepdims=True)

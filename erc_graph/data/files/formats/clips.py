@@ -1,4 +1,4 @@
-"""Clips of videos in other forms than padded arrays with ids: MMSA's `label.csv`, MAG's lists of words, MulT's arrays without ids."""
+"""Further layouts of video clips: `label.csv` of MMSA, lists of words of MAG, and arrays without ids of MulT."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ EMOTIONS = ("neutral", "happy", "sad", "angry")  # of MulT's IEMOCAP, in the ord
 
 
 def read_label_table(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """MMSA's `label.csv`: `video_id`, `clip_id`, `text`, `label` (a score), `annotation`, `mode` (the split).
+    """`label.csv` of MMSA, with the columns `video_id`, `clip_id`, `text`, `label` (a score), `annotation` and `mode` (the split).
 
     Raises:
-        CorpusError: anything that a table of utterances is refused for.
+        CorpusError: see `assemble_rows`.
     """
     if not isinstance(content, Table) or not {"video_id", "clip_id", "text", "label", "mode"} <= {*content.columns}:
         return None
@@ -43,7 +43,7 @@ def read_label_table(content: Any, path: Path, size: int, dataset: str | None = 
     for row in rows:
         splits.setdefault(row["dialogue"], set()).add(row["split"])
     if several := {name for name, own in splits.items() if len(own) > 1}:
-        note(f"{path.name}: {len(several)} videos are in several splits: a video's clips in each are a conversation of their own")
+        note(f"{path.name}: {len(several)} videos are in several splits; the clips of a video in each split form a separate conversation")
         rows = [{**row, "dialogue": f"{row['dialogue']}:{row['split']}"} if row["dialogue"] in several else row for row in rows]
     note(f"{path.name}: one speaker per video is assumed")
     return assemble_rows(rows, path, content.places, "MMSA's label.csv", dataset or DATASETS.get(len(rows)))
@@ -66,10 +66,10 @@ class _Words:
 
 
 def read_words(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """MAG's pickles: split → list of `((words, visual, acoustic), score, "video[clip]")`, one vector per word. Read as sequences.
+    """Pickles of MAG: split → list of `((words, visual, acoustic), score, "video[clip]")`, read as sequences of one vector per word.
 
     Raises:
-        CorpusError: a clip of another form.
+        CorpusError: a clip has another form.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -91,7 +91,9 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
                 with np.errstate(over="ignore"):
                     frames[modality].append(torch.from_numpy(array.astype(np.float32)))
                 if array.shape[1] != frames[modality][0].shape[1]:
-                    raise CorpusError(f"{where}: {modality}: {array.shape[1]} numbers per word, other clips {frames[modality][0].shape[1]}")
+                    raise CorpusError(
+                        f"{where}: {modality}: {array.shape[1]} numbers per word, but other clips have {frames[modality][0].shape[1]}"
+                    )
             part.clips.append(clip_of(segment, where))
             part.columns["score"].append(float(score))
             part.columns["text"].append(" ".join(words))
@@ -103,12 +105,13 @@ def read_words(content: Any, path: Path, size: int, dataset: str | None = None) 
 
 
 def read_without_ids(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """MulT's `iemocap_data.pkl`: split → `text`, `audio`, `vision`, `labels`, without ids: every utterance is a conversation of its own.
+    """`iemocap_data.pkl` of MulT: split → `text`, `audio`, `vision`, `labels`. Without ids, every utterance is a separate conversation.
 
-    Labels of shape (clips, 4, 2) say of each of four emotions whether it is there; where not exactly one is, there is no label.
+    Labels of shape (clips, 4, 2) say for each of four emotions whether it is present. An utterance is labelled only if exactly one emotion
+    is.
 
     Raises:
-        CorpusError: anything that arrays with ids are refused for.
+        CorpusError: see `read_arrays`.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -132,10 +135,10 @@ def read_without_ids(content: Any, path: Path, size: int, dataset: str | None = 
     if annotations is None:
         return None
     annotations.format = "splits of padded sequences without ids (MulT)"
-    note(f"{path.name}: no ids, so that nobody knows who speaks with whom: every utterance is a conversation of its own")
+    note(f"{path.name}: the file has no ids, so its conversations are unknown; every utterance is a separate conversation")
     if len(emotions) == len(annotations.utterance_ids):
         annotations.columns["label"] = emotions
         annotations.dataset = dataset or "iemocap4"
         if absent := emotions.count(None):
-            note(f"{path.name}: {absent} utterances have no emotion of the four, or several: no label")
+            note(f"{path.name}: {absent} utterances have none or several of the four emotions, and get no label")
     return annotations

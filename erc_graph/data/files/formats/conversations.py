@@ -1,4 +1,4 @@
-"""JSON of conversations, each a list of utterances with names of the vocabulary: EmotionLines, EmotionX, RECCON, and others like them."""
+"""JSON files of conversations, each a list of utterances with known keys: EmotionLines, EmotionX, RECCON and similar files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ UNDECIDED = "non-neutral"  # EmotionLines: the annotators did not agree
 
 
 def read_conversations(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """JSON lists of utterances with `utterance`, `speaker`, `emotion` (EmotionLines, EmotionX), or id → such a list (RECCON).
+    """JSON: a list of conversations (EmotionLines, EmotionX), or id → conversation (RECCON).
+
+    A conversation is a list of utterances with the keys `utterance`, `speaker` and `emotion`.
 
     Raises:
-        CorpusError: an utterance of another form, or anything that a table of utterances is refused for.
+        CorpusError: an utterance has another form, or see `assemble_rows`.
     """
     named = _named(content)
     if not named:
@@ -50,18 +52,18 @@ def read_conversations(content: Any, path: Path, size: int, dataset: str | None 
             rows[-1].pop("utterance", None)
             places.append(place)
     if undecided:
-        note(f"{path.name}: {undecided} utterances are {UNDECIDED!r}, on which annotators did not agree: no label")
+        note(f"{path.name}: {undecided} utterances are {UNDECIDED!r}, because annotators did not agree, and get no label")
     if "label" in keys and dataset is None:
         dataset = _data_set([name for name, _ in named], [row["label"] for row in rows], path, nested=not isinstance(content, dict))
     if not any(row["split"] for row in rows):
-        note(f"{path.name}: its name tells no split (train, dev or test): give `splits` in corpus.toml")
+        note(f"{path.name}: the file name contains no split (train, dev or test); give `splits` in corpus.toml")
     return assemble_rows(
         rows, path, places, f"JSON of conversations ({'RECCON' if isinstance(content, dict) else 'EmotionLines'})", dataset
     )
 
 
 def _named(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Name and utterances of every conversation; nothing where the content is something else."""
+    """Name and utterances of every conversation; an empty list if the content has another form."""
     if isinstance(content, list):
         found: Iterable[tuple[str, Any]] = ((str(number), turns) for number, turns in enumerate(content))
     elif isinstance(content, dict):
@@ -81,11 +83,11 @@ def _named(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _data_set(names: list[str], labels: list[str], path: Path, *, nested: bool) -> str | None:
-    """The data set whose label set all labels belong to; of several, that of the form first."""
+    """The data set whose label set contains all labels. If there are several, the one that usually has this form."""
     if all(SESSION.match(name) for name in names):
         return "iemocap6"
     order = ("emotionlines", "dailydialog") if nested else ("dailydialog", "emotionlines")
     found = next((name for name in order if fits(labels, TASKS[DEFAULT_TASK[name]].labels)), None)
     if found:
-        note(f"{path.name}: the labels are those of {found}, which is assumed; `dataset` in corpus.toml says otherwise")
+        note(f"{path.name}: the labels are those of {found}, so this data set is assumed; to change it, set `dataset` in corpus.toml")
     return found

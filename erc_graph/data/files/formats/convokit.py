@@ -1,4 +1,4 @@
-"""ConvoKit's `utterances.jsonl` (Chang et al., 2020): one utterance a line, in any order, joined by what it replies to."""
+"""Reader of `utterances.jsonl` of ConvoKit (Chang et al., 2020), which has one utterance per line and the id that it replies to."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ REPLY = ("reply-to", "reply_to")
 
 
 def read_convokit(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """ConvoKit's utterances: `id`, `conversation_id`, `text`, `speaker`, `reply-to`, `timestamp`, and a label in `meta`.
+    """Utterances of ConvoKit, with the keys `id`, `conversation_id`, `text`, `speaker`, `reply-to`, `timestamp`, and a label in `meta`.
 
-    The turns of a conversation stand in the order of their times; where these are missing or equal, an answer follows what it answers.
+    The utterances of a conversation are sorted by time. If times are missing or equal, a reply follows the utterance that it replies to.
 
     Raises:
-        CorpusError: an utterance without id or text, or ids that stand twice.
+        CorpusError: an utterance has no id or text, or an id occurs twice.
     """
     rows = content if isinstance(content, list) else [content]
     if not rows or not all(isinstance(row, dict) and "id" in row and not row.keys().isdisjoint(REPLY) for row in rows):
@@ -35,12 +35,12 @@ def read_convokit(content: Any, path: Path, size: int, dataset: str | None = Non
         if what in ("label", "sentiment", "score")
     }
     if "text" not in keys:
-        raise CorpusError(f"{path}: ConvoKit's utterances without `text`; found {', '.join(rows[0])[:200]}")
+        raise CorpusError(f"{path}: utterances of ConvoKit without `text`; found {', '.join(rows[0])[:200]}")
     talks: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         talks.setdefault(cell(row.get(keys.get("dialogue", "root"), row.get("root"))) or path.stem, []).append(number)
     if "dialogue" not in keys and not any("root" in row for row in rows):
-        note(f"{path.name}: no conversation_id: one conversation is assumed")
+        note(f"{path.name}: no conversation_id; a single conversation is assumed")
     table, places, timeless = [], [], 0
     for name, own in talks.items():
         order, timed = _ordered(rows, own, keys.get("start"))
@@ -58,7 +58,7 @@ def read_convokit(content: Any, path: Path, size: int, dataset: str | None = Non
             )
             places.append(f"utterance {cell(row['id'])[:40]!r}")
     if timeless:
-        note(f"{path.name}: {timeless} conversations have no times for all turns: an answer follows what it answers")
+        note(f"{path.name}: {timeless} conversations lack some times; in these, a reply follows the utterance that it replies to")
     annotations = assemble_rows(table, path, places, "ConvoKit's utterances", dataset)
     split = split_of_name(path)
     if split and not annotations.splits:
@@ -68,7 +68,7 @@ def read_convokit(content: Any, path: Path, size: int, dataset: str | None = Non
 
 
 def _ordered(rows: list[dict[str, Any]], own: list[int], start: str | None) -> tuple[list[int], bool]:
-    """The rows of a conversation in order, and whether all have times."""
+    """The rows of a conversation in order, and whether all rows have times."""
     place = {cell(rows[number]["id"]): number for number in own}
     answers: dict[int | None, list[int]] = {}
     for number in own:

@@ -1,4 +1,4 @@
-"""DailyDialog (Li et al., 2017): the official text files, and the rows that Hugging Face has."""
+"""Reader of DailyDialog (Li et al., 2017): the official text files, and the rows of the copy on Hugging Face."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ NAMES = TASKS["dailydialog7"].labels  # in the order of the data set's numbers
 
 
 def read_dailydialog(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """DailyDialog's `dialogues_….txt` (utterances end in `__eou__`) with `dialogues_emotion….txt` beside it, or rows `dialog`, `emotion`.
+    """DailyDialog: `dialogues_….txt`, with `dialogues_emotion….txt` in the same folder; or rows with `dialog` and `emotion`.
 
-    The two speakers take turns. A dialogue with another number of labels than utterances has none.
+    In the text files, `__eou__` ends an utterance. The two speakers alternate. If the number of labels differs from the number of
+    utterances, the dialogue is unlabelled.
 
     Raises:
-        CorpusError: a label that is no number from 0 to 6, or rows that are none.
+        CorpusError: a label is not a number from 0 to 6, or the rows have another form.
     """
     if isinstance(content, str):
         return _of_text(content, path, dataset) if END in content else None
@@ -52,7 +53,7 @@ def _of_text(content: str, path: Path, dataset: str | None) -> Annotations:
             raise CorpusError(f"{beside}: {len(labels)} lines of labels for {len(texts)} dialogues in {path.name}; expected one each")
     else:
         lacking = named if named != path.name else "dialogues_emotion….txt"
-        note(f"{path.name}: no {lacking} beside it: no labels")
+        note(f"{path.name}: no {lacking} in the same folder, so there are no labels")
     return _annotations(list(zip(texts, labels or [[]] * len(texts), strict=True)), path, "DailyDialog's text files", dataset)
 
 
@@ -74,11 +75,13 @@ def _annotations(dialogues: list[tuple[list[str], list[Any]]], path: Path, form:
         for turn, value in enumerate(labels):
             index = whole(value)
             if index is None or not -1 <= index < len(NAMES):
-                raise CorpusError(f"{path}: dialogue {number + 1}, turn {turn}: emotion {str(value)[:40]!r} is no number from 0 to 6")
+                raise CorpusError(f"{path}: dialogue {number + 1}, turn {turn}: emotion {str(value)[:40]!r} is not a number from 0 to 6")
             found.append(None if index < 0 else NAMES[index])
     if odd:
-        note(f"{path.name}: {len(odd)} dialogues have another number of labels than utterances, and no labels (first: line {odd[0]})")
-    note(f"{path.name}: speakers are not named; two who take turns are assumed")
+        note(
+            f"{path.name}: {len(odd)} dialogues have a different number of labels and utterances, and get no labels (first: line {odd[0]})"
+        )
+    note(f"{path.name}: speakers are not named; two alternating speakers are assumed")
     return Annotations(
         format=form,
         dataset=dataset or "dailydialog",

@@ -1,4 +1,4 @@
-"""Which data set a file is of, by the keys of its dialogues, and what its integers mean there."""
+"""Recognition of the data set of a file by the keys of its dialogues; the data set determines the meaning of integer labels."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ SESSION = re.compile(r"Ses0\d")
 def recognise(
     fields: Fields, plain: Mapping[Any, str | int], values: list[Any], splits: dict[str, list[Any]], notes: list[str]
 ) -> tuple[str | None, list[str]]:
-    """Return the data set, where the keys or their number tell, and the dialogues' names in it.
+    """Return the data set, if the dialogue keys or their number determine it, and the names of the dialogues in it.
 
     Args:
-        fields: Of the file.
+        fields: Fields of the file.
         plain: Key → the key as text or as a number.
         values: Label values of all utterances.
-        splits: Split → keys; MELD's development split is recovered in it where the file pools it with training.
-        notes: For the user; what was assumed is added.
+        splits: Split → keys. If the file pools the training and development splits of MELD, the development split is restored here.
+        notes: Notes for the user, to which assumptions are added.
 
     Raises:
-        CorpusError: IEMOCAP's dialogues in a file of another data set.
+        CorpusError: the file has dialogues of IEMOCAP, but another data set is given.
     """
     keys = list(plain.values())
     names = [str(key) for key in keys]
@@ -50,19 +50,19 @@ def recognise(
     hint = fields.dataset
     if all(isinstance(key, str) and SESSION.match(key) for key in keys):
         if hint is not None and not hint.startswith("iemocap"):
-            raise CorpusError(f"{fields.path}: the dialogues are IEMOCAP's ({names[0]!r}), but the data set is said to be {hint!r}")
+            raise CorpusError(f"{fields.path}: the dialogues are those of IEMOCAP ({names[0]!r}), but the given data set is {hint!r}")
         return hint or ("iemocap4" if top is not None and top <= 3 else "iemocap6"), names
     numbers = [int(name) if name.isdecimal() and len(name) < 6 else -1 for name in names]
     if fields.maybe_meld and hint in (None, "meld") and _agrees_with_meld(dict(zip(plain, numbers, strict=True)), splits, notes):
         return "meld", [_meld_name(number) for number in numbers]
     if hint is None and fields.maybe_meld and fields.sentiments is not None:
-        notes.append("dialogue keys are not MELD's 0-1432: ids kept as they are; labels taken in MELD's order")
+        notes.append("dialogue keys are not 0-1432 as in MELD, so ids are unchanged; labels are read in the order of MELD")
         hint = "meld"
     return hint or _BY_SIZE.get(len(keys)), names
 
 
 def _agrees_with_meld(numbers: dict[Any, int], splits: dict[str, list[Any]], notes: list[str]) -> bool:
-    """Whether integer keys lie in MELD's ranges, split by split; recovers the development split where it is pooled."""
+    """Whether the integer keys of each split are in the range of MELD. Restores the development split if it is pooled."""
     if not all(0 <= number <= MELD_KEYS["test"][1] for number in numbers.values()):
         return False
     pooled = "dev" not in splits
@@ -78,8 +78,10 @@ def _agrees_with_meld(numbers: dict[Any, int], splits: dict[str, list[Any]], not
         if dev:
             splits["train"] = [key for key in train if numbers[key] < MELD_KEYS["dev"][0]]
             splits["dev"] = dev
-            notes.append(f"the file pools training and development: {len(dev)} development dialogues recovered by their key")
-    notes.append("dialogue keys translated to MELD's ids (train_dia0, dev_dia0, test_dia0, …), as in its CSVs")
+            notes.append(
+                f"the file pools the training and development splits; {len(dev)} development dialogues are recognised by their keys"
+            )
+    notes.append("dialogue keys are converted to the ids of MELD's CSVs (train_dia0, dev_dia0, test_dia0, …)")
     return True
 
 

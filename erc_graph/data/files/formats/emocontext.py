@@ -1,4 +1,4 @@
-"""EmoContext (SemEval 2019, task 3): three turns a row, with the emotion of the last."""
+"""Reader of EmoContext (SemEval 2019, task 3): three utterances per row, with the emotion of the last one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ TURNS = ("turn1", "turn2", "turn3")
 
 
 def read_emocontext(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """EmoContext's rows `id`, `turn1`, `turn2`, `turn3`, `label`: a conversation of two each, whose last turn alone is labelled.
+    """EmoContext rows with `id`, `turn1`, `turn2`, `turn3`, `label`.
+
+    A row is a conversation of two speakers; only its last utterance is labelled.
 
     Raises:
-        CorpusError: anything that a table of utterances is refused for.
+        CorpusError: see `assemble_rows`.
     """
     if not isinstance(content, Table) or not {"id", *TURNS} <= {*content.columns}:
         return None
@@ -33,5 +35,5 @@ def read_emocontext(content: Any, path: Path, size: int, dataset: str | None = N
                 }
             )  # fmt: skip
             places.append(place)
-    note(f"{path.name}: EmoContext labels the last of three turns; the others are context")
+    note(f"{path.name}: EmoContext labels only the last of three utterances; the others are context")
     return assemble_rows(rows, path, places, "EmoContext", dataset)

@@ -1,4 +1,4 @@
-"""EmoryNLP (Zahiri and Choi, 2018): the CSV that goes round with MELD, and the official JSON of seasons, episodes, scenes, utterances."""
+"""Reader of EmoryNLP (Zahiri and Choi, 2018): the CSV files that are distributed with MELD, and the official JSON files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Row = dict[str, str]
 
 
 def read_emorynlp(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """EmoryNLP's CSV, or `{"episodes": [{"scenes": [{"scene_id", "utterances": […]}]}]}`.
+    """EmoryNLP as CSV, or as JSON: `{"episodes": [{"scenes": [{"scene_id", "utterances": […]}]}]}`.
 
-    A dialogue is a scene of an episode of a season (`s01_e02_c03`); utterances are counted within (`s01_e02_c03_u004`). Several
-    speakers at once are one name. The split stands in the file's name.
+    A dialogue is a scene of an episode of a season, such as `s01_e02_c03`. Its utterances are numbered, such as `s01_e02_c03_u004`. Several
+    simultaneous speakers are one speaker with a joint name. The split is taken from the file name.
 
     Raises:
-        CorpusError: a number that is none, a scene without its parts.
+        CorpusError: a number is invalid, or a scene is incomplete.
     """
     if isinstance(content, Table) and {*COLUMNS} <= {*content.columns}:
         rows, places, form = list(_of_table(content, path)), content.places, "CSV"
@@ -37,9 +37,9 @@ def read_emorynlp(content: Any, path: Path, size: int, dataset: str | None = Non
         return None
     split = split_of_name(path)
     if split is None:
-        note(f"{path.name}: its name tells no split (train, dev or test): give `splits` in corpus.toml")
+        note(f"{path.name}: the file name contains no split (train, dev or test); give `splits` in corpus.toml")
     if several := sum(", " in row["speaker"] for row in rows):
-        note(f"{path.name}: {several} utterances have several speakers at once, taken as one of their own")
+        note(f"{path.name}: {several} utterances have several simultaneous speakers, which count as one further speaker")
     return assemble_rows([{**row, "split": split or ""} for row in rows], path, places, f"EmoryNLP ({form})", "emorynlp")
 
 
@@ -49,7 +49,7 @@ def _of_table(table: Table, path: Path) -> Iterator[Row]:
         for name in ("Season", "Episode", "Scene_ID", "Utterance_ID"):
             found = re.fullmatch(r"\s*[a-z]?0*(\d{1,6})(?:\.0)?\s*", cell(row[name]))
             if found is None:
-                raise CorpusError(f"{path}: {place}: {name} {cell(row[name])[:40]!r} is no whole number")
+                raise CorpusError(f"{path}: {place}: {name} {cell(row[name])[:40]!r} is not an integer")
             numbers[name] = int(found[1])
         dialogue = f"s{numbers['Season']:02d}_e{numbers['Episode']:02d}_c{numbers['Scene_ID']:02d}"
         said = cell(row["Speaker"]).strip()
@@ -91,5 +91,5 @@ def _of_json(episodes: list[Any], path: Path) -> Iterator[Row]:
 def _list(value: Any, key: str, path: Path) -> list[Any]:
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, list):
-        raise CorpusError(f"{path}: EmoryNLP's JSON with {key!r} missing or no list; expected episodes, scenes, utterances")
+        raise CorpusError(f"{path}: JSON of EmoryNLP in which {key!r} is missing or not a list; expected episodes, scenes and utterances")
     return found

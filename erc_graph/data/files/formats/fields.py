@@ -1,4 +1,4 @@
-"""The fields of one annotation file, as its layout names them, before they are packed."""
+"""The fields of one annotation file, before they are packed into rows."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 @dataclass(kw_only=True)
 class Fields:
-    """The fields of one file, unpacked.
+    """The fields of one annotation file.
 
     Attributes:
-        path: The file, for messages.
-        size: Its bytes: nothing in it can have more utterances than that.
-        format: What was recognised, in words.
-        labels: Dialogue → labels (index, name or score); its keys, in stored order, are the dialogues.
-        speakers: Dialogue → `M`/`F`, names, numbers or one-hot vectors.
+        path: Path of the file, used in messages.
+        size: Size of the file in bytes; the number of utterances must not exceed it.
+        format: Name of the recognised format.
+        labels: Dialogue → one label (index, name or score) per utterance. Its keys define the dialogues and their order.
+        speakers: Dialogue → speakers as `M`/`F`, names, numbers or one-hot vectors.
         texts: Dialogue → sentences or token lists, or `None`.
         ids: Dialogue → utterance ids, or `None`.
         sentiments: Dialogue → sentiment index, or `None`.
         features: Modality → dialogue → one vector per utterance.
         splits: Split → dialogue keys.
-        dataset: The data set where the layout or the caller knows it.
-        maybe_meld: Integer keys are MELD's, if they agree with the ranges of its splits.
+        dataset: Name of the data set, if the layout or the caller determines it.
+        maybe_meld: Whether integer keys may be those of MELD. They are if they match the ranges of its splits.
     """
 
     path: Path

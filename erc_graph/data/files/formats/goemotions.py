@@ -1,4 +1,4 @@
-"""GoEmotions (Demszky et al., ACL 2020): single comments with one or several emotions, as text, numbers and id between tabs."""
+"""Reader of GoEmotions (Demszky et al., ACL 2020): single comments with one or several emotions, in tab-separated files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SPEAKER = "writer"
 
 
 def read_goemotions(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """GoEmotions' `train.tsv`, `dev.tsv` and `test.tsv` with the names of the labels in a file beside them.
+    """GoEmotions: `train.tsv`, `dev.tsv` or `test.tsv`, with the label names in a file of the same folder.
 
-    Every comment is a conversation of one turn. A comment with several emotions has no label, for a turn has one.
+    Every comment is a conversation of one utterance. A comment with several emotions gets no label, because an utterance has at most one.
 
     Raises:
-        CorpusError: another number of columns in some line, or a number without a name.
+        CorpusError: a line has another number of columns, or a label number has no name.
     """
     if not isinstance(content, str):
         return None
@@ -35,20 +35,20 @@ def read_goemotions(content: Any, path: Path, size: int, dataset: str | None = N
         return None
     if None in found:
         number = lines[found.index(None)][0]
-        raise CorpusError(f"{path}: line {number}: expected text, numbers of emotions and an id between tabs, found something else")
+        raise CorpusError(f"{path}: line {number}: expected text, numbers of emotions and an id, separated by tabs")
     parts = [match.groups() for match in found if match]
     names = _names(path)
     labels: list[str | None] = []
     for (number, _), (_, numbers, _) in zip(lines, parts, strict=True):
         several = numbers.split(",")
         if names and int(max(several, key=int)) >= len(names):
-            raise CorpusError(f"{path}: line {number}: emotion {max(several, key=int)}, but {len(names)} have names beside it")
+            raise CorpusError(f"{path}: line {number}: emotion {max(several, key=int)}, but the file of names has only {len(names)}")
         labels.append(names[int(several[0])] if names and len(several) == 1 else None)
     if names and (many := labels.count(None)):
-        note(f"{path.name}: {many} of {len(labels)} comments have several emotions, and no label")
+        note(f"{path.name}: {many} of {len(labels)} comments have several emotions, and get no label")
     split, ids = split_of_name(path), [name for _, _, name in parts]
     if again := len(ids) - len(set(ids)):
-        raise CorpusError(f"{path}: {again} ids stand in it twice; expected every comment once")
+        raise CorpusError(f"{path}: {again} ids occur twice; expected every comment once")
     return Annotations(
         format="GoEmotions' comments",
         dataset=dataset,
@@ -67,5 +67,5 @@ def _names(path: Path) -> tuple[str, ...]:
     for name in NAMES:
         if (beside := path.with_name(name)).is_file():
             return tuple(line.strip() for line in decode(content_of(stay_inside(beside)), beside).splitlines() if line.strip())
-    note(f"{path.name}: no {' or '.join(NAMES)} beside it: no labels")
+    note(f"{path.name}: no {' or '.join(NAMES)} in the same folder, so there are no labels")
     return ()

@@ -1,4 +1,4 @@
-"""IEMOCAP as its owners release it: turns in `dialog/transcriptions`, labels in `dialog/EmoEvaluation`, sound in `sentences/wav`.
+"""Reader of the official release of IEMOCAP: `dialog/transcriptions`, labels in `dialog/EmoEvaluation`, audio in `sentences/wav`.
 
 Busso et al., *IEMOCAP: interactive emotional dyadic motion capture database*, Language Resources and Evaluation 2008.
 """
@@ -34,7 +34,7 @@ _LABEL = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """An utterance of a transcription or of an evaluation: its id, who speaks in which dialogue, from when to when in seconds."""
+    """An utterance of a transcription or evaluation: its id, dialogue and speaker, and its start and end in seconds."""
 
     id: str
     dialogue: str
@@ -46,12 +46,12 @@ class Turn:
 
 
 def read_iemocap(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """IEMOCAP's own `dialog/transcriptions/*.txt`, with the labels of `EmoEvaluation` where it lies beside; or those alone.
+    """IEMOCAP's `dialog/transcriptions/*.txt`, with labels from the folder `EmoEvaluation` if it exists; or only the labels.
 
-    Speakers are session and gender of who speaks (`Ses01F`). Turns that nobody labelled, such as `MXX0`, stay as context.
+    A speaker is named by session and gender, such as `Ses01F`. Unlabelled utterances, such as `MXX0`, are kept as context.
 
     Raises:
-        CorpusError: damaged lines, or labels of turns that the transcription does not have.
+        CorpusError: a line is damaged, or the transcription lacks labelled utterances.
     """
     if not isinstance(content, str):
         return None
@@ -61,28 +61,28 @@ def read_iemocap(content: Any, path: Path, size: int, dataset: str | None = None
         beside = path.parent.parent / "EmoEvaluation" / path.name
         labels = _evaluation(_text(beside), beside) if beside.is_file() else []
         if not labels:
-            note(f"{path.name}: no EmoEvaluation/{path.name} beside its folder: no labels")
+            note(f"{path.name}: no EmoEvaluation/{path.name} next to its folder, so there are no labels")
         turns = _labelled(turns, labels, beside)
     else:
         turns, form = _evaluation(content, path), "evaluation"
         if not turns:
             return None
-        note(f"{path.name}: labels alone; the texts stand in dialog/transcriptions")
+        note(f"{path.name}: the file has only labels; the texts are in dialog/transcriptions")
     return _annotations(turns, f"IEMOCAP's {form}", dataset)
 
 
 def is_release(folder: Path) -> bool:
-    """Return whether a folder is IEMOCAP's release, or one session of it."""
+    """Return whether a folder is the official release of IEMOCAP, or one of its sessions."""
     return any((session / TRANSCRIPTS).is_dir() for session in _sessions(folder))
 
 
 def release_annotations(folder: Path) -> Annotations:
-    """Read `IEMOCAP_full_release`: dialogues, texts, speakers, times and labels of all sessions, and the sound of every utterance.
+    """Read the official release of IEMOCAP: dialogues, texts, speakers, times, labels and audio of all sessions.
 
-    Session 5 is the test split, as in the field; the release has none.
+    The release defines no splits. Session 5 is the test split, as in most papers.
 
     Raises:
-        CorpusError: a damaged file, or no transcription.
+        CorpusError: a file is damaged, or there is no transcription.
     """
     turns: list[Turn] = []
     sounds: dict[str, Path] = {}
@@ -92,19 +92,19 @@ def release_annotations(folder: Path) -> Annotations:
         for file in files:
             found = _transcription(_text(file), file)
             if not found:
-                raise CorpusError(f"{file}: no line of an IEMOCAP transcription in it, such as `Ses01F_impro01_F000 [006.29-008.24]: …`")
+                raise CorpusError(f"{file}: no line of an IEMOCAP transcription found, such as `Ses01F_impro01_F000 [006.29-008.24]: …`")
             beside = session / LABELS / file.name
             bare += [] if beside.is_file() else [file.stem]
             turns += _labelled(found, _evaluation(_text(beside), beside), beside) if beside.is_file() else found
         sounds |= {file.stem: file for file in sorted((session / SOUND).glob("Ses*/Ses*.wav"))}
     if not turns:
-        raise CorpusError(f"{folder}: no Ses*.txt in {TRANSCRIPTS}; expected IEMOCAP's transcriptions there")
+        raise CorpusError(f"{folder}: no Ses*.txt in {TRANSCRIPTS}; expected the transcriptions of IEMOCAP there")
     if bare:
-        note(f"{len(bare)} dialogues have no file in {LABELS}, and no labels (first: {bare[0]})")
+        note(f"{len(bare)} dialogues have no file in {LABELS}, so they have no labels (first: {bare[0]})")
     annotations = _annotations(turns, "IEMOCAP's release", "iemocap")
     tested = {name for name in annotations.dialogue_ids if name.startswith("Ses05")}
     if tested and len(tested) < len(annotations.dialogue_ids):
-        note("IEMOCAP's release has no splits: session 5 is taken as test, sessions 1 to 4 as train, as in the field")
+        note("the release of IEMOCAP has no splits; session 5 is the test split and sessions 1 to 4 are for training, as in most papers")
         annotations.splits = {
             "train": [name for name in annotations.dialogue_ids if name not in tested],
             "test": [name for name in annotations.dialogue_ids if name in tested],
@@ -115,14 +115,14 @@ def release_annotations(folder: Path) -> Annotations:
             ids, waves = read_sounds(folder / SOUND, heard, notes=annotations.notes)
             annotations.sequences["audio"], _ = join_sequences(ids, waves, annotations.utterance_ids)
         except ConfigError as error:
-            note(f"the audio is not read: {error}")
+            note(f"the audio is not used: {error}")
     if absent := len(annotations.utterance_ids) - len(heard):
         note(f"{absent} of {len(annotations.utterance_ids)} utterances have no file in {SOUND}")
     return annotations
 
 
 def _sessions(folder: Path) -> list[Path]:
-    """The sessions of a release, or the folder itself where it is one."""
+    """The folders of the sessions of a release, or the folder itself if it is a session."""
     found = sorted(path for path in folder.glob("Session[1-5]") if path.is_dir())
     return [stay_inside(path) for path in found] or [folder]
 
@@ -132,7 +132,7 @@ def _text(path: Path) -> str:
 
 
 def _transcription(text: str, path: Path) -> list[Turn]:
-    """Turns in the order of the file; what stands there without an id (`M: [LAUGHTER]`) is no turn."""
+    """Utterances in the order of the file. Lines without an id, such as `M: [LAUGHTER]`, are left out."""
     others = 0
     turns: list[Turn] = []
     for line in text.splitlines():
@@ -149,7 +149,7 @@ def _transcription(text: str, path: Path) -> list[Turn]:
 
 
 def _evaluation(text: str, path: Path) -> list[Turn]:
-    """The majority label of every turn; lines of single annotators are not read."""
+    """The majority label of every utterance. Lines of single annotators are not read."""
     turns = []
     if "EMOTION [V, A, D]" not in text[:400]:
         return []
@@ -176,18 +176,20 @@ def _seconds(text: str) -> float | None:
 
 
 def _labelled(turns: list[Turn], labels: list[Turn], path: Path) -> list[Turn]:
-    """Turns with their labels.
+    """Utterances with their labels.
 
     Raises:
-        CorpusError: most labels are of other turns.
+        CorpusError: most labels belong to utterances that the transcription lacks.
     """
     known = {turn.id: turn.label for turn in labels}
     there = {turn.id for turn in turns}
     lost = [name for name in known if name not in there]
     if 2 * len(lost) > len(known):
-        raise CorpusError(f"{path}: {len(lost)} of {len(known)} labels are of turns that the transcription does not have, as {lost[0]!r}")
+        raise CorpusError(
+            f"{path}: {len(lost)} of {len(known)} labels belong to utterances that the transcription lacks, such as {lost[0]!r}"
+        )
     if lost:
-        note(f"{path.name}: {len(lost)} labels are of turns that the transcription does not have (first: {lost[0]})")
+        note(f"{path.name}: {len(lost)} labels belong to utterances that the transcription lacks (first: {lost[0]})")
     return [Turn(**{**vars(turn), "label": known.get(turn.id)}) for turn in turns]
 
 

@@ -1,4 +1,4 @@
-"""MELD's own CSVs: one per split, and the dyadic ones, whose dialogues are parts of MELD's."""
+"""Reader of the CSV files of MELD: one per split, and the dyadic files, whose dialogues are parts of dialogues of MELD."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ SENTIMENTS = ("neutral", "positive", "negative")
 
 
 def read_meld(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """One of MELD's `{train,dev,test}_sent_emo.csv`, or of the dyadic `…_sent_emo_dya.csv`.
+    """MELD's `{train,dev,test}_sent_emo.csv`, or the dyadic `…_sent_emo_dya.csv`.
 
-    The split stands in the file's name only. Utterances have MELD's ids (`dev_dia1_utt4`), also in the dyadic files, which number
-    dialogues anew and keep MELD's numbers in other columns; an utterance that stands there in several dialogues ends in `#2`, `#3`.
+    The split is taken from the file name. Utterances get the ids of MELD, such as `dev_dia1_utt4`. The dyadic files number dialogues
+    differently, and have the original numbers in other columns, which are used for the ids. If an utterance is in several dyadic dialogues,
+    its further copies get ids that end in `#2`, `#3`.
 
     Raises:
-        CorpusError: a name that tells no split; an emotion or sentiment outside the set.
+        CorpusError: the file name does not contain a split, or an emotion or sentiment is unknown.
     """
     if not isinstance(content, Table) or not {*COLUMNS} <= {*content.columns}:
         return None
     split = split_of_name(path)
     if split is None:
         raise CorpusError(
-            f"{path}: one of MELD's CSVs, whose split is told by the file's name alone; expected train, dev or test in it, as in "
+            f"{path}: a CSV of MELD, whose split is taken from the file name; expected train, dev or test in the name, as in "
             "train_sent_emo.csv"
         )
     dyadic = {*OLD} <= {*content.columns}
@@ -44,11 +45,11 @@ def read_meld(content: Any, path: Path, size: int, dataset: str | None = None) -
     for row, emotion, sentiment, place in zip(content.rows, emotions, sentiments, content.places, strict=True):
         for what, value, known in (("emotion", emotion, MELD7), ("sentiment", sentiment, SENTIMENTS)):
             if value is not None and value not in known:
-                raise CorpusError(f"{path}: {place}: {what} {str(value)[:40]!r} is outside the set {', '.join(known)}")
+                raise CorpusError(f"{path}: {place}: {what} {str(value)[:40]!r} is not one of {', '.join(known)}")
         dialogue, number = cell(row["Dialogue_ID"]).strip(), cell(row["Utterance_ID"]).strip()
         old = [cell(row[name]).strip() for name in OLD] if dyadic else [dialogue, number]
         if not all(old):
-            raise CorpusError(f"{path}: {place}: empty {' or '.join(OLD if dyadic else COLUMNS[-2:])}; expected MELD's numbers")
+            raise CorpusError(f"{path}: {place}: empty {' or '.join(OLD if dyadic else COLUMNS[-2:])}; expected the numbers of MELD")
         utterance = f"{split}_dia{old[0]}_utt{old[1]}"
         seen[utterance] += 1
         table.append(
@@ -69,7 +70,7 @@ def read_meld(content: Any, path: Path, size: int, dataset: str | None = None) -
         return assemble_rows(table, path, content.places, "MELD's official CSV", "meld")
     again = sum(times > 1 for times in seen.values())
     note(
-        f"{path.name}: MELD's dyadic dialogues; features are joined by MELD's own ids ({', '.join(OLD)})"
-        + (f", {again} utterances stand in several dialogues" if again else "")
+        f"{path.name}: dyadic dialogues of MELD; features are joined by the ids of MELD ({', '.join(OLD)})"
+        + (f", {again} utterances are in several dialogues" if again else "")
     )
     return assemble_rows(table, path, content.places, "MELD's dyadic CSV", "meld-dyadic")

@@ -1,4 +1,4 @@
-"""Several annotation files as one: dialogues of one corpus side by side, or the same dialogues with more features."""
+"""Merging of several annotation files: files with different dialogues of one corpus, or with further features of the same dialogues."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from erc_graph.errors import CorpusError
 
 
 def merge_annotations(parts: list[Annotations]) -> Annotations:
-    """Join several files to one corpus.
+    """Merge the annotations of several files.
 
-    Files with different dialogues are put one after the other (MELD's three CSVs). Files with the same dialogues are joined
-    turn by turn (M3NET: MMGCN's file and COSMIC's): the first names speakers, utterances and texts, the others add
-    columns and features.
+    Files with different dialogues, such as the three CSVs of MELD, are concatenated. Files with the same dialogues are joined utterance by
+    utterance. The first file then gives speakers, utterances and texts; the others add columns and features. M3NET, for example, needs the
+    files of MMGCN and COSMIC.
 
     Raises:
-        CorpusError: different data sets; dialogues that are partly the same, or the same with nothing new; duplicate utterance
-            ids; joined files that disagree on lengths or labels; features of different widths.
+        CorpusError: the files are of different data sets, share only some dialogues, or have duplicate utterance ids. For joined files:
+            lengths or labels differ, or a file adds nothing. For concatenated files: the widths of features differ.
     """
     if not parts:
-        raise CorpusError("annotations: no file named; expected one or several")
+        raise CorpusError("annotations: no file given; expected one or several files")
     datasets = list(dict.fromkeys(part.dataset for part in parts))
     if len(datasets) > 1:
         raise CorpusError(f"annotations: the files are of different data sets: {', '.join(str(name) for name in datasets)}; expected one")
@@ -50,7 +50,7 @@ def merge_annotations(parts: list[Annotations]) -> Annotations:
 
 
 def _apart(parts: list[Annotations]) -> list[Annotations]:
-    """Files of one split each that number their dialogues alike: the split goes in front of the ids, as in MELD."""
+    """If files of one split each use the same dialogue numbers, put the split in front of the ids, as in MELD."""
     own = [
         next(iter(part.splits)) if len(part.splits) == 1 and len(part.dialogue_ids) == sum(map(len, part.splits.values())) else None
         for part in parts
@@ -62,7 +62,7 @@ def _apart(parts: list[Annotations]) -> list[Annotations]:
     if None in own or all(len(splits) == 1 for splits in home.values()):
         return parts
     twice = next(name for name, splits in home.items() if len(splits) > 1)
-    note(f"dialogue {twice!r} is in several splits: the split is put in front of all ids")
+    note(f"dialogue {twice!r} is in several splits, so the split is put in front of all ids")
     renamed = []
     for part, split in zip(parts, own, strict=True):
         names = [f"{split}_{name}" for name in part.dialogue_ids]
@@ -72,7 +72,7 @@ def _apart(parts: list[Annotations]) -> list[Annotations]:
 
 
 def _concatenate(parts: list[Annotations]) -> Annotations:
-    """Different dialogues, one file after the other; what a file does not have is unlabelled or missing there."""
+    """Concatenate files with different dialogues. Labels and features that a file lacks are missing for its dialogues."""
     if len(parts) == 1:
         return parts[0]
     sizes = [len(part.utterance_ids) for part in parts]
@@ -124,7 +124,7 @@ def _concatenate(parts: list[Annotations]) -> Annotations:
 
 
 def _union(labels: list[list[str]]) -> list[str]:
-    """Label names of all files: counted indices in their order, names sorted."""
+    """Label names of all files: indices in numerical order, names sorted."""
     longest = max(labels, key=len)
     if all(own == longest[: len(own)] for own in labels):
         return longest
@@ -132,7 +132,7 @@ def _union(labels: list[list[str]]) -> list[str]:
 
 
 def _as_long(first: Annotations, other: Annotations) -> Annotations:
-    """Annotations of some of the same utterances, as the labels of IEMOCAP's EmoEvaluation, with nothing for those that they leave out."""
+    """Extend annotations of some utterances, such as labels of IEMOCAP, to all utterances; the added values are empty."""
     row = {name: number for number, name in enumerate(other.utterance_ids)}
     if first.lengths == other.lengths or not row.keys() < {*first.utterance_ids} or other.features or other.sequences:
         return other
@@ -149,7 +149,7 @@ def _as_long(first: Annotations, other: Annotations) -> Annotations:
 
 
 def _join(first: Annotations, other: Annotations) -> Annotations:
-    """The same dialogues, turn by turn."""
+    """Join files with the same dialogues, utterance by utterance."""
     if set(first.dialogue_ids) != set(other.dialogue_ids):
         shared = [id for id in other.dialogue_ids if id in set(first.dialogue_ids)]
         raise CorpusError(
@@ -179,10 +179,10 @@ def _join(first: Annotations, other: Annotations) -> Annotations:
                     f"annotations: utterance {first.utterance_ids[row]!r} is {mine!r} in one file, {theirs!r} in another ({name})"
                 )
     skipped = [name for name in [*other.features, *other.sequences] if name not in new + inner]
-    notes = [f"{', '.join(skipped)} of the second file not used: the first has them"] if skipped else []
+    notes = [f"{', '.join(skipped)} of the second file are not used, because the first file has them"] if skipped else []
     first_notes = [
         *first.notes,
-        f"joined turn by turn with the {other.format}: {', '.join(new + inner + columns)} added",
+        f"joined with the {other.format}, which adds {', '.join(new + inner + columns)}",
         *other.notes,
         *notes,
     ]

@@ -1,6 +1,7 @@
-"""From bytes to content: what a file holds, before anybody asks what it means.
+"""Opening of annotation files: from bytes to containers, a table or text, before the format is recognised.
 
-A pickle or JSON is what it contains, JSON lines are a list, Parquet and Excel are a `Table`, anything else that is text is a string.
+A pickle or JSON file gives its containers, and JSON lines give a list. Parquet and Excel files give a `Table`. Any other text gives a
+string.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _JSON = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]])")  # not the `[00:12]` or `[6.29 -
 
 
 def open_content(content: bytes, path: Path) -> Any:
-    """Return what the bytes hold.
+    """Return the content of a file, given its bytes.
 
     Raises:
-        CorpusError: empty, damaged, hostile, or a known file of another kind, which is named.
+        CorpusError: the file is empty, damaged, malicious, or of a known other kind. The message names that kind.
     """
     if not content.strip():
         raise CorpusError(f"{path}: is empty; expected an annotation file")

@@ -1,6 +1,6 @@
-"""What the layouts of the field have in common: per field a dict, dialogue → list of per-utterance values; here they are packed.
+"""Packing of the fields of a file into rows. Each field is a dict: dialogue → list with one value per utterance.
 
-Everything that two fields can disagree about is checked here, once: keys, lengths, widths, labels, ids, splits.
+All checks of the agreement of fields are here: keys, lengths, widths, labels, ids and splits.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _CP1252 = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).de
 
 
 def pack(fields: Fields) -> Annotations:
-    """Pack the fields into one row per utterance, dialogue after dialogue, checked.
+    """Check the fields and pack them into one row per utterance, one dialogue after another.
 
     Raises:
-        CorpusError: fields that disagree on dialogues or lengths, ragged features, labels outside the set, duplicate ids,
-            empty dialogues, splits that name unknown dialogues or overlap.
+        CorpusError: fields differ in dialogues or lengths, feature widths differ, labels are not in the label set, ids are not unique, or
+            dialogues are empty. Also if splits overlap or name unknown dialogues.
     """
     packer = _Packer(fields)
     return packer.annotations()
 
 
 class _Packer:
-    """Shared state of the checks below: the file, its dialogues, their names and lengths."""
+    """State that the checks share: the file, its dialogues, their names and lengths."""
 
     def __init__(self, fields: Fields) -> None:
         self.fields, self.path = fields, fields.path
@@ -54,13 +54,13 @@ class _Packer:
                 raise CorpusError(f"{self.path}: dialogue {self.plain[key]!r} is empty; remove it from every field of the file")
         self.total = sum(self.lengths)
         if self.total > fields.size:
-            raise CorpusError(f"{self.path}: {self.total} utterances in {fields.size} bytes; refused as hostile or corrupt")
+            raise CorpusError(f"{self.path}: {self.total} utterances in {fields.size} bytes; refused as malicious or corrupt")
         self.values = [scalar(value) for value in chain.from_iterable(labels)]
         self.split_keys = self.read_splits()
         self.dataset, self.names = recognise(fields, self.plain, self.values, self.split_keys, self.notes)
 
     def annotations(self) -> Annotations:
-        """Everything, in one row order."""
+        """Return the checked annotations, one row per utterance."""
         fields = self.fields
         counts = Counter(self.names)
         if len(counts) != len(self.names):
@@ -87,25 +87,25 @@ class _Packer:
         )
 
     def plain_key(self, key: Any) -> str | int:
-        """A dialogue's key as text or as a number."""
+        """Return the key of a dialogue as text or as a number."""
         if isinstance(key, np.generic):
             key = key.item()
         if isinstance(key, bytes):
             key = key.decode("latin1")
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise CorpusError(f"{self.path}: dialogue ids must be text or whole numbers, found {spell(key)}")
+            raise CorpusError(f"{self.path}: dialogue ids must be text or integers, found {spell(key)}")
         return key
 
     def column(self, name: str, mapping: Any) -> list[Sequence[Any]]:
-        """The values of one field, per dialogue, in the order of the labels."""
+        """Return the values of one field per dialogue, in the order of the labels."""
         if not isinstance(mapping, dict):
             raise CorpusError(f"{self.path}: {name}: expected a dict dialogue → values, found {spell(mapping)}")
         columns: list[Any] = []
         for position, key in enumerate(self.keys):
             if key not in mapping:
                 raise CorpusError(
-                    f"{self.path}: {name}: dialogue {self.plain[key]!r} is missing ({len(mapping)} of {len(self.keys)} there); "
-                    "remove it from the others"
+                    f"{self.path}: {name}: dialogue {self.plain[key]!r} is missing (found {len(mapping)} of {len(self.keys)}); "
+                    "remove it from the other fields"
                 )
             values = mapping[key]
             if not isinstance(values, list | tuple | np.ndarray) or (isinstance(values, np.ndarray) and values.ndim == 0):
@@ -120,11 +120,11 @@ class _Packer:
             columns.append(values)
         if name != "labels" and len(mapping) > len(self.keys):
             extra = next(key for key in mapping if key not in self.fields.labels)
-            self.notes.append(f"{name}: {len(mapping) - len(self.keys)} dialogues without labels left out, the first is {spell(extra)}")
+            self.notes.append(f"{name}: {len(mapping) - len(self.keys)} dialogues without labels are left out; the first is {spell(extra)}")
         return columns
 
     def where(self, row: int) -> str:
-        """Dialogue and turn of a row."""
+        """Return the dialogue and turn of a row as text for messages."""
         for name, length in zip(self.names, self.lengths, strict=True):
             if row < length:
                 return f"dialogue {name!r}, turn {row}"
@@ -132,7 +132,7 @@ class _Packer:
         raise IndexError(row)
 
     def read_splits(self) -> dict[str, list[Any]]:
-        """Split → keys: stored order of a list, sorted where the file has a set."""
+        """Return split → keys: a list in its order, a set sorted."""
         result: dict[str, list[Any]] = {}
         owner: dict[Any, str] = {}
         for split, keys in self.fields.splits.items():
@@ -142,7 +142,7 @@ class _Packer:
             for key in ordered:
                 if not isinstance(key, str | int | bytes | np.generic) or key not in self.plain:
                     raise CorpusError(
-                        f"{self.path}: split {split!r} names dialogue {spell(key)}, which the file does not have; remove it there"
+                        f"{self.path}: split {split!r} names dialogue {spell(key)}, which the file does not have; remove it from the split"
                     )
                 if key in owner:
                     raise CorpusError(f"{self.path}: dialogue {spell(key)} is in the splits {owner[key]!r} and {split!r}; expected one")
@@ -153,7 +153,7 @@ class _Packer:
         return {split: keys for split, keys in result.items() if keys}
 
     def read_labels(self) -> tuple[dict[str, list[Any]], list[str]]:
-        """Columns `label`, `sentiment`, `score`, and label names where the data set is not known."""
+        """Return the columns `label`, `sentiment` and `score`, and the label names if the data set is unknown."""
         values, labels = self.values, list[str]()
         columns: dict[str, list[Any]] = {}
         for row, value in enumerate(values):
@@ -173,14 +173,14 @@ class _Packer:
             columns["label"], labels = self.read_indices(values, names)
             if names is None and any(isinstance(value, float) for value in numbers):
                 columns["score"] = self.read_scores(values)
-                note(f'{self.path.name}: labels are whole numbers, taken as classes; `task = "sentiment"` takes them as scores')
+                note(f'{self.path.name}: labels are integers and count as classes; to read them as scores, set `task = "sentiment"`')
         if self.fields.sentiments is not None:
             sentiments = [scalar(value) for value in chain.from_iterable(self.column("sentiments", self.fields.sentiments))]
             columns["sentiment"] = self.read_names("sentiment", sentiments, MELD_SENTIMENT)
         return columns, labels
 
     def are_scores(self, numbers: list[int | float]) -> bool:
-        """Whether numbers are scores rather than places in a label set: a data set of scores, fractions, or numbers below -1."""
+        """Return whether the labels are scores, not indices: the data set has scores, or there are fractions or numbers below -1."""
         task = TASKS.get(DEFAULT_TASK.get(self.dataset or "", ""))
         floats = [value for value in numbers if isinstance(value, float) and value == value]
         if self.dataset == "mosi" or (task is not None and task.kind == "score"):
@@ -188,35 +188,35 @@ class _Packer:
         return any(not value.is_integer() or value < -1 for value in floats)
 
     def read_scores(self, values: list[Any]) -> list[float | None]:
-        """Numbers; NaN and `None` are unlabelled."""
+        """Return labels as scores; NaN and `None` mean unlabelled."""
         for row, value in enumerate(values):
             if value is not None and value in (float("inf"), float("-inf")):
                 raise CorpusError(f"{self.path}: {self.where(row)}: score {value} is not finite")
         return [None if value is None or value != value else float(value) for value in values]
 
     def read_indices(self, values: list[Any], names: tuple[str, ...] | None) -> tuple[list[str | None], list[str]]:
-        """Label names of indices; of an unknown data set the indices themselves."""
+        """Return the label names of indices; for an unknown data set, the indices as text."""
         if names is not None:
             return self.read_names("label", values, names), []
         top = max((int(value) for value in values if value is not None and math.isfinite(value)), default=-1)
         if top >= 1000:
-            raise CorpusError(f"{self.path}: label {top} is no index of a label set")
+            raise CorpusError(f"{self.path}: label {top} is not an index of a label set")
         labels = [str(index) for index in range(top + 1)]
         return self.read_names("label", values, tuple(labels)), labels
 
     def read_names(self, what: str, values: list[Any], names: tuple[str, ...]) -> list[str | None]:
-        """Index → name; -1, NaN and `None` are unlabelled."""
+        """Convert indices to names; -1, NaN and `None` mean unlabelled."""
         result: list[str | None] = []
         nothing = sum(isinstance(value, float) and value != value for value in values)
         if nothing:
-            note(f"{self.path.name}: {what}s: {nothing} are NaN, taken as none")
+            note(f"{self.path.name}: {what}s: {nothing} are NaN and count as unlabelled")
         for row, value in enumerate(values):
             if value is None or (isinstance(value, int | float) and (value == -1 or value != value)):
                 result.append(None)
                 continue
             if not isinstance(value, int | float) or value in (float("inf"), float("-inf")) or value != int(value):
                 found = value.text if isinstance(value, Odd) else spell(value)
-                raise CorpusError(f"{self.path}: {self.where(row)}: {what} must be a whole number, found {found}")
+                raise CorpusError(f"{self.path}: {self.where(row)}: {what} must be an integer, found {found}")
             if not 0 <= value < len(names):
                 raise CorpusError(
                     f"{self.path}: {self.where(row)}: {what} {spell(value)} is outside 0-{len(names) - 1} ({', '.join(names)})"
@@ -225,7 +225,7 @@ class _Packer:
         return result
 
     def read_speakers(self) -> list[str]:
-        """Speaker names: session and gender for IEMOCAP, `speaker0`… for numbers and one-hot vectors."""
+        """Return speaker names: session and gender for IEMOCAP, `speaker0`, … for numbers and one-hot vectors."""
         iemocap = (self.dataset or "").startswith("iemocap")
         result: list[str] = []
         numbered = False
@@ -244,11 +244,11 @@ class _Packer:
                     numbered = True
                 result.append(session + index if index in ("M", "F") else index or "speaker")
         if numbered and not iemocap:
-            self.notes.append("speakers are numbers within the dialogue, not identities")
+            self.notes.append("speakers are only numbered within each dialogue, so they are unknown across dialogues")
         return result
 
     def read_texts(self) -> list[str]:
-        """Sentences, with Windows' punctuation repaired; token lists are joined."""
+        """Return the texts, with Windows-1252 punctuation repaired and lists of tokens joined."""
         if self.fields.texts is None:
             return []
         repaired: dict[str, str] = {}
@@ -265,17 +265,17 @@ class _Packer:
                     repaired[value] = str(value).translate(_CP1252)
                 result.append(repaired[value])
         if changed := sum(before != after for before, after in repaired.items()):
-            self.notes.append(f"{changed} sentences had Windows-1252 punctuation read as Latin-1; repaired")
+            self.notes.append(f"{changed} sentences had Windows-1252 punctuation that was read as Latin-1; it is repaired")
         return result
 
     def read_ids(self) -> list[str]:
-        """Utterance ids of the file, or dialogue and turn."""
+        """Return the utterance ids of the file, or ids made of dialogue and turn."""
         numbered = [f"{name}_{turn}" for name, length in zip(self.names, self.lengths, strict=True) for turn in range(length)]
         if self.fields.ids is None:
             if self.dataset == "meld":
                 self.notes.append(
-                    "the file has no utterance ids and MELD's skip numbers in 76 dialogues, so turns are counted instead "
-                    "(train_dia0_0, …); to join features by MELD's ids, list its CSVs before this file under `annotations`"
+                    "the file has no utterance ids, and the ids of MELD skip numbers in 76 dialogues, so utterances are counted instead "
+                    "(train_dia0_0, …); to join features by the ids of MELD, list its CSVs before this file under `annotations`"
                 )
             return numbered
         ids = [scalar(value) for value in chain.from_iterable(self.column("ids", self.fields.ids))]
@@ -283,7 +283,7 @@ class _Packer:
         names = chain.from_iterable([name] * length for name, length in zip(self.names, self.lengths, strict=True))
         for row, (name, value) in enumerate(zip(names, ids, strict=True)):
             if isinstance(value, Odd | float) or value is None or value == "":
-                raise CorpusError(f"{self.path}: {self.where(row)}: utterance id must be text or a whole number")
+                raise CorpusError(f"{self.path}: {self.where(row)}: utterance id must be text or an integer")
             local = re.fullmatch(r"(?:utt_?)?(\d+)", str(value))  # counted within the dialogue
             result.append(f"{name}_{'utt' if self.dataset == 'meld' else ''}{local[1]}" if local else value)
         count = Counter(result)
@@ -293,7 +293,10 @@ class _Packer:
         return result
 
     def read_features(self, modality: str, mapping: Any) -> np.ndarray:
-        """`(utterances, width)` float32; an empty vector is a missing one (NaN); frames are averaged over time."""
+        """Return the features of a modality, `(utterances, width)` float32.
+
+        An empty vector means missing (NaN). Several frames are averaged over time.
+        """
         result = np.full((self.total, 0), np.nan, dtype=np.float32)
         averaged = number = 0
         for name, values in zip(self.names, self.column(modality, mapping), strict=True):
@@ -309,7 +312,7 @@ class _Packer:
                     width = len(row)
                     if self.total * width > 100 * self.fields.size + (1 << 24):
                         size = f"{self.total} x {width} numbers in {self.fields.size} bytes"
-                        raise CorpusError(f"{self.path}: {modality}: {size}; refused as hostile or corrupt")
+                        raise CorpusError(f"{self.path}: {modality}: {size}; refused as malicious or corrupt")
                     result = np.full((self.total, width), np.nan, dtype=np.float32)
                 if len(row) not in (0, width):
                     raise CorpusError(
@@ -320,5 +323,5 @@ class _Packer:
                     result[number] = row
                 number += 1
         if averaged:
-            self.notes.append(f"{modality}: {averaged} utterances have several frames, averaged over time")
+            self.notes.append(f"{modality}: {averaged} utterances have several frames, which are averaged over time")
         return result

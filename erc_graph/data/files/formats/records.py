@@ -1,4 +1,4 @@
-"""Layouts that name their fields: dicts of fields (DnR), dicts of samples (CORECT), lists of dialogues (DAG-ERC)."""
+"""Readers of layouts with named fields: dicts of fields (DnR), dicts of samples (CORECT), lists of dialogues (DAG-ERC)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHORT = {"hap": "happy", "sad": "sad", "neu": "neutral", "ang": "angry", "exc":
 
 
 def read_dict(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """A dict of fields: `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`, `trainVid`, `testVid`, maybe `valVid`.
+    """A dict of fields: `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`, `trainVid`, `testVid` and optionally `valVid`.
 
     Raises:
-        CorpusError: no speakers or labels, or fields that disagree.
+        CorpusError: speakers or labels are missing, or fields contradict each other.
     """
     if not isinstance(content, dict) or not {"trainVid", "testVid"} <= content.keys():
         return None
@@ -59,7 +59,7 @@ def read_samples(content: Any, path: Path, size: int, dataset: str | None = None
     """A dict split → list of dialogues, each a dict `vid`, `speakers`, `labels`, `text`, `audio`, `visual`, `sentence` (CORECT).
 
     Raises:
-        CorpusError: a sample without `vid`, `speaker` or `label`, a dialogue id that stands twice, or fields that disagree.
+        CorpusError: a sample lacks `vid`, `speaker` or `label`, a dialogue id occurs twice, or fields contradict each other.
     """
     if not isinstance(content, dict) or not content or not all(name in SPLIT_NAMES for name in content):
         return None
@@ -75,7 +75,7 @@ def read_samples(content: Any, path: Path, size: int, dataset: str | None = None
                     raise CorpusError(f"{path}: {name}, sample {number}: no {needed!r}; it has {', '.join(sorted(fields))}")
             vid = fields["vid"]
             if not isinstance(vid, str | int | np.generic):
-                raise CorpusError(f"{path}: {name}, sample {number}: `vid` must be text or a whole number, found {spell(vid)}")
+                raise CorpusError(f"{path}: {name}, sample {number}: `vid` must be text or an integer, found {spell(vid)}")
             if vid in columns.get("label", {}):
                 raise CorpusError(f"{path}: {name}, sample {number}: duplicate dialogue id {spell(vid)}; ids must be unique")
             splits.setdefault(SPLIT_NAMES[name], []).append(vid)
@@ -83,7 +83,7 @@ def read_samples(content: Any, path: Path, size: int, dataset: str | None = None
                 if fields.get(field) is not None:
                     columns.setdefault(field, {})[vid] = fields[field]
     if "label" not in columns:
-        raise CorpusError(f"{path}: no dialogue in any of {', '.join(content)}")
+        raise CorpusError(f"{path}: no dialogues in {', '.join(content)}")
     return pack(
         Fields(
             path=path,
@@ -104,7 +104,7 @@ def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = No
     """A JSON list of dialogues, each a list of `{text, speaker, label?, cls}` (DAG-ERC; MultiDAG: `cls` = three vectors).
 
     Raises:
-        CorpusError: an utterance without `text` or `speaker`, a vocabulary of another form, or fields that disagree.
+        CorpusError: an utterance lacks `text` or `speaker`, the vocabulary has another form, or fields contradict each other.
     """
     if not isinstance(content, list) or not content or not all(isinstance(dialogue, list) for dialogue in content):
         return None
@@ -143,12 +143,12 @@ def read_dialogues(content: Any, path: Path, size: int, dataset: str | None = No
         )
     )
     if split is None:
-        annotations.notes.append("the file's name tells no split (train, dev or test): give `splits` in corpus.toml")
+        annotations.notes.append("the file name contains no split (train, dev or test); give `splits` in corpus.toml")
     return annotations
 
 
 def _vocabulary(path: Path) -> list[str]:
-    """Label names of `label_vocab.pkl` beside the file, where there is one."""
+    """Label names of `label_vocab.pkl` in the same folder, if it exists."""
     beside = path.with_name("label_vocab.pkl")
     if not stay_inside(beside).is_file():
         return []
@@ -162,7 +162,7 @@ def _vocabulary(path: Path) -> list[str]:
 
 
 def _name_labels(labels: dict[str, list[Any]], vocabulary: list[str]) -> str | None:
-    """Replace indices and IEMOCAP's short names by names, in place; the data set that has them."""
+    """Replace indices and short names of IEMOCAP by label names, in place, and return the data set."""
     for values in labels.values():
         for turn, value in enumerate(values):
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(vocabulary):

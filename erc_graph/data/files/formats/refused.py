@@ -1,4 +1,4 @@
-"""Layouts that are recognised and not read: one sentence says what the file is and what to do."""
+"""Files that are recognised but not read. The error says in one sentence what the file is and what to do."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _TABLE = "write a table with the columns dialogue, turn, speaker, text, label (C
 
 # First bytes → what the file is, and the way out.
 _FOREIGN = (
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"),
-    (b"<!doctype html", "a web page: the download gave a page instead of the file; open the address in a browser"),
-    (b"<html", "a web page: the download gave a page instead of the file; open the address in a browser"),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself; download the file with `git lfs pull`"),
+    (b"<!doctype html", "a web page: a page was downloaded instead of the file; open the address in a browser"),
+    (b"<html", "a web page: a page was downloaded instead of the file; open the address in a browser"),
     (b"%pdf", "a PDF: copy its text into a plain text file, or write a table (CSV)"),
     (b"{\\rtf", "Rich Text (RTF): save it as plain text (.txt) or CSV"),
     (b"\xd0\xcf\x11\xe0", "an old file of Excel or Word: save it as .xlsx or CSV, a text as .txt"),
@@ -30,25 +30,25 @@ _FOREIGN = (
     (b"7z\xbc\xaf", "compressed (7-Zip): unpack it"),
     (b"rar!", "compressed (RAR): unpack it"),
     (b"\x89hdf", "HDF5: write annotations as a table (CSV) and features as .npz (utterance, features)"),
-    (b"\x93numpy", "a numpy array: annotations are expected here; name features under `[features]`"),
-    (b"riff", "a sound or video file: annotations are expected here"),
-    (b"\x89png", "a picture: annotations are expected here"),
-    (b"\xff\xd8\xff", "a picture: annotations are expected here"),
+    (b"\x93numpy", "a numpy array: expected annotations; name features under `[features]`"),
+    (b"riff", "an audio or video file: expected annotations"),
+    (b"\x89png", "a picture: expected annotations"),
+    (b"\xff\xd8\xff", "a picture: expected annotations"),
 )
 
 
 def refuse_foreign(content: bytes, path: Path) -> None:
-    """Name a file of another kind by its first bytes.
+    """Raise an error if the first bytes show that a file is of another kind.
 
     Raises:
-        CorpusError: it is one; with the way out.
+        CorpusError: the file is of a known other kind. The message says what to do.
     """
     head = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for mark, words in _FOREIGN:
         if head.startswith(mark):
             raise CorpusError(f"{path}: {words}")
     if b"joblib" in content[:200] or head.startswith((b"x\x9c", b"x\x01")):
-        raise CorpusError(f"{path}: compressed (zlib, as joblib writes it): load it there and save it again with pickle, or as a table")
+        raise CorpusError(f"{path}: compressed with zlib, as by joblib; load it with joblib and save it with pickle, or as a table")
 
 
 _TURN = re.compile(r"[^:,;\t|\n]{1,60}:\s{1,9}\S")
@@ -56,10 +56,10 @@ _CUE = re.compile(r"[\d:.,]{5,16} {0,3}-->")
 
 
 def refuse_talk(text: str, path: Path) -> None:
-    """Name a transcript where a table is expected.
+    """Raise an error if a file that should be a table is a transcript.
 
     Raises:
-        CorpusError: subtitles, or lines most of which are `Name: text` below no name of a column for the text.
+        CorpusError: the file has subtitles, or most lines are `Name: text` and no header names a column for the text.
     """
     lines = [line.strip() for line in text[:20_000].split("\n") if line.strip()][:40]
     if not lines or "text" in find_columns(re.split(r"[,;\t|]", lines[0])):
@@ -73,10 +73,10 @@ def refuse_talk(text: str, path: Path) -> None:
 
 
 def refuse_known(content: Any, path: Path) -> None:
-    """Name the file where it is known.
+    """Raise an error if the content is a known layout that cannot be read.
 
     Raises:
-        CorpusError: features alone, as MultiEMO has them; sentences or speakers alone; one clip of MMSA-FET.
+        CorpusError: the file has only features (as in MultiEMO), only sentences or speakers, or a single clip of MMSA-FET.
     """
     if not isinstance(content, dict) or not content:
         return
@@ -87,30 +87,30 @@ def refuse_known(content: Any, path: Path) -> None:
         )
     texts = all(isinstance(value, list) and all(isinstance(one, str) for one in value) for value in content.values())
     if texts and all(str(key).lower() in SPLIT_NAMES for key in content):
-        raise CorpusError(f"{path}: a list of splits; annotations are expected here: name it under `splits` in corpus.toml")
+        raise CorpusError(f"{path}: a list of splits; expected annotations; name the file under `splits` in corpus.toml")
     if texts:
         raise CorpusError(
-            f"{path}: one text per utterance (sentences or speakers, as COSMIC keeps them beside its features), and no labels; read the "
+            f"{path}: the file has only one text per utterance (sentences or speakers of COSMIC), and no labels; read the "
             "file that has speakers, labels and sentences together, such as iemocap_features_roberta.pkl or iemocap.pkl"
         )
     if all(isinstance(value, list | tuple | np.ndarray) for value in content.values()):
         raise CorpusError(
-            f"{path}: features alone ({len(content)} keys, the first is {str(next(iter(content)))[:60]!r}), as MultiEMO has "
-            "them; annotations are expected here (Speakers.pkl, *_sent_emo.csv); give features under `[features]` as .npz"
+            f"{path}: the file has only features ({len(content)} keys, the first is {str(next(iter(content)))[:60]!r}), as in "
+            "MultiEMO; expected annotations (Speakers.pkl, *_sent_emo.csv); give features under `[features]` as .npz"
         )
 
 
 def refuse_archive(names: list[str], path: Path) -> None:
-    """Name a zip archive.
+    """Raise an error that says what a zip archive contains.
 
     Raises:
         CorpusError: always.
     """
     stems = {name.rsplit("/", 1)[-1] for name in names}
     if stems & {"train_corpus.npy", "whole_corpus.npy"}:
-        raise CorpusError(f"{path}: MERBench's label.npz holds Python objects, which are not loaded: {_TABLE}")
+        raise CorpusError(f"{path}: label.npz of MERBench contains Python objects, which are not loaded; {_TABLE}")
     if "data.pkl" in stems:
         raise CorpusError(f"{path}: a PyTorch file; save features as .safetensors or .npz, annotations as a table")
     if stems & {"utterance.npy", "features.npy"}:
-        raise CorpusError(f"{path}: a file of features (utterance, features); annotations are expected here: name it under `[features]`")
+        raise CorpusError(f"{path}: a file of features (utterance, features); expected annotations; name the file under `[features]`")
     raise CorpusError(f"{path}: a zip archive of {len(names)} files; unpack it, or {_TABLE}")

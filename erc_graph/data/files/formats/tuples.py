@@ -1,7 +1,7 @@
-"""Tuples and lists of fields, without names: told apart by their length and by what stands in each place.
+"""Reader of tuples and lists of fields without names. They are distinguished by their length and the content of each field.
 
-Each layout is the list of its fields, in order. Where the same length means several things (a 9-tuple of IEMOCAP or of MELD, a
-10-tuple with or without utterance ids), the first utterance of every field decides.
+A layout lists the fields of a tuple in order. If several layouts have the same length, the first utterance of every field decides.
+Examples: 9-tuples of IEMOCAP and of MELD, 10-tuples with and without utterance ids.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROBERTA = "roberta1 roberta2 roberta3 roberta4"
 
 @dataclass(frozen=True)
 class Layout:
-    """A known tuple: what it is called, and its fields."""
+    """A known layout of tuples: its name and its fields."""
 
     name: str
     fields: tuple[str, ...]
@@ -67,10 +67,10 @@ _VECTOR = {"vector", "one-hot", "frames"}
 
 
 def read_tuple(content: Any, path: Path, size: int, dataset: str | None = None) -> Annotations | None:
-    """Read annotations of a tuple or list of fields; `None` where the content is something else.
+    """Read the annotations in a tuple or list of fields; return `None` if the content has another form.
 
     Raises:
-        CorpusError: a tuple of fields, but none of the known layouts; or one whose fields disagree.
+        CorpusError: the tuple has none of the known layouts, or its fields contradict each other.
     """
     if not isinstance(content, list | tuple) or not any(isinstance(part, dict) for part in content):
         return None
@@ -123,7 +123,7 @@ def _fits(kind: str, name: str) -> bool:
 
 
 def _kind(part: Any) -> str:
-    """What a field holds, by its first utterance: `keys` for a split, `empty` where there is none to look at."""
+    """Kind of content of a field, judged by its first utterance: `keys` for a split, `empty` if there is no utterance."""
     if isinstance(part, list | tuple | set | frozenset | np.ndarray):
         return "keys"
     if not isinstance(part, dict):
@@ -157,7 +157,7 @@ def _kind_of_value(value: Any) -> str:
 
 
 def _looks_like_sentiments(extra: Any, labels: Any) -> bool:
-    """Whether the unnamed last field is a sentiment index per utterance."""
+    """Whether the last field, which has no name, has one sentiment index per utterance."""
     if not isinstance(extra, dict) or not isinstance(labels, dict) or set(extra) != set(labels) or _kind(extra) != "number":
         return False
     try:

@@ -1,4 +1,4 @@
-"""Single values of a file: text, numbers, indices of speakers, vectors; and how a message spells them."""
+"""Conversion of single values of a file (text, numbers, speaker indices, vectors), and their form in messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def spell(value: Any) -> str:
-    """Return a value for a message, short whatever it is."""
+    """Return a short text of any value, for a message."""
     if isinstance(value, str | int | float | bool | np.generic) or value is None:
         return repr(value if not isinstance(value, np.generic) else value.item())[:60]
     if isinstance(value, np.ndarray):
@@ -17,14 +17,14 @@ def spell(value: Any) -> str:
 
 
 class Odd:
-    """A value that is neither text nor a number, kept until its place can be named."""
+    """A value that is neither text nor a number, kept until a message can name its place in the file."""
 
     def __init__(self, value: Any) -> None:
         self.text = spell(value)
 
 
 def scalar(value: Any) -> Any:
-    """Return text, a number or `None`; anything else as `Odd`."""
+    """Convert a value to text, a number or `None`; return any other value as `Odd`."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
     if isinstance(value, np.generic):
@@ -35,7 +35,7 @@ def scalar(value: Any) -> Any:
 
 
 def speaker_number(value: Any) -> int | None:
-    """Return the number of a speaker: a whole number, or the place of the one in a one-hot vector; else `None`."""
+    """Return the index of a speaker, given as an integer or a one-hot vector; `None` for any other value."""
     plain = scalar(value)
     if isinstance(plain, int | float):
         return int(plain) if 0 <= plain < 1000 and plain == int(plain) else None
@@ -47,7 +47,7 @@ def speaker_number(value: Any) -> int | None:
 
 
 def vector(value: Any) -> np.ndarray | None:
-    """Return `(width,)` float32, or `(frames, width)`; `None` where the value holds something else than numbers."""
+    """Convert a value to a float32 array `(width,)` or `(frames, width)`; return `None` if it has other values than numbers."""
     if not isinstance(value, list | tuple | np.ndarray):
         return None
     try:

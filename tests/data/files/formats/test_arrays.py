@@ -175,7 +175,7 @@ def broken(**fields: Any) -> dict[str, Any]:
         (broken(text_bert=np.zeros((4, 2, 6))), r"text_bert: expected the shape \(4, 3, 6\) to go with text, found \(4, 2, 6\)"),
         (broken(vision=np.ones((4, 6, 7))), r"visual: expected arrays of one shape in every split, found train: \(7,\); test: \(3,\)"),
         (broken(vision=None), r"visual: expected arrays of one shape in every split, found train: nothing; test: \(3,\)"),
-        ({"train": {"id": [], "text": []}}, "no clip in any of its splits"),
+        ({"train": {"id": [], "text": []}}, "no clips in any split"),
         ({"train": {"raw_text": [], "vision": []}}, "none of the known formats"),
     ],
 )

@@ -55,7 +55,7 @@ def test_mag_reads_words_as_sequences(tmp_path: Path) -> None:
         (((["HI"],), np.zeros((1, 1)), "v[9]"), r"train, clip 1: expected \(\(words, visual, acoustic\), score, id\)"),
         (clip(1, label="x"), "train, clip 1: expected"),
         (((["HI"], np.zeros(3), np.zeros((1, 5))), 1.0, "v[9]"), r"train, clip 1: visual: expected an array \(words, width\)"),
-        (clip(1, widths=(4, 6)), "clip 1: audio: 6 numbers per word, other clips 5"),
+        (clip(1, widths=(4, 6)), "clip 1: audio: 6 numbers per word, but other clips have 5"),
         ((*clip(1)[:2], "v9"), "id 'v9'; expected"),
     ],
 )
@@ -79,7 +79,7 @@ def test_mult_without_ids(tmp_path: Path) -> None:
     assert read.lengths == [1] * 6 and read.columns == {"label": ["happy", None] * 3} and read.dataset == "iemocap4"
     assert {name: value.item for name, value in read.sequences.items()} == {"text": (6,), "audio": (4,), "visual": (2,)}
     assert read.splits == {"train": ["train0", "train1"], "dev": ["dev0", "dev1"], "test": ["test0", "test1"]}
-    assert "every utterance is a conversation of its own" in notes[0] and "3 utterances have no emotion of the four" in notes[1]
+    assert "every utterance is a separate conversation" in notes[0] and "3 utterances have none or several of the four emotions" in notes[1]
 
 
 def test_mult_with_scores(tmp_path: Path) -> None:

@@ -54,9 +54,9 @@ def test_what_is_assumed_is_said(tmp_path: Path) -> None:
     with noting() as notes:
         read_annotations(path)
     assert [note.split(": ", 1)[1] for note in notes] == [
-        "1 utterances are 'non-neutral', on which annotators did not agree: no label",
-        "the labels are those of emotionlines, which is assumed; `dataset` in corpus.toml says otherwise",
-        "its name tells no split (train, dev or test): give `splits` in corpus.toml",
+        "1 utterances are 'non-neutral', because annotators did not agree, and get no label",
+        "the labels are those of emotionlines, so this data set is assumed; to change it, set `dataset` in corpus.toml",
+        "the file name contains no split (train, dev or test); give `splits` in corpus.toml",
     ]
 
 

@@ -76,13 +76,13 @@ def test_what_is_assumed_is_said_and_times_are_kept(tmp_path: Path) -> None:
         read = read_annotations(write(tmp_path, rows))
     assert read.dialogue_ids == ["utterances"] and read.columns["start"] == [7.5, None]
     assert notes == [
-        "utterances.jsonl: no conversation_id: one conversation is assumed",
-        "utterances.jsonl: 1 conversations have no times for all turns: an answer follows what it answers",
+        "utterances.jsonl: no conversation_id; a single conversation is assumed",
+        "utterances.jsonl: 1 conversations lack some times; in these, a reply follows the utterance that it replies to",
     ]
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="ConvoKit's utterances without `text`; found id, reply-to"):
+    with pytest.raises(CorpusError, match="utterances of ConvoKit without `text`; found id, reply-to"):
         read_annotations(write(tmp_path, [{"id": "a", "reply-to": None}]))
     with pytest.raises(CorpusError, match="utterance 'a': duplicate utterance id 'a'"):
         read_annotations(write(tmp_path, [line("a", None, 1), line("a", None, 2)]))

@@ -42,10 +42,16 @@ def test_the_official_folders(tmp_path: Path) -> None:
     ("text", "labels", "texts", "found", "said"),
     [
         (TEXT, None, 5, None, "no labels"),
-        (TEXT, "0 4\n1 6\n", 5, [None, None, None, "anger", "surprise"], "1 dialogues have another number of labels than utterances"),
-        (TEXT.replace("\n", "\r\n\r\n"), "0 4 0\r\n1 6\r\n", 5, ["neutral", "happiness", "neutral", "anger", "surprise"], "take turns"),
-        ("你好。 __eou__ 再见。__eou__\n", "-1 5", 2, [None, "sadness"], "take turns"),
-        ("No end __eou__ of this", "3 2", 2, ["fear", "disgust"], "take turns"),
+        (TEXT, "0 4\n1 6\n", 5, [None, None, None, "anger", "surprise"], "1 dialogues have a different number of labels and utterances"),
+        (
+            TEXT.replace("\n", "\r\n\r\n"),
+            "0 4 0\r\n1 6\r\n",
+            5,
+            ["neutral", "happiness", "neutral", "anger", "surprise"],
+            "alternating speakers",
+        ),
+        ("你好。 __eou__ 再见。__eou__\n", "-1 5", 2, [None, "sadness"], "alternating speakers"),
+        ("No end __eou__ of this", "3 2", 2, ["fear", "disgust"], "alternating speakers"),
     ],
 )
 def test_variants(tmp_path: Path, text: str, labels: str | None, texts: int, found: list[str | None] | None, said: str) -> None:
@@ -80,5 +86,5 @@ def test_one_row_is_one_conversation(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"1 lines of labels for 2 dialogues in dialogues_test.txt; expected one each"):
         read_annotations(official(tmp_path, "test", "0 4 0\n"))
-    with pytest.raises(CorpusError, match="dialogue 2, turn 1: emotion '7' is no number from 0 to 6"):
+    with pytest.raises(CorpusError, match="dialogue 2, turn 1: emotion '7' is not a number from 0 to 6"):
         read_annotations(official(tmp_path, "test", "0 4 0\n1 7\n"))

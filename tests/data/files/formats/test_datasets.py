@@ -16,7 +16,7 @@ def test_meld_with_other_keys_keeps_them(tmp_path: Path) -> None:
     lengths = {5000: 2, 1: 1, 2: 3}
     parts = {**fields(lengths, meld=True), "train": [5000], "dev": [1], "test": [2]}
     read = read_annotations(dump(tmp_path, tuple_of("MELD 7-list", parts)))
-    assert read.dialogue_ids == ["5000", "1", "2"] and read.dataset == "meld" and "not MELD's" in read.notes[0]
+    assert read.dialogue_ids == ["5000", "1", "2"] and read.dataset == "meld" and "not 0-1432 as in MELD" in read.notes[0]
 
 
 def test_four_way_iemocap(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_four_way_iemocap(tmp_path: Path) -> None:
     read = read_annotations(dump(tmp_path, tuple_of("6-list with utterance ids", parts)))
     assert read.dataset == "iemocap4" and read.columns["label"] == ["happy", "sad", "neutral", "happy", "sad"]
     assert read_annotations(tmp_path / "file.bin", dataset="iemocap6").dataset == "iemocap6"
-    with pytest.raises(CorpusError, match=r"dialogues are IEMOCAP's .* said to be 'meld'"):
+    with pytest.raises(CorpusError, match=r"dialogues are those of IEMOCAP .* the given data set is 'meld'"):
         read_annotations(tmp_path / "file.bin", dataset="meld")
 
 

@@ -63,15 +63,15 @@ def test_columns_in_another_order_and_a_name_without_a_split(tmp_path: Path) -> 
     path.write_text("Season;Episode;Scene_ID;Utterance_ID;Emotion;Speaker;Utterance\n1;2;3;4;neutral;['Ann'];Hello\n")
     with noting() as notes:
         read = read_annotations(path)
-    assert read.dialogue_ids == ["s01_e02_c03"] and read.splits == {} and "tells no split" in notes[0]
+    assert read.dialogue_ids == ["s01_e02_c03"] and read.splits == {} and "contains no split" in notes[0]
 
 
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (f"{HEAD}\nHi,['Ann'],Sad,one,1,1,1", "line 2: Scene_ID 'one' is no whole number"),
-        (json.dumps({"episodes": [{"scenes": "x"}]}), "EmoryNLP's JSON with 'scenes' missing or no list"),
-        (json.dumps({"episodes": [{"scenes": [{"utterances": []}, 3]}]}), "EmoryNLP's JSON with 'utterances' missing"),
+        (f"{HEAD}\nHi,['Ann'],Sad,one,1,1,1", "line 2: Scene_ID 'one' is not an integer"),
+        (json.dumps({"episodes": [{"scenes": "x"}]}), "JSON of EmoryNLP in which 'scenes' is missing or not a list"),
+        (json.dumps({"episodes": [{"scenes": [{"utterances": []}, 3]}]}), "JSON of EmoryNLP in which 'utterances' is missing"),
         (json.dumps({"episodes": [{"scenes": [{"utterances": [{"transcript": "Hi"}]}]}]}), "utterance 1: expected `scene_id` and"),
     ],
 )

@@ -30,13 +30,15 @@ def test_a_file(names: str, ending: str, tmp_path: Path) -> None:
     assert read.dialogue_ids == ["eeaaa1", "eeaaa2", "eeaaa3"] and read.lengths == [1, 1, 1] and read.splits == {"train": read.dialogue_ids}
     assert read.texts == ["I won!", "Oh “no”", ""] and read.columns == {"label": ["joy", None, "neutral"]}
     assert read.labels == ["anger", "joy", "neutral"]
-    assert [str(note) for note in notes] == ["train.tsv: 1 of 3 comments have several emotions, and no label"]
+    assert [str(note) for note in notes] == ["train.tsv: 1 of 3 comments have several emotions, and get no label"]
 
 
 def test_without_names_there_are_no_labels(tmp_path: Path) -> None:
     with noting() as notes:
         read = read_annotations(write(tmp_path, names=None))
-    assert read.columns == {} and "no emotions.txt or ekman_labels.txt or labels.txt beside it: no labels" in str(notes[0])
+    assert read.columns == {} and "no emotions.txt or ekman_labels.txt or labels.txt in the same folder, so there are no labels" in str(
+        notes[0]
+    )
 
 
 def test_the_folder_is_a_corpus(tmp_path: Path) -> None:
@@ -51,9 +53,9 @@ def test_the_folder_is_a_corpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("a\t7\teeaaa1\n", "line 1: emotion 7, but 3 have names beside it"),
+        ("a\t7\teeaaa1\n", "line 1: emotion 7, but the file of names has only 3"),
         ("".join(f"a\t1\teeaa{n:02d}\n" for n in range(30)) + "b\t1\n", "line 31: expected text, numbers of emotions and an id"),
-        ("a\t1\teeaaa1\nb\t1\teeaaa1\n", "1 ids stand in it twice"),
+        ("a\t1\teeaaa1\nb\t1\teeaaa1\n", "1 ids occur twice"),
     ],
 )
 def test_what_is_wrong_is_one_line(rows: str, words: str, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_dialogues_turns_speakers_times_and_sound(tmp_path: Path) -> None:
     assert corpus.splits == {"train": tuple(RELEASE)[:3], "test": ("Ses05M_impro03",)}
     assert corpus.sequences["audio"].sizes == (800, 900, 1000, 1100, 1200, 800, 900, 800, 900, 800, 900, 1000)
     said = "\n".join(corpus.provenance["notes"])
-    assert "session 5 is taken as test" in said and "1 lines without an utterance id" in said
+    assert "session 5 is the test split" in said and "1 lines without an utterance id" in said
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,12 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"Ses01F_impro01_F000: label 'bored' is not one of hap, sad, neu, ang, exc, fru"):
         load_corpus(folder)
     shutil.copy(folder / "Session2/dialog/EmoEvaluation/Ses02F_script02_2.txt", path)
-    with pytest.raises(CorpusError, match="2 of 2 labels are of turns that the transcription does not have, as 'Ses02F_script02_2_F000'"):
+    with pytest.raises(
+        CorpusError, match="2 of 2 labels belong to utterances that the transcription lacks, such as 'Ses02F_script02_2_F000'"
+    ):
         load_corpus(folder)
     (folder / "Session2/dialog/transcriptions/Ses02F_script02_2.txt").write_text("nothing\n")
-    with pytest.raises(CorpusError, match="no line of an IEMOCAP transcription in it"):
+    with pytest.raises(CorpusError, match="no line of an IEMOCAP transcription found"):
         load_corpus(folder / "Session2")
     (folder / "Session2/dialog/transcriptions/Ses02F_script02_2.txt").unlink()
     with pytest.raises(CorpusError, match=r"no Ses\*.txt in dialog/transcriptions"):
@@ -159,4 +161,4 @@ def test_refusals(tmp_path: Path) -> None:
 def test_without_the_library_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
     corpus = load_corpus(release(tmp_path))
-    assert not corpus.sequences and "the audio is not read: reading audio files needs" in "\n".join(corpus.provenance["notes"])
+    assert not corpus.sequences and "the audio is not used: reading audio files needs" in "\n".join(corpus.provenance["notes"])

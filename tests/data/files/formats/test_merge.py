@@ -63,7 +63,7 @@ def test_merge_joins_the_same_dialogues_turn_by_turn() -> None:
 @pytest.mark.parametrize(
     ("parts", "match"),
     [
-        ([], "no file named"),
+        ([], "no file given"),
         ([small(["a"]), small(["b"], dataset="mosi")], "different data sets: meld, mosi"),
         ([small(["a", "b"]), small(["b", "c"])], r"duplicate dialogue id 'b' \(1 dialogues are in two files\)"),
         ([small(["a"]), small(["a"])], "duplicate dialogue id 'a': all .* adds neither"),

@@ -31,15 +31,15 @@ FIRST = "Ses05M_impro02"
             f"dialogue '{FIRST}', turn 2: audio: expected numbers, found 'x'",
         ),
         (changed(audio=lambda d: {**d, FIRST: [*d[FIRST][:2], ["x"]]}), "audio: expected numbers, found list of 1"),
-        (changed(visual=lambda d: {FIRST: d[FIRST]}), r"visual: dialogue 'Ses01F_impro01' is missing \(1 of 2 there\)"),
+        (changed(visual=lambda d: {FIRST: d[FIRST]}), r"visual: dialogue 'Ses01F_impro01' is missing \(found 1 of 2\)"),
         (
             changed(visual=lambda d: {**d, "Ses01F_impro01": 7}),
             "visual: dialogue 'Ses01F_impro01': expected one value per utterance, found 7",
         ),
         (changed(labels=lambda d: {**d, FIRST: [0, 6, 1]}), f"dialogue '{FIRST}', turn 1: label 6 is outside 0-5"),
         (changed(labels=lambda d: {**d, FIRST: [0, -2, 1]}), "turn 1: label -2 is outside"),
-        (changed(labels=lambda d: {**d, FIRST: [0, 1.5, 1]}), "turn 1: label must be a whole number, found 1.5"),
-        (changed(labels=lambda d: {**d, FIRST: [0, float("inf"), 1]}), "turn 1: label must be a whole number, found inf"),
+        (changed(labels=lambda d: {**d, FIRST: [0, 1.5, 1]}), "turn 1: label must be an integer, found 1.5"),
+        (changed(labels=lambda d: {**d, FIRST: [0, float("inf"), 1]}), "turn 1: label must be an integer, found inf"),
         (changed(labels=lambda d: {**d, FIRST: [0, {}, 1]}), "turn 1: label must be a number or a name, found dict of 0"),
         (changed(labels=lambda d: {**d, FIRST: [0, "sad", 1]}), "partly names and partly numbers"),
         (changed(labels=lambda d: {**d, FIRST: []}), f"dialogue '{FIRST}' is empty"),
@@ -56,10 +56,10 @@ FIRST = "Ses05M_impro02"
         (changed(train=[FIRST, "Ses01F_impro01"]), "dialogue 'Ses01F_impro01' is in the splits 'train' and 'test'"),
         (changed(train=[FIRST, FIRST]), "in the splits 'train' and 'train'"),
         (changed(lengths={"1": 1, 1: 2}), "duplicate dialogue id '1'"),
-        (changed(lengths={1.5: 1, "b": 1}), "dialogue ids must be text or whole numbers, found 1.5"),
+        (changed(lengths={1.5: 1, "b": 1}), "dialogue ids must be text or integers, found 1.5"),
         (
             changed("9-tuple of features (MMGCN", lengths={"a": 2}, labels={"a": [0, 5000]}, train=[], test=[]),
-            "label 5000 is no index",
+            "label 5000 is not an index",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_extra_dialogues_and_missing_vectors_are_noted_not_refused(tmp_path: Pat
     content = changed(audio=lambda d: {**d, "Ses03": [], FIRST: [[], *d[FIRST][1:]]})
     read = read_annotations(dump(tmp_path, content))
     assert np.isnan(read.features["audio"][0]).all() and not np.isnan(read.features["audio"][1:]).any()
-    assert "audio: 1 dialogues without labels left out, the first is 'Ses03'" in read.notes
+    assert "audio: 1 dialogues without labels are left out; the first is 'Ses03'" in read.notes
 
 
 def test_shared_references_cannot_make_a_small_file_huge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

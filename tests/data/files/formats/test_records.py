@@ -55,7 +55,7 @@ def test_dict_of_samples(tmp_path: Path) -> None:
         ({"train": [{"vid": "a", "labels": [1]}]}, "sample 0: no 'speaker'"),
         ({"train": [sample(1.5, 1)]}, "`vid` must be text"),
         ({"train": [sample("a", 1)], "test": [sample("a", 1)]}, "test, sample 0: duplicate dialogue id 'a'"),
-        ({"train": [], "test": []}, "no dialogue in any of"),
+        ({"train": [], "test": []}, "no dialogues in"),
     ):
         with pytest.raises(CorpusError, match=match):
             read_annotations(dump(tmp_path, wrong))
@@ -85,7 +85,7 @@ def test_list_of_dialogues(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     path.write_text(json.dumps(dialogues(["Mad", "Joyful"], None)))
     read = read_annotations(path)
-    assert read.dataset == "emorynlp" and read.features == {} and read.splits == {} and "tells no split" in read.notes[-1]
+    assert read.dataset == "emorynlp" and read.features == {} and read.splits == {} and "contains no split" in read.notes[-1]
 
 
 def test_list_of_dialogues_with_indices_and_a_vocabulary(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_archives_and_other_containers(tmp_path: Path) -> None:
     ("content", "match"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS, .* `git lfs pull`"),
-        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "a web page: the download gave a page instead of the file"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "a web page: a page was downloaded instead of the file"),
         (b"<HTML>", "a web page"),
         (b"%PDF-1.7", "a PDF: copy its text"),
         (b"{\\rtf1 hi}", r"Rich Text \(RTF\): save it as plain text"),
@@ -49,9 +49,9 @@ def test_archives_and_other_containers(tmp_path: Path) -> None:
         (b"ARROW1\0\0", r"an Arrow \(Feather\) file: save it as Parquet or CSV"),
         (b"SQLite format 3\0", "an SQLite database"),
         (b"\x89HDF\r\n", "HDF5"),
-        (b"\x93NUMPY\x01", "a numpy array: annotations are expected here; name features"),
+        (b"\x93NUMPY\x01", "a numpy array: expected annotations; name features"),
         (b"RIFF\0\0\0\0WAVE", "a sound or video file"),
-        (b"x\x9c\xcb", r"compressed \(zlib, as joblib writes it\)"),
+        (b"x\x9c\xcb", r"compressed with zlib, as by joblib"),
     ],
 )
 def test_files_of_other_kinds_are_named_with_the_way_out(tmp_path: Path, content: bytes, match: str) -> None:

@@ -112,8 +112,8 @@ def test_meld_layouts(name: str, tmp_path: Path) -> None:
     assert read.columns["label"] == [MELD7[i] for i in (5, 6, 5, 5, 6, 0)]
     assert read.columns["sentiment"] == ["neutral", "positive", "neutral", "neutral", "positive", "negative"]
     assert read.texts[0] == "it’s 0"
-    assert any("recovered" in note for note in read.notes) == pooled
-    assert any("MELD's ids" in note for note in read.notes) and any("not identities" in note for note in read.notes)
+    assert any("are recognised by their keys" in note for note in read.notes) == pooled
+    assert any("ids of MELD" in note for note in read.notes) and any("only numbered within" in note for note in read.notes)
     assert list(read.features) == [field for field in layout if field in WIDTHS]
     assert any("skip numbers" in note for note in read.notes) == ("ids" not in layout)
 

@@ -108,7 +108,7 @@ READ: dict[str, tuple[list[tuple[str, str]], str]] = {
     "33-predict-misc/script.txt": ([("ANN", "We won!"), ("BOB", "Oh no.")], "names in capitals alone on a line"),
     "33-predict-misc/teams_docx_paste.txt": ([("Ann Berg", HELLO), ("Bob Cole", "Yes! So good to see you.")], ""),
     "33-predict-misc/time_dash.txt": ([("Ann", "Hello"), ("Bob", "Yes"), ("Ann", "No"), ("Bob", "What?"), ("Ann", "hm")], ""),
-    "33-predict-misc/turn_text.json": ([("Mina", "Nothing to tell."), ("Joe", "Come on!")], "turn such as '1a' is no whole number"),
+    "33-predict-misc/turn_text.json": ([("Mina", "Nothing to tell."), ("Joe", "Come on!")], "turn such as '1a' is not an integer"),
     "33-predict-misc/uid_text.json": ([("Mina", "Nothing to tell."), ("Joe", "Come on!")], "one conversation"),
     "33-predict-misc/whisper.tsv": ([("speaker", HELLO), ("speaker", "Yes! So good.")], "times are read as milliseconds"),
 }

@@ -81,7 +81,7 @@ def test_what_is_assumed_is_said() -> None:
         "speaker",
     ) and "1 turn has no speaker and counts as said by one more, 'speaker' (first: turn 1)" in notes(talk)
     talk = read([{"turn": "1a", "speaker": "A", "text": "x"}, {"turn": "1b", "speaker": "B", "text": "y"}])
-    assert talk.texts == ("x", "y") and "turn such as '1a' is no whole number: the turns stay in the order of the file" in notes(talk)
+    assert talk.texts == ("x", "y") and "turn such as '1a' is not an integer: the turns stay in the order of the file" in notes(talk)
     talk = read([{"dialogue": "a", "speaker": "A", "text": "x"}, {"speaker": "B", "text": "y"}])
     assert talk.dialogue_ids == ("a", "talk") and "1 turn of no named dialogue" in notes(talk)
 
