@@ -66,7 +66,7 @@ def test_a_transcript_needs_no_helper(pipeline: Pipeline, notes: Callable[[], li
 def test_strings_are_one_conversation_of_one_speaker(pipeline: Pipeline, notes: Callable[[], list[str]]) -> None:
     said = pipeline.predict(["We won!", "really?", " "])
     assert notes() == [
-        "note: no speakers are named (strings): all turns count as those of one speaker",
+        "note: no speakers are named (strings), so all utterances belong to one speaker",
         "note: text: 1 of 3 turns have no words and count as missing",
     ]
     assert isinstance(said, Answers) and [(row.dialogue, row.turn, row.text) for row in said] == [
@@ -181,7 +181,7 @@ def test_files_of_one_name_stay_apart(pipeline: Pipeline, tmp_path: Path) -> Non
 
 def test_nothing_is_nothing(pipeline: Pipeline) -> None:
     assert pipeline.predict([]) == [] == pipeline.predict(iter(())) and isinstance(pipeline.predict([]), Answers)
-    with pytest.raises(CorpusError, match="nothing is said in it"):
+    with pytest.raises(CorpusError, match="no `text` and no `features` in it"):
         pipeline.predict("")
 
 

@@ -147,8 +147,11 @@ def test_whatever_is_sent_is_answered_or_refused(shared: Service, body: bytes) -
 
 def test_bounds(tiny_encoder: Path, corpus: Corpus) -> None:
     service = Service(of_text(tiny_encoder), replace(Limits(), queue=0))
-    for many, words in ((b'{"text": "a"}\n' * 2001, "2001 turns"), (b"[[" + b'{"text": "a"},' * 2000 + b'{"text": "a"}]]', "2001 turns")):
-        with pytest.raises(CorpusError, match=f"request: {words}; expected up to 2000: divide it"):
+    for many, words in (
+        (b'{"text": "a"}\n' * 2001, "2001 utterances"),
+        (b"[[" + b'{"text": "a"},' * 2000 + b'{"text": "a"}]]', "2001 utterances"),
+    ):
+        with pytest.raises(CorpusError, match=f"request: {words}; expected at most 2000; divide the file"):
             service.predict(many)
     with pytest.raises(Refusal, match="takes one turn at a time, found 2"):
         service.turn(Session(service.stream(), 0.0), b"a: b\nc: d")

@@ -47,7 +47,7 @@ def test_the_answers_are_those_of_predict(client: Any, pipeline: Pipeline, corpu
         status, answer, _ = client("POST", "/predict", sent)
         rows = pipeline.predict(prepare(load_transcript(json.dumps(sent).encode()), pipeline))
         assert status == 200 and answer["turns"] == [row.as_dict() for row in rows]
-        assert answer["notes"] == [f"no dialogues are named: all {len(dialogue)} turns count as one conversation"]
+        assert answer["notes"] == [f"no dialogues are named, so all {len(dialogue)} utterances are one conversation"]
         assert len(answer["turns"]) == len(dialogue)
 
 
@@ -122,7 +122,7 @@ def test_a_silent_turn_is_heard_and_a_wrong_one_was_not_said(client: Any) -> Non
 WRONG = [
     (b"", 422, "request: is empty"),
     (b"\xff\xfe\x00", 422, "begins as UTF-16 text, but is not"),
-    (b"nobody speaks here", 422, "line 1: nobody speaks"),
+    (b"nobody speaks here", 422, "line 1: no speaker found"),
     (b'{"a": ', 422, "not valid JSON"),
     (b'[{"text": "a"}]', 422, "this model reads vectors for which it names no text encoder"),
     (b"[" * 100_000, 422, "request:"),
@@ -130,7 +130,7 @@ WRONG = [
     (b'[{"text": "a", "features": {"text": [1, 2]}}]', 422, "expected vectors of 16 numbers, found 2"),
     (json.dumps([{"features": {"text": vector(16, 1e400)}}]).encode(), 200, ""),  # inf: counts as missing, with a note
     (b'[{"turn": 1, "text": "a"}, {"turn": 1, "text": "b"}]', 422, "turn 1 of dialogue 'request' stands there already"),
-    (b"a: b\n" * 2001, 422, "request: 2001 turns; expected up to 2000: divide it"),
+    (b"a: b\n" * 2001, 422, "request: 2001 utterances; expected at most 2000; divide the file"),
     (b"speaker,text\n" + b"a," + b"x" * 200_000, 422, "request:"),
     (b'[{"speaker": "\\ud800\\u001b[31m", "text": "a\\nb", "features": {"text": [1]}}]', 422, "expected vectors of 16 numbers"),
 ]
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_told_in_one_sentence(client: Any, body: bytes, expecte
         assert list(answer) == ["error"] and words in answer["error"] and "\n" not in answer["error"] and len(answer["error"]) < 500
         assert "Traceback" not in answer["error"]
     else:
-        assert any(note.startswith("features.text: 1 turn with NaN, inf or numbers beyond 1e15") for note in answer["notes"])
+        assert any(note.startswith("features.text: 1 utterance with NaN, inf or numbers beyond 1e15") for note in answer["notes"])
 
 
 def test_half_a_surrogate_pair_comes_back(client: Any) -> None:
@@ -190,7 +190,7 @@ def test_too_many_characters_are_refused_before_the_encoder_reads_them(pipeline:
     limits = Limits(workers=1)
     with serve(Service(pipeline, limits), limits) as client:
         status, answer, _ = client("POST", "/predict", b"Ann: " + b"word " * 300_000)
-        assert status == 413 and answer["error"] == "1499999 characters are said; expected up to 1000000 in a request: divide it"
+        assert status == 413 and answer["error"] == "1499999 characters are said; expected at most 1000000 in a request; divide the file"
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(pipeline: Pipeline, serve: Any) -> None:

@@ -91,8 +91,8 @@ def test_numbers_that_are_none_are_said() -> None:
     turns = [{"turn": 2, "features": {"text": [float("nan"), 1]}}, {"turn": 1, "features": {"text": [1e16, 1]}}, {"turn": 3}]
     corpus = read([*turns, {"turn": 4, "features": {"text": [1, 2], "audio": [float("inf")]}}])
     assert [note for note in corpus.provenance["notes"] if note.startswith("features") and " count" in note] == [
-        "features.text: 2 turns with NaN, inf or numbers beyond 1e15 count as missing (first: turn 0)",
-        "features.audio: 1 turn with NaN, inf or numbers beyond 1e15 counts as missing (first: turn 3)",
+        "features.text: 2 utterances with NaN, inf or numbers beyond 1e15 count as missing (first: utterance 0)",
+        "features.audio: 1 utterance with NaN, inf or numbers beyond 1e15 counts as missing (first: utterance 3)",
     ]
     assert corpus.present["text"].tolist() == [False, False, False, True]
 
@@ -102,20 +102,20 @@ def test_numbers_that_are_none_are_said() -> None:
     [
         ("", "is empty; expected `Speaker: text` lines"),
         ("  \n ", "is empty"),
-        ("once upon a time", "line 1: nobody speaks .'once upon a time'"),
-        ("\nhe says something else here now: hello", "line 2: nobody speaks"),
+        ("once upon a time", "line 1: no speaker found .'once upon a time'"),
+        ("\nhe says something else here now: hello", "line 2: no speaker found"),
         (b"Ann: a\0b", "binary content"),
         ("[", "not valid JSON"),
         ('{"text": "a"}\n{"text": ', "line 2: not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ("[1, 2]", "item 0: expected an object with `speaker` and `text`, found a int"),
-        ("{}", "nothing is said: no `text` and no `features` in 1 rows; found none"),
-        ("[]", "no turns in it"),
+        ("{}", "no `text` and no `features` in 1 rows; found none"),
+        ("[]", "contains no utterances"),
         ([[1]], "dialogue 0: expected a list of objects"),
-        ([{"speaker": "Ann"}], "nothing is said"),
+        ([{"speaker": "Ann"}], "no `text` and no `features`"),
         ([{"text": ["a"]}], "turn 0: text: expected text, found a list"),
         ([{"text": "a", "speaker": {}}], "turn 0: speaker: expected text, found a dict"),
-        ([{"text": "a", "turn": 1}, {"text": "b", "turn": 1}], "turn 1 of dialogue .* stands there already"),
+        ([{"text": "a", "turn": 1}, {"text": "b", "turn": 1}], "turn 1 of dialogue .* occurs twice"),
         ({"dialogues": [{"id": "a", "turns": TURNS}, {"id": "a", "turns": TURNS}]}, r"dialogue id 'a' is used twice \(items 0 and 1\)"),
         ([TURNS, {"name": "dialogue-0", "turns": TURNS}], r"dialogue id 'dialogue-0' is used twice \(items 0 and 1\)"),
         ({"speaker": "A", "text": "hi", "dialogue": [1]}, "turn 0: dialogue: expected text, found a list"),
@@ -123,8 +123,8 @@ def test_numbers_that_are_none_are_said() -> None:
         ([{"text": "a", "features": [1]}], "features: expected an object of modality"),
         ([{"text": "a", "features": {"text": []}}], "features.text: expected a list of numbers"),
         ([{"text": "a", "features": {"text": ["1"]}}], "features.text: expected a list of numbers"),
-        ([{"text": "a", "features": {"text": [1]}}, {"text": "a", "features": {"text": [1, 2]}}], "2 numbers, other turns 1"),
-        ([{"text": "a", "features": {"text": [10**400]}}], "features.text: a number that is too large"),
+        ([{"text": "a", "features": {"text": [1]}}, {"text": "a", "features": {"text": [1, 2]}}], "2 numbers, but 1"),
+        ([{"text": "a", "features": {"text": [10**400]}}], "features.text: a number is too large"),
         ('speaker,text\nAnn,"open', "not a valid CSV"),
         ("speaker,text\n", "no rows"),
     ],
@@ -137,10 +137,10 @@ def test_what_is_refused(content: Any, message: str) -> None:
 def test_no_more_turns_than_are_allowed() -> None:
     assert load_transcript(b"Ann: Hi\nBob: Oh\n", most=2).utterances == 2
     for content in (b"Ann: Hi\nBob: Oh\nAnn: No\n", json.dumps([*TURNS, *TURNS]).encode()):
-        with pytest.raises(CorpusError, match=r"[34] turns; expected up to 2: divide it"):
+        with pytest.raises(CorpusError, match=r"[34] utterances; expected at most 2; divide the file"):
             load_transcript(content, most=2)
     for content, words in ((b"Ann: Hi\n" * 101, "101 lines"), (b"[" + b'{"text": "a"}, ' * 100 + b'{"text": "a"}]', "101 objects")):
-        with pytest.raises(CorpusError, match=f"{words}; expected up to 2 turns: divide it"):  # before any turn is made
+        with pytest.raises(CorpusError, match=f"{words}; expected at most 2 utterances; divide the file"):  # before any turn is made
             load_transcript(content, most=2)
 
 

@@ -1,4 +1,4 @@
-"""Reading transcripts, subtitles and chats as conversations to label, from a file or a pipe.
+"""Reading of transcripts, subtitles and chats, from a file or a pipe, as conversations whose emotions are to be predicted.
 
 The format is recognised by the content. `TEXTS` and `VALUES` list the readers of text and of JSON in the order in which they are tried. A
 new format needs one function in a file of this folder and one line in the list. A reader reports its assumptions with `note`.
@@ -61,11 +61,10 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
     assumption about the file is printed on standard error and stored under `notes` in the provenance.
 
     Args:
-        source: A file, or its content as bytes. Text: lines of `Speaker: text` (a line without a speaker continues the utterance above),
-            subtitles, exports of speech recognisers and chats, annotations of ELAN, Praat and CHAT. Tables: a JSON list of objects or of
-            lists of objects, JSON lines, or CSV, with `speaker`, `text` and optionally `dialogue`, `turn` and `features` (JSON only:
-            modality → vector). Anything else that `load_corpus` recognises by its name: a folder, a `corpus.toml`, a pickle, a Parquet
-            file, `sample`, `sample-raw`.
+        source: A file, or its content as bytes. Text: lines of `Speaker: text`, subtitles, exports of speech recognisers and chats, or
+            annotations of ELAN, Praat and CHAT. A line without a speaker continues the utterance above. Tables: JSON, JSON lines or CSV
+            with `speaker`, `text`, and optionally `dialogue`, `turn` and `features` (only JSON: modality → vector). Also anything that
+            `load_corpus` recognises by its name, such as a folder, a Parquet file or `sample`.
         name: Name of the conversation; default: the name of the file.
         most: Largest number of utterances, unless the source is a corpus; default: no limit.
 
@@ -97,11 +96,12 @@ def load_transcript(source: str | os.PathLike[str] | bytes, *, name: str | None 
 
 
 def find_recordings(corpus: Corpus, folder: Path) -> dict[str, Path]:
-    """Return utterance id → audio file, for all utterances whose audio file is in a folder.
+    """Return utterance id → audio file, for all utterances that have an audio file in a folder.
 
     Args:
-        corpus: From `load_transcript`. The utterances of `talk.txt` are called `talk_0`, `talk_1`, …; long transcripts have leading zeros.
-        folder: Folder of `talk_0.wav`, `talk_1.wav`, …; numbers with or without leading zeros.
+        corpus: Result of `load_transcript`. The utterances of `talk.txt` are called `talk_0`, `talk_1`, …; long transcripts have leading
+            zeros.
+        folder: Folder with `talk_0.wav`, `talk_1.wav`, …; leading zeros of the numbers are optional.
     """
     try:
         inside = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
@@ -127,7 +127,7 @@ def _parse(content: bytes, path: Path, name: str, most: int | None = None) -> Co
         raise CorpusError(f"{path}: is empty; {EXPECTED}")
     if is_book(content):
         if not path.is_file():
-            raise CorpusError(f"{path}: an Excel workbook through a pipe: give the file itself, or save it as CSV")
+            raise CorpusError(f"{path}: an Excel workbook cannot be read from a pipe; give the file itself, or save it as CSV")
         book = read_workbook(path)
         return to_corpus(read_table(book.rows, path, book.format), path, name, most)
     refuse_binary(content, path)
@@ -138,7 +138,7 @@ def _parse(content: bytes, path: Path, name: str, most: int | None = None) -> Co
     if most is not None:  # before millions of turns are made
         what, count = ("objects", text.count("{")) if _is_json(text) else ("lines", text.count("\n"))
         if count > A_TURN * most:
-            raise CorpusError(f"{path}: {count} {what}; expected up to {most} turns: divide it")
+            raise CorpusError(f"{path}: {count} {what}; expected at most {most} utterances; divide the file")
     value = _json(text, path) if _is_json(text) else text
     if (annotations := read_released(value, path, len(content))) is not None:
         return assemble(replace(annotations, dataset=None), name=name)  # a part of a data set has no published counts
@@ -158,7 +158,7 @@ _NUMBERS = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?\s{0,20}(?:,|\]\s{0,20}$)")
 
 
 def _is_json(text: str) -> bool:
-    """Whether it begins as JSON does, and not as `[00:12] Ann: …`, `[SPEAKER_00] …` or `{\\an8}`."""
+    """Whether a text begins like JSON, and not like `[00:12] Ann: …`, `[SPEAKER_00] …` or `{\\an8}`."""
     start = text[:HEAD].lstrip()
     inner = start[1:].lstrip()
     if start[:1] == "{":

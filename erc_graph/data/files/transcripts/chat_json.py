@@ -1,4 +1,4 @@
-"""Chats exported as JSON: Telegram, Discord, Slack, Instagram and Messenger, Skype, Google Chat, and conversations with chat models."""
+"""Reader of chats in JSON: Telegram, Discord, Slack, Instagram, Messenger, Skype, Google Chat, and conversations with chat models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = dict[str, Any]
 
 
 def read_messages(value: Any, path: Path) -> Talk | None:
-    """Read the messages of a known program; `None` where it is none."""
+    """Read the messages of a known chat program; return `None` if the content has another form."""
     return next((talk for read in READERS if (talk := read(value)) is not None), None)
 
 
@@ -27,7 +27,7 @@ def _items(value: Any, key: str) -> list[Value]:
 
 
 def _text(value: Any) -> str:
-    """Text that may come in parts: `["see ", {"type": "link", "text": "…"}]`."""
+    """Text that may be divided into parts, as in `["see ", {"type": "link", "text": "…"}]`."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -42,7 +42,7 @@ def _name(value: Any, *keys: str) -> str:
 
 
 def _apart(names: list[str]) -> list[str]:
-    """Names of several chats, with their number behind where two have the same; one chat alone needs none."""
+    """Names of several chats. Chats with equal names get a number at the end; a single chat gets no name."""
     if len(names) < 2:
         return [""] * len(names)
     names = [name.strip() for name in names]
@@ -53,14 +53,14 @@ def _apart(names: list[str]) -> list[str]:
             while name in taken:
                 name += "'"
             if plain:
-                note(f"several chats are called {one_line(plain)!r}: their numbers stand behind the name")
+                note(f"several chats are called {one_line(plain)!r}, so a number is added to the name")
         taken.add(name)
         found.append(name)
     return found
 
 
 class _Kept:
-    """Turns, and how many messages are none."""
+    """Utterances, and the number of messages that are not utterances."""
 
     def __init__(self) -> None:
         self.turns: list[Turn] = []
@@ -137,7 +137,7 @@ def _slack(value: Any) -> Talk | None:
         turn = Turn(text=said, speaker=names.get(user, user), time="" if seconds is None else moment(seconds))
         kept.add(turn, service=str(one.get("subtype") or "") not in _SLACK_TURNS)
     if unknown:
-        note(f"{count(len(unknown), 'speaker')} of Slack without a name in this file keep their ids (first: {min(unknown)[:40]})")
+        note(f"{count(len(unknown), 'speaker')} of Slack without a name in this file, shown by id (first: {min(unknown)[:40]})")
     kept.turns.sort(key=lambda turn: turn.time)
     return kept.talk("Slack")
 
@@ -171,14 +171,14 @@ def _meta(value: Any) -> Talk | None:
         call = "call_duration" in one or one.get("type") in ("Call", "Subscribe", "Unsubscribe")
         kept.add(turn, service=bool(unsent or call or (len(turn.text) < 200 and _META_OWN.fullmatch(turn.text))))
     if shifted:
-        note("the newest message stands first: read in the order of their times")
+        note("the newest message is first, so messages are sorted by time")
     if mended:
-        note(f"{count(mended, 'message')} with letters that Meta's export breaks (Ã¼ for ü) mended")
+        note(f"{count(mended, 'message')} with letters that the export of Meta damages (Ã¼ for ü), repaired")
     return kept.talk("Instagram or Messenger")
 
 
 def _mend(text: str) -> tuple[str, bool]:
-    """Meta writes every byte of UTF-8 as a letter of its own."""
+    """Repair text in which Meta wrote every byte of UTF-8 as a separate letter."""
     if text.isascii():
         return text, False
     try:
@@ -191,7 +191,7 @@ _ASIDES = ("system", "developer", "tool", "function", "tool_call", "ipython")
 
 
 def _models(value: Any) -> Talk | None:
-    """`{"role", "content"}` of chat models, whose content may come in parts; also a conversation per line, and `from`, `value`."""
+    """Conversations with chat models: `{"role", "content"}` or `from` and `value`, perhaps one conversation per line."""
     several = value if isinstance(value, list) and value and all(isinstance(one, dict) for one in value) else [value]
     lists: list[tuple[Value, list[Value]]] = []
     for one in several:
@@ -223,7 +223,7 @@ def _is_model(one: Value) -> bool:
 
 
 def _chatgpt(value: Any) -> Talk | None:
-    """ChatGPT's own export: a tree of messages, of which the branch is read that was seen last."""
+    """Export of ChatGPT: a tree of messages, of which the branch that was shown last is read."""
     chats = value if isinstance(value, list) else [value]
     if not chats or not all(isinstance(chat, dict) and isinstance(chat.get("mapping"), dict) for chat in chats):
         return None
@@ -255,7 +255,7 @@ def _chatgpt(value: Any) -> Talk | None:
 
 
 def _signal(value: Any) -> Talk | None:
-    """Rows of signal-export: `date`, `sender`, `body`."""
+    """Rows of signal-export with `date`, `sender` and `body`."""
     messages = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else _items(value, "messages")
     if not messages or not all({"sender", "body"} <= one.keys() for one in messages):
         return None

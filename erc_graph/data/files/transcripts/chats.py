@@ -1,9 +1,9 @@
-"""Chats exported as text: WhatsApp of both systems and all languages, Signal, Telegram's copies, LINE, KakaoTalk, Discord.
+"""Reader of chats exported as text: WhatsApp (iOS and Android, all languages), Signal, Telegram, LINE, KakaoTalk and Discord.
 
-Every message begins with its date, or in the last two with its time of day below the date.
+Every message begins with its date and time. In LINE and KakaoTalk, it may begin with the time of day, and the date is on a line above.
 
-WhatsApp writes what it says itself, and pictures, behind a mark that nobody sees (U+200E) or in angle brackets, in every language; other
-messages without a name are its own, too. What has no date goes on with the message before, even where it looks like a name.
+WhatsApp marks service messages and media with an invisible character (U+200E) or angle brackets, in every language. Messages without a name
+are service messages as well. A line without a date continues the previous message, even if it looks like a name.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _DELETED = re.compile(
 
 
 def read_chat(text: str, path: Path) -> Talk | None:
-    """Read a chat; `None` where no line begins with a date and a time."""
+    """Read a chat; return `None` if no line begins with a date and a time."""
     lines = text.splitlines()
     if _EXPORTER.match(text):
         return _exported(lines)
@@ -132,16 +132,16 @@ def read_chat(text: str, path: Path) -> Talk | None:
     say_cleaned(pairs)
     left_out(service, sum(not turn.text for turn, _ in turns))
     if edited:
-        note(f"{count(edited, 'message')} without the mark behind that says it was edited")
+        note(f"{count(edited, 'message')} with a mark that the message was edited; the mark is removed")
     if unstamped:
-        note(f"{count(unstamped, 'line')} without a date, but with a name, taken for a message")
+        note(f"{count(unstamped, 'line')} with a name but no date, read as a message")
     if joined:
-        note(f"{count(len(joined), 'line')} that may name a new speaker joined to the turn before ({one_line(joined[0])!r})")
+        note(f"{count(len(joined), 'line')} may name a new speaker; joined to the previous utterance ({one_line(joined[0])!r})")
     return Talk(form="chat", turns=[turn for turn, _ in turns if turn.text])
 
 
 def _head(line: str) -> tuple[str, int] | None:
-    """When a message was written, and where in the line it begins."""
+    """Time of a message, and its position in the line."""
     head = line[:HEAD].translate(_SPACES)
     start = len(head) - len(head.lstrip("\u200e\u200f\ufeff "))
     found = _STAMP.match(head, start)
@@ -149,14 +149,14 @@ def _head(line: str) -> tuple[str, int] | None:
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Name and text of a message; no name where it is the program's own."""
+    """Name and text of a message; a service message has no name."""
     found = _NAME.match(rest[:HEAD])
     is_name = found is not None and any(map(str.isalnum, found["name"])) and not _SENTENCE.search(found["name"])
     return (found["name"], rest[found.end() :]) if found and is_name else ("", rest)
 
 
 def _kind(said: str) -> str:
-    """Whether a message is the program's own, or a picture."""
+    """Kind of a message: service message, media, or text."""
     text = said.strip()
     plain = text.translate(_HIDDEN).strip()
     if len(plain) <= 200 and (_BRACKETS.fullmatch(plain) or _MEDIA.fullmatch(plain) or _FILE.fullmatch(plain)):
@@ -169,7 +169,7 @@ def _kind(said: str) -> str:
 
 
 def _copied(lines: list[str]) -> Talk | None:
-    """Messages copied out of Telegram: a line with name and date, then the text."""
+    """Messages copied from Telegram: a line with name and date, then the text."""
     heads = [_HEAD_LINE.fullmatch(line.strip().translate(_SPACES)[:HEAD]) for line in lines]
     first = next((line for line in lines if line.strip()), "")
     if not _HEAD_LINE.fullmatch(first.strip().translate(_SPACES)[:HEAD]):
@@ -188,7 +188,7 @@ def _copied(lines: list[str]) -> Talk | None:
 
 
 def _exported(lines: list[str]) -> Talk | None:
-    """Discord: below a heading a line with date and name, then the text, and in braces what belongs to it."""
+    """Export of Discord: a heading, then per message a line with date and name, the text, and attachments in braces."""
     turns: list[tuple[Turn, list[str]]] = []
     beside = False
     for line in lines:
@@ -209,7 +209,7 @@ def _exported(lines: list[str]) -> Talk | None:
 
 
 def _dayed(lines: list[str]) -> Talk | None:
-    """LINE and KakaoTalk: a date on a line of its own, then messages with their time of day."""
+    """LINE and KakaoTalk: a line with only the date, then messages with their time of day."""
     found = [_LINE.fullmatch(line) or _KAKAO.fullmatch(line) if len(line) <= _LONGEST else None for line in lines]
     found = [one if one and (one["text"] is not None or one.re is _LINE) else None for one in found]
     first = next((number for number, one in enumerate(found) if one and one["text"] is not None), None)

@@ -1,4 +1,4 @@
-"""Tables as text: CSV and its relatives with a header, and two columns without."""
+"""Reader of tables in text form: CSV and similar files with a header, and tables of two columns without a header."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BAR = re.compile(r"(?<![ \t])[ \t]{0,99}\|[ \t]{0,99}")
 
 
 def heads_of(text: str) -> list[str]:
-    """Return the fields of the first line, behind Excel's `sep=;`."""
+    """Return the fields of the first line; a line such as `sep=;` of Excel is skipped."""
     text = text.lstrip("\n ")
     if text[:4].lower() == "sep=":
         text = text.partition("\n")[2]
@@ -32,10 +32,10 @@ def heads_of(text: str) -> list[str]:
 
 
 def read_columns(text: str, path: Path) -> Talk | None:
-    """Read a table whose first line names its columns; `None` where it does not.
+    """Read a table whose first line names the columns; return `None` if it does not.
 
     Raises:
-        CorpusError: a file called .csv without such a line, or a damaged table.
+        CorpusError: a .csv file has no such line, or the table is damaged.
     """
     fields = heads_of(text)
     columns = find_columns(fields)
@@ -44,7 +44,7 @@ def read_columns(text: str, path: Path) -> Talk | None:
         if path.suffix.lower() == ".csv":
             shown = ", ".join(field[:30] for field in fields[:8])
             raise CorpusError(
-                f"{path}: the first line names no column with the text (found {shown}); put a line such as `speaker,text` above"
+                f"{path}: the first line names no column for the text (found {shown}); insert a header such as `speaker,text`"
             )
         return None
     if len(lines := text.lstrip("\n").split("\n", 2)) == 3 and _RULE.fullmatch(lines[1].strip()[:2000]):

@@ -1,7 +1,7 @@
-"""Subtitles: WebVTT of Teams, Zoom and YouTube, SubRip, SBV; whole, or pasted without their head.
+"""Reader of subtitles: WebVTT of Teams, Zoom and YouTube, SubRip and SBV, complete or pasted without the beginning.
 
-Read by a few lines of our own. The well-kept libraries were tried: `srt` takes minutes for five thousand digits (its pattern is cubic), and
-`webvtt-py` reads whole files alone, drops cues whose times it does not know without a word, and gives a cue with two voices to one.
+No library is used. The pattern of `srt` has cubic cost and takes minutes for five thousand digits. `webvtt-py` reads only complete files,
+silently drops cues with unknown forms of time, and assigns a cue with two voices to one of them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _DASH = re.compile(r"(?:[-–—][ \t]{0,3}(?=[^\W\d_]|[¿¡“„«])|>>+[ \t]{
 
 
 def read_cues(text: str, path: Path) -> Talk | None:
-    """Read subtitles; `None` where no line has the times of a cue.
+    """Read subtitles; return `None` if no line has the times of a cue.
 
     Raises:
-        CorpusError: a WebVTT file without cues.
+        CorpusError: a WebVTT file has no cues.
     """
     lines = text.splitlines()
     pattern = _LABEL if _LABEL.match(text[:80].lstrip()) else _TIMES
@@ -57,7 +57,7 @@ def read_cues(text: str, path: Path) -> Talk | None:
     pieces = [(Turn(text=""), line) for line in before] + pieces
     talk = Talk(form=form, turns=_turns(pieces))
     if not talk.turns:
-        raise CorpusError(f"{path}: {form}: {count(len(cues), 'cue')} in which nothing is said; expected their text below the times")
+        raise CorpusError(f"{path}: {form}: {count(len(cues), 'cue')} without text; expected the text of a cue below its times")
     return talk
 
 
@@ -65,7 +65,7 @@ _Cue = tuple[float | None, float | None, list[str]]
 
 
 def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> tuple[list[_Cue], list[str]]:
-    """Cues with their lines, and the lines before the first one, which a paste may have cut off."""
+    """Cues with their lines, and the lines before the first cue, whose times may be missing from a pasted text."""
     cues: list[_Cue] = []
     before: list[str] = []
     voice = ""
@@ -101,7 +101,7 @@ def _cues(lines: list[str], times: list[re.Match[str] | None], is_vtt: bool) -> 
 
 
 def _is_id(lines: list[str], times: list[re.Match[str] | None], number: int, is_vtt: bool) -> bool:
-    """Whether a line is the name of the cue that begins in the next one."""
+    """Whether a line is the name of the cue that begins in the next line."""
     if number + 1 >= len(lines) or not times[number + 1]:
         return False
     first = number == 0 or not lines[number - 1].strip()
@@ -113,7 +113,7 @@ def _voice_tag(name: str) -> str:
 
 
 def _name_first_lines(cues: list[_Cue], times: list[re.Match[str] | None]) -> None:
-    """Make names that stand alone on the first line of a cue, as in Google Meet's SBV and Teams' old documents, a voice; with a note."""
+    """Convert names alone on the first line of a cue to voices, with a note. Google Meet and old documents of Teams have them."""
     said = [lines for _, _, lines in cues]
     if not said or not said[0] or said[0][0].startswith("<v "):
         return
@@ -132,7 +132,7 @@ def _name_first_lines(cues: list[_Cue], times: list[re.Match[str] | None]) -> No
 
 
 def _voices(said: list[str]) -> list[tuple[str, str]]:
-    """Voice and text, line by line; the text between two voices is the first one's."""
+    """Voice and text, line by line. Text between two voice marks belongs to the first voice."""
     found: list[tuple[str, str]] = []
     voice = ""
     for line in said:
@@ -146,7 +146,7 @@ def _voices(said: list[str]) -> list[tuple[str, str]]:
 
 
 def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
-    """One turn per cue, and one more wherever another one speaks in it."""
+    """One utterance per cue, and a further one whenever the speaker changes within a cue."""
     lines = [line for _, line in pieces]
     found = find_speakers(lines, styles=("colon", "bracket", "angle"))
     if not any(turn.speaker for turn, _ in pieces):
@@ -175,7 +175,7 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
         last = turn
     turns = [turn for turn in turns if turn.text]
     if doubtful := [line.text for line in found if line.doubtful]:
-        note(f"{count(len(doubtful), 'line')} that may name a new speaker joined to the turn before ({one_line(doubtful[0])!r})")
+        note(f"{count(len(doubtful), 'line')} may name a new speaker; joined to the previous utterance ({one_line(doubtful[0])!r})")
     if any(turn.speaker for turn in turns):
         speaker, taken = "", 0
         for turn in turns:
@@ -184,12 +184,12 @@ def _turns(pieces: list[tuple[Turn, str]]) -> list[Turn]:
             taken += not turn.speaker and bool(speaker)
             speaker = turn.speaker = turn.speaker or speaker
         if taken:
-            note(f"{count(taken, 'cue')} without a name count as said by the speaker before")
+            note(f"{count(taken, 'cue')} without a name, assigned to the previous speaker")
     return turns
 
 
 def _unrolled(lines: list[str], times: list[re.Match[str] | None]) -> list[str]:
-    """Rolling captions repeat what stood there already: every line once."""
+    """Remove repeated lines: rolling captions show a line several times."""
     kept, last, dropped = [], "", 0
     for line, found in zip(lines, times, strict=True):
         plain = "" if found else " ".join(_TAG.sub("", line).split())

@@ -1,4 +1,4 @@
-"""What stands above and below the talk: date, place and participants, the head of a mail, a summary."""
+"""Removal of lines before and after a conversation: date, place and participants, the head of a mail, a summary."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NUMBER = re.compile(r" ?#?\d{1,6}$")  # `Interview 12`
 
 
 def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
-    """Return the lines without headings and endings, whose names are in `ABOVE` and `BELOW`; a note quotes them.
+    """Return the numbers of the lines without headings (`ABOVE`) and endings (`BELOW`), which a note quotes.
 
-    Only a name that stands there once is left out: who speaks twice is a person. Of `ROLES` a line is left out beside one of `ABOVE`, where
-    it says who that is: `Interviewer: Ann`, and Ann speaks below.
+    Only names that occur once are left out, because a name that occurs twice is a speaker. A line such as `Interviewer: Ann` (a name in
+    `ROLES`) is left out if Ann speaks below and another heading is present.
 
     Args:
         said: All lines.
-        kept: Numbers of those that are left to read.
+        kept: Numbers of the lines that are to be read.
     """
     names = {number: before_colon(said[number]) for number in kept}
     words = {number: _NUMBER.sub("", name.casefold()) for number, name in names.items() if name}
@@ -68,5 +68,5 @@ def without_frame(said: Sequence[str], kept: Sequence[int]) -> list[int]:
     for lines, where in ((kept[:top], "above"), (kept[bottom:], "below")):
         if lines:
             shown = ", ".join(repr(one_line(said[number])) for number in lines[:4])
-            note(f"{count(len(lines), 'line')} {where} the talk left out ({shown}{', …' if len(lines) > 4 else ''})")
+            note(f"{count(len(lines), 'line')} {where} the conversation left out ({shown}{', …' if len(lines) > 4 else ''})")
     return rest

@@ -1,4 +1,4 @@
-"""A pasted transcript: lines of `Name: text` in the forms that people write, also with a name or a time alone on a line."""
+"""Reader of pasted transcripts: lines of `Name: text` in common variants, also with a name or a time alone on a line."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ def read_lines(text: str, path: Path) -> Talk:
     """Read a pasted transcript.
 
     Raises:
-        CorpusError: nobody is named in any line.
+        CorpusError: no line names a speaker.
     """
     lines = _untagged(text).splitlines()
     said = [line.strip() for line in lines]
     staged = [bool(line) and len(line) <= 2000 and _STAGE.fullmatch(line) is not None for line in said]
     kept = without_frame(said, [number for number, line in enumerate(said) if line and not staged[number]])
     if not kept:
-        raise CorpusError(f"{path}: nobody speaks: {count(len(lines), 'line')} of headings or stage directions; {EXPECTED}")
+        raise CorpusError(f"{path}: no speaker found, only {count(len(lines), 'line')} of headings or stage directions; {EXPECTED}")
     talk = _framed(said, kept) or _headed(said, kept) or _alone(said, staged) or _named(said, kept) or _stamped(said, kept)
     if talk is None:
         number = kept[0]
         raise CorpusError(
-            f"{path}: line {number + 1}: nobody speaks ({one_line(said[number])!r}); {EXPECTED}; "
-            "where one person says everything, write the name once in front"
+            f"{path}: line {number + 1}: no speaker found ({one_line(said[number])!r}); {EXPECTED}; "
+            "if there is a single speaker, write the name before the first line"
         )
     if any(staged):
-        note(f"{count(sum(staged), 'line')} that nobody says (headings, stage directions) left out")
+        note(f"{count(sum(staged), 'line')} without speech (headings, stage directions) left out")
     between = [
         said[number]
         for number in range(kept[0], kept[-1])
         if staged[number] and (found := _STAGE.fullmatch(said[number])) and found["rule"]
     ]
     if between:
-        note(f"a heading between turns ({one_line(between[0])!r}) divides nothing: all turns are one conversation; give each its own file")
+        note(f"a heading between utterances ({one_line(between[0])!r}) is ignored; use one file per conversation")
     return talk
 
 
@@ -79,10 +79,10 @@ def _named(said: list[str], kept: list[int]) -> Talk | None:
             parts[-1][0].until = line.until or parts[-1][0].until
     if joined := sum(line.doubtful for line in found[first:]):
         example = next(line.text for line in found[first:] if line.doubtful)
-        note(f"{count(joined, 'line')} that may name a new speaker joined to the turn before ({one_line(example)!r})")
+        note(f"{count(joined, 'line')} may name a new speaker; joined to the previous utterance ({one_line(example)!r})")
     line, longest = max(parts, key=lambda part: len(part[1]))
     if len(longest) > 5 and 2 * len(longest) > len(kept):
-        note(f"{len(longest)} of {count(len(kept), 'line')} are one turn of {one_line(line.name)!r}: look whether others speak in it")
+        note(f"{len(longest)} of {count(len(kept), 'line')} are one utterance of {one_line(line.name)!r}; check whether others speak in it")
     return Talk(form="transcript", turns=[_turn(line, texts) for line, texts in parts])
 
 
@@ -99,7 +99,7 @@ _TAG = re.compile(
 
 
 def _untagged(text: str) -> str:
-    """The text without the tags of HTML, where most lines have closing ones; with a note."""
+    """The text without HTML tags, if most lines have closing tags; with a note."""
     lines = [line for line in text.splitlines() if line.strip()]
     if 2 * sum("</" in line or "<br" in line.lower() for line in lines) <= len(lines):
         return text
@@ -113,7 +113,7 @@ _FRAMES = re.compile(r"(\d\d:\d\d:\d\d)[:;]\d\d - (\d\d:\d\d:\d\d)[:;]\d\d")
 
 
 def _framed(said: list[str], kept: list[int]) -> Talk | None:
-    """Premiere: a line with times in hours, minutes, seconds and frames, one with the name, then what is said."""
+    """Transcript of Premiere: a line with times (hours, minutes, seconds, frames), a line with the name, then the text."""
     times = {number: found for number in kept if (found := _FRAMES.fullmatch(said[number][:40]))}
     if kept[0] not in times:
         return None
@@ -134,7 +134,7 @@ def _framed(said: list[str], kept: list[int]) -> Talk | None:
 
 
 def _headed(said: list[str], kept: list[int]) -> Talk | None:
-    """A line with name and time, then what is said."""
+    """Transcript of lines with name and time, each followed by the text."""
     heads = {number: _head(said[number]) for number in kept}
     taken = set()
     if not any(heads.values()):  # `[3:00 PM] Müller, Max`
@@ -161,7 +161,7 @@ def _headed(said: list[str], kept: list[int]) -> Talk | None:
 
 
 def _head(line: str) -> tuple[str, str] | None:
-    """Name and time of a line that has nothing else."""
+    """Name and time of a line that contains nothing else."""
     if len(line) > HEAD:
         return None
     found = _HEADED.fullmatch(line)
@@ -173,7 +173,7 @@ def _head(line: str) -> tuple[str, str] | None:
 
 
 def _stamped_names(said: list[str], kept: list[int]) -> dict[int, tuple[str, str]]:
-    """Lines of a time in brackets and a name, where all lines with a time are such and have unstamped ones below."""
+    """Lines of a time in brackets and a name, if all lines with a time have this form and lines without a time follow."""
     found = {number: STAMP.match(said[number][:HEAD]) for number in kept}
     if found[kept[0]] is None or found[kept[-1]] is not None or sum(map(bool, found.values())) < 2:
         return {}
@@ -188,7 +188,7 @@ _SPEAKER = re.compile(r"(?:Speaker|SPEAKER|Sprecher|Unknown|Participant|Intervie
 
 
 def _alone(said: list[str], staged: list[bool]) -> Talk | None:
-    """Names in capitals alone on a line, as in plays; what is said below."""
+    """Transcript in the form of a play: a name in capitals alone on a line, then the text."""
     blocks: list[list[str]] = []
     for number, line in enumerate(said):
         if not line or staged[number]:
@@ -218,7 +218,7 @@ def _is_head(line: str) -> bool:
 
 
 def _stamped(said: list[str], kept: list[int]) -> Talk | None:
-    """Lines that begin with a time, and no names at all: every time begins a turn."""
+    """Transcript without names whose lines begin with a time; every time begins an utterance."""
     stamps = {number: found for number in kept if (found := STAMP.match(said[number][:HEAD]))}
     if kept[0] not in stamps or len(stamps) < 2:
         return None

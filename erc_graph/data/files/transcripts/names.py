@@ -1,6 +1,6 @@
-"""Who speaks, in lines of text: the ways in which people write a name before what is said, and the name alone.
+"""Recognition of speaker names in lines of text, in the common ways to write a name before an utterance or alone on a line.
 
-All patterns look at the first `HEAD` characters of a line alone, so that a line costs bounded work.
+All patterns look only at the first `HEAD` characters of a line, so the cost per line is bounded.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ NO_NAMES = {  # what stands before a colon and is nobody, where it does so once
 
 @dataclass(slots=True)
 class Line:
-    """A line of text: who begins to speak in it (empty: nobody), its times, and what is said."""
+    """A line of text: the speaker who begins in it (empty if none), its times, and its text."""
 
     name: str
     text: str
@@ -65,7 +65,7 @@ class Line:
 
 
 def clean(name: str) -> str:
-    """Return a name without marks, bullets, stage directions and characters that nobody sees.
+    """Return a name without marks, bullets, stage directions and invisible characters.
 
     >>> clean("- **Dr. Mary-Jane O'Neil** (on the phone, upset)"), clean("[SPEAKER_00]"), clean("~ Cleo")
     ("Dr. Mary-Jane O'Neil", 'SPEAKER_00', 'Cleo')
@@ -88,7 +88,7 @@ def clean(name: str) -> str:
 
 
 def is_title(line: str) -> bool:
-    """Return whether a line may be a name alone: few words, capital letters, no sentence.
+    """Return whether a line may consist of a name only: few words with capital letters, and not a sentence.
 
     >>> is_title("Müller, Max"), is_title("Hi there."), is_title("so it is")
     (True, False, False)
@@ -98,18 +98,21 @@ def is_title(line: str) -> bool:
 
 
 def say_cleaned(pairs: Counter[tuple[str, str]]) -> None:
-    """Say which names were cleaned: pairs of the name as it stands and as it is read."""
+    """Write a note about names that were cleaned.
+
+    `pairs` counts pairs of a name in the file and the cleaned name.
+    """
     changed = [(raw, name) for raw, name in pairs if " ".join(raw.split()) != name]
     if changed:
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        note(f"names are cleaned: {one_line(changed[0][0])!r} is read as {one_line(changed[0][1])!r}{more}")
+        note(f"names are cleaned; {one_line(changed[0][0])!r} is read as {one_line(changed[0][1])!r}{more}")
 
 
 def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_STYLES)) -> list[Line]:
-    """Tell who speaks in every line, by the one way of writing that most lines of the text have.
+    """Find the speaker of every line, by the style of writing names that most lines of the text have.
 
-    A line `Name: text` begins a turn where the name looks like one (capital letters, or a script without) or stands there more than once.
-    What looks like a new speaker but may be a part of a sentence is `doubtful`.
+    A line `Name: text` begins an utterance if the name occurs several times or looks like a name. A name begins with capital letters,
+    unless its script has none. A line is `doubtful` if the name may be part of a sentence.
     """
     lines = _questions(_unnumbered(lines))
     parts = [_split(line) for line in lines]
@@ -133,18 +136,18 @@ def find_speakers(lines: Sequence[str], *, styles: Sequence[str] = ("colon", *_S
             said = body if not body.strip() or marked else line  # `12:30 it was` is a sentence
             result.append(Line("", said.strip(), time, until, doubtful=match is not None and best == "colon" and match[3]))
     if own:
-        note(f"{count(own, 'line')} of the chat itself (who joined, left, does something) left out")
+        note(f"{count(own, 'line')} of the chat program (joining, leaving, actions) left out")
     if best == "tab":
-        note("no line names the columns: the first of two columns is read as the speaker")
+        note("no line names the columns, so the first of two columns is read as the speaker")
     say_cleaned(pairs)
     return result
 
 
 def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
-    """Return what `find_speakers` found, without names that are none: `Look: no hands` in a text of which most lines name nobody.
+    """Return the result of `find_speakers` without false names, such as in `Look: no hands`.
 
-    That is so where the first line names nobody, most others neither, and no name stands there twice or in capitals. Of other texts
-    it is noted which names stand there only once. `lines` are those that were given to `find_speakers`.
+    All names are false if most lines, including the first, have no name, and no name occurs twice or is in capitals. For other texts, a
+    note lists names that occur only once. `lines` are the lines that were given to `find_speakers`.
     """
     times = Counter(line.name.casefold() for line in found if line.name)
     single = [line for line in found if line.name and times[line.name.casefold()] == 1]
@@ -153,34 +156,34 @@ def without_strays(lines: Sequence[str], found: Sequence[Line]) -> list[Line]:
     example = one_line(single[0].name)
     if len(single) < len(times):
         if times.total() >= 6:
-            note(f"{count(len(single), 'name')} {'stands' if len(single) == 1 else 'stand'} only once (such as {example!r})")
+            note(f"{count(len(single), 'name')} {'occurs' if len(single) == 1 else 'occur'} only once (such as {example!r})")
     elif not any(line.name.isupper() for line in single):
-        note(f"no name stands there twice: {example!r} and all before a colon is read as text")
+        note(f"no name occurs twice, so {example!r} and all other words before a colon are read as text")
         return [Line("", _split(raw)[2], line.time, line.until) if line.name else line for raw, line in zip(lines, found, strict=True)]
     return [*found]
 
 
 def _unnumbered(lines: Sequence[str]) -> Sequence[str]:
-    """Lines without their numbers (`01 Ann: Hi`), where they count on."""
+    """Lines without their numbers (`01 Ann: Hi`), if the numbers are consecutive."""
     numbers = [int(found[1]) if (found := _NUMBER.match(line[:40])) else None for line in lines]
     pairs = list(pairwise(numbers))
     if len(lines) < 2 or 2 * sum(a is not None and b == a + 1 for a, b in pairs) < len(pairs):
         return lines
-    note("numbers in front of the lines left out")
+    note("numbers at the beginning of lines are left out")
     return [line if number is None else line.lstrip().lstrip("0123456789").lstrip() for line, number in zip(lines, numbers, strict=True)]
 
 
 def _questions(lines: Sequence[str]) -> Sequence[str]:
-    """Lines with `Q: ` and `A: ` where they begin with `Q. ` and `A. `, of both."""
+    """Lines with `Q: ` and `A: ` in place of `Q. ` and `A. `, if the text has both."""
     found = [_QUESTION.match(line.lstrip()[:40]) for line in lines]
     if {mark[1] for mark in found if mark} != {"Q", "A"}:
         return lines
-    note("Q. and A. in front of lines are read as speakers")
+    note("Q. and A. at the beginning of lines are read as speakers")
     return [f"{mark[1]}: {line.lstrip()[mark.end() :]}" if mark else line for line, mark in zip(lines, found, strict=True)]
 
 
 def _split(line: str) -> tuple[str, str, str]:
-    """Times in front of a line, or behind it in hashes, and the rest."""
+    """Times at the beginning of a line, or between hashes at its end, and the rest of the line."""
     stripped = line.strip()
     first = _HASHED.match(stripped[:20])
     last = _HASHED.search(stripped, max(first.end() if first else 0, len(stripped) - 20))
@@ -220,7 +223,7 @@ def _match(style: str, body: str) -> _Match | None:
 
 
 def before_colon(line: str) -> str:
-    """Return what stands as a name does before the colon of a line, cleaned; empty where nothing does."""
+    """Return the cleaned name before the colon of a line; empty if there is no name."""
     found = _match("colon", _split(line)[2])
     return found[1] if found and found[3] and (_capital(found[1]) or len(found[1].split()) <= 2) else ""
 
@@ -233,7 +236,7 @@ def _is_name(name: str) -> bool:
 
 
 def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
-    """Which of the lines begin a turn."""
+    """Whether each line begins an utterance."""
     times = Counter(match[1].casefold() for match in matches if match and match[3])
     sure = {match[1].casefold() for match in matches if match and match[3] and _capital(match[1])}
     sure -= {name for name in sure if name.strip(".") in NO_NAMES and times[name] == 1 and len(sure) > 1}
@@ -252,7 +255,7 @@ def _accepted(style: str, matches: Sequence[_Match | None]) -> list[bool]:
 
 
 def _capital(name: str) -> bool:
-    """Whether it is written as names are: the first and the last word not small, and small words between only where names have them."""
+    """Whether a text is written like a name: the first and last word have capitals, and other words too, except particles such as "van"."""
     words = name.split()
     small = [word[0].islower() for word in words]
     return not small[0] and not small[-1] and all(not is_small or word in _PARTICLES for word, is_small in zip(words, small, strict=True))

@@ -1,7 +1,7 @@
-"""What speech recognisers write as JSON: Whisper and its relatives, and the services of the clouds.
+"""Reader of the JSON of speech recognisers: Whisper and similar programs, and cloud services.
 
-A segment is a turn. Services that give words with speakers alone are put together: a turn ends where another one speaks, and where nobody
-is told apart, at the end of a sentence.
+A segment is an utterance. If a service gives only single words, they are joined to utterances. An utterance then ends when the speaker
+changes, or without speakers at the end of a sentence.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Value = dict[str, Any]
 
 
 def read_recognised(value: Any, path: Path) -> Talk | None:
-    """Read what a speech recogniser wrote; `None` where it is nothing of the kind.
+    """Read the result of a speech recogniser; return `None` if the content has another form.
 
     Raises:
-        CorpusError: a job that failed or is not done, or one that heard nothing.
+        CorpusError: the job of the service failed or is not finished, or found no speech.
     """
     if not isinstance(value, dict):
         return _plain_segments(value)
@@ -36,13 +36,13 @@ def read_recognised(value: Any, path: Path) -> Talk | None:
         error = one_line(value.get("error") or "", 120)
         state = f", its status is {status!r}" if status else ""
         raise CorpusError(
-            f"{path}: {talk.form}: no speech in it{state}{f' ({error})' if error else ''}; wait until the job is done, or look there"
+            f"{path}: {talk.form}: contains no speech{state}{f' ({error})' if error else ''}; wait for the job, or check the service"
         )
     return talk
 
 
 def _objects(value: Any, *keys: str | int) -> list[Value]:
-    """The list of objects at the end of a path of keys; empty where there is none."""
+    """The list of objects at the end of a path of keys; empty if there is no such list."""
     inner = _at(value, *keys)
     return [one for one in inner if isinstance(one, dict)] if isinstance(inner, list) else []
 
@@ -61,7 +61,7 @@ def _text(value: Any) -> str:
 
 
 def _who(value: Any) -> str:
-    """A speaker's name; numbers are named as recognisers do."""
+    """The name of a speaker; a number becomes `speaker 1`, as in recognisers."""
     if isinstance(value, dict):
         value = next((value[key] for key in ("name", "label", "id") if isinstance(value.get(key), str | int)), None)
     if value is None or value == "" or isinstance(value, bool) or not isinstance(value, str | int):
@@ -70,7 +70,7 @@ def _who(value: Any) -> str:
 
 
 def _time(value: Any, unit: float = 1.0) -> float | None:
-    """Seconds of `1.5`, `"1.500s"`, `"PT1M2.5S"`, `"00:00:01,000"`."""
+    """Seconds from values such as `1.5`, `"1.500s"`, `"PT1M2.5S"` and `"00:00:01,000"`."""
     if isinstance(value, str):
         if found := _DURATION.fullmatch(value.strip()[:60]):
             hours, minutes, rest = (float(part or 0) for part in found.groups())
@@ -90,7 +90,7 @@ _Word = tuple[str, str, float | None, float | None]  # text, speaker, start, end
 
 
 def _sentences(words: Iterable[_Word]) -> list[Turn]:
-    """Words put together: one turn until another one speaks, or where nobody is told apart, per sentence."""
+    """Join words to utterances, which end when the speaker changes, or without speakers at the end of a sentence."""
     words = [word for word in words if word[0]]
     told = any(speaker for _, speaker, _, _ in words)
     turns: list[Turn] = []
@@ -126,7 +126,7 @@ def _segments(items: Iterable[Value], *, text: str, speaker: Iterable[str], star
 
 
 def _plain_segments(value: Any) -> Talk | None:
-    """A bare list of segments, as whisperX gives them in Python."""
+    """A list of segments without a header, as returned by whisperX in Python."""
     if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
         return None
     if all({"start", "end", "text"} <= one.keys() for one in value) and not any(

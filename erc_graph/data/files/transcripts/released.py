@@ -1,4 +1,4 @@
-"""Files of corpora as their owners release them: the readers of data sets are asked first, for other rules hold there."""
+"""Files of released data sets. The readers of data sets are tried first, because other rules apply to such files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _BESIDE = {"iemocap": ", dialog/transcriptions"}
 
 
 def read_released(content: Any, path: Path, size: int) -> Annotations | None:
-    """Ask the readers of data sets about the content; `None` where it is none that they know.
+    """Read the content with the readers of data sets; return `None` if none of them recognises it.
 
     Args:
-        content: Text, or what JSON holds.
-        path: For messages, and for what lies beside it.
-        size: Of the file, in bytes.
+        content: Text, or the value of a JSON file.
+        path: Path of the file, used in messages and to find files in the same folder.
+        size: Size of the file in bytes.
 
     Raises:
-        CorpusError: a file of a data set that is damaged, or has labels and no texts.
+        CorpusError: the file of a data set is damaged, or has labels but no texts.
     """
     from erc_graph.data.files.formats import READERS
 
@@ -36,11 +36,13 @@ def read_released(content: Any, path: Path, size: int) -> Annotations | None:
     if isinstance(content, str) and len(find_columns(heads_of(content))) > 1:
         forms.append(read_csv(content, path))
     if isinstance(content, str) and _EMOTIONS.fullmatch(content[:100_000].strip()):
-        raise CorpusError(f"{path}: numbers alone, such as DailyDialog's emotions: give dialogues_text.txt, which has what is said")
+        raise CorpusError(
+            f"{path}: contains only numbers, such as the emotions of DailyDialog; give dialogues_text.txt, which has the texts"
+        )
     asked = [READERS[name] for name in ASKED]
     found = next((found for form in forms for read in asked if (found := read(form, path, size, None)) is not None), None)
     if found is not None and not any(found.texts):
         raise CorpusError(
-            f"{path}: {found.format}: labels without what is said; give the file that has the texts{_BESIDE.get(found.dataset or '', '')}"
+            f"{path}: {found.format}: labels without texts; give the file that has the texts{_BESIDE.get(found.dataset or '', '')}"
         )
     return found

@@ -1,4 +1,4 @@
-"""Files that are no transcript: each is refused by its true name, with the way out."""
+"""Files that are not transcripts. The error names the kind of file and says what to do."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from erc_graph.data.files.workbooks import is_workbook
 from erc_graph.errors import CorpusError
 
 _TEXT = "save it as plain text (.txt) with `Speaker: text` lines, or as CSV"
-_SOUND = "a sound or video file: transcribe it first, and give the transcript; recordings are heard beside it (talk_0.wav, talk_1.wav, …)"
-_PICTURE = "a picture: its text is needed"
+_SOUND = "an audio or video file; transcribe it first and give the transcript; recordings of utterances can be added (talk_0.wav, …)"
+_PICTURE = "a picture; give its text"
 _FEATURES = "features belong to a corpus: name the file under [features] of corpus.toml"
 _BINARY = (
     (b"%PDF", f"a PDF: copy its text out, or {_TEXT}"),
@@ -50,10 +50,10 @@ _ROOTS = {
 
 
 def refuse_binary(content: bytes, path: Path) -> None:
-    """Name what is no text.
+    """Raise an error if the content is not text.
 
     Raises:
-        CorpusError: documents, archives, databases, sound and pictures.
+        CorpusError: the file is a document, an archive, a database, audio or an image.
     """
     for mark, what in _BINARY:
         if content.startswith(mark):
@@ -67,7 +67,7 @@ def refuse_binary(content: bytes, path: Path) -> None:
 
 
 def is_book(content: bytes) -> bool:
-    """Return whether it is an Excel workbook, which is read."""
+    """Return whether the content is an Excel workbook, which can be read."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return content.startswith(b"PK\x03\x04") and is_workbook(archive.namelist())
@@ -96,16 +96,16 @@ def _archive(content: bytes) -> str:
 
 
 def refuse_text(text: str, path: Path) -> None:
-    """Name what is text, and no transcript.
+    """Raise an error if the content is text, but not a transcript.
 
     Raises:
-        CorpusError: RTF, web pages, other XML, YAML, pointers of git-lfs, who speaks when without what is said.
+        CorpusError: the file is RTF, a web page, other XML, YAML, a pointer of Git LFS, or a list of speaking times without texts (RTTM).
     """
     start = text[:2000].lstrip()
     if start.startswith("{\\rtf"):
-        raise CorpusError(f"{path}: a document in Rich Text Format (RTF): {_TEXT}")
+        raise CorpusError(f"{path}: a document in Rich Text Format (RTF); {_TEXT}")
     if start.startswith("version https://git-lfs"):
-        raise CorpusError(f"{path}: a pointer of git-lfs, not the file itself: fetch it with `git lfs pull`")
+        raise CorpusError(f"{path}: a pointer of Git LFS, not the file itself; download the file with `git lfs pull`")
     if _PAGE.match(start):
         raise CorpusError(f"{path}: this is a web page (HTML): copy its text out, or export the chat as text or JSON instead")
     if start.startswith("<?xml") or start[:4] in ("<tt ", "<tt>"):
@@ -121,4 +121,4 @@ def refuse_text(text: str, path: Path) -> None:
         raise CorpusError(f"{path}: fields on lines of their own (YAML): write JSON, CSV, or a line `Speaker: text` per turn")
     words = [line.split() for line in text[:20_000].splitlines() if line.strip() and not line.startswith(";")]
     if words and all(len(line) >= 8 and line[0] in ("SPEAKER", "SPKR-INFO") for line in words[:-1] or words):
-        raise CorpusError(f"{path}: RTTM says who speaks when, not what is said: give a transcript with the text, such as VTT, SRT or JSON")
+        raise CorpusError(f"{path}: RTTM has speakers and times, but no text; give a transcript with the text, such as VTT, SRT or JSON")

@@ -1,4 +1,4 @@
-"""What a reader of transcripts hands over, and the corpus that is made of it: the assumptions of every format are said here once."""
+"""The result of a reader of transcripts, and its conversion to a corpus. Notes on assumptions of all formats are written here."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ NOBODY = "speaker"  # who speaks where no name is given
 
 @dataclass(kw_only=True, slots=True)
 class Turn:
-    """One turn of a conversation, as the file has it.
+    """One utterance of a conversation, as in the file.
 
     Attributes:
-        text: What is said.
-        speaker: Who speaks; empty where nobody is named.
-        start: Seconds from the beginning of the recording.
-        end: The same, of its end.
-        time: When it was written, in the words of the file.
-        dialogue: The conversation's name; empty where there is one alone.
-        number: Which turn of the conversation, where the file numbers them.
-        features: Modality → numbers, of JSON.
+        text: Text of the utterance.
+        speaker: Name of the speaker; empty if none is named.
+        start: Start in seconds from the beginning of the recording.
+        end: End in seconds from the beginning of the recording.
+        time: When the utterance was written, exactly as in the file.
+        dialogue: Name of the conversation; empty if the file names none.
+        number: Number of the utterance in the conversation, if the file has numbers.
+        features: Modality → vector, from JSON.
     """
 
     text: str
@@ -52,13 +52,13 @@ class Turn:
 
 @dataclass(kw_only=True)
 class Talk:
-    """What a reader found.
+    """The result of a reader.
 
     Attributes:
-        form: The format that was recognised, in words.
-        turns: In the order of the file.
-        alone: Whether the format holds one conversation by its nature; of others it is noted that one is assumed.
-        found: Names of the columns, of a table.
+        form: Name of the recognised format.
+        turns: The utterances in the order of the file.
+        alone: Whether the format always has one conversation. For other formats, a note says that a single conversation is assumed.
+        found: Names of the columns of a table.
     """
 
     form: str
@@ -77,14 +77,14 @@ def count(number: int, what: str) -> str:
 
 
 def left_out(service: int, media: int) -> None:
-    """Say how many messages are no turns."""
+    """Write a note with the numbers of service and media messages, which are not utterances."""
     parts = [count(number, f"{kind} message") for kind, number in (("service", service), ("media", media)) if number]
     if parts:
         note(f"left out: {' and '.join(parts)}")
 
 
 def moment(seconds: float) -> str:
-    """Return a time since 1970, given in seconds, milliseconds or microseconds, as a date (UTC); empty where it is none.
+    """Convert a time since 1970 in seconds, milliseconds or microseconds to a date (UTC); empty if it is not such a time.
 
     >>> moment(1577186580000), moment(1683301691.1)
     ('2019-12-24T11:23:00', '2023-05-05T15:48:11.100000')
@@ -96,16 +96,16 @@ def moment(seconds: float) -> str:
 
 
 def to_corpus(talk: Talk, path: Path, name: str, most: int | None = None) -> Corpus:
-    """Make the corpus, and say what is assumed: speakers, conversations, order.
+    """Build the corpus, and write notes on assumptions about speakers, conversations and order.
 
     Raises:
-        CorpusError: no turns, more than `most`, a turn number that is used twice, or features that are none.
+        CorpusError: there are no utterances or more than `most`, a turn number is used twice, or features are not lists of numbers.
     """
     turns = talk.turns
     if not turns:
-        raise CorpusError(f"{path}: no turns in it ({talk.form}); {EXPECTED}")
+        raise CorpusError(f"{path}: contains no utterances ({talk.form}); {EXPECTED}")
     if most is not None and len(turns) > most:
-        raise CorpusError(f"{path}: {len(turns)} turns; expected up to {most}: divide it")
+        raise CorpusError(f"{path}: {len(turns)} utterances; expected at most {most}; divide the file")
     dialogues: dict[str, list[int]] = {}
     for number, turn in enumerate(turns):
         dialogues.setdefault(turn.dialogue.strip() or name or "conversation", []).append(number)
@@ -135,21 +135,21 @@ def _say(talk: Talk, dialogues: dict[str, list[int]]) -> None:
     nobody = [number for number, turn in enumerate(turns) if not turn.speaker.strip()]
     if len(nobody) == len(turns):
         found = f"; columns: {', '.join(one_line(name) for name in talk.found[:12])}" if talk.found else ""
-        note(f"no speakers are named ({talk.form}{found}): all turns count as those of one speaker")
+        note(f"no speakers are named ({talk.form}{found}), so all utterances belong to one speaker")
     elif nobody:
-        count_as = "1 turn has no speaker and counts" if len(nobody) == 1 else f"{len(nobody)} turns have no speaker and count"
-        note(f"{count_as} as said by one more, {NOBODY!r} (first: turn {nobody[0]})")
+        count_as = "1 utterance has no speaker and belongs" if len(nobody) == 1 else f"{len(nobody)} utterances have no speaker and belong"
+        note(f"{count_as} to a further speaker, {NOBODY!r} (first: utterance {nobody[0]})")
     names = {turn.speaker for turn in turns}
     if len(turns) >= 6 and len(names) == len(turns) > 1:
-        note(f"every turn has another speaker (such as {one_line(turns[0].speaker)!r}): look whether these are names")
+        note(f"every utterance has another speaker (such as {one_line(turns[0].speaker)!r}); check whether these are names")
     if not talk.alone and len(turns) > 1 and not any(turn.dialogue.strip() for turn in turns):
-        note(f"no dialogues are named: all {len(turns)} turns count as one conversation")
+        note(f"no dialogues are named, so all {len(turns)} utterances are one conversation")
     if empty := sum(not turn.dialogue.strip() for turn in turns) if len(dialogues) > 1 else 0:
-        note(f"{count(empty, 'turn')} of no named dialogue count as a conversation of their own")
+        note(f"{count(empty, 'utterance')} without a dialogue name, read as a separate conversation")
 
 
 def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> list[int]:
-    """The turns of one conversation by their numbers, or by their times where the newest stands first."""
+    """The utterances of one conversation sorted by their numbers, or by their times if the newest is first in the file."""
     numbers: dict[int, int] = {}
     for row in own:
         number = turns[row].number
@@ -157,8 +157,8 @@ def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> li
             break
         if number in numbers:
             raise CorpusError(
-                f"{path}: turn {number} of dialogue {one_line(dialogue)!r} stands there already (rows {numbers[number]} and {row}); "
-                "number each once"
+                f"{path}: turn {number} of dialogue {one_line(dialogue)!r} occurs twice (rows {numbers[number]} and {row}); "
+                "give each utterance another number"
             )
         numbers[number] = row
     else:
@@ -168,14 +168,14 @@ def _ordered(turns: list[Turn], own: list[int], dialogue: str, path: Path) -> li
     kinds = {time[0] for time in times if time is not None}
     if len(known) == len(times) and len(kinds) == 1 and known != sorted(known):
         if known == sorted(known, reverse=True) and (len(own) > 2 or kinds != {"recording"}):
-            note("the newest turn stands first: read in the order of their times")
+            note("the newest utterance is first, so utterances are sorted by time")
             return own[::-1]
-        note("times are not in order: the turns stay in the order of the file")
+        note("times are not in order, so utterances stay in the order of the file")
     return own
 
 
 def _instant(turn: Turn) -> tuple[str, float] | None:
-    """Which clock tells the time of a turn, and its seconds on it; `None` of a time of day without a date."""
+    """The clock of an utterance and its time on it in seconds; `None` for a time of day without a date."""
     if turn.start is not None:
         return "recording", turn.start
     try:
@@ -188,7 +188,7 @@ def _instant(turn: Turn) -> tuple[str, float] | None:
 
 
 def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Modality → `(U, d)`; NaN where a turn has none. JSON's vectors are checked number by number. And sentences on those that are none."""
+    """Modality → `(U, d)` features, NaN if missing, and sentences about invalid vectors. Vectors of JSON are checked number by number."""
     vectors: dict[str, dict[int, list[float]]] = {}
     for row, (turn, features) in enumerate(zip(order, given, strict=True)):
         if features is None or features == "":
@@ -202,7 +202,7 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
                 raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: expected a list of numbers, found {vector!r:.40}")
             first = next(iter(vectors.setdefault(name, {}).values()), vector)
             if len(vector) != len(first):
-                raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: {len(vector)} numbers, other turns {len(first)}")
+                raise CorpusError(f"{path}: turn {turn}: features.{name[:40]}: {len(vector)} numbers, but {len(first)} in other utterances")
             vectors[name][row] = vector
     arrays, remarks = {}, []
     for name, found in vectors.items():
@@ -210,17 +210,17 @@ def _features(given: list[Any], order: list[int], path: Path) -> tuple[dict[str,
         try:
             array[list(found)] = list(found.values())
         except OverflowError:
-            raise CorpusError(f"{path}: features.{name[:40]}: a number that is too large") from None
+            raise CorpusError(f"{path}: features.{name[:40]}: a number is too large") from None
         arrays[name] = array
         fine = np.logical_and.reduce(fit(array), axis=1)
         if wrong := sorted(order[row] for row in found if not fine[row]):
-            turns = f"1 turn with {UNFIT} counts" if len(wrong) == 1 else f"{len(wrong)} turns with {UNFIT} count"
-            remarks.append(f"features.{name[:40]}: {turns} as missing (first: turn {wrong[0]})")
+            turns = f"1 utterance with {UNFIT} counts" if len(wrong) == 1 else f"{len(wrong)} utterances with {UNFIT} count"
+            remarks.append(f"features.{name[:40]}: {turns} as missing (first: utterance {wrong[0]})")
     return arrays, remarks
 
 
 def finite(value: Any) -> float | None:
-    """Return a number of JSON, given as such or as text, where it is finite."""
+    """Return a number of JSON, given as a number or as text; `None` if it is not a finite number."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):

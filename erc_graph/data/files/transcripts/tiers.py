@@ -1,8 +1,8 @@
-"""Annotation tools: ELAN, Praat and CHAT; a tier or a participant is a speaker, and turns stand in the order of their times.
+"""Reader of the annotation tools ELAN, Praat and CHAT. A tier or participant is a speaker, and utterances are sorted by time.
 
-Read with the standard library and a few lines of our own. `pympi-ling` fails on files without a schema location, such as those that other
-programs write for ELAN, and lets a document type through; `praatio` fails on a label that holds `intervals [`. Praat's own
-rule is short: in both of its text forms only numbers, quoted texts and flags count, in their order.
+Only the standard library is used. `pympi-ling` fails on files without a schema location, which other programs write for ELAN, and accepts
+document types, which may be malicious. `praatio` fails on a label that contains `intervals [`. The rule of Praat for both of its text
+formats is short: only numbers, quoted texts and flags count, in their order.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from erc_graph.errors import CorpusError
 
 
 def read_tiers(text: str, path: Path) -> Talk | None:
-    """Read annotations; `None` where the text is none of the three forms.
+    """Read annotations; return `None` if the text has none of the three formats.
 
     Raises:
-        CorpusError: damaged, without annotations, or with a document type or entities of its own.
+        CorpusError: the file is damaged, has no annotations, or defines a document type or entities.
     """
     start = text[:400].lstrip()
     if start.startswith(("<?xml", "<ANNOTATION_DOCUMENT")):
@@ -39,7 +39,7 @@ def read_tiers(text: str, path: Path) -> Talk | None:
 
 def _elan(text: str, path: Path) -> Talk:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise CorpusError(f"{path}: ELAN: has a document type or entities of its own, which are not read: export it again")
+        raise CorpusError(f"{path}: ELAN: defines a document type or entities, which are not read; export the file again")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
@@ -48,7 +48,7 @@ def _elan(text: str, path: Path) -> Talk:
     parents = [tier for tier in root.iterfind("TIER") if tier.get("PARENT_REF") is None]
     tiers = [tier for tier in parents if tier.find("ANNOTATION/ALIGNABLE_ANNOTATION") is not None]
     if left := len(root.findall("TIER")) - len(tiers):
-        note(f"ELAN: {count(left, 'tier')} that depend on another one, or are empty, left out")
+        note(f"ELAN: {count(left, 'tier')} left out (empty, or dependent on another tier)")
     names = [tier.get("PARTICIPANT") or tier.get("TIER_ID") or "" for tier in tiers]
     turns: list[tuple[float, Turn]] = []
     aside = _Aside()
@@ -64,7 +64,7 @@ def _elan(text: str, path: Path) -> Talk:
                 own.append((last, turn))
         _keep(tier.get("TIER_ID") or name, own, turns, aside)
     if len(names) > len(set(names)):
-        note(f"ELAN: several tiers of one participant are read as one speaker's ({one_line(max(names, key=names.count))})")
+        note(f"ELAN: several tiers of one participant are read as one speaker ({one_line(max(names, key=names.count))})")
     return _by_time("ELAN", turns, aside, path)
 
 
@@ -73,7 +73,7 @@ _ALIGNED = re.compile(r"(?:.{1,60} - )?(?:words?|phones?|phonemes?|syllables?|(?
 
 
 class _Aside:
-    """Names of the tiers that are nobody's speech."""
+    """Names of the tiers that do not contain speech."""
 
     def __init__(self) -> None:
         self.aligned: list[str] = []  # of a forced aligner
@@ -81,7 +81,7 @@ class _Aside:
 
 
 def _keep(name: str, own: list[tuple[float, Turn]], turns: list[tuple[float, Turn]], aside: _Aside) -> None:
-    """Add the turns of a tier, or its name where it holds annotations, or single words that a forced aligner wrote."""
+    """Add the utterances of a tier; or its name, if it has annotations or single words of a forced aligner."""
     if own and is_about_speech(name):
         aside.about.append(name)
     elif _ALIGNED.fullmatch(name[:100]) and 2 * sum(" " in turn.text for _, turn in own) <= len(own):
@@ -93,12 +93,12 @@ def _keep(name: str, own: list[tuple[float, Turn]], turns: list[tuple[float, Tur
 def _by_time(form: str, turns: list[tuple[float, Turn]], aside: _Aside, path: Path) -> Talk:
     for names, what in ((aside.about, "annotations"), (aside.aligned, "words and sounds of a forced aligner")):
         if names and not turns:
-            raise CorpusError(f"{path}: {form}: only {what} in it ({one_line(names[0])}); expected a tier per speaker")
+            raise CorpusError(f"{path}: {form}: contains only {what} ({one_line(names[0])}); expected a tier per speaker")
         if names:
             shown = ", ".join(one_line(name) for name in names[:8])
             note(f"{form}: {count(len(names), 'tier')} of {what} left out ({shown})")
     if not turns:
-        raise CorpusError(f"{path}: {form}: no annotations with text in it; expected a tier per speaker")
+        raise CorpusError(f"{path}: {form}: contains no annotations with text; expected a tier per speaker")
     return Talk(form=form, turns=[turn for _, turn in sorted(turns, key=lambda pair: pair[0])])
 
 
@@ -108,7 +108,7 @@ _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(<[a-z]{1,10}>)|(?<![^\s=])(-?\d{1,20}(?:
 
 
 class _Tokens:
-    """What counts in a TextGrid, one after the other."""
+    """Iterator over the relevant tokens of a TextGrid."""
 
     def __init__(self, text: str, path: Path) -> None:
         self.path = path
@@ -129,7 +129,7 @@ class _Tokens:
         self.place += 1
         if found[kind] is None:
             raise CorpusError(
-                f"{self.path}: Praat TextGrid: cut off or damaged: expected {what} as value {self.place}; save it again in Praat"
+                f"{self.path}: Praat TextGrid: truncated or damaged; expected {what} as value {self.place}; save it again in Praat"
             )
         return str(found[kind])
 
@@ -159,7 +159,7 @@ def _praat(text: str, path: Path) -> Talk:
                 own.append((start, Turn(text=said, speaker=name, start=start, end=end)))
         _keep(name, own, turns, aside)
     if points:
-        note(f"Praat TextGrid: {count(points, 'point')} with a mark left out; intervals are read")
+        note(f"Praat TextGrid: {count(points, 'point')} with a mark left out; only intervals are read")
     return _by_time("Praat TextGrid", turns, aside, path)
 
 
@@ -193,7 +193,7 @@ def _chat(text: str, path: Path) -> Talk:
     turns = [turn for turn in turns if turn.text]
     if not turns:
         raise CorpusError(f"{path}: CHAT: no main tiers with text; expected lines such as `*ANN:` and a tab")
-    note("CHAT: codes of the transcription are taken out of the text; dependent tiers (%) are not read")
+    note("CHAT: transcription codes are removed from the text; dependent tiers (%) are not read")
     return Talk(form="CHAT", turns=turns)
 
 

@@ -1,4 +1,4 @@
-"""Tables and JSON of one's own: rows with a speaker and a text, whatever the columns are called."""
+"""Reader of tables and JSON in the user's own form: rows with a speaker and a text, under many column names."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NAMED = ("name", "displayName", "display_name", "real_name", "nickname", "usern
 
 
 def read_rows(value: Any, path: Path) -> Talk:
-    """Read objects of turns out of a list of them, a list of dialogues, or an object around one of these.
+    """Read utterances from a list of objects, a list of dialogues, or an object that contains such a list.
 
     Raises:
-        CorpusError: nothing of the kind; says which keys were found.
+        CorpusError: the value has another form. The message lists the keys that were found.
     """
     if isinstance(value, dict):
         inner = _inside(value, (*LISTS, *_OUTER))
@@ -58,7 +58,7 @@ def read_rows(value: Any, path: Path) -> Talk:
 
 
 def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
-    """The list of turns or of dialogues in an object; `None` where it is a turn itself, which may have another list under such a key."""
+    """The list of utterances or dialogues in an object; `None` if the object is itself an utterance."""
     found: list[Any] | None = next((item[key] for key in keys if isinstance(item.get(key), list)), None)
     if found is not None and not all(isinstance(one, dict | list) for one in found) and "text" in find_columns(item):
         return None
@@ -66,7 +66,7 @@ def _inside(item: Row, keys: Sequence[str]) -> list[Any] | None:
 
 
 def _named(value: Row) -> list[Any] | None:
-    """Dialogues under their names, each a list of turns, or a list of such lists (RECCON)."""
+    """Dialogues under their names, each a list of utterances, or a list of such lists (RECCON)."""
     if not value or not all(isinstance(one, list) and one for one in value.values()):
         return None
     parts = {name: one if isinstance(one[0], list) else [one] for name, one in value.items()}
@@ -83,7 +83,7 @@ def _named(value: Row) -> list[Any] | None:
 
 
 def _deeper(value: Row) -> list[Any] | None:
-    """Turns somewhere inside: the first list of objects with a text, and a speaker or a time, and the dialogues beside it; with a note."""
+    """Search for utterances: the first list of objects with text and speaker or time, and lists of the same form next to it."""
     level: list[tuple[tuple[str, ...], Any]] = [((), value)]
     for _ in range(_DEPTH):
         inner = [((*path, str(key)), one) for path, outer in level for key, one in outer.items()]
@@ -92,11 +92,11 @@ def _deeper(value: Row) -> list[Any] | None:
             first, turns = next(iter(found.items()))
             if (beside := _beside(first, found)) is not None:
                 names = [path[beside[0]] for path in beside[1]]
-                note(f"JSON of no known program: {one_line(names[0])} and {count(len(names) - 1, 'list')} beside it are read as dialogues")
+                note(f"JSON of an unknown program; {one_line(names[0])} and {count(len(names) - 1, 'further list')} are read as dialogues")
                 return [{"id": name, "turns": found[path]} for name, path in zip(names, beside[1], strict=True)]
-            note(f"JSON of no known program: the turns are taken from {one_line('.'.join(first))}")
+            note(f"JSON of an unknown program; the utterances are read from {one_line('.'.join(first))}")
             if len(found) > 1:
-                note(f"lists of turns that are not read: {', '.join(one_line('.'.join(path)) for path in [*found][1:9])}")
+                note(f"lists of utterances that are not read: {', '.join(one_line('.'.join(path)) for path in [*found][1:9])}")
             return turns
         level = [(path, one) for path, one in inner if isinstance(one, dict)]
     return None
@@ -110,7 +110,7 @@ def _is_turns(rows: list[Any]) -> bool:
 
 
 def _beside(first: tuple[str, ...], found: dict[tuple[str, ...], list[Row]]) -> tuple[int, list[tuple[str, ...]]] | None:
-    """The one key in which all lists differ, and their paths; `None` where these are the turns of one dialogue in several forms."""
+    """The one key in which the paths of the lists differ, and the paths; `None` if the lists are forms of one dialogue."""
     columns = find_columns(found[first][0])
     same = [path for path, rows in found.items() if find_columns(rows[0]) == columns]
     for place in range(len(first)):
@@ -129,17 +129,17 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
     """Read rows with named columns.
 
     Raises:
-        CorpusError: no rows, no text, or something else than text in a cell.
+        CorpusError: there are no rows or no text, or a cell is not text.
     """
     if not rows:
-        raise CorpusError(f"{path}: no turns in it; {EXPECTED}")
+        raise CorpusError(f"{path}: contains no utterances; {EXPECTED}")
     names = list(dict.fromkeys(str(key) for row in rows for key in row))
     rows = [{str(key): value for key, value in row.items()} for row in rows]
     columns = find_columns(name for name in names if plain(name) != "features" and not _is_list(rows, name))
     given = next((name for name in names if plain(name) == "features"), None)
     if "text" not in columns and given is None:
         found = ", ".join(one_line(name) for name in names[:12]) or "none"
-        raise CorpusError(f"{path}: nothing is said: no `text` and no `features` in {len(rows)} rows; found {found}; {EXPECTED}")
+        raise CorpusError(f"{path}: no `text` and no `features` in {len(rows)} rows; found {found}; {EXPECTED}")
     rows = _dated(rows, names, columns)
     read = {columns[what] for what in READ if what in columns}
     read |= {name for name in names if plain(name) == "date" and name not in rows[0]}  # joined with the time
@@ -165,7 +165,7 @@ def read_table(rows: Sequence[Row], path: Path, form: str) -> Talk:
 
 
 def _is_list(rows: Sequence[Row], name: str) -> bool:
-    """Whether a key holds objects and lists alone, which no column does."""
+    """Whether a key has only objects and lists as values, so that it is not a column."""
     values = [row[name] for row in rows if _filled(row.get(name))]
     return (
         bool(values)
@@ -195,26 +195,26 @@ def _speaker(row: Row, name: str | None, number: int, path: Path) -> str:
 
 
 def _numbers(rows: Sequence[Row], columns: dict[str, str]) -> list[int | None]:
-    """Numbers of the turns, of the dialogues where every row has one; a note on the others."""
+    """Numbers of the utterances, for dialogues in which every row has one; with a note on other dialogues."""
     name = columns.get("turn")
     if name is None:
         return [None] * len(rows)
     cells = [row.get(name) for row in rows]
     values = [finite(cell) if _filled(cell) else None for cell in cells]
     if wrong := [cell for cell, value in zip(cells, values, strict=True) if _filled(cell) and (value is None or value != int(value))]:
-        note(f"{one_line(name)} such as {one_line(wrong[0])!r} is no whole number: the turns stay in the order of the file")
+        note(f"{one_line(name)} such as {one_line(wrong[0])!r} is not an integer, so utterances stay in the order of the file")
         return [None] * len(rows)
     owners = [str(row.get(columns.get("dialogue", ""), "")).strip() for row in rows]
     empty = {owner: number for number, owner in reversed([*enumerate(owners)]) if values[number] is None}
     if empty and any(value is not None for value in values):
         first = min(empty.values())
-        what = f"{count(len(empty), 'dialogue')} with a turn that has none (first: row {first})"
-        note(f"{one_line(name)}: the numbers of {what} are not read: the turns stay in the order of the file")
+        what = f"{count(len(empty), 'dialogue')} in which an utterance has no number (first: row {first})"
+        note(f"{one_line(name)}: the numbers of {what} are not used; these utterances stay in the order of the file")
     return [None if owner in empty or value is None else int(value) for owner, value in zip(owners, values, strict=True)]
 
 
 def _dated(rows: list[Row], names: Sequence[str], columns: dict[str, str]) -> list[Row]:
-    """Rows whose time of day has the date of the column beside it in front."""
+    """Rows in which the date of another column is put before the time of day."""
     time, date = columns.get("start", ""), next((name for name in names if plain(name) == "date"), None)
     if plain(time) != "time" or date is None or "end" in columns:
         return rows
@@ -223,7 +223,7 @@ def _dated(rows: list[Row], names: Sequence[str], columns: dict[str, str]) -> li
     joined = [{**row, time: f"{str(row[date]).strip()} {row[time].strip()}"} for row in rows]
     strange = next((row[time] for row in joined if not _ISO.match(row[time])), None)
     kept = (
-        "" if strange is None else f"; such as {one_line(strange)!r} they change no order: put turns into order, or write 2024-12-31 09:00"
+        "" if strange is None else f"; sort utterances yourself, or write 2024-12-31 09:00 instead of values such as {one_line(strange)!r}"
     )
     note(f"{one_line(date)} and {one_line(time)} are read as one time{kept}")
     return [{name: value for name, value in row.items() if name != date} for row in joined]
@@ -235,7 +235,7 @@ _SINCE_WHEN = ("time", "timestamp", "datetime", "date", "createdat", "sentat", "
 
 
 def _of_day(rows: Sequence[Row], columns: dict[str, str]) -> bool:
-    """Whether `23:59` is a time of day: no column of the ends, and in some dialogue an earlier one stands below; with a note."""
+    """Whether times such as `23:59` are times of day: there are no end times, and times decrease within a dialogue; with a note."""
     name = columns.get("start", "")
     if plain(name) not in _SINCE_WHEN or "end" in columns:
         return False
@@ -248,14 +248,14 @@ def _of_day(rows: Sequence[Row], columns: dict[str, str]) -> bool:
         if time is None:
             return False
         if time < last.get(dialogue, time):
-            note(f"{one_line(name)} such as {one_line(value)!r} goes back: read as times of day, the turns stay in the order of the file")
+            note(f"{one_line(name)} such as {one_line(value)!r} decreases, so times are times of day, and utterances stay in order")
             return True
         last[dialogue] = time
     return False
 
 
 def _times(rows: Sequence[Row], columns: dict[str, str], form: str, path: Path) -> list[tuple[float | None, float | None, str]]:
-    """Start and end in seconds, or the time in the file's words."""
+    """Start and end in seconds, or the time exactly as in the file."""
     values = [[row.get(columns[what]) if what in columns else None for what in ("start", "end")] for row in rows]
     unit = 1000 if are_milliseconds(path, columns, [value for pair in values for value in pair]) else 1
     if _of_day(rows, columns):

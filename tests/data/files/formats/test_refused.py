@@ -50,7 +50,7 @@ def test_archives_and_other_containers(tmp_path: Path) -> None:
         (b"SQLite format 3\0", "an SQLite database"),
         (b"\x89HDF\r\n", "HDF5"),
         (b"\x93NUMPY\x01", "a numpy array: expected annotations; name features"),
-        (b"RIFF\0\0\0\0WAVE", "a sound or video file"),
+        (b"RIFF\0\0\0\0WAVE", "an audio or video file"),
         (b"x\x9c\xcb", r"compressed with zlib, as by joblib"),
     ],
 )

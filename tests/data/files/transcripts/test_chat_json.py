@@ -98,7 +98,7 @@ def meta(*messages: tuple[str, str], **more: Any) -> dict[str, Any]:
 
 def test_meta_newest_first_and_its_letters() -> None:
     talk = read(meta(*TWO))
-    assert said(talk) == TWO and "the newest message stands first" in notes(talk)
+    assert said(talk) == TWO and "the newest message is first" in notes(talk)
     broken = "Zoë 😭".encode().decode("latin-1")
     talk = read(meta((broken, "Ich bin müde 😭".encode().decode("latin-1")), ("Bob", "naïve")))
     assert said(talk) == [("Zoë 😭", "Ich bin müde 😭"), ("Bob", "naïve")] and "1 message with letters" in notes(talk)
@@ -166,7 +166,7 @@ def test_signal_google_chat_and_skype() -> None:
 
 @pytest.mark.parametrize("value", [telegram(("Ann", "")), meta(("Ann", "Liked a message"))])
 def test_nothing_but_pictures_is_refused(value: Any) -> None:
-    with pytest.raises(CorpusError, match=r"no turns in it \((Telegram|Instagram or Messenger)\)"):
+    with pytest.raises(CorpusError, match=r"contains no utterances \((Telegram|Instagram or Messenger)\)"):
         read(value)
 
 
@@ -214,5 +214,5 @@ def test_two_chats_of_one_name_stay_apart() -> None:
     for value in ({"chats": {"list": chats}}, models, {"conversations": skype}):
         talk = read(value)
         assert talk.dialogue_ids == ("Us (0)", "Us (1)") and talk.texts == ("Hi", "Oh")
-        assert "several chats are called 'Us': their numbers stand behind the name" in notes(talk)
+        assert "several chats are called 'Us', so a number is added to the name" in notes(talk)
     assert read([*models, {"title": "Us (0)", "messages": models[0]["messages"]}]).dialogue_ids == ("Us (0)'", "Us (1)", "Us (0)")

@@ -102,7 +102,7 @@ def test_names_are_cleaned_and_said() -> None:
 
 def test_edited_messages_lose_their_mark() -> None:
     talk = load_transcript("[05.05.23, 15:48:11] Ann: Hi there \u200e<This message was edited>\n".encode())
-    assert talk.texts == ("Hi there",) and "1 message without the mark behind that says it was edited" in notes(talk)
+    assert talk.texts == ("Hi there",) and "1 message with a mark that the message was edited" in notes(talk)
     talk = load_transcript(b"5/5/23, 3:48 PM - Ann: Hi <This message was edited>\n5/5/23, 3:48 PM - Bob: I feel <really bad today>\n")
     assert talk.texts == ("Hi", "I feel <really bad today>")
 
@@ -117,13 +117,13 @@ def test_a_quoted_name_is_no_new_speaker() -> None:
     stamp = "5/4/19, 14:59 - "
     talk = load_transcript(f"{stamp}Ann: the recipe\nFlour: 200 g\nSugar: 100 g\n{stamp}Bob: Thanks\n".encode())
     assert said(talk) == [("Ann", "the recipe Flour: 200 g Sugar: 100 g"), ("Bob", "Thanks")]
-    assert "2 lines that may name a new speaker joined to the turn before ('Flour: 200 g')" in notes(talk)
+    assert "2 lines may name a new speaker; joined to the previous utterance ('Flour: 200 g')" in notes(talk)
 
 
 def test_lines_without_a_date_but_with_a_name_of_the_chat() -> None:
     talk = load_transcript(b"Ann: Hi there!\n[05.05.23, 15:49:02] Bob: I lost my keys\nAnn: oh no\n")
     assert said(talk) == [("Ann", "Hi there!"), ("Bob", "I lost my keys"), ("Ann", "oh no")]
-    assert "2 lines without a date, but with a name" in notes(talk)
+    assert "2 lines with a name but no date" in notes(talk)
 
 
 def test_what_follows_a_picture_belongs_to_nobody_else() -> None:
@@ -186,7 +186,7 @@ def test_line_kakaotalk_and_finnish(chat: str, turns: list[tuple[str, str]], tim
 
 def test_one_speaker_who_has_most_lines_is_noted() -> None:
     talk = load_transcript(b"Ann: Hi\nBob: Oh\n" + b"and so on\n" * 9)
-    assert "10 of 11 lines are one turn of 'Bob': look whether others speak in it" in notes(talk)
+    assert "10 of 11 lines are one utterance of 'Bob'; check whether others speak in it" in notes(talk)
 
 
 @pytest.mark.parametrize("head", ["Ann, [05.05.2023 15:48]", "Ann, [5/5/23 3:48 PM]:", "Ann [05.05.2023 15:48:11]"])

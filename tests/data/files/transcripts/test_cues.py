@@ -84,7 +84,7 @@ def test_two_voices_in_one_cue_are_two_turns() -> None:
 
 def test_nobody_named_is_said() -> None:
     talk = load_transcript(SRT.replace("Ann: ", "").replace("Bob: ", "").encode())
-    assert talk.speakers == ("speaker", "speaker") and "no speakers are named (SubRip): all turns count as those of one speaker" in notes(
+    assert talk.speakers == ("speaker", "speaker") and "no speakers are named (SubRip), so all utterances belong to one speaker" in notes(
         talk
     )
     dashes = load_transcript(SRT.replace("Ann: Hi there", "- Hi there\n- Oh no").encode())
@@ -94,7 +94,7 @@ def test_nobody_named_is_said() -> None:
 def test_a_cue_without_a_name_goes_on() -> None:
     talk = load_transcript((SRT + "\n3\n00:00:05,000 --> 00:00:06,000\nand my phone\n").encode())
     assert said(talk)[2] == ("Bob", "and my phone", 5.0, 6.0)
-    assert "1 cue without a name count as said by the speaker before" in notes(talk)
+    assert "1 cue without a name, assigned to the previous speaker" in notes(talk)
 
 
 def test_what_a_paste_has_cut_off() -> None:
@@ -106,7 +106,7 @@ def test_a_sentence_with_a_colon_is_no_speaker() -> None:
     talk = load_transcript(SRT.replace("I lost my keys", "it is like this: no keys").encode())
     assert talk.speakers == ("Ann", "Bob")
     talk = load_transcript((SRT + "\n3\n00:00:05,000 --> 00:00:06,000\nThe thing is: no keys\n").encode())
-    assert talk.speakers == ("Ann", "Bob", "Bob") and "1 line that may name a new speaker" in notes(talk)
+    assert talk.speakers == ("Ann", "Bob", "Bob") and "1 line may name a new speaker" in notes(talk)
 
 
 def test_rolling_captions_say_everything_once() -> None:
@@ -123,7 +123,7 @@ def test_rolling_captions_say_everything_once() -> None:
     ("text", "message"),
     [
         ("WEBVTT\n\nAnn: Hi\n", "WebVTT without cues: no line with times"),
-        ("1\n00:00:01,000 --> 00:00:02,000\n\n\n", "SubRip: 1 cue in which nothing is said"),
+        ("1\n00:00:01,000 --> 00:00:02,000\n\n\n", "SubRip: 1 cue without text"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:

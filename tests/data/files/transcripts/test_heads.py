@@ -18,13 +18,17 @@ def read(text: str) -> tuple[list[tuple[str, str]], str]:
 @pytest.mark.parametrize(
     ("above", "below", "said"),
     [
-        ("Date: 5 May 2023\nParticipants: Ann, Bob\nLocation: Zoom\n\n", "", "3 lines above the talk left out ('Date: 5 May 2023', "),
-        ("date: 5 May 2023\n", "", "1 line above the talk left out ('date: 5 May 2023')"),
-        ("Participants:\n- Ann\n- Bob\nDuration: 00:45:00\n\n", "", "4 lines above the talk left out ('Participants:', "),
+        (
+            "Date: 5 May 2023\nParticipants: Ann, Bob\nLocation: Zoom\n\n",
+            "",
+            "3 lines above the conversation left out ('Date: 5 May 2023', ",
+        ),
+        ("date: 5 May 2023\n", "", "1 line above the conversation left out ('date: 5 May 2023')"),
+        ("Participants:\n- Ann\n- Bob\nDuration: 00:45:00\n\n", "", "4 lines above the conversation left out ('Participants:', "),
         ("Interview 12: Loss\nInterviewer: Ann Berg\nInterviewee: Bob\n\n", "", "'Interviewer: Ann Berg'"),
-        ("Transcript: Session 3\n\n", "", "1 line above the talk left out ('Transcript: Session 3')"),
-        ("", "Summary: keys\nAction items:\n- find them\n", "3 lines below the talk left out ('Summary: keys', 'Action items:', "),
-        ("Betreff: Schlüssel\n", "Zusammenfassung: weg\n", "1 line below the talk left out ('Zusammenfassung: weg')"),
+        ("Transcript: Session 3\n\n", "", "1 line above the conversation left out ('Transcript: Session 3')"),
+        ("", "Summary: keys\nAction items:\n- find them\n", "3 lines below the conversation left out ('Summary: keys', 'Action items:', "),
+        ("Betreff: Schlüssel\n", "Zusammenfassung: weg\n", "1 line below the conversation left out ('Zusammenfassung: weg')"),
     ],
 )
 def test_head_and_summary_are_left_out(above: str, below: str, said: str) -> None:
@@ -35,7 +39,7 @@ def test_head_and_summary_are_left_out(above: str, below: str, said: str) -> Non
 
 def test_a_head_above_names_on_lines_of_their_own() -> None:
     turns, notes = read("Date: 5 May 2023\n\nAnn Berg   0:03\nHi there\nBob   0:12\nI lost my keys\n")
-    assert turns == [("Ann Berg", "Hi there"), ("Bob", "I lost my keys")] and "1 line above the talk" in notes
+    assert turns == [("Ann Berg", "Hi there"), ("Bob", "I lost my keys")] and "1 line above the conversation" in notes
 
 
 @pytest.mark.parametrize(
@@ -55,5 +59,5 @@ def test_a_mail_has_no_speakers() -> None:
     mail = (
         "From: ann@example.org\nTo: bob@example.org\nSubject: keys\nDate: Mon, 1 May 2023 10:00:00 +0000\n\nHi Bob,\nI lost my keys.\nAnn\n"
     )
-    with pytest.raises(CorpusError, match=r"line 6: nobody speaks \('Hi Bob,'\)"):
+    with pytest.raises(CorpusError, match=r"line 6: no speaker found \('Hi Bob,'\)"):
         load_transcript(mail.encode())

@@ -121,9 +121,9 @@ def test_a_sentence_with_a_colon_goes_on(line: str) -> None:
 
 def test_joined_lines_are_said() -> None:
     text = "Ann: look\nhttp://example.org: nice\nNote to self: buy milk\nBob: ok\nIt is like this: no money\n"
-    assert "2 lines that may name a new speaker joined to the turn before ('Note to self: buy milk')" in notes(text)
-    assert "names are cleaned: '- Ann' is read as 'Ann' (and 1 more)" in notes("- Ann: Hi\n- Bob: Oh\n")
-    assert "2 lines that nobody says (headings, stage directions) left out" in notes("[Scene: x]\n# y\nAnn: Hi\n")
+    assert "2 lines may name a new speaker; joined to the previous utterance ('Note to self: buy milk')" in notes(text)
+    assert "names are cleaned; '- Ann' is read as 'Ann' (and 1 more)" in notes("- Ann: Hi\n- Bob: Oh\n")
+    assert "2 lines without speech (headings, stage directions) left out" in notes("[Scene: x]\n# y\nAnn: Hi\n")
     assert "1 line before the first speaker left out ('A title')" in notes("A title\nAnn: Hi\nBob: Oh\n")
     assert "names in capitals alone on a line" in notes("ANN\nWe won!\n\nBOB\nOh no.\n")
     assert "no speakers are named" in notes("[00:01] hello there\n[00:05] we won\n")
@@ -141,9 +141,9 @@ def test_times_are_kept_in_the_words_of_the_file() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("once upon a time\n", r"line 1: nobody speaks \('once upon a time'\).*write the name once in front"),
-        ("[Scene: x]\n(They enter)\n", "nobody speaks: 2 lines of headings or stage directions"),
-        ("I am fine.\n\nYou are not.\n", "line 1: nobody speaks"),
+        ("once upon a time\n", r"line 1: no speaker found \('once upon a time'\).*write the name before the first line"),
+        ("[Scene: x]\n(They enter)\n", "no speaker found, only 2 lines of headings or stage directions"),
+        ("I am fine.\n\nYou are not.\n", "line 1: no speaker found"),
     ],
 )
 def test_nobody_speaks(text: str, message: str) -> None:
@@ -261,14 +261,14 @@ def test_words_before_a_colon_that_stand_once_are_no_speakers() -> None:
     lines = ["I can ride it now.", "Look: no hands", "It took me a week.", "Nobody helped.", "Because: reasons."]
     talk = load_transcript("\n".join(lines).encode())
     assert talk.texts == tuple(lines) and {*talk.speakers} == {"speaker"}
-    assert "no name stands there twice: 'Look' and all before a colon is read as text" in "; ".join(talk.provenance["notes"])
+    assert "no name occurs twice, so 'Look' and all other words before a colon are read as text" in "; ".join(talk.provenance["notes"])
     cues = "".join(f"{i}\n00:00:0{i},000 --> 00:00:0{i},900\n{line}\n\n" for i, line in enumerate(lines))
     assert load_transcript(cues.encode()).texts == tuple(lines)
 
 
 def test_names_that_stand_once_among_others_are_noted() -> None:
     talk = load_transcript(b"Ann: Hi\nBob: Oh\nAnn: Yes\nBob: No\nLook: no hands\nAnn: Oh\n")
-    assert "1 name stands only once (such as 'Look')" in "; ".join(talk.provenance["notes"])
+    assert "1 name occurs only once (such as 'Look')" in "; ".join(talk.provenance["notes"])
 
 
 def test_slashes_behind_a_name_are_what_is_said() -> None:
@@ -293,20 +293,20 @@ def test_long_names_and_names_in_quotes() -> None:
     name = "Mr Smith and Mrs Smith of the Board of Directors"
     assert read(f"Zed: hi\n{name}: again\nZed: fine\n") == [("Zed", "hi"), (name, "again"), ("Zed", "fine")]
     assert read('"Ann": Hi there\n“Bob”: I lost my keys\n') == TWO
-    assert """names are cleaned: '"Ann"' is read as 'Ann'""" in notes('"Ann": Hi\nBob: Oh\n')
+    assert """names are cleaned; '"Ann"' is read as 'Ann'""" in notes('"Ann": Hi\nBob: Oh\n')
 
 
 def test_marks_of_rooms_are_no_part_of_a_name() -> None:
     text = "10:00 <@ann> hi there\n10:01 < bob> I lost my keys\n10:02 * ann sighs\n10:04 <+bob> ann: where?\n"
     assert [name for name, _ in read(text)] == ["ann", "bob", "bob"]
-    assert "names are cleaned: '@ann' is read as 'ann' (and 1 more)" in notes(text)
+    assert "names are cleaned; '@ann' is read as 'ann' (and 1 more)" in notes(text)
     assert clean("+49 170 123") == "+49 170 123"
 
 
 def test_records_of_a_court() -> None:
     text = "  1        THE COURT:  Good morning.\n  2        Q.   How are you?\n  3        A.   Awful.\n  4             I lost my job.\n"
     assert read(text) == [("THE COURT", "Good morning."), ("Q", "How are you?"), ("A", "Awful. I lost my job.")]
-    assert "numbers in front of the lines left out; Q. and A. in front of lines are read as speakers" in notes(text)
+    assert "numbers at the beginning of lines are left out; Q. and A. at the beginning of lines are read as speakers" in notes(text)
     assert read("A. first\nB. second\nAnn: Hi\n") == [("Ann", "Hi")]
 
 
@@ -319,11 +319,14 @@ def test_records_of_a_court() -> None:
         ),
         ("<b>Ann:</b> Hi there<br>\n<b>Bob:</b> I&nbsp;lost my keys<br>\n", "6 tags of HTML left out"),
         ("<strong>Ann:</strong> Hi there<br/><strong>Bob:</strong> I lost my keys", "5 tags of HTML left out"),
-        ("| Speaker | Text |\n|---|:--|\n| Ann | Hi there |\n| Bob | I lost my keys |\n", "all 2 turns count as one conversation"),
+        ("| Speaker | Text |\n|---|:--|\n| Ann | Hi there |\n| Bob | I lost my keys |\n", "all 2 utterances are one conversation"),
         ("00:03:12\tAnn:\tHi there\n00:03:20\tBob:\tI lost my keys\n", ""),
-        ("Ann: Hi there\nBob: I lost my keys\n\nTranscription ended after 00:06:00\n", "1 line that nobody says"),
-        ("Ann: Hi there\nBob: I lost my keys\nMeeting ended after 00:06:00\n", "1 line that nobody says"),
-        ("=== 1 ===\nAnn: Hi there\n\n=== Call 2 ===\nBob: I lost my keys\n", "a heading between turns ('=== Call 2 ===') divides nothing"),
+        ("Ann: Hi there\nBob: I lost my keys\n\nTranscription ended after 00:06:00\n", "1 line without speech"),
+        ("Ann: Hi there\nBob: I lost my keys\nMeeting ended after 00:06:00\n", "1 line without speech"),
+        (
+            "=== 1 ===\nAnn: Hi there\n\n=== Call 2 ===\nBob: I lost my keys\n",
+            "a heading between utterances ('=== Call 2 ===') is ignored",
+        ),
         ("Ann: Hi there #00:00:05-2#\nBob: I lost #00:00:08-0#\nmy keys #00:00:09-0#\n", ""),
         ("#00:00:03-1# Ann: Hi there #00:00:05-2#\n#00:00:05-2# Bob: I lost my keys #00:00:08-0#\n", ""),
         ("Ann: [00:00:03] Hi there\n\nBob: [00:00:12] I lost my keys\n", ""),

@@ -211,7 +211,7 @@ def test_what_we_write_is_read_back(turns: list[tuple[str, str]], form: Form) ->
 
 def test_nobody_is_told_apart() -> None:
     talk = read(whisper(TWO))
-    assert said(talk) == [("speaker", *rest) for _, *rest in TWO] and "no speakers are named (Whisper): all turns" in notes(talk)
+    assert said(talk) == [("speaker", *rest) for _, *rest in TWO] and "no speakers are named (Whisper), so all utterances" in notes(talk)
     for form in (deepgram_words, aws_words, elevenlabs):  # words alone: a turn per sentence
         talk = read(form([("", *rest) for _, *rest in TWO]))
         assert talk.texts == ("Hello, can you hear me?", "Yes!", "So good.") and "no speakers are named" in notes(talk)
@@ -226,9 +226,10 @@ def test_a_segment_without_a_speaker_is_said() -> None:
     value = whisperx(TWO)
     del value["segments"][1]["speaker"]
     talk = read(value)
-    assert talk.speakers == ("A", "speaker") and "1 turn has no speaker and counts as said by one more, 'speaker' (first: turn 1)" in notes(
-        talk
-    )
+    assert talk.speakers == (
+        "A",
+        "speaker",
+    ) and "1 utterance has no speaker and belongs to a further speaker, 'speaker'" in notes(talk)
 
 
 def test_parts_that_are_missing() -> None:
@@ -276,14 +277,14 @@ def test_google_without_the_repetition() -> None:
     [
         (
             {"status": "error", "error": "no audio", "text": None, "words": None, "audio_url": "x"},
-            r"AssemblyAI: no speech in it, its status is 'error' \(no audio\)",
+            r"AssemblyAI: contains no speech, its status is 'error' \(no audio\)",
         ),
         (
             {"status": "IN_PROGRESS", "results": {"transcripts": [], "items": []}},
-            "AWS Transcribe: no speech in it, its status is 'IN_PROGRESS'",
+            "AWS Transcribe: contains no speech, its status is 'IN_PROGRESS'",
         ),
-        ({"text": "", "segments": [], "language": "en"}, "Whisper: no speech in it"),
-        ({"results": {"channels": [{"alternatives": [{"transcript": "", "words": []}]}]}}, "Deepgram: no speech in it"),
+        ({"text": "", "segments": [], "language": "en"}, "Whisper: contains no speech"),
+        ({"results": {"channels": [{"alternatives": [{"transcript": "", "words": []}]}]}}, "Deepgram: contains no speech"),
     ],
 )
 def test_nothing_was_recognised(value: Any, message: str) -> None:

@@ -45,7 +45,7 @@ def test_labels_without_texts_are_named(tmp_path: Path) -> None:
     evaluation = tmp_path / "Ses01F_impro01.txt"
     head = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
     evaluation.write_text(head + "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]\nC-E2:\tNeutral;\t()\n")
-    with pytest.raises(CorpusError, match=r"IEMOCAP's evaluation: labels without what is said; give the file .* dialog/transcriptions"):
+    with pytest.raises(CorpusError, match=r"IEMOCAP's evaluation: labels without texts; give the file .* dialog/transcriptions"):
         load_transcript(evaluation)
-    with pytest.raises(CorpusError, match=r"numbers alone, such as DailyDialog's emotions: give dialogues_text.txt"):
+    with pytest.raises(CorpusError, match=r"only numbers, such as the emotions of DailyDialog; give dialogues_text.txt"):
         load_transcript(b"0 0 0 6 \n0 4 4 \n")

@@ -57,7 +57,7 @@ def table(heads: list[str], rows: list[tuple[Any, ...]] | list[list[Any]], separ
 )
 def test_spellings_and_separators(heads: list[str], separator: str) -> None:
     talk = read(table(heads, TWO, separator))
-    assert said(talk) == TWO and "no dialogues are named: all 2 turns count as one conversation" in notes(talk)
+    assert said(talk) == TWO and "no dialogues are named, so all 2 utterances are one conversation" in notes(talk)
     assert said(read(table(heads, TWO, separator).replace("\n", "\r\n"))) == TWO
     assert said(read([dict(zip(heads, row, strict=True)) for row in TWO])) == TWO
     assert said(load_transcript(table(heads, TWO, separator).encode("utf-16"))) == TWO
@@ -73,24 +73,24 @@ def test_dialogues_and_turns(name: str) -> None:
 
 def test_what_is_assumed_is_said() -> None:
     talk = read(table(["text", "mood"], [("Hi", "x"), ("Oh", "y")]))
-    assert "no speakers are named (CSV; columns: text, mood): all turns count as those of one speaker" in notes(talk)
+    assert "no speakers are named (CSV; columns: text, mood), so all utterances belong to one speaker" in notes(talk)
     assert "columns not read: mood" in notes(talk)
     talk = read(table(["speaker", "text"], [("Ann", "Hi"), ("", "Oh")]))
     assert talk.speakers == (
         "Ann",
         "speaker",
-    ) and "1 turn has no speaker and counts as said by one more, 'speaker' (first: turn 1)" in notes(talk)
+    ) and "1 utterance has no speaker and belongs to a further speaker, 'speaker'" in notes(talk)
     talk = read([{"turn": "1a", "speaker": "A", "text": "x"}, {"turn": "1b", "speaker": "B", "text": "y"}])
-    assert talk.texts == ("x", "y") and "turn such as '1a' is not an integer: the turns stay in the order of the file" in notes(talk)
+    assert talk.texts == ("x", "y") and "turn such as '1a' is not an integer, so utterances stay in the order of the file" in notes(talk)
     talk = read([{"dialogue": "a", "speaker": "A", "text": "x"}, {"speaker": "B", "text": "y"}])
-    assert talk.dialogue_ids == ("a", "talk") and "1 turn of no named dialogue" in notes(talk)
+    assert talk.dialogue_ids == ("a", "talk") and "1 utterance without a dialogue name" in notes(talk)
 
 
 def test_an_empty_turn_number_concerns_its_dialogue_alone() -> None:
     rows = [(1, 1, "A", "second"), (1, 0, "B", "first"), (2, 9, "A", "x"), (2, "", "B", "y")]
     talk = read(table(["dialogue", "turn", "speaker", "text"], rows))
     assert talk.texts == ("first", "second", "x", "y")
-    assert "turn: the numbers of 1 dialogue with a turn that has none (first: row 3) are not read" in notes(talk)
+    assert "turn: the numbers of 1 dialogue in which an utterance has no number (first: row 3) are not used" in notes(talk)
 
 
 def test_times() -> None:
@@ -107,9 +107,9 @@ def test_times() -> None:
 )
 def test_the_newest_first_is_turned_round(times: list[Any]) -> None:
     talk = read([{"speaker": "A", "text": str(i), "time": when} for i, when in enumerate(times)])
-    assert talk.texts == ("2", "1", "0") and "the newest turn stands first: read in the order of their times" in notes(talk)
+    assert talk.texts == ("2", "1", "0") and "the newest utterance is first, so utterances are sorted by time" in notes(talk)
     mixed = read([{"speaker": "A", "text": str(i), "time": when} for i, when in enumerate([times[1], times[0], times[2]])])
-    assert mixed.texts == ("0", "1", "2") and "times are not in order: the turns stay in the order of the file" in notes(mixed)
+    assert mixed.texts == ("0", "1", "2") and "times are not in order, so utterances stay in the order of the file" in notes(mixed)
     numbered = read([{"speaker": "A", "text": str(i), "turn": i, "time": when} for i, when in enumerate(times)])
     assert numbered.texts == ("0", "1", "2")
 
@@ -120,22 +120,20 @@ def test_a_date_and_a_time_of_day_are_one_time() -> None:
     assert talk.texts == ("question", "answer") and talk.annotations["time"] == ("2024-01-01 22:00", "2024-01-02 09:00")
     assert "start" not in talk.annotations and notes(talk) == "Date and Time are read as one time"
     talk = read(table(["Date", "Time", "From", "Message"], [row[1:] for row in rows[::-1]]))
-    assert talk.texts == ("question", "answer") and "the newest turn stands first" in notes(talk)
+    assert talk.texts == ("question", "answer") and "the newest utterance is first" in notes(talk)
 
 
 def test_dates_of_other_countries_change_no_order() -> None:
     rows = [("01/02/2024", "10:00", "A", "one"), ("01/02/2024", "09:00", "B", "two")]
     talk = read(table(["date", "time", "from", "message"], rows))
-    assert talk.texts == ("one", "two") and "date and time are read as one time; such as '01/02/2024 10:00' they change no order" in notes(
-        talk
-    )
+    assert talk.texts == ("one", "two") and "date and time are read as one time; sort utterances yourself" in notes(talk)
 
 
 def test_times_of_day_alone_turn_nothing_round() -> None:
     rows = [("23:59:50", "A", "one"), ("23:59:30", "B", "two"), ("00:00:05", "A", "three")]
     talk = read(table(["time", "speaker", "text"], rows))
     assert talk.texts == ("one", "two", "three") and talk.annotations["time"] == ("23:59:50", "23:59:30", "00:00:05")
-    assert "time such as '23:59:30' goes back: read as times of day, the turns stay in the order of the file" in notes(talk)
+    assert "time such as '23:59:30' decreases, so times are times of day" in notes(talk)
     talk = read(table(["start", "end", "speaker", "text"], [("3", "4", "A", "one"), ("2", "5", "B", "two")]))
     assert talk.texts == ("one", "two") and "times are not in order" in notes(talk)
 
@@ -168,7 +166,7 @@ def test_whispers_table_has_quotes_that_enclose_nothing(texts: list[str], tmp_pa
     rows = [f"{i}000\t{i + 1}000\t{text}\n" for i, text in enumerate(texts)]
     (tmp_path / "talk.tsv").write_text("start\tend\ttext\n" + "".join(rows))
     talk = load_transcript(tmp_path / "talk.tsv")
-    assert list(talk.texts) == texts and "quotes are read as a part of the text" in notes(talk)
+    assert list(talk.texts) == texts and "quotes are read as part of the text" in notes(talk)
     assert list(load_corpus(tmp_path / "talk.tsv").texts) == texts
 
 
@@ -194,11 +192,11 @@ def test_a_table_behind_its_separator_and_two_columns_without_a_head(tmp_path: P
         (
             "a.csv",
             "Ann,Hi\nBob,Oh\n",
-            r"the first line names no column with the text \(found Ann, Hi\); put a line such as `speaker,text` above",
+            r"the first line names no column for the text \(found Ann, Hi\); insert a header such as `speaker,text`",
         ),
-        ("a.csv", "speaker,mood\nBob,Oh\n", r"the first line names no column with the text \(found speaker, mood\)"),
-        ("a.json", '[{"speaker": "A", "mood": "x"}]', "nothing is said: no `text` and no `features` in 1 rows; found speaker, mood"),
-        ("a.json", '{"data": [{"paragraphs": []}]}', "nothing is said: .* found paragraphs"),
+        ("a.csv", "speaker,mood\nBob,Oh\n", r"the first line names no column for the text \(found speaker, mood\)"),
+        ("a.json", '[{"speaker": "A", "mood": "x"}]', "no `text` and no `features` in 1 rows; found speaker, mood"),
+        ("a.json", '{"data": [{"paragraphs": []}]}', "no `text` and no `features`: .* found paragraphs"),
     ],
 )
 def test_columns_that_are_missing(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -233,8 +231,8 @@ def test_turns_somewhere_inside_are_found_and_said() -> None:
         {"title": "x", "meeting": {"words": rows[:1], "parts": rows}},
     ):
         talk = read(value)
-        assert said(talk) == TWO and "JSON of no known program: the turns are taken from" in notes(talk)
-    with pytest.raises(CorpusError, match="nothing is said"):
+        assert said(talk) == TWO and "JSON of an unknown program; the utterances are read from" in notes(talk)
+    with pytest.raises(CorpusError, match="no `text` and no `features`"):
         read({"words": [{"text": "Hello", "start": 0.0}]})
 
 
@@ -250,13 +248,15 @@ def test_dialogues_deeper_are_all_read(value: Any, ids: tuple[str, ...]) -> None
     rows = json.dumps([{"speaker": who, "text": text} for who, text in TWO])
     talk = read(json.dumps(value).replace('"R"', rows))
     assert talk.dialogue_ids == ids and talk.texts == (*[text for _, text in TWO],) * 2
-    assert f"{ids[0]} and 1 list beside it are read as dialogues" in notes(talk)
+    assert f"{ids[0]} and 1 further list are read as dialogues" in notes(talk)
 
 
 def test_one_dialogue_in_several_forms_is_read_once() -> None:
     rows = [{"speaker": who, "text": text} for who, text in TWO]
     talk = read({"call": {"sentences": rows, "paragraphs": rows[:1]}})
-    assert said(talk) == TWO and "the turns are taken from call.sentences; lists of turns that are not read: call.paragraphs" in notes(talk)
+    assert said(
+        talk
+    ) == TWO and "the utterances are read from call.sentences; lists of utterances that are not read: call.paragraphs" in notes(talk)
 
 
 def test_dialogues_under_their_names() -> None:
