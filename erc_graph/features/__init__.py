@@ -1,1 +1,1 @@
-"""Feature extraction from raw text, audio and video; independent of graphs and models."""
+"""Feature extraction from text, audio and video. It is independent of graphs and models."""

@@ -1,7 +1,7 @@
-"""BERT's encoder in PyTorch's own Transformer layers.
+"""The encoder of BERT, built from the Transformer layers of PyTorch.
 
-Importing the transformers library takes three seconds. Sentence encoders with the architecture of BERT need none of it, and label a
-conversation in less time. Devlin et al., *BERT*, NAACL 2019. Tested against the model of transformers.
+Importing the transformers library takes three seconds. Sentence encoders with the architecture of BERT do not need the library, so
+predictions start earlier. Source: Devlin et al., *BERT*, NAACL 2019. Tests compare the states with those of transformers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from erc_graph.data.shapes import shapes_only
 
 
 class Bert(nn.Module):
-    """Token states of a BERT encoder, for inference.
+    """A BERT encoder for inference, which computes token states.
 
     Args:
-        config: The model's `config.json`.
-        weights: Its tensors, by the names of transformers.
+        config: Content of the `config.json` of the model.
+        weights: Name → tensor, with the names of transformers.
 
     Raises:
-        KeyError: a number of the configuration or a tensor is missing.
-        RuntimeError: a tensor of another shape.
+        KeyError: a value of the configuration or a tensor is missing.
+        RuntimeError: a tensor has a wrong shape.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -44,7 +44,7 @@ class Bert(nn.Module):
 
     @property
     def width(self) -> int:
-        """Return the width of a state."""
+        """Return the width of a token state."""
         return self.token.embedding_dim
 
     @property
@@ -53,11 +53,11 @@ class Bert(nn.Module):
         return self.position.num_embeddings
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Compute states `(B, L, width)` of token ids `(B, L)` and whether they are real `(B, L)` bool."""
+        """Compute the states `(B, L, width)` of the last layer from token ids `(B, L)` and the mask of real tokens `(B, L)` bool."""
         return self.hidden(tokens, mask)[-1]
 
     def hidden(self, tokens: Tensor, mask: Tensor, layers: int | None = None) -> list[Tensor]:
-        """Return the input of the first layer and the output of each of the first `layers` layers (all): tensors `(B, L, width)`."""
+        """Return the input of the first layer and the outputs of the first `layers` layers (default: all), each `(B, L, width)`."""
         position = self.position.weight[: tokens.shape[1]] + self.segment.weight[0]
         states = [self.norm(self.token(tokens) + position)]
         for layer in self.encode.layers[:layers]:
@@ -66,7 +66,7 @@ class Bert(nn.Module):
 
 
 def is_bert(config: Mapping[str, Any]) -> bool:
-    """Return whether `Bert` computes exactly the encoder with this configuration."""
+    """Return whether `Bert` exactly computes an encoder with this configuration."""
     return (
         config.get("model_type") == "bert"
         and config.get("hidden_act") == "gelu"
@@ -76,7 +76,7 @@ def is_bert(config: Mapping[str, Any]) -> bool:
 
 
 def _renamed(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """transformers' names of tensors → PyTorch's."""
+    """Tensors with names of transformers → the same tensors with names of PyTorch."""
     stem = "bert." if "bert.embeddings.word_embeddings.weight" in weights else ""
     own = {f"{part}.weight": weights[f"{stem}embeddings.{name}_embeddings.weight"] for part, name in _EMBEDDINGS.items()}
     ends = ("weight", "bias")

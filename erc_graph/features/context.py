@@ -1,8 +1,7 @@
-"""Preceding utterances as input of a text encoder, as in EmoBERTa (Kim and Vossen, arXiv:2108.12009).
+"""Preceding utterances as additional input of a text encoder, as in EmoBERTa (Kim and Vossen, arXiv:2108.12009).
 
-Every preceding utterance is marked as the speaker's own (`I: …`) or another speaker's (`you: …`). The latest comes first, so that a limit
-on tokens cuts the oldest. The marks are relative to the speaker of the utterance, so they also work for speakers that do not occur in
-training.
+Every preceding utterance is marked as the speaker's own (`I: …`) or another speaker's (`you: …`). The latest utterance comes first, so a
+limit on tokens cuts the oldest ones. The marks do not name speakers, so they also work for speakers that do not occur in training.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ def readings(corpus: Corpus, context: int) -> list[Reading]:
 
     Args:
         corpus: `U` utterances with texts.
-        context: Number of preceding utterances that are read too; utterances without words do not count.
+        context: Number of preceding utterances to include. Utterances without words do not count.
 
     Returns:
-        `U` texts, or pairs of text and context.
+        `U` inputs: the text, or a pair of text and context.
     """
     if not context:
         return list(corpus.texts)
@@ -42,7 +41,7 @@ def reading(text: str, speaker: str, earlier: Iterable[tuple[str, str]], context
         text: Text of the utterance.
         speaker: Speaker of the utterance.
         earlier: Speaker and text of the preceding utterances, the latest first.
-        context: How many of those with words are read too.
+        context: Number of preceding utterances with words to include.
     """
     spoken = ((other, said) for other, said in earlier if said.strip())
     before = [f"{'I' if other == speaker else 'you'}: {said}" for other, said in islice(spoken, context)]

@@ -1,13 +1,14 @@
-"""Cross-fitting: every training utterance is encoded by encoders that were not trained on its dialogue.
+"""Cross-fitting: a training utterance is encoded only by encoders that were not trained on its dialogue.
 
-As in stacked generalisation (Wolpert, Neural Networks 5, 1992), the training dialogues are divided into `K` folds, and `K` encoders are
-fine-tuned, each without one fold. A training utterance is encoded by the encoder that was not trained on its dialogue. Development and test
-utterances, on which no encoder was trained, get the mean over all encoders. With repetitions (other folds), every utterance gets the mean
-of several encoders, training utterances as well.
+As in stacked generalisation (Wolpert, Neural Networks 5, 1992), the training dialogues are divided into `K` folds. `K` encoders are
+fine-tuned, each without one fold. A training utterance is encoded by the encoder that was not trained on its dialogue. No encoder is
+trained on development and test utterances, so they get the mean over all encoders. With repetitions (other folds), training utterances also
+get the mean over several encoders.
 
-A mean is meaningful for class log-probabilities, whose entries mean the same in every encoder. Hidden states of different encoders are in
-different spaces. Still, on IEMOCAP and MELD a model works better with the states of five encoders fine-tuned from one pretrained encoder
-than with frozen or fitted states (results: docs/features.md). The reason is probably that a few epochs change the states little.
+A mean is meaningful for class log-probabilities, whose entries have the same meaning in every encoder. Hidden states of different encoders
+are in different spaces. In spite of this, the mean over states of five fine-tuned encoders works well on IEMOCAP and MELD. Models reach
+better results with it than with frozen states, or with states of an encoder that was trained on the same utterances (results:
+docs/features.md). A possible reason is that a few epochs change the states only a little.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from erc_graph.errors import ConfigError
 
 
 def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict[str, list[str]]:
-    """Return encoder → training dialogues on which it is not trained.
+    """Return encoder → training dialogues that are excluded from its training.
 
     Args:
         corpus: A corpus with a training split.
         cross_fit: Number of folds; 0: a single encoder, trained on all training dialogues.
-        seed: Seed of the folds; repeat `r` has those of `seed + r`.
+        seed: Seed of the folds; repetition `r` has the folds of `seed + r`.
         repeats: Number of repetitions, each with its own folds.
 
     Raises:
-        ConfigError: the training dialogues are too few for the folds.
+        ConfigError: there are fewer training dialogues than folds.
     """
     return {
         name if repeat == 0 else f"repeat-{repeat}-{name}": unseen
@@ -40,12 +41,16 @@ def members(corpus: Corpus, cross_fit: int, seed: int, repeats: int = 1) -> dict
 
 
 def _folds(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
-    """Encoder → training dialogues that it never sees, of about as many utterances in every fold."""
+    """Encoder → training dialogues that are excluded from its training, with about equally many utterances per fold."""
     if not cross_fit:
         return {"all": []}
     ids = corpus.splits["train"]
     if not 2 <= cross_fit <= len(ids):
-        most = f"2 to {len(ids)} folds (as many as training dialogues), or 0" if len(ids) > 1 else "0, for there is one training dialogue"
+        most = (
+            f"2 to {len(ids)} folds (as many as training dialogues), or 0"
+            if len(ids) > 1
+            else "0, because only one training dialogue exists"
+        )
         raise ConfigError(f"cross-fit: expected {most}, found {cross_fit}")
     order = np.random.default_rng(seed).permutation(len(ids))
     sizes = corpus.lengths[[corpus.position[ids[i]] for i in order]].numpy()
@@ -55,7 +60,7 @@ def _folds(corpus: Corpus, cross_fit: int, seed: int) -> dict[str, list[str]]:
 
 
 def unseen_by(members: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """Return dialogue → encoders that were not trained on it, for the dialogues on which other encoders were trained.
+    """Return training dialogue → encoders that were not trained on it.
 
     >>> sorted(unseen_by({"fold-0": ["a"], "fold-1": ["b"], "repeat-1-fold-0": ["a"]})["a"])
     ['fold-0', 'repeat-1-fold-0']

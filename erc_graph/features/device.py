@@ -10,10 +10,10 @@ from erc_graph.errors import ConfigError
 
 
 def find_device(wanted: str, local: int = 0) -> torch.device:
-    """Return the device for `auto`, `cpu` or `cuda`; each of several processes on a machine gets its own GPU.
+    """Return the device for `auto`, `cpu` or `cuda`. Several processes on one machine get different GPUs.
 
     Raises:
-        ConfigError: a GPU is requested and there is none.
+        ConfigError: a GPU is requested, but none is visible.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: expected a visible CUDA device, found none; use 'cpu' or 'auto'")

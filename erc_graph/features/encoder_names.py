@@ -1,4 +1,4 @@
-"""Names of encoders: how a corpus or a model names an encoder with its options, and how it is loaded by this name."""
+"""Names of encoders in corpora and models, with their options, and the loading of an encoder by its name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from erc_graph.features.tuned_files import ABOUT
 
 
 def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextEncoder | TunedEncoder | Projected:
-    """Load the encoder that a corpus or a model names, with its options.
+    """Load a text encoder by its name in a corpus or model.
 
     Args:
-        name: A name for `find_encoder`, or the folder of fine-tuned encoders or of principal components. Options that are not the defaults
-            follow after a colon: `NAME:layer=-2,pooling=cls`, `FOLDER:output=log-probabilities`.
+        name: A name for `find_encoder`, or the folder of fine-tuned encoders or of principal components. Options that differ from the
+            defaults follow after a colon, as in `NAME:layer=-2,pooling=cls` or `FOLDER:output=log-probabilities`.
         device: Device of the computation.
 
     Raises:
-        CheckpointError: the encoder is not found, its files are incomplete, damaged or of an unknown kind, or it lacks an option.
+        CheckpointError: the encoder is not found, its files are incomplete, damaged or of an unknown kind, or it does not have an option.
     """
     where, options = split_options(name)
     tuned = projected = False
@@ -58,10 +58,10 @@ def _plain(name: str, device: torch.device | str) -> TextEncoder:
 
 
 def _checked(name: str, options: dict[str, str], known: dict[str, tuple[str, ...] | None]) -> dict[str, Any]:
-    """The options, where all of them are known.
+    """The options, after a check that all are known.
 
     Raises:
-        CheckpointError: one is not.
+        CheckpointError: an option is unknown.
     """
     for key, value in options.items():
         if key not in known or value not in (known[key] or (value,)):
@@ -70,7 +70,7 @@ def _checked(name: str, options: dict[str, str], known: dict[str, tuple[str, ...
 
 
 def split_options(name: str) -> tuple[str, dict[str, str]]:
-    """Split the name of an encoder into name and options.
+    """Split the name of an encoder into the name without options and the options.
 
     >>> split_options("runs/text.tuned:output=log-probabilities")
     ('runs/text.tuned', {'output': 'log-probabilities'})
@@ -82,7 +82,7 @@ def split_options(name: str) -> tuple[str, dict[str, str]]:
 
 
 def join_options(name: str, **options: str | int) -> str:
-    """Join the name and options of an encoder, the inverse of `split_options`.
+    """Join the name and options of an encoder; the inverse of `split_options`.
 
     >>> join_options("bert", layer=-2), join_options("bert")
     ('bert:layer=-2', 'bert')

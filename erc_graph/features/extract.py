@@ -1,8 +1,7 @@
-"""Writing a feature file with an extractor: batches of similar length, a progress bar, and partial files from which an interrupted run
-continues.
+"""Computation of a feature file in batches of inputs of similar length. An interrupted run can be continued.
 
-Every twenty seconds, finished features are written to a part in `<out>.parts`, atomically. When all features are there, the parts are
-merged into the file and removed. Several processes (`accelerate launch`) take the batches in turn.
+Every twenty seconds, finished features are written atomically to a partial file in the folder `<out>.parts`. At the end, the partial files
+are merged into the feature file and removed. Several processes (`accelerate launch`) share the batches.
 """
 
 from __future__ import annotations
@@ -36,18 +35,19 @@ SECONDS = 20.0  # between two parts: what a killed run has to do again
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """An extraction of features.
+    """The inputs and settings of a feature extraction.
 
     Attributes:
-        ids: Utterances that have an input.
-        sizes: Length of each input (tokens, samples, frames), so that similar lengths are batched.
-        compute: Function from positions of utterances to a vector `(d,)`, a sequence `(T, d)`, or the reason why there is none, for each.
-        budget: Largest number of input items of a batch, padding included.
-        sequences: Whether the output is sequences.
-        note: Model, layer, pooling, versions: stored in the file, and equal in a continued run.
-        inputs: Further values that must be equal in a continued run: a digest of the texts.
-        finish: Function from ids and all vectors `(n, d)` to the vectors to write and further notes; it runs once, at the end.
-        half: Whether the file has 16-bit numbers.
+        ids: Ids of the utterances that have an input.
+        sizes: Length of each input in tokens, samples or frames. Inputs of similar length form a batch.
+        compute: Function of positions of utterances. For each it returns a vector `(d,)`, a sequence `(T, d)`, or the reason for a missing
+            result.
+        budget: Largest number of input items per batch, including padding.
+        sequences: Whether the outputs are sequences.
+        note: Model, layer, pooling and versions. They are stored in the file, and must be equal when a run is continued.
+        inputs: Further values that must be equal when a run is continued, such as a digest of the texts.
+        finish: Function of the ids and all vectors `(n, d)`, called once at the end. It returns the vectors to write and further notes.
+        half: Whether numbers are written in 16 bits (float16).
     """
 
     ids: Sequence[str]
@@ -62,7 +62,7 @@ class Extraction:
 
 
 def check_target(out: Path) -> None:
-    """Check that the feature file can be written, before anything is computed.
+    """Check that the feature file can be written. Called before the computation.
 
     Raises:
         StorageError: the path is a folder.
@@ -72,20 +72,20 @@ def check_target(out: Path) -> None:
 
 
 def extract(out: Path, extraction: Extraction, *, share: Share | None = None, quiet: bool | None = None) -> dict[str, str]:
-    """Compute missing features, and write the file.
+    """Compute features that are not yet computed, and write the feature file.
 
     Args:
-        out: The feature file, `.safetensors`, written atomically.
-        extraction: The extraction.
+        out: Path of the feature file (`.safetensors`), which is written atomically.
+        extraction: Inputs and settings.
         share: Share of this process, if there are several.
-        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
+        quiet: True: show no progress. Default: show a bar on a terminal, or one line per minute elsewhere.
 
     Returns:
-        Utterance → why it has no features, for those that have none.
+        Utterance id → reason, for utterances without features.
 
     Raises:
-        CorpusError: nothing could be computed.
-        CheckpointError: parts of another run are next to `out`.
+        CorpusError: no features could be computed.
+        CheckpointError: the folder `<out>.parts` belongs to another run.
         StorageError: the file cannot be written.
     """
     check_target(out)
@@ -99,11 +99,13 @@ def extract(out: Path, extraction: Extraction, *, share: Share | None = None, qu
         except (OSError, ValueError):
             same = False
         if not same:
-            raise CheckpointError(f"{folder}: parts of another run (other settings or utterances); remove it, or choose another --out")
+            raise CheckpointError(
+                f"{folder}: partial files of another run (other settings or utterances); remove it, or choose another --out"
+            )
     elif share.first:
         tidy(folder)  # of a run that was killed
         if folder.exists() and any(folder.iterdir()):
-            raise StorageError(f"{folder}: is there already, but not of a run that was stopped; remove it, or choose another --out")
+            raise StorageError(f"{folder}: exists, but does not belong to an interrupted run; remove the folder, or choose another --out")
         write_json(folder / PLAN, plan)
     else:
         wait_for(lambda: (folder / PLAN).is_file() or out.is_file())
@@ -153,11 +155,11 @@ def _save_part(folder: Path, rows: list[int], values: list[Tensor | str]) -> Non
 
 
 def _finished(folder: Path) -> list[list[int]]:
-    """Rows of every part that is there."""
+    """Rows of every partial file that exists."""
     try:
         return [load_tensors(path)[0]["rows"].tolist() for path in sorted(folder.glob("*.safetensors"))]
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; remove it, and what it had is computed again") from None
+        raise CheckpointError(f"{error}; remove the file, and its features are computed again") from None
 
 
 def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]:
@@ -172,7 +174,7 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
     if not found:
         first = next(iter(reasons.items()), ("", "nothing to compute"))
         _remove(folder)
-        raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); mend the input and give the command again")
+        raise CorpusError(f"no utterance has features ({first[0]}: {first[1]}); correct the input and repeat the command")
     order = sorted(found)
     ids = [extraction.ids[row] for row in order]
     note = {**extraction.note, "left_out": len(reasons)}
@@ -190,25 +192,25 @@ def _assemble(out: Path, folder: Path, extraction: Extraction) -> dict[str, str]
 
 
 def _stored(values: Tensor, extraction: Extraction, out: Path) -> Tensor:
-    """The numbers as the file has them.
+    """The vectors in the number format of the file.
 
     Raises:
-        CorpusError: too large for 16 bits.
+        CorpusError: a number is too large for 16 bits.
     """
     most = torch.finfo(torch.float16).max
     if extraction.half and (values.abs() > most).any():
         found = float(values.abs().max())
-        raise CorpusError(f"{out}: numbers up to {found:g}, 16 bits hold {most:g}; leave --half out, what is done is kept")
+        raise CorpusError(f"{out}: numbers up to {found:g}, but 16 bits hold at most {most:g}; omit --half; finished features are kept")
     return values.half() if extraction.half else values
 
 
 def _remove(folder: Path) -> None:
-    """Remove the parts, and last the plan: what a kill leaves of them is gone on with."""
+    """Remove the partial files, and the plan last, so that a killed process can be continued."""
     for part in folder.glob("*.safetensors"):
         part.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return package → version, for a note."""
+    """Return package → version, for the note of a feature file."""
     return {name: importlib.metadata.version(name) for name in packages}

@@ -14,40 +14,42 @@ POOLINGS = {"text": ("own", "cls", "mean", "cls+mean", "last", "words", "tokens"
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """Features of a corpus.
+    """The options of a feature extraction.
 
     Attributes:
         data: Corpus: a folder with corpus.toml, an annotation file, or a saved corpus.
-        model: Feature extractor: a known name (all-MiniLM-L6-v2), the folder of a model, or a name on the hub; for audio also `mfcc` and
-            sets of openSMILE (`opensmile:IS10`), for visual also `timm:NAME`.
+        model: Feature extractor: a known name (all-MiniLM-L6-v2), the folder of a model, or a name on the hub. For audio also `mfcc` and
+            sets of openSMILE (`opensmile:IS10`); for visual also `timm:NAME`.
         out: Feature file to write; its name ends in .safetensors.
         modality: Modality to read.
-        source: Audio, visual: folder with one file per utterance, named by its id (visual: a video, an array, or a folder of images);
-            default: the waveforms or face frames in the corpus.
-        pooling: How states become features. `own`: as the files of a text encoder say; for audio and visual the mean over time. Text:
-            `cls`, `mean`, `cls+mean`, `last` (the last token, for causal language models), `words` (the states of all tokens), `tokens`
-            (their ids). Audio, visual: `frames` (the states of all frames).
-        layer: Layer of the states: 0 the embeddings, 1 the first layer, -1 the last; `last4`: the last four, concatenated; `last4-mean`:
-            their mean.
+        source: For audio and visual: folder with one file per utterance, named by its id. For visual, a file is a video, an array or a
+            folder of images. Default: the waveforms or face frames in the corpus.
+        pooling: How hidden states become features. `own`: as configured in the files of a text encoder; for audio and visual, the mean over
+            time. Text: `cls`, `mean`, `cls+mean`, `last` (the last token, for causal language models), `words` (the states of all tokens),
+            `tokens` (their ids). Audio, visual: `frames` (the states of all frames).
+        layer: Layer of the hidden states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four, concatenated;
+            `last4-mean`: their mean.
         output: Output of a fine-tuned encoder: its `features`, or the `log-probabilities` of the classes.
-        pca: Number of principal components of the vectors of a text encoder, fitted to the training dialogues and saved next to OUT; 0: the
-            vectors.
+        pca: Number of principal components of the vectors of a text encoder. They are fitted to the training dialogues and saved next to
+            OUT. 0: no projection.
         half: Write 16-bit numbers (float16).
-        quantize: Load the matrices of a text encoder in `8bit` or `4bit` (bitsandbytes), on a GPU.
+        quantize: Load the weight matrices of a text encoder in `8bit` or `4bit` (bitsandbytes), on a GPU.
         fine_tune: First fine-tune the text encoder on the single utterances of the training split.
-        lora: Rank of low-rank matrices that are trained and saved in place of the encoder's weights; 0: train and save all weights.
-        cross_fit: Number of encoders to fine-tune, each without one part of the training dialogues; a training utterance is encoded by the
-            encoder that was not trained on its dialogue. 0: one encoder, fitted to all of them.
-        repeats: Number of repetitions of the cross-fitting, with other folds and initial weights; an utterance gets the mean over all
-            encoders that may encode it.
-        encoders: Folder of the fine-tuned encoders; existing ones are reused or continued. Default: OUT without its ending, plus `.tuned`.
-        task: Label set for fine-tuning, for example `iemocap4`; default: the corpus's own.
-        tokens: Largest number of tokens per batch, padding included.
+        lora: Rank of the low-rank matrices that are trained and saved in place of the weights of the encoder; 0: train and save all
+            weights.
+        cross_fit: Number of encoders to fine-tune, each without one part of the training dialogues. A training utterance is encoded by the
+            encoder that was not trained on its dialogue. 0: one encoder, trained on all training dialogues.
+        repeats: Number of repetitions of the cross-fitting, with other folds and initial weights. The features are the mean over all
+            encoders that may encode the utterance.
+        encoders: Folder of the fine-tuned encoders. Existing encoders are reused or continued. Default: OUT with `.tuned` in place of its
+            ending.
+        task: Label set for fine-tuning, for example `iemocap4`. Default: the default label set of the corpus.
+        tokens: Largest number of tokens per batch, including padding.
         device: `auto`, `cpu` or `cuda`.
         precision: Precision of matrix products: `bf16` (16 bits), `no` (32 bits); `auto`: bf16 on a GPU.
-        seconds: Largest length of a recording; longer ones are cut and counted.
-        frames: Largest number of images per utterance; of more, as many at equal distances are used.
-        strict: Stop if an input is too long or a file cannot be read, instead of cutting it or leaving it out with a count.
+        seconds: Largest duration of a recording; longer recordings are cut and counted.
+        frames: Largest number of images per utterance. Of more images, a selection at equal distances is used.
+        strict: Stop if an input is too long or a file cannot be read. Otherwise inputs are cut or left out, and their number is printed.
     """
 
     data: str
@@ -81,7 +83,7 @@ class FeaturesConfig:
             self,
             out=(self.out.endswith(".safetensors"), "a file name ending in .safetensors"),
             modality=(not fixed or self.modality == "audio", f"audio, because {self.model} computes features of audio"),
-            layer=(not fixed or self.layer == -1, f"none, for {self.model} has no layers"),
+            layer=(not fixed or self.layer == -1, f"none, because {self.model} has no layers"),
             tokens=(self.tokens >= 1, "1 or more"),
             seconds=(self.seconds > 0, "a number above 0"),
             frames=(self.frames >= 1, "1 or more"),
@@ -89,7 +91,7 @@ class FeaturesConfig:
             source=(self.source is None or self.modality != "text", "nothing for text, which is in the corpus"),
             encoders=(self.encoders != "", "a folder"),
             pca=(self.pca >= 0, "1 or more, or 0"),
-            half=(not self.half or self.pooling != "tokens", "false for ids of tokens, which 16 bits do not hold"),
+            half=(not self.half or self.pooling != "tokens", "false for token ids, which do not fit into 16 bits"),
             quantize=(self.quantize == "no" or self.modality == "text", "no, for other modalities than text"),
             lora=(self.lora >= 0, "a rank of 1 or more, or 0"),
             fine_tune=(not self.fine_tune or self.modality == "text", "false for other modalities than text"),
@@ -108,7 +110,7 @@ class FeaturesConfig:
                 raise ConfigError(f"{name}: expected --fine-tune as well, because this option belongs to fine-tuning")
         if self.pca and (self.modality != "text" or self.fine_tune or self.pooling in ("words", "tokens")):
             raise ConfigError(
-                "pca: expected vectors of a text encoder without fine-tuning: no --fine-tune, and no --pooling words or tokens"
+                "pca: expected vectors of a text encoder that is not fine-tuned; omit --fine-tune and --pooling words or tokens"
             )
         if self.fine_tune and (self.pooling != "own" or self.layer != -1):
-            raise ConfigError("fine_tune: expected pooling and layer left out: a fine-tuned encoder gives the mean of its last states")
+            raise ConfigError("fine_tune: expected no pooling and no layer, because a fine-tuned encoder uses the mean of its last states")

@@ -1,8 +1,8 @@
-"""Fine-tuning of text encoders on single utterances, before any conversation is modelled.
+"""Fine-tuning of text encoders on single utterances, before the training of a conversation model.
 
-The output of an encoder for its own training utterances is fitted to their labels. A conversation model on top of it gets far better
-features in training than it will ever get later. COSMIC's published features (Ghosal et al., *COSMIC*, Findings of EMNLP 2020) are of this
-kind. Cross-fitting avoids the problem (`erc_graph.features.cross_fitting`).
+A fine-tuned encoder has seen the labels of its own training utterances. A conversation model on top of it therefore gets much better
+features for training utterances than for new ones. The published features of COSMIC have this problem (Ghosal et al., *COSMIC*, Findings of
+EMNLP 2020). Cross-fitting avoids it (`erc_graph.features.cross_fitting`).
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from erc_graph.features.utterance_classifier import TuningRun, Utterances
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """Fine-tuning of a text encoder.
+    """The options of the fine-tuning of a text encoder.
 
     Attributes:
-        epochs: Passes over the training utterances; the epoch that is best on the development split is kept.
-        batch_size: Utterances per step.
-        learning_rate: Highest learning rate; it grows from zero in the first tenth of the steps and decreases linearly to zero. Default:
+        epochs: Number of epochs; the weights of the epoch with the best development result are kept.
+        batch_size: Number of utterances per optimizer step.
+        learning_rate: Highest learning rate. It grows from zero in the first tenth of the steps, then decreases linearly to zero. Default:
             1e-4, and 1e-3 for low-rank matrices.
         weight_decay: Weight decay of AdamW, on matrices only.
-        dropout: Dropout before the classifier; dropout inside the encoder is set by its own files.
-        context: Number of preceding utterances that the encoder reads as well, as far as its tokens reach.
-        gradient_checkpointing: Recompute the states of the layers in the backward pass instead of storing them: less memory, more time.
-        seed: Seed of the initial classifier, the order, dropout and folds.
-        lora: Rank of the matrices that are trained in place of the encoder's own (`erc_graph.features.low_rank`); 0: train all weights.
-        quantize: Load the encoder's own matrices in `8bit` or `4bit`, if they are not trained.
+        dropout: Dropout before the classifier. Dropout inside the encoder is defined by its own files.
+        context: Number of preceding utterances that the encoder also reads, within its limit of tokens.
+        gradient_checkpointing: Recompute the states of the layers in the backward pass instead of storing them, which saves memory but
+            takes more time.
+        seed: Seed of the initial classifier weights, the order of utterances, dropout and folds.
+        lora: Rank of the low-rank matrices that are trained in place of the weights of the encoder (`erc_graph.features.low_rank`); 0:
+            train all weights.
+        quantize: Load the weight matrices of the encoder in `8bit` or `4bit`, if they are not trained.
     """
 
     epochs: int = 3
@@ -63,7 +65,7 @@ class TuningConfig:
             weight_decay=(self.weight_decay >= 0, "a number of 0 or more"),
             dropout=(0 <= self.dropout < 1, "a number in [0, 1)"),
             context=(self.context >= 0, "0 or more"),
-            seed=(0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
+            seed=(0 <= self.seed < 2**63, "an integer from 0 to 2**63 - 1"),
             lora=(self.lora >= 0, "a rank of 1 or more, or 0"),
             quantize=(self.quantize == "no" or self.lora > 0, "--lora as well, because quantized matrices are not trained"),
         )
@@ -88,28 +90,30 @@ def tune(
     share: Share | None = None,
     quiet: bool | None = None,
 ) -> TunedEncoder:
-    """Fine-tune a pretrained encoder on the training split; finished encoders in `folder` are reused, begun ones are continued.
+    """Fine-tune a pretrained encoder on the training split.
 
-    Continuing ends in the same result as never having stopped. Several processes share the encoders of the folds.
+    Finished encoders in `folder` are reused, and interrupted ones are continued with the same result as without interruption. Several
+    processes share the encoders of the folds.
 
     Args:
         corpus: A corpus with texts, targets and splits.
         model: See `find_encoder`.
-        folder: Folder of the encoders; afterwards it is a text encoder itself (`TunedEncoder`).
+        folder: Folder of the encoders. Afterwards it can be loaded as a text encoder (`TunedEncoder`).
         config: Options of the fine-tuning.
         cross_fit: Number of folds, 2 or more; 0: a single encoder, trained on all training dialogues.
-        repeats: Number of repetitions, each with its own folds and initial weights; repetition `r` equals a run with the seed `config.seed
-            + r`.
+        repeats: Number of repetitions, each with other folds and initial weights. Repetition `r` equals a run with the seed
+            `config.seed + r`.
         output: Output of the encoder.
         device: Device of the computation.
-        precision: `bf16`: matrix products in 16 bits; with low-rank matrices also the encoder's own, where they are stored so.
+        precision: `bf16`: matrix products in 16 bits. With low-rank matrices, encoder weights that are stored in 16 bits also stay in 16
+            bits.
         share: Share of this process, if there are several.
-        quiet: True: show no progress; default: a bar on a terminal, elsewhere one line per minute.
+        quiet: True: show no progress. Default: show a bar on a terminal, or one line per minute elsewhere.
 
     Raises:
-        ConfigError: an impossible number of folds or repeats, or a library that is not installed.
-        CorpusError: there are no texts, no training split, or no labels in it.
-        CheckpointError: the folder has encoders with other settings or of other utterances, a state in it is damaged, or weights are not
+        ConfigError: the number of folds or repetitions is impossible, or a library is not installed.
+        CorpusError: there are no texts, no training split, or no labels in the training split.
+        CheckpointError: the folder has encoders with other settings or of other utterances, a saved state is damaged, or weights are not
             finite.
     """
     share = share or Share()

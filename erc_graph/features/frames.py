@@ -1,4 +1,4 @@
-"""Image models that compute vectors of images (ResNet, EfficientNet, ViT and others of transformers; DenseNet and others of timm)."""
+"""Pretrained image models: ResNet, EfficientNet, ViT and others of transformers, and DenseNet and others of timm."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 class FrameEncoder:
-    """A pretrained image model: one vector per image, the output of its pooling, or the mean over positions if it has none.
+    """A pretrained image model that computes one vector per image.
+
+    The vector is the output of its pooling layer, or without one the mean over positions.
 
     Args:
-        name: A folder or a name on the hub; `timm:NAME`: a model of timm, `timm:NAME@FILE` with weights from a safetensors file.
+        name: A folder or a name on the hub. `timm:NAME` is a model of timm; `timm:NAME@FILE` loads its weights from a safetensors file.
         device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
-        width: Numbers per image.
+        width: Width of the vector of an image.
         revision: Version of the model.
 
     Raises:
-        CheckpointError: the model is not found, is damaged, or is no image model.
-        ConfigError: timm is not installed, or has no such model.
+        CheckpointError: the model is not found, is damaged, or is not an image model.
+        ConfigError: timm is not installed, or does not have the model.
     """
 
     def __init__(self, name: str, *, device: torch.device | str = "cpu", precision: Literal["no", "bf16"] = "no") -> None:
@@ -45,11 +47,11 @@ class FrameEncoder:
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor, *, at_once: int = 32) -> Tensor:
-        """`(T, 3, H, W)` uint8 → `(T, width)` float32 on the CPU.
+        """Compute the vectors `(T, width)` of images, float32 on the CPU.
 
         Args:
-            pictures: The frames, of any size; they are resized to what the model takes.
-            at_once: Frames of a forward pass.
+            pictures: Images `(T, 3, H, W)` uint8 of any size; they are resized to the input size of the model.
+            at_once: Number of images per forward pass.
         """
         return torch.cat([self._see(part) for part in pictures.split(at_once)])
 
@@ -65,7 +67,7 @@ Found = tuple[Callable[[Tensor], Tensor], tuple[int, int], tuple[float, ...], tu
 
 
 def _model(name: str, device: torch.device) -> Found:
-    """A model of transformers, with size and scaling as its preprocessor's file says."""
+    """A model of transformers, with the image size and scaling of its preprocessor file."""
     folder = find_model(name, "image model")
     model = pretrained(folder, device=device)
     if getattr(model, "main_input_name", "") != "pixel_values":
@@ -98,12 +100,14 @@ def _timm(name: str, device: torch.device) -> Found:
     try:
         import timm
     except ImportError as error:
-        raise ConfigError(f'models of timm need it, and the torchvision of your torch: pip install "erc_graph[timm]" ({error})') from None
+        raise ConfigError(
+            f'models of timm need it, and a torchvision that matches torch: pip install "erc_graph[timm]" ({error})'
+        ) from None
     kind, _, file = name.removeprefix("timm:").partition("@")
     if kind not in timm.list_models():
-        raise ConfigError(f"model: expected a model of timm such as timm:densenet121, found {name[:80]!r}; timm.list_models() names them")
+        raise ConfigError(f"model: expected a model of timm such as timm:densenet121, found {name[:80]!r}; timm.list_models() lists them")
     if file and Path(file).suffix != ".safetensors":
-        raise ConfigError(f"model: expected weights as .safetensors behind @, found {file!r}")
+        raise ConfigError(f"model: expected a .safetensors file after @, found {file!r}")
     try:
         model = timm.create_model(kind, pretrained=not file, num_classes=0, checkpoint_path=file).eval().to(device)
     except Exception as error:  # of the hub, of the file, of the model

@@ -1,7 +1,7 @@
-"""openSMILE's functionals: one vector per recording, such as the 1582 numbers of the INTERSPEECH 2010 paralinguistic challenge (IS10).
+"""Functionals of openSMILE: one vector per recording, such as IS10 (INTERSPEECH 2010 paralinguistic challenge, 1582 numbers).
 
 Schuller et al., *The INTERSPEECH 2010 Paralinguistic Challenge*, INTERSPEECH 2010; Eyben et al., *openSMILE*, ACM Multimedia 2010. The
-package `opensmile` (extra `[audio]`) may be used for research and private purposes; commercial use needs a licence of audEERING.
+package `opensmile` (extra `[audio]`) may be used for research and private purposes. Commercial use needs a licence from audEERING.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ class Functionals:
     """A feature set of openSMILE.
 
     Args:
-        name: As openSMILE has it: `IS10` (1582 numbers), `eGeMAPSv02` (88), `ComParE_2016` (6373).
+        name: Name of the set in openSMILE: `IS10` (1582 numbers), `eGeMAPSv02` (88) or `ComParE_2016` (6373).
 
     Attributes:
-        width: Numbers per recording.
+        width: Width of the vector of a recording.
 
     Raises:
-        ConfigError: openSMILE is not installed, or has no such set.
+        ConfigError: openSMILE is not installed, or does not have the set.
     """
 
     def __init__(self, name: str = "IS10") -> None:
         try:
             import opensmile
         except ImportError as error:
-            raise ConfigError(f'openSMILE is not installed: pip install "erc_graph[audio]" (mind its licence) ({error})') from None
+            raise ConfigError(f'openSMILE is not installed: pip install "erc_graph[audio]" (observe its licence) ({error})') from None
         known = [one.name for one in opensmile.FeatureSet]
         if name not in known:
             raise ConfigError(f"model: expected one of {', '.join(f'opensmile:{one}' for one in known)}, found 'opensmile:{name}'")
@@ -40,7 +40,10 @@ class Functionals:
         self.width = self.smile.num_features
 
     def __call__(self, wave: Tensor) -> Tensor | str:
-        """`(samples,)` at 16 kHz → `(width,)` float32, or why there is none: a recording that is too short for the set's windows."""
+        """Compute the vector `(width,)` float32 of a waveform `(samples,)` at 16 kHz.
+
+        If the recording is too short for the windows of the set, the result is a text with the reason.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Segment too short")  # said by what is returned
             found = self.smile.process_signal(wave.numpy(), SAMPLING_RATE)

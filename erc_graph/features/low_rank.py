@@ -1,10 +1,9 @@
-r"""Low-rank fine-tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): its matrices `W` are fixed, and `A` and `B` are trained.
+r"""Low-rank fine-tuning of an encoder (Hu et al., *LoRA*, ICLR 2022): the matrices `W` are frozen, and `A` and `B` are trained.
 
 .. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in \mathbb{R}^{r \times \text{inputs}}, \; B \in \mathbb{R}^{\text{outputs} \times r}
 
-The library peft trains them for all linear layers, with :math:`\alpha = 2r`, and the files have the format of peft. Several encoders that
-are fine-tuned from one encoder are stored as this encoder and one small file each. A BERT is loaded without peft: `B A` is added to its
-matrices.
+The library peft trains `A` and `B` for all linear layers, with :math:`\alpha = 2r`. The files have the format of peft. Several encoders
+that are fine-tuned from the same encoder are stored as one small file each. A BERT is loaded without peft, by adding `B A` to its matrices.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class LowRank:
     """The low-rank matrices of one fine-tuned encoder.
 
     Attributes:
-        rank: `r`.
-        scale: Factor of their product.
-        targets: Names of the layers that they belong to.
-        matrices: peft's name → `A` `(r, inputs)` or `B` `(outputs, r)`.
+        rank: The rank `r`.
+        scale: Factor of the product `B A`, :math:`\alpha / r` in the equation.
+        targets: Names of the layers that have low-rank matrices.
+        matrices: Name in peft → `A` `(r, inputs)` or `B` `(outputs, r)`.
     """
 
     rank: int
@@ -53,7 +52,7 @@ class LowRank:
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Return the names of the linear layers of a model, except a pooler, whose output is not used."""
+    """Return the names of the linear layers of a model, without the pooler, whose output is not used."""
     from transformers.pytorch_utils import Conv1D
 
     names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)]
@@ -61,7 +60,9 @@ def linear_layers(model: nn.Module) -> list[str]:
 
 
 def add_low_rank(model: nn.Module, rank: int) -> None:
-    """Add low-rank matrices to the linear layers of a model, in place; only these are trained, and initially they change nothing.
+    """Add low-rank matrices to the linear layers of a model, in place.
+
+    Only these matrices are trained. Initially their product is zero, so the output of the model does not change.
 
     Raises:
         ConfigError: peft is not installed, or the model has no linear layer.
@@ -71,7 +72,7 @@ def add_low_rank(model: nn.Module, rank: int) -> None:
 
 
 def with_low_rank(model: nn.Module, rank: int) -> Any:
-    """Return peft's model around one: as `add_low_rank`, for `save_low_rank`.
+    """Return a model with low-rank matrices as a model of peft, which `save_low_rank` can save; see `add_low_rank`.
 
     Raises:
         ConfigError: peft is not installed, or the model has no linear layer.
@@ -81,7 +82,7 @@ def with_low_rank(model: nn.Module, rank: int) -> Any:
 
 
 def save_low_rank(folder: Path, model: Any, base: str | None) -> None:
-    """Write the low-rank matrices of a model from `with_low_rank`, as peft does: two files.
+    """Write the low-rank matrices of a model from `with_low_rank` to two files in the format of peft.
 
     Args:
         folder: The folder to write.
@@ -104,13 +105,13 @@ def read_low_rank(folder: Path) -> LowRank:
     """Read the files of `save_low_rank`.
 
     Raises:
-        CheckpointError: they are missing, damaged, or in another form (peft has more forms than are supported here).
+        CheckpointError: the files are missing, damaged, or in a form of peft that is not supported.
     """
     about, (matrices, _) = read_json(folder / ADAPTER_CONFIG), load_tensors(folder / ADAPTER)
     known = {*_FIXED, "base_model_name_or_path", "r", "lora_alpha", "fan_in_fan_out", "target_modules"}
     try:
         if {key: about.get(key) for key in _FIXED} != _FIXED or not set(about) <= known:
-            raise ValueError("a form that is not written here")
+            raise ValueError("a form that is not supported")
         rank, alpha, targets = about["r"], about["lora_alpha"], about["target_modules"]
         if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not all(isinstance(name, str) for name in targets):
             raise ValueError("r, lora_alpha, target_modules")
@@ -129,7 +130,9 @@ def read_low_rank(folder: Path) -> LowRank:
 
 
 def merged(weights: Mapping[str, Tensor], low: LowRank) -> dict[str, Tensor]:
-    """Add the products to the matrices of an encoder: name → tensor, by transformers' names without a stem.
+    """Add the low-rank products to the matrices of an encoder.
+
+    The result is name → tensor, with the names of transformers without a prefix.
 
     Raises:
         CheckpointError: the matrices belong to another encoder.
@@ -152,12 +155,13 @@ def low_rank_states(
     precision: Precision = "no",
     quantize: Quantize = "no",
 ) -> tuple[dict[str, States], int]:
-    """Return a function to the last token states of several encoders that were fine-tuned from one, and their width; the one is stored
-    once.
+    """Return name → function that computes the last token states, for several encoders fine-tuned from one; also the width.
+
+    The weights of the common encoder are in memory only once.
 
     Args:
         base: Folder of the pretrained encoder.
-        config: Its `config.json`.
+        config: Content of the `config.json` of the pretrained encoder.
         tuned: Name → low-rank matrices.
         device: Device of the computation.
         precision: Precision during fine-tuning.
@@ -165,7 +169,7 @@ def low_rank_states(
 
     Raises:
         CheckpointError: the matrices belong to another encoder.
-        ConfigError: the encoder is no BERT, and peft is not installed.
+        ConfigError: the encoder is not a BERT, and peft is not installed.
     """
     if is_bert(config) and quantize == "no":
         bert = _Merged(config, load_tensors(base / "model.safetensors")[0], tuned, device)
@@ -175,7 +179,7 @@ def low_rank_states(
 
 
 class _Merged:
-    """A BERT with the matrices of the encoder that was asked last."""
+    """A BERT that holds the merged matrices of the encoder that was used last."""
 
     def __init__(
         self, config: Mapping[str, Any], weights: Mapping[str, Tensor], tuned: Mapping[str, LowRank], device: torch.device
@@ -197,7 +201,7 @@ class _Merged:
 
 
 class _Beside:
-    """A model of transformers with the matrices of all its tuned encoders beside it, one of them in use at a time."""
+    """A model of transformers with the low-rank matrices of all fine-tuned encoders, of which one is active at a time."""
 
     def __init__(self, model: nn.Module, tuned: Mapping[str, LowRank]) -> None:
         self.width, self.one = int(model.config.hidden_size), threading.Lock()  # type: ignore[union-attr, arg-type]
@@ -230,19 +234,19 @@ class _Beside:
 
 def _foreign(error: Exception) -> CheckpointError:
     reason = " ".join(str(error).split())[:120]
-    return CheckpointError(f"the low-rank matrices belong to another encoder ({reason}); name the one from which they were fine-tuned")
+    return CheckpointError(f"the low-rank matrices belong to another encoder ({reason}); give the encoder that was fine-tuned")
 
 
 def _config(model: nn.Module, rank: int, targets: list[str], scale: float = SCALE) -> Any:
-    """What peft is told.
+    """The configuration for peft.
 
     Raises:
-        ConfigError: no layer to put anything beside.
+        ConfigError: the model has no linear layers.
     """
     from transformers.pytorch_utils import Conv1D
 
     if not targets:
-        raise ConfigError(f"lora: expected a model with linear layers, found {type(model).__name__}, which has none; leave it out")
+        raise ConfigError(f"lora: expected a model with linear layers, found {type(model).__name__}, which has none; omit --lora")
     import peft
 
     turned = any(isinstance(part, Conv1D) for part in model.modules())  # GPT-2's matrices are stored the other way round
@@ -252,10 +256,10 @@ def _config(model: nn.Module, rank: int, targets: list[str], scale: float = SCAL
 
 @contextmanager
 def _quiet() -> Iterator[Any]:
-    """peft, without its warnings.
+    """The library peft without its warnings.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: peft is not installed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-r"""Mel-frequency cepstral coefficients (hierarchical feature fusion, Eqs. (1)–(5)), batched and without parameters.
+r"""Mel-frequency cepstral coefficients (Eqs. (1)–(5) of hierarchical feature fusion) of batches, without trained parameters.
 
 .. math::
     X(t, f) &= \sum_n x(n)\, w(n - t)\, e^{-j 2 \pi f n} \tag{1} \\
@@ -7,8 +7,9 @@ r"""Mel-frequency cepstral coefficients (hierarchical feature fusion, Eqs. (1)�
     S'_m &= \log |S_m| \tag{4} \\
     c_n &= \sum_{m=1}^{M} S'_m \cos((m - 0.5)\, n \pi / M) \tag{5}
 
-The filters :math:`H_m` are triangles of height one, equally wide on the mel scale; the window is a Hann window of 25 ms every 10 ms.
-What the paper leaves open: numbers of filters and coefficients, 40 each by default; a floor under the logarithm, so that silence is finite.
+The filters :math:`H_m` are triangles of height one and of equal width on the mel scale. A Hann window of 25 ms is used every 10 ms. The
+paper does not state the numbers of filters and coefficients; the default is 40 each. The argument of the logarithm has a lower bound, so
+that silence gives finite values; the paper does not mention it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def mel(frequency: Tensor) -> Tensor:
 
 @lru_cache
 def filters(count: int = 40, rate: int = RATE, bins: int = BINS) -> Tensor:
-    """Return the filters H_m: `(bins / 2 + 1, count)` triangles from 0 Hz to half the rate."""
+    """Return the filters H_m, `(bins / 2 + 1, count)`: triangles from 0 Hz to half the sampling rate."""
     top = float(mel(torch.tensor(rate / 2)))
     edges = 700 * (10 ** (torch.linspace(0, top, count + 2, dtype=torch.float64) / 2595) - 1)
     frequency = torch.linspace(0, rate / 2, bins // 2 + 1, dtype=torch.float64)[:, None]
@@ -47,22 +48,24 @@ def filters(count: int = 40, rate: int = RATE, bins: int = BINS) -> Tensor:
 
 @lru_cache
 def cosines(filters: int = 40, coefficients: int = 40) -> Tensor:
-    """Return `(filters, coefficients)` of the discrete cosine transform, c_0 first."""
+    """Return the matrix `(filters, coefficients)` of the discrete cosine transform, c_0 first."""
     m, n = torch.arange(1, filters + 1, dtype=torch.float64)[:, None], torch.arange(coefficients, dtype=torch.float64)
     return torch.cos((m - 0.5) * n * math.pi / filters).float()
 
 
 def mfcc(waves: Tensor, mask: Tensor, *, mels: int = 40, coefficients: int = 40) -> tuple[Tensor, Tensor]:
-    """Compute the coefficients of every window of an utterance; an utterance shorter than a window is padded with silence to one window.
+    """Compute the coefficients of every window of every utterance.
+
+    An utterance that is shorter than a window is padded with silence to one window.
 
     Args:
         waves: `(n, L)` float32 at 16 kHz, zero after the end of each utterance.
-        mask: `(n, L)` bool, true for the utterance's own samples.
+        mask: `(n, L)` bool, True for samples, False for padding.
         mels: M, number of filters.
-        coefficients: Number of coefficients, from c_0.
+        coefficients: Number of coefficients, counted from c_0.
 
     Returns:
-        `(n, frames, coefficients)`, and `(n, frames)` bool.
+        Coefficients `(n, frames, coefficients)`, and the mask of real frames `(n, frames)` bool.
     """
     waves = F.pad(waves, (0, max(0, WINDOW - waves.shape[1])))
     windows = waves.unfold(1, WINDOW, HOP) * torch.hann_window(WINDOW, device=waves.device)

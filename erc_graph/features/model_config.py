@@ -1,4 +1,4 @@
-"""Reading `config.json` of a pretrained model, with a check that its sizes fit the weights."""
+"""Reading of the `config.json` of a pretrained model, with a check that its sizes match the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model_config(folder: Path) -> dict[str, Any]:
     """Read the `config.json` of a model.
 
     Raises:
-        CheckpointError: the file is missing, is no JSON object, or has numbers that do not fit the weights of the model.
+        CheckpointError: the file is missing, is not a JSON object, or has numbers that do not match the weights of the model.
     """
     path = folder / "config.json"
     config = read_json(path)
@@ -43,10 +43,10 @@ def model_config(folder: Path) -> dict[str, Any]:
 
 
 def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> None:
-    """Refuse impossible numbers.
+    """Raise an error for impossible numbers.
 
     Raises:
-        CheckpointError: it names the first.
+        CheckpointError: a number is impossible; the message names the first.
     """
     for name, value in config.items():
         if isinstance(value, dict):
@@ -55,7 +55,7 @@ def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> No
         for number in value if isinstance(value, list) else [value]:
             if name in most and isinstance(number, int | float) and not least <= number <= most[name]:
                 raise CheckpointError(
-                    f"{path}: {name}: expected {least} to {most[name]}, by the model's weights, found {shortened(number)}"
+                    f"{path}: {name}: expected {least} to {most[name]}, according to the weights of the model, found {shortened(number)}"
                 )
             if name.endswith(("_eps", "_epsilon")) and isinstance(number, int | float) and not 0 <= number < 1:
                 raise CheckpointError(f"{path}: {name}: expected a number from 0 to 1, found {shortened(number)}")
@@ -63,10 +63,10 @@ def _check(path: Path, config: Mapping[str, Any], most: Mapping[str, int]) -> No
 
 @contextmanager
 def reading_model(folder: Path) -> Iterator[None]:
-    """Turn an error in the files of a text encoder into one line.
+    """Convert errors in the files of a text encoder within a `with` block to an error of one line.
 
     Raises:
-        CheckpointError: another error than one of erc_graph occurred.
+        CheckpointError: any error occurred that is not an error of erc_graph.
     """
     try:
         yield
@@ -74,4 +74,4 @@ def reading_model(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # tokenizers raises plain Exceptions; config and tensors of a foreign file anything
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-        raise CheckpointError(f"{folder}: incomplete, damaged, or no text encoder ({reason})") from None
+        raise CheckpointError(f"{folder}: incomplete, damaged, or not a text encoder ({reason})") from None

@@ -1,4 +1,4 @@
-"""Features of the face frames of a corpus: input utterances, image model, and the note in the feature file."""
+"""Preparation of features of face frames: the input utterances, the image model, and the note for the feature file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> 
     """Find the utterances with face frames, and load the image model.
 
     Raises:
-        ConfigError: a layer is given.
-        CorpusError: there are no frames; or, with `strict`, a file cannot be read.
+        ConfigError: a layer is given, which image models do not support.
+        CorpusError: there are no face frames, or with `strict` a file cannot be read.
     """
     if config.layer != -1:
-        raise ConfigError(f"layer: expected -1 for an image model, whose last layer is taken, found {config.layer}")
+        raise ConfigError(f"layer: expected -1 for an image model, because only its last layer can be used, found {config.layer}")
     device = find_device(config.device, share.local)
     precision = find_precision(config.precision, device)
     own = corpus.sequences.get("visual")
@@ -33,7 +33,7 @@ def picture_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> 
     if config.source is None:
         if own is None or len(own.item) != 3 or own.item[0] != 3:
             raise CorpusError(
-                f"{corpus.name}: has no face frames itself; expected --source, a folder with a video, an array or a folder of pictures per "
+                f"{corpus.name}: contains no face frames; expected --source, a folder with a video, an array or a folder of images per "
                 "utterance, named by its id"
             )
         rows = own.present.nonzero()[:, 0].tolist()

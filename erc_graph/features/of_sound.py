@@ -1,4 +1,4 @@
-"""Features of the audio of a corpus: input utterances, audio extractor, and the note in the feature file."""
+"""Preparation of audio features: the input utterances, the audio extractor, and the note for the feature file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
     """Find the utterances with a recording, and load the audio extractor.
 
     Raises:
-        CorpusError: there are no recordings; or, with `strict`, one cannot be read or is too long.
+        CorpusError: there are no recordings, or with `strict` a recording cannot be read or is too long.
     """
     ids, sizes, read, remarks = _recordings(corpus, config)
     hear, made = _extractor(config, share)
@@ -55,11 +55,13 @@ def sound_extraction(corpus: Corpus, config: FeaturesConfig, share: Share) -> Ex
 
 
 def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]]:
-    """Load an audio extractor by its name in a corpus or a model: waveforms → one vector each, or the reason why there is none.
+    """Load an audio extractor by its name in a corpus or model.
+
+    The result is a function of waveforms. For each it returns a vector, or a text with the reason why there is none.
 
     Raises:
-        CheckpointError: the extractor is not found, or is no speech model.
-        ConfigError: openSMILE is not installed, or has no such set.
+        CheckpointError: the extractor is not found, or is not a speech model.
+        ConfigError: openSMILE is not installed, or does not have the set.
     """
     where, options = split_options(name)
     layer: Any = options.get("layer", "-1")
@@ -70,12 +72,12 @@ def load_sound_encoder(name: str) -> Callable[[list[Tensor]], list[Tensor | str]
 
 
 def _recordings(corpus: Corpus, config: FeaturesConfig) -> tuple[list[str], list[int], Callable[[int], Tensor], dict[str, object]]:
-    """Utterances, samples of each (at 16 kHz, cut), how to read one, and what is to be said about all."""
+    """Utterance ids, number of samples of each (16 kHz, cut), a function that reads one, and entries for the note."""
     most = int(config.seconds * SAMPLING_RATE)
     if config.source is None:
         waves = corpus.sequences.get("audio")
         if waves is None or waves.item != ():
-            raise CorpusError(f"{corpus.name}: has no waveforms itself; expected --source, a folder of audio files named by utterance id")
+            raise CorpusError(f"{corpus.name}: contains no waveforms; expected --source, a folder of audio files named by utterance id")
         rows = waves.present.nonzero()[:, 0].tolist()
         sizes = [waves.sizes[row] for row in rows]
         long = [corpus.utterance_ids[row] for row, size in zip(rows, sizes, strict=True) if size > most]
@@ -104,12 +106,12 @@ def _refuse_long(long: list[str], config: FeaturesConfig) -> None:
     if long and config.strict:
         raise CorpusError(
             f"{len(long)} recordings are longer than {config.seconds:g} seconds (first: {long[0]}), refused by strict; "
-            "without it they are cut, or give --seconds"
+            "omit --strict to cut them, or set --seconds"
         )
 
 
 def _extractor(config: FeaturesConfig, share: Share) -> tuple[Callable[[list[Tensor]], list[Tensor | str]], dict[str, Any]]:
-    """Waveforms → vectors or frames, and what the note says of it."""
+    """A function of waveforms that returns vectors or frames, and entries for the note."""
     packages = ("erc_graph", "torch")
     whole = config.pooling == "frames"
     if config.model == "mfcc":
@@ -135,7 +137,7 @@ def _extractor(config: FeaturesConfig, share: Share) -> tuple[Callable[[list[Ten
     encoder = WaveEncoder(config.model, device=device, layer=config.layer, precision=precision)
 
     def hear(waves: list[Tensor]) -> list[Tensor | str]:
-        short = f"shorter than the {encoder.shortest} samples in which this model sees a frame"
+        short = f"shorter than the {encoder.shortest} samples that this model needs for a frame"
         heard = iter(encoder([wave for wave in waves if len(wave) >= encoder.shortest]))
         return [_pooled(next(heard), whole) if len(wave) >= encoder.shortest else short for wave in waves]
 

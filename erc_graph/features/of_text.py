@@ -1,4 +1,4 @@
-"""Features of the text of a corpus: input utterances, text encoder, and the note in the feature file."""
+"""Preparation of text features: the input utterances, the text encoder, and the note for the feature file."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from erc_graph.features.tuned import TunedEncoder
 
 
 def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig, share: Share, quiet: bool | None = None) -> Extraction:
-    """Find the utterances with words, and load the encoder; it is fine-tuned first if requested.
+    """Find the utterances with words, fine-tune the encoder if requested, and load it.
 
     Raises:
-        CorpusError: there are no texts; or, with `strict`, a text is longer than the model allows.
-        ConfigError: there are more principal components than the training split allows.
+        CorpusError: there are no texts, or with `strict` a text is longer than the model allows.
+        ConfigError: more principal components are requested than the training split allows.
     """
     rows = [row for row, text in enumerate(corpus.texts) if text.strip()]
     if not rows:
-        raise CorpusError(f"{corpus.name}: expected texts, found {'none' if not corpus.texts else 'nothing but empty ones'}")
+        raise CorpusError(f"{corpus.name}: expected texts, found {'none' if not corpus.texts else 'only empty texts'}")
     dialogues = [corpus.dialogue_ids[i] for i in corpus.dialogue_of[rows].tolist()]
     device = find_device(config.device, share.local)
     precision = find_precision(config.precision, device)
@@ -96,10 +96,10 @@ def text_extraction(corpus: Corpus, config: FeaturesConfig, tuning: TuningConfig
 def _components(
     corpus: Corpus, config: FeaturesConfig, rows: list[int], width: int, options: dict[str, Any]
 ) -> Callable[[Sequence[str], Tensor], tuple[Tensor, dict[str, Any]]]:
-    """Vectors → those along the principal components of the training utterances, which are saved, and what to note of them.
+    """Fit and save principal components of the training utterances; return projected vectors and entries for the note.
 
     Raises:
-        ConfigError: more components than there are training utterances, or numbers.
+        ConfigError: there are more components than training utterances, or than numbers of a vector.
     """
     train = {corpus.utterance_ids[row] for row in corpus.rows(corpus.position[name] for name in corpus.splits.get("train", ())).tolist()}
     fitted = len(train & {corpus.utterance_ids[row] for row in rows})

@@ -1,4 +1,4 @@
-"""Loading models of the transformers library: only from safetensors, with a given precision and device."""
+"""Loading of models of the transformers library, only from safetensors files, with a given precision and device."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ Quantize = Literal["no", "8bit", "4bit"]
 
 
 def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize = "no", device: torch.device | str = "cpu") -> Any:
-    """Load a model of transformers from a folder, in evaluation mode; no pickle is read and no code of the folder is run.
+    """Load a model of transformers from a folder, in evaluation mode.
+
+    No pickle is read, and no code in the folder is run.
 
     Args:
         folder: Folder with config.json and model.safetensors (or its parts).
-        precision: `bf16`: weights that are stored in 16 bits are loaded as bf16; all other weights, and with `no` all, are float32.
-        quantize: `8bit`, `4bit`: number of bits of its matrices (bitsandbytes).
+        precision: `bf16`: weights that are stored in 16 bits are loaded as bf16, all others as float32. `no`: all weights are loaded as
+            float32.
+        quantize: `8bit` or `4bit`: number of bits of the weight matrices (bitsandbytes); `no`: no quantization.
         device: Device of the model.
 
     Raises:
-        CheckpointError: the model cannot be loaded, or something in its folder is no regular file.
+        CheckpointError: the model cannot be loaded, or its folder contains anything but regular files.
         ConfigError: quantization is requested without a GPU or bitsandbytes.
     """
     device, said = torch.device(device), model_config(folder)
@@ -45,7 +48,7 @@ def pretrained(folder: Path, *, precision: Precision = "no", quantize: Quantize 
             model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **options)
         except Exception as error:  # of several libraries; a foreign file can raise anything
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-            raise CheckpointError(f"{folder}: incomplete, damaged, or no model that transformers knows ({reason})") from None
+            raise CheckpointError(f"{folder}: incomplete, damaged, or not a model that transformers knows ({reason})") from None
     model.config.use_cache = False  # of keys and values, for texts that are continued; none is here
     return model if quantize != "no" else model.to(device)
 
@@ -55,10 +58,10 @@ def _in_sixteen_bits(said: dict[str, Any]) -> bool:
 
 
 def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
-    """What transformers is told.
+    """The quantization settings for transformers.
 
     Raises:
-        ConfigError: no GPU, or no bitsandbytes.
+        ConfigError: there is no GPU, or bitsandbytes is not installed.
     """
     lacking = "no GPU" if device.type != "cuda" else "" if find_spec("bitsandbytes") else "no bitsandbytes"
     if lacking:
@@ -77,7 +80,7 @@ def _quantized(quantize: Quantize, device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Switch off progress bars and notes of transformers within a block."""
+    """Switch off progress bars and notes of transformers within a `with` block."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

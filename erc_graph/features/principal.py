@@ -1,6 +1,6 @@
-"""Principal components of the vectors of a text encoder, fitted only to training dialogues, and saved for other texts.
+"""Principal components of the vectors of a text encoder. They are fitted only to training dialogues, and saved for other texts.
 
-Hidden states of a language model have thousands of numbers; a corpus of ten thousand utterances rarely needs as many.
+The hidden states of a language model have thousands of numbers, which is more than a corpus of ten thousand utterances usually needs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def fit_axes(vectors: Tensor, count: int) -> tuple[dict[str, Tensor], float]:
 
     Args:
         vectors: Vectors of training utterances.
-        count: Number of axes `k`, up to the smaller of `n` and `d`.
+        count: Number of axes `k`, at most the smaller of `n` and `d`.
 
     Returns:
-        `mean` `(d,)` and `axes` `(k, d)`, float32; and the share of the variance that is along them.
+        `mean` `(d,)` and `axes` `(k, d)`, float32, and the share of the variance that the axes explain.
     """
     from sklearn.decomposition import PCA
 
@@ -45,13 +45,13 @@ def along(axes: dict[str, Tensor], vectors: Tensor) -> Tensor:
 
 
 def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: str) -> None:
-    """Write axes and the name of their encoder, so that the folder is a text encoder itself.
+    """Write the axes and the name of the encoder to a folder, which can then be loaded as a text encoder.
 
     Args:
-        folder: The folder, written atomically.
+        folder: The folder, which is written atomically.
         axes: See `fit_axes`.
-        encoder: Name of the encoder with options, relative to the folder.
-        fitted_to: Description of the data, for readers.
+        encoder: Name of the encoder with options; a path is relative to `folder`.
+        fitted_to: Description of the data to which the axes were fitted, for human readers.
     """
     with atomic_folder(folder, (ABOUT, AXES)) as temporary:
         write_json(temporary / ABOUT, {"format": FORM, "version": VERSION, "encoder": encoder, "fitted_to": fitted_to})
@@ -59,7 +59,7 @@ def save_axes(folder: Path, axes: dict[str, Tensor], encoder: str, fitted_to: st
 
 
 def read_axes(folder: Path) -> tuple[str, dict[str, Tensor]]:
-    """Read the files of `save_axes`: the name of the encoder with options, relative to the folder, and the axes.
+    """Read the files of `save_axes`: the name of the encoder with options, and the axes.
 
     Raises:
         CheckpointError: the files are missing, damaged, or in another form.
@@ -79,16 +79,16 @@ class Projected:
     """A text encoder whose vectors are projected onto principal components.
 
     Args:
-        encoder: Text → vectors `(n, d)`.
+        encoder: The text encoder, which computes vectors `(n, d)`.
         axes: See `fit_axes`.
 
     Attributes:
-        width: Numbers per sentence.
+        width: Width of the projected vectors.
         longest: Largest number of tokens of a sentence.
-        tokens: The encoder's tokenizer.
+        tokens: Tokenizer of the encoder.
 
     Raises:
-        CheckpointError: the axes have another width than the encoder.
+        CheckpointError: the widths of the axes and of the encoder differ.
     """
 
     context = 0  # it reads single sentences
@@ -97,11 +97,11 @@ class Projected:
         if encoder.width != len(axes["mean"]):
             raise CheckpointError(
                 f"principal components of vectors of {len(axes['mean'])} numbers, found {encoder.width} from {encoder.name}; "
-                "expected the encoder that they were fitted to"
+                "expected the encoder to which they were fitted"
             )
         self.encoder, self.axes, self.width = encoder, axes, len(axes["axes"])
         self.longest, self.tokens = encoder.longest, encoder.tokens
 
     def __call__(self, texts: Sequence[Reading], *, tokens: int = 1024) -> Tensor:
-        """Vectors `(n, width)` float32 on the CPU; as `TextEncoder` does."""
+        """Compute the projected vectors `(n, width)` of texts, float32 on the CPU; see `TextEncoder`."""
         return along(self.axes, self.encoder(texts, tokens=tokens))

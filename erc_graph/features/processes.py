@@ -1,6 +1,6 @@
-"""Several processes on one task (`accelerate launch`, `torchrun`): each takes a share, and files show what is finished.
+"""Division of work among several processes (`accelerate launch`, `torchrun`). Files record which parts are finished.
 
-The processes do not communicate, so a share that takes hours cannot cause a timeout. If one process ends, the launcher ends the others.
+The processes do not communicate, so a share that takes hours cannot cause a timeout. If one process fails, the launcher ends the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """The share of one process.
+    """The share of the work of one process.
 
     Attributes:
         number: Number of the process, from 0.
@@ -27,7 +27,7 @@ class Share:
 
     @classmethod
     def of_launcher(cls) -> Share:
-        """Read the share from `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets; without a launcher it is everything."""
+        """Read the share from `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, which the launcher sets. Without a launcher, the share is all work."""
         number, of, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         return cls(number, max(1, of), local)
 
@@ -38,6 +38,6 @@ class Share:
 
 
 def wait_for(done: Callable[[], bool], pause: float = 0.2) -> None:
-    """Wait until `done()` holds."""
+    """Wait until `done()` returns True."""
     while not done():
         time.sleep(pause)

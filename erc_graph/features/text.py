@@ -1,4 +1,4 @@
-"""Pretrained text encoders from an installed package, a folder, or the hub, which compute vectors of sentences."""
+"""Pretrained text encoders, which compute vectors of sentences. They are loaded from an installed package, a folder, or the hub."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def find_encoder(name: str) -> Path:
     """Find a text encoder and return its folder.
 
     Args:
-        name: Name of an encoder in `PACKAGES` (with or without `sentence-transformers/` in front), a folder, or a name on the hub.
+        name: Name of an encoder in `PACKAGES` (the prefix `sentence-transformers/` is optional), a folder, or a name on the hub.
 
     Raises:
-        CheckpointError: the encoder is not found; the message says what to install or download.
+        CheckpointError: the encoder is not found. The message says what to install or download.
 
     >>> find_encoder("./nothing")
     Traceback (most recent call last):
-    erc_graph.errors.CheckpointError: text encoder './nothing': no such folder, and no name of a model on the hub; expected ...
+    erc_graph.errors.CheckpointError: text encoder './nothing': no such folder, and not the name of a model on the hub; expected ...
     """
     short = name.removeprefix("sentence-transformers/")
     package, inner, extra = PACKAGES.get(short, ("", "", ""))
@@ -68,17 +68,17 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
         name: A folder, or a name on the hub.
         what: Name of the model in messages.
         prefix: Prefix of a name on the hub that has no owner.
-        known: Further names for messages.
+        known: Further possible names, for messages.
 
     Raises:
-        CheckpointError: the model is not found; the message says what to download.
+        CheckpointError: the model is not found. The message says what to download.
     """
     with suppress(OSError, ValueError):
         if Path(name).is_dir():
             return Path(name)
     if not hub_name(name):
         raise CheckpointError(
-            f"{what} {name[:80]!r}: no such folder, and no name of a model on the hub; expected {''.join(f'{one}, ' for one in known)}"
+            f"{what} {name[:80]!r}: no such folder, and not the name of a model on the hub; expected {''.join(f'{one}, ' for one in known)}"
             f"a folder with {', '.join(NEEDED[what])}, or a hub name"
         )
     try:
@@ -88,12 +88,12 @@ def find_model(name: str, what: str, *, prefix: str = "", known: Collection[str]
 
 
 def seen_from(folder: Path, name: str) -> str:
-    """Return the name of a text encoder in a file in `folder`: a folder by its relative path, any other by its name."""
+    """Return the name of a text encoder for a file in `folder`. If the encoder is a folder, the name is its path relative to `folder`."""
     return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix() if find_encoder(name) == Path(name) else name
 
 
 def as_seen_from(folder: Path, name: str) -> str:
-    """Return the encoder that was named by `seen_from`, for `find_encoder`."""
+    """Convert a name that was made by `seen_from` to a name for `find_encoder`; the inverse of `seen_from`."""
     with suppress(OSError, ValueError):  # a name that no file can have
         if (folder.resolve() / name).is_dir():
             return str((folder / name).resolve())
@@ -111,28 +111,28 @@ def revision(folder: Path) -> str:
 
 
 class TextEncoder:
-    """A pretrained text encoder: one vector per sentence, or the states of its tokens.
+    """A pretrained text encoder, which computes one vector per sentence, or the states of its tokens.
 
     Args:
         name: See `find_encoder`.
         device: Device of the computation.
-        pooling: `own`: as the files say (`modules.json` of sentence-transformers: mean or first token, scaled to length one if it says so;
-            without this file the mean). `cls`: the state of the first token. `mean`: over all tokens. `cls+mean`: both, concatenated.
-            `last`: the state of the last token, for causal language models. `words`: the states of all tokens, first and closing ones
-            included. `tokens`: their ids, for methods that train a language model.
-        layer: Layer of the states: 0 are the embeddings, 1 the first layer, -1 the last; `last4`: the last four, concatenated (Devlin et
-            al., section 5.3); `last4-mean`: their mean.
+        pooling: `own`: as in the file `modules.json` of sentence-transformers (mean or first token, perhaps scaled to length one); without
+            this file, the mean. `cls`: the state of the first token. `mean`: the mean over all tokens. `cls+mean`: both, concatenated.
+            `last`: the state of the last token, for causal language models. `words`: the states of all tokens, including special tokens.
+            `tokens`: the token ids, for methods that train a language model.
+        layer: Layer of the states: 0 the embeddings, 1 the first layer, -1 the last. `last4`: the last four, concatenated (Devlin et al.,
+            section 5.3); `last4-mean`: their mean.
         precision: `bf16`: matrix products in 16 bits, and weights that are stored in 16 bits.
-        quantize: `8bit`, `4bit`: number of bits of its matrices, on a GPU.
+        quantize: `8bit` or `4bit`: number of bits of the weight matrices, on a GPU; `no`: no quantization.
 
     Attributes:
-        width: Numbers per sentence, or per token.
-        longest: Largest number of tokens of a sentence; longer ones are cut.
+        width: Width of the vector of a sentence or token.
+        longest: Largest number of tokens of a sentence; longer sentences are cut.
         folder: Folder of the model.
 
     Raises:
         CheckpointError: the encoder is not found, or its files are incomplete, damaged or of an unknown kind.
-        ConfigError: the pooling is unknown, or the model lacks the layer.
+        ConfigError: the pooling is unknown, or the model does not have the layer.
     """
 
     width: int
@@ -163,11 +163,13 @@ class TextEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[Reading], *, tokens: int = 1024) -> Tensor:
-        """Vectors `(n, width)` float32 on the CPU, in the order of the texts; the same for a text in any company, zero without a token.
+        """Compute the vectors `(n, width)` of texts, float32 on the CPU.
+
+        The vector of a text does not depend on the other texts of the batch. A text without tokens gets a zero vector.
 
         Args:
-            texts: `n` sentences; what is no valid Unicode (half a surrogate pair) is replaced.
-            tokens: Most padded tokens in one forward pass.
+            texts: `n` sentences. Invalid Unicode (half of a surrogate pair) is replaced.
+            tokens: Largest number of tokens in one forward pass, including padding.
         """
         vectors = torch.zeros(len(texts), self.width)
         ids, _ = self.tokens(texts)
@@ -178,7 +180,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def words(self, texts: Sequence[Reading], *, tokens: int = 1024) -> list[Tensor]:
-        """Compute the states, or with pooling `tokens` the ids, of the tokens of every text: `(tokens, width)` float32 on the CPU."""
+        """Compute the token states of every text, `(tokens, width)` float32 on the CPU; with pooling `tokens`, return the token ids."""
         found: list[Tensor] = [torch.empty(0, self.width)] * len(texts)
         ids, _ = self.tokens(texts)
         if self.pooling == "tokens":
@@ -206,7 +208,7 @@ class TextEncoder:
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:
-    """Average states over real tokens: `(n, L, d)` and `(n, L)` bool → `(n, d)`."""
+    """Average token states `(n, L, d)` over the real tokens, given by the mask `(n, L)`; the result is `(n, d)`."""
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
 
@@ -214,10 +216,10 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 def token_states(
     folder: Path, config: dict[str, Any], device: torch.device, layer: Layer = -1, precision: Precision = "no", quantize: Quantize = "no"
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], int, int]:
-    """Return a function from ids and mask to the token states of a layer, their width, and the largest number of tokens.
+    """Return a function of token ids and mask that computes the token states of a layer; also their width and the largest number of tokens.
 
     Raises:
-        ConfigError: the model has no such layer.
+        ConfigError: the model does not have the layer.
     """
     if is_bert(config) and quantize == "no":
         chosen, join = layers(layer, int(config["num_hidden_layers"]), str(folder))
@@ -249,7 +251,7 @@ def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[l
     """Return which of the `depth + 1` hidden states are used (0: the embeddings), and how several are combined.
 
     Raises:
-        ConfigError: the model has no such layer.
+        ConfigError: the model does not have the layer.
     """
     if isinstance(layer, str):
         if depth < 4:
@@ -262,7 +264,7 @@ def layers(layer: Layer, depth: int, where: str) -> tuple[list[int], Callable[[l
 
 
 def _pooling(folder: Path) -> tuple[str, bool]:
-    """`mean` or `cls`, and whether vectors are scaled to length one, as sentence-transformers writes it beside a model."""
+    """Pooling (`mean` or `cls`) and whether vectors are scaled to length one, from the files of sentence-transformers."""
     if not _has(folder, "modules.json"):
         return "mean", False
     modules = read_json(folder / "modules.json", list)
@@ -274,7 +276,7 @@ def _pooling(folder: Path) -> tuple[str, bool]:
         chosen = [f"pooling_mode_{modes['pooling_mode']}"]
     if unknown or len(chosen) != 1 or not chosen[0].startswith(("pooling_mode_mean_tok", "pooling_mode_cls", "pooling_mode_mean")):
         found = ", ".join([*unknown, *chosen]) or "none"
-        raise ConfigError(f"{folder}: expected one pooling, of mean or first token, and nothing behind it but a scaling; found {found}")
+        raise ConfigError(f"{folder}: expected a single pooling (mean or first token), followed only by scaling; found {found}")
     return ("cls" if "cls" in chosen[0] else "mean"), "Normalize" in kinds
 
 

@@ -1,4 +1,4 @@
-"""Tokenisation of sentences: a model's own tokenizer, its limit, and batches of similar length within a budget."""
+"""Tokenisation of sentences with the tokenizer of a model, its limit of tokens, and batches of sentences of similar length."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from erc_graph.features.context import Reading
 
 
 class Tokens:
-    """The tokenizer in the folder of a model (`tokenizer.json`), which loads fast: importing transformers takes seconds.
+    """The tokenizer in the folder of a model (`tokenizer.json`). It is read without the transformers library, whose import takes seconds.
 
     Args:
-        folder: With `tokenizer.json` and, where there are such, `tokenizer_config.json` and `sentence_bert_config.json`.
-        config: The model's `config.json`.
+        folder: Folder with `tokenizer.json`, and optionally `tokenizer_config.json` and `sentence_bert_config.json`.
+        config: Content of the `config.json` of the model.
 
     Attributes:
         longest: Largest number of tokens of a sentence: the smallest limit in the files.
-        closing: The token after a sentence; `None` if the tokenizer adds none.
+        closing: Id of the token after a sentence; `None` if the tokenizer adds no such token.
 
     Raises:
-        CheckpointError: `tokenizer.json` is no regular file, or a limit is no number or has no room for a word.
+        CheckpointError: `tokenizer.json` is not a regular file, or a limit is not a number or too small for a single word.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
@@ -60,7 +60,10 @@ class Tokens:
         self.closing = empty[-1] if len(empty) > 1 else None
 
     def __call__(self, texts: Sequence[Reading]) -> tuple[list[list[int]], list[int]]:
-        """Token ids of every text, or of text and context, cut to `longest`; and which were cut. What is no valid Unicode is replaced."""
+        """Return the token ids of every text (or of text and context), cut to `longest`, and which texts were cut.
+
+        Invalid Unicode is replaced.
+        """
         most = CHARACTERS * self.longest
         clean = [_valid(text[:most]) if isinstance(text, str) else (_valid(text[0][:most]), _valid(text[1][:most])) for text in texts]
         far = [len(text if isinstance(text, str) else max(text, key=len)) > most for text in texts]
@@ -75,8 +78,9 @@ class Tokens:
         return ids, cut
 
     def own(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return which tokens belong to the utterance itself, `(n, L)` bool, without preceding utterances, which follow the first closing
-        token.
+        """Return which tokens belong to the utterance itself, `(n, L)` bool.
+
+        Preceding utterances follow after the first closing token, and are not included.
         """
         if self.closing is None:
             return mask
@@ -84,7 +88,7 @@ class Tokens:
         return mask & (closed.cumsum(1) - closed.long() == 0)
 
     def pad(self, sentences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Return ids `(n, L)` int64, and which of them are real, `(n, L)` bool."""
+        """Pad token ids to `(n, L)` int64, and return them with the mask of real tokens, `(n, L)` bool."""
         lengths = torch.tensor([len(one) for one in sentences])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         ids = torch.full(mask.shape, self.padding)
@@ -104,7 +108,9 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2ve
 
 
 def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[list[int]]:
-    """Group positions by similar length, the longest first; each chunk holds at most `budget` items once padded, or a single one.
+    """Group the positions of items of similar length, the longest first.
+
+    A chunk has at most `budget` items including padding, or consists of a single longer item.
 
     >>> list(chunks([1, 5, 2, 2], budget=6))
     [[1], [2, 3, 0]]
@@ -118,7 +124,7 @@ def chunks(lengths: Sequence[int], budget: int, most: int = 256) -> Iterator[lis
 
 
 def filled_chunks(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
-    """Yield chunks of token ids like `chunks`; a sentence without a token is in none.
+    """Yield chunks of token ids as in `chunks`; sentences without tokens are left out.
 
     >>> list(filled_chunks([[7], [], [5, 6]], budget=2))
     [[2], [0]]
@@ -135,7 +141,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
         kind: Expected type: a `dict`, a `list`, or an `object` of any kind.
 
     Raises:
-        CheckpointError: the file is missing, is no regular file, not JSON, or of another type.
+        CheckpointError: the file is missing, is not a regular file, is not JSON, or has another type.
     """
     try:
         found = json.loads(content_of(path, CheckpointError))

@@ -1,4 +1,4 @@
-"""The output of fine-tuned text encoders for an utterance: the mean over all encoders that may encode it."""
+"""The output of fine-tuned text encoders. The output for an utterance is the mean over all encoders that may encode it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ OUTPUTS: tuple[Output, ...] = ("features", "log-probabilities")
 
 
 class TunedEncoder:
-    """Encoders that `tune` wrote to a folder; the output is their mean.
+    """The text encoders that `tune` wrote to a folder. Their output is the mean over the encoders.
 
     Args:
         folder: Folder with `tuned.json`.
-        output: `features`, the mean token state; `log-probabilities` of the classes (for score tasks the score).
+        output: `features`: the mean token state. `log-probabilities`: those of the classes; for a score task, the score.
         device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
-        width: Numbers per sentence.
+        width: Width of the vector of a sentence.
         about: Content of `tuned.json`.
-        context: Number of preceding utterances that the encoder reads too (`erc_graph.features.context`).
+        context: Number of preceding utterances that the encoder also reads (`erc_graph.features.context`).
 
     Raises:
-        CheckpointError: the folder is incomplete, damaged, or not of this form; or the encoder of low-rank matrices cannot be found.
-        ConfigError: low-rank matrices belong to another encoder than a BERT, and peft is not installed.
+        CheckpointError: the folder is incomplete, damaged or of another form, or the encoder for low-rank matrices cannot be found.
+        ConfigError: low-rank matrices belong to an encoder that is not a BERT, and peft is not installed.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TunedEncoder:
         lacking = [name for name in self.members if not (folder / name).is_dir()]
         if lacking:
             raise CheckpointError(
-                f"{folder}: {', '.join(lacking)} is not fine-tuned completely; the same `erc-graph features` command continues it"
+                f"{folder}: {', '.join(lacking)} is not fine-tuned completely; repeat the same `erc-graph features` command to continue"
             )
         self.states: dict[str, States] = {}
         self.heads: dict[str, dict[str, Tensor]] = {}
@@ -91,13 +91,13 @@ class TunedEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[Reading], *, dialogues: Sequence[str] = (), tokens: int = 1024) -> Tensor:
-        """Vectors `(n, width)` float32 on the CPU, in the order of the texts.
+        """Compute the vectors `(n, width)` of texts, float32 on the CPU.
 
         Args:
-            texts: `n` sentences, with what was said before them where `context` is not zero.
-            dialogues: `n` names of their dialogues: one that some encoders were not tuned on while the others were goes through those
-                alone. Left out: the mean over all encoders.
-            tokens: Most padded tokens in one forward pass.
+            texts: `n` sentences; if `context` is not zero, pairs of a sentence and its preceding utterances.
+            dialogues: `n` names of the dialogues of the sentences. A training dialogue is encoded only by the encoders that were not
+                trained on it. Default: the mean over all encoders.
+            tokens: Largest number of tokens in one forward pass, including padding.
         """
         ids, _ = self.tokens(texts)
         vectors = torch.zeros(len(texts), self.width)

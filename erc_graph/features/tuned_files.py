@@ -1,4 +1,4 @@
-"""The files of fine-tuned encoders: the description of a folder, and whether it fits a requested fine-tuning."""
+"""The files of fine-tuned encoders: the description of a folder, and the check whether it matches a requested fine-tuning."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _NEW = {"lora": 0, "quantize": "no"}  # settings that are written where they are
 
 
 def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, precision: str, repeats: int = 1) -> dict[str, Any]:
-    """Return all settings that determine the result, as plain values.
+    """Return all settings that determine the result of a fine-tuning, as JSON values.
 
     Raises:
         ConfigError: the number of folds is impossible.
-        CorpusError: there is no training split, no text, or no label.
+        CorpusError: the corpus has no training split, no texts, or no labels.
     """
     if "train" not in corpus.splits:
         raise CorpusError(f"{corpus.name}: expected a training split for fine-tuning; give `splits` in corpus.toml")
@@ -63,7 +63,7 @@ def describe(corpus: Corpus, model: str, config: TuningConfig, cross_fit: int, p
 
 
 def _digest(corpus: Corpus, context: int) -> str:
-    """Of all that is learned from: names, texts (with what was said before) and targets, training and development split apart."""
+    """Digest of the data for fine-tuning: names, texts with context, and targets of the training and development splits."""
     read, found = readings(corpus, context), hashlib.sha256()
     for split in ("train", "dev"):
         rows = corpus.rows(corpus.position[name] for name in corpus.splits.get(split, ())).tolist()
@@ -74,14 +74,14 @@ def _digest(corpus: Corpus, context: int) -> str:
 
 
 def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
-    """Return whether the encoders of the folder are the first of the requested ones, and more are needed.
+    """Return whether the folder has some of the requested encoders, and more must be trained.
 
     Raises:
-        CheckpointError: they are other encoders.
+        CheckpointError: the folder has other encoders than those requested.
     """
     found, wanted = read_json(folder / ABOUT, object), json.loads(json.dumps(wanted))
     if not isinstance(found, dict):
-        raise CheckpointError(f"{folder / ABOUT}: not what an {FORM} says of itself; remove {folder} to fine-tune again")
+        raise CheckpointError(f"{folder / ABOUT}: not the description of an {FORM}; remove {folder} to fine-tune again")
     said = {
         "utterances": "on other dialogues, texts or labels",
         "members": "with other folds, or more of them (--cross-fit, --repeats)",
@@ -98,7 +98,7 @@ def continues(folder: Path, wanted: Mapping[str, Any]) -> bool:
 
 
 def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
-    """Return the folder of the encoder to which low-rank matrices belong.
+    """Return the folder of the pretrained encoder to which low-rank matrices belong.
 
     Args:
         folder: Folder with `tuned.json`.
@@ -110,7 +110,7 @@ def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
     try:
         base = find_encoder(as_seen_from(folder, str(about["model"])))
     except CheckpointError as error:
-        raise CheckpointError(f"{folder}: has low-rank matrices beside an encoder that cannot be found: {error}") from None
+        raise CheckpointError(f"{folder}: has low-rank matrices for an encoder that cannot be found: {error}") from None
     found, wanted = revision(base), str(about["revision"])
     if found.startswith("sha256:") == wanted.startswith("sha256:") and found != wanted:
         raise CheckpointError(
@@ -121,7 +121,7 @@ def find_base(folder: Path, about: Mapping[str, Any]) -> Path:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Check that a folder holds nothing else.
+    """Check that a folder for fine-tuned encoders is empty or does not exist.
 
     Raises:
         StorageError: the path is a file, or the folder is not empty.
@@ -132,11 +132,11 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def read_part(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata of a file of an encoder.
+    """Read the tensors and metadata in a file of an encoder.
 
     Args:
         path: The file.
-        whole: Path to remove if the file is damaged, so that the command creates it again.
+        whole: Path that the error message tells the user to remove, so that the command creates it again.
 
     Raises:
         CheckpointError: the file is damaged or missing.
@@ -144,4 +144,4 @@ def read_part(path: Path, whole: Path) -> tuple[dict[str, Tensor], dict[str, str
     try:
         return load_tensors(path)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; remove {whole} and give the command again") from None
+        raise CheckpointError(f"{error}; remove {whole} and repeat the command") from None

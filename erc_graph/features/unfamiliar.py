@@ -1,4 +1,4 @@
-"""What a text encoder does not read as it was made for: ends of long utterances, and words that its vocabulary does not have."""
+"""Warnings about texts that do not suit a text encoder: too long utterances, and words outside its vocabulary."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ _SAMPLE = 500  # turns
 
 
 def reading_remarks(tokens: Tokens, texts: Sequence[str], readings: Sequence[Reading], name: str) -> list[str]:
-    """Say what the encoder cuts, and whether the text looks like another language than its own.
+    """Return warnings about texts that the encoder cuts, and about text that seems to be in another language.
 
     Args:
-        tokens: Of the encoder.
-        texts: What is said, per utterance.
-        readings: What the encoder reads of it, with what was said before where it reads that.
-        name: Name of the encoder, for messages.
+        tokens: Tokenizer of the encoder.
+        texts: Text of each utterance.
+        readings: Input of the encoder for each utterance, perhaps with preceding utterances.
+        name: Name of the encoder, used in messages.
 
     Returns:
-        No more than two sentences.
+        At most two sentences.
     """
     said = []
     _, cut = tokens(readings)
     if cut:
-        turns = "1 turn is longer" if len(cut) == 1 else f"{len(cut)} turns are longer"
-        said.append(f"{turns} than the {tokens.longest} tokens that {name} reads: the rest is not read (first: turn {cut[0]})")
+        turns = "1 utterance is longer" if len(cut) == 1 else f"{len(cut)} utterances are longer"
+        said.append(f"{turns} than the {tokens.longest} tokens that {name} reads, so the rest is not read (first: utterance {cut[0]})")
     share, words = unfamiliar(tokens, texts)
     if share > MOST and words >= ENOUGH:
         said.append(
-            f"{share:.0%} of the words are cut or unknown to {name}: another language or domain than the encoder's? "
-            "Then the labels mean little"
+            f"{share:.0%} of the words are split or unknown for {name}; if the language or domain differs from that of the encoder, "
+            "the labels are unreliable"
         )
     return said
 
 
 def unfamiliar(tokens: Tokens, texts: Sequence[str]) -> tuple[float, int]:
-    """Return the share of words that the tokenizer cuts into pieces or does not know, and how many words there are.
+    """Return the share of words that the tokenizer splits into pieces or does not know, and the number of words.
 
-    The share is zero for vocabularies of many languages.
+    The share is zero if the vocabulary covers many languages.
     """
     tokenizer = tokens.tokenizer
     if tokenizer.get_vocab_size() > LARGE:

@@ -1,4 +1,4 @@
-"""The tuning of one text encoder: a classifier of single utterances on top, and a state on disk after every epoch."""
+"""The fine-tuning of one text encoder, with a classifier of single utterances. Its state is saved after every epoch."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 class Utterances:
-    """Token ids and targets of a corpus, as a model of single utterances is tuned on them.
+    """Token ids and targets of a corpus, on which an encoder of single utterances is fine-tuned.
 
     Args:
         corpus: `U` utterances with texts and targets.
         model: Name of the pretrained encoder, see `find_encoder`.
-        context: Utterances before each utterance that are read too.
+        context: Number of preceding utterances that the encoder also reads.
 
     Raises:
-        ConfigError: with context, and a tokenizer that does not say where the utterance ends.
+        ConfigError: `context` is not zero, but the tokenizer adds no token after a sentence.
     """
 
     def __init__(self, corpus: Corpus, model: str, context: int) -> None:
@@ -47,7 +47,7 @@ class Utterances:
         with reading_model(self.source):
             self.tokens = Tokens(self.source, model_config(self.source))
         if context and self.tokens.closing is None:
-            raise ConfigError(f"tuning.context: expected 0 for {model}, whose tokenizer puts no token behind an utterance, found {context}")
+            raise ConfigError(f"tuning.context: expected 0 for {model}, whose tokenizer adds no token after an utterance, found {context}")
         self.ids = self.tokens(readings(corpus, context))[0]
         self.target, self.task = corpus.target, corpus.task
         spoken = torch.tensor([bool(text.strip() and ids) for text, ids in zip(corpus.texts, self.ids, strict=True)])
@@ -57,23 +57,23 @@ class Utterances:
         self.splits = corpus.splits
 
     def rows(self, split: str, without: set[str]) -> list[int]:
-        """Return the rows of a split that have words and a target, but for the dialogues in `without`."""
+        """Return the rows of a split with words and a target, except those of the dialogues in `without`."""
         wanted = set(self.splits.get(split, ())) - without
         return [row for row in self.usable.nonzero()[:, 0].tolist() if self.dialogue[row] in wanted]
 
 
 class Classified(nn.Module):
-    """A pretrained encoder, the mean of the states of the utterance's tokens, and a linear classifier.
+    """A pretrained encoder with a linear classifier on the mean of the token states of the utterance.
 
     Args:
-        folder: Of the pretrained encoder.
-        outputs: Number of classes, or 1.
-        config: Dropout in front of the classifier, low-rank matrices, and how to save memory.
-        device: Where the encoder goes.
-        precision: Of weights that are not trained.
+        folder: Folder of the pretrained encoder.
+        outputs: Number of classes; 1 for a score task.
+        config: Options of the fine-tuning.
+        device: Device of the encoder.
+        precision: Precision of weights that are not trained.
 
     Raises:
-        ConfigError: the encoder cannot be tuned so, or a library is not installed.
+        ConfigError: the encoder does not support an option, or a library is not installed.
     """
 
     def __init__(self, folder: Path, outputs: int, config: TuningConfig, device: torch.device, precision: Precision) -> None:
@@ -82,7 +82,7 @@ class Classified(nn.Module):
         if config.gradient_checkpointing:
             if not self.encoder.supports_gradient_checkpointing:
                 kind = type(self.encoder).__name__
-                raise ConfigError(f"tuning.gradient_checkpointing: expected a model that transformers has it for, found {kind}")
+                raise ConfigError(f"tuning.gradient_checkpointing: expected a model for which transformers supports it, found {kind}")
             names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # of new and older versions of transformers
             enable = next(getattr(self.encoder, name) for name in names if hasattr(self.encoder, name))
             enable({"use_reentrant": False})
@@ -94,20 +94,20 @@ class Classified(nn.Module):
             self.encoder = with_low_rank(self.encoder, config.lora)
 
     def forward(self, ids: Tensor, mask: Tensor, own: Tensor) -> Tensor:
-        """Return scores `(n, outputs)` of token ids `(n, L)`, which of them are real, and which are the utterance's own."""
+        """Compute scores `(n, outputs)` from token ids `(n, L)`, the mask of real tokens, and the mask of the utterance's tokens."""
         states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return self.classify(self.dropout(mean_state(states.float(), own)))
 
     def trained(self) -> dict[str, Tensor]:
-        """Return the weights that are trained: all, or low-rank matrices and the classifier."""
+        """Return the weights that are trained: all weights, or the low-rank matrices and the classifier."""
         known = self.state_dict()
         return {name: value for name, value in known.items() if not self.lora or ".lora_" in name or name.startswith("classify.")}
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Put weights in place of `trained`.
+        """Load values for the trained weights; see `trained`.
 
         Raises:
-            ValueError: others.
+            ValueError: the names of the weights differ.
         """
         if weights.keys() != self.trained().keys():
             raise ValueError("other weights")
@@ -115,20 +115,20 @@ class Classified(nn.Module):
 
 
 class TuningRun:
-    """The tuning of one encoder, with a state on disk after every epoch.
+    """The fine-tuning of one encoder, whose state is saved after every epoch.
 
     Args:
         data: Utterances of the whole corpus.
-        name: Name of the encoder, in messages and as its folder.
-        held_out: Training dialogues that it never sees.
-        folder: Of all tuned encoders; the encoder's own appears in it when it is done.
-        config: How it is tuned.
-        device: Where it computes.
+        name: Name of the encoder in messages, and of its folder.
+        held_out: Training dialogues on which the encoder is not trained.
+        folder: Folder of all fine-tuned encoders. The folder of this encoder is created in it at the end.
+        config: Options of the fine-tuning.
+        device: Device of the computation.
         precision: `bf16`: matrix products in 16 bits.
-        quiet: No progress.
+        quiet: True: show no progress.
 
     Raises:
-        CorpusError: no labelled training utterance outside the held-out dialogues.
+        CorpusError: there is no labelled training utterance outside the held-out dialogues.
     """
 
     def __init__(
@@ -159,10 +159,10 @@ class TuningRun:
         self.best: dict[str, Tensor] = {}
 
     def fit(self) -> None:
-        """Run all epochs that are left; then the encoder's folder appears, complete, and the state goes.
+        """Run all remaining epochs, write the folder of the encoder, and remove the saved state.
 
         Raises:
-            CheckpointError: the state on disk is damaged, or weights are not a number.
+            CheckpointError: the saved state is damaged, or weights became NaN.
         """
         self.load()
         steps = math.ceil(len(self.train) / self.config.batch_size)
@@ -173,7 +173,7 @@ class TuningRun:
             for step, rows in enumerate(Progress(self.order(steps), desc=title, disable=self.quiet, unit="step", leave=False)):
                 self.step(rows, epoch * steps + step, self.config.epochs * steps)
             if not all(bool(value.isfinite().all()) for value in self.weights):
-                raise CheckpointError(f"{self.name}: weights that are not a number after epoch {epoch + 1}; lower --tuning.learning_rate")
+                raise CheckpointError(f"{self.name}: weights are NaN after epoch {epoch + 1}; use a lower --tuning.learning_rate")
             figure = self.judge()
             if not self.figures or figure > max(self.figures) or not self.dev:
                 self.best = {name: value.detach().cpu().clone() for name, value in self.model.trained().items()}
@@ -182,7 +182,7 @@ class TuningRun:
         self.finish()
 
     def order(self, steps: int) -> list[list[int]]:
-        """Return the rows of every step of an epoch: random, but of similar length."""
+        """Return the rows of each step of an epoch, in random order, with utterances of similar length in a batch."""
         size, pool = self.config.batch_size, 16
         mixed = [self.train[i] for i in torch.randperm(len(self.train)).tolist()]
         found = []
@@ -192,7 +192,7 @@ class TuningRun:
         return [found[i] for i in torch.randperm(steps).tolist()]
 
     def step(self, rows: list[int], step: int, steps: int) -> None:
-        """Update the weights once, on the utterances of `rows`; `step` of all `steps` sets the learning rate."""
+        """Update the weights once, on the utterances of `rows`. The learning rate depends on `step` and on the number of all `steps`."""
         warm = 0.1 * steps
         factor = (step + 1) / warm if step + 1 < warm else (steps - step) / (steps - warm)
         for group in self.optimizer.param_groups:
@@ -204,20 +204,23 @@ class TuningRun:
         self.optimizer.zero_grad()
 
     def scores(self, rows: list[int]) -> Tensor:
-        """Return the scores `(n, outputs)` of `n` utterances, float32."""
+        """Compute the scores `(n, outputs)` of `n` utterances, float32."""
         ids, mask = self.data.tokens.pad([self.data.ids[row] for row in rows], self.device)
         with self.cast:
             scores = self.model(ids, mask, self.data.tokens.own(ids, mask))
         return scores.float()
 
     def loss(self, scores: Tensor, rows: list[int]) -> Tensor:
-        """Return cross-entropy, or for a score task the mean absolute error."""
+        """Return the cross-entropy; for a score task, the mean absolute error."""
         target = self.data.target[rows].to(self.device)
         return F.cross_entropy(scores, target) if self.data.task.kind == "classification" else F.l1_loss(scores[:, 0], target)
 
     @torch.no_grad()
     def judge(self) -> float:
-        """Return weighted F1 on the development split (for scores: the absolute error, negative); 0 where there is none."""
+        """Return weighted F1 on the development split; for a score task, the negative mean absolute error.
+
+        Without a development split, the result is 0.
+        """
         if not self.dev:
             return 0.0
         self.model.eval()
@@ -232,7 +235,7 @@ class TuningRun:
         return float(f1_score(target.numpy(), scores.argmax(-1).numpy(), average="weighted", zero_division=0))
 
     def save(self) -> None:
-        """Write weights, best weights, optimizer and development metrics, for `load`."""
+        """Save weights, best weights, optimizer state and development metrics, for `load`."""
         tensors = {f"model.{name}": value for name, value in self.model.trained().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
@@ -240,10 +243,10 @@ class TuningRun:
         save_tensors(self.state, tensors, {"figures": json.dumps(self.figures)})
 
     def load(self) -> None:
-        """Continue from the state on disk, if there is one.
+        """Load the saved state, if it exists.
 
         Raises:
-            CheckpointError: damaged, or not the state of this fine-tuning.
+            CheckpointError: the state is damaged, or belongs to another fine-tuning.
         """
         if not self.state.is_file():
             return
@@ -261,10 +264,10 @@ class TuningRun:
             self.figures = [float(figure) for figure in json.loads(metadata["figures"])]
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise CheckpointError(f"{self.state}: not the state of this fine-tuning ({reason}); remove it to begin again") from None
+            raise CheckpointError(f"{self.state}: not the state of this fine-tuning ({reason}); remove the file to begin again") from None
 
     def finish(self) -> None:
-        """Write the encoder with its best weights, or what was trained beside it, and remove the state."""
+        """Write the encoder with its best weights (or its low-rank matrices), and remove the saved state."""
         self.model.take(self.best)
         with atomic_folder(self.folder, BESIDE if self.config.lora else WHOLE) as temporary:
             if self.config.lora:

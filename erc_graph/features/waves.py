@@ -1,6 +1,6 @@
-"""Waveforms to frames: speech models of the wav2vec 2.0 family (wav2vec 2.0, HuBERT, WavLM, data2vec) through transformers.
+"""Pretrained speech models, which compute frames of waveforms: wav2vec 2.0, HuBERT, WavLM and data2vec of transformers.
 
-Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. A frame stands for 25 ms every 20 ms.
+Baevski et al., *wav2vec 2.0*, NeurIPS 2020; Chen et al., *WavLM*, IEEE JSTSP 16, 2022. There is a frame every 20 ms; each covers 25 ms.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from erc_graph.features.tokens import read_json
 
 
 class WaveEncoder:
-    """A pretrained speech model: the states of its frames.
+    """A pretrained speech model that computes the states of frames.
 
-    A recording gives the same frames in any company: models with group normalisation over time (wav2vec 2.0 base) see one recording at a
-    time, for there padding would change the statistics; the others are padded and masked, as they were in their own training.
+    The frames of a recording do not depend on other recordings of the batch. Models with group normalisation over time (wav2vec 2.0 base)
+    process one recording at a time, because padding would change the statistics. Other models use padding and masks, as in their training.
 
     Args:
         name: A folder or a name on the hub.
-        device: Where it computes.
-        layer: Whose states: 0 is what goes into the first Transformer layer, -1 the last; `last4` side by side, `last4-mean`.
+        device: Device of the computation.
+        layer: Layer of the states: 0 the input of the first Transformer layer, -1 the last layer. `last4`: the last four, concatenated;
+            `last4-mean`: their mean.
         precision: `bf16`: matrix products in 16 bits.
 
     Attributes:
-        width: Numbers per frame.
-        shortest: Samples of the shortest recording that gives a frame.
-        folder: Of the model's files.
+        width: Width of the state of a frame.
+        shortest: Number of samples of the shortest recording that gives a frame.
+        folder: Folder of the model.
 
     Raises:
-        CheckpointError: not found, damaged, or no speech model.
-        ConfigError: a layer that the model lacks.
+        CheckpointError: the model is not found, is damaged, or is not a speech model.
+        ConfigError: the model does not have the layer.
     """
 
     def __init__(
@@ -59,13 +60,13 @@ class WaveEncoder:
 
     @torch.no_grad()
     def __call__(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Frames `(T, width)` float32 on the CPU of every waveform `(samples,)`.
+        """Compute the frames `(T, width)` of every waveform `(samples,)`, float32 on the CPU.
 
         Raises:
-            CorpusError: a waveform without a frame.
+            CorpusError: a waveform is too short for a frame.
         """
         if any(len(wave) < self.shortest for wave in waves):
-            raise CorpusError(f"a recording of fewer than {self.shortest} samples, which this model sees no frame in")
+            raise CorpusError(f"a recording has fewer than {self.shortest} samples, which is too short for a frame of this model")
         waves = [(wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt() if self.normalise else wave for wave in waves]
         groups = [[wave] for wave in waves] if self.alone else [list(waves)]
         return [frames for group in groups for frames in self._frames(group)]

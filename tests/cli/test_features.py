@@ -84,22 +84,22 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
     [
         (["--out", "text.npz"], "features.out: expected a file name ending in .safetensors, found 'text.npz'"),
         (["--cross-fit", "3"], "cross_fit: expected --fine-tune as well"),
-        (["--fine-tune", "--layer", "1"], "fine_tune: expected pooling and layer left out"),
+        (["--fine-tune", "--layer", "1"], "fine_tune: expected no pooling and no layer"),
         (["--fine-tune", "--cross-fit", "1"], "features.cross_fit: expected 0, or 2 folds or more, found 1"),
         (["--device", "cuda"], "device: expected a visible CUDA device, found none"),
         (["--model", "./nowhere"], "text encoder './nowhere': no such folder"),
         (["--layer", "7"], "layer: expected -3 to 2"),
         (["--model", "mfcc"], "modality: expected audio, because mfcc computes features of audio, found 'text'"),
         (["--model", "opensmile:IS10"], "modality: expected audio, because opensmile:IS10 computes features of audio"),
-        (["--model", "mfcc", "--modality", "audio", "--layer", "3"], "layer: expected none, for mfcc has no layers, found 3"),
+        (["--model", "mfcc", "--modality", "audio", "--layer", "3"], "layer: expected none, because mfcc has no layers, found 3"),
         (["--model", "nowhere", "--out", "folder.safetensors"], "folder.safetensors: expected a file to write, found a folder"),
         (["--layer", "x"], "--layer: expected a whole number or one of last4, last4-mean, found 'x'"),
         (["--config", "nope.toml"], "nope.toml: cannot be read (No such file or directory)"),
         (["--lora", "4"], "lora: expected --fine-tune as well"),
         (["--fine-tune", "--lora", "-1"], "features.lora: expected a rank of 1 or more, or 0, found -1"),
         (["--pca", "-1"], "features.pca: expected 1 or more, or 0, found -1"),
-        (["--pca", "4", "--fine-tune"], "pca: expected vectors of a text encoder without fine-tuning"),
-        (["--pca", "4", "--pooling", "words"], "pca: expected vectors of a text encoder without fine-tuning"),
+        (["--pca", "4", "--fine-tune"], "pca: expected vectors of a text encoder that is not fine-tuned"),
+        (["--pca", "4", "--pooling", "words"], "pca: expected vectors of a text encoder that is not fine-tuned"),
         (["--pca", "25"], "pca: expected up to 24 components of 24 numbers and 42 training utterances with words, found 25"),
         (["--quantize", "4bit"], "quantize: expected a CUDA GPU and the package bitsandbytes for 4bit, found no GPU"),
         (["--quantize", "4bit", "--fine-tune"], "tuning.quantize: expected --lora as well, because quantized matrices are not trained"),
@@ -107,7 +107,7 @@ def test_tuned_in_folds_and_both_outputs_of_the_same_encoders(
             ["--quantize", "4bit", "--model", "mfcc", "--modality", "audio"],
             "features.quantize: expected no, for other modalities than text",
         ),
-        (["--half", "--pooling", "tokens"], "features.half: expected false for ids of tokens, which 16 bits do not hold"),
+        (["--half", "--pooling", "tokens"], "features.half: expected false for token ids, which do not fit into 16 bits"),
         (["--strict", "--data", "long"], "1 texts are longer than the 32 tokens that"),
     ],
 )
@@ -132,7 +132,7 @@ def test_no_words_and_cut_ones(talks: Corpus, tiny_encoder: Path, tmp_path: Path
     replace(talks, texts=("",) * talks.utterances).save(tmp_path / "silent")
     command = ["features", "--model", str(tiny_encoder), "--out", str(tmp_path / "o.safetensors"), "--data"]
     assert main([*command, str(tmp_path / "silent")]) == 2
-    assert "expected texts, found nothing but empty ones" in capsys.readouterr().err
+    assert "expected texts, found only empty texts" in capsys.readouterr().err
     replace(talks, texts=("hello " * 50, *talks.texts[1:])).save(tmp_path / "long")
     assert main([*command, str(tmp_path / "long")]) == 0
     assert "1 of 72 texts are longer than the 32 tokens that the model takes, and were cut" in capsys.readouterr().err
@@ -206,7 +206,7 @@ def test_frames_of_the_corpus_s_own_waveforms(talks: Corpus, speech: Path, tmp_p
     out = tmp_path / "frames.safetensors"
     command = ["features", "--data", str(tmp_path / "raw"), "--modality", "audio", "--model", str(speech), "--out", str(out)]
     assert main([*command, "--pooling", "frames"]) == 0
-    assert "shorter than the 20 samples in which this model sees a frame" in capsys.readouterr().err
+    assert "shorter than the 20 samples that this model needs for a frame" in capsys.readouterr().err
     ids, frames = read_sequences(out)
     encoder = WaveEncoder(str(speech))
     assert ids == list(talks.utterance_ids[:3])
@@ -230,15 +230,15 @@ def test_pictures(data: Path, talks: Corpus, tmp_path: Path, capsys: pytest.Capt
     ids, seen = read_sequences(out)
     assert ids == [talks.utterance_ids[0]] and seen.values.shape == (4, 16)
     assert main([*command, "--source", str(tmp_path / "faces"), "--strict"]) == 2
-    assert "no face frames in it; refused by --strict" in capsys.readouterr().err
+    assert "contains no face frames; refused by --strict" in capsys.readouterr().err
     assert main(command) == 2
-    assert "talks: has no face frames itself; expected --source" in capsys.readouterr().err
+    assert "talks: contains no face frames; expected --source" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--modality", "audio", "--model", "mfcc"], "talks: has no waveforms itself; expected --source"),
+        (["--modality", "audio", "--model", "mfcc"], "talks: contains no waveforms; expected --source"),
         (["--modality", "audio", "--model", "mfcc", "--source", "nowhere"], "nowhere: no such folder; expected one with audio files"),
         (
             ["--modality", "audio", "--model", "mfcc", "--pooling", "cls"],

@@ -281,7 +281,7 @@ def test_what_is_assumed_is_a_note(model: Path, tmp_path: Path, capsys: pytest.C
     ]  # fmt: skip
     (tmp_path / "long.txt").write_text(f"Ann: {'we won ' * 40}\n")
     assert main(["predict", "--model", str(model), str(tmp_path / "long.txt")]) == 0
-    assert "note: 1 turn is longer than the 32 tokens" in capsys.readouterr().err
+    assert "note: 1 utterance is longer than the 32 tokens" in capsys.readouterr().err
 
 
 def test_of_what_is_refused_the_error_alone_is_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -321,7 +321,7 @@ def test_several_conversations_and_what_is_noted_are_on_the_page(model: Path, tm
     noted = [line.removeprefix("note: ") for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     text, found = page_of(tmp_path / "two.htm")
     assert [one["i"] for one in found["conversations"]] == ["dialogue-0", "dialogue-1"] and found["conversations"][1]["w"] == ["1:02", ""]
-    assert any("another language or domain than the encoder" in note for note in noted) and len(noted) > 1
+    assert any("if the language or domain differs from that of the encoder" in note for note in noted) and len(noted) > 1
     assert re.findall(r'<p class="note" role="note">(.*?)</p>', text) == [str(escape(note)) for note in noted]
 
 

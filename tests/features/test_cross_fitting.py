@@ -52,5 +52,5 @@ def test_impossible_numbers_of_folds() -> None:
         with pytest.raises(ConfigError, match=f"cross-fit: expected 2 to {len(TRAIN)} folds"):
             members(CORPUS, folds, seed=0)
     one = replace(CORPUS, splits={"train": TRAIN[:1]})
-    with pytest.raises(ConfigError, match="expected 0, for there is one training dialogue, found 2"):
+    with pytest.raises(ConfigError, match="expected 0, because only one training dialogue exists, found 2"):
         members(one, 2, seed=0)

@@ -24,7 +24,7 @@ def test_an_encoder_by_name_is_a_tuned_one_or_another(fitted: Path, tiny_encoder
     (tmp_path / ABOUT).write_text("{}")
     with pytest.raises(CheckpointError, match="expected an erc_graph tuned text encoder"):
         load_text_encoder(str(tmp_path))
-    with pytest.raises(CheckpointError, match="no such folder, and no name of a model"):
+    with pytest.raises(CheckpointError, match="no such folder, and not the name of a model"):
         load_text_encoder("x" * 5000 + ":layer=-1")
     encoder = load_text_encoder(f"{tiny_encoder}:layer=1,pooling=cls")
     expected = TextEncoder(str(tiny_encoder), pooling="cls", layer=1)

@@ -81,11 +81,11 @@ def test_other_settings_or_utterances_do_not_go_on_with_it(tmp_path: Path, monke
     with pytest.raises(KeyboardInterrupt):
         extract(out, task(compute=stop), quiet=True)
     for other in (task(note={"model": "another"}), task(ids=[*IDS[:-1], "v"]), task(inputs="other texts")):
-        with pytest.raises(CheckpointError, match="parts of another run"):
+        with pytest.raises(CheckpointError, match="partial files of another run"):
             extract(out, other, quiet=True)
     (tmp_path / "b.safetensors.parts").mkdir()
     (tmp_path / "b.safetensors.parts" / "mine.txt").write_text("")
-    with pytest.raises(StorageError, match="is there already, but not of a run that was stopped"):
+    with pytest.raises(StorageError, match="exists, but does not belong to an interrupted run"):
         extract(tmp_path / "b.safetensors", task(), quiet=True)
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_computed_is_left_out_with_its_reason(tmp_path: Path) -> 
 
 def test_sixteen_bits_and_what_they_do_not_hold(tmp_path: Path) -> None:
     out, large = tmp_path / "text.safetensors", task(compute=lambda rows: [vector(row) * 1e4 for row in rows])
-    with pytest.raises(CorpusError, match=r"numbers up to 90000, 16 bits hold 65504; leave --half out, what is done is kept"):
+    with pytest.raises(CorpusError, match=r"numbers up to 90000, but 16 bits hold at most 65504; omit --half; finished features are kept"):
         extract(out, replace(large, half=True), quiet=True)
     extract(out, replace(large, compute=lambda rows: pytest.fail("computed again")), quiet=True)
     assert load_tensors(out)[0]["features"].max() == 9e4

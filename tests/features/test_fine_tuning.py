@@ -108,9 +108,9 @@ def test_what_cannot_be_tuned(talks: Corpus, fitted: Path, tiny_encoder: Path, t
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(StorageError, match="is not empty; expected a new folder for the fine-tuned encoders"):
         tune(talks, model, tmp_path / "full", QUICK)
-    with pytest.raises(ConfigError, match="cross-fit: expected 0, for there is one training dialogue, found 2"):
+    with pytest.raises(ConfigError, match="cross-fit: expected 0, because only one training dialogue exists, found 2"):
         tune(replace(talks, splits={**talks.splits, "train": talks.splits["train"][:1]}), model, new, QUICK, cross_fit=2)
-    with pytest.raises(ConfigError, match=r"tuning.seed: expected a whole number from 0 to 2\*\*63 - 1"):
+    with pytest.raises(ConfigError, match=r"tuning.seed: expected an integer from 0 to 2\*\*63 - 1"):
         TuningConfig(seed=2**63)
     with pytest.raises(ConfigError, match=r"tuning.learning_rate: expected a number above 0, found inf"):
         TuningConfig(learning_rate=float("inf"))

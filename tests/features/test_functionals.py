@@ -25,7 +25,7 @@ def test_is10_has_1582_numbers_and_hears_loudness() -> None:
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opensmile", None)
-    with pytest.raises(ConfigError, match=r'pip install "erc_graph\[audio\]" \(mind its licence\)'):
+    with pytest.raises(ConfigError, match=r'pip install "erc_graph\[audio\]" \(observe its licence\)'):
         Functionals()
 
 

@@ -165,7 +165,7 @@ def test_continuing_equals_never_having_stopped(place: Path, talks: Corpus, copy
     tensors, metadata = load_tensors(copy / "tuned" / "fold-0" / ADAPTER)
     shutil.rmtree(copy / "tuned" / "fold-0")
     save_tensors(half, {f"model.{name}": value for name, value in tensors.items()}, {"figures": "[]", **metadata})
-    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning \(other weights\); remove it to begin again"):
+    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning \(other weights\); remove the file to begin again"):
         tune(talks, str(copy / "models" / "base"), copy / "tuned", LOW, cross_fit=2, quiet=True)
 
 
@@ -180,7 +180,7 @@ def test_less_memory_gives_the_same(place: Path, talks: Corpus, copy: Path, monk
 
     monkeypatch.setattr(BertModel, "supports_gradient_checkpointing", False)
     shutil.rmtree(copy / "tuned" / "fold-0")
-    with pytest.raises(ConfigError, match=r"gradient_checkpointing: expected a model that transformers has it for, found BertModel"):
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing: expected a model for which transformers supports it, found BertModel"):
         tune(talks, str(copy / "models" / "base"), copy / "tuned", sparing, cross_fit=2, quiet=True)
 
 
@@ -194,7 +194,7 @@ def test_the_encoder_is_found_beside_it_and_another_is_refused(place: Path, copy
     ):
         TunedEncoder(copy / "tuned")
     shutil.rmtree(copy / "models")
-    with pytest.raises(CheckpointError, match=r"tuned: has low-rank matrices beside an encoder that cannot be found: .*no such folder"):
+    with pytest.raises(CheckpointError, match=r"tuned: has low-rank matrices for an encoder that cannot be found: .*no such folder"):
         TunedEncoder(copy / "tuned")
 
 

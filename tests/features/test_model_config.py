@@ -24,8 +24,8 @@ def folder(tiny_encoder: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
-        ("num_hidden_layers", 10**9, "num_hidden_layers: expected 0 to 39, by the model's weights, found 1000000000"),
-        ("hidden_size", 41, "hidden_size: expected 0 to 40, by the model's weights, found 41"),
+        ("num_hidden_layers", 10**9, "num_hidden_layers: expected 0 to 39, according to the weights of the model, found 1000000000"),
+        ("hidden_size", 41, "hidden_size: expected 0 to 40, according to the weights of the model, found 41"),
         ("num_attention_heads", -1, "num_attention_heads: expected 0 to 40"),
         ("intermediate_size", 10**20, "intermediate_size: expected 0 to 40"),
         ("vocab_size", 10**9, "vocab_size: expected 0 to 262144"),

@@ -41,7 +41,7 @@ def test_quantized_where_there_is_no_gpu_or_no_library(tiny_encoder: Path, monke
 
 def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="incomplete, damaged, or no model that transformers knows"):
+    with pytest.raises(CheckpointError, match="incomplete, damaged, or not a model that transformers knows"):
         pretrained(tmp_path)
 
 

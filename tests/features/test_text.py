@@ -135,8 +135,8 @@ def test_states_of_a_causal_language_model(kind: str, tiny_encoder: Path, tmp_pa
     [
         ("config.json", None, "config.json: missing"),
         ("config.json", "{", "not valid JSON"),
-        ("config.json", '{"model_type": "bert", "hidden_act": "gelu"}', "incomplete, damaged, or no text encoder.*KeyError"),
-        ("tokenizer.json", "{}", "incomplete, damaged, or no text encoder"),
+        ("config.json", '{"model_type": "bert", "hidden_act": "gelu"}', "incomplete, damaged, or not a text encoder.*KeyError"),
+        ("tokenizer.json", "{}", "incomplete, damaged, or not a text encoder"),
         ("model.safetensors", "no tensors", "not a readable safetensors file"),
     ],
 )
@@ -152,7 +152,7 @@ def test_broken_files_are_refused(tiny_encoder: Path, tmp_path: Path, file: str,
 def test_an_unknown_pooling_is_refused(tiny_encoder: Path, tmp_path: Path) -> None:
     folder = copy(tiny_encoder, tmp_path)
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
-    with pytest.raises(ConfigError, match=r"expected one pooling.*found pooling_mode_max_tokens"):
+    with pytest.raises(ConfigError, match=r"expected a single pooling.*found pooling_mode_max_tokens"):
         TextEncoder(str(folder))
     (folder / "modules.json").write_text(json.dumps([{"type": "a.Transformer"}, {"type": "a.Dense"}]))
     with pytest.raises(ConfigError, match="found Dense"):
@@ -160,7 +160,7 @@ def test_an_unknown_pooling_is_refused(tiny_encoder: Path, tmp_path: Path) -> No
 
 
 def test_what_cannot_be_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match="text encoder 'Praat, eight scalars': no such folder, and no name of a model"):
+    with pytest.raises(CheckpointError, match="text encoder 'Praat, eight scalars': no such folder, and not the name of a model"):
         find_encoder("Praat, eight scalars")
 
     def no_network(name: str, patterns: tuple[str, ...]) -> Path:

@@ -61,10 +61,10 @@ def test_what_is_damaged_and_what_to_do(what: str, talks: Corpus, fitted: Path, 
     if what == "state":
         shutil.rmtree(folder / "all")
         (folder / f"all.{STATE}").write_bytes(b"half")
-        remedy = rf"all\.{STATE} and give the command again"
+        remedy = rf"all\.{STATE} and repeat the command"
     elif what == "classifier":
         (folder / "all" / HEAD).write_bytes(b"half")
-        remedy = r"tuned/all and give the command again"
+        remedy = r"tuned/all and repeat the command"
     else:
         (folder / ABOUT).write_text("[]")
         remedy = r"tuned to fine-tune again"

@@ -26,16 +26,16 @@ def test_what_is_cut_is_said(tokens: Tokens) -> None:
     assert reading_remarks(tokens, ["hello"], ["hello"], "tiny") == []
     long = "hello " * 40
     assert reading_remarks(tokens, ["hello", long], ["hello", long], "tiny") == [
-        "1 turn is longer than the 32 tokens that tiny reads: the rest is not read (first: turn 1)"
+        "1 utterance is longer than the 32 tokens that tiny reads, so the rest is not read (first: utterance 1)"
     ]
-    assert "2 turns are longer" in reading_remarks(tokens, [long, long], [long, ("hello", long)], "tiny")[0]
+    assert "2 utterances are longer" in reading_remarks(tokens, [long, long], [long, ("hello", long)], "tiny")[0]
 
 
 def test_another_language_is_said_once_there_is_enough_of_it(tokens: Tokens) -> None:
     text = "я потерял свои ключи сегодня"
     assert reading_remarks(tokens, [text], [text], "tiny") == []
     (said,) = reading_remarks(tokens, [text, text], [text, text], "tiny")
-    assert said.startswith("100% of the words are cut or unknown to tiny: another language or domain than the encoder's?")
+    assert said.startswith("100% of the words are split or unknown for tiny; if the language or domain differs from that of the encoder,")
     assert reading_remarks(tokens, ["hello there you won"] * 9, ["hello"] * 9, "tiny") == []
 
 

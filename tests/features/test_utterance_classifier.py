@@ -36,7 +36,7 @@ def test_continuing_equals_never_having_stopped(
     monkeypatch.setattr(TuningRun, "judge", stop)
     with pytest.raises(KeyboardInterrupt):
         tune(talks, str(tiny_encoder), tmp_path / "again", QUICK, quiet=True)
-    with pytest.raises(CheckpointError, match="all is not fine-tuned completely; the same `erc-graph features` command continues it"):
+    with pytest.raises(CheckpointError, match="all is not fine-tuned completely; repeat the same `erc-graph features` command to continue"):
         TunedEncoder(tmp_path / "again")
     assert (tmp_path / "again" / f"all.{STATE}").is_file()
     tune(talks, str(tiny_encoder), tmp_path / "again", QUICK, quiet=True)
@@ -52,12 +52,12 @@ def test_a_damaged_state_is_refused(talks: Corpus, tiny_encoder: Path, tmp_path:
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / ABOUT).write_text(json.dumps(describe(talks, str(tiny_encoder), QUICK, 0, "no")))
     save_tensors(tmp_path / "tuned" / f"all.{STATE}", {"model.x": torch.ones(1)}, {"figures": "[]"})
-    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning.*remove it to begin again"):
+    with pytest.raises(CheckpointError, match=r"not the state of this fine-tuning.*remove the file to begin again"):
         tune(talks, str(tiny_encoder), tmp_path / "tuned", QUICK, quiet=True)
 
 
 def test_weights_that_are_not_a_number_are_not_kept(talks: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"all: weights that are not a number after epoch 1; lower --tuning\.learning_rate"):
+    with pytest.raises(CheckpointError, match=r"all: weights are NaN after epoch 1; use a lower --tuning\.learning_rate"):
         tune(talks, str(tiny_encoder), tmp_path / "t", replace(QUICK, learning_rate=1e30), quiet=True)
     assert not (tmp_path / "t" / "all").exists()
 

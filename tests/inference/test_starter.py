@@ -91,7 +91,7 @@ def test_notes_and_the_page_name_the_model_in_words(tmp_path: Path, capsys: pyte
     talk = tmp_path / "talk.txt"
     talk.write_text("Anna: Ich habe heute meine Schlüssel verloren.\nBernd: Das tut mir wirklich leid, kann ich dir helfen?\n")
     assert cli(["predict", "--html", str(tmp_path / "talk.html"), str(talk)]) == 0
-    assert "of the words are cut or unknown to the starter model: another language" in capsys.readouterr().err
+    assert "of the words are split or unknown for the starter model; if the language or domain differs" in capsys.readouterr().err
     assert "The starter model (DAGERC) reads text, and was trained on GoEmotions and EmoryNLP." in (tmp_path / "talk.html").read_text()
 
 
